@@ -1,0 +1,60 @@
+"""What an engine is asked, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.records import Finish, Rendered, Scoring
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Answer greedily after ``prompt``, which ends with a generation prompt.
+
+    ``prefix`` are the first characters of an answer that are given; they do not come back.
+    """
+
+    key: str
+    prompt: Rendered
+    max_new_tokens: int
+    prefix: str = ""
+    stop_tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Read the log-probability of the last answer of each rendering. The renderings share their prompt."""
+
+    key: str
+    answers: tuple[Rendered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One generated answer: text before the stop, the stop that ended it, and the ids without it."""
+
+    text: str
+    finish: Finish
+    stop: str
+    token_ids: tuple[int, ...]
+
+
+class Backend(Protocol):
+    """An engine. Results come batch by batch, in any order, each with its request's key."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """All that decides the numbers: model, adapter and tokenizer digests, dtype, engine and its version."""
+        ...
+
+    @property
+    def bos_token(self) -> str: ...
+
+    @property
+    def eos_token(self) -> str: ...
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]: ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]: ...

@@ -1,0 +1,74 @@
+"""harness eval MODEL: measure, write the report, print the table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from harness.cli.arguments import comma, parse
+from harness.errors import EXIT_OK
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    model: Annotated[str, tyro.conf.Positional]
+    """Model folder, GGUF file, hub id, or SmolLM2-135M-Instruct."""
+    adapter: str | None = None
+    """LoRA adapter folder on top of the model."""
+    formats: tuple[str, ...] = ()
+    """Format ids or globs, with commas or spaces. Empty: all."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    cases: tuple[str, ...] = ()
+    """Case files (JSONL) or folders of them. Empty: the shipped cases."""
+    limit: int | None = None
+    """At most so many cases of each kind, spread evenly over the files."""
+    out: str = "build/eval"
+    """Folder for results and report. A second run computes only what is missing."""
+    max_new_tokens: int = 64
+    """Longest generated answer, in tokens."""
+    native: str | None = None
+    """The model's own format, when its chat template equals none of ours."""
+    recall: bool = False
+    """Also measure recall of a training set."""
+    train: tuple[str, ...] = ()
+    """Training conversations for --recall. Empty: the shipped training set."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the model."""
+    json: bool = False
+    """Print the cells as JSON on standard output and nothing else."""
+
+
+def evaluate(args: list[str]) -> int:
+    """Measure a model across prompt formats and write report.html, report.md and report.json."""
+    options = parse(EvalOptions, args, "eval", "Measure a model across prompt formats and write report.html, report.md and report.json.")
+    from harness.evaluate.job import EvalJob, run_job
+    from harness.evaluate.reporting import print_table, write_evaluation_report
+    from harness.evaluate.session import EvalSettings
+
+    job = EvalJob(
+        model=options.model,
+        adapter=options.adapter,
+        formats=comma(options.formats),
+        formats_dirs=options.formats_dir,
+        cases=options.cases,
+        limit=options.limit,
+        out=Path(options.out),
+        dtype=options.dtype,
+        native=options.native,
+        recall=options.recall,
+        train=options.train,
+        settings=EvalSettings(max_new_tokens=options.max_new_tokens),
+    )
+    evaluation = run_job(job, quiet=options.json)
+    paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
+    if options.json:
+        print(json.dumps({"model": evaluation.model, "cells": [asdict(cell) for cell in evaluation.cells]}))
+        return EXIT_OK
+    print_table([evaluation])
+    print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+    return EXIT_OK

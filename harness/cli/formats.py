@@ -1,0 +1,147 @@
+"""harness formats list | show | render | check."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.formats import load_formats
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    json: bool = False
+    """Print JSON."""
+
+
+def list_formats(args: list[str]) -> int:
+    """List the known formats: id, family, what ends an answer."""
+    options = parse(ListOptions, args, "formats list", "List the known prompt formats.")
+    known = load_formats(*map(Path, options.formats_dir))
+    if options.json:
+        rows = [{"id": f.id, "family": f.family, "system": f.system, "stops": f.stops, "origin": f.origin, "digest": f.digest} for f in known.values()]
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return EXIT_OK
+    width = max(len(f.id) for f in known.values())
+    families = max(len(f.family) for f in known.values())
+    for f in known.values():
+        print(f"{f.id:{width}}  {f.family:{families}}  system: {f.system:11}  stops: {' '.join(json.dumps(s, ensure_ascii=False) for s in f.stops) or '(EOS)'}")
+    return EXIT_OK
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    id: Annotated[str, tyro.conf.Positional]
+    """Format id."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+
+
+def show(args: list[str]) -> int:
+    """Print a format's file: its facts and its template."""
+    options = parse(ShowOptions, args, "formats show", "Print a format's facts and its template.")
+    format = load_formats(*map(Path, options.formats_dir))[options.id]
+    sys.stdout.write(Path(format.path).read_text(encoding="utf-8"))
+    return EXIT_OK
+
+
+@dataclass(frozen=True)
+class RenderOptions:
+    id: Annotated[str, tyro.conf.Positional]
+    """Format id."""
+    file: Annotated[str, tyro.conf.Positional]
+    """JSON file with a list of messages or {"messages": […]}; - for standard input."""
+    generation_prompt: bool = False
+    """End where the assistant is to begin."""
+    bos: str = ""
+    """Text of the BOS token."""
+    eos: str = ""
+    """Text of the EOS token."""
+    name: str | None = None
+    """Who answers, in a format with names."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+
+
+def render_file(args: list[str]) -> int:
+    """Print exactly the rendered text, with no newline added."""
+    from harness.render import render
+
+    options = parse(RenderOptions, args, "formats render", "Print a conversation in a format, to the byte; no newline is added.")
+    format = load_formats(*map(Path, options.formats_dir))[options.id]
+    rendered = render(
+        read_messages(options.file),
+        format,
+        add_generation_prompt=options.generation_prompt,
+        bos_token=options.bos,
+        eos_token=options.eos,
+        assistant_name=options.name,
+    )
+    sys.stdout.buffer.write(rendered.text.encode("utf-8"))
+    sys.stdout.flush()
+    return EXIT_OK
+
+
+def read_messages(file: str):  # type: ignore[no-untyped-def]
+    """A conversation from a JSON file. Raises HarnessError naming the file."""
+    from harness.data.conversations import parse_messages
+    from harness.records import Conversation
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        raise HarnessError(f"cannot read: {error.strerror}", where=file) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise HarnessError(f"not JSON: {error}", where=file) from None
+    messages = value.get("messages") if isinstance(value, dict) else value
+    return Conversation(Path(file).stem, parse_messages(messages, file), (), file)
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Format ids or globs; all without any."""
+    model: str | None = None
+    """Also check against this model's tokenizer."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    strict: bool = False
+    """Exit with 1 when there is a finding."""
+    json: bool = False
+    """Print JSON."""
+
+
+def check(args: list[str]) -> int:
+    """Compute the properties of formats and explain each finding in a sentence."""
+    from dataclasses import asdict
+
+    from harness.formats.check import check_format
+
+    options = parse(CheckOptions, args, "formats check", "Compute the properties of formats and explain what is wrong with them.")
+    known = load_formats(*map(Path, options.formats_dir))
+    chosen = known.select(options.ids) if options.ids else list(known.values())
+    tokenizer = None
+    if options.model:
+        from harness.models import load_tokenizer, locate
+
+        tokenizer = load_tokenizer(locate(options.model))
+    reports = [check_format(format, tokenizer) for format in chosen]
+    if options.json:
+        print(json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False))
+    else:
+        for report in reports:
+            marks = "  ".join(f"{'✓' if value is True else '✗' if value is False else value} {name}" for name, value in report.properties.items())
+            print(f"{report.format}: {marks}")
+            for finding in report.findings:
+                print(f"  - {finding}")
+    return EXIT_FINDINGS if options.strict and any(report.findings for report in reports) else EXIT_OK

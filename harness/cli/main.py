@@ -1,0 +1,90 @@
+"""Dispatch: ``harness <noun> [<verb>]`` → one function, its arguments parsed from its signature."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command's function stands, and its line in the help."""
+
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "eval": Command("harness.cli.evaluate", "evaluate", "measure a model across prompt formats and write the report"),
+    "train": Command("harness.cli.train", "train", "train a LoRA adapter across prompt formats"),
+    "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
+    "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
+    "preview": Command("harness.cli.preview", "preview", "show a conversation's text and tokens in a format, trained ones coloured"),
+    "formats list": Command("harness.cli.formats", "list_formats", "the known prompt formats"),
+    "formats show": Command("harness.cli.formats", "show", "one format: its facts and its template"),
+    "formats render": Command("harness.cli.formats", "render_file", "print a conversation in a format, to the byte"),
+    "formats check": Command("harness.cli.formats", "check", "computed properties of formats, and what is wrong with them"),
+    "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 fine, 1 findings, 2 a mistake in the input, 130 interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(args)
+    except HarnessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("\ninterrupted — what was computed is kept: the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(help_text())
+        return EXIT_OK
+    if args[0] in ("-V", "--version"):
+        from harness import __version__
+
+        print(f"harness {__version__}")
+        return EXIT_OK
+    name = args[0]
+    verbs = [key.split(" ", 1)[1] for key in COMMANDS if key.startswith(name + " ")]
+    if verbs:
+        if len(args) < 2 or args[1] in ("-h", "--help"):
+            print(help_text(name))
+            return EXIT_OK
+        if args[1] not in verbs:
+            raise HarnessError(f"unknown command {name} {args[1]!r}", hint=nearest(args[1], verbs))
+        name = f"{name} {args[1]}"
+    if name not in COMMANDS:
+        raise HarnessError(f"unknown command {name!r}", hint=nearest(name, {key.split(" ")[0] for key in COMMANDS}))
+    command = COMMANDS[name]
+    function = getattr(importlib.import_module(command.module), command.function)
+    rest = args[len(name.split(" ")) :]
+    return int(function(rest) or EXIT_OK)
+
+
+def help_text(noun: str = "") -> str:
+    """The list of commands, of one noun or of all."""
+    shown = {key: command for key, command in COMMANDS.items() if not noun or key.startswith(noun + " ")}
+    width = max(map(len, shown))
+    lines = [f"  {key:{width}}  {command.summary}" for key, command in shown.items()]
+    head = f"usage: harness {noun or '<command>'}{' <verb>' if noun else ''} [options]\n"
+    tail = "" if noun else "\n\nharness <command> --help explains a command; harness --version tells the version."
+    return head + "\n" + "\n".join(lines) + tail
+
+
+def entry() -> None:
+    """The console script."""
+    sys.exit(main())

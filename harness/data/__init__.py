@@ -1,0 +1,1 @@
+"""Conversation files and checks on a training set. Never imports torch."""

@@ -1,0 +1,159 @@
+"""What is wrong with a training set, found before a run is spent on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.conversations import parse_conversation
+from harness.data.jsonl import jsonl_files
+from harness.errors import HarnessError
+from harness.metrics.drift import drift
+from harness.metrics.gptisms import find
+from harness.metrics.recall import RecallIndex
+from harness.records import Case, Conversation
+
+#: Rows whose texts are this alike (Indel) are near-duplicates (METRICS §2, small-set flag).
+NEAR_DUPLICATE = 0.80
+LONGEST_CHARS = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One mistake: its kind, where it stands, and a sentence."""
+
+    kind: str
+    place: str
+    message: str
+
+
+def check_files(names: Iterable[str], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS) -> tuple[list[Conversation], list[Finding]]:
+    """Read every row it can, and list what is wrong: rows that do not parse never hide the others."""
+    conversations: list[Conversation] = []
+    findings: list[Finding] = []
+    ids: dict[str, str] = {}
+    for file in jsonl_files(names):
+        for place, line in _lines(file, findings):
+            try:
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise HarnessError(f"a line is one JSON object, not a {type(row).__name__}")
+                conversation = parse_conversation(row, place, default_id=f"{file.stem}-{place.rsplit(':', 1)[1]}")
+            except json.JSONDecodeError as error:
+                findings.append(Finding("bad JSON", place, f"{error.msg} at column {error.colno}"))
+            except HarnessError as error:
+                findings.append(Finding("bad row", error.where or place, error.message))
+            else:
+                if conversation.id in ids:
+                    findings.append(Finding("duplicate id", place, f"{conversation.id!r} stands already at {ids[conversation.id]}"))
+                ids.setdefault(conversation.id, place)
+                conversations.append(conversation)
+    findings += check_conversations(conversations, cases, expect=expect, longest=longest)
+    return conversations, findings
+
+
+def check_conversations(conversations: Sequence[Conversation], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS) -> list[Finding]:
+    """Structure, length, canned phrases, language, near-duplicates and overlap with evaluation cases."""
+    findings: list[Finding] = []
+    row_checks: tuple[Callable[[Conversation], Iterable[Finding]], ...] = (
+        _structure,
+        lambda c: _length(c, longest),
+        _phrases,
+        lambda c: _language(c, expect),
+    )
+    for conversation in conversations:
+        for check in row_checks:
+            findings += check(conversation)
+    findings += _near_duplicates(conversations)
+    findings += _overlap(conversations, cases)
+    return findings
+
+
+def _lines(file: Path, findings: list[Finding]) -> Iterable[tuple[str, str]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        findings.append(Finding("bad JSON", str(file), f"not UTF-8 at byte {error.start}"))
+        return []
+    return [(f"{file}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _structure(conversation: Conversation) -> Iterable[Finding]:
+    place = conversation.source or conversation.id
+    roles = [message.role for message in conversation.messages]
+    if "assistant" not in roles:
+        yield Finding("no answer", place, "there is no assistant message to learn from")
+    elif roles[-1] != "assistant":
+        yield Finding("open end", place, f"the last message is the {roles[-1]}'s, so nothing is learnt from it")
+    for index, message in enumerate(conversation.messages):
+        if not message.content.strip():
+            yield Finding("empty message", place, f"messages[{index}] ({message.role}) is empty")
+        if message.role == "system" and index:
+            yield Finding("late system", place, f"messages[{index}] is a system message in the middle; many formats refuse it")
+        if index and message.role == roles[index - 1]:
+            yield Finding("repeated role", place, f"messages[{index}] has the same role as the one before ({message.role})")
+
+
+def _length(conversation: Conversation, longest: int) -> Iterable[Finding]:
+    size = sum(len(message.content) for message in conversation.messages)
+    if size > longest:
+        yield Finding("over-long", conversation.source or conversation.id, f"{size} characters, over {longest}")
+
+
+def _answers(conversation: Conversation) -> str:
+    return "\n".join(message.content for message in conversation.messages if message.role == "assistant")
+
+
+def _phrases(conversation: Conversation) -> Iterable[Finding]:
+    for hit in find(_answers(conversation)):
+        if hit.kind != "slop":  # one such word alone means little
+            yield Finding("canned phrase", conversation.source or conversation.id, f"{hit.text!r} ({hit.kind})")
+
+
+def _language(conversation: Conversation, expect: str) -> Iterable[Finding]:
+    prompt = "\n".join(message.content for message in conversation.messages if message.role != "assistant")
+    found = drift(_answers(conversation), (expect,), prompt)
+    if found.drift:
+        yield Finding("other language", conversation.source or conversation.id, found.why)
+
+
+def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]:
+    """Pairs of rows whose whole texts are alike, and rows whose answer stands in another."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import Indel
+
+    texts = ["\n".join(m.content for m in c.messages if m.role != "system").casefold() for c in conversations]
+    if len(texts) < 2:
+        return
+    for row, text in enumerate(texts[:-1]):
+        scores = process.cdist([text], texts[row + 1 :], scorer=Indel.normalized_similarity, score_cutoff=NEAR_DUPLICATE)[0]
+        for offset, score in enumerate(scores):
+            if score >= NEAR_DUPLICATE:
+                other = conversations[row + 1 + offset]
+                kind = "duplicate" if score == 1 else "near-duplicate"
+                yield Finding(kind, other.source or other.id, f"{score:.0%} like {conversations[row].source or conversations[row].id}")
+
+
+def _overlap(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
+    """Training rows that hold a question or a reference of the evaluation."""
+    if not conversations or not cases:
+        return
+    questions = {_plain(case.messages[-1].content): case for case in cases}
+    references = [(case.id, case.reference) for case in cases if case.reference]
+    index = RecallIndex.build(references) if references else None
+    for conversation in conversations:
+        place = conversation.source or conversation.id
+        for message in conversation.messages:
+            case = questions.get(_plain(message.content)) if message.role == "user" else None
+            if case is not None:
+                yield Finding("overlap", place, f"asks the question of case {case.id} ({case.source})")
+        if index is not None:
+            hit = index.query(_answers(conversation))
+            if hit.near:
+                yield Finding("overlap", place, f"its answer is near the reference of case {hit.source}")
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(char if char.isalnum() else " " for char in text.casefold()).split())

@@ -1,0 +1,116 @@
+"""Rendered × tokenizer → Encoded: one function, for training and for evaluation.
+
+The text is split where the assistant begins and stops to speak, and each part is tokenised alone. So
+the ids before an answer are exactly those that inference sends ("train as you infer"), whatever the
+answer's first letters are, and no label is ever found by searching tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.records import Encoded, Rendered, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ANCHOR = "\n"
+
+
+def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The BOS text that a template may write for this tokenizer, or "" if the model was not trained with one.
+
+    A tokenizer can name a BOS that it never puts before a text (SmolLM2 names ``<|im_start|>``). It counts
+    only when the tokenizer adds it by itself or the model's own chat template writes it.
+    """
+    bos = tokenizer.bos_token
+    if not bos:
+        return ""
+    added = tokenizer.bos_token_id in tokenizer("", add_special_tokens=True).input_ids
+    return str(bos) if added or "bos_token" in str(tokenizer.chat_template) else ""
+
+
+def eos_text(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's EOS text. Raises HarnessError when it has none."""
+    if not tokenizer.eos_token:
+        raise HarnessError("the tokenizer has no EOS token", where=str(tokenizer.name_or_path), hint="set eos_token in tokenizer_config.json")
+    return str(tokenizer.eos_token)
+
+
+def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
+    """Token ids of a rendered text, the mask of trained ones, and the mask of the last answer's own words.
+
+    Content that spells a control token of this tokenizer is encoded as plain text, so a user cannot
+    close a turn. A token is ``content`` when it carries at least one character of the last trained
+    answer's words.
+    """
+    last = max((span.message for span in rendered.spans if span.trained and span.kind == "content"), default=-1)
+    specials = special_texts(tokenizer)
+    ids: list[int] = []
+    trained: list[bool] = []
+    content: list[bool] = []
+    for part in _parts(rendered.spans):
+        begin, end = part[0].start, part[-1].end
+        words = [(s.start - begin, s.end - begin) for s in part if s.kind == "content" and s.trained and s.message == last]
+        for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer, specials):
+            ids.append(id)
+            trained.append(part[0].trained)
+            content.append(any(start < b and a < stop for a, b in words))
+    return Encoded(tuple(ids), tuple(trained), tuple(content))
+
+
+def prompt_ids(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids of a text that ends with a generation prompt: what is sent to the model."""
+    return list(encode(rendered, tokenizer).ids)
+
+
+@lru_cache(maxsize=16)
+def special_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The texts that this tokenizer turns into a single control token."""
+    return tuple(sorted(set(tokenizer.all_special_tokens) | {str(t.content) for t in tokenizer.added_tokens_decoder.values()}))
+
+
+def _parts(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
+    """Runs of spans that are tokenised together: a new one at each change between trained and untrained, or of answer."""
+    run: list[Span] = []
+    for span in spans:
+        if run and (span.trained != run[-1].trained or (span.trained and span.message != run[-1].message)):
+            yield run
+            run = []
+        run.append(span)
+    if run:
+        yield run
+
+
+def _tokens(
+    text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase, specials: tuple[str, ...]
+) -> Iterator[tuple[int, int, int]]:
+    """Yield (id, start, end) with offsets relative to ``begin``."""
+    unsafe = any(s.kind == "content" and any(t in text[s.start : s.end] for t in specials) for s in part)
+    if not unsafe:
+        yield from _encode_text(text[begin:end], tokenizer, first=begin == 0, as_text=False)
+        return
+    for span in part:
+        offset = span.start - begin
+        chunk = text[span.start : span.end]
+        for id, start, stop in _encode_text(chunk, tokenizer, first=span.start == 0, as_text=span.kind == "content"):
+            yield id, start + offset, stop + offset
+
+
+def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, *, first: bool, as_text: bool) -> list[tuple[int, int, int]]:
+    anchor = "" if first or not _adds_leading_space(tokenizer) else _ANCHOR
+    extra: dict[str, Any] = {"split_special_tokens": True} if as_text else {}
+    batch = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True, **extra)
+    size = len(anchor)
+    return [(id, start - size, end - size) for id, (start, end) in zip(batch["input_ids"], batch["offset_mapping"], strict=True) if end > size or (start == end and start > size)]
+
+
+@lru_cache(maxsize=16)
+def _adds_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether this tokenizer puts a space of its own before a text (SentencePiece's dummy prefix)."""
+    alone = tokenizer("x", add_special_tokens=False).input_ids
+    after = tokenizer(_ANCHOR + "x", add_special_tokens=False).input_ids
+    return bool(alone[-1:] != after[-1:])

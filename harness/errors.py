@@ -1,0 +1,39 @@
+"""The one error that a user sees, and the exit codes of the command."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_FINDINGS = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class HarnessError(Exception):
+    """A mistake in the user's input: what is wrong, where it stands, and what to do next.
+
+    Printed as one line without a traceback, exit code 2. Our own bugs are never wrapped in it, so
+    that they keep their traceback.
+    """
+
+    def __init__(self, message: str, where: str = "", hint: str = "") -> None:
+        self.message = message
+        self.where = where
+        self.hint = hint
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        hint = f" — {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{hint}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint that offers the known names most like ``name``, or says how many there are."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    if close:
+        return "did you mean " + ", ".join(close) + "?"
+    return f"known: {', '.join(choices[:12])}{', …' if len(choices) > 12 else ''}" if choices else ""

@@ -1,0 +1,1 @@
+"""Cases × formats × backend → cells."""

@@ -1,0 +1,87 @@
+"""Recall of the training set, beside its null: the same on references that were never trained (METRICS §2)."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.evaluate.run import Results
+from harness.metrics.recall import excess, nv_recall
+from harness.records import Case, Format, Group
+
+if TYPE_CHECKING:
+    from harness.evaluate.session import RecallSets
+
+#: The shares of a reference that a completion is given (the first rungs of METRICS §2.2's ladder).
+RECALL_SHARES = (0.0, 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class RecallRow:
+    """One measure of recall in one format: the mean on training rows, on twins, and the difference with its interval."""
+
+    format: str
+    group: Group
+    metric: str
+    train: float
+    null: float
+    excess: float
+    low: float
+    high: float
+    n_train: int
+    n_null: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecallTable:
+    """All rows, and per format the median log-probability of a training answer."""
+
+    rows: tuple[RecallRow, ...]
+    median_log_pz: dict[str, float]
+
+
+def recall_table(sets: RecallSets, results: Results, formats: Sequence[Format], groups: Mapping[str, Group], seed: int) -> RecallTable:
+    """Compare training rows with their twins, by log-probability, near-verbatim recall and exact continuation."""
+    rows: list[RecallRow] = []
+    medians: dict[str, float] = {}
+    for format in formats:
+        train = {case.id: values for case in sets.train if (values := _measures(case, format.id, results))}
+        null = {case.id: values for case in sets.null if (values := _measures(case, format.id, results))}
+        if not train or not null:
+            continue
+        medians[format.id] = statistics.median(values["log_pz"] for values in train.values())
+        for metric in next(iter(train.values())):
+            if metric == "log_pz":
+                continue
+            found = excess([v[metric] for v in train.values()], [v[metric] for v in null.values()], seed)
+            rows.append(
+                RecallRow(
+                    format.id, groups[format.id], metric, found.train, found.null, found.value, found.low, found.high, found.n_train, found.n_null, found.note
+                )
+            )
+    return RecallTable(tuple(rows), medians)
+
+
+def _measures(case: Case, format: str, results: Results) -> dict[str, float]:
+    scorings = results.scorings.get((case.id, format))
+    if scorings is None or case.reference is None:
+        return {}
+    measures = {"log_pz": scorings[0].logprob, "token_logprob": scorings[0].logprob / max(1, scorings[0].tokens)}
+    for share in RECALL_SHARES:
+        answer = results.answers.get((case.id, format, share))
+        if answer is None:
+            return {}
+        rest = remainder(case.reference, share)
+        measures[f"nv_recall@{share:.0%}"] = nv_recall(answer.text, rest).value
+        measures[f"exact@{share:.0%}"] = float(answer.text.strip()[: len(rest)] == rest[: len(answer.text.strip())] and bool(answer.text.strip()))
+    return measures
+
+
+def remainder(reference: str, share: float) -> str:
+    """What is left of a reference after its first ``share`` of words."""
+    from harness.evaluate.work import reference_prefix
+
+    return reference[len(reference_prefix(reference, share)) :].strip()

@@ -1,0 +1,100 @@
+"""Results → scores: what each answer is worth by each measure. Pure, so a new measure needs no new run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from harness.backends.protocol import Answer
+from harness.evaluate.run import Results
+from harness.evaluate.work import Untestable
+from harness.metrics.answer import score_answer
+from harness.metrics.drift import drift
+from harness.metrics.gptisms import find
+from harness.metrics.loops import loop
+from harness.metrics.stop import control_strings, stop_scores
+from harness.records import Case, Format, Generation, Score, Scoring
+
+
+class Scorer:
+    """Scores the results of one model. ``native`` is the format that NLL excess is measured against."""
+
+    def __init__(self, formats: Sequence[Format], native: str | None, every_format: Iterable[Format]) -> None:
+        self.formats = {format.id: format for format in formats}
+        self.native = native
+        self.index = control_strings(every_format)
+
+    def score(self, cases: Sequence[Case], results: Results, untestable: Iterable[Untestable]) -> list[Score]:
+        """All scores, in the order of cases, formats and measures."""
+        lost = {(item.case, item.format): item.why for item in untestable}
+        scores: list[Score] = []
+        for case in cases:
+            for format in self.formats.values():
+                place = (case.id, format.id)
+                for metric, (value, why) in self._measures(case, format, results, lost.get(place)).items():
+                    scores.append(Score(case.id, format.id, metric, value, why))
+        return scores
+
+    def _measures(self, case: Case, format: Format, results: Results, lost: str | None) -> dict[str, tuple[float | None, str]]:
+        place = (case.id, format.id)
+        if case.choices:
+            return _choice(case, results.scorings.get(place), lost)
+        if case.checks:
+            answer = results.answers.get((*place, 0.0))
+            return self._answer(case, format, answer, lost)
+        native = results.scorings.get((case.id, self.native)) if self.native else None
+        return _reference(results.scorings.get(place), native, lost)
+
+    def _answer(self, case: Case, format: Format, answer: Answer | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
+        if answer is None:
+            return dict.fromkeys(ANSWER_METRICS, (None, lost or "not computed"))
+        graded = score_answer(case, answer.text)
+        prompt = "\n".join(message.content for message in case.messages)
+        generation = Generation(case.id, format.id, "", answer.text, answer.finish, answer.token_ids)
+        found: dict[str, tuple[float | None, str]] = {
+            "answer_strict": (graded.strict, ", ".join(graded.failed)),
+            "answer_lenient": (graded.lenient, ""),
+            "on_task": (graded.on_task, ""),
+        }
+        for metric, value in stop_scores(generation, format, self.index, prompt).items():
+            found[metric] = (value, "")
+        language = drift(answer.text, (case.expect_language,), prompt)
+        found["drift"] = (None if language.drift is None else float(language.drift), language.why)
+        found["gptisms"] = (float(bool(find(answer.text))) if answer.text.strip() else None, "" if answer.text.strip() else "empty answer")
+        looping = loop(answer.text)
+        found["loop"] = (float(looping.looping), looping.why)
+        return found
+
+
+ANSWER_METRICS = ("answer_strict", "answer_lenient", "on_task", "stopped", "empty", "leak", "role_run_on", "echo", "drift", "gptisms", "loop")
+
+
+def _choice(case: Case, scorings: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
+    if scorings is None:
+        return dict.fromkeys(("choice", "choice_norm"), (None, lost or "not computed"))
+    plain = [scoring.logprob for scoring in scorings]
+    by_bytes = [scoring.logprob / len(choice.encode()) for scoring, choice in zip(scorings, case.choices, strict=True)]
+    right = case.answer
+    return {
+        "choice": (float(plain.index(max(plain)) == right), ""),
+        "choice_norm": (float(by_bytes.index(max(by_bytes)) == right), ""),
+    }
+
+
+def _reference(scorings: list[Scoring] | None, native: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
+    """NLL in nats per token of the reference text, the token count being that of the native format in every format."""
+    if scorings is None:
+        return dict.fromkeys(("nll", "nll_excess"), (None, lost or "not computed"))
+    tokens = (native or scorings)[0].tokens
+    nll = -scorings[0].logprob / tokens
+    if native is None:
+        return {"nll": (nll, ""), "nll_excess": (None, "no native format to compare with")}
+    return {"nll": (nll, ""), "nll_excess": (nll + native[0].logprob / tokens, "")}
+
+
+def table(scores: Iterable[Score], metric: str) -> Mapping[str, dict[str, float]]:
+    """Scored values of one measure: format → case → value."""
+    found: dict[str, dict[str, float]] = {}
+    for score in scores:
+        if score.metric == metric and score.value is not None:
+            found.setdefault(score.format, {})[score.case] = score.value
+    return found

@@ -1,0 +1,124 @@
+"""One model evaluated: the whole way from cases and formats to scores and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from harness.backends.protocol import Backend
+from harness.evaluate import run as runs
+from harness.evaluate.cells import make_cells
+from harness.evaluate.recall import RECALL_SHARES, RecallTable, recall_table
+from harness.evaluate.run import Results
+from harness.evaluate.scores import Scorer
+from harness.evaluate.store import Store
+from harness.evaluate.work import Planner, Untestable, Work
+from harness.records import Case, Cell, Format, Group, Score
+
+RECALL_TOKENS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class EvalSettings:
+    """What decides the numbers besides model, cases and formats."""
+
+    max_new_tokens: int = 64
+    seed: int = 0
+    recall_examples: int = 32
+    recall_formats: int = 4
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A finished evaluation. Everything in a report is made from this."""
+
+    label: str
+    adapter: str | None
+    fingerprint: dict[str, str]
+    formats: tuple[Format, ...]
+    groups: dict[str, Group]
+    native: str | None
+    cases: tuple[Case, ...]
+    work: tuple[Work, ...]
+    results: Results
+    scores: tuple[Score, ...]
+    cells: tuple[Cell, ...]
+    untestable: tuple[Untestable, ...]
+    settings: EvalSettings
+    computed: int
+    recall: RecallTable | None = None
+    index: Any = field(default=None, repr=False)
+
+    def cell(self, format: str, metric: str) -> Cell | None:
+        """The cell of a format and measure, or None."""
+        return next((cell for cell in self.cells if cell.format == format and cell.metric == metric), None)
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSets:
+    """What may have been memorised, and twins that cannot have been."""
+
+    train: tuple[Case, ...]
+    null: tuple[Case, ...]
+
+
+def evaluate(
+    backend: Backend,
+    cases: Sequence[Case],
+    formats: Sequence[Format],
+    groups: dict[str, Group],
+    native: str | None,
+    store: Store,
+    settings: EvalSettings,
+    *,
+    every_format: Iterable[Format] = (),
+    recall: RecallSets | None = None,
+    label: str = "evaluate",
+    adapter: str | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Evaluate a backend on cases in formats. What the store already has is not computed again."""
+    planner = Planner(backend, settings.max_new_tokens)
+    work = planner.plan(cases, formats)
+    recall_work: list[Work] = []
+    recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
+    if recall is not None:
+        both = (*recall.train, *recall.null)
+        recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
+    computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet)
+    results = runs.read(work, store)
+    scorer = Scorer(formats, native, every_format or formats)
+    scores = scorer.score(cases, results, planner.untestable)
+    return Evaluation(
+        label=label,
+        adapter=adapter,
+        fingerprint=backend.fingerprint,
+        formats=tuple(formats),
+        groups=groups,
+        native=native,
+        cases=tuple(cases),
+        work=tuple(work),
+        results=results,
+        scores=tuple(scores),
+        cells=tuple(make_cells(scores, groups)),
+        untestable=tuple(planner.untestable),
+        settings=settings,
+        computed=computed,
+        recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
+        index=scorer.index,
+    )
+
+
+def pick_recall_formats(formats: Sequence[Format], groups: dict[str, Group], most: int) -> list[Format]:
+    """The native format, then seen and held-out ones in turn: recall is dear, and its question is trained against untrained."""
+    native = [format for format in formats if groups[format.id] == "native"]
+    seen = [format for format in formats if groups[format.id] == "seen"]
+    held = [format for format in formats if groups[format.id] == "held-out"]
+    rest = [format for pair in zip(seen, held, strict=False) for format in pair]
+    rest += [format for format in (*seen, *held) if format not in rest]
+    return (native + rest)[:most]

@@ -1,0 +1,126 @@
+"""What has to be computed: one piece of work per (case, format, probe), addressed by a digest of all that decides its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
+from harness.errors import HarnessError
+from harness.evaluate.cases import kind_of
+from harness.records import Case, Conversation, Format, Message, Rendered
+from harness.render import render
+
+Probe = Literal["choice", "answer", "reference", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One piece of work. ``share`` is the part of the reference that a ``continue`` probe is given."""
+
+    key: str
+    probe: Probe
+    case: str
+    format: str
+    request: ScoreRequest | GenerateRequest
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Untestable:
+    """A case that a format cannot carry, and why."""
+
+    case: str
+    format: str
+    why: str
+
+
+class Planner:
+    """Turns cases and formats into work for one backend."""
+
+    def __init__(self, backend: Backend, max_new_tokens: int) -> None:
+        self.backend = backend
+        self.max_new_tokens = max_new_tokens
+        self._stamp = json.dumps(backend.fingerprint, sort_keys=True)
+        self.untestable: list[Untestable] = []
+
+    def plan(self, cases: Iterable[Case], formats: Sequence[Format]) -> list[Work]:
+        """Work for every case in every format that can carry it; the others go to ``untestable``."""
+        work: list[Work] = []
+        for case in cases:
+            for format in formats:
+                try:
+                    work.append(self._probe(case, format))
+                except HarnessError as error:
+                    self.untestable.append(Untestable(case.id, format.id, error.message))
+        return work
+
+    def plan_continuations(self, cases: Iterable[Case], formats: Sequence[Format], shares: Sequence[float], max_new_tokens: int) -> list[Work]:
+        """Greedy completions of references from the prompt plus their first share (METRICS §2.2)."""
+        work: list[Work] = []
+        for case in cases:
+            for format in formats:
+                try:
+                    prompt = self._render(case, format, None)
+                except HarnessError as error:
+                    self.untestable.append(Untestable(case.id, format.id, error.message))
+                    continue
+                for share in shares:
+                    prefix = reference_prefix(case.reference or "", share)
+                    lead = " " if prefix and not prompt.text.endswith(("\n", ">")) and self._leads_with_space(case, format) else ""
+                    request = GenerateRequest("", prompt, max_new_tokens, lead + prefix, format.stop_tokens)
+                    work.append(self._keyed("continue", case, format, request, share))
+        return work
+
+    def _leads_with_space(self, case: Case, format: Format) -> bool:
+        whole = self._render(case, format, case.reference)
+        prompt = self._render(case, format, None)
+        return whole.text[len(prompt.text) : len(prompt.text) + 1] == " "
+
+    def _probe(self, case: Case, format: Format) -> Work:
+        kind = kind_of(case)
+        request: ScoreRequest | GenerateRequest
+        if kind == "choice":
+            request = ScoreRequest("", tuple(self._render(case, format, choice) for choice in case.choices))
+            return self._keyed("choice", case, format, request)
+        if kind == "reference":
+            request = ScoreRequest("", (self._render(case, format, case.reference),))
+            return self._keyed("reference", case, format, request)
+        request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens)
+        return self._keyed("answer", case, format, request)
+
+    def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:
+        messages = case.messages
+        if answer is not None:
+            messages = (*messages, Message("assistant", answer, case.name))
+        return render(
+            Conversation(case.id, messages, case.tags, case.source),
+            format,
+            add_generation_prompt=answer is None,
+            bos_token=self.backend.bos_token,
+            eos_token=self.backend.eos_token,
+            assistant_name=case.name,
+        )
+
+    def _keyed(self, probe: Probe, case: Case, format: Format, request: ScoreRequest | GenerateRequest, share: float = 0.0) -> Work:
+        if isinstance(request, ScoreRequest):
+            body: object = [[r.text, [asdict(s) for s in r.spans]] for r in request.answers]
+        else:
+            body = [request.prompt.text, request.prompt.stops, request.stop_tokens, request.prefix, request.max_new_tokens, "greedy"]
+        facts = json.dumps([probe, case.id, format.id, format.digest, body], sort_keys=True)
+        key = hashlib.sha256((self._stamp + facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        if isinstance(request, ScoreRequest):
+            return Work(key, probe, case.id, format.id, ScoreRequest(key, request.answers), share)
+        keyed = GenerateRequest(key, request.prompt, request.max_new_tokens, request.prefix, request.stop_tokens)
+        return Work(key, probe, case.id, format.id, keyed, share)
+
+
+def reference_prefix(reference: str, share: float) -> str:
+    """The first ``share`` of a reference, cut at a word's end."""
+    if share <= 0:
+        return ""
+    words = reference.split(" ")
+    return " ".join(words[: max(1, round(len(words) * share))])

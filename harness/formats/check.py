@@ -1,0 +1,97 @@
+"""Properties of a format, computed and never typed by hand (DESIGN §3.7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.records import Conversation, Format, Message, Rendered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_TURNS = (Message("user", "first question"), Message("assistant", "first answer"), Message("user", "second question"), Message("assistant", "second answer"))
+_SYSTEM = Message("system", "the rules")
+_BOS, _EOS = "<s>", "</s>"
+
+
+@dataclass(frozen=True)
+class FormatReport:
+    """The computed properties of a format, and a sentence for each that is not as it should be."""
+
+    format: str
+    properties: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+
+
+def check_format(format: Format, tokenizer: PreTrainedTokenizerBase | None = None) -> FormatReport:
+    """Render probe conversations and look at what comes out; with a tokenizer, at its tokens too."""
+    findings: list[str] = []
+    properties: dict[str, Any] = {}
+    try:
+        whole = _render(format, _TURNS)
+        prompts = [_render(format, _TURNS[:1], prompt=True), _render(format, _TURNS[:3], prompt=True)]
+    except HarnessError as error:
+        return FormatReport(format.id, {"lossless": False}, (f"A plain conversation cannot be rendered: {error.message}.",))
+    properties["lossless"] = True
+    properties["system"] = _carries(format, (_SYSTEM, *_TURNS))
+    if not properties["system"] and format.system != "unsupported":
+        findings.append(f'A system prompt is refused, but the front matter says system = "{format.system}": write "unsupported" or mend the template.')
+    properties["prompt_is_prefix"] = all(whole.text.startswith(prompt.text) for prompt in prompts)
+    if not properties["prompt_is_prefix"]:
+        findings.append("The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch.")
+    properties["prefix_stable"] = whole.text.startswith(_render(format, _TURNS[:2]).text.removesuffix(_EOS).rstrip("\n"))
+    properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt in prompts)
+    if not properties["no_trailing_space"]:
+        findings.append("The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block.")
+    properties["stop_trained"] = _stop_trained(whole)
+    if not properties["stop_trained"]:
+        findings.append("No stop stands inside the generation block, so the model never learns to end: put the end-of-turn mark or eos_token before endgeneration.")
+    properties["leading_bos"] = whole.text.startswith(_BOS)
+    if whole.text.startswith(_BOS * 2):
+        findings.append("The text begins with two BOS: write bos_token once.")
+    if tokenizer is not None:
+        _check_tokens(format, tokenizer, properties, findings)
+    return FormatReport(format.id, properties, tuple(findings))
+
+
+def _render(format: Format, messages: tuple[Message, ...], *, prompt: bool = False) -> Rendered:
+    from harness.render import render
+
+    return render(Conversation("probe", messages), format, add_generation_prompt=prompt, bos_token=_BOS, eos_token=_EOS)
+
+
+def _carries(format: Format, messages: tuple[Message, ...]) -> bool:
+    try:
+        _render(format, messages)
+    except HarnessError:
+        return False
+    return True
+
+
+def _stop_trained(whole: Rendered) -> bool:
+    """Whether each answer is followed by a trained stop."""
+    answers = {span.message for span in whole.spans if span.trained and span.kind == "content"}
+    ended = {span.message for span in whole.spans if span.trained and span.kind in ("stop", "eos")}
+    return bool(answers) and answers == ended
+
+
+def _check_tokens(format: Format, tokenizer: PreTrainedTokenizerBase, properties: dict[str, Any], findings: list[str]) -> None:
+    from harness.encode import bos_text, encode, eos_text
+    from harness.render import render
+
+    conversation = Conversation("probe", _TURNS)
+    rendered = render(conversation, format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer))
+    ids = encode(rendered, tokenizer).ids
+    bos = tokenizer.bos_token_id
+    properties["bos_count"] = sum(1 for id in ids[:2] if bos is not None and id == bos)
+    if properties["bos_count"] == 2:
+        findings.append("The ids begin with two BOS: the template writes one and the tokenizer adds another.")
+    whole = tuple(tokenizer(rendered.text, add_special_tokens=False).input_ids)
+    properties["boundary_safe"] = whole == ids
+    known = {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
+    split = [token for token in format.stop_tokens if token not in known]
+    properties["special_tokens"] = not split
+    if split:
+        findings.append(f"{', '.join(split)} {'is' if len(split) == 1 else 'are'} plain text to this tokenizer: the model must learn to spell {'it' if len(split) == 1 else 'them'}.")

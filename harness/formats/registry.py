@@ -1,0 +1,78 @@
+"""The folder is the registry: every ``*.jinja`` in it is a format, and no code branches on a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from harness.errors import HarnessError, nearest
+from harness.formats.frontmatter import parse_format
+from harness.records import Format
+from harness.resources import data_dir
+
+
+class FormatSet(Mapping[str, Format]):
+    """The known formats by id, sorted. Looking up an unknown id raises HarnessError with the nearest names."""
+
+    def __init__(self, formats: Iterable[Format]) -> None:
+        self._by_id = {format.id: format for format in sorted(formats, key=lambda format: format.id)}
+
+    def __getitem__(self, id: str) -> Format:
+        try:
+            return self._by_id[id]
+        except KeyError:
+            raise HarnessError(f"unknown format {id!r}", hint=nearest(id, self._by_id)) from None
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._by_id
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_id)
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def select(self, names: Iterable[str]) -> list[Format]:
+        """The formats of these ids or globs (``llama*``), in the order given, each once.
+
+        Raises HarnessError for an unknown id and for a glob that matches nothing.
+        """
+        chosen: dict[str, Format] = {}
+        for name in names:
+            if any(mark in name for mark in "*?["):
+                found = [id for id in self._by_id if fnmatchcase(id, name)]
+                if not found:
+                    raise HarnessError(f"no format matches {name!r}", hint="see: harness formats list")
+            else:
+                found = [name]
+            chosen.update((id, self[id]) for id in found)
+        return list(chosen.values())
+
+
+def load_format(path: Path) -> Format:
+    """Read one format file and compile its template. Raises HarnessError with file and line."""
+    from harness.formats.template import compile_template
+
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"cannot read the format: {error.strerror}", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    format = parse_format(source, path)
+    compile_template(format)
+    return format
+
+
+def load_formats(*extra_dirs: Path) -> FormatSet:
+    """The shipped formats, then those of the user's folders, which may replace a shipped one of the same id."""
+    formats: dict[str, Format] = {}
+    for folder in (data_dir("formats"), *extra_dirs):
+        if not folder.is_dir():
+            raise HarnessError("no such folder of formats", where=str(folder))
+        paths = sorted(folder.glob("*.jinja"))
+        if not paths:
+            raise HarnessError("the folder holds no *.jinja file", where=str(folder))
+        formats.update((format.id, format) for format in map(load_format, paths))
+    return FormatSet(formats.values())

@@ -1,0 +1,158 @@
+"""Chat templates in the Hugging Face dialect, compiled in a sandbox, with every piece of text traced.
+
+How the spans come about: messages, BOS and EOS are handed to the template as ``Traced`` strings. They
+compare, slice, trim and split like the text they hold, but when one is written out (alone or joined to
+something) it brackets itself with Unicode noncharacters. ``{% generation %}`` writes a bracket of its own.
+One pass over the output then yields text and spans together, so they cannot drift apart, and nothing is
+ever found by searching for it. The noncharacters are chosen afresh for texts that contain them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, ClassVar, SupportsIndex
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from harness.errors import HarnessError
+from harness.records import Format
+
+#: A template that writes the date gets this one, so that a rendering never changes from day to day.
+FROZEN_NOW = datetime(2024, 7, 26)
+
+_MARK_SETS = tuple(tuple(map(chr, range(0xFDD0 + i, 0xFDD4 + i))) for i in range(0, 32, 4))
+
+
+class Marks:
+    """The four noncharacters that bracket traced text in one rendering: open, number's end, close, generation."""
+
+    def __init__(self, chars: Sequence[str]) -> None:
+        self.open, self.number, self.close, self.generation = chars
+        self.pattern = re.compile(f"{self.open}(\\d+){self.number}|{self.close}|{self.generation}")
+
+
+_MARKS = tuple(map(Marks, _MARK_SETS))
+
+
+def marks_absent_from(texts: Sequence[str]) -> Marks:
+    """Marks that occur in none of the texts. Raises HarnessError when all 32 noncharacters do."""
+    for marks, chars in zip(_MARKS, _MARK_SETS, strict=True):
+        if not any(char in text for text in texts for char in chars):
+            return marks
+    raise HarnessError("the text holds every noncharacter from U+FDD0 to U+FDEF", hint="remove them: no text needs them")
+
+
+class Traced(str):
+    """Text that brackets itself when a template writes it. ``number`` is its place in the rendering's list of pieces."""
+
+    __slots__ = ("marks", "number")
+    number: int
+    marks: Marks
+
+    def __new__(cls, text: str, number: int, marks: Marks) -> Traced:
+        self = super().__new__(cls, text)
+        self.number = number
+        self.marks = marks
+        return self
+
+    def _like(self, text: str) -> Traced:
+        return Traced(text, self.number, self.marks)
+
+    def __str__(self) -> str:
+        plain = str.__str__(self)
+        return f"{self.marks.open}{self.number}{self.marks.number}{plain}{self.marks.close}"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.__str__(), spec)
+
+    def __add__(self, other: str) -> str:
+        return self.__str__() + str(other)
+
+    def __radd__(self, other: str) -> str:
+        return str(other) + self.__str__()
+
+    def __mod__(self, other: Any) -> str:
+        return str(self) % other
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Traced:
+        return self._like(super().__getitem__(key))
+
+    def strip(self, chars: str | None = None) -> Traced:
+        return self._like(super().strip(chars))
+
+    def lstrip(self, chars: str | None = None) -> Traced:
+        return self._like(super().lstrip(chars))
+
+    def rstrip(self, chars: str | None = None) -> Traced:
+        return self._like(super().rstrip(chars))
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return [self._like(part) for part in super().split(sep, maxsplit)]
+
+
+class GenerationTag(Extension):
+    """``{% generation %}…{% endgeneration %}``: what stands inside is trained. Same tag as in transformers."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        mark = nodes.Output([nodes.Name("generation_mark", "load")], lineno=line)
+        return [mark, *body, nodes.Output([nodes.Name("generation_mark", "load")], lineno=line)]
+
+
+class TemplateRefusal(TemplateError):
+    """The template itself called ``raise_exception``."""
+
+
+def _refuse(message: str) -> None:
+    raise TemplateRefusal(message)
+
+
+@lru_cache(maxsize=1)
+def environment() -> ImmutableSandboxedEnvironment:
+    """The sandbox that every template runs in, set up as transformers sets up its own, but strict on undefined names."""
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        extensions=[GenerationTag, loopcontrols],
+        autoescape=False,
+    )
+    env.globals["raise_exception"] = _refuse
+    env.globals["strftime_now"] = FROZEN_NOW.strftime
+    return env
+
+
+_COMPILED: dict[str, Callable[..., str]] = {}
+
+
+def compile_template(format: Format) -> Callable[..., str]:
+    """The format's template as a function of its variables. Raises HarnessError with file and line."""
+    render = _COMPILED.get(format.template)
+    if render is None:
+        try:
+            render = environment().from_string(format.template).render
+        except TemplateSyntaxError as error:
+            raise HarnessError(f"the template does not compile: {error.message}", where=_line(format, error.lineno)) from None
+        _COMPILED[format.template] = render
+    return render
+
+
+def _line(format: Format, line: int) -> str:
+    if not format.path:
+        return format.id
+    front_lines = 0
+    try:
+        with open(format.path, encoding="utf-8") as file:
+            front_lines = file.read().replace("\r\n", "\n").removesuffix(format.template).count("\n")
+    except OSError:
+        pass
+    return f"{format.path}:{front_lines + line}"

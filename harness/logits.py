@@ -1,0 +1,31 @@
+"""Logits at chosen positions only: the vocabulary is by far the widest matrix of a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@contextmanager
+def only_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
+    """Inside, the model projects to the vocabulary only where ``positions`` (bool, [batch, length]) is true.
+
+    Its logits then have the shape [1, positions.sum(), vocabulary], in row-major order. Done by a hook
+    before the output embedding, so whatever the model does to its logits afterwards (scaling, soft
+    caps) still happens; the arithmetic is that of the full projection.
+    """
+
+    def gather(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = inputs[0]
+        return (hidden[positions].unsqueeze(0), *inputs[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,242 @@
+"""The frozen records that flow through every room of the house.
+
+Nothing here imports anything but the standard library. Each invariant is checked where the record
+is made, so code further down the line never asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[str, ...] = ("system", "user", "assistant")
+
+SpanKind = Literal["bos", "header", "content", "stop", "eos", "glue"]
+SPAN_KINDS: tuple[str, ...] = ("bos", "header", "content", "stop", "eos", "glue")
+
+Finish = Literal["stop", "length", "error"]
+Group = Literal["native", "seen", "held-out"]
+GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
+Outcome = Literal["ok", "regressed", "improved", "new", "missing", "stale"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise ValueError(f"unknown role {self.role!r} (one of {', '.join(ROLES)})")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages in order. ``source`` is ``file:line``, for error messages."""
+
+    id: str
+    messages: tuple[Message, ...]
+    tags: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.messages:
+            raise ValueError("a conversation needs at least one message")
+
+    def assistant_name(self) -> str | None:
+        """The name of the last named assistant turn: whose turn it is in a format with names."""
+        return next((m.name for m in reversed(self.messages) if m.role == "assistant" and m.name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One verifiable property of an answer, such as ``contains`` with its expected words."""
+
+    kind: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One evaluation item: messages that end before the answer, and what to measure in it.
+
+    Exactly one of ``choices`` (with ``answer``, the index of the right one), ``checks`` and
+    ``reference`` is given. ``name`` is the character that the assistant plays.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    choices: tuple[str, ...] = ()
+    answer: int | None = None
+    checks: tuple[Check, ...] = ()
+    reference: str | None = None
+    expect_language: str = "en"
+    name: str | None = None
+    tags: tuple[str, ...] = ()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        kinds = [bool(self.choices), bool(self.checks), self.reference is not None]
+        if sum(kinds) != 1:
+            raise ValueError("a case needs exactly one of choices, checks and reference")
+        if self.choices and (self.answer is None or not 0 <= self.answer < len(self.choices)):
+            raise ValueError(f"answer {self.answer!r} is not the index of one of {len(self.choices)} choices")
+        if not self.messages or self.messages[-1].role != "user":
+            raise ValueError("the messages of a case end with the user's")
+
+    @property
+    def conversation(self) -> Conversation:
+        """The case's messages as a conversation that waits for the answer."""
+        return Conversation(self.id, self.messages, self.tags, self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One prompt format: a chat template and the facts of its front matter (DESIGN §3)."""
+
+    id: str
+    family: str
+    template: str
+    stops: tuple[str, ...]
+    digest: str
+    stop_tokens: tuple[str, ...] = ()
+    roles: Mapping[str, str] = field(default_factory=dict)
+    system: str = "own"
+    system_default: str = ""
+    names: str = "none"
+    eos: str = ""
+    origin: str = ""
+    notes: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters ``[start, end)`` of a rendered text. ``message`` is the index of the message it carries, or −1."""
+
+    start: int
+    end: int
+    kind: SpanKind
+    message: int = -1
+    trained: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.end:
+            raise ValueError(f"empty or reversed span [{self.start}, {self.end})")
+        if self.kind not in SPAN_KINDS:
+            raise ValueError(f"unknown span kind {self.kind!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A conversation as the text that a model reads. The spans are sorted, disjoint and cover the text exactly."""
+
+    text: str
+    spans: tuple[Span, ...]
+    stops: tuple[str, ...]
+    format: str = ""
+
+    def __post_init__(self) -> None:
+        at = 0
+        for span in self.spans:
+            if span.start != at:
+                raise ValueError(f"spans do not cover the text at character {at}")
+            at = span.end
+        if at != len(self.text):
+            raise ValueError(f"spans end at {at}, the text at {len(self.text)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids with, for each, whether it is trained. ``content`` marks the tokens that carry the last answer's own words."""
+
+    ids: tuple[int, ...]
+    trained: tuple[bool, ...]
+    content: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.trained) or len(self.content) not in (0, len(self.ids)):
+            raise ValueError("ids, trained and content differ in length")
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What a model answered: ``text`` before the stop, and how it ended."""
+
+    case: str
+    format: str
+    model: str
+    text: str
+    finish: Finish
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """Log-probability in nats of one continuation after a prompt, and its number of tokens."""
+
+    logprob: float
+    tokens: int
+    token_logprobs: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One measure of one answer. ``value`` is None when it was not scored, which is never the same as 0."""
+
+    case: str
+    format: str
+    metric: str
+    value: float | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The mean of one measure in one format with its 95 % interval. ``mean`` is None when nothing was scored."""
+
+    format: str
+    group: Group
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+    not_scored: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.mean is None) != (self.n == 0):
+            raise ValueError(f"{self.format}/{self.metric}: a mean without items, or items without a mean")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The gate's word on one cell against its baseline."""
+
+    format: str
+    metric: str
+    outcome: Outcome
+    baseline: float | None
+    current: float | None
+    allowed: float
+    n: int
+    p: float | None = None
+    why: str = ""
+    worst_case: str = ""
+
+    @property
+    def delta(self) -> float | None:
+        """Current minus baseline."""
+        if self.baseline is None or self.current is None:
+            return None
+        return self.current - self.baseline
+
+    @property
+    def failed(self) -> bool:
+        """Whether this verdict fails the gate."""
+        return self.outcome in ("regressed", "missing", "stale")

@@ -1,0 +1,143 @@
+"""Conversation × Format → Rendered: the one place where text and its spans are made. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jinja2 import TemplateError
+from jinja2.sandbox import SecurityError
+
+from harness.errors import HarnessError
+from harness.formats.template import Marks, Traced, compile_template, marks_absent_from
+from harness.records import Conversation, Format, Rendered, Span, SpanKind
+
+USER_NAME = "User"
+ASSISTANT_NAME = "Assistant"
+
+
+def render(
+    conversation: Conversation,
+    format: Format,
+    *,
+    add_generation_prompt: bool = False,
+    bos_token: str = "",
+    eos_token: str = "",
+    assistant_name: str | None = None,
+) -> Rendered:
+    """Render a conversation in a format.
+
+    ``add_generation_prompt`` ends the text where the assistant is to begin. ``assistant_name`` is who
+    answers in a format with names; without it the last named assistant turn decides. Rendering loses
+    nothing: HarnessError names the format and the message when the template refuses it, drops it or
+    changes its words (outer white space may go, where the format's owner trims it).
+    """
+    texts = [text for message in conversation.messages for text in (message.content, message.name or "")]
+    marks = marks_absent_from([*texts, bos_token, eos_token, assistant_name or "", format.template])
+    pieces: list[tuple[SpanKind, int]] = []
+
+    def traced(text: str, kind: SpanKind, message: int = -1) -> Traced:
+        pieces.append((kind, message))
+        return Traced(text, len(pieces) - 1, marks)
+
+    messages = []
+    for index, message in enumerate(conversation.messages):
+        entry = {"role": message.role, "content": traced(message.content, "content", index)}
+        if message.name:
+            entry["name"] = message.name
+        messages.append(entry)
+    user_name = next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or USER_NAME
+    try:
+        marked = compile_template(format)(
+            messages=messages,
+            add_generation_prompt=add_generation_prompt,
+            bos_token=traced(bos_token, "bos"),
+            eos_token=traced(eos_token, "eos"),
+            assistant_name=assistant_name or conversation.assistant_name() or ASSISTANT_NAME,
+            user_name=user_name,
+            generation_mark=marks.generation,
+        )
+    except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)
+        raise HarnessError(
+            f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id
+        ) from None
+    text, spans = _unmark(marked, marks, pieces)
+    _check_lossless(conversation, format, text, spans)
+    stops = tuple(stop.replace("{user_name}", user_name) for stop in format.stops)
+    return Rendered(text, spans, stops, format.id)
+
+
+def _unmark(marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> tuple[str, tuple[Span, ...]]:
+    """Split the marked output into plain text and spans in one pass."""
+    parts: list[str] = []
+    spans: list[Span] = []
+    length = 0
+    for part, kind, message, trained in _classify(marked, marks, pieces):
+        if not part:
+            continue
+        last = spans[-1] if spans else None
+        if last and (last.kind, last.message, last.trained) == (kind, message, trained):
+            spans[-1] = Span(last.start, length + len(part), kind, message, trained)
+        else:
+            spans.append(Span(length, length + len(part), kind, message, trained))
+        parts.append(part)
+        length += len(part)
+    return "".join(parts), tuple(spans)
+
+
+def _classify(marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> Iterator[tuple[str, SpanKind, int, bool]]:
+    """Yield (text, kind, message, trained) in order.
+
+    Inside a generation block, what stands before the answer is glue (the space that belongs to the
+    answer), what stands after it is its stop. Outside, text is header, and white space between
+    headers is glue.
+    """
+    at, inside, message, answered = 0, False, -1, False
+    open_piece: tuple[SpanKind, int] | None = None
+    for mark in marks.pattern.finditer(marked):
+        part = marked[at : mark.start()]
+        at = mark.end()
+        if open_piece is not None:
+            kind, index = open_piece
+            yield part, kind, index if kind == "content" else (message if inside else -1), inside
+        elif inside:
+            yield part, "stop" if answered else "glue", message, True
+        else:
+            yield part, "header" if part.strip() else "glue", -1, False
+        if mark[1] is not None:
+            open_piece = pieces[int(mark[1])]
+            if open_piece[0] == "content":
+                message, answered = open_piece[1], True
+        elif mark[0] == marks.close:
+            open_piece = None
+        else:
+            inside, answered = not inside, False
+            if inside:
+                message = _next_content(marked, at, marks, pieces)
+    part = marked[at:]
+    yield part, "header" if part.strip() else "glue", -1, False
+
+
+def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> int:
+    """The message whose content comes first inside the generation block that begins at ``at``, or −1."""
+    for mark in marks.pattern.finditer(marked, at):
+        if mark[0] == marks.generation:
+            break
+        if mark[1] is not None and pieces[int(mark[1])][0] == "content":
+            return pieces[int(mark[1])][1]
+    return -1
+
+
+def _check_lossless(conversation: Conversation, format: Format, text: str, spans: tuple[Span, ...]) -> None:
+    shown = [""] * len(conversation.messages)
+    for span in spans:
+        if span.kind == "content":
+            shown[span.message] += text[span.start : span.end]
+    for index, message in enumerate(conversation.messages):
+        if shown[index].strip() != message.content.strip():
+            fate = "changes" if shown[index].strip() else "drops"
+            raise HarnessError(
+                f"format {format.id} {fate} message {index} ({message.role})",
+                where=conversation.source or conversation.id,
+                hint="the template must write every message's content once" if message.role != "system" else "the format has no place for a system prompt",
+            )

@@ -1,0 +1,82 @@
+"""LoRA on a frozen base, in float32, and the guard against an adapter of another base."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.train.config import AdapterConfig
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+    from harness.models import LoadedModel
+
+#: Written beside an adapter: the digest and shape of the base it was trained on.
+BASE_FILE = "base.json"
+
+
+def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftModel:
+    """Wrap the model's linear layers with fresh LoRA factors. Everything else is frozen.
+
+    The factors are float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from harness.models import quiet
+
+    targets = config.lora_target_modules
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft annotates int, and computes with any number
+        lora_dropout=config.lora_dropout,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model = get_peft_model(loaded.model, lora)
+        except ValueError as error:
+            raise HarnessError(f"adapter.lora_target_modules: {str(error).splitlines()[0]}", hint='use "all-linear"') from None
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if "lora_" not in name:
+                raise AssertionError(f"{name} is trainable but no adapter weight")
+            parameter.data = parameter.data.float()
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # autocast casts the factors; peft would first copy every input to float32
+    return model
+
+
+def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The trainable tensors by name, in a fixed order."""
+    return {name: p.detach() for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def describe_base(loaded: LoadedModel) -> dict[str, Any]:
+    """What an adapter remembers of its base."""
+    config = loaded.model.config
+    return {
+        "name": loaded.name,
+        "digest": loaded.source.digest,
+        "model_type": config.model_type,
+        "hidden_size": getattr(config, "hidden_size", None),
+        "num_hidden_layers": getattr(config, "num_hidden_layers", None),
+        "vocab_size": getattr(config, "vocab_size", None),
+    }
+
+
+def check_adapter_base(folder: Path, loaded: LoadedModel) -> None:
+    """Raise HarnessError when the adapter says that it was trained on another base. One of a foreign trainer is checked by peft alone."""
+    file = folder / BASE_FILE
+    if not file.is_file():
+        return
+    made_for = json.loads(file.read_text(encoding="utf-8"))
+    if made_for["digest"] != loaded.source.digest:
+        raise HarnessError(f"this adapter was trained on {made_for['name']} ({made_for['digest']}), not on {loaded.name} ({loaded.source.digest})", where=str(folder), hint="give the base it was trained on")

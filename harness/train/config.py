@@ -1,0 +1,211 @@
+"""The settings of a training run: one tree of frozen dataclasses, read from TOML.
+
+Names and meanings are those of transformers, peft and TRL. The docstring under a field is its help
+text. All mistakes of a file are reported at once.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.errors import HarnessError, nearest
+
+#: What other trainers call our keys, named in the error that rejects them.
+FOREIGN = {
+    "lr": "learning_rate",
+    "base_model": "model",
+    "model_name_or_path": "model",
+    "num_epochs": "num_train_epochs",
+    "epochs": "num_train_epochs",
+    "micro_batch_size": "per_device_train_batch_size",
+    "batch_size": "per_device_train_batch_size",
+    "sequence_len": "max_length",
+    "cutoff_len": "max_length",
+    "max_seq_length": "max_length",
+    "lora_rank": "lora_r",
+    "r": "lora_r",
+    "alpha": "lora_alpha",
+    "lora_target": "lora_target_modules",
+    "target_modules": "lora_target_modules",
+    "lr_scheduler": "lr_scheduler_type",
+    "warmup_steps": "warmup_ratio",
+    "datasets": "train",
+    "dataset": "train",
+    "quantization_bit": "load_in_4bit",
+}
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """The LoRA adapter. Its weights, gradients and moments are float32 whatever the base's dtype."""
+
+    lora_r: int = 16
+    """Rank of the two factors."""
+    lora_alpha: float = 32.0
+    """The adapter's output is scaled by lora_alpha / lora_r."""
+    lora_dropout: float = 0.0
+    """Dropout before the first factor."""
+    lora_target_modules: str | tuple[str, ...] = "all-linear"
+    """Names of the layers to adapt, or "all-linear"."""
+    load_in_4bit: bool = False
+    """Quantise the frozen base to nf4 with double quantisation (QLoRA)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from."""
+
+    train: tuple[str, ...] = ()
+    """Conversation files (JSONL of messages) or folders of them. Empty: the shipped training set."""
+    max_length: int = 1024
+    """Tokens of the longest conversation; a longer one is refused by name, never cut."""
+
+
+@dataclass(frozen=True)
+class FormatsConfig:
+    """Which prompt formats the model meets."""
+
+    formats: tuple[str, ...] = ()
+    """Ids or globs of the formats to train in. Empty: every shipped format that is not in held_out."""
+    held_out: tuple[str, ...] = ()
+    """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    mixing: Literal["balanced", "uniform", "all"] = "balanced"
+    """balanced: over F epochs each example meets each of F formats once. uniform: drawn at random. all: every format in every epoch."""
+
+
+@dataclass(frozen=True)
+class OptimisationConfig:
+    """Steps and rates."""
+
+    learning_rate: float = 2e-4
+    """Peak learning rate."""
+    num_train_epochs: float = 3.0
+    """Passes over the conversations. A part of an epoch is allowed."""
+    per_device_train_batch_size: int = 8
+    """Conversations an accumulation step."""
+    gradient_accumulation_steps: int = 1
+    """Accumulation steps an optimiser step. 4 × 1 gives the same update as 1 × 4."""
+    max_tokens_per_batch: int = 2048
+    """Padded tokens of one forward pass. A matter of memory only: it does not change the result."""
+    lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the rate changes after warm-up."""
+    warmup_ratio: float = 0.05
+    """Share of the steps in which the rate rises from 0."""
+    weight_decay: float = 0.0
+    """AdamW's weight decay."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm. 0: never."""
+    adam_beta1: float = 0.9
+    """Decay of the first moment."""
+    adam_beta2: float = 0.999
+    """Decay of the second moment."""
+    adam_epsilon: float = 1e-8
+    """Term that keeps the denominator from zero."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured at each checkpoint."""
+
+    references: int = 12
+    """Reference cases whose NLL is read in seen and held-out formats. 0: none."""
+    formats_measured: int = 4
+    """At most so many seen and so many held-out formats."""
+
+
+@dataclass(frozen=True)
+class CheckpointsConfig:
+    """When the run is saved."""
+
+    save_steps: int = 0
+    """Optimiser steps between checkpoints. 0: four times a run."""
+    save_total_limit: int = 0
+    """Keep the newest so many. 0: all."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run."""
+
+    model: str = "SmolLM2-135M-Instruct"
+    """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""
+    output_dir: str = "runs/train"
+    """Folder of the run. Starting again with the same settings resumes it."""
+    seed: int = 0
+    """Seeds data order, format draws, adapter initialisation and dropout."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the frozen base."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    formats: FormatsConfig = field(default_factory=FormatsConfig)
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain nested values."""
+        return asdict(self)
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Read a TOML file. Raises one HarnessError that names every mistake in it."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HarnessError(f"cannot read the settings: {error.strerror}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HarnessError(f"not TOML: {error}", where=str(path)) from None
+    return parse_config(table, where=str(path))
+
+
+def parse_config(table: dict[str, Any], where: str = "settings") -> TrainConfig:
+    """Check a table of settings against the tree. Raises one HarnessError that names every mistake in it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    problems = list(_unknown(table, TrainConfig(), ""))
+    try:
+        config = TypeAdapter(TrainConfig).validate_python(table)
+    except ValidationError as error:
+        for item in error.errors():
+            place = ".".join(str(part) for part in item["loc"])
+            problems.append(f"{place} = {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    else:
+        problems += list(_out_of_range(config))
+    if problems:
+        unique = list(dict.fromkeys(problems))
+        raise HarnessError("; ".join(unique), where=where, hint=f"{len(unique)} mistake{'s' * (len(unique) > 1)}; harness train --help lists every key")
+    return config
+
+
+def _unknown(table: dict[str, Any], section: Any, prefix: str) -> list[str]:
+    known = {f.name: getattr(section, f.name) for f in fields(section)}
+    everywhere = {f.name for part in [section, *known.values()] if is_dataclass(part) for f in fields(part)}
+    found: list[str] = []
+    for key, value in table.items():
+        if key not in known:
+            offer = f"here it is called {FOREIGN[key]}" if key in FOREIGN else nearest(key, everywhere)
+            found.append(f"unknown key {prefix}{key} ({offer})")
+        elif is_dataclass(known[key]) and isinstance(value, dict):
+            found += _unknown(value, known[key], f"{prefix}{key}.")
+    return found
+
+
+def _out_of_range(config: TrainConfig) -> list[str]:
+    opt, adapter = config.optimisation, config.adapter
+    rules = {
+        f"optimisation.learning_rate = {opt.learning_rate}: must be above 0": opt.learning_rate > 0,
+        f"optimisation.num_train_epochs = {opt.num_train_epochs}: must be above 0": opt.num_train_epochs > 0,
+        f"optimisation.per_device_train_batch_size = {opt.per_device_train_batch_size}: must be at least 1": opt.per_device_train_batch_size >= 1,
+        f"optimisation.gradient_accumulation_steps = {opt.gradient_accumulation_steps}: must be at least 1": opt.gradient_accumulation_steps >= 1,
+        f"optimisation.warmup_ratio = {opt.warmup_ratio}: must lie in [0, 1)": 0 <= opt.warmup_ratio < 1,
+        f"adapter.lora_r = {adapter.lora_r}: must be at least 1": adapter.lora_r >= 1,
+        f"adapter.lora_alpha = {adapter.lora_alpha}: must be above 0": adapter.lora_alpha > 0,
+        f"adapter.lora_dropout = {adapter.lora_dropout}: must lie in [0, 1)": 0 <= adapter.lora_dropout < 1,
+        f"data.max_length = {config.data.max_length}: must be at least 16": config.data.max_length >= 16,
+    }
+    return [problem for problem, holds in rules.items() if not holds]

@@ -1,0 +1,173 @@
+"""The training loop: supervised-only logits, one normalisation a step, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.backends.transformers import pad
+from harness.errors import HarnessError
+from harness.logits import only_at
+from harness.models import LoadedModel, note_adapter
+from harness.progress import progress
+from harness.train.adapters import add_adapter, adapter_weights, describe_base
+from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, save_adapter, save_checkpoint
+from harness.train.config import TrainConfig
+from harness.train.examples import Example, ExampleCache, Plan, make_plan, micro_batches
+from harness.train.schedules import Schedule
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+#: (step, epoch, Σ learning rate) → what to log of this checkpoint.
+Measure = Callable[[int], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog:
+    """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats."""
+
+    step: int
+    epoch: float
+    loss: float
+    learning_rate: float
+    sum_lr: float
+    supervised_tokens: int
+    grad_norm: float
+    seconds: float
+
+
+class Trainer:
+    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on."""
+
+    def __init__(self, config: TrainConfig, loaded: LoadedModel, cache: ExampleCache, digest: str, measure: Measure | None = None) -> None:
+        import torch
+
+        self.config = config
+        self.loaded = loaded
+        self.cache = cache
+        self.digest = digest
+        self.measure = measure
+        self.folder = Path(config.output_dir)
+        self.base = describe_base(loaded)
+        self.plan: Plan = make_plan(config, len(cache.conversations), len(cache.formats))
+        opt = config.optimisation
+        self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
+        self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
+        loaded.model = self.model  # type: ignore[assignment]  # a PeftModel forwards all that we ask of a model
+        self.optimizer = torch.optim.AdamW(
+            list(dict(sorted((n, p) for n, p in self.model.named_parameters() if p.requires_grad)).values()),
+            lr=opt.learning_rate,
+            betas=(opt.adam_beta1, opt.adam_beta2),
+            eps=opt.adam_epsilon,
+            weight_decay=opt.weight_decay,
+            fused=loaded.device in ("cpu", "cuda"),
+        )
+        self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
+
+    def run(self, *, quiet: bool = False) -> Path:
+        """Train to the end and return the folder of the final adapter, ``<output_dir>/adapter``."""
+        import torch
+
+        torch.manual_seed(self.config.seed)
+        start, sum_lr = self._resume()
+        log_path = self.folder / "metrics.jsonl"
+        with log_path.open("a", encoding="utf-8") as log, progress("train", self.plan.total_steps, quiet=quiet) as bar:
+            bar.advance(start) if start else None
+            for number in range(start, self.plan.total_steps):
+                entry = self._step(number, sum_lr)
+                sum_lr = entry.sum_lr
+                self._log(log, {"kind": "step", **_fields(entry)})
+                bar.advance(1, f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s")
+                done = number + 1
+                if done % self.save_every == 0 or done == self.plan.total_steps:
+                    self._checkpoint(done, sum_lr, log)
+        self.model.eval()
+        final = self.folder / "adapter"
+        save_adapter(self.model, final, self.base)
+        note_adapter(self.loaded, final)
+        return final
+
+    def _resume(self) -> tuple[int, float]:
+        """Go on from the newest checkpoint, and forget what was logged after it."""
+        found = checkpoint_dirs(self.folder)
+        path = self.folder / "metrics.jsonl"
+        if not found:
+            path.unlink(missing_ok=True)
+            return 0, 0.0
+        state = load_checkpoint(found[-1], self.model, self.optimizer)
+        if state["digest"] != self.digest:
+            raise HarnessError("this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder")
+        if path.is_file():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= state["step"]]
+            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        return int(state["step"]), float(state["sum_lr"])
+
+    def _step(self, number: int, sum_lr: float) -> StepLog:
+        import torch
+
+        began = time.monotonic()
+        opt = self.config.optimisation
+        rate = opt.learning_rate * self.schedule.factor(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        examples = [self.cache(pair) for pair in self.plan.step(number)]
+        supervised = sum(sum(e.encoded.trained[1:]) for e in examples)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for batch in micro_batches(examples, opt.max_tokens_per_batch):
+            loss = supervised_loss(self.loaded, batch) / supervised
+            loss.backward()
+            total += loss.item()
+        parameters = self.optimizer.param_groups[0]["params"]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, opt.max_grad_norm or float("inf"))
+        self.optimizer.step()
+        epoch = (number + 1) / self.plan.steps_per_epoch
+        return StepLog(number + 1, round(epoch, 4), total, rate, sum_lr + rate, supervised, float(norm), time.monotonic() - began)
+
+    def _checkpoint(self, step: int, sum_lr: float, log: Any) -> None:
+        state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
+        save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
+        prune(self.folder, self.config.checkpoints.save_total_limit)
+        if self.measure is not None:
+            self.model.eval()
+            self._log(log, {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)})
+
+    @staticmethod
+    def _log(log: Any, entry: dict[str, Any]) -> None:
+        log.write(json.dumps(entry) + "\n")
+        log.flush()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The adapter's trainable tensors by name."""
+        return adapter_weights(self.model)
+
+
+def supervised_loss(loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+    """Summed cross-entropy in nats over the supervised tokens of a batch.
+
+    Rows are padded on the right and no attention mask is given: under a causal mask no real token
+    ever sees the padding, and the fast attention kernels stay in use.
+    """
+    import torch
+
+    ids, _ = pad([example.encoded.ids for example in batch], loaded, left=False)
+    wanted = torch.zeros(ids.shape, dtype=torch.bool)
+    for row, example in enumerate(batch):
+        trained = torch.tensor(example.encoded.trained[1:], dtype=torch.bool)
+        wanted[row, : len(trained)] = trained
+    wanted = wanted.to(ids.device)
+    targets = ids[:, 1:][wanted[:, :-1]]
+    with loaded.autocast(), only_at(loaded.model, wanted):
+        logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}
