@@ -77,6 +77,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
             every_format=known.values(),
             recall=recall_sets(train, cases, job.settings.recall_examples) if job.recall else None,
             label=job.label,
+            model=loaded.name,
             adapter=job.adapter or loaded.adapter,
             quiet=quiet,
         )

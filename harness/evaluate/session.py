@@ -14,6 +14,7 @@ from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner, Untestable, Work
+from harness.metrics.stop import ControlIndex
 from harness.records import Case, Cell, Format, Group, Score
 
 RECALL_TOKENS = 50
@@ -38,6 +39,7 @@ class Evaluation:
     """A finished evaluation. Everything in a report is made from this."""
 
     label: str
+    model: str
     adapter: str | None
     fingerprint: dict[str, str]
     formats: tuple[Format, ...]
@@ -52,7 +54,7 @@ class Evaluation:
     settings: EvalSettings
     computed: int
     recall: RecallTable | None = None
-    index: Any = field(default=None, repr=False)
+    index: ControlIndex | None = field(default=None, repr=False)
 
     def cell(self, format: str, metric: str) -> Cell | None:
         """The cell of a format and measure, or None."""
@@ -79,6 +81,7 @@ def evaluate(
     every_format: Iterable[Format] = (),
     recall: RecallSets | None = None,
     label: str = "evaluate",
+    model: str = "",
     adapter: str | None = None,
     quiet: bool = False,
 ) -> Evaluation:
@@ -96,6 +99,7 @@ def evaluate(
     scores = scorer.score(cases, results, planner.untestable)
     return Evaluation(
         label=label,
+        model=model,
         adapter=adapter,
         fingerprint=backend.fingerprint,
         formats=tuple(formats),

@@ -1,0 +1,64 @@
+"""The main job on the real SmolLM2-135M: evaluate, train across formats, evaluate again, report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.evaluate.job import EvalJob, run_job
+from harness.evaluate.reporting import print_table, write_evaluation_report
+from harness.evaluate.session import Evaluation, EvalSettings
+from harness.evaluate.summary import summary
+from harness.train.config import TrainConfig, read_config
+
+MODEL = "SmolLM2-135M-Instruct"
+#: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
+LIMIT = 32
+SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=24, recall_formats=3)
+
+
+def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
+    """Run the four steps and print the table. What is in ``out`` already is not computed again."""
+    from harness.models import attach_adapter, load
+    from harness.train.job import prepare, train
+
+    began = time.monotonic()
+    config = replace(config, output_dir=str(out / "train"))
+    ready = prepare(config)
+    trained = tuple(format.id for format in ready.trained)
+    job = EvalJob(model=config.model, limit=limit, out=out, trained_formats=trained, recall=True, train=config.data.train, settings=SETTINGS)
+    loaded = load(config.model, dtype=config.dtype)
+    before = run_job(replace(job, label="before"), loaded=loaded)
+    adapter = train(config, loaded=loaded)
+    if loaded.adapter is None:
+        attach_adapter(loaded, str(adapter))
+    after = run_job(replace(job, label="after"), loaded=loaded)
+    evaluations = [before, after]
+    paths = write_evaluation_report(evaluations, out, model=config.model, limit=limit, training=training_curve(Path(config.output_dir), config))
+    print_table(evaluations)
+    print()
+    for line in summary(evaluations):
+        print(line.text)
+    minutes, seconds = divmod(round(time.monotonic() - began), 60)
+    print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+    print(f"adapter: {adapter}")
+    print(f"took {minutes} min {seconds} s; next: harness eval {config.model} --adapter {adapter}")
+    return evaluations
+
+
+def training_curve(run: Path, config: TrainConfig) -> dict[str, Any]:
+    """The run's log as the report shows it."""
+    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [{key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")} for entry in entries if entry["kind"] == "step"]
+    checkpoints = [{key: value for key, value in entry.items() if key != "kind"} for entry in entries if entry["kind"] == "checkpoint"]
+    return {"schedule": config.optimisation.lr_scheduler_type, "steps": steps, "checkpoints": checkpoints, "config": config.as_dict()}
+
+
+def recipe() -> TrainConfig:
+    """The demo's settings, shipped as eval/demo.toml."""
+    from harness.resources import data_dir
+
+    return read_config(data_dir("eval") / "demo.toml")

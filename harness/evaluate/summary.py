@@ -1,0 +1,159 @@
+"""The few numbers that sum an evaluation up, each with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.evaluate.scores import table
+from harness.evaluate.session import Evaluation
+from harness.stats import Interval, Spread, mean_interval, spread, two_way_bootstrap
+
+if TYPE_CHECKING:
+    from harness.stats import Matrix
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryLine:
+    """A named number with its interval and a sentence."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpreadLine:
+    """The spread of a measure over formats in one run, beside its permutation null."""
+
+    run: str
+    metric: str
+    max: float
+    min: float
+    mean: float
+    spread: float
+    null_low: float
+    null_high: float
+    p: float
+    formats: int
+    n: int
+
+
+def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Matrix:
+    """Items × formats of one measure, NaN where not scored. Items in case order, formats in report order."""
+    import numpy as np
+
+    values = table(evaluation.scores, metric)
+    formats = [f.id for f in evaluation.formats if (group is None or evaluation.groups[f.id] == group) and f.id in values]
+    items = [case.id for case in evaluation.cases if any(case.id in values[f] for f in formats)]
+    return np.array([[values[f].get(item, np.nan) for f in formats] for item in items], dtype=float).reshape(len(items), len(formats))
+
+
+def group_mean(evaluation: Evaluation, metric: str, group: str) -> Interval | None:
+    """Mean of a measure over the formats of a group, items and formats both resampled."""
+    import numpy as np
+
+    values = matrix(evaluation, metric, group)
+    if values.size == 0:
+        return None
+    return two_way_bootstrap(lambda t: float(np.nanmean(t)), values, seed=evaluation.settings.seed)
+
+
+def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
+    """1 − held-out NLL excess after ÷ before, items and formats both resampled in pairs (METRICS §1)."""
+    import numpy as np
+
+    pair = [matrix(evaluation, "nll_excess", "held-out") for evaluation in (before, after)]
+    if pair[0].size == 0 or pair[0].shape != pair[1].shape:
+        return None
+    both = np.stack(pair, axis=2)
+    return two_way_bootstrap(lambda t: float(1 - np.nanmean(t[..., 1]) / np.nanmean(t[..., 0])), both, seed=after.settings.seed)
+
+
+def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
+    """Mean over seen (with native) − mean over held-out formats, paired by item; formats resampled inside each group."""
+    import numpy as np
+
+    seen, held = matrix(evaluation, metric, "seen"), matrix(evaluation, metric, "held-out")
+    if seen.size == 0 or held.size == 0 or len(seen) != len(held):
+        return None
+    rng = np.random.default_rng(evaluation.settings.seed)
+    draws = []
+    for _ in range(2000):
+        items = rng.integers(0, len(seen), len(seen))
+        left = seen[items][:, rng.integers(0, seen.shape[1], seen.shape[1])]
+        right = held[items][:, rng.integers(0, held.shape[1], held.shape[1])]
+        draws.append(np.nanmean(left) - np.nanmean(right))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Interval(float(np.nanmean(seen) - np.nanmean(held)), float(low), float(high), len(seen))
+
+
+def spreads(evaluation: Evaluation) -> list[SpreadLine]:
+    """Spread over formats of the main measures."""
+    lines = []
+    for metric in ("choice", "on_task", "stopped", "nll_excess"):
+        values = matrix(evaluation, metric)
+        if values.shape[1] < 2:
+            continue
+        try:
+            found: Spread = spread(values, seed=evaluation.settings.seed)
+        except ValueError:
+            continue
+        lines.append(
+            SpreadLine(evaluation.label, metric, found.best, found.worst, found.mean, found.spread, found.null_low, found.null_high, found.p, found.formats, found.n)
+        )
+    return lines
+
+
+def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
+    """One line each: held-out gap closed, group means, recall excess, drift."""
+    lines: list[SummaryLine] = []
+    last = evaluations[-1]
+    if len(evaluations) == 2:
+        closed = gap_closed(*evaluations)
+        if closed is not None:
+            lines.append(_line("held-out gap closed", closed, f"{closed.value:.0%} of the held-out NLL excess is gone (95 % interval {closed.low:.0%} to {closed.high:.0%})"))
+    for metric in ("nll_excess", "on_task", "stopped", "choice"):
+        for group in ("native", "seen", "held-out"):
+            found = [group_mean(evaluation, metric, group) for evaluation in evaluations]
+            if found[-1] is not None and not (metric == "nll_excess" and group == "native"):
+                path = " → ".join(f"{f.value:.2f}" for f in found if f is not None)
+                lines.append(_line(f"{group} {metric}", found[-1], f"mean {metric} over {group} formats: {path}"))
+    lines += _recall(evaluations)
+    drifted = [score.value for score in last.scores if score.metric == "drift" and score.value is not None]
+    if drifted:
+        lost = sum(1 for score in last.scores if score.metric == "drift" and score.value is None)
+        lines.append(_line("language drift", mean_interval(drifted), f"{sum(drifted):.0f} of {len(drifted)} answers drift into another language ({lost} too short to score)"))
+    return lines
+
+
+def _recall(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
+    """Near-verbatim recall of training answers after half of their words, against twins never trained on."""
+    rows = {e.label: e.recall.rows for e in evaluations if e.recall}
+    if not rows:
+        return []
+    lines = []
+    for metric in ("nv_recall@50%", "token_logprob"):
+        last = [row for row in rows[evaluations[-1].label] if row.metric == metric]
+        if not last:
+            continue
+        path = " → ".join(f"{_mean([row.excess for row in found if row.metric == metric]):+.3f}" for found in rows.values())
+        low, high = _mean([row.low for row in last]), _mean([row.high for row in last])
+        value = _mean([row.excess for row in last])
+        train, null = _mean([row.train for row in last]), _mean([row.null for row in last])
+        note = f"; {last[0].note}" if last[0].note else ""
+        text = f"recall of the training set, {metric}: {train:.3f} against {null:.3f} on twins never trained on, excess {path}{note}"
+        lines.append(SummaryLine(f"recall {metric}", value, low, high, last[0].n_train, text))
+    return lines
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _line(name: str, interval: Interval, text: str) -> SummaryLine:
+    return SummaryLine(name, interval.value, interval.low, interval.high, interval.n, text)

@@ -1,0 +1,1 @@
+"""Baseline and verdicts (pure), and the pytest plugin (hooks only)."""

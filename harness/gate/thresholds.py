@@ -1,0 +1,107 @@
+"""What a measure may lose before the gate fails, read from TOML."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError, nearest
+from harness.records import GROUPS
+
+#: Measures of which less is better. A property of the measure, so it is no setting.
+LOWER_IS_BETTER = frozenset({"empty", "leak", "role_run_on", "echo", "nll", "nll_excess", "drift", "loop", "gptisms"})
+HIGHER_IS_BETTER = frozenset({"stopped", "on_task", "answer_strict", "answer_lenient", "choice", "choice_norm"})
+MEASURES = LOWER_IS_BETTER | HIGHER_IS_BETTER
+_TABLES = ("margins", "absolute")
+
+
+@dataclass(frozen=True, slots=True)
+class Margin:
+    """How much of one measure may be lost: everywhere, and in formats that have a margin of their own.
+
+    In the measure's own unit: a share for rates, nats per token for ``nll`` and ``nll_excess``.
+    """
+
+    metric: str
+    allowed: float
+    by_format: Mapping[str, float] = field(default_factory=dict)
+
+    def of(self, format: str) -> float:
+        """The margin in one format."""
+        return self.by_format.get(format, self.allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Margins against a baseline by measure, and absolute limits by group and measure."""
+
+    margins: Mapping[str, Margin]
+    absolute: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def limit(self, group: str, metric: str) -> float | None:
+        """The absolute limit of a measure in a group, or None if it has none."""
+        return self.absolute.get(group, {}).get(metric)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a rise of this measure is a loss."""
+    return metric in LOWER_IS_BETTER
+
+
+def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresholds:
+    """Read ``[margins]``, ``[margins.formats."<id>"]`` and ``[absolute.<group>]``.
+
+    Raises HarnessError with ``file:key`` for what is not TOML, an unknown key, measure or group, a
+    number below 0, an override of a measure without a margin, and, when the known ``formats`` are
+    given, an override of an unknown format.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HarnessError(f"cannot read the thresholds: {error.strerror}", where=str(path)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise HarnessError(f"not TOML: {error}", where=str(path)) from None
+    _known(tables, _TABLES, str(path), "key")
+    margins = _table(tables, "margins", str(path))
+    overrides = _table(margins, "formats", f"{path}:margins")
+    everywhere = _limits({key: value for key, value in margins.items() if key != "formats"}, f"{path}:margins")
+    if formats is not None:
+        _known(overrides, formats, f"{path}:margins.formats", "format")
+    by_format = {id: _limits(_table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}") for id in overrides}
+    for id, found in by_format.items():
+        _known(found, everywhere, f"{path}:margins.formats.{id}", "override of a measure without a margin:")
+    absolute = _table(tables, "absolute", str(path))
+    _known(absolute, GROUPS, f"{path}:absolute", "group")
+    return Thresholds(
+        margins={
+            metric: Margin(metric, allowed, {id: found[metric] for id, found in by_format.items() if metric in found}) for metric, allowed in everywhere.items()
+        },
+        absolute={group: _limits(_table(absolute, group, f"{path}:absolute"), f"{path}:absolute.{group}") for group in absolute},
+    )
+
+
+def _table(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
+    value = parent.get(key, {})
+    if not isinstance(value, dict):
+        raise HarnessError(f"{key} is a table, not {value!r}", where=where)
+    return value
+
+
+def _known(found: Iterable[str], known: Iterable[str], where: str, noun: str) -> None:
+    names = list(known)
+    for key in found:
+        if key not in names:
+            raise HarnessError(f"unknown {noun} {key!r}" if noun[-1] != ":" else f"{noun} {key!r}", where=where, hint=nearest(key, names))
+
+
+def _limits(table: Mapping[str, Any], where: str) -> dict[str, float]:
+    """Measure → number. A measure's name and its number are checked."""
+    _known(table, MEASURES, where, "measure")
+    for key, value in table.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+            raise HarnessError(f"{key} = {value!r} is not a number from 0 upwards", where=where)
+    return {key: float(value) for key, value in table.items()}

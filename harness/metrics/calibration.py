@@ -1,0 +1,91 @@
+"""Confidence over options: Brier, calibration error and over-confidence (METRICS §6)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far confidence can be believed, over ``n`` items. ``overconfidence`` is mean confidence − accuracy."""
+
+    brier: float
+    ece: float
+    overconfidence: float
+    accuracy: float
+    n: int
+
+
+def confidences(logprobs: Sequence[float], lengths: Sequence[float] | None = None) -> list[float]:
+    """Softmax over the options' log-probabilities in nats, each divided by its length (tokens or bytes) where given.
+
+    Options that are impossible (−inf) get 0; when all are, the confidence is even. Raises ValueError for no options,
+    NaN, +inf, and a length that is not positive.
+    """
+    if not logprobs:
+        raise ValueError("no options")
+    scores = list(logprobs)
+    if lengths is not None:
+        if len(lengths) != len(scores) or not all(length > 0 for length in lengths):
+            raise ValueError("each option needs one positive length")
+        scores = [score / length for score, length in zip(scores, lengths, strict=True)]
+    if any(math.isnan(score) or score == math.inf for score in scores):
+        raise ValueError("a log-probability is NaN or infinite")
+    top = max(scores)
+    if top == -math.inf:
+        return [1 / len(scores)] * len(scores)
+    weights = [math.exp(score - top) for score in scores]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def brier(probabilities: Sequence[float], answer: int) -> float:
+    """Σ_k (p_k − y_k)² of one item: 0 is sure and right, 2 is sure and wrong (Brier 1950)."""
+    if not 0 <= answer < len(probabilities):
+        raise ValueError(f"answer {answer} is not the index of one of {len(probabilities)} options")
+    return math.fsum((p - (index == answer)) ** 2 for index, p in enumerate(probabilities))
+
+
+def expected_calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> float:
+    """Mean distance of confidence from accuracy over bins of equal mass (as equal as the items allow).
+
+    Items of equal confidence are never told apart: all of them get their mean correctness before they are cut into
+    bins, so the result does not depend on the order of the items. Biased upward for few items.
+    """
+    if not confidence or len(confidence) != len(correct):
+        raise ValueError("confidence and correctness need the same number of items, at least one")
+    by_value: dict[float, list[bool]] = {}
+    for value, right in zip(confidence, correct, strict=True):
+        by_value.setdefault(value, []).append(right)
+    ordered = [
+        (value, sum(by_value[value]) / len(by_value[value])) for value in sorted(by_value) for _ in by_value[value]
+    ]
+    n, total = len(ordered), 0.0
+    for index in range(min(bins, n)):
+        part = ordered[index * n // min(bins, n) : (index + 1) * n // min(bins, n)]
+        total += abs(math.fsum(value - right for value, right in part))
+    return total / n
+
+
+def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | None:
+    """All measures over (probabilities, index of the right option) of each item. None without items.
+
+    The answer is the first most probable option, as in ``choice``.
+    """
+    if not items:
+        return None
+    confidence = [max(probabilities) for probabilities, _ in items]
+    correct = [list(probabilities).index(top) == right for (probabilities, right), top in zip(items, confidence, strict=True)]
+    n = len(items)
+    accuracy = sum(correct) / n
+    return Calibration(
+        brier=math.fsum(brier(probabilities, right) for probabilities, right in items) / n,
+        ece=expected_calibration_error(confidence, correct),
+        overconfidence=math.fsum(confidence) / n - accuracy,
+        accuracy=accuracy,
+        n=n,
+    )

@@ -1,0 +1,63 @@
+"""Degeneration: does the end of an answer repeat itself (METRICS §5)?"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TAIL = 400
+MAX_RATIO = 3.0
+MAX_PERIOD = 200
+MIN_REPEATS = 4
+MIN_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class LoopScore:
+    """Whether an answer ends in a loop, and by which sign."""
+
+    looping: bool
+    why: str
+    ratio: float
+    period: int | None
+
+
+def tail_ratio(text: str) -> float:
+    """Bytes over zlib-compressed bytes of the last 400 characters; 0 for an empty text.
+
+    Above 3.0 in .3 % of real answers (METRICS §5). The whole text is never compressed: gzip > 2.4 over all of it
+    flags a fifth of real long answers.
+    """
+    raw = text[-TAIL:].encode("utf-8", "surrogatepass")
+    return len(raw) / len(zlib.compress(raw, 9)) if raw else 0.0
+
+
+def tail_period(text: str) -> int | None:
+    """The shortest period of at most 200 characters that ends the text at least 4 times over at least 40 characters."""
+    tail = text[-MAX_PERIOD * MIN_REPEATS :]
+    for period in range(1, MAX_PERIOD + 1):
+        length = max(MIN_REPEATS * period, MIN_CHARS)
+        if length > len(tail):
+            return None
+        end = tail[-length:]
+        if end[period:] == end[:-period]:
+            return period
+    return None
+
+
+def seq_rep_4(ids: Sequence[int]) -> float | None:
+    """Share of 4-grams of model tokens that repeat an earlier one (Welleck 2019). None under four tokens."""
+    grams = [tuple(ids[at : at + 4]) for at in range(len(ids) - 3)]
+    return 1 - len(set(grams)) / len(grams) if grams else None
+
+
+def loop(text: str) -> LoopScore:
+    """Judge one answer. White space at its end is left out, so that trailing blank lines are no loop."""
+    text = text.rstrip()
+    ratio, period = tail_ratio(text), tail_period(text)
+    if period is not None:
+        return LoopScore(True, f"the end repeats every {period} characters", ratio, period)
+    if ratio > MAX_RATIO:
+        return LoopScore(True, f"the last {TAIL} characters compress {ratio:.1f} times", ratio, None)
+    return LoopScore(False, "", ratio, None)

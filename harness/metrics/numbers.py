@@ -1,0 +1,58 @@
+"""Numbers written in a text, in digits and in English words."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+
+from harness.metrics.words import SPACED_LETTER
+
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_VALUES = {word: value for value, word in enumerate(_UNITS)} | {word: 20 + 10 * at for at, word in enumerate(_TENS)}
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+
+_DIGITS = re.compile(
+    rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
+)
+_GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_WORD = re.compile(
+    rf"(?<![\w-])(minus |negative )?(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))"
+    rf"(?: ({'|'.join(_SCALES)}))?(?![\w-])",
+    re.IGNORECASE,
+)
+_LONGEST = 40
+
+
+def numbers(text: str) -> Iterator[float]:
+    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to "ninety-nine million".
+
+    A decimal comma is not understood (``2,5`` is 2 and 5), a hyphen between two words or numbers is no minus, and
+    version numbers and dates with dots give none. "one" counts as 1 even where it is a pronoun.
+    """
+    for match in _DIGITS.finditer(text):
+        yield from _values(match[0], glued=match.start() > 0 and text[match.start() - 1] in ")]")
+    for sign, ten, unit, small, scale in _WORD.findall(text):
+        value = _VALUES[(ten or small).lower()] + (_VALUES[unit.lower()] if unit else 0)
+        yield (-value if sign else value) * _SCALES.get(scale.lower(), 1)
+
+
+def _values(written: str, glued: bool) -> Iterator[float]:
+    if len(written) > _LONGEST:
+        return
+    written = written.replace("−", "-").rstrip(",")
+    if glued:
+        written = written.lstrip("-+")
+    parts = [written.replace(",", "")] if _GROUPED.fullmatch(written) else written.split(",")
+    for part in parts:
+        if part and part.count(".") <= 1:
+            yield float(part)
+
+
+def number_in(wanted: float, text: str) -> bool:
+    """Whether one of the text's numbers equals ``wanted``, to nine digits."""
+    return any(math.isclose(number, wanted, rel_tol=1e-9, abs_tol=1e-9) for number in numbers(text))

@@ -1,0 +1,102 @@
+"""Rendering: text and spans made together, nothing lost, whatever stands in the messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from harness.formats.frontmatter import parse_format
+from harness.records import Conversation, Message
+from harness.render import render
+
+FORMATS = load_formats()
+CONTROL = ["<|im_end|>", "</s>", "[/INST]", "{{ bos_token }}", "{% endgeneration %}", "### Response:", "\nUSER:", "\ufdd0", "\ufdd3", "\ufdd1", "{0}", "%s", "\x00", "\ud800"]
+
+contents = st.lists(st.one_of(st.sampled_from(CONTROL), st.text(max_size=12)), max_size=5).map("".join)
+names = st.one_of(st.none(), st.sampled_from(["Mira", "Dov"]))
+
+
+@st.composite
+def conversations(draw) -> Conversation:
+    system = [Message("system", draw(contents))] if draw(st.booleans()) else []
+    turns = []
+    for _ in range(draw(st.integers(1, 3))):
+        turns += [Message("user", draw(contents), draw(names)), Message("assistant", draw(contents), draw(names))]
+    return Conversation("c", tuple(system + turns))
+
+
+@given(conversations(), st.sampled_from(list(FORMATS)))
+@settings(max_examples=600, deadline=None)
+def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
+    rendered = render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
+    for index, message in enumerate(conversation.messages):
+        shown = "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.kind == "content" and s.message == index)
+        assert shown.strip() == message.content.strip()
+    for span in rendered.spans:
+        if span.trained:
+            assert span.kind in ("content", "stop", "eos", "glue")
+            if span.kind == "content":
+                assert conversation.messages[span.message].role == "assistant"
+    assert rendered == render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
+
+
+@given(conversations(), st.sampled_from(list(FORMATS)))
+@settings(max_examples=300, deadline=None)
+def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, id):
+    """Whatever the earlier answers were, inference sends what training showed."""
+    *context, answer = conversation.messages
+    whole = render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
+    prompt = render(Conversation("c", tuple(context)), FORMATS[id], add_generation_prompt=True, bos_token="<s>", eos_token="</s>", assistant_name=answer.name or conversation.assistant_name())
+    assert whole.text.startswith(prompt.text)
+    first = next((s.start for s in whole.spans if s.trained and s.start >= len(prompt.text)), len(whole.text))
+    assert first == len(prompt.text)
+
+
+@pytest.mark.parametrize("id", list(FORMATS))
+def test_transformers_renders_the_same_file_to_the_same_text(id, tokenizer):
+    """The very file is a Hugging Face chat template, and its generation mask is ours."""
+    messages = [Message("system", "rules"), Message("user", " q1 "), Message("assistant", "a1"), Message("user", "q2"), Message("assistant", "a2")]
+    plain = [{"role": m.role, "content": m.content} for m in messages]
+    ours = render(Conversation("c", tuple(messages)), FORMATS[id], bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    assert tokenizer.apply_chat_template(plain, chat_template=FORMATS[id].template, tokenize=False) == ours.text
+    prompt = render(Conversation("c", tuple(messages[:-1])), FORMATS[id], add_generation_prompt=True, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    assert tokenizer.apply_chat_template(plain[:-1], chat_template=FORMATS[id].template, tokenize=False, add_generation_prompt=True) == prompt.text
+
+
+def toy(template: str, tmp_path, **facts):
+    lines = "".join(f"{key} = {value!r}\n" for key, value in {"family": "toy", **facts}.items())
+    return parse_format("{#---\n" + lines + "---#}\n" + template, tmp_path / "toy.jinja")
+
+
+def test_a_dropped_message_is_an_error_that_names_it(tmp_path):
+    format = toy("{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}", tmp_path)
+    with pytest.raises(HarnessError, match=r"toy drops message 0 \(system\)"):
+        render(Conversation("c", (Message("system", "rules"), Message("user", "hi"))), format)
+
+
+def test_a_changed_message_is_an_error(tmp_path):
+    format = toy("{% for m in messages %}{{ m.content[:2] }}{% endfor %}", tmp_path)
+    with pytest.raises(HarnessError, match="changes message 0"):
+        render(Conversation("c", (Message("user", "hello"),)), format)
+
+
+def test_a_template_cannot_reach_the_interpreter(tmp_path):
+    format = toy("{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path)
+    with pytest.raises(HarnessError, match="cannot render"):
+        render(Conversation("c", (Message("user", "hello"),)), format)
+
+
+def test_an_undefined_name_is_an_error(tmp_path):
+    format = toy("{{ nothing_here }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path)
+    with pytest.raises(HarnessError, match="nothing_here"):
+        render(Conversation("c", (Message("user", "hello"),)), format)
+
+
+def test_stops_of_a_format_with_names_carry_the_name():
+    conversation = Conversation("c", (Message("user", "hi", "Dov"), Message("assistant", "yes", "Mira"), Message("user", "and?", "Dov")))
+    rendered = render(conversation, FORMATS["roleplay-names"], add_generation_prompt=True)
+    assert rendered.stops == ("\nDov:",)
+    assert rendered.text.endswith("\nDov: and?\nMira:")

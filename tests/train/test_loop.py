@@ -1,0 +1,203 @@
+"""The loop against plain transformers + peft, and against itself interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.errors import HarnessError
+from harness.models import load
+from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.examples import micro_batches
+from harness.train.job import make_cache, prepare, run_digest, train
+from harness.train.loop import Trainer, supervised_loss
+
+ROWS = [("the quick fox?", "over the lazy dog"), ("dog", "the brown fox jumps over it"), ("capital?", "Oslo."), ("What is the dog?", "lazy"), ("fox", "quick and brown, the fox")]
+
+
+@pytest.fixture
+def data(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}) + "\n" for q, a in ROWS))
+    return file
+
+
+@pytest.fixture
+def config(tiny_model, data, tmp_path):
+    return TrainConfig(
+        model=str(tiny_model),
+        output_dir=str(tmp_path / "run"),
+        dtype="float32",
+        adapter=AdapterConfig(lora_r=4, lora_alpha=8),
+        data=DataConfig(train=(str(data),)),
+        formats=FormatsConfig(formats=("chatml", "alpaca-newline", "llama2-chat")),
+        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
+        evaluation=EvaluationConfig(references=0),
+        checkpoints=CheckpointsConfig(save_steps=2),
+    )
+
+
+def make(config):
+    loaded = load(config.model, dtype="float32", device="cpu")
+    ready = prepare(config)
+    return Trainer(config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest))
+
+
+def folder(config):
+    from pathlib import Path
+
+    Path(config.output_dir).mkdir(parents=True, exist_ok=True)
+
+
+def test_weights_equal_plain_transformers_and_peft(config):
+    """Twenty steps against the model's own loss over labels, one row at a time, in float32."""
+    config = replace(config, optimisation=replace(config.optimisation, num_train_epochs=7))
+    folder(config)
+    ours = make(config)
+    theirs = make(config)
+    reference = torch.optim.AdamW([p for n, p in sorted(theirs.model.named_parameters()) if p.requires_grad], lr=1.0, weight_decay=0.0)
+    steps = ours.plan.total_steps
+    assert steps >= 20
+    for number in range(steps):
+        log = ours._step(number, 0.0)
+        theirs.model.train()
+        for group in reference.param_groups:
+            group["lr"] = log.learning_rate
+        reference.zero_grad()
+        examples = [theirs.cache(pair) for pair in theirs.plan.step(number)]
+        count = sum(sum(e.encoded.trained[1:]) for e in examples)
+        total = 0.0
+        for example in examples:
+            ids = torch.tensor([example.encoded.ids])
+            labels = torch.tensor([[id if t else -100 for id, t in zip(example.encoded.ids, example.encoded.trained, strict=True)]])
+            size = sum(example.encoded.trained[1:])
+            loss = theirs.model(input_ids=ids, labels=labels).loss * size / count
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_([p for p in theirs.model.parameters() if p.requires_grad], 1.0)
+        reference.step()
+        assert log.loss == pytest.approx(total, abs=1e-5)
+    for name, weight in ours.weights().items():
+        assert torch.allclose(weight, theirs.weights()[name], atol=1e-5), name
+
+
+def test_accumulation_and_micro_batches_change_nothing(config):
+    results = []
+    for size, accumulation, budget in ((4, 1, 4096), (1, 4, 4096), (4, 1, 1)):
+        run = replace(config, optimisation=replace(config.optimisation, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, max_tokens_per_batch=budget))
+        trainer = make(run)
+        logs = [trainer._step(number, 0.0) for number in range(trainer.plan.total_steps)]
+        results.append((logs, trainer.weights()))
+    for logs, weights in results[1:]:
+        assert [log.loss for log in logs] == pytest.approx([log.loss for log in results[0][0]], abs=1e-5)
+        for name, weight in weights.items():
+            assert torch.allclose(weight, results[0][1][name], atol=1e-5), name
+
+
+def test_padding_never_reaches_a_real_token(config):
+    trainer = make(config)
+    examples = [trainer.cache((c, f)) for c in range(len(ROWS)) for f in range(3)]
+    with torch.no_grad():
+        together = supervised_loss(trainer.loaded, examples)
+        alone = sum(supervised_loss(trainer.loaded, [example]) for example in examples)
+    assert together.item() == pytest.approx(alone.item(), rel=1e-5)
+
+
+def test_every_example_is_in_exactly_one_micro_batch(config):
+    trainer = make(config)
+    examples = [trainer.cache((c, f)) for c in range(len(ROWS)) for f in range(3)]
+    batches = list(micro_batches(examples, 120))
+    assert sorted(map(id, examples)) == sorted(id(e) for batch in batches for e in batch)
+    assert all(len(batch) == 1 or len(batch) * max(len(e.encoded.ids) for e in batch) <= 120 for batch in batches)
+
+
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(tmp_path / "broken"))
+    original = Trainer._step
+
+    def stop_at_seven(self, number, sum_lr):
+        if number == 7:
+            raise KeyboardInterrupt
+        return original(self, number, sum_lr)
+
+    monkeypatch.setattr(Trainer, "_step", stop_at_seven)
+    with pytest.raises(KeyboardInterrupt):
+        train(broken, quiet=True)
+    monkeypatch.setattr(Trainer, "_step", original)
+    resumed = train(broken, quiet=True)
+    name = "adapter_model.safetensors"
+    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_finished_run_is_not_trained_again(config, monkeypatch):
+    first = train(config, quiet=True)
+    monkeypatch.setattr(Trainer, "_step", lambda *a: pytest.fail("trained again"))
+    assert train(config, quiet=True) == first
+
+
+def test_another_run_in_the_same_folder_is_refused(config):
+    train(config, quiet=True)
+    with pytest.raises(HarnessError, match="other settings"):
+        train(replace(config, seed=1), quiet=True)
+
+
+def test_every_element_moves_at_1e_7(config):
+    config = replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7, lr_scheduler_type="constant", warmup_ratio=0.0, num_train_epochs=20))
+    trainer = make(config)
+    before = {name: weight.clone() for name, weight in trainer.weights().items()}
+    for number in range(50):
+        trainer._step(number, 0.0)
+    for name, weight in trainer.weights().items():
+        assert weight.dtype == torch.float32
+        if "lora_A" in name:
+            assert (weight != before[name]).float().mean() > 0.99, name
+
+
+def test_the_base_stays_frozen(config):
+    trainer = make(config)
+    frozen = {name: p.clone() for name, p in trainer.model.named_parameters() if not p.requires_grad}
+    trainer._step(0, 0.0)
+    assert all(torch.equal(p, frozen[name]) for name, p in trainer.model.named_parameters() if not p.requires_grad)
+
+
+def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
+    folder(config)
+    trainer = make(config)
+    trainer._step(0, 0.0)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.train.checkpoints._sync", full)
+    with pytest.raises(HarnessError, match="No space left"):
+        trainer._checkpoint(1, 0.0, None)
+    assert not list(trainer.folder.glob("*checkpoint*")) and not list(trainer.folder.glob(".partial*"))
+
+
+def test_an_adapter_of_another_base_is_refused(config, tiny_model, tmp_path):
+    adapter = train(config, quiet=True)
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    facts = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**facts, "extra": 1}))
+    with pytest.raises(HarnessError, match="was trained on"):
+        load(str(other), adapter=str(adapter), dtype="float32", device="cpu")
+
+
+def test_plain_peft_loads_the_adapter(config, tiny_model):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapter = train(config, quiet=True)
+    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(adapter))
+    ours = load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu")
+    ids = torch.arange(3, 20).unsqueeze(0)
+    with torch.no_grad():
+        assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)
