@@ -65,17 +65,17 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
         raise HarnessError(f"cannot read the thresholds: {error.strerror}", where=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HarnessError(f"not TOML: {error}", where=str(path)) from None
-    _known(tables, _TABLES, str(path), "key")
+    _known(tables, _TABLES, str(path), "unknown key")
     margins = _table(tables, "margins", str(path))
     overrides = _table(margins, "formats", f"{path}:margins")
     everywhere = _limits({key: value for key, value in margins.items() if key != "formats"}, f"{path}:margins")
     if formats is not None:
-        _known(overrides, formats, f"{path}:margins.formats", "format")
+        _known(overrides, formats, f"{path}:margins.formats", "unknown format")
     by_format = {id: _limits(_table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}") for id in overrides}
     for id, found in by_format.items():
-        _known(found, everywhere, f"{path}:margins.formats.{id}", "override of a measure without a margin:")
+        _known(found, everywhere, f"{path}:margins.formats.{id}", "an override of a measure that has no margin:")
     absolute = _table(tables, "absolute", str(path))
-    _known(absolute, GROUPS, f"{path}:absolute", "group")
+    _known(absolute, GROUPS, f"{path}:absolute", "unknown group")
     return Thresholds(
         margins={
             metric: Margin(metric, allowed, {id: found[metric] for id, found in by_format.items() if metric in found}) for metric, allowed in everywhere.items()
@@ -91,16 +91,16 @@ def _table(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _known(found: Iterable[str], known: Iterable[str], where: str, noun: str) -> None:
+def _known(found: Iterable[str], known: Iterable[str], where: str, what: str) -> None:
     names = list(known)
     for key in found:
         if key not in names:
-            raise HarnessError(f"unknown {noun} {key!r}" if noun[-1] != ":" else f"{noun} {key!r}", where=where, hint=nearest(key, names))
+            raise HarnessError(f"{what} {key!r}", where=where, hint=nearest(key, names))
 
 
 def _limits(table: Mapping[str, Any], where: str) -> dict[str, float]:
     """Measure → number. A measure's name and its number are checked."""
-    _known(table, MEASURES, where, "measure")
+    _known(table, MEASURES, where, "unknown measure")
     for key, value in table.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise HarnessError(f"{key} = {value!r} is not a number from 0 upwards", where=where)

@@ -14,7 +14,7 @@ EOS_STRINGS = ("</s>", "<eos>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|
 """End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded."""
 
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
-_DISTINCTIVE = re.compile(r"<\|[^<>|]+\|>.*|</?[a-z]+_[a-z_]+>.*|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>", re.DOTALL)
+_TOKEN = re.compile(r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?[a-z]+_[a-z_]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>")
 _MARKED = re.compile(r"[:<#\[*]")
 _FENCE = re.compile(r"^(```+|~~~+).*?^\1[^\S\n]*$", re.MULTILINE | re.DOTALL)
 
@@ -60,11 +60,13 @@ def control_strings(formats: Iterable[Format]) -> ControlIndex:
 
 
 def _is_distinctive(text: str) -> bool:
-    return text in EOS_STRINGS or bool(_DISTINCTIVE.fullmatch(text))
+    return text in EOS_STRINGS or bool(_TOKEN.match(text))
 
 
 def _headers(format: Format) -> list[str]:
-    return [text for text in map(_filled, format.roles.values()) if _MARKED.search(text)]
+    """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no format names)."""
+    headers = [text for text in map(_filled, format.roles.values()) if _MARKED.search(text)]
+    return [*headers, *(token for text in headers for token in _TOKEN.findall(text))]
 
 
 def _ends(format: Format) -> list[str]:

@@ -1,0 +1,60 @@
+"""A verdict in words: two lines for a failure, one for a list."""
+
+from __future__ import annotations
+
+from harness.gate.thresholds import lower_is_better
+from harness.records import Verdict
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def describe(verdict: Verdict) -> str:
+    """Two lines: what changed against what is allowed, and the case to look at or the reason."""
+    return f"{headline(verdict)}\n{_second(verdict)}"
+
+
+def headline(verdict: Verdict) -> str:
+    """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
+    place = f"{verdict.format} · {verdict.metric}: "
+    if verdict.current is None:
+        return place + (f"{number(verdict.baseline)} → not scored" if verdict.baseline is not None else "not scored")
+    if verdict.baseline is None:
+        return place + number(verdict.current) + f" ({_unpaired(verdict)}n {verdict.n})"
+    change = f"{number(verdict.baseline)} → {number(verdict.current)}"
+    if verdict.outcome in ("stale", "missing") or verdict.delta is None:
+        return place + f"{change} ({'cannot be compared' if verdict.outcome == 'missing' else verdict.outcome}, n {verdict.n})"
+    allowed = signed(verdict.allowed if lower_is_better(verdict.metric) else -verdict.allowed)
+    p = f", p {p_value(verdict.p)}" if verdict.p is not None else ""
+    return place + f"{change} ({signed(verdict.delta)}, allowed {allowed}, n {verdict.n}{p})"
+
+
+def _unpaired(verdict: Verdict) -> str:
+    """The limit of an absolute check; a new cell has none."""
+    if verdict.outcome == "new":
+        return ""
+    return f"at {'most' if lower_is_better(verdict.metric) else 'least'} {number(verdict.allowed)}, "
+
+
+def _second(verdict: Verdict) -> str:
+    if verdict.why:
+        return f"why: {verdict.why}"
+    return f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
+
+
+def number(value: float | None) -> str:
+    """Two decimals, no zero before the point: ``.98``, ``1.00``, ``−.27``."""
+    if value is None:
+        return "–"
+    text = f"{abs(value):.2f}"
+    return (MINUS if value < 0 and float(text) else "") + (text[1:] if text.startswith("0.") else text)
+
+
+def signed(value: float) -> str:
+    """A number with its sign, also when it is positive."""
+    text = number(value)
+    return text if text.startswith(MINUS) else f"+{text}"
+
+
+def p_value(p: float) -> str:
+    """Four decimals; below them only that it is below."""
+    return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
