@@ -57,7 +57,7 @@ class CellValues:
 class Baseline:
     """One model's numbers. The same record is made of the evaluation that is judged, so like is compared with like.
 
-    ``cases`` holds, by kind of case, the digest of each case by its id: a case that was rewritten under
+    ``name`` is the model's, for people; the digests identify it. ``cases`` holds, by kind of case, the digest of each case by its id: a case that was rewritten under
     its old id is never paired. ``reasons`` tells why a cell was not scored at all; it is not kept on disk.
     """
 
@@ -95,15 +95,15 @@ class Baseline:
         return {id: value for id, value in zip(self.cases[cell.kind], cell.values, strict=True) if value is not None}
 
 
-def to_baseline(evaluation: Evaluation, name: str = "") -> Baseline:
-    """Reduce an evaluation. ``name`` is the model's, for people; the digests identify it."""
+def to_baseline(evaluation: Evaluation) -> Baseline:
+    """Reduce an evaluation to what the gate compares."""
     cases: dict[str, dict[str, str]] = {}
     for case in sorted(evaluation.cases, key=lambda case: case.id):
         cases.setdefault(kind_of(case), {})[case.id] = case_digest(case)
     values, reasons = _scored(evaluation.scores)
     cells = [_cell_values(cell, cases, values[cell.format, cell.metric]) for cell in evaluation.cells if (cell.format, cell.metric) in values]
     return Baseline(
-        name=name,
+        name=evaluation.model,
         model=evaluation.fingerprint.get("model", ""),
         adapter=evaluation.fingerprint.get("adapter", ""),
         native=evaluation.native,

@@ -87,9 +87,14 @@ def _settle(baseline: Baseline, current: Baseline, old: CellValues | None, new: 
 
 def _judge(pairs: Sequence[_Pairs]) -> list[Verdict]:
     """Test the formats of one measure together."""
-    worse = holm([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
-    better = holm([noninferiority([-gain for gain in pair.gains.values()], pair.margin) for pair in pairs])
+    worse = _adjusted([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
+    better = _adjusted([noninferiority([-gain for gain in pair.gains.values()], pair.margin) for pair in pairs])
     return [_outcome(pair, *both) for pair, *both in zip(pairs, worse, better, strict=True)]
+
+
+def _adjusted(p_values: list[float]) -> list[float]:
+    """Holm's adjustment. Where nothing was lost it is not called at all: statsmodels collects garbage on every call."""
+    return p_values if all(p == 1.0 for p in p_values) else holm(p_values)
 
 
 def _outcome(pair: _Pairs, worse: float, better: float) -> Verdict:
@@ -145,10 +150,16 @@ def _accepted_as(verdict: Verdict) -> str:
 
 
 def loss(verdict: Verdict) -> float:
-    """How many times its margin a verdict has lost. What cannot be compared at all is infinite."""
-    if verdict.outcome in ("missing", "stale") or verdict.delta is None:
+    """How bad a verdict is, to put the worst first: times the margin lost, or distance beyond an absolute limit.
+
+    What cannot be compared at all is infinitely bad.
+    """
+    if verdict.outcome in ("missing", "stale") or verdict.current is None:
         return math.inf
-    lost = verdict.delta if lower_is_better(verdict.metric) else -verdict.delta
+    sign = 1.0 if lower_is_better(verdict.metric) else -1.0
+    if verdict.delta is None:
+        return sign * (verdict.current - verdict.allowed)
+    lost = sign * verdict.delta
     return lost / verdict.allowed if verdict.allowed else math.copysign(math.inf, lost)
 
 

@@ -6,7 +6,6 @@ mathematics. A language detector is sure of itself on lists of names; nobody wri
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 
 _LISTS = {
@@ -110,25 +109,12 @@ _LISTS = {
 WORDS_BY_LANGUAGE: Mapping[str, frozenset[str]] = {language: frozenset(text.split()) for language, text in _LISTS.items()}
 """Language code → its function words, lower case."""
 
-_ENGLISH_TOO = frozenset(
-    """a i an am as at he me so no on in to do be by we us is was war die den dan men man ten bin arm pas per con sur
-    son ton sin van het al la de el le van von der di da del dos vi mit ad et sub pro hat had will want gang also over
-    under door out her here are our for have her mine rest some come dare more made care fast bad hand land fall
-    use tag du des les un une se si os as do das no na nos era ha ai non plus tu es mi ma pa ti ta el te na ka ku si
-    ni ki co za po od jo ja ge ne mu ya ve ml li nu den das mot alt men at og sin over under here her is was over ik
-    je ze ha au ou ce lo min var fine par en on sat it all man bare mot out after den for at fra til ut et mg com ho
-    let mat dem mod kan kun end bit ser hi son sa ses tous aux dans come data base per si sur via""".split()
+JARGON = frozenset(
+    """else elif def none true false const return await async import export var null int str bool float dict list tuple
+    class self args kwargs raise yield lambda try except pass print len foo bar baz python conda pip npm js css html json
+    yaml config token model dataset optimizer schema parser lexer parameters parameter data die todo etc lorem ipsum
+    dolor sit amet er alt via qua vs cf eg ie min max std var mean src lib util utils node core base code type types
+    name names value values key keys item items index error errors test tests function functions object objects method
+    methods module modules array string strings number numbers""".split()
 )
-"""Spelt like an English word, a name's particle (Rio *de* Janeiro), a unit, an abbreviation or a variable."""
-
-
-def evidence() -> Mapping[str, frozenset[str]]:
-    """Word → the languages whose function word it is, without single letters and without what English text holds too."""
-    languages: dict[str, set[str]] = defaultdict(set)
-    for language, words in WORDS_BY_LANGUAGE.items():
-        for word in words:
-            if len(word) > 1 or not word.isascii():
-                languages[word].add(language)
-    for word in _ENGLISH_TOO - WORDS_BY_LANGUAGE["en"]:
-        languages.pop(word, None)
-    return {word: frozenset(found) for word, found in languages.items()}
+"""Words of code and of documentation that are no evidence for any language, whatever they are spelt like."""

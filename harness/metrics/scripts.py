@@ -22,6 +22,9 @@ _SCRIPTS: dict[str, tuple[str, ...]] = {
     "pa": ("Gurmukhi",), "si": ("Sinhala",), "ka": ("Georgian",), "hy": ("Armenian",), "am": ("Ethiopic",),
     "bo": ("Tibetan",),
 }  # fmt: skip
+UNSPACED_SCRIPTS = frozenset(("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan"))
+"""Scripts that write no spaces between words."""
+
 _LATIN = ("Latin",)
 _KNOWN = sorted({script for scripts in _SCRIPTS.values() for script in scripts} | {"Latin"})
 _ONE_LANGUAGE = {

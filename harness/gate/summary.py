@@ -1,0 +1,109 @@
+"""The end of a gate's run in words: what broke, worst first, and what to do next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.gate.judge import Judgement, suggested_baseline
+from harness.gate.verdicts import loss
+from harness.gate.wording import headline, number, signed
+from harness.records import Verdict
+
+_SHOWN = 8
+
+
+def summary_lines(judgement: Judgement) -> list[str]:
+    """Counts, what broke and what changed, the baseline, notes, and the next command in the last line."""
+    verdicts = judgement.verdicts
+    return [
+        f"{judgement.options.model_name}: {_counts(verdicts)}",
+        *_failures([verdict for verdict in verdicts if verdict.failed]),
+        *_changes(verdicts),
+        *_baseline(judgement),
+        *_notes(judgement),
+        f"next: {_next(judgement)}",
+    ]
+
+
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    found = Counter(verdict.outcome for verdict in verdicts)
+    outcomes = ("regressed", "missing", "stale", "improved", "new", "ok")
+    return ", ".join(f"{found[outcome]} {outcome}" for outcome in outcomes if found[outcome])
+
+
+def _failures(failed: Sequence[Verdict]) -> list[str]:
+    """The formats that broke in one line, then one line for each with its measures, worst first."""
+    if not failed:
+        return []
+    by_format: dict[str, list[Verdict]] = {}
+    for verdict in sorted(failed, key=lambda verdict: (-loss(verdict), verdict.format, verdict.metric)):
+        by_format.setdefault(verdict.format, []).append(verdict)
+    lines = [f"formats that broke: {', '.join(by_format)}"]
+    return lines + [f"  {format}: {_list([_short(verdict) for verdict in found])}" for format, found in by_format.items()]
+
+
+def _short(verdict: Verdict) -> str:
+    if verdict.outcome in ("missing", "stale"):
+        return f"{verdict.metric} {verdict.outcome}"
+    if verdict.delta is None:
+        return f"{verdict.metric} {number(verdict.current)}"
+    return f"{verdict.metric} {signed(verdict.delta)}"
+
+
+def _changes(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = []
+    if improved := [verdict for verdict in verdicts if verdict.outcome == "improved"]:
+        lines.append("improved: " + _list([f"{verdict.format} {_short(verdict)}" for verdict in improved]))
+    for verdict in verdicts:
+        if verdict.outcome == "new" and verdict.why:
+            lines.append(f"  {headline(verdict)} {verdict.why}")
+    return lines
+
+
+def _baseline(judgement: Judgement) -> list[str]:
+    options, before = judgement.options, judgement.before
+    if options.baseline is None:
+        return ["baseline: none, judged by the absolute limits of eval/thresholds.toml"]
+    if options.update:
+        if not judgement.current.cells:
+            return [f"baseline: {options.baseline} (left as it was: nothing was scored)"]
+        return [f"baseline: {options.baseline} ({'updated' if before else 'new'}, {len(judgement.current.cells)} cells)"]
+    return [f"baseline: {options.baseline}" + (f" (made with {before.name})" if before and before.name else "")]
+
+
+def _notes(judgement: Judgement) -> list[str]:
+    """What a reader must know to trust the verdicts: another environment, and thin comparisons."""
+    before, current = judgement.before, judgement.current
+    if before is None or judgement.options.update:
+        return []
+    lines = []
+    keys = sorted({*before.environment, *current.environment})
+    other = [f"{key} {before.environment.get(key)} → {current.environment.get(key)}" for key in keys if before.environment.get(key) != current.environment.get(key)]
+    if other:
+        lines.append(f"note: not the baseline's environment: {', '.join(other)}")
+    thin = []
+    for verdict in judgement.verdicts:
+        cell = before.cell(verdict.format, verdict.metric)
+        if cell and 0 < verdict.n < cell.n / 2 and verdict.outcome in ("ok", "improved", "regressed"):
+            thin.append(f"{verdict.format} {verdict.metric} {verdict.n} of {cell.n}")
+    if thin:
+        lines.append(f"note: compared on less than half of the baseline's cases: {_list(thin)}")
+    return lines
+
+
+def _next(judgement: Judgement) -> str:
+    options, verdicts = judgement.options, judgement.verdicts
+    if options.baseline is None:
+        return options.command(baseline=suggested_baseline(options), update=True) + "  (keep these numbers as the baseline)"
+    if options.update and judgement.current.cells:
+        return options.command(baseline=options.baseline) + "  (compares with it)"
+    if not judgement.current.cells:
+        return options.command(baseline=options.baseline) + "  (after mending what is named above)"
+    if any(verdict.failed for verdict in verdicts):
+        return options.command(baseline=options.baseline, update=True) + "  (only if the losses are meant to stay)"
+    return options.command(baseline=options.baseline, update=True) + "  (to keep these numbers as the baseline)"
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words[:_SHOWN]) + (f", … {len(words) - _SHOWN} more" if len(words) > _SHOWN else "")

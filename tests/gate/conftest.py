@@ -1,0 +1,79 @@
+"""Evaluations from given scores, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from harness.evaluate.cells import make_cells
+from harness.evaluate.run import Results
+from harness.evaluate.session import Evaluation, EvalSettings
+from harness.gate.thresholds import MEASURES
+from harness.records import Case, Check, Format, Group, Message, Score
+
+Values = Mapping[tuple[str, str], Sequence[float | None]]
+KINDS = {"choice": "choice", "choice_norm": "choice", "nll": "reference", "nll_excess": "reference"}
+
+
+def build_evaluation(
+    values: Values,
+    *,
+    native: str | None = None,
+    digests: Mapping[str, str] | None = None,
+    groups: Mapping[str, Group] | None = None,
+    texts: Mapping[str, str] | None = None,
+    prefix: str = "",
+    why: str = "",
+    model: str = "sha256:m",
+    environment: Mapping[str, str] | None = None,
+    settings: EvalSettings | None = None,
+    formats: Sequence[str] = (),
+) -> Evaluation:
+    """(format, measure) → one value per case, None for not scored. Cases are named ``answer-000`` and so on."""
+    counts: dict[str, int] = {}
+    for (_, metric), column in values.items():
+        assert metric in MEASURES
+        kind = KINDS.get(metric, "answer")
+        counts[kind] = max(counts.get(kind, 0), len(column))
+    cases = {f"{prefix}{kind}-{index:03}": kind for kind, count in counts.items() for index in range(count)}
+    ids = list(dict.fromkeys([*formats, *(format for format, _ in values)]))
+    group_of: dict[str, Group] = {id: (groups or {}).get(id, "native" if id == native else "held-out") for id in ids}
+    scores = [
+        Score(f"{prefix}{KINDS.get(metric, 'answer')}-{index:03}", format, metric, value, why if value is None else "")
+        for (format, metric), column in values.items()
+        for index, value in enumerate(column)
+    ]
+    return Evaluation(
+        label="gate",
+        model="tiny",
+        adapter=None,
+        fingerprint={"backend": "fake-1", "dtype": "float32", "device": "cpu", **(environment or {}), "model": model, "adapter": ""},
+        formats=tuple(Format(id, id, "{{ messages }}", (), (digests or {}).get(id, f"d-{id}")) for id in ids),
+        groups=group_of,
+        native=native,
+        cases=tuple(_case(id, kind, (texts or {}).get(id, "what?")) for id, kind in cases.items()),
+        work=(),
+        results=Results({}, {}),
+        scores=tuple(scores),
+        cells=tuple(make_cells(scores, group_of)),
+        untestable=(),
+        settings=settings or EvalSettings(),
+        computed=0,
+    )
+
+
+def _case(id: str, kind: str, text: str) -> Case:
+    given: dict[str, Any] = {
+        "choice": {"choices": ("yes", "no"), "answer": 0},
+        "answer": {"checks": (Check("contains", "yes"),)},
+        "reference": {"reference": "yes."},
+    }[kind]
+    return Case(id, (Message("user", text),), **given)
+
+
+@pytest.fixture(scope="session")
+def make_evaluation() -> Callable[..., Evaluation]:
+    """The builder above, for tests that cannot import a conftest."""
+    return build_evaluation

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from harness.evaluate.session import EvalSettings
+from harness.gate.baseline import Baseline, CellValues, FormatFact, case_digest, to_baseline
+from harness.records import Case, Check, Message
+
+
+def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
+    evaluation = make_evaluation(
+        {("b", "stopped"): [1.0, 0.0, None], ("a", "nll"): [1.23456, 2.0], ("a", "stopped"): [1.0, 1.0, 1.0]}, native="a", groups={"b": "seen"}
+    )
+    found = to_baseline(evaluation)
+    assert [(cell.format, cell.metric) for cell in found.cells] == [("a", "nll"), ("a", "stopped"), ("b", "stopped")]
+    assert found.cell("a", "nll").values == (1.2346, 2.0)
+    assert found.cell("a", "nll").kind == "reference"
+    assert found.cell("b", "stopped").values == (1.0, 0.0, None)
+    assert found.cell("b", "stopped").n == 2
+    assert found.cell("b", "stopped").low < 0.5 < found.cell("b", "stopped").high
+    assert found.scored(found.cell("b", "stopped")) == {"answer-000": 1.0, "answer-001": 0.0}
+    assert found.formats == {"a": FormatFact("d-a", "native"), "b": FormatFact("d-b", "seen")}
+    assert (found.name, found.model, found.native) == ("tiny", "sha256:m", "a")
+    assert found.environment == {"backend": "fake-1", "device": "cpu", "dtype": "float32"}
+
+
+def test_only_settings_that_decide_cells_are_facts(make_evaluation):
+    values = {("a", "stopped"): [1.0]}
+    plain = to_baseline(make_evaluation(values))
+    assert to_baseline(make_evaluation(values, settings=EvalSettings(recall_examples=3))).settings == plain.settings
+    assert to_baseline(make_evaluation(values, settings=EvalSettings(max_new_tokens=9))).settings != plain.settings
+
+
+def test_a_cell_that_was_not_scored_at_all_leaves_its_reason(make_evaluation):
+    found = to_baseline(make_evaluation({("a", "stopped"): [None, None], ("b", "stopped"): [None, 1.0]}, why="no system role"))
+    assert found.cell("a", "stopped") is None
+    assert found.reasons == {("a", "stopped"): "no system role"}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_numbers_that_are_not_finite_lose_the_whole_cell(make_evaluation, bad):
+    found = to_baseline(make_evaluation({("a", "nll"): [1.0, bad, 1.0]}))
+    assert found.cells == ()
+    assert found.reasons == {("a", "nll"): "1 of 3 values are no finite numbers"}
+
+
+def test_a_case_digest_follows_all_that_decides_a_score():
+    case = Case("x", (Message("user", "what?"),), checks=(Check("contains", "yes"),))
+    same = Case("y", case.messages, checks=case.checks, tags=("t",), source="f:1")
+    assert case_digest(case) == case_digest(same)
+    others = [
+        Case("x", (Message("user", "what??"),), checks=case.checks),
+        Case("x", case.messages, checks=(Check("contains", "no"),)),
+        Case("x", case.messages, checks=case.checks, expect_language="de"),
+        Case("x", case.messages, checks=case.checks, name="Ann"),
+        Case("x", case.messages, reference="yes"),
+        Case("x", case.messages, choices=("yes", "no"), answer=0),
+        Case("x", case.messages, choices=("yes", "no"), answer=1),
+    ]
+    assert len({case_digest(case), *map(case_digest, others)}) == 1 + len(others)
+
+
+def cell(**changes) -> CellValues:
+    facts = {"format": "a", "metric": "stopped", "mean": 0.5, "low": 0.1, "high": 0.9, "n": 2, "kind": "answer", "values": (1.0, 0.0, None)}
+    return CellValues(**{**facts, **changes})
+
+
+def baseline(*cells: CellValues) -> Baseline:
+    return Baseline("", "m", "", None, {}, {}, {"a": FormatFact("d", "native")}, {"answer": {"x": "1", "y": "2", "z": "3"}}, cells)
+
+
+def test_a_baseline_holds_together():
+    assert baseline(cell()).cell("a", "stopped") == cell()
+    with pytest.raises(ValueError, match="n is 3"):
+        cell(n=3)
+    with pytest.raises(ValueError, match="the mean says 0.7"):
+        cell(mean=0.7)
+    with pytest.raises(ValueError, match="stands twice"):
+        baseline(cell(), cell())
+    with pytest.raises(ValueError, match="no digest"):
+        baseline(cell(format="b"))
+    with pytest.raises(ValueError, match="no 'choice' cases"):
+        baseline(cell(kind="choice"))
+    with pytest.raises(ValueError, match="2 values for 3 cases"):
+        baseline(cell(values=(1.0, 0.0)))
+    with pytest.raises(ValueError, match="unknown group"):
+        FormatFact("d", "other")

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.gate.baseline import Baseline, CellValues, FormatFact, rounded, to_baseline
+from harness.gate.baseline_file import SCHEMA, baseline_text, read_baseline, write_baseline
+
+names = st.text(min_size=1, max_size=8)
+rates = st.sampled_from([0.0, 1.0, None])
+numbers = st.none() | st.floats(-1e4, 1e4).map(rounded)
+
+
+@st.composite
+def baselines(draw) -> Baseline:
+    formats = draw(st.dictionaries(names, st.builds(FormatFact, names, st.sampled_from(["native", "seen", "held-out"])), min_size=1, max_size=3))
+    kinds = st.dictionaries(names, st.text("0123456789abcdef", min_size=8, max_size=8), min_size=1, max_size=5)
+    cases = draw(st.dictionaries(st.sampled_from(["answer", "choice"]), kinds, min_size=1))
+    cells = []
+    for format in formats:
+        for metric, column in (("stopped", rates), ("nll", numbers)):
+            kind = draw(st.sampled_from(sorted(cases)))
+            values = tuple(draw(st.lists(column, min_size=len(cases[kind]), max_size=len(cases[kind]))))
+            scored = [value for value in values if value is not None]
+            if scored:
+                mean = rounded(sum(scored) / len(scored))
+                cells.append(CellValues(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values))
+    return Baseline(
+        draw(st.text(max_size=5)), draw(names), "", draw(st.none() | names), {"dtype": "float32"}, {"max_new_tokens": 64, "seed": 0}, formats, cases, tuple(cells)
+    )
+
+
+@given(baselines())
+def test_what_is_written_is_what_is_read(tmp_path_factory, baseline):
+    path = tmp_path_factory.getbasetemp() / "round-trip.json"
+    write_baseline(baseline, path)
+    assert read_baseline(path) == baseline
+    assert baseline_text(read_baseline(path)) == path.read_text(encoding="utf-8")
+
+
+def test_the_file_can_be_reviewed_in_a_diff(make_evaluation):
+    values = {("b", "stopped"): [1.0, 0.0, None], ("a", "stopped"): [1.0, 1.0, 1.0], ("a", "nll"): [1.25, None, 2.0]}
+    text = baseline_text(to_baseline(make_evaluation(values, native="a")))
+    json.loads(text)
+    cells = [line.strip(" ,") for line in text.splitlines() if '"metric"' in line]
+    assert len(cells) == 3
+    assert '"values": [1.25, null, 2.0]' in cells[0]
+    assert '"values": "111"' in cells[1]
+    assert cells[2].startswith('{"format": "b", "metric": "stopped", "mean": 0.5, ')
+    assert '"values": "10-"' in cells[2]
+    changed = baseline_text(to_baseline(make_evaluation({**values, ("b", "stopped"): [0.0, 0.0, None]}, native="a")))
+    differing = [old for old, new in zip(text.splitlines(), changed.splitlines(), strict=True) if old != new]
+    assert len(differing) == 1
+
+
+@pytest.fixture
+def document(make_evaluation):
+    values = {("a", "stopped"): [1.0, 0.0], ("a", "nll"): [1.5, 2.0]}
+    return json.loads(baseline_text(to_baseline(make_evaluation(values))))
+
+
+def change(document, path, value):
+    *way, last = path
+    for key in way:
+        document = document[key]
+    document[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["schema"], SCHEMA + 1, f"schema {SCHEMA + 1}, this version reads {SCHEMA}"),
+        (["model"], 3, "model: expected a str"),
+        (["native"], 3, "native: expected a str"),
+        (["formats"], [], "formats: expected a dict"),
+        (["formats", "a"], {"digest": "d"}, "formats a: no 'group'"),
+        (["formats", "a", "group"], "mine", "unknown group 'mine'"),
+        (["formats", "a", "group"], [], "unknown group"),
+        (["cases", "answer"], [], "cases answer: expected a dict"),
+        (["cases", "answer", "answer-000"], 1, "cases answer answer-000: expected a str"),
+        (["cells"], {}, "cells: expected a list"),
+        (["cells", 1], 7, "cells[1]: expected a dict"),
+        (["cells", 1, "colour"], 7, "cells[1]: unknown key 'colour'"),
+        (["cells", 1, "n"], 2.0, "cells[1] n: 2.0 is no whole number"),
+        (["cells", 1, "n"], 1, "a stopped: n is 1"),
+        (["cells", 1, "mean"], 0.75, "a stopped: the mean says 0.75, its values give 0.5000"),
+        (["cells", 1, "mean"], "x", "cells[1] mean: 'x' is no finite number"),
+        (["cells", 1, "mean"], 10**400, "too large"),
+        (["cells", 1, "format"], "b", "b stopped: the format has no digest"),
+        (["cells", 1, "values"], "1x", "cells[1] values: only 0, 1 and -"),
+        (["cells", 1, "values"], "10-", "3 values for 2 cases"),
+        (["cells", 0, "values"], [1.5, True], "cells[0] values: True is no finite number"),
+        (["cells", 0, "values"], 5, "cells[0] values: expected a list"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_place(tmp_path, document, path, value, words):
+    change(document, path, value)
+    file = tmp_path / "bad.json"
+    file.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(HarnessError) as error:
+        read_baseline(file)
+    assert "bad.json" in str(error.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{\n"schema": 1,\n<<<<<<< HEAD\n', ":3: not JSON"),
+        (b"", ":1: not JSON"),
+        (b"[]", "not a baseline: it has no schema"),
+        (b'{"cells": []}', "it has no schema"),
+        (b'{"schema": NaN}', "NaN is no number"),
+        (b"\xff", "not a baseline"),
+        (b"[" * 100_000, "not a baseline"),
+        (b'{"schema": 1}', "no 'name'; no 'model'"),
+    ],
+)
+def test_what_is_no_baseline_is_refused(tmp_path, content, words):
+    file = tmp_path / "bad.json"
+    file.write_bytes(content)
+    with pytest.raises(HarnessError) as error:
+        read_baseline(file)
+    assert words in str(error.value)
+    assert "--update-baseline" in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path):
+        with pytest.raises(HarnessError, match="cannot read the baseline"):
+            read_baseline(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, make_evaluation, monkeypatch):
+    path = tmp_path / "new" / "base.json"
+    baseline = to_baseline(make_evaluation({("a", "stopped"): [1.0]}))
+    write_baseline(baseline, path)
+    old = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HarnessError, match="No space left"):
+        write_baseline(to_baseline(make_evaluation({("a", "stopped"): [0.0]})), path)
+    assert path.read_bytes() == old
+    assert [file.name for file in path.parent.iterdir()] == ["base.json"]
+
+
+def test_the_file_gets_the_users_usual_permissions(tmp_path, make_evaluation):
+    path = tmp_path / "base.json"
+    write_baseline(to_baseline(make_evaluation({("a", "stopped"): [1.0]})), path)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)

@@ -1,0 +1,348 @@
+"""The gate as a user runs it, with a fake in place of the model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# pytester forgets what is imported during a run, and numpy cannot be loaded twice: so what the gate imports late stands here.
+import scipy.stats  # noqa: F401
+import statsmodels.stats.multitest
+import statsmodels.stats.proportion  # noqa: F401
+
+import harness.formats.template  # noqa: F401
+from harness.errors import HarnessError
+from harness.evaluate import job, reporting
+from harness.gate.baseline_file import read_baseline
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Gate:
+    """``pytest eval/`` in a folder of its own. ``values`` are what the model will score; ``jobs`` what was asked of it."""
+
+    def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, build) -> None:
+        self.pytester = pytester
+        self.build = build
+        self.values: dict = {("alpaca-newline", "stopped"): [1.0] * 80, ("chatml", "stopped"): [1.0] * 80, ("chatml", "choice"): [1.0] * 40}
+        self.keys: dict = {"native": "chatml"}
+        self.error: HarnessError | None = None
+        self.jobs: list = []
+        self.reports: list = []
+        folder = pytester.mkdir("eval")
+        for name in ("conftest.py", "test_gate.py"):
+            shutil.copy(ROOT / "eval" / name, folder)
+        pytester.makepyprojecttoml('[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "--strict-markers -ra"\nfilterwarnings = ["error"]\n')
+        monkeypatch.setattr(job, "run_job", self._run_job)
+        monkeypatch.setattr(reporting, "write_evaluation_report", self._write_report)
+
+    def _run_job(self, asked, **_):
+        self.jobs.append(asked)
+        if self.error:
+            raise self.error
+        return self.build(self.values, **self.keys)
+
+    def _write_report(self, evaluations, folder, **facts):
+        self.reports.append((evaluations, folder, facts))
+
+    def __call__(self, *args: str) -> pytest.RunResult:
+        return self.pytester.runpytest_inprocess("eval/", *args)
+
+    def baseline(self) -> Path:
+        """A baseline of the values as they are."""
+        path = self.pytester.path / "base.json"
+        assert self("--model", "m", "--baseline", "base.json", "--update-baseline").ret == 0
+        self.jobs.clear()
+        return path
+
+
+@pytest.fixture
+def gate(pytester, monkeypatch, make_evaluation) -> Gate:
+    return Gate(pytester, monkeypatch, make_evaluation)
+
+
+def usage_error(result: pytest.RunResult) -> str:
+    """The one line of a usage error. Nothing ran and nothing was skipped."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+    assert result.parseoutcomes() == {}
+    [line] = [line for line in result.stderr.str().splitlines() if line.startswith("ERROR: ")]
+    return line
+
+
+def test_a_missing_model_is_a_usage_error(gate):
+    assert usage_error(gate()) == "ERROR: the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
+    assert not gate.jobs
+
+
+def test_help_and_collection_of_other_folders_need_no_model(gate):
+    result = gate("--help")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*--update-baseline*"])
+
+
+def test_a_session_that_started_elsewhere_fails_instead_of_skipping(gate):
+    gate.pytester.makepyfile(**{"tests/test_other": "def test_other(): pass"})
+    result = gate.pytester.runpytest_inprocess(".")
+    assert result.ret not in (0, pytest.ExitCode.INTERNAL_ERROR)
+    result.stdout.fnmatch_lines(["*the gate needs a model*"])
+
+
+def test_the_options_reach_the_evaluation(gate):
+    cases = gate.pytester.path / "own.jsonl"
+    gate("--model", "m", "--adapter", "lora", "--formats", "chatml, alpaca-newline", "--formats-dir", str(ROOT / "formats"), "--cases", str(cases), "--limit", "5")
+    [asked] = gate.jobs
+    assert (asked.model, asked.adapter, asked.formats, asked.limit) == ("m", "lora", ("chatml", "alpaca-newline"), 5)
+    assert (asked.formats_dirs, asked.cases) == ((str(ROOT / "formats"),), (str(cases),))
+    assert asked.out == gate.pytester.path / "build" / "gate"
+    assert not asked.recall
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--formats", "chatmi"], "unknown format 'chatmi' — did you mean chatml"),
+        (["--formats-dir", "none"], "none: no such folder of formats"),
+        (["--limit", "0"], "--limit 0: at least 1 case"),
+        (["--update-baseline"], "--update-baseline needs to know which — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline"),
+        (["--baseline", "no.json"], "no.json: no such baseline — make it: pytest eval/ --model m --baseline no.json --update-baseline"),
+        (["--baseline", "eval"], "eval: cannot read the baseline"),
+        (["--baseline", "pyproject.toml"], "pyproject.toml:1: not JSON"),
+    ],
+)
+def test_mistakes_are_usage_errors_before_any_evaluation(gate, args, words):
+    assert words in usage_error(gate("--model", "m", *args))
+    assert not gate.jobs
+
+
+def test_a_model_that_cannot_be_loaded_is_a_usage_error(gate):
+    gate.error = HarnessError("no model at 'm'", hint="give a model folder")
+    assert usage_error(gate("--model", "m")) == "ERROR: no model at 'm' — give a model folder"
+
+
+def test_a_bug_keeps_its_traceback(gate):
+    gate.error = RuntimeError("ours")
+    result = gate("--model", "m")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert "RuntimeError: ours" in result.stdout.str() + result.stderr.str()
+
+
+def test_xdist_is_refused(gate):
+    gate.pytester.makepyfile(fake_xdist='def pytest_addoption(parser):\n    parser.addoption("--numprocesses", dest="numprocesses", type=int)\n')
+    gate.pytester.syspathinsert()
+    assert "leave out -n (pytest-xdist)" in usage_error(gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "2"))
+    assert gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "0").ret == 0
+
+
+def test_without_a_baseline_the_absolute_limits_judge(gate):
+    gate.values["chatml", "stopped"] = [0.0] * 40 + [1.0] * 40
+    result = gate("--model", "models/tiny")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "*test_gate[[]chatml-stopped[]]*",
+            "chatml · stopped: .50 (at least .90, n 80)",
+            "worst case: answer-000",
+            "tiny: 1 regressed, 1 ok",
+            "formats that broke: chatml",
+            "  chatml: stopped .50",
+            "baseline: none, judged by the absolute limits*",
+            "next: pytest eval/ --model models/tiny --baseline eval/baselines/tiny.json --update-baseline*",
+        ]
+    )
+
+
+def test_the_baseline_is_made_whole_and_then_holds(gate):
+    result = gate("--model", "m", "--baseline", "new/base.json", "--update-baseline")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["m: 3 new", "baseline: new/base.json (new, 3 cells)", "next: pytest eval/ --model m --baseline new/base.json  (compares with it)"])
+    assert len(read_baseline(gate.pytester.path / "new" / "base.json").cells) == 3
+    again = gate("--model", "m", "--baseline", "new/base.json")
+    again.assert_outcomes(passed=3)
+    again.stdout.fnmatch_lines(["m: 3 ok", "baseline: new/base.json (made with tiny)"])
+
+
+def test_a_loss_fails_with_two_lines_and_no_traceback(gate):
+    gate.baseline()
+    gate.values["alpaca-newline", "stopped"] = [1.0] * 57 + [0.0] * 23
+    result = gate("--model", "m", "--baseline", "base.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, failed=1)
+    lines = result.stdout.lines
+    start = next(index for index, line in enumerate(lines) if "test_gate[alpaca-newline-stopped] _" in line)
+    assert lines[start + 1] == "alpaca-newline · stopped: 1.00 → .71 (−.29, allowed −.05, n 80, p < .0001)"
+    assert lines[start + 2] == "worst case: answer-057"
+    assert lines[start + 3].startswith("====")
+    assert "test_gate.py:" not in result.stdout.str()
+
+
+def test_the_summary_names_what_broke_worst_first_and_ends_with_the_next_command(gate):
+    gate.values["zephyr", "leak"] = [0.0] * 80
+    gate.baseline()
+    gate.values["alpaca-newline", "stopped"] = [1.0] * 57 + [0.0] * 23
+    gate.values["chatml", "stopped"] = [0.0] * 80
+    gate.values["chatml", "choice"] = [0.0] * 20 + [1.0] * 20
+    del gate.values["zephyr", "leak"]
+    result = gate("--model", "m", "--baseline", "base.json")
+    result.stdout.fnmatch_lines(
+        [
+            "FAILED eval/test_gate.py::test_gate[[]alpaca-newline-stopped[]]*",
+            "*= gate =*",
+            "m: 3 regressed, 1 missing",
+            "formats that broke: zephyr, chatml, alpaca-newline",
+            "  zephyr: leak missing",
+            "  chatml: stopped −1.00, choice −.50",
+            "  alpaca-newline: stopped −.29",
+            "baseline: base.json (made with tiny)",
+            "next: pytest eval/ --model m --baseline base.json --update-baseline  (only if the losses are meant to stay)",
+            "*4 failed*",
+        ],
+        consecutive=False,
+    )
+    assert result.stdout.lines[-2].startswith("next: ")
+
+
+def test_a_changed_template_is_stale(gate):
+    gate.baseline()
+    gate.keys["digests"] = {"chatml": "other"}
+    result = gate("--model", "m", "--baseline", "base.json")
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["chatml · stopped: 1.00 → 1.00 (stale, n 80)", "why: the template of chatml changed"])
+
+
+def test_no_case_in_common_fails(gate):
+    gate.baseline()
+    gate.keys["prefix"] = "other-"
+    result = gate("--model", "m", "--baseline", "base.json")
+    result.assert_outcomes(failed=3)
+    result.stdout.fnmatch_lines(["why: no case in common with the baseline (80 there, 80 here)"])
+
+
+def test_an_update_passes_and_says_what_changed(gate):
+    path = gate.baseline()
+    gate.values["chatml", "stopped"] = [0.0] * 80
+    del gate.values["alpaca-newline", "stopped"]
+    gate.values["zephyr", "stopped"] = [1.0] * 80
+    result = gate("--model", "m", "--baseline", "base.json", "--update-baseline")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(
+        [
+            "m: 3 new, 1 ok",
+            "  alpaca-newline · stopped: 1.00 → not scored dropped: the format was not evaluated",
+            "  chatml · stopped: 1.00 → .00 (−1.00, allowed −.05, n 80, p < .0001) updated: regressed",
+            "baseline: base.json (updated, 3 cells)",
+        ]
+    )
+    assert read_baseline(path).cell("chatml", "stopped").mean == 0
+
+
+def test_an_update_of_some_formats_does_not_throw_the_others_away(gate):
+    path = gate.baseline()
+    before = path.read_bytes()
+    line = usage_error(gate("--model", "m", "--baseline", "base.json", "--update-baseline", "--formats", "chatml"))
+    assert "would drop 1 of its formats (alpaca-newline)" in line
+    assert path.read_bytes() == before
+
+
+def test_formats_that_were_not_asked_for_are_not_missing(gate):
+    gate.baseline()
+    del gate.values["alpaca-newline", "stopped"]
+    gate("--model", "m", "--baseline", "base.json", "--formats", "chatml").assert_outcomes(passed=2)
+    gate("--model", "m", "--baseline", "base.json").assert_outcomes(passed=2, failed=1)
+
+
+def test_kinds_of_case_that_were_not_asked_for_are_not_missing(gate):
+    gate.baseline()
+    del gate.values["chatml", "choice"]
+    gate("--model", "m", "--baseline", "base.json", "--cases", "own.jsonl").assert_outcomes(passed=2)
+    gate("--model", "m", "--baseline", "base.json").assert_outcomes(passed=2, failed=1)
+
+
+@pytest.mark.parametrize("args", [[], ["--baseline", "base.json"], ["--baseline", "base.json", "--update-baseline"]])
+def test_nothing_scored_fails_and_writes_nothing(gate, args):
+    path = gate.baseline()
+    before = path.read_bytes()
+    gate.values = {("chatml", "stopped"): [None, None]}
+    gate.keys["why"] = "the template cannot carry a system turn"
+    result = gate("--model", "m", *args)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["every format · every measure: not scored", "why: the template cannot carry a system turn"])
+    gate.values = {}
+    gate("--model", "m", *args).assert_outcomes(failed=1)
+    assert path.read_bytes() == before
+
+
+def test_nothing_to_judge_is_a_usage_error_not_a_skip(gate):
+    gate.values = {("chatml", "choice"): [1.0]}
+    line = usage_error(gate("--model", "m"))
+    assert "nothing to judge" in line
+    assert "(choice)" in line
+    assert line.endswith("pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline")
+
+
+def test_a_report_is_written_only_when_asked_for(gate):
+    gate("--model", "m")
+    assert gate.reports == []
+    gate("--model", "m", "--report-dir", "out", "--limit", "9")
+    [(evaluations, folder, facts)] = gate.reports
+    assert (len(evaluations), folder, facts) == (1, Path("out"), {"model": "m", "limit": 9})
+    assert gate.jobs[-1].out == Path("out")
+
+
+def test_collecting_only_writes_nothing(gate):
+    result = gate("--model", "m", "--baseline", "base.json", "--update-baseline", "--report-dir", "out", "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["eval/test_gate.py::test_gate[[]alpaca-newline-stopped[]]"])
+    assert not (gate.pytester.path / "base.json").exists()
+    assert gate.reports == []
+    assert "next:" not in result.stdout.str()
+
+
+def test_a_baseline_that_cannot_be_written_is_a_usage_error(gate):
+    gate.pytester.makefile(".txt", file="in the way")
+    result = gate("--model", "m", "--baseline", "file.txt/base.json", "--update-baseline")
+    assert "cannot write the baseline" in usage_error(result)
+    assert "updated" not in result.stdout.str()
+
+
+def test_a_librarys_warning_does_not_fail_the_gate(gate, monkeypatch):
+    import warnings
+
+    plain = gate._run_job
+
+    def warning_job(asked, **keys):
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+        return plain(asked, **keys)
+
+    monkeypatch.setattr(job, "run_job", warning_job)
+    assert gate("--model", "m").ret == 0
+
+
+def test_another_environment_and_thin_comparisons_are_noted(gate):
+    gate.baseline()
+    gate.keys["environment"] = {"dtype": "bfloat16"}
+    gate.values["chatml", "choice"] = [1.0] * 5 + [None] * 35
+    result = gate("--model", "m", "--baseline", "base.json")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(
+        ["note: not the baseline's environment: dtype float32 → bfloat16", "note: compared on less than half of the baseline's cases: chatml choice 5 of 40"]
+    )
+
+
+@pytest.mark.parametrize(("folder", "args"), [(".", ["eval/"]), ("eval", []), (".", ["--model", "formats", "eval/", "--adapter", "docs"])])
+def test_the_real_folder_from_the_root_and_from_inside(folder, args):
+    """A real process: the options are known early enough, whatever stands first, and neither torch nor a model is touched on the way to the mistake."""
+    script = "import sys, pytest; code = pytest.main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
+    command = [sys.executable, "-c", script, *args, "--baseline", "none.json", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT / folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    expected = "no such baseline" if "--model" in args else "the gate needs a model"
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr

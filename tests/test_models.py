@@ -1,0 +1,56 @@
+"""Finding and loading models: what is wrong is told before anything heavy happens."""
+
+import json
+import shutil
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.models import load, locate
+
+
+def copy(tiny_model, tmp_path, drop=()):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_model, folder, ignore=shutil.ignore_patterns(*drop))
+    return folder
+
+
+def test_a_folder_without_tokenizer_is_told(tiny_model, tmp_path):
+    with pytest.raises(HarnessError, match="holds no tokenizer"):
+        locate(str(copy(tiny_model, tmp_path, ["tokenizer*"])))
+
+
+def test_a_folder_without_safetensors_is_told(tiny_model, tmp_path):
+    with pytest.raises(HarnessError, match="no \\*.safetensors"):
+        locate(str(copy(tiny_model, tmp_path, ["*.safetensors"])))
+
+
+def test_an_adapter_given_as_a_model_is_told(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(HarnessError, match="--adapter"):
+        locate(str(tmp_path))
+
+
+def test_nothing_there_is_told():
+    with pytest.raises(HarnessError, match="no model at"):
+        locate("./no/such/folder")
+
+
+def test_the_hub_is_not_asked_offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HarnessError, match="HF_HUB_OFFLINE"):
+        locate("owner/name")
+
+
+def test_the_digest_follows_weights_and_tokenizer_not_the_path(tiny_model, tmp_path):
+    first = locate(str(tiny_model)).digest
+    folder = copy(tiny_model, tmp_path)
+    assert locate(str(folder)).digest == first
+    facts = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**facts, "extra": 1}))
+    assert locate(str(folder)).digest != first
+
+
+def test_a_folder_that_is_no_adapter_is_told(tiny_model, tmp_path):
+    with pytest.raises(HarnessError, match=r"no adapter_config\.json"):
+        load(str(tiny_model), adapter=str(tmp_path), dtype="float32", device="cpu")
