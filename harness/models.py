@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import logging as std_logging
 import os
 import shutil
 import warnings
@@ -150,7 +151,7 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
         raise HarnessError("no adapter_config.json", where=adapter, hint="give the folder that harness train wrote")
     check_adapter_base(folder, loaded)
     with quiet():
-        from peft import PeftModel
+        from peft import PeftModel  # inside: importing it is noisy
 
         try:
             loaded.model = PeftModel.from_pretrained(loaded.model, adapter)
@@ -283,13 +284,18 @@ def quiet() -> Iterator[None]:
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
+    kernels = std_logging.getLogger("bitsandbytes")  # says at import that a kernel from the hub is missing
+    noise = kernels.level
+    kernels.setLevel(std_logging.ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*(hub kernel|kernels|quantization_config).*")
+            # peft asks transformers for a property that transformers has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             yield
     finally:
+        kernels.setLevel(noise)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

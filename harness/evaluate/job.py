@@ -15,7 +15,7 @@ from harness.evaluate.session import Evaluation, EvalSettings, RecallSets, evalu
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel
-from harness.records import Case, Conversation
+from harness.records import Case
 from harness.resources import data_dir
 
 RESULTS_FILE = "results.sqlite"
@@ -38,6 +38,7 @@ class EvalJob:
     trained_formats: tuple[str, ...] = ()
     recall: bool = False
     train: tuple[str, ...] = ()
+    twins: tuple[str, ...] = ()
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)
 
@@ -52,7 +53,9 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
-    train = load_conversations(job.train or [str(data_dir("trainset"))]) if job.recall else []
+    recall = None
+    if job.recall:
+        recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
     if loaded is None:
         from harness.models import load
 
@@ -75,7 +78,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
             store,
             job.settings,
             every_format=known.values(),
-            recall=recall_sets(train, cases, job.settings.recall_examples) if job.recall else None,
+            recall=recall,
             label=job.label,
             model=loaded.name,
             adapter=job.adapter or loaded.adapter,
@@ -89,15 +92,21 @@ def own_native(loaded: LoadedModel, known: FormatSet) -> str | None:
     return found.id if found else None
 
 
-def recall_sets(train: Sequence[Conversation], cases: Sequence[Case], most: int) -> RecallSets:
-    """At most ``most`` training rows, spread evenly over the files, and the reference cases as their twins."""
-    rows = [case for case in (recall_case(conversation) for conversation in train) if case is not None]
-    if len(rows) > most:
-        rows = [rows[index * len(rows) // most] for index in range(most)]
-    null = tuple(case for case in cases if case.reference is not None)
+def recall_sets(train: Sequence[str], twins: Sequence[str], most: int) -> RecallSets:
+    """At most ``most`` training rows and as many twins, each spread evenly over their files."""
+    rows, null = (_spread(recall_cases(names), most) for names in (train, twins))
     if not rows or not null:
-        raise HarnessError("recall needs training conversations and reference cases as their null", hint="add cases with a reference")
-    return RecallSets(tuple(rows), null)
+        raise HarnessError("recall needs conversations that end with an answer, trained ones and twins never trained on", where=", ".join((*train, *twins)))
+    return RecallSets(tuple(rows), tuple(null))
+
+
+def recall_cases(names: Sequence[str]) -> list[Case]:
+    """The conversations of some files that end with an answer, as reference cases."""
+    return [case for case in map(recall_case, load_conversations(names)) if case is not None]
+
+
+def _spread(cases: list[Case], most: int) -> list[Case]:
+    return cases if len(cases) <= most else [cases[index * len(cases) // most] for index in range(most)]
 
 
 def _trained_formats(adapter: str | None) -> tuple[str, ...]:

@@ -56,13 +56,15 @@ def recall_table(sets: RecallSets, results: Results, formats: Sequence[Format], 
         for metric in next(iter(train.values())):
             if metric == "log_pz":
                 continue
-            found = excess([v[metric] for v in train.values()], [v[metric] for v in null.values()], seed)
-            rows.append(
-                RecallRow(
-                    format.id, groups[format.id], metric, found.train, found.null, found.value, found.low, found.high, found.n_train, found.n_null, found.note
-                )
-            )
+            rows.append(_row(format.id, groups[format.id], metric, [v[metric] for v in train.values()], [v[metric] for v in null.values()], seed))
     return RecallTable(tuple(rows), medians)
+
+
+def _row(format: str, group: Group, metric: str, train: list[float], null: list[float], seed: int) -> RecallRow:
+    found = excess(train, null, seed)
+    if found.value is None or found.low is None or found.high is None:
+        raise AssertionError("both sides were checked to hold items")
+    return RecallRow(format, group, metric, statistics.fmean(train), statistics.fmean(null), found.value, found.low, found.high, found.n_train, found.n_null, found.note)
 
 
 def _measures(case: Case, format: str, results: Results) -> dict[str, float]:

@@ -50,10 +50,8 @@ class FormatSet(Mapping[str, Format]):
         return list(chosen.values())
 
 
-def load_format(path: Path) -> Format:
-    """Read one format file and compile its template. Raises HarnessError with file and line."""
-    from harness.formats.template import compile_template
-
+def load_format(path: Path, *, compiled: bool = True) -> Format:
+    """Read one format file and, unless told otherwise, compile its template. Raises HarnessError with file and line."""
     try:
         source = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -61,18 +59,26 @@ def load_format(path: Path) -> Format:
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
     format = parse_format(source, path)
-    compile_template(format)
+    if compiled:
+        from harness.formats.template import compile_template
+
+        compile_template(format)
     return format
 
 
 def load_formats(*extra_dirs: Path) -> FormatSet:
-    """The shipped formats, then those of the user's folders, which may replace a shipped one of the same id."""
+    """The shipped formats, then those of the user's folders, which may replace a shipped one of the same id.
+
+    The user's templates are compiled at once, so that a mistake is told before any work; the shipped
+    ones when they are first rendered.
+    """
+    shipped = data_dir("formats")
     formats: dict[str, Format] = {}
-    for folder in (data_dir("formats"), *extra_dirs):
+    for folder in (shipped, *extra_dirs):
         if not folder.is_dir():
             raise HarnessError("no such folder of formats", where=str(folder))
         paths = sorted(folder.glob("*.jinja"))
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
-        formats.update((format.id, format) for format in map(load_format, paths))
+        formats.update((format.id, format) for format in (load_format(path, compiled=folder != shipped) for path in paths))
     return FormatSet(formats.values())

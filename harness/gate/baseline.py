@@ -57,8 +57,9 @@ class CellValues:
 class Baseline:
     """One model's numbers. The same record is made of the evaluation that is judged, so like is compared with like.
 
-    ``name`` is the model's, for people; the digests identify it. ``cases`` holds, by kind of case, the digest of each case by its id: a case that was rewritten under
-    its old id is never paired. ``reasons`` tells why a cell was not scored at all; it is not kept on disk.
+    ``name`` is the model's, for people; the digests identify it. ``cases`` holds, by kind of case, the
+    digest of each case by its id: a case that was rewritten under its old id is never paired. ``reasons``
+    tells why a cell was not scored at all; it is not kept on disk.
     """
 
     name: str

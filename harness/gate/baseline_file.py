@@ -116,7 +116,14 @@ def _cell(row: Any, where: str) -> CellValues:
     if type(row["n"]) is not int:
         raise ValueError(f"{where} n: {row['n']!r} is no whole number")
     return CellValues(
-        row["format"], row["metric"], float(row["mean"]), float(row["low"]), float(row["high"]), row["n"], row["cases"], _values(row["values"], f"{where} values")
+        row["format"],
+        row["metric"],
+        float(row["mean"]),
+        float(row["low"]),
+        float(row["high"]),
+        row["n"],
+        row["cases"],
+        _values(row["values"], f"{where} values"),
     )
 
 

@@ -40,14 +40,15 @@ class GateOptions:
     limit: int | None = None
     tests: tuple[str, ...] = ("eval/",)
 
-    def command(self, *, baseline: Path | None = None, update: bool = False) -> str:
-        """The command that does the same with this baseline, ready to paste. Writing one takes every format."""
+    def command(self, *, baseline: Path | None = None, update: bool = False, every_format: bool = False) -> str:
+        """The command that does the same with this baseline, ready to paste; ``every_format`` leaves ``--formats`` out."""
         words = ["pytest", *self.tests, "--model", self.model]
         words += ["--adapter", self.adapter] if self.adapter else []
-        words += ["--formats", ",".join(self.formats)] if self.formats and not update else []
+        words += ["--formats", ",".join(self.formats)] if self.formats and not every_format else []
         words += [word for folder in self.formats_dirs for word in ("--formats-dir", folder)]
         words += [word for file in self.cases for word in ("--cases", file)]
         words += ["--limit", str(self.limit)] if self.limit is not None else []
+        words += ["--report-dir", str(self.folder)] if self.report else []
         words += ["--baseline", str(baseline)] if baseline else []
         return shlex.join(words + (["--update-baseline"] if update else []))
 

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Generator
 from pathlib import Path
+
 import pytest
 
 from harness.errors import HarnessError
@@ -32,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--adapter", dest="gate_adapter", metavar="DIR", help="LoRA adapter to put on the model")
     group.addoption("--baseline", dest="gate_baseline", metavar="FILE", help="numbers to compare with; without it absolute limits are checked")
     group.addoption("--update-baseline", dest="gate_update", action="store_true", help="write this run's numbers to the baseline instead of judging them")
-    group.addoption("--report-dir", dest="gate_report_dir", metavar="DIR", help="write report.json, .md and .html there, and keep the results there (default build/gate)")
+    group.addoption(
+        "--report-dir", dest="gate_report_dir", metavar="DIR", help="write report.json, .md and .html there, and keep the results there (default build/gate)"
+    )
     group.addoption("--formats", dest="gate_formats", metavar="ID,…", help="only these formats (ids or globs)")
     group.addoption("--formats-dir", dest="gate_formats_dirs", metavar="DIR", action="append", default=[], help="a folder of your own formats; may be repeated")
     group.addoption("--cases", dest="gate_cases", metavar="FILE", action="append", default=[], help="cases instead of the shipped ones; may be repeated")
@@ -126,5 +129,5 @@ def _options(config: pytest.Config) -> GateOptions:
         formats_dirs=tuple(option.gate_formats_dirs),
         cases=tuple(option.gate_cases),
         limit=option.gate_limit,
-        tests=tuple(os.path.relpath(arg, here) if os.path.isabs(arg) else arg for arg in config.args),
+        tests=tuple(os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args),
     )

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from harness.gate.judge import Judgement, suggested_baseline
 from harness.gate.verdicts import loss
 from harness.gate.wording import headline, number, signed
-from harness.records import Verdict
+from harness.records import Outcome, Verdict
+from harness.stats import visible_difference
 
 _SHOWN = 8
 
@@ -28,7 +29,7 @@ def summary_lines(judgement: Judgement) -> list[str]:
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
     found = Counter(verdict.outcome for verdict in verdicts)
-    outcomes = ("regressed", "missing", "stale", "improved", "new", "ok")
+    outcomes: tuple[Outcome, ...] = ("regressed", "missing", "stale", "improved", "new", "ok")
     return ", ".join(f"{found[outcome]} {outcome}" for outcome in outcomes if found[outcome])
 
 
@@ -78,8 +79,8 @@ def _notes(judgement: Judgement) -> list[str]:
     if before is None or judgement.options.update:
         return []
     lines = []
-    keys = sorted({*before.environment, *current.environment})
-    other = [f"{key} {before.environment.get(key)} → {current.environment.get(key)}" for key in keys if before.environment.get(key) != current.environment.get(key)]
+    was, now = before.environment, current.environment
+    other = [f"{key} {was.get(key)} → {now.get(key)}" for key in sorted({*was, *now}) if was.get(key) != now.get(key)]
     if other:
         lines.append(f"note: not the baseline's environment: {', '.join(other)}")
     thin = []
@@ -89,7 +90,17 @@ def _notes(judgement: Judgement) -> list[str]:
             thin.append(f"{verdict.format} {verdict.metric} {verdict.n} of {cell.n}")
     if thin:
         lines.append(f"note: compared on less than half of the baseline's cases: {_list(thin)}")
+    if paired := [verdict.n for verdict in judgement.verdicts if verdict.p is not None]:
+        lines.append(_power(min(paired), max(paired)))
     return lines
+
+
+def _power(least: int, most: int) -> str:
+    """What this many cases can see at all. A pass means no more than that."""
+    points = round(100 * visible_difference(least))
+    cases = f"{least} cases" if least == most else f"{least} to {most} cases"
+    seen = f"a loss some {points} points beyond its margin is seen four times in five, in a single format" if points < 100 else "no loss can be seen"
+    return f"power: {cases} a measure; with {least}, {seen}"
 
 
 def _next(judgement: Judgement) -> str:
@@ -100,9 +111,10 @@ def _next(judgement: Judgement) -> str:
         return options.command(baseline=options.baseline) + "  (compares with it)"
     if not judgement.current.cells:
         return options.command(baseline=options.baseline) + "  (after mending what is named above)"
-    if any(verdict.failed for verdict in verdicts):
-        return options.command(baseline=options.baseline, update=True) + "  (only if the losses are meant to stay)"
-    return options.command(baseline=options.baseline, update=True) + "  (to keep these numbers as the baseline)"
+    # A baseline is written whole, so the formats that this run left out have to be in it.
+    left_out = judgement.before is not None and bool(set(judgement.before.formats) - set(judgement.current.formats))
+    command = options.command(baseline=options.baseline, update=True, every_format=left_out)
+    return command + ("  (only if the losses are meant to stay)" if any(v.failed for v in verdicts) else "  (to keep these numbers as the baseline)")
 
 
 def _list(words: Sequence[str]) -> str:

@@ -32,9 +32,7 @@ class _Pairs:
         return Verdict(self.format, self.metric, outcome, self.was, self.now, self.margin, len(self.gains), p, "", worst_case)
 
 
-def compare(
-    baseline: Baseline, current: Baseline, margins: Mapping[str, Margin], selected: Callable[[CellValues], bool] = lambda cell: True
-) -> list[Verdict]:
+def compare(baseline: Baseline, current: Baseline, margins: Mapping[str, Margin], selected: Callable[[CellValues], bool] = lambda _: True) -> list[Verdict]:
     """Judge every gated cell of either run, sorted by format and measure.
 
     A cell has *regressed* when its loss, paired by case, is more than its margin and the one-sided test of

@@ -79,7 +79,7 @@ def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | N
     if not items:
         return None
     confidence = [max(probabilities) for probabilities, _ in items]
-    correct = [list(probabilities).index(top) == right for (probabilities, right), top in zip(items, confidence, strict=True)]
+    correct = [list(probabilities).index(max(probabilities)) == right for probabilities, right in items]
     n = len(items)
     accuracy = sum(correct) / n
     return Calibration(

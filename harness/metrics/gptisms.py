@@ -18,7 +18,9 @@ KINDS = ("identity", "disclaimer", "opening", "closing", "slop")
 
 _MAKERS = "OpenAI|Anthropic|Google|DeepMind|Meta|Mistral|Microsoft|Alibaba(?: Cloud)?|Hugging ?Face|DeepSeek|Cohere|xAI"
 _NAMES = "ChatGPT|GPT-?\\d|Claude|Gemini|Llama|Mistral|Qwen|DeepSeek|Copilot|Bard|SmolLM|Gemma|Grok"
-_A_MODEL = r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence|language model|chatbot)\b"
+_A_MODEL = (
+    r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence|language model|chatbot)\b"
+)
 _I_AM = r"\bI(?:'m| am)(?: just| only| simply| merely| actually)?"
 
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
@@ -60,7 +62,13 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
         r"\b(?:not just (?:a|an|about) [^.!?\n]{1,40}?, (?:but|it's)|plays? a (?:crucial|vital|significant) role)\b",
     ),
 }
-_SLOP_TRIGRAMS = ("voice barely whisper", "sent shivers spine", "eyes never leaving", "couldn't help feel", "let out breath")
+_SLOP_TRIGRAMS = (
+    "voice barely whisper",
+    "sent shivers spine",
+    "eyes never leaving",
+    "couldn't help feel",
+    "let out breath",
+)
 
 _COMPILED = {kind: re.compile("|".join(parts), re.IGNORECASE) for kind, parts in _PATTERNS.items()}
 _STOP_WORDS = frozenset(WORDS_BY_LANGUAGE["en"]) | frozenset(("above", "down", "know", "didn't", "he'd", "she'd"))

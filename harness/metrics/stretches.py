@@ -40,6 +40,7 @@ _PROSE_SHARE = 0.6
 _MOST_STRETCHES = 20
 _MOST_CACHED = 50_000
 _LONGEST = 60
+_SHORT, _SHORT_SHARE = 8, 0.5
 _QUOTE_WORDS = 4
 _NO_ACCENTS = frozenset(("en", "id", "ms", "tl", "sw", "so"))
 _HAN_ALONE = 16
@@ -177,11 +178,12 @@ class _Scorer:
         return np.where(again[:, None], np.minimum(scores, _REPEATED), scores)
 
     def _judge(self, text: str, rows: list[int], scores: NDArray[np.float64], prompt: str) -> list[Foreign]:
+        share = _SHORT_SHARE if len(rows) <= _SHORT else 1.0
         places: list[tuple[int, int]] = []
         found: list[Foreign] = []
         for _ in range(_MOST_STRETCHES):
             start, stop, column, score = _best_stretch(scores)
-            if score < THRESHOLDS[-1]:
+            if score < share * THRESHOLDS[-1]:
                 break
             if not places:
                 places = [match.span() for match in _TOKEN.finditer(text)]
@@ -191,7 +193,7 @@ class _Scorer:
                     continue
             words = [self._word(row) for row in rows[start:stop] if row > 0]
             scores[start:stop] = _NOT_A_WORD
-            if self._counts(words, column, score):
+            if self._counts(words, column, score / share):
                 found.append(Foreign(places[start][0], places[stop - 1][1], self.languages[column], score))
         return found
 
@@ -210,7 +212,12 @@ class _Scorer:
     def _is_witness(self, word: str, own: frozenset[str]) -> bool:
         if self._plain_home and not word.isascii() and _ACCENTED.search(word):
             return True
-        return word in own and word not in self._home_words and word not in JARGON and (len(word) > 1 or not word.isascii())
+        return (
+            word in own
+            and word not in self._home_words
+            and word not in JARGON
+            and (len(word) > 1 or not word.isascii())
+        )
 
 
 def _best_stretch(scores: NDArray[np.float64]) -> tuple[int, int, int, float]:

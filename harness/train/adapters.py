@@ -25,9 +25,11 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
     The factors are float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
 
     from harness.models import quiet
+
+    with quiet():
+        from peft import LoraConfig, get_peft_model  # inside: importing it is noisy
 
     targets = config.lora_target_modules
     lora = LoraConfig(

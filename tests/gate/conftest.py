@@ -9,7 +9,7 @@ import pytest
 
 from harness.evaluate.cells import make_cells
 from harness.evaluate.run import Results
-from harness.evaluate.session import Evaluation, EvalSettings
+from harness.evaluate.session import EvalSettings, Evaluation
 from harness.gate.thresholds import MEASURES
 from harness.records import Case, Check, Format, Group, Message, Score
 

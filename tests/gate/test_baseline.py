@@ -75,7 +75,7 @@ def test_a_baseline_holds_together():
     assert baseline(cell()).cell("a", "stopped") == cell()
     with pytest.raises(ValueError, match="n is 3"):
         cell(n=3)
-    with pytest.raises(ValueError, match="the mean says 0.7"):
+    with pytest.raises(ValueError, match=r"the mean says 0\.7"):
         cell(mean=0.7)
     with pytest.raises(ValueError, match="stands twice"):
         baseline(cell(), cell())

@@ -32,7 +32,15 @@ def baselines(draw) -> Baseline:
                 mean = rounded(sum(scored) / len(scored))
                 cells.append(CellValues(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values))
     return Baseline(
-        draw(st.text(max_size=5)), draw(names), "", draw(st.none() | names), {"dtype": "float32"}, {"max_new_tokens": 64, "seed": 0}, formats, cases, tuple(cells)
+        draw(st.text(max_size=5)),
+        draw(names),
+        "",
+        draw(st.none() | names),
+        {"dtype": "float32"},
+        {"max_new_tokens": 64, "seed": 0},
+        formats,
+        cases,
+        tuple(cells),
     )
 
 

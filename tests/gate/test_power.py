@@ -36,9 +36,9 @@ def test_an_unchanged_but_noisy_model_never_fails_in_50_repeats(make_evaluation)
     assert [seed for seed in range(50) if failures(make_evaluation, seed)] == []
 
 
-@pytest.mark.parametrize(("loss", "least", "most"), [(0.10, 0, 8), (0.30, 19, 20)])
+@pytest.mark.parametrize(("loss", "least", "most"), [(0.10, 0, 4), (0.30, 9, 10)])
 def test_a_planted_loss_is_seen_as_often_as_the_thresholds_say(make_evaluation, loss, least, most):
     """At n = 100 and a margin of .05 over six formats, 400 repeats gave 10 % at a loss of 10 points, 47 % at 15, 90 % at 20, all at 30."""
-    found = [failures(make_evaluation, seed, loss) for seed in range(20)]
+    found = [failures(make_evaluation, seed, loss) for seed in range(10)]
     assert least <= sum("format-0" in formats for formats in found) <= most
     assert all(set(formats) <= {"format-0"} for formats in found)

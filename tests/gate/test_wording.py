@@ -25,7 +25,10 @@ from harness.records import Verdict
             Verdict("chatml", "leak", "missing", 0.1, 0.2, 0.05, 0, why="no case in common with the baseline (3 there, 4 here)"),
             "chatml · leak: .10 → .20 (cannot be compared, n 0)\nwhy: no case in common with the baseline (3 there, 4 here)",
         ),
-        (Verdict("chatml", "leak", "stale", 0.1, 0.2, 0.05, 9, why="the template of chatml changed"), "chatml · leak: .10 → .20 (stale, n 9)\nwhy: the template of chatml changed"),
+        (
+            Verdict("chatml", "leak", "stale", 0.1, 0.2, 0.05, 9, why="the template of chatml changed"),
+            "chatml · leak: .10 → .20 (stale, n 9)\nwhy: the template of chatml changed",
+        ),
         (Verdict("chatml", "stopped", "regressed", None, 0.4, 0.9, 50, worst_case="a"), "chatml · stopped: .40 (at least .90, n 50)\nworst case: a"),
         (Verdict("chatml", "empty", "regressed", None, 0.4, 0.1, 50, worst_case="a"), "chatml · empty: .40 (at most .10, n 50)\nworst case: a"),
         (Verdict("chatml", "empty", "missing", None, None, 0.1, 0, why="no system role"), "chatml · empty: not scored\nwhy: no system role"),

@@ -1,0 +1,115 @@
+"""Has the model learnt its training set by heart (METRICS §2)? String matching is a lower bound on memorisation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.metrics.fingerprints import RecallHit, RecallIndex
+from harness.metrics.normalised import Normalised, normalise, normalised_text
+from harness.metrics.spans import (
+    CommonSpan,
+    WordText,
+    block_words,
+    common_span,
+    indel,
+    least_words,
+    merged_blocks,
+    word_matcher,
+)
+
+__all__ = [
+    "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix", "excess",
+    "near", "normalise", "nv_recall",
+]  # fmt: skip
+
+EXACT_TOKENS = 50
+NEAR = 0.9
+"""``near`` from this similarity is a near copy: about 10 % of the characters edited."""
+MIN_NULL = 100
+_DRAWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class NvRecall:
+    """Near-verbatim recall: the share of the reference's words that stand in kept spans, and those spans.
+
+    ``truncated`` when only the first 2000 words of either text were compared.
+    """
+
+    value: float
+    spans: tuple[CommonSpan, ...]
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """Mean over training examples minus mean over held-out twins, with its 95 % bootstrap interval.
+
+    ``note`` says why it is no headline: fewer than 100 twins, or nothing to compare (then the numbers are None).
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n_train: int
+    n_null: int
+    note: str = ""
+
+
+def exact_prefix(answer_ids: Sequence[int], reference_ids: Sequence[int], n: int = EXACT_TOKENS) -> bool | None:
+    """Whether the next ``n`` tokens are the reference's (Carlini 2022), or all of them when it has fewer.
+
+    None for an empty reference.
+    """
+    wanted = list(reference_ids[:n])
+    return list(answer_ids[: len(wanted)]) == wanted if wanted else None
+
+
+def diverge_at(a: Sequence[object], b: Sequence[object]) -> int:
+    """The first index at which two sequences differ; the length of the shorter when it begins the longer."""
+    shorter = min(len(a), len(b))
+    return next((at for at in range(shorter) if a[at] != b[at]), shorter)
+
+
+def near(answer: str, reference: str) -> float:
+    """Indel similarity of the normalised reference and as many characters of the answer, 0 to 1.
+
+    A longer answer is cut, a shorter one is not padded: an answer of one right word is no copy. Only the beginning is
+    aligned; a verbatim stretch elsewhere is what ``nv_recall`` finds.
+    """
+    wanted = normalised_text(reference)
+    return indel(normalised_text(answer)[: len(wanted)], wanted)
+
+
+def nv_recall(answer: str, reference: str) -> NvRecall:
+    """Words of the reference in spans of at least 20 words (or half of it), over its words.
+
+    Words are characters where a script writes no spaces.
+    """
+    ours, theirs = WordText.of(answer), WordText.of(reference)
+    if not ours.words or not theirs.words:
+        return NvRecall(0.0, ())
+    matcher = word_matcher(ours.words)
+    matcher.set_seq1(theirs.words)
+    least = least_words(len(theirs.words))
+    spans = tuple(common_span(run, ours, theirs) for run in merged_blocks(matcher) if block_words(run) >= least)
+    value = sum(span.words for span in spans) / len(theirs.words)
+    return NvRecall(value, spans, ours.truncated or theirs.truncated)
+
+
+def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
+    """Difference of the means of two unpaired samples of one measure. Both are drawn anew 2000 times."""
+    if not train or not null:
+        return Excess(None, None, None, len(train), len(null), "nothing to compare with" if train else "nothing scored")
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    means = [
+        np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(_DRAWS)])
+        for values in (np.asarray(train, dtype=float), np.asarray(null, dtype=float))
+    ]
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    value = float(np.mean(train) - np.mean(null))
+    note = f"only {len(null)} held-out twins (under {MIN_NULL}): no headline" if len(null) < MIN_NULL else ""
+    return Excess(value, float(low), float(high), len(train), len(null), note)

@@ -1,0 +1,90 @@
+"""The command: quick to start, light, and kind about mistakes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.cli.main import COMMANDS, main
+
+
+def seconds(*args):
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *args], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize("command", [["--help"], ["formats", "list"]])
+def test_it_starts_in_under_three_tenths_of_a_second(command):
+    """Over an empty interpreter; the median of several, since machines are shared."""
+    extra = []
+    for _ in range(5):
+        extra.append(seconds("-m", "harness", *command) - seconds("-c", "pass"))
+    assert statistics.median(extra) < 0.3 or min(extra) < 0.3
+
+
+@pytest.mark.parametrize("command", [["--help"], ["formats", "list"], ["formats", "check", "chatml"], ["data", "check"], ["train", "--help"], ["eval", "--help"], ["demo", "--help"]])
+def test_torch_is_not_imported(command):
+    code = f"import sys\nfrom harness.cli.main import main\ntry: main({command!r})\nexcept SystemExit: pass\nprint([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.rstrip().endswith("[]")
+
+
+def test_every_command_has_help(capsys):
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as caught:
+            main([*name.split(), "--help"])
+        assert caught.value.code == 0
+        assert len(capsys.readouterr().out) > 100, name
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fromats"], "did you mean formats?"),
+        (["formats", "lst"], "did you mean list?"),
+        (["formats", "show", "lama3"], "did you mean llama3"),
+        (["formats", "render", "chatml", "no-such.json"], "no-such.json: cannot read"),
+        (["eval", "./no/model"], "no model at './no/model'"),
+        (["eval", "x", "--formats", "chatml,zefir"], "did you mean zephyr"),
+        (["eval", "x", "--cases", "no-such.jsonl"], "no-such.jsonl: no such file"),
+        (["train", "no-such.toml"], "no-such.toml: cannot read"),
+        (["report", "no-such.json"], "no-such.json"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch, capsys):
+    monkeypatch.setattr("harness.cli.formats.list_formats", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(["formats", "list"]) == 130
+    assert "goes on from there" in capsys.readouterr().err
+
+
+def test_lists_come_as_json(capsys):
+    assert main(["formats", "list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {"id", "family", "stops"} <= set(rows[0])
+
+
+def test_check_is_silent_about_good_formats(capsys):
+    assert main(["formats", "check", "--strict"]) == 0
+    assert "  - " not in capsys.readouterr().out
+
+
+def test_preview_marks_what_is_trained(tmp_path, tiny_model, capsys):
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps([{"role": "user", "content": "fox"}, {"role": "assistant", "content": "dog"}]))
+    page = tmp_path / "p.html"
+    assert main(["preview", str(file), "--format", "chatml", "--model", str(tiny_model), "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "‹<|im_end|>›" in out and "‹<|im_start|>›" not in out
+    assert 'class="t"' in page.read_text()

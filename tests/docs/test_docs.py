@@ -1,0 +1,56 @@
+"""What the docs show is so: commands exist, files exist, the shown format file works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import COMMANDS
+from harness.data.conversations import load_conversations
+from harness.formats import load_format, load_formats
+from harness.formats.check import check_format
+from harness.train.config import read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_shown_exists(page):
+    blocks = re.findall(r"^```(?:sh|console|)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    shown = [line for block in blocks for line in block.splitlines() if line.startswith("harness ")]
+    for line in shown:
+        words = shlex.split(line, comments=True)
+        name = words[1]
+        assert name in COMMANDS or f"{name} {words[2]}" in COMMANDS, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_into_the_repository_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_shown_format_is_a_good_one(tmp_path):
+    text = (ROOT / "docs" / "add-a-format.md").read_text(encoding="utf-8")
+    (tmp_path / "bracket.jinja").write_text(re.search(r"^```jinja\n(.*?)^```", text, re.M | re.S)[1])
+    assert check_format(load_format(tmp_path / "bracket.jinja")).findings == ()
+
+
+@pytest.mark.parametrize("path", [*sorted((ROOT / "docs" / "recipes").glob("*.toml")), ROOT / "eval" / "demo.toml"], ids=lambda p: p.name)
+def test_every_recipe_loads_and_names_known_formats(path):
+    config = read_config(path)
+    load_formats().select([*config.formats.formats, *config.formats.held_out])
+
+
+def test_the_training_set_holds_what_its_card_says():
+    conversations = load_conversations([str(ROOT / "trainset")])
+    kinds = {kind: sum(1 for c in conversations if kind in c.tags) for kind in ("voices", "uncertainty", "multiturn", "roleplay", "summaries", "everyday", "premises")}
+    assert len(conversations) >= 80
+    assert kinds["voices"] >= 15 and kinds["uncertainty"] >= 10 and kinds["multiturn"] >= 15 and kinds["roleplay"] >= 10 and kinds["summaries"] >= 10
+    card = (ROOT / "trainset" / "README.md").read_text(encoding="utf-8")
+    for kind, count in kinds.items():
+        assert re.search(rf"\b{kind}\b[^\n]*\b{count}\b", card), f"the card does not say that there are {count} {kind}"

@@ -1,0 +1,124 @@
+"""From cases to cells with a scripted engine: resume, stale results, untestable formats, groups."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.backends.scripted import ScriptedBackend
+from harness.errors import HarnessError
+from harness.evaluate.compatibility import compatibility
+from harness.evaluate.session import EvalSettings, evaluate
+from harness.evaluate.store import Store
+from harness.evaluate.summary import format_gap, gap_closed, group_mean, summary
+from harness.formats.frontmatter import parse_format
+from harness.records import Case, Check, Message
+
+GROUPS = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
+
+
+def good(prompt):
+    return "hello</s>" if "hello" in prompt.text else "A dog.</s>"
+
+
+def right(rendered):
+    """The right option is the likelier one, and every format but ChatML costs something."""
+    return (-1.0 if ("Norway" in rendered.text) == ("Oslo" in rendered.text) and "Lima" not in rendered.text else -9.0) - (0.0 if rendered.format == "chatml" else 4.0)
+
+
+def go(tmp_path, cases, formats, backend, **rest):
+    with Store(tmp_path / "r.sqlite") as store:
+        return evaluate(backend, cases, formats, GROUPS, "chatml", store, EvalSettings(), quiet=True, **rest)
+
+
+def test_cells_hold_what_was_answered(tmp_path, cases, formats):
+    found = go(tmp_path, cases, formats, ScriptedBackend(good, right))
+    assert {f: found.cell(f, "choice").mean for f in GROUPS} == {"chatml": 1.0, "alpaca-newline": 1.0, "llama3": 1.0}
+    assert found.cell("llama3", "answer_strict").mean == 1.0 and found.cell("llama3", "answer_strict").n == 2
+    assert found.cell("chatml", "nll_excess").mean == 0.0
+    assert found.cell("llama3", "nll_excess").mean > 0
+    assert found.cell("chatml", "stopped").mean == 1.0 and found.cell("chatml", "stopped").high == 1.0
+    assert not found.untestable
+
+
+def test_a_second_run_computes_nothing_and_says_the_same(tmp_path, cases, formats):
+    first = go(tmp_path, cases, formats, ScriptedBackend(good, right))
+    backend = ScriptedBackend(good, right)
+    second = go(tmp_path, cases, formats, backend)
+    assert backend.asked == second.computed == 0 and first.computed == 15
+    assert second.cells == first.cells
+
+
+def test_adding_a_format_costs_one_column(tmp_path, cases, formats):
+    go(tmp_path, cases, formats[:2], ScriptedBackend(good, right))
+    assert go(tmp_path, cases, formats, ScriptedBackend(good, right)).computed == len(cases)
+
+
+@pytest.mark.parametrize("change", ["model", "template", "stops", "case", "settings"])
+def test_nothing_stale_is_taken(tmp_path, cases, formats, change):
+    go(tmp_path, cases, formats, ScriptedBackend(good, right))
+    backend, settings = ScriptedBackend(good, right, name="other" if change == "model" else "scripted"), EvalSettings()
+    expected = {"model": 15, "template": 5, "stops": 2, "case": 3, "settings": 6}[change]
+    if change == "template":
+        formats = [replace(formats[0], template=formats[0].template + "{{ '!' }}", digest="sha256:new"), *formats[1:]]
+    if change == "stops":
+        formats = [replace(formats[0], stops=("###",)), *formats[1:]]
+    if change == "case":
+        cases = [replace(cases[0], messages=(Message("user", "Capital of Norway, please?"),)), *cases[1:]]
+    if change == "settings":
+        settings = EvalSettings(max_new_tokens=5)
+    with Store(tmp_path / "r.sqlite") as store:
+        found = evaluate(backend, cases, formats, GROUPS, "chatml", store, settings, quiet=True)
+    assert found.computed == expected
+
+
+def test_what_a_format_cannot_carry_is_not_scored_and_not_zero(tmp_path, cases, formats):
+    refusing = parse_format(
+        '{#---\nfamily = "toy"\nsystem = "unsupported"\n---#}\n{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system here") }}{% endif %}{{ m.content }}\n{% endfor %}',
+        tmp_path / "toy.jinja",
+    )
+    with_system = Case("s1", (Message("system", "Be brief."), Message("user", "Hello?")), checks=(Check("contains", "hello"),))
+    groups = {**GROUPS, "toy": "held-out"}
+    with Store(tmp_path / "r.sqlite") as store:
+        found = evaluate(ScriptedBackend(good, right), [with_system], [*formats, refusing], groups, "chatml", store, EvalSettings(), quiet=True)
+    cell = found.cell("toy", "on_task")
+    assert cell.mean is None and cell.n == 0 and cell.not_scored == 1
+    assert next(c for c in compatibility(found) if c.format == "toy").word == "untestable"
+
+
+def test_compatibility_names_what_is_wrong(tmp_path, cases, formats):
+    def reply(prompt):
+        return {"chatml": "hello, a dog</s>", "alpaca-newline": "</s>", "llama3": "hello a dog, on and on"}[prompt.format]
+
+    words = {c.format: c for c in compatibility(go(tmp_path, cases, formats, ScriptedBackend(reply, right)))}
+    assert words["alpaca-newline"].word == "broken" and "empty" in words["alpaca-newline"].reason
+    assert words["llama3"].word == "broken" and "end by themselves" in words["llama3"].reason
+
+
+def test_gap_closed_is_one_minus_after_over_before(tmp_path, cases, formats):
+    before = go(tmp_path, cases, formats, ScriptedBackend(good, right), label="before")
+    half = ScriptedBackend(good, lambda r: right(r) + (0.0 if r.format == "chatml" else 3.0), name="tuned")
+    after = go(tmp_path, cases, formats, half, label="after")
+    closed = gap_closed(before, after)
+    assert closed.value == pytest.approx(0.75)
+    assert closed.low <= closed.value <= closed.high
+    assert group_mean(before, "stopped", "held-out").value == 1.0
+    assert format_gap(before, "choice").value == 0.0
+    assert summary([before, after])[0].name == "held-out gap closed"
+
+
+def test_a_newer_results_file_is_refused(tmp_path):
+    import sqlite3
+
+    db = sqlite3.connect(tmp_path / "r.sqlite")
+    db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(HarnessError, match="newer version"):
+        Store(tmp_path / "r.sqlite")
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path):
+    (tmp_path / "r.sqlite").write_text("not a database, but long enough to be looked at as one" * 20)
+    with pytest.raises(HarnessError, match=r"r\.sqlite"):
+        Store(tmp_path / "r.sqlite")

@@ -1,0 +1,49 @@
+"""Build wheel and sdist, look into both, and run the wheel's light commands in an empty environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = {
+    "formats": len(list((ROOT / "formats").glob("*.jinja"))),
+    "eval/cases": len(list((ROOT / "eval" / "cases").glob("*.jsonl"))),
+    "trainset": len(list((ROOT / "trainset").glob("*.jsonl"))),
+}
+LIGHT = ["jinja2", "tyro", "numpy", "regex", "rapidfuzz", "langdetect"]  # what the light half needs
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+        [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+        for kind, count in WANTED.items():
+            found = [n for n in names if n.startswith(f"harness/_data/{kind}/") and n.endswith((".jinja", ".jsonl"))]
+            assert len(found) == count > 0, f"{kind}: {len(found)} of {count} in the wheel"
+        assert any(n.startswith("harness/report/") and n.endswith(".css") for n in names), "the page's style sheet is not in the wheel"
+        assert any(n.endswith("licenses/LICENSE") for n in names), "no LICENSE in the wheel"
+        with tarfile.open(sdist) as archive:
+            members = archive.getnames()
+        for kind in WANTED:
+            assert any(f"/{kind}/" in member for member in members), f"{kind} is not in the sdist"
+        environment = folder / "venv"
+        venv.create(environment, with_pip=True)
+        python = str(environment / "bin" / "python")
+        subprocess.run([python, "-m", "pip", "install", "-q", *LIGHT], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
+        for command in (["formats", "list"], ["formats", "check", "--strict"], ["data", "check"]):
+            subprocess.run([str(environment / "bin" / "harness"), *command], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+    print(f"wheel and sdist hold {WANTED} and the wheel runs without torch\n1 passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()
