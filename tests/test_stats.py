@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.stats import holm, mean_interval, noninferiority, paired_bootstrap, spread, two_way_bootstrap, visible_difference, wilson
 
@@ -23,6 +25,13 @@ def test_a_mean_of_rates_gets_wilson_and_of_others_student():
 def test_holm_equals_its_definition():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_equals_statsmodels(p_values):
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
 
 
 def test_the_interval_of_a_mean_covers():

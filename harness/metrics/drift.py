@@ -20,8 +20,8 @@ _NOT_PROSE = (
     ("@", re.compile(r"[\w.+-]{1,64}@[\w.-]{1,255}")),
     ("$$", re.compile(r"\$\$.{1,2000}?\$\$", re.DOTALL)),
     ("$", re.compile(r"\$(?=[^\s$])[^$\n]{1,200}(?<=[^\s])\$(?!\d)")),
-    ("\\(", re.compile(r"\\\(.{1,1000}?\\\)", re.DOTALL)),
-    ("\\[", re.compile(r"\\\[.{1,2000}?\\\]", re.DOTALL)),
+    ("\\(", re.compile(r"\\\((?:[^\\]|\\(?![()])){1,1000}?\\\)")),
+    ("\\[", re.compile(r"\\\[(?:[^\\]|\\(?![\[\]])){1,2000}?\\\]")),
     ("<", re.compile(r"</?[|｜]?[A-Za-z_][^<>\n]{0,80}>")),
     ("[", re.compile(r"\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]")),
 )

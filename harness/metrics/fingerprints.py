@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +17,12 @@ from rapidfuzz.distance import Indel
 from harness.metrics.normalised import normalised_text
 from harness.metrics.spans import (
     SPAN_WORDS,
+    Aligner,
     WordText,
     block_words,
     common_span,
     indel,
     least_words,
-    merged_blocks,
-    word_matcher,
 )
 
 if TYPE_CHECKING:
@@ -131,11 +129,11 @@ class RecallIndex:
         ours = WordText.of(answer)
         if not candidates or not ours.words:
             return RecallHit()
-        matcher = word_matcher(ours.words)
+        aligner = Aligner(ours.words)
         copied = np.zeros(len(ours.words), dtype=bool)
         best = RecallHit()
         for at in candidates:
-            hit = _compare(self._pieces[at], plain, ours, matcher, copied)
+            hit = _compare(self._pieces[at], plain, ours, aligner, copied)
             if _rank(hit, own) > _rank(best, own):
                 best = hit
         return replace(best, copied_frac=float(copied.mean()))
@@ -171,13 +169,10 @@ def _pieces(id: str, text: str) -> list[_Piece]:
     return [_Piece(id, start, text[start : start + PIECE_CHARS]) for start in starts]
 
 
-def _compare(
-    piece: _Piece, plain: str, ours: WordText, matcher: SequenceMatcher[str], copied: NDArray[np.bool_]
-) -> RecallHit:
+def _compare(piece: _Piece, plain: str, ours: WordText, aligner: Aligner, copied: NDArray[np.bool_]) -> RecallHit:
     """Align one candidate with the answer. Marks the answer's words that stand in its spans in ``copied``."""
     theirs = WordText.of(piece.text)
-    matcher.set_seq1(theirs.words)
-    runs = merged_blocks(matcher)
+    runs = aligner.runs(theirs.words)
     for run in runs:
         if block_words(run) >= COPIED_WORDS:
             copied[run[0][1] : run[-1][1] + run[-1][2]] = True

@@ -27,7 +27,8 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
     "identity": (
         rf"{_I_AM} {_A_MODEL}",
         rf"{_I_AM} (?:{_NAMES})\b",
-        rf"\bI (?:was|am|have been) (?:created|developed|trained|made|built|designed) by (?:\w+ ){{0,4}}(?:{_MAKERS})\b",
+        r"\bI (?:was|am|have been) (?:created|developed|trained|made|built|designed) "
+        rf"by (?:\w+ ){{0,4}}(?:{_MAKERS})\b",
         rf"\bas {_A_MODEL}[^.!?\n]{{0,100}}?,? I(?:'m|'ve|'d)?\b",
         r"\bmy (?:training data|knowledge cut-?off|developers|creators at)\b",
     ),
@@ -55,10 +56,12 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
         r"\bis there anything else (?:I can|you(?:'d| would))",
     ),
     "slop": (
-        r"\b(?:delv(?:e|es|ed|ing) into|tapestr(?:y|ies)|testament to|intricacies|multifaceted|ever-(?:evolving|changing))\b",
-        r"\b(?:underscor(?:es|ing) the|pivotal role|in the realm of|bustling|meticulously|unwavering|kaleidoscope|camaraderie)\b",
-        r"\b(?:in today's (?:fast-paced|digital|modern) world|navigat(?:e|ing) the (?:complexities|landscape|challenges))\b",
-        r"\b(?:game-?changer|embark(?:s|ed|ing)? on a journey|rich tapestry|a symphony of|a beacon of|nestled (?:in|between|among))\b",
+        r"\b(?:delv(?:e|es|ed|ing) into|tapestr(?:y|ies)|testament to|intricacies|multifaceted)\b",
+        r"\b(?:ever-(?:evolving|changing)|underscor(?:es|ing) the|pivotal role|in the realm of|bustling)\b",
+        r"\b(?:meticulously|unwavering|kaleidoscope|camaraderie|game-?changer)\b",
+        r"\b(?:in today's (?:fast-paced|digital|modern) world|embark(?:s|ed|ing)? on a journey)\b",
+        r"\bnavigat(?:e|ing) the (?:complexities|landscape|challenges)\b",
+        r"\b(?:a symphony of|a beacon of|nestled (?:in|between|among))\b",
         r"\b(?:not just (?:a|an|about) [^.!?\n]{1,40}?, (?:but|it's)|plays? a (?:crucial|vital|significant) role)\b",
     ),
 }

@@ -29,7 +29,7 @@ _LONGEST = 40
 
 
 def numbers(text: str) -> Iterator[float]:
-    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to "ninety-nine million".
+    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to "ninety million".
 
     A decimal comma is not understood (``2,5`` is 2 and 5), a hyphen between two words or numbers is no minus, and
     version numbers and dates with dots give none. "one" counts as 1 even where it is a pronoun.

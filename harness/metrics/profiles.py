@@ -84,7 +84,8 @@ def load_profiles(scripts: frozenset[str]) -> Profiles:
 
 
 def _row(found: Mapping[int, float], n: int) -> Vector:
-    row = np.full(n, FLOOR)
+    row: Vector = np.full(n, FLOOR)
     for column, p in found.items():
         row[column] += p
-    return np.log(row)
+    logs: Vector = np.log(row)
+    return logs

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from harness.metrics.fingerprints import RecallHit, RecallIndex
 from harness.metrics.normalised import Normalised, normalise, normalised_text
 from harness.metrics.spans import (
+    MOST_CHARS,
+    Aligner,
     CommonSpan,
     WordText,
     block_words,
     common_span,
     indel,
     least_words,
-    merged_blocks,
-    word_matcher,
 )
 
 __all__ = [
-    "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix", "excess",
-    "near", "normalise", "nv_recall",
+    "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
+    "excess", "near", "normalise", "nv_recall",
 ]  # fmt: skip
 
 EXACT_TOKENS = 50
@@ -78,8 +78,8 @@ def near(answer: str, reference: str) -> float:
     A longer answer is cut, a shorter one is not padded: an answer of one right word is no copy. Only the beginning is
     aligned; a verbatim stretch elsewhere is what ``nv_recall`` finds.
     """
-    wanted = normalised_text(reference)
-    return indel(normalised_text(answer)[: len(wanted)], wanted)
+    wanted = normalised_text(reference.lstrip()[:MOST_CHARS])
+    return indel(normalised_text(answer.lstrip()[: 2 * MOST_CHARS])[: len(wanted)], wanted)
 
 
 def nv_recall(answer: str, reference: str) -> NvRecall:
@@ -90,10 +90,9 @@ def nv_recall(answer: str, reference: str) -> NvRecall:
     ours, theirs = WordText.of(answer), WordText.of(reference)
     if not ours.words or not theirs.words:
         return NvRecall(0.0, ())
-    matcher = word_matcher(ours.words)
-    matcher.set_seq1(theirs.words)
     least = least_words(len(theirs.words))
-    spans = tuple(common_span(run, ours, theirs) for run in merged_blocks(matcher) if block_words(run) >= least)
+    runs = Aligner(ours.words).runs(theirs.words)
+    spans = tuple(common_span(run, ours, theirs) for run in runs if block_words(run) >= least)
     value = sum(span.words for span in spans) / len(theirs.words)
     return NvRecall(value, spans, ours.truncated or theirs.truncated)
 

@@ -48,7 +48,7 @@ def scripts_of(languages: Iterable[str]) -> frozenset[str]:
 
 
 def name_of(script: str) -> str:
-    """The language that a script gives away (zh for Han, ko for Hangul), or the script's name where several share it."""
+    """The language that a script gives away (zh for Han, ko for Hangul), or the script where several share it."""
     return _ONE_LANGUAGE.get(script, script)
 
 

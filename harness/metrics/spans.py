@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -18,6 +19,9 @@ MAX_DRIFT = 1
 SPAN_WORDS = 20
 MOST_WORDS = 2000
 """Words of each text that are aligned: alignment is quadratic for a text that repeats itself."""
+MOST_PAIRS = 200_000
+"""Pairs of equal words above which only the first 300 words of each are aligned: two texts that both loop."""
+_LOOPED_WORDS = 300
 MOST_CHARS = 20_000
 """Characters that Indel compares: .1 s for two texts of this length."""
 
@@ -84,19 +88,30 @@ Block = tuple[int, int, int]
 """Index in the reference, index in the answer, number of words."""
 
 
-def merged_blocks(matcher: SequenceMatcher[str]) -> list[list[Block]]:
-    """Ordered matching blocks, neighbours put together when both gaps are at most 2 words and differ by at most 1.
+class Aligner:
+    """Aligns reference after reference with one answer, whose words are learnt once."""
 
-    The matcher holds the reference's words first and the answer's second (see ``word_matcher``).
-    """
-    merged: list[list[Block]] = []
-    for start, answer_start, size in matcher.get_matching_blocks():
-        block = (start, answer_start, size)
-        if size and merged and _adjoins(merged[-1][-1], block):
-            merged[-1].append(block)
-        elif size:
-            merged.append([block])
-    return merged
+    def __init__(self, answer: Sequence[str]) -> None:
+        self._answer = answer
+        self._counts = Counter(answer)
+        self._matcher: SequenceMatcher[str] = SequenceMatcher(None, autojunk=False)
+        self._matcher.set_seq2(answer)
+
+    def runs(self, reference: Sequence[str]) -> list[list[Block]]:
+        """Ordered matching blocks, neighbours put together when both gaps are at most 2 words and differ by at most 1."""
+        if sum(self._counts[word] for word in reference) > MOST_PAIRS:
+            matcher = SequenceMatcher(None, reference[:_LOOPED_WORDS], self._answer[:_LOOPED_WORDS], autojunk=False)
+        else:
+            matcher = self._matcher
+            matcher.set_seq1(reference)
+        merged: list[list[Block]] = []
+        for start, answer_start, size in matcher.get_matching_blocks():
+            block = (start, answer_start, size)
+            if size and merged and _adjoins(merged[-1][-1], block):
+                merged[-1].append(block)
+            elif size:
+                merged.append([block])
+        return merged
 
 
 def block_words(run: Sequence[Block]) -> int:
@@ -113,13 +128,6 @@ def common_span(run: Sequence[Block], answer: WordText, reference: WordText) -> 
         words=block_words(run),
         longest=max(block[2] for block in run),
     )
-
-
-def word_matcher(answer: Sequence[str]) -> SequenceMatcher[str]:
-    """A matcher that keeps what it knows of the answer while reference after reference is set by ``set_seq1``."""
-    matcher: SequenceMatcher[str] = SequenceMatcher(None, autojunk=False)
-    matcher.set_seq2(answer)
-    return matcher
 
 
 def _adjoins(before: Block, after: Block) -> bool:

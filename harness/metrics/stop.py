@@ -16,7 +16,6 @@ EOS_STRINGS = ("</s>", "<eos>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
 _TOKEN = re.compile(r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?[a-z]+_[a-z_]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>")
 _MARKED = re.compile(r"[:<#\[*]")
-_FENCE = re.compile(r"^(```+|~~~+).*?^\1[^\S\n]*$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +97,38 @@ def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tu
     (``User: bob`` in YAML).
     """
     headers = set(_headers(own))
+    ignored = {text: text in prompt or _is_weak(text, own, index) for text in index.formats}
     found = {}
     for pattern, text in ((index.anywhere, answer), (index.at_line_start, _without_fences(answer))):
         for match in pattern.finditer(text) if pattern else ():
             control = match[1].rstrip()
-            single = len(re.findall(r"\w", control)) == 1 and not _is_distinctive(control)
-            if control not in prompt and not (single and own.id not in index.formats[control]):
+            if not ignored[control]:
                 start = match.start(1)
                 is_header = control in headers
                 found[start] = Leak(start, start + len(control), control, index.formats[control], is_header)
     return tuple(found[start] for start in sorted(found))
 
 
+def _is_weak(text: str, own: Format, index: ControlIndex) -> bool:
+    """A header of one letter (``Q:``) is ordinary writing to all formats but its own."""
+    single = sum(letter.isalnum() for letter in text) == 1 and not _is_distinctive(text)
+    return single and own.id not in index.formats[text]
+
+
 def _without_fences(answer: str) -> str:
-    """Closed code fences blanked by white space of the same length."""
+    """Closed code fences blanked by as many spaces; one that stays open is text."""
     if "```" not in answer and "~~~" not in answer:
         return answer
-    return _FENCE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), answer)
+    lines = answer.split("\n")
+    opened = -1
+    for at, line in enumerate(lines):
+        mark = line.lstrip()[:3]
+        if opened < 0 and mark in ("```", "~~~"):
+            opened = at
+        elif opened >= 0 and line.strip() == lines[opened].lstrip()[:3]:
+            lines[opened : at + 1] = [" " * len(inside) for inside in lines[opened : at + 1]]
+            opened = -1
+    return "\n".join(lines)
 
 
 def stop_scores(

@@ -104,7 +104,7 @@ def make_measure(ready: Preparation, loaded: LoadedModel) -> Callable[[int], dic
     count, most = ready.config.evaluation.references, ready.config.evaluation.formats_measured
     if not count:
         return None
-    cases = limit_cases([case for case in load_cases() if case.reference is not None], count)
+    cases = limit_cases(load_cases([str(data_dir("eval") / "dev.jsonl")]), count)
     native = own_native(loaded, load_formats())
     groups = {"native": [f for f in ready.known if f.id == native], "seen": list(ready.trained[:most]), "held_out": list(ready.held_out[:most])}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,16 +147,17 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
             read_baseline(path)
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, make_evaluation, monkeypatch):
+@pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, make_evaluation, monkeypatch, owner, name):
     path = tmp_path / "new" / "base.json"
     baseline = to_baseline(make_evaluation({("a", "stopped"): [1.0]}))
     write_baseline(baseline, path)
     old = path.read_bytes()
 
-    def full(descriptor: int) -> None:
+    def full(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(owner, name, full)
     with pytest.raises(HarnessError, match="No space left"):
         write_baseline(to_baseline(make_evaluation({("a", "stopped"): [0.0]})), path)
     assert path.read_bytes() == old

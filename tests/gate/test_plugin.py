@@ -15,7 +15,8 @@ import scipy.stats  # noqa: F401
 import statsmodels.stats.multitest
 import statsmodels.stats.proportion  # noqa: F401
 
-import harness.formats.template  # noqa: F401
+import harness.formats.template
+import harness.gate.plugin  # noqa: F401
 from harness.errors import HarnessError
 from harness.evaluate import job, reporting
 from harness.gate.baseline_file import read_baseline
