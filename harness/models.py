@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import importlib.util
 import json
 import logging as std_logging
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -220,10 +222,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    print(f"converting {gguf.stem} to {folder} (once, about 20 s)", file=sys.stderr, flush=True)
     partial = folder.with_name(folder.name + f".partial-{os.getpid()}")
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        with quiet():
+        with quiet(), _no_bars_of("transformers.modeling_gguf_pytorch_utils"):
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
             # A quantizer left on the model makes save_pretrained refuse or write the quantised form.
@@ -299,6 +302,20 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _no_bars_of(module: str) -> Iterator[None]:
+    """Switch off the bars of a module that asks nobody before it draws one."""
+    from functools import partial
+
+    home = importlib.import_module(module)
+    drawn = home.tqdm
+    home.tqdm = partial(drawn, disable=True)
+    try:
+        yield
+    finally:
+        home.tqdm = drawn
 
 
 def _first_line(error: Exception) -> str:

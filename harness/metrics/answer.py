@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import nearest
+from harness.metrics.normalised import composed
 from harness.metrics.numbers import number_in
 from harness.metrics.objects import has_members
 from harness.metrics.words import SPACED_LETTER, words
@@ -53,7 +53,7 @@ def score_answer(case: Case, answer: str) -> AnswerScore:
         return AnswerScore(0.0, 0.0, 0.0, tuple(_name(check) for check in case.checks))
     relaxed = lenient_text(text)
     strict = {index: passes(check, text) for index, check in enumerate(case.checks)}
-    lenient = {index: held or _passes_leniently(case.checks[index], text, relaxed) for index, held in strict.items()}
+    lenient = {index: held or _passes_leniently(case.checks[index], relaxed) for index, held in strict.items()}
     content = [index for index, check in enumerate(case.checks) if check.kind in CONTENT_KINDS]
     return AnswerScore(
         strict=float(all(strict.values())),
@@ -63,7 +63,7 @@ def score_answer(case: Case, answer: str) -> AnswerScore:
     )
 
 
-def _passes_leniently(check: Check, text: str, relaxed: str) -> bool:
+def _passes_leniently(check: Check, relaxed: str) -> bool:
     return check.kind not in _AS_WRITTEN and passes(check, relaxed)
 
 
@@ -118,7 +118,7 @@ def _unknown(kind: object) -> str:
 
 def _plain(text: str) -> str:
     """Composed letters and straight apostrophes, so that two spellings of one word are one."""
-    return (text if text.isascii() else unicodedata.normalize("NFC", text)).replace("’", "'")
+    return composed(text).replace("’", "'")
 
 
 def _texts(value: Any) -> Iterable[str]:

@@ -61,9 +61,7 @@ def expected_calibration_error(confidence: Sequence[float], correct: Sequence[bo
     by_value: dict[float, list[bool]] = {}
     for value, right in zip(confidence, correct, strict=True):
         by_value.setdefault(value, []).append(right)
-    ordered = [
-        (value, sum(by_value[value]) / len(by_value[value])) for value in sorted(by_value) for _ in by_value[value]
-    ]
+    ordered = [(value, sum(by_value[value]) / len(by_value[value])) for value in sorted(by_value) for _ in by_value[value]]
     n, total = len(ordered), 0.0
     for index in range(min(bins, n)):
         part = ordered[index * n // min(bins, n) : (index + 1) * n // min(bins, n)]

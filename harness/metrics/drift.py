@@ -15,7 +15,7 @@ _NOT_PROSE = (
     ("```", re.compile(r"```.*?(?:```|\Z)", re.DOTALL)),
     ("~~~", re.compile(r"~~~.*?(?:~~~|\Z)", re.DOTALL)),
     ("`", re.compile(r"`[^`\n]{1,200}`")),
-    ("://", re.compile(r"\b[a-z][a-z0-9+.-]{1,12}://[\x21-\x7e]+", re.IGNORECASE)),
+    ("://", re.compile(r"\b[a-z][a-z0-9+.-]{1,12}://(?:[\x21-\x7e]+|(?<=[/=_.-])\w+)+", re.IGNORECASE)),
     ("www.", re.compile(r"\bwww\.[\x21-\x7e]+", re.IGNORECASE)),
     ("@", re.compile(r"[\w.+-]{1,64}@[\w.-]{1,255}")),
     ("$$", re.compile(r"\$\$.{1,2000}?\$\$", re.DOTALL)),
@@ -47,9 +47,7 @@ class Drift:
     window_drift: bool = False
 
 
-def drift(
-    text: str, expect: Sequence[str] = ("en",), prompt: str = "", detector: LanguageDetector | None = None
-) -> Drift:
+def drift(text: str, expect: Sequence[str] = ("en",), prompt: str = "", detector: LanguageDetector | None = None) -> Drift:
     """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``).
 
     Two letters of an unexpected script are drift whatever the length; otherwise fewer than 16 letters are not scored.

@@ -40,7 +40,7 @@ BRUTE_FORCE = 2000
 
 PIECE_CHARS, PIECE_OVERLAP = 10_000, 2_000
 
-_WORTH = 0.05
+_WORTH, _SHARED = 0.05, 3
 _FEW, _MANY = (16, 8), (24, 16)
 _LARGE = 200_000
 _BRUTE_CHARS = 4096
@@ -100,9 +100,7 @@ class RecallIndex:
         self._k, self._w = _MANY if len(self._pieces) > _LARGE else _FEW
         self._hashes, self._owners = self._postings()
         few = self._pieces if len(self._pieces) <= BRUTE_FORCE else ()
-        self._brute = {
-            at: plain for at, piece in enumerate(few) if (plain := normalised_text(piece.text)[:_BRUTE_CHARS])
-        }
+        self._brute = {at: plain for at, piece in enumerate(few) if (plain := normalised_text(piece.text)[:_BRUTE_CHARS])}
 
     @classmethod
     def build(cls, texts: Sequence[tuple[str, str]]) -> RecallIndex:
@@ -111,9 +109,7 @@ class RecallIndex:
 
     def _postings(self) -> tuple[Hashes, NDArray[np.uint32]]:
         """Fingerprints in order, and for each the piece it stands in; those of more than 500 pieces are dropped."""
-        found = [
-            np.unique(_winnow(_gram_hashes(normalised_text(piece.text), self._k), self._w)) for piece in self._pieces
-        ]
+        found = [np.unique(_winnow(_gram_hashes(normalised_text(piece.text), self._k), self._w)) for piece in self._pieces]
         hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *found])
         owners = np.repeat(np.arange(len(found), dtype=np.uint32), [len(part) for part in found])
         order = np.argsort(hashes, kind="stable")
@@ -149,17 +145,17 @@ class RecallIndex:
             places = np.arange(counts.sum()) + np.repeat(low - np.cumsum(counts) + counts, counts)
             found, inverse = np.unique(self._owners[places], return_inverse=True)
             weights = np.bincount(inverse, weights=np.repeat(1 / counts, counts))
-            order = np.argsort(-weights, kind="stable")[:CANDIDATES]
-            chosen = [int(at) for at in found[order][weights[order] >= weights.max() * _WORTH]]
+            shared = np.bincount(inverse)
+            worth = (weights >= weights.max() * _WORTH) & (shared >= min(_SHARED, shared.max()))
+            order = np.argsort(-weights[worth], kind="stable")[:CANDIDATES]
+            chosen = [int(at) for at in found[worth][order]]
         similar = self._most_similar(plain)
         return chosen if similar is None or similar in chosen else [*chosen, similar]
 
     def _most_similar(self, plain: str) -> int | None:
         if not plain or not self._brute:
             return None
-        match = process.extractOne(
-            plain[:_BRUTE_CHARS], self._brute, scorer=Indel.normalized_similarity, score_cutoff=_BRUTE_CUTOFF
-        )
+        match = process.extractOne(plain[:_BRUTE_CHARS], self._brute, scorer=Indel.normalized_similarity, score_cutoff=_BRUTE_CUTOFF)
         return None if match is None else int(match[2])
 
 

@@ -106,17 +106,14 @@ _LISTS = {
         ahaa jira mid kasta""",
 }
 
-WORDS_BY_LANGUAGE: Mapping[str, frozenset[str]] = {
-    language: frozenset(text.split()) for language, text in _LISTS.items()
-}
+WORDS_BY_LANGUAGE: Mapping[str, frozenset[str]] = {language: frozenset(text.split()) for language, text in _LISTS.items()}
 """Language code → its function words, lower case."""
 
-JARGON = frozenset(
-    """else elif def none true false const return await async import export var null int str bool float dict list tuple
+_JARGON = """else elif def none true false const return await async import export var null int str bool float dict list tuple
     class self args kwargs raise yield lambda try except pass print len foo bar baz python conda pip npm js css html
-    json yaml config token model dataset optimizer schema parser lexer parameters parameter data die todo etc lorem ipsum
-    dolor sit amet er alt via qua vs cf eg ie min max std var mean src lib util utils node core base code type types
-    name names value values key keys item items index error errors test tests function functions object objects method
-    methods module modules array string strings number numbers""".split()
-)
+    json yaml config token model dataset optimizer schema parser lexer parameters parameter data die todo etc
+    lorem ipsum dolor sit amet er alt via qua vs cf eg ie min max std var mean src lib util utils node core base
+    code type types name names value values key keys item items index error errors test tests function functions
+    object objects method methods module modules array string strings number numbers"""
+JARGON = frozenset(_JARGON.split())
 """Words of code and of documentation that are no evidence for any language, whatever they are spelt like."""

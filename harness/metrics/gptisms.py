@@ -18,9 +18,7 @@ KINDS = ("identity", "disclaimer", "opening", "closing", "slop")
 
 _MAKERS = "OpenAI|Anthropic|Google|DeepMind|Meta|Mistral|Microsoft|Alibaba(?: Cloud)?|Hugging ?Face|DeepSeek|Cohere|xAI"
 _NAMES = "ChatGPT|GPT-?\\d|Claude|Gemini|Llama|Mistral|Qwen|DeepSeek|Copilot|Bard|SmolLM|Gemma|Grok"
-_A_MODEL = (
-    r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence|language model|chatbot)\b"
-)
+_A_MODEL = r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence|language model|chatbot)\b"
 _I_AM = r"\bI(?:'m| am)(?: just| only| simply| merely| actually)?"
 
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
@@ -43,7 +41,7 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
         r"\bit(?:'s| is) (?:important|crucial|essential|worth) (?:to (?:note|remember|consider)|noting|mentioning)\b",
     ),
     "opening": (
-        r"\A\W*(?:certainly|sure(?: thing)?|of course|absolutely|great question|good question)\s*[!,.—–-]",
+        r"\A\W*(?:certainly|sure(?: thing)?|of course|absolutely|great question|good question)[\s*_]*[!,.—–-]",
         r"\A\W*(?:that(?:'s| is) (?:a|an) (?:great|good|excellent|interesting|fascinating) question)",
         r"\A\W*(?:\w+[!,.] )?I(?:'d| would) be (?:happy|glad|delighted|more than happy) to\b",
         r"\A\W*thank you for (?:your (?:question|message|interest)|asking|reaching out|sharing)",

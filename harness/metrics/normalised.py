@@ -11,6 +11,7 @@ import regex
 
 _CLUSTER = regex.compile(r"\X")
 _LONGEST_CLUSTER = 32
+_ACCENTS = regex.compile(rf"\p{{M}}{{{_LONGEST_CLUSTER}}}")
 _SOLID = re.compile(r"\S+")
 
 
@@ -34,6 +35,13 @@ def normalised_text(text: str) -> str:
     return " ".join(text.lower().split()) if text.isascii() else normalise(text).text
 
 
+def composed(text: str) -> str:
+    """NFC: an accented letter is one character however it was typed. Runs of over 32 accents stay as they are."""
+    if text.isascii() or _ACCENTS.search(text):
+        return text
+    return unicodedata.normalize("NFC", text)
+
+
 def normalise(text: str) -> Normalised:
     """NFKC and case folding by grapheme cluster, any white space run as one space, none at the ends.
 
@@ -46,11 +54,10 @@ def normalise(text: str) -> Normalised:
     ends: list[int] = []
     for start, end in _pieces(text):
         for letter in _folded(text[start:end]):
-            if letter.isspace():
-                if not letters or letters[-1] == " ":
-                    continue
-                letter = " "
-            letters.append(letter)
+            blank = letter.isspace()
+            if blank and (not letters or letters[-1] == " "):
+                continue
+            letters.append(" " if blank else letter)
             starts.append(start)
             ends.append(end)
     n = len(letters) - (letters[-1:] == [" "])

@@ -8,17 +8,13 @@ from collections.abc import Iterator
 
 from harness.metrics.words import SPACED_LETTER
 
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_TEENS = ("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", *_TEENS)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 _VALUES = {word: value for value, word in enumerate(_UNITS)} | {word: 20 + 10 * at for at, word in enumerate(_TENS)}
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 
-_DIGITS = re.compile(
-    rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
-)
+_DIGITS = re.compile(rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?")
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _WORD = re.compile(
     rf"(?<![\w-])(minus |negative )?(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))"

@@ -27,11 +27,11 @@ UNSPACED_SCRIPTS = frozenset(("Han", "Hiragana", "Katakana", "Bopomofo", "Thai",
 
 _LATIN = ("Latin",)
 _KNOWN = sorted({script for scripts in _SCRIPTS.values() for script in scripts} | {"Latin"})
-_ONE_LANGUAGE = {
-    scripts[0]: language
-    for language, scripts in _SCRIPTS.items()
-    if sum(other[0] == scripts[0] for other in _SCRIPTS.values()) == 1
-} | {"Han": "zh", "Hiragana": "ja", "Katakana": "ja"}
+_ONE_LANGUAGE = {scripts[0]: language for language, scripts in _SCRIPTS.items() if sum(other[0] == scripts[0] for other in _SCRIPTS.values()) == 1} | {
+    "Han": "zh",
+    "Hiragana": "ja",
+    "Katakana": "ja",
+}
 _BY_LETTER = frozenset(("Han", "Hangul"))
 _CLAUSE_WORDS = 4
 

@@ -60,9 +60,7 @@ class WordText:
         plain = normalised_text(raw)
         places = tuple(word_spans(plain))
         cut = places[:MOST_WORDS]
-        return cls(
-            raw, tuple(plain[start:end] for start, end in cut), cut, len(places) > len(cut) or len(text) > len(raw)
-        )
+        return cls(raw, tuple(plain[start:end] for start, end in cut), cut, len(places) > len(cut) or len(text) > len(raw))
 
     def original(self, first: int, last: int) -> tuple[int, int]:
         """Characters of the original from word ``first`` to word ``last``, both included."""
@@ -98,7 +96,7 @@ class Aligner:
         self._matcher.set_seq2(answer)
 
     def runs(self, reference: Sequence[str]) -> list[list[Block]]:
-        """Ordered matching blocks, neighbours put together when both gaps are at most 2 words and differ by at most 1."""
+        """Ordered matching blocks, neighbours put together when both gaps are at most 2 words, 1 apart."""
         if sum(self._counts[word] for word in reference) > MOST_PAIRS:
             matcher = SequenceMatcher(None, reference[:_LOOPED_WORDS], self._answer[:_LOOPED_WORDS], autojunk=False)
         else:

@@ -131,9 +131,7 @@ def _without_fences(answer: str) -> str:
     return "\n".join(lines)
 
 
-def stop_scores(
-    generation: Generation, format: Format, index: ControlIndex, prompt_content: str, stops: Sequence[str] = ()
-) -> dict[str, float | None]:
+def stop_scores(generation: Generation, format: Format, index: ControlIndex, prompt_content: str, stops: Sequence[str] = ()) -> dict[str, float | None]:
     """``stopped``, ``empty``, ``leak``, ``role_run_on`` and ``echo`` of one generation, each 0 or 1.
 
     ``stops`` are the rendered ones, where a format fills names into them. All are None after an engine error; ``echo``

@@ -31,8 +31,8 @@ MIN_WORDS = 3
 THRESHOLDS = (28.0, 14.0, 10.0)
 """Least score in nats of a stretch with no, one, and two or more witnesses: different function words of its language,
 or lower-case words with accented letters where the expected languages have none. Chosen by measurement: with these,
-.98 of inserted sentences and .96 of 7-word clauses of 25 languages are found at .1 to .2 % false alarms on READMEs, code
-and manuals."""
+.98 of inserted sentences and .96 of 7-word clauses of 25 languages are found at .1 to .2 % false alarms on READMEs,
+code and manuals."""
 
 _MOST, _LEAST = 10.0, -4.0
 _FUNCTION_WORD = 6.0
@@ -51,9 +51,7 @@ _HAN_ALONE = 16
 
 _TOKEN = re.compile(r"\S+")
 _BULLET = re.compile(r"[-*•–—·|>]+|\d+[.)]")
-_PROSE = regex.compile(
-    r"[\p{Ps}\"'“„«»¿¡‘*_]*(?P<word>\p{L}[\p{L}\p{M}]*(?:['’-]\p{L}[\p{L}\p{M}]*)*)[\p{Pe}\"'”“»’*_,.;:!?…。]*"
-)
+_PROSE = regex.compile(r"[\p{Ps}\"'“„«»¿¡‘*_]*(?P<word>\p{L}[\p{L}\p{M}]*(?:['’-]\p{L}[\p{L}\p{M}]*)*)[\p{Pe}\"'”“»’*_,.;:!?…。]*")
 _ACCENTED = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
 _HAN_RUN = regex.compile(rf"(?:\p{{Han}}[\p{{P}}\s]{{0,8}}){{{_HAN_ALONE},}}+")
 
@@ -129,7 +127,7 @@ class _Scorer:
             self._forget()
         rows = [row for line in text.split("\n") for row in self._line(line)]
         scores = self._scores(np.array(rows, dtype=np.intp))
-        if not len(rows) or (scores.max(0).clip(0).max() <= 0):
+        if not rows or scores.max() <= 0:
             return []
         return self._judge(text, rows, scores, prompt)
 
@@ -199,31 +197,26 @@ class _Scorer:
                     continue
             words = [self._word(row) for row in rows[start:stop] if row > 0]
             scores[start:stop] = _NOT_A_WORD
-            if self._counts(words, column, score / share):
+            if self._counts(words, column, score / share, short=len(rows) <= _SHORT):
                 found.append(Foreign(places[start][0], places[stop - 1][1], self.languages[column], score))
         return found
 
     def _word(self, row: int) -> str:
         return self._word_of[row] if row > 0 else ""
 
-    def _counts(self, words: Sequence[str], column: int, score: float) -> bool:
+    def _counts(self, words: Sequence[str], column: int, score: float, short: bool) -> bool:
         different = set(words)
         own = WORDS_BY_LANGUAGE.get(self.languages[column], frozenset())
         witnesses = min(sum(self._is_witness(word, own) for word in different), len(THRESHOLDS) - 1)
-        least_letters = MIN_LETTERS if witnesses < 2 else MIN_LETTERS_WITNESSED
-        if len(different) < MIN_WORDS or sum(map(len, words)) < least_letters:
+        least_letters = MIN_LETTERS if witnesses < 2 and not short else MIN_LETTERS_WITNESSED
+        if len(different) < MIN_WORDS - short or sum(map(len, words)) < least_letters:
             return False
         return score > THRESHOLDS[witnesses]
 
     def _is_witness(self, word: str, own: frozenset[str]) -> bool:
         if self._plain_home and not word.isascii() and _ACCENTED.search(word):
             return True
-        return (
-            word in own
-            and word not in self._home_words
-            and word not in JARGON
-            and (len(word) > 1 or not word.isascii())
-        )
+        return word in own and word not in self._home_words and word not in JARGON and (len(word) > 1 or not word.isascii())
 
 
 def _best_stretch(scores: Scores) -> tuple[int, int, int, float]:
@@ -241,10 +234,5 @@ def _quoted(words: Sequence[str], prompt: str) -> list[int]:
     tokens = (token for token in prompt.split() if len(token) <= _LONGEST)
     asked = [match["word"].lower().replace("’", "'") for match in map(_PROSE.fullmatch, tokens) if match]
     grams = {tuple(asked[at : at + _QUOTE_WORDS]) for at in range(len(asked) - _QUOTE_WORDS + 1)}
-    places = {
-        at + more
-        for at in range(len(words) - _QUOTE_WORDS + 1)
-        if tuple(words[at : at + _QUOTE_WORDS]) in grams
-        for more in range(_QUOTE_WORDS)
-    }
+    places = {at + more for at in range(len(words) - _QUOTE_WORDS + 1) if tuple(words[at : at + _QUOTE_WORDS]) in grams for more in range(_QUOTE_WORDS)}
     return sorted(places)

@@ -1,0 +1,168 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics.answer import FORM_KINDS, KINDS, lenient_text, parse_check, passes, score_answer
+from harness.records import Case, Check, Message
+
+
+def case(*checks: dict[str, object]) -> Case:
+    return Case("c", (Message("user", "?"),), checks=tuple(map(parse_check, checks)))
+
+
+HOLDS = [
+    ({"contains": "Oslo"}, "It is oslo.", True),
+    ({"contains": "Oslo"}, "Osloer", False),
+    ({"contains": ["Rome", "Roma"]}, "Roma!", True),
+    ({"contains": "C++"}, "Use c++, please", True),
+    ({"contains": "New York"}, "New\n york", True),
+    ({"contains": "巴黎"}, "首都是巴黎。", True),
+    ({"contains": "Paris"}, "是Paris。", True),
+    ({"contains": "파리"}, "수도는 파리입니다", True),
+    ({"contains": "café"}, "cafe\u0301", True),
+    ({"contains": "don't"}, "I don’t", True),
+    ({"not_contains": ["war", "arms"]}, "warm farms", True),
+    ({"not_contains": "war"}, "No war", False),
+    ({"regex": "^b.d$"}, "a\nBAD", True),
+    ({"regex": "^b.d$"}, "a bad", False),
+    ({"equals": "Yes"}, " yes. ", True),
+    ({"equals": "Yes"}, "yes, sir", False),
+    ({"equals": ["a", "b"]}, "B", True),
+    ({"starts_with": "Once"}, "once upon", True),
+    ({"starts_with": "Yes"}, "Yesterday", False),
+    ({"number": 1200}, "about 1,200", True),
+    ({"number": 12}, "Twelve.", True),
+    ({"number": 2}, "2.5", False),
+    ({"json": {"a": 1}}, 'x {"a": 1, "b": 2}', True),
+    ({"json": True}, "none", False),
+    ({"max_words": 3}, "one two three", True),
+    ({"max_words": 3}, "one two three four", False),
+    ({"max_words": 3}, "一二三四", False),
+    ({"min_words": 3}, "well-known men", False),
+    ({"lines": 2}, "a\n\n b\n", True),
+    ({"lines": 2}, "a", False),
+    ({"uppercase": True}, "ÄB 1", True),
+    ({"uppercase": True}, "Ab", False),
+    ({"uppercase": True}, "12", False),
+    ({"lowercase": True}, "ab!", True),
+    ({"language": "en"}, "Je ne sais pas encore ce que je veux faire demain.", False),
+    ({"language": "fr"}, "Je ne sais pas encore ce que je veux faire demain.", True),
+    ({"language": "en"}, "42", True),
+]
+
+
+@pytest.mark.parametrize(("check", "answer", "expected"), HOLDS)
+def test_check(check: dict[str, object], answer: str, expected: bool) -> None:
+    assert passes(parse_check(check), answer) is expected
+
+
+def test_every_kind_is_tested() -> None:
+    assert {kind for check, _, _ in HOLDS for kind in check} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        ({"contain": "x"}, "did you mean contains"),
+        ({"contains": 3}, "a text or a list"),
+        ({"contains": []}, "a text or a list"),
+        ({"contains": " "}, "a text or a list"),
+        ({"regex": "("}, "does not compile"),
+        ({"number": "3"}, "a number"),
+        ({"number": True}, "a number"),
+        ({"number": float("nan")}, "a number"),
+        ({"json": False}, "true or an object"),
+        ({"max_words": 0}, "from 1"),
+        ({"lines": 1.5}, "from 1"),
+        ({"uppercase": False}, "takes true"),
+        ({"language": "english please"}, "language code"),
+        ({"contains": "a", "regex": "b"}, "one key"),
+        ({}, "one key"),
+        ("contains", "one key"),
+    ],
+)
+def test_a_wrong_check_is_refused_in_plain_words(mapping: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_check(mapping)  # type: ignore[arg-type]
+
+
+def test_an_unknown_kind_never_passes_silently() -> None:
+    with pytest.raises(ValueError, match="unknown check 'lenght'"):
+        passes(Check("lenght", 3), "x")
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("**Paris**", "paris"),
+        ("The answer is: “Paris”.", "paris."),
+        ("Sure, the answer is Paris", "paris"),
+        ("Answer: `Paris`", "paris"),
+        ("Here is the list:\n# One", "one"),
+        ("It's Paris", "paris"),
+        ("don't", "don't"),
+        ("Sure", "sure"),
+    ],
+)
+def test_lenient_text(answer: str, expected: str) -> None:
+    assert lenient_text(answer).strip() == expected
+
+
+def test_strict_lenient_and_on_task_part() -> None:
+    score = score_answer(case({"equals": "Paris"}, {"max_words": 1}), "The answer is **Paris**.")
+    assert (score.strict, score.lenient, score.on_task) == (0.0, 1.0, 1.0)
+    assert score.failed == ("equals='Paris'", "max_words=1")
+
+
+def test_on_task_needs_a_content_check_where_the_case_has_one() -> None:
+    assert score_answer(case({"contains": "Oslo"}, {"max_words": 9}), "Bergen").on_task == 0.0
+    assert score_answer(case({"uppercase": True}, {"max_words": 9}), "bergen").on_task == 1.0
+
+
+def test_case_and_json_are_judged_as_written() -> None:
+    assert score_answer(case({"lowercase": True}), "ABC").lenient == 0.0
+    assert score_answer(case({"json": {"A": "B"}}), '```json\n{"A": "b"}\n```').lenient == 1.0
+
+
+@pytest.mark.parametrize("kind", FORM_KINDS)
+@pytest.mark.parametrize("answer", ["", " \n\t"])
+def test_an_empty_answer_is_worth_nothing(kind: str, answer: str) -> None:
+    value = {"uppercase": True, "lowercase": True, "language": "en", "not_contains": "x"}.get(kind, 1)
+    score = score_answer(case({kind: value}), answer)
+    assert (score.strict, score.lenient, score.on_task) == (0.0, 0.0, 0.0)
+    assert score.failed
+
+
+def test_a_case_without_checks_is_no_zero() -> None:
+    with pytest.raises(ValueError, match="no checks"):
+        score_answer(Case("c", (Message("user", "?"),), reference="x"), "x")
+
+
+MANY = case(
+    {"contains": "a b"}, {"not_contains": "zz"}, {"regex": r"\w+x$"}, {"equals": "x"}, {"starts_with": "a"},
+    {"number": 3}, {"json": {"a": 1}}, {"max_words": 3}, {"min_words": 2}, {"lines": 2}, {"uppercase": True},
+    {"lowercase": True}, {"language": "en"},
+)  # fmt: skip
+
+
+@given(st.text() | st.sampled_from(["Sure, 3", '"a b"', "**3**", "x.", "A B", "The answer is x"]))
+def test_lenient_is_never_below_strict(text: str) -> None:
+    for check in MANY.checks:
+        one = Case("c", MANY.messages, checks=(check,))
+        score = score_answer(one, text)
+        assert score.strict <= score.lenient
+        assert bool(score.failed) == (score.strict == 0.0)
+
+
+def test_hostile_answers(hostile: str) -> None:
+    started = time.monotonic()
+    score_answer(MANY, hostile)
+    assert time.monotonic() - started < 20
+
+
+def test_a_regex_that_explodes_is_stopped() -> None:
+    started = time.monotonic()
+    assert passes(Check("regex", r"(\w+\s?)+\d$"), "word " * 40 + "!") is False
+    assert time.monotonic() - started < 5

@@ -1,0 +1,66 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics.calibration import brier, calibration, confidences, expected_calibration_error
+
+
+@given(st.lists(st.floats(-500, 0), min_size=1, max_size=6))
+def test_confidences_are_probabilities_in_order(logprobs: list[float]) -> None:
+    found = confidences(logprobs)
+    assert math.fsum(found) == pytest.approx(1)
+    assert all(0 <= p <= 1 for p in found)
+    assert found[logprobs.index(max(logprobs))] == max(found)
+
+
+def test_length_is_divided_out() -> None:
+    assert confidences([-2.0, -4.0], [1, 2]) == pytest.approx([0.5, 0.5])
+    assert confidences([-2.0, -4.0])[0] > 0.8
+
+
+def test_impossible_options() -> None:
+    assert confidences([-math.inf, -1.0]) == [0.0, 1.0]
+    assert confidences([-math.inf, -math.inf]) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("logprobs", "lengths"), [([], None), ([math.nan], None), ([math.inf], None), ([-1.0], [0]), ([-1.0], [])])
+def test_what_has_no_confidence(logprobs: list[float], lengths: list[float] | None) -> None:
+    with pytest.raises(ValueError, match=r"option|probability|length"):
+        confidences(logprobs, lengths)
+
+
+def test_brier() -> None:
+    assert brier([1.0, 0.0], 0) == 0.0
+    assert brier([1.0, 0.0], 1) == 2.0
+    assert brier([0.25] * 4, 2) == pytest.approx(0.75)
+    with pytest.raises(ValueError, match="index"):
+        brier([1.0], 1)
+
+
+def test_calibration_error() -> None:
+    assert expected_calibration_error([0.5] * 4, [True, True, False, False]) == pytest.approx(0.0)
+    assert expected_calibration_error([0.9] * 10, [False] * 10) == pytest.approx(0.9)
+    assert expected_calibration_error([0.2, 0.8], [True, False]) == pytest.approx(0.8)
+    with pytest.raises(ValueError, match="number of items"):
+        expected_calibration_error([], [])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.3, 0.6, 0.9]), st.booleans()), min_size=1, max_size=40), st.randoms())
+def test_calibration_error_does_not_depend_on_the_order(items: list[tuple[float, bool]], random: object) -> None:
+    mixed = items[:]
+    random.shuffle(mixed)  # type: ignore[attr-defined]
+    first = expected_calibration_error(*map(list, zip(*items, strict=True)))
+    assert expected_calibration_error(*map(list, zip(*mixed, strict=True))) == pytest.approx(first)
+    assert 0 <= first <= 1
+
+
+def test_the_summary() -> None:
+    assert calibration([]) is None
+    found = calibration([([0.8, 0.2], 0), ([0.8, 0.2], 1)])
+    assert found is not None
+    assert (found.accuracy, found.n) == (0.5, 2)
+    assert found.overconfidence == pytest.approx(0.3)
+    assert found.ece == pytest.approx(0.3)
+    assert found.brier == pytest.approx((0.08 + 1.28) / 2)

@@ -1,0 +1,217 @@
+import random
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.metrics.recall import RecallIndex, diverge_at, exact_prefix, excess, near, nv_recall
+from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
+
+VOWELS = "aeiou"
+
+
+def made_up(seed: int, n: int = 120) -> str:
+    """Text of words that nobody has written before."""
+    rng = random.Random(seed)
+    syllables = [c + v for c in "bdfgklmnprstvz" for v in VOWELS]
+    return " ".join("".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(n))
+
+
+def swap_words(text: str, share: float, seed: int) -> str:
+    rng = random.Random(seed)
+    return " ".join("other" if rng.random() < share else word for word in text.split())
+
+
+def edit_letters(text: str, share: float, seed: int) -> str:
+    rng = random.Random(seed)
+    return "".join(rng.choice("xyz") if rng.random() < share and letter != " " else letter for letter in text)
+
+
+def test_exact_prefix() -> None:
+    assert exact_prefix([1, 2, 3, 9], [1, 2, 3, 4], n=3) is True
+    assert exact_prefix([1, 2, 3, 9], [1, 2, 3, 4], n=4) is False
+    assert exact_prefix([1, 2], [1, 2]) is True
+    assert exact_prefix([1], [1, 2]) is False
+    assert exact_prefix([1], []) is None
+
+
+@given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
+def test_sequences_agree_up_to_where_they_diverge(a: list[int], b: list[int]) -> None:
+    at = diverge_at(a, b)
+    assert a[:at] == b[:at]
+    assert at == min(len(a), len(b)) or a[at] != b[at]
+
+
+def test_near() -> None:
+    text = ENGLISH[0]
+    assert near(text.upper() + "  \n", text) == 1.0
+    assert near(text + ENGLISH[1], text) == 1.0
+    assert near(edit_letters(text, 0.05, 1), text) > 0.9
+    assert near(ENGLISH[1], text) < 0.6
+    assert near("The", text) < 0.1
+    assert near("", "") == 0.0
+    assert near("", text) == 0.0
+
+
+@given(st.text(), st.text())
+def test_near_is_a_share(a: str, b: str) -> None:
+    assert 0.0 <= near(a, b) <= 1.0
+
+
+def test_near_verbatim_recall_of_whole_and_half() -> None:
+    assert nv_recall(ENGLISH[0], ENGLISH[0]).value == 1.0
+    half = " ".join(ENGLISH[0].split()[:30])
+    assert nv_recall("Well. " + half + " And so on.", ENGLISH[0]).value == pytest.approx(30 / 61, abs=0.02)
+    assert nv_recall(ENGLISH[1], ENGLISH[0]).value == 0.0
+    assert nv_recall("", ENGLISH[0]).value == 0.0
+    assert nv_recall(ENGLISH[0], "").value == 0.0
+
+
+def test_a_span_says_where_it_stands_in_both() -> None:
+    part = "keep boats ready, move their animals to higher ground and wait. Nobody complains, because the water brings good soil to the fields"
+    answer = f"He SAID:  {part.upper()}; then left."
+    (span,) = nv_recall(answer, ENGLISH[0]).spans
+    assert answer[span.answer_start : span.answer_end] == part.upper()
+    assert ENGLISH[0][span.reference_start : span.reference_end] == part
+    assert span.words == span.longest == len(part.split())
+
+
+def test_neighbours_merge_over_small_gaps_only() -> None:
+    words = made_up(1, 60).split()
+    one_gap = [*words[:15], "x", "y", *words[17:32], *made_up(2, 40).split()]
+    (span,) = nv_recall(" ".join(one_gap), " ".join(words)).spans
+    assert (span.words, span.longest) == (30, 15)
+    wide_gap = [*words[:15], *"abcd", *words[19:34]]
+    assert nv_recall(" ".join(wide_gap), " ".join(words)).spans == ()
+    drifted = [*words[:15], *words[17:32]]
+    assert nv_recall(" ".join(drifted), " ".join(words)).spans == ()
+
+
+def test_swapped_words_do_not_hide_a_copy() -> None:
+    text = made_up(3)
+    assert nv_recall(swap_words(text, 0.1, 1), text).value > 0.8
+
+
+def test_chinese_is_counted_in_characters() -> None:
+    text = OTHER_SCRIPTS["zh"]
+    found = nv_recall("他说：" + text, text)
+    assert found.value == 1.0
+    assert found.spans[0].words == 18
+
+
+def test_short_references_need_half() -> None:
+    assert nv_recall("the old grey cat slept", "the old grey cat sat down there now").value == 0.5
+    assert nv_recall("the old dog", "the old grey cat sat down there now").value == 0.0
+
+
+@given(st.text(), st.text())
+def test_recall_is_a_share(a: str, b: str) -> None:
+    found = nv_recall(a, b)
+    assert 0.0 <= found.value <= 1.0
+    assert all(0 <= s.answer_start < s.answer_end <= len(a) for s in found.spans)
+
+
+def test_excess_over_the_null() -> None:
+    found = excess([1.0] * 60 + [0.0] * 40, [0.0] * 100, seed=1)
+    assert found.value == pytest.approx(0.6)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0.45 < found.low < 0.6 < found.high < 0.75
+    assert (found.n_train, found.n_null, found.note) == (100, 100, "")
+    assert found == excess([1.0] * 60 + [0.0] * 40, [0.0] * 100, seed=1)
+    assert "no headline" in excess([1.0], [0.0] * 99, seed=1).note
+    assert excess([], [0.0], seed=1).value is None
+    assert excess([0.0], [], seed=1).note
+
+
+TEXTS = [(f"t{seed}", made_up(seed)) for seed in range(60)]
+INDEX = RecallIndex.build(TEXTS)
+
+
+def test_the_index_names_the_source_and_the_place() -> None:
+    source = TEXTS[7][1]
+    part = " ".join(source.split()[40:75])
+    answer = f"{ENGLISH[1]} {part} {ENGLISH[2]}"
+    hit = INDEX.query(answer)
+    assert hit.source == "t7"
+    assert hit.span is not None
+    assert hit.source_span is not None
+    assert answer[slice(*hit.span)] == part
+    assert source[slice(*hit.source_span)] == part
+    assert (hit.span_words, hit.block_words, hit.span_chars) == (35, 35, len(part))
+    assert hit.flags == ("span", "block")
+    assert hit.near
+    assert hit.misplaced("t3")
+    assert not hit.misplaced("t7")
+    assert 0.15 < hit.copied_frac < 0.35
+    assert hit.nv_recall == pytest.approx(35 / 120)
+
+
+def test_a_whole_copy_with_edits() -> None:
+    hit = INDEX.query(edit_letters(TEXTS[9][1], 0.03, 5))
+    assert hit.source == "t9"
+    assert "indel" in hit.flags
+
+
+def test_nothing_is_found_in_unrelated_text() -> None:
+    for text in (*ENGLISH, made_up(999), "", "short"):
+        hit = INDEX.query(text)
+        assert not hit.near
+        assert hit.copied_frac == 0.0
+        assert not hit.misplaced("t0")
+
+
+def test_spans_are_found_through_edits_and_swaps() -> None:
+    """200 characters of a source inside an unrelated answer (METRICS §2: 99 % with 10 % edits, 100 % with 20 % swaps)."""
+    found = {"edits": 0, "swaps": 0}
+    for seed in range(60):
+        part = TEXTS[seed][1][200:400]
+        for name, copy in (("edits", edit_letters(part, 0.05, seed)), ("swaps", swap_words(part, 0.2, seed))):
+            answer = f"{ENGLISH[seed % 4]} {copy} {ENGLISH[(seed + 1) % 4]}"
+            found[name] += INDEX.query(answer).source == f"t{seed}"
+    assert found["edits"] >= 58
+    assert found["swaps"] >= 58
+
+
+def test_of_equal_sources_the_own_one_wins() -> None:
+    index = RecallIndex.build([("a", ENGLISH[0]), ("b", ENGLISH[0]), ("c", ENGLISH[1])])
+    assert index.query(ENGLISH[0], own="b").source == "b"
+    assert index.query(ENGLISH[0]).source == "a"
+
+
+def test_boilerplate_of_many_documents_is_dropped() -> None:
+    boiler = "This sentence stands at the end of every single answer in the set."
+    index = RecallIndex.build([(str(n), f"{made_up(n, 40)} {boiler}") for n in range(2100)])
+    assert not index.query(f"{ENGLISH[0]} {boiler}").near
+    assert index.query(made_up(17, 40)).source == "17"
+
+
+def test_a_long_text_is_found_in_all_its_parts() -> None:
+    long = made_up(5, 9000)
+    index = RecallIndex.build([("short", ENGLISH[0]), ("long", long)])
+    words = long.split()
+    for at in (0, 3000, 6000, 8950):
+        part = " ".join(words[at : at + 40])
+        hit = index.query(f"{ENGLISH[2]} {part}")
+        assert (hit.source, hit.span_words) == ("long", 40)
+        assert hit.source_span is not None
+        assert long[slice(*hit.source_span)] == part
+
+
+def test_an_empty_index() -> None:
+    assert RecallIndex.build([]).query("anything at all").source is None
+    assert RecallIndex.build([("a", "")]).query("anything at all").source is None
+
+
+def test_chinese_copies_are_found() -> None:
+    index = RecallIndex.build([("zh", OTHER_SCRIPTS["zh"]), ("ja", OTHER_SCRIPTS["ja"])])
+    assert index.query("好的。" + OTHER_SCRIPTS["zh"]).source == "zh"
+
+
+def test_hostile_texts(hostile: str) -> None:
+    started = time.monotonic()
+    nv_recall(hostile, hostile[::-1])
+    near(hostile, hostile)
+    RecallIndex.build([("x", hostile[:50_000]), ("y", ENGLISH[0])]).query(hostile)
+    assert time.monotonic() - started < 20
