@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.evaluate.job import EvalJob, run_job
 from harness.evaluate.reporting import print_table, write_evaluation_report
-from harness.evaluate.session import Evaluation, EvalSettings
+from harness.evaluate.session import EvalSettings, Evaluation
 from harness.evaluate.summary import summary
 from harness.train.config import TrainConfig, read_config
 

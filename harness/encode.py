@@ -85,9 +85,7 @@ def _parts(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
         yield run
 
 
-def _tokens(
-    text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase, specials: tuple[str, ...]
-) -> Iterator[tuple[int, int, int]]:
+def _tokens(text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase, specials: tuple[str, ...]) -> Iterator[tuple[int, int, int]]:
     """Yield (id, start, end) with offsets relative to ``begin``."""
     unsafe = any(s.kind == "content" and any(t in text[s.start : s.end] for t in specials) for s in part)
     if not unsafe:
@@ -105,7 +103,11 @@ def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, *, first: bool, 
     extra: dict[str, Any] = {"split_special_tokens": True} if as_text else {}
     batch = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True, **extra)
     size = len(anchor)
-    return [(id, start - size, end - size) for id, (start, end) in zip(batch["input_ids"], batch["offset_mapping"], strict=True) if end > size or (start == end and start > size)]
+    return [
+        (id, start - size, end - size)
+        for id, (start, end) in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+        if end > size or (start == end and start > size)
+    ]
 
 
 @lru_cache(maxsize=16)

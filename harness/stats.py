@@ -76,7 +76,7 @@ def paired_bootstrap(differences: Sequence[float], *, seed: int = 0, draws: int 
     return Interval(float(values.mean()), float(low), float(high), len(values))
 
 
-def noninferiority(differences: Sequence[float], margin: float, *, seed: int = 0) -> float:
+def noninferiority(differences: Sequence[float], margin: float) -> float:
     """One-sided p-value of "worse by more than ``margin``", from current − baseline per item (higher is better).
 
     Small p: the loss is real. The test is of the hypothesis "the mean loss is at most the margin"; for

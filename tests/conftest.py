@@ -23,9 +23,15 @@ def build_tokenizer():
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    words = ["the quick brown fox jumps over the lazy dog", "What is the capital of Norway? Oslo.", "### Response:\n### Instruction:\nUSER: ASSISTANT: User: Assistant:"]
+    words = [
+        "the quick brown fox jumps over the lazy dog",
+        "What is the capital of Norway? Oslo.",
+        "### Response:\n### Instruction:\nUSER: ASSISTANT: User: Assistant:",
+    ]
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer.train_from_iterator(words, trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tokenizer.train_from_iterator(
+        words, trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", bos_token="<|endoftext|>", pad_token="<|im_end|>", chat_template=CHATML)
 
 

@@ -49,7 +49,9 @@ def test_content_never_becomes_a_control_token(conversation, id):
 
 
 def test_the_content_mask_decodes_to_the_last_answer():
-    conversation = Conversation("c", (Message("user", "What is it?"), Message("assistant", "first"), Message("user", "again"), Message("assistant", "The quick brown fox")))
+    conversation = Conversation(
+        "c", (Message("user", "What is it?"), Message("assistant", "first"), Message("user", "again"), Message("assistant", "The quick brown fox"))
+    )
     for id in FORMATS:
         encoded = ids_of(conversation, id)
         words = TOKENIZER.decode([i for i, c in zip(encoded.ids, encoded.content, strict=True) if c])

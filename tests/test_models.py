@@ -21,7 +21,7 @@ def test_a_folder_without_tokenizer_is_told(tiny_model, tmp_path):
 
 
 def test_a_folder_without_safetensors_is_told(tiny_model, tmp_path):
-    with pytest.raises(HarnessError, match="no \\*.safetensors"):
+    with pytest.raises(HarnessError, match=r"no \*\.safetensors"):
         locate(str(copy(tiny_model, tmp_path, ["*.safetensors"])))
 
 

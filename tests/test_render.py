@@ -13,7 +13,22 @@ from harness.records import Conversation, Message
 from harness.render import render
 
 FORMATS = load_formats()
-CONTROL = ["<|im_end|>", "</s>", "[/INST]", "{{ bos_token }}", "{% endgeneration %}", "### Response:", "\nUSER:", "\ufdd0", "\ufdd3", "\ufdd1", "{0}", "%s", "\x00", "\ud800"]
+CONTROL = [
+    "<|im_end|>",
+    "</s>",
+    "[/INST]",
+    "{{ bos_token }}",
+    "{% endgeneration %}",
+    "### Response:",
+    "\nUSER:",
+    "\ufdd0",
+    "\ufdd3",
+    "\ufdd1",
+    "{0}",
+    "%s",
+    "\x00",
+    "\ud800",
+]
 
 contents = st.lists(st.one_of(st.sampled_from(CONTROL), st.text(max_size=12)), max_size=5).map("".join)
 names = st.one_of(st.none(), st.sampled_from(["Mira", "Dov"]))
@@ -49,7 +64,14 @@ def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, id):
     """Whatever the earlier answers were, inference sends what training showed."""
     *context, answer = conversation.messages
     whole = render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
-    prompt = render(Conversation("c", tuple(context)), FORMATS[id], add_generation_prompt=True, bos_token="<s>", eos_token="</s>", assistant_name=answer.name or conversation.assistant_name())
+    prompt = render(
+        Conversation("c", tuple(context)),
+        FORMATS[id],
+        add_generation_prompt=True,
+        bos_token="<s>",
+        eos_token="</s>",
+        assistant_name=answer.name or conversation.assistant_name(),
+    )
     assert whole.text.startswith(prompt.text)
     first = next((s.start for s in whole.spans if s.trained and s.start >= len(prompt.text)), len(whole.text))
     assert first == len(prompt.text)
@@ -62,7 +84,9 @@ def test_transformers_renders_the_same_file_to_the_same_text(id, tokenizer):
     plain = [{"role": m.role, "content": m.content} for m in messages]
     ours = render(Conversation("c", tuple(messages)), FORMATS[id], bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
     assert tokenizer.apply_chat_template(plain, chat_template=FORMATS[id].template, tokenize=False) == ours.text
-    prompt = render(Conversation("c", tuple(messages[:-1])), FORMATS[id], add_generation_prompt=True, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token)
+    prompt = render(
+        Conversation("c", tuple(messages[:-1])), FORMATS[id], add_generation_prompt=True, bos_token=tokenizer.bos_token, eos_token=tokenizer.eos_token
+    )
     assert tokenizer.apply_chat_template(plain[:-1], chat_template=FORMATS[id].template, tokenize=False, add_generation_prompt=True) == prompt.text
 
 

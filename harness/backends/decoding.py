@@ -59,9 +59,7 @@ class Decoder:
         cache = None
         with self.loaded.inference():
             while alive:
-                out = self.loaded.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-                )
+                out = self.loaded.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
                 cache = out.past_key_values
                 chosen = out.logits[:, -1].argmax(-1)
                 for row, id in zip(alive, chosen.tolist(), strict=True):

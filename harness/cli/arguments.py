@@ -11,9 +11,10 @@ def parse(kind: type[T], args: list[str], command: str, description: str, defaul
     """Parse ``args`` into ``kind``. Prints help or a mistake and exits as tyro does (0 and 2)."""
     import tyro
 
-    extra = {} if default is None else {"default": default}
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(kind)
-    return tyro.cli(configured, args=args, prog=f"harness {command}", description=description, **extra)
+    given = {} if default is None else {"default": default}
+    parsed: T = tyro.cli(configured, args=args, prog=f"harness {command}", description=description, **given)  # type: ignore[call-overload]  # the default is left out, not None
+    return parsed
 
 
 def comma(values: tuple[str, ...]) -> tuple[str, ...]:

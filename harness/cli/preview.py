@@ -57,7 +57,8 @@ def preview(args: list[str]) -> int:
 
 def _page(pieces: list[tuple[str, int, bool]], format: str) -> str:
     tokens = "".join(
-        f'<span class="{"t" if trained else "p"}" title="{id}{", trained" if trained else ""}">{html.escape(text).replace(chr(10), "⏎" + chr(10))}</span>' for text, id, trained in pieces
+        f'<span class="{"t" if trained else "p"}" title="{id}{", trained" if trained else ""}">{html.escape(text).replace(chr(10), "⏎" + chr(10))}</span>'
+        for text, id, trained in pieces
     )
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'

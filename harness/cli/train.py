@@ -37,5 +37,3 @@ def train(args: list[str]) -> int:
 
 def _plain(config: TrainConfig) -> dict[str, object]:
     return config.as_dict()
-
-

@@ -29,7 +29,9 @@ class Finding:
     message: str
 
 
-def check_files(names: Iterable[str], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS) -> tuple[list[Conversation], list[Finding]]:
+def check_files(
+    names: Iterable[str], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS
+) -> tuple[list[Conversation], list[Finding]]:
     """Read every row it can, and list what is wrong: rows that do not parse never hide the others."""
     conversations: list[Conversation] = []
     findings: list[Finding] = []
@@ -54,7 +56,9 @@ def check_files(names: Iterable[str], cases: Sequence[Case] = (), *, expect: str
     return conversations, findings
 
 
-def check_conversations(conversations: Sequence[Conversation], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS) -> list[Finding]:
+def check_conversations(
+    conversations: Sequence[Conversation], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS
+) -> list[Finding]:
     """Structure, length, canned phrases, language, near-duplicates and overlap with evaluation cases."""
     findings: list[Finding] = []
     row_checks: tuple[Callable[[Conversation], Iterable[Finding]], ...] = (

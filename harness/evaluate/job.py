@@ -11,7 +11,7 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
 from harness.evaluate.groups import group_formats, native_format
-from harness.evaluate.session import Evaluation, EvalSettings, RecallSets, evaluate
+from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel

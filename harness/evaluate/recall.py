@@ -64,7 +64,9 @@ def _row(format: str, group: Group, metric: str, train: list[float], null: list[
     found = excess(train, null, seed)
     if found.value is None or found.low is None or found.high is None:
         raise AssertionError("both sides were checked to hold items")
-    return RecallRow(format, group, metric, statistics.fmean(train), statistics.fmean(null), found.value, found.low, found.high, found.n_train, found.n_null, found.note)
+    return RecallRow(
+        format, group, metric, statistics.fmean(train), statistics.fmean(null), found.value, found.low, found.high, found.n_train, found.n_null, found.note
+    )
 
 
 def _measures(case: Case, format: str, results: Results) -> dict[str, float]:

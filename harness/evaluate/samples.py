@@ -50,7 +50,13 @@ def _marks(answer: Answer, case: Case, format: Format, evaluation: Evaluation) -
     prompt = "\n".join(message.content for message in case.messages)
     marks: list[dict[str, Any]] = []
     if evaluation.index is not None:
-        marks += [{"start": leak.start, "end": leak.end, "kind": "leak", "note": "control text of " + ", ".join(leak.formats[:3])} for leak in leaks(answer.text, evaluation.index, format, prompt)]
+        marks += [
+            {"start": leak.start, "end": leak.end, "kind": "leak", "note": "control text of " + ", ".join(leak.formats[:3])}
+            for leak in leaks(answer.text, evaluation.index, format, prompt)
+        ]
     marks += [{"start": hit.start, "end": hit.end, "kind": "gptism", "note": hit.kind} for hit in find(answer.text)]
-    marks += [{"start": at, "end": at + 1, "kind": "drift", "note": "letter of another script"} for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars]
+    marks += [
+        {"start": at, "end": at + 1, "kind": "drift", "note": "letter of another script"}
+        for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
+    ]
     return sorted(marks, key=lambda mark: (mark["start"], mark["end"]))

@@ -13,6 +13,7 @@ from harness.metrics.gptisms import find
 from harness.metrics.loops import loop
 from harness.metrics.stop import control_strings, stop_scores
 from harness.records import Case, Format, Generation, Score, Scoring
+from harness.render import resolved_stops
 
 
 class Scorer:
@@ -55,7 +56,7 @@ class Scorer:
             "answer_lenient": (graded.lenient, ""),
             "on_task": (graded.on_task, ""),
         }
-        for metric, value in stop_scores(generation, format, self.index, prompt).items():
+        for metric, value in stop_scores(generation, format, self.index, prompt, resolved_stops(format, case.conversation)).items():
             found[metric] = (value, "")
         language = drift(answer.text, (case.expect_language,), prompt)
         found["drift"] = (None if language.drift is None else float(language.drift), language.why)

@@ -35,7 +35,9 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
-                raise HarnessError(f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})", where=str(path), hint="upgrade, or choose another --out")
+                raise HarnessError(
+                    f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})", where=str(path), hint="upgrade, or choose another --out"
+                )
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -77,4 +79,6 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise HarnessError(f"the results file fails: {error}", where=str(self.path), hint="free some space or choose another --out; what was stored stays") from None
+            raise HarnessError(
+                f"the results file fails: {error}", where=str(self.path), hint="free some space or choose another --out; what was stored stays"
+            ) from None

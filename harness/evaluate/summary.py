@@ -104,7 +104,9 @@ def spreads(evaluation: Evaluation) -> list[SpreadLine]:
         except ValueError:
             continue
         lines.append(
-            SpreadLine(evaluation.label, metric, found.best, found.worst, found.mean, found.spread, found.null_low, found.null_high, found.p, found.formats, found.n)
+            SpreadLine(
+                evaluation.label, metric, found.best, found.worst, found.mean, found.spread, found.null_low, found.null_high, found.p, found.formats, found.n
+            )
         )
     return lines
 
@@ -116,7 +118,13 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     if len(evaluations) == 2:
         closed = gap_closed(*evaluations)
         if closed is not None:
-            lines.append(_line("held-out gap closed", closed, f"{closed.value:.0%} of the held-out NLL excess is gone (95 % interval {closed.low:.0%} to {closed.high:.0%})"))
+            lines.append(
+                _line(
+                    "held-out gap closed",
+                    closed,
+                    f"{closed.value:.0%} of the held-out NLL excess is gone (95 % interval {closed.low:.0%} to {closed.high:.0%})",
+                )
+            )
     for metric in ("nll_excess", "on_task", "stopped", "choice"):
         for group in ("native", "seen", "held-out"):
             found = [group_mean(evaluation, metric, group) for evaluation in evaluations]
@@ -127,7 +135,13 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     drifted = [score.value for score in last.scores if score.metric == "drift" and score.value is not None]
     if drifted:
         lost = sum(1 for score in last.scores if score.metric == "drift" and score.value is None)
-        lines.append(_line("language drift", mean_interval(drifted), f"{sum(drifted):.0f} of {len(drifted)} answers drift into another language ({lost} too short to score)"))
+        lines.append(
+            _line(
+                "language drift",
+                mean_interval(drifted),
+                f"{sum(drifted):.0f} of {len(drifted)} answers drift into another language ({lost} too short to score)",
+            )
+        )
     return lines
 
 

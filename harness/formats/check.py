@@ -40,14 +40,20 @@ def check_format(format: Format, tokenizer: PreTrainedTokenizerBase | None = Non
         findings.append(f'A system prompt is refused, but the front matter says system = "{format.system}": write "unsupported" or mend the template.')
     properties["prompt_is_prefix"] = all(whole.text.startswith(prompt.text) for prompt in prompts)
     if not properties["prompt_is_prefix"]:
-        findings.append("The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch.")
+        findings.append(
+            "The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch."
+        )
     properties["prefix_stable"] = whole.text.startswith(_render(format, _TURNS[:2]).text.removesuffix(_EOS).rstrip("\n"))
     properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt in prompts)
     if not properties["no_trailing_space"]:
-        findings.append("The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block.")
+        findings.append(
+            "The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block."
+        )
     properties["stop_trained"] = _stop_trained(whole)
     if not properties["stop_trained"]:
-        findings.append("No stop stands inside the generation block, so the model never learns to end: put the end-of-turn mark or eos_token before endgeneration.")
+        findings.append(
+            "No stop stands inside the generation block, so the model never learns to end: put the end-of-turn mark or eos_token before endgeneration."
+        )
     properties["leading_bos"] = whole.text.startswith(_BOS)
     if whole.text.startswith(_BOS * 2):
         findings.append("The text begins with two BOS: write bos_token once.")
@@ -94,4 +100,6 @@ def _check_tokens(format: Format, tokenizer: PreTrainedTokenizerBase, properties
     split = [token for token in format.stop_tokens if token not in known]
     properties["special_tokens"] = not split
     if split:
-        findings.append(f"{', '.join(split)} {'is' if len(split) == 1 else 'are'} plain text to this tokenizer: the model must learn to spell {'it' if len(split) == 1 else 'them'}.")
+        findings.append(
+            f"{', '.join(split)} {'is' if len(split) == 1 else 'are'} plain text to this tokenizer: the model must learn to spell {'it' if len(split) == 1 else 'them'}."
+        )

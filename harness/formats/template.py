@@ -9,11 +9,13 @@ ever found by searching for it. The noncharacters are chosen afresh for texts th
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, ClassVar, SupportsIndex
+from pathlib import Path
+from typing import Any, SupportsIndex
 
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension, loopcontrols
@@ -78,7 +80,7 @@ class Traced(str):
         return str(other) + self.__str__()
 
     def __mod__(self, other: Any) -> str:
-        return str(self) % other
+        return str.__mod__(self.__str__(), other)
 
     def __getitem__(self, key: SupportsIndex | slice) -> Traced:
         return self._like(super().__getitem__(key))
@@ -99,7 +101,7 @@ class Traced(str):
 class GenerationTag(Extension):
     """``{% generation %}…{% endgeneration %}``: what stands inside is trained. Same tag as in transformers."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         line = next(parser.stream).lineno
@@ -150,9 +152,7 @@ def _line(format: Format, line: int) -> str:
     if not format.path:
         return format.id
     front_lines = 0
-    try:
-        with open(format.path, encoding="utf-8") as file:
-            front_lines = file.read().replace("\r\n", "\n").removesuffix(format.template).count("\n")
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        source = Path(format.path).read_text(encoding="utf-8").replace("\r\n", "\n")
+        front_lines = source.removesuffix(format.template).count("\n")
     return f"{format.path}:{front_lines + line}"

@@ -1,8 +1,9 @@
 """How likely is a word in each language? Exact n-gram likelihoods from the profiles that langdetect ships.
 
-langdetect itself draws n-grams at random and stops when it is sure, which on eight words it is too soon: seeded, with
-function words as a second witness, it found .77 of inserted sentences at .5 to 2 % false alarms. The same profiles read
-exactly, word by word, need no seed and can be summed over any stretch of words (docs/decisions; METRICS §3).
+langdetect itself draws n-grams at random and stops when it is sure, which on eight words is too soon: it is sure that
+"kernel driver buffer cache pipeline register" is Danish. The same profiles read exactly, word by word, need no seed and
+can be summed over any stretch of words. (A first rule with seeded langdetect, windows of 8 words and function words
+found .77 of inserted sentences at .5 to 2 % false alarms; it was one attempt and was not tuned further.)
 Profiles: langdetect 1.0.9, Apache-2.0, from Wikipedia (Shuyo 2010).
 """
 

@@ -34,7 +34,7 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
     targets = config.lora_target_modules
     lora = LoraConfig(
         r=config.lora_r,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft annotates int, and computes with any number
+        lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
         task_type="CAUSAL_LM",
@@ -81,4 +81,8 @@ def check_adapter_base(folder: Path, loaded: LoadedModel) -> None:
         return
     made_for = json.loads(file.read_text(encoding="utf-8"))
     if made_for["digest"] != loaded.source.digest:
-        raise HarnessError(f"this adapter was trained on {made_for['name']} ({made_for['digest']}), not on {loaded.name} ({loaded.source.digest})", where=str(folder), hint="give the base it was trained on")
+        raise HarnessError(
+            f"this adapter was trained on {made_for['name']} ({made_for['digest']}), not on {loaded.name} ({loaded.source.digest})",
+            where=str(folder),
+            hint="give the base it was trained on",
+        )

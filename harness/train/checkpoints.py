@@ -59,7 +59,9 @@ def save_checkpoint(run: Path, step: int, model: PeftModel, optimizer: torch.opt
         partial.rename(target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise HarnessError(f"cannot write the checkpoint: {error.strerror or error}", where=str(target), hint="free some space and start the same command again: it resumes") from None
+        raise HarnessError(
+            f"cannot write the checkpoint: {error.strerror or error}", where=str(target), hint="free some space and start the same command again: it resumes"
+        ) from None
     return target
 
 

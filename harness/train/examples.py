@@ -35,9 +35,7 @@ class Example:
 class ExampleCache:
     """Encodes a pair when it is first asked for and keeps it: nothing is tokenised twice."""
 
-    def __init__(
-        self, conversations: Sequence[Conversation], formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase, max_length: int
-    ) -> None:
+    def __init__(self, conversations: Sequence[Conversation], formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         self.conversations = conversations
         self.formats = formats
         self._tokenizer = tokenizer

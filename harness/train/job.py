@@ -160,7 +160,9 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
         }
         existing = _noted_digest(folder)
         if existing not in (None, digest):
-            raise HarnessError("this folder holds a run with other settings, data or base", where=str(folder), hint="choose another --output-dir or remove the folder")
+            raise HarnessError(
+                "this folder holds a run with other settings, data or base", where=str(folder), hint="choose another --output-dir or remove the folder"
+            )
         (folder / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise HarnessError(f"cannot write the run's folder: {error.strerror}", where=str(folder)) from None

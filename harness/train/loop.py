@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.logits import only_at
 from harness.models import LoadedModel, note_adapter
 from harness.progress import progress
-from harness.train.adapters import add_adapter, adapter_weights, describe_base
+from harness.train.adapters import adapter_weights, add_adapter, describe_base
 from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, save_adapter, save_checkpoint
 from harness.train.config import TrainConfig
 from harness.train.examples import Example, ExampleCache, Plan, make_plan, micro_batches
@@ -59,7 +59,7 @@ class Trainer:
         opt = config.optimisation
         self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
-        loaded.model = self.model  # type: ignore[assignment]  # a PeftModel forwards all that we ask of a model
+        loaded.model = self.model  # a PeftModel forwards all that we ask of a model
         self.optimizer = torch.optim.AdamW(
             list(dict(sorted((n, p) for n, p in self.model.named_parameters() if p.requires_grad)).values()),
             lr=opt.learning_rate,
@@ -102,7 +102,9 @@ class Trainer:
             return 0, 0.0
         state = load_checkpoint(found[-1], self.model, self.optimizer)
         if state["digest"] != self.digest:
-            raise HarnessError("this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder")
+            raise HarnessError(
+                "this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder"
+            )
         if path.is_file():
             lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= state["step"]]
             path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -123,7 +125,7 @@ class Trainer:
         total = 0.0
         for batch in micro_batches(examples, opt.max_tokens_per_batch):
             loss = supervised_loss(self.loaded, batch) / supervised
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
             total += loss.item()
         parameters = self.optimizer.param_groups[0]["params"]
         norm = torch.nn.utils.clip_grad_norm_(parameters, opt.max_grad_norm or float("inf"))

@@ -23,7 +23,9 @@ def answered(id, question, answer, backend):
 
 
 def asked(id, question, backend):
-    return render(Conversation("c", (Message("user", question),)), FORMATS[id], add_generation_prompt=True, bos_token=backend.bos_token, eos_token=backend.eos_token)
+    return render(
+        Conversation("c", (Message("user", question),)), FORMATS[id], add_generation_prompt=True, bos_token=backend.bos_token, eos_token=backend.eos_token
+    )
 
 
 def plain_logprobs(loaded, rendered):

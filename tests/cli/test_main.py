@@ -28,7 +28,9 @@ def test_it_starts_in_under_three_tenths_of_a_second(command):
     assert statistics.median(extra) < 0.3 or min(extra) < 0.3
 
 
-@pytest.mark.parametrize("command", [["--help"], ["formats", "list"], ["formats", "check", "chatml"], ["data", "check"], ["train", "--help"], ["eval", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["formats", "list"], ["formats", "check", "chatml"], ["data", "check"], ["train", "--help"], ["eval", "--help"], ["demo", "--help"]]
+)
 def test_torch_is_not_imported(command):
     code = f"import sys\nfrom harness.cli.main import main\ntry: main({command!r})\nexcept SystemExit: pass\nprint([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout

@@ -48,7 +48,10 @@ def test_every_recipe_loads_and_names_known_formats(path):
 
 def test_the_training_set_holds_what_its_card_says():
     conversations = load_conversations([str(ROOT / "trainset")])
-    kinds = {kind: sum(1 for c in conversations if kind in c.tags) for kind in ("voices", "uncertainty", "multiturn", "roleplay", "summaries", "everyday", "premises")}
+    kinds = {
+        kind: sum(1 for c in conversations if kind in c.tags)
+        for kind in ("voices", "uncertainty", "multiturn", "roleplay", "summaries", "everyday", "premises")
+    }
     assert len(conversations) >= 80
     assert kinds["voices"] >= 15 and kinds["uncertainty"] >= 10 and kinds["multiturn"] >= 15 and kinds["roleplay"] >= 10 and kinds["summaries"] >= 10
     card = (ROOT / "trainset" / "README.md").read_text(encoding="utf-8")

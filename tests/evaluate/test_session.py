@@ -24,7 +24,9 @@ def good(prompt):
 
 def right(rendered):
     """The right option is the likelier one, and every format but ChatML costs something."""
-    return (-1.0 if ("Norway" in rendered.text) == ("Oslo" in rendered.text) and "Lima" not in rendered.text else -9.0) - (0.0 if rendered.format == "chatml" else 4.0)
+    return (-1.0 if ("Norway" in rendered.text) == ("Oslo" in rendered.text) and "Lima" not in rendered.text else -9.0) - (
+        0.0 if rendered.format == "chatml" else 4.0
+    )
 
 
 def go(tmp_path, cases, formats, backend, **rest):

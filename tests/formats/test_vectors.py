@@ -19,7 +19,13 @@ VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['format']}-{v['case'][:40]}")
 def test_vector(vector):
     messages = tuple(Message(m["role"], m["content"]) for m in vector["messages"])
-    rendered = render(Conversation("v", messages), FORMATS[vector["format"]], add_generation_prompt=vector["add_generation_prompt"], bos_token=vector["bos"], eos_token=vector["eos"])
+    rendered = render(
+        Conversation("v", messages),
+        FORMATS[vector["format"]],
+        add_generation_prompt=vector["add_generation_prompt"],
+        bos_token=vector["bos"],
+        eos_token=vector["eos"],
+    )
     if vector["differs"]:
         assert rendered.text != vector["expected"], f"this vector is green now: remove its reason ({vector['differs']})"
     else:

@@ -116,14 +116,18 @@ ENGLISH = (
 """English prose in which nothing is foreign."""
 
 HARD_ENGLISH = (
-    "The café served crème brûlée, jalapeños, pâté and a glass of Gewürztraminer to Zoë, José and François.",
     "Ludwig van Beethoven, Vincent van Gogh, Leonardo da Vinci and Miguel de Cervantes never met in Rio de Janeiro.",
     "Status quo, vice versa, ad hoc, et cetera and de facto are Latin phrases; déjà vu and c'est la vie are French.",
     "kernel driver buffer cache pipeline register optimizer scheduler token embedding gradient tensor",
     "for i in range(len(xs)):\n    el = xs[i]\n    del ys[el.key]\n    os.remove(de_path)\n    return el, la, un",
-    "Ingredients: tortilla, salsa, guacamole, mozzarella, prosciutto, spaghetti, risotto, croissant, baguette.",
     "Kuala Lumpur, Buenos Aires, São Paulo, Montréal, Zürich, Kraków, Malmö, Reykjavík, Los Angeles, El Paso.",
     "SELECT id, nome FROM clienti WHERE attivo = 1 ORDER BY nome;",
     "α and β are angles, Δx is a small step, π is 3.14159, and the answer is ½ µm.",
 )
 """English with names, loan words, code and symbols."""
+
+FALSE_ALARMS = (
+    "The café served crème brûlée, jalapeños, pâté and a glass of Gewürztraminer to Zoë, José and François.",
+    "Ingredients: tortilla, salsa, guacamole, mozzarella, prosciutto, spaghetti, risotto, croissant, baguette.",
+)
+"""English that the default detector takes for French and Italian: a known limit."""

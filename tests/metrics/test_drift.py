@@ -1,7 +1,14 @@
-"""Figures of the default detector, measured on 2 cores against software messages of 25 languages (Debian's .mo files,
-8 to 25 words) set into English READMEs, and on README, licence, code and manual chunks of 800 characters, none of which
-is copied here: 98.3 % of sentences, 96.2 % of 7-word clauses, false alarms README .15 %, code .13 %, manuals .2 %,
-licences with their lists of names .6 %. Known false alarms: a list of Italian dishes, a row of French desserts."""
+"""Figures of the default detector, expecting English. None of the measured texts is copied here.
+
+Tuned on one draw and measured once, with nothing turned afterwards, on another: software messages of 25 languages (8 to
+25 words, Debian's .mo files) set into English manuals, and pieces of 800 characters of English and code.
+
+    sentences 1486 of 1500 (.991), 7-word clauses 1443 of 1500 (.962: under METRICS' target of .98)
+    false alarms by words: standard library 3 of 2000, other code 2 of 2000, Debian notes 1 of 2000, npm manuals 0 of 774
+    (on the tuning draw: READMEs 2 of 1332, licences with lists of names 7 of 1133)
+
+The sentences in ``sentences.py`` were looked at while tuning: the tests on them guard against loss, they measure nothing.
+"""
 
 import random
 import re
@@ -15,7 +22,7 @@ from hypothesis import strategies as st
 from harness.metrics.drift import Drift, drift, strip_marks
 from harness.metrics.scripts import count_letters
 from harness.metrics.stretches import Foreign
-from tests.metrics.sentences import ENGLISH, HARD_ENGLISH, OTHER_SCRIPTS, SENTENCES
+from tests.metrics.sentences import ENGLISH, FALSE_ALARMS, HARD_ENGLISH, OTHER_SCRIPTS, SENTENCES
 
 LATIN = [(language, sentence) for language, sentences in SENTENCES.items() for sentence in sentences]
 
@@ -62,9 +69,15 @@ def test_other_scripts(language: str) -> None:
     assert drift(sentence, (language,)).drift is not True
 
 
-@pytest.mark.parametrize("text", [*ENGLISH, *HARD_ENGLISH[1:5], *HARD_ENGLISH[6:]])
+@pytest.mark.parametrize("text", [*ENGLISH, *HARD_ENGLISH])
 def test_english_is_no_drift(text: str) -> None:
     assert drift(text).drift is False, drift(text)
+
+
+@pytest.mark.parametrize("text", FALSE_ALARMS)
+@pytest.mark.xfail(reason="a row of loan words scores like a clause of their language", strict=True)
+def test_rows_of_loan_words_are_no_drift(text: str) -> None:
+    assert drift(text).drift is False
 
 
 @pytest.mark.parametrize(("language", "sentence"), LATIN)

@@ -12,7 +12,9 @@ def test_all_mistakes_are_told_at_once(tmp_path):
     with pytest.raises(HarnessError) as caught:
         read_config(file)
     text = str(caught.value)
-    assert all(part in text for part in ("modle", "did you mean", "optimisation.lr", "learning_rate", "num_train_epochs", "adapter.lora_rank", "4 mistakes", str(file)))
+    assert all(
+        part in text for part in ("modle", "did you mean", "optimisation.lr", "learning_rate", "num_train_epochs", "adapter.lora_rank", "4 mistakes", str(file))
+    )
 
 
 def test_values_out_of_range_are_told():

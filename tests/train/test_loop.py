@@ -16,7 +16,13 @@ from harness.train.examples import micro_batches
 from harness.train.job import make_cache, prepare, run_digest, train
 from harness.train.loop import Trainer, supervised_loss
 
-ROWS = [("the quick fox?", "over the lazy dog"), ("dog", "the brown fox jumps over it"), ("capital?", "Oslo."), ("What is the dog?", "lazy"), ("fox", "quick and brown, the fox")]
+ROWS = [
+    ("the quick fox?", "over the lazy dog"),
+    ("dog", "the brown fox jumps over it"),
+    ("capital?", "Oslo."),
+    ("What is the dog?", "lazy"),
+    ("fox", "quick and brown, the fox"),
+]
 
 
 @pytest.fixture
@@ -88,7 +94,10 @@ def test_weights_equal_plain_transformers_and_peft(config):
 def test_accumulation_and_micro_batches_change_nothing(config):
     results = []
     for size, accumulation, budget in ((4, 1, 4096), (1, 4, 4096), (4, 1, 1)):
-        run = replace(config, optimisation=replace(config.optimisation, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, max_tokens_per_batch=budget))
+        run = replace(
+            config,
+            optimisation=replace(config.optimisation, per_device_train_batch_size=size, gradient_accumulation_steps=accumulation, max_tokens_per_batch=budget),
+        )
         trainer = make(run)
         logs = [trainer._step(number, 0.0) for number in range(trainer.plan.total_steps)]
         results.append((logs, trainer.weights()))

@@ -32,7 +32,9 @@ def test_draws_are_pure_and_shuffled_anew_each_epoch(size):
     for policy in ("balanced", "uniform", "all"):
         assert draw_formats(policy, formats, examples, epoch, seed) == draw_formats(policy, formats, examples, epoch, seed)
     if examples > 8:
-        assert [e for e, _ in draw_formats("balanced", formats, examples, epoch, seed)] != [e for e, _ in draw_formats("balanced", formats, examples, epoch + 1, seed)]
+        assert [e for e, _ in draw_formats("balanced", formats, examples, epoch, seed)] != [
+            e for e, _ in draw_formats("balanced", formats, examples, epoch + 1, seed)
+        ]
 
 
 def test_all_meets_every_pair_in_every_epoch():

@@ -1,0 +1,1 @@
+"""Cells → report.json → report.md and report.html. Pure functions of the document; never imports torch."""

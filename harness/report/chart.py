@@ -1,0 +1,76 @@
+"""Charts as inline SVG, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def training_svg(training: Mapping[str, Any]) -> str:
+    """Training loss and the measured NLL of each checkpoint over Σ learning rate."""
+    steps, checkpoints = training.get("steps", []), training.get("checkpoints", [])
+    if not steps:
+        return ""
+    figure, axes = _figure()
+    axes.plot([s["sum_lr"] for s in steps], [s["loss"] for s in steps], color="#8a8f98", linewidth=1, label="training loss")
+    for key, marker, colour, label in (
+        ("nll_native", "o", "#3b6fb6", "native"),
+        ("nll_seen", "s", "#2f9e77", "seen formats"),
+        ("nll_held_out", "^", "#d9822b", "held-out formats"),
+    ):
+        points = [(c["sum_lr"], c[key]) for c in checkpoints if key in c]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=1.6, label=f"references, {label}")
+    axes.set_xlabel("Σ learning rate")
+    axes.set_ylabel("nats a token")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
+    """Spread over formats beside the range that shuffled formats give."""
+    rows = [item for item in spread if item["metric"] != "nll_excess"]
+    if not rows:
+        return ""
+    figure, axes = _figure(height=0.6 + 0.36 * len(rows))
+    for place, item in enumerate(reversed(rows)):
+        axes.plot(
+            [item["null_low"], item["null_high"]],
+            [place, place],
+            color="#8a8f98",
+            linewidth=7,
+            solid_capstyle="butt",
+            label="noise alone" if not place else None,
+        )
+        axes.plot([item["spread"]], [place], color="#d9822b", marker="D", linestyle="none", label="seen" if not place else None)
+    axes.set_yticks(range(len(rows)), [f"{item['metric']}, {item['run']}" for item in reversed(rows)])
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("best format − worst format")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def _figure(height: float = 3.2) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, linewidth=0.5)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib
+
+    out = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    text = out.getvalue()
+    body = text[text.index("<svg") :]
+    # Black ink follows the page's colour, so that the chart is readable in the dark.
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r"(stroke|fill): ?#000000", r"\1: currentColor", body)
+    return re.sub(r"<text style=\"", '<text style="fill: currentColor; ', body)

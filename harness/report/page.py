@@ -1,0 +1,92 @@
+"""report.html: one self-contained page, readable without scripts. A pure function of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
+from harness.report.chart import spread_svg, training_svg
+from harness.report.document import Report
+from harness.report.tables import LOWER_IS_BETTER, METRICS, WORD_MARKS, formats_of, goodness, interval, metrics_of, number, verdict, words
+from harness.report.text import visible
+
+_HERE = Path(__file__).parent
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters["visible"] = visible
+    return env.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
+
+
+def render_html(report: Report) -> str:
+    """The page. Everything that comes from a model or a user is escaped and made visible."""
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    page = _template().render(
+        report=report,
+        style=Markup(style),  # noqa: S704  # our own file
+        verdict=verdict(report),
+        metrics=[{"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER} for metric in metrics_of(report)],
+        groups=_groups(report),
+        spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
+        training=Markup(training_svg(report.training)) if report.training else "",  # noqa: S704
+        samples=_samples(report),
+        marks=WORD_MARKS,
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _groups(report: Report) -> list[dict[str, Any]]:
+    """The heat table: groups → formats → cells, each cell with the values of all runs."""
+    runs = [report.cells(index) for index in range(len(report.runs))]
+    found: dict[str, list[dict[str, Any]]] = {}
+    for id, group in formats_of(report):
+        row = {
+            "id": id,
+            "words": [(words(report, index)[id]) for index in range(len(runs))],
+            "cells": [[_cell(run.get((id, metric)), metric) for run in runs] for metric in metrics_of(report)],
+        }
+        found.setdefault(group, []).append(row)
+    return [{"name": group, "rows": rows} for group, rows in found.items()]
+
+
+def _cell(cell: Any, metric: str) -> dict[str, Any]:
+    if cell is None:
+        return {"text": "–", "title": "not measured", "heat": None}
+    return {"text": number(cell.mean, metric), "title": interval(cell), "heat": goodness(cell.mean, metric)}
+
+
+def _samples(report: Report) -> list[dict[str, Any]]:
+    """Samples by format and case, the runs beside each other."""
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for sample in report.samples:
+        shown = {**sample, "pieces": _pieces(str(sample["answer"]), sample.get("marks", []))}
+        found.setdefault(sample["format"], {}).setdefault(sample["case"], []).append(shown)
+    order = [id for id, _ in formats_of(report)]
+    return [{"format": id, "cases": [{"id": case, "runs": runs} for case, runs in found[id].items()]} for id in order if id in found]
+
+
+def _pieces(answer: str, marks: list[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """The answer cut into (text, mark's kind, note); overlapping marks keep the first."""
+    pieces: list[tuple[str, str, str]] = []
+    at = 0
+    shown = answer[:2000]
+    for mark in marks:
+        start, end = int(mark["start"]), min(int(mark["end"]), len(shown))
+        if start < at or start >= end:
+            continue
+        if start > at:
+            pieces.append((visible(shown[at:start]), "", ""))
+        if pieces and pieces[-1][1:] == (mark["kind"], str(mark.get("note", ""))) and start == at:
+            pieces[-1] = (pieces[-1][0] + visible(shown[start:end]), *pieces[-1][1:])
+        else:
+            pieces.append((visible(shown[start:end]), str(mark["kind"]), str(mark.get("note", ""))))
+        at = end
+    pieces.append((visible(answer[at:], 2000 - min(at, 1999)), "", ""))
+    return [piece for piece in pieces if piece[0]]
