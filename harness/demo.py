@@ -16,8 +16,8 @@ from harness.train.config import TrainConfig, read_config
 
 MODEL = "SmolLM2-135M-Instruct"
 #: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
-LIMIT = 32
-SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=24, recall_formats=3)
+LIMIT = 24
+SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=16, recall_formats=3)
 
 
 def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
