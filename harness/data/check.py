@@ -46,7 +46,8 @@ def check_files(
             except json.JSONDecodeError as error:
                 findings.append(Finding("bad JSON", place, f"{error.msg} at column {error.colno}"))
             except HarnessError as error:
-                findings.append(Finding("bad row", error.where or place, error.message))
+                part = error.where.removeprefix(place).lstrip(": ")
+                findings.append(Finding("bad row", place, f"{part}: {error.message}" if part else error.message))
             else:
                 if conversation.id in ids:
                     findings.append(Finding("duplicate id", place, f"{conversation.id!r} stands already at {ids[conversation.id]}"))

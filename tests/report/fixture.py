@@ -1,0 +1,105 @@
+"""A report of any size, made from a seed."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from harness.report.document import SCHEMA, Report
+from harness.report.tables import METRICS
+
+
+def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An answer.", seed: int = 0) -> dict[str, Any]:
+    """The JSON table of a report with random numbers in every cell."""
+    rng = random.Random(seed)
+    ids = [f"format-{i:02}" for i in range(formats)]
+    groups = {id: "native" if i == 0 else "seen" if i < formats // 2 else "held-out" for i, id in enumerate(ids)}
+    labels = ["before", "after"][:runs]
+    return {
+        "schema": SCHEMA,
+        "title": "Format compatibility of Toy",
+        "created": "2026-11-23T18:00:00Z",
+        "model": {"name": "Toy", "digest": "sha256:0", "dtype": "float32", "native_format": ids[0]},
+        "environment": {"harness": "0.1.0", "python": "3.11"},
+        "settings": {"cases": 40, "seed": 0},
+        "formats": [
+            {
+                "id": id,
+                "family": "toy",
+                "group": groups[id],
+                "digest": "sha256:1",
+                "origin": "ours",
+                "stops": ["</s>"],
+                "example": [["<user>", "header"], ["Hi", "content"]],
+            }
+            for id in ids
+        ],
+        "runs": [
+            {
+                "label": label,
+                "adapter": None,
+                "cells": [_cell(id, groups[id], metric, rng) for id in ids for metric in METRICS],
+                "compatibility": _words(ids, rng),
+            }
+            for label in labels
+        ],
+        "summary": [{"name": "held-out gap closed", "value": 0.7, "low": 0.6, "high": 0.8, "n": 30, "text": "70 % is gone"}],
+        "spread": [
+            {
+                "run": "before",
+                "metric": "choice",
+                "max": 0.9,
+                "min": 0.4,
+                "mean": 0.7,
+                "spread": 0.5,
+                "null_low": 0.1,
+                "null_high": 0.2,
+                "p": 0.0005,
+                "formats": formats,
+                "n": 40,
+            }
+        ],
+        "recall": [_recall(ids[0])],
+        "samples": [_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
+        "training": {
+            "schedule": "cosine",
+            "steps": [{"step": s, "loss": 2.0 / s, "learning_rate": 1e-4, "sum_lr": s * 1e-4} for s in range(1, 30)],
+            "checkpoints": [{"step": s, "epoch": s / 10, "sum_lr": s * 1e-4, "nll_seen": 1.5, "nll_held_out": 2.0 - s / 50} for s in (10, 20)],
+            "config": {},
+        },
+    }
+
+
+def report(**options: Any) -> Report:
+    """The same as a Report."""
+    return Report.from_dict(make(**options))
+
+
+def _cell(id: str, group: str, metric: str, rng: random.Random) -> dict[str, Any]:
+    mean = round(rng.random(), 4)
+    return {"format": id, "group": group, "metric": metric, "mean": mean, "low": max(0.0, mean - 0.1), "high": mean + 0.1, "n": 40, "not_scored": 2}
+
+
+def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
+    return [{"format": id, "word": rng.choice(["works", "degraded", "broken", "untestable"]), "reason": "a reason"} for id in ids]
+
+
+def _recall(id: str) -> dict[str, Any]:
+    numbers = {"train": 0.2, "null": 0.1, "excess": 0.1, "low": 0.0, "high": 0.2, "n_train": 24, "n_null": 24}
+    return {"run": "after", "format": id, "group": "native", "metric": "nv_recall@50%", "note": "few", **numbers}
+
+
+def _sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:
+    prompt = [["<user>", "header"], ["Hi", "content"]]
+    marks = [{"start": 0, "end": 2, "kind": "leak", "note": "control text"}]
+    return {
+        "run": run,
+        "format": id,
+        "case": f"case-{n}",
+        "prompt": prompt,
+        "answer": answer,
+        "stop": "</s>",
+        "finish": "stop",
+        "scores": {"on_task": 1.0, "leak": None},
+        "marks": marks,
+    }

@@ -1,0 +1,139 @@
+"""The pages: pure, small, and unmoved by what a model says."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.report.document import Report, read_report, to_json
+from harness.report.markdown import render_markdown
+from harness.report.page import render_html
+from harness.report.text import visible
+from harness.report.write import write_report
+from tests.report.fixture import make, report
+
+HOSTILE = "</script><img src=x onerror=alert(1)><style>*{display:none}</style> \u202eright to left \x00 \ud800 end"
+
+
+class Tags(HTMLParser):
+    """Every tag with its attributes; asserts that what opens also closes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def parse(page: str) -> Tags:
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    return tags
+
+
+def test_the_same_report_gives_the_same_bytes():
+    assert render_html(report()) == render_html(report())
+    assert render_markdown(report()) == render_markdown(report())
+
+
+def test_json_survives_a_round_trip(tmp_path):
+    first = report(answer=HOSTILE)
+    write_report(first, tmp_path)
+    assert to_json(read_report(tmp_path / "report.json")) == to_json(first)
+
+
+def test_hostile_answers_are_text():
+    page = render_html(report(answer=HOSTILE))
+    tags = parse(page)
+    assert not {"script", "img", "iframe", "link"} & {tag for tag, _ in tags.tags}
+    assert not any(name.startswith("on") for _, attributes in tags.tags for name in attributes)
+    assert "⟨U+202E⟩" in page and "⟨U+0000⟩" in page and "⟨U+D800⟩" in page
+    assert "\u202e" not in page and "\x00" not in page
+    page.encode("utf-8")
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=40, deadline=None)
+def test_any_answer_leaves_the_page_whole(answer):
+    table = make(formats=2, samples=1, answer=answer)
+    tags = parse(render_html(Report.from_dict({**table, "training": None, "spread": []})))
+    assert sum(tag == "h1" for tag, _ in tags.tags) == 1
+    assert not {"script", "img"} & {tag for tag, _ in tags.tags}
+
+
+def test_nothing_is_fetched_and_nothing_runs():
+    page = render_html(report())
+    assert "default-src 'none'" in page
+    addresses = [value for _, attributes in parse(page).tags for name, value in attributes.items() if name in ("src", "href", "action") and value]
+    assert addresses and all(address.startswith("#") for address in addresses)
+
+
+def test_sixty_formats_and_two_hundred_samples_stay_under_a_megabyte():
+    page = render_html(report(formats=60, runs=1, samples=4, answer="word " * 60))
+    assert len(page.encode()) < 1_000_000
+
+
+def test_a_megabyte_of_answer_is_cut_and_says_so():
+    page = render_html(report(formats=1, samples=1, runs=1, answer="a" * 1_000_000))
+    assert len(page) < 150_000 and "more characters" in page
+
+
+def test_every_format_and_measure_has_its_cell():
+    page = render_html(report(formats=5))
+    assert page.count('<span class="c') == 5 * 15 * 2
+    rows = [tag for tag, attributes in parse(page).tags if tag == "th" and attributes.get("scope") == "row"]
+    assert len(rows) >= 5
+
+
+def test_the_markdown_fits_a_comment_and_breaks_no_table():
+    text = render_markdown(report(formats=60))
+    assert len(text) < 60_000
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 62 and len({line.count("|") for line in rows}) == 1
+
+
+def test_what_was_not_scored_is_no_zero():
+    table = make(formats=1, runs=1)
+    table["runs"][0]["cells"] = [{"format": "format-00", "group": "native", "metric": "leak", "mean": None, "low": None, "high": None, "n": 0, "not_scored": 7}]
+    assert "not scored (7 cases)" in render_html(Report.from_dict(table))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not JSON"), ("[]", "not a report"), ('{"schema": "other/2"}', "is not harness-report/1"), ('{"schema": "harness-report/1"}', "lacks title")],
+)
+def test_a_bad_file_is_told(tmp_path, text, message):
+    (tmp_path / "r.json").write_text(text)
+    with pytest.raises(HarnessError, match=message):
+        read_report(tmp_path / "r.json")
+
+
+def test_the_command_writes_the_pages_again(tmp_path, capsys):
+    from harness.cli.main import main
+
+    (tmp_path / "r.json").write_text(json.dumps(make(formats=3)))
+    assert main(["report", str(tmp_path / "r.json"), "--out", str(tmp_path / "pages")]) == 0
+    assert (tmp_path / "pages" / "report.html").read_text() == render_html(report(formats=3))
+    assert "report.md" in capsys.readouterr().out
+
+
+@given(st.text())
+def test_visible_text_holds_nothing_that_hides(text):
+    shown = visible(text, 10_000)
+    assert not any(0xD800 <= ord(c) <= 0xDFFF or (ord(c) < 32 and c not in "\n\t") or c in "\u202a\u202b\u202d\u202e\u2066\u2067" for c in shown)
