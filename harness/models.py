@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.lora import fuse_for_inference
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class LoadedModel:
     device: str
     adapter: str | None = None
     adapter_digest: str = ""
+    fused: bool = True
 
     @property
     def name(self) -> str:
@@ -61,10 +63,13 @@ class LoadedModel:
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients; a float32 adapter on a 16-bit base computes in the base's dtype."""
+        """No gradients; a float32 adapter on a 16-bit base computes in the base's dtype.
+
+        Layers that could not be fused (harness.lora) meet the base through autocast instead.
+        """
         import torch
 
-        with torch.inference_mode(), self.autocast():
+        with torch.inference_mode(), contextlib.nullcontext() if self.fused else self.autocast():
             yield
 
     def autocast(self) -> Any:
@@ -171,6 +176,7 @@ def note_adapter(loaded: LoadedModel, folder: Path) -> None:
     for module in loaded.model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = False  # peft would first copy every input to float32
+    loaded.fused = fuse_for_inference(loaded.model)
     loaded.adapter = str(folder)
     loaded.adapter_digest = _digest_files(folder)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.transformers import pad
 from harness.errors import HarnessError
 from harness.logits import only_at
+from harness.lora import fuse_for_inference
 from harness.models import LoadedModel, note_adapter
 from harness.progress import progress
 from harness.train.adapters import adapter_weights, add_adapter, describe_base
@@ -59,6 +60,7 @@ class Trainer:
         opt = config.optimisation
         self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
+        loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
         self.optimizer = torch.optim.AdamW(
             list(dict(sorted((n, p) for n, p in self.model.named_parameters() if p.requires_grad)).values()),
