@@ -123,7 +123,7 @@ def _options(config: pytest.Config) -> GateOptions:
         adapter=option.gate_adapter,
         baseline=Path(option.gate_baseline) if option.gate_baseline else None,
         update=option.gate_update,
-        folder=Path(option.gate_report_dir or config.rootpath / "build" / "gate"),
+        folder=Path(option.gate_report_dir or here / "build" / "gate"),
         report=bool(option.gate_report_dir),
         formats=tuple(name.strip() for name in (option.gate_formats or "").split(",") if name.strip()),
         formats_dirs=tuple(option.gate_formats_dirs),
