@@ -109,6 +109,7 @@ class Format:
     system: str = "own"
     system_default: str = ""
     names: str = "none"
+    reasoning: str = "none"
     eos: str = ""
     origin: str = ""
     notes: str = ""

@@ -9,7 +9,7 @@ from jinja2.exceptions import SecurityError
 
 from harness.errors import HarnessError
 from harness.formats.template import Marks, Traced, compile_template, marks_absent_from
-from harness.records import Conversation, Format, Rendered, Span, SpanKind
+from harness.records import Conversation, Format, Message, Rendered, Span, SpanKind
 
 USER_NAME = "User"
 ASSISTANT_NAME = "Assistant"
@@ -20,17 +20,21 @@ def render(
     format: Format,
     *,
     add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
     bos_token: str = "",
     eos_token: str = "",
     assistant_name: str | None = None,
 ) -> Rendered:
     """Render a conversation in a format.
 
-    ``add_generation_prompt`` ends the text where the assistant is to begin. ``assistant_name`` is who
+    ``add_generation_prompt`` ends the text where the assistant is to begin; ``continue_final_message``
+    ends it with the last answer's words, without its stop, for the model to go on. ``assistant_name`` is who
     answers in a format with names; without it the last named assistant turn decides. Rendering loses
     nothing: HarnessError names the format and the message when the template refuses it, drops it or
     changes its words (outer white space may go, where the format's owner trims it).
     """
+    if continue_final_message:
+        _check_unfinished(conversation, add_generation_prompt)
     texts = [text for message in conversation.messages for text in (message.content, message.name or "")]
     marks = marks_absent_from([*texts, bos_token, eos_token, assistant_name or "", format.template])
     pieces: list[tuple[SpanKind, int]] = []
@@ -60,6 +64,8 @@ def render(
         raise HarnessError(f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id) from None
     text, spans = _unmark(marked, marks, pieces)
     _check_lossless(conversation, format, text, spans)
+    if continue_final_message:
+        text, spans = _without_the_end(text, spans)
     return Rendered(text, spans, resolved_stops(format, conversation), format.id)
 
 
@@ -133,16 +139,39 @@ def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKin
     return -1
 
 
+def _check_unfinished(conversation: Conversation, add_generation_prompt: bool) -> None:
+    last = conversation.messages[-1]
+    where = conversation.source or conversation.id
+    if add_generation_prompt:
+        raise HarnessError("a generation prompt and an unfinished last message exclude each other", where=where)
+    if last.role != "assistant" or not last.content.strip():
+        raise HarnessError(f"only an answer that has begun can be continued, and the last message is {last.role}", where=where, hint="use a generation prompt")
+
+
+def _without_the_end(text: str, spans: tuple[Span, ...]) -> tuple[str, tuple[Span, ...]]:
+    """Cut what follows the last message's words."""
+    end = max(span.end for span in spans if span.kind == "content")
+    return text[:end], tuple(span for span in spans if span.end <= end)
+
+
 def _check_lossless(conversation: Conversation, format: Format, text: str, spans: tuple[Span, ...]) -> None:
     shown = [""] * len(conversation.messages)
     for span in spans:
         if span.kind == "content":
             shown[span.message] += text[span.start : span.end]
     for index, message in enumerate(conversation.messages):
-        if shown[index].strip() != message.content.strip():
+        words = shown[index].strip()
+        if words != message.content.strip() and words not in _without_reasoning(format, message):
             fate = "changes" if shown[index].strip() else "drops"
             raise HarnessError(
                 f"format {format.id} {fate} message {index} ({message.role})",
                 where=conversation.source or conversation.id,
                 hint="the format has no place for a system prompt" if message.role == "system" else "the template must write every message's content once",
             )
+
+
+def _without_reasoning(format: Format, message: Message) -> tuple[str, ...]:
+    """What a format may leave of an answer that opens with a think block: its owner drops the block, or its opening tag, by position."""
+    if format.reasoning == "none" or message.role != "assistant" or "</think>" not in message.content:
+        return ()
+    return message.content.rpartition("</think>")[2].strip(), message.content.strip().removeprefix("<think>").strip()

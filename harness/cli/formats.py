@@ -62,6 +62,8 @@ class RenderOptions:
     """JSON file with a list of messages or {"messages": […]}; - for standard input."""
     generation_prompt: bool = False
     """End where the assistant is to begin."""
+    continue_final_message: bool = False
+    """End with the last answer's words, without its stop."""
     bos: str = ""
     """Text of the BOS token."""
     eos: str = ""
@@ -82,6 +84,7 @@ def render_file(args: list[str]) -> int:
         read_messages(options.file),
         format,
         add_generation_prompt=options.generation_prompt,
+        continue_final_message=options.continue_final_message,
         bos_token=options.bos,
         eos_token=options.eos,
         assistant_name=options.name,

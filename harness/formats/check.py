@@ -31,20 +31,20 @@ def check_format(format: Format, tokenizer: PreTrainedTokenizerBase | None = Non
     properties: dict[str, Any] = {}
     try:
         whole = _render(format, _TURNS)
-        prompts = [_render(format, _TURNS[:1], prompt=True), _render(format, _TURNS[:3], prompt=True)]
+        exchanges = [(_render(format, _TURNS[:1], prompt=True), _render(format, _TURNS[:2])), (_render(format, _TURNS[:3], prompt=True), whole)]
     except HarnessError as error:
         return FormatReport(format.id, {"lossless": False}, (f"A plain conversation cannot be rendered: {error.message}.",))
     properties["lossless"] = True
     properties["system"] = _carries(format, (_SYSTEM, *_TURNS))
     if not properties["system"] and format.system != "unsupported":
         findings.append(f'A system prompt is refused, but the front matter says system = "{format.system}": write "unsupported" or mend the template.')
-    properties["prompt_is_prefix"] = all(whole.text.startswith(prompt.text) for prompt in prompts)
+    properties["prompt_is_prefix"] = all(answered.text.startswith(prompt.text) for prompt, answered in exchanges)
     if not properties["prompt_is_prefix"]:
         findings.append(
             "The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch."
         )
-    properties["prefix_stable"] = whole.text.startswith(_render(format, _TURNS[:2]).text.removesuffix(_EOS).rstrip("\n"))
-    properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt in prompts)
+    properties["prefix_stable"] = _prefix_stable(format, _TURNS) and (not properties["system"] or _prefix_stable(format, (_SYSTEM, *_TURNS)))
+    properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt, _ in exchanges)
     if not properties["no_trailing_space"]:
         findings.append(
             "The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block."
@@ -74,6 +74,13 @@ def _carries(format: Format, messages: tuple[Message, ...]) -> bool:
     except HarnessError:
         return False
     return True
+
+
+def _prefix_stable(format: Format, messages: tuple[Message, ...]) -> bool:
+    """Whether later turns leave the text of earlier ones as it was, up to the stop of the last answer."""
+    early, whole = _render(format, messages[:-2]), _render(format, messages)
+    words = max(span.end for span in early.spans if span.kind == "content")
+    return whole.text.startswith(early.text[:words])
 
 
 def _stop_trained(whole: Rendered) -> bool:

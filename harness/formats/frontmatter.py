@@ -13,11 +13,12 @@ from harness.errors import HarnessError, nearest
 from harness.records import Format
 
 _FRONT = re.compile(r"\A\{#---\n(?P<toml>.*?)\n---#\}\n?", re.DOTALL)
-_TEXT = ("family", "system", "system_default", "names", "eos", "origin", "notes")
+_TEXT = ("family", "system", "system_default", "names", "reasoning", "eos", "origin", "notes")
 _LISTS = ("stops", "stop_tokens")
 _CLOSED = {
     "system": ("own", "prefix", "first-user", "last-user", "unsupported"),
     "names": ("none", "prefix", "header"),
+    "reasoning": ("none", "last-turn"),
 }
 _KEYS = (*_TEXT, *_LISTS, "roles")
 

@@ -94,6 +94,12 @@ class Traced(str):
     def rstrip(self, chars: str | None = None) -> Traced:
         return self._like(super().rstrip(chars))
 
+    def removeprefix(self, prefix: str, /) -> Traced:
+        return self._like(super().removeprefix(prefix))
+
+    def removesuffix(self, suffix: str, /) -> Traced:
+        return self._like(super().removesuffix(suffix))
+
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         return [self._like(part) for part in super().split(sep, maxsplit)]
 
