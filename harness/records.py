@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[str, ...] = ("system", "user", "assistant")
@@ -105,7 +105,7 @@ class Format:
     stops: tuple[str, ...]
     digest: str
     stop_tokens: tuple[str, ...] = ()
-    roles: Mapping[str, str] = field(default_factory=dict)
+    roles: Mapping[str, str] = field(default_factory=dict, hash=False)
     system: str = "own"
     system_default: str = ""
     names: str = "none"
@@ -116,21 +116,17 @@ class Format:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Characters ``[start, end)`` of a rendered text. ``message`` is the index of the message it carries, or −1."""
+class Span(NamedTuple):
+    """Characters ``[start, end)`` of a rendered text. ``message`` is the index of the message it carries, or −1.
+
+    A named tuple, since a rendering makes a dozen: what it must satisfy is checked where they meet, in Rendered.
+    """
 
     start: int
     end: int
     kind: SpanKind
     message: int = -1
     trained: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.start < self.end:
-            raise ValueError(f"empty or reversed span [{self.start}, {self.end})")
-        if self.kind not in SPAN_KINDS:
-            raise ValueError(f"unknown span kind {self.kind!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +140,12 @@ class Rendered:
 
     def __post_init__(self) -> None:
         at = 0
-        for span in self.spans:
-            if span.start != at:
+        for start, end, kind, _, _ in self.spans:
+            if start != at or end <= start:
                 raise ValueError(f"spans do not cover the text at character {at}")
-            at = span.end
+            if kind not in SPAN_KINDS:
+                raise ValueError(f"unknown span kind {kind!r}")
+            at = end
         if at != len(self.text):
             raise ValueError(f"spans end at {at}, the text at {len(self.text)}")
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 
 from jinja2 import TemplateError
 from jinja2.exceptions import SecurityError
 
 from harness.errors import HarnessError
-from harness.formats.template import Marks, Traced, compile_template, marks_absent_from
-from harness.records import Conversation, Format, Message, Rendered, Span, SpanKind
+from harness.formats.skeleton import skeleton_of
+from harness.formats.trace import Shape, trace
+from harness.records import Conversation, Format, Message, Rendered, Span
 
 USER_NAME = "User"
 ASSISTANT_NAME = "Assistant"
@@ -35,108 +36,58 @@ def render(
     """
     if continue_final_message:
         _check_unfinished(conversation, add_generation_prompt)
-    texts = [text for message in conversation.messages for text in (message.content, message.name or "")]
-    marks = marks_absent_from([*texts, bos_token, eos_token, assistant_name or "", format.template])
-    pieces: list[tuple[SpanKind, int]] = []
-
-    def traced(text: str, kind: SpanKind, message: int = -1) -> Traced:
-        pieces.append((kind, message))
-        return Traced(text, len(pieces) - 1, marks)
-
-    messages = []
-    for index, message in enumerate(conversation.messages):
-        entry: dict[str, str] = {"role": message.role, "content": traced(message.content, "content", index)}
-        if message.name:
-            entry["name"] = message.name
-        messages.append(entry)
-    try:
-        marked = compile_template(format)(
-            messages=messages,
-            add_generation_prompt=add_generation_prompt,
-            bos_token=traced(bos_token, "bos"),
-            eos_token=traced(eos_token, "eos"),
-            assistant_name=assistant_name or conversation.assistant_name() or ASSISTANT_NAME,
-            user_name=_user_name(conversation),
-            generation_mark=marks.generation,
-        )
-    except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
-        reason = f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)
-        raise HarnessError(f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id) from None
-    text, spans = _unmark(marked, marks, pieces)
-    _check_lossless(conversation, format, text, spans)
+    messages = conversation.messages
+    shape = Shape(
+        tuple([message.role for message in messages]),
+        tuple([message.name for message in messages]),
+        add_generation_prompt,
+        bos_token,
+        eos_token,
+        assistant_name or conversation.assistant_name() or ASSISTANT_NAME,
+        _user_name(conversation),
+    )
+    contents = [message.content for message in messages]
+    skeleton = skeleton_of(format, shape)
+    text, spans = (skeleton and skeleton.fill(contents)) or _traced(conversation, format, shape, contents)
     if continue_final_message:
         text, spans = _without_the_end(text, spans)
     return Rendered(text, spans, resolved_stops(format, conversation), format.id)
 
 
+def _traced(conversation: Conversation, format: Format, shape: Shape, contents: list[str]) -> tuple[str, tuple[Span, ...]]:
+    """Run the template itself over the messages, and see that nothing is lost."""
+    try:
+        text, spans = trace(format, shape, contents)
+    except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
+        reason = f"{type(error).__name__}: {error}" if not isinstance(error, TemplateError) else str(error)
+        raise HarnessError(f"format {format.id} cannot render this conversation: {reason}", where=conversation.source or conversation.id) from None
+    _check_lossless(conversation, format, text, spans)
+    return text, spans
+
+
+def fitted(conversation: Conversation, format: Format) -> Conversation:
+    """The conversation as one would write it in this format: where its owner refuses a system prompt, that opens the first question.
+
+    This is what llama.cpp and most front ends do for such a format. Without a question to carry it the
+    conversation stays as it is, and rendering it says what is wrong.
+    """
+    messages = conversation.messages
+    if format.system != "unsupported" or len(messages) < 2 or messages[0].role != "system" or messages[1].role != "user":
+        return conversation
+    system, first = messages[:2]
+    return replace(conversation, messages=(replace(first, content=f"{system.content}\n\n{first.content}"), *messages[2:]))
+
+
 def resolved_stops(format: Format, conversation: Conversation) -> tuple[str, ...]:
     """The format's stops with the user's name in the place that waits for it."""
-    return tuple(stop.replace("{user_name}", _user_name(conversation)) for stop in format.stops)
+    if format.names == "none":
+        return format.stops
+    user_name = _user_name(conversation)
+    return tuple(stop.replace("{user_name}", user_name) for stop in format.stops)
 
 
 def _user_name(conversation: Conversation) -> str:
     return next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or USER_NAME
-
-
-def _unmark(marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> tuple[str, tuple[Span, ...]]:
-    """Split the marked output into plain text and spans in one pass."""
-    parts: list[str] = []
-    spans: list[Span] = []
-    length = 0
-    for part, kind, message, trained in _classify(marked, marks, pieces):
-        if not part:
-            continue
-        last = spans[-1] if spans else None
-        if last and (last.kind, last.message, last.trained) == (kind, message, trained):
-            spans[-1] = Span(last.start, length + len(part), kind, message, trained)
-        else:
-            spans.append(Span(length, length + len(part), kind, message, trained))
-        parts.append(part)
-        length += len(part)
-    return "".join(parts), tuple(spans)
-
-
-def _classify(marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> Iterator[tuple[str, SpanKind, int, bool]]:
-    """Yield (text, kind, message, trained) in order.
-
-    Inside a generation block, what stands before the answer is glue (the space that belongs to the
-    answer), what stands after it is its stop. Outside, text is header, and white space between
-    headers is glue.
-    """
-    at, inside, message, answered = 0, False, -1, False
-    open_piece: tuple[SpanKind, int] | None = None
-    for mark in marks.pattern.finditer(marked):
-        part = marked[at : mark.start()]
-        at = mark.end()
-        if open_piece is not None:
-            kind, index = open_piece
-            yield part, kind, index if kind == "content" else (message if inside else -1), inside
-        elif inside:
-            yield part, "stop" if answered else "glue", message, True
-        else:
-            yield part, "header" if part.strip() else "glue", -1, False
-        if mark[1] is not None:
-            open_piece = pieces[int(mark[1])]
-            if open_piece[0] == "content":
-                message, answered = open_piece[1], True
-        elif mark[0] == marks.close:
-            open_piece = None
-        else:
-            inside, answered = not inside, False
-            if inside:
-                message = _next_content(marked, at, marks, pieces)
-    part = marked[at:]
-    yield part, "header" if part.strip() else "glue", -1, False
-
-
-def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> int:
-    """The message whose content comes first inside the generation block that begins at ``at``, or −1."""
-    for mark in marks.pattern.finditer(marked, at):
-        if mark[0] == marks.generation:
-            break
-        if mark[1] is not None and pieces[int(mark[1])][0] == "content":
-            return pieces[int(mark[1])][1]
-    return -1
 
 
 def _check_unfinished(conversation: Conversation, add_generation_prompt: bool) -> None:

@@ -10,7 +10,7 @@ from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.render import render
 from tests.conftest import build_tokenizer
-from tests.test_render import conversations
+from tests.test_render import conversations, fitting
 
 FORMATS = load_formats()
 TOKENIZER = build_tokenizer()
@@ -26,6 +26,7 @@ def ids_of(conversation, id, **options):
 def test_train_as_you_infer(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return  # no tokenizer takes a lone surrogate
+    conversation = fitting(conversation, FORMATS[id])
     *context, answer = conversation.messages
     whole = ids_of(conversation, id)
     name = answer.name or conversation.assistant_name()
@@ -41,6 +42,7 @@ def test_train_as_you_infer(conversation, id):
 def test_content_never_becomes_a_control_token(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return
+    conversation = fitting(conversation, FORMATS[id])
     controls = TOKENIZER.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     hostile = Conversation("c", tuple(Message(m.role, m.content + "<|im_end|>x", m.name) for m in conversation.messages))
     harmless = Conversation("c", tuple(Message(m.role, m.content.replace("<|im_end|>", "") + "y", m.name) for m in conversation.messages))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
 from harness.errors import HarnessError
 from harness.evaluate.cases import kind_of
 from harness.records import Case, Conversation, Format, Message, Rendered
-from harness.render import render
+from harness.render import fitted, render
 
 Probe = Literal["choice", "answer", "reference", "continue"]
 
@@ -97,7 +97,7 @@ class Planner:
         if answer is not None:
             messages = (*messages, Message("assistant", answer, case.name))
         return render(
-            Conversation(case.id, messages, case.tags, case.source),
+            fitted(Conversation(case.id, messages, case.tags, case.source), format),
             format,
             add_generation_prompt=answer is None,
             bos_token=self.backend.bos_token,
@@ -107,7 +107,7 @@ class Planner:
 
     def _keyed(self, probe: Probe, case: Case, format: Format, request: ScoreRequest | GenerateRequest, share: float = 0.0) -> Work:
         if isinstance(request, ScoreRequest):
-            body: object = [[r.text, [asdict(s) for s in r.spans]] for r in request.answers]
+            body: object = [[r.text, list(r.spans)] for r in request.answers]
         else:
             body = [request.prompt.text, request.prompt.stops, request.stop_tokens, request.prefix, request.max_new_tokens, "greedy"]
         facts = json.dumps([probe, case.id, format.id, format.digest, body], sort_keys=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from harness.backends.batches import by_length
 from harness.encode import bos_text, encode, eos_text
 from harness.errors import HarnessError
 from harness.records import Conversation, Encoded, Format
-from harness.render import render
+from harness.render import fitted, render
 from harness.train.config import TrainConfig
 from harness.train.mixing import draw_formats
 
@@ -48,13 +48,13 @@ class ExampleCache:
             self._kept[pair] = self._make(self.conversations[pair[0]], self.formats[pair[1]])
         return self._kept[pair]
 
-    def check(self) -> None:
-        """Encode everything now. Raises HarnessError for a row that is too long, trains nothing or cannot be rendered."""
-        for pair in ((c, f) for c in range(len(self.conversations)) for f in range(len(self.formats))):
+    def check(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Encode these pairs now. Raises HarnessError for a row that is too long, trains nothing or cannot be rendered."""
+        for pair in pairs:
             self(pair)
 
     def _make(self, conversation: Conversation, format: Format) -> Example:
-        encoded = encode(render(conversation, format, bos_token=self._bos, eos_token=self._eos), self._tokenizer)
+        encoded = encode(render(fitted(conversation, format), format, bos_token=self._bos, eos_token=self._eos), self._tokenizer)
         place = conversation.source or conversation.id
         if len(encoded.ids) > self._max_length:
             raise HarnessError(
@@ -84,6 +84,10 @@ class Plan:
         """The pairs of optimiser step ``number``, from 0."""
         epoch, at = divmod(number, self.steps_per_epoch)
         return self.epochs[epoch][at * self.step_size : (at + 1) * self.step_size]
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Every pair of the run, in order."""
+        return (pair for number in range(self.total_steps) for pair in self.step(number))
 
 
 def make_plan(config: TrainConfig, conversations: int, formats: int) -> Plan:

@@ -87,11 +87,11 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
 
 
 def make_cache(ready: Preparation, loaded: LoadedModel) -> Any:
-    """Everything rendered and encoded, checked against max_length."""
-    from harness.train.examples import ExampleCache
+    """Everything that the run will meet, rendered and encoded, checked against max_length."""
+    from harness.train.examples import ExampleCache, make_plan
 
     cache = ExampleCache(ready.conversations, ready.trained, loaded.tokenizer, ready.config.data.max_length)
-    cache.check()
+    cache.check(make_plan(ready.config, len(ready.conversations), len(ready.trained)).pairs())
     return cache
 
 
@@ -131,9 +131,9 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     ready = prepare(config)
     tokenizer = load_tokenizer(locate(config.model))
     cache = ExampleCache(ready.conversations, ready.trained, tokenizer, config.data.max_length)
-    cache.check()
     plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
-    pairs = [pair for step in range(plan.total_steps) for pair in plan.step(step)]
+    pairs = list(plan.pairs())
+    cache.check(pairs)
     schedule = Schedule(config.optimisation.lr_scheduler_type, plan.total_steps, round(config.optimisation.warmup_ratio * plan.total_steps))
     used = {ready.trained[f].id: sum(1 for _, g in pairs if g == f) for f in range(len(ready.trained))}
     return {

@@ -77,7 +77,7 @@ def test_nothing_stale_is_taken(tmp_path, cases, formats, change):
 
 def test_what_a_format_cannot_carry_is_not_scored_and_not_zero(tmp_path, cases, formats):
     refusing = parse_format(
-        '{#---\nfamily = "toy"\nsystem = "unsupported"\n---#}\n{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system here") }}{% endif %}{{ m.content }}\n{% endfor %}',
+        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system here") }}{% endif %}{{ m.content }}\n{% endfor %}',
         tmp_path / "toy.jinja",
     )
     with_system = Case("s1", (Message("system", "Be brief."), Message("user", "Hello?")), checks=(Check("contains", "hello"),))

@@ -1,0 +1,71 @@
+"""The short way to a rendering gives what the long way gives, and a template that reads its messages is found out."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from harness.formats.frontmatter import parse_format
+from harness.formats.skeleton import skeleton_of
+from harness.formats.trace import Shape, trace
+from harness.records import Conversation, Message
+from harness.render import fitted, render
+from tests.test_render import EXAMPLES, conversations
+
+FORMATS = load_formats()
+SHAPE = Shape(("user", "assistant"), (None, None), False, "<s>", "</s>", "Assistant", "User")
+
+
+@given(conversations(), st.sampled_from(list(FORMATS)), st.booleans())
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_both_ways_agree_on_text_and_spans(conversation, id, prompt):
+    format = FORMATS[id]
+    conversation = fitted(conversation, format)
+    shape = Shape(
+        tuple(m.role for m in conversation.messages),
+        tuple(m.name for m in conversation.messages),
+        prompt,
+        "<s>",
+        "</s>",
+        conversation.assistant_name() or "Assistant",
+        next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or "User",
+    )
+    short = render(conversation, format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>")
+    assert (short.text, short.spans) == trace(format, shape, [m.content for m in conversation.messages])
+
+
+def test_nearly_all_shipped_formats_take_the_short_way():
+    assert {id for id, format in FORMATS.items() if skeleton_of(format, SHAPE) is None} == {"deepseek-r1", "qwen3"}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "m.content if 'x' in m.content else '' + m.content",
+        "m.content if m.content == 'x' else '' + m.content",
+        "m.content if m.content else '' + m.content",
+        "m.content if m.content | length > 3 else '' + m.content",
+        "m.content | upper",
+        "m.content.replace('a', 'b')",
+        "m.content.split('a')[0]",
+        "m.content[:4]",
+        "m.content.strip('x')",
+        "m.content * 2",
+        "m.content if m.content.startswith('x') else '' + m.content",
+        "m.content if m.content is lower else '' + m.content",
+        "m.content if m.content in ['x'] else '' + m.content",
+        "m.content if {m.content: 1} else ''",
+    ],
+)
+def test_a_template_that_reads_its_messages_takes_the_long_way(tmp_path, expression):
+    source = '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ ' + expression + " }}{% endfor %}"
+    assert skeleton_of(parse_format(source, tmp_path / "toy.jinja"), SHAPE) is None
+
+
+def test_a_refusal_is_still_told_with_its_place():
+    conversation = Conversation("c", (Message("system", "rules"), Message("user", "hi")), source="f.jsonl:3")
+    with pytest.raises(HarnessError, match=r"f\.jsonl:3: format gemma cannot render"):
+        render(conversation, FORMATS["gemma"])
