@@ -65,8 +65,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     native = job.native or own_native(loaded, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])
-    trained = job.trained_formats or _trained_formats(job.adapter)
-    groups = group_formats(formats, native, trained, known.values())
+    groups = group_formats(formats, native, known.select(job.trained_formats or _trained_formats(job.adapter)))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
     with Store(job.out / RESULTS_FILE) as store:
         return evaluate(
@@ -110,11 +109,12 @@ def _spread(cases: list[Case], most: int) -> list[Case]:
 
 
 def _trained_formats(adapter: str | None) -> tuple[str, ...]:
-    """The formats that an adapter was trained in, as harness train noted them beside it."""
+    """The formats that an adapter was trained in, by id or draw, as harness train noted them beside it."""
     if adapter is None:
         return ()
     for folder in (Path(adapter), Path(adapter).parent):
         file = folder / RUN_FILE
         if file.is_file():
-            return tuple(json.loads(file.read_text(encoding="utf-8"))["trained_formats"])
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            return tuple(facts["config"]["formats"]["formats"] or facts["trained_formats"])
     return ()

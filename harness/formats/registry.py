@@ -34,12 +34,17 @@ class FormatSet(Mapping[str, Format]):
         return len(self._by_id)
 
     def select(self, names: Iterable[str]) -> list[Format]:
-        """The formats of these ids or globs (``llama*``), in the order given, each once.
+        """The formats of these ids, globs (``llama*``) or draws (``grammar:200:seed=7``), in the order given, each once.
 
-        Raises HarnessError for an unknown id and for a glob that matches nothing.
+        Raises HarnessError for an unknown id, a glob that matches nothing and a draw that is not understood.
         """
         chosen: dict[str, Format] = {}
         for name in names:
+            if name.startswith("grammar:"):
+                from harness.formats.grammar import parse_request
+
+                chosen.update((format.id, format) for format in parse_request(name))
+                continue
             if any(mark in name for mark in "*?["):
                 found = [id for id in self._by_id if fnmatchcase(id, name)]
                 if not found:

@@ -14,7 +14,11 @@ EOS_STRINGS = ("</s>", "<eos>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|
 """End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded."""
 
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
-_TOKEN = re.compile(r"<[|｜][^<>|｜\n]{1,40}[|｜]>|</?[a-z]+_[a-z_]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>")
+_TOKEN = re.compile(
+    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
+)
+_ORDINARY_LABELS = frozenset({"Answer:", "Question:", "Input:", "Output:", "Source:", "Destination:", "Instruct:", "System:", "system:", "###", "[Round"})
+"""What people write at the start of a line without thinking of a prompt format."""
 _MARKED = re.compile(r"[:<#\[*]")
 
 
@@ -44,7 +48,7 @@ def control_strings(formats: Iterable[Format]) -> ControlIndex:
 
     What nobody writes by chance (``<|…|>``, ``[INST]``, ``<start_of_turn>``, EOS strings) counts anywhere; the rest,
     such as ``User:`` and ``### Response:``, at the start of a line. A header that is only a word (``user``) never
-    counts, nor does one of a single letter (``Q:``), except to its own format.
+    counts, nor does one of a single letter (``Q:``) or an everyday label (``Answer:``), except to its own format.
     """
     users: dict[str, set[str]] = {eos: set() for eos in EOS_STRINGS}
     for format in formats:
@@ -110,9 +114,9 @@ def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tu
 
 
 def _is_weak(text: str, own: Format, index: ControlIndex) -> bool:
-    """A header of one letter (``Q:``) is ordinary writing to all formats but its own."""
+    """A header of one letter (``Q:``) or of an everyday label (``Answer:``) is ordinary writing to all formats but its own."""
     single = sum(letter.isalnum() for letter in text) == 1 and not _is_distinctive(text)
-    return single and own.id not in index.formats[text]
+    return (single or text in _ORDINARY_LABELS) and own.id not in index.formats[text]
 
 
 def _without_fences(answer: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.backends.batches import by_length
+from harness.backends.batches import least_padding
 from harness.encode import bos_text, encode, eos_text
 from harness.errors import HarnessError
 from harness.records import Conversation, Encoded, Format
@@ -100,6 +100,6 @@ def make_plan(config: TrainConfig, conversations: int, formats: int) -> Plan:
     return Plan(epochs, size, max(1, round(steps * opt.num_train_epochs)))
 
 
-def micro_batches(examples: Sequence[Example], budget: int) -> Iterator[list[Example]]:
-    """Split a step into forward passes of like length. The loss is a sum over all of them, so the split changes nothing."""
-    return by_length(examples, lambda example: len(example.encoded.ids), budget, len(examples))
+def micro_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+    """Split a step into the forward passes that pad least. The loss is a sum over all of them, so the split changes nothing."""
+    return least_padding(examples, lambda example: len(example.encoded.ids), budget)

@@ -1,0 +1,89 @@
+"""Formats drawn from the grammar: reproducible, different, and as sound as the shipped ones."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.formats import load_format, load_formats
+from harness.formats.check import check_format
+from harness.formats.grammar import DELIMITERS, LEADS, ROLES, _draw, parse_request, sample, source, to_format
+from harness.records import Conversation
+from harness.render import render
+from tests.test_render import EXAMPLES, conversations, kept
+
+SAMPLED = {format.id: format for format in (*sample(300, 7), *sample(100, 7, "train"), *sample(100, 7, "test"))}
+
+
+@pytest.mark.parametrize("split", [None, "train", "test"])
+def test_a_seed_gives_the_same_formats_and_more_only_adds(split):
+    few, many = sample(50, 3, split), sample(200, 3, split)
+    assert many[:50] == few
+    assert len({f.id for f in many}) == len({f.digest for f in many}) == len({f.template for f in many}) == 200
+    assert [f.id for f in sample(50, 4, split)] != [f.id for f in few]
+
+
+def test_a_compositional_split_shares_no_constant():
+    def headers(formats):
+        return {text for format in formats for text in format.roles.values()}
+
+    train, test = sample(400, 1, "train"), sample(400, 1, "test")
+    assert not headers(train) & headers(test)
+    words = [{word.lower() for group in ROLES[side::2] for word in group} for side in (0, 1)]
+    assert not words[0] & words[1]
+    marks = [{(opens, closes) for opens, closes, _ in DELIMITERS[side::2]} for side in (0, 1)]
+    assert not marks[0] & marks[1]
+    assert not set(LEADS[0::2]) & set(LEADS[1::2])
+
+
+def test_a_random_split_keeps_the_combinations_apart():
+    train, test = (sample(300, 1, split, compositional=False) for split in ("train", "test"))
+    assert not {f.digest for f in train} & {f.digest for f in test}
+    assert {f.family for f in train} == {"grammar-train"}
+
+
+def test_every_sampled_format_has_all_its_properties():
+    for report in map(check_format, SAMPLED.values()):
+        assert report.findings == (), report.format
+        assert {name for name, value in report.properties.items() if value is not True} == set(), report.format
+
+
+@given(conversations(), st.sampled_from(list(SAMPLED)))
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
+    format = SAMPLED[id]
+    rendered = render(conversation, format, bos_token="<s>", eos_token="</s>")
+    for index, message in enumerate(conversation.messages):
+        shown = "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.kind == "content" and s.message == index)
+        assert shown == message.content
+        assert shown.strip() in kept(format, message)
+    for span in rendered.spans:
+        if span.trained and span.kind == "content":
+            assert conversation.messages[span.message].role == "assistant"
+    *context, answer = conversation.messages
+    prompt = render(Conversation("c", tuple(context)), format, add_generation_prompt=True, bos_token="<s>", eos_token="</s>")
+    assert rendered.text.startswith(prompt.text) and answer.role == "assistant"
+
+
+def test_a_sampled_format_written_to_a_file_is_the_same(tmp_path):
+    for seed in range(40):
+        spec = _draw(Random(seed), None)
+        file = tmp_path / f"{spec.id}.jinja"
+        file.write_text(source(spec, "grammar"))
+        assert load_format(file).digest == to_format(spec).digest
+
+
+def test_settings_name_a_draw():
+    assert load_formats().select(["grammar:5:seed=7:split=train"]) == sample(5, 7, "train")
+    assert parse_request("grammar:3") == sample(3, 0)
+    assert parse_request("grammar:3:split=test:random") == sample(3, 0, "test", compositional=False)
+
+
+@pytest.mark.parametrize("name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:sed=1"])
+def test_a_draw_that_is_not_understood_is_told(name):
+    with pytest.raises(HarnessError, match=name):
+        load_formats().select([name])
