@@ -1,4 +1,4 @@
-"""harness formats list | show | render | check."""
+"""harness formats list | show | render | check | sample."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from harness.cli.arguments import parse
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.formats import load_formats
+
+if TYPE_CHECKING:
+    from harness.records import Format
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,19 @@ class ListOptions:
     """Folders with further formats."""
     json: bool = False
     """Print JSON."""
+    markdown: bool = False
+    """Print the page docs/formats.md: properties and a rendered example of each."""
 
 
 def list_formats(args: list[str]) -> int:
     """List the known formats: id, family, what ends an answer."""
     options = parse(ListOptions, args, "formats list", "List the known prompt formats.")
     known = load_formats(*map(Path, options.formats_dir))
+    if options.markdown:
+        from harness.report.catalog import catalog_page
+
+        sys.stdout.write(catalog_page(known.values()))
+        return EXIT_OK
     if options.json:
         rows = [{"id": f.id, "family": f.family, "system": f.system, "stops": f.stops, "origin": f.origin, "digest": f.digest} for f in known.values()]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -148,3 +158,64 @@ def check(args: list[str]) -> int:
             for finding in report.findings:
                 print(f"  - {finding}")
     return EXIT_FINDINGS if options.strict and any(report.findings for report in reports) else EXIT_OK
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    n: int = 10
+    """How many formats."""
+    seed: int = 0
+    """The same seed gives the same formats; a greater n only adds to them."""
+    split: Literal["train", "test"] | None = None
+    """Draw from one side only: the two sides share no role name, delimiter or spacing."""
+    random: bool = False
+    """With --split: the sides share their parts, and only the combinations are kept apart."""
+    out: str | None = None
+    """Write the formats as files into this folder, for --formats-dir."""
+    json: bool = False
+    """Print JSON."""
+
+
+def sample_formats(args: list[str]) -> int:
+    """Draw formats from the grammar and show how each begins, or write them as files."""
+    from harness.formats.grammar import sample_sources
+
+    options = parse(
+        SampleOptions, args, "formats sample", "Draw procedural formats from a grammar. Name a draw as grammar:N:seed=S:split=train wherever formats are named."
+    )
+    if options.n < 1:
+        raise HarnessError(f"--n {options.n}: at least one format", hint="--n 10")
+    drawn = sample_sources(options.n, options.seed, options.split, compositional=not options.random)
+    if options.out:
+        folder = Path(options.out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for format, source in drawn:
+                (folder / f"{format.id}.jinja").write_text(source, encoding="utf-8")
+        except OSError as error:
+            raise HarnessError(f"cannot write: {error.strerror}", where=options.out) from None
+    if options.json:
+        print(
+            json.dumps(
+                [{"id": f.id, "family": f.family, "system": f.system, "stops": f.stops, "roles": dict(f.roles), "digest": f.digest} for f, _ in drawn],
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+    else:
+        for format, _ in drawn:
+            print(f"{format.id}  {_one_line(format)}")
+    return EXIT_OK
+
+
+def _one_line(format: Format) -> str:
+    from harness.records import Conversation, Message
+    from harness.render import render
+
+    text = render(
+        Conversation("example", (Message("user", "question"), Message("assistant", "answer"), Message("user", "question"))),
+        format,
+        add_generation_prompt=True,
+        eos_token="⟨EOS⟩",
+    ).text
+    return text.replace("\n", "⏎").replace("\t", "⇥")

@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "formats show": Command("harness.cli.formats", "show", "one format: its facts and its template"),
     "formats render": Command("harness.cli.formats", "render_file", "print a conversation in a format, to the byte"),
     "formats check": Command("harness.cli.formats", "check", "computed properties of formats, and what is wrong with them"),
+    "formats sample": Command("harness.cli.formats", "sample_formats", "draw procedural formats from a grammar"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }
 

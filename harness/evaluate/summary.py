@@ -74,6 +74,17 @@ def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
     return two_way_bootstrap(lambda t: float(1 - np.nanmean(t[..., 1]) / np.nanmean(t[..., 0])), both, seed=after.settings.seed)
 
 
+def paired_change(before: Evaluation, after: Evaluation, metric: str, group: str) -> Interval | None:
+    """Mean change of a measure over the items scored in both runs, in the formats of a group; positive: it grew."""
+    import numpy as np
+
+    pair = [matrix(evaluation, metric, group) for evaluation in (before, after)]
+    if pair[0].size == 0 or pair[0].shape != pair[1].shape:
+        return None
+    change = np.nanmean(pair[1] - pair[0], axis=1)
+    return mean_interval([float(value) for value in change if not np.isnan(value)])
+
+
 def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
     """Mean over seen (with native) − mean over held-out formats, paired by item; formats resampled inside each group."""
     import numpy as np
@@ -125,6 +136,7 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                     f"{closed.value:.0%} of the held-out NLL excess is gone (95 % interval {closed.low:.0%} to {closed.high:.0%})",
                 )
             )
+        lines += _native_changes(*evaluations)
     for metric in ("nll_excess", "on_task", "stopped", "choice"):
         for group in ("native", "seen", "held-out"):
             found = [group_mean(evaluation, metric, group) for evaluation in evaluations]
@@ -142,6 +154,21 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 f"{sum(drifted):.0f} of {len(drifted)} answers drift into another language ({lost} too short to score)",
             )
         )
+    return lines
+
+
+def _native_changes(before: Evaluation, after: Evaluation) -> list[SummaryLine]:
+    """What training did to the model in its own format: worse only when the whole interval says so."""
+    lines = []
+    for metric, more_is_better in (("nll", False), ("choice", True)):
+        change = paired_change(before, after, metric, "native")
+        means = [group_mean(evaluation, metric, "native") for evaluation in (before, after)]
+        if change is None or means[0] is None or means[1] is None:
+            continue
+        bound = change.high if more_is_better else -change.low
+        word = "worse" if bound < 0 else "no worse than its interval"
+        text = f"native {metric}: {means[0].value:.2f} → {means[1].value:.2f}, change {change.value:+.2f} (95 % interval {change.low:+.2f} to {change.high:+.2f}): {word}"
+        lines.append(_line(f"native {metric} change", change, text))
     return lines
 
 

@@ -110,15 +110,21 @@ def sample(n: int, seed: int, split: Split | None = None, *, compositional: bool
 
     ``split`` keeps to the training or the test side. Raises HarnessError when the grammar has no ``n`` formats.
     """
-    formats: dict[str, Format] = {}
+    return [format for format, _ in sample_sources(n, seed, split, compositional=compositional)]
+
+
+def sample_sources(n: int, seed: int, split: Split | None = None, *, compositional: bool = True) -> list[tuple[Format, str]]:
+    """As sample(), each format with the text of its file."""
+    family = f"grammar-{split}" if split else "grammar"
+    found: dict[str, tuple[Format, str]] = {}
     draw = random.Random(f"{seed}/{split}/{compositional}")
     for _ in range(100 * n + 1000):
-        if len(formats) == n:
-            return list(formats.values())
+        if len(found) == n:
+            return list(found.values())
         spec = _draw(draw, split if compositional else None)
-        if spec.id not in formats and (compositional or split in (None, side_of(spec))):
-            formats[spec.id] = to_format(spec, family=f"grammar-{split}" if split else "grammar")
-    raise HarnessError(f"the grammar gave only {len(formats)} of {n} formats", hint="ask for fewer")
+        if spec.id not in found and (compositional or split in (None, side_of(spec))):
+            found[spec.id] = to_format(spec, family), source(spec, family)
+    raise HarnessError(f"the grammar gave only {len(found)} of {n} formats", hint="ask for fewer")
 
 
 def parse_request(name: str) -> list[Format]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +34,6 @@ def test_no_cut_of_the_sorted_items_costs_less(items, budget, call):
     for count in range(len(ordered)):
         for cuts in combinations(range(1, len(ordered)), count):
             edges = [0, *cuts, len(ordered)]
-            batches = [ordered[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+            batches = [ordered[a:b] for a, b in pairwise(edges)]
             if all(len(batch) == 1 or max(batch) * len(batch) <= budget for batch in batches):
                 assert found <= cost(batches, call)

@@ -46,6 +46,13 @@ def test_every_recipe_loads_and_names_known_formats(path):
     load_formats().select([*config.formats.formats, *config.formats.held_out])
 
 
+def test_the_page_of_formats_is_current():
+    from harness.report.catalog import catalog_page
+
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert page == catalog_page(load_formats().values()), "write it anew: harness formats list --markdown > docs/formats.md"
+
+
 def test_the_training_set_holds_what_its_card_says():
     conversations = load_conversations([str(ROOT / "trainset")])
     kinds = {

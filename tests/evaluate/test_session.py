@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.evaluate.compatibility import compatibility
 from harness.evaluate.session import EvalSettings, evaluate
 from harness.evaluate.store import Store
-from harness.evaluate.summary import format_gap, gap_closed, group_mean, summary
+from harness.evaluate.summary import format_gap, gap_closed, group_mean, paired_change, summary
 from harness.formats.frontmatter import parse_format
 from harness.records import Case, Check, Message
 
@@ -108,6 +108,17 @@ def test_gap_closed_is_one_minus_after_over_before(tmp_path, cases, formats):
     assert group_mean(before, "stopped", "held-out").value == 1.0
     assert format_gap(before, "choice").value == 0.0
     assert summary([before, after])[0].name == "held-out gap closed"
+
+
+@pytest.mark.parametrize(("change", "word"), [(-3.0, "worse"), (0.0, "no worse than its interval"), (0.5, "no worse than its interval")])
+def test_the_native_format_is_worse_only_when_its_whole_interval_is(tmp_path, cases, formats, change, word):
+    cases = [replace(case, id=f"r{n}") for n in range(6) for case in cases if case.reference]
+    before = go(tmp_path, cases, formats, ScriptedBackend(good, right), label="before")
+    after = go(tmp_path, cases, formats, ScriptedBackend(good, lambda r: right(r) + change, name="tuned"), label="after")
+    line = next(line for line in summary([before, after]) if line.name == "native nll change")
+    assert line.text.endswith(word)
+    assert line.value == pytest.approx(paired_change(before, after, "nll", "native").value)
+    assert (line.value > 0) == (change < 0)
 
 
 def test_a_newer_results_file_is_refused(tmp_path):

@@ -1,0 +1,76 @@
+"""Conversations a second through render(), spans included, against transformers' apply_chat_template on the same templates.
+
+One core, no tokenising on either side (tokenize=False), caches of both warm, rounds alternating; the texts are compared first.
+Run: python benchmarks/render.py [--conversations 10000] [--rounds 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+
+os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
+
+from harness.data.conversations import load_conversations
+from harness.formats import load_formats
+from harness.render import fitted, render
+from harness.resources import data_dir
+
+#: Templates whose text depends on the clock: transformers' runs, ours is frozen.
+DATED = {"harmony"}
+
+
+def peer_tokenizer():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1})), bos_token="<s>", eos_token="</s>")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--conversations", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    formats = list(load_formats().values())
+    rows = load_conversations([str(data_dir("trainset"))])
+    work = [(fitted(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)]) for i in range(options.conversations)]
+    plain = [[{"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})} for m in conversation.messages] for conversation, _ in work]
+    tokenizer = peer_tokenizer()
+
+    def ours() -> list[str]:
+        return [render(conversation, format, bos_token="<s>", eos_token="</s>").text for conversation, format in work]
+
+    def peer() -> list[str]:
+        return [
+            tokenizer.apply_chat_template(
+                messages,
+                chat_template=format.template,
+                tokenize=False,
+                assistant_name=conversation.assistant_name() or "Assistant",
+                user_name=next((m.name for m in conversation.messages if m.role == "user" and m.name), "User"),
+            )
+            for messages, (conversation, format) in zip(plain, work, strict=True)
+        ]
+
+    same = sum(a == b for a, b, (_, format) in zip(ours(), peer(), work, strict=True) if format.id not in DATED)
+    compared = sum(format.id not in DATED for _, format in work)
+    print(f"{len(work)} conversations, {len(formats)} formats; texts equal: {same} of {compared}")
+    ratios, rates = [], {"ours": [], "transformers": []}
+    for _ in range(options.rounds):
+        seconds = {}
+        for name, run in (("ours", ours), ("transformers", peer)):
+            began = time.process_time()
+            run()
+            seconds[name] = time.process_time() - began
+            rates[name].append(len(work) / seconds[name])
+        ratios.append(seconds["transformers"] / seconds["ours"])
+    for name, found in rates.items():
+        print(f"{name:12} {statistics.median(found):9.0f} conversations/s (median of {options.rounds})")
+    print(f"ratio        {statistics.median(ratios):9.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+
+
+if __name__ == "__main__":
+    main()
