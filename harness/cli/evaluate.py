@@ -20,7 +20,7 @@ class EvalOptions:
     adapter: str | None = None
     """LoRA adapter folder on top of the model."""
     formats: tuple[str, ...] = ()
-    """Format ids or globs, with commas or spaces. Empty: all."""
+    """Ids, globs, sets (common, all) or draws (grammar:N:seed=S), with commas or spaces. Empty: common, and all of --formats-dir."""
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
     cases: tuple[str, ...] = ()

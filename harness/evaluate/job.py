@@ -24,7 +24,7 @@ RUN_FILE = "run.json"
 
 @dataclass(frozen=True, slots=True)
 class EvalJob:
-    """What to evaluate. Empty ``formats`` and ``cases`` mean all that are shipped."""
+    """What to evaluate. Empty ``formats`` mean the common ones and all of ``formats_dirs``, empty ``cases`` all that are shipped."""
 
     model: str
     adapter: str | None = None
@@ -49,7 +49,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     Raises HarnessError for every mistake of the user's before the model is loaded, where that is possible.
     """
     known = load_formats(*map(Path, job.formats_dirs))
-    formats = known.select(job.formats) if job.formats else list(known.values())
+    formats = known.select(job.formats or known.default)
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
@@ -116,5 +116,5 @@ def _trained_formats(adapter: str | None) -> tuple[str, ...]:
         file = folder / RUN_FILE
         if file.is_file():
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return tuple(facts["config"]["formats"]["formats"] or facts["trained_formats"])
+            return tuple(facts["config"]["formats"]["train"])
     return ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,18 +12,27 @@ from harness.formats.frontmatter import parse_format
 from harness.records import Format
 from harness.resources import data_dir
 
+SETS_FILE = "sets.toml"
+#: The set that is measured and trained when nothing is named.
+COMMON = "common"
+
 
 class FormatSet(Mapping[str, Format]):
-    """The known formats by id, sorted. Looking up an unknown id raises HarnessError with the nearest names."""
+    """The known formats by id, sorted. Looking up an unknown id raises HarnessError with the nearest names.
 
-    def __init__(self, formats: Iterable[Format]) -> None:
+    ``sets`` are named selections beside them; ``own`` are the ids that came from the user's folders.
+    """
+
+    def __init__(self, formats: Iterable[Format], sets: Mapping[str, Sequence[str]] | None = None, own: Iterable[str] = ()) -> None:
         self._by_id = {format.id: format for format in sorted(formats, key=lambda format: format.id)}
+        self.sets = {"all": tuple(self._by_id), **{name: tuple(ids) for name, ids in (sets or {}).items()}}
+        self.own = tuple(own)
 
     def __getitem__(self, id: str) -> Format:
         try:
             return self._by_id[id]
         except KeyError:
-            raise HarnessError(f"unknown format {id!r}", hint=nearest(id, self._by_id)) from None
+            raise HarnessError(f"unknown format {id!r}", hint=nearest(id, [*self._by_id, *self.sets])) from None
 
     def __contains__(self, id: object) -> bool:
         return id in self._by_id
@@ -33,8 +43,13 @@ class FormatSet(Mapping[str, Format]):
     def __len__(self) -> int:
         return len(self._by_id)
 
+    @property
+    def default(self) -> tuple[str, ...]:
+        """What is meant when nothing is named: the common formats, and all that the user brought."""
+        return (COMMON, *self.own)
+
     def select(self, names: Iterable[str]) -> list[Format]:
-        """The formats of these ids, globs (``llama*``) or draws (``grammar:200:seed=7``), in the order given, each once.
+        """The formats of these ids, sets (``common``, ``all``), globs (``llama*``) or draws (``grammar:200:seed=7``), in the order given, each once.
 
         Raises HarnessError for an unknown id, a glob that matches nothing and a draw that is not understood.
         """
@@ -45,7 +60,9 @@ class FormatSet(Mapping[str, Format]):
 
                 chosen.update((format.id, format) for format in parse_request(name))
                 continue
-            if any(mark in name for mark in "*?["):
+            if name in self.sets and name not in self:
+                found = list(self.sets[name])
+            elif any(mark in name for mark in "*?["):
                 found = [id for id in self._by_id if fnmatchcase(id, name)]
                 if not found:
                     raise HarnessError(f"no format matches {name!r}", hint="see: harness formats list")
@@ -86,4 +103,5 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         formats.update((format.id, format) for format in (load_format(path, compiled=folder != shipped) for path in paths))
-    return FormatSet(formats.values())
+    own = [id for id, format in formats.items() if Path(format.path).parent != shipped]
+    return FormatSet(formats.values(), tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8")), own)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.formats import load_formats
+from harness.formats import FormatSet, load_formats
 from harness.gate.absolute import check_absolute
 from harness.gate.baseline import Baseline, CellValues, to_baseline
 from harness.gate.baseline_file import read_baseline, write_baseline
@@ -80,7 +80,7 @@ def judge(options: GateOptions) -> Judgement:
     before = _read_before(options)
     if before and options.update and selected is not None:
         _refuse_loss(options, before, selected)
-    evaluation = _evaluate(options)
+    evaluation = _evaluate(options, options.formats or formats_of(before, known))
     current = to_baseline(evaluation)
     if not current.cells:
         verdicts = [nothing_scored(current.reasons.values())]
@@ -147,13 +147,20 @@ def _asked_for(cell: CellValues, options: GateOptions, current: Baseline, select
     return (selected is None or cell.format in selected) and (not options.cases or cell.kind in current.cases)
 
 
-def _evaluate(options: GateOptions) -> Evaluation:
+def formats_of(before: Baseline | None, known: FormatSet) -> tuple[str, ...]:
+    """Without --formats: those of the baseline that still exist, and the user's own; the default set without a baseline."""
+    if before is None:
+        return known.default
+    return tuple(dict.fromkeys([*(id for id in before.formats if id in known), *known.own]))
+
+
+def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
     from harness.evaluate.job import EvalJob, run_job
 
     job = EvalJob(
         model=options.model,
         adapter=options.adapter,
-        formats=options.formats,
+        formats=formats,
         formats_dirs=options.formats_dirs,
         cases=options.cases,
         limit=options.limit,

@@ -36,7 +36,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--report-dir", dest="gate_report_dir", metavar="DIR", help="write report.json, .md and .html there, and keep the results there (default build/gate)"
     )
-    group.addoption("--formats", dest="gate_formats", metavar="ID,…", help="only these formats (ids or globs)")
+    group.addoption(
+        "--formats",
+        dest="gate_formats",
+        metavar="ID,…",
+        help="these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); default: common, and all of --formats-dir",
+    )
     group.addoption("--formats-dir", dest="gate_formats_dirs", metavar="DIR", action="append", default=[], help="a folder of your own formats; may be repeated")
     group.addoption("--cases", dest="gate_cases", metavar="FILE", action="append", default=[], help="cases instead of the shipped ones; may be repeated")
     group.addoption("--limit", dest="gate_limit", metavar="N", type=int, help="at most N cases of each kind")

@@ -68,8 +68,8 @@ class DataConfig:
 class FormatsConfig:
     """Which prompt formats the model meets."""
 
-    formats: tuple[str, ...] = ()
-    """Ids or globs of the formats to train in. Empty: every shipped format that is not in held_out."""
+    train: tuple[str, ...] = ("common",)
+    """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train"). Families in held_out are left out of sets and globs."""
     held_out: tuple[str, ...] = ()
     """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""
     formats_dir: tuple[str, ...] = ()

@@ -43,15 +43,12 @@ def prepare(config: TrainConfig) -> Preparation:
     known = load_formats(*map(Path, config.formats.formats_dir))
     held_out = known.select(config.formats.held_out)
     families = {format.family for format in held_out}
-    if config.formats.formats:
-        trained = known.select(config.formats.formats)
-        both = sorted({format.family for format in trained} & families)
-        if both:
-            raise HarnessError(f"formats.held_out: the family {both[0]!r} is also trained", hint="hold out whole families")
-    else:
-        trained = [format for format in known.values() if format.family not in families]
+    both = sorted({known[name].family for name in config.formats.train if name in known} & families)
+    if both:
+        raise HarnessError(f"formats.held_out: the family {both[0]!r} is also trained", hint="hold out whole families")
+    trained = [format for format in known.select(config.formats.train) if format.family not in families]
     if not trained:
-        raise HarnessError("formats.formats: nothing is left to train in")
+        raise HarnessError("formats.train: nothing is left to train in")
     return Preparation(config, tuple(conversations), tuple(trained), tuple(held_out), tuple(known.values()))
 
 

@@ -42,6 +42,24 @@ def test_a_glob_that_matches_nothing_is_an_error():
         load_formats().select(["zzz*"])
 
 
+def test_sets_are_named_selections(tmp_path):
+    formats = load_formats()
+    common = formats.select(formats.default)
+    assert 14 <= len(common) < 30 and len({f.family for f in common}) >= 10
+    assert formats.select(["all"]) == list(formats.values())
+    assert formats.select(["smollm2", "common"])[0].id == "smollm2"
+    (tmp_path / "mine.jinja").write_text(GOOD)
+    mine = load_formats(tmp_path)
+    assert [f.id for f in mine.select(mine.default)] == [*(f.id for f in common), "mine"]
+    with pytest.raises(HarnessError, match="did you mean common"):
+        formats.select(["comon"])
+
+
+def test_a_format_of_a_sets_name_goes_first(tmp_path):
+    (tmp_path / "all.jinja").write_text(GOOD)
+    assert [f.id for f in load_formats(tmp_path).select(["all"])] == ["all"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

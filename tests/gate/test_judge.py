@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.gate.judge import GateOptions, nothing_scored, suggested_baseline
+from harness.formats import load_formats
+from harness.gate.baseline import to_baseline
+from harness.gate.judge import GateOptions, formats_of, nothing_scored, suggested_baseline
 
 
 def test_the_command_can_be_pasted():
@@ -41,3 +43,10 @@ def test_nothing_scored_says_why():
     assert nothing_scored(["", "x"]).why == "no case was evaluated"
     assert nothing_scored(["no system role"]).why == "no system role"
     assert nothing_scored([]).failed
+
+
+def test_without_formats_those_of_the_baseline_are_measured(make_evaluation, tmp_path):
+    before = to_baseline(make_evaluation({("chatml", "stopped"): [1.0], ("gone", "stopped"): [1.0]}))
+    (tmp_path / "mine.jinja").write_text('{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}')
+    assert formats_of(before, load_formats(tmp_path)) == ("chatml", "mine")
+    assert formats_of(None, load_formats(tmp_path)) == ("common", "mine")

@@ -40,7 +40,7 @@ def config(tiny_model, data, tmp_path):
         dtype="float32",
         adapter=AdapterConfig(lora_r=4, lora_alpha=8),
         data=DataConfig(train=(str(data),)),
-        formats=FormatsConfig(formats=("chatml", "alpaca-newline", "llama2-chat")),
+        formats=FormatsConfig(train=("chatml", "alpaca-newline", "llama2-chat")),
         optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
         evaluation=EvaluationConfig(references=0),
         checkpoints=CheckpointsConfig(save_steps=2),
