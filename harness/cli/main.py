@@ -30,6 +30,9 @@ COMMANDS: dict[str, Command] = {
     "formats render": Command("harness.cli.formats", "render_file", "print a conversation in a format, to the byte"),
     "formats check": Command("harness.cli.formats", "check", "computed properties of formats, and what is wrong with them"),
     "formats sample": Command("harness.cli.formats", "sample_formats", "draw procedural formats from a grammar"),
+    "formats import": Command("harness.cli.exchange", "import_", "make a format file of a model's template, a GGUF, a SillyTavern preset or an example"),
+    "formats export": Command("harness.cli.exchange", "export", "write a format for another program"),
+    "formats detect": Command("harness.cli.exchange", "detect", "which known format a model's chat template equals"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }
 

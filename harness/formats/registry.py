@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, nearest
 from harness.formats.frontmatter import parse_format
+from harness.formats.guard import refuse_harmful
 from harness.records import Format
 from harness.resources import data_dir
 
@@ -103,5 +104,6 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         formats.update((format.id, format) for format in (load_format(path, compiled=folder != shipped) for path in paths))
+    refuse_harmful({format.path: format.template for format in formats.values() if Path(format.path).parent != shipped})
     own = [id for id, format in formats.items() if Path(format.path).parent != shipped]
     return FormatSet(formats.values(), tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8")), own)

@@ -120,7 +120,7 @@ class TemplateRefusal(TemplateError):
     """The template itself called ``raise_exception``."""
 
 
-def _refuse(message: str) -> None:
+def refuse(message: str) -> None:
     raise TemplateRefusal(message)
 
 
@@ -134,7 +134,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         extensions=[GenerationTag, loopcontrols],
         autoescape=False,
     )
-    env.globals["raise_exception"] = _refuse
+    env.globals["raise_exception"] = refuse
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
 

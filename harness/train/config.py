@@ -9,7 +9,9 @@ from __future__ import annotations
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from harness.errors import HarnessError, nearest
 
@@ -68,7 +70,7 @@ class DataConfig:
 class FormatsConfig:
     """Which prompt formats the model meets."""
 
-    train: tuple[str, ...] = ("common",)
+    train: Annotated[tuple[str, ...], tyro.conf.arg(name="formats")] = ("common",)
     """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train"). Families in held_out are left out of sets and globs."""
     held_out: tuple[str, ...] = ()
     """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""

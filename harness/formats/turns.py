@@ -1,0 +1,321 @@
+"""A format as the pieces between the words: what stands before a question, between question and answer, after an answer.
+
+Most formats are nothing else, whatever language they are written in: a Jinja template, a preset of a front
+end, an example. Pieces are found by rendering placeholders and looking at what stands between them; whoever
+reads a format this way must then compare, on conversations that were not used, since rules that depend on
+the words or on the position cannot be seen like this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from harness.errors import HarnessError
+from harness.records import Message
+
+#: A rendering to be read: messages, add_generation_prompt → text, or None where the format refuses.
+Renderer = Callable[[Sequence[Message], bool], str | None]
+
+#: What a reader gives as BOS and EOS, so that they are found again among the text: characters of the private use area.
+BOS, EOS = "\ue0b0", "\ue0b1"
+_SYS, _U1, _A1, _U2, _A2 = (f"Zq{word}qZ" for word in ("sys", "one", "two", "three", "four"))
+_S = Message("system", _SYS)
+_TURNS = (Message("user", _U1), Message("assistant", _A1), Message("user", _U2), Message("assistant", _A2))
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """The text around the words. BOS and EOS stand in it as the two characters above.
+
+    ``system_open`` and ``system_close`` are None where a system prompt is refused. ``answer_glue`` is white space
+    that belongs to the answer; ``stop`` ends the answer and ``answer_close`` is what is never generated behind it.
+    """
+
+    begin: str
+    """From the start of the text to the first question, without a system prompt."""
+    user_open: str
+    """From the end of an answer to the next question."""
+    user_close: str
+    """From the end of a question to where the assistant's header begins."""
+    assistant_open: str
+    """The generation prompt."""
+    answer_glue: str
+    stop: str
+    answer_close: str
+    system_open: str | None = None
+    """From the start of the text to the system prompt."""
+    system_close: str | None = None
+    """From the system prompt to the first question."""
+    final: str = ""
+    """What ends an answer that nothing follows, instead of ``answer_close`` and behind ``stop``."""
+    trims: frozenset[str] = frozenset()
+    """Roles whose words lose their outer white space."""
+    stops: tuple[str, ...] = ()
+
+    @property
+    def opening(self) -> str:
+        """What stands before the first turn when there is no system prompt: BOS, a preamble, a default system prompt."""
+        return self.begin.removesuffix(self.user_open[len(self.separator) :])
+
+    @property
+    def separator(self) -> str:
+        """White space that stands before every question but the first."""
+        if self.begin.endswith(self.user_open):
+            return ""
+        header = self.user_open.lstrip(" \n")
+        return self.user_open[: len(self.user_open) - len(header)] if header and self.begin.endswith(header) else ""
+
+    @property
+    def has_own_system_block(self) -> bool:
+        """Whether questions are written alike with and without a system prompt before them."""
+        return self.begin.endswith(self.user_open[len(self.separator) :]) and (self.system_close is None or self.system_close.endswith(self.user_open))
+
+    @property
+    def system(self) -> str:
+        """The front matter's word for where a system prompt goes."""
+        if self.system_open is None:
+            return "unsupported"
+        if not self.has_own_system_block:
+            return "first-user"
+        return "own" if self.system_open.removeprefix(self.opening).strip(" \n" + BOS) else "prefix"
+
+
+def read_turns(render: Renderer) -> Turns:
+    """Find the pieces of a format by rendering placeholders. Raises HarnessError for what has no such pieces, and says why."""
+    whole, prompt, question = render(_TURNS, False), render(_TURNS[:3], True), render(_TURNS[:1], False)
+    if whole is None or prompt is None or question is None:
+        raise HarnessError("a plain conversation of two exchanges cannot be rendered")
+    begin, ask, between, ask_again, last = _between(whole, (_U1, _A1, _U2, _A2))
+    _begin, _ask, _between_, generation = _between(prompt, (_U1, _A1, _U2))
+    if ask != ask_again:
+        raise HarnessError(f"an earlier answer begins otherwise than the last one ({_shown(ask)} and {_shown(ask_again)}): a rule about the position")
+    if (begin, between) != (_begin, _between_) or _ask != ask:
+        raise HarnessError("earlier turns are written otherwise when the conversation goes on: a rule about the position")
+    opened = generation.rstrip(" ")
+    if not ask.startswith(opened):
+        raise HarnessError(f"the generation prompt {_shown(generation)} is not what stands before a trained answer, {_shown(ask)}")
+    end, final = _ends(last, between)
+    user_close = _between(question, (_U1,))[1]
+    if not ask.startswith(user_close) and user_close.rstrip(" \n").endswith(EOS):
+        user_close = user_close.rstrip(" \n").removesuffix(EOS)  # an EOS at the end of whatever is written
+    if not ask.startswith(user_close):
+        raise HarnessError(f"a question ends otherwise ({_shown(user_close)}) than one that is followed by an answer ({_shown(ask)})")
+    user_close = user_close if len(user_close) <= len(opened) else opened
+    stop = end.rstrip(" \n")
+    turns = Turns(
+        begin=begin,
+        user_open=between[len(end) :],
+        user_close=user_close,
+        assistant_open=opened[len(user_close) :],
+        answer_glue=ask[len(opened) :],
+        stop=stop,
+        answer_close=end[len(stop) :],
+        final=final,
+        trims=_trims(render),
+    )
+    with_system = _system(render, (ask, between, ask_again, last))
+    if with_system:
+        turns = replace(turns, system_open=with_system[0], system_close=with_system[1])
+    return turns
+
+
+def refuses(render: Renderer, messages: Sequence[Message]) -> bool:
+    """Whether a format will not write these messages, or leaves words of theirs out."""
+    text = render(messages, False)
+    return text is None or any(message.content.strip() not in text for message in messages)
+
+
+def _between(text: str, words: Sequence[str]) -> list[str]:
+    """The pieces around placeholders. Raises HarnessError when one is missing, doubled or out of place."""
+    places = [text.find(word) for word in words]
+    if -1 in places:
+        raise HarnessError("a message is left out")
+    if places != sorted(places) or any(text.count(word) > 1 for word in words):
+        raise HarnessError("a message is written twice or out of its place")
+    starts = [0, *(place + len(word) for place, word in zip(places, words, strict=True))]
+    return [text[start:end] for start, end in zip(starts, [*places, len(text)], strict=True)]
+
+
+def _ends(last: str, between: str) -> tuple[str, str]:
+    """What closes every answer, and what closes only one that nothing follows: an EOS at the end of a conversation."""
+    if between.startswith(last):
+        return last, ""
+    same = next((at for at, (a, b) in enumerate(zip(last, between, strict=False)) if a != b), min(len(last), len(between)))
+    if last[same:].strip() != EOS:
+        raise HarnessError(f"the last answer ends otherwise ({_shown(last)}) than one that is followed by a question ({_shown(between)})")
+    stop = last[:same].rstrip(" \n")
+    return last[:same], last[len(stop) :]
+
+
+def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | None:
+    """What stands around a system prompt, or None where there is no place for one."""
+    if refuses(render, (_S, *_TURNS)):
+        return None
+    text = render((_S, *_TURNS), False) or ""
+    if text.find(_SYS) > text.find(_U1):
+        raise HarnessError("the system prompt stands behind the first question: a rule about the position")
+    before, after, *rest = _between(text, (_SYS, _U1, _A1, _U2, _A2))
+    if tuple(rest) != expected:
+        raise HarnessError("with a system prompt the other turns are written otherwise")
+    return before, after
+
+
+def _trims(render: Renderer) -> frozenset[str]:
+    trimmed = set()
+    for role, index in (("user", 0), ("assistant", 1)):
+        messages = list(_TURNS)
+        messages[index] = Message(role, f" \n{messages[index].content}\n ")  # type: ignore[arg-type]  # the two roles
+        trimmed |= {role} if render(messages, False) == render(_TURNS, False) else set()
+    if render((Message("system", f" \n{_SYS}\n "), *_TURNS), False) == render((_S, *_TURNS), False) and not refuses(render, (_S, *_TURNS)):
+        trimmed.add("system")
+    return frozenset(trimmed)
+
+
+def _shown(text: str) -> str:
+    return repr(text.replace(BOS, "BOS").replace(EOS, "EOS"))
+
+
+def template_of(turns: Turns) -> str:
+    """The Jinja template that writes these pieces, with generation marks."""
+    return "\n".join(_template_lines(turns)) + "\n"
+
+
+def _template_lines(turns: Turns) -> Iterator[str]:
+    words = {role: f"message['content']{' | trim' if role in turns.trims else ''}" for role in ("system", "user", "assistant")}
+    yield from _before_the_loop(turns)
+    yield "{%- for message in messages %}"
+    if turns.has_own_system_block and not _always_opened(turns) and turns.opening:
+        yield "    {%- if loop.first and message['role'] != 'system' %}"
+        yield f"        {{{{- {jinja_text(turns.opening)} }}}}"
+        yield "    {%- endif %}"
+    yield "    {%- if message['role'] == 'system' %}"
+    yield from _system_lines(turns, words["system"])
+    yield "    {%- elif message['role'] == 'user' %}"
+    if turns.has_own_system_block:
+        yield from _question_lines(turns, words["user"])
+    else:
+        yield "        {%- if loop.first %}"
+        yield f"            {{{{- {jinja_text(turns.begin)} }}}}"
+        yield "        {%- elif not ns.opened %}"
+        yield f"            {{{{- {jinja_text(turns.user_open)} }}}}"
+        yield "        {%- endif %}"
+        yield "        {%- set ns.opened = false %}"
+        yield f"        {{{{- {joined('', words['user'], turns.user_close)} }}}}"
+    yield "    {%- else %}"
+    yield from _answer_lines(turns, words["assistant"])
+    yield "    {%- endif %}"
+    yield "{%- endfor %}"
+    if turns.assistant_open:
+        yield "{%- if add_generation_prompt %}"
+        yield f"    {{{{- {jinja_text(turns.assistant_open)} }}}}"
+        yield "{%- endif %}"
+
+
+def _question_lines(turns: Turns, words: str) -> Iterator[str]:
+    header = turns.user_open[len(turns.separator) :]
+    trained = _trained_header(turns)
+    mark = header.rstrip(" \n") if trained else ""
+    if trained:
+        yield "        {%- if loop.first or loop.previtem['role'] != 'assistant' %}"
+    indent = "    " * bool(trained)
+    if turns.separator:
+        yield f"        {indent}{{%- if not loop.first %}}"
+        yield f"            {indent}{{{{- {jinja_text(turns.separator)} }}}}"
+        yield f"        {indent}{{%- endif %}}"
+    if trained:
+        yield f"            {{{{- {jinja_text(mark)} }}}}"
+        yield "        {%- endif %}"
+    yield f"        {{{{- {joined(header[len(mark) :], words, turns.user_close)} }}}}"
+
+
+def _trained_header(turns: Turns) -> str:
+    """Where no mark ends an answer: the next question's header, which a model must then learn to write."""
+    text = (turns.answer_close + turns.user_open).rstrip(" \n")
+    return "" if turns.stop.strip() or not turns.has_own_system_block else text
+
+
+def _always_opened(turns: Turns) -> bool:
+    """Whether the opening stands first with a system prompt too."""
+    return turns.system_open is None or turns.system_open.startswith(turns.opening)
+
+
+def _before_the_loop(turns: Turns) -> Iterator[str]:
+    if not turns.has_own_system_block:
+        yield "{%- set ns = namespace(opened=false) %}"
+    elif _always_opened(turns) and turns.opening:
+        yield f"{{{{- {jinja_text(turns.opening)} }}}}"
+
+
+def _system_lines(turns: Turns, words: str) -> Iterator[str]:
+    if turns.system_open is None or turns.system_close is None:
+        yield "        {{- raise_exception('this format has no system prompt') }}"
+        return
+    if turns.has_own_system_block:
+        opens, closes = turns.system_open, turns.system_close.removesuffix(turns.user_open)
+        if _always_opened(turns):
+            yield f"        {{{{- {joined(opens.removeprefix(turns.opening), words, closes)} }}}}"
+            return
+        if opens.startswith(BOS):
+            yield "        {%- if loop.first %}"
+            yield "            {{- bos_token }}"
+            yield "        {%- endif %}"
+        yield f"        {{{{- {joined(opens.removeprefix(BOS), words, closes)} }}}}"
+        return
+    yield "        {%- if not loop.first %}"
+    yield "            {{- raise_exception('a system message can only stand first') }}"
+    yield "        {%- endif %}"
+    yield f"        {{{{- {joined(turns.system_open, words, turns.system_close)} }}}}"
+    yield "        {%- set ns.opened = true %}"
+
+
+def _answer_lines(turns: Turns, words: str) -> Iterator[str]:
+    if turns.assistant_open:
+        yield f"        {{{{- {jinja_text(turns.assistant_open)} }}}}"
+    yield "        {%- generation %}"
+    yield f"            {{{{- {joined(turns.answer_glue, words, turns.stop)} }}}}"
+    if turns.final:
+        yield "            {%- if loop.last and not add_generation_prompt %}"
+        yield f"                {{{{- {jinja_text(turns.final)} }}}}"
+        yield "            {%- endif %}"
+    if trained := _trained_header(turns):
+        yield "            {%- if not loop.last and loop.nextitem['role'] == 'user' %}"
+        yield f"                {{{{- {jinja_text(trained)} }}}}"
+        yield "            {%- endif %}"
+        yield "        {%- endgeneration %}"
+        if turns.answer_close:
+            yield f"        {{%- if {'not loop.last and' if turns.final else 'loop.last or'} loop.nextitem['role'] != 'user' %}}"
+            yield f"            {{{{- {jinja_text(turns.answer_close)} }}}}"
+            yield "        {%- endif %}"
+        return
+    yield "        {%- endgeneration %}"
+    if turns.answer_close and turns.final:
+        yield "        {%- if not loop.last %}"
+        yield f"            {{{{- {jinja_text(turns.answer_close)} }}}}"
+        yield "        {%- endif %}"
+    elif turns.answer_close:
+        yield f"        {{{{- {jinja_text(turns.answer_close)} }}}}"
+
+
+def joined(before: str, words: str, after: str) -> str:
+    """A Jinja expression that writes text, words, text."""
+    return " + ".join(part for part in (before and jinja_text(before), words, after and jinja_text(after)) if part)
+
+
+def jinja_text(text: str) -> str:
+    """A Jinja expression that writes this text, its BOS and EOS as the tokenizer's."""
+    parts: list[str] = []
+    rest = text
+    while rest:
+        at = min((found for found in (rest.find(BOS), rest.find(EOS)) if found >= 0), default=len(rest))
+        if at:
+            parts.append(jinja_literal(rest[:at]))
+        if at < len(rest):
+            parts.append("bos_token" if rest[at] == BOS else "eos_token")
+        rest = rest[at + 1 :]
+    return " + ".join(parts) or "''"
+
+
+def jinja_literal(text: str) -> str:
+    """Text as a Jinja string."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r") + "'"
