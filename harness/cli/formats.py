@@ -143,21 +143,31 @@ def check(args: list[str]) -> int:
     options = parse(CheckOptions, args, "formats check", "Compute the properties of formats and explain what is wrong with them.")
     known = load_formats(*map(Path, options.formats_dir))
     chosen = known.select(options.ids) if options.ids else list(known.values())
-    tokenizer = None
+    reports = [check_format(format) for format in chosen]
     if options.model:
+        from harness.fit import embedding_norms, fit
         from harness.models import load_tokenizer, locate
 
-        tokenizer = load_tokenizer(locate(options.model))
-    reports = [check_format(format, tokenizer) for format in chosen]
+        source = locate(options.model)
+        tokenizer, norms = load_tokenizer(source), embedding_norms(source.path)
+        reports = [fit(report, format, tokenizer, norms) for report, format in zip(reports, chosen, strict=True)]
     if options.json:
         print(json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False))
     else:
         for report in reports:
-            marks = "  ".join(f"{'✓' if value is True else '✗' if value is False else value} {name}" for name, value in report.properties.items())
-            print(f"{report.format}: {marks}")
+            print(f"{report.format}: {', '.join(_property(name, value) for name, value in report.properties.items() if value is not None)}")
             for finding in report.findings:
                 print(f"  - {finding}")
     return EXIT_FINDINGS if options.strict and any(report.findings for report in reports) else EXIT_OK
+
+
+def _property(name: str, value: object) -> str:
+    words = name.replace("_", " ")
+    if isinstance(value, bool):
+        return words if value else f"not {words}"
+    if isinstance(value, dict):
+        return f"{words} {' '.join(f'{tag}×{count}' for tag, count in value.items()) or 'none'}"
+    return f"{words} {' '.join(map(str, value)) or 'none'}" if isinstance(value, (list, tuple)) else f"{words} {value}"
 
 
 @dataclass(frozen=True)

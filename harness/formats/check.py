@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.records import Conversation, Format, Message, Rendered
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _TURNS = (Message("user", "first question"), Message("assistant", "first answer"), Message("user", "second question"), Message("assistant", "second answer"))
 _SYSTEM = Message("system", "the rules")
@@ -25,8 +22,8 @@ class FormatReport:
     findings: tuple[str, ...] = ()
 
 
-def check_format(format: Format, tokenizer: PreTrainedTokenizerBase | None = None) -> FormatReport:
-    """Render probe conversations and look at what comes out; with a tokenizer, at its tokens too."""
+def check_format(format: Format) -> FormatReport:
+    """Render probe conversations and look at what comes out. What a tokenizer makes of it: harness.fit."""
     findings: list[str] = []
     properties: dict[str, Any] = {}
     try:
@@ -57,8 +54,6 @@ def check_format(format: Format, tokenizer: PreTrainedTokenizerBase | None = Non
     properties["leading_bos"] = whole.text.startswith(_BOS)
     if whole.text.startswith(_BOS * 2):
         findings.append("The text begins with two BOS: write bos_token once.")
-    if tokenizer is not None:
-        _check_tokens(format, tokenizer, properties, findings)
     return FormatReport(format.id, properties, tuple(findings))
 
 
@@ -88,25 +83,3 @@ def _stop_trained(whole: Rendered) -> bool:
     answers = {span.message for span in whole.spans if span.trained and span.kind == "content"}
     ended = {span.message for span in whole.spans if span.trained and span.kind in ("stop", "eos")}
     return bool(answers) and answers == ended
-
-
-def _check_tokens(format: Format, tokenizer: PreTrainedTokenizerBase, properties: dict[str, Any], findings: list[str]) -> None:
-    from harness.encode import bos_text, encode, eos_text
-    from harness.render import render
-
-    conversation = Conversation("probe", _TURNS)
-    rendered = render(conversation, format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer))
-    ids = encode(rendered, tokenizer).ids
-    bos = tokenizer.bos_token_id
-    properties["bos_count"] = sum(1 for id in ids[:2] if bos is not None and id == bos)
-    if properties["bos_count"] == 2:
-        findings.append("The ids begin with two BOS: the template writes one and the tokenizer adds another.")
-    whole = tuple(tokenizer(rendered.text, add_special_tokens=False).input_ids)
-    properties["boundary_safe"] = whole == ids
-    known = {str(token.content) for token in tokenizer.added_tokens_decoder.values()}
-    split = [token for token in format.stop_tokens if token not in known]
-    properties["special_tokens"] = not split
-    if split:
-        findings.append(
-            f"{', '.join(split)} {'is' if len(split) == 1 else 'are'} plain text to this tokenizer: the model must learn to spell {'it' if len(split) == 1 else 'them'}."
-        )
