@@ -44,11 +44,11 @@ def _ours(tokenizer: PreTrainedTokenizerBase, format: Format, messages: tuple[Me
         return None
 
 
-def group_formats(formats: Sequence[Format], native: str | None, trained: Iterable[Format]) -> dict[str, Group]:
+def group_formats(formats: Sequence[Format], native: str | None, trained_families: Iterable[str]) -> dict[str, Group]:
     """The group of each format. Held-out means: of a family in which nothing was trained.
 
-    ``trained`` are the formats that the adapter was trained in; before any training they are those that it
+    ``trained_families`` are those that the adapter was trained in; before any training they are those that it
     will be trained in, so that both runs group alike. Without training everything but native is held-out.
     """
-    families = {format.family for format in trained}
+    families = set(trained_families)
     return {format.id: "native" if format.id == native else "seen" if format.family in families else "held-out" for format in formats}

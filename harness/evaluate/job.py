@@ -35,7 +35,7 @@ class EvalJob:
     out: Path = Path("build/eval")
     dtype: Dtype = "auto"
     native: str | None = None
-    trained_formats: tuple[str, ...] = ()
+    trained_families: tuple[str, ...] = ()
     recall: bool = False
     train: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     native = job.native or own_native(loaded, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])
-    groups = group_formats(formats, native, known.select(job.trained_formats or _trained_formats(job.adapter)))
+    groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
     with Store(job.out / RESULTS_FILE) as store:
         return evaluate(
@@ -108,13 +108,12 @@ def _spread(cases: list[Case], most: int) -> list[Case]:
     return cases if len(cases) <= most else [cases[index * len(cases) // most] for index in range(most)]
 
 
-def _trained_formats(adapter: str | None) -> tuple[str, ...]:
-    """The formats that an adapter was trained in, by id or draw, as harness train noted them beside it."""
+def _trained_families(adapter: str | None) -> tuple[str, ...]:
+    """The families of formats that an adapter was trained in, as harness train noted them beside it."""
     if adapter is None:
         return ()
     for folder in (Path(adapter), Path(adapter).parent):
         file = folder / RUN_FILE
         if file.is_file():
-            facts = json.loads(file.read_text(encoding="utf-8"))
-            return tuple(facts["config"]["formats"]["train"])
+            return tuple(json.loads(file.read_text(encoding="utf-8"))["trained_families"])
     return ()

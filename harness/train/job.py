@@ -152,6 +152,7 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
         facts = {
             "digest": digest,
             "trained_formats": [format.id for format in ready.trained],
+            "trained_families": sorted({format.family for format in ready.trained}),
             "held_out_formats": [format.id for format in ready.held_out],
             "config": ready.config.as_dict(),
         }
