@@ -33,6 +33,8 @@ COMMANDS: dict[str, Command] = {
     "formats import": Command("harness.cli.exchange", "import_", "make a format file of a model's template, a GGUF, a SillyTavern preset or an example"),
     "formats export": Command("harness.cli.exchange", "export", "write a format for another program"),
     "formats detect": Command("harness.cli.exchange", "detect", "which known format a model's chat template equals"),
+    "recall": Command("harness.cli.recall", "recall", "which outputs copy a training set, and where"),
+    "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }
 

@@ -1,0 +1,125 @@
+"""harness recall: which outputs copy a training set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.data.outputs import Output
+    from harness.metrics.recall import RecallHit, RecallIndex
+
+
+@dataclass(frozen=True)
+class RecallOptions:
+    outputs: Annotated[str, tyro.conf.Positional]
+    """Model outputs: JSON lines of {"id", "text"}, or conversations whose last answer is meant."""
+    against: str
+    """The training set: JSON lines of texts or conversations, or a folder of them."""
+    null: str | None = None
+    """Texts of the same kind that were never trained on. What the outputs share with these they share by chance."""
+    json: bool = False
+    """Print one JSON object a line, the summary last."""
+
+
+def recall(args: list[str]) -> int:
+    """Find which outputs copy a training example, and where. A lower bound on memorisation."""
+    options = parse(RecallOptions, args, "recall", "Find which outputs copy a training example, and where. String matching is a lower bound on memorisation.")
+    from harness.data.outputs import read_answers, read_outputs
+    from harness.metrics.recall import RecallIndex
+
+    outputs = read_outputs(options.outputs)
+    trained = read_answers(options.against)
+    if not outputs or not trained:
+        raise HarnessError("nothing to compare: the file is empty", where=options.outputs if not outputs else options.against)
+    never = read_answers(options.null) if options.null else []
+    index = RecallIndex.build(trained)
+    hits = [index.query(output.text, own=output.id) for output in outputs]
+    for output, hit in zip(outputs, hits, strict=True):
+        print(json.dumps(_row(output, hit)) if options.json else _line(output, hit))
+    summary = _summary(outputs, hits, RecallIndex.build(never) if never else None, len(trained), len(never))
+    print(json.dumps({"summary": summary}) if options.json else "\n".join(_sentences(summary)))
+    return EXIT_OK
+
+
+def _row(output: Output, hit: RecallHit) -> dict[str, Any]:
+    scored = bool(output.text.strip())
+    return {
+        "id": output.id,
+        "near": hit.near if scored else None,
+        "span_words": hit.span_words,
+        "span_chars": hit.span_chars,
+        "span": hit.span,
+        "source": hit.source,
+        "source_span": hit.source_span,
+        "indel": round(hit.indel, 4),
+        "nv_recall": round(hit.nv_recall, 4),
+        "copied_frac": round(hit.copied_frac, 4),
+        "misplaced": hit.misplaced(output.id),
+        **({} if scored else {"why": "not scored: the text is empty"}),
+    }
+
+
+def _line(output: Output, hit: RecallHit) -> str:
+    if not output.text.strip():
+        return f"{output.id}: not scored, the text is empty"
+    if hit.source is None or hit.span is None or hit.source_span is None:
+        return f"{output.id}: nothing in common with the training set"
+    word = "copies" if hit.near else "shares words with"
+    where = f"characters {hit.span[0]}-{hit.span[1]} of it, {hit.source_span[0]}-{hit.source_span[1]} there"
+    return f"{output.id}: {word} {hit.source}: {hit.span_words} words ({where}), indel {hit.indel:.2f}, nv_recall {hit.nv_recall:.2f}, copied {hit.copied_frac:.0%}"
+
+
+def _summary(outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int, never: int) -> dict[str, Any]:
+    """Rates with 95 % intervals; the excess is the mean over outputs of (training set − null), paired."""
+    from harness.stats import mean_interval, paired_bootstrap
+
+    scored = [at for at, output in enumerate(outputs) if output.text.strip()]
+    summary: dict[str, Any] = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
+    by_chance = [null.query(outputs[at].text) for at in scored] if null else []
+    for name in ("near", "nv_recall", "copied_frac"):
+        values = [float(getattr(hits[at], name)) for at in scored]
+        if not values:
+            continue
+        summary[name] = _interval(mean_interval(values))
+        if null:
+            chance = [float(getattr(hit, name)) for hit in by_chance]
+            summary[f"{name}_null"] = _interval(mean_interval(chance))
+            summary[f"{name}_excess"] = _interval(paired_bootstrap([a - b for a, b in zip(values, chance, strict=True)]))
+    if null and never < trained:
+        summary["note"] = (
+            f"the null holds {never} texts and the training set {trained}: chance matches grow with the number of texts, so the excess is a little too high"
+        )
+    return summary
+
+
+def _interval(found: Any) -> dict[str, float]:
+    return {"mean": round(found.value, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
+
+
+def _sentences(summary: dict[str, Any]) -> Iterator[str]:
+    yield f"{summary['scored']} of {summary['n']} outputs scored against {summary['trained']} training texts"
+    for name, what in (
+        ("near", "copy an example"),
+        ("nv_recall", "of an example's words stand near-verbatim"),
+        ("copied_frac", "of the outputs' words are copied"),
+    ):
+        if name not in summary:
+            continue
+        found = summary[name]
+        line = f"{found['mean']:.1%} {what} (95 % interval {found['low']:.1%} to {found['high']:.1%})"
+        if f"{name}_excess" in summary:
+            excess = summary[f"{name}_excess"]
+            line += f"; by chance {summary[f'{name}_null']['mean']:.1%}, excess {excess['mean']:+.1%} ({excess['low']:+.1%} to {excess['high']:+.1%})"
+        yield line
+    if "note" in summary:
+        yield f"note: {summary['note']}"
+    if summary["null"] == 0:
+        yield "no null: give --null HELDOUT.jsonl, texts never trained on, to see what is shared by chance"

@@ -1,0 +1,75 @@
+"""Model outputs and plain texts in JSON lines: ``{"id", "text"}``, or conversations whose last answer is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data.conversations import parse_messages
+from harness.data.jsonl import jsonl_files, read_jsonl
+from harness.errors import HarnessError
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One text with what it answers, where that is known."""
+
+    id: str
+    text: str
+    prompt: str = ""
+
+
+def read_outputs(name: str) -> list[Output]:
+    """One output a line of a file or of a folder's files. Raises HarnessError with ``file:line`` for anything else."""
+    return [_output(row, place, default_id=_default_id(file, place)) for file in jsonl_files([name]) for place, row in read_jsonl(file)]
+
+
+def read_answers(name: str) -> list[tuple[str, str]]:
+    """(id, text) of everything that a training file teaches: each text, and each answer of its conversations.
+
+    An answer after the first of its conversation is named ``id#index`` by its message.
+    """
+    return [pair for file in jsonl_files([name]) for place, row in read_jsonl(file) for pair in _answers(row, place, _default_id(file, place))]
+
+
+def _default_id(file: Path, place: str) -> str:
+    return f"{file.stem}-{place.rsplit(':', 1)[1]}"
+
+
+def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
+    id = _id(row, place, default_id)
+    if "messages" in row:
+        messages = parse_messages(row["messages"], place)
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if not answers:
+            raise HarnessError("a conversation without an answer", where=place)
+        asked = [message.content for message in messages[: answers[-1]] if message.role != "assistant"]
+        return Output(id, messages[answers[-1]].content, "\n".join(asked))
+    prompt = row.get("prompt", "")
+    return Output(id, _text(row, place), prompt if isinstance(prompt, str) else "")
+
+
+def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple[str, str]]:
+    id = _id(row, place, default_id)
+    if "messages" not in row:
+        yield id, _text(row, place)
+        return
+    answers = [(index, message.content) for index, message in enumerate(parse_messages(row["messages"], place)) if message.role == "assistant"]
+    for number, (index, content) in enumerate(answers):
+        yield id if number == 0 else f"{id}#{index}", content
+
+
+def _id(row: dict[str, Any], place: str, default: str) -> str:
+    id = row.get("id", default)
+    if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
+        raise HarnessError("id is a text or a number", where=place)
+    return str(id)
+
+
+def _text(row: dict[str, Any], place: str) -> str:
+    text = row.get("text")
+    if not isinstance(text, str):
+        raise HarnessError("a line holds a text or messages", where=place, hint='{"id": "…", "text": "…"}')
+    return text
