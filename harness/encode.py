@@ -7,8 +7,10 @@ answer's first letters are, and no label is ever found by searching tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
@@ -48,14 +50,13 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     answer's words.
     """
     last = max((span.message for span in rendered.spans if span.trained and span.kind == "content"), default=-1)
-    specials = special_texts(tokenizer)
     ids: list[int] = []
     trained: list[bool] = []
     content: list[bool] = []
     for part in _parts(rendered.spans):
         begin, end = part[0].start, part[-1].end
         words = [(s.start - begin, s.end - begin) for s in part if s.kind == "content" and s.trained and s.message == last]
-        for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer, specials):
+        for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
             ids.append(id)
             trained.append(part[0].trained)
             content.append(any(start < b and a < stop for a, b in words))
@@ -85,23 +86,45 @@ def _parts(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
         yield run
 
 
-def _tokens(text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase, specials: tuple[str, ...]) -> Iterator[tuple[int, int, int]]:
+def _tokens(text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[int, int, int]]:
     """Yield (id, start, end) with offsets relative to ``begin``."""
-    unsafe = any(s.kind == "content" and any(t in text[s.start : s.end] for t in specials) for s in part)
-    if not unsafe:
-        yield from _encode_text(text[begin:end], tokenizer, first=begin == 0, as_text=False)
+    control = _control_pattern(tokenizer)
+    marks = [m.span() for run in _runs_between_contents(part) for m in control.finditer(text, *run)] if control else []
+    if not control or not _spelt_in_content(control, text, begin, end, marks):
+        yield from _encode_text(text, begin, end, tokenizer)
         return
-    for span in part:
-        offset = span.start - begin
-        chunk = text[span.start : span.end]
-        for id, start, stop in _encode_text(chunk, tokenizer, first=span.start == 0, as_text=span.kind == "content"):
-            yield id, start + offset, stop + offset
+    # Content spells a control token: only the marks of the format are tokens, all between them is text.
+    strips = _strips(tokenizer)
+    at, anchor = begin, _anchor_after_text(tokenizer, begin)
+    for start, stop in [*marks, (end, end)]:
+        left, right = strips.get(text[start:stop], (False, False))
+        plain = len(text[at:start].rstrip()) + at if left else start
+        yield from ((id, a + at - begin, b + at - begin) for id, a, b in _encode_text(text, at, plain, tokenizer, anchor=anchor, as_text=True))
+        if stop > start:
+            at = stop + (len(text[stop:end]) - len(text[stop:end].lstrip()) if right else 0)
+            yield tokenizer.convert_tokens_to_ids(text[start:stop]), plain - begin, at - begin
+            anchor = _anchor_after_control(tokenizer)
 
 
-def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, *, first: bool, as_text: bool) -> list[tuple[int, int, int]]:
-    anchor = "" if first or not _adds_leading_space(tokenizer) else _ANCHOR
+def _spelt_in_content(control: re.Pattern[str], text: str, begin: int, end: int, marks: list[tuple[int, int]]) -> bool:
+    """Whether a control token of this text is none of the format's own marks."""
+    return [m.span() for m in control.finditer(text, begin, end)] != marks
+
+
+def _runs_between_contents(part: list[Span]) -> Iterator[tuple[int, int]]:
+    for is_content, spans in groupby(part, key=lambda span: span.kind == "content"):
+        if not is_content:
+            run = list(spans)
+            yield run[0].start, run[-1].end
+
+
+def _encode_text(
+    text: str, start: int, end: int, tokenizer: PreTrainedTokenizerBase, *, anchor: str | None = None, as_text: bool = False
+) -> list[tuple[int, int, int]]:
+    """Tokens of ``text[start:end]`` with offsets relative to ``start``; ``anchor`` is tokenised before it and dropped."""
+    anchor = _anchor_after_text(tokenizer, start) if anchor is None else anchor
     extra: dict[str, Any] = {"split_special_tokens": True} if as_text else {}
-    batch = tokenizer(anchor + text, add_special_tokens=False, return_offsets_mapping=True, **extra)
+    batch = tokenizer(anchor + text[start:end], add_special_tokens=False, return_offsets_mapping=True, **extra)
     size = len(anchor)
     return [
         (id, start - size, end - size)
@@ -110,9 +133,34 @@ def _encode_text(text: str, tokenizer: PreTrainedTokenizerBase, *, first: bool, 
     ]
 
 
+def _anchor_after_text(tokenizer: PreTrainedTokenizerBase, start: int) -> str:
+    """What keeps a tokenizer from writing a space of its own where a text goes on."""
+    return _ANCHOR if start and _adds_leading_space(tokenizer) else ""
+
+
+@lru_cache(maxsize=16)
+def _anchor_after_control(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The same behind a control token, where some tokenizers write a space and some do not."""
+    control = next(iter(special_texts(tokenizer)))
+    behind = tokenizer(control + "x", add_special_tokens=False).input_ids[1:]
+    return "" if behind == tokenizer("x", add_special_tokens=False).input_ids else _anchor_after_text(tokenizer, 1)
+
+
+@lru_cache(maxsize=16)
+def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
+    texts = sorted(filter(None, special_texts(tokenizer)), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+
+@lru_cache(maxsize=16)
+def _strips(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[bool, bool]]:
+    """Whether each control token takes the white space to its left and right into itself."""
+    return {str(token.content): (token.lstrip, token.rstrip) for token in tokenizer.added_tokens_decoder.values()}
+
+
 @lru_cache(maxsize=16)
 def _adds_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether this tokenizer puts a space of its own before a text (SentencePiece's dummy prefix)."""
-    alone = tokenizer("x", add_special_tokens=False).input_ids
-    after = tokenizer(_ANCHOR + "x", add_special_tokens=False).input_ids
-    return bool(alone[-1:] != after[-1:])
+    anchor = tokenizer(_ANCHOR, add_special_tokens=False).input_ids
+    behind = tokenizer(_ANCHOR + "x", add_special_tokens=False).input_ids[len(anchor) :]
+    return bool(behind != tokenizer("x", add_special_tokens=False).input_ids)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,9 +34,10 @@ def test_train_as_you_infer(conversation, id):
     whole = ids_of(conversation, id)
     name = answer.name or conversation.assistant_name()
     prompt = render(Conversation("c", tuple(context)), FORMATS[id], add_generation_prompt=True, bos_token=BOS, eos_token=EOS, assistant_name=name)
-    sent = tuple(prompt_ids(prompt, TOKENIZER))
-    assert whole.ids[: len(sent)] == sent
-    assert not any(whole.trained[i] for i in range(len(sent)) if i >= len(sent) - 1)
+    asked = encode(prompt, TOKENIZER)
+    sent = asked.ids
+    assert whole.ids[: len(sent)] == sent == tuple(prompt_ids(prompt, TOKENIZER))
+    assert whole.trained[: len(sent)] == asked.trained, "only earlier answers are trained before this one"
     assert whole.trained[len(sent)] or not answer.content.strip()
 
 
@@ -58,6 +62,38 @@ def test_the_content_mask_decodes_to_the_last_answer():
         encoded = ids_of(conversation, id)
         words = TOKENIZER.decode([i for i, c in zip(encoded.ids, encoded.content, strict=True) if c])
         assert words.strip() == "The quick brown fox", id
+
+
+def metaspace_tokenizer(prepend):
+    """As Llama 2's (a space of its own at the start of a text, or behind control tokens too), one control token eating white space."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend, split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme=prepend, split=False)
+    words = ["the quick brown fox jumps over the lazy dog", "What is the capital of Norway? Oslo.", "first again"]
+    trainer = trainers.BpeTrainer(vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], show_progress=False)
+    tokenizer.train_from_iterator(words, trainer)
+    tokenizer.add_special_tokens([AddedToken("<|user|>", rstrip=True), AddedToken("<|assistant|>", lstrip=True), AddedToken("[INST]"), AddedToken("[/INST]")])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+
+
+TOKENIZERS = {"bytes": TOKENIZER, "space at the start": metaspace_tokenizer("first"), "space behind control tokens": metaspace_tokenizer("always")}
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("id", ["chatml", "llama2-chat", "mistral-v3", "phi3", "tulu", "zephyr", "vicuna-v1.1"])
+@given(words=st.lists(st.sampled_from(["the fox", " dog\n", "Oslo.", "\n\nagain  ", "é"]), min_size=2, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_hostile_words_change_no_token_around_them(kind, id, words):
+    """A question that spells a control token is encoded with the ids that its text would have if the token were none."""
+    tokenizer = TOKENIZERS[kind]
+    roles = ("user", "assistant", "user", "assistant")
+    rendered = render(Conversation("c", tuple(Message(r, w) for r, w in zip(roles, words, strict=False))), FORMATS[id], bos_token="<s>", eos_token="</s>")
+    plain = encode(rendered, tokenizer)
+    with patch("harness.encode._spelt_in_content", return_value=True):
+        assert encode(rendered, tokenizer) == plain
 
 
 def test_bos_counts_only_where_the_model_uses_it(tokenizer):
