@@ -19,7 +19,7 @@ def render_markdown(report: Report) -> str:
         word = path_of([f"{WORD_MARKS[words(report, index)[id][0]]} {words(report, index)[id][0]}" for index in range(len(report.runs))])
         lines.append(f"| {id} | {group} | " + " | ".join(values) + f" | {word} |")
     smallest = [cell.n for run in cells for cell in run.values() if cell.n and cell.metric in MAIN]
-    span = f"{min(smallest)} to {max(smallest)}" if smallest else "no"
+    span = "no" if not smallest else str(min(smallest)) if min(smallest) == max(smallest) else f"{min(smallest)} to {max(smallest)}"
     lines += ["", f"{span} cases a cell; 95 % intervals and samples in report.html. String matching is a lower bound on memorisation.", ""]
     lines.append(
         f"Model `{_plain(str(report.model.get('name')))}`, {report.model.get('dtype')}, made {report.created} by harness {report.environment.get('harness')}."
