@@ -51,7 +51,7 @@ def render(
     text, spans = (skeleton and skeleton.fill(contents)) or _traced(conversation, format, shape, contents)
     if continue_final_message:
         text, spans = _without_the_end(text, spans)
-    return Rendered(text, spans, resolved_stops(format, conversation), format.id)
+    return Rendered(text, spans, resolved_stops(format, conversation, assistant_name), format.id)
 
 
 def _traced(conversation: Conversation, format: Format, shape: Shape, contents: list[str]) -> tuple[str, tuple[Span, ...]]:
@@ -78,12 +78,16 @@ def fitted(conversation: Conversation, format: Format) -> Conversation:
     return replace(conversation, messages=(replace(first, content=f"{system.content}\n\n{first.content}"), *messages[2:]))
 
 
-def resolved_stops(format: Format, conversation: Conversation) -> tuple[str, ...]:
-    """The format's stops with the user's name in the place that waits for it."""
+def resolved_stops(format: Format, conversation: Conversation, assistant_name: str | None = None) -> tuple[str, ...]:
+    """The format's stops, one that waits for a name once for each speaker but the one who answers: the user, other characters, a narrator."""
     if format.names == "none":
         return format.stops
-    user_name = _user_name(conversation)
-    return tuple(stop.replace("{user_name}", user_name) for stop in format.stops)
+    answering = assistant_name or conversation.assistant_name() or ASSISTANT_NAME
+    defaults = {"user": USER_NAME, "assistant": ASSISTANT_NAME}
+    speakers = [message.name or defaults[message.role] for message in conversation.messages if message.role in defaults]
+    others = [name for name in dict.fromkeys([_user_name(conversation), *speakers]) if name != answering]
+    stops = (stop.replace("{user_name}", name) for stop in format.stops for name in (others if "{user_name}" in stop else ("",)))
+    return tuple(dict.fromkeys(stops))
 
 
 def _user_name(conversation: Conversation) -> str:

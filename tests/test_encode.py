@@ -13,7 +13,7 @@ from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.render import render
 from tests.conftest import build_tokenizer
-from tests.test_render import conversations, fitting
+from tests.test_render import EXAMPLES, conversations, fitting
 
 FORMATS = load_formats()
 TOKENIZER = build_tokenizer()
@@ -25,7 +25,7 @@ def ids_of(conversation, id, **options):
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_train_as_you_infer(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return  # no tokenizer takes a lone surrogate
@@ -42,7 +42,7 @@ def test_train_as_you_infer(conversation, id):
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=EXAMPLES // 2, deadline=None)
 def test_content_never_becomes_a_control_token(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return

@@ -167,3 +167,33 @@ def test_stops_of_a_format_with_names_carry_the_name():
     rendered = render(conversation, FORMATS["roleplay-names"], add_generation_prompt=True)
     assert rendered.stops == ("\nDov:",)
     assert rendered.text.endswith("\nDov: and?\nMira:")
+
+
+def test_two_characters_and_a_narrator():
+    """Whoever answers is stopped at everybody else's name, and each hand-over is trained."""
+    turns = (
+        Message("system", "A harbour at night."),
+        Message("user", "Who is there?", "Dov"),
+        Message("assistant", "Only me.", "Mira"),
+        Message("assistant", "The lamp goes out.", "Narrator"),
+        Message("user", "{{char}}, {{user}} and {name}: light it!", "Dov"),
+        Message("assistant", "Done.", "Mira"),
+    )
+    whole = render(Conversation("c", turns), FORMATS["roleplay-names"], eos_token="</s>")
+    assert whole.text.endswith(
+        "Dov: Who is there?\nMira: Only me.\nNarrator: The lamp goes out.\nDov: {{char}}, {{user}} and {name}: light it!\nMira: Done.</s>"
+    )
+    assert [whole.text[s.start : s.end] for s in whole.spans if s.trained and s.kind != "content" and s.message == 2] == [" ", "\nNarrator:"]
+    assert whole.stops == ("\nDov:", "\nNarrator:")
+    for cut, name, stops in ((3, "Narrator", ("\nDov:", "\nMira:")), (5, "Mira", ("\nDov:", "\nNarrator:"))):
+        prompt = render(Conversation("c", turns[:cut]), FORMATS["roleplay-names"], add_generation_prompt=True, assistant_name=name)
+        assert whole.text.startswith(prompt.text) and prompt.text.endswith(f"\n{name}:")
+        assert prompt.stops == stops
+
+
+@pytest.mark.parametrize("id", sorted(id for id in FORMATS if FORMATS[id].names != "none"))
+@pytest.mark.parametrize("words", ["{{char}}", "{{user}}: <START>", "{{ name }}", "<|im_start|>[Mira]"])
+def test_placeholders_of_front_ends_stay_text(id, words):
+    conversation = Conversation("c", (Message("user", words, "Dov"), Message("assistant", words, "Mira")))
+    shown = render(conversation, FORMATS[id], eos_token="</s>")
+    assert [shown.text[s.start : s.end] for s in shown.spans if s.kind == "content"] == [words, words]

@@ -56,7 +56,7 @@ class Scorer:
             "answer_lenient": (graded.lenient, ""),
             "on_task": (graded.on_task, ""),
         }
-        for metric, value in stop_scores(generation, format, self.index, prompt, resolved_stops(format, case.conversation)).items():
+        for metric, value in stop_scores(generation, format, self.index, prompt, resolved_stops(format, case.conversation, case.name)).items():
             found[metric] = (value, "")
         language = drift(answer.text, (case.expect_language,), prompt)
         found["drift"] = (None if language.drift is None else float(language.drift), language.why)
