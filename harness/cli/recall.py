@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -22,9 +23,11 @@ class RecallOptions:
     outputs: Annotated[str, tyro.conf.Positional]
     """Model outputs: JSON lines of {"id", "text"}, or conversations whose last answer is meant."""
     against: str
-    """The training set: JSON lines of texts or conversations, or a folder of them."""
+    """The training set: JSON lines of texts or conversations, a folder of them, or an index that --save-index wrote."""
     null: str | None = None
     """Texts of the same kind that were never trained on. What the outputs share with these they share by chance."""
+    save_index: str | None = None
+    """Folder to keep the index in, for later runs with the same training set."""
     json: bool = False
     """Print one JSON object a line, the summary last."""
 
@@ -32,21 +35,28 @@ class RecallOptions:
 def recall(args: list[str]) -> int:
     """Find which outputs copy a training example, and where. A lower bound on memorisation."""
     options = parse(RecallOptions, args, "recall", "Find which outputs copy a training example, and where. String matching is a lower bound on memorisation.")
-    from harness.data.outputs import read_answers, read_outputs
-    from harness.metrics.recall import RecallIndex
+    from harness.data.outputs import read_outputs
 
     outputs = read_outputs(options.outputs)
-    trained = read_answers(options.against)
-    if not outputs or not trained:
+    index = _index(options.against)
+    if not outputs or not len(index):
         raise HarnessError("nothing to compare: the file is empty", where=options.outputs if not outputs else options.against)
-    never = read_answers(options.null) if options.null else []
-    index = RecallIndex.build(trained)
+    if options.save_index:
+        index.save(options.save_index)
+    never = _index(options.null) if options.null else None
     hits = [index.query(output.text, own=output.id) for output in outputs]
     for output, hit in zip(outputs, hits, strict=True):
         print(json.dumps(_row(output, hit)) if options.json else _line(output, hit))
-    summary = _summary(outputs, hits, RecallIndex.build(never) if never else None, len(trained), len(never))
+    summary = _summary(outputs, hits, never, len(index))
     print(json.dumps({"summary": summary}) if options.json else "\n".join(_sentences(summary)))
     return EXIT_OK
+
+
+def _index(name: str) -> RecallIndex:
+    from harness.data.outputs import read_answers
+    from harness.metrics.recall import INDEX_FILE, RecallIndex
+
+    return RecallIndex.load(name) if (Path(name) / INDEX_FILE).is_file() else RecallIndex.build(read_answers(name))
 
 
 def _row(output: Output, hit: RecallHit) -> dict[str, Any]:
@@ -77,11 +87,12 @@ def _line(output: Output, hit: RecallHit) -> str:
     return f"{output.id}: {word} {hit.source}: {hit.span_words} words ({where}), indel {hit.indel:.2f}, nv_recall {hit.nv_recall:.2f}, copied {hit.copied_frac:.0%}"
 
 
-def _summary(outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int, never: int) -> dict[str, Any]:
+def _summary(outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int) -> dict[str, Any]:
     """Rates with 95 % intervals; the excess is the mean over outputs of (training set − null), paired."""
     from harness.stats import mean_interval, paired_bootstrap
 
     scored = [at for at, output in enumerate(outputs) if output.text.strip()]
+    never = len(null) if null else 0
     summary: dict[str, Any] = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
     by_chance = [null.query(outputs[at].text) for at in scored] if null else []
     for name in ("near", "nv_recall", "copied_frac"):

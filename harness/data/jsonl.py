@@ -27,7 +27,7 @@ def _parse(line: str, place: str) -> tuple[str, dict[str, Any]]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise HarnessError(f"not JSON: {error.msg} at column {error.colno}", where=place, hint="each line is one JSON object") from None
+        raise HarnessError(f"not JSON: {error.msg} at column {error.pos + 1}", where=place, hint="each line is one JSON object") from None
     if not isinstance(value, dict):
         raise HarnessError(f"a line is one JSON object, not a {type(value).__name__}", where=place)
     return place, value

@@ -1,221 +1,180 @@
-"""An index of the whole training set: which example does an answer copy, and where (METRICS §2.4)?
+"""Which of many texts share a stretch with this one? Postings of fingerprints, built in blocks, searchable from disk.
 
 Winnowing (Schleimer, Wilkerson, Aiken 2003): of every ``w`` neighbouring hashes of ``k`` bytes the smallest is kept, so
-any copy of k + w − 1 bytes shares a fingerprint, at some 3.5 bytes of memory a byte of text.
+any copy of k + w − 1 bytes shares a fingerprint. A posting is one 64-bit number, 40 bits of hash and 24 of the text, so
+the whole is one array, sorted in place: 1.8 bytes of memory a byte of text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rapidfuzz import process
-from rapidfuzz.distance import Indel
-
-from harness.metrics.normalised import normalised_text
-from harness.metrics.spans import (
-    SPAN_WORDS,
-    Aligner,
-    WordText,
-    block_words,
-    common_span,
-    indel,
-    least_words,
-)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Hashes = NDArray[np.uint64]
 
-NEAR_INDEL = 0.80
-LONG_BLOCK = 15
-COPIED_WORDS = 8
-MOST_DOCUMENTS = 500
-CANDIDATES = 20
-BRUTE_FORCE = 2000
-"""Up to this many examples every answer is also compared with each, which finds copies with many small edits."""
-
-PIECE_CHARS, PIECE_OVERLAP = 10_000, 2_000
-
-_WORTH, _SHARED = 0.05, 3
-_FEW, _MANY = (16, 8), (24, 16)
-_LARGE = 200_000
-_BRUTE_CHARS = 4096
-_BRUTE_CUTOFF = 0.6
-_PRIME = np.uint64(0x9E3779B97F4A7C15)
+OWNER_BITS = 24
+MOST_TEXTS = 1 << OWNER_BITS
+_OWNER = np.uint64(OWNER_BITS)
+_BATCH_BYTES = 1 << 18
+_BLOCK = 1 << 22
+_PRIME = 0x9E3779B97F4A7C15
 _MIX = np.uint64(0xBF58476D1CE4E5B9)
+_NONE = np.zeros(0, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
-class RecallHit:
-    """What an answer has in common with its likeliest source. ``source`` is None when it shares nothing.
+class Postings:
+    """Sorted keys, hash above text number, and where each leading part of the hash begins among them."""
 
-    ``flags`` are the small-set signs that hold: ``indel`` (≥ .80), ``span`` (≥ 20 words), ``block`` (≥ 15 words
-    unbroken); ``near`` is any of them. ``copied_frac`` is the share of the answer's words in spans of at least 8 words
-    of any candidate, ``span`` and ``source_span`` the longest one in characters of both texts.
-    """
-
-    source: str | None = None
-    flags: tuple[str, ...] = ()
-    span_words: int = 0
-    span_chars: int = 0
-    block_words: int = 0
-    span: tuple[int, int] | None = None
-    source_span: tuple[int, int] | None = None
-    indel: float = 0.0
-    copied_frac: float = 0.0
-    nv_recall: float = 0.0
-
-    @property
-    def near(self) -> bool:
-        """Whether the answer counts as a copy of its source."""
-        return bool(self.flags)
-
-    def misplaced(self, own: str) -> bool:
-        """Whether 20 words or more of *another* example than ``own`` stand in the answer."""
-        return self.source not in (None, own) and self.span_words >= SPAN_WORDS
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A text of the index, or 10 000 characters of a longer one from ``offset`` on."""
-
-    source: str
-    offset: int
-    text: str
-
-
-class RecallIndex:
-    """Fingerprints of texts by id. Build with ``RecallIndex.build``.
-
-    Longer texts are kept as pieces of 10 000 characters that overlap by 2 000, so that alignment stays quick; their
-    ``nv_recall`` is that of the piece.
-    """
-
-    def __init__(self, texts: Sequence[tuple[str, str]]) -> None:
-        self._pieces = [piece for id, text in texts for piece in _pieces(id, text)]
-        self._k, self._w = _MANY if len(self._pieces) > _LARGE else _FEW
-        self._hashes, self._owners = self._postings()
-        few = self._pieces if len(self._pieces) <= BRUTE_FORCE else ()
-        self._brute = {at: plain for at, piece in enumerate(few) if (plain := normalised_text(piece.text)[:_BRUTE_CHARS])}
+    k: int
+    w: int
+    keys: Hashes
+    starts: NDArray[Any]
 
     @classmethod
-    def build(cls, texts: Sequence[tuple[str, str]]) -> RecallIndex:
-        """Index (id, text) pairs, such as the answers of a training set."""
-        return cls(texts)
+    def build(cls, texts: Iterable[bytes], k: int, w: int, most: int) -> Postings:
+        """Of normalised texts in UTF-8, numbered in order. Fingerprints of more than ``most`` texts are dropped.
 
-    def _postings(self) -> tuple[Hashes, NDArray[np.uint32]]:
-        """Fingerprints in order, and for each the piece it stands in; those of more than 500 pieces are dropped."""
-        found = [np.unique(_winnow(_gram_hashes(normalised_text(piece.text), self._k), self._w)) for piece in self._pieces]
-        hashes = np.concatenate([np.zeros(0, dtype=np.uint64), *found])
-        owners = np.repeat(np.arange(len(found), dtype=np.uint32), [len(part) for part in found])
-        order = np.argsort(hashes, kind="stable")
-        hashes, owners = hashes[order], owners[order]
-        _, inverse, counts = np.unique(hashes, return_inverse=True, return_counts=True)
-        rare = counts[inverse] <= MOST_DOCUMENTS if len(hashes) else np.zeros(0, dtype=bool)
-        return hashes[rare], owners[rare]
+        Raises ValueError for more than 16 777 216 texts.
+        """
+        buffer, n = np.empty(_BATCH_BYTES, dtype=np.uint64), 0
+        for keys in _batches(texts, k, w):
+            if n + len(keys) > len(buffer):
+                buffer.resize(n + len(keys) + len(buffer) // 4, refcheck=False)
+            buffer[n : n + len(keys)] = keys
+            n += len(keys)
+        buffer[:n].sort()
+        n = _compact(buffer, n, most)
+        buffer.resize(n, refcheck=False)
+        sorted_keys = buffer
+        bits = max(1, len(sorted_keys).bit_length() - 3)
+        tops = np.arange(1 << bits, dtype=np.uint64) << np.uint64(64 - bits)
+        starts = np.append(np.searchsorted(sorted_keys, tops), len(sorted_keys))
+        return cls(k, w, sorted_keys, starts.astype(np.uint32 if len(sorted_keys) < 2**32 else np.uint64))
 
-    def query(self, answer: str, own: str | None = None) -> RecallHit:
-        """The likeliest source of an answer. Of equally good ones ``own``, the example that was asked for, wins."""
-        plain = normalised_text(answer)
-        candidates = self._candidates(plain)
-        ours = WordText.of(answer)
-        if not candidates or not ours.words:
-            return RecallHit()
-        aligner = Aligner(ours.words)
-        copied = np.zeros(len(ours.words), dtype=bool)
-        best = RecallHit()
-        for at in candidates:
-            hit = _compare(self._pieces[at], plain, ours, aligner, copied)
-            if _rank(hit, own) > _rank(best, own):
-                best = hit
-        return replace(best, copied_frac=float(copied.mean()))
+    def sharing(self, text: bytes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Numbers of the texts that share a fingerprint with this one, Σ 1/df of what they share, and how many.
 
-    def _candidates(self, plain: str) -> list[int]:
-        """Up to 20 pieces by Σ 1/df of shared fingerprints, then the most similar one by brute force."""
-        grams = np.unique(_gram_hashes(plain, self._k))
-        low = np.searchsorted(self._hashes, grams, side="left")
-        counts = np.searchsorted(self._hashes, grams, side="right") - low
-        low, counts = low[counts > 0], counts[counts > 0]
-        chosen: list[int] = []
-        if len(low):
-            places = np.arange(counts.sum()) + np.repeat(low - np.cumsum(counts) + counts, counts)
-            found, inverse = np.unique(self._owners[places], return_inverse=True)
-            weights = np.bincount(inverse, weights=np.repeat(1 / counts, counts))
-            shared = np.bincount(inverse)
-            worth = (weights >= weights.max() * _WORTH) & (shared >= min(_SHARED, shared.max()))
-            order = np.argsort(-weights[worth], kind="stable")[:CANDIDATES]
-            chosen = [int(at) for at in found[worth][order]]
-        similar = self._most_similar(plain)
-        return chosen if similar is None or similar in chosen else [*chosen, similar]
+        All hashes of the text are looked up, not only its fingerprints: what an edit hides of one is then found by others.
+        """
+        grams = np.unique(gram_hashes(np.frombuffer(text, dtype=np.uint8), self.k) >> _OWNER << _OWNER)
+        bucket = (grams >> np.uint64(64 - (len(self.starts) - 1).bit_length() + 1)).astype(np.int64)
+        low, high = self.starts[bucket].astype(np.int64), self.starts[bucket + 1].astype(np.int64)
+        found = low < high
+        grams, low, high = grams[found], low[found], high[found]
+        begin = _first_not_below(self.keys, grams, low, high)
+        hit = begin < high
+        hit[hit] = self.keys[begin[hit]] >> _OWNER == grams[hit] >> _OWNER
+        grams, begin, high = grams[hit], begin[hit], high[hit]
+        counts = _first_not_below(self.keys, grams | np.uint64(MOST_TEXTS - 1), begin, high, inclusive=True) - begin
+        places = np.arange(counts.sum()) + np.repeat(begin - np.cumsum(counts) + counts, counts)
+        owners = (self.keys[places] & np.uint64(MOST_TEXTS - 1)).astype(np.int64)
+        texts, inverse = np.unique(owners, return_inverse=True)
+        return texts, np.bincount(inverse, weights=np.repeat(1 / counts, counts), minlength=len(texts)), np.bincount(inverse, minlength=len(texts))
 
-    def _most_similar(self, plain: str) -> int | None:
-        if not plain or not self._brute:
-            return None
-        match = process.extractOne(plain[:_BRUTE_CHARS], self._brute, scorer=Indel.normalized_similarity, score_cutoff=_BRUTE_CUTOFF)
-        return None if match is None else int(match[2])
+    def save(self, folder: Path) -> None:
+        np.save(folder / "keys.npy", self.keys)
+        np.save(folder / "starts.npy", self.starts)
+
+    @classmethod
+    def load(cls, folder: Path, k: int, w: int) -> Postings:
+        """The keys stay on disk; what a query touches is read."""
+        return cls(k, w, np.load(folder / "keys.npy", mmap_mode="r"), np.load(folder / "starts.npy"))
 
 
-def _pieces(id: str, text: str) -> list[_Piece]:
-    step = PIECE_CHARS - PIECE_OVERLAP
-    starts = range(0, max(1, len(text) - PIECE_OVERLAP), step)
-    return [_Piece(id, start, text[start : start + PIECE_CHARS]) for start in starts]
-
-
-def _compare(piece: _Piece, plain: str, ours: WordText, aligner: Aligner, copied: NDArray[np.bool_]) -> RecallHit:
-    """Align one candidate with the answer. Marks the answer's words that stand in its spans in ``copied``."""
-    theirs = WordText.of(piece.text)
-    runs = aligner.runs(theirs.words)
-    for run in runs:
-        if block_words(run) >= COPIED_WORDS:
-            copied[run[0][1] : run[-1][1] + run[-1][2]] = True
-    if not runs:
-        return RecallHit()
-    longest = max(runs, key=block_words)
-    span = common_span(longest, ours, theirs)
-    block = max(size for run in runs for _, _, size in run)
-    similarity = indel(plain, normalised_text(piece.text))
-    signs = {"indel": similarity >= NEAR_INDEL, "span": span.words >= SPAN_WORDS, "block": block >= LONG_BLOCK}
-    least = least_words(len(theirs.words))
-    return RecallHit(
-        source=piece.source,
-        flags=tuple(name for name, holds in signs.items() if holds),
-        span_words=span.words,
-        span_chars=span.answer_end - span.answer_start,
-        block_words=block,
-        span=(span.answer_start, span.answer_end),
-        source_span=(piece.offset + span.reference_start, piece.offset + span.reference_end),
-        indel=similarity,
-        nv_recall=sum(block_words(run) for run in runs if block_words(run) >= least) / len(theirs.words),
-    )
-
-
-def _rank(hit: RecallHit, own: str | None) -> tuple[bool, int, float, bool]:
-    return hit.near, hit.span_words, round(hit.indel, 6), hit.source == own and own is not None
-
-
-def _gram_hashes(plain: str, k: int) -> Hashes:
-    """A hash of every k bytes of a text in UTF-8."""
-    data = np.frombuffer(plain.encode("utf-8", "surrogatepass"), dtype=np.uint8).astype(np.uint64)
+def gram_hashes(data: NDArray[np.uint8], k: int) -> Hashes:
+    """A hash of every ``k`` bytes: a polynomial, put together from halves of halves, then mixed."""
     n = len(data) - k + 1
     if n <= 0:
-        return np.zeros(0, dtype=np.uint64)
-    hashes = np.zeros(n, dtype=np.uint64)
-    for at in range(k):
-        hashes = hashes * _PRIME + data[at : at + n]
+        return _NONE
+    block, size = data.astype(np.uint64), 1
+    hashes, done = _NONE, 0
+    while True:
+        if k & size:
+            tail = block[done : done + n]
+            hashes = hashes * _power(size) + tail if done else tail.copy()
+            done += size
+        if done == k:
+            break
+        block = block[:-size] * _power(size) + block[size:]
+        size *= 2
     hashes ^= hashes >> np.uint64(29)
     hashes *= _MIX
-    return hashes ^ (hashes >> np.uint64(32))
+    hashes ^= hashes >> np.uint64(32)
+    return hashes
 
 
-def _winnow(hashes: Hashes, w: int) -> Hashes:
-    """The smallest of every ``w`` neighbouring hashes; of a shorter text its smallest one."""
-    if len(hashes) <= w:
-        return hashes.min(keepdims=True) if len(hashes) else hashes
-    smallest = hashes[: len(hashes) - w + 1].copy()
-    for at in range(1, w):
-        np.minimum(smallest, hashes[at : at + len(smallest)], out=smallest)
-    return smallest
+def _power(exponent: int) -> np.uint64:
+    return np.uint64(pow(_PRIME, exponent, 1 << 64))
+
+
+def _batches(texts: Iterable[bytes], k: int, w: int) -> Iterator[Hashes]:
+    batch: list[bytes] = []
+    first = size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_BYTES:
+            yield _keys(batch, first, k, w)
+            first, size, batch = first + len(batch), 0, []
+    yield _keys(batch, first, k, w)
+
+
+def _keys(texts: list[bytes], first: int, k: int, w: int) -> Hashes:
+    """The postings of some texts. One shorter than k + w − 1 bytes has its smallest hash, one shorter than k none."""
+    if first + len(texts) > MOST_TEXTS:
+        raise ValueError(f"an index holds at most {MOST_TEXTS} texts")
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    hashes = gram_hashes(np.frombuffer(b"".join(texts), dtype=np.uint8), k)
+    smallest = hashes
+    done = 1
+    while done < w and len(smallest) > 1:
+        step = min(done, w - done)
+        smallest = np.minimum(smallest[:-step], smallest[step:])
+        done += step
+    windows = np.maximum(lengths - k - w + 2, 0)
+    ends = np.cumsum(lengths)
+    at = np.arange(windows.sum()) + np.repeat(ends - lengths - np.cumsum(windows) + windows, windows)
+    owners = np.repeat(np.arange(first, first + len(texts), dtype=np.uint64), windows)
+    keys = smallest[at] >> _OWNER << _OWNER | owners
+    keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+    short = np.flatnonzero((windows == 0) & (lengths >= k))
+    alone = [hashes[ends[i] - lengths[i] : ends[i] - k + 1].min() >> _OWNER << _OWNER | np.uint64(first + i) for i in short]
+    return np.append(keys, np.array(alone, dtype=np.uint64))
+
+
+def _compact(keys: Hashes, n: int, most: int) -> int:
+    """Leave each of the first ``n`` sorted keys once, without the hashes that more than ``most`` texts have. In place, block by block."""
+    kept = start = 0
+    while start < n:
+        end = min(n, start + _BLOCK)
+        while end < n and keys[end] >> _OWNER == keys[end - 1] >> _OWNER:
+            end += 1
+        block = keys[start:end]
+        block = block[np.append(True, block[1:] != block[:-1])]
+        if len(block) > most:
+            common = block[most:][block[most:] >> _OWNER == block[:-most] >> _OWNER] >> _OWNER
+            block = block[~np.isin(block >> _OWNER, common)] if len(common) else block
+        keys[kept : kept + len(block)] = block
+        kept, start = kept + len(block), end
+    return kept
+
+
+def _first_not_below(keys: Hashes, wanted: Hashes, low: NDArray[np.int64], high: NDArray[np.int64], *, inclusive: bool = False) -> NDArray[np.int64]:
+    """For each wanted number the first place in ``[low, high)`` whose key is not below it (above it with ``inclusive``)."""
+    low, high = low.copy(), high.copy()
+    last = max(0, len(keys) - 1)
+    while np.any(open_ := low < high):
+        middle = (low + high) >> 1
+        key = keys[np.minimum(middle, last)]
+        below = open_ & ((key <= wanted) if inclusive else (key < wanted))
+        low = np.where(below, middle + 1, low)
+        high = np.where(open_ & ~below, middle, high)
+    return low

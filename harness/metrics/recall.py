@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.fingerprints import RecallHit, RecallIndex
 from harness.metrics.normalised import Normalised, normalise, normalised_text
+from harness.metrics.recall_index import INDEX_FILE, RecallHit, RecallIndex
 from harness.metrics.spans import (
     MOST_CHARS,
     Aligner,
@@ -19,7 +19,7 @@ from harness.metrics.spans import (
 )
 
 __all__ = [
-    "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
+    "INDEX_FILE", "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
     "excess", "near", "normalise", "nv_recall",
 ]  # fmt: skip
 

@@ -46,6 +46,14 @@ def test_copied_edited_misplaced_and_innocent_are_told_apart(tmp_path, trained, 
     assert last["summary"]["near"]["mean"] == 0.75 and last["summary"]["scored"] == 4
 
 
+def test_a_kept_index_gives_the_same_lines(tmp_path, trained, capsys):
+    outputs = write(tmp_path / "out.jsonl", [{"id": "a", "text": COPIED}, {"id": "b", "text": "Nothing of it."}])
+    assert main(["recall", outputs, "--against", trained, "--save-index", str(tmp_path / "index"), "--json"]) == 0
+    first = capsys.readouterr().out
+    assert main(["recall", outputs, "--against", str(tmp_path / "index"), "--json"]) == 0
+    assert capsys.readouterr().out == first
+
+
 def test_the_null_is_what_is_shared_by_chance(tmp_path, trained, capsys):
     outputs = write(tmp_path / "out.jsonl", [{"text": COPIED}] * 4 + [{"text": OTHER}])
     null = write(tmp_path / "null.jsonl", [{"text": OTHER}])

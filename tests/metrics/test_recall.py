@@ -1,10 +1,14 @@
 import random
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import HarnessError
+from harness.metrics.fingerprints import Postings, gram_hashes
 from harness.metrics.recall import RecallIndex, diverge_at, exact_prefix, excess, near, nv_recall
 from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
 
@@ -215,3 +219,55 @@ def test_hostile_texts(hostile: str) -> None:
     near(hostile, hostile)
     RecallIndex.build([("x", hostile[:50_000]), ("y", ENGLISH[0])]).query(hostile)
     assert time.monotonic() - started < 20
+
+
+def test_letters_changed_all_over_do_not_hide_a_span() -> None:
+    """200 characters in which every fifth word is misspelt: no 20 equal words are left, and it is a copy."""
+    words = made_up(11).split()[20:55]
+    copy = " ".join("x" + word[1:] if at % 5 == 4 else word for at, word in enumerate(words))
+    hit = INDEX.query(f"{ENGLISH[1]} {copy} {ENGLISH[2]}")
+    assert (hit.source, hit.flags) == ("t11", ("span",))
+    scattered = " ".join(word if at % 5 == 4 else made_up(at, 1) for at, word in enumerate(words))
+    assert not INDEX.query(f"{ENGLISH[1]} {scattered}").near
+
+
+def test_a_saved_index_answers_as_the_built_one(tmp_path: Path) -> None:
+    texts = [*TEXTS, ("zh", OTHER_SCRIPTS["zh"]), ("lone \ud800", "a lone \ud800 surrogate " * 9), ("long", made_up(5, 9000)), ("empty", "")]
+    index = RecallIndex.build(iter(texts))
+    index.save(tmp_path / "index")
+    loaded = RecallIndex.load(tmp_path / "index")
+    assert len(loaded) == len(index) == len(texts)
+    for id, text in texts:
+        assert loaded.query(text[100:900], own=id) == index.query(text[100:900], own=id)
+    RecallIndex.build([]).save(tmp_path / "none")
+    assert RecallIndex.load(tmp_path / "none").query("anything at all").source is None
+
+
+def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="no recall index"):
+        RecallIndex.load(tmp_path)
+    INDEX.save(tmp_path)
+    (tmp_path / "keys.npy").write_bytes(b"")
+    with pytest.raises(HarnessError, match="no recall index"):
+        RecallIndex.load(tmp_path)
+    (tmp_path / "recall-index.json").write_text('{"version": 99}')
+    with pytest.raises(HarnessError, match="version 99"):
+        RecallIndex.load(tmp_path)
+
+
+@given(st.lists(st.text("abcd", max_size=60), min_size=1, max_size=12), st.integers(0, 11), st.integers(0, 40))
+def test_every_shared_stretch_shares_a_fingerprint(texts: list[str], which: int, start: int) -> None:
+    """Winnowing's guarantee: k + w - 1 equal bytes are never missed."""
+    postings = Postings.build([text.encode() for text in texts], 8, 4, 500)
+    part = texts[which % len(texts)][start : start + 11]
+    found, _, _ = postings.sharing(part.encode())
+    holders = {at for at, text in enumerate(texts) if part in text}
+    assert len(part) < 11 or holders <= set(found.tolist())
+
+
+@given(st.binary(max_size=90), st.sampled_from([1, 3, 8, 16, 24]))
+def test_equal_stretches_have_equal_hashes(data: bytes, k: int) -> None:
+    found = gram_hashes(np.frombuffer(data, dtype=np.uint8), k)
+    parts = [data[at : at + k] for at in range(len(data) - k + 1)]
+    assert len(found) == len(parts)
+    assert len(set(found.tolist())) == len(set(parts))
