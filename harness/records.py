@@ -177,11 +177,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Log-probability in nats of one continuation after a prompt, and its number of tokens."""
+    """Log-probability in nats of one continuation after a prompt, and its number of tokens.
+
+    ``off_script`` is the probability at each token of any that is in another script than the expected language's.
+    """
 
     logprob: float
     tokens: int
     token_logprobs: tuple[float, ...] = ()
+    off_script: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from harness.records import Finish, Rendered, Scoring
 class GenerateRequest:
     """Answer greedily after ``prompt``, which ends with a generation prompt.
 
-    ``prefix`` are the first characters of an answer that are given; they do not come back.
+    ``prefix`` are the first characters of an answer that are given; they do not come back. With a ``language`` the
+    probability of other scripts is read along the answer.
     """
 
     key: str
@@ -21,24 +22,33 @@ class GenerateRequest:
     max_new_tokens: int
     prefix: str = ""
     stop_tokens: tuple[str, ...] = ()
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Read the log-probability of the last answer of each rendering. The renderings share their prompt."""
+    """Read the log-probability of the last answer of each rendering. The renderings share their prompt.
+
+    With a ``language``, and one rendering alone, the probability of other scripts is read along it too.
+    """
 
     key: str
     answers: tuple[Rendered, ...]
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generated answer: text before the stop, the stop that ended it, and the ids without it."""
+    """One generated answer: text before the stop, the stop that ended it, and the ids without it.
+
+    ``off_script`` is the probability of tokens of other scripts at each id, where a language was asked for.
+    """
 
     text: str
     finish: Finish
     stop: str
     token_ids: tuple[int, ...]
+    off_script: tuple[float, ...] = ()
 
 
 class Backend(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.batches import by_length
@@ -13,6 +13,7 @@ from harness.encode import bos_text, encode, eos_text
 from harness.logits import only_at
 from harness.models import LoadedModel
 from harness.records import Encoded, Scoring
+from harness.vocabulary import off_script_ids
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ class _Scored:
     key: str
     encoded: tuple[Encoded, ...]
     shared: int
+    language: str = ""
 
     def width(self) -> int:
         return max(len(e.ids) for e in self.encoded)
@@ -82,7 +84,7 @@ class TransformersBackend:
         for other in encoded[1:]:
             while other.ids[:shared] != first[:shared]:
                 shared -= 1
-        return _Scored(request.key, encoded, shared)
+        return _Scored(request.key, encoded, shared, request.language)
 
     def _score_whole(self, batch: list[_Scored]) -> list[tuple[str, list[Scoring]]]:
         import torch
@@ -97,7 +99,21 @@ class TransformersBackend:
         with self.loaded.inference(), only_at(self.loaded.model, wanted):
             logits = self.loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
         targets = torch.cat([torch.tensor([i for i, c in zip(e.ids, e.content, strict=True) if c], device=ids.device) for _, e in rows])
-        return _gather(batch, _logprobs(logits, targets))
+        scorings = _gather(batch, _logprobs(logits, targets))
+        return self._with_off_script(batch, scorings, logits) if any(item.language for item in batch) else scorings
+
+    def _with_off_script(self, batch: list[_Scored], scorings: list[tuple[str, list[Scoring]]], logits: Any) -> list[tuple[str, list[Scoring]]]:
+        """Add what other scripts had at each token. Requests with several answers are left as they are."""
+        done, at = [], 0
+        for item, (key, found) in zip(batch, scorings, strict=True):
+            size = sum(sum(encoded.content) for encoded in item.encoded)
+            if item.language and len(found) == 1:
+                masses = off_script_mass(logits[at : at + size], self.loaded, item.language)
+                done.append((key, [replace(found[0], off_script=tuple(round(mass, 5) for mass in masses.tolist()))]))
+            else:
+                done.append((key, found))
+            at += size
+        return done
 
     def _score_shared(self, batch: list[_Scored]) -> list[tuple[str, list[Scoring]]]:
         """Prompt once with its keys and values kept, then every answer's rows on a copy of them."""
@@ -161,6 +177,14 @@ def pad(rows: Sequence[Sequence[int]], loaded: LoadedModel, *, left: bool) -> tu
             ids[row, place] = torch.tensor(values, dtype=torch.long)
             mask[row, place] = 1
     return ids.to(loaded.device), mask.to(loaded.device)
+
+
+def off_script_mass(logits: torch.Tensor, loaded: LoadedModel, language: str) -> torch.Tensor:
+    """The probability of tokens in scripts that the language does not use, [positions] of logits [positions, vocabulary]."""
+    import torch
+
+    ids = torch.tensor(off_script_ids(loaded.tokenizer, language), dtype=torch.long, device=logits.device)
+    return (logits[:, ids].float().logsumexp(-1) - logits.float().logsumexp(-1)).exp()
 
 
 def _first(flags: tuple[bool, ...]) -> int:

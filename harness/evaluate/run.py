@@ -48,9 +48,11 @@ def read(work: Sequence[Work], store: Store) -> Results:
         if payload is None:
             continue
         if isinstance(item.request, ScoreRequest):
-            scorings[item.case, item.format] = [Scoring(s["logprob"], s["tokens"], tuple(s["token_logprobs"])) for s in payload]
+            scorings[item.case, item.format] = [Scoring(s["logprob"], s["tokens"], tuple(s["token_logprobs"]), tuple(s["off_script"])) for s in payload]
         else:
-            answers[item.case, item.format, item.share] = Answer(payload["text"], payload["finish"], payload["stop"], tuple(payload["token_ids"]))
+            answers[item.case, item.format, item.share] = Answer(
+                payload["text"], payload["finish"], payload["stop"], tuple(payload["token_ids"]), tuple(payload["off_script"])
+            )
     return Results(answers, scorings)
 
 
@@ -59,8 +61,8 @@ def _keep(store: Store, todo: dict[str, Work], batch: list[tuple[str, Any]]) -> 
 
 
 def _scoring_payload(scoring: Scoring) -> dict[str, Any]:
-    return {"logprob": scoring.logprob, "tokens": scoring.tokens, "token_logprobs": scoring.token_logprobs}
+    return {"logprob": scoring.logprob, "tokens": scoring.tokens, "token_logprobs": scoring.token_logprobs, "off_script": scoring.off_script}
 
 
 def _answer_payload(answer: Answer) -> dict[str, Any]:
-    return {"text": answer.text, "finish": answer.finish, "stop": answer.stop, "token_ids": answer.token_ids}
+    return {"text": answer.text, "finish": answer.finish, "stop": answer.stop, "token_ids": answer.token_ids, "off_script": answer.off_script}

@@ -10,6 +10,7 @@ from harness.evaluate.work import Untestable
 from harness.metrics.answer import score_answer
 from harness.metrics.drift import drift
 from harness.metrics.gptisms import find
+from harness.metrics.hazard import hazard
 from harness.metrics.loops import loop
 from harness.metrics.stop import control_strings, stop_scores
 from harness.records import Case, Format, Generation, Score, Scoring
@@ -60,13 +61,14 @@ class Scorer:
             found[metric] = (value, "")
         language = drift(answer.text, (case.expect_language,), prompt)
         found["drift"] = (None if language.drift is None else float(language.drift), language.why)
+        found["hazard"] = _hazard(answer.off_script)
         found["gptisms"] = (float(bool(find(answer.text))) if answer.text.strip() else None, "" if answer.text.strip() else "empty answer")
         looping = loop(answer.text)
         found["loop"] = (float(looping.looping), looping.why)
         return found
 
 
-ANSWER_METRICS = ("answer_strict", "answer_lenient", "on_task", "stopped", "empty", "leak", "role_run_on", "echo", "drift", "gptisms", "loop")
+ANSWER_METRICS = ("answer_strict", "answer_lenient", "on_task", "stopped", "empty", "leak", "role_run_on", "echo", "drift", "hazard", "gptisms", "loop")
 
 
 def _choice(case: Case, scorings: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
@@ -84,12 +86,18 @@ def _choice(case: Case, scorings: list[Scoring] | None, lost: str | None) -> dic
 def _reference(scorings: list[Scoring] | None, native: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
     """NLL in nats per token of the reference text, the token count being that of the native format in every format."""
     if scorings is None:
-        return dict.fromkeys(("nll", "nll_excess"), (None, lost or "not computed"))
+        return dict.fromkeys(("nll", "nll_excess", "hazard_ref"), (None, lost or "not computed"))
     tokens = (native or scorings)[0].tokens
     nll = -scorings[0].logprob / tokens
-    if native is None:
-        return {"nll": (nll, ""), "nll_excess": (None, "no native format to compare with")}
-    return {"nll": (nll, ""), "nll_excess": (nll + native[0].logprob / tokens, "")}
+    excess = (None, "no native format to compare with") if native is None else (nll + native[0].logprob / tokens, "")
+    return {"nll": (nll, ""), "nll_excess": excess, "hazard_ref": _hazard(scorings[0].off_script)}
+
+
+def _hazard(masses: Sequence[float]) -> tuple[float | None, str]:
+    found = hazard(masses)
+    if found is None:
+        return None, "no token whose alternatives were read"
+    return found.value, "" if found.first is None else f"another script is likelier than not at token {found.first}"
 
 
 def table(scores: Iterable[Score], metric: str) -> Mapping[str, dict[str, float]]:

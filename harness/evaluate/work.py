@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
@@ -87,9 +87,9 @@ class Planner:
             request = ScoreRequest("", tuple(self._render(case, format, choice) for choice in case.choices))
             return self._keyed("choice", case, format, request)
         if kind == "reference":
-            request = ScoreRequest("", (self._render(case, format, case.reference),))
+            request = ScoreRequest("", (self._render(case, format, case.reference),), case.expect_language)
             return self._keyed("reference", case, format, request)
-        request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens)
+        request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens, case.expect_language)
         return self._keyed("answer", case, format, request)
 
     def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:
@@ -107,15 +107,14 @@ class Planner:
 
     def _keyed(self, probe: Probe, case: Case, format: Format, request: ScoreRequest | GenerateRequest, share: float = 0.0) -> Work:
         if isinstance(request, ScoreRequest):
-            body: object = [[r.text, list(r.spans)] for r in request.answers]
+            body: object = [[[r.text, list(r.spans)] for r in request.answers], request.language]
         else:
-            body = [request.prompt.text, request.prompt.stops, request.stop_tokens, request.prefix, request.max_new_tokens, "greedy"]
+            body = [request.prompt.text, request.prompt.stops, request.stop_tokens, request.prefix, request.max_new_tokens, request.language, "greedy"]
         facts = json.dumps([probe, case.id, format.id, format.digest, body], sort_keys=True)
         key = hashlib.sha256((self._stamp + facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
         if isinstance(request, ScoreRequest):
-            return Work(key, probe, case.id, format.id, ScoreRequest(key, request.answers), share)
-        keyed = GenerateRequest(key, request.prompt, request.max_new_tokens, request.prefix, request.stop_tokens)
-        return Work(key, probe, case.id, format.id, keyed, share)
+            return Work(key, probe, case.id, format.id, replace(request, key=key), share)
+        return Work(key, probe, case.id, format.id, replace(request, key=key), share)
 
 
 def reference_prefix(reference: str, share: float) -> str:

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, nearest
 from harness.records import GROUPS
 
 #: Measures of which less is better. A property of the measure, so it is no setting.
-LOWER_IS_BETTER = frozenset({"empty", "leak", "role_run_on", "echo", "nll", "nll_excess", "drift", "loop", "gptisms"})
+LOWER_IS_BETTER = frozenset({"empty", "leak", "role_run_on", "echo", "nll", "nll_excess", "drift", "hazard", "hazard_ref", "loop", "gptisms"})
 HIGHER_IS_BETTER = frozenset({"stopped", "on_task", "answer_strict", "answer_lenient", "choice", "choice_norm"})
 MEASURES = LOWER_IS_BETTER | HIGHER_IS_BETTER
 _TABLES = ("margins", "absolute")

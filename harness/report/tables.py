@@ -22,10 +22,12 @@ METRICS = {
     "nll_excess": "cost of a reference beyond native, nats/token",
     "nll": "cost of a reference, nats/token",
     "drift": "another language",
+    "hazard": "probability of another script along the answer",
+    "hazard_ref": "the same along a reference",
     "gptisms": "canned phrase",
     "loop": "repeats itself",
 }
-LOWER_IS_BETTER = {"empty", "leak", "role_run_on", "echo", "nll_excess", "nll", "drift", "gptisms", "loop"}
+LOWER_IS_BETTER = {"empty", "leak", "role_run_on", "echo", "nll_excess", "nll", "drift", "hazard", "hazard_ref", "gptisms", "loop"}
 NATS = {"nll", "nll_excess"}
 MAIN = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?"}

@@ -11,6 +11,7 @@ from harness.encode import encode, prompt_ids
 from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.render import render
+from harness.vocabulary import off_script_ids
 
 FORMATS = load_formats()
 QUESTIONS = ["What is the capital?", "fox", "the quick brown fox jumps over the lazy dog, and then the dog jumps over the fox again"]
@@ -46,6 +47,39 @@ def test_log_probabilities_equal_a_plain_forward_pass(tiny, budget):
             expected = plain_logprobs(tiny, rendered)
             assert scoring.tokens == len(expected)
             assert list(scoring.token_logprobs) == pytest.approx(expected, abs=1e-4)
+
+
+def plain_masses(loaded, ids, language):
+    """Off-script probability before each id but the first, from a plain forward pass."""
+    off = list(off_script_ids(loaded.tokenizer, language))
+    with torch.no_grad():
+        return torch.softmax(loaded.model(torch.tensor([ids])).logits[0].float(), -1)[:, off].sum(-1).tolist()[:-1]
+
+
+@pytest.mark.parametrize("budget", [60, 100_000])
+def test_what_other_scripts_have_equals_a_plain_softmax(tiny, budget):
+    """Along a reference and along the model's own answer, in batches of two languages."""
+    backend = TransformersBackend(tiny, budget=budget)
+    languages = ("en", "ru", "")
+    scores = [
+        ScoreRequest(f"{id}|{n}", (answered(id, q, OPTIONS[n], backend),), languages[n])
+        for id in ("chatml", "alpaca-newline", "llama3")
+        for n, q in enumerate(QUESTIONS)
+    ]
+    found = dict(pair for batch in backend.score(scores) for pair in batch)
+    for request in scores:
+        encoded = encode(request.answers[0], tiny.tokenizer)
+        masses = plain_masses(tiny, encoded.ids, request.language or "en")
+        wanted = [masses[at - 1] for at, content in enumerate(encoded.content) if content] if request.language else []
+        assert list(found[request.key][0].off_script) == pytest.approx(wanted, abs=1e-4)
+    asks = [GenerateRequest(f"{id}|{n}", asked(id, q, backend), 12, language=languages[n]) for id in ("chatml", "alpaca-newline") for n, q in enumerate(QUESTIONS)]
+    answers = dict(pair for batch in backend.generate(asks) for pair in batch)
+    for request in asks:
+        ids = prompt_ids(request.prompt, tiny.tokenizer)
+        own = answers[request.key]
+        wanted = plain_masses(tiny, [*ids, *own.token_ids], request.language)[len(ids) - 1 :] if request.language else []
+        assert list(own.off_script) == pytest.approx(wanted, abs=1e-4)
+        assert not request.language or sum(own.off_script) > 0
 
 
 @pytest.mark.parametrize("budget", [100, 100_000])

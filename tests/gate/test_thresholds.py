@@ -29,7 +29,7 @@ def test_the_shipped_file_reads_and_gates_every_measure():
 
 
 def test_every_measure_of_the_scorer_has_a_direction():
-    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess"} == MEASURES
+    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref"} == MEASURES
     assert not LOWER_IS_BETTER & HIGHER_IS_BETTER
 
 
