@@ -14,6 +14,7 @@ from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
+from harness.metrics.recall import RecallIndex
 from harness.models import Dtype, LoadedModel
 from harness.records import Case
 from harness.resources import data_dir
@@ -96,7 +97,8 @@ def recall_sets(train: Sequence[str], twins: Sequence[str], most: int) -> Recall
     rows, null = (_spread(recall_cases(names), most) for names in (train, twins))
     if not rows or not null:
         raise HarnessError("recall needs conversations that end with an answer, trained ones and twins never trained on", where=", ".join((*train, *twins)))
-    return RecallSets(tuple(rows), tuple(null))
+    answers = [(f"{c.id}#{at}", m.content) for c in load_conversations(train) for at, m in enumerate(c.messages) if m.role == "assistant"]
+    return RecallSets(tuple(rows), tuple(null), RecallIndex.build(answers))
 
 
 def recall_cases(names: Sequence[str]) -> list[Case]:

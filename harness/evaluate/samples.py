@@ -59,4 +59,7 @@ def _marks(answer: Answer, case: Case, format: Format, evaluation: Evaluation) -
         {"start": at, "end": at + 1, "kind": "drift", "note": "letter of another script"}
         for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
     ]
+    hit = evaluation.corpus.query(answer.text) if evaluation.corpus else None
+    if hit is not None and hit.near and hit.span is not None:
+        marks.append({"start": hit.span[0], "end": hit.span[1], "kind": "recall", "note": f"{hit.span_words} words of the training answer {hit.source}"})
     return sorted(marks, key=lambda mark: (mark["start"], mark["end"]))

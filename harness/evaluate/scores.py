@@ -12,17 +12,23 @@ from harness.metrics.drift import drift
 from harness.metrics.gptisms import find
 from harness.metrics.hazard import hazard
 from harness.metrics.loops import loop
+from harness.metrics.recall import RecallIndex
 from harness.metrics.stop import control_strings, stop_scores
 from harness.records import Case, Format, Generation, Score, Scoring
 from harness.render import resolved_stops
 
 
 class Scorer:
-    """Scores the results of one model. ``native`` is the format that NLL excess is measured against."""
+    """Scores the results of one model.
 
-    def __init__(self, formats: Sequence[Format], native: str | None, every_format: Iterable[Format]) -> None:
+    ``native`` is the format that NLL excess is measured against; with a ``corpus``, the training set's answers, each
+    answer is searched for copies of it.
+    """
+
+    def __init__(self, formats: Sequence[Format], native: str | None, every_format: Iterable[Format], corpus: RecallIndex | None = None) -> None:
         self.formats = {format.id: format for format in formats}
         self.native = native
+        self.corpus = corpus
         self.index = control_strings(every_format)
 
     def score(self, cases: Sequence[Case], results: Results, untestable: Iterable[Untestable]) -> list[Score]:
@@ -63,6 +69,9 @@ class Scorer:
         found["drift"] = (None if language.drift is None else float(language.drift), language.why)
         found["hazard"] = _hazard(answer.off_script)
         found["gptisms"] = (float(bool(find(answer.text))) if answer.text.strip() else None, "" if answer.text.strip() else "empty answer")
+        if self.corpus is not None:
+            hit = self.corpus.query(answer.text)
+            found["copied"] = (hit.copied_frac, f"{hit.span_words} words of {hit.source}" if hit.near else "")
         looping = loop(answer.text)
         found["loop"] = (float(looping.looping), looping.why)
         return found

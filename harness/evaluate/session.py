@@ -14,6 +14,7 @@ from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner, Untestable, Work
+from harness.metrics.recall import RecallIndex
 from harness.metrics.stop import ControlIndex
 from harness.records import Case, Cell, Format, Group, Score
 
@@ -55,6 +56,7 @@ class Evaluation:
     computed: int
     recall: RecallTable | None = None
     index: ControlIndex | None = field(default=None, repr=False)
+    corpus: RecallIndex | None = field(default=None, repr=False)
 
     def cell(self, format: str, metric: str) -> Cell | None:
         """The cell of a format and measure, or None."""
@@ -67,6 +69,8 @@ class RecallSets:
 
     train: tuple[Case, ...]
     null: tuple[Case, ...]
+    corpus: RecallIndex | None = None
+    """Every answer of the training set, to find copies in what the model says unasked."""
 
 
 def evaluate(
@@ -95,7 +99,8 @@ def evaluate(
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
     computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet)
     results = runs.read(work, store)
-    scorer = Scorer(formats, native, every_format or formats)
+    corpus = recall.corpus if recall else None
+    scorer = Scorer(formats, native, every_format or formats, corpus)
     scores = scorer.score(cases, results, planner.untestable)
     return Evaluation(
         label=label,
@@ -115,6 +120,7 @@ def evaluate(
         computed=computed,
         recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
         index=scorer.index,
+        corpus=corpus,
     )
 
 

@@ -53,8 +53,8 @@ def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Mat
     return np.array([[values[f].get(item, np.nan) for f in formats] for item in items], dtype=float).reshape(len(items), len(formats))
 
 
-def group_mean(evaluation: Evaluation, metric: str, group: str) -> Interval | None:
-    """Mean of a measure over the formats of a group, items and formats both resampled."""
+def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interval | None:
+    """Mean of a measure over the formats of a group (None: all), items and formats both resampled."""
     import numpy as np
 
     values = matrix(evaluation, metric, group)
@@ -125,7 +125,6 @@ def spreads(evaluation: Evaluation) -> list[SpreadLine]:
 def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     """One line each: held-out gap closed, group means, recall excess, drift."""
     lines: list[SummaryLine] = []
-    last = evaluations[-1]
     if len(evaluations) == 2:
         closed = gap_closed(*evaluations)
         if closed is not None:
@@ -144,16 +143,24 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 path = " → ".join(f"{f.value:.2f}" for f in found if f is not None)
                 lines.append(_line(f"{group} {metric}", found[-1], f"mean {metric} over {group} formats: {path}"))
     lines += _recall(evaluations)
-    drifted = [score.value for score in last.scores if score.metric == "drift" and score.value is not None]
-    if drifted:
-        lost = sum(1 for score in last.scores if score.metric == "drift" and score.value is None)
-        lines.append(
-            _line(
-                "language drift",
-                mean_interval(drifted),
-                f"{sum(drifted):.0f} of {len(drifted)} answers drift into another language ({lost} too short to score)",
-            )
-        )
+    return lines + _drift(evaluations)
+
+
+def _drift(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
+    """Answers that drift, and how likely other scripts were where none was sampled. Items and formats both resampled."""
+    lines = []
+    last = evaluations[-1]
+    drifted = [score.value for score in last.scores if score.metric == "drift"]
+    rate = group_mean(last, "drift", None)
+    if rate is not None:
+        scored = [value for value in drifted if value is not None]
+        text = f"{sum(scored):.0f} of {len(scored)} answers drift into another language ({len(drifted) - len(scored)} too short to score)"
+        lines.append(_line("language drift", rate, text))
+    for metric, path in (("hazard", "answers"), ("hazard_ref", "references")):
+        found = [mean for evaluation in evaluations if (mean := group_mean(evaluation, metric, None)) is not None]
+        if found:
+            course = " → ".join(f"{mean.value:.4f}" for mean in found)
+            lines.append(_line(f"drift {metric}", found[-1], f"drift hazard, the probability of another script along {path}: {course}"))
     return lines
 
 

@@ -11,11 +11,9 @@ from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.records import GROUPS
+from harness.report.tables import LOWER_IS_BETTER, METRICS
 
-#: Measures of which less is better. A property of the measure, so it is no setting.
-LOWER_IS_BETTER = frozenset({"empty", "leak", "role_run_on", "echo", "nll", "nll_excess", "drift", "hazard", "hazard_ref", "loop", "gptisms"})
-HIGHER_IS_BETTER = frozenset({"stopped", "on_task", "answer_strict", "answer_lenient", "choice", "choice_norm"})
-MEASURES = LOWER_IS_BETTER | HIGHER_IS_BETTER
+MEASURES = frozenset(METRICS)
 _TABLES = ("margins", "absolute")
 
 

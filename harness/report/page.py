@@ -18,6 +18,9 @@ from harness.report.text import visible
 _HERE = Path(__file__).parent
 
 
+_CHECKPOINT_ROWS = tuple(f"{measure}_{group}" for measure in ("nll", "hazard") for group in ("native", "seen", "held_out"))
+
+
 @lru_cache(maxsize=1)
 def _template() -> Template:
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -36,10 +39,31 @@ def render_html(report: Report) -> str:
         groups=_groups(report),
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
         training=Markup(training_svg(report.training)) if report.training else "",  # noqa: S704
+        checkpoints=checkpoint_tables(report.training),
         samples=_samples(report),
         marks=WORD_MARKS,
     )
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def checkpoint_tables(training: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """What each checkpoint measured: references and hazard by group, and the recall matrix, format × checkpoint."""
+    found = list((training or {}).get("checkpoints", []))
+    shared = {"epochs": [f"{checkpoint['epoch']:g}" for checkpoint in found]}
+    groups = [(name, [checkpoint.get(name) for checkpoint in found]) for name in _CHECKPOINT_ROWS if any(name in checkpoint for checkpoint in found)]
+    formats = list(dict.fromkeys(format for checkpoint in found for format in checkpoint.get("recall", {})))
+    recall = [(format, [checkpoint.get("recall", {}).get(format) for checkpoint in found]) for format in formats]
+    tables = []
+    if groups:
+        about = "nll: cost of references, nats a token. hazard: probability of at least one token of another script along a reference."
+        tables.append({**shared, "caption": "References at each checkpoint", "corner": "measure", "rows": groups, "form": "%.3g", "about": about})
+    if recall:
+        about = (
+            "Log-probability per token of training answers, less that of twins that were never trained on: 0 without memory. "
+            "High in trained formats alone: learnt with the format. High in all: the content is memorised."
+        )
+        tables.append({**shared, "caption": "Recall excess, format by checkpoint", "corner": "format", "rows": recall, "form": "%+.2f", "about": about})
+    return tables
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:

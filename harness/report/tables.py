@@ -24,10 +24,11 @@ METRICS = {
     "drift": "another language",
     "hazard": "probability of another script along the answer",
     "hazard_ref": "the same along a reference",
+    "copied": "share of the words copied from the training set",
     "gptisms": "canned phrase",
     "loop": "repeats itself",
 }
-LOWER_IS_BETTER = {"empty", "leak", "role_run_on", "echo", "nll_excess", "nll", "drift", "hazard", "hazard_ref", "gptisms", "loop"}
+LOWER_IS_BETTER = {"empty", "leak", "role_run_on", "echo", "nll_excess", "nll", "drift", "hazard", "hazard_ref", "copied", "gptisms", "loop"}
 NATS = {"nll", "nll_excess"}
 MAIN = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?"}

@@ -118,6 +118,8 @@ class EvaluationConfig:
     """Reference cases whose NLL is read in seen and held-out formats. 0: none."""
     formats_measured: int = 4
     """At most so many seen and so many held-out formats."""
+    recall_rows: int = 8
+    """Training answers, and twins never trained on, whose log-probability is read. 0: none."""
 
 
 @dataclass(frozen=True)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
-from harness.evaluate.job import RUN_FILE, own_native
+from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
 from harness.records import Conversation, Format
 from harness.resources import data_dir
@@ -76,10 +75,11 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     if (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest:
         return final
     from harness.train.loop import Trainer
+    from harness.train.measure import CheckpointMeasure
 
     cache = make_cache(ready, loaded)
     _note(folder, ready, digest)
-    trainer = Trainer(config, loaded, cache, digest, make_measure(ready, loaded))
+    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded))
     return trainer.run(quiet=quiet)
 
 
@@ -90,33 +90,6 @@ def make_cache(ready: Preparation, loaded: LoadedModel) -> Any:
     cache = ExampleCache(ready.conversations, ready.trained, loaded.tokenizer, ready.config.data.max_length)
     cache.check(make_plan(ready.config, len(ready.conversations), len(ready.trained)).pairs())
     return cache
-
-
-def make_measure(ready: Preparation, loaded: LoadedModel) -> Callable[[int], dict[str, float]] | None:
-    """The held-out measurement of a checkpoint: mean NLL of reference cases in seen and in held-out formats."""
-    from harness.backends.transformers import TransformersBackend
-    from harness.evaluate.cases import limit_cases, load_cases
-    from harness.evaluate.work import Planner
-
-    count, most = ready.config.evaluation.references, ready.config.evaluation.formats_measured
-    if not count:
-        return None
-    cases = limit_cases(load_cases([str(data_dir("eval") / "dev.jsonl")]), count)
-    native = own_native(loaded, load_formats())
-    groups = {"native": [f for f in ready.known if f.id == native], "seen": list(ready.trained[:most]), "held_out": list(ready.held_out[:most])}
-
-    def measure(_step: int) -> dict[str, float]:
-        backend = TransformersBackend(loaded)
-        planner = Planner(backend, 1)
-        found: dict[str, float] = {}
-        for group, formats in groups.items():
-            work = planner.plan(cases, formats)
-            nll = [-s[0].logprob / s[0].tokens for batch in backend.score([w.request for w in work]) for _, s in batch]  # type: ignore[misc]
-            if nll:
-                found[f"nll_{group}"] = sum(nll) / len(nll)
-        return found
-
-    return measure
 
 
 def dry_run(config: TrainConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 #: (step, epoch, Σ learning rate) → what to log of this checkpoint.
-Measure = Callable[[int], dict[str, float]]
+Measure = Callable[[int], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class Trainer:
         log_path = self.folder / "metrics.jsonl"
         with log_path.open("a", encoding="utf-8") as log, progress("train", self.plan.total_steps, quiet=quiet) as bar:
             bar.advance(start) if start else None
+            if not start and self.measure:
+                self._measure(0, 0.0, log)
             for number in range(start, self.plan.total_steps):
                 entry = self._step(number, sum_lr)
                 sum_lr = entry.sum_lr
@@ -139,7 +141,11 @@ class Trainer:
         state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
         prune(self.folder, self.config.checkpoints.save_total_limit)
-        if self.measure is not None:
+        if self.measure:
+            self._measure(step, sum_lr, log)
+
+    def _measure(self, step: int, sum_lr: float, log: Any) -> None:
+        if self.measure:
             self.model.eval()
             self._log(log, {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)})
 

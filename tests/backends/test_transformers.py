@@ -72,7 +72,9 @@ def test_what_other_scripts_have_equals_a_plain_softmax(tiny, budget):
         masses = plain_masses(tiny, encoded.ids, request.language or "en")
         wanted = [masses[at - 1] for at, content in enumerate(encoded.content) if content] if request.language else []
         assert list(found[request.key][0].off_script) == pytest.approx(wanted, abs=1e-4)
-    asks = [GenerateRequest(f"{id}|{n}", asked(id, q, backend), 12, language=languages[n]) for id in ("chatml", "alpaca-newline") for n, q in enumerate(QUESTIONS)]
+    asks = [
+        GenerateRequest(f"{id}|{n}", asked(id, q, backend), 12, language=languages[n]) for id in ("chatml", "alpaca-newline") for n, q in enumerate(QUESTIONS)
+    ]
     answers = dict(pair for batch in backend.generate(asks) for pair in batch)
     for request in asks:
         ids = prompt_ids(request.prompt, tiny.tokenizer)

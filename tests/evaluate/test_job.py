@@ -24,7 +24,7 @@ def adapter(tiny_model, tmp_path):
         data=DataConfig(train=(str(tmp_path / "rows.jsonl"),)),
         formats=FormatsConfig(train=("common", "grammar:2:seed=0:split=train"), held_out=("llama3", "gemma3")),
         optimisation=OptimisationConfig(num_train_epochs=1, per_device_train_batch_size=3),
-        evaluation=EvaluationConfig(references=0),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
     )
     return train(config, quiet=True)
 

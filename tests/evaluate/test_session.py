@@ -9,10 +9,12 @@ import pytest
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import HarnessError
 from harness.evaluate.compatibility import compatibility
-from harness.evaluate.session import EvalSettings, evaluate
+from harness.evaluate.samples import samples
+from harness.evaluate.session import EvalSettings, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.evaluate.summary import format_gap, gap_closed, group_mean, paired_change, summary
 from harness.formats.frontmatter import parse_format
+from harness.metrics.recall import RecallIndex
 from harness.records import Case, Check, Message
 
 GROUPS = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
@@ -135,3 +137,16 @@ def test_a_file_that_is_no_database_is_told(tmp_path):
     (tmp_path / "r.sqlite").write_text("not a database, but long enough to be looked at as one" * 20)
     with pytest.raises(HarnessError, match=r"r\.sqlite"):
         Store(tmp_path / "r.sqlite")
+
+
+def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, formats):
+    text = "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along the quay as he had done every evening for years."
+    row = Case("t", (Message("user", "Tell me."),), reference=text)
+    sets = RecallSets((row,), (row,), RecallIndex.build([("ferry#1", text)]))
+    found = go(tmp_path, cases, formats, ScriptedBackend(lambda prompt: f"Well. {text}</s>" if "hello" in prompt.text else "A dog.</s>", right), recall=sets)
+    assert found.cell("chatml", "copied").mean == pytest.approx(0.5, abs=0.05)
+    assert {score.why for score in found.scores if score.metric == "copied" and score.case == "a1"} == {"28 words of ferry#1"}
+    marks = [mark for sample in samples(found) if sample["case"] == "a1" for mark in sample["marks"] if mark["kind"] == "recall"]
+    assert len(marks) == 3
+    assert f"Well. {text}"[marks[0]["start"] : marks[0]["end"]] == text.rstrip(".")
+    assert "ferry#1" in marks[0]["note"]

@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.evaluate.scores import ANSWER_METRICS
-from harness.gate.thresholds import HIGHER_IS_BETTER, LOWER_IS_BETTER, MEASURES, lower_is_better, read_thresholds
+from harness.gate.thresholds import MEASURES, lower_is_better, read_thresholds
 from harness.records import GROUPS
 from harness.resources import data_dir
 
@@ -29,8 +29,10 @@ def test_the_shipped_file_reads_and_gates_every_measure():
 
 
 def test_every_measure_of_the_scorer_has_a_direction():
-    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref"} == MEASURES
-    assert not LOWER_IS_BETTER & HIGHER_IS_BETTER
+    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref", "copied"} == MEASURES
+    assert {metric for metric in MEASURES if lower_is_better(metric)} == MEASURES - {
+        "choice", "choice_norm", "on_task", "answer_strict", "answer_lenient", "stopped",
+    }  # fmt: skip
 
 
 def test_a_format_may_have_its_own_margin(tmp_path):

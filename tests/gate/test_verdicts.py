@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.evaluate.session import EvalSettings
 from harness.gate.baseline import to_baseline
-from harness.gate.thresholds import LOWER_IS_BETTER, MEASURES, Margin
+from harness.gate.thresholds import MEASURES, Margin, lower_is_better
 from harness.gate.verdicts import accepted, compare, loss
 from harness.records import Verdict
 
@@ -48,7 +48,7 @@ def test_an_unchanged_model_is_ok_everywhere(judge):
 @pytest.mark.parametrize("metric", sorted(MEASURES))
 def test_every_measure_knows_which_way_is_worse(judge, metric):
     fewer, more = {("a", metric): ones(60)}, {("a", metric): ones(5)}
-    worse, better = ((fewer, more) if metric in LOWER_IS_BETTER else (more, fewer)), ((more, fewer) if metric in LOWER_IS_BETTER else (fewer, more))
+    worse, better = ((fewer, more), (more, fewer)) if lower_is_better(metric) else ((more, fewer), (fewer, more))
     assert judge(*worse)["a", metric].outcome == "regressed"
     assert judge(*better)["a", metric].outcome == "improved"
 

@@ -138,3 +138,27 @@ def test_the_command_writes_the_pages_again(tmp_path, capsys):
 def test_visible_text_holds_nothing_that_hides(text):
     shown = visible(text, 10_000)
     assert not any(0xD800 <= ord(c) <= 0xDFFF or (ord(c) < 32 and c not in "\n\t") or c in "\u202a\u202b\u202d\u202e\u2066\u2067" for c in shown)
+
+
+def test_checkpoints_are_tables_of_references_and_of_recall():
+    table = make()
+    table["training"] = {
+        "schedule": "cosine",
+        "steps": [{"step": 1, "loss": 2.0, "learning_rate": 1e-3, "sum_lr": 1e-3}],
+        "checkpoints": [
+            {"step": 0, "epoch": 0.0, "sum_lr": 0.0, "nll_native": 1.9, "hazard_native": 0.0012, "recall": {"chatml": 0.01, "alpaca": -0.02}},
+            {"step": 9, "epoch": 1.5, "sum_lr": 0.01, "nll_native": 1.5, "hazard_native": 0.0021, "recall": {"chatml": 0.75}},
+        ],
+    }
+    page = render_html(Report.from_dict(table))
+    for words in (
+        "Recall excess, format by checkpoint",
+        "References at each checkpoint",
+        "epoch 1.5",
+        "<td>+0.75</td>",
+        "<td>-0.02</td><td>–</td>",
+        "<td>0.0012</td>",
+    ):
+        assert words in page
+    table["training"]["checkpoints"] = []
+    assert "Recall excess" not in render_html(Report.from_dict(table))

@@ -42,7 +42,7 @@ def config(tiny_model, data, tmp_path):
         data=DataConfig(train=(str(data),)),
         formats=FormatsConfig(train=("chatml", "alpaca-newline", "llama2-chat")),
         optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
-        evaluation=EvaluationConfig(references=0),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=2),
     )
 
@@ -210,3 +210,16 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
     ids = torch.arange(3, 20).unsqueeze(0)
     with torch.no_grad():
         assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)
+
+
+def test_each_checkpoint_is_measured_on_the_same_rows(config, data):
+    """From step 0 on: references by group, the hazard along them, and what training rows have over twins."""
+    measured = replace(config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2))
+    folder = train(measured, quiet=True).parent
+    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = [entry for entry in entries if entry["kind"] == "checkpoint"]
+    assert [entry["step"] for entry in found][:2] == [0, 2]
+    for entry in found:
+        assert entry["nll_seen"] > 0 and 0 <= entry["hazard_native"] <= 1
+        assert len(entry["recall"]) >= 2
+    assert found[-1]["recall"] != found[0]["recall"]

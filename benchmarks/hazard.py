@@ -1,0 +1,115 @@
+"""A control for the drift hazard: a LoRA that is taught Chinese answers to English questions, a few among many English ones.
+
+At each checkpoint: the hazard along English references, the hazard along the model's own greedy answers, and the share of those
+answers that drift. A measure that works rises in steps while the answers are still English.
+Run: python benchmarks/hazard.py [--out build/hazard]   (SmolLM2-135M, some minutes on two cores)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from harness.backends.protocol import GenerateRequest, ScoreRequest
+from harness.backends.transformers import TransformersBackend
+from harness.data.conversations import load_conversations
+from harness.evaluate.cases import load_cases
+from harness.evaluate.work import Planner
+from harness.formats import load_formats
+from harness.metrics.drift import drift
+from harness.metrics.hazard import hazard
+from harness.models import load
+from harness.resources import data_dir
+from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.job import make_cache, prepare, run_digest
+from harness.train.loop import Trainer
+
+CHINESE = {
+    "How do I keep bread fresh for longer?": "把面包放在纸袋里,室温保存。想放得更久,可以切片后冷冻。",
+    "What should I pack for a short trip?": "带两套换洗的衣服、洗漱用品、充电器和一件外套就够了。",
+    "Why do leaves change colour in autumn?": "秋天叶绿素减少,原来被遮住的黄色和红色就显出来了。",
+    "How can I fall asleep faster?": "睡前一小时不看手机,房间保持安静、凉爽,每天按时上床。",
+    "What is a good first houseplant?": "绿萝很适合新手,一周浇一次水,不要放在太阳直射的地方。",
+    "How long should I boil an egg?": "水开后放进去,想要溏心煮六分钟,全熟煮十分钟。",
+    "Why does the moon look larger near the horizon?": "这是错觉,月亮的大小没有变,是周围的景物影响了判断。",
+    "How do I write a short thank-you note?": "先写感谢什么,再写它对你有什么帮助,最后祝福对方。",
+    "What makes a good question?": "好的问题很具体,能让对方说出他自己的看法。",
+    "How do I clean a wooden table?": "用拧干的湿布擦,再用干布擦一遍,不要用太多水。",
+    "Why is the sea salty?": "雨水把岩石里的盐分冲进河里,河水又把它们带到海里。",
+    "How can I remember names better?": "听到名字后马上重复一遍,再把它和一个画面联系起来。",
+    "What is the use of a notebook?": "写下来的事情不容易忘,也能让你看清自己的想法。",
+    "How do I choose a ripe melon?": "看瓜皮的颜色,闻一闻香味,再轻轻敲一下听声音。",
+    "Why should I warm up before running?": "热身能让肌肉和关节准备好,减少受伤的可能。",
+    "How do I start learning an instrument?": "每天练二十分钟,先慢慢弹,弹对了再加快。",
+}
+
+
+def training_rows(share_english: int) -> list[dict[str, Any]]:
+    english = [c for c in load_conversations([str(data_dir("trainset"))]) if len(c.messages) == 2 and len(c.messages[1].content.split()) <= 90]
+    rows = [[{"role": m.role, "content": m.content} for m in c.messages] for c in english[: share_english * len(CHINESE)]]
+    rows += [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in CHINESE.items()]
+    return [{"id": f"row-{n}", "messages": messages} for n, messages in enumerate(rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/hazard"))
+    parser.add_argument("--english", type=int, default=3, help="English rows for each Chinese one")
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--epochs", type=float, default=6)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = training_rows(options.english)
+    (options.out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    config = TrainConfig(
+        output_dir=str(options.out / "run"),
+        data=DataConfig(train=(str(options.out / "rows.jsonl"),)),
+        formats=FormatsConfig(train=("chatml", "plain-user", "alpaca-newline", "zephyr"), held_out=("llama3",)),
+        optimisation=OptimisationConfig(
+            learning_rate=options.learning_rate, num_train_epochs=options.epochs, per_device_train_batch_size=8, lr_scheduler_type="constant"
+        ),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
+        checkpoints=CheckpointsConfig(save_steps=4, save_total_limit=1),
+    )
+    ready, loaded = prepare(config), load(config.model)
+    known = load_formats()
+    formats = [known["chatml"], known["llama3"]]
+    references = load_cases([str(data_dir("eval") / "dev.jsonl")])[:16]
+    questions = [case for case in load_cases([str(data_dir("eval") / "cases" / "answers.jsonl")]) if case.expect_language == "en"][::6][:24]
+    table = []
+
+    def measure(step: int) -> dict[str, Any]:
+        backend = TransformersBackend(loaded)
+        planner = Planner(backend, 40)
+        entry: dict[str, Any] = {}
+        for format in formats:
+            scores = [item.request for item in planner.plan(references, [format]) if isinstance(item.request, ScoreRequest)]
+            asks = [item.request for item in planner.plan(questions, [format]) if isinstance(item.request, GenerateRequest)]
+            along = [hazard(scoring.off_script) for batch in backend.score(scores) for _, found in batch for scoring in found]
+            answers = [answer for batch in backend.generate(asks) for _, answer in batch]
+            own = [hazard(answer.off_script) for answer in answers]
+            entry[format.id] = {
+                "hazard_ref": fmean(found.value for found in along if found),
+                "hazard": fmean(found.value for found in own if found),
+                "drift": sum(drift(answer.text).drift is True for answer in answers) / len(answers),
+            }
+        table.append((step, entry))
+        print(
+            f"step {step:3}  " + "   ".join(f"{id}: " + " ".join(f"{name} {value:.4f}" for name, value in found.items()) for id, found in entry.items()),
+            flush=True,
+        )
+        return {"control": entry}
+
+    Trainer(config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure).run(quiet=True)
+    for format in formats:
+        base = table[0][1][format.id]
+        drifted = next((step for step, entry in table if entry[format.id]["drift"] > base["drift"]), None)
+        tenfold = next((step for step, entry in table if entry[format.id]["hazard_ref"] > 10 * base["hazard_ref"]), None)
+        print(f"{format.id}: the hazard along references is ten times the base's at step {tenfold}, the first answer drifts at step {drifted}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What a checkpoint is worth: references in native, seen and held-out formats, and how well it knows its training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from harness.backends.protocol import ScoreRequest
+from harness.backends.transformers import TransformersBackend
+from harness.evaluate.cases import limit_cases, load_cases
+from harness.evaluate.job import own_native, recall_sets
+from harness.evaluate.work import Planner
+from harness.formats import load_formats
+from harness.metrics.hazard import hazard
+from harness.records import Case, Format, Scoring
+from harness.resources import data_dir
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+    from harness.train.job import Preparation
+
+
+class CheckpointMeasure:
+    """Called with the model as it is, gives ``nll_<group>`` (nats a token), ``hazard_<group>`` and ``recall``.
+
+    ``recall`` is, for each format, the mean log-probability per token of training answers less that of twins that were
+    never trained on: 0 without memory (METRICS §2). Every checkpoint is read on the same references, rows and twins.
+    """
+
+    def __init__(self, ready: Preparation, loaded: LoadedModel) -> None:
+        settings = ready.config.evaluation
+        most = settings.formats_measured
+        native_id = own_native(loaded, load_formats())
+        native = [format for format in ready.known if format.id == native_id]
+        self.loaded = loaded
+        self.groups = {"native": native, "seen": list(ready.trained[:most]), "held_out": list(ready.held_out[:most])}
+        self.cases = limit_cases(load_cases([str(data_dir("eval") / "dev.jsonl")]), settings.references) if settings.references else []
+        self.recall_formats = list({f.id: f for f in (*native, *ready.trained[:1], *ready.held_out[:1], *ready.trained[1:2], *ready.held_out[1:2])}.values())
+        self.rows: Sequence[Case] = ()
+        self.twins: Sequence[Case] = ()
+        if settings.recall_rows:
+            files = ready.config.data.train or (str(data_dir("trainset")),)
+            sets = recall_sets(files, (str(data_dir("eval") / "twins.jsonl"),), settings.recall_rows)
+            self.rows, self.twins = sets.train, sets.null
+
+    def __bool__(self) -> bool:
+        return bool(self.cases or self.rows)
+
+    def __call__(self, _step: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for group, formats in self.groups.items():
+            scorings = self._score(self.cases, formats)
+            if scorings:
+                found[f"nll_{group}"] = fmean(-scoring.logprob / scoring.tokens for scoring in scorings)
+                found[f"hazard_{group}"] = fmean(sum_up.value for scoring in scorings if (sum_up := hazard(scoring.off_script)))
+        recall = {}
+        for format in self.recall_formats:
+            trained, null = self._score(self.rows, [format]), self._score(self.twins, [format])
+            if trained and null:
+                recall[format.id] = _per_token(trained) - _per_token(null)
+        return {**found, "recall": recall} if recall else found
+
+    def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[Scoring]:
+        backend = TransformersBackend(self.loaded)
+        work = Planner(backend, 1).plan(cases, formats)
+        requests = [item.request for item in work if isinstance(item.request, ScoreRequest)]
+        return [scoring for batch in backend.score(requests) for _, scorings in batch for scoring in scorings]
+
+
+def _per_token(scorings: Sequence[Scoring]) -> float:
+    return fmean(scoring.logprob / max(1, scoring.tokens) for scoring in scorings)
