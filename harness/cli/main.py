@@ -34,6 +34,7 @@ COMMANDS: dict[str, Command] = {
     "formats export": Command("harness.cli.exchange", "export", "write a format for another program"),
     "formats detect": Command("harness.cli.exchange", "detect", "which known format a model's chat template equals"),
     "recall": Command("harness.cli.recall", "recall", "which outputs copy a training set, and where"),
+    "phrases": Command("harness.cli.phrases", "phrases", "canned phrases of outputs, their lift, and new ones"),
     "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }

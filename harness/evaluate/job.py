@@ -14,7 +14,6 @@ from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
-from harness.metrics.recall import RecallIndex
 from harness.models import Dtype, LoadedModel
 from harness.records import Case
 from harness.resources import data_dir
@@ -98,7 +97,7 @@ def recall_sets(train: Sequence[str], twins: Sequence[str], most: int) -> Recall
     if not rows or not null:
         raise HarnessError("recall needs conversations that end with an answer, trained ones and twins never trained on", where=", ".join((*train, *twins)))
     answers = [(f"{c.id}#{at}", m.content) for c in load_conversations(train) for at, m in enumerate(c.messages) if m.role == "assistant"]
-    return RecallSets(tuple(rows), tuple(null), RecallIndex.build(answers))
+    return RecallSets(tuple(rows), tuple(null), tuple(answers))
 
 
 def recall_cases(names: Sequence[str]) -> list[Case]:

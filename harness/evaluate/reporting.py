@@ -11,6 +11,7 @@ from typing import Any
 
 from harness import __version__
 from harness.evaluate.compatibility import compatibility
+from harness.evaluate.phrases import phrase_report
 from harness.evaluate.samples import samples
 from harness.evaluate.session import Evaluation
 from harness.evaluate.summary import spreads, summary
@@ -44,6 +45,7 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
             "summary": [asdict(item) for item in summary(evaluations)],
             "spread": [asdict(item) for evaluation in evaluations for item in spreads(evaluation)],
             "recall": [{"run": e.label, **asdict(row)} for e in evaluations if e.recall for row in e.recall.rows],
+            "phrases": phrase_report(evaluations),
             "samples": [sample for evaluation in evaluations for sample in samples(evaluation)],
             "training": training,
         }

@@ -57,6 +57,7 @@ class Evaluation:
     recall: RecallTable | None = None
     index: ControlIndex | None = field(default=None, repr=False)
     corpus: RecallIndex | None = field(default=None, repr=False)
+    training_answers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     def cell(self, format: str, metric: str) -> Cell | None:
         """The cell of a format and measure, or None."""
@@ -69,8 +70,8 @@ class RecallSets:
 
     train: tuple[Case, ...]
     null: tuple[Case, ...]
-    corpus: RecallIndex | None = None
-    """Every answer of the training set, to find copies in what the model says unasked."""
+    answers: tuple[tuple[str, str], ...] = ()
+    """(id, text) of every answer of the training set, to find copies in what the model says unasked."""
 
 
 def evaluate(
@@ -99,7 +100,8 @@ def evaluate(
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
     computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet)
     results = runs.read(work, store)
-    corpus = recall.corpus if recall else None
+    answers = recall.answers if recall else ()
+    corpus = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, corpus)
     scores = scorer.score(cases, results, planner.untestable)
     return Evaluation(
@@ -121,6 +123,7 @@ def evaluate(
         recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
         index=scorer.index,
         corpus=corpus,
+        training_answers=answers,
     )
 
 

@@ -28,6 +28,7 @@ class Report:
     summary: tuple[Mapping[str, Any], ...] = ()
     spread: tuple[Mapping[str, Any], ...] = ()
     recall: tuple[Mapping[str, Any], ...] = ()
+    phrases: Mapping[str, Any] | None = None
     samples: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] | None = None
 

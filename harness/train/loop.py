@@ -79,6 +79,7 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         start, sum_lr = self._resume()
         log_path = self.folder / "metrics.jsonl"
+        self.folder.mkdir(parents=True, exist_ok=True)
         with log_path.open("a", encoding="utf-8") as log, progress("train", self.plan.total_steps, quiet=quiet) as bar:
             bar.advance(start) if start else None
             if not start and self.measure:

@@ -110,3 +110,15 @@ def test_bad_lines_are_named(tmp_path, trained, capsys, rows, message):
     assert main(["recall", str(tmp_path / "out.jsonl"), "--against", trained]) == 2
     assert message in capsys.readouterr().err
     assert main(["drift", str(tmp_path / "out.jsonl")]) == 2
+
+
+def test_listed_and_new_phrases(tmp_path, capsys):
+    outputs = write(tmp_path / "out.jsonl", [{"text": f"Dear traveller, number {n} it is. I hope this helps!"} for n in range(30)])
+    base = write(tmp_path / "base.jsonl", [{"text": f"The answer is number {n}, as it is."} for n in range(30)])
+    assert main(["phrases", outputs, "--against", base, "--json"]) == 0
+    rows = lines(capsys)
+    assert next(row for row in rows if row.get("listed") == "kind") | {"hits": 30, "base_hits": 0, "new": True} == rows[0]
+    assert "dear traveller number" in [row["new"] for row in rows if "texts" in row]
+    assert main(["phrases", outputs, "--against", base]) == 0
+    assert "dear traveller" in capsys.readouterr().out
+    assert main(["phrases", write(tmp_path / "e.jsonl", [{"text": " "}]), "--against", base]) == 2

@@ -9,12 +9,12 @@ import pytest
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import HarnessError
 from harness.evaluate.compatibility import compatibility
+from harness.evaluate.phrases import phrase_report
 from harness.evaluate.samples import samples
 from harness.evaluate.session import EvalSettings, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.evaluate.summary import format_gap, gap_closed, group_mean, paired_change, summary
 from harness.formats.frontmatter import parse_format
-from harness.metrics.recall import RecallIndex
 from harness.records import Case, Check, Message
 
 GROUPS = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
@@ -142,7 +142,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path):
 def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, formats):
     text = "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along the quay as he had done every evening for years."
     row = Case("t", (Message("user", "Tell me."),), reference=text)
-    sets = RecallSets((row,), (row,), RecallIndex.build([("ferry#1", text)]))
+    sets = RecallSets((row,), (row,), (("ferry#1", text),))
     found = go(tmp_path, cases, formats, ScriptedBackend(lambda prompt: f"Well. {text}</s>" if "hello" in prompt.text else "A dog.</s>", right), recall=sets)
     assert found.cell("chatml", "copied").mean == pytest.approx(0.5, abs=0.05)
     assert {score.why for score in found.scores if score.metric == "copied" and score.case == "a1"} == {"28 words of ferry#1"}
@@ -150,3 +150,16 @@ def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, fo
     assert len(marks) == 3
     assert f"Well. {text}"[marks[0]["start"] : marks[0]["end"]] == text.rstrip(".")
     assert "ferry#1" in marks[0]["note"]
+
+
+def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases, formats):
+    row = Case("t", (Message("user", "Tell me."),), reference="Plain words and no more.")
+    sets = RecallSets((row,), (row,), (("t", "Plain words and no more."),))
+    before = go(tmp_path, cases, formats, ScriptedBackend(good, right, "base"), label="before", recall=sets)
+    after = go(tmp_path, cases, formats, ScriptedBackend(lambda _: "I hope this helps!</s>", right, "tuned"), label="after", recall=sets)
+    found = phrase_report([before, after])
+    closing = next(row for row in found["kinds"] if row["kind"] == "closing")
+    assert closing["rates"] == {"before": 0.0, "after": 250.0} and closing["training"] == 0.0
+    assert closing["lift_over_base"] > 1 and closing["lift_over_training"] > 1 and closing["worst"] in GROUPS
+    assert found["against"] == "the base run"
+    assert phrase_report([after])["against"] == "the training answers"

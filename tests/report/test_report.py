@@ -162,3 +162,15 @@ def test_checkpoints_are_tables_of_references_and_of_recall():
         assert words in page
     table["training"]["checkpoints"] = []
     assert "Recall excess" not in render_html(Report.from_dict(table))
+
+
+def test_canned_phrases_are_shown_with_their_lift():
+    table = make()
+    row = {"kind": "closing", "rates": {"before": 1.25, "after": 0.0}, "training": None, "lift_over_base": 0.2, "lift_over_training": None, "worst": ""}
+    new = {"text": "<b>let us", "texts": 9, "base_texts": 0, "z": 4.2}
+    table["phrases"] = {"kinds": [row], "against": "the base run", "new": [new]}
+    page = render_html(Report.from_dict(table))
+    assert '<th scope="row">closing</th><td>1.25</td><td>0.00</td><td>–</td><td>0.20</td><td>–</td><td>–</td>' in page
+    assert "<q>&lt;b&gt;let us</q> (9, 0)" in page and "the base run" in page
+    table["phrases"] = {"kinds": [row], "against": "the base run", "new": []}
+    assert "No phrase is said clearly more" in render_html(Report.from_dict(table))
