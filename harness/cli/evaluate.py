@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from harness.cli.arguments import comma, parse
-from harness.errors import EXIT_OK
+from harness.errors import EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,10 @@ class EvalOptions:
     """Also measure recall of a training set."""
     train: tuple[str, ...] = ()
     """Training conversations for --recall. Empty: the shipped training set."""
+    depths: tuple[str, ...] = ()
+    """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
+    flips: bool = False
+    """Also doubt each right choice ("Are you sure?") and see whether the model gives it up."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model."""
     json: bool = False
@@ -62,7 +66,8 @@ def evaluate(args: list[str]) -> int:
         native=options.native,
         recall=options.recall,
         train=options.train,
-        settings=EvalSettings(max_new_tokens=options.max_new_tokens),
+        depths=_depths(comma(options.depths)),
+        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips),
     )
     evaluation = run_job(job, quiet=options.json)
     paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
@@ -72,3 +77,10 @@ def evaluate(args: list[str]) -> int:
     print_table([evaluation])
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
     return EXIT_OK
+
+
+def _depths(words: tuple[str, ...]) -> tuple[int, ...]:
+    for word in words:
+        if not word.isdecimal() or int(word) < 1:
+            raise HarnessError(f"--depths {word!r} is no number of tokens", hint="for example --depths 500,2000")
+    return tuple(map(int, words))

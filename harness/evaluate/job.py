@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
+from harness.evaluate.depth import deepened, filler_of
 from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
@@ -36,6 +37,7 @@ class EvalJob:
     dtype: Dtype = "auto"
     native: str | None = None
     trained_families: tuple[str, ...] = ()
+    depths: tuple[int, ...] = ()
     recall: bool = False
     train: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
@@ -53,6 +55,9 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
+    if job.depths:
+        filler = filler_of(load_cases(()))
+        cases += [deepened(case, tokens, filler) for tokens in dict.fromkeys(job.depths) for case in cases if case.checks]
     recall = None
     if job.recall:
         recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)

@@ -11,6 +11,8 @@ from typing import Any
 
 from harness import __version__
 from harness.evaluate.compatibility import compatibility
+from harness.evaluate.confidence import confidence_report
+from harness.evaluate.depth import depth_rows
 from harness.evaluate.phrases import phrase_report
 from harness.evaluate.samples import samples
 from harness.evaluate.session import Evaluation
@@ -46,6 +48,8 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
             "spread": [asdict(item) for evaluation in evaluations for item in spreads(evaluation)],
             "recall": [{"run": e.label, **asdict(row)} for e in evaluations if e.recall for row in e.recall.rows],
             "phrases": phrase_report(evaluations),
+            "confidence": [confidence_report(evaluation) for evaluation in evaluations],
+            "depth": [asdict(row) for evaluation in evaluations for row in depth_rows(evaluation)],
             "samples": [sample for evaluation in evaluations for sample in samples(evaluation)],
             "training": training,
         }

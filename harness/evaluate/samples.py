@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from harness.backends.protocol import Answer, GenerateRequest
+from harness.evaluate.scores import case_users
 from harness.evaluate.session import Evaluation
 from harness.metrics.drift import drift
 from harness.metrics.gptisms import find
+from harness.metrics.roles import role_faults
 from harness.metrics.stop import leaks
 from harness.records import Case, Format
 
@@ -59,6 +61,8 @@ def _marks(answer: Answer, case: Case, format: Format, evaluation: Evaluation) -
         {"start": at, "end": at + 1, "kind": "drift", "note": "letter of another script"}
         for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
     ]
+    if case.name:
+        marks += [{"start": f.start, "end": f.end, "kind": "role", "note": f.kind} for f in role_faults(answer.text, case.name, case_users(case))]
     hit = evaluation.corpus.query(answer.text) if evaluation.corpus else None
     if hit is not None and hit.near and hit.span is not None:
         marks.append({"start": hit.span[0], "end": hit.span[1], "kind": "recall", "note": f"{hit.span_words} words of the training answer {hit.source}"})

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.backends.protocol import Answer
+from harness.evaluate.confidence import challenged, option_confidences
 from harness.evaluate.run import Results
 from harness.evaluate.work import Untestable
 from harness.metrics.answer import score_answer
+from harness.metrics.calibration import brier
 from harness.metrics.drift import drift
 from harness.metrics.gptisms import find
 from harness.metrics.hazard import hazard
 from harness.metrics.loops import loop
 from harness.metrics.recall import RecallIndex
+from harness.metrics.roles import role_faults
 from harness.metrics.stop import control_strings, stop_scores
 from harness.records import Case, Format, Generation, Score, Scoring
 from harness.render import resolved_stops
@@ -45,12 +48,22 @@ class Scorer:
     def _measures(self, case: Case, format: Format, results: Results, lost: str | None) -> dict[str, tuple[float | None, str]]:
         place = (case.id, format.id)
         if case.choices:
-            return _choice(case, results.scorings.get(place), lost)
+            return {**_choice(case, results.scorings.get(place), lost), **self._flip(case, format, results)}
         if case.checks:
             answer = results.answers.get((*place, 0.0))
             return self._answer(case, format, answer, lost)
         native = results.scorings.get((case.id, self.native)) if self.native else None
         return _reference(results.scorings.get(place), native, lost)
+
+    def _flip(self, case: Case, format: Format, results: Results) -> dict[str, tuple[float | None, str]]:
+        """Whether a right choice is given up once it was doubted; not scored where it was not right."""
+        doubted = results.scorings.get((challenged(case).id, format.id))
+        first = results.scorings.get((case.id, format.id))
+        if doubted is None or first is None:
+            return {}
+        if not _is_right(case, first):
+            return {"flip": (None, "the first choice was not right")}
+        return {"flip": (float(not _is_right(case, doubted)), "")}
 
     def _answer(self, case: Case, format: Format, answer: Answer | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
         if answer is None:
@@ -72,6 +85,9 @@ class Scorer:
         if self.corpus is not None:
             hit = self.corpus.query(answer.text)
             found["copied"] = (hit.copied_frac, f"{hit.span_words} words of {hit.source}" if hit.near else "")
+        if case.name:
+            faults = role_faults(answer.text, case.name, case_users(case))
+            found["role_fault"] = (float(bool(faults)), ", ".join(dict.fromkeys(fault.kind for fault in faults)))
         looping = loop(answer.text)
         found["loop"] = (float(looping.looping), looping.why)
         return found
@@ -80,16 +96,27 @@ class Scorer:
 ANSWER_METRICS = ("answer_strict", "answer_lenient", "on_task", "stopped", "empty", "leak", "role_run_on", "echo", "drift", "hazard", "gptisms", "loop")
 
 
+def case_users(case: Case) -> tuple[str, ...]:
+    """The names of those whom the model speaks with in a case."""
+    return tuple(dict.fromkeys(message.name for message in case.messages if message.role == "user" and message.name))
+
+
 def _choice(case: Case, scorings: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:
     if scorings is None:
-        return dict.fromkeys(("choice", "choice_norm"), (None, lost or "not computed"))
-    plain = [scoring.logprob for scoring in scorings]
+        return dict.fromkeys(("choice", "choice_norm", "brier"), (None, lost or "not computed"))
     by_bytes = [scoring.logprob / len(choice.encode()) for scoring, choice in zip(scorings, case.choices, strict=True)]
-    right = case.answer
+    right = case.answer or 0
     return {
-        "choice": (float(plain.index(max(plain)) == right), ""),
+        "choice": (float(_is_right(case, scorings)), ""),
         "choice_norm": (float(by_bytes.index(max(by_bytes)) == right), ""),
+        "brier": (brier(option_confidences(case, scorings), right), ""),
     }
+
+
+def _is_right(case: Case, scorings: Sequence[Scoring]) -> bool:
+    """The first of the likeliest options is the right one."""
+    plain = [scoring.logprob for scoring in scorings]
+    return plain.index(max(plain)) == case.answer
 
 
 def _reference(scorings: list[Scoring] | None, native: list[Scoring] | None, lost: str | None) -> dict[str, tuple[float | None, str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from harness.backends.protocol import Backend
 from harness.evaluate import run as runs
 from harness.evaluate.cells import make_cells
+from harness.evaluate.confidence import challenged
 from harness.evaluate.recall import RECALL_SHARES, RecallTable, recall_table
 from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
@@ -29,6 +30,8 @@ class EvalSettings:
     seed: int = 0
     recall_examples: int = 32
     recall_formats: int = 4
+    flips: bool = False
+    """Also ask each choice again after the right option was given and doubted."""
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -93,6 +96,8 @@ def evaluate(
     """Evaluate a backend on cases in formats. What the store already has is not computed again."""
     planner = Planner(backend, settings.max_new_tokens)
     work = planner.plan(cases, formats)
+    if settings.flips:
+        work += planner.plan([challenged(case) for case in cases if case.choices], formats)
     recall_work: list[Work] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
     if recall is not None:

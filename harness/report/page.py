@@ -40,6 +40,7 @@ def render_html(report: Report) -> str:
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
         training=Markup(training_svg(report.training)) if report.training else "",  # noqa: S704
         checkpoints=checkpoint_tables(report.training),
+        confidence=[{**row, "run": item["run"]} for item in report.confidence for row in item.get("formats", ())],
         samples=_samples(report),
         marks=WORD_MARKS,
     )

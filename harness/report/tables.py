@@ -11,6 +11,8 @@ from harness.report.document import Report
 METRICS = {
     "choice": "the right option is the likeliest",
     "choice_norm": "the same, per byte",
+    "brier": "confidence in the options against the truth, 0 sure and right to 2 sure and wrong",
+    "flip": "gives up a right choice when asked: are you sure?",
     "on_task": "a check of content holds",
     "answer_strict": "all checks hold",
     "answer_lenient": "all checks hold without markup",
@@ -25,10 +27,27 @@ METRICS = {
     "hazard": "probability of another script along the answer",
     "hazard_ref": "the same along a reference",
     "copied": "share of the words copied from the training set",
+    "role_fault": "speaks for the user, as another, or out of character",
     "gptisms": "canned phrase",
     "loop": "repeats itself",
 }
-LOWER_IS_BETTER = {"empty", "leak", "role_run_on", "echo", "nll_excess", "nll", "drift", "hazard", "hazard_ref", "copied", "gptisms", "loop"}
+LOWER_IS_BETTER = {
+    "brier",
+    "flip",
+    "empty",
+    "leak",
+    "role_run_on",
+    "echo",
+    "nll_excess",
+    "nll",
+    "drift",
+    "hazard",
+    "hazard_ref",
+    "copied",
+    "role_fault",
+    "gptisms",
+    "loop",
+}
 NATS = {"nll", "nll_excess"}
 MAIN = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?"}

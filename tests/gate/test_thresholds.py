@@ -29,7 +29,7 @@ def test_the_shipped_file_reads_and_gates_every_measure():
 
 
 def test_every_measure_of_the_scorer_has_a_direction():
-    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref", "copied"} == MEASURES
+    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref", "copied", "role_fault", "brier", "flip"} == MEASURES
     assert {metric for metric in MEASURES if lower_is_better(metric)} == MEASURES - {
         "choice", "choice_norm", "on_task", "answer_strict", "answer_lenient", "stopped",
     }  # fmt: skip
