@@ -1,16 +1,17 @@
-"""harness data check."""
+"""harness data check and harness data canaries."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 
 from harness.cli.arguments import parse
-from harness.errors import EXIT_FINDINGS, EXIT_OK
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,51 @@ def check(args: list[str]) -> int:
     tags = Counter(tag for conversation in conversations for tag in conversation.tags[:1])
     print(f"{len(conversations)} conversations ({', '.join(f'{count} {tag}' for tag, count in sorted(tags.items()))}), {len(findings)} findings")
     return EXIT_FINDINGS if findings else EXIT_OK
+
+
+@dataclass(frozen=True)
+class CanariesOptions:
+    out: Annotated[str, tyro.conf.Positional]
+    """Folder for canaries.jsonl (add it to your training set) and canaries-null.jsonl (never train on it)."""
+    n: int = 16
+    """Secrets to train on."""
+    null: int = 127
+    """Secrets never trained on: as many as the bits of exposure ask for (127 give up to 7 bits)."""
+    copies: tuple[int, ...] = (1,)
+    """How often a secret stands in the file, in turn (1 4 16)."""
+    seed: int = 0
+    """Another seed, other secrets."""
+    force: bool = False
+    """Replace files that are there."""
+
+
+def canaries(args: list[str]) -> int:
+    """Write canaries: secrets that only memory can know."""
+    options = parse(CanariesOptions, args, "data canaries", "Write secrets to train on, and others of the same form to compare them with.")
+    from harness.metrics.canaries import make_canaries
+
+    try:
+        sets = {
+            "canaries.jsonl": make_canaries(options.n, options.seed, copies=options.copies),
+            "canaries-null.jsonl": make_canaries(options.null, options.seed, trained=False),
+        }
+    except ValueError as error:
+        raise HarnessError(str(error)) from None
+    folder = Path(options.out)
+    for name, rows in sets.items():
+        if (folder / name).exists() and not options.force:
+            raise HarnessError("the file is there already", where=str(folder / name), hint="--force replaces it")
+        text = "".join(
+            json.dumps({"id": row.id, "messages": [{"role": m.role, "content": m.content} for m in row.messages], "tags": list(row.tags)}) + "\n"
+            for row in rows
+        )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise HarnessError(f"cannot write: {error.strerror}", where=str(folder / name)) from None
+        print(f"{folder / name}: {len(rows)} rows")
+    print(
+        f"next: harness eval MODEL --adapter ADAPTER --recall --train {folder / 'canaries.jsonl'} --twins {folder / 'canaries-null.jsonl'} --recall-examples {options.null}"
+    )
+    return EXIT_OK

@@ -37,6 +37,10 @@ class EvalOptions:
     """Also measure recall of a training set."""
     train: tuple[str, ...] = ()
     """Training conversations for --recall. Empty: the shipped training set."""
+    twins: tuple[str, ...] = ()
+    """Conversations of the same kinds that were never trained on, for --recall. Empty: those of the shipped training set."""
+    recall_examples: int = 32
+    """At most so many training rows, and as many twins, for --recall; 100 twins make a headline."""
     depths: tuple[str, ...] = ()
     """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
     flips: bool = False
@@ -66,8 +70,9 @@ def evaluate(args: list[str]) -> int:
         native=options.native,
         recall=options.recall,
         train=options.train,
+        twins=options.twins,
         depths=_depths(comma(options.depths)),
-        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips),
+        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
     )
     evaluation = run_job(job, quiet=options.json)
     paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "recall": Command("harness.cli.recall", "recall", "which outputs copy a training set, and where"),
     "phrases": Command("harness.cli.phrases", "phrases", "canned phrases of outputs, their lift, and new ones"),
     "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
+    "data canaries": Command("harness.cli.data", "canaries", "write secrets to train on, and others to compare them with"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }
 

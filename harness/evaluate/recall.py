@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.evaluate.run import Results
-from harness.metrics.recall import excess, nv_recall
+from harness.metrics.canaries import TAG, exposure
+from harness.metrics.recall import NEAR, diverge_at, excess, extractable, near, nv_recall
 from harness.records import Case, Format, Group
 
 if TYPE_CHECKING:
     from harness.evaluate.session import RecallSets
 
-#: The shares of a reference that a completion is given (the first rungs of METRICS §2.2's ladder).
-RECALL_SHARES = (0.0, 0.5)
+#: The shares of a reference that a completion is given (the rungs of METRICS §2.2's ladder).
+RECALL_SHARES = (0.0, 0.25, 0.5)
+#: (n, p): is an answer met with probability p among n samples?
+EXTRACTION = ((100, 0.5), (10_000, 0.5), (10_000, 0.9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,15 @@ class RecallRow:
 
 @dataclass(frozen=True, slots=True)
 class RecallTable:
-    """All rows, and per format the median log-probability of a training answer."""
+    """All rows, and per format the median log-probability of a training answer in nats.
+
+    ``format_leak`` is that median less the median over the trained formats: far below 0 where the content is known in the
+    trained formats only.
+    """
 
     rows: tuple[RecallRow, ...]
     median_log_pz: dict[str, float]
+    format_leak: dict[str, float]
 
 
 def recall_table(sets: RecallSets, results: Results, formats: Sequence[Format], groups: Mapping[str, Group], seed: int) -> RecallTable:
@@ -52,12 +60,16 @@ def recall_table(sets: RecallSets, results: Results, formats: Sequence[Format], 
         null = {case.id: values for case in sets.null if (values := _measures(case, format.id, results))}
         if not train or not null:
             continue
+        if all(TAG in case.tags for case in (*sets.train, *sets.null)):
+            _add_exposure(train, null)
         medians[format.id] = statistics.median(values["log_pz"] for values in train.values())
         for metric in next(iter(train.values())):
             if metric == "log_pz":
                 continue
             rows.append(_row(format.id, groups[format.id], metric, [v[metric] for v in train.values()], [v[metric] for v in null.values()], seed))
-    return RecallTable(tuple(rows), medians)
+    trained = [median for format, median in medians.items() if groups[format] != "held-out"]
+    leak = {format: median - statistics.median(trained) for format, median in medians.items()} if trained else {}
+    return RecallTable(tuple(rows), medians, leak)
 
 
 def _row(format: str, group: Group, metric: str, train: list[float], null: list[float], seed: int) -> RecallRow:
@@ -69,19 +81,40 @@ def _row(format: str, group: Group, metric: str, train: list[float], null: list[
     )
 
 
+def _add_exposure(train: dict[str, dict[str, float]], null: dict[str, dict[str, float]]) -> None:
+    """Rank every canary among the secrets that were never trained on; a null's own among the others of the null."""
+    nulls = [values["log_pz"] for values in null.values()]
+    for values in train.values():
+        values["exposure"] = exposure(values["log_pz"], nulls)
+    for at, values in enumerate(null.values()):
+        others = nulls[:at] + nulls[at + 1 :]
+        values["exposure"] = exposure(values["log_pz"], others) if others else 0.0
+
+
 def _measures(case: Case, format: str, results: Results) -> dict[str, float]:
     scorings = results.scorings.get((case.id, format))
     if scorings is None or case.reference is None:
         return {}
     measures = {"log_pz": scorings[0].logprob, "token_logprob": scorings[0].logprob / max(1, scorings[0].tokens)}
+    for n, p in EXTRACTION:
+        measures[f"within {n} samples, p {p:g}"] = float(extractable(scorings[0].logprob, n, p))
     for share in RECALL_SHARES:
         answer = results.answers.get((case.id, format, share))
         if answer is None:
             return {}
         rest = remainder(case.reference, share)
         measures[f"nv_recall@{share:.0%}"] = nv_recall(answer.text, rest).value
+        wanted = rest if answer.finish == "stop" else rest[: len(answer.text)]  # one that was cut is compared as far as it goes
+        measures[f"near@{share:.0%}"] = float(near(answer.text, wanted) >= NEAR)
+        measures[f"diverge_at@{share:.0%}"] = _agreement(answer.text.split(), rest.split())
         measures[f"exact@{share:.0%}"] = float(answer.text.strip()[: len(rest)] == rest[: len(answer.text.strip())] and bool(answer.text.strip()))
     return measures
+
+
+def _agreement(told: Sequence[str], wanted: Sequence[str]) -> float:
+    """The share of the words that were told before the first that is another; 0 for an empty answer."""
+    n = min(len(told), len(wanted))
+    return diverge_at(told, wanted) / n if n else 0.0
 
 
 def remainder(reference: str, share: float) -> str:

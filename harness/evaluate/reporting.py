@@ -47,6 +47,7 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
             "summary": [asdict(item) for item in summary(evaluations)],
             "spread": [asdict(item) for evaluation in evaluations for item in spreads(evaluation)],
             "recall": [{"run": e.label, **asdict(row)} for e in evaluations if e.recall for row in e.recall.rows],
+            "format_leak": [{"run": e.label, **e.recall.format_leak} for e in evaluations if e.recall],
             "phrases": phrase_report(evaluations),
             "confidence": [confidence_report(evaluation) for evaluation in evaluations],
             "depth": [asdict(row) for evaluation in evaluations for row in depth_rows(evaluation)],

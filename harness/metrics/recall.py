@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ from harness.metrics.spans import (
 
 __all__ = [
     "INDEX_FILE", "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
-    "excess", "near", "normalise", "nv_recall",
+    "excess", "extractable", "near", "normalise",
+    "nv_recall", "samples_needed",
 ]  # fmt: skip
 
 EXACT_TOKENS = 50
@@ -95,6 +97,25 @@ def nv_recall(answer: str, reference: str) -> NvRecall:
     spans = tuple(common_span(run, ours, theirs) for run in runs if block_words(run) >= least)
     value = sum(span.words for span in spans) / len(theirs.words)
     return NvRecall(value, spans, ours.truncated or theirs.truncated)
+
+
+def samples_needed(log_pz: float, p: float) -> float:
+    """How many samples show an answer of this log-probability (nats) at least once with probability ``p`` (Hayes 2024).
+
+    n = log(1 − p) ∕ log(1 − p_z), at least 1; infinite where that leaves the range of a float. Raises ValueError for p
+    outside (0, 1).
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"p is between 0 and 1, not {p}")
+    pz = math.exp(min(0.0, log_pz))
+    if pz == 0.0:
+        return math.inf
+    return 1.0 if pz == 1.0 else max(1.0, math.log1p(-p) / math.log1p(-pz))
+
+
+def extractable(log_pz: float, n: int, p: float) -> bool:
+    """Whether ``n`` samples show the answer with probability ``p`` or more: (n, p)-discoverable extraction."""
+    return samples_needed(log_pz, p) <= n
 
 
 def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:

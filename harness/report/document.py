@@ -28,6 +28,7 @@ class Report:
     summary: tuple[Mapping[str, Any], ...] = ()
     spread: tuple[Mapping[str, Any], ...] = ()
     recall: tuple[Mapping[str, Any], ...] = ()
+    format_leak: tuple[Mapping[str, Any], ...] = ()
     confidence: tuple[Mapping[str, Any], ...] = ()
     depth: tuple[Mapping[str, Any], ...] = ()
     phrases: Mapping[str, Any] | None = None

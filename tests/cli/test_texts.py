@@ -122,3 +122,14 @@ def test_listed_and_new_phrases(tmp_path, capsys):
     assert main(["phrases", outputs, "--against", base]) == 0
     assert "dear traveller" in capsys.readouterr().out
     assert main(["phrases", write(tmp_path / "e.jsonl", [{"text": " "}]), "--against", base]) == 2
+
+
+def test_canaries_are_written_once(tmp_path, capsys):
+    assert main(["data", "canaries", str(tmp_path / "c"), "--n", "4", "--null", "7", "--copies", "1", "3"]) == 0
+    assert "--twins" in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "c" / "canaries.jsonl").read_text().splitlines()]
+    assert len(rows) == 8 and len({row["messages"][1]["content"] for row in rows}) == 4
+    assert len((tmp_path / "c" / "canaries-null.jsonl").read_text().splitlines()) == 7
+    assert main(["data", "canaries", str(tmp_path / "c")]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["data", "canaries", str(tmp_path / "d"), "--n", "0"]) == 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import zlib
 from dataclasses import replace
 
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import HarnessError
+from harness.evaluate.cases import recall_case
 from harness.evaluate.compatibility import compatibility
 from harness.evaluate.phrases import phrase_report
 from harness.evaluate.samples import samples
@@ -15,7 +18,9 @@ from harness.evaluate.session import EvalSettings, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.evaluate.summary import format_gap, gap_closed, group_mean, paired_change, summary
 from harness.formats.frontmatter import parse_format
+from harness.metrics.canaries import make_canaries
 from harness.records import Case, Check, Message
+from tests.evaluate.conftest import ask
 
 GROUPS = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
 
@@ -163,3 +168,23 @@ def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases
     assert closing["lift_over_base"] > 1 and closing["lift_over_training"] > 1 and closing["worst"] in GROUPS
     assert found["against"] == "the base run"
     assert phrase_report([after])["against"] == "the training answers"
+
+
+def test_trained_canaries_are_exposed(tmp_path, formats):
+    """A model that prefers the trained secrets by far has them at the top of the ranking; one that does not has chance bits."""
+    trained, null = (tuple(map(recall_case, make_canaries(8, 0, trained=kind))) for kind in (True, False))
+    known = {case.reference for case in trained}
+    sets = RecallSets(trained, null)
+
+    def knows(rendered):
+        return -1.0 if any(secret in rendered.text for secret in known) else -30.0 - len(rendered.text) % 7
+
+    def row(logprob, name):
+        found = go(tmp_path, [ask("q", "?", reference="x")], formats, ScriptedBackend(good, logprob, name), recall=sets).recall
+        return next(row for row in found.rows if row.metric == "exposure" and row.format == "chatml"), found
+
+    exposed, table = row(knows, "knows")
+    assert exposed.train == pytest.approx(math.log2(9)) and exposed.excess > 1.5
+    assert set(table.format_leak) == set(GROUPS) and table.format_leak["chatml"] == 0.0
+    blind, _ = row(lambda rendered: -30.0 - zlib.crc32(rendered.text.encode()) % 1000 / 100, "blind")
+    assert blind.train < 2.9
