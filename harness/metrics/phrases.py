@@ -35,8 +35,8 @@ class Phrase:
 def distinctive(texts: Sequence[str], base_texts: Sequence[str], most: int = 20, sizes: Sequence[int] = SIZES) -> list[Phrase]:
     """Phrases of 1 to 4 words that ``texts`` use more than ``base_texts``, most certain first.
 
-    Those in at least 3 texts and with z ≥ 3. Of phrases that contain each other and stand in as many texts the longest is
-    kept. Empty when either side has no words.
+    Those in at least 3 texts and with z ≥ 3. Of phrases that contain or continue each other and stand in as many texts one
+    is kept. Empty when either side has no words.
     """
     ours, base = _counts(texts, sizes), _counts(base_texts, sizes)
     n, m = ours.total(), base.total()
@@ -56,9 +56,18 @@ def distinctive(texts: Sequence[str], base_texts: Sequence[str], most: int = 20,
     found.sort(key=lambda item: (-len(item.text.split()), -item.z, item.text))
     kept: list[Phrase] = []
     for item in found:
-        if not any(f" {item.text} " in f" {longer.text} " and item.texts <= longer.texts for longer in kept):
+        if not any(_told_by(item, other) for other in kept):
             kept.append(item)
     return sorted(kept, key=lambda item: (-item.z, item.text))[:most]
+
+
+def _told_by(item: Phrase, other: Phrase) -> bool:
+    """Whether a phrase is part of a longer one, or the next window over the same words."""
+    if f" {item.text} " in f" {other.text} ":
+        return item.texts <= other.texts
+    ours, theirs = item.text.split(), other.text.split()
+    shared = len(ours) - 1
+    return item.texts == other.texts and shared > 0 and (ours[:-1] == theirs[-shared:] or ours[1:] == theirs[:shared])
 
 
 def _log_odds(count: float, total: float) -> float:

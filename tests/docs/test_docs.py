@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import shlex
 from pathlib import Path
@@ -32,6 +33,16 @@ def test_every_command_shown_exists(page):
 def test_every_link_into_the_repository_leads_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_python_session_shown_is_so(page):
+    text = page.read_text(encoding="utf-8")
+    sessions = "\n".join(re.findall(r"^```pycon\n(.*?)^```", text, re.M | re.S))
+    test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
+    told: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=told.append)
+    assert not told, "".join(told)
 
 
 def test_the_shown_format_is_a_good_one(tmp_path):
