@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from harness.records import Finish, Rendered, Scoring
+from harness.records import Finish, Message, Rendered, Scoring
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,8 @@ class GenerateRequest:
     """Answer greedily after ``prompt``, which ends with a generation prompt.
 
     ``prefix`` are the first characters of an answer that are given; they do not come back. With a ``language`` the
-    probability of other scripts is read along the answer.
+    probability of other scripts is read along the answer. ``messages`` are what the prompt was rendered from, for an
+    engine that has a template of its own.
     """
 
     key: str
@@ -23,6 +24,7 @@ class GenerateRequest:
     prefix: str = ""
     stop_tokens: tuple[str, ...] = ()
     language: str = ""
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Backend(Protocol):
     @property
     def fingerprint(self) -> dict[str, str]:
         """All that decides the numbers: model, adapter and tokenizer digests, dtype, engine and its version."""
+        ...
+
+    @property
+    def unscorable(self) -> str:
+        """Why the engine can score nothing, or "" where it can."""
         ...
 
     @property

@@ -16,6 +16,7 @@ class ScriptedBackend:
 
     bos_token = ""
     eos_token = "</s>"
+    unscorable = ""
 
     def __init__(self, reply: Reply, logprob: LogProb = lambda rendered: -float(len(rendered.text)), name: str = "scripted") -> None:
         self._reply = reply

@@ -53,6 +53,10 @@ class TransformersBackend:
         }
 
     @property
+    def unscorable(self) -> str:
+        return ""
+
+    @property
     def bos_token(self) -> str:
         return bos_text(self.loaded.tokenizer)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from harness.cli.arguments import comma, parse
 from harness.errors import EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.evaluate.job import Endpoint
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class EvalOptions:
     """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
     flips: bool = False
     """Also doubt each right choice ("Are you sure?") and see whether the model gives it up."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server that runs the model (http://localhost:8080/v1); MODEL is its name there."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable that holds the server's key, if it asks for one."""
+    chat: bool = False
+    """Send messages to the server instead of rendered text: its own template is measured, in one column."""
+    concurrency: int = 8
+    """Requests to the server at a time."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model."""
     json: bool = False
@@ -71,6 +83,7 @@ def evaluate(args: list[str]) -> int:
         recall=options.recall,
         train=options.train,
         twins=options.twins,
+        endpoint=_endpoint(options),
         depths=_depths(comma(options.depths)),
         settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
     )
@@ -82,6 +95,16 @@ def evaluate(args: list[str]) -> int:
     print_table([evaluation])
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
     return EXIT_OK
+
+
+def _endpoint(options: EvalOptions) -> Endpoint | None:
+    from harness.evaluate.job import Endpoint
+
+    if options.endpoint is None:
+        if options.chat:
+            raise HarnessError("--chat is for a server", hint="give its address: --endpoint http://localhost:8080/v1")
+        return None
+    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency))
 
 
 def _depths(words: tuple[str, ...]) -> tuple[int, ...]:

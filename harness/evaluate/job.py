@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.backends.protocol import Backend
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
@@ -24,6 +25,16 @@ RUN_FILE = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An OpenAI-compatible server that runs the model. ``chat`` sends messages, so that the server's own template is measured."""
+
+    url: str
+    api_key: str = "none"
+    chat: bool = False
+    concurrency: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class EvalJob:
     """What to evaluate. Empty ``formats`` mean the common ones and all of ``formats_dirs``, empty ``cases`` all that are shipped."""
 
@@ -38,6 +49,7 @@ class EvalJob:
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     depths: tuple[int, ...] = ()
+    endpoint: Endpoint | None = None
     recall: bool = False
     train: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
@@ -61,20 +73,20 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     recall = None
     if job.recall:
         recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
-    if loaded is None:
+    if loaded is None and job.endpoint is None:
         from harness.models import load
 
         loaded = load(job.model, adapter=job.adapter, dtype=job.dtype)
-    from harness.backends.transformers import TransformersBackend
-
-    native = job.native or own_native(loaded, known)
+    backend, native = _local(loaded, job, known) if loaded else _server(job, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])
+    if job.endpoint and job.endpoint.chat:
+        formats = [known[native or "chatml"]]  # a name for the column: the server's template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
     with Store(job.out / RESULTS_FILE) as store:
         return evaluate(
-            TransformersBackend(loaded),
+            backend,
             cases,
             formats,
             groups,
@@ -84,10 +96,45 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
             every_format=known.values(),
             recall=recall,
             label=job.label,
-            model=loaded.name,
-            adapter=job.adapter or loaded.adapter,
+            model=loaded.name if loaded else job.model,
+            adapter=job.adapter or (loaded.adapter if loaded else None),
             quiet=quiet,
         )
+
+
+def _local(loaded: LoadedModel, job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
+    """The engine here, and the id of the model's own format where one equals it."""
+    from harness.backends.transformers import TransformersBackend
+
+    return TransformersBackend(loaded), job.native or own_native(loaded, known)
+
+
+def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
+    """The engine behind an address, and the id of the format that its template equals, where it tells that."""
+    from harness.backends.openai import OpenAIBackend
+
+    if job.endpoint is None:
+        raise ValueError("no address")
+    if job.adapter:
+        raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
+    end = job.endpoint
+    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency)
+    return server, job.native or server_native(server.props.get("chat_template"), known)
+
+
+def server_native(template: object, known: FormatSet) -> str | None:
+    """The id of the format that equals the template a server tells of, if one does."""
+    if not isinstance(template, str) or not template:
+        return None
+    from harness.exchange.importing import known_as
+    from harness.exchange.sources import Source
+    from harness.formats.foreign import foreign_renderer
+
+    try:
+        found = known_as(Source("server", "chat template", render=foreign_renderer(template, where="server"), template=template), list(known.values()))
+    except HarnessError:
+        return None
+    return next((format.id for format, same, of in found if same == of), None)
 
 
 def own_native(loaded: LoadedModel, known: FormatSet) -> str | None:

