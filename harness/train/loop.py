@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.transformers import pad
 from harness.errors import HarnessError
-from harness.logits import only_at
 from harness.lora import fuse_for_inference
 from harness.models import LoadedModel, note_adapter
 from harness.progress import progress
 from harness.train.adapters import adapter_weights, add_adapter, describe_base
 from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, save_adapter, save_checkpoint
 from harness.train.config import TrainConfig
-from harness.train.examples import Example, ExampleCache, Plan, make_plan, micro_batches
+from harness.train.examples import ExampleCache, Plan, make_plan
+from harness.train.objective import Objective, supervised_loss
 from harness.train.schedules import Schedule
+from harness.train.update import Updater
 
 if TYPE_CHECKING:
     import torch
@@ -46,9 +46,15 @@ class StepLog:
 class Trainer:
     """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on."""
 
-    def __init__(self, config: TrainConfig, loaded: LoadedModel, cache: ExampleCache, digest: str, measure: Measure | None = None) -> None:
-        import torch
-
+    def __init__(
+        self,
+        config: TrainConfig,
+        loaded: LoadedModel,
+        cache: ExampleCache,
+        digest: str,
+        measure: Measure | None = None,
+        objective: Objective = supervised_loss,
+    ) -> None:
         self.config = config
         self.loaded = loaded
         self.cache = cache
@@ -62,14 +68,8 @@ class Trainer:
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
-        self.optimizer = torch.optim.AdamW(
-            list(dict(sorted((n, p) for n, p in self.model.named_parameters() if p.requires_grad)).values()),
-            lr=opt.learning_rate,
-            betas=(opt.adam_beta1, opt.adam_beta2),
-            eps=opt.adam_epsilon,
-            weight_decay=opt.weight_decay,
-            fused=loaded.device in ("cpu", "cuda"),
-        )
+        self.updater = Updater(loaded, self.model, opt, objective)
+        self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
     def run(self, *, quiet: bool = False) -> Path:
@@ -116,27 +116,11 @@ class Trainer:
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
-        import torch
-
         began = time.monotonic()
-        opt = self.config.optimisation
-        rate = opt.learning_rate * self.schedule.factor(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        examples = [self.cache(pair) for pair in self.plan.step(number)]
-        supervised = sum(sum(e.encoded.trained[1:]) for e in examples)
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
-        for batch in micro_batches(examples, opt.max_tokens_per_batch):
-            loss = supervised_loss(self.loaded, batch) / supervised
-            loss.backward()  # type: ignore[no-untyped-call]  # torch
-            total += loss.item()
-        parameters = self.optimizer.param_groups[0]["params"]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, opt.max_grad_norm or float("inf"))
-        self.optimizer.step()
+        rate = self.config.optimisation.learning_rate * self.schedule.factor(number)
+        done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         epoch = (number + 1) / self.plan.steps_per_epoch
-        return StepLog(number + 1, round(epoch, 4), total, rate, sum_lr + rate, supervised, float(norm), time.monotonic() - began)
+        return StepLog(number + 1, round(epoch, 4), done.loss, rate, sum_lr + rate, done.supervised_tokens, done.grad_norm, time.monotonic() - began)
 
     def _checkpoint(self, step: int, sum_lr: float, log: Any) -> None:
         state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
@@ -158,26 +142,6 @@ class Trainer:
     def weights(self) -> dict[str, torch.Tensor]:
         """The adapter's trainable tensors by name."""
         return adapter_weights(self.model)
-
-
-def supervised_loss(loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
-    """Summed cross-entropy in nats over the supervised tokens of a batch.
-
-    Rows are padded on the right and no attention mask is given: under a causal mask no real token
-    ever sees the padding, and the fast attention kernels stay in use.
-    """
-    import torch
-
-    ids, _ = pad([example.encoded.ids for example in batch], loaded, left=False)
-    wanted = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, example in enumerate(batch):
-        trained = torch.tensor(example.encoded.trained[1:], dtype=torch.bool)
-        wanted[row, : len(trained)] = trained
-    wanted = wanted.to(ids.device)
-    targets = ids[:, 1:][wanted[:, :-1]]
-    with loaded.autocast(), only_at(loaded.model, wanted):
-        logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def _fields(record: Any) -> dict[str, Any]:

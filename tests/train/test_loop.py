@@ -14,7 +14,8 @@ from harness.models import load
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
 from harness.train.examples import micro_batches
 from harness.train.job import make_cache, prepare, run_digest, train
-from harness.train.loop import Trainer, supervised_loss
+from harness.train.loop import Trainer
+from harness.train.objective import supervised_loss
 
 ROWS = [
     ("the quick fox?", "over the lazy dog"),
