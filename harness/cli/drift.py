@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,13 +35,23 @@ def drift(args: list[str]) -> int:
     outputs = read_outputs(options.texts)
     if not outputs:
         raise HarnessError("the file is empty", where=options.texts)
-    expect = comma(options.expect)
+    expect = _languages(comma(options.expect))
     found = [judge(output.text, expect, output.prompt) for output in outputs]
     for output, row in zip(outputs, found, strict=True):
         print(json.dumps(_row(output.id, row)) if options.json else _line(output.id, row))
     summary = _summary(found)
     print(json.dumps({"summary": summary}) if options.json else _sentence(summary))
     return EXIT_OK
+
+
+def _languages(codes: tuple[str, ...]) -> tuple[str, ...]:
+    """Codes as BCP 47 writes them: two or three letters, then parts that are not read here."""
+    for code in codes:
+        if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
+            raise HarnessError(f"--expect {code!r} is no language code", hint="two or three letters, such as en, de, zh-Hant")
+    if not codes:
+        raise HarnessError("--expect names no language", hint="for example --expect en,de")
+    return codes
 
 
 def _row(id: str, found: Drift) -> dict[str, Any]:

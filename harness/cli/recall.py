@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from harness.data.outputs import Output
     from harness.metrics.recall import RecallHit, RecallIndex
 
+_FIELDS = ("near", "span_words", "span_chars", "span", "source", "source_span", "indel", "nv_recall", "copied_frac", "misplaced")
+
 
 @dataclass(frozen=True)
 class RecallOptions:
@@ -60,21 +62,12 @@ def _index(name: str) -> RecallIndex:
 
 
 def _row(output: Output, hit: RecallHit) -> dict[str, Any]:
-    scored = bool(output.text.strip())
-    return {
-        "id": output.id,
-        "near": hit.near if scored else None,
-        "span_words": hit.span_words,
-        "span_chars": hit.span_chars,
-        "span": hit.span,
-        "source": hit.source,
-        "source_span": hit.source_span,
-        "indel": round(hit.indel, 4),
-        "nv_recall": round(hit.nv_recall, 4),
-        "copied_frac": round(hit.copied_frac, 4),
-        "misplaced": hit.misplaced(output.id),
-        **({} if scored else {"why": "not scored: the text is empty"}),
-    }
+    """One line of output. What was not scored is null, never 0."""
+    if not output.text.strip():
+        return {"id": output.id, **dict.fromkeys(_FIELDS), "why": "not scored: the text is empty"}
+    found = {name: getattr(hit, name) for name in _FIELDS if name != "misplaced"}
+    found |= {name: round(found[name], 4) for name in ("indel", "nv_recall", "copied_frac")}
+    return {"id": output.id, **found, "misplaced": hit.misplaced(output.id)}
 
 
 def _line(output: Output, hit: RecallHit) -> str:

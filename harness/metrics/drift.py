@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.metrics.profiles import can_tell
 from harness.metrics.scripts import count_letters, off_script, primary, scripts_of
 from harness.metrics.stretches import MIN_LETTERS, Foreign, LanguageDetector, ProfileDetector
 
@@ -65,6 +66,8 @@ def drift(text: str, expect: Sequence[str] = ("en",), prompt: str = "", detector
         return Drift(None, f"not scored: {letters} letters are too few to tell a language")
     foreign = (detector or ProfileDetector()).stretches(prose, languages, prompt)
     if len(offsets) < MIN_OFF_SCRIPT and not foreign:
+        if detector is None and (unknown := sorted(language for language in languages if not can_tell(language))):
+            return Drift(None, f"not scored: nothing tells {', '.join(unknown)} from other languages of its script")
         return Drift(False, "", len(offsets) / letters, offsets)
     onset, sticky, returns = _course(prose, offsets, foreign)
     return Drift(

@@ -60,6 +60,12 @@ def profile_of(language: str) -> str:
     return _ALIASES.get(language, language)
 
 
+def can_tell(language: str) -> bool:
+    """Whether a stretch in another language can be told from this one: it has a profile, or shares its script with none that has."""
+    scripts = scripts_of([language])
+    return profile_of(language) in _known() or not any(scripts_of([other]) & scripts for other in _known())
+
+
 @cache
 def _known() -> dict[str, str]:
     """Language → file of its profile. Only scripts that separate their words: the rest is told by script alone."""

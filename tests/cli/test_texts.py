@@ -85,6 +85,18 @@ def test_drift_says_where_and_why(tmp_path, capsys):
     assert "0.0% of 3 scored texts drift" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("codes", ["klingon", "en de", "e", ""])
+def test_what_is_no_language_code_is_refused(tmp_path, capsys, codes):
+    assert main(["drift", write(tmp_path / "t.jsonl", [{"text": OTHER}]), "--expect", codes]) == 2
+    assert "for example" in (told := capsys.readouterr().err) or "such as" in told
+
+
+def test_what_is_not_scored_is_null(tmp_path, trained, capsys):
+    assert main(["recall", write(tmp_path / "t.jsonl", [{"text": " "}]), "--against", trained, "--json"]) == 0
+    row = lines(capsys)[0]
+    assert {value for name, value in row.items() if name not in ("id", "why")} == {None}
+
+
 @pytest.mark.parametrize("command", ["recall", "drift"])
 def test_hostile_texts(tmp_path, trained, capsys, command):
     file = write(tmp_path / "h.jsonl", [{"text": text} for text in HOSTILE])

@@ -154,7 +154,7 @@ def test_the_course_of_a_drift() -> None:
 def test_language_tags_and_unknown_languages() -> None:
     assert drift(OTHER_SCRIPTS["zh"], ("zh-Hant",)).drift is False
     assert drift(ENGLISH[0], ("EN_us",)).drift is False
-    assert drift("Þetta er íslenska og hún er falleg.", ("is",)).drift is False
+    assert drift("Þetta er íslenska og hún er falleg.", ("is",)).why.startswith("not scored")  # no profile: neither fine nor drift
     with pytest.raises(ValueError, match="no expected language"):
         drift("x", ())
 
@@ -195,3 +195,11 @@ def test_clean_english_is_quick() -> None:
     for text in texts:
         drift(text)
     assert len(texts) / (time.monotonic() - started) > 500
+
+
+def test_a_language_without_a_profile_is_not_called_fine():
+    """Basque shares the Latin script and has no profile: English cannot be told from it, Chinese can. Georgian has its own script."""
+    english = "Today the weather is good and we go up to the mountains with our friends for the whole day."
+    assert drift(english, ("eu",)).drift is None
+    assert drift(english + "然后渡船来了", ("eu",)).drift is True
+    assert drift("დღეს კარგი ამინდია და ჩვენ მთაში მივდივართ მეგობრებთან ერთად.", ("ka",)).drift is False
