@@ -45,8 +45,8 @@ def _values(written: str, glued: bool) -> Iterator[float]:
         written = written.lstrip("-+")
     parts = [written.replace(",", "")] if _GROUPED.fullmatch(written) else written.split(",")
     for part in parts:
-        if part and part.count(".") <= 1:
-            yield float(part)
+        if part and part.count(".") <= 1 and math.isfinite(value := float(part)):  # 1e999 is no number that anyone checks
+            yield value
 
 
 def number_in(wanted: float, text: str) -> bool:
