@@ -109,6 +109,23 @@ def locate(name: str) -> ModelSource:
     raise HarnessError(f"no model at {name!r}", hint="give a model folder, a .gguf file, a hub id (owner/name) or SmolLM2-135M-Instruct")
 
 
+def template_path(name: str) -> Path:
+    """Where a model's template can be read: the path itself, or the folder of a named model. From the hub come the tokenizer's small files alone."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    source = locate(name)
+    if not source.digest.startswith("hub:"):
+        return Path(source.path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(snapshot_download(source.path, allow_patterns=["tokenizer_config.json", "chat_template.jinja"]))
+    except (HfHubHTTPError, OSError) as error:
+        raise HarnessError(f"cannot fetch the tokenizer's settings: {_first_line(error)}", where=name) from None
+
+
 def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device: str = "auto") -> LoadedModel:
     """Load a model and its tokenizer, with an adapter on top if one is given.
 

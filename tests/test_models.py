@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from harness.errors import HarnessError
-from harness.models import load, locate
+from harness.models import load, locate, template_path
 
 
 def copy(tiny_model, tmp_path, drop=()):
@@ -54,3 +54,20 @@ def test_the_digest_follows_weights_and_tokenizer_not_the_path(tiny_model, tmp_p
 def test_a_folder_that_is_no_adapter_is_told(tiny_model, tmp_path):
     with pytest.raises(HarnessError, match=r"no adapter_config\.json"):
         load(str(tiny_model), adapter=str(tmp_path), dtype="float32", device="cpu")
+
+
+def test_a_named_model_gives_its_template_without_its_weights(tiny_model, tmp_path, monkeypatch):
+    """A path is itself; from the hub come the tokenizer's settings alone."""
+    asked = []
+
+    def snapshot(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
+    assert template_path(str(tiny_model)) == tiny_model
+    assert template_path("owner/name") == tmp_path
+    assert asked == [("owner/name", ["tokenizer_config.json", "chat_template.jinja"])]
+    with pytest.raises(HarnessError, match="no model at"):
+        template_path("nowhere")

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -14,13 +14,18 @@ from harness.cli.arguments import parse
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.formats import load_formats
 
+if TYPE_CHECKING:
+    from harness.exchange.sources import Source
+
+#: What names a file even when there is none, so that a slip of the pen is not looked for as a model.
+_FILES = (".json", ".jinja", ".gguf", ".txt")
 Target = Literal["hf", "hf-training", "sillytavern", "ollama", "llamacpp", "webui", "axolotl", "llamafactory"]
 
 
 @dataclass(frozen=True)
 class ImportOptions:
     source: Annotated[str, tyro.conf.Positional]
-    """Model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset (.json), or a text with SYS, U1, A1, U2 in the places of the words."""
+    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset (.json), or a text with SYS, U1, A1, U2 in the places of the words."""
     id: str | None = None
     """Name of the new format. Without it, the source's own name."""
     context: str | None = None
@@ -36,11 +41,9 @@ class ImportOptions:
 def import_(args: list[str]) -> int:
     """Make a format file of a format from elsewhere, and say what it does not keep."""
     from harness.exchange.importing import import_format
-    from harness.exchange.sources import read_source
 
     options = parse(ImportOptions, args, "formats import", "Make a format file of a format from elsewhere, verify it, and say what it does not keep.")
-    path = Path(options.source)
-    imported = import_format(read_source(path, Path(options.context) if options.context else None), options.id or _id_of(path))
+    imported = import_format(_read(options.source, options.context), options.id or _id_of(Path(options.source)))
     target = Path(options.out) / f"{imported.format.id}.jinja"
     if target.exists() and not options.force:
         raise HarnessError("the file exists already", where=str(target), hint="--force replaces it, --id names another")
@@ -61,6 +64,18 @@ def import_(args: list[str]) -> int:
         print(f"  not kept: {sentence}")
     print(f"next: harness formats check {imported.format.id} --formats-dir {options.out}")
     return EXIT_OK
+
+
+def _read(name: str, context: str | None) -> Source:
+    """The template behind a path, or behind a model's name where no such path is."""
+    from harness.exchange.sources import read_source
+
+    path = Path(name)
+    if not path.exists() and path.suffix not in _FILES:
+        from harness.models import template_path  # names models: a heavier import
+
+        path = template_path(name)
+    return read_source(path, Path(context) if context else None)
 
 
 def _id_of(path: Path) -> str:
@@ -101,7 +116,7 @@ def export(args: list[str]) -> int:
 @dataclass(frozen=True)
 class DetectOptions:
     source: Annotated[str, tyro.conf.Positional]
-    """Model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset or example text."""
+    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset or example text."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     formats_dir: tuple[str, ...] = ()
@@ -113,12 +128,11 @@ class DetectOptions:
 def detect(args: list[str]) -> int:
     """Say which known formats a template equals. Exit 1 when it equals none."""
     from harness.exchange.importing import known_as
-    from harness.exchange.sources import read_source
 
     options = parse(
         DetectOptions, args, "formats detect", "Say which known formats a template equals, over conversations with and without a system prompt. Exit 1: none."
     )
-    source = read_source(Path(options.source), Path(options.context) if options.context else None)
+    source = _read(options.source, options.context)
     rows = known_as(source, list(load_formats(*map(Path, options.formats_dir)).values()))
     equal = [format.id for format, same, total in rows if same == total]
     nearest = [{"format": format.id, "same": same, "of": total} for format, same, total in rows[:3] if 0 < same < total]
