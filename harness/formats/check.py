@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +57,18 @@ def check_format(format: Format) -> FormatReport:
     if whole.text.startswith(_BOS * 2):
         findings.append("The text begins with two BOS: write bos_token once.")
     return FormatReport(format.id, properties, tuple(findings))
+
+
+def render_digest(format: Format) -> str:
+    """Sixteen hexadecimal digits over what probe conversations give: prompt, text and which of it is trained. A refusal is a result too."""
+    found: list[Any] = []
+    for messages, prompt in ((_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)):
+        try:
+            rendered = _render(format, messages, prompt=prompt)
+            found.append([rendered.text, list(rendered.spans), list(rendered.stops)])
+        except HarnessError:
+            found.append(None)
+    return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _render(format: Format, messages: tuple[Message, ...], *, prompt: bool = False) -> Rendered:

@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import HarnessError
 from harness.evaluate.cases import kind_of
-from harness.records import GROUPS, Case, Cell, Group, Score
+from harness.formats.check import check_format, render_digest
+from harness.records import GROUPS, Case, Cell, Format, Group, Score
 
 if TYPE_CHECKING:
     from harness.evaluate.session import Evaluation
@@ -21,10 +23,16 @@ DECIMALS = 4
 
 @dataclass(frozen=True, slots=True)
 class FormatFact:
-    """The template's digest and what the format is to the model."""
+    """The template's digest, what the format is to the model, and what rendering it gives: compared by equality, without margin.
+
+    ``rendered`` is a digest of probe conversations as text with their trained parts, so that a change in how templates are run is
+    seen as well; ``facts`` are the format's computed properties (stop in the trained text, leading BOS, …).
+    """
 
     digest: str
     group: Group
+    rendered: str = ""
+    facts: Mapping[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.group not in GROUPS:
@@ -111,11 +119,39 @@ def to_baseline(evaluation: Evaluation) -> Baseline:
         environment={key: value for key, value in sorted(evaluation.fingerprint.items()) if key not in ("model", "adapter")},
         # How recall is sampled decides no cell.
         settings={key: value for key, value in evaluation.settings.as_dict().items() if not key.startswith("recall")},
-        formats={format.id: FormatFact(format.digest, evaluation.groups[format.id]) for format in sorted(evaluation.formats, key=lambda format: format.id)},
+        formats={format.id: format_fact(format, evaluation.groups[format.id]) for format in sorted(evaluation.formats, key=lambda format: format.id)},
         cases=dict(sorted(cases.items())),
         cells=tuple(sorted(cells, key=lambda cell: (cell.format, cell.metric))),
         reasons=reasons,
     )
+
+
+def with_new_cells(old: Baseline, current: Baseline) -> Baseline:
+    """The old baseline with the cells, formats and kinds of case that it does not have yet. What it has stays as it is.
+
+    Raises HarnessError when new cells were measured on other cases of a kind than the baseline's: one list of cases serves all cells.
+    """
+    places = {(cell.format, cell.metric) for cell in old.cells}
+    added = [cell for cell in current.cells if (cell.format, cell.metric) not in places]
+    for kind in sorted({cell.kind for cell in added} & set(old.cases)):
+        if dict(old.cases[kind]) != dict(current.cases[kind]):
+            raise HarnessError(
+                f"the {kind} cases are not those of the baseline ({len(old.cases[kind])} there, {len(current.cases[kind])} here)",
+                hint="write it anew: --update-baseline",
+            )
+    kinds = {cell.kind for cell in added}
+    return replace(
+        old,
+        formats=dict(sorted({**{cell.format: current.formats[cell.format] for cell in added}, **old.formats}.items())),
+        cases=dict(sorted({**{kind: current.cases[kind] for kind in kinds}, **old.cases}.items())),
+        cells=tuple(sorted([*old.cells, *added], key=lambda cell: (cell.format, cell.metric))),
+    )
+
+
+def format_fact(format: Format, group: Group) -> FormatFact:
+    """What is deterministic about a format: nothing of it depends on a model."""
+    found = check_format(format).properties
+    return FormatFact(format.digest, group, render_digest(format), {name: value for name, value in sorted(found.items()) if isinstance(value, bool)})
 
 
 def case_digest(case: Case) -> str:

@@ -7,13 +7,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.gate.baseline import Baseline, CellValues, FormatFact
 
-SCHEMA = 1
+SCHEMA = 2
 _TEXTS = ("name", "model", "adapter")
 _TABLES = ("environment", "settings", "formats", "cases")
 _KEYS = ("schema", *_TEXTS, "native", *_TABLES, "cells")
@@ -44,7 +45,7 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
 
 def baseline_text(baseline: Baseline) -> str:
     """The file's text. The same numbers always give the same bytes."""
-    formats = {id: {"digest": fact.digest, "group": fact.group} for id, fact in baseline.formats.items()}
+    formats = {id: asdict(fact) for id, fact in baseline.formats.items()}
     entries = [
         f'"schema": {SCHEMA}',
         *(f'"{key}": {json.dumps(getattr(baseline, key))}' for key in (*_TEXTS, "native")),
@@ -103,8 +104,9 @@ def _parse(document: dict[str, Any]) -> Baseline:
 
 
 def _format(row: Any, where: str) -> FormatFact:
-    _keys(_is(row, dict, where), ("digest", "group"), where)
-    return FormatFact(_is(row["digest"], str, where), row["group"])
+    _keys(_is(row, dict, where), ("digest", "group", "rendered", "facts"), where)
+    facts = {name: _is(value, bool, f"{where} {name}") for name, value in _is(row["facts"], dict, where).items()}
+    return FormatFact(_is(row["digest"], str, where), row["group"], _is(row["rendered"], str, where), facts)
 
 
 def _cell(row: Any, where: str) -> CellValues:

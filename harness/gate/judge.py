@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.formats import FormatSet, load_formats
 from harness.gate.absolute import check_absolute
-from harness.gate.baseline import Baseline, CellValues, to_baseline
+from harness.gate.baseline import Baseline, CellValues, to_baseline, with_new_cells
 from harness.gate.baseline_file import read_baseline, write_baseline
+from harness.gate.requirements import check_requirements, parse_requirement
 from harness.gate.thresholds import read_thresholds
 from harness.gate.verdicts import accepted, compare
 from harness.records import Verdict
@@ -32,6 +33,9 @@ class GateOptions:
     adapter: str | None = None
     baseline: Path | None = None
     update: bool = False
+    add_new: bool = False
+    """Of the baseline only what it does not have yet is written; the rest is judged."""
+    require: tuple[str, ...] = ()
     folder: Path = Path("build/gate")
     report: bool = False
     formats: tuple[str, ...] = ()
@@ -39,6 +43,15 @@ class GateOptions:
     cases: tuple[str, ...] = ()
     limit: int | None = None
     tests: tuple[str, ...] = ("eval/",)
+    root: Path = Path()
+    """The folder that ``tests`` are relative to."""
+
+    @property
+    def thresholds(self) -> Path:
+        """The thresholds beside the gate's tests, or the shipped ones where the user has none."""
+        tests = self.root / self.tests[0].split("::")[0]
+        own = (tests.parent if tests.suffix == ".py" else tests) / THRESHOLDS_FILE
+        return own if own.is_file() else data_dir("eval") / THRESHOLDS_FILE
 
     def command(self, *, baseline: Path | None = None, update: bool = False, every_format: bool = False) -> str:
         """The command that does the same with this baseline, ready to paste; ``every_format`` leaves ``--formats`` out."""
@@ -48,6 +61,7 @@ class GateOptions:
         words += [word for folder in self.formats_dirs for word in ("--formats-dir", folder)]
         words += [word for file in self.cases for word in ("--cases", file)]
         words += ["--limit", str(self.limit)] if self.limit is not None else []
+        words += [word for demand in self.require for word in ("--require", demand)]
         words += ["--report-dir", str(self.folder)] if self.report else []
         words += ["--baseline", str(baseline)] if baseline else []
         return shlex.join(words + (["--update-baseline"] if update else []))
@@ -76,7 +90,8 @@ def judge(options: GateOptions) -> Judgement:
     """
     known = load_formats(*map(Path, options.formats_dirs))
     selected = {format.id for format in known.select(options.formats)} if options.formats else None
-    thresholds = read_thresholds(data_dir("eval") / THRESHOLDS_FILE, known)
+    thresholds = read_thresholds(options.thresholds, known)
+    demands = [parse_requirement(text) for text in options.require]
     before = _read_before(options)
     if before and options.update and selected is not None:
         _refuse_loss(options, before, selected)
@@ -85,16 +100,18 @@ def judge(options: GateOptions) -> Judgement:
     if not current.cells:
         verdicts = [nothing_scored(current.reasons.values())]
     elif options.baseline is None:
-        verdicts = check_absolute(current, thresholds)
+        verdicts = check_requirements(current, demands) if demands else check_absolute(current, thresholds)
     elif before is None:
         verdicts = compare(replace(current, cells=()), current, thresholds.margins)
     else:
         verdicts = compare(before, current, thresholds.margins, lambda cell: _asked_for(cell, options, current, selected))
         verdicts = accepted(verdicts) if options.update else verdicts
+    if demands and current.cells and options.baseline is not None:
+        verdicts = [*verdicts, *check_requirements(current, demands)]
     if not verdicts:
         measured = ", ".join(sorted({cell.metric for cell in current.cells}))
         hint = "" if options.baseline else "compare with a baseline: " + options.command(baseline=suggested_baseline(options), update=True)
-        raise HarnessError(f"nothing to judge: {THRESHOLDS_FILE} sets nothing for what was measured ({measured})", hint=hint)
+        raise HarnessError(f"nothing to judge: {options.thresholds} sets nothing for what was measured ({measured})", hint=hint)
     return Judgement(options, evaluation, before, current, tuple(verdicts))
 
 
@@ -105,8 +122,12 @@ def keep(judgement: Judgement) -> None:
         from harness.evaluate.reporting import write_evaluation_report
 
         write_evaluation_report([judgement.evaluation], options.folder, model=options.model, limit=options.limit)
-    if options.baseline is not None and options.update and judgement.current.cells:
+    if options.baseline is None or not judgement.current.cells:
+        return
+    if options.update:
         write_baseline(judgement.current, options.baseline)
+    elif options.add_new:
+        write_baseline(with_new_cells(judgement.before, judgement.current) if judgement.before else judgement.current, options.baseline)
 
 
 def nothing_scored(reasons: Iterable[str]) -> Verdict:
@@ -127,7 +148,7 @@ def _read_before(options: GateOptions) -> Baseline | None:
             raise HarnessError("--update-baseline needs to know which", hint=options.command(baseline=suggested_baseline(options), update=True))
         return None
     if not options.baseline.exists():
-        if options.update:
+        if options.update or options.add_new:
             return None
         raise HarnessError("no such baseline", where=str(options.baseline), hint="make it: " + options.command(baseline=options.baseline, update=True))
     return read_baseline(options.baseline)

@@ -6,6 +6,7 @@ too; what was computed before is taken from the results file.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import warnings
@@ -17,6 +18,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.gate.judge import GateOptions, Judgement, judge, keep
 from harness.gate.summary import summary_lines
+from harness.gate.wording import github_lines
 from harness.records import Verdict
 
 __all__ = ["pytest_addoption", "pytest_collection", "pytest_configure", "pytest_generate_tests", "pytest_runtestloop", "pytest_terminal_summary"]
@@ -32,7 +34,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--model", dest="gate_model", metavar="PATH|NAME", help="model folder, .gguf file, hub id or SmolLM2-135M-Instruct")
     group.addoption("--adapter", dest="gate_adapter", metavar="DIR", help="LoRA adapter to put on the model")
     group.addoption("--baseline", dest="gate_baseline", metavar="FILE", help="numbers to compare with; without it absolute limits are checked")
-    group.addoption("--update-baseline", dest="gate_update", action="store_true", help="write this run's numbers to the baseline instead of judging them")
+    group.addoption(
+        "--update-baseline",
+        dest="gate_update",
+        nargs="?",
+        const="all",
+        type=_update_mode,
+        metavar="all|new",
+        help="write this run's numbers to the baseline instead of judging them; =new adds only what the baseline does not have, and judges the rest",
+    )
+    group.addoption(
+        "--require", dest="gate_require", metavar="DEMAND", action="append", default=[], help='judge by this, such as "held_out.stopped >= .9"; may be repeated'
+    )
     group.addoption(
         "--report-dir", dest="gate_report_dir", metavar="DIR", help="write report.json, .md and .html there, and keep the results there (default build/gate)"
     )
@@ -45,6 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--formats-dir", dest="gate_formats_dirs", metavar="DIR", action="append", default=[], help="a folder of your own formats; may be repeated")
     group.addoption("--cases", dest="gate_cases", metavar="FILE", action="append", default=[], help="cases instead of the shipped ones; may be repeated")
     group.addoption("--limit", dest="gate_limit", metavar="N", type=int, help="at most N cases of each kind")
+
+
+def _update_mode(word: str) -> str:
+    if word not in ("all", "new"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither all nor new: put --update-baseline last, or write --update-baseline=all")
+    return word
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -93,6 +112,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("gate")
         for line in summary_lines(judgement):
             terminalreporter.write_line(line)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            for line in github_lines(judgement.verdicts):
+                terminalreporter.write_line(line)
 
 
 @contextlib.contextmanager
@@ -127,7 +149,9 @@ def _options(config: pytest.Config) -> GateOptions:
         model=option.gate_model,
         adapter=option.gate_adapter,
         baseline=Path(option.gate_baseline) if option.gate_baseline else None,
-        update=option.gate_update,
+        update=option.gate_update == "all",
+        add_new=option.gate_update == "new",
+        require=tuple(option.gate_require),
         folder=Path(option.gate_report_dir or here / "build" / "gate"),
         report=bool(option.gate_report_dir),
         formats=tuple(name.strip() for name in (option.gate_formats or "").split(",") if name.strip()),
@@ -135,4 +159,5 @@ def _options(config: pytest.Config) -> GateOptions:
         cases=tuple(option.gate_cases),
         limit=option.gate_limit,
         tests=tuple(os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args),
+        root=here,
     )

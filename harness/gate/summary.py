@@ -65,7 +65,10 @@ def _changes(verdicts: Sequence[Verdict]) -> list[str]:
 def _baseline(judgement: Judgement) -> list[str]:
     options, before = judgement.options, judgement.before
     if options.baseline is None:
-        return ["baseline: none, judged by the absolute limits of eval/thresholds.toml"]
+        return [f"baseline: none, judged by {'what --require demands' if options.require else f'the absolute limits of {options.thresholds}'}"]
+    if options.add_new:
+        added = sum(verdict.outcome == "new" for verdict in judgement.verdicts)
+        return [f"baseline: {options.baseline} ({added} new cells added, the others left as they were)"]
     if options.update:
         if not judgement.current.cells:
             return [f"baseline: {options.baseline} (left as it was: nothing was scored)"]

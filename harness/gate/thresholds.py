@@ -19,7 +19,7 @@ _TABLES = ("margins", "absolute")
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much of one measure may be lost: everywhere, and in formats that have a margin of their own.
+    """How much of one measure may be lost: in a format, in one that has a margin of its own, and in the mean over a group of formats.
 
     In the measure's own unit: a share for rates, nats per token for ``nll`` and ``nll_excess``.
     """
@@ -27,10 +27,16 @@ class Margin:
     metric: str
     allowed: float
     by_format: Mapping[str, float] = field(default_factory=dict)
+    pooled: float | None = None
 
     def of(self, format: str) -> float:
         """The margin in one format."""
         return self.by_format.get(format, self.allowed)
+
+    @property
+    def of_group(self) -> float:
+        """The margin of the mean over a group of formats: that of one format unless another is set."""
+        return self.allowed if self.pooled is None else self.pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ def lower_is_better(metric: str) -> bool:
 
 
 def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresholds:
-    """Read ``[margins]``, ``[margins.formats."<id>"]`` and ``[absolute.<group>]``.
+    """Read ``[margins]``, ``[margins.groups]``, ``[margins.formats."<id>"]`` and ``[absolute.<group>]``.
 
     Raises HarnessError with ``file:key`` for what is not TOML, an unknown key, measure or group, a
     number below 0, an override of a measure without a margin, and, when the known ``formats`` are
@@ -66,7 +72,9 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
     _known(tables, _TABLES, str(path), "unknown key")
     margins = _table(tables, "margins", str(path))
     overrides = _table(margins, "formats", f"{path}:margins")
-    everywhere = _limits({key: value for key, value in margins.items() if key != "formats"}, f"{path}:margins")
+    everywhere = _limits({key: value for key, value in margins.items() if key not in ("formats", "groups")}, f"{path}:margins")
+    pooled = _limits(_table(margins, "groups", f"{path}:margins"), f"{path}:margins.groups")
+    _known(pooled, everywhere, f"{path}:margins.groups", "a margin of the mean over a group, of a measure that has none by format:")
     if formats is not None:
         _known(overrides, formats, f"{path}:margins.formats", "unknown format")
     by_format = {id: _limits(_table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}") for id in overrides}
@@ -76,7 +84,8 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
     _known(absolute, GROUPS, f"{path}:absolute", "unknown group")
     return Thresholds(
         margins={
-            metric: Margin(metric, allowed, {id: found[metric] for id, found in by_format.items() if metric in found}) for metric, allowed in everywhere.items()
+            metric: Margin(metric, allowed, {id: found[metric] for id, found in by_format.items() if metric in found}, pooled.get(metric))
+            for metric, allowed in everywhere.items()
         },
         absolute={group: _limits(_table(absolute, group, f"{path}:absolute"), f"{path}:absolute.{group}") for group in absolute},
     )

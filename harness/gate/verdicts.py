@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.gate.baseline import Baseline, CellValues
 from harness.gate.thresholds import Margin, lower_is_better
-from harness.records import Outcome, Verdict
+from harness.records import GROUPS, Outcome, Verdict
 from harness.stats import holm, noninferiority
 
 #: One-sided level of the gate, after Holm's adjustment over the formats of a measure.
@@ -41,6 +41,9 @@ def compare(baseline: Baseline, current: Baseline, margins: Mapping[str, Margin]
     longer the same thing (template, settings), *missing* when there is nothing to pair now, and *new* when
     the baseline does not have it. Baseline cells that are not ``selected`` are passed over; a cell that was
     scored in neither run is none.
+
+    Beside the cells stands the mean over each group of two formats or more (``held-out formats``), tested on the
+    cases' means over the formats: it sees a loss that is spread over formats and too small to be seen in any one.
     """
     verdicts: list[Verdict] = []
     for margin in margins.values():
@@ -61,7 +64,24 @@ def _compare_measure(baseline: Baseline, current: Baseline, margin: Margin, sele
             settled.append(found)
         else:
             pairs.append(found)
-    return settled + _judge(pairs)
+    return settled + _judge(pairs) + _judge(_pooled(pairs, current, margin))
+
+
+def _pooled(pairs: Sequence[_Pairs], current: Baseline, margin: Margin) -> list[_Pairs]:
+    """The pairs of each group's mean: a case's gain is its mean over the formats that scored it, so that cases are the clusters."""
+    found = []
+    for group in GROUPS:
+        members = [pair for pair in pairs if current.formats[pair.format].group == group]
+        if len(members) < 2:
+            continue
+        gains: dict[str, list[float]] = {}
+        for pair in members:
+            for id, gain in pair.gains.items():
+                gains.setdefault(id, []).append(gain)
+        means = {id: _mean(values) for id, values in gains.items()}
+        was, now = _mean([pair.was for pair in members]), _mean([pair.now for pair in members])
+        found.append(_Pairs(f"{group} formats", margin.metric, margin.of_group, was, now, means))
+    return found
 
 
 def _settle(baseline: Baseline, current: Baseline, old: CellValues | None, new: CellValues | None, margin: Margin) -> Verdict | _Pairs:
@@ -109,6 +129,8 @@ def stale_facts(baseline: Baseline, current: Baseline, format: str, metric: str)
     facts = []
     if _digest(baseline, format) != _digest(current, format):
         facts.append(f"the template of {format} changed")
+    else:
+        facts += _rendered_otherwise(baseline, current, format)
     keys = sorted({*baseline.settings, *current.settings})
     facts += [
         f"{key} was {baseline.settings.get(key)}, is {current.settings.get(key)}" for key in keys if baseline.settings.get(key) != current.settings.get(key)
@@ -118,6 +140,16 @@ def stale_facts(baseline: Baseline, current: Baseline, format: str, metric: str)
     elif metric == "nll_excess" and current.native and _digest(baseline, current.native) != _digest(current, current.native):
         facts.append(f"the template of {current.native}, the native format, changed")
     return facts
+
+
+def _rendered_otherwise(baseline: Baseline, current: Baseline, format: str) -> list[str]:
+    """The properties that changed of a format whose template did not: how templates are run has changed."""
+    was, now = baseline.formats[format], current.formats[format]
+    names = sorted({*was.facts, *now.facts})
+    changed = [f"{name} was {was.facts.get(name)}, is {now.facts.get(name)}" for name in names if was.facts.get(name) != now.facts.get(name)]
+    if was.rendered != now.rendered or changed:
+        return [f"{format} is rendered otherwise", *changed]
+    return []
 
 
 def _digest(run: Baseline, format: str) -> str:

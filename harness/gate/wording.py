@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.gate.thresholds import lower_is_better
 from harness.records import Verdict
 
@@ -11,6 +13,17 @@ MINUS = "\N{MINUS SIGN}"
 def describe(verdict: Verdict) -> str:
     """Two lines: what changed against what is allowed, and the case to look at or the reason."""
     return f"{headline(verdict)}\n{_second(verdict)}"
+
+
+def github_lines(verdicts: Iterable[Verdict]) -> list[str]:
+    """The failures as GitHub Actions reads them from a log: shown beside the pull request, without a file or line of their own."""
+    return [f"::error title=gate {_escaped(f'{v.format} {v.metric}', title=True)}::{_escaped(describe(v))}" for v in verdicts if v.failed]
+
+
+def _escaped(text: str, title: bool = False) -> str:
+    """As the workflow commands of GitHub want it: percent, line ends and, in a title, colons and commas are encoded."""
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if title else text
 
 
 def headline(verdict: Verdict) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from harness.evaluate.session import EvalSettings
-from harness.gate.baseline import Baseline, CellValues, FormatFact, case_digest, to_baseline
+from harness.formats import load_formats
+from harness.gate.baseline import Baseline, CellValues, FormatFact, case_digest, format_fact, to_baseline
 from harness.records import Case, Check, Message
 
 
@@ -21,7 +23,7 @@ def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
     assert found.cell("b", "stopped").n == 2
     assert found.cell("b", "stopped").low < 0.5 < found.cell("b", "stopped").high
     assert found.scored(found.cell("b", "stopped")) == {"answer-000": 1.0, "answer-001": 0.0}
-    assert found.formats == {"a": FormatFact("d-a", "native"), "b": FormatFact("d-b", "seen")}
+    assert {id: (fact.digest, fact.group) for id, fact in found.formats.items()} == {"a": ("d-a", "native"), "b": ("d-b", "seen")}
     assert (found.name, found.model, found.native) == ("tiny", "sha256:m", "a")
     assert found.environment == {"backend": "fake-1", "device": "cpu", "dtype": "float32"}
 
@@ -44,6 +46,15 @@ def test_numbers_that_are_not_finite_lose_the_whole_cell(make_evaluation, bad):
     found = to_baseline(make_evaluation({("a", "nll"): [1.0, bad, 1.0]}))
     assert found.cells == ()
     assert found.reasons == {("a", "nll"): "1 of 3 values are no finite numbers"}
+
+
+def test_what_is_deterministic_about_a_format_is_kept_with_it():
+    known = load_formats()
+    fact = format_fact(known["llama3"], "held-out")
+    assert fact.facts["stop_trained"] and fact.facts["leading_bos"] and len(fact.rendered) == 16
+    assert fact == format_fact(known["llama3"], "held-out") != format_fact(known["chatml"], "held-out")
+    untrained = replace(known["llama3"], template=known["llama3"].template.replace("{%- generation %}", "").replace("{%- endgeneration %}", ""))
+    assert format_fact(untrained, "held-out").rendered != fact.rendered  # the same text, with nothing of it trained
 
 
 def test_a_case_digest_follows_all_that_decides_a_score():

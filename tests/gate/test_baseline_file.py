@@ -129,7 +129,8 @@ def test_a_bad_file_is_named_with_its_place(tmp_path, document, path, value, wor
         (b'{"schema": NaN}', "NaN is no number"),
         (b"\xff", "not a baseline"),
         (b"[" * 100_000, "not a baseline"),
-        (b'{"schema": 1}', "no 'name'; no 'model'"),
+        (b'{"schema": 1}', "schema 1, this version reads 2"),
+        (b'{"schema": 2}', "no 'name'; no 'model'"),
     ],
 )
 def test_what_is_no_baseline_is_refused(tmp_path, content, words):

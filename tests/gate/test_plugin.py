@@ -375,3 +375,61 @@ def test_the_real_folder_from_the_root_and_from_inside(folder, args):
     expected = "no such baseline" if "--model" in args else "the gate needs a model"
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_only_what_is_new_is_added_and_the_rest_is_judged(gate):
+    path = gate.baseline()
+    before = path.read_text()
+    gate.values[("chatml", "stopped")] = [0.0] * 40 + [1.0] * 40
+    gate.values[("llama3", "stopped")] = [1.0] * 80
+    result = gate("--model", "m", "--baseline", "base.json", "--update-baseline=new")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*chatml · stopped: 1.00 → .50*", "*1 new cells added*"])
+    found = read_baseline(path)
+    assert found.cell("llama3", "stopped").mean == found.cell("chatml", "stopped").mean == 1.0
+    assert set(before.splitlines()) - set(path.read_text().splitlines()) <= {line for line in before.splitlines() if line.endswith(("}}", "}"))}
+    gate.values[("chatml", "stopped")] = [1.0] * 80
+    assert gate("--model", "m", "--baseline", "base.json").ret == 0
+
+
+def test_new_cells_on_other_cases_are_refused(gate):
+    gate.baseline()
+    gate.values = {place: column[:30] for place, column in gate.values.items()} | {("llama3", "stopped"): [1.0] * 30}
+    assert "the answer cases are not those of the baseline (80 there, 30 here)" in usage_error(
+        gate("--model", "m", "--baseline", "base.json", "--update-baseline=new")
+    )
+
+
+def test_a_path_behind_update_baseline_is_not_swallowed(gate):
+    result = gate.pytester.runpytest_inprocess("--model", "m", "--baseline", "b.json", "--update-baseline", "eval/")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "put --update-baseline last" in result.stderr.str()
+
+
+def test_a_demand_without_a_baseline_is_all_that_is_judged(gate):
+    assert gate("--model", "m", "--require", "all.stopped >= .9").ret == 0
+    gate.values[("alpaca-newline", "stopped")] = [0.0] * 80
+    result = gate("--model", "m", "--require", "held_out.stopped >= .9")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*held_out · stopped: .00 (at least .90, n 80)*", "*required: held_out.stopped >= .9; worst format: alpaca-newline*"])
+    assert "is no demand" in usage_error(gate("--model", "m", "--require", "stopped"))
+
+
+def test_thresholds_beside_the_tests_are_the_ones_that_count(gate):
+    gate.baseline()
+    gate.values[("chatml", "stopped")] = [0.0] * 16 + [1.0] * 64
+    assert gate("--model", "m", "--baseline", "base.json").ret == pytest.ExitCode.TESTS_FAILED
+    (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstopped = 0.3\n")
+    assert gate("--model", "m", "--baseline", "base.json").ret == 0
+    (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstoped = 0.3\n")
+    assert "eval/thresholds.toml:margins" in usage_error(gate("--model", "m", "--baseline", "base.json"))
+
+
+def test_failures_stand_beside_a_pull_request_on_github(gate, monkeypatch):
+    gate.baseline()
+    gate.values[("chatml", "stopped")] = [0.0] * 80
+    assert "::error" not in gate("--model", "m", "--baseline", "base.json").stdout.str()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = gate("--model", "m", "--baseline", "base.json", "--junitxml", "found.xml")
+    result.stdout.fnmatch_lines(["::error title=gate chatml stopped::chatml · stopped: 1.00 → .00*%0Aworst case: answer-000"])
+    assert 'name="test_gate[chatml-stopped]"' in (gate.pytester.path / "found.xml").read_text()

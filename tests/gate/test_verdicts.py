@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -165,6 +166,7 @@ def test_accepting_names_every_difference(judge):
     before = {("a", "stopped"): ones(0), ("b", "stopped"): ones(0), ("c", "stopped"): ones(0), ("d", "stopped"): ones(60), ("e", "stopped"): ones(0)}
     after = {("a", "stopped"): ones(40), ("c", "stopped"): ones(0), ("d", "stopped"): ones(0), ("e", "stopped"): ones(0), ("f", "stopped"): ones(0)}
     taken = {verdict.format: verdict for verdict in accepted(list(judge(before, after, new={"digests": {"c": "other"}}).values()))}
+    taken.pop("held-out formats")
     assert {format: verdict.outcome for format, verdict in taken.items()} == {"a": "new", "b": "new", "c": "new", "d": "new", "e": "ok", "f": "new"}
     assert [taken[format].why for format in "abcdf"] == [
         "updated: regressed",
@@ -200,3 +202,39 @@ def test_a_failure_is_always_a_loss_beyond_the_margin(make_evaluation, before, a
             assert verdict.delta < -0.05 and verdict.p < 0.05 and verdict.worst_case
         if verdict.outcome == "improved":
             assert verdict.delta > 0.05 and verdict.p < 0.05
+
+
+def test_a_small_loss_in_many_formats_is_seen_in_their_mean(judge):
+    """Seven points lost in each of six formats, in other cases each: no format's own test sees it, the mean does."""
+    before = {(f"f{at}", "stopped"): [1.0] * 100 for at in range(6)}
+    after = {(f"f{at}", "stopped"): [0.0 if at * 12 <= case < at * 12 + 12 else 1.0 for case in range(100)] for at in range(6)}
+    found = judge(before, after, {"stopped": Margin("stopped", 0.10, pooled=0.05)})
+    assert {verdict.format for verdict in found.values() if verdict.failed} == {"held-out formats"}
+    verdict = found["held-out formats", "stopped"]
+    assert (verdict.n, round(verdict.delta, 2), verdict.allowed) == (100, -0.12, 0.05)
+
+
+def test_groups_are_judged_apart_and_one_format_is_no_group(judge):
+    values = {(name, "stopped"): ones(0) for name in "abcd"}
+    worse = {**values, ("c", "stopped"): ones(30), ("d", "stopped"): ones(30)}
+    groups = {"groups": {"a": "native", "b": "seen", "c": "held-out", "d": "held-out"}}
+    found = judge(values, worse, old=groups, new=groups)
+    assert {place[0] for place in found} == {*"abcd", "held-out formats"}
+    assert found["held-out formats", "stopped"].failed
+
+
+def test_cases_are_the_clusters_of_a_mean(judge):
+    """One case lost in all of ten formats is one loss and not ten."""
+    before = {(f"f{at}", "stopped"): [1.0] * 20 for at in range(10)}
+    after = {(f"f{at}", "stopped"): [0.0, 0.0] + [1.0] * 18 for at in range(10)}
+    verdict = judge(before, after, {"stopped": Margin("stopped", 0.05)})["held-out formats", "stopped"]
+    assert verdict.n == 20 and not verdict.failed and verdict.p > 0.05
+
+
+def test_the_same_template_rendered_otherwise_is_stale(make_evaluation):
+    values = {("a", "stopped"): ones(0)}
+    run = to_baseline(make_evaluation(values))
+    facts = replace(run.formats["a"], rendered="0" * 16, facts={"stop_trained": True})
+    [verdict] = compare(replace(run, formats={"a": facts}), run, MARGINS)
+    assert verdict.outcome == "stale"
+    assert verdict.why.startswith("a is rendered otherwise; ") and "stop_trained was True, is None" in verdict.why
