@@ -231,6 +231,8 @@ class Verdict:
     p: float | None = None
     why: str = ""
     worst_case: str = ""
+    interval: tuple[float, float] | None = None
+    """95 % interval of current − baseline over the paired cases."""
 
     @property
     def delta(self) -> float | None:

@@ -69,6 +69,8 @@ def evaluate(args: list[str]) -> int:
     from harness.evaluate.job import EvalJob, run_job
     from harness.evaluate.reporting import print_table, write_evaluation_report
     from harness.evaluate.session import EvalSettings
+    from harness.gate.baseline import to_baseline
+    from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
     job = EvalJob(
         model=options.model,
@@ -89,11 +91,13 @@ def evaluate(args: list[str]) -> int:
     )
     evaluation = run_job(job, quiet=options.json)
     paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
+    write_baseline(to_baseline(evaluation), Path(options.out) / SCORES_FILE)
     if options.json:
         print(json.dumps({"model": evaluation.model, "cells": [asdict(cell) for cell in evaluation.cells]}))
         return EXIT_OK
     print_table([evaluation])
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
+    print(f"next: harness compare {options.out} OTHER, or keep {Path(options.out) / SCORES_FILE} as a gate's baseline")
     return EXIT_OK
 
 

@@ -15,6 +15,8 @@ from harness.errors import HarnessError
 from harness.gate.baseline import Baseline, CellValues, FormatFact
 
 SCHEMA = 2
+#: What harness eval writes beside its report: the same file as a baseline, so that any evaluation can be compared or kept.
+SCORES_FILE = "scores.json"
 _TEXTS = ("name", "model", "adapter")
 _TABLES = ("environment", "settings", "formats", "cases")
 _KEYS = ("schema", *_TEXTS, "native", *_TABLES, "cells")

@@ -29,7 +29,20 @@ class _Pairs:
     def verdict(self, outcome: Outcome, p: float | None) -> Verdict:
         worst = min(self.gains, key=lambda id: (self.gains[id], id))
         worst_case = worst if self.gains[worst] < 0 else ""
-        return Verdict(self.format, self.metric, outcome, self.was, self.now, self.margin, len(self.gains), p, "", worst_case)
+        return Verdict(self.format, self.metric, outcome, self.was, self.now, self.margin, len(self.gains), p, "", worst_case, self._interval())
+
+    def _interval(self) -> tuple[float, float] | None:
+        """Student's interval of the mean of current − baseline; None for a single case."""
+        from scipy.stats import t
+
+        n = len(self.gains)
+        if n < 2:
+            return None
+        mean = _mean(list(self.gains.values()))
+        deviation = math.sqrt(math.fsum((gain - mean) ** 2 for gain in self.gains.values()) / (n - 1))
+        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+        centre = -mean if lower_is_better(self.metric) else mean
+        return centre - half, centre + half
 
 
 def compare(baseline: Baseline, current: Baseline, margins: Mapping[str, Margin], selected: Callable[[CellValues], bool] = lambda _: True) -> list[Verdict]:

@@ -1,0 +1,115 @@
+"""harness compare: two evaluations, case by case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from harness.cli.arguments import comma, parse
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError, nearest
+
+if TYPE_CHECKING:
+    from harness.gate.baseline import Baseline
+    from harness.records import Verdict
+
+_WORTH_SHOWING = ("regressed", "improved", "missing", "stale")
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    before: Annotated[str, tyro.conf.Positional]
+    """What to compare with: the folder of a harness eval (it holds scores.json), or a gate's baseline."""
+    after: Annotated[str, tyro.conf.Positional]
+    """What is compared: another such folder or file."""
+    measures: tuple[str, ...] = ()
+    """These measures alone, with commas or spaces."""
+    formats: bool = False
+    """Show every format, and not only the groups and what changed."""
+    thresholds: str | None = None
+    """TOML of what a measure may lose. Without it, the shipped one."""
+    json: bool = False
+    """Print one JSON object a line, the counts last."""
+
+
+def compare(args: list[str]) -> int:
+    """Paired differences with intervals. Exit 1 when a measure was lost beyond its margin."""
+    options = parse(
+        CompareOptions,
+        args,
+        "compare",
+        "Compare two evaluations case by case: adapters, checkpoints, quantisations or servers. Exit 1: something was lost.",
+    )
+    from harness.gate.thresholds import read_thresholds
+    from harness.gate.verdicts import compare as judge
+    from harness.resources import data_dir
+
+    before, after = (_scores(name) for name in (options.before, options.after))
+    margins = dict(read_thresholds(Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml").margins)
+    wanted = comma(options.measures) or tuple(margins)
+    for name in wanted:
+        if name not in margins:
+            raise HarnessError(f"--measures: no margin is known for {name!r}", hint=nearest(name, margins))
+    verdicts = judge(before, after, {name: margins[name] for name in wanted})
+    if not any(verdict.baseline is not None and verdict.current is not None for verdict in verdicts):
+        raise HarnessError("the two have no cell in common", where=options.after, hint="evaluate both in the same formats, on the same cases")
+    lost = [verdict for verdict in verdicts if verdict.failed]
+    if options.json:
+        _print_json(verdicts)
+    else:
+        _print_table(before, after, verdicts, every=options.formats)
+    return EXIT_FINDINGS if lost else EXIT_OK
+
+
+def _scores(name: str) -> Baseline:
+    from harness.gate.baseline_file import SCORES_FILE, read_baseline
+
+    path = Path(name)
+    if path.is_dir():
+        path = path / SCORES_FILE
+        if not path.is_file():
+            raise HarnessError(f"the folder holds no {SCORES_FILE}", where=name, hint=f"harness eval MODEL --out {name} writes it")
+    return read_baseline(path)
+
+
+def _print_json(verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        print(json.dumps({**asdict(verdict), "delta": verdict.delta}))
+    outcomes = [verdict.outcome for verdict in verdicts]
+    print(json.dumps({"counts": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}}))
+
+
+def _print_table(before: Baseline, after: Baseline, verdicts: Sequence[Verdict], *, every: bool) -> None:
+    """The groups' means and what changed, or every format; what was lost stands last, where it is seen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.gate.wording import number, p_value, signed
+
+    shown = [v for v in verdicts if every or v.format.endswith(" formats") or v.outcome in _WORTH_SHOWING or v.format == after.native]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("format", "measure"):
+        table.add_column(name, no_wrap=True)
+    for name in ("before", "after", "change", "95 % interval", "n", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for v in sorted(shown, key=lambda v: (v.failed, v.format, v.metric)):
+        between = "" if v.interval is None else f"{signed(v.interval[0])} to {signed(v.interval[1])}"
+        change = "" if v.delta is None else signed(v.delta)
+        p = "" if v.p is None or v.p == 1.0 else p_value(v.p)
+        word = "" if v.outcome == "ok" else f"{v.outcome}{f': {v.why}' if v.why else ''}"
+        table.add_row(v.format, v.metric, number(v.baseline), number(v.current), change, between, str(v.n), p, word)
+    console = Console(highlight=False)
+    Console(width=max(console.width, 132) if not console.is_terminal else None, highlight=False).print(table)
+    print(f"{before.name or 'before'} → {after.name or 'after'}: {_counts(verdicts)}")
+    if not every:
+        print("shown: groups, the native format, and what changed beyond its margin; --formats shows every format")
+
+
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    outcomes = [verdict.outcome for verdict in verdicts]
+    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("regressed", "missing", "stale", "improved", "new", "ok") if outcome in outcomes)

@@ -1,0 +1,60 @@
+"""harness compare on evaluations written as files."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from harness.cli.main import main
+from harness.gate.baseline import to_baseline
+from harness.gate.baseline_file import SCORES_FILE, write_baseline
+from tests.gate.conftest import build_evaluation
+
+GOOD = {("chatml", "stopped"): [1.0] * 60, ("a", "stopped"): [1.0] * 60, ("b", "stopped"): [1.0] * 60, ("a", "nll"): [1.0 + at / 60 for at in range(60)]}
+
+
+@pytest.fixture
+def kept(tmp_path):
+    def write(name, changes=(), **keys):
+        (tmp_path / name).mkdir()
+        write_baseline(to_baseline(build_evaluation({**GOOD, **dict(changes)}, native="chatml", **keys)), tmp_path / name / SCORES_FILE)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_equal_evaluations(kept, capsys):
+    assert main(["compare", kept("one"), kept("two")]) == 0
+    out = capsys.readouterr().out
+    assert "held-out formats" in out and "5 ok" in out and "regressed" not in out
+
+
+def test_a_loss_is_told_with_its_interval_and_exits_1(kept, capsys):
+    worse = {("a", "stopped"): [0.0] * 30 + [1.0] * 30, ("a", "nll"): [0.4 + at / 60 for at in range(60)]}
+    assert main(["compare", kept("one"), kept("two", worse), "--json"]) == 1
+    *rows, counts = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    found = {(row["format"], row["metric"]): row for row in rows}
+    lost = found["a", "stopped"]
+    assert (lost["outcome"], lost["delta"], lost["n"]) == ("regressed", -0.5, 60)
+    assert lost["interval"][0] < -0.5 < lost["interval"][1] < 0
+    assert found["a", "nll"]["outcome"] == "improved" and found["a", "nll"]["interval"][0] == pytest.approx(-0.6)
+    assert counts["counts"]["regressed"] == 2  # the format, and the mean over its group
+    assert main(["compare", str(kept("three")), str(kept("four", worse))]) == 1
+    assert "−.50" in capsys.readouterr().out
+
+
+def test_measures_can_be_chosen(kept, capsys):
+    one, two = kept("one"), kept("two", {("a", "stopped"): [0.0] * 60})
+    assert main(["compare", one, two, "--measures", "nll"]) == 0
+    assert main(["compare", one, two, "--measures", "stoped"]) == 2
+    assert "did you mean stopped" in capsys.readouterr().err
+
+
+def test_what_cannot_be_compared_is_told(kept, tmp_path, capsys):
+    assert main(["compare", kept("one"), str(tmp_path)]) == 2
+    assert "harness eval MODEL --out" in capsys.readouterr().err
+    assert main(["compare", kept("two"), kept("three", prefix="other-")]) == 1
+    assert "no case in common" in capsys.readouterr().out
+    assert main(["compare", kept("four"), kept("five", digests={"a": "changed"})]) == 1
+    assert "stale: the template of a changed" in capsys.readouterr().out
