@@ -23,6 +23,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("harness.cli.evaluate", "evaluate", "measure a model across prompt formats and write the report"),
     "train": Command("harness.cli.train", "train", "train a LoRA adapter across prompt formats"),
     "compare": Command("harness.cli.compare", "compare", "two evaluations case by case, with intervals; exit 1 on a loss"),
+    "gate init": Command("harness.cli.gate", "init", "write the regression gate and its CI workflow into your repository"),
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "preview": Command("harness.cli.preview", "preview", "show a conversation's text and tokens in a format, trained ones coloured"),

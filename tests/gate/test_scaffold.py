@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import shlex
+
+import pytest
+import yaml
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.gate.scaffold import SHIPPED, WORKFLOW, GatePlan, workflow, write_gate
+from harness.gate.thresholds import read_thresholds
+
+
+def steps(text: str) -> dict[str, str]:
+    """The workflow's named steps that run something."""
+    return {step["name"]: step["run"] for step in yaml.safe_load(text)["jobs"]["gate"]["steps"] if "run" in step}
+
+
+def test_everything_is_written_and_told(tmp_path, capsys):
+    assert main(["gate", "init", "--model", "models/my model", "--adapter", "adapter", "--root", str(tmp_path), "--limit", "20"]) == 0
+    assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(SHIPPED)
+    assert read_thresholds(tmp_path / "eval" / "thresholds.toml").margins
+    command = shlex.split(steps((tmp_path / WORKFLOW).read_text())["Gate"])
+    assert command[:6] == ["pytest", "eval/", "--model", "models/my model", "--adapter", "adapter"]
+    assert "--baseline" in command and "eval/baselines/my model.json" in command
+    out = capsys.readouterr().out
+    assert "--update-baseline" in out and "pip install 'formatproof[gate]'" in out
+
+
+def test_nothing_is_replaced_unasked(tmp_path):
+    plan = GatePlan("m")
+    (tmp_path / "eval").mkdir()
+    (tmp_path / "eval" / "thresholds.toml").write_text("mine")
+    with pytest.raises(HarnessError, match="there already"):
+        write_gate(tmp_path, plan)
+    assert not (tmp_path / WORKFLOW).exists() and (tmp_path / "eval" / "thresholds.toml").read_text() == "mine"
+    assert len(write_gate(tmp_path, plan, force=True)) == 4
+
+
+def test_a_gguf_needs_its_extra():
+    assert "formatproof[gate,gguf]" in steps(workflow(GatePlan("model.gguf")))["Install"]
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / ".github").write_text("a file")
+    with pytest.raises(HarnessError, match="cannot write"):
+        write_gate(tmp_path, GatePlan("m"))
