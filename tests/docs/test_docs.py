@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import doctest
+import io
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from harness.cli.main import COMMANDS
+from harness.cli.main import COMMANDS, main
 from harness.data.conversations import load_conversations
 from harness.formats import load_format, load_formats
 from harness.formats.check import check_format
@@ -19,14 +22,27 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_shown_exists(page):
+def commands_shown(page: Path) -> list[tuple[str, list[str]]]:
+    """(noun and verb, the other words) of every harness command in the page's shell blocks."""
     blocks = re.findall(r"^```(?:sh|console|)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
-    shown = [line for block in blocks for line in block.splitlines() if line.startswith("harness ")]
-    for line in shown:
-        words = shlex.split(line, comments=True)
-        name = words[1]
-        assert name in COMMANDS or f"{name} {words[2]}" in COMMANDS, line
+    lines = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("harness ")]
+    return [(words[0], words[1:]) if words[0] in COMMANDS else (" ".join(words[:2]), words[2:]) for words in lines]
+
+
+@cache
+def help_of(command: str) -> str:
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    return told.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_shown_exists_with_its_flags(page):
+    for command, words in commands_shown(page):
+        assert command in COMMANDS, command
+        for flag in (word.split("=")[0] for word in words if word.startswith("--")):
+            assert re.search(rf"{flag}\b", help_of(command)), f"harness {command} knows no {flag}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
