@@ -1,0 +1,102 @@
+// Sorting and filtering of the table, kept in the address after #view?. The page is whole without it.
+(() => {
+  const form = document.querySelector("form.tools");
+  const table = document.querySelector("table.heat");
+  if (!form || !table) return;
+  const groups = [...table.tBodies].map((body) => ({ body, head: body.rows[0], rows: [...body.rows].slice(1) }));
+  const state = { q: "", group: "", word: "", sort: "", down: false };
+  const told = form.querySelector("output");
+
+  const matches = (row) =>
+    (!state.q || row.dataset.id.includes(state.q.toLowerCase())) &&
+    (!state.group || row.dataset.group === state.group) &&
+    (!state.word || row.dataset.word === state.word);
+
+  const value = (row, column) => {
+    const found = parseFloat(row.cells[column].dataset.value);
+    return Number.isNaN(found) ? null : found;
+  };
+
+  function order(rows) {
+    const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.dataset.metric === state.sort);
+    if (column < 0) return rows;
+    // What was not scored stands last, whichever way the column is sorted.
+    return [...rows].sort((a, b) => {
+      const [x, y] = [value(a, column), value(b, column)];
+      if (x === null || y === null) return (x === null) - (y === null);
+      return state.down ? y - x : x - y;
+    });
+  }
+
+  function show() {
+    let count = 0;
+    let all = 0;
+    for (const { body, head, rows } of groups) {
+      const kept = rows.filter(matches);
+      for (const row of rows) row.hidden = !kept.includes(row);
+      for (const row of order(rows)) body.append(row);
+      head.hidden = !kept.length;
+      count += kept.length;
+      all += rows.length;
+    }
+    for (const cell of table.tHead.rows[0].cells) {
+      if (!cell.dataset.metric) continue;
+      const sorted = cell.dataset.metric === state.sort;
+      if (sorted) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
+      else cell.removeAttribute("aria-sort");
+    }
+    told.textContent = count === all ? `${all} formats` : `${count} of ${all} formats`;
+  }
+
+  function remember() {
+    const words = new URLSearchParams();
+    for (const name of ["q", "group", "word"]) if (state[name]) words.set(name, state[name]);
+    if (state.sort) words.set("sort", state.sort + (state.down ? ".down" : ""));
+    history.replaceState(null, "", words.size ? `#view?${words}` : "#formats");
+    show();
+  }
+
+  function read() {
+    const [place, query] = location.hash.slice(1).split("?");
+    if (place !== "view") {
+      const opened = place && document.getElementById(decodeURIComponent(place));
+      if (opened && opened.tagName === "DETAILS") {
+        opened.open = true;
+        opened.scrollIntoView();
+      }
+      return;
+    }
+    const words = new URLSearchParams(query || "");
+    const [sort, way] = (words.get("sort") || "").split(".");
+    Object.assign(state, { q: words.get("q") || "", group: words.get("group") || "", word: words.get("word") || "", sort, down: way === "down" });
+    for (const name of ["q", "group", "word"]) form.elements[name].value = state[name];
+    show();
+  }
+
+  form.addEventListener("input", () => {
+    for (const name of ["q", "group", "word"]) state[name] = form.elements[name].value;
+    remember();
+  });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("reset", () => {
+    Object.assign(state, { q: "", group: "", word: "", sort: "", down: false });
+    setTimeout(remember);
+  });
+  for (const cell of table.tHead.rows[0].cells) {
+    if (!cell.dataset.metric) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...cell.childNodes);
+    button.title = `Sort by ${cell.dataset.metric}`;
+    cell.append(button);
+    button.addEventListener("click", () => {
+      state.down = state.sort === cell.dataset.metric ? !state.down : false;
+      state.sort = cell.dataset.metric;
+      remember();
+    });
+  }
+  form.hidden = false;
+  addEventListener("hashchange", read);
+  show();
+  read();
+})();
