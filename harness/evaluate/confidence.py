@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.metrics.calibration import calibration, confidences
+from harness.metrics.calibration import believed, calibration, confidences, reliability
 from harness.records import Case, Message, Scoring
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def option_confidences(case: Case, scorings: Sequence[Scoring]) -> list[float]:
 
 def confidence_report(evaluation: Evaluation) -> dict[str, Any]:
     """``formats``: Brier, ECE, over-confidence and accuracy of each; ``spread``: the standard deviation over formats of an
-    item's confidence in its right option, mean over items; ``objects``: share of cases without an answer in which the model
+    item's confidence in its right option, mean over items; ``reliability``: bins of confidence and accuracy over all formats; ``objects``: share of cases without an answer in which the model
     says so, by kind. Parts that nothing was measured for are left out.
     """
     choices = [case for case in evaluation.cases if case.choices]
@@ -60,6 +60,7 @@ def confidence_report(evaluation: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {"run": evaluation.label}
     if by_format:
         found["formats"] = [{"format": format, **asdict(sums)} for format, items in by_format.items() if (sums := calibration(items)) is not None]
+        found["reliability"] = [asdict(bin) for bin in reliability(*believed([item for items in by_format.values() for item in items]))]
     several = [values for values in by_item.values() if len(values) > 1]
     if several:
         found["spread"] = statistics.fmean(statistics.pstdev(values) for values in several)

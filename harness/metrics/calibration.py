@@ -56,17 +56,40 @@ def expected_calibration_error(confidence: Sequence[float], correct: Sequence[bo
     Items of equal confidence are never told apart: all of them get their mean correctness before they are cut into
     bins, so the result does not depend on the order of the items. Biased upward for few items.
     """
+    found = reliability(confidence, correct, bins)
+    return math.fsum(bin.n * abs(bin.confidence - bin.accuracy) for bin in found) / len(confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Mean confidence and accuracy of the items of one bin."""
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> list[ReliabilityBin]:
+    """Bins of equal mass by confidence, as equal as the items allow: what a reliability diagram shows.
+
+    Raises ValueError for no items and for lists of different lengths.
+    """
     if not confidence or len(confidence) != len(correct):
         raise ValueError("confidence and correctness need the same number of items, at least one")
     by_value: dict[float, list[bool]] = {}
     for value, right in zip(confidence, correct, strict=True):
         by_value.setdefault(value, []).append(right)
     ordered = [(value, sum(by_value[value]) / len(by_value[value])) for value in sorted(by_value) for _ in by_value[value]]
-    n, total = len(ordered), 0.0
-    for index in range(min(bins, n)):
-        part = ordered[index * n // min(bins, n) : (index + 1) * n // min(bins, n)]
-        total += abs(math.fsum(value - right for value, right in part))
-    return total / n
+    n = len(ordered)
+    cut = min(bins, n)
+    parts = [ordered[index * n // cut : (index + 1) * n // cut] for index in range(cut)]
+    return [ReliabilityBin(math.fsum(c for c, _ in part) / len(part), math.fsum(a for _, a in part) / len(part), len(part)) for part in parts]
+
+
+def believed(items: Sequence[tuple[Sequence[float], int]]) -> tuple[list[float], list[bool]]:
+    """For each item the confidence in the most probable option, and whether that is the right one."""
+    confidence = [max(probabilities) for probabilities, _ in items]
+    return confidence, [list(probabilities).index(top) == right for (probabilities, right), top in zip(items, confidence, strict=True)]
 
 
 def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | None:
@@ -76,8 +99,7 @@ def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | N
     """
     if not items:
         return None
-    confidence = [max(probabilities) for probabilities, _ in items]
-    correct = [list(probabilities).index(max(probabilities)) == right for probabilities, right in items]
+    confidence, correct = believed(items)
     n = len(items)
     accuracy = sum(correct) / n
     return Calibration(

@@ -29,6 +29,24 @@ def training_svg(training: Mapping[str, Any]) -> str:
     return _svg(figure)
 
 
+def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
+    """Accuracy over confidence in bins of equal mass, one line a run; on the diagonal a model knows what it knows."""
+    runs = [item for item in confidence if item.get("reliability")]
+    if not runs:
+        return ""
+    figure, axes = _figure()
+    axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--", label="confidence = accuracy")
+    for item, marker, colour in zip(runs, "os^D", ("#3b6fb6", "#d9822b", "#2f9e77", "#9a4fc0"), strict=False):
+        bins = item["reliability"]
+        axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=colour, marker=marker, linewidth=1.6, label=item["run"])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("confidence in the chosen option")
+    axes.set_ylabel("share that is right")
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
 def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
     """Spread over formats beside the range that shuffled formats give."""
     rows = [item for item in spread if item["metric"] != "nll_excess"]

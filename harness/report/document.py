@@ -16,7 +16,7 @@ SCHEMA = "harness-report/1"
 
 @dataclass(frozen=True)
 class Report:
-    """A report. The nested values are plain JSON objects; docs/report.md names their keys."""
+    """A report. The nested values are plain JSON objects; harness/report/schema.json names their keys."""
 
     title: str
     created: str

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from harness.report.chart import spread_svg, training_svg
+from harness.report.chart import reliability_svg, spread_svg, training_svg
 from harness.report.document import Report
 from harness.report.tables import LOWER_IS_BETTER, METRICS, WORD_MARKS, formats_of, goodness, interval, metrics_of, number, verdict, words
 from harness.report.text import visible
@@ -45,6 +45,7 @@ def render_html(report: Report) -> str:
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
         training=Markup(training_svg(report.training)) if report.training else "",  # noqa: S704
         checkpoints=checkpoint_tables(report.training),
+        reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib's; labels are escaped by it
         confidence=[{**row, "run": item["run"]} for item in report.confidence for row in item.get("formats", ())],
         samples=_samples(report),
         marks=WORD_MARKS,

@@ -60,6 +60,7 @@ def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An a
             }
         ],
         "recall": [_recall(ids[0])],
+        "confidence": [{"run": label, "formats": [_confidence(ids[0])], "reliability": [{"confidence": 0.4, "accuracy": 0.5, "n": 9}]} for label in labels],
         "samples": [_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
         "training": {
             "schedule": "cosine",
@@ -87,6 +88,10 @@ def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
 def _recall(id: str) -> dict[str, Any]:
     numbers = {"train": 0.2, "null": 0.1, "excess": 0.1, "low": 0.0, "high": 0.2, "n_train": 24, "n_null": 24}
     return {"run": "after", "format": id, "group": "native", "metric": "nv_recall@50%", "note": "few", **numbers}
+
+
+def _confidence(id: str) -> dict[str, Any]:
+    return {"format": id, "brier": 0.5, "ece": 0.1, "overconfidence": 0.05, "accuracy": 0.6, "n": 40}
 
 
 def _sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:

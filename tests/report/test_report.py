@@ -6,13 +6,17 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError
 
 from harness.errors import HarnessError
+from harness.report import document
 from harness.report.document import Report, read_report, to_json
 from harness.report.markdown import render_markdown
 from harness.report.page import render_html
@@ -60,6 +64,17 @@ def test_json_survives_a_round_trip(tmp_path):
     first = report(answer=HOSTILE)
     write_report(first, tmp_path)
     assert to_json(read_report(tmp_path / "report.json")) == to_json(first)
+
+
+def test_a_report_keeps_to_its_published_schema(tmp_path):
+    schema = json.loads(Path(document.__file__).with_name("schema.json").read_text())
+    Draft202012Validator.check_schema(schema)
+    table = json.loads(to_json(report(answer=HOSTILE)))
+    Draft202012Validator(schema).validate(table)
+    table["runs"][0]["cells"][0]["mean"] = "much"
+    with pytest.raises(ValidationError, match="much"):
+        Draft202012Validator(schema).validate(table)
+    assert set(schema["properties"]) == {field.name for field in fields(Report)} | {"schema"}
 
 
 def test_hostile_answers_are_text():
