@@ -1,4 +1,4 @@
-// Sorting and filtering of the table, kept in the address after #view?. The page is whole without it.
+// Sorting and filtering of the table, kept in the address after #view?; a served page also follows its run. All is there without it.
 (() => {
   const form = document.querySelector("form.tools");
   const table = document.querySelector("table.heat");
@@ -94,6 +94,13 @@
       state.sort = cell.dataset.metric;
       remember();
     });
+  }
+  const { live } = document.documentElement.dataset;
+  if (live) {
+    setInterval(async () => {
+      const found = await fetch("version").then((answer) => (answer.ok ? answer.text() : live), () => live);
+      if (found !== live) location.reload();
+    }, 2000);
   }
   form.hidden = false;
   addEventListener("hashchange", read);

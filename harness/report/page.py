@@ -23,34 +23,46 @@ _HERE = Path(__file__).parent
 _CHECKPOINT_ROWS = tuple(f"{measure}_{group}" for measure in ("nll", "hazard") for group in ("native", "seen", "held_out"))
 
 
-@lru_cache(maxsize=1)
-def _template() -> Template:
+@lru_cache
+def _template(path: Path) -> Template:
     env = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters["visible"] = visible
-    return env.from_string((_HERE / "page.html.jinja").read_text(encoding="utf-8"))
+    return env.from_string(path.read_text(encoding="utf-8"))
 
 
-def render_html(report: Report) -> str:
-    """The page. Everything that comes from a model or a user is escaped and made visible."""
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    page = _template().render(
+def render_page(template: Path, training: Mapping[str, Any] | None, **values: Any) -> str:
+    """A page in this report's style with a training's chart and tables: ``style``, ``chart`` and ``checkpoints`` in the template."""
+    page = _template(template).render(
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),  # noqa: S704  # our own file
+        chart=Markup(training_svg(training)) if training else "",  # noqa: S704  # matplotlib's
+        checkpoints=checkpoint_tables(training),
+        **values,
+    )
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def render_html(report: Report, live: str = "") -> str:
+    """The page. Everything that comes from a model or a user is escaped and made visible.
+
+    ``live`` is the version of a page that is served: its script asks the server for another one and loads it.
+    """
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return render_page(
+        _HERE / "page.html.jinja",
+        report.training,
         report=report,
-        style=Markup(style),  # noqa: S704  # our own file
         script=Markup(script),  # noqa: S704  # our own file
         script_digest=source_digest(script),
-        connect="",
+        live=live,
         verdict=verdict(report),
         metrics=[{"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER} for metric in metrics_of(report)],
         groups=_groups(report),
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
-        training=Markup(training_svg(report.training)) if report.training else "",  # noqa: S704
-        checkpoints=checkpoint_tables(report.training),
         reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib's; labels are escaped by it
         confidence=[{**row, "run": item["run"]} for item in report.confidence for row in item.get("formats", ())],
         samples=_samples(report),
         marks=WORD_MARKS,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")
 
 
 def source_digest(script: str) -> str:

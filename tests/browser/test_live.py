@@ -1,0 +1,37 @@
+"""The viewer in Chromium: the page follows the run without being touched."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from harness.view.server import HOST, serve
+from tests.report.fixture import make
+from tests.view.test_server import STEP
+
+pytestmark = pytest.mark.browser
+
+
+def test_the_page_follows_the_run(chromium, tmp_path):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
+    server = serve(tmp_path)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = chromium.new_page()
+    told: list[str] = []
+    page.on("console", lambda message: told.append(message.text))
+    try:
+        page.goto(f"http://{HOST}:{server.server_address[1]}/")
+        assert page.get_by_text("step 3").is_visible()
+        (tmp_path / "report.json").write_text(json.dumps(make(formats=3)))
+        page.get_by_text("Format compatibility of Toy").wait_for(timeout=60_000)
+        page.get_by_label("Format", exact=True).fill("format-01")
+        (tmp_path / "report.json").write_text(json.dumps({**make(formats=3), "title": "Another title"}))
+        page.get_by_role("heading", name="Another title").wait_for(timeout=60_000)
+        assert page.get_by_label("Format", exact=True).input_value() == "format-01"  # the view is kept
+    finally:
+        page.close()
+        server.shutdown()
+        server.server_close()
+    assert [line for line in told if "favicon" not in line and "404" not in line] == []
