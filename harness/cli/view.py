@@ -30,7 +30,7 @@ def view(args: list[str]) -> int:
     from harness.view.server import HOST, serve
 
     server = serve(Path(options.run), options.port)
-    address = f"http://{HOST}:{server.server_address[1]}/"
+    address = f"http://{HOST}:{server.server_port}/"
     print(f"{address}  (Ctrl-C ends it)", flush=True)
     if options.open:
         import webbrowser
