@@ -6,6 +6,7 @@ is killed, its claims are free as soon as another on the same machine looks, or 
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sqlite3
@@ -65,12 +66,10 @@ class Claims:
         with self.store.writing():
             self._alive()
             self._bury()
-            db.execute("CREATE TEMP TABLE IF NOT EXISTS wanted (place INTEGER PRIMARY KEY, key TEXT NOT NULL)")
-            db.execute("DELETE FROM wanted")
-            db.executemany("INSERT INTO wanted (key) VALUES (?)", [(key,) for key in keys])
-            stored = {key for (key,) in db.execute("SELECT key FROM wanted WHERE key IN (SELECT key FROM cell)")}
-            free = "key NOT IN (SELECT key FROM cell) AND key NOT IN (SELECT key FROM claim)"
-            available = [key for (key,) in db.execute(f"SELECT key FROM wanted WHERE {free} ORDER BY place")]
+            wanted = [json.dumps(keys)]
+            stored = {key for (key,) in db.execute("SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM cell)", wanted)}
+            claimed = {key for (key,) in db.execute("SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM claim)", wanted)}
+            available = [key for key in keys if key not in stored and key not in claimed]
             others = db.execute("SELECT count(*) FROM evaluator").fetchone()[0] - 1
             if others:
                 most = min(most, max(LEAST, -(-len(available) // (SHARE_OF_FREE * (others + 1)))))
@@ -114,7 +113,7 @@ def _beat(db: sqlite3.Connection, id: str) -> None:
 def machine() -> str:
     """Where process ids mean the same processes: the host, and on Linux the namespace, since containers share a host's name."""
     namespace = Path("/proc/self/ns/pid")
-    return f"{platform.node()} {os.readlink(namespace) if namespace.exists() else ''}".strip()
+    return f"{platform.node()} {namespace.readlink() if namespace.exists() else ''}".strip()
 
 
 def _gone(pid: int) -> bool:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from harness.records import Case, Format, Score
 
 ENGINE_PARTS = ("model", "adapter", "tokenizer", "dtype", "backend", "device")
-_AT_ONCE = 500
-"""Keys in one question: well under the variables that any SQLite takes."""
 
 
 class Store:
@@ -40,14 +38,12 @@ class Store:
     def missing(self, keys: Iterable[str]) -> set[str]:
         """Those of the keys that have no result yet."""
         wanted = set(keys)
-        return wanted - {key for part in _parts(wanted) for (key,) in self.select(f"SELECT key FROM cell WHERE key IN ({_marks(part)})", part)}
+        return wanted - {key for (key,) in self.select("SELECT key FROM cell WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(sorted(wanted))])}
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
         """The payloads of those of the keys that are there."""
-        found: dict[str, Any] = {}
-        for part in _parts(set(keys)):
-            found |= {key: json.loads(payload) for key, payload in self.select(f"SELECT key, payload FROM cell WHERE key IN ({_marks(part)})", part)}
-        return found
+        found = self.select("SELECT key, payload FROM cell WHERE key IN (SELECT value FROM json_each(?))", [json.dumps(sorted(set(keys)))])
+        return {key: json.loads(payload) for key, payload in found}
 
     def put(self, batch: Sequence[tuple[Work, Any]]) -> None:
         """Add one batch of results and give up their claims: all of it or nothing. What is there already stays."""
@@ -125,12 +121,3 @@ class Store:
             where = " AND ".join(f"{name} = ?" for name in unique)
             self._ids[place] = self.db.execute(f"SELECT id FROM {table} WHERE {where}", list(unique.values())).fetchone()[0]  # noqa: S608
         return self._ids[place]
-
-
-def _parts(keys: set[str]) -> Iterator[list[str]]:
-    wanted = sorted(keys)
-    return (wanted[at : at + _AT_ONCE] for at in range(0, len(wanted), _AT_ONCE))
-
-
-def _marks(values: Sequence[str]) -> str:
-    return ",".join("?" * len(values))
