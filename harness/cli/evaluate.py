@@ -57,6 +57,8 @@ class EvalOptions:
     """Send messages to the server instead of rendered text: its own template is measured, in one column."""
     concurrency: int = 8
     """Requests to the server at a time."""
+    retries: int = 8
+    """How often a busy or broken server is asked again, with growing pauses, before the run ends; 8 wait about 40 s."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model."""
     json: bool = False
@@ -108,7 +110,7 @@ def _endpoint(options: EvalOptions) -> Endpoint | None:
         if options.chat:
             raise HarnessError("--chat is for a server", hint="give its address: --endpoint http://localhost:8080/v1")
         return None
-    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency))
+    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency), max(0, options.retries))
 
 
 def _depths(words: tuple[str, ...]) -> tuple[int, ...]:

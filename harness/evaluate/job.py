@@ -32,6 +32,7 @@ class Endpoint:
     api_key: str = "none"
     chat: bool = False
     concurrency: int = 8
+    retries: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,8 @@ def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
     if job.adapter:
         raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
     end = job.endpoint
-    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency)
-    return server, job.native or server_native(server.props.get("chat_template"), known)
+    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency, retries=end.retries)
+    return server, job.native or server_native(server.facts.props.get("chat_template"), known)
 
 
 def server_native(template: object, known: FormatSet) -> str | None:

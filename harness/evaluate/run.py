@@ -54,7 +54,7 @@ def run(work: Sequence[Work], backend: Backend, store: Store, *, label: str = "e
 def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]], Batches], claims: Claims, quiet: bool) -> int:
     """One phase: claim a part, compute it, store it batch by batch, until nothing is missing."""
     pending = list(todo)
-    computed = 0
+    computed = claimed = 0
     most = FIRST_CLAIM
     with progress(name, len(todo), quiet=quiet, unit="cells") as bar:
         while pending:
@@ -65,6 +65,7 @@ def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]
             if not taken.mine and pending:
                 time.sleep(_POLL_S)
                 continue
+            claimed += len(taken.mine)
             began, before = time.monotonic(), computed
             try:
                 for batch in compute(todo[key] for key in taken.mine):
@@ -74,6 +75,8 @@ def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]
             finally:
                 claims.release(taken.mine)  # what the engine left out, or never reached
             most = max(FIRST_CLAIM, int((computed - before) / max(time.monotonic() - began, 1e-3) * CLAIM_S))
+    if claimed > computed and not quiet:
+        print(f"{name}: the engine left out {claimed - computed} cells, which are not scored", file=sys.stderr)
     return computed
 
 
