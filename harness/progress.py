@@ -51,7 +51,7 @@ class Phase:
     def _pace(self) -> str:
         if not self.unit or not self.rate:
             return ""
-        return f"{self.rate:.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.1f} {self.unit}/s"
+        return f"{self.rate:.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
 
 
 @contextmanager

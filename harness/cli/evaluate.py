@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -100,7 +102,8 @@ def evaluate(args: list[str]) -> int:
         depths=_depths(comma(options.depths)),
         settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
     )
-    evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
+    with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
+        evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
     paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
     write_baseline(to_baseline(evaluation), Path(options.out) / SCORES_FILE)
     if options.json:

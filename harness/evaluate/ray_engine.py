@@ -7,6 +7,7 @@ computes it again, and a new actor takes the dead one's place.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,7 +90,10 @@ class RayBackend:
         self.bos_token, self.eos_token = bos_text(tokenizer), eos_text(tokenizer)
         self.lost: list[tuple[str, ...]] = []
         self.pids: dict[Any, int] = {}
+        self.fingerprint: dict[str, str] = {}
         self._spec = spec
+        self._running: dict[Any, _Job] = {}
+        self._idle: list[Any] = []
         self._ours = not self._ray.is_initialized()
         if self._ours:
             _connect(self._ray, address)
@@ -97,11 +101,8 @@ class RayBackend:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             self.workers = workers or sum(int(node.get("GPU", 0)) for node in nodes) or len(nodes)
             self._remote = self._ray.remote(**resources_each(nodes, self.workers))(Worker)
-            self._running: dict[Any, _Job] = {}
-            self._idle: list[Any] = []
             for _ in range(self.workers):
                 self._hire()
-            self.fingerprint: dict[str, str] = {}
             while not self.fingerprint:
                 self._collect(deque())
         except BaseException:
@@ -110,7 +111,7 @@ class RayBackend:
 
     def close(self) -> None:
         """End the workers, and the cluster if it was started here."""
-        for actor in {*self._idle, *(job.actor for job in self._running.values())} if hasattr(self, "_idle") else ():
+        for actor in {*self._idle, *(job.actor for job in self._running.values())}:
             self._ray.kill(actor)
         if self._ours:
             self._ray.shutdown()
@@ -168,6 +169,7 @@ class RayBackend:
         if job.method == "start" or job.losses == MOST_LOSSES:
             what = "a worker dies while it loads the model" if job.method == "start" else f"a batch ended {MOST_LOSSES} workers"
             raise HarnessError(what, hint="too little memory? See the worker's log under /tmp/ray/session_latest/logs, and try fewer --workers")
+        print(f"a worker died: its {len(job.requests)} cells are computed again by another", file=sys.stderr)
         self.pids.pop(job.actor, None)
         self.lost.append(tuple(request.key for request in job.requests))
         again.append(job)
@@ -181,7 +183,7 @@ class RayBackend:
         """Take a worker in if it computes what the others do. Raises HarnessError otherwise: their numbers must not be mixed."""
         if facts["version"] != __version__:
             raise HarnessError(f"a worker runs formatproof {facts['version']}, this is {__version__}", hint="install the same version on every machine")
-        self.fingerprint = self.fingerprint if hasattr(self, "fingerprint") and self.fingerprint else facts["fingerprint"]
+        self.fingerprint = self.fingerprint or facts["fingerprint"]
         if facts["fingerprint"] != self.fingerprint:
             other = {name: value for name, value in facts["fingerprint"].items() if self.fingerprint.get(name) != value}
             raise HarnessError(f"the workers differ: {other}", hint="give --dtype, and the same files and libraries on every machine")
