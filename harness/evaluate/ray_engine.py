@@ -128,12 +128,16 @@ class RayBackend:
         waiting = deque(requests)
         again: deque[_Job] = deque()
         open_ = len(requests)
-        while open_:
-            while self._idle and (again or waiting):
-                self._give(self._idle.pop(), method, waiting, again)
-            for job, results in self._collect(again):
-                open_ -= len(job.requests)
-                yield results
+        try:
+            while open_:
+                while self._idle and (again or waiting):
+                    self._give(self._idle.pop(), method, waiting, again)
+                for job, results in self._collect(again):
+                    open_ -= len(job.requests)
+                    yield results
+        finally:
+            for job in self._running.values():  # left over when the caller stops early: nobody waits for them
+                job.requests = ()
 
     def _give(self, actor: Any, method: str, waiting: deque[Request], again: deque[_Job]) -> None:
         """Hand an actor the batch that another lost, or the next one."""
@@ -152,16 +156,15 @@ class RayBackend:
         job = self._running.pop(done)
         try:
             told = self._ray.get(done)
-        except exceptions.RayActorError:
+        except (exceptions.RayActorError, exceptions.ObjectLostError):
             self._lose(job, again)
             return []
         except exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, HarnessError) else error) from None
         self._idle.append(job.actor)
-        if job.method != "start":
-            return [(job, told)]
-        self._welcome(job.actor, told)
-        return []
+        if job.method == "start":
+            self._welcome(job.actor, told)
+        return [(job, told)] if job.requests else []
 
     def _lose(self, job: _Job, again: deque[_Job]) -> None:
         """An actor died: its batch is computed again, and another actor is hired. One that dies at its start is not."""
@@ -169,10 +172,12 @@ class RayBackend:
         if job.method == "start" or job.losses == MOST_LOSSES:
             what = "a worker dies while it loads the model" if job.method == "start" else f"a batch ended {MOST_LOSSES} workers"
             raise HarnessError(what, hint="too little memory? See the worker's log under /tmp/ray/session_latest/logs, and try fewer --workers")
+        self._ray.kill(job.actor)  # it may live on where only its answer was lost
         print(f"a worker died: its {len(job.requests)} cells are computed again by another", file=sys.stderr)
         self.pids.pop(job.actor, None)
         self.lost.append(tuple(request.key for request in job.requests))
-        again.append(job)
+        if job.requests:
+            again.append(job)
         self._hire()
 
     def _hire(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -180,6 +181,29 @@ def test_the_tokenizer_of_a_real_model_is_part_of_the_address(tiny):
     again.tokenizer.add_tokens(["<tool>"])
     changed = TransformersBackend(replace(tiny)).fingerprint
     assert changed["tokenizer"] != before["tokenizer"] and {**changed, "tokenizer": ""} == {**before, "tokenizer": ""}
+
+
+@pytest.mark.parametrize("change", ["dtype", "model", "adapter"])
+def test_a_real_models_weights_dtype_and_adapter_are_part_of_the_address(tiny_model, tiny, tmp_path, change):
+    from harness.backends.transformers import TransformersBackend
+    from harness.models import load
+
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    adapter = None
+    if change == "model":
+        weights = tmp_path / "copy" / "model.safetensors"
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    if change == "adapter":
+        adapter = tmp_path / "adapter"
+        from peft import LoraConfig, get_peft_model
+
+        base = load(str(tiny_model), dtype="float32", device="cpu")
+        get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(adapter)
+    other = load(str(tmp_path / "copy"), adapter=adapter and str(adapter), dtype="bfloat16" if change == "dtype" else "float32", device="cpu")
+    before, after = TransformersBackend(tiny).fingerprint, TransformersBackend(other).fingerprint
+    assert {name for name in before if before[name] != after[name]} == {change}
 
 
 def test_a_hub_models_commit_is_part_of_the_address(tiny):
