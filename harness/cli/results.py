@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 _WIDEST = 48
 _SHOWN = {
-    "scores": ("run", "format", "case", "metric", "value", "why"),
-    "cells": ("format", "case", "probe", "share", "option", "logprob", "text", "finish", "stop"),
+    ("scores", False): ("run", "format", "metric", "mean", "n", "not_scored"),
+    ("scores", True): ("run", "format", "case", "metric", "value", "why"),
+    ("cells", False): ("format", "probe", "cells"),
+    ("cells", True): ("format", "case", "probe", "share", "option", "logprob", "text", "finish", "stop"),
 }
+"""Columns on the terminal; what ran is shown too where it is not the same in every row."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class ExportOptions(ResultsOptions):
 def query(args: list[str]) -> int:
     """Print what a results file holds."""
     options = parse(QueryOptions, args, "results query", "Print the measures or the cells that a results file holds.")
-    from harness.evaluate.extract import rows, summed
+    from harness.evaluate.extract import ENGINE_COLUMNS, rows, summed
 
     found = list(rows(_file(options), options.table, _where(options)))
     if not found:
@@ -70,7 +73,8 @@ def query(args: list[str]) -> int:
         for row in shown:
             print(json.dumps(row, ensure_ascii=False))
         return EXIT_OK
-    _print(shown, _SHOWN[options.table] if options.each else tuple(shown[0]))
+    several = {name for name in shown[0] if name in ENGINE_COLUMNS and len({row[name] for row in shown}) > 1}
+    _print(shown, [name for name in shown[0] if name in several or name in _SHOWN[options.table, options.each]])
     return EXIT_OK
 
 

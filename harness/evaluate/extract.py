@@ -21,16 +21,18 @@ Row = dict[str, Any]
 
 _ENGINE = {"model": "string", "adapter": "string", "tokenizer": "string", "dtype": "string", "backend": "string", "device": "string"}
 _PLACE = {"format": "string", "format_digest": "string", "case": "string", "case_digest": "string", "probe": "string"}
+#: What ran. ``name`` is the model's for people.
+ENGINE_COLUMNS = ("name", *_ENGINE)
 #: The columns of each table with their Arrow types. A cell with options has a row for each.
 COLUMNS: dict[Table, dict[str, str]] = {
-    "scores": {"run": "string", **_ENGINE, **_PLACE, "metric": "string", "value": "float64", "why": "string"},
+    "scores": {"run": "string", "name": "string", **_ENGINE, **_PLACE, "metric": "string", "value": "float64", "why": "string"},
     "cells": {
         **_ENGINE, **_PLACE, "share": "float64", "settings": "string", "option": "int32", "logprob": "float64", "tokens": "int32",
         "text": "string", "finish": "string", "stop": "string", "token_logprobs": "list<float64>", "token_ids": "list<int64>", "off_script": "list<float64>",
     },
 }  # fmt: skip
 _SELECT: dict[Table, str] = {
-    "scores": """SELECT run.label, engine.model, engine.adapter, engine.tokenizer, engine.dtype, engine.backend, engine.device, format.name, format.digest,
+    "scores": """SELECT run.label, run.name, engine.model, engine.adapter, engine.tokenizer, engine.dtype, engine.backend, engine.device, format.name, format.digest,
         item.name, item.digest, item.kind, metric.name, score.value, score.why
         FROM score JOIN run ON run.id = score.run JOIN engine ON engine.id = run.engine JOIN format ON format.id = score.format
         JOIN item ON item.id = score.item JOIN metric ON metric.id = score.metric ORDER BY run.id, format.name, metric.id, item.id""",
@@ -85,8 +87,8 @@ def _results(payload: str) -> Iterator[Row]:
 
 
 def summed(found: Iterable[Row], table: Table) -> list[Row]:
-    """One row per run, format and measure with its mean, or per engine, format and probe with its number of cells."""
-    keys = ("run", "format", "metric") if table == "scores" else ("model", "adapter", "dtype", "backend", "format", "probe")
+    """One row per run, engine, format and measure with its mean, or per engine, format and probe with its number of cells."""
+    keys = ("run", "name", *_ENGINE, "format", "metric") if table == "scores" else (*_ENGINE, "format", "probe")
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in found:
         groups.setdefault(tuple(row[key] for key in keys), []).append({"value": row["value"]} if table == "scores" else {"option": row["option"]})

@@ -55,6 +55,7 @@ def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]
     """One phase: claim a part, compute it, store it batch by batch, until nothing is missing."""
     pending = list(todo)
     computed = claimed = 0
+    waited = False
     most = FIRST_CLAIM
     with progress(name, len(todo), quiet=quiet, unit="cells") as bar:
         while pending:
@@ -63,6 +64,7 @@ def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]
             pending = [key for key in pending if key not in gone]
             bar.advance(len(taken.stored), "some by another evaluator" if taken.stored else "")
             if not taken.mine and pending:
+                waited = waited or _tell_of_waiting(name, len(pending), quiet)
                 time.sleep(_POLL_S)
                 continue
             claimed += len(taken.mine)
@@ -78,6 +80,12 @@ def _compute(name: str, todo: dict[str, Work], compute: Callable[[Iterable[Work]
     if claimed > computed and not quiet:
         print(f"{name}: the engine left out {claimed - computed} cells, which are not scored", file=sys.stderr)
     return computed
+
+
+def _tell_of_waiting(name: str, cells: int, quiet: bool) -> bool:
+    if not quiet:
+        print(f"{name}: waiting for {cells} cells that another evaluator computes", file=sys.stderr)
+    return True
 
 
 def _scored(backend: Backend, work: Iterable[Work]) -> Batches:

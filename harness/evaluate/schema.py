@@ -36,7 +36,8 @@ _SCHEMA = (
     "CREATE INDEX claim_evaluator ON claim (evaluator)",
     # what the cells are worth: the measures of the last evaluation under each label
     """CREATE TABLE run (
-      id INTEGER PRIMARY KEY, label TEXT NOT NULL, engine INTEGER NOT NULL REFERENCES engine, native TEXT NOT NULL, settings TEXT NOT NULL,
+      id INTEGER PRIMARY KEY, label TEXT NOT NULL, engine INTEGER NOT NULL REFERENCES engine, name TEXT NOT NULL, native TEXT NOT NULL,
+      settings TEXT NOT NULL,
       UNIQUE (label, engine))""",
     "CREATE TABLE metric (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     """CREATE TABLE score (

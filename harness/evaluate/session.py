@@ -110,7 +110,8 @@ def evaluate(
     corpus = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, corpus)
     scores = scorer.score(cases, results, planner.untestable)
-    store.put_scores(label, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
+    name = f"{model} + {adapter}" if adapter else model
+    store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
     return Evaluation(
         label=label,
         model=model,

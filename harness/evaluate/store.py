@@ -57,6 +57,7 @@ class Store:
     def put_scores(
         self,
         label: str,
+        name: str,
         fingerprint: Mapping[str, str],
         native: str | None,
         settings: Mapping[str, Any],
@@ -64,14 +65,15 @@ class Store:
         formats: Iterable[Format],
         cases: Iterable[Case],
     ) -> None:
-        """Keep the measures of an evaluation, in place of those of the last one with this label and engine."""
+        """Keep the measures of an evaluation, in place of those of the last one with this label and engine. ``name``: the model's, for people."""
         from harness.evaluate.cases import case_digest, kind_of
 
         with self.writing():
             engine = self._engine(json.dumps(dict(fingerprint), sort_keys=True))
             self.db.execute("DELETE FROM run WHERE label = ? AND engine = ?", (label, engine))
             inserted = self.db.execute(
-                "INSERT INTO run (label, engine, native, settings) VALUES (?, ?, ?, ?)", (label, engine, native or "", json.dumps(dict(settings)))
+                "INSERT INTO run (label, engine, name, native, settings) VALUES (?, ?, ?, ?, ?)",
+                (label, engine, name, native or "", json.dumps(dict(settings))),
             )
             run = inserted.lastrowid
             format_ids = {format.id: self._id("format", name=format.id, digest=format.digest) for format in formats}

@@ -45,6 +45,18 @@ def test_means_are_those_of_the_report(found, tmp_path, capsys):
     assert len(text.splitlines()) == 3 and "chatml" not in text
 
 
+def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
+    formats, groups = list(found.formats), found.groups
+    other = ScriptedBackend(lambda prompt: "no</s>", name="other")
+    with Store(tmp_path / "results.sqlite") as store:
+        second = evaluate(other, found.cases, formats, groups, "chatml", store, EvalSettings(), quiet=True, model="other", adapter="tuned")
+    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json").splitlines()]
+    assert [(row["name"], row["mean"]) for row in rows] == [("", found.cell("chatml", "answer_lenient").mean), ("other + tuned", second.cell("chatml", "answer_lenient").mean)]  # fmt: skip
+    assert rows[0]["mean"] != rows[1]["mean"]
+    text = told(capsys, "query", tmp_path, "--metric", "stopped")
+    assert "other + tuned" in text and text.splitlines()[0].split()[:3] == ["run", "name", "model"]
+
+
 def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
     rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--each", "--json", "--probe", "reference", "--format", "chatml").splitlines()]
     assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {row["case"] for row in rows} == {"r1"}
