@@ -7,6 +7,7 @@ computes it again, and a new actor takes the dead one's place.
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -227,7 +228,10 @@ def _connect(ray: Any, address: str | None) -> None:
     """Join a cluster, or start one here: no dashboard, no usage statistics, a small object store."""
     local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE, "num_cpus": os.cpu_count()}
     try:
+        if address and "://" not in address and ":" in address:  # Ray itself would try for a quarter of an hour
+            host, port = address.rsplit(":", 1)
+            socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         hint = "start one with ray start --head, or leave --address out"
         raise HarnessError(f"no Ray cluster: {' '.join(str(error).split())[:200]}", where=address or "this machine", hint=hint) from None

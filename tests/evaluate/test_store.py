@@ -301,7 +301,7 @@ def gate(tmp_path):
 
 def test_a_kill_at_any_moment_loses_at_most_the_batch_in_flight(tmp_path, gate, start):
     """Twelve kills at random moments, start-up and transactions included; every batch is one cell here."""
-    cells, log, random_ = 700, tmp_path / "log", random.Random(5)
+    cells, log, random_ = 1200, tmp_path / "log", random.Random(5)
     log.touch()
     gate.touch()
     kills = 0

@@ -17,7 +17,7 @@ from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.transformers import TransformersBackend
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.evaluate.ray_engine import ModelSpec, RayBackend
+from harness.evaluate.ray_engine import ModelSpec, RayBackend, _connect
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 from tests.evaluate.conftest import ask
@@ -90,6 +90,12 @@ def test_a_killed_worker_costs_its_batch_only(spread, tiny, how):
 def test_a_mistake_arrives_as_itself(cluster, tiny_model, tmp_path):
     with pytest.raises(HarnessError, match=r"no adapter_config\.json"):
         RayBackend(ModelSpec(str(tiny_model), adapter=str(tmp_path)), workers=1)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port"])
+def test_a_cluster_that_is_not_there_is_told_at_once(address):
+    with pytest.raises(HarnessError, match="no Ray cluster"):
+        _connect(ray, address)
 
 
 def test_the_command_and_one_process_share_a_results_file(cluster, tiny_model, tmp_path, capsys):
