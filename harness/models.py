@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -60,6 +61,21 @@ class LoadedModel:
     def name(self) -> str:
         """The model's short name."""
         return self.source.name
+
+    @property
+    def digest(self) -> str:
+        """The source's digest, and for a model of the hub the commit that was loaded: its name stays when its files change."""
+        commit = getattr(self.model.config, "_commit_hash", None) if self.source.digest.startswith("hub:") else None
+        return f"{self.source.digest}@{commit}" if commit else self.source.digest
+
+    @functools.cached_property
+    def tokenizer_digest(self) -> str:
+        """A digest of all that the tokenizer does to a text: vocabulary, merges, normaliser, special tokens, chat template."""
+        table = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        for state in ("truncation", "padding"):  # set by calls, and by ours never
+            table.pop(state, None)
+        facts = [table, self.tokenizer.special_tokens_map, self.tokenizer.chat_template]
+        return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:

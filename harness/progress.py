@@ -17,33 +17,48 @@ _PLAIN_EVERY_S = 20.0
 class Phase:
     """One piece of work with a known total. ``advance`` says what is done and what it was like."""
 
-    def __init__(self, name: str, total: int, bars: Progress | None, quiet: bool) -> None:
+    def __init__(self, name: str, total: int, bars: Progress | None, quiet: bool, unit: str = "") -> None:
         self.name = name
         self.total = total
+        self.unit = unit
         self.done = 0
         self.started = self.told = time.monotonic()
         self._bars = bars
         self._quiet = quiet
-        self._task = bars.add_task(name, total=total, info="") if bars is not None else None
+        self._task = bars.add_task(name, total=total, info="", pace="") if bars is not None else None
+
+    @property
+    def rate(self) -> float:
+        """Units a second since the start; 0 before anything is done."""
+        spent = time.monotonic() - self.started
+        return self.done / spent if spent > 0 else 0.0
 
     def advance(self, count: int = 1, info: str = "") -> None:
         """Count work as done."""
         self.done += count
         if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, advance=count, info=info)
-        elif not self._quiet and (time.monotonic() - self.told > _PLAIN_EVERY_S or self.done >= self.total):
+            self._bars.update(self._task, advance=count, info=info, pace=self._pace())
+        elif not self._quiet and count and (time.monotonic() - self.told > _PLAIN_EVERY_S or self.done >= self.total):
             self.told = time.monotonic()
-            spent = self.told - self.started
-            left = spent / self.done * (self.total - self.done) if self.done else 0.0
-            rest = f", {left:.0f} s left" if self.done < self.total else f" in {spent:.0f} s"
-            print(f"{self.name}: {self.done}/{self.total}{rest}{'  ' + info if info else ''}", file=sys.stderr, flush=True)
+            print(self._line(info), file=sys.stderr, flush=True)
+
+    def _line(self, info: str) -> str:
+        spent = time.monotonic() - self.started
+        left = f"{spent / self.done * (self.total - self.done):.0f} s left" if self.done < self.total else f"in {spent:.0f} s"
+        told = ", ".join(part for part in (self._pace(), left) if part)
+        return f"{self.name}: {self.done}/{self.total}, {told}{'  ' + info if info else ''}"
+
+    def _pace(self) -> str:
+        if not self.unit or not self.rate:
+            return ""
+        return f"{self.rate:.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
 
 
 @contextmanager
-def progress(name: str, total: int, *, quiet: bool = False) -> Iterator[Phase]:
-    """A phase of work on standard error; silent when ``quiet`` or when there is nothing to do."""
+def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> Iterator[Phase]:
+    """A phase of work on standard error; silent when ``quiet`` or when there is nothing to do. With a ``unit`` its rate is shown."""
     if quiet or total == 0 or not sys.stderr.isatty():
-        yield Phase(name, total, None, quiet or total == 0)
+        yield Phase(name, total, None, quiet or total == 0, unit)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -52,9 +67,10 @@ def progress(name: str, total: int, *, quiet: bool = False) -> Iterator[Phase]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        yield Phase(name, total, bars, quiet)
+        yield Phase(name, total, bars, quiet, unit)

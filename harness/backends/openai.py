@@ -6,15 +6,15 @@ with ``chat`` the messages go to ``/v1/chat/completions``, so the server's templ
 
 from __future__ import annotations
 
-import hashlib
-import json
-import urllib.request
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
+from harness.backends.server import AGAIN, ServerFacts, short
 from harness.errors import HarnessError
 from harness.records import Finish, Rendered, Scoring
 
@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 NO_LOGPROBS = "the server gives no log-probabilities of a prompt"
 MOST_STOPS = 4
 """As many as OpenAI takes; the others are cut off here."""
+_MOST_BEFORE = 2
+"""Tokens that a server may have put before the text: BOS."""
 
 
 class OpenAIBackend:
@@ -57,25 +59,15 @@ class OpenAIBackend:
         except ImportError:
             raise HarnessError("the client for servers is not installed", hint="pip install 'formatproof[openai]'") from None
         self._client: OpenAI = OpenAI(base_url=self.base_url, api_key=api_key, max_retries=retries, timeout=timeout)
-
-    @cached_property
-    def props(self) -> dict[str, Any]:
-        """What llama.cpp tells of itself (``/props``: template, EOS, file); empty for servers that do not."""
-        try:
-            with urllib.request.urlopen(self.base_url.removesuffix("/v1") + "/props", timeout=10.0) as page:  # noqa: S310  # the scheme was checked
-                told = json.load(page)
-        except (OSError, ValueError):
-            return {}
-        return told if isinstance(told, dict) else {}
+        self.facts = ServerFacts(self._client, self.base_url, model, timeout)
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        facts = {key: self.props.get(key) for key in ("model_path", "model_alias", "build_info", "chat_template")}
-        told = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16] if self.props else ""
         return {
             "backend": "openai-chat" if self.chat else "openai-completions",
-            "model": f"{self.model}@{self.base_url}#{told}",
+            "model": f"{self.model}@{self.base_url}#{self.facts.identity}",
             "adapter": "",
+            "tokenizer": "",
             "dtype": "server",
             "device": "server",
         }
@@ -87,7 +79,7 @@ class OpenAIBackend:
 
     @property
     def eos_token(self) -> str:
-        return str(self.props.get("eos_token") or "")
+        return str(self.facts.props.get("eos_token") or "")
 
     @cached_property
     def unscorable(self) -> str:
@@ -101,7 +93,7 @@ class OpenAIBackend:
             if error.hint == _REFUSED:
                 return NO_LOGPROBS
             raise
-        return "" if found is not None else NO_LOGPROBS
+        return "" if found and all(value is not None for value, _, _ in found[1:]) else NO_LOGPROBS
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
         """Greedy answers, each as soon as it is there."""
@@ -110,14 +102,16 @@ class OpenAIBackend:
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
         """Log-probabilities of the answers' words, from servers that echo a prompt with them (vLLM, SGLang).
 
-        The server tokenises the whole text at once; a token that reaches over the edge of the words counts.
+        The server tokenises the whole text at once; a token that reaches over the edge of the words counts. A request whose
+        tokens cannot be told apart is left out.
         """
-        yield from self._all(requests, lambda request: [self._scoring(rendered) for rendered in request.answers])
+        yield from self._all(requests, self._scorings)
 
-    def _all(self, requests: Sequence[Request], work: Callable[[Request], Result]) -> Iterator[list[tuple[str, Result]]]:
+    def _all(self, requests: Sequence[Request], work: Callable[[Request], Result | None]) -> Iterator[list[tuple[str, Result]]]:
+        """Results as they come, ``concurrency`` requests at a time. What has no result is left out."""
         waiting = iter(requests)
         with ThreadPoolExecutor(self.concurrency) as pool:
-            running: dict[Future[Result], str] = {}
+            running: dict[Future[Result | None], str] = {}
             try:
                 while True:
                     for request in waiting:
@@ -128,51 +122,72 @@ class OpenAIBackend:
                         return
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     finished = [(running.pop(future), future) for future in done]
-                    good = [(key, future.result()) for key, future in finished if future.exception() is None]
-                    if good:
+                    results = [(key, future.result()) for key, future in finished if future.exception() is None]
+                    if good := [(key, result) for key, result in results if result is not None]:
                         yield good
                     for _, future in finished:
                         future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _answer(self, request: GenerateRequest) -> Answer:
-        stops = list(request.prompt.stops)
-        settings: dict[str, Any] = {"model": self.model, "max_tokens": request.max_new_tokens, "temperature": 0.0, "seed": 0}
-        if self.chat:
-            messages: Any = [{"role": message.role, "content": message.content} for message in request.messages]
-            choice = self._ask(lambda: self._client.chat.completions.create(messages=messages, **settings)).choices[0]
-            text, reason = choice.message.content or "", str(choice.finish_reason)
-            stops = []
-        else:
-            prompt = request.prompt.text + request.prefix
-            if stops:
-                settings["stop"] = stops[:MOST_STOPS]
-            found = self._ask(lambda: self._client.completions.create(prompt=prompt, **settings)).choices[0]
-            text, reason = found.text, str(found.finish_reason)
+    def _answer(self, request: GenerateRequest) -> Answer | None:
+        stops = () if self.chat else request.prompt.stops
+        try:
+            text, reason = self._said(request)
+        except _TooLong:
+            return None
         cut = min(((text.index(stop), stop) for stop in stops if stop in text), default=None)
         if cut is not None:
             return Answer(text[: cut[0]], "stop", cut[1], ())
         finish: Finish = "stop" if reason == "stop" else "length" if reason == "length" else "error"
         return Answer(text, finish, "", ())
 
-    def _scoring(self, rendered: Rendered) -> Scoring:
+    def _said(self, request: GenerateRequest) -> tuple[str, str]:
+        """The text of an answer and why it ended."""
+        settings: dict[str, Any] = {"model": self.model, "max_tokens": request.max_new_tokens, "temperature": 0.0, "seed": 0}
+        if self.chat:
+            messages: Any = [{"role": message.role, "content": message.content} for message in request.messages]
+            choice = self._ask(lambda: self._client.chat.completions.create(messages=messages, **settings)).choices[0]
+            return choice.message.content or "", str(choice.finish_reason)
+        if request.prompt.stops:
+            settings["stop"] = list(request.prompt.stops[:MOST_STOPS])
+        found = self._ask(lambda: self._client.completions.create(prompt=request.prompt.text + request.prefix, **settings)).choices[0]
+        return found.text, str(found.finish_reason)
+
+    def _scorings(self, request: ScoreRequest) -> list[Scoring] | None:
+        try:
+            found = [self._scoring(rendered) for rendered in request.answers]
+        except _TooLong:
+            return None
+        scorings = [scoring for scoring in found if scoring is not None]
+        return scorings if len(scorings) == len(found) else None
+
+    def _scoring(self, rendered: Rendered) -> Scoring | None:
         last = max(span.message for span in rendered.spans if span.trained and span.kind == "content")
         words = [span for span in rendered.spans if span.kind == "content" and span.message == last]
         found = self._ask(lambda: self._echo(rendered.text[: words[-1].end]))
-        if found is None:
-            raise HarnessError(NO_LOGPROBS, where=self.base_url)
-        values = [value for value, start, end in found if value is not None and any(start < s.end and s.start < end for s in words)]
-        return Scoring(sum(values), len(values), tuple(round(value, 5) for value in values))
+        values = [value for value, start, end in found or () if any(start < s.end and s.start < end for s in words)]
+        told = [value for value in values if value is not None]
+        if not told or len(told) < len(values):
+            return None
+        return Scoring(sum(told), len(told), tuple(round(value, 5) for value in told))
 
     def _echo(self, text: str) -> list[tuple[float | None, int, int]] | None:
-        """(log-probability, start, end) of each token of a text; None from a server that does not echo."""
+        """(log-probability, start, end) of each token of a text; None from a server that does not echo.
+
+        Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's count the BOS that it put before.
+        """
         found = self._client.completions.create(model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1).choices[0]
         told = found.logprobs
-        if told is None or not told.tokens or not told.token_logprobs or not told.text_offset or not found.text.startswith(text):
+        if told is None or not told.tokens or not told.token_logprobs or not all(isinstance(token, str) for token in told.tokens):
             return None
-        ends = [*told.text_offset[1:], len(found.text)]
-        return [(value, start, end) for value, start, end in zip(told.token_logprobs, told.text_offset, ends, strict=True) if start < len(text)]
+        for before in range(_MOST_BEFORE + 1):
+            tokens = told.tokens[before:]
+            if tokens and "".join(tokens).startswith(text):
+                ends = list(itertools.accumulate(map(len, tokens)))
+                places = zip(told.token_logprobs[before:], [0, *ends], ends, strict=False)
+                return [(value, start, end) for value, start, end in places if start < len(text)]
+        return None
 
     def _ask(self, call: Callable[[], Result]) -> Result:
         import openai
@@ -180,15 +195,16 @@ class OpenAIBackend:
         try:
             return call()
         except openai.APIStatusError as error:
-            hint = _REFUSED if error.status_code < 500 else _AGAIN
-            raise HarnessError(f"the server answers {error.status_code}: {_short(error.message)}", where=self.base_url, hint=hint) from None
+            if error.status_code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
+                raise _TooLong from None
+            hint = _REFUSED if error.status_code < 500 else AGAIN
+            raise HarnessError(f"the server answers {error.status_code}: {short(error.message)}", where=self.base_url, hint=hint) from None
         except openai.APIConnectionError as error:  # a time-out too
-            raise HarnessError(f"the server cannot be reached: {_short(str(error))}", where=self.base_url, hint=_AGAIN) from None
+            raise HarnessError(f"the server cannot be reached: {short(str(error))}", where=self.base_url, hint=AGAIN) from None
+
+
+class _TooLong(Exception):
+    """The prompt does not fit into the server's context: not scored, and no reason to end the run."""
 
 
 _REFUSED = "look at the server's log, and at --api-key-env and the model's name"
-_AGAIN = "what was answered is kept: the same command goes on from there"
-
-
-def _short(text: str) -> str:
-    return " ".join(text.split())[:200]

@@ -46,8 +46,9 @@ class TransformersBackend:
 
         return {
             "backend": f"transformers-{transformers.__version__}",
-            "model": self.loaded.source.digest,
+            "model": self.loaded.digest,
             "adapter": self.loaded.adapter_digest,
+            "tokenizer": self.loaded.tokenizer_digest,
             "dtype": self.loaded.dtype,
             "device": self.loaded.device.split(":")[0],
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +16,7 @@ from harness.cli.arguments import comma, parse
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
-    from harness.evaluate.job import Endpoint
+    from harness.evaluate.job import Cluster, Endpoint
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,18 @@ class EvalOptions:
     """Send messages to the server instead of rendered text: its own template is measured, in one column."""
     concurrency: int = 8
     """Requests to the server at a time."""
+    retries: int = 8
+    """How often a busy or broken server is asked again, with growing pauses, before the run ends; 8 wait about 40 s."""
+    engine: Literal["local", "ray"] = "local"
+    """Where the model runs: in this process, or on the workers of a Ray cluster."""
+    address: str | None = None
+    """Address of the Ray cluster (auto: the one that this machine belongs to). None: one is started here."""
+    workers: int = 0
+    """Workers on the Ray cluster. 0: one for each GPU, or for each machine without GPUs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Say what is reused, and why the rest is computed."""
     json: bool = False
     """Print the cells as JSON on standard output and nothing else."""
 
@@ -86,10 +98,12 @@ def evaluate(args: list[str]) -> int:
         train=options.train,
         twins=options.twins,
         endpoint=_endpoint(options),
+        cluster=_cluster(options),
         depths=_depths(comma(options.depths)),
         settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
     )
-    evaluation = run_job(job, quiet=options.json)
+    with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
+        evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
     paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
     write_baseline(to_baseline(evaluation), Path(options.out) / SCORES_FILE)
     if options.json:
@@ -108,7 +122,17 @@ def _endpoint(options: EvalOptions) -> Endpoint | None:
         if options.chat:
             raise HarnessError("--chat is for a server", hint="give its address: --endpoint http://localhost:8080/v1")
         return None
-    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency))
+    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency), max(0, options.retries))
+
+
+def _cluster(options: EvalOptions) -> Cluster | None:
+    from harness.evaluate.job import Cluster
+
+    if options.engine == "ray":
+        return Cluster(options.address, max(0, options.workers))
+    if options.address is not None or options.workers:
+        raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
+    return None
 
 
 def _depths(words: tuple[str, ...]) -> tuple[int, ...]:

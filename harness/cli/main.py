@@ -27,6 +27,8 @@ COMMANDS: dict[str, Command] = {
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "view": Command("harness.cli.view", "view", "a run's page in the browser, following the run while it goes on"),
+    "results query": Command("harness.cli.results", "query", "what a results file holds: measures, or everything asked and answered"),
+    "results export": Command("harness.cli.results", "export", "a results file as CSV, Parquet or JSON lines"),
     "preview": Command("harness.cli.preview", "preview", "show a conversation's text and tokens in a format, trained ones coloured"),
     "formats list": Command("harness.cli.formats", "list_formats", "the known prompt formats"),
     "formats show": Command("harness.cli.formats", "show", "one format: its facts and its template"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from harness.data.conversations import parse_messages
@@ -100,6 +103,12 @@ def recall_case(conversation: Conversation) -> Case | None:
 def kind_of(case: Case) -> str:
     """``choice``, ``answer`` or ``reference``: which probe a case is for."""
     return "choice" if case.choices else "answer" if case.checks else "reference"
+
+
+def case_digest(case: Case) -> str:
+    """A digest of what a model is asked in a case. How the answer is marked is no part of it: marking again costs no new run."""
+    asked = [[astuple(message) for message in case.messages], case.choices, case.reference, case.name, case.expect_language]
+    return hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def limit_cases(cases: Sequence[Case], limit: int | None) -> list[Case]:

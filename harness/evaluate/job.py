@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
-from harness.models import Dtype, LoadedModel
+from harness.models import Dtype, LoadedModel, locate
 from harness.records import Case
 from harness.resources import data_dir
 
@@ -32,6 +33,15 @@ class Endpoint:
     api_key: str = "none"
     chat: bool = False
     concurrency: int = 8
+    retries: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Ray cluster that holds the model on many workers. No address: one is started here; no number of workers: one a GPU or machine."""
+
+    address: str | None = None
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,7 @@ class EvalJob:
     trained_families: tuple[str, ...] = ()
     depths: tuple[int, ...] = ()
     endpoint: Endpoint | None = None
+    cluster: Cluster | None = None
     recall: bool = False
     train: tuple[str, ...] = ()
     twins: tuple[str, ...] = ()
@@ -57,7 +68,7 @@ class EvalJob:
     settings: EvalSettings = field(default_factory=EvalSettings)
 
 
-def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Evaluation:
+def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = False, verbose: bool = False) -> Evaluation:
     """Check everything that is cheap to check, load the model unless one is given, and evaluate it.
 
     Raises HarnessError for every mistake of the user's before the model is loaded, where that is possible.
@@ -73,18 +84,18 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     recall = None
     if job.recall:
         recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
-    if loaded is None and job.endpoint is None:
+    if loaded is None and job.endpoint is None and job.cluster is None:
         from harness.models import load
 
         loaded = load(job.model, adapter=job.adapter, dtype=job.dtype)
-    backend, native = _local(loaded, job, known) if loaded else _server(job, known)
+    backend, native = _local(loaded, job, known) if loaded else _on_cluster(job, known) if job.cluster else _server(job, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])
     if job.endpoint and job.endpoint.chat:
         formats = [known[native or "chatml"]]  # a name for the column: the server's template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
-    with Store(job.out / RESULTS_FILE) as store:
+    with Store(job.out / RESULTS_FILE) as store, _ended(backend):
         return evaluate(
             backend,
             cases,
@@ -96,9 +107,10 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
             every_format=known.values(),
             recall=recall,
             label=job.label,
-            model=loaded.name if loaded else job.model,
+            model=loaded.name if loaded else locate(job.model).name if job.cluster else job.model,
             adapter=job.adapter or (loaded.adapter if loaded else None),
             quiet=quiet,
+            verbose=verbose,
         )
 
 
@@ -107,6 +119,30 @@ def _local(loaded: LoadedModel, job: EvalJob, known: FormatSet) -> tuple[Backend
     from harness.backends.transformers import TransformersBackend
 
     return TransformersBackend(loaded), job.native or own_native(loaded, known)
+
+
+def _on_cluster(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
+    """The engine on many workers, and the id of the model's own format where one equals it."""
+    from harness.evaluate.ray_engine import ModelSpec, RayBackend
+
+    if job.cluster is None:
+        raise ValueError("no cluster")
+    if job.endpoint:
+        raise HarnessError("a server spreads its work itself", hint="leave --engine ray or --endpoint out")
+    backend = RayBackend(ModelSpec(job.model, job.adapter, job.dtype), address=job.cluster.address, workers=job.cluster.workers)
+    found = native_format(backend.tokenizer, known.values())
+    return backend, job.native or (found.id if found else None)
+
+
+@contextmanager
+def _ended(backend: Backend) -> Iterator[None]:
+    """End an engine that runs elsewhere when its work is over."""
+    try:
+        yield
+    finally:
+        close = getattr(backend, "close", None)
+        if close is not None:
+            close()
 
 
 def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
@@ -118,8 +154,8 @@ def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
     if job.adapter:
         raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
     end = job.endpoint
-    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency)
-    return server, job.native or server_native(server.props.get("chat_template"), known)
+    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency, retries=end.retries)
+    return server, job.native or server_native(server.facts.props.get("chat_template"), known)
 
 
 def server_native(template: object, known: FormatSet) -> str | None:

@@ -92,6 +92,7 @@ def evaluate(
     model: str = "",
     adapter: str | None = None,
     quiet: bool = False,
+    verbose: bool = False,
 ) -> Evaluation:
     """Evaluate a backend on cases in formats. What the store already has is not computed again."""
     planner = Planner(backend, settings.max_new_tokens)
@@ -103,12 +104,14 @@ def evaluate(
     if recall is not None:
         both = (*recall.train, *recall.null)
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
-    computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet)
+    computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet, verbose=verbose)
     results = runs.read(work, store)
     answers = recall.answers if recall else ()
     corpus = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, corpus)
     scores = scorer.score(cases, results, planner.untestable)
+    name = f"{model} + {adapter}" if adapter else model
+    store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
     return Evaluation(
         label=label,
         model=model,

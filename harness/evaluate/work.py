@@ -1,16 +1,20 @@
-"""What has to be computed: one piece of work per (case, format, probe), addressed by a digest of all that decides its result."""
+"""What has to be computed: one piece of work per (case, format, probe), addressed by a digest of all that decides its result.
+
+The parts of an address stand in the work too, as the store's tables hold them: engine (model, adapter, tokenizer, dtype,
+backend), format with its digest, case with its digest, probe, share and settings.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
 from harness.errors import HarnessError
-from harness.evaluate.cases import kind_of
+from harness.evaluate.cases import case_digest, kind_of
 from harness.records import Case, Conversation, Format, Message, Rendered
 from harness.render import fitted, render
 
@@ -19,7 +23,10 @@ Probe = Literal["choice", "answer", "reference", "continue"]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One piece of work. ``share`` is the part of the reference that a ``continue`` probe is given."""
+    """One piece of work. ``share`` is the part of the reference that a ``continue`` probe is given.
+
+    ``engine`` and ``settings`` are JSON texts: the backend's fingerprint, and every setting of the request.
+    """
 
     key: str
     probe: Probe
@@ -27,6 +34,20 @@ class Work:
     format: str
     request: ScoreRequest | GenerateRequest
     share: float = 0.0
+    engine: str = "{}"
+    format_digest: str = ""
+    case_digest: str = ""
+    settings: str = "{}"
+
+    @property
+    def kind(self) -> str:
+        """The kind of its case (``kind_of``)."""
+        return "reference" if self.probe == "continue" else self.probe
+
+    @property
+    def length(self) -> int:
+        """Characters of its longest text: a measure of its cost that needs no tokenizer."""
+        return max(len(text) for text in _texts(self.request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +130,24 @@ class Planner:
         )
 
     def _keyed(self, probe: Probe, case: Case, format: Format, request: ScoreRequest | GenerateRequest, share: float = 0.0) -> Work:
-        if isinstance(request, ScoreRequest):
-            body: object = [[[r.text, list(r.spans)] for r in request.answers], request.language]
-        else:
-            body = [request.prompt.text, request.prompt.stops, request.stop_tokens, request.prefix, request.max_new_tokens, request.language, "greedy"]
-        facts = json.dumps([probe, case.id, format.id, format.digest, body], sort_keys=True)
-        key = hashlib.sha256((self._stamp + facts).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        if isinstance(request, ScoreRequest):
-            return Work(key, probe, case.id, format.id, replace(request, key=key), share)
-        return Work(key, probe, case.id, format.id, replace(request, key=key), share)
+        digest, settings = case_digest(case), _settings(request)
+        spans = [list(rendered.spans) for rendered in request.answers] if isinstance(request, ScoreRequest) else []
+        facts = json.dumps([self._stamp, probe, case.id, digest, format.id, format.digest, share, settings, _texts(request), spans])
+        key = hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return Work(key, probe, case.id, format.id, replace(request, key=key), share, self._stamp, format.digest, digest, settings)
+
+
+def _texts(request: ScoreRequest | GenerateRequest) -> list[str]:
+    """What the model reads."""
+    return [rendered.text for rendered in request.answers] if isinstance(request, ScoreRequest) else [request.prompt.text, request.prefix]
+
+
+def _settings(request: ScoreRequest | GenerateRequest) -> str:
+    """Every field of a request but its texts, as JSON: a setting that is added later is part of the address by itself."""
+    found = {field.name: getattr(request, field.name) for field in fields(request) if field.name not in ("key", "prompt", "prefix", "answers", "messages")}
+    if isinstance(request, GenerateRequest):
+        found["stops"] = request.prompt.stops
+    return json.dumps(found, sort_keys=True)
 
 
 def reference_prefix(reference: str, share: float) -> str:

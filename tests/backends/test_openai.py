@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 
 import pytest
 
@@ -38,6 +40,14 @@ class Server(ThreadingHTTPServer):
         self.seen: list[dict] = []
         self.lock = threading.Lock()
         self.dies_after: int | None = None
+        self.pause = 0.0
+        self.pauses: list[float] = []
+        self.running = self.most_running = 0
+        self.times: list[float] = []
+        self.window = 100_000
+        self.pages: dict[str, dict] = {}
+        self.loading = 0
+        self.style = "openai"
 
     @property
     def url(self):
@@ -49,9 +59,30 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.reply(404, {"error": "no"})
+        if self.server.loading:
+            self.server.loading -= 1
+            self.reply(503, {"error": {"message": "Loading model"}})
+        elif self.path in self.server.pages:
+            self.reply(200, self.server.pages[self.path])
+        else:
+            self.reply(404, {"error": "no"})
 
     def do_POST(self):
+        with self.server.lock:
+            self.server.running += 1
+            self.server.most_running = max(self.server.most_running, self.server.running)
+            pause = self.server.pauses.pop(0) if self.server.pauses else self.server.pause
+            self.server.times.append(time.monotonic())
+        time.sleep(pause)
+        try:
+            self.answer()
+        except OSError:
+            pass  # the client has gone
+        finally:
+            with self.server.lock:
+                self.server.running -= 1
+
+    def answer(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.seen.append(body)
@@ -61,7 +92,10 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if fault:
-            self.reply(fault, {"error": {"message": f"fault {fault}"}}, {"retry-after-ms": "5"})
+            self.reply(fault, {"error": {"message": f"fault {fault}"}}, {} if self.server.style == "silent" else {"retry-after-ms": "5"})
+            return
+        if len(body.get("prompt", "")) > self.server.window:
+            self.reply(400, {"error": {"message": "the request exceeds the available context size"}})
             return
         if "messages" in body:
             content = f"heard {len(body['messages'])}"
@@ -76,7 +110,14 @@ class Handler(BaseHTTPRequestHandler):
             words[-1] = words[-1][:-1]
             offsets = [sum(map(len, words[:at])) for at in range(len(words))]
             values = [None] + [-0.25 if "Oslo" in word else -2.0 for word in words[1:]]
-            choice = {"index": 0, "text": body["prompt"] + "!", "finish_reason": "length", "logprobs": {"tokens": [*words, "!"], "token_logprobs": [*values, -1.0], "text_offset": [*offsets, len(body["prompt"])], "top_logprobs": None}}  # fmt: skip
+            tokens, values, offsets = [*words, "!"], [*values, -1.0], [*offsets, len(body["prompt"])]
+            if self.server.style == "vllm":  # BOS first, and counted in the offsets
+                tokens, values, offsets = ["<s>", *tokens], [None, -7.0, *values[1:]], [0, *(3 + at for at in offsets)]
+            if self.server.style == "sglang":
+                offsets = [-1] * len(tokens)
+            if self.server.style == "pieces" and "one two" not in body["prompt"]:
+                tokens = [token.replace("o", "\ufffd") for token in tokens]
+            choice = {"index": 0, "text": body["prompt"] + "!", "finish_reason": "length", "logprobs": {"tokens": tokens, "token_logprobs": values, "text_offset": offsets, "top_logprobs": None}}  # fmt: skip
         self.reply(200, {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]})
 
     def reply(self, status, table, headers=()):
@@ -123,6 +164,110 @@ def test_a_busy_server_is_asked_again(server):
     assert len(server.seen) == 10
 
 
+def test_the_pauses_grow(server):
+    server.style, server.faults = "silent", [503, 500, 429]
+    assert len(answers(OpenAIBackend(server.url, "m"), prompts(1))) == 1
+    first, second, third = (after - before for before, after in pairwise(server.times))
+    assert 0.3 < first < second < third
+
+
+def test_a_server_that_is_too_slow_is_asked_again(server):
+    server.pauses = [1.0, 1.0]
+    assert len(answers(OpenAIBackend(server.url, "m", timeout=0.25), prompts(2))) == 2
+    assert len(server.times) == 4
+
+
+def test_a_slow_server_is_given_up_after_the_retries(server):
+    server.pause = 0.6
+    with pytest.raises(HarnessError, match="cannot be reached") as caught:
+        answers(OpenAIBackend(server.url, "m", timeout=0.1, retries=1), prompts(1))
+    assert "goes on from there" in caught.value.hint and len(server.times) == 2
+
+
+def test_a_mistake_is_not_repeated(server):
+    server.faults = [400]
+    with pytest.raises(HarnessError, match="answers 400"):
+        answers(OpenAIBackend(server.url, "m"), prompts(1))
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("most", [1, 5])
+def test_no_more_requests_at_a_time_than_asked_for(server, most):
+    server.pause = 0.02
+    assert len(answers(OpenAIBackend(server.url, "m", concurrency=most), prompts(25))) == 25
+    assert server.most_running == most
+
+
+def test_a_run_that_broke_goes_on_where_it_stopped(server, tmp_path):
+    cases = [ask(f"a{n}", f"Say {n}.", checks=[{"contains": "oslo"}]) for n in range(12)]
+    formats = FORMATS.select(["chatml", "llama3"])
+    groups = {"chatml": "native", "llama3": "held-out"}
+
+    def go(name):
+        backend = OpenAIBackend(server.url, "m", concurrency=3, retries=0)
+        with Store(tmp_path / name) as store:
+            return evaluate(backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True)
+
+    whole = go("whole.sqlite")
+    echoes = sum("echo" in body for body in server.seen)
+    server.seen.clear()
+    server.dies_after = 10
+    with pytest.raises(HarnessError, match="cannot be reached"):
+        go("broken.sqlite")
+    server.dies_after, answered = None, 10 - echoes
+    server.seen.clear()
+    rest = go("broken.sqlite")
+    assert rest.computed == 24 - answered == len(server.seen) - echoes, "only what was missing is asked"
+    assert rest.cells == whole.cells
+
+
+def test_a_server_that_loads_its_model_is_waited_for(server):
+    server.pages["/props"] = {"eos_token": "</s>", "model_path": "m.gguf"}
+    server.loading = 2
+    backend = OpenAIBackend(server.url, "m")
+    assert backend.eos_token == "</s>" and backend.facts.props["model_path"] == "m.gguf"
+
+
+def test_a_server_that_is_not_there_is_told_soon():
+    began = time.monotonic()
+    with pytest.raises(HarnessError, match="cannot be reached"):
+        OpenAIBackend("http://127.0.0.1:9/v1", "m").facts.identity  # noqa: B018
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after"),
+    [
+        ("/props", {"model_path": "a.gguf", "build_info": "b1"}, {"model_path": "a.gguf", "build_info": "b2"}),
+        ("/version", {"version": "0.9"}, {"version": "0.10"}),
+        ("/get_model_info", {"model_path": "a"}, {"model_path": "b"}),
+        ("/v1/models", {"data": [{"id": "m", "created": 1, "root": "a"}]}, {"data": [{"id": "m", "created": 2, "root": "b"}]}),
+    ],
+)
+def test_another_model_or_build_behind_the_address_is_another_engine(server, path, before, after):
+    stamps = []
+    for page in (before, before, after):
+        server.pages[path] = page
+        stamps.append(json.dumps(OpenAIBackend(server.url, "m").fingerprint))
+    assert stamps[0] == stamps[1] != stamps[2]
+
+
+def test_when_a_model_was_loaded_is_no_part_of_it(server):
+    server.pages["/v1/models"] = {"data": [{"id": "m", "created": 1}]}
+    before = OpenAIBackend(server.url, "m").fingerprint
+    server.pages["/v1/models"] = {"data": [{"id": "m", "created": 2}]}
+    assert OpenAIBackend(server.url, "m").fingerprint == before
+
+
+def test_a_prompt_beyond_the_servers_context_is_left_out(server, tmp_path, capsys):
+    server.window = 200
+    cases = [ask("short", "Say Oslo.", checks=[{"contains": "oslo"}]), ask("long", "word " * 100, checks=[{"contains": "oslo"}])]
+    with Store(tmp_path / "r.sqlite") as store:
+        found = evaluate(OpenAIBackend(server.url, "m"), cases, FORMATS.select(["chatml"]), {"chatml": "native"}, "chatml", store, EvalSettings())
+    assert found.cell("chatml", "on_task").n == 1 and found.cell("chatml", "on_task").not_scored == 1
+    assert "left out 1 cells, which are not scored" in capsys.readouterr().err
+
+
 def test_a_refusal_is_told_in_one_line(server):
     server.faults = [401]
     with pytest.raises(HarnessError, match=r"answers 401.*fault 401"):
@@ -160,14 +305,26 @@ def test_no_log_probabilities_is_not_scored_and_never_zero(server, tmp_path):
     assert confidence_report(found) == {"run": "evaluate"}
 
 
-def test_log_probabilities_of_an_echo(server):
-    server.echoes = True
+@pytest.mark.parametrize("style", ["openai", "vllm", "sglang"])
+def test_log_probabilities_of_an_echo(server, style):
+    """vLLM counts the BOS that it put before in its offsets; SGLang gives −1 for each (both read in their sources)."""
+    server.echoes, server.style = True, style
     backend = OpenAIBackend(server.url, "m")
     assert backend.unscorable == ""
     said = [render(Conversation("c", (Message("user", "Capital?"), Message("assistant", a))), FORMATS["plain-qa"]) for a in ("It is Oslo now", "Rome")]
     [[(_, scorings)]] = list(backend.score([ScoreRequest("k", tuple(said))]))
     assert [(s.tokens, s.logprob) for s in scorings] == [(4, -6.25), (1, -2.0)]
     assert scorings[0].token_logprobs == (-2.0, -2.0, -0.25, -2.0)
+
+
+def test_tokens_that_cannot_be_told_apart_are_not_scored_and_never_zero(server, tmp_path):
+    server.echoes, server.style = True, "pieces"
+    cases = [ask("c1", "Capital of Norway?", choices=["Oslo", "Rome"], answer=0), ask("r1", "Why?", reference="Because.")]
+    backend = OpenAIBackend(server.url, "m")
+    assert backend.unscorable == ""
+    with Store(tmp_path / "r.sqlite") as store:
+        found = evaluate(backend, cases, FORMATS.select(["plain-qa"]), {"plain-qa": "native"}, "plain-qa", store, EvalSettings(), quiet=True)
+    assert found.cell("plain-qa", "choice").mean is None and found.cell("plain-qa", "choice").not_scored == 1
 
 
 def test_chat_sends_messages(server):

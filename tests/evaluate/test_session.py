@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
-from harness.errors import HarnessError
 from harness.evaluate.cases import recall_case
 from harness.evaluate.compatibility import compatibility
 from harness.evaluate.phrases import phrase_report
@@ -126,22 +125,6 @@ def test_the_native_format_is_worse_only_when_its_whole_interval_is(tmp_path, ca
     assert line.text.endswith(word)
     assert line.value == pytest.approx(paired_change(before, after, "nll", "native").value)
     assert (line.value > 0) == (change < 0)
-
-
-def test_a_newer_results_file_is_refused(tmp_path):
-    import sqlite3
-
-    db = sqlite3.connect(tmp_path / "r.sqlite")
-    db.execute("PRAGMA user_version=99")
-    db.close()
-    with pytest.raises(HarnessError, match="newer version"):
-        Store(tmp_path / "r.sqlite")
-
-
-def test_a_file_that_is_no_database_is_told(tmp_path):
-    (tmp_path / "r.sqlite").write_text("not a database, but long enough to be looked at as one" * 20)
-    with pytest.raises(HarnessError, match=r"r\.sqlite"):
-        Store(tmp_path / "r.sqlite")
 
 
 def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, formats):

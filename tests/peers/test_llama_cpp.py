@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing, contextmanager
 from importlib.metadata import distribution
 
 import pytest
@@ -45,6 +47,8 @@ import sys, time, xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
 params.n_ctx, params.n_parallel, params.verbosity, params.endpoint_props = 4096, 4, 0, True
+for cpu in (params.cpuparams, params.cpuparams_batch):
+    cpu.n_threads, cpu.poll = 1, 0  # its threads spin while they wait for each other: on a busy machine two are slower than one
 server = xllamacpp.Server(params)
 time.sleep(600)
 """
@@ -94,45 +98,93 @@ def llama_server():
     found.kill()
 
 
-def test_a_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
+def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
     args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,llama3,plain-qa", "--limit", "6", "--max-new-tokens", "16"]
-    assert main([*args, "--out", str(tmp_path / "out")]) == 0
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    out = tmp_path / "out"
+    assert main([*args, "--out", str(out)]) == 0
+    report = json.loads((out / "report.json").read_text())
     assert report["model"]["native_format"] == "smollm2", "found by the template that the server tells"
     cells = {(cell["format"], cell["metric"]): cell for cell in report["runs"][0]["cells"]}
     assert cells["smollm2", "stopped"]["n"] == 6 and cells["llama3", "on_task"]["n"] == 6
     assert cells["smollm2", "choice"]["mean"] is None and cells["smollm2", "choice"]["not_scored"] == 6
+    words = {row["format"]: row["word"] for row in report["runs"][0]["compatibility"]}
+    assert set(words) == {"smollm2", "chatml", "llama3", "plain-qa"} and words["smollm2"] != "untestable"
+    assert any(sample["answer"].strip() for sample in report["samples"])
+    page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
+    for format in words:
+        assert format in page and format in text
+    assert "Format compatibility of smollm2" in page
+    row = next(line for line in text.splitlines() if line.startswith("| smollm2 |"))
+    assert row.split("|")[3].strip() == "–", "not scored, and not 0"
     capsys.readouterr()
-    assert main([*args, "--out", str(tmp_path / "out"), "--json"]) == 0, "a second run asks nothing"
-    assert json.loads(capsys.readouterr().out)["cells"]
+    assert main([*args, "--out", str(out), "--json", "-v"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["cells"] and "24 of 24 cells come from the store" in told.err
     chat = ["eval", "smollm2", "--endpoint", llama_server.url, "--chat", "--limit", "3", "--max-new-tokens", "16", "--out", str(tmp_path / "chat"), "--json"]
     assert main(chat) == 0
     assert {cell["format"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"smollm2"}
 
 
-def test_a_server_that_dies_half_way_and_comes_back(llama_server, tmp_path, capsys):
-    """Its client tries again for a while; what is in the store is not asked twice."""
-    requests = []
-
-    def watch(call):
-        def counted(backend, request):
-            requests.append(request.key)
-            if len(requests) == 8:
-                llama_server.kill()
-                llama_server.start()
-            return call(backend, request)
-
-        return counted
-
+@contextmanager
+def at_the(nth, action):
+    """Do something when the client sends its n-th prompt. Yields the keys sent."""
     from harness.backends.openai import OpenAIBackend
 
+    sent = []
+    answer = OpenAIBackend._answer
+
+    def counted(backend, request):
+        sent.append(request.key)
+        if len(sent) == nth:
+            action()
+        return answer(backend, request)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OpenAIBackend, "_answer", watch(OpenAIBackend._answer))
-        args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12", "--json"]
+        patch.setattr(OpenAIBackend, "_answer", counted)
+        yield sent
+
+
+def stored(out):
+    with closing(sqlite3.connect(out / "results.sqlite")) as db:
+        return dict(db.execute("SELECT key, payload FROM cell"))
+
+
+def test_a_server_that_dies_half_way_and_comes_back_at_once(llama_server, tmp_path, capsys):
+    """Its client tries again for a while; what is in the store is not asked twice."""
+
+    def fall_over():
+        llama_server.kill()
+        llama_server.start()
+
+    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12", "--json"]
+    with at_the(8, fall_over) as sent:
         assert main([*args, "--out", str(tmp_path / "out"), "--concurrency", "2"]) == 0
     cells = {(cell["format"], cell["metric"]): cell for cell in json.loads(capsys.readouterr().out)["cells"]}
     assert cells["chatml", "stopped"]["n"] == 8 and cells["zephyr", "stopped"]["n"] == 8
-    assert len(requests) == len(set(requests)) == 24
+    assert len(sent) == len(set(sent)) == 24
+
+
+def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(llama_server, tmp_path, capsys):
+    """Killed half-way: a clear line and exit code 2. Started again: only what is missing, and the same as without the kill."""
+    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12"]
+    args += ["--concurrency", "1", "--retries", "1", "--json"]
+    with at_the(12, llama_server.kill):
+        assert main([*args, "--out", str(tmp_path / "out")]) == 2
+    told = capsys.readouterr()
+    assert "the server cannot be reached" in told.err and "goes on from there" in told.err and told.out == ""
+    kept = stored(tmp_path / "out")
+    assert len(kept) == 11
+    assert main([*args, "--out", str(tmp_path / "out")]) == 2, "still dead"
+    assert "cannot be reached" in capsys.readouterr().err
+    llama_server.start()
+    llama_server.wait()
+    with at_the(0, None) as sent:
+        assert main([*args, "--out", str(tmp_path / "out")]) == 0
+    assert len(sent) == 24 - 11 and not set(sent) & set(kept)
+    broken = json.loads(capsys.readouterr().out)
+    assert main([*args, "--out", str(tmp_path / "whole")]) == 0
+    assert json.loads(capsys.readouterr().out) == broken
+    assert stored(tmp_path / "whole") == stored(tmp_path / "out")
 
 
 @pytest.mark.parametrize("id", SAMPLE)
