@@ -108,7 +108,7 @@ def to_baseline(evaluation: Evaluation) -> Baseline:
     """Reduce an evaluation to what the gate compares."""
     cases: dict[str, dict[str, str]] = {}
     for case in sorted(evaluation.cases, key=lambda case: case.id):
-        cases.setdefault(kind_of(case), {})[case.id] = case_digest(case)
+        cases.setdefault(kind_of(case), {})[case.id] = scored_digest(case)
     values, reasons = _scored(evaluation.scores)
     cells = [_cell_values(cell, cases, values[cell.format, cell.metric]) for cell in evaluation.cells if (cell.format, cell.metric) in values]
     return Baseline(
@@ -154,7 +154,7 @@ def format_fact(format: Format, group: Group) -> FormatFact:
     return FormatFact(format.digest, group, render_digest(format), {name: value for name, value in sorted(found.items()) if isinstance(value, bool)})
 
 
-def case_digest(case: Case) -> str:
+def scored_digest(case: Case) -> str:
     """Eight hexadecimal digits over all of a case that decides its scores (its tags and its place do not)."""
     facts = [
         [asdict(message) for message in case.messages],

@@ -7,7 +7,7 @@ import pytest
 
 from harness.evaluate.session import EvalSettings
 from harness.formats import load_formats
-from harness.gate.baseline import Baseline, CellValues, FormatFact, case_digest, format_fact, to_baseline
+from harness.gate.baseline import Baseline, CellValues, FormatFact, scored_digest, format_fact, to_baseline
 from harness.records import Case, Check, Message
 
 
@@ -60,7 +60,7 @@ def test_what_is_deterministic_about_a_format_is_kept_with_it():
 def test_a_case_digest_follows_all_that_decides_a_score():
     case = Case("x", (Message("user", "what?"),), checks=(Check("contains", "yes"),))
     same = Case("y", case.messages, checks=case.checks, tags=("t",), source="f:1")
-    assert case_digest(case) == case_digest(same)
+    assert scored_digest(case) == scored_digest(same)
     others = [
         Case("x", (Message("user", "what??"),), checks=case.checks),
         Case("x", case.messages, checks=(Check("contains", "no"),)),
@@ -70,7 +70,7 @@ def test_a_case_digest_follows_all_that_decides_a_score():
         Case("x", case.messages, choices=("yes", "no"), answer=0),
         Case("x", case.messages, choices=("yes", "no"), answer=1),
     ]
-    assert len({case_digest(case), *map(case_digest, others)}) == 1 + len(others)
+    assert len({scored_digest(case), *map(scored_digest, others)}) == 1 + len(others)
 
 
 def cell(**changes) -> CellValues:
