@@ -7,7 +7,7 @@ import pytest
 
 from harness.evaluate.session import EvalSettings
 from harness.formats import load_formats
-from harness.gate.baseline import Baseline, CellValues, FormatFact, scored_digest, format_fact, to_baseline
+from harness.gate.baseline import Baseline, CellValues, FormatFact, format_fact, scored_digest, to_baseline
 from harness.records import Case, Check, Message
 
 
