@@ -40,6 +40,10 @@ FOREIGN = {
 }
 
 
+#: Measures of a checkpoint that are logged by item, so that a turn can be told from noise.
+NLL_MEASURES = ("nll_held_out", "nll_seen", "nll_native")
+
+
 @dataclass(frozen=True)
 class AdapterConfig:
     """The LoRA adapter. Its weights, gradients and moments are float32 whatever the base's dtype."""
@@ -129,7 +133,11 @@ class CheckpointsConfig:
     save_steps: int = 0
     """Optimiser steps between checkpoints. 0: four times a run."""
     save_total_limit: int = 0
-    """Keep the newest so many. 0: all."""
+    """Keep the newest so many, and besides them what the next two keep and those that others branched from. 0: all."""
+    keep_every: int = 0
+    """Keep every checkpoint whose step is a multiple of this. 0: none for that."""
+    keep_best: str = ""
+    """Keep the checkpoint that is lowest in this measure (nll_held_out, nll_seen, nll_native). Empty: none for that."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +218,9 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         f"adapter.lora_r = {adapter.lora_r}: must be at least 1": adapter.lora_r >= 1,
         f"adapter.lora_alpha = {adapter.lora_alpha}: must be above 0": adapter.lora_alpha > 0,
         f"adapter.lora_dropout = {adapter.lora_dropout}: must lie in [0, 1)": 0 <= adapter.lora_dropout < 1,
+        f"checkpoints.keep_best = {config.checkpoints.keep_best!r}: must be one of {', '.join(NLL_MEASURES)}, or empty": (
+            config.checkpoints.keep_best in ("", *NLL_MEASURES)
+        ),
         f"data.max_length = {config.data.max_length}: must be at least 16": config.data.max_length >= 16,
     }
     return [problem for problem, holds in rules.items() if not holds]

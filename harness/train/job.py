@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,14 @@ from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
 from harness.records import Conversation, Format
 from harness.resources import data_dir
-from harness.train.config import TrainConfig
+from harness.train.config import TrainConfig, parse_config
+from harness.train.lock import refuse_if_held, run_lock
+from harness.train.note import Branch, RunNote, here, read_note, require_note, write_note
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.train.examples import Plan
+    from harness.train.loop import Halt
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,36 +54,74 @@ def prepare(config: TrainConfig) -> Preparation:
     return Preparation(config, tuple(conversations), tuple(trained), tuple(held_out), tuple(known.values()))
 
 
-def run_digest(ready: Preparation, base_digest: str) -> str:
-    """A digest of all that decides the run's weights: settings, data, formats, base."""
-    facts = ready.config.as_dict()
+def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = None) -> str:
+    """A digest of all that decides the run's weights: settings, data, formats, base, and where it branched from."""
+    facts = parse_config(ready.config.as_dict()).as_dict()  # as a file gives it: 8 and 8.0 are one setting
     for key in ("output_dir", "evaluation", "checkpoints"):
         facts.pop(key)
     facts["optimisation"].pop("max_tokens_per_batch")
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
-    stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest], sort_keys=True)
+    origin = {**asdict(branch), "parent": None} if branch else None
+    stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest, *([origin] if origin else [])], sort_keys=True)
     return "sha256:" + hashlib.sha256(stamp.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
-    """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder."""
+    """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder.
+
+    Raises HarnessError when another process trains in the folder or another run stands there.
+    """
+    return train_one(config, loaded=loaded, quiet=quiet)
+
+
+def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False, halt: Halt | None = None) -> Path:
+    """Train one run, without looking for its turn. ``halt`` may end it after any measured checkpoint."""
     ready = prepare(config)
     folder = Path(config.output_dir)
+    refuse_if_held(folder)
     if loaded is None:
         from harness.models import load
 
         loaded = load(config.model, dtype=config.dtype)
-    digest = run_digest(ready, loaded.source.digest)
-    final = folder / "adapter"
-    if (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest:
-        return final
-    from harness.train.loop import Trainer
-    from harness.train.measure import CheckpointMeasure
+    with run_lock(folder):
+        noted = read_note(folder)
+        branch = noted.branch if noted else None
+        digest = run_digest(ready, loaded.source.digest, branch)
+        final = folder / "adapter"
+        if (final / "adapter_config.json").is_file() and noted and noted.digest == digest:
+            return final
+        from harness.train.loop import Trainer
+        from harness.train.measure import CheckpointMeasure
 
-    cache = make_cache(ready, loaded)
-    _note(folder, ready, digest)
-    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded))
-    return trainer.run(quiet=quiet)
+        cache = make_cache(ready, loaded)
+        write_note(folder, noted_run(ready, digest, branch))
+        start = branch.schedule_from if branch else 0
+        trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), schedule_from=start, halt=halt)
+        return trainer.run(quiet=quiet)
+
+
+def resume(run: Path, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
+    """Go on with a run from what its own run.json says. Its relative paths start where it was started. Returns the adapter's folder."""
+    return train(noted_config(run), loaded=loaded, quiet=quiet)
+
+
+def noted_config(run: Path) -> TrainConfig:
+    """The settings of a run as its run.json keeps them, with the folder where it now is."""
+    config = parse_config(require_note(run).config, where=str(run / RUN_FILE))
+    return replace(config, output_dir=str(run))
+
+
+def noted_run(ready: Preparation, digest: str, branch: Branch | None = None) -> RunNote:
+    """What run.json says of a run."""
+    return RunNote(
+        digest,
+        tuple(format.id for format in ready.trained),
+        tuple(sorted({format.family for format in ready.trained})),
+        tuple(format.id for format in ready.held_out),
+        ready.config.as_dict(),
+        here(),
+        branch,
+    )
 
 
 def make_cache(ready: Preparation, loaded: LoadedModel) -> Any:
@@ -117,31 +158,3 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         "examples_by_format": used,
         "held_out": [format.id for format in ready.held_out],
     }
-
-
-def _note(folder: Path, ready: Preparation, digest: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "digest": digest,
-            "trained_formats": [format.id for format in ready.trained],
-            "trained_families": sorted({format.family for format in ready.trained}),
-            "held_out_formats": [format.id for format in ready.held_out],
-            "config": ready.config.as_dict(),
-        }
-        existing = _noted_digest(folder)
-        if existing not in (None, digest):
-            raise HarnessError(
-                "this folder holds a run with other settings, data or base", where=str(folder), hint="choose another --output-dir or remove the folder"
-            )
-        (folder / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"cannot write the run's folder: {error.strerror}", where=str(folder)) from None
-
-
-def _noted_digest(folder: Path) -> str | None:
-    file = folder / RUN_FILE
-    if not file.is_file():
-        return None
-    found = json.loads(file.read_text(encoding="utf-8"))["digest"]
-    return str(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from harness.lora import fuse_for_inference
 from harness.models import LoadedModel, note_adapter
 from harness.progress import progress
 from harness.train.adapters import adapter_weights, add_adapter, describe_base
-from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, save_adapter, save_checkpoint
+from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, random_state, read_state, save_adapter, save_checkpoint, set_random_state
 from harness.train.config import TrainConfig
+from harness.train.durable import clear_leftovers
 from harness.train.examples import ExampleCache, Plan, make_plan
+from harness.train.journal import Journal
 from harness.train.objective import Objective, supervised_loss
 from harness.train.schedules import Schedule
 from harness.train.update import Updater
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 #: (step, epoch, Σ learning rate) → what to log of this checkpoint.
 Measure = Callable[[int], dict[str, Any]]
+#: All measured checkpoints so far → why to stop here, or an empty text.
+Halt = Callable[[list[dict[str, Any]]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,10 @@ class StepLog:
 
 
 class Trainer:
-    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on."""
+    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on.
+
+    ``schedule_from`` is the step at which the schedule begins: 0, or where a branch left its trunk.
+    """
 
     def __init__(
         self,
@@ -54,17 +60,23 @@ class Trainer:
         digest: str,
         measure: Measure | None = None,
         objective: Objective = supervised_loss,
+        *,
+        schedule_from: int = 0,
+        halt: Halt | None = None,
     ) -> None:
         self.config = config
         self.loaded = loaded
         self.cache = cache
         self.digest = digest
         self.measure = measure
+        self.halt = halt
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
         self.plan: Plan = make_plan(config, len(cache.conversations), len(cache.formats))
         opt = config.optimisation
-        self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
+        span = self.plan.total_steps - schedule_from
+        self.schedule_from = schedule_from
+        self.schedule = Schedule(opt.lr_scheduler_type, span, round(opt.warmup_ratio * span))
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
@@ -73,25 +85,26 @@ class Trainer:
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
     def run(self, *, quiet: bool = False) -> Path:
-        """Train to the end and return the folder of the final adapter, ``<output_dir>/adapter``."""
+        """Train to the end, or until ``halt`` has a reason to stop, and return the folder of the final adapter, ``<output_dir>/adapter``."""
         import torch
 
         torch.manual_seed(self.config.seed)
-        start, sum_lr = self._resume()
-        log_path = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with log_path.open("a", encoding="utf-8") as log, progress("train", self.plan.total_steps, quiet=quiet) as bar:
-            bar.advance(start) if start else None
-            if not start and self.measure:
-                self._measure(0, 0.0, log)
-            for number in range(start, self.plan.total_steps):
-                entry = self._step(number, sum_lr)
-                sum_lr = entry.sum_lr
-                self._log(log, {"kind": "step", **_fields(entry)})
+        clear_leftovers(self.folder)
+        step, sum_lr = self._resume()
+        with Journal(self.folder, after=step) as self.journal, progress("train", self.plan.total_steps, quiet=quiet) as bar:
+            bar.advance(step) if step else None
+            stop = self._measured(step, sum_lr)
+            while step < self.plan.total_steps and not stop:
+                entry = self._step(step, sum_lr)
+                step, sum_lr = entry.step, entry.sum_lr
+                self.journal.write({"kind": "step", **_fields(entry)})
                 bar.advance(1, f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s")
-                done = number + 1
-                if done % self.save_every == 0 or done == self.plan.total_steps:
-                    self._checkpoint(done, sum_lr, log)
+                if step % self.save_every == 0 or step == self.plan.total_steps:
+                    self._checkpoint(step, sum_lr)
+                    stop = self._measured(step, sum_lr)
+            if stop:
+                self.journal.write({"kind": "stopped", "step": step, "why": stop})
         self.model.eval()
         final = self.folder / "adapter"
         save_adapter(self.model, final, self.base)
@@ -99,45 +112,42 @@ class Trainer:
         return final
 
     def _resume(self) -> tuple[int, float]:
-        """Go on from the newest checkpoint, and forget what was logged after it."""
+        """Go on from the newest checkpoint. Returns its step and Σ learning rate."""
         found = checkpoint_dirs(self.folder)
-        path = self.folder / "metrics.jsonl"
         if not found:
-            path.unlink(missing_ok=True)
             return 0, 0.0
-        state = load_checkpoint(found[-1], self.model, self.optimizer)
-        if state["digest"] != self.digest:
+        if read_state(found[-1])["digest"] != self.digest:
             raise HarnessError(
                 "this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder"
             )
-        if path.is_file():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= state["step"]]
-            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        state = load_checkpoint(found[-1], self.model, self.optimizer)
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
         began = time.monotonic()
-        rate = self.config.optimisation.learning_rate * self.schedule.factor(number)
+        rate = self.config.optimisation.learning_rate * self.schedule.factor(number - self.schedule_from)
         done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         epoch = (number + 1) / self.plan.steps_per_epoch
         return StepLog(number + 1, round(epoch, 4), done.loss, rate, sum_lr + rate, done.supervised_tokens, done.grad_norm, time.monotonic() - began)
 
-    def _checkpoint(self, step: int, sum_lr: float, log: Any) -> None:
-        state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
+    def _checkpoint(self, step: int, sum_lr: float) -> None:
+        self.journal.sync()
+        epoch = step / self.plan.steps_per_epoch
+        state = {"digest": self.digest, "epoch": epoch, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
-        prune(self.folder, self.config.checkpoints.save_total_limit)
-        if self.measure:
-            self._measure(step, sum_lr, log)
 
-    def _measure(self, step: int, sum_lr: float, log: Any) -> None:
-        if self.measure:
+    def _measured(self, step: int, sum_lr: float) -> str:
+        """Measure this checkpoint unless that was done before the run was interrupted, and prune. Returns why to stop, or nothing."""
+        last = self.journal.checkpoints[-1:]
+        if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
-            self._log(log, {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)})
-
-    @staticmethod
-    def _log(log: Any, entry: dict[str, Any]) -> None:
-        log.write(json.dumps(entry) + "\n")
-        log.flush()
+            kept = random_state()
+            epoch = round(step / self.plan.steps_per_epoch, 4)
+            self.journal.write({"kind": "checkpoint", "step": step, "epoch": epoch, "sum_lr": sum_lr, **self.measure(step)})
+            set_random_state(kept)  # whether a checkpoint was measured before or after an interruption changes nothing
+        best = self.config.checkpoints.keep_best
+        prune(self.folder, self.config.checkpoints, {entry["step"]: entry[best] for entry in self.journal.checkpoints if best in entry})
+        return self.halt(self.journal.checkpoints) if self.halt and self.journal.checkpoints else ""
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The adapter's trainable tensors by name."""
