@@ -141,6 +141,24 @@ class CheckpointsConfig:
 
 
 @dataclass(frozen=True)
+class AutoBranchConfig:
+    """Train at a high rate until the turn, go back to the last good checkpoint, continue at a lower rate, and so on."""
+
+    branch_at_turn: bool = False
+    """Do so. The run itself is the trunk and stops at its turn; each branch is a run of its own below it."""
+    branch_measure: str = "nll_held_out"
+    """What is to fall: nll_held_out, nll_seen or nll_native. Its values by item are needed (evaluation.references)."""
+    branch_factor: float = 0.1
+    """Each branch takes the rate of the run before times this."""
+    branch_rounds: int = 3
+    """At most so many branches, one from another."""
+    branch_epochs: float = 0.0
+    """Epochs of a branch. 0: what is left of num_train_epochs at the point it starts from."""
+    branch_margin: float = 1.0
+    """How far before the turn to go back, in standard errors of the paired difference to the turn. 0: to the turn itself."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run."""
 
@@ -158,6 +176,7 @@ class TrainConfig:
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    auto_branch: AutoBranchConfig = field(default_factory=AutoBranchConfig)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain nested values."""
@@ -208,7 +227,7 @@ def _unknown(table: dict[str, Any], section: Any, prefix: str) -> list[str]:
 
 
 def _out_of_range(config: TrainConfig) -> list[str]:
-    opt, adapter = config.optimisation, config.adapter
+    opt, adapter, branch = config.optimisation, config.adapter, config.auto_branch
     rules = {
         f"optimisation.learning_rate = {opt.learning_rate}: must be above 0": opt.learning_rate > 0,
         f"optimisation.num_train_epochs = {opt.num_train_epochs}: must be above 0": opt.num_train_epochs > 0,
@@ -221,6 +240,11 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         f"checkpoints.keep_best = {config.checkpoints.keep_best!r}: must be one of {', '.join(NLL_MEASURES)}, or empty": (
             config.checkpoints.keep_best in ("", *NLL_MEASURES)
         ),
+        f"auto_branch.branch_measure = {branch.branch_measure!r}: must be one of {', '.join(NLL_MEASURES)}": branch.branch_measure in NLL_MEASURES,
+        f"auto_branch.branch_factor = {branch.branch_factor}: must lie in (0, 1)": 0 < branch.branch_factor < 1,
+        f"auto_branch.branch_rounds = {branch.branch_rounds}: must be at least 1": branch.branch_rounds >= 1,
+        f"auto_branch.branch_epochs = {branch.branch_epochs}: must not be below 0": branch.branch_epochs >= 0,
+        f"auto_branch.branch_margin = {branch.branch_margin}: must not be below 0": branch.branch_margin >= 0,
         f"data.max_length = {config.data.max_length}: must be at least 16": config.data.max_length >= 16,
     }
     return [problem for problem, holds in rules.items() if not holds]

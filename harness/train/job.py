@@ -57,7 +57,7 @@ def prepare(config: TrainConfig) -> Preparation:
 def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = None) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base, and where it branched from."""
     facts = parse_config(ready.config.as_dict()).as_dict()  # as a file gives it: 8 and 8.0 are one setting
-    for key in ("output_dir", "evaluation", "checkpoints"):
+    for key in ("output_dir", "evaluation", "checkpoints", "auto_branch"):
         facts.pop(key)
     facts["optimisation"].pop("max_tokens_per_batch")
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
@@ -69,8 +69,13 @@ def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = Non
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
     """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder.
 
-    Raises HarnessError when another process trains in the folder or another run stands there.
+    With ``auto_branch.branch_at_turn`` that is the chosen adapter of the whole tree. Raises HarnessError when another process
+    trains in the folder or another run stands there.
     """
+    if config.auto_branch.branch_at_turn:
+        from harness.train.auto_branch import auto_branch
+
+        return auto_branch(config, loaded=loaded, quiet=quiet)
     return train_one(config, loaded=loaded, quiet=quiet)
 
 
