@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "tree": Command("harness.cli.branch", "tree", "draw the tree of runs that a run belongs to"),
     "pick": Command("harness.cli.branch", "pick", "find a run's turning point and the checkpoint to take"),
     "average": Command("harness.cli.branch", "average", "average checkpoints of a run into an adapter"),
+    "sweep": Command("harness.cli.sweep", "sweep", "train over a grid of settings and draw the map"),
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "view": Command("harness.cli.view", "view", "a run's page in the browser, following the run while it goes on"),
