@@ -44,7 +44,7 @@ def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("confidence in the chosen option")
     axes.set_ylabel("share that is right")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
