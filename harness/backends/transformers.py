@@ -50,6 +50,7 @@ class TransformersBackend:
             "adapter": self.loaded.adapter_digest,
             "dtype": self.loaded.dtype,
             "device": self.loaded.device.split(":")[0],
+            **({"quantisation": str(self.loaded.quantisation)} if self.loaded.quantisation else {}),
         }
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
+from harness.quantisation import Quantisation
 from harness.records import Conversation, Format
 from harness.resources import data_dir
 from harness.train.config import TrainConfig
+from harness.train.control_tokens import add_control_tokens, missing_tokens, with_tokens
+from harness.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -54,9 +57,10 @@ def prepare(config: TrainConfig) -> Preparation:
 def run_digest(ready: Preparation, base_digest: str) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base."""
     facts = ready.config.as_dict()
-    for key in ("output_dir", "evaluation", "checkpoints"):
+    for key in ("output_dir", "evaluation", "checkpoints", "tracking"):
         facts.pop(key)
-    facts["optimisation"].pop("max_tokens_per_batch")
+    for key in ("max_tokens_per_batch", "gradient_checkpointing"):
+        facts["optimisation"].pop(key)
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
     stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest], sort_keys=True)
     return "sha256:" + hashlib.sha256(stamp.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -65,11 +69,12 @@ def run_digest(ready: Preparation, base_digest: str) -> str:
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
     """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder."""
     ready = prepare(config)
+    check_trackers(config.tracking.report_to)
     folder = Path(config.output_dir)
     if loaded is None:
         from harness.models import load
 
-        loaded = load(config.model, dtype=config.dtype)
+        loaded = load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
     digest = run_digest(ready, loaded.source.digest)
     final = folder / "adapter"
     if (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest:
@@ -77,6 +82,8 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     from harness.train.loop import Trainer
     from harness.train.measure import CheckpointMeasure
 
+    if config.adapter.train_control_tokens:
+        add_control_tokens(loaded, ready.trained)
     cache = make_cache(ready, loaded)
     _note(folder, ready, digest)
     trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded))
@@ -100,6 +107,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
     ready = prepare(config)
     tokenizer = load_tokenizer(locate(config.model))
+    if config.adapter.train_control_tokens and (missing := missing_tokens(tokenizer, ready.trained)):
+        tokenizer = with_tokens(tokenizer, missing)
     cache = ExampleCache(ready.conversations, ready.trained, tokenizer, config.data.max_length)
     plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
     pairs = list(plan.pairs())
