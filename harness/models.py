@@ -13,13 +13,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.lora import fuse_for_inference
-from harness.quantisation import Quantisation, keep_one_layout
+from harness.quantisation import Quantisation, settle
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ class LoadedModel:
     adapter: str | None = None
     adapter_digest: str = ""
     fused: bool = True
-    quantisation: Quantisation = Quantisation()
+    quantisation: Quantisation = field(default_factory=Quantisation)
     trained_tokens: tuple[int, ...] = ()
     """Ids whose embeddings an adapter is to train too (harness.train.control_tokens)."""
     added_tokens: tuple[str, ...] = ()
@@ -158,7 +158,7 @@ def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device
         except (OSError, ValueError) as error:
             raise HarnessError(f"cannot load the model: {_first_line(error)}", where=source.path) from None
     if stored:
-        keep_one_layout(model)
+        settle(model)
     else:
         model.to(torch.device(where))
     model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,7 +65,13 @@ class Quantisation:
         return {"quantization_config": settings, "device_map": {"": device}}
 
 
-def keep_one_layout(model: torch.nn.Module) -> None:
+def settle(model: torch.nn.Module) -> None:
+    """Make a quantised model compute the same before and after it was measured, and keep quiet about how."""
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)  # int8: a line for every layer and call
+    _keep_one_layout(model)
+
+
+def _keep_one_layout(model: torch.nn.Module) -> None:
     """Keep bitsandbytes from packing four-bit weights anew when a model is first run without gradients.
 
     On a CPU with AVX512_BF16 it would: scales are then rounded to bfloat16 for good, and a packed layer gives no

@@ -17,6 +17,7 @@ from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evalu
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel
+from harness.quantisation import Quantisation
 from harness.records import Case
 from harness.resources import data_dir
 
@@ -46,6 +47,7 @@ class EvalJob:
     limit: int | None = None
     out: Path = Path("build/eval")
     dtype: Dtype = "auto"
+    quantisation: Quantisation = field(default_factory=Quantisation)
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     depths: tuple[int, ...] = ()
@@ -76,7 +78,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if loaded is None and job.endpoint is None:
         from harness.models import load
 
-        loaded = load(job.model, adapter=job.adapter, dtype=job.dtype)
+        loaded = load(job.model, adapter=job.adapter, dtype=job.dtype, quantisation=job.quantisation)
     backend, native = _local(loaded, job, known) if loaded else _server(job, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])

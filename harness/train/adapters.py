@@ -33,6 +33,10 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
     with quiet():
         from peft import LoraConfig, get_peft_model  # inside: importing it is noisy
 
+    if config.use_dora and loaded.quantisation.load_in_8bit:
+        raise HarnessError(
+            "adapter.use_dora: bitsandbytes cannot run an 8-bit layer whose weight DoRA has read", hint="take load_in_4bit, or LoRA without DoRA"
+        )
     targets = config.lora_target_modules
     lora = LoraConfig(
         r=config.lora_r,

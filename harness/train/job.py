@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,6 +138,7 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
             "trained_formats": [format.id for format in ready.trained],
             "trained_families": sorted({format.family for format in ready.trained}),
             "held_out_formats": [format.id for format in ready.held_out],
+            "data": _described(ready.conversations),
             "config": ready.config.as_dict(),
         }
         existing = _noted_digest(folder)
@@ -146,6 +149,12 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
         (folder / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise HarnessError(f"cannot write the run's folder: {error.strerror}", where=str(folder)) from None
+
+
+def _described(conversations: Sequence[Conversation]) -> dict[str, Any]:
+    """What a model card tells of the data: how much of which kind, and no text or path of it."""
+    files = {conversation.source.rsplit(":", 1)[0] for conversation in conversations if conversation.source}
+    return {"conversations": len(conversations), "files": len(files), "tags": dict(Counter(tag for c in conversations for tag in c.tags).most_common())}
 
 
 def _noted_digest(folder: Path) -> str | None:
