@@ -21,10 +21,25 @@ _TOKEN_SHAPE = re.compile(r"<\|[^\s|<>]+\|>|<｜[^｜<>]+｜>")
 
 
 def missing_tokens(tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]) -> tuple[str, ...]:
-    """Control tokens of these formats that the tokenizer would spell out: declared stop tokens and ``<|…|>`` strings."""
+    """What these formats write as control tokens and the tokenizer would spell out.
+
+    Control tokens are strings of the shape ``<|…|>``, and those spelt like a stop token that the format declares: with
+    ``<end_of_turn>`` declared, ``<start_of_turn>`` is one too. Stop tokens that a format never writes are left out,
+    since nothing would train them.
+    """
     known = special_texts(tokenizer)
-    needed = {text for format in formats for text in (*format.stop_tokens, *filter(_TOKEN_SHAPE.fullmatch, control_strings(format, tokenizer)))}
+    needed: set[str] = set()
+    for format in formats:
+        shapes = {_shape(token) for token in format.stop_tokens}
+        needed |= {text for text in control_strings(format, tokenizer) if _TOKEN_SHAPE.fullmatch(text) or _shape(text) in shapes}
     return tuple(sorted(needed - set(known)))
+
+
+def _shape(text: str) -> tuple[str, str]:
+    """How a control string opens and closes: ``[/INST]`` → ``[``, ``]``."""
+    inner = text.strip("<>[]|｜/")
+    opens, _, closes = text.partition(inner)
+    return opens.replace("/", ""), closes
 
 
 def with_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> PreTrainedTokenizerBase:

@@ -18,7 +18,9 @@ NF4 = Quantisation(load_in_4bit=True)
 INT8 = Quantisation(load_in_8bit=True)
 
 
-def small_config(model: Path, folder: Path, *, formats=("chatml", "alpaca-newline"), dtype="float32", optimisation=None, adapter=None, **sections) -> TrainConfig:
+def small_config(
+    model: Path, folder: Path, *, formats=("chatml", "alpaca-newline"), dtype="float32", optimisation=None, adapter=None, **sections
+) -> TrainConfig:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}) + "\n" for q, a in ROWS))
     return TrainConfig(

@@ -42,9 +42,7 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     ours = make_trainer(small_config(tiny_model, tmp_path), NF4)
-    settings = BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
-    )
+    settings = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32)
     base = AutoModelForCausalLM.from_pretrained(tiny_model, quantization_config=settings, dtype=torch.float32, device_map={"": "cpu"})
     theirs = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM"))
     with torch.no_grad():
