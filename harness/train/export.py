@@ -17,7 +17,7 @@ from harness.formats import load_formats
 from harness.models import PACKAGED, ModelSource, load_tokenizer, locate, quiet
 from harness.records import Conversation, Format, Message
 from harness.render import render
-from harness.train.adapters import read_base
+from harness.train.adapters import BASE_FILE, read_base
 from harness.train.card import CardFacts, write_card
 from harness.train.control_tokens import with_tokens
 from harness.train.folders import fresh_folder
@@ -125,7 +125,9 @@ def _write_adapter(adapter: Path, base_id: str, folder: Path) -> None:
     weights = adapter / "adapter_model.safetensors"
     if not weights.is_file():
         raise HarnessError("no adapter_model.safetensors", where=str(adapter), hint="pickled weights are never loaded: convert them to safetensors")
-    shutil.copyfile(weights, folder / weights.name)
+    for file in (weights, adapter / BASE_FILE):  # the note of the base is ours: plain peft does not look at it
+        if file.is_file():
+            shutil.copyfile(file, folder / file.name)
 
 
 def _write_generation(tokenizer: PreTrainedTokenizerBase, format: Format, folder: Path) -> tuple[str, ...]:

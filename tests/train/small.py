@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from harness.models import load
 from harness.quantisation import Quantisation
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
@@ -40,6 +42,8 @@ def small_config(
 
 
 def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) -> Trainer:
+    if quantisation:
+        pytest.importorskip("bitsandbytes")
     loaded = load(config.model, dtype=config.dtype, device="cpu", quantisation=quantisation)
     ready = prepare(config)
     if config.adapter.train_control_tokens:

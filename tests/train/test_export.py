@@ -12,7 +12,7 @@ from harness.cli.main import main
 from harness.encode import bos_text
 from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.models import load_tokenizer, locate
+from harness.models import load, load_tokenizer, locate
 from harness.records import Conversation, Message
 from harness.render import render
 from harness.train.config import EvaluationConfig, QuantisationConfig
@@ -64,6 +64,8 @@ def test_plain_transformers_and_peft_load_it(run, tiny_model, tmp_path):
     again = AutoTokenizer.from_pretrained(out)
     assert set(found["eos"]) == {again.eos_token_id, again.convert_tokens_to_ids("<|eot_id|>")}
     assert 1 <= len(found["new"]) <= 8
+    ours = load(str(tiny_model), adapter=str(out), dtype="float32", device="cpu")
+    assert len(ours.tokenizer) == len(again), "harness loads it too, with its control tokens"
 
 
 def test_the_card_holds_what_is_known_and_no_path(run, tiny_model, tmp_path):
@@ -81,6 +83,7 @@ def test_the_card_holds_what_is_known_and_no_path(run, tiny_model, tmp_path):
 
 
 def test_the_card_shows_the_scores_of_run_and_report(tiny_model, tmp_path, capsys):
+    pytest.importorskip("bitsandbytes")
     from dataclasses import replace
 
     config = small_config(tiny_model, tmp_path, quantisation=QuantisationConfig(load_in_4bit=True), optimisation={"num_train_epochs": 1})
@@ -99,6 +102,7 @@ def test_the_card_shows_the_scores_of_run_and_report(tiny_model, tmp_path, capsy
 
 
 def test_a_note_tells_that_the_base_was_stored_otherwise(tiny_model, tmp_path, capsys):
+    pytest.importorskip("bitsandbytes")
     config = small_config(tiny_model, tmp_path, quantisation=QuantisationConfig(load_in_4bit=True), optimisation={"num_train_epochs": 1})
     adapter = train(config, quiet=True)
     command = ["eval", str(tiny_model), "--adapter", str(adapter), "--formats", "chatml", "--limit", "1", "--max-new-tokens", "2", "--out", str(tmp_path / "e")]

@@ -26,6 +26,8 @@ KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 def make_adapter(model, folder, *, stored=None, dtype="float32", formats=(), **settings):
     """An adapter that does something: random factors instead of B = 0."""
+    if stored:
+        pytest.importorskip("bitsandbytes")
     loaded = load(str(model), dtype=dtype, device="cpu", quantisation=stored)
     if formats:
         add_control_tokens(loaded, formats)
