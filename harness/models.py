@@ -335,9 +335,10 @@ def quiet() -> Iterator[None]:
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    kernels = std_logging.getLogger("bitsandbytes")  # says at import that a kernel from the hub is missing
-    noise = kernels.level
-    kernels.setLevel(std_logging.ERROR)
+    talkers = [std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")]  # say at import that a kernel from the hub is missing
+    noise = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(std_logging.ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -346,7 +347,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             yield
     finally:
-        kernels.setLevel(noise)
+        for talker, level_before in zip(talkers, noise, strict=True):
+            talker.setLevel(level_before)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

@@ -19,6 +19,7 @@ from harness.records import Conversation, Format
 from harness.resources import data_dir
 from harness.train.config import TrainConfig
 from harness.train.control_tokens import add_control_tokens, missing_tokens, with_tokens
+from harness.train.optimisers import check_optimizer
 from harness.train.tracking import check_trackers
 
 if TYPE_CHECKING:
@@ -71,11 +72,12 @@ def run_digest(ready: Preparation, base_digest: str) -> str:
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
     """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder."""
     ready = prepare(config)
+    from harness.models import load, pick_device
+
     check_trackers(config.tracking.report_to)
+    check_optimizer(config.optimisation.optim, (loaded.device if loaded else pick_device()).split(":")[0])
     folder = Path(config.output_dir)
     if loaded is None:
-        from harness.models import load
-
         loaded = load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
     digest = run_digest(ready, loaded.source.digest)
     final = folder / "adapter"

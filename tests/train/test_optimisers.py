@@ -10,7 +10,9 @@ from safetensors.torch import load, save
 
 from harness.errors import HarnessError
 from harness.train.config import OptimisationConfig
+from harness.train.job import train
 from harness.train.optimisers import check_optimizer, load_optimizer_tensors, make_optimizer, optimizer_tensors
+from tests.train.small import small_config
 
 
 def weights():
@@ -58,6 +60,14 @@ def test_eight_bit_moments_go_nearly_the_same_way():
             step(found[optim], optimizer, number % 4)
         found[optim] = (found[optim][0].detach() - start).flatten()
     assert torch.nn.functional.cosine_similarity(found["adamw_torch"], found["adamw_8bit"], dim=0) > 0.98
+
+
+def test_a_run_is_refused_before_anything_is_loaded_or_written(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.models.pick_device", lambda: "cpu")
+    monkeypatch.setattr("harness.models.load", lambda *args, **kwargs: pytest.fail("loaded"))
+    with pytest.raises(HarnessError, match="needs CUDA"):
+        train(small_config(tiny_model, tmp_path, optimisation={"optim": "paged_adamw_8bit"}), quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("optim", ["paged_adamw_8bit", "paged_adamw_32bit"])
