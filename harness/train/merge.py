@@ -24,8 +24,8 @@ PROMPTS = (
     "USER: How do I boil an egg? ASSISTANT: Put it into",
     "def add(a, b):\n    return",
 )
-#: Mean KL divergence in nats a position that rounding the sum to a dtype may cause.
-TOLERANCE = {"float32": 1e-5, "float16": 1e-3, "bfloat16": 1e-2}
+#: Mean KL divergence in nats a position that computing in a dtype may cause. On SmolLM2-135M bfloat16 alone makes 0.004.
+TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,15 @@ def merge(adapter: Path, base: str, out: Path, dtype: PlainDtype = "bfloat16", *
     with fresh_folder(out) as partial:
         loading = read_base(adapter).get("dtype", dtype) if stored else dtype  # the same codes as in training
         loaded = load(base, adapter=str(adapter), dtype=loading, device=device, quantisation=stored)
+        if stored.load_in_4bit:
+            _compute_in_float32(loaded)
         before = probe(loaded)
         into_plain_weights(loaded, dtype)
         agreement = compare(before, probe(loaded))
-        if not agreement.divergence <= TOLERANCE[dtype]:  # nan is no agreement
+        allowed = TOLERANCE["bfloat16" if stored.load_in_8bit else dtype]  # an 8-bit base rounds its activations too
+        if not agreement.divergence <= allowed:  # nan is no agreement
             raise HarnessError(
-                f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} nats a token, {TOLERANCE[dtype]:g} allowed in {dtype}",
+                f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} nats a token, {allowed:g} allowed in {dtype}",
                 where=str(adapter),
                 hint="merge with --dtype float32, or share the adapter as it is",
             )
@@ -77,6 +80,19 @@ def merge(adapter: Path, base: str, out: Path, dtype: PlainDtype = "bfloat16", *
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
     return Merged(out, dtype, stored, agreement)
+
+
+def _compute_in_float32(loaded: LoadedModel) -> None:
+    """Let a model on a four-bit base compute in float32, so that what is compared is the weights and not the arithmetic."""
+    import torch
+
+    for module in loaded.model.modules():
+        if _of_bitsandbytes(module) and hasattr(module, "compute_dtype"):
+            setattr(module, "compute_dtype", torch.float32)  # noqa: B010  # an attribute that torch's Module does not declare
+    for tensor in (*loaded.model.parameters(), *loaded.model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
+    loaded.dtype = "float32"
 
 
 def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:

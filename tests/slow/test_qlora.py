@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.models import load
 from harness.train.adapters import describe_base
 from harness.train.checkpoints import save_adapter
 from harness.train.merge import compare, merge, probe
@@ -28,21 +29,16 @@ def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_p
     layers = [module for module in trainer.model.modules() if type(module).__name__ == "Linear4bit" and type(module).__module__.startswith("bitsandbytes")]
     stored = sum(m.weight.nbytes + m.weight.quant_state.absmax.nbytes + m.weight.quant_state.state2.absmax.nbytes for m in layers)
     assert len(layers) == 210 and 0.25 < stored / sum(2 * m.in_features * m.out_features for m in layers) < 0.27
-    losses = [trainer._step(number, 0.0).loss for number in range(12)]
-    assert sum(losses[-3:]) < 0.5 * sum(losses[:3])
+    losses = [trainer._step(number, 0.0).loss for number in range(8)]
+    assert sum(losses[-2:]) < 0.7 * sum(losses[:2])
     adapter = tmp_path / "adapter"
     save_adapter(trainer.model, adapter, describe_base(trainer.loaded))
-    trainer.model.eval()
-    trained = probe(trainer.loaded)
     done = merge(adapter, MODEL, tmp_path / "merged", "float32")
-    print(done.agreement)
-    assert done.agreement.same_token >= 0.9
-    from harness.models import load
-
-    whole = load(str(tmp_path / "merged"), dtype="float32", device="cpu")
-    right, wrong = compare(trained, probe(whole)), compare(trained, probe(load(MODEL, adapter=str(adapter), dtype="float32", device="cpu")))
-    print("dequantised", right, "16-bit base", wrong)
-    assert wrong.divergence > 5 * right.divergence
+    assert done.agreement.divergence < 1e-6 and done.agreement.same_token == 1.0
+    whole = probe(load(str(tmp_path / "merged"), dtype="float32", device="cpu"))
+    wrong = compare(whole, probe(load(MODEL, adapter=str(adapter), dtype="float32", device="cpu")))
+    print(losses, done.agreement, "on the 16-bit base", wrong)
+    assert wrong.divergence > 0.02
 
 
 def test_every_element_moves_at_1e_7(config):

@@ -66,6 +66,13 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
         assert torch.allclose(plain(ids).logits, with_adapter.model(ids).logits, atol=1e-4)
 
 
+def test_an_adapter_trained_in_bfloat16_is_compared_in_float32(tiny_model, tmp_path):
+    """The codes are those of training, quantised from bfloat16 weights; only the arithmetic is finer."""
+    adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4, dtype="bfloat16")
+    done = merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
+    assert done.agreement.largest < 1e-4 and done.dtype == "float32"
+
+
 def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(tiny_model, tmp_path):
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4)
     right = merge(adapter, str(tiny_model), tmp_path / "right", "float32").agreement
@@ -76,9 +83,9 @@ def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(
     assert right.divergence < 1e-6 and wrong.divergence > 100 * right.divergence
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 @pytest.mark.parametrize("stored", [None, NF4, INT8], ids=str)
-def test_in_16_bits_they_agree_within_the_dtype(tiny_model, tmp_path, dtype, stored):
+def test_they_agree_within_the_dtype(tiny_model, tmp_path, dtype, stored):
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=stored, dtype="bfloat16")
     done = merge(adapter, str(tiny_model), tmp_path / "merged", dtype)
     assert done.agreement.divergence < 1e-3
