@@ -47,6 +47,8 @@ def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
             tracker.store_init_configuration(flat(config.as_dict()))
 
         def track(entry: dict[str, Any]) -> None:
+            if "step" not in entry:
+                return
             step = int(entry["step"])
             values = flat({key: value for key, value in entry.items() if key not in ("kind", "step")}, f"{entry['kind']}/")
             for tracker in opened:

@@ -108,8 +108,14 @@ def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
         assert torch.equal(weight, measured.weights()[name]), name
 
 
-def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(tiny_model, tmp_path, monkeypatch):
-    config = small_config(tiny_model, tmp_path, quantisation=QuantisationConfig(load_in_4bit=True), dtype="bfloat16")
+@pytest.mark.parametrize(
+    ("formats", "adapter", "optim"),
+    [(("chatml",), {}, "adamw_torch"), (("llama3", "gemma"), {"train_control_tokens": True, "use_dora": True, "lora_dropout": 0.1}, "adamw_8bit")],
+    ids=["lora", "dora, control tokens, dropout, 8-bit moments"],
+)
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(tiny_model, tmp_path, monkeypatch, formats, adapter, optim):
+    stored = QuantisationConfig(load_in_4bit=True)
+    config = small_config(tiny_model, tmp_path, quantisation=stored, dtype="bfloat16", formats=formats, adapter=adapter, optimisation={"optim": optim})
     whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
     broken = replace(config, output_dir=str(tmp_path / "broken"))
     original = Trainer._step
@@ -143,6 +149,12 @@ def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model,
 def test_what_cannot_be_had_is_told(tiny_model, stored, says):
     with pytest.raises(HarnessError, match=says):
         stored.loading("xla", "float32", str(tiny_model))
+
+
+def test_a_base_that_is_quantised_already_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    with pytest.raises(HarnessError, match="quantised already"):
+        NF4.loading("cpu", "float32", str(tmp_path))
 
 
 def test_a_missing_library_is_told(tiny_model, monkeypatch):
