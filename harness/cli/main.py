@@ -24,6 +24,8 @@ COMMANDS: dict[str, Command] = {
     "train": Command("harness.cli.train", "train", "train a LoRA adapter across prompt formats"),
     "compare": Command("harness.cli.compare", "compare", "two evaluations case by case, with intervals; exit 1 on a loss"),
     "gate init": Command("harness.cli.gate", "init", "write the regression gate and its CI workflow into your repository"),
+    "merge": Command("harness.cli.merge", "merge", "work an adapter into its base: a plain model folder"),
+    "export": Command("harness.cli.export", "export", "make an adapter ready to share: chat template, stops, model card"),
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "view": Command("harness.cli.view", "view", "a run's page in the browser, following the run while it goes on"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.train.adapters import BASE_FILE
+from harness.train.optimisers import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -47,11 +48,7 @@ def save_checkpoint(run: Path, step: int, model: PeftModel, optimizer: torch.opt
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         save_adapter(model, partial, base)
-        moments = {}
-        for index, values in optimizer.state_dict()["state"].items():
-            for key, value in values.items():
-                moments[f"{index}.{key}"] = torch.as_tensor(value).clone().contiguous()
-        save_file(moments, partial / OPTIMIZER_FILE)
+        save_file(optimizer_tensors(optimizer), partial / OPTIMIZER_FILE)
         state = {**state, "step": step, "rng": base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode()}
         (partial / STATE_FILE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _sync(partial)
@@ -73,12 +70,7 @@ def load_checkpoint(folder: Path, model: PeftModel, optimizer: torch.optim.Optim
 
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"))
-    saved = optimizer.state_dict()
-    saved["state"] = {}
-    for name, tensor in load_file(folder / OPTIMIZER_FILE).items():
-        index, key = name.split(".", 1)
-        saved["state"].setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict(saved)
+    load_optimizer_tensors(optimizer, load_file(folder / OPTIMIZER_FILE))
     torch.set_rng_state(torch.frombuffer(bytearray(base64.b64decode(state["rng"])), dtype=torch.uint8))
     return state
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,13 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
+from harness.quantisation import Quantisation
 from harness.records import Conversation, Format
 from harness.resources import data_dir
 from harness.train.config import TrainConfig
+from harness.train.control_tokens import add_control_tokens, missing_tokens, with_tokens
+from harness.train.optimisers import check_optimizer
+from harness.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -54,9 +60,10 @@ def prepare(config: TrainConfig) -> Preparation:
 def run_digest(ready: Preparation, base_digest: str) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base."""
     facts = ready.config.as_dict()
-    for key in ("output_dir", "evaluation", "checkpoints"):
+    for key in ("output_dir", "evaluation", "checkpoints", "tracking"):
         facts.pop(key)
-    facts["optimisation"].pop("max_tokens_per_batch")
+    for key in ("max_tokens_per_batch", "gradient_checkpointing"):
+        facts["optimisation"].pop(key)
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
     stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest], sort_keys=True)
     return "sha256:" + hashlib.sha256(stamp.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -65,11 +72,13 @@ def run_digest(ready: Preparation, base_digest: str) -> str:
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
     """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder."""
     ready = prepare(config)
+    from harness.models import load, pick_device
+
+    check_trackers(config.tracking.report_to)
+    check_optimizer(config.optimisation.optim, (loaded.device if loaded else pick_device()).split(":")[0])
     folder = Path(config.output_dir)
     if loaded is None:
-        from harness.models import load
-
-        loaded = load(config.model, dtype=config.dtype)
+        loaded = load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
     digest = run_digest(ready, loaded.source.digest)
     final = folder / "adapter"
     if (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest:
@@ -77,6 +86,8 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     from harness.train.loop import Trainer
     from harness.train.measure import CheckpointMeasure
 
+    if config.adapter.train_control_tokens:
+        add_control_tokens(loaded, ready.trained)
     cache = make_cache(ready, loaded)
     _note(folder, ready, digest)
     trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded))
@@ -100,6 +111,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
     ready = prepare(config)
     tokenizer = load_tokenizer(locate(config.model))
+    if config.adapter.train_control_tokens and (missing := missing_tokens(tokenizer, ready.trained)):
+        tokenizer = with_tokens(tokenizer, missing)
     cache = ExampleCache(ready.conversations, ready.trained, tokenizer, config.data.max_length)
     plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
     pairs = list(plan.pairs())
@@ -127,6 +140,7 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
             "trained_formats": [format.id for format in ready.trained],
             "trained_families": sorted({format.family for format in ready.trained}),
             "held_out_formats": [format.id for format in ready.held_out],
+            "data": _described(ready.conversations),
             "config": ready.config.as_dict(),
         }
         existing = _noted_digest(folder)
@@ -137,6 +151,12 @@ def _note(folder: Path, ready: Preparation, digest: str) -> None:
         (folder / RUN_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise HarnessError(f"cannot write the run's folder: {error.strerror}", where=str(folder)) from None
+
+
+def _described(conversations: Sequence[Conversation]) -> dict[str, Any]:
+    """What a model card tells of the data: how much of which kind, and no text or path of it."""
+    files = {conversation.source.rsplit(":", 1)[0] for conversation in conversations if conversation.source}
+    return {"conversations": len(conversations), "files": len(files), "tags": dict(Counter(tag for c in conversations for tag in c.tags).most_common())}
 
 
 def _noted_digest(folder: Path) -> str | None:

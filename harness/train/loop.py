@@ -18,7 +18,9 @@ from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, s
 from harness.train.config import TrainConfig
 from harness.train.examples import ExampleCache, Plan, make_plan
 from harness.train.objective import Objective, supervised_loss
+from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
+from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
 
 if TYPE_CHECKING:
@@ -68,6 +70,8 @@ class Trainer:
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
+        self.recomputes = set_up(opt.gradient_checkpointing, loaded, self.model, max(opt.max_tokens_per_batch, config.data.max_length))
+        self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
@@ -80,7 +84,11 @@ class Trainer:
         start, sum_lr = self._resume()
         log_path = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
-        with log_path.open("a", encoding="utf-8") as log, progress("train", self.plan.total_steps, quiet=quiet) as bar:
+        with (
+            trackers(self.config, start) as self.track,
+            log_path.open("a", encoding="utf-8") as log,
+            progress("train", self.plan.total_steps, quiet=quiet) as bar,
+        ):
             bar.advance(start) if start else None
             if not start and self.measure:
                 self._measure(0, 0.0, log)
@@ -95,6 +103,8 @@ class Trainer:
         self.model.eval()
         final = self.folder / "adapter"
         save_adapter(self.model, final, self.base)
+        if self.loaded.added_tokens:
+            self.loaded.tokenizer.save_pretrained(final)  # plain peft needs it to know how far to resize the embeddings
         note_adapter(self.loaded, final)
         return final
 
@@ -134,10 +144,10 @@ class Trainer:
             self.model.eval()
             self._log(log, {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)})
 
-    @staticmethod
-    def _log(log: Any, entry: dict[str, Any]) -> None:
+    def _log(self, log: Any, entry: dict[str, Any]) -> None:
         log.write(json.dumps(entry) + "\n")
         log.flush()
+        self.track(entry)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The adapter's trainable tensors by name."""
