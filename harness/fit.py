@@ -98,6 +98,20 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str,
     return "bos_count", count, ""
 
 
+def control_strings(format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The strings of a format that look like control tokens, whether this tokenizer knows them or not."""
+    return _tags_in(_rendered(format, tokenizer, _TURNS).text)
+
+
+def untrained(tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]) -> list[str]:
+    """Which of these control tokens nothing has trained: their embeddings are far shorter than the others'."""
+    import numpy as np
+
+    limit = _UNTRAINED * float(np.median(norms))
+    known = special_texts(tokenizer)
+    return [text for text in strings if text in known and norms[tokenizer.convert_tokens_to_ids(text)] < limit]
+
+
 def _tags_in(text: str) -> list[str]:
     return sorted(set(_TAG.findall(text)))
 
@@ -118,14 +132,9 @@ def _tags(format: Format, tokenizer: PreTrainedTokenizerBase, text: str) -> tupl
 
 
 def _untrained(tokenizer: PreTrainedTokenizerBase, text: str, norms: np.ndarray[Any, Any] | None) -> tuple[str, list[str] | None, str]:
-    """Control tokens that the vocabulary holds and nothing has trained: their embeddings are far shorter than the others'."""
     if norms is None:
         return "untrained_tags", None, ""
-    import numpy as np
-
-    limit = _UNTRAINED * float(np.median(norms))
-    single = {tag: tokenizer.convert_tokens_to_ids(tag) for tag in _tags_in(text) if tag in special_texts(tokenizer)}
-    found = [tag for tag, id in single.items() if norms[id] < limit]
+    found = untrained(tokenizer, _tags_in(text), norms)
     if not found:
         return "untrained_tags", found, ""
     return (

@@ -14,12 +14,13 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.lora import fuse_for_inference
+from harness.quantisation import Quantisation, settle
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,11 @@ class LoadedModel:
     adapter: str | None = None
     adapter_digest: str = ""
     fused: bool = True
+    quantisation: Quantisation = field(default_factory=Quantisation)
+    trained_tokens: tuple[int, ...] = ()
+    """Ids whose embeddings an adapter is to train too (harness.train.control_tokens)."""
+    added_tokens: tuple[str, ...] = ()
+    """Control tokens that the tokenizer got beyond its own."""
 
     @property
     def name(self) -> str:
@@ -142,12 +148,13 @@ def template_path(name: str) -> Path:
         raise HarnessError(f"cannot fetch the tokenizer's settings: {_first_line(error)}", where=name) from None
 
 
-def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device: str = "auto") -> LoadedModel:
+def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device: str = "auto", quantisation: Quantisation | None = None) -> LoadedModel:
     """Load a model and its tokenizer, with an adapter on top if one is given.
 
     ``dtype="auto"`` takes bfloat16 where the machine computes it natively (CUDA, or a CPU with
-    AVX512_BF16 or AMX), else float32. Raises HarnessError for a folder without tokenizer or weights and
-    for an adapter of another base.
+    AVX512_BF16 or AMX), else float32. With ``quantisation`` the linear layers are stored in four or eight
+    bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or weights, for an
+    adapter of another base and for a quantisation that cannot be had.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -155,16 +162,23 @@ def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device
     source = locate(name)
     where = pick_device() if device == "auto" else device
     chosen = pick_dtype(where) if dtype == "auto" else dtype
+    stored = quantisation or Quantisation()
     tokenizer = load_tokenizer(source)
     extra: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
+    if source.gguf and stored:
+        raise HarnessError("a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors")
     with quiet():
+        extra |= stored.loading(where, chosen, source.path)
         try:
             model = AutoModelForCausalLM.from_pretrained(source.path, dtype=getattr(torch, chosen), **extra)
         except (OSError, ValueError) as error:
             raise HarnessError(f"cannot load the model: {_first_line(error)}", where=source.path) from None
-    model.to(torch.device(where))
+    if stored:
+        settle(model)
+    else:
+        model.to(torch.device(where))
     model.eval()
-    loaded = LoadedModel(source, model, tokenizer, chosen, where)
+    loaded = LoadedModel(source, model, tokenizer, chosen, where, quantisation=stored)
     if adapter:
         attach_adapter(loaded, adapter)
     return loaded
@@ -187,12 +201,12 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
 
 def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     """Put a LoRA adapter on a loaded model, in float32. Raises HarnessError if it was made for another base."""
-    from harness.train.adapters import check_adapter_base
+    from harness.train.adapters import fit_to_adapter
 
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
         raise HarnessError("no adapter_config.json", where=adapter, hint="give the folder that harness train wrote")
-    check_adapter_base(folder, loaded)
+    fit_to_adapter(folder, loaded)
     with quiet():
         from peft import PeftModel  # inside: importing it is noisy
 
@@ -337,9 +351,10 @@ def quiet() -> Iterator[None]:
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    kernels = std_logging.getLogger("bitsandbytes")  # says at import that a kernel from the hub is missing
-    noise = kernels.level
-    kernels.setLevel(std_logging.ERROR)
+    talkers = [std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")]  # say at import that a kernel from the hub is missing
+    noise = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(std_logging.ERROR)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
@@ -348,7 +363,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
             yield
     finally:
-        kernels.setLevel(noise)
+        for talker, level_before in zip(talkers, noise, strict=True):
+            talker.setLevel(level_before)
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()

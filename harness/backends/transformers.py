@@ -51,6 +51,7 @@ class TransformersBackend:
             "tokenizer": self.loaded.tokenizer_digest,
             "dtype": self.loaded.dtype,
             "device": self.loaded.device.split(":")[0],
+            **({"quantisation": str(self.loaded.quantisation)} if self.loaded.quantisation else {}),
         }
 
     @property

@@ -17,6 +17,7 @@ from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluate.job import Cluster, Endpoint
+    from harness.quantisation import Quantisation
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,10 @@ class EvalOptions:
     """Workers on the Ray cluster. 0: one for each GPU, or for each machine without GPUs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the model."""
+    load_in_4bit: bool = False
+    """Store the model in nf4 with double quantisation, as QLoRA trains on it."""
+    load_in_8bit: bool = False
+    """Store the model in eight bits."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Say what is reused, and why the rest is computed."""
     json: bool = False
@@ -93,6 +98,7 @@ def evaluate(args: list[str]) -> int:
         limit=options.limit,
         out=Path(options.out),
         dtype=options.dtype,
+        quantisation=_quantisation(options),
         native=options.native,
         recall=options.recall,
         train=options.train,
@@ -113,6 +119,24 @@ def evaluate(args: list[str]) -> int:
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
     print(f"next: harness compare {options.out} OTHER, or keep {Path(options.out) / SCORES_FILE} as a gate's baseline")
     return EXIT_OK
+
+
+def _quantisation(options: EvalOptions) -> Quantisation:
+    """What was asked for, and a word where an adapter was trained on something else."""
+    from harness.quantisation import Quantisation
+    from harness.train.adapters import trained_quantisation
+
+    asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
+    if asked and options.endpoint:
+        raise HarnessError("a server stores its model itself", hint="leave --load-in-4bit and --load-in-8bit out")
+    trained = trained_quantisation(Path(options.adapter)) if options.adapter else asked
+    if trained and not asked:
+        flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
+        print(
+            f"note: this adapter was trained on a base in {trained} and is measured on a 16-bit or 32-bit one; {flag} measures what was trained",
+            file=sys.stderr,
+        )
+    return asked
 
 
 def _endpoint(options: EvalOptions) -> Endpoint | None:

@@ -30,6 +30,8 @@ COMMANDS: dict[str, Command] = {
     "pick": Command("harness.cli.branch", "pick", "find a run's turning point and the checkpoint to take"),
     "average": Command("harness.cli.branch", "average", "average checkpoints of a run into an adapter"),
     "sweep": Command("harness.cli.sweep", "sweep", "train over a grid of settings and draw the map"),
+    "merge": Command("harness.cli.merge", "merge", "work an adapter into its base: a plain model folder"),
+    "export": Command("harness.cli.export", "export", "make an adapter ready to share: chat template, stops, model card"),
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "view": Command("harness.cli.view", "view", "a run's page in the browser, following the run while it goes on"),

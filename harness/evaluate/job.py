@@ -18,6 +18,7 @@ from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evalu
 from harness.evaluate.store import Store
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel, locate
+from harness.quantisation import Quantisation
 from harness.records import Case
 from harness.resources import data_dir
 
@@ -56,6 +57,7 @@ class EvalJob:
     limit: int | None = None
     out: Path = Path("build/eval")
     dtype: Dtype = "auto"
+    quantisation: Quantisation = field(default_factory=Quantisation)
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     depths: tuple[int, ...] = ()
@@ -87,7 +89,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if loaded is None and job.endpoint is None and job.cluster is None:
         from harness.models import load
 
-        loaded = load(job.model, adapter=job.adapter, dtype=job.dtype)
+        loaded = load(job.model, adapter=job.adapter, dtype=job.dtype, quantisation=job.quantisation)
     backend, native = _local(loaded, job, known) if loaded else _on_cluster(job, known) if job.cluster else _server(job, known)
     if native and not any(format.id == native for format in formats):
         formats.insert(0, known[native])
@@ -129,7 +131,7 @@ def _on_cluster(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
         raise ValueError("no cluster")
     if job.endpoint:
         raise HarnessError("a server spreads its work itself", hint="leave --engine ray or --endpoint out")
-    backend = RayBackend(ModelSpec(job.model, job.adapter, job.dtype), address=job.cluster.address, workers=job.cluster.workers)
+    backend = RayBackend(ModelSpec(job.model, job.adapter, job.dtype, job.quantisation), address=job.cluster.address, workers=job.cluster.workers)
     found = native_format(backend.tokenizer, known.values())
     return backend, job.native or (found.id if found else None)
 

@@ -19,6 +19,7 @@ from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.encode import bos_text, eos_text
 from harness.errors import HarnessError
 from harness.models import Dtype, load_tokenizer, locate
+from harness.quantisation import Quantisation
 from harness.records import Scoring
 
 MOST, LEAST = 256, 8
@@ -38,6 +39,7 @@ class ModelSpec:
     model: str
     adapter: str | None = None
     dtype: Dtype = "auto"
+    quantisation: Quantisation | None = None
 
 
 class Worker:
@@ -52,7 +54,7 @@ class Worker:
         from harness.backends.transformers import TransformersBackend
         from harness.models import load
 
-        self.backend = TransformersBackend(load(self.spec.model, adapter=self.spec.adapter, dtype=self.spec.dtype))
+        self.backend = TransformersBackend(load(self.spec.model, adapter=self.spec.adapter, dtype=self.spec.dtype, quantisation=self.spec.quantisation))
         return {"fingerprint": self.backend.fingerprint, "version": __version__, "pid": os.getpid()}
 
     def score(self, requests: list[ScoreRequest]) -> Results:

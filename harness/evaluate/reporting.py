@@ -37,7 +37,7 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
                 "name": last.model,
                 "asked_for": model,
                 "digest": last.fingerprint["model"],
-                "dtype": last.fingerprint["dtype"],
+                "dtype": " ".join(filter(None, (last.fingerprint["dtype"], last.fingerprint.get("quantisation")))),
                 "native_format": last.native,
             },
             "environment": environment(),

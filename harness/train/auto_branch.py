@@ -16,7 +16,7 @@ from harness.train.branch import BranchRequest, make_branch
 from harness.train.checkpoints import ADAPTER_FILE
 from harness.train.config import TrainConfig
 from harness.train.durable import whole, write_text
-from harness.train.job import noted_config, train_one
+from harness.train.job import load_base, noted_config, train_one
 from harness.train.journal import measured
 from harness.train.lock import run_lock
 from harness.train.pick import items_key, pick, turn_of
@@ -50,9 +50,7 @@ def auto_branch(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet
     """
     _check(config)
     if loaded is None:
-        from harness.models import load
-
-        loaded = load(config.model, dtype=config.dtype)
+        loaded = load_base(config)
     trunk = Path(config.output_dir)
     settings = config.auto_branch
     say = _silent if quiet else _say
@@ -87,7 +85,7 @@ def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], str]:
     def halt(entries: list[dict[str, Any]]) -> str:
         if len(entries) < 3:
             return ""
-        turn = turn_of(entries, measure)
+        turn = turn_of(entries, measure, draws=500)  # at every checkpoint, so fewer than pick takes
         return f"{measure} has turned at step {entries[turn.at]['step']}" if turn.rises else ""
 
     return halt
@@ -98,7 +96,7 @@ def _judge(run: Path, number: int, measure: str, best: tuple[Path, int]) -> tupl
     import numpy as np
 
     entries = measured(run)
-    lowest = entries[turn_of(entries, measure, margin=0.0, where=str(run)).at]
+    lowest = entries[turn_of(entries, measure, draws=1, where=str(run)).at]
     rate = noted_config(run).optimisation.learning_rate
     if number == 0:
         return Round("", rate, int(lowest["step"]), float(lowest[measure]), None, None, ""), True

@@ -24,7 +24,7 @@ from harness.train.rescaling import rescale_b
 from harness.train.settings import differences, read_setting, short_name, with_settings
 
 #: What the function of a checkpoint's weights rests on; the two that may change are dealt with below.
-_FIXED = ("model", "adapter.")
+_FIXED = ("model", "adapter.", "quantisation.")
 _FREE = ("adapter.lora_alpha", "adapter.lora_dropout")
 
 
@@ -156,7 +156,6 @@ def _fill(folder: Path, ready: Preparation, checkpoint: Path, branch: Branch, st
         from safetensors.torch import save_file
 
         save_file({}, start / OPTIMIZER_FILE)
-        state = {**state, "optimizer": {}}
     write_state(start, {**state, "digest": digest, "step": branch.step, "config": ready.config.as_dict()})
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.train.adapters import BASE_FILE
 from harness.train.durable import remove, whole
+from harness.train.optimisers import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
 
     from harness.train.config import CheckpointsConfig
 
@@ -46,10 +48,15 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     (folder / STATE_FILE).write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def save_adapter(model: PeftModel, target: Path, base: dict[str, Any]) -> None:
-    """Write the adapter, whole or not at all, as plain peft reads it, with a note of its base. Raises HarnessError when the disk is full."""
+def save_adapter(model: PeftModel, target: Path, base: dict[str, Any], tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+    """Write the adapter, whole or not at all, as plain peft reads it, with a note of its base. Raises HarnessError when the disk is full.
+
+    A ``tokenizer`` with added tokens goes along: plain peft needs it to know how far to resize the embeddings.
+    """
     with whole(target, what="adapter") as folder:
         _fill(model, folder, base)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
 
 
 def save_checkpoint(run: Path, step: int, model: PeftModel, optimizer: torch.optim.Optimizer, state: dict[str, Any], base: dict[str, Any]) -> Path:
@@ -57,23 +64,18 @@ def save_checkpoint(run: Path, step: int, model: PeftModel, optimizer: torch.opt
 
     Adam's moments are kept by the parameter's name, so that they find it again in groups that were cut otherwise.
     """
-    import torch
     from safetensors.torch import save_file
 
     target = run / f"checkpoint-{step}"
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    moments: dict[str, torch.Tensor] = {}
-    scalars: dict[str, Any] = {}
-    for parameter, values in optimizer.state.items():
-        for key, value in values.items():
-            if isinstance(value, torch.Tensor):
-                moments[f"{names[parameter]}|{key}"] = value.detach().clone().contiguous()
-            else:
-                scalars[f"{names[parameter]}|{key}"] = value
+    order = _parameter_names(model, optimizer)
+    moments = {}
+    for key, value in optimizer_tensors(optimizer).items():
+        index, field = key.split(".", 1)
+        moments[f"{order[int(index)]}|{field}"] = value
     with whole(target, what="checkpoint") as folder:
         _fill(model, folder, base)
         save_file(moments, folder / OPTIMIZER_FILE)
-        write_state(folder, {**state, "step": step, "optimizer": scalars, "rng": random_state()})
+        write_state(folder, {**state, "step": step, "rng": random_state()})
     return target
 
 
@@ -84,16 +86,20 @@ def load_checkpoint(folder: Path, model: PeftModel, optimizer: torch.optim.Optim
 
     state = read_state(folder)
     set_peft_model_state_dict(model, load_file(folder / ADAPTER_FILE))
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    index = {names[parameter]: at for at, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"])}
-    saved = optimizer.state_dict()
-    saved["state"] = {}
-    for key, value in [*load_file(folder / OPTIMIZER_FILE).items(), *state["optimizer"].items()]:
+    index = {name: at for at, name in enumerate(_parameter_names(model, optimizer))}
+    saved = {}
+    for key, value in load_file(folder / OPTIMIZER_FILE).items():
         name, field = key.rsplit("|", 1)
-        saved["state"].setdefault(index[name], {})[field] = value
-    optimizer.load_state_dict(saved)
+        saved[f"{index[name]}.{field}"] = value
+    load_optimizer_tensors(optimizer, saved)
     set_random_state(state["rng"])
     return state
+
+
+def _parameter_names(model: PeftModel, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the optimiser's parameters, in the order in which it counts them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def random_state() -> dict[str, Any]:

@@ -37,6 +37,9 @@ FOREIGN = {
     "datasets": "train",
     "dataset": "train",
     "quantization_bit": "load_in_4bit",
+    "bnb_4bit_compute_dtype": "dtype",
+    "optimizer": "optim",
+    "activation_checkpointing": "gradient_checkpointing",
 }
 
 
@@ -56,8 +59,26 @@ class AdapterConfig:
     """Dropout before the first factor."""
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     """Names of the layers to adapt, or "all-linear"."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / √lora_r, so that a higher rank does not learn slower (arXiv 2312.03732)."""
+    use_dora: bool = False
+    """Learn the magnitude of each weight apart from its direction (arXiv 2402.09353)."""
+    train_control_tokens: bool = False
+    """Give the tokenizer the control tokens that the trained formats need, and train their embeddings and those that the base never trained."""
+
+
+@dataclass(frozen=True)
+class QuantisationConfig:
+    """How the frozen base is stored. The adapter stays float32."""
+
     load_in_4bit: bool = False
-    """Quantise the frozen base to nf4 with double quantisation (QLoRA)."""
+    """Store the base in four bits (QLoRA)."""
+    load_in_8bit: bool = False
+    """Store the base in eight bits (LLM.int8)."""
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    """The four-bit code."""
+    bnb_4bit_use_double_quant: bool = True
+    """Store the four-bit scales in eight bits too: 0.37 bits a weight less."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,10 @@ class OptimisationConfig:
     """Accumulation steps an optimiser step. 4 × 1 gives the same update as 1 × 4."""
     max_tokens_per_batch: int = 2048
     """Padded tokens of one forward pass. A matter of memory only: it does not change the result."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Compute activations again in the backward pass: less memory, more time, the same result. auto: where they would not fit otherwise."""
+    optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit"] = "adamw_torch"
+    """The optimiser. adamw_8bit and the paged ones are bitsandbytes'; paged ones need CUDA."""
     lr_scheduler_type: Literal["constant", "linear", "cosine"] = "cosine"
     """How the rate changes after warm-up."""
     warmup_ratio: float = 0.05
@@ -159,6 +184,18 @@ class AutoBranchConfig:
 
 
 @dataclass(frozen=True)
+class TrackingConfig:
+    """Where the log goes besides metrics.jsonl."""
+
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers, through accelerate; each needs its package."""
+    run_name: str = ""
+    """The run's name there; the output folder's without it."""
+    project: str = "formatproof"
+    """The project's name there."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """A training run."""
 
@@ -169,14 +206,16 @@ class TrainConfig:
     seed: int = 0
     """Seeds data order, format draws, adapter initialisation and dropout."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Dtype of the frozen base."""
+    """Dtype of the frozen base, and of the arithmetic on a quantised one."""
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    quantisation: QuantisationConfig = field(default_factory=QuantisationConfig)
     data: DataConfig = field(default_factory=DataConfig)
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     auto_branch: AutoBranchConfig = field(default_factory=AutoBranchConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain nested values."""
@@ -245,6 +284,7 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         f"auto_branch.branch_rounds = {branch.branch_rounds}: must be at least 1": branch.branch_rounds >= 1,
         f"auto_branch.branch_epochs = {branch.branch_epochs}: must not be below 0": branch.branch_epochs >= 0,
         f"auto_branch.branch_margin = {branch.branch_margin}: must not be below 0": branch.branch_margin >= 0,
+        "quantisation.load_in_8bit = True: excludes load_in_4bit": not (config.quantisation.load_in_4bit and config.quantisation.load_in_8bit),
         f"data.max_length = {config.data.max_length}: must be at least 16": config.data.max_length >= 16,
     }
     return [problem for problem, holds in rules.items() if not holds]

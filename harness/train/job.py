@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,15 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
+from harness.quantisation import Quantisation
 from harness.records import Conversation, Format
 from harness.resources import data_dir
 from harness.train.config import TrainConfig, parse_config
+from harness.train.control_tokens import add_control_tokens, missing_tokens, with_tokens
 from harness.train.lock import refuse_if_held, run_lock
 from harness.train.note import Branch, RunNote, here, read_note, require_note, write_note
+from harness.train.optimisers import check_optimizer
+from harness.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -57,9 +63,10 @@ def prepare(config: TrainConfig) -> Preparation:
 def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = None) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base, and where it branched from."""
     facts = parse_config(ready.config.as_dict()).as_dict()  # as a file gives it: 8 and 8.0 are one setting
-    for key in ("output_dir", "evaluation", "checkpoints", "auto_branch"):
+    for key in ("output_dir", "evaluation", "checkpoints", "auto_branch", "tracking"):
         facts.pop(key)
-    facts["optimisation"].pop("max_tokens_per_batch")
+    for key in ("max_tokens_per_batch", "gradient_checkpointing"):
+        facts["optimisation"].pop(key)
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
     origin = {**asdict(branch), "parent": None} if branch else None
     stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest, *([origin] if origin else [])], sort_keys=True)
@@ -82,12 +89,14 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
 def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False, halt: Halt | None = None) -> Path:
     """Train one run, without looking for its turn. ``halt`` may end it after any measured checkpoint."""
     ready = prepare(config)
+    from harness.models import pick_device
+
+    check_trackers(config.tracking.report_to)
+    check_optimizer(config.optimisation.optim, (loaded.device if loaded else pick_device()).split(":")[0])
     folder = Path(config.output_dir)
     refuse_if_held(folder)
     if loaded is None:
-        from harness.models import load
-
-        loaded = load(config.model, dtype=config.dtype)
+        loaded = load_base(config)
     with run_lock(folder):
         noted = read_note(folder)
         branch = noted.branch if noted else None
@@ -98,11 +107,20 @@ def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: 
         from harness.train.loop import Trainer
         from harness.train.measure import CheckpointMeasure
 
+        if config.adapter.train_control_tokens:
+            add_control_tokens(loaded, ready.trained)
         cache = make_cache(ready, loaded)
         write_note(folder, noted_run(ready, digest, branch))
         start = branch.schedule_from if branch else 0
         trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), schedule_from=start, halt=halt)
         return trainer.run(quiet=quiet)
+
+
+def load_base(config: TrainConfig) -> LoadedModel:
+    """The model that a run trains an adapter on, quantised as its settings say."""
+    from harness.models import load
+
+    return load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
 
 
 def resume(run: Path, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
@@ -125,6 +143,7 @@ def noted_run(ready: Preparation, digest: str, branch: Branch | None = None) -> 
         tuple(format.id for format in ready.held_out),
         ready.config.as_dict(),
         here(),
+        _described(ready.conversations),
         branch,
     )
 
@@ -146,6 +165,8 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
 
     ready = prepare(config)
     tokenizer = load_tokenizer(locate(config.model))
+    if config.adapter.train_control_tokens and (missing := missing_tokens(tokenizer, ready.trained)):
+        tokenizer = with_tokens(tokenizer, missing)
     cache = ExampleCache(ready.conversations, ready.trained, tokenizer, config.data.max_length)
     plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
     pairs = list(plan.pairs())
@@ -163,3 +184,9 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
         "examples_by_format": used,
         "held_out": [format.id for format in ready.held_out],
     }
+
+
+def _described(conversations: Sequence[Conversation]) -> dict[str, Any]:
+    """What a model card tells of the data: how much of which kind, and no text or path of it."""
+    files = {conversation.source.rsplit(":", 1)[0] for conversation in conversations if conversation.source}
+    return {"conversations": len(conversations), "files": len(files), "tags": dict(Counter(tag for c in conversations for tag in c.tags).most_common())}

@@ -19,7 +19,7 @@ def read_entries(run: Path) -> list[dict[str, Any]]:
     path = run / JOURNAL_FILE
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # what follows the last line end was cut off
+    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
     return [json.loads(line) for line in lines]
 
 

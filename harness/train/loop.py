@@ -19,7 +19,9 @@ from harness.train.durable import clear_leftovers
 from harness.train.examples import ExampleCache, Plan, make_plan
 from harness.train.journal import Journal
 from harness.train.objective import Objective, supervised_loss
+from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
+from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
 
 if TYPE_CHECKING:
@@ -80,6 +82,8 @@ class Trainer:
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
+        self.recomputes = set_up(opt.gradient_checkpointing, loaded, self.model, max(opt.max_tokens_per_batch, config.data.max_length))
+        self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
@@ -92,22 +96,26 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         clear_leftovers(self.folder)
         step, sum_lr = self._resume()
-        with Journal(self.folder, after=step) as self.journal, progress("train", self.plan.total_steps, quiet=quiet) as bar:
+        with (
+            trackers(self.config, step) as self.track,
+            Journal(self.folder, after=step) as self.journal,
+            progress("train", self.plan.total_steps, quiet=quiet) as bar,
+        ):
             bar.advance(step) if step else None
             stop = self._measured(step, sum_lr)
             while step < self.plan.total_steps and not stop:
                 entry = self._step(step, sum_lr)
                 step, sum_lr = entry.step, entry.sum_lr
-                self.journal.write({"kind": "step", **_fields(entry)})
+                self._log({"kind": "step", **_fields(entry)})
                 bar.advance(1, f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s")
                 if step % self.save_every == 0 or step == self.plan.total_steps:
                     self._checkpoint(step, sum_lr)
                     stop = self._measured(step, sum_lr)
             if stop:
-                self.journal.write({"kind": "stopped", "step": step, "why": stop})
+                self._log({"kind": "stopped", "step": step, "why": stop})
         self.model.eval()
         final = self.folder / "adapter"
-        save_adapter(self.model, final, self.base)
+        save_adapter(self.model, final, self.base, self.loaded.tokenizer if self.loaded.added_tokens else None)
         note_adapter(self.loaded, final)
         return final
 
@@ -143,11 +151,15 @@ class Trainer:
             self.model.eval()
             kept = random_state()
             epoch = round(step / self.plan.steps_per_epoch, 4)
-            self.journal.write({"kind": "checkpoint", "step": step, "epoch": epoch, "sum_lr": sum_lr, **self.measure(step)})
+            self._log({"kind": "checkpoint", "step": step, "epoch": epoch, "sum_lr": sum_lr, **self.measure(step)})
             set_random_state(kept)  # whether a checkpoint was measured before or after an interruption changes nothing
         best = self.config.checkpoints.keep_best
         prune(self.folder, self.config.checkpoints, {entry["step"]: entry[best] for entry in self.journal.checkpoints if best in entry})
         return self.halt(self.journal.checkpoints) if self.halt and self.journal.checkpoints else ""
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        self.journal.write(entry)
+        self.track(entry)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The adapter's trainable tensors by name."""

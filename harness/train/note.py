@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """A run's settings and what they were resolved to. ``directory`` is where its relative paths start."""
+    """A run's settings and what they were resolved to. ``directory`` is where its relative paths start, ``data`` what a model card tells of the training set."""
 
     digest: str
     trained_formats: tuple[str, ...]
@@ -41,6 +41,7 @@ class RunNote:
     held_out_formats: tuple[str, ...]
     config: dict[str, Any]
     directory: str
+    data: dict[str, Any] = field(default_factory=dict)
     branch: Branch | None = None
 
 
@@ -59,6 +60,7 @@ def read_note(run: Path) -> RunNote | None:
             tuple(found["held_out_formats"]),
             found["config"],
             found.get("directory", "."),
+            found.get("data", {}),
             Branch(**branch) if branch else None,
         )
     except (ValueError, KeyError, TypeError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.train.config import NLL_MEASURES, TrainConfig
 from harness.train.durable import write_text
-from harness.train.job import train_one
+from harness.train.job import load_base, train_one
 from harness.train.journal import measured
 from harness.train.pick import items_key, pick
 from harness.train.settings import short_name, whole_name, with_settings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SWEEP_FILE = "sweep.json"
 _ALPHA, _COMPENSATION = "adapter.lora_alpha", "compensate_alpha"
 #: A grid over these would need another base at each point.
-_BASE = ("model", "dtype", "quantisation.", "adapter.load_in_4bit", "output_dir")
+_BASE = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "output_dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +104,11 @@ def _compensated(recipe: TrainConfig) -> TrainConfig:
 
 
 def _train_here(points: Sequence[Point], loaded: LoadedModel | None, quiet: bool) -> None:
-    from harness.models import load
     from harness.train.adapters import remove_adapter
 
     for point in points:
         if loaded is None:
-            loaded = load(point.config.model, dtype=point.config.dtype)
+            loaded = load_base(point.config)
         train_one(point.config, loaded=loaded, quiet=quiet)
         remove_adapter(loaded)
 
@@ -128,11 +127,10 @@ _kept: dict[str, LoadedModel] = {}
 
 def _train_point(config: TrainConfig) -> Path:
     """One point in a worker, which keeps its base for the next."""
-    from harness.models import load
     from harness.train.adapters import remove_adapter
 
     if config.model not in _kept:
-        _kept[config.model] = load(config.model, dtype=config.dtype)
+        _kept[config.model] = load_base(config)
     adapter = train_one(config, loaded=_kept[config.model], quiet=True)
     remove_adapter(_kept[config.model])
     return adapter

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from harness.train.config import OptimisationConfig
 from harness.train.examples import Example, micro_batches
 from harness.train.objective import Objective, supervised_loss
+from harness.train.optimisers import make_optimizer
 
 if TYPE_CHECKING:
     import torch
@@ -30,20 +31,12 @@ class Updater:
     """Owns the optimiser of an adapter. The loss is normalised over the whole step, however it is cut into batches."""
 
     def __init__(self, loaded: LoadedModel, model: PeftModel, config: OptimisationConfig, objective: Objective = supervised_loss) -> None:
-        import torch
-
         self.loaded = loaded
         self.model = model
         self.config = config
         self.objective = objective
-        self.optimizer = torch.optim.AdamW(
-            [parameter for _, parameter in sorted(model.named_parameters()) if parameter.requires_grad],
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=loaded.device in ("cpu", "cuda"),
-        )
+        trained = [parameter for _, parameter in sorted(model.named_parameters()) if parameter.requires_grad]
+        self.optimizer = make_optimizer(trained, config, loaded.device)
 
     def step(self, examples: Sequence[Example], rate: float) -> Updated:
         """Move the weights once at this learning rate."""

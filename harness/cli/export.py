@@ -1,0 +1,56 @@
+"""harness export RUN --out DIR --format ID."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    source: Annotated[str, tyro.conf.Positional]
+    """A run's folder, or an adapter's."""
+    out: str
+    """New folder for what is shared."""
+    format: str
+    """Id of the prompt format that becomes the chat template."""
+    base: str | None = None
+    """The model that the adapter was trained on. Without it, the one that the run names."""
+    base_id: str | None = None
+    """The base's name for those who load the result, such as owner/name on the hub."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    report: str | None = None
+    """A report.json of harness eval, whose scores go into the model card."""
+    license: str = "unknown"
+    """Licence of the adapter, for the model card."""
+    data_license: str = "unknown"
+    """Licence of the data, for the model card."""
+
+
+def export(args: list[str]) -> int:
+    """Write adapter, chat template and model card for plain transformers and peft."""
+    options = parse(ExportOptions, args, "export", "Write adapter, chat template and model card so that plain transformers and peft load them.")
+    from harness.train.export import ExportJob
+    from harness.train.export import export as write
+
+    job = ExportJob(
+        Path(options.source),
+        Path(options.out),
+        options.format,
+        options.base,
+        options.base_id,
+        options.formats_dir,
+        Path(options.report) if options.report else None,
+        options.license,
+        options.data_license,
+    )
+    folder = write(job)
+    print(f"written: {folder} (adapter, tokenizer with the chat template {options.format}, README.md); transformers renders it as we do")
+    return EXIT_OK

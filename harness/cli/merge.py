@@ -1,0 +1,48 @@
+"""harness merge ADAPTER --base MODEL --out DIR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    adapter: Annotated[str, tyro.conf.Positional]
+    """Adapter folder, such as RUN/adapter or RUN/checkpoint-100."""
+    base: str
+    """The model that it was trained on: folder, hub id, or SmolLM2-135M-Instruct."""
+    out: str
+    """New folder for the merged model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Dtype of the merged weights."""
+    load_in_4bit: bool = False
+    """The adapter is another trainer's and was trained on an nf4 base. Ours remember that."""
+    device: str = "cpu"
+    """Where to do it. A quantised base in its own dtype and one layer in float32 must fit."""
+
+
+def merge(args: list[str]) -> int:
+    """Merge an adapter into its base, check that both say the same, and write a plain model folder."""
+    options = parse(MergeOptions, args, "merge", "Merge an adapter into its base, check that both say the same, and write a plain model folder.")
+    from harness.quantisation import Quantisation
+    from harness.train.merge import merge as merge_adapter
+
+    given = Quantisation(load_in_4bit=True) if options.load_in_4bit else None
+    done = merge_adapter(Path(options.adapter), options.base, Path(options.out), options.dtype, quantisation=given, device=options.device)
+    found = done.agreement
+    if done.quantisation:
+        print(f"merged into the base as it was trained on: {done.quantisation}, dequantised")
+    print(
+        f"{found.positions} positions: mean KL divergence {found.divergence:.2e} nats, largest difference of a logit {found.largest:.2g}, "
+        f"same most likely token at {found.same_token:.1%}"
+    )
+    print(f"model: {done.folder} ({done.dtype})")
+    print(f"next: harness eval {done.folder}")
+    return EXIT_OK
