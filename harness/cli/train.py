@@ -1,27 +1,32 @@
-"""harness train RUN.toml, with flags over the file."""
+"""harness train RUN.toml, with environment and flags over the file."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from harness.cli.arguments import parse
 from harness.errors import EXIT_OK
-from harness.train.config import TrainConfig, parse_config, read_config
+from harness.train.config import TrainConfig, parse_config, read_config, read_environment
+
+_DESCRIPTION = """Train a LoRA adapter across prompt formats.
+
+usage: harness train [RUN.toml] [--dry-run] [options]
+A flag beats the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), that beats the file, and that the default.
+--dry-run says what would be done, and what memory it takes, and does nothing; with --json, for programs."""
 
 
 def train(args: list[str]) -> int:
-    """Train a LoRA adapter; a flag beats the file, the file beats the default."""
-    dry = "--dry-run" in args
-    rest = [arg for arg in args if arg != "--dry-run"]
-    base = TrainConfig()
-    if rest and not rest[0].startswith("-"):
-        base = read_config(Path(rest.pop(0)))
-    description = "Train a LoRA adapter across prompt formats.\n\nusage: harness train [RUN.toml] [--dry-run] [options]\nA flag beats the file, the file beats the default. --dry-run says what would be done and does nothing."
-    config = parse_config(_plain(parse(TrainConfig, rest, "train", description, default=base)), where="flags")
+    """Train a LoRA adapter; a flag beats the environment, that beats the file, and that the default."""
+    switches = {name: name in args for name in ("--dry-run", "--json")}
+    rest = [arg for arg in args if arg not in switches]
+    given = bool(rest) and not rest[0].startswith("-")
+    base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
+    config = parse_config(parse(TrainConfig, rest, "train", _DESCRIPTION, default=base).as_dict(), where="flags")
     from harness.train import job
 
-    if dry:
+    if switches["--dry-run"]:
         for name, value in job.dry_run(config).items():
             print(f"{name}: {value}")
         return EXIT_OK
@@ -33,7 +38,3 @@ def train(args: list[str]) -> int:
     print(f"adapter: {final}")
     print(f"next: harness eval {config.model} --adapter {final}")
     return EXIT_OK
-
-
-def _plain(config: TrainConfig) -> dict[str, object]:
-    return config.as_dict()

@@ -13,7 +13,6 @@ from harness.errors import HarnessError
 from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
 from harness.records import Conversation, Format
-from harness.resources import data_dir
 from harness.train.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def prepare(config: TrainConfig) -> Preparation:
     Raises HarnessError for what is unknown, and when a family is both trained and held out: then
     "held-out" would mean nothing.
     """
-    conversations = load_conversations(config.data.train or [str(data_dir("trainset"))])
+    conversations = load_conversations([source.path for source in config.data.sources()])
     known = load_formats(*map(Path, config.formats.formats_dir))
     held_out = known.select(config.formats.held_out)
     families = {format.family for format in held_out}
@@ -54,7 +53,7 @@ def prepare(config: TrainConfig) -> Preparation:
 def run_digest(ready: Preparation, base_digest: str) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base."""
     facts = ready.config.as_dict()
-    for key in ("output_dir", "evaluation", "checkpoints"):
+    for key in ("output_dir", "evaluation", "checkpoints", "stopping", "tracking"):
         facts.pop(key)
     facts["optimisation"].pop("max_tokens_per_batch")
     data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
@@ -104,7 +103,7 @@ def dry_run(config: TrainConfig) -> dict[str, Any]:
     plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
     pairs = list(plan.pairs())
     cache.check(pairs)
-    schedule = Schedule(config.optimisation.lr_scheduler_type, plan.total_steps, round(config.optimisation.warmup_ratio * plan.total_steps))
+    schedule = Schedule.of(config.schedule, plan.total_steps)
     used = {ready.trained[f].id: sum(1 for _, g in pairs if g == f) for f in range(len(ready.trained))}
     return {
         "conversations": len(ready.conversations),

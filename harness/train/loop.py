@@ -64,7 +64,7 @@ class Trainer:
         self.base = describe_base(loaded)
         self.plan: Plan = make_plan(config, len(cache.conversations), len(cache.formats))
         opt = config.optimisation
-        self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
+        self.schedule = Schedule.of(config.schedule, self.plan.total_steps)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model

@@ -40,7 +40,7 @@ class CheckpointMeasure:
         self.rows: Sequence[Case] = ()
         self.twins: Sequence[Case] = ()
         if settings.recall_rows:
-            files = ready.config.data.train or (str(data_dir("trainset")),)
+            files = [source.path for source in ready.config.data.sources()]
             sets = recall_sets(files, (str(data_dir("eval") / "twins.jsonl"),), settings.recall_rows)
             self.rows, self.twins = sets.train, sets.null
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Literal
 
-Policy = Literal["balanced", "uniform", "all"]
+Policy = Literal["balanced", "uniform", "weighted", "fixed", "all"]
 
 
 def draw_formats(policy: Policy, formats: int, examples: int, epoch: int, seed: int) -> list[tuple[int, int]]:
