@@ -69,7 +69,7 @@ class ScheduleConfig:
     midpoint: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Where the sigmoid is half way (its peak when a bump), as a share of the run."""
     steepness: Annotated[float, Ge(0.1)] = 10.0
-    """Slope of the sigmoid: 10 passes from 95 % to 5 % in 0.6 of the run, 40 in 0.15."""
+    """Slope of the sigmoid: 10 passes from 95 % to 5 % in 0.56 of the run, 40 in 0.15."""
     points: tuple[tuple[Annotated[float, Ge(0), Le(1)], Annotated[float, Ge(0), Le(1)]], ...] = ()
     """piecewise: (share of the run, share of the peak rate) pairs joined by straight lines; two at one place make a jump."""
 

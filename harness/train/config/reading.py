@@ -113,6 +113,7 @@ def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
         config = TypeAdapter(TrainConfig).validate_python(table)
     except ValidationError as error:
         return None, problems + list(_told(error.errors()))
+    problems += config.problems()
     for section in _sections():
         part = getattr(config, section)
         problems += [f"{section}.{problem}" for problem in (part.problems() if hasattr(part, "problems") else ())]

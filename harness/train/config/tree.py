@@ -34,6 +34,12 @@ class TrainConfig:
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    def problems(self) -> list[str]:
+        """Settings of different sections that do not go together."""
+        if self.stopping.watched and not (self.evaluation.references or self.evaluation.recall_rows):
+            return ["stopping: nothing is measured (evaluation.references and evaluation.recall_rows are 0)"]
+        return []
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain nested values."""
         return asdict(self)

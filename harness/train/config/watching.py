@@ -43,13 +43,18 @@ class StoppingConfig:
     early_stopping_threshold: Annotated[float, Ge(0)] = 0.0
     """How much better counts as better."""
     max_recall_excess: float | None = None
-    """Nats a token by which training answers may be more likely than twins never trained on, in the format where that is most."""
+    """Nats a token by which training answers may have become more likely than twins never trained on, since step 0, in the format where that is most."""
     max_drift_hazard: Annotated[float, Ge(0)] | None = None
     """Mean probability of another script along references, in the group of formats where it is highest."""
     max_nll_rise: Annotated[float, Ge(0)] | None = None
     """Nats a token by which held-out NLL may rise above its lowest so far."""
     on_limit: Literal["stop", "mark"] = "stop"
     """stop: the run ends. mark: it goes on, and the checkpoint is marked in metrics.jsonl."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether anything is watched at all."""
+        return bool(self.early_stopping_patience) or any(limit is not None for limit in (self.max_recall_excess, self.max_drift_hazard, self.max_nll_rise))
 
 
 @dataclass(frozen=True)
