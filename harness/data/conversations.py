@@ -152,3 +152,20 @@ def _weight(entry: dict[str, Any], role: str, place: str) -> float:
             raise RefusedRow("cannot be trained", f"only an assistant's turn can be trained, not the {role}'s", where=place)
         return 1.0
     return float(weight) if train else 0.0
+
+
+def as_row(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as a row of the schema ``messages``, or ``text`` when it is plain."""
+    rest = {"tags": list(conversation.tags)} if conversation.tags else {}
+    if conversation.plain:
+        return {"id": conversation.id, "text": conversation.messages[0].content, **rest}
+    return {"id": conversation.id, "messages": [_as_entry(message) for message in conversation.messages], **rest}
+
+
+def _as_entry(message: Message) -> dict[str, Any]:
+    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        entry["name"] = message.name
+    if message.weight == 0:
+        return {**entry, "train": False}
+    return entry if message.weight == 1 else {**entry, "weight": message.weight}

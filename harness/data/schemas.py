@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from harness.data.refusals import RefusedRow
+
+SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 
 #: Who speaks in ShareGPT files (FastChat, axolotl, LLaMA-Factory) → our roles. What is not here is refused by name.
 SHAREGPT_ROLES = {

@@ -167,3 +167,18 @@ def test_a_hub_data_set_is_read_like_a_file(monkeypatch):
     collection = Collection()
     [found] = collection.read("owner/set", split="test")
     assert asked == [("owner/set", "test")] and found.id == "set-1" and found.source == "owner/set:row 1"
+
+
+def test_converted_rows_are_read_as_the_same(tmp_path, capsys):
+    from harness.cli.main import main
+
+    rows = [*SAME.values(), {"text": "Once."}, {"conversations": [{"from": "gpt", "value": "x", "weight": 0}, {"from": "gpt", "value": "y", "weight": 0.5}]}]
+    for number, row in enumerate(rows):
+        name = write(tmp_path / f"{number}.jsonl", [{**row, "id": f"r{number}", "tags": ["t"]}])
+        assert main(["data", "convert", name, "--out", str(tmp_path / f"{number}.out.jsonl")]) == 0
+        [before], [after] = load_conversations([name]), load_conversations([str(tmp_path / f"{number}.out.jsonl")])
+        assert (before.id, before.messages, before.tags, before.plain) == (after.id, after.messages, after.tags, after.plain)
+    assert main(["data", "convert", name, "--out", str(tmp_path / "0.out.jsonl")]) == 2
+    assert main(["data", "convert", write(tmp_path / "bad.jsonl", [SAME["alpaca"], {"instruction": 1, "output": "x"}])]) == 1
+    told = capsys.readouterr()
+    assert json.loads(told.out)["messages"][0]["content"] == "Be brief." and "bad.jsonl:2: bad value" in told.err

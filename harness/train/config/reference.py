@@ -8,8 +8,8 @@ import re
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args
 
+from harness.data.schemas import SchemaName
 from harness.train.config.optimisation import ScheduleName
-from harness.train.config.sources import Schema
 from harness.train.config.tree import TrainConfig
 
 
@@ -54,8 +54,8 @@ def _kind(hint: str) -> str:
     if choices := re.findall(r"Literal\[([^]]*)\]", hint):
         words = ", ".join(word.strip().strip("\"'") for word in choices[0].split(","))
         return f"{'list of: ' if hint.startswith('tuple') else ''}{'true, false, ' if 'bool' in hint else ''}{words}"
-    if hint in ("Schema", "ScheduleName"):
-        return ", ".join(get_args({"Schema": Schema, "ScheduleName": ScheduleName}[hint]))
+    if hint in ("SchemaName", "ScheduleName"):
+        return ", ".join(get_args({"SchemaName": SchemaName, "ScheduleName": ScheduleName}[hint]))
     if hint.startswith("tuple[tuple"):
         return "list of [number, number]"
     bounds = re.findall(r"(Gt|Ge|Lt|Le)\(([^)]*)\)", hint)

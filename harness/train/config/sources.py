@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
 from annotated_types import Ge, Gt
 
+from harness.data.schemas import SchemaName
 from harness.resources import data_dir
-
-Schema = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class DataSource:
     """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
     weight: Annotated[float, Gt(0)] = 1.0
     """Draws of its average row an epoch: 2 shows each row twice, 0.5 every other epoch."""
-    schema: Schema = "auto"
+    schema: SchemaName = "auto"
     """How its rows are written; data.schema when auto."""
     split: str = "train"
     """Which split of a data set of the hub."""
@@ -57,7 +57,7 @@ class DataConfig:
 
     train: tuple[Annotated[str | DataSource, _FLAG], ...] = ()
     """Conversation files, folders of them or data sets of the hub: "path", "path:weight", or a table {path, weight, schema, split}. Empty: the shipped training set."""
-    schema: Schema = "auto"
+    schema: SchemaName = "auto"
     """How rows are written. auto: seen from the first row of each file."""
     max_length: Annotated[int, Ge(16)] = 1024
     """Tokens of the longest conversation; a longer one is refused by name, never cut."""
@@ -71,7 +71,7 @@ class DataConfig:
 
     def problems(self) -> list[str]:
         """Weights that are no weights."""
-        return [f"train = {value!r}: a weight must be above 0" for value in self.train if not source_of(value).weight > 0]
+        return [f"train = {_told(value)[0]!r}: a weight must be a number above 0" for value in self.train if not 0 < source_of(value).weight < math.inf]
 
 
 @dataclass(frozen=True)
