@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import get_scheduler
 
@@ -75,6 +75,7 @@ def configs(draw):
     )
 
 
+@settings(deadline=None)
 @given(configs(), st.integers(1, 200))
 def test_every_factor_lies_between_0_and_1(config, total):
     schedule = Schedule.of(config, total)
@@ -84,19 +85,21 @@ def test_every_factor_lies_between_0_and_1(config, total):
     assert schedule.summed(total) == pytest.approx(schedule.summed(total // 2) + sum(factors[total // 2 :]), rel=1e-9, abs=1e-9)
 
 
+@settings(max_examples=40, deadline=None)  # a shared machine may stand still for a second
 @given(configs())
 def test_smooth_shapes_have_no_jumps(config):
     """Ten times the steps, a tenth of the largest change, give or take: what only a continuous curve does. Restarts and doubled points jump on purpose."""
     if config.lr_scheduler_type in ("cosine_with_restarts", "piecewise") or config.lr_scheduler_type == "warmup_stable_decay":
         return
     largest = []
-    for total in (2000, 20000):
+    for total in (400, 4000):
         schedule = Schedule.of(config, total)
         factors = [schedule.factor(step) for step in range(total)]
         largest.append(max(abs(b - a) for a, b in itertools.pairwise(factors)))
     assert largest[1] <= 0.2 * largest[0] + 1e-6
 
 
+@settings(deadline=None)
 @given(configs(), st.integers(2, 200))
 def test_parts_are_monotone(config, total):
     schedule = Schedule.of(config, total)
