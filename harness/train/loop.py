@@ -20,6 +20,7 @@ from harness.train.examples import ExampleCache, Plan, make_plan
 from harness.train.objective import Objective, supervised_loss
 from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
+from harness.train.stopping import Judgement
 from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
 
@@ -29,11 +30,16 @@ if TYPE_CHECKING:
 
 #: (step, epoch, Σ learning rate) → what to log of this checkpoint.
 Measure = Callable[[int], dict[str, Any]]
+#: All measured checkpoints so far → what is to be said of the newest.
+Judge = Callable[[list[dict[str, Any]]], Judgement]
 
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats."""
+    """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats.
+
+    ``learning_rate`` is factor A's (``lr_A``); ``s_lr_B`` is B's times the adapter's scaling, the pace at which B moves the model.
+    """
 
     step: int
     epoch: float
@@ -43,6 +49,9 @@ class StepLog:
     supervised_tokens: int
     grad_norm: float
     seconds: float
+    lr_A: float
+    s_lr_B: float
+    formats: dict[str, dict[str, float]]
 
 
 class Trainer:
@@ -56,17 +65,22 @@ class Trainer:
         digest: str,
         measure: Measure | None = None,
         objective: Objective = supervised_loss,
+        *,
+        judge: Judge | None = None,
     ) -> None:
         self.config = config
         self.loaded = loaded
         self.cache = cache
         self.digest = digest
         self.measure = measure
+        self.judge = judge
+        self.checkpoints: list[dict[str, Any]] = []
+        self.stopped: dict[str, Any] | None = None
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
-        self.plan: Plan = make_plan(config, len(cache.conversations), len(cache.formats))
+        self.plan: Plan = make_plan(config, cache)
         opt = config.optimisation
-        self.schedule = Schedule(opt.lr_scheduler_type, self.plan.total_steps, round(opt.warmup_ratio * self.plan.total_steps))
+        self.schedule = Schedule.of(config.schedule, self.plan.total_steps)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
@@ -77,7 +91,7 @@ class Trainer:
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
     def run(self, *, quiet: bool = False) -> Path:
-        """Train to the end and return the folder of the final adapter, ``<output_dir>/adapter``."""
+        """Train to the end, or until a checkpoint is judged to be the last, and return the folder of the final adapter, ``<output_dir>/adapter``."""
         import torch
 
         torch.manual_seed(self.config.seed)
@@ -92,14 +106,14 @@ class Trainer:
             bar.advance(start) if start else None
             if not start and self.measure:
                 self._measure(0, 0.0, log)
-            for number in range(start, self.plan.total_steps):
-                entry = self._step(number, sum_lr)
-                sum_lr = entry.sum_lr
+            step = start
+            while step < self.plan.total_steps and not self._ends(step, log):
+                entry = self._step(step, sum_lr)
+                step, sum_lr = entry.step, entry.sum_lr
                 self._log(log, {"kind": "step", **_fields(entry)})
                 bar.advance(1, f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s")
-                done = number + 1
-                if done % self.save_every == 0 or done == self.plan.total_steps:
-                    self._checkpoint(done, sum_lr, log)
+                if step % self.save_every == 0 or step == self.plan.total_steps:
+                    self._checkpoint(step, sum_lr, log)
         self.model.eval()
         final = self.folder / "adapter"
         save_adapter(self.model, final, self.base)
@@ -121,8 +135,10 @@ class Trainer:
                 "this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder"
             )
         if path.is_file():
-            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}") and json.loads(line)["step"] <= state["step"]]
-            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+            whole = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+            entries = [entry for entry in whole if entry["step"] <= state["step"] and entry["kind"] != "stopped"]
+            self.checkpoints = [entry for entry in entries if entry["kind"] == "checkpoint"]
+            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
@@ -130,7 +146,20 @@ class Trainer:
         rate = self.config.optimisation.learning_rate * self.schedule.factor(number)
         done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         epoch = (number + 1) / self.plan.steps_per_epoch
-        return StepLog(number + 1, round(epoch, 4), done.loss, rate, sum_lr + rate, done.supervised_tokens, done.grad_norm, time.monotonic() - began)
+        rates = self.updater.rates
+        return StepLog(
+            number + 1,
+            round(epoch, 4),
+            done.loss,
+            rate,
+            sum_lr + rate,
+            done.supervised_tokens,
+            done.grad_norm,
+            time.monotonic() - began,
+            rate,
+            rate * rates.b_over_a * rates.scaling,
+            done.formats,
+        )
 
     def _checkpoint(self, step: int, sum_lr: float, log: Any) -> None:
         state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
@@ -142,7 +171,18 @@ class Trainer:
     def _measure(self, step: int, sum_lr: float, log: Any) -> None:
         if self.measure:
             self.model.eval()
-            self._log(log, {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)})
+            entry = {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)}
+            self.checkpoints.append(entry)
+            if self.judge and (marks := self.judge(self.checkpoints).marks):
+                entry["marks"] = list(marks)
+            self._log(log, entry)
+
+    def _ends(self, step: int, log: Any) -> bool:
+        """Whether the checkpoint at this step is judged to be the last. Says so in the log's last line."""
+        if self.judge and self.checkpoints and self.checkpoints[-1]["step"] == step and (why := self.judge(self.checkpoints).stop):
+            self.stopped = {"step": step, "why": why}
+            self._log(log, {"kind": "stopped", **self.stopped})
+        return self.stopped is not None
 
     def _log(self, log: Any, entry: dict[str, Any]) -> None:
         log.write(json.dumps(entry) + "\n")

@@ -11,7 +11,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.models import load
-from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
 from harness.train.examples import micro_batches
 from harness.train.job import make_cache, prepare, run_digest, train
 from harness.train.loop import Trainer
@@ -42,7 +42,8 @@ def config(tiny_model, data, tmp_path):
         adapter=AdapterConfig(lora_r=4, lora_alpha=8),
         data=DataConfig(train=(str(data),)),
         formats=FormatsConfig(train=("chatml", "alpaca-newline", "llama2-chat")),
-        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
+        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2),
+        schedule=ScheduleConfig(warmup_ratio=0.1),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=2),
     )
@@ -159,7 +160,11 @@ def test_another_run_in_the_same_folder_is_refused(config):
 
 
 def test_every_element_moves_at_1e_7(config):
-    config = replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7, lr_scheduler_type="constant", warmup_ratio=0.0, num_train_epochs=20))
+    config = replace(
+        config,
+        optimisation=replace(config.optimisation, learning_rate=1e-7, num_train_epochs=20),
+        schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
+    )
     trainer = make(config)
     before = {name: weight.clone() for name, weight in trainer.weights().items()}
     for number in range(50):
