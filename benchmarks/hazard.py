@@ -23,7 +23,7 @@ from harness.metrics.drift import drift
 from harness.metrics.hazard import hazard
 from harness.models import load
 from harness.resources import data_dir
-from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
 from harness.train.job import make_cache, prepare, run_digest
 from harness.train.loop import Trainer
 
@@ -68,9 +68,8 @@ def main() -> None:
         output_dir=str(options.out / "run"),
         data=DataConfig(train=(str(options.out / "rows.jsonl"),)),
         formats=FormatsConfig(train=("chatml", "plain-user", "alpaca-newline", "zephyr"), held_out=("llama3",)),
-        optimisation=OptimisationConfig(
-            learning_rate=options.learning_rate, num_train_epochs=options.epochs, per_device_train_batch_size=8, lr_scheduler_type="constant"
-        ),
+        optimisation=OptimisationConfig(learning_rate=options.learning_rate, num_train_epochs=options.epochs, per_device_train_batch_size=8),
+        schedule=ScheduleConfig(lr_scheduler_type="constant"),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=4, save_total_limit=1),
     )

@@ -29,7 +29,15 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     config = replace(config, output_dir=str(out / "train"))
     ready = prepare(config)
     families = tuple(sorted({format.family for format in ready.trained}))
-    job = EvalJob(model=config.model, limit=limit, out=out, trained_families=families, recall=True, train=config.data.train, settings=SETTINGS)
+    job = EvalJob(
+        model=config.model,
+        limit=limit,
+        out=out,
+        trained_families=families,
+        recall=True,
+        train=tuple(source.path for source in config.data.sources()),
+        settings=SETTINGS,
+    )
     loaded = load(config.model, dtype=config.dtype)
     before = run_job(replace(job, label="before"), loaded=loaded)
     adapter = train(config, loaded=loaded)
@@ -54,7 +62,7 @@ def training_curve(run: Path, config: TrainConfig) -> dict[str, Any]:
     entries = read_entries(run)
     steps = [{key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")} for entry in entries if entry["kind"] == "step"]
     checkpoints = [{key: value for key, value in entry.items() if key != "kind" and "items" not in key} for entry in entries if entry["kind"] == "checkpoint"]
-    return {"schedule": config.optimisation.lr_scheduler_type, "steps": steps, "checkpoints": checkpoints, "config": config.as_dict()}
+    return {"schedule": config.schedule.lr_scheduler_type, "steps": steps, "checkpoints": checkpoints, "config": config.as_dict()}
 
 
 def recipe() -> TrainConfig:

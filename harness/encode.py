@@ -47,20 +47,29 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 
     Content that spells a control token of this tokenizer is encoded as plain text, so a user cannot
     close a turn. A token is ``content`` when it carries at least one character of the last trained
-    answer's words.
+    answer's words. An answer of weight 0 is tokenised like any other and not trained.
     """
     last = max((span.message for span in rendered.spans if span.trained and span.kind == "content"), default=-1)
     ids: list[int] = []
     trained: list[bool] = []
     content: list[bool] = []
+    weights: list[float] = []
     for part in _parts(rendered.spans):
         begin, end = part[0].start, part[-1].end
         words = [(s.start - begin, s.end - begin) for s in part if s.kind == "content" and s.trained and s.message == last]
+        weight = _weight(rendered, part)
         for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
             ids.append(id)
-            trained.append(part[0].trained)
+            trained.append(part[0].trained and weight > 0)
             content.append(any(start < b and a < stop for a, b in words))
-    return Encoded(tuple(ids), tuple(trained), tuple(content))
+            weights.append(weight)
+    return Encoded(tuple(ids), tuple(trained), tuple(content), tuple(weights) if rendered.weights else ())
+
+
+def _weight(rendered: Rendered, part: list[Span]) -> float:
+    """The loss weight of a part that is tokenised alone: its message's where it is an answer."""
+    message = part[0].message
+    return rendered.weights[message] if rendered.weights and part[0].trained and message >= 0 else 1.0
 
 
 def prompt_ids(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -24,25 +24,32 @@ Outcome = Literal["ok", "regressed", "improved", "new", "missing", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation. ``weight`` scales the loss of an assistant's turn; at 0 the turn is context alone."""
 
     role: Role
     content: str
     name: str | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
             raise ValueError(f"unknown role {self.role!r} (one of {', '.join(ROLES)})")
+        if not 0 <= self.weight < float("inf"):
+            raise ValueError(f"a message weighs {self.weight}, which is not a number from 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Messages in order. ``source`` is ``file:line``, for error messages."""
+    """Messages in order. ``source`` is ``file:line``, for error messages.
+
+    ``plain`` marks a text that is no dialogue (one assistant message): it is trained on as it is, in no prompt format.
+    """
 
     id: str
     messages: tuple[Message, ...]
     tags: tuple[str, ...] = ()
     source: str = ""
+    plain: bool = False
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -131,12 +138,16 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as the text that a model reads. The spans are sorted, disjoint and cover the text exactly."""
+    """A conversation as the text that a model reads. The spans are sorted, disjoint and cover the text exactly.
+
+    ``weights`` holds one number a message, or nothing when all weigh 1.
+    """
 
     text: str
     spans: tuple[Span, ...]
     stops: tuple[str, ...]
     format: str = ""
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         at = 0
@@ -152,15 +163,24 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids with, for each, whether it is trained. ``content`` marks the tokens that carry the last answer's own words."""
+    """Token ids with, for each, whether it is trained. ``content`` marks the tokens that carry the last answer's own words.
+
+    ``weights`` scales the loss of each token, or is empty when all weigh 1; a trained token weighs more than 0.
+    """
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
     content: tuple[bool, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.ids) != len(self.trained) or len(self.content) not in (0, len(self.ids)):
-            raise ValueError("ids, trained and content differ in length")
+        if len(self.ids) != len(self.trained) or not {len(self.content), len(self.weights)} <= {0, len(self.ids)}:
+            raise ValueError("ids, trained, content and weights differ in length")
+
+    def supervised(self) -> tuple[float, ...]:
+        """The loss weight of each trained token that has one before it, in order: the first token of a text is never predicted."""
+        weights = self.weights or (1.0,) * len(self.ids)
+        return tuple(weight for weight, trained in zip(weights[1:], self.trained[1:], strict=True) if trained)
 
 
 @dataclass(frozen=True, slots=True)

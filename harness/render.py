@@ -51,7 +51,8 @@ def render(
     text, spans = (skeleton and skeleton.fill(contents)) or _traced(conversation, format, shape, contents)
     if continue_final_message:
         text, spans = _without_the_end(text, spans)
-    return Rendered(text, spans, resolved_stops(format, conversation, assistant_name), format.id)
+    weights = tuple([message.weight for message in messages])
+    return Rendered(text, spans, resolved_stops(format, conversation, assistant_name), format.id, weights if set(weights) != {1.0} else ())
 
 
 def _traced(conversation: Conversation, format: Format, shape: Shape, contents: list[str]) -> tuple[str, tuple[Span, ...]]:

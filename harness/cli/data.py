@@ -1,16 +1,18 @@
-"""harness data check and harness data canaries."""
+"""harness data check, convert and canaries."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from harness.cli.arguments import parse
+from harness.data.schemas import SchemaName
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 
 
@@ -93,3 +95,44 @@ def canaries(args: list[str]) -> int:
         f"next: harness eval MODEL --adapter ADAPTER --recall --train {folder / 'canaries.jsonl'} --twins {folder / 'canaries-null.jsonl'} --recall-examples {options.null}"
     )
     return EXIT_OK
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    source: Annotated[str, tyro.conf.Positional]
+    """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
+    to: Literal["messages"] = "messages"
+    """The schema to write. A plain text stays one."""
+    out: str = ""
+    """File to write; standard output without it."""
+    schema: SchemaName = "auto"
+    """How the rows are written; seen from the first row of each file."""
+    split: str = "train"
+    """Which split of a data set of the hub."""
+    force: bool = False
+    """Replace a file that is there."""
+
+
+def convert(args: list[str]) -> int:
+    """Write conversations of any known schema as JSON lines of messages. Exit code 1 when rows were refused."""
+    options = parse(ConvertOptions, args, "data convert", "Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.")
+    from harness.data.conversations import Collection, as_row
+    from harness.data.refusals import counted
+
+    collection = Collection()
+    collection.read(options.source, options.schema, options.split)
+    text = "".join(json.dumps(as_row(conversation), ensure_ascii=False) + "\n" for conversation in collection.conversations)
+    if options.out:
+        out = Path(options.out)
+        if out.exists() and not options.force:
+            raise HarnessError("the file is there already", where=options.out, hint="--force replaces it")
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise HarnessError(f"cannot write: {error.strerror}", where=options.out) from None
+    else:
+        print(text, end="")
+    for refusal in collection.refusals:
+        print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
+    print(f"{len(collection.conversations)} conversations" + (f"; {counted(collection.refusals)}" if collection.refusals else ""), file=sys.stderr)
+    return EXIT_FINDINGS if collection.refusals else EXIT_OK

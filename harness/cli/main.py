@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     "phrases": Command("harness.cli.phrases", "phrases", "canned phrases of outputs, their lift, and new ones"),
     "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
     "data canaries": Command("harness.cli.data", "canaries", "write secrets to train on, and others to compare them with"),
+    "data convert": Command("harness.cli.data", "convert", "write ShareGPT, Alpaca, Parquet, … as JSON lines of messages"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
 }
 

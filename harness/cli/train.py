@@ -1,30 +1,43 @@
-"""harness train RUN.toml, with flags over the file."""
+"""harness train RUN.toml, with environment and flags over the file."""
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.arguments import parse
-from harness.errors import EXIT_OK
-from harness.train.config import TrainConfig, parse_config, read_config
+from harness.data.refusals import counted
+from harness.errors import EXIT_FINDINGS, EXIT_OK
+from harness.train.config import TrainConfig, parse_config, read_config, read_environment
+
+if TYPE_CHECKING:
+    from harness.train.dry_run import DryRun
+
+#: Characters of a sample that are printed; --json has it whole.
+SHOWN = 600
+
+_DESCRIPTION = """Train a LoRA adapter across prompt formats.
+
+usage: harness train [RUN.toml] [--dry-run] [options]
+A flag beats the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), that beats the file, and that the default.
+--dry-run says what would be done, and what memory it takes, and does nothing; with --json, for programs."""
 
 
 def train(args: list[str]) -> int:
-    """Train a LoRA adapter; a flag beats the file, the file beats the default."""
-    dry = "--dry-run" in args
-    rest = [arg for arg in args if arg != "--dry-run"]
-    base = TrainConfig()
-    if rest and not rest[0].startswith("-"):
-        base = read_config(Path(rest.pop(0)))
-    description = "Train a LoRA adapter across prompt formats.\n\nusage: harness train [RUN.toml] [--dry-run] [options]\nA flag beats the file, the file beats the default. --dry-run says what would be done and does nothing."
-    config = parse_config(_plain(parse(TrainConfig, rest, "train", description, default=base)), where="flags")
+    """Train a LoRA adapter; a flag beats the environment, that beats the file, and that the default."""
+    switches = {name: name in args for name in ("--dry-run", "--json")}
+    rest = [arg for arg in args if arg not in switches]
+    given = bool(rest) and not rest[0].startswith("-")
+    base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
+    config = parse_config(parse(TrainConfig, rest, "train", _DESCRIPTION, default=base).as_dict(), where="flags")
+    if switches["--dry-run"]:
+        return _dry_run(config, as_json=switches["--json"])
     from harness.train import job
 
-    if dry:
-        for name, value in job.dry_run(config).items():
-            print(f"{name}: {value}")
-        return EXIT_OK
     try:
         final = job.train(config)
     except KeyboardInterrupt:
@@ -35,5 +48,33 @@ def train(args: list[str]) -> int:
     return EXIT_OK
 
 
-def _plain(config: TrainConfig) -> dict[str, object]:
-    return config.as_dict()
+def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
+    """Print what would be done. Exit code 1 when the run would not start."""
+    from harness.train.dry_run import dry_run
+
+    told = dry_run(config)
+    if as_json:
+        print(json.dumps(told.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(_told(told)))
+    return EXIT_OK if told.starts else EXIT_FINDINGS
+
+
+def _told(run: DryRun) -> Iterator[str]:
+    for format, samples in run.samples.items():
+        for number, text in enumerate(samples, 1):
+            yield f"── {format}, sample {number}; ‹trained› ──\n{text if len(text) <= SHOWN else text[: SHOWN // 2] + ' … ' + text[-SHOWN // 2 :]}\n"
+    for name, value in run.facts.items():
+        yield f"{name}: {value}"
+    for row in run.sets:
+        yield f"set {row['path']}: {row['rows']} rows × {row['weight']:g} = {row['draws_per_epoch']} draws an epoch"
+    for format, count in run.formats.items():
+        yield f"format {format}: {count['pairs']} pairs, {count['rows']} rows, {count['supervised_tokens']} supervised tokens"
+    for memory in run.memory:
+        has = f" of {memory.has / 2**30:.1f}" if memory.has else ""
+        yield f"memory on {memory.where}, {'with' if memory.checkpointing else 'without'} gradient checkpointing: {memory.bytes / 2**30:.2f}{has} GiB"
+        yield from (f"  {part.name:18} {part.bytes / 2**20:9.1f} MiB = {part.why}" for part in memory.parts)
+    for refusal in run.refused:
+        yield f"refused ({refusal.reason}): {refusal.place}: {refusal.message}"
+    if run.refused:
+        yield f"{counted(run.refused)}{'' if run.starts else ': the run would not start (data.on_refuse = error)'}"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from harness.data.conversations import parse_conversation
-from harness.data.jsonl import jsonl_files
-from harness.errors import HarnessError
+from harness.data.conversations import Collection
 from harness.metrics.drift import drift
 from harness.metrics.gptisms import find
 from harness.metrics.recall import RecallIndex
@@ -18,6 +14,8 @@ from harness.records import Case, Conversation
 #: Rows whose texts are this alike (Indel) are near-duplicates (METRICS §2, small-set flag).
 NEAR_DUPLICATE = 0.80
 LONGEST_CHARS = 8000
+#: What a refused row is called here; any other is a bad row.
+_KINDS = {"not JSON": "bad JSON", "duplicate id": "duplicate id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,28 +31,12 @@ def check_files(
     names: Iterable[str], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS
 ) -> tuple[list[Conversation], list[Finding]]:
     """Read every row it can, and list what is wrong: rows that do not parse never hide the others."""
-    conversations: list[Conversation] = []
-    findings: list[Finding] = []
-    ids: dict[str, str] = {}
-    for file in jsonl_files(names):
-        for place, line in _lines(file, findings):
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise HarnessError(f"a line is one JSON object, not a {type(row).__name__}")
-                conversation = parse_conversation(row, place, default_id=f"{file.stem}-{place.rsplit(':', 1)[1]}")
-            except json.JSONDecodeError as error:
-                findings.append(Finding("bad JSON", place, f"{error.msg} at column {error.colno}"))
-            except HarnessError as error:
-                part = error.where.removeprefix(place).lstrip(": ")
-                findings.append(Finding("bad row", place, f"{part}: {error.message}" if part else error.message))
-            else:
-                if conversation.id in ids:
-                    findings.append(Finding("duplicate id", place, f"{conversation.id!r} stands already at {ids[conversation.id]}"))
-                ids.setdefault(conversation.id, place)
-                conversations.append(conversation)
-    findings += check_conversations(conversations, cases, expect=expect, longest=longest)
-    return conversations, findings
+    collection = Collection()
+    for name in names:
+        collection.read(name)
+    findings = [Finding(_KINDS.get(refusal.reason, "bad row"), refusal.place, refusal.message) for refusal in collection.refusals]
+    findings += check_conversations(collection.conversations, cases, expect=expect, longest=longest)
+    return collection.conversations, findings
 
 
 def check_conversations(
@@ -74,15 +56,6 @@ def check_conversations(
     findings += _near_duplicates(conversations)
     findings += _overlap(conversations, cases)
     return findings
-
-
-def _lines(file: Path, findings: list[Finding]) -> Iterable[tuple[str, str]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        findings.append(Finding("bad JSON", str(file), f"not UTF-8 at byte {error.start}"))
-        return []
-    return [(f"{file}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
 def _structure(conversation: Conversation) -> Iterable[Finding]:

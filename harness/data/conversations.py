@@ -1,69 +1,171 @@
-"""Conversation files → Conversation. This first version reads JSON lines of ``messages``."""
+"""Rows in any common schema → Conversation, with every row that is none on a list."""
 
 from __future__ import annotations
 
+import difflib
+import math
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.jsonl import jsonl_files, read_jsonl
+from harness.data.files import read_rows
+from harness.data.jsonl import Row
+from harness.data.refusals import Refusal, RefusedRow
+from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
 from harness.records import ROLES, Conversation, Message
 
-_KEYS = ("id", "messages", "tags")
-_MESSAGE_KEYS = ("role", "content", "name")
+_MESSAGE_KEYS = ("role", "content", "name", "train", "weight")
+
+
+@dataclass(slots=True)
+class Collection:
+    """Conversations as they are read, what was refused, and which keys meant nothing. Ids are unique in it."""
+
+    conversations: list[Conversation] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    ignored: Counter[str] = field(default_factory=Counter)
+    schemas: Counter[str] = field(default_factory=Counter)
+    _ids: dict[str, str] = field(default_factory=dict)
+
+    def read(self, name: str, schema: str = "auto", split: str = "train") -> list[Conversation]:
+        """Add the rows of a file, folder or hub data set and return those that are conversations.
+
+        The schema of a file is that of its first row that has one, unless one is given. Raises HarnessError when nothing can be read.
+        """
+        begin = len(self.conversations)
+        for stem, rows in read_rows(name, split):
+            found = SCHEMAS.get(schema)
+            for row in rows:
+                try:
+                    if row.value is None:
+                        raise RefusedRow("not JSON", row.problem, where=row.place)
+                    found = found or _detected(row)
+                    self._add(row, found, stem)
+                except RefusedRow as error:
+                    self.refusals.append(error.refusal(row.place))
+        return self.conversations[begin:]
+
+    def _add(self, row: Row, schema: Schema, stem: str) -> None:
+        value = row.value or {}
+        conversation = parse_conversation(value, row.place, f"{stem}-{row.number}", schema)
+        if conversation.id in self._ids:
+            if "id" in value:
+                raise RefusedRow("duplicate id", f"the id {conversation.id!r} stands already at {self._ids[conversation.id]}", where=row.place)
+            conversation = Conversation(row.place, conversation.messages, conversation.tags, row.place, conversation.plain)
+        self._ids[conversation.id] = row.place
+        self.conversations.append(conversation)
+        self.schemas[schema.name] += 1
+        self.ignored.update(key for key in value if key not in schema.keys)
 
 
 def load_conversations(names: Iterable[str]) -> list[Conversation]:
-    """Read conversations from files and folders.
+    """Read conversations from files, folders and hub data sets.
 
-    Raises HarnessError with ``file:line`` for anything that is not a conversation and for an id that
+    Raises HarnessError with ``file:line`` for the first row that is none, and for an id that
     occurs twice. A row without an id is named after its file and line.
     """
-    conversations: list[Conversation] = []
-    seen: dict[str, str] = {}
-    for file in jsonl_files(names):
-        for place, row in read_jsonl(file):
-            number = place.rsplit(":", 1)[1]
-            conversation = parse_conversation(row, place, default_id=f"{file.stem}-{number}")
-            if conversation.id in seen:
-                raise HarnessError(f"the id {conversation.id!r} stands already at {seen[conversation.id]}", where=place)
-            seen[conversation.id] = place
-            conversations.append(conversation)
-    return conversations
+    collection = Collection()
+    for name in names:
+        collection.read(name)
+    if collection.refusals:
+        first = collection.refusals[0]
+        raise HarnessError(first.message, where=first.place)
+    return collection.conversations
 
 
-def parse_conversation(row: dict[str, Any], place: str, default_id: str = "conversation") -> Conversation:
-    """One row → Conversation. Raises HarnessError naming the place and the key."""
-    unknown = [key for key in row if key not in _KEYS]
-    if unknown:
-        raise HarnessError(f"unknown key {unknown[0]!r}", where=place, hint=nearest(unknown[0], _KEYS))
+def _detected(row: Row) -> Schema:
+    value = row.value or {}
+    found = detect(value)
+    if found is None:
+        known = "; ".join(f"{schema.name}: {', '.join(schema.needs)}" for schema in SCHEMAS.values())
+        close = difflib.get_close_matches(next(iter(value), ""), [key for schema in SCHEMAS.values() for key in schema.needs], n=1, cutoff=0.7)
+        hint = f"did you mean {close[0]}?" if close else known
+        raise RefusedRow("unknown schema", f"the keys {', '.join(map(repr, value)) or '(none)'} are those of no schema", where=row.place, hint=hint)
+    return found
+
+
+def parse_conversation(row: dict[str, Any], place: str, default_id: str = "conversation", schema: Schema = SCHEMAS["messages"]) -> Conversation:
+    """One row → Conversation. Raises RefusedRow naming the place and the key.
+
+    A key that is nearly one of the schema's is taken for a slip; others (a data set's own columns) mean nothing here.
+    """
+    for key in row:
+        if key not in schema.keys and difflib.get_close_matches(key, schema.keys, n=1, cutoff=0.8):
+            raise RefusedRow("unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, schema.keys))
+    missing = [key for key in schema.needs if key not in row]
+    if missing:
+        raise RefusedRow("missing key", f"no key {missing[0]!r}", where=place, hint=f"rows of the schema {schema.name} have {', '.join(schema.needs)}")
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise HarnessError("tags is a list of texts", where=place)
+        raise RefusedRow("bad value", "tags is a list of texts", where=place)
     id = row.get("id", default_id)
-    if not isinstance(id, str) or not id:
-        raise HarnessError("id is a non-empty text", where=place)
-    return Conversation(id, parse_messages(row.get("messages"), place), tuple(tags), place)
+    if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
+        raise RefusedRow("bad value", "id is a non-empty text or a number", where=place)
+    return Conversation(str(id), parse_messages(schema.messages(row, place), place), tuple(tags), place, schema.plain)
 
 
 def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
-    """The ``messages`` list of a row. Raises HarnessError naming the message's index."""
+    """The ``messages`` list of a row. Raises RefusedRow naming the message's index."""
     if not isinstance(value, list) or not value:
-        raise HarnessError("messages is a non-empty list", where=place, hint='{"messages": [{"role": "user", "content": "…"}, …]}')
+        raise RefusedRow("bad value", "messages is a non-empty list", where=place, hint='{"messages": [{"role": "user", "content": "…"}, …]}')
     return tuple(_message(entry, f"{place}: messages[{index}]") for index, entry in enumerate(value))
 
 
 def _message(entry: Any, place: str) -> Message:
     if not isinstance(entry, dict):
-        raise HarnessError("a message is an object with role and content", where=place)
+        raise RefusedRow("bad value", "a message is an object with role and content", where=place)
     for key in entry:
         if key not in _MESSAGE_KEYS:
-            raise HarnessError(f"unknown key {key!r}", where=place, hint=nearest(key, _MESSAGE_KEYS))
-    role, content, name = entry.get("role"), entry.get("content"), entry.get("name")
+            raise RefusedRow("unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, _MESSAGE_KEYS))
+    role, content, name = entry.get("role"), _joined(entry.get("content")), entry.get("name")
     if role not in ROLES:
-        raise HarnessError(f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}")
+        raise RefusedRow("unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}")
     if not isinstance(content, str):
-        raise HarnessError("content is a text", where=place)
+        raise RefusedRow("bad value", "content is a text", where=place)
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
-        raise HarnessError("name is a text on one line", where=place)
-    return Message(role, content, name)
+        raise RefusedRow("bad value", "name is a text on one line", where=place)
+    return Message(role, content, name, _weight(entry, role, place))
+
+
+def _joined(content: Any) -> Any:
+    """A content in parts, all of them text, as one text."""
+    if (
+        isinstance(content, list)
+        and content
+        and all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content)
+    ):
+        return "".join(part["text"] for part in content)
+    return content
+
+
+def _weight(entry: dict[str, Any], role: str, place: str) -> float:
+    """``train`` (whether) and ``weight`` (how much) as one number. Only an assistant's turn can be trained."""
+    train, weight = entry.get("train", True), entry.get("weight", 1.0)
+    if not isinstance(train, bool):
+        raise RefusedRow("bad value", "train is true or false", where=place)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise RefusedRow("bad value", "weight is a number from 0", where=place)
+    if role != "assistant":
+        if entry.get("train") is True or ("weight" in entry and weight > 0):
+            raise RefusedRow("cannot be trained", f"only an assistant's turn can be trained, not the {role}'s", where=place)
+        return 1.0
+    return float(weight) if train else 0.0
+
+
+def as_row(conversation: Conversation) -> dict[str, Any]:
+    """A conversation as a row of the schema ``messages``, or ``text`` when it is plain."""
+    rest = {"tags": list(conversation.tags)} if conversation.tags else {}
+    if conversation.plain:
+        return {"id": conversation.id, "text": conversation.messages[0].content, **rest}
+    return {"id": conversation.id, "messages": [_as_entry(message) for message in conversation.messages], **rest}
+
+
+def _as_entry(message: Message) -> dict[str, Any]:
+    entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        entry["name"] = message.name
+    if message.weight == 0:
+        return {**entry, "train": False}
+    return entry if message.weight == 1 else {**entry, "weight": message.weight}

@@ -20,6 +20,7 @@ from harness.train.job import load_base, noted_config, train_one
 from harness.train.journal import measured
 from harness.train.lock import run_lock
 from harness.train.pick import items_key, pick, turn_of
+from harness.train.stopping import Judgement
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -56,7 +57,7 @@ def auto_branch(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet
     say = _silent if quiet else _say
     run, rounds, best = trunk, list[Round](), (trunk, 0)
     for number in range(settings.branch_rounds + 1):
-        train_one(noted_config(run) if number else config, loaded=loaded, quiet=quiet, halt=_until_turn(settings.branch_measure))
+        train_one(noted_config(run) if number else config, loaded=loaded, quiet=quiet, turned=_until_turn(settings.branch_measure))
         remove_adapter(loaded)
         found, gained = _judge(run, number, settings.branch_measure, best)
         best = (run, found.step) if gained else best
@@ -79,16 +80,16 @@ def _check(config: TrainConfig) -> None:
         raise HarnessError("auto_branch goes back to earlier checkpoints", where="checkpoints.save_total_limit", hint="leave it at 0")
 
 
-def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], str]:
+def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], Judgement]:
     """A run's end: its turn is sure."""
 
-    def halt(entries: list[dict[str, Any]]) -> str:
+    def turned(entries: list[dict[str, Any]]) -> Judgement:
         if len(entries) < 3:
-            return ""
+            return Judgement()
         turn = turn_of(entries, measure, draws=500)  # at every checkpoint, so fewer than pick takes
-        return f"{measure} has turned at step {entries[turn.at]['step']}" if turn.rises else ""
+        return Judgement(f"{measure} has turned at step {entries[turn.at]['step']}" if turn.rises else "")
 
-    return halt
+    return turned
 
 
 def _judge(run: Path, number: int, measure: str, best: tuple[Path, int]) -> tuple[Round, bool]:

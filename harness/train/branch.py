@@ -14,8 +14,7 @@ from harness.train.adapters import BASE_FILE
 from harness.train.checkpoints import BRANCHES_FILE, OPTIMIZER_FILE, STATE_FILE, checkpoint_dirs, read_state, step_of, write_state
 from harness.train.config import TrainConfig
 from harness.train.durable import whole
-from harness.train.examples import make_plan
-from harness.train.job import Preparation, noted_config, noted_run, prepare, run_digest
+from harness.train.job import Preparation, noted_config, noted_run, plan_of, prepare, run_digest
 from harness.train.journal import JOURNAL_FILE, measured
 from harness.train.lineage import mark_branch
 from harness.train.note import Branch, require_note, write_note
@@ -131,7 +130,7 @@ def _check(trunk: TrainConfig, config: TrainConfig, changed: dict[str, Any], res
 
 def _start(ready: Preparation, state: dict[str, Any]) -> int:
     """The branch's step at the place, in epochs, where its checkpoint was written."""
-    plan = make_plan(ready.config, len(ready.conversations), len(ready.trained))
+    plan = plan_of(ready)
     start: int = max(1, round(state["epoch"] * plan.steps_per_epoch))
     if start >= plan.total_steps:
         raise HarnessError(

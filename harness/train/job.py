@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.job import RUN_FILE
 from harness.formats import load_formats
 from harness.quantisation import Quantisation
 from harness.records import Conversation, Format
-from harness.resources import data_dir
 from harness.train.config import TrainConfig, parse_config
-from harness.train.control_tokens import add_control_tokens, missing_tokens, with_tokens
+from harness.train.control_tokens import add_control_tokens
 from harness.train.lock import refuse_if_held, run_lock
 from harness.train.note import Branch, RunNote, here, read_note, require_note, write_note
 from harness.train.optimisers import check_optimizer
+from harness.train.rows import Rows, encoded_rows, read_training_rows, row_sets, tell_refusals
+from harness.train.stopping import Judgement, judge
 from harness.train.tracking import check_trackers
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
-    from harness.train.examples import Plan
-    from harness.train.loop import Halt
+    from harness.train.examples import ExampleCache, Plan
+    from harness.train.loop import Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +37,15 @@ class Preparation:
     """A run that has been checked: its data and formats, before any model is loaded."""
 
     config: TrainConfig
-    conversations: tuple[Conversation, ...]
+    rows: Rows
     trained: tuple[Format, ...]
     held_out: tuple[Format, ...]
     known: tuple[Format, ...]
+
+    @property
+    def conversations(self) -> tuple[Conversation, ...]:
+        """What is learnt from."""
+        return self.rows.conversations
 
 
 def prepare(config: TrainConfig) -> Preparation:
@@ -47,7 +54,7 @@ def prepare(config: TrainConfig) -> Preparation:
     Raises HarnessError for what is unknown, and when a family is both trained and held out: then
     "held-out" would mean nothing.
     """
-    conversations = load_conversations(config.data.train or [str(data_dir("trainset"))])
+    rows = read_training_rows(config.data)
     known = load_formats(*map(Path, config.formats.formats_dir))
     held_out = known.select(config.formats.held_out)
     families = {format.family for format in held_out}
@@ -57,19 +64,21 @@ def prepare(config: TrainConfig) -> Preparation:
     trained = [format for format in known.select(config.formats.train) if format.family not in families]
     if not trained:
         raise HarnessError("formats.train: nothing is left to train in")
-    return Preparation(config, tuple(conversations), tuple(trained), tuple(held_out), tuple(known.values()))
+    return Preparation(config, rows, tuple(trained), tuple(held_out), tuple(known.values()))
 
 
 def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = None) -> str:
     """A digest of all that decides the run's weights: settings, data, formats, base, and where it branched from."""
     facts = parse_config(ready.config.as_dict()).as_dict()  # as a file gives it: 8 and 8.0 are one setting
-    for key in ("output_dir", "evaluation", "checkpoints", "auto_branch", "tracking"):
+    for key in ("output_dir", "evaluation", "checkpoints", "auto_branch", "stopping", "tracking"):
         facts.pop(key)
     for key in ("max_tokens_per_batch", "gradient_checkpointing"):
         facts["optimisation"].pop(key)
-    data = [[c.id, [[m.role, m.content, m.name] for m in c.messages]] for c in ready.conversations]
+    data = [[c.id, c.plain, [[m.role, m.content, m.name, m.weight] for m in c.messages]] for c in ready.conversations]
+    facts["data"].pop("train")
+    sets = [[s.rows, s.draws] for s in row_sets(ready.conversations, ready.rows.set_of, ready.rows.weights)]
     origin = {**asdict(branch), "parent": None} if branch else None
-    stamp = json.dumps([facts, data, [f.digest for f in ready.trained], base_digest, *([origin] if origin else [])], sort_keys=True)
+    stamp = json.dumps([facts, data, sets, [f.digest for f in ready.trained], base_digest, *([origin] if origin else [])], sort_keys=True)
     return "sha256:" + hashlib.sha256(stamp.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -86,8 +95,8 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     return train_one(config, loaded=loaded, quiet=quiet)
 
 
-def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False, halt: Halt | None = None) -> Path:
-    """Train one run, without looking for its turn. ``halt`` may end it after any measured checkpoint."""
+def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False, turned: Judge | None = None) -> Path:
+    """Train one run. ``turned`` may end it after any measured checkpoint, as [stopping] may."""
     ready = prepare(config)
     from harness.models import pick_device
 
@@ -102,18 +111,37 @@ def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: 
         branch = noted.branch if noted else None
         digest = run_digest(ready, loaded.source.digest, branch)
         final = folder / "adapter"
-        if (final / "adapter_config.json").is_file() and noted and noted.digest == digest:
+        if (final / "adapter_config.json").is_file() and noted and noted.digest == digest and not _may_go_on(noted, config):
             return final
         from harness.train.loop import Trainer
         from harness.train.measure import CheckpointMeasure
 
         if config.adapter.train_control_tokens:
             add_control_tokens(loaded, ready.trained)
-        cache = make_cache(ready, loaded)
-        write_note(folder, noted_run(ready, digest, branch))
+        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
+        note = noted_run(ready, digest, branch)
+        write_note(folder, note)
+        tell_refusals(folder, ready.rows, refused)
         start = branch.schedule_from if branch else 0
-        trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), schedule_from=start, halt=halt)
-        return trainer.run(quiet=quiet)
+        trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), schedule_from=start, judge=_watch(config, turned))
+        final = trainer.run(quiet=quiet)
+        if trainer.stopped:
+            write_note(folder, replace(note, stopped=trainer.stopped))
+            print(f"stopped at step {trainer.stopped['step']}: {trainer.stopped['why']}", file=sys.stderr)
+        return final
+
+
+def _watch(config: TrainConfig, turned: Judge | None) -> Judge | None:
+    """What may end the run: [stopping], and the watch for its turn."""
+    watch = partial(judge, stopping=config.stopping, evaluation=config.evaluation) if config.stopping.watched else None
+    if watch is None or turned is None:
+        return watch or turned
+
+    def both(entries: list[dict[str, Any]]) -> Judgement:
+        first = watch(entries)
+        return replace(first, stop=first.stop or turned(entries).stop)
+
+    return both
 
 
 def load_base(config: TrainConfig) -> LoadedModel:
@@ -148,42 +176,22 @@ def noted_run(ready: Preparation, digest: str, branch: Branch | None = None) -> 
     )
 
 
-def make_cache(ready: Preparation, loaded: LoadedModel) -> Any:
+def make_cache(ready: Preparation, loaded: LoadedModel) -> ExampleCache:
     """Everything that the run will meet, rendered and encoded, checked against max_length."""
-    from harness.train.examples import ExampleCache, make_plan
-
-    cache = ExampleCache(ready.conversations, ready.trained, loaded.tokenizer, ready.config.data.max_length)
-    cache.check(make_plan(ready.config, len(ready.conversations), len(ready.trained)).pairs())
-    return cache
+    return encoded_rows(ready.config, ready.rows, ready.trained, loaded.tokenizer)[0]
 
 
-def dry_run(config: TrainConfig) -> dict[str, Any]:
-    """What the run would do: steps, tokens, formats and their coverage. Loads the tokenizer, not the model."""
+def plan_of(ready: Preparation) -> Plan:
+    """The steps of a run, before its model is loaded: the tokenizer tells which rows are refused."""
     from harness.models import load_tokenizer, locate
-    from harness.train.examples import ExampleCache, make_plan
-    from harness.train.schedules import Schedule
+    from harness.train.examples import make_plan
 
-    ready = prepare(config)
-    tokenizer = load_tokenizer(locate(config.model))
-    if config.adapter.train_control_tokens and (missing := missing_tokens(tokenizer, ready.trained)):
-        tokenizer = with_tokens(tokenizer, missing)
-    cache = ExampleCache(ready.conversations, ready.trained, tokenizer, config.data.max_length)
-    plan: Plan = make_plan(config, len(ready.conversations), len(ready.trained))
-    pairs = list(plan.pairs())
-    cache.check(pairs)
-    schedule = Schedule(config.optimisation.lr_scheduler_type, plan.total_steps, round(config.optimisation.warmup_ratio * plan.total_steps))
-    used = {ready.trained[f].id: sum(1 for _, g in pairs if g == f) for f in range(len(ready.trained))}
-    return {
-        "conversations": len(ready.conversations),
-        "steps": plan.total_steps,
-        "steps_per_epoch": plan.steps_per_epoch,
-        "tokens": sum(len(cache(pair).encoded.ids) for pair in pairs),
-        "supervised_tokens": sum(cache(pair).supervised for pair in pairs),
-        "longest": max(len(cache(pair).encoded.ids) for pair in pairs),
-        "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
-        "examples_by_format": used,
-        "held_out": [format.id for format in ready.held_out],
-    }
+    return make_plan(ready.config, encoded_rows(ready.config, ready.rows, ready.trained, load_tokenizer(locate(ready.config.model)))[0])
+
+
+def _may_go_on(noted: RunNote, config: TrainConfig) -> bool:
+    """Whether the run ended early for a reason that its settings no longer hold."""
+    return bool(noted.stopped) and noted.config["stopping"] != json.loads(json.dumps(config.as_dict()["stopping"]))
 
 
 def _described(conversations: Sequence[Conversation]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from harness.train.journal import Journal
 from harness.train.objective import Objective, supervised_loss
 from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
+from harness.train.stopping import Judgement, value_of
 from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
 
@@ -30,13 +31,16 @@ if TYPE_CHECKING:
 
 #: (step, epoch, Σ learning rate) → what to log of this checkpoint.
 Measure = Callable[[int], dict[str, Any]]
-#: All measured checkpoints so far → why to stop here, or an empty text.
-Halt = Callable[[list[dict[str, Any]]], str]
+#: All measured checkpoints so far → what is to be said of the newest.
+Judge = Callable[[list[dict[str, Any]]], Judgement]
 
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
-    """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats."""
+    """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats.
+
+    ``learning_rate`` is factor A's (``lr_A``); ``s_lr_B`` is B's times the adapter's scaling, the pace at which B moves the model.
+    """
 
     step: int
     epoch: float
@@ -46,6 +50,9 @@ class StepLog:
     supervised_tokens: int
     grad_norm: float
     seconds: float
+    lr_A: float
+    s_lr_B: float
+    formats: dict[str, dict[str, float]]
 
 
 class Trainer:
@@ -64,21 +71,21 @@ class Trainer:
         objective: Objective = supervised_loss,
         *,
         schedule_from: int = 0,
-        halt: Halt | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.config = config
         self.loaded = loaded
         self.cache = cache
         self.digest = digest
         self.measure = measure
-        self.halt = halt
+        self.judge = judge
+        self.stopped: dict[str, Any] | None = None
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
-        self.plan: Plan = make_plan(config, len(cache.conversations), len(cache.formats))
+        self.plan: Plan = make_plan(config, cache)
         opt = config.optimisation
-        span = self.plan.total_steps - schedule_from
         self.schedule_from = schedule_from
-        self.schedule = Schedule(opt.lr_scheduler_type, span, round(opt.warmup_ratio * span))
+        self.schedule = Schedule.of(config.schedule, self.plan.total_steps - schedule_from)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
@@ -89,7 +96,7 @@ class Trainer:
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
     def run(self, *, quiet: bool = False) -> Path:
-        """Train to the end, or until ``halt`` has a reason to stop, and return the folder of the final adapter, ``<output_dir>/adapter``."""
+        """Train to the end, or until a checkpoint is judged to be the last, and return the folder of the final adapter, ``<output_dir>/adapter``."""
         import torch
 
         torch.manual_seed(self.config.seed)
@@ -112,7 +119,8 @@ class Trainer:
                     self._checkpoint(step, sum_lr)
                     stop = self._measured(step, sum_lr)
             if stop:
-                self._log({"kind": "stopped", "step": step, "why": stop})
+                self.stopped = {"step": step, "why": stop}
+                self._log({"kind": "stopped", **self.stopped})
         self.model.eval()
         final = self.folder / "adapter"
         save_adapter(self.model, final, self.base, self.loaded.tokenizer if self.loaded.added_tokens else None)
@@ -136,7 +144,20 @@ class Trainer:
         rate = self.config.optimisation.learning_rate * self.schedule.factor(number - self.schedule_from)
         done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         epoch = (number + 1) / self.plan.steps_per_epoch
-        return StepLog(number + 1, round(epoch, 4), done.loss, rate, sum_lr + rate, done.supervised_tokens, done.grad_norm, time.monotonic() - began)
+        rates = self.updater.rates
+        return StepLog(
+            number + 1,
+            round(epoch, 4),
+            done.loss,
+            rate,
+            sum_lr + rate,
+            done.supervised_tokens,
+            done.grad_norm,
+            time.monotonic() - began,
+            rate,
+            rate * rates.b_over_a * rates.scaling,
+            done.formats,
+        )
 
     def _checkpoint(self, step: int, sum_lr: float) -> None:
         self.journal.sync()
@@ -150,12 +171,20 @@ class Trainer:
         if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
             kept = random_state()
-            epoch = round(step / self.plan.steps_per_epoch, 4)
-            self._log({"kind": "checkpoint", "step": step, "epoch": epoch, "sum_lr": sum_lr, **self.measure(step)})
+            entry = {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)}
             set_random_state(kept)  # whether a checkpoint was measured before or after an interruption changes nothing
-        best = self.config.checkpoints.keep_best
-        prune(self.folder, self.config.checkpoints, {entry["step"]: entry[best] for entry in self.journal.checkpoints if best in entry})
-        return self.halt(self.journal.checkpoints) if self.halt and self.journal.checkpoints else ""
+            if self.judge and (marks := self.judge([*self.journal.checkpoints, entry]).marks):
+                entry["marks"] = list(marks)
+            self._log(entry)
+        prune(self.folder, self.config.checkpoints, self._scores() if self.config.checkpoints.keep_best else {})
+        return self.judge(self.journal.checkpoints).stop if self.judge and self.journal.checkpoints else ""
+
+    def _scores(self) -> dict[int, float]:
+        """The deciding measure by step, lower is better."""
+        evaluation = self.config.evaluation
+        sign = -1.0 if evaluation.greater_is_better else 1.0
+        values = {entry["step"]: value_of(entry, evaluation.metric_for_best_model) for entry in self.journal.checkpoints}
+        return {step: sign * value for step, value in values.items() if value is not None}
 
     def _log(self, entry: dict[str, Any]) -> None:
         self.journal.write(entry)

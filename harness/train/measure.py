@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends.protocol import ScoreRequest
 from harness.backends.transformers import TransformersBackend
-from harness.evaluate.cases import limit_cases, load_cases
-from harness.evaluate.job import own_native, recall_sets
+from harness.evaluate.cases import limit_cases, load_cases, recall_case
+from harness.evaluate.job import own_native, recall_cases
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
@@ -44,9 +44,9 @@ class CheckpointMeasure:
         self.rows: Sequence[Case] = ()
         self.twins: Sequence[Case] = ()
         if settings.recall_rows:
-            files = ready.config.data.train or (str(data_dir("trainset")),)
-            sets = recall_sets(files, (str(data_dir("eval") / "twins.jsonl"),), settings.recall_rows)
-            self.rows, self.twins = sets.train, sets.null
+            rows = [case for case in map(recall_case, ready.conversations) if case is not None]
+            self.rows = limit_cases(rows, settings.recall_rows)
+            self.twins = limit_cases(recall_cases([str(data_dir("eval") / "twins.jsonl")]), settings.recall_rows)
 
     def __bool__(self) -> bool:
         return bool(self.cases or self.rows)

@@ -33,7 +33,8 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class RunNote:
-    """A run's settings and what they were resolved to. ``directory`` is where its relative paths start, ``data`` what a model card tells of the training set."""
+    """A run's settings and what they were resolved to. ``directory`` is where its relative paths start, ``data`` what a model card tells of the training set,
+    ``stopped`` the step and reason of an early end."""
 
     digest: str
     trained_formats: tuple[str, ...]
@@ -43,6 +44,7 @@ class RunNote:
     directory: str
     data: dict[str, Any] = field(default_factory=dict)
     branch: Branch | None = None
+    stopped: dict[str, Any] | None = None
 
 
 def read_note(run: Path) -> RunNote | None:
@@ -62,6 +64,7 @@ def read_note(run: Path) -> RunNote | None:
             found.get("directory", "."),
             found.get("data", {}),
             Branch(**branch) if branch else None,
+            found.get("stopped"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise HarnessError(f"not a run's note: {error}", where=str(file)) from None

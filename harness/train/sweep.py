@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
 
 SWEEP_FILE = "sweep.json"
-_ALPHA, _COMPENSATION = "adapter.lora_alpha", "compensate_alpha"
+_ALPHA = "adapter.lora_alpha"
 #: A grid over these would need another base at each point.
 _BASE = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "output_dir")
 
@@ -96,11 +96,9 @@ def _curve_point(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compensated(recipe: TrainConfig) -> TrainConfig:
-    if not hasattr(recipe.optimisation, _COMPENSATION):
-        raise HarnessError("this build cannot compensate alpha", hint="--raw-alpha, and read the rates with care")
-    if getattr(recipe.optimisation, _COMPENSATION):
+    if recipe.optimisation.compensate_alpha:
         return recipe
-    return with_settings(recipe, {f"optimisation.{_COMPENSATION}": str(recipe.adapter.lora_alpha)})
+    return replace(recipe, optimisation=replace(recipe.optimisation, compensate_alpha=recipe.adapter.lora_alpha))
 
 
 def _train_here(points: Sequence[Point], loaded: LoadedModel | None, quiet: bool) -> None:

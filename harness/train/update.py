@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from harness.train.config import OptimisationConfig
 from harness.train.examples import Example, micro_batches
-from harness.train.objective import Objective, supervised_loss
+from harness.train.objective import Objective, Tally, supervised_loss
 from harness.train.optimisers import make_optimizer
+from harness.train.rates import Rates, clip
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
 
     from harness.models import LoadedModel
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Updated:
-    """What a step did. ``loss`` is the mean over its supervised tokens in nats, ``grad_norm`` is taken before clipping."""
+    """What a step did. ``loss`` is the mean over its supervised tokens in nats, weighted as they are, ``grad_norm`` is taken before clipping.
+
+    ``formats`` tells each format's tokens, unweighted mean loss and share of tokens that the model would have chosen.
+    """
 
     loss: float
     supervised_tokens: int
     grad_norm: float
+    formats: dict[str, dict[str, float]]
 
 
 class Updater:
@@ -35,24 +39,21 @@ class Updater:
         self.model = model
         self.config = config
         self.objective = objective
-        trained = [parameter for _, parameter in sorted(model.named_parameters()) if parameter.requires_grad]
-        self.optimizer = make_optimizer(trained, config, loaded.device)
+        self.rates = Rates.of(model, config)
+        self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
     def step(self, examples: Sequence[Example], rate: float) -> Updated:
-        """Move the weights once at this learning rate."""
-        import torch
-
+        """Move the weights once at this learning rate, that of factor A."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        supervised = sum(sum(example.encoded.trained[1:]) for example in examples)
+            group["lr"] = rate * group["factor"]
+        weight = sum(sum(example.encoded.supervised()) for example in examples)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        total, tally = 0.0, Tally()
         for batch in micro_batches(examples, self.config.max_tokens_per_batch):
-            loss = self.objective(self.loaded, batch) / supervised
+            loss = self.objective(self.loaded, batch, tally) / weight
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             total += loss.item()
-        parameters: list[torch.nn.Parameter] = self.optimizer.param_groups[0]["params"]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm or float("inf"))
+        norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
         self.optimizer.step()
-        return Updated(total, supervised, float(norm))
+        return Updated(total, sum(example.supervised for example in examples), norm, tally.by_format())

@@ -7,6 +7,7 @@ import doctest
 import io
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from harness.cli.main import COMMANDS, main
 from harness.data.conversations import load_conversations
 from harness.formats import load_format, load_formats
 from harness.formats.check import check_format
-from harness.train.config import read_config
+from harness.train.config import parse_config, read_config
+from harness.train.config.reference import with_reference
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -71,6 +73,25 @@ def test_the_shown_format_is_a_good_one(tmp_path):
 def test_every_recipe_loads_and_names_known_formats(path):
     config = read_config(path)
     load_formats().select([*config.formats.train, *config.formats.held_out])
+
+
+def test_the_table_of_settings_is_current():
+    """Write it anew: python -c "from harness.train.config.reference import *; p = 'docs/training.md'; t = with_reference(open(p).read()); open(p, 'w').write(t)"."""
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert page == with_reference(page)
+
+
+def test_the_data_shown_is_read_as_the_page_says(tmp_path):
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(re.search(r"^```json\n(.*?)^```", page, re.M | re.S)[1])
+    [shown] = load_conversations([str(tmp_path / "rows.jsonl")])
+    assert [message.weight for message in shown.messages] == [1, 0, 1, 2]
+    config = parse_config(tomllib.loads(re.search(r"^```toml\n(.*?)^```", page, re.M | re.S)[1]))
+    assert [(s.path, s.weight, s.schema) for s in config.data.sources()] == [
+        ("my/chats.jsonl", 1, "auto"),
+        ("my/poems.jsonl", 0.5, "auto"),
+        ("owner/dataset", 2, "sharegpt"),
+    ]
 
 
 def test_the_page_of_formats_is_current():

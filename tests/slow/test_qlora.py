@@ -19,8 +19,8 @@ MODEL = "SmolLM2-135M-Instruct"
 
 @pytest.fixture
 def config(tmp_path):
-    steps = {"learning_rate": 1e-3, "lr_scheduler_type": "constant", "warmup_ratio": 0.0, "num_train_epochs": 25}
-    return replace(small_config(MODEL, tmp_path, formats=("smollm2", "llama3"), dtype="auto", adapter={"lora_r": 8}, optimisation=steps), model=MODEL)
+    steps = {"optimisation": {"learning_rate": 1e-3, "num_train_epochs": 25}, "schedule": {"lr_scheduler_type": "constant", "warmup_ratio": 0.0}}
+    return replace(small_config(MODEL, tmp_path, formats=("smollm2", "llama3"), dtype="auto", adapter={"lora_r": 8}, **steps), model=MODEL)
 
 
 def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_path):

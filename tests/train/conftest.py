@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
 
 ROWS = [
     ("the quick fox?", "over the lazy dog"),
@@ -28,7 +28,8 @@ def small_run(folder, model) -> TrainConfig:
         adapter=AdapterConfig(lora_r=4, lora_alpha=8),
         data=DataConfig(train=(str(file),)),
         formats=FormatsConfig(train=("chatml", "alpaca-newline", "llama2-chat")),
-        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
+        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2),
+        schedule=ScheduleConfig(warmup_ratio=0.1),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=2),
     )

@@ -10,7 +10,7 @@ import pytest
 
 from harness.models import load
 from harness.quantisation import Quantisation
-from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, TrainConfig
+from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
 from harness.train.control_tokens import add_control_tokens
 from harness.train.job import make_cache, prepare, run_digest
 from harness.train.loop import Trainer
@@ -21,7 +21,7 @@ INT8 = Quantisation(load_in_8bit=True)
 
 
 def small_config(
-    model: Path, folder: Path, *, formats=("chatml", "alpaca-newline"), dtype="float32", optimisation=None, adapter=None, **sections
+    model: Path, folder: Path, *, formats=("chatml", "alpaca-newline"), dtype="float32", optimisation=None, schedule=None, adapter=None, **sections
 ) -> TrainConfig:
     file = folder / "rows.jsonl"
     file.write_text("".join(json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}) + "\n" for q, a in ROWS))
@@ -32,9 +32,8 @@ def small_config(
         adapter=replace(AdapterConfig(lora_r=4, lora_alpha=8), **(adapter or {})),
         data=DataConfig(train=(str(file),)),
         formats=FormatsConfig(train=formats),
-        optimisation=replace(
-            OptimisationConfig(learning_rate=1e-2, num_train_epochs=6, per_device_train_batch_size=2, warmup_ratio=0.1), **(optimisation or {})
-        ),
+        optimisation=replace(OptimisationConfig(learning_rate=1e-2, num_train_epochs=6, per_device_train_batch_size=2), **(optimisation or {})),
+        schedule=ScheduleConfig(**{"warmup_ratio": 0.1, **(schedule or {})}),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=3),
         **sections,

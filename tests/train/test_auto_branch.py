@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.train.auto_branch import auto_branch
-from harness.train.config import AutoBranchConfig, EvaluationConfig, FormatsConfig
+from harness.train.config import AutoBranchConfig, EvaluationConfig, FormatsConfig, ScheduleConfig
 from harness.train.job import resume, train
 from harness.train.journal import measured, read_entries
 from harness.train.lineage import lineage
@@ -26,7 +26,8 @@ def config(run_config):
         run_config,
         formats=FormatsConfig(train=("chatml", "alpaca-newline"), held_out=("llama3",)),
         evaluation=EvaluationConfig(references=6, formats_measured=1, recall_rows=0),
-        optimisation=replace(run_config.optimisation, lr_scheduler_type="constant", warmup_ratio=0.0, num_train_epochs=6),
+        optimisation=replace(run_config.optimisation, num_train_epochs=6),
+        schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
         auto_branch=AutoBranchConfig(branch_at_turn=True, branch_rounds=2),
     )
 

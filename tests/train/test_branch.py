@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.models import load
 from harness.train.branch import BranchRequest, find_checkpoint, make_branch
 from harness.train.checkpoints import checkpoint_dirs, prune, read_state, step_of
-from harness.train.config import CheckpointsConfig, EvaluationConfig
+from harness.train.config import CheckpointsConfig, EvaluationConfig, ScheduleConfig
 from harness.train.job import resume, train
 from harness.train.journal import read_entries
 from harness.train.lineage import children_of, lineage, root_of
@@ -29,8 +29,11 @@ WEIGHTS = "adapter_model.safetensors"
 @pytest.fixture(scope="module")
 def trained(shared_config):
     """Twelve steps at a constant rate, a checkpoint every two, each measured."""
-    optimisation = replace(shared_config.optimisation, lr_scheduler_type="constant", warmup_ratio=0.0)
-    config = replace(shared_config, optimisation=optimisation, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0))
+    config = replace(
+        shared_config,
+        schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
+        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0),
+    )
     train(config, quiet=True)
     return Path(config.output_dir)
 
@@ -63,7 +66,7 @@ def test_a_cosine_goes_on_or_begins_anew_as_asked(run_config):
         same = (adapter / WEIGHTS).read_bytes() == (trunk / "adapter" / WEIGHTS).read_bytes()
         assert same == (schedule == "continue")
     assert rates["continue"] == [entry["learning_rate"] for entry in steps(trunk)][6:]
-    assert rates["restart"] == [1e-2 * Schedule("cosine", 6, 1).factor(step) for step in range(6)]
+    assert rates["restart"] == [1e-2 * Schedule(name="cosine", total=6, warmup=1).factor(step) for step in range(6)]
 
 
 def test_the_branch_really_takes_the_lower_rate(trunk):

@@ -42,8 +42,8 @@ def test_the_best_checkpoint_stays_after_the_run(run_config):
 
     config = replace(
         run_config,
-        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0),
-        checkpoints=CheckpointsConfig(save_steps=1, save_total_limit=1, keep_every=5, keep_best="nll_seen"),
+        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0, metric_for_best_model="nll_seen"),
+        checkpoints=CheckpointsConfig(save_steps=1, save_total_limit=1, keep_every=5, keep_best=True),
     )
     train(config, quiet=True)
     points = [e for e in read_entries(Path(config.output_dir)) if e["kind"] == "checkpoint" and e["step"]]

@@ -58,8 +58,8 @@ def config(run_config):
     return replace(
         run_config,
         adapter=AdapterConfig(lora_r=4, lora_alpha=8, lora_dropout=0.2),
-        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0),
-        checkpoints=CheckpointsConfig(save_steps=3, save_total_limit=1, keep_best="nll_seen"),
+        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=0, metric_for_best_model="nll_seen"),
+        checkpoints=CheckpointsConfig(save_steps=3, save_total_limit=1, keep_best=True),
     )
 
 

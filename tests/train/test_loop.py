@@ -11,7 +11,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.models import load
-from harness.train.config import EvaluationConfig
+from harness.train.config import EvaluationConfig, ScheduleConfig
 from harness.train.examples import micro_batches
 from harness.train.job import make_cache, prepare, run_digest, train
 from harness.train.journal import Journal
@@ -136,7 +136,11 @@ def test_another_run_in_the_same_folder_is_refused(config):
 
 
 def test_every_element_moves_at_1e_7(config):
-    config = replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7, lr_scheduler_type="constant", warmup_ratio=0.0, num_train_epochs=20))
+    config = replace(
+        config,
+        optimisation=replace(config.optimisation, learning_rate=1e-7, num_train_epochs=20),
+        schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
+    )
     trainer = make(config)
     before = {name: weight.clone() for name, weight in trainer.weights().items()}
     for number in range(50):

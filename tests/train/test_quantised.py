@@ -74,8 +74,9 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_every_element_moves_at_1e_7_on_nf4(tiny_model, tmp_path, dtype):
-    constant = {"learning_rate": 1e-7, "lr_scheduler_type": "constant", "warmup_ratio": 0.0, "num_train_epochs": 25}
-    trainer = make_trainer(small_config(tiny_model, tmp_path, dtype=dtype, optimisation=constant), NF4)
+    constant = {"lr_scheduler_type": "constant", "warmup_ratio": 0.0}
+    steps = {"learning_rate": 1e-7, "num_train_epochs": 25}
+    trainer = make_trainer(small_config(tiny_model, tmp_path, dtype=dtype, optimisation=steps, schedule=constant), NF4)
     before = {name: weight.clone() for name, weight in trainer.weights().items()}
     for number in range(50):
         trainer._step(number, 0.0)

@@ -1,0 +1,92 @@
+"""Rows of JSON lines, JSON, Parquet and hub data sets, each with the place to name in an error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.data.jsonl import Row, jsonl_rows, read_text
+from harness.errors import HarnessError
+
+#: owner/name, as the hub writes it.
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield (stem, rows) of a file, of each file of a folder, or of a hub data set.
+
+    Raises HarnessError for what is none of them, or cannot be read at all.
+    """
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        if not found:
+            raise HarnessError(f"the folder holds no {', '.join(READERS)} file", where=name)
+        yield from ((file.stem, READERS[file.suffix](file)) for file in found)
+    elif path.is_file():
+        if path.suffix not in READERS:
+            raise HarnessError(f"cannot read {path.suffix or 'a file without ending'}", where=name, hint=f"one of {', '.join(READERS)}")
+        yield path.stem, READERS[path.suffix](path)
+    elif _HUB_ID.fullmatch(name) and not path.suffix:
+        yield name.split("/")[1], _hub(name, split)
+    else:
+        raise HarnessError("no such file or folder", where=name)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    """A list of objects, an object that holds one under ``data`` or ``train``, or a single row."""
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HarnessError(f"not JSON: {error.msg} at line {error.lineno}", where=str(path), hint="a file with one object a line is called .jsonl") from None
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("data", "train") if isinstance(value.get(key), list)), [value])
+    if not isinstance(value, list):
+        raise HarnessError(f"a list of objects, not a {type(value).__name__}", where=str(path))
+    for number, row in enumerate(value, 1):
+        place = f"{path}:row {number}"
+        yield Row(place, number, row) if isinstance(row, dict) else Row(place, number, None, f"a row is one JSON object, not a {type(row).__name__}")
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise HarnessError("reading Parquet needs pyarrow", where=str(path), hint="pip install 'formatproof[data]'") from None
+    try:
+        batches = ParquetFile(path).iter_batches()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield Row(f"{path}:row {number}", number, without_nulls(row))
+    except ArrowInvalid as error:
+        raise HarnessError(f"not Parquet: {error}", where=str(path)) from None
+
+
+def _hub(name: str, split: str) -> Iterator[Row]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise HarnessError("no such file or folder; a data set of the hub needs datasets", where=name, hint="pip install 'formatproof[data]'") from None
+    try:
+        rows = load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise HarnessError(
+            f"no such file or folder, and no split {split!r} of such a data set on the hub: {reason}", where=name, hint="without a network, give a file"
+        ) from None
+    for number, row in enumerate(rows, 1):
+        yield Row(f"{name}:row {number}", number, without_nulls(row))
+
+
+def without_nulls(value: Any) -> Any:
+    """A table gives every row every column: a missing one reads as None."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {".jsonl": jsonl_rows, ".json": _json, ".parquet": _parquet}

@@ -1,0 +1,111 @@
+"""How others write a conversation: ShareGPT, Alpaca, prompt and completion, plain text → our ``messages``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from harness.data.refusals import RefusedRow
+
+SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+
+#: Who speaks in ShareGPT files (FastChat, axolotl, LLaMA-Factory) → our roles. What is not here is refused by name.
+SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "model": "assistant",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One way to write a row: the keys that give it away, those it may have besides, and how it becomes messages."""
+
+    name: str
+    needs: tuple[str, ...]
+    allows: tuple[str, ...]
+    messages: Callable[[dict[str, Any], str], Any]
+    plain: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that mean something."""
+        return (*self.needs, *self.allows, "id", "tags")
+
+
+def _messages(row: dict[str, Any], _place: str) -> Any:
+    return row["messages"]
+
+
+def _sharegpt(row: dict[str, Any], place: str) -> Any:
+    turns = row["conversations"]
+    if not isinstance(turns, list) or not turns:
+        raise RefusedRow("bad value", "conversations is a non-empty list", where=place, hint='{"conversations": [{"from": "human", "value": "…"}, …]}')
+    return _system(row) + [_turn(turn, f"{place}: conversations[{index}]") for index, turn in enumerate(turns)]
+
+
+def _turn(turn: Any, place: str) -> dict[str, Any]:
+    if not isinstance(turn, dict):
+        raise RefusedRow("bad value", "a turn is an object with from and value", where=place)
+    speaker = turn.get("from", turn.get("role"))
+    if speaker not in SHAREGPT_ROLES:
+        raise RefusedRow("unknown role", f"unknown speaker {speaker!r}", where=place, hint=f"one of {', '.join(SHAREGPT_ROLES)}")
+    rest = {key: value for key, value in turn.items() if key not in ("from", "role", "value", "content")}
+    return {"role": SHAREGPT_ROLES[speaker], "content": turn.get("value", turn.get("content")), **rest}
+
+
+def _alpaca(row: dict[str, Any], place: str) -> Any:
+    """Instruction and input make one question, with a blank line between (as LLaMA-Factory and Stanford's own prompt order them)."""
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RefusedRow("bad value", "history is a list of [question, answer]", where=place)
+    told = [{"role": role, "content": text} for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)]
+    instruction, extra = row["instruction"], row.get("input") or ""
+    if not isinstance(instruction, str) or not isinstance(extra, str):
+        raise RefusedRow("bad value", "instruction and input are texts", where=place)
+    question = "\n\n".join(part for part in (instruction, extra) if part.strip())
+    return [*_system(row), *told, {"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+
+
+def _prompt_completion(row: dict[str, Any], place: str) -> Any:
+    """Texts or lists of messages, as TRL has them. A text completion loses the space that parted it from its prompt: formats write their own."""
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*_system(row), *prompt, *completion]
+    if not isinstance(prompt, str) or not isinstance(completion, str):
+        raise RefusedRow("bad value", "prompt and completion are two texts or two lists of messages", where=place)
+    return [*_system(row), {"role": "user", "content": prompt}, {"role": "assistant", "content": completion.removeprefix(" ")}]
+
+
+def _text(row: dict[str, Any], _place: str) -> Any:
+    return [{"role": "assistant", "content": row["text"]}]
+
+
+def _system(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The system prompt that stands beside the turns. An empty one is none."""
+    return [{"role": "system", "content": row["system"]}] if row.get("system") else []
+
+
+#: In the order in which they are looked for.
+SCHEMAS = {
+    schema.name: schema
+    for schema in (
+        Schema("messages", ("messages",), (), _messages),
+        Schema("sharegpt", ("conversations",), ("system",), _sharegpt),
+        Schema("alpaca", ("instruction", "output"), ("input", "system", "history"), _alpaca),
+        Schema("prompt-completion", ("prompt", "completion"), ("system",), _prompt_completion),
+        Schema("text", ("text",), (), _text, plain=True),
+    )
+}
+
+
+def detect(row: dict[str, Any]) -> Schema | None:
+    """The first schema all of whose needed keys the row has."""
+    return next((schema for schema in SCHEMAS.values() if all(key in row for key in schema.needs)), None)
