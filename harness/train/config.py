@@ -136,6 +136,32 @@ class OptimisationConfig:
 
 
 @dataclass(frozen=True)
+class ObjectiveConfig:
+    """What a step minimises (docs/distillation.md)."""
+
+    kind: Literal["supervised", "consistency", "distillation"] = "supervised"
+    """supervised: cross-entropy of the answers. consistency: that, and the same beliefs in the native as in the drawn format. distillation: the base model's beliefs in its native format."""
+    native: str = ""
+    """Id of the format that the drawn ones are held against. Empty: the one that equals the model's own chat template."""
+    answers: Literal["given", "self", "both"] = "given"
+    """given: the conversations' own answers. self: the base model answers their last questions first, natively and greedily. both: the two as separate examples."""
+    prompts: int = 0
+    """The model answers at most so many conversations, spread evenly over the set. 0: all."""
+    max_new_tokens: int = 64
+    """Longest answer of the model's own, in tokens; one that does not end by then is left out."""
+    supervised_weight: float = 0.0
+    """Distillation: share of cross-entropy in the loss of the given answers. The model's own answers are always distilled alone."""
+    consistency_weight: float = 1.0
+    """Consistency: the divergence's weight beside the cross-entropy."""
+    hold_native: bool = True
+    """Consistency: no gradient through the native side, so the drawn formats come to it and it stays."""
+    temperature: float = 1.0
+    """Distillation: both sides' logits are divided by it, and the loss multiplied by its square."""
+    top_k: int = 64
+    """Distillation: tokens of the teacher's distribution that are kept; all others count as one. 0: the whole vocabulary."""
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured at each checkpoint."""
 
@@ -186,6 +212,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -239,7 +266,7 @@ def _unknown(table: dict[str, Any], section: Any, prefix: str) -> list[str]:
 
 
 def _out_of_range(config: TrainConfig) -> list[str]:
-    opt, adapter = config.optimisation, config.adapter
+    opt, adapter, goal = config.optimisation, config.adapter, config.objective
     rules = {
         f"optimisation.learning_rate = {opt.learning_rate}: must be above 0": opt.learning_rate > 0,
         f"optimisation.num_train_epochs = {opt.num_train_epochs}: must be above 0": opt.num_train_epochs > 0,
@@ -250,6 +277,12 @@ def _out_of_range(config: TrainConfig) -> list[str]:
         f"adapter.lora_alpha = {adapter.lora_alpha}: must be above 0": adapter.lora_alpha > 0,
         f"adapter.lora_dropout = {adapter.lora_dropout}: must lie in [0, 1)": 0 <= adapter.lora_dropout < 1,
         "quantisation.load_in_8bit = True: excludes load_in_4bit": not (config.quantisation.load_in_4bit and config.quantisation.load_in_8bit),
+        f"objective.supervised_weight = {goal.supervised_weight}: must lie in [0, 1]": 0 <= goal.supervised_weight <= 1,
+        f"objective.consistency_weight = {goal.consistency_weight}: must be at least 0": goal.consistency_weight >= 0,
+        f"objective.temperature = {goal.temperature}: must be above 0": goal.temperature > 0,
+        f"objective.top_k = {goal.top_k}: must be at least 0": goal.top_k >= 0,
+        f"objective.prompts = {goal.prompts}: must be at least 0": goal.prompts >= 0,
+        f"objective.max_new_tokens = {goal.max_new_tokens}: must be at least 1": goal.max_new_tokens >= 1,
         f"data.max_length = {config.data.max_length}: must be at least 16": config.data.max_length >= 16,
     }
     return [problem for problem, holds in rules.items() if not holds]

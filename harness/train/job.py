@@ -85,12 +85,18 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
         return final
     from harness.train.loop import Trainer
     from harness.train.measure import CheckpointMeasure
+    from harness.train.selection import check_objective, make_objective, with_answers
 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
-    cache = make_cache(ready, loaded)
+    check_objective(ready, loaded)
+    if config.objective.answers != "self":  # checked before anything is written
+        cache = make_cache(ready, loaded)
     _note(folder, ready, digest)
-    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded))
+    if config.objective.answers != "given":
+        ready = with_answers(ready, loaded)
+        cache = make_cache(ready, loaded)
+    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), make_objective(ready, loaded))
     return trainer.run(quiet=quiet)
 
 

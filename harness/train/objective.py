@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.transformers import pad
 from harness.logits import only_at
+from harness.records import Encoded
 from harness.train.examples import Example
 
 if TYPE_CHECKING:
@@ -22,20 +23,27 @@ class Objective(Protocol):
 
 
 def supervised_loss(loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
-    """Summed cross-entropy in nats over the supervised tokens of a batch.
+    """Summed cross-entropy in nats over the supervised tokens of a batch."""
+    import torch
+
+    logits, targets = supervised_logits(loaded, [example.encoded for example in batch])
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def supervised_logits(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits before each trained token of the rows, [tokens, vocabulary], and those tokens, [tokens].
 
     Rows are padded on the right and no attention mask is given: under a causal mask no real token
     ever sees the padding, and the fast attention kernels stay in use.
     """
     import torch
 
-    ids, _ = pad([example.encoded.ids for example in batch], loaded, left=False)
+    ids, _ = pad([encoded.ids for encoded in rows], loaded, left=False)
     wanted = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, example in enumerate(batch):
-        trained = torch.tensor(example.encoded.trained[1:], dtype=torch.bool)
+    for row, encoded in enumerate(rows):
+        trained = torch.tensor(encoded.trained[1:], dtype=torch.bool)
         wanted[row, : len(trained)] = trained
     wanted = wanted.to(ids.device)
-    targets = ids[:, 1:][wanted[:, :-1]]
     with loaded.autocast(), only_at(loaded.model, wanted):
         logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+    return logits, ids[:, 1:][wanted[:, :-1]]

@@ -1,0 +1,94 @@
+"""Consistency: besides learning the answers, believe the same at their tokens in the drawn and in the native format."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.records import Encoded
+from harness.train.alignment import Pair
+from harness.train.config import ObjectiveConfig
+from harness.train.divergence import jensen_shannon
+from harness.train.native import Beside, NativeRows
+from harness.train.objective import supervised_logits
+from harness.train.translation import LEFT_OUT, translation
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.models import LoadedModel
+    from harness.train.examples import Example
+
+#: A probability that stands for none, so that every logarithm and its gradient is finite.
+_LEAST = 1e-30
+
+
+class Consistency:
+    """Cross-entropy in the drawn format, plus ``consistency_weight`` · JS(native ‖ drawn) summed over aligned tokens.
+
+    Both sides are the model in training. By default the native side is held (no gradient): the drawn format is to come to it, and
+    it is not to go to a format that the model does not understand yet. The symmetric divergence is bounded, so an
+    early token of which one side knows nothing cannot drown the rest (the consistency term of R-Drop, Wu 2021,
+    arXiv 2106.14448, is the symmetric KL, which is not).
+    """
+
+    def __init__(self, rows: NativeRows, config: ObjectiveConfig) -> None:
+        self.rows = rows
+        self.config = config
+        self.native = {id: rows.encoded(id) for id in rows.conversations}
+
+    def __call__(self, loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+        import torch
+
+        drawn = [example.encoded for example in batch]
+        natively = [self.native[example.conversation] for example in batch]
+        logits, targets = supervised_logits(loaded, drawn)
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.hold_native):
+            others, _ = supervised_logits(loaded, natively)
+        ours = torch.split(torch.log_softmax(logits.float(), -1), [_size(row) for row in drawn])
+        theirs = torch.split(torch.log_softmax(others.float(), -1), [_size(row) for row in natively])
+        for example, native, own, other in zip(batch, natively, ours, theirs, strict=True):
+            for beside in self.rows.beside(example):
+                ids = [beside.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in beside.pairs]
+                pairs = [pair for pair, id in zip(beside.pairs, ids, strict=True) if id == beside.drawn.tokens[pair.first].id]
+                if pairs:
+                    rows, sources = beside.rows(pairs, example.encoded, native)
+                    carried = carry(other[sources], beside, pairs, self.rows.tokenizer)
+                    loss = loss + self.config.consistency_weight * jensen_shannon(carried, own[rows]).sum()
+        return loss
+
+
+def carry(logprobs: torch.Tensor, beside: Beside, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Native log-probabilities [pairs, vocabulary] in the drawn format's lead and stop, with their gradient."""
+    import torch
+
+    return torch.stack([_with_stop(_with_lead(row, beside, pair, tokenizer), beside, pair) for pair, row in zip(pairs, logprobs, strict=True)])
+
+
+def _with_lead(row: torch.Tensor, beside: Beside, pair: Pair, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    leads = beside.leads(pair)
+    if pair.place != "opening" or leads[0] == leads[1]:
+        return row
+    import torch
+
+    table = translation(tokenizer, len(row), *leads).to(row.device)
+    kept = table != LEFT_OUT
+    moved = torch.zeros_like(row).index_add(0, table[kept], row[kept].exp())
+    return (moved / moved.sum()).clamp(min=_LEAST).log()
+
+
+def _with_stop(row: torch.Tensor, beside: Beside, pair: Pair) -> torch.Tensor:
+    if beside.stop_ids is None or beside.stop_ids[0] == beside.stop_ids[1] or not beside.ends_at(pair):
+        return row
+    import torch
+
+    drawn, native = beside.stop_ids
+    ends = torch.logaddexp(row[drawn], row[native])
+    return row.index_put((torch.tensor([drawn, native], device=row.device),), torch.stack([ends, torch.full_like(ends, math.log(_LEAST))]))
+
+
+def _size(encoded: Encoded) -> int:
+    return sum(encoded.trained[1:])
