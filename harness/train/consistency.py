@@ -40,25 +40,36 @@ class Consistency:
         self.native = {id: rows.encoded(id) for id in rows.conversations}
 
     def __call__(self, loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+        return self.token_losses(loaded, batch).sum()
+
+    def token_losses(self, loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+        """The loss of each supervised token of a batch in its order, float32 [tokens]."""
         import torch
 
         drawn = [example.encoded for example in batch]
         natively = [self.native[example.conversation] for example in batch]
-        logits, targets = supervised_logits(loaded, drawn)
-        loss = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
+        logits, said = supervised_logits(loaded, drawn)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.hold_native):
             others, _ = supervised_logits(loaded, natively)
-        ours = torch.split(torch.log_softmax(logits.float(), -1), [_size(row) for row in drawn])
+        ours = torch.log_softmax(logits.float(), -1)
+        learnt = torch.nn.functional.nll_loss(ours, said, reduction="none")
         theirs = torch.split(torch.log_softmax(others.float(), -1), [_size(row) for row in natively])
-        for example, native, own, other in zip(batch, natively, ours, theirs, strict=True):
-            for beside in self.rows.beside(example):
-                ids = [beside.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in beside.pairs]
-                pairs = [pair for pair, id in zip(beside.pairs, ids, strict=True) if id == beside.drawn.tokens[pair.first].id]
-                if pairs:
-                    rows, sources = beside.rows(pairs, example.encoded, native)
-                    carried = carry(other[sources], beside, pairs, self.rows.tokenizer)
-                    loss = loss + self.config.consistency_weight * jensen_shannon(carried, own[rows]).sum()
-        return loss
+        parts = zip(batch, natively, torch.split(ours, [_size(row) for row in drawn]), theirs, strict=True)
+        return learnt + self.config.consistency_weight * torch.cat([self._apart(*part) for part in parts])
+
+    def _apart(self, example: Example, native: Encoded, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """JS at each supervised token of one example, 0 where the native row has no counterpart or says it in other tokens."""
+        import torch
+
+        apart = own.new_zeros(len(own))
+        for beside in self.rows.beside(example):
+            said = [beside.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in beside.pairs]
+            pairs = [pair for pair, id in zip(beside.pairs, said, strict=True) if id == beside.drawn.tokens[pair.first].id]
+            if pairs:
+                rows, sources = beside.rows(pairs, example.encoded, native)
+                carried = carry(other[sources], beside, pairs, self.rows.tokenizer)
+                apart = apart.index_add(0, torch.tensor(rows, device=own.device), jensen_shannon(carried, own[rows]))
+        return apart
 
 
 def carry(logprobs: torch.Tensor, beside: Beside, pairs: Sequence[Pair], tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:

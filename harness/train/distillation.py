@@ -38,26 +38,25 @@ class Distillation:
         self.beliefs = dict(zip(self.native, found, strict=True))
 
     def __call__(self, loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+        return self.token_losses(loaded, batch).sum()
+
+    def token_losses(self, loaded: LoadedModel, batch: Sequence[Example]) -> torch.Tensor:
+        """The loss of each supervised token of a batch in its order, float32 [tokens]."""
         import torch
 
         logits, _ = supervised_logits(loaded, [example.encoded for example in batch])
-        total = torch.zeros((), device=logits.device)
-        sizes = [sum(example.encoded.trained[1:]) for example in batch]
-        for example, own in zip(batch, torch.split(logits, sizes), strict=True):
-            total = total + self._loss(example, own)
-        return total
+        parts = torch.split(logits, [sum(example.encoded.trained[1:]) for example in batch])
+        return torch.cat([self._losses(example, own) for example, own in zip(batch, parts, strict=True)])
 
-    def _loss(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
-        """Summed over the tokens of one example; ``logits`` is [its supervised tokens, vocabulary]."""
+    def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
+        """Those of one example; ``logits`` is [its supervised tokens, vocabulary]."""
         weight = self.config.supervised_weight if example.conversation in self.supervised else 0.0
-        loss = logits.new_zeros((), dtype=logits.dtype).float()
-        if weight:
-            loss = loss + weight * kullback_leibler(logits, _to(certain(example.encoded), logits)).sum()
-        if weight < 1:
-            targets = _to(self.targets(example, logits.shape[-1]), logits)
-            apart = kullback_leibler(logits, targets, self.config.temperature) * self.config.temperature**2
-            loss = loss + (1 - weight) * apart.sum()
-        return loss
+        learnt = weight * kullback_leibler(logits, _to(certain(example.encoded), logits)) if weight else 0.0
+        if weight == 1:
+            return learnt
+        targets = _to(self.targets(example, logits.shape[-1]), logits)
+        distilled = kullback_leibler(logits, targets, self.config.temperature) * self.config.temperature**2
+        return learnt + (1 - weight) * distilled
 
     def targets(self, example: Example, size: int) -> Targets:
         """What the student should believe along an example."""

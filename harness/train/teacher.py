@@ -25,8 +25,8 @@ class Beliefs:
     """The teacher's distribution before each trained token of a row: the ``k`` likeliest tokens, and all others as one.
 
     ``ids`` (int32) and ``probabilities`` (float32) are [tokens, k], ``rest`` [tokens] is what the others have together, and ``own``
-    [tokens] is what the row's own next token has. 12 bytes for each of ``k``, so that 64 need 0.8 kB a token where
-    the logits of a vocabulary of 49 152 need 96 kB.
+    [tokens] is what the row's own next token has. 8 bytes for each of ``k``, so that 64 need 0.5 kB a token where
+    the logits of a vocabulary of 49 152 need 192 kB in float32.
     """
 
     ids: torch.Tensor
