@@ -43,7 +43,7 @@ def config(tiny_model, tmp_path):
         adapter=AdapterConfig(lora_r=4, lora_alpha=8),
         data=DataConfig(train=(str(file),)),
         formats=FormatsConfig(train=("chatml", *DRAWN)),
-        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2, warmup_ratio=0.1),
+        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2),
         objective=ObjectiveConfig(kind="distillation", native="chatml", top_k=0),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=2),
