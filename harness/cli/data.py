@@ -106,7 +106,9 @@ class AnswersOptions:
     prompts: int = 0
     """Ask at most so many, spread evenly. 0: all."""
     max_new_tokens: int = 64
-    """Longest answer in tokens; one that does not end by then is left out."""
+    """Longest answer in tokens."""
+    unfinished: bool = False
+    """Keep answers that had not ended by then, tagged "unfinished". They can be distilled; learnt as they stand they teach to stop anywhere."""
     native: str = ""
     """Format to ask in. Empty: the one that equals the model's own chat template."""
     formats_dir: tuple[str, ...] = ()
@@ -132,7 +134,7 @@ def answers(args: list[str]) -> int:
     check_prompts(prompts)
     loaded = load(options.model)
     native = native_among(load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded)
-    found = own_answers(loaded, prompts, native, options.max_new_tokens)
+    found = own_answers(loaded, prompts, native, options.max_new_tokens, unfinished=options.unfinished)
     write_conversations(out, found)
     print(
         f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the others had not ended after {options.max_new_tokens} tokens or were empty"

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.backends.protocol import GenerateRequest
+from harness.backends.protocol import Answer, GenerateRequest
 from harness.backends.transformers import TransformersBackend
 from harness.data.check import overlaps
 from harness.data.conversations import load_conversations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The tag of a conversation whose last answer is the model's own.
 SELF_ANSWERED = "self-answered"
+#: And the tag of one whose answer was cut at its longest.
+UNFINISHED = "unfinished"
 _SUFFIX = "/self"
 
 
@@ -35,11 +37,13 @@ def spread(conversations: Sequence[Conversation], most: int) -> list[Conversatio
     return [conversations[index * len(conversations) // most] for index in range(most)]
 
 
-def own_answers(loaded: LoadedModel, conversations: Sequence[Conversation], native: Format, max_new_tokens: int) -> list[Conversation]:
+def own_answers(
+    loaded: LoadedModel, conversations: Sequence[Conversation], native: Format, max_new_tokens: int, *, unfinished: bool = False
+) -> list[Conversation]:
     """Each conversation up to its last question, with the base model's greedy answer behind it.
 
-    An answer that is empty or has not ended after ``max_new_tokens`` is left out: where it would have stopped is not
-    known.
+    An empty answer is left out, and one that has not ended after ``max_new_tokens`` too unless ``unfinished``: where it
+    would have stopped is not known, so it can teach words and no stop.
     """
     prompts = {conversation.id + _SUFFIX: _prompt(conversation) for conversation in conversations}
     backend = TransformersBackend(loaded)
@@ -54,8 +58,9 @@ def own_answers(loaded: LoadedModel, conversations: Sequence[Conversation], nati
     ]
     with base_only(loaded):
         answers = {id: answer for batch in backend.generate(requests) for id, answer in batch}
-    finished = {id: answer.text.strip() for id, answer in answers.items() if answer.finish == "stop" and answer.text.strip()}
-    return [_answered(id, prompt, finished[id]) for id, prompt in prompts.items() if id in finished]
+    wanted = ("stop", "length") if unfinished else ("stop",)
+    kept = {id: answer for id, answer in answers.items() if answer.finish in wanted and answer.text.strip()}
+    return [_answered(id, prompt, kept[id]) for id, prompt in prompts.items() if id in kept]
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
@@ -74,13 +79,15 @@ def write_conversations(path: Path, conversations: Iterable[Conversation]) -> No
         raise HarnessError(f"cannot write: {error.strerror}", where=str(path)) from None
 
 
-def kept_answers(path: Path, loaded: LoadedModel, conversations: Sequence[Conversation], native: Format, max_new_tokens: int) -> list[Conversation]:
+def kept_answers(
+    path: Path, loaded: LoadedModel, conversations: Sequence[Conversation], native: Format, max_new_tokens: int, *, unfinished: bool = False
+) -> list[Conversation]:
     """The answers in ``path``, made and written there if the file is missing: a run that goes on learns from the very same texts."""
     if not path.is_file():
-        write_conversations(path, own_answers(loaded, conversations, native, max_new_tokens))
+        write_conversations(path, own_answers(loaded, conversations, native, max_new_tokens, unfinished=unfinished))
     found = load_conversations([str(path)]) if path.stat().st_size else []
     if not found:
-        raise HarnessError("the model ended none of its answers", where=str(path), hint="raise objective.max_new_tokens")
+        raise HarnessError("the model gave no answer that can be learnt from", where=str(path), hint="raise objective.max_new_tokens")
     return found
 
 
@@ -94,8 +101,9 @@ def _prompt(conversation: Conversation) -> Conversation:
     return replace(conversation, messages=messages)
 
 
-def _answered(id: str, prompt: Conversation, text: str) -> Conversation:
-    return replace(prompt, id=id, messages=(*prompt.messages, Message("assistant", text)), tags=(*prompt.tags, SELF_ANSWERED))
+def _answered(id: str, prompt: Conversation, answer: Answer) -> Conversation:
+    tags = (*prompt.tags, SELF_ANSWERED, *((UNFINISHED,) if answer.finish == "length" else ()))
+    return replace(prompt, id=id, messages=(*prompt.messages, Message("assistant", answer.text.strip())), tags=tags)
 
 
 def check_prompts(conversations: Sequence[Conversation]) -> None:

@@ -148,7 +148,7 @@ class ObjectiveConfig:
     prompts: int = 0
     """The model answers at most so many conversations, spread evenly over the set. 0: all."""
     max_new_tokens: int = 64
-    """Longest answer of the model's own, in tokens; one that does not end by then is left out."""
+    """Longest answer of the model's own, in tokens. One that has not ended by then is distilled without its stop; in the other kinds it is left out."""
     supervised_weight: float = 0.0
     """Distillation: share of cross-entropy in the loss of the given answers. The model's own answers are always distilled alone."""
     consistency_weight: float = 1.0

@@ -26,12 +26,16 @@ class Distillation:
     At each answer token KL(teacher ‖ student), times temperature²; the teacher is the base without adapter and reads the same
     conversation in the native format. ``supervised`` names the conversations whose given answers are learnt as well: there
     the loss is (1 − supervised_weight) · KL + supervised_weight · cross-entropy. Both are sums over the same
-    supervised tokens.
+    supervised tokens. ``unfinished`` names those whose last answer was cut: they teach only what the teacher believes, which at
+    the cut is to go on, and nothing that is certain, such as the rest of a stop that the text only has because it was cut.
     """
 
-    def __init__(self, loaded: LoadedModel, rows: NativeRows, config: ObjectiveConfig, supervised: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, loaded: LoadedModel, rows: NativeRows, config: ObjectiveConfig, supervised: frozenset[str] = frozenset(), unfinished: frozenset[str] = frozenset()
+    ) -> None:
         self.rows = rows
         self.config = config
+        self.unfinished = unfinished
         self.supervised = supervised if config.supervised_weight else frozenset()
         self.native = {id: rows.encoded(id) for id in rows.conversations if not self._only_supervised(id)}
         found = beliefs(loaded, list(self.native.values()), config.top_k, config.temperature)
@@ -56,6 +60,8 @@ class Distillation:
             return learnt
         targets = _to(self.targets(example, logits.shape[-1]), logits)
         distilled = kullback_leibler(logits, targets, self.config.temperature) * self.config.temperature**2
+        if example.conversation in self.unfinished:
+            distilled = distilled * targets.soft
         return learnt + (1 - weight) * distilled
 
     def targets(self, example: Example, size: int) -> Targets:

@@ -55,13 +55,14 @@ def with_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
     if goal.answers == "given":
         return ready
     prompts = spread(ready.conversations, goal.prompts)
-    own = kept_answers(Path(ready.config.output_dir) / ANSWERS_FILE, loaded, prompts, native_of(ready, loaded), goal.max_new_tokens)
+    file, native = Path(ready.config.output_dir) / ANSWERS_FILE, native_of(ready, loaded)
+    own = kept_answers(file, loaded, prompts, native, goal.max_new_tokens, unfinished=goal.kind == "distillation")
     return replace(ready, conversations=(*own,) if goal.answers == "self" else (*ready.conversations, *own))
 
 
 def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
     """The objective over these conversations. A teacher reads them all here, so that no step waits and the bits never depend on the order of steps."""
-    from harness.train.answers import SELF_ANSWERED
+    from harness.train.answers import SELF_ANSWERED, UNFINISHED
 
     goal = ready.config.objective
     if goal.kind == "supervised":
@@ -76,4 +77,5 @@ def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
     from harness.train.distillation import Distillation
 
     given = frozenset(conversation.id for conversation in ready.conversations if SELF_ANSWERED not in conversation.tags)
-    return Distillation(loaded, rows, goal, given)
+    unfinished = frozenset(conversation.id for conversation in ready.conversations if UNFINISHED in conversation.tags)
+    return Distillation(loaded, rows, goal, given, unfinished)

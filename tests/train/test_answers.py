@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.evaluate.cases import load_cases
 from harness.formats import load_formats
 from harness.records import Conversation, Message
-from harness.train.answers import SELF_ANSWERED, check_prompts, kept_answers, own_answers, spread, write_conversations
+from harness.train.answers import SELF_ANSWERED, UNFINISHED, check_prompts, kept_answers, own_answers, spread, write_conversations
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, ObjectiveConfig, OptimisationConfig, TrainConfig
 from harness.train.job import train
 from harness.train.teacher import base_only
@@ -40,6 +40,11 @@ def test_the_last_answer_is_replaced_and_what_did_not_end_is_left_out(talkative)
     assert [c.id for c in found] == ["q0/self", "q1/self"]
     assert all(c.messages[-1].content.startswith("the fox") and c.tags == (SELF_ANSWERED,) for c in found)
     assert [m.content for m in found[0].messages[:-1]] == ["fox?"]
+
+
+def test_unfinished_answers_are_kept_on_demand_and_marked(talkative):
+    found = own_answers(talkative, ASKED, NATIVE, 8, unfinished=True)
+    assert [UNFINISHED in c.tags for c in found] == [False, False, True]
 
 
 def test_answers_are_greedy_and_those_of_the_base(tiny):
@@ -123,7 +128,7 @@ def test_a_run_learns_from_its_own_answers(talkative, tiny_model, tmp_path, answ
     )
     train(config, loaded=talkative, quiet=True)
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert len(steps) == (2 if answers == "self" else 5)
+    assert len(steps) == (3 if answers == "self" else 6)
 
 
 def test_the_command_writes_conversations(talkative, monkeypatch, tmp_path, capsys):

@@ -205,6 +205,19 @@ def test_a_weight_of_one_on_given_answers_is_supervised_training(config):
     assert not objective.beliefs
 
 
+def test_a_cut_answer_teaches_its_words_and_no_rest_of_a_stop(config):
+    trainer, objective = make(config)
+    stir(trainer)
+    example = trainer.cache((2, 4))
+    with torch.no_grad():
+        whole = objective.token_losses(trainer.loaded, [example])
+        objective.unfinished = frozenset([example.conversation])
+        cut = objective.token_losses(trainer.loaded, [example])
+    soft = objective.targets(example, 400).soft
+    assert soft.any() and not soft.all()
+    assert torch.equal(cut[soft], whole[soft]) and not cut[~soft].any() and whole[~soft].all()
+
+
 def test_temperature_keeps_the_size_of_the_loss(config):
     """At a high temperature T²·KL tends to half the variance-weighted difference of logits: it neither vanishes nor explodes."""
     found = {}
