@@ -55,14 +55,14 @@ class Distillation:
     def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
         """Those of one example; ``logits`` is [its supervised tokens, vocabulary]."""
         weight = self.config.supervised_weight if example.conversation in self.supervised else 0.0
-        learnt = weight * kullback_leibler(logits, _to(certain(example.encoded), logits)) if weight else 0.0
+        learnt = kullback_leibler(logits, _to(certain(example.encoded), logits)) if weight else logits.new_zeros(len(logits)).float()
         if weight == 1:
             return learnt
         targets = _to(self.targets(example, logits.shape[-1]), logits)
         distilled = kullback_leibler(logits, targets, self.config.temperature) * self.config.temperature**2
         if example.conversation in self.unfinished:
             distilled = distilled * targets.soft
-        return learnt + (1 - weight) * distilled
+        return weight * learnt + (1 - weight) * distilled
 
     def targets(self, example: Example, size: int) -> Targets:
         """What the student should believe along an example."""
