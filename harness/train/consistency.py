@@ -46,27 +46,36 @@ class Consistency:
         """The loss of each supervised token of a batch in its order, float32 [tokens]."""
         import torch
 
-        drawn = [example.encoded for example in batch]
-        natively = [self.native[example.conversation] for example in batch]
-        logits, said = supervised_logits(loaded, drawn)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.hold_native):
-            others, _ = supervised_logits(loaded, natively)
+        logits, said = supervised_logits(loaded, [example.encoded for example in batch])
         ours = torch.log_softmax(logits.float(), -1)
         learnt = torch.nn.functional.nll_loss(ours, said, reduction="none")
-        theirs = torch.split(torch.log_softmax(others.float(), -1), [_size(row) for row in natively])
-        parts = zip(batch, natively, torch.split(ours, [_size(row) for row in drawn]), theirs, strict=True)
-        return learnt + self.config.consistency_weight * torch.cat([self._apart(*part) for part in parts])
+        theirs = self._natively(loaded, [example.conversation for example in batch if example.conversation in self.native])
+        parts = zip(batch, torch.split(ours, [_size(example.encoded) for example in batch]), strict=True)
+        apart = [self._apart(example, own, theirs.get(example.conversation)) for example, own in parts]
+        return learnt + self.config.consistency_weight * torch.cat(apart)
 
-    def _apart(self, example: Example, native: Encoded, own: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    def _natively(self, loaded: LoadedModel, ids: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Log-probabilities along the native rows of these conversations, each [its supervised tokens, vocabulary]."""
+        import torch
+
+        rows = [self.native[id] for id in dict.fromkeys(ids)]
+        if not rows:
+            return {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.hold_native):
+            logits, _ = supervised_logits(loaded, rows)
+            parts = torch.split(torch.log_softmax(logits.float(), -1), [_size(row) for row in rows])
+        return dict(zip(dict.fromkeys(ids), parts, strict=True))
+
+    def _apart(self, example: Example, own: torch.Tensor, other: torch.Tensor | None) -> torch.Tensor:
         """JS at each supervised token of one example, 0 where the native row has no counterpart or says it in other tokens."""
         import torch
 
         apart = own.new_zeros(len(own))
-        for beside in self.rows.beside(example):
+        for beside in self.rows.beside(example) if other is not None else ():
             said = [beside.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in beside.pairs]
             pairs = [pair for pair, id in zip(beside.pairs, said, strict=True) if id == beside.drawn.tokens[pair.first].id]
-            if pairs:
-                rows, sources = beside.rows(pairs, example.encoded, native)
+            if pairs and other is not None:
+                rows, sources = beside.rows(pairs, example.encoded, self.native[example.conversation])
                 carried = carry(other[sources], beside, pairs, self.rows.tokenizer)
                 apart = apart.index_add(0, torch.tensor(rows, device=own.device), jensen_shannon(carried, own[rows]))
         return apart

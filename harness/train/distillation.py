@@ -54,7 +54,7 @@ class Distillation:
 
     def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
         """Those of one example; ``logits`` is [its supervised tokens, vocabulary]."""
-        weight = self.config.supervised_weight if example.conversation in self.supervised else 0.0
+        weight = 1.0 if example.conversation not in self.native else self.config.supervised_weight if example.conversation in self.supervised else 0.0
         learnt = kullback_leibler(logits, _to(certain(example.encoded), logits)) if weight else logits.new_zeros(len(logits)).float()
         if weight == 1:
             return learnt

@@ -74,6 +74,8 @@ class NativeRows:
     def beside(self, example: Example) -> list[Beside]:
         """The example's answers that the native row holds too, in order."""
         key = (example.conversation, example.format)
+        if example.conversation not in self.conversations:
+            return []
         if key not in self._beside:
             self._beside[key] = list(self._align(*key))
         return self._beside[key]

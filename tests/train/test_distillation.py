@@ -218,6 +218,20 @@ def test_a_cut_answer_teaches_its_words_and_no_rest_of_a_stop(config):
     assert torch.equal(cut[soft], whole[soft]) and not cut[~soft].any() and whole[~soft].all()
 
 
+@pytest.mark.parametrize("kind", ["distillation", "consistency"])
+def test_a_row_without_a_native_counterpart_is_learnt_as_it_stands(config, kind):
+    trainer, objective = make(replace(config, objective=replace(config.objective, kind=kind)))
+    stir(trainer)
+    examples = [trainer.cache((row, 2)) for row in range(2)]
+    with torch.no_grad():
+        both = objective.token_losses(trainer.loaded, examples)
+        del objective.native[examples[0].conversation], objective.rows.conversations[examples[0].conversation]
+        one = objective.token_losses(trainer.loaded, examples)
+        size = examples[0].supervised
+        assert one[:size].sum().item() == pytest.approx(supervised_loss(trainer.loaded, examples[:1]).item(), rel=1e-5)
+        assert torch.allclose(one[size:], both[size:]) and not torch.allclose(one[:size], both[:size])
+
+
 def test_temperature_keeps_the_size_of_the_loss(config):
     """At a high temperature T²·KL tends to half the variance-weighted difference of logits: it neither vanishes nor explodes."""
     found = {}
