@@ -94,14 +94,20 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
         return final
     from harness.train.loop import Trainer
     from harness.train.measure import CheckpointMeasure
+    from harness.train.selection import check_objective, make_objective, with_answers
 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
-    cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
+    check_objective(ready, loaded)
+    if config.objective.answers != "self":  # checked before anything is written
+        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
     _note(folder, ready, digest)
+    if config.objective.answers != "given":
+        ready = with_answers(ready, loaded)
+        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
     tell_refusals(folder, ready.rows, refused)
     watch = partial(judge, stopping=config.stopping, evaluation=config.evaluation) if config.stopping.watched else None
-    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), judge=watch)
+    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), make_objective(ready, loaded), judge=watch)
     final = trainer.run(quiet=quiet)
     if trainer.stopped:
         _note(folder, ready, digest, trainer.stopped)
