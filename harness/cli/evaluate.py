@@ -17,6 +17,7 @@ from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluate.job import Cluster, Endpoint
+    from harness.evaluate.session import EvalSettings
     from harness.quantisation import Quantisation
 
 
@@ -50,6 +51,12 @@ class EvalOptions:
     """At most so many training rows, and as many twins, for --recall; 100 twins make a headline."""
     depths: tuple[str, ...] = ()
     """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
+    budget: str | None = None
+    """Compute only so many cells, as a share (10%) or a number: a balanced sample, from which the distribution over all formats is estimated."""
+    find: tuple[str, ...] = ()
+    """Spend the budget (10% if not given) on the search for the best and worst format instead: best,worst."""
+    find_by: str = ""
+    """Measure of 0 or 1 to search by. Empty: choice where there are choices, else on_task."""
     flips: bool = False
     """Also doubt each right choice ("Are you sure?") and see whether the model gives it up."""
     endpoint: str | None = None
@@ -85,7 +92,6 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", "Measure a model across prompt formats and write report.html, report.md and report.json.")
     from harness.evaluate.job import EvalJob, run_job
     from harness.evaluate.reporting import print_table, write_evaluation_report
-    from harness.evaluate.session import EvalSettings
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
@@ -106,7 +112,7 @@ def evaluate(args: list[str]) -> int:
         endpoint=_endpoint(options),
         cluster=_cluster(options),
         depths=_depths(comma(options.depths)),
-        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
+        settings=_settings(options),
     )
     with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
         evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
@@ -137,6 +143,29 @@ def _quantisation(options: EvalOptions) -> Quantisation:
             file=sys.stderr,
         )
     return asked
+
+
+def _settings(options: EvalOptions) -> EvalSettings:
+    from harness.evaluate.budget import cells_of
+    from harness.evaluate.find import read_goals
+    from harness.evaluate.session import EvalSettings
+
+    find = read_goals(comma(options.find))
+    budget = options.budget if options.budget is not None else "10%" if find else ""
+    if options.budget is not None:
+        cells_of(options.budget, 1)  # a mistake is told before the model is loaded
+    if options.find_by and not find:
+        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if budget and options.flips:
+        raise HarnessError("--flips and --budget exclude each other", hint="doubt the choices of a few formats in a run of its own")
+    return EvalSettings(
+        max_new_tokens=options.max_new_tokens,
+        flips=options.flips,
+        recall_examples=options.recall_examples,
+        budget=budget,
+        find=find,
+        find_by=options.find_by,
+    )
 
 
 def _endpoint(options: EvalOptions) -> Endpoint | None:
