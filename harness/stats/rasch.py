@@ -24,10 +24,12 @@ _WEAK = 0.01
 
 @dataclass(frozen=True)
 class Rasch:
-    """A fit with given precisions. ``effects`` are μ, then β of each item, then θ of each format, in logits."""
+    """A fit with given precisions. ``effects`` are μ, then β of each item, then θ of each format, in logits; the inverse of
+    ``hessian`` is their posterior covariance (Laplace).
+    """
 
     effects: Matrix
-    covariance: Matrix
+    hessian: Matrix
     log_evidence: float
     items: int
 
@@ -36,11 +38,20 @@ class Rasch:
         logits: Matrix = self.effects[0] + self.effects[1 : 1 + self.items, None] + self.effects[None, 1 + self.items :]
         return logits
 
+    def draw(self, rng: np.random.Generator, draws: int) -> Matrix:
+        """Effects from their posterior, [draws, effects]."""
+        import numpy as np
+        from scipy.linalg import solve_triangular
+
+        factor = np.linalg.cholesky(self.hessian)
+        drawn: Matrix = self.effects + solve_triangular(factor, rng.standard_normal((len(self.effects), draws)), lower=True, trans="T").T
+        return drawn
+
 
 def fit_rasch(table: Matrix, item_deviation: float, format_deviation: float, start: Matrix | None = None) -> Rasch:
-    """The posterior mode for these standard deviations by Newton's method, its covariance and log evidence (Laplace).
+    """The posterior mode for these standard deviations by Newton's method, with its log evidence (Laplace).
 
-    ``table`` is [items, formats] of 0, 1 and NaN for not seen.
+    ``table`` is [items, formats] of 0, 1 and NaN for not seen; ``start`` are effects to start from.
     """
     import numpy as np
 
@@ -63,7 +74,7 @@ def fit_rasch(table: Matrix, item_deviation: float, format_deviation: float, sta
     chance = 1 / (1 + np.exp(-_at(effects, rows, columns, items)))
     hessian = _hessian(chance * (1 - chance), rows, columns, items, formats, precision)
     evidence = -objective + 0.5 * float(np.log(precision).sum()) - 0.5 * float(np.linalg.slogdet(hessian)[1])
-    return Rasch(effects, np.linalg.inv(hessian), evidence, items)
+    return Rasch(effects, hessian, evidence, items)
 
 
 def _at(effects: Matrix, rows: Matrix, columns: Matrix, items: int) -> Matrix:
@@ -120,7 +131,9 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
         raise ValueError("no cell was seen")
     items, formats = table.shape
     spread = item_deviation(table)
-    fits = [fit_rasch(table, spread, deviation) for deviation in _DEVIATIONS]
+    fits: list[Rasch] = []
+    for deviation in _DEVIATIONS:
+        fits.append(fit_rasch(table, spread, deviation, fits[-1].effects if fits else None))
     widths = np.gradient(np.array(_DEVIATIONS))
     log = np.array([fit.log_evidence for fit in fits]) - np.array(_DEVIATIONS) ** 2 / 2 + np.log(widths)
     weights = np.exp(log - log.max())
@@ -130,8 +143,7 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
     for fit, count in zip(fits, rng.multinomial(draws, weights / weights.sum()), strict=True):
         if not count:
             continue
-        factor = np.linalg.cholesky(fit.covariance)
-        for effects in fit.effects + rng.standard_normal((count, len(fit.effects))) @ factor.T:
+        for effects in fit.draw(rng, count):
             chance = 1 / (1 + np.exp(-(effects[0] + effects[1 : 1 + items, None] + effects[None, 1 + items :])))
             means.append((seen + ((rng.random((items, formats)) < chance) & unseen).sum(0)) / items)
     drawn: Matrix = np.array(means)
