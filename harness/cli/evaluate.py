@@ -155,7 +155,9 @@ def _settings(options: EvalOptions) -> EvalSettings:
     from harness.evaluate.find import read_goals
     from harness.evaluate.session import EvalSettings
 
-    find = read_goals(comma(options.find))
+    find = ",".join(comma(options.find))
+    if find:
+        read_goals(find)
     budget = options.budget if options.budget is not None else "10%" if find else ""
     if options.budget is not None:
         cells_of(options.budget, 1)  # a mistake is told before the model is loaded

@@ -82,7 +82,7 @@ def cells_of(budget: str, total: int) -> int:
     return min(total, max(1, round(cells)))
 
 
-def budgeted(cases: Sequence[Case], find: Sequence[str] = (), find_by: str = "") -> list[Case]:
+def budgeted(cases: Sequence[Case], find: str = "", find_by: str = "") -> list[Case]:
     """The cases that a budget is for: those with a measure of 0 or 1, and for a search those with its measure. Raises HarnessError without any."""
     kept = [case for case in cases if kind_of(case) in MEASURES]
     if not kept:

@@ -38,10 +38,10 @@ class Arm:
         return (1 + self.right) / (2 + self.right + self.wrong)
 
 
-def read_goals(words: Iterable[str]) -> tuple[Goal, ...]:
-    """``best`` and ``worst``, each once. Raises HarnessError for another word."""
+def read_goals(text: str) -> tuple[Goal, ...]:
+    """``best,worst``, or one of them. Raises HarnessError for another word."""
     goals: list[Goal] = []
-    for word in words:
+    for word in text.split(","):
         goal = next((goal for goal in GOALS if goal == word), None)
         if goal is None:
             raise HarnessError(f"--find {word!r} is neither best nor worst", hint="for example --find best,worst --budget 10%")

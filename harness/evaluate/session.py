@@ -36,14 +36,14 @@ class EvalSettings:
     """Also ask each choice again after the right option was given and doubted."""
     budget: str = ""
     """Compute only so many cells (``10%`` or a number), and estimate the rest."""
-    find: tuple[str, ...] = ()
-    """Spend the budget on the search for the ``best`` or ``worst`` format."""
+    find: str = ""
+    """Spend the budget on the search for the best or the worst format: ``best,worst``, or one of them."""
     find_by: str = ""
     """The measure to search by."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
+        """The settings as plain values; a budget that was not set is left out, so that older baselines stay comparable."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def test_the_report_tells_estimates_from_cells(tmp_path, capsys):
 
 def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
     backend = ScriptedBackend(lambda prompt: "a word</s>", skilled)
-    found = go(tmp_path, CASES, backend, budget="30%", find=("best", "worst"))
+    found = go(tmp_path, CASES, backend, budget="30%", find="best,worst")
     assert backend.asked <= 360 and found.computed == backend.asked == found.sample.cells
     best, worst = found.sample.found
     ranks = [f.id for f in FORMATS]
@@ -136,17 +136,17 @@ def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
     text = budget_report(found)["text"]
     assert text[0].startswith(f"best format by choice: {best.format}, ") and "cases that were not searched on" in text[0]
     again = ScriptedBackend(lambda prompt: "a word</s>", skilled)
-    assert go(tmp_path, CASES, again, budget="30%", find=("best", "worst")).sample == found.sample and again.asked == 0
+    assert go(tmp_path, CASES, again, budget="30%", find="best,worst").sample == found.sample and again.asked == 0
     assert "Found by Thompson sampling" in render_html(build_report([found], model="toy"))
 
 
 def test_a_search_by_another_measure_leaves_other_cases_alone(tmp_path):
     backend = ScriptedBackend(lambda prompt: "a word</s>" if prompt.format == FORMATS[7].id else "no", skilled)
-    found = go(tmp_path, [*CASES, *ASKED], backend, budget="40%", find=("best",), find_by="on_task")
+    found = go(tmp_path, [*CASES, *ASKED], backend, budget="40%", find="best", find_by="on_task")
     assert len(found.cases) == 20 and found.sample.total == 600 and backend.asked <= 240
     assert found.sample.found[0].format == FORMATS[7].id and found.sample.found[0].value == 1.0
     with pytest.raises(HarnessError, match="nothing that these cases measure"):
-        go(tmp_path, ASKED, budget="10%", find=("best",), find_by="choice")
+        go(tmp_path, ASKED, budget="10%", find="best", find_by="choice")
 
 
 @given(st.integers(2, 6), st.integers(4, 12), st.integers(8, 80), st.integers(0, 50))
@@ -169,4 +169,4 @@ def test_too_small_a_budget_for_a_search_is_told():
     with pytest.raises(HarnessError, match="too small"):
         search(("best", "worst"), "choice", [("a", "f"), ("b", "f")], 2, lambda places: dict.fromkeys(places, 1.0), 0)
     with pytest.raises(HarnessError, match="neither best nor worst"):
-        read_goals(["bset"])
+        read_goals("bset")
