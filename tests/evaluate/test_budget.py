@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from harness.backends.scripted import ScriptedBackend
 from harness.errors import HarnessError
@@ -19,6 +21,7 @@ from harness.evaluate.reporting import build_report, print_table
 from harness.evaluate.session import EvalSettings, evaluate
 from harness.evaluate.store import Store
 from harness.formats.grammar import sample
+from harness.report import document
 from harness.report.document import to_json
 from harness.report.markdown import render_markdown
 from harness.report.page import render_html
@@ -118,7 +121,9 @@ def test_the_report_tells_estimates_from_cells(tmp_path, capsys):
     page, text = render_html(report), render_markdown(report)
     assert "120 of 1200 cells computed" in page and "Each format's estimated choice" in page
     assert "estimated from 120 computed cells (10% of 40 cases × 30 formats)" in text.replace("\\", "")
-    assert json.loads(to_json(report))["budget"][0]["rows"][0]["quantiles"]["50%"]["low"] < 0.7
+    table = json.loads(to_json(report))
+    assert table["budget"][0]["rows"][0]["quantiles"]["50%"]["low"] < 0.7
+    Draft202012Validator(json.loads(Path(document.__file__).with_name("schema.json").read_text())).validate(table)
     assert not report.across, "formats that met different cases are not compared"
     print_table([found])
     assert "estimated from 120 computed cells" in capsys.readouterr().out
