@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
@@ -50,7 +51,7 @@ def read_goals(text: str) -> tuple[Goal, ...]:
 
 
 def search(goals: Sequence[Goal], metric: str, places: Iterable[Place], cells: int, compute: Compute, seed: int) -> list[Found]:
-    """Spend at most ``cells`` of ``places``, evenly on the goals, and say which formats they came to.
+    """Spend at most ``cells`` of ``places``, taking turns between the goals, and say which formats they came to.
 
     Each pick draws an accuracy for every format from its Beta posterior and asks the highest (for ``worst``: the lowest) one
     more case; 32 picks are computed at a time. Half of the cases are searched on; the rest are kept for the format found,
@@ -65,40 +66,47 @@ def search(goals: Sequence[Goal], metric: str, places: Iterable[Place], cells: i
     searched, kept = order[: (len(order) + 1) // 2], order[(len(order) + 1) // 2 :]
     there = set(places)
     arms = {format: Arm(left=[case for case in searched if (case, format) in there][::-1]) for format in dict.fromkeys(format for _, format in places)}
+    reserve = min(len(kept), max(1, int(cells / len(goals) * KEPT)))
+    _pull(arms, goals, cells - reserve * len(goals), compute, rng)
+    tried = {format: arm for format, arm in arms.items() if arm.right + arm.wrong}
+    if not tried:
+        raise HarnessError(f"a budget of {cells} cells is too small for a search", hint=f"at least some two for each of {len(arms)} formats")
     found = []
-    for number, goal in enumerate(goals):
-        mine = cells // len(goals) + (number < cells % len(goals))
-        reserve = min(len(kept), max(1, int(mine * KEPT)))
-        _pull(arms, goal, mine - reserve, compute, rng)
-        tried = {format: arm for format, arm in arms.items() if arm.right + arm.wrong}
-        if not tried:
-            raise HarnessError(f"a budget of {cells} cells is too small for a search", hint=f"at least some two for each of {len(arms)} formats")
+    for goal in goals:
         format = (max if goal == "best" else min)(tried, key=lambda id: tried[id].mean)
         values = compute([(case, format) for case in kept if (case, format) in there][:reserve])
         found.append(_found(goal, metric, format, [value for value in values.values() if value is not None], tried[format]))
     return found
 
 
-def _pull(arms: Mapping[str, Arm], goal: Goal, cells: int, compute: Compute, rng: np.random.Generator) -> None:
-    """Ask the formats that look best (or worst) until ``cells`` are spent or nothing is left to ask."""
-    import numpy as np
-
+def _pull(arms: Mapping[str, Arm], goals: Sequence[Goal], cells: int, compute: Compute, rng: np.random.Generator) -> None:
+    """Ask the formats that look best, then those that look worst, and so on, until ``cells`` are spent or nothing is left to ask."""
     ids = list(arms)
-    while cells > 0 and any(arm.left for arm in arms.values()):
-        picks: list[Place] = []
-        for _ in range(min(ROUND, cells)):
-            draws = rng.beta([1 + arms[id].right for id in ids], [1 + arms[id].wrong for id in ids])
-            draws = draws if goal == "best" else 1 - draws
-            draws[[not arms[id].left for id in ids]] = -1.0
-            at = int(np.argmax(draws))
-            if draws[at] < 0:
-                break
-            picks.append((arms[ids[at]].left.pop(), ids[at]))
+    for goal in cycle(goals):
+        if cells <= 0 or not any(arm.left for arm in arms.values()):
+            return
+        picks = _picks(arms, ids, goal, min(ROUND, cells), rng)
         cells -= len(picks)
         for (_, format), value in compute(picks).items():
             if value is not None:
                 arms[format].right += value >= 0.5
                 arms[format].wrong += value < 0.5
+
+
+def _picks(arms: Mapping[str, Arm], ids: Sequence[str], goal: Goal, most: int, rng: np.random.Generator) -> list[Place]:
+    """At most ``most`` picks, each by a draw of its own from all posteriors."""
+    import numpy as np
+
+    picks: list[Place] = []
+    for _ in range(most):
+        draws = rng.beta([1 + arms[id].right for id in ids], [1 + arms[id].wrong for id in ids])
+        draws = draws if goal == "best" else 1 - draws
+        draws[[not arms[id].left for id in ids]] = -1.0
+        at = int(np.argmax(draws))
+        if draws[at] < 0:
+            break
+        picks.append((arms[ids[at]].left.pop(), ids[at]))
+    return picks
 
 
 def _found(goal: Goal, metric: str, format: str, values: Sequence[float], arm: Arm) -> Found:
