@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def variants_of(variants: Variants, cases: Sequence[Case], formats: Sequence[Format], loaded: LoadedModel | None, max_new_tokens: int) -> list[Case]:
     """The variants of the cases, with the shares of the window read as depths. The talk is made of the shipped cases' questions and answers.
 
-    Raises HarnessError for shares of the window of a model behind a server, which is not known.
+    Raises HarnessError for shares of the window of a model that runs on a server or a cluster, which is not known here.
     """
     if variants == Variants():
         return []
     filler = filler_of(load_cases(()))
     if variants.shares and loaded is None:
-        raise HarnessError("a server does not tell the model's window", hint="give --depths in tokens")
+        raise HarnessError("the window of a model that runs elsewhere is not known", hint="give --depths in tokens")
     if loaded is not None:
         variants = replace(variants, depths=(*variants.depths, *window_depths(variants.shares, cases, filler, formats, loaded, max_new_tokens)))
     return variants.of(cases, filler)

@@ -135,7 +135,7 @@ def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
 
 
 def test_a_window_must_be_known_and_large_enough(tiny, formats):
-    with pytest.raises(HarnessError, match="does not tell"):
+    with pytest.raises(HarnessError, match="runs elsewhere"):
         variants_of(Variants(shares=(50,)), [CASE], formats, None, 64)
     with pytest.raises(HarnessError, match="no room"):
         variants_of(Variants(shares=(3,)), [CASE], formats, tiny, 64)
