@@ -9,6 +9,12 @@ from harness.backends.packing import pack, tensors
 from harness.models import LoadedModel
 
 _TAKES_A_BIAS = ("sdpa", "eager")
+_TEXTS = (
+    "The capital of France is Paris. The capital of Italy is Rome, and the capital of",
+    "The capital of France is Paris. It lies on a river, and people come from far to",
+)
+#: Relative error of 16-bit logits. SmolLM2 in bfloat16 was off by 0.03 in packs, by 0.5 at wrong positions and by 1.0 under a wrong mask.
+_NOISE = 0.2
 _LIKE_FULL = ("full_attention", "sliding_attention")
 
 
@@ -50,8 +56,7 @@ def _agrees(loaded: LoadedModel) -> bool:
     """Whether two sequences with a common beginning give in a pack what they give alone."""
     import torch
 
-    size = loaded.model.get_input_embeddings().num_embeddings
-    sequences = [[(at * 7919 + 11) % size for at in range(12)], [(at * (7919 if at < 6 else 104729) + 11) % size for at in range(10)]]
+    sequences = [loaded.tokenizer(text, add_special_tokens=False).input_ids for text in _TEXTS]
     [tree] = pack([sequences])
     ids, positions, bias = tensors([tree], getattr(torch, loaded.dtype), loaded.device)
     with loaded.inference():
@@ -59,6 +64,6 @@ def _agrees(loaded: LoadedModel) -> bool:
         for sequence, path in zip(sequences, tree.paths[0], strict=True):
             plain = loaded.model(input_ids=torch.tensor([sequence], device=loaded.device), use_cache=False).logits[0].float()
             off = (packed[path] - plain).norm() / (plain - plain.mean(-1, keepdim=True)).norm()
-            if not bool(off < (1e-3 if loaded.dtype == "float32" else 0.1)):
+            if not bool(off < (1e-3 if loaded.dtype == "float32" else _NOISE)):
                 return False
     return True
