@@ -66,9 +66,15 @@ class Side:
         cases = [case for case in load_cases() if not case.choices]
         planner = Planner(self.backend, self.options.new_tokens)
         known = load_formats()
-        work = [planner._probe(replace(case, choices=(), answer=None, reference=None, checks=case.checks or (("contains", "x"),)), known[id]) for id in ("smollm2", "chatml") for case in cases]
+        work = [
+            planner._probe(replace(case, choices=(), answer=None, reference=None, checks=case.checks or (("contains", "x"),)), known[id])
+            for id in ("smollm2", "chatml")
+            for case in cases
+        ]
         step = max(1, len(work) // count)
-        return [replace(item.request, key=str(at), language="", prompt=replace(item.request.prompt, stops=())) for at, item in enumerate((work[::step] * 2)[:count])]
+        return [
+            replace(item.request, key=str(at), language="", prompt=replace(item.request.prompt, stops=())) for at, item in enumerate((work[::step] * 2)[:count])
+        ]
 
 
 class Ours(Side):
@@ -120,8 +126,8 @@ class Theirs(Side):
     def generation(self, count: int, batch: int) -> Any:
         import torch
 
-        from harness.backends.padded import pad
         from harness.backends.decoding import Decoder
+        from harness.backends.padded import pad
 
         requests = self.prompts(count)
         ends = sorted(Decoder(self.loaded, budget=1, most=1, pass_budget=1).eos_ids)
@@ -141,8 +147,8 @@ class Theirs(Side):
         from harness.backends.protocol import ScoreRequest
         from harness.demo import SETTINGS
         from harness.evaluate.cases import limit_cases, load_cases
-        from harness.evaluate.job import own_native, recall_sets
         from harness.evaluate.groups import group_formats
+        from harness.evaluate.job import own_native, recall_sets
         from harness.evaluate.recall import RECALL_SHARES
         from harness.evaluate.session import RECALL_TOKENS, pick_recall_formats
         from harness.evaluate.work import Planner
@@ -159,13 +165,21 @@ class Theirs(Side):
         sets = recall_sets((str(data_dir("trainset")),), (str(data_dir("eval") / "twins.jsonl"),), SETTINGS.recall_examples)
         few = pick_recall_formats(sorted(formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)), groups, SETTINGS.recall_formats)
         both = (*sets.train, *sets.null)
-        work = planner.plan(limit_cases(load_cases(), limit), formats) + planner.plan(both, few) + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
+        work = (
+            planner.plan(limit_cases(load_cases(), limit), formats)
+            + planner.plan(both, few)
+            + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
+        )
         requests = {item.key: item.request for item in work}.values()
         scores = self.instances("loglikelihood", [split(answer) for r in requests if isinstance(r, ScoreRequest) for answer in r.answers])
-        texts = self.instances("generate_until", [
-            (r.prompt.text + r.prefix, {"until": [*r.prompt.stops, *r.stop_tokens], "max_gen_toks": r.max_new_tokens, "do_sample": False})
-            for r in requests if not isinstance(r, ScoreRequest)
-        ])
+        texts = self.instances(
+            "generate_until",
+            [
+                (r.prompt.text + r.prefix, {"until": [*r.prompt.stops, *r.stop_tokens], "max_gen_toks": r.max_new_tokens, "do_sample": False})
+                for r in requests
+                if not isinstance(r, ScoreRequest)
+            ],
+        )
         started = now()
         self.lm.loglikelihood(scores, disable_tqdm=True)
         self.lm.generate_until(texts, disable_tqdm=True)
@@ -217,7 +231,9 @@ class Process:
         self.process.join()
 
 
-def compare(name: str, unit: str, sizes: tuple[int, int], ours: list[tuple[float, float]], theirs: list[tuple[float, float]], memory: tuple[float, float]) -> None:
+def compare(
+    name: str, unit: str, sizes: tuple[int, int], ours: list[tuple[float, float]], theirs: list[tuple[float, float]], memory: tuple[float, float]
+) -> None:
     """One line: rates, and the ratio by wall clock and by CPU time, medians and range over the rounds."""
     (a, b), line = sizes, f"{name}: "
     for index, clock in enumerate(("wall", "CPU")):
@@ -269,7 +285,10 @@ def part_growth(options: argparse.Namespace, ours: Process, _theirs: Process) ->
     for factor in (1, 4, 16):
         took, cells, peak = ours("scoring", options.growth * factor)
         base = base or took[1]
-        print(f"growth {factor}×: {len(cells)} cells, {took[0]:.1f} s wall, {took[1]:.1f} s CPU = {took[1] / base:.1f} × the first, peak {peak:.0f} MiB", flush=True)
+        print(
+            f"growth {factor}×: {len(cells)} cells, {took[0]:.1f} s wall, {took[1]:.1f} s CPU = {took[1] / base:.1f} × the first, peak {peak:.0f} MiB",
+            flush=True,
+        )
 
 
 def main() -> None:

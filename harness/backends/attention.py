@@ -26,7 +26,8 @@ def longest_packed(loaded: LoadedModel) -> int:
     """
     found = getattr(loaded, "_longest_packed", None)
     if found is None:
-        found = _window(loaded) if _reads_packs(loaded) else 0
+        window = _window(loaded)
+        found = window if _reads_packs(loaded, window) else 0
         loaded._longest_packed = found  # type: ignore[attr-defined]  # once a model, not once a backend
     return int(found)
 
@@ -40,7 +41,7 @@ def _window(loaded: LoadedModel) -> int:
     return 1 << 30
 
 
-def _reads_packs(loaded: LoadedModel) -> bool:
+def _reads_packs(loaded: LoadedModel, window: int) -> bool:
     model: Any = loaded.model
     config = model.config.get_text_config()
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -49,14 +50,14 @@ def _reads_packs(loaded: LoadedModel) -> bool:
         return False
     if any(kind not in _LIKE_FULL for kind in getattr(config, "layer_types", None) or ()):
         return False
-    return _agrees(loaded)
+    return _agrees(loaded, window)
 
 
-def _agrees(loaded: LoadedModel) -> bool:
+def _agrees(loaded: LoadedModel, window: int) -> bool:
     """Whether two sequences with a common beginning give in a pack what they give alone."""
     import torch
 
-    sequences = [loaded.tokenizer(text, add_special_tokens=False).input_ids for text in _TEXTS]
+    sequences = [loaded.tokenizer(text, add_special_tokens=False).input_ids[:window] for text in _TEXTS]
     [tree] = pack([sequences])
     ids, positions, bias = tensors([tree], getattr(torch, loaded.dtype), loaded.device)
     with loaded.inference():
