@@ -67,7 +67,7 @@ def pack(groups: Sequence[Sequence[Sequence[int]]], width: int = WIDTH) -> list[
     """
     packs: list[Pack] = []
     current = Pack()
-    for number in sorted(range(len(groups)), key=lambda at: groups[at][0]):
+    for number in sorted(range(len(groups)), key=lambda at: list(groups[at][0])):
         size = len(current)
         current.add(number, groups[number])
         if len(current) > width and size:

@@ -110,7 +110,7 @@ def _read(batch: Sequence[Answers], lookup: _Lookup, logits: torch.Tensor, loade
     import torch
 
     rows, ids = (torch.tensor(values, dtype=torch.long, device=logits.device) for values in (lookup.rows, lookup.ids))
-    normaliser = torch.cat([part.float().logsumexp(-1) for part in logits.split(_ROWS)])
+    normaliser = torch.cat([logits[at : at + _ROWS].float().logsumexp(-1) for at in range(0, len(logits), _ROWS)])
     values = (logits[rows, ids].float() - normaliser[rows]).tolist()
     masses = {language: off_script_mass(logits, loaded, language)[rows].tolist() for language in {item.language for item in batch} - {""}}
     results: Scored = []

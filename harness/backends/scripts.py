@@ -22,8 +22,8 @@ def off_script_mass(logits: torch.Tensor, loaded: LoadedModel, language: str) ->
 
     flags = _flags(loaded.tokenizer, language, logits.shape[1], str(logits.device))
     found = []
-    for part in logits.split(_ROWS):
-        weights = part.float()
+    for at in range(0, len(logits), _ROWS):
+        weights = logits[at : at + _ROWS].float()
         weights = (weights - weights.amax(-1, keepdim=True)).exp_()
         found.append((weights @ flags) / weights.sum(-1))
     return torch.cat(found)
