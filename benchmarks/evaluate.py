@@ -53,28 +53,28 @@ class Side:
         from harness.evaluate.work import Planner
 
         cases = [case for case in load_cases() if len(case.choices) == 4]
-        return Planner(self.backend, 1).plan((cases * (1 + items // len(cases)))[:items], self.formats)
+        if len(cases) < items:
+            raise SystemExit(f"there are {len(cases)} four-option items, not {items}")
+        return Planner(self.backend, 1).plan(cases[:items], self.formats)
 
     def prompts(self, count: int) -> Any:
-        """Prompts in two formats that the model was tuned on or knows, whose answers end with a token, cut at no text."""
+        """Different prompts in the model's own format and in ChatML, whose answers end with a token or by length, cut at no text."""
         from dataclasses import replace
 
+        from harness.backends import GenerateRequest
         from harness.evaluate.cases import load_cases
-        from harness.evaluate.work import Planner
         from harness.formats import load_formats
+        from harness.render import fitted, render
 
-        cases = [case for case in load_cases() if not case.choices]
-        planner = Planner(self.backend, self.options.new_tokens)
         known = load_formats()
-        work = [
-            planner._probe(replace(case, choices=(), answer=None, reference=None, checks=case.checks or (("contains", "x"),)), known[id])
-            for id in ("smollm2", "chatml")
-            for case in cases
+        places = [(case, known[id]) for case in load_cases() if not case.choices for id in ("smollm2", "chatml")][:count]
+        if len(places) < count:
+            raise SystemExit(f"there are {len(places)} different prompts, not {count}")
+        rendered = [
+            render(fitted(case.conversation, format), format, add_generation_prompt=True, bos_token="", eos_token=self.backend.eos_token)
+            for case, format in places
         ]
-        step = max(1, len(work) // count)
-        return [
-            replace(item.request, key=str(at), language="", prompt=replace(item.request.prompt, stops=())) for at, item in enumerate((work[::step] * 2)[:count])
-        ]
+        return [GenerateRequest(str(at), replace(prompt, stops=()), self.options.new_tokens) for at, prompt in enumerate(rendered)]
 
 
 class Ours(Side):
