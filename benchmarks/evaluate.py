@@ -92,12 +92,16 @@ class Ours(Side):
         return took, sum(len(answer.token_ids) + (answer.finish == "stop") for answer in found.values())
 
     def whole(self, limit: int) -> Any:
+        from dataclasses import replace
+
         from harness.demo import SETTINGS
         from harness.evaluate.job import EvalJob, run_job
 
+        settings = replace(SETTINGS, recall_examples=self.options.recall)
+
         started = now()
         with tempfile.TemporaryDirectory() as folder:
-            evaluation = run_job(EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=SETTINGS), loaded=self.loaded, quiet=True)
+            evaluation = run_job(EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=settings), loaded=self.loaded, quiet=True)
         return since(started), evaluation.computed
 
 
@@ -162,7 +166,7 @@ class Theirs(Side):
             formats.insert(0, known[native])
         groups = group_formats(formats, native, ())
         planner = Planner(self.backend, SETTINGS.max_new_tokens)
-        sets = recall_sets((str(data_dir("trainset")),), (str(data_dir("eval") / "twins.jsonl"),), SETTINGS.recall_examples)
+        sets = recall_sets((str(data_dir("trainset")),), (str(data_dir("eval") / "twins.jsonl"),), self.options.recall)
         few = pick_recall_formats(sorted(formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)), groups, SETTINGS.recall_formats)
         both = (*sets.train, *sets.null)
         work = (
@@ -304,6 +308,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 64, 128], help="batch sizes of transformers' generate")
     parser.add_argument("--limit", type=int, default=8, help="cases of each kind in the whole evaluation")
+    parser.add_argument("--recall", type=int, default=16, help="training rows, and as many twins, of its recall (the demo's)")
     parser.add_argument("--growth", type=int, default=5, help="items of the smallest size")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
