@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.backends.protocol import Backend
@@ -69,6 +69,38 @@ class EvalJob:
     twins: tuple[str, ...] = ()
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)
+
+
+def run_adapters(job: EvalJob, adapters: Sequence[str], *, quiet: bool = False, verbose: bool = False) -> list[Evaluation]:
+    """Evaluate one adapter after another on a base that is loaded once. Each has cells of its own, by its digest.
+
+    Only behind an adapter that added tokens to the base is it loaded anew.
+    """
+    from harness.models import load, switch_adapter
+
+    for adapter in adapters:
+        if not (Path(adapter) / "adapter_config.json").is_file():
+            raise HarnessError("no adapter_config.json", where=adapter, hint="give the folders that harness train wrote")
+    loaded: LoadedModel | None = None
+    evaluations = []
+    for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):
+        if loaded is None or loaded.added_tokens:
+            loaded = load(job.model, dtype=job.dtype, quantisation=job.quantisation)
+        switch_adapter(loaded, adapter)
+        evaluations.append(run_job(replace(job, adapter=adapter, label=label), loaded=loaded, quiet=quiet, verbose=verbose))
+    return evaluations
+
+
+def adapter_labels(adapters: Sequence[str]) -> list[str]:
+    """Short names that tell adapters apart: the folder's name, with its parents' where two are alike."""
+    parts = [Path(adapter).parts for adapter in dict.fromkeys(adapters)]
+    if len(parts) < len(adapters):
+        raise HarnessError("an adapter is given twice", where=", ".join(adapters))
+    for count in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-count:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = False, verbose: bool = False) -> Evaluation:
