@@ -82,15 +82,21 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder."""
     ready = prepare(config)
     from harness.models import load, pick_device
+    from harness.train.team import join
 
     check_trackers(config.tracking.report_to)
     check_optimizer(config.optimisation.optim, (loaded.device if loaded else pick_device()).split(":")[0])
     folder = Path(config.output_dir)
+    team = join()
+    if team.count > 1 and (config.objective.kind != "supervised" or config.objective.answers != "given"):
+        raise HarnessError("several processes train on given answers alone", where="objective", hint="start one process, without torchrun")
     if loaded is None:
-        loaded = load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
+        with team.leader_first():
+            loaded = load(config.model, dtype=config.dtype, quantisation=Quantisation(**asdict(config.quantisation)))
     digest = run_digest(ready, loaded.source.digest)
     final = folder / "adapter"
-    if (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest and not _may_go_on(folder, config):
+    if team.leads and (final / "adapter_config.json").is_file() and _noted_digest(folder) == digest and not _may_go_on(folder, config):
+        team.release()
         return final
     from harness.train.loop import Trainer
     from harness.train.measure import CheckpointMeasure
@@ -101,14 +107,20 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
     check_objective(ready, loaded)
     if config.objective.answers != "self":  # checked before anything is written
         cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
-    _note(folder, ready, digest)
+    if team.leads:
+        _note(folder, ready, digest)
     if config.objective.answers != "given":
         ready = with_answers(ready, loaded)
         cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
-    tell_refusals(folder, ready.rows, refused)
+    if team.leads:
+        tell_refusals(folder, ready.rows, refused)
     watch = partial(judge, stopping=config.stopping, evaluation=config.evaluation) if config.stopping.watched else None
-    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), make_objective(ready, loaded), judge=watch)
+    trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), make_objective(ready, loaded), judge=watch, team=team)
+    if not team.leads:
+        trainer.updater.follow()
+        return final
     final = trainer.run(quiet=quiet)
+    team.release()  # not when an error ends the run: then torchrun ends the followers
     if trainer.stopped:
         _note(folder, ready, digest, trainer.stopped)
         print(f"stopped at step {trainer.stopped['step']}: {trainer.stopped['why']}", file=sys.stderr)

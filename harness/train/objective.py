@@ -70,7 +70,19 @@ def summed(batch: Sequence[Example], losses: torch.Tensor, correct: torch.Tensor
 
 
 def token_losses(loaded: LoadedModel, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy in nats of each supervised token of a batch, float32 in its order, and whether it was the likeliest one."""
+    """Cross-entropy in nats of each supervised token of a batch, float32 in its order, and whether it was the likeliest one.
+
+    By the fused decoder where it stands for the model, else through transformers and peft.
+    """
+    from harness.train.fused.recognise import find
+    from harness.train.fused.rows import needed, pack
+
+    decoder = find(loaded, max(map(needed, batch)))
+    return plain_losses(loaded, batch) if decoder is None else decoder.losses(pack(batch, loaded.tokenizer.pad_token_id or 0))
+
+
+def plain_losses(loaded: LoadedModel, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for any model, through transformers and peft."""
     import torch
 
     logits, targets = supervised_logits(loaded, [example.encoded for example in batch])
