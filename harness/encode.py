@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError
 from harness.records import Encoded, Rendered, Span
@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _ANCHOR = "\n"
+
+
+class TokenSpan(NamedTuple):
+    """A token and its characters ``[start, end)`` of the rendered text. ``message`` is that of the first span of its part.
+
+    The tokens of one character (bytes of an emoji) share its place; a token of no character has ``start == end``.
+    """
+
+    id: int
+    start: int
+    end: int
+    trained: bool
+    message: int
+    weight: float
 
 
 def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -50,26 +64,46 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     answer's words. An answer of weight 0 is tokenised like any other and not trained.
     """
     last = max((span.message for span in rendered.spans if span.trained and span.kind == "content"), default=-1)
+    words = [(s.start, s.end) for s in rendered.spans if s.kind == "content" and s.trained and s.message == last]
     ids: list[int] = []
     trained: list[bool] = []
     content: list[bool] = []
     weights: list[float] = []
+    for token in token_spans(rendered, tokenizer):
+        ids.append(token.id)
+        trained.append(token.trained)
+        content.append(any(token.start < b and a < token.end for a, b in words))
+        weights.append(token.weight)
+    return Encoded(tuple(ids), tuple(trained), tuple(content), tuple(weights) if rendered.weights else ())
+
+
+def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Iterator[TokenSpan]:
+    """The ids of ``encode`` one by one, each with the characters it stands for."""
     for part in _parts(rendered.spans):
         begin, end = part[0].start, part[-1].end
-        words = [(s.start - begin, s.end - begin) for s in part if s.kind == "content" and s.trained and s.message == last]
         weight = _weight(rendered, part)
         for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
-            ids.append(id)
-            trained.append(part[0].trained and weight > 0)
-            content.append(any(start < b and a < stop for a, b in words))
-            weights.append(weight)
-    return Encoded(tuple(ids), tuple(trained), tuple(content), tuple(weights) if rendered.weights else ())
+            yield TokenSpan(id, begin + start, begin + stop, part[0].trained and weight > 0, part[0].message, weight)
 
 
 def _weight(rendered: Rendered, part: list[Span]) -> float:
     """The loss weight of a part that is tokenised alone: its message's where it is an answer."""
     message = part[0].message
     return rendered.weights[message] if rendered.weights and part[0].trained and message >= 0 else 1.0
+
+
+def first_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The first id of each text where it goes on from other text. None of them may be empty."""
+    anchor = _anchor_after_text(tokenizer, 1)
+    skipped = len(tokenizer(anchor, add_special_tokens=False).input_ids)
+    return [ids[skipped] for ids in tokenizer([anchor + text for text in texts], add_special_tokens=False).input_ids]
+
+
+def texts_of(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The characters that each id adds to a text that goes on, its leading space too."""
+    before = tokenizer(_ANCHOR, add_special_tokens=False).input_ids
+    skipped = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
+    return [text[skipped:] for text in tokenizer.batch_decode([[*before, id] for id in ids], clean_up_tokenization_spaces=False)]
 
 
 def prompt_ids(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -13,15 +13,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def only_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
-    """Inside, the model projects to the vocabulary only where ``positions`` (bool, [batch, length]) is true.
+    """Inside, the model projects to the vocabulary at ``positions`` only: a bool mask [batch, length], or indices into batch × length.
 
-    Its logits then have the shape [1, positions.sum(), vocabulary], in row-major order. Done by a hook
+    Its logits then have the shape [1, positions, vocabulary], in row-major order or that of the indices. Done by a hook
     before the output embedding, so whatever the model does to its logits afterwards (scaling, soft
     caps) still happens; the arithmetic is that of the full projection.
     """
 
+    import torch
+
     def gather(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = inputs[0]
+        if positions.dtype == torch.long:
+            return (hidden.flatten(0, 1)[positions].unsqueeze(0), *inputs[1:])
         return (hidden[positions].unsqueeze(0), *inputs[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(gather)

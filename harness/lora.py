@@ -20,7 +20,7 @@ def fuse_for_inference(model: torch.nn.Module) -> bool:
     from peft.tuners.lora.layer import Linear, LoraLayer
 
     layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    plain = [layer for layer in layers if isinstance(layer, Linear) and type(layer.base_layer).__name__ == "Linear" and _is_plain(layer)]
+    plain = [layer for layer in layers if isinstance(layer, Linear) and type(layer.base_layer).__name__ == "Linear" and is_plain(layer)]
     for layer in plain:
         layer.forward = types.MethodType(_forward, layer)
     return len(plain) == len(layers)
@@ -29,7 +29,7 @@ def fuse_for_inference(model: torch.nn.Module) -> bool:
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     import torch
 
-    if self.training or torch.is_grad_enabled() or args or kwargs or not _is_plain(self):
+    if self.training or torch.is_grad_enabled() or args or kwargs or not is_plain(self):
         return type(self).forward(self, x, *args, **kwargs)  # type: ignore[no-any-return]  # peft's own
     [name] = self.active_adapters
     base = self.base_layer
@@ -40,7 +40,8 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
     return out
 
 
-def _is_plain(layer: Any) -> bool:
+def is_plain(layer: Any) -> bool:
+    """Whether a LoRA layer of peft computes base(x) + scaling · B(A(x)) with its one active adapter, and nothing else."""
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return False
     [name] = layer.active_adapters

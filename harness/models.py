@@ -218,6 +218,15 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     note_adapter(loaded, folder)
 
 
+def switch_adapter(loaded: LoadedModel, adapter: str | None) -> None:
+    """Take off the adapter that the model carries and put on another, or none. The base stays as it is in memory: nothing is merged into it."""
+    if loaded.adapter is not None:
+        loaded.model = loaded.model.unload()
+        loaded.adapter, loaded.adapter_digest, loaded.fused = None, "", True
+    if adapter is not None:
+        attach_adapter(loaded, adapter)
+
+
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:
     """Remember which adapter the model now carries, and let its factors be cast by autocast alone."""
     for module in loaded.model.modules():

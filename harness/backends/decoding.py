@@ -1,11 +1,18 @@
-"""Greedy decoding of many rows at once, with textual stops and early retirement."""
+"""Decoding many rows at once: rows leave as they end and others enter, with stops in tokens and in text."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.backends.attention import longest_packed
+from harness.backends.padded import Padded
 from harness.backends.protocol import Answer, GenerateRequest
+from harness.backends.sampling import Sampling, choose
+from harness.backends.scripts import off_script_mass
+from harness.backends.slots import Slots
 from harness.encode import prompt_ids
 from harness.models import LoadedModel
 from harness.records import Finish
@@ -13,7 +20,10 @@ from harness.records import Finish
 if TYPE_CHECKING:
     import torch
 
-_COMPACT_BELOW = 0.75
+#: Rows shorter than this share their slots; above, each doubling has slots of its own.
+_NARROWEST = 256
+#: Answers are given out, to be stored, when so many have ended.
+_HANDED_OUT = 16
 
 
 @dataclass
@@ -26,16 +36,30 @@ class Row:
     stops: tuple[str, ...]
     stop_ids: frozenset[int]
     language: str = ""
+    sampling: Sampling | None = None
     tokens: list[int] = field(default_factory=list)
     off_script: list[float] = field(default_factory=list)
     answer: Answer | None = None
 
+    @property
+    def room(self) -> int:
+        """The tokens it may come to hold."""
+        return len(self.ids) + self.max_new_tokens
+
+    @property
+    def window(self) -> int:
+        """How many last tokens surely hold a stop that has just been completed."""
+        return max(len(stop.encode()) for stop in self.stops) + 4
+
 
 class Decoder:
-    """Runs prepared rows through a model, all to their end."""
+    """Runs prepared rows through a model, all to their end. Each row's answer depends on its own prompt and seed only."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, budget: int, most: int, pass_budget: int) -> None:
         self.loaded = loaded
+        self.budget = budget
+        self.pass_budget = pass_budget
+        self.most = most
         self.tokenizer = loaded.tokenizer
         configured = getattr(loaded.model.generation_config, "eos_token_id", None)
         ends = configured if isinstance(configured, list) else [configured]
@@ -48,81 +72,102 @@ class Decoder:
             ids += self.tokenizer(request.prefix, add_special_tokens=False).input_ids
         known = {str(t.content): id for id, t in self.tokenizer.added_tokens_decoder.items()}
         stop_ids = self.eos_ids | {known[text] for text in (*request.stop_tokens, *request.prompt.stops) if text in known}
-        return Row(request.key, ids, request.max_new_tokens, request.prompt.stops, stop_ids, request.language)
+        return Row(request.key, ids, request.max_new_tokens, request.prompt.stops, stop_ids, request.language, request.sampling)
 
-    def run(self, batch: list[Row]) -> list[tuple[str, Answer]]:
-        """Decode a batch to the end. Each row's answer depends on its own prompt only."""
-        import torch
+    def run(self, rows: Sequence[Row]) -> Iterator[list[tuple[str, Answer]]]:
+        """Decode all rows, giving them out as they end, some at a time. Rows whose prompts begin alike enter together."""
+        classes: dict[int, list[Row]] = {}
+        for row in rows:
+            classes.setdefault(max(_NARROWEST, row.room - 1).bit_length(), []).append(row)
+        for _, alike in sorted(classes.items(), reverse=True):
+            yield from self._decode(deque(sorted(alike, key=lambda row: row.ids)))
 
-        from harness.backends.transformers import pad
+    def _decode(self, waiting: deque[Row]) -> Iterator[list[tuple[str, Answer]]]:
+        """Rows enter where others have left: no row waits for the longest of a batch."""
+        engine = self._engine(waiting)
+        alive: list[Row] = []
+        ended: list[tuple[str, Answer]] = []
+        while alive or waiting:
+            with self.loaded.inference():
+                if waiting and (room := engine.free(len(alive))):
+                    entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
+                    self._extend(entering, engine.enter([row.ids for row in entering]))
+                    alive += entering
+                else:
+                    self._extend(alive, engine.step([row.tokens[-1] for row in alive]))
+                order = _staying(alive)
+                ended += [(row.key, row.answer) for row in alive if row.answer is not None]
+                if len(order) < len(alive):
+                    engine.keep(order)
+                alive = [alive[at] for at in order]
+            if len(ended) >= _HANDED_OUT or (ended and not alive and not waiting):
+                yield ended
+                ended = []
 
-        ids, mask = pad([row.ids for row in batch], self.loaded, left=True)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)
-        alive = list(batch)
-        cache = None
-        with self.loaded.inference():
-            while alive:
-                out = self.loaded.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-                cache = out.past_key_values
-                chosen = out.logits[:, -1].argmax(-1)
-                self._watch(alive, out.logits[:, -1])
-                for row, id in zip(alive, chosen.tolist(), strict=True):
-                    if row.answer is None:
-                        self._take(row, id)
-                keep = [index for index, row in enumerate(alive) if row.answer is None]
-                mask = torch.cat([mask, mask.new_ones(len(alive), 1)], 1)
-                ids, positions = chosen.unsqueeze(1), positions[:, -1:] + 1
-                if len(keep) < _COMPACT_BELOW * len(alive) or not keep:
-                    alive = [alive[index] for index in keep]
-                    if alive:
-                        ids, mask, positions = self._compact(keep, ids, mask, positions, cache)
-        return [(row.key, row.answer) for row in batch if row.answer is not None]
+    def _engine(self, rows: Sequence[Row]) -> Slots | Padded:
+        width = max(row.room for row in rows)
+        slots = max(1, min(self.most, self.budget // width, len(rows)))
+        if width <= longest_packed(self.loaded):
+            return Slots(self.loaded, slots, width, self.pass_budget)
+        return Padded(self.loaded, slots)
 
-    def _watch(self, alive: list[Row], logits: torch.Tensor) -> None:
+    def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
+        """Give each row its next token, and see which end there."""
+        self._watch(rows, logits)
+        chosen = choose(logits, [row.sampling for row in rows], [len(row.tokens) for row in rows])
+        for row, id in zip(rows, chosen, strict=True):
+            self._take(row, id)
+        self._stop_at_texts([row for row in rows if row.answer is None and row.stops])
+        for row in rows:
+            if row.answer is None and len(row.tokens) >= row.max_new_tokens:
+                row.answer = _answer(row, self._text(row.tokens), "length", "")
+
+    def _watch(self, rows: list[Row], logits: torch.Tensor) -> None:
         """Note what other scripts had at this token, in the rows that ask for it."""
-        from harness.backends.transformers import off_script_mass
-
-        for language in {row.language for row in alive if row.language and row.answer is None}:
-            asking = [at for at, row in enumerate(alive) if row.language == language and row.answer is None]
-            for at, mass in zip(asking, off_script_mass(logits[asking], self.loaded, language).tolist(), strict=True):
-                alive[at].off_script.append(round(mass, 5))
-
-    def _compact(
-        self, keep: list[int], ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: object
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        import torch
-
-        chosen = torch.tensor(keep, device=ids.device)
-        cache.batch_select_indices(chosen)  # type: ignore[attr-defined]  # every transformers Cache has it
-        return ids[chosen], mask[chosen], positions[chosen]
+        for language in {row.language for row in rows if row.language}:
+            asking = [at for at, row in enumerate(rows) if row.language == language]
+            of = logits if len(asking) == len(rows) else logits[asking]
+            for at, mass in zip(asking, off_script_mass(of, self.loaded, language).tolist(), strict=True):
+                rows[at].off_script.append(round(mass, 5))
 
     def _take(self, row: Row, id: int) -> None:
-        """Add one token to a row and see whether it ends there."""
         if id in row.stop_ids:
-            text = self._text(row.tokens)
-            row.answer = _answer(row, text, "stop", self._text([id]))
-            return
-        row.tokens.append(id)
-        if row.stops and self._ends(row):
-            return
-        if len(row.tokens) >= row.max_new_tokens:
-            row.answer = _answer(row, self._text(row.tokens), "length", "")
+            row.answer = _answer(row, self._text(row.tokens), "stop", self._text([id]))
+        else:
+            row.tokens.append(id)
 
-    def _ends(self, row: Row) -> bool:
-        """Look for a textual stop in the last few tokens; a token holds at least one byte, so as many as the longest stop has."""
-        window = self._text(row.tokens[-(max(len(stop.encode()) for stop in row.stops) + 4) :])
-        if not any(stop in window for stop in row.stops):
-            return False
-        text = self._text(row.tokens)
-        found = [(text.index(stop), stop) for stop in row.stops if stop in text]
-        if not found:
-            return False
-        at, stop = min(found)
-        row.answer = _answer(row, text[:at], "stop", stop)
-        return True
+    def _stop_at_texts(self, rows: list[Row]) -> None:
+        """Look for textual stops in each row's last few tokens: a token holds at least a byte, so as many as the longest stop has.
+
+        The window is decoded together, so a stop is seen whichever tokens, or halves of a letter, it came in.
+        """
+        if not rows:
+            return
+        windows = self.tokenizer.backend_tokenizer.decode_batch([row.tokens[-row.window :] for row in rows], skip_special_tokens=False)
+        for row, window in zip(rows, windows, strict=True):
+            if any(stop in window for stop in row.stops):
+                text = self._text(row.tokens)
+                found = [(text.index(stop), stop) for stop in row.stops if stop in text]
+                if found:
+                    at, stop = min(found)
+                    row.answer = _answer(row, text[:at], "stop", stop)
 
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+
+def _staying(rows: Sequence[Row]) -> list[int]:
+    """The rows that go on. One that has ended gives its place to the last of them, so only that one moves."""
+    order = list(range(len(rows)))
+    at = 0
+    while at < len(order):
+        if rows[order[at]].answer is None:
+            at += 1
+        else:
+            last = order.pop()
+            if at < len(order):
+                order[at] = last
+    return order
 
 
 def _answer(row: Row, text: str, finish: Finish, stop: str) -> Answer:

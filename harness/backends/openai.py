@@ -96,7 +96,7 @@ class OpenAIBackend:
         return "" if found and all(value is not None for value, _, _ in found[1:]) else NO_LOGPROBS
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
-        """Greedy answers, each as soon as it is there."""
+        """Answers, greedy or drawn by the server, each as soon as it is there."""
         yield from self._all(requests, self._answer)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
@@ -145,6 +145,10 @@ class OpenAIBackend:
     def _said(self, request: GenerateRequest) -> tuple[str, str]:
         """The text of an answer and why it ended."""
         settings: dict[str, Any] = {"model": self.model, "max_tokens": request.max_new_tokens, "temperature": 0.0, "seed": 0}
+        if (drawn := request.sampling) is not None:
+            settings |= {"temperature": drawn.temperature, "top_p": drawn.top_p, "seed": drawn.seed % 2**31}
+            if drawn.top_k:
+                settings["extra_body"] = {"top_k": drawn.top_k}  # not OpenAI's, but what vLLM, SGLang and llama.cpp call it
         if self.chat:
             messages: Any = [{"role": message.role, "content": message.content} for message in request.messages]
             choice = self._ask(lambda: self._client.chat.completions.create(messages=messages, **settings)).choices[0]

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from harness.backends.sampling import Sampling
 from harness.records import Finish, Message, Rendered, Scoring
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Answer greedily after ``prompt``, which ends with a generation prompt.
+    """Answer after ``prompt``, which ends with a generation prompt: greedily, or drawn as ``sampling`` says.
 
     ``prefix`` are the first characters of an answer that are given; they do not come back. With a ``language`` the
     probability of other scripts is read along the answer. ``messages`` are what the prompt was rendered from, for an
@@ -25,6 +26,7 @@ class GenerateRequest:
     stop_tokens: tuple[str, ...] = ()
     language: str = ""
     messages: tuple[Message, ...] = ()
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""harness data check, convert and canaries."""
+"""harness data check, convert, answers and canaries."""
 
 from __future__ import annotations
 
@@ -136,3 +136,51 @@ def convert(args: list[str]) -> int:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
     print(f"{len(collection.conversations)} conversations" + (f"; {counted(collection.refusals)}" if collection.refusals else ""), file=sys.stderr)
     return EXIT_FINDINGS if collection.refusals else EXIT_OK
+
+
+@dataclass(frozen=True)
+class AnswersOptions:
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Conversation files or folders whose last questions are asked. Empty: the shipped training set."""
+    model: str = "SmolLM2-135M-Instruct"
+    """The model that answers, without any adapter."""
+    out: str = "answers.jsonl"
+    """The file to write: conversations that end with the model's answer."""
+    prompts: int = 0
+    """Ask at most so many, spread evenly. 0: all."""
+    max_new_tokens: int = 64
+    """Longest answer in tokens."""
+    unfinished: bool = False
+    """Keep answers that had not ended by then, tagged "unfinished". They can be distilled; learnt as they stand they teach to stop anywhere."""
+    native: str = ""
+    """Format to ask in. Empty: the one that equals the model's own chat template."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    force: bool = False
+    """Replace a file that is there."""
+
+
+def answers(args: list[str]) -> int:
+    """Let a model answer the last question of each conversation, greedily in its native format."""
+    options = parse(AnswersOptions, args, "data answers", "Let a model answer the prompts of a training set in its native format.")
+    from harness.data.conversations import load_conversations
+    from harness.formats import load_formats
+    from harness.models import load
+    from harness.resources import data_dir
+    from harness.train.answers import check_prompts, own_answers, spread, write_conversations
+    from harness.train.selection import native_among
+
+    out = Path(options.out)
+    if out.exists() and not options.force:
+        raise HarnessError("the file is there already", where=str(out), hint="--force replaces it")
+    prompts = spread(load_conversations(options.files or [str(data_dir("trainset"))]), options.prompts)
+    check_prompts(prompts)
+    loaded = load(options.model)
+    native = native_among(load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded)
+    found = own_answers(loaded, prompts, native, options.max_new_tokens, unfinished=options.unfinished)
+    write_conversations(out, found)
+    print(
+        f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the others had not ended after {options.max_new_tokens} tokens or were empty"
+    )
+    print(f"next: harness data check {out}")
+    return EXIT_OK

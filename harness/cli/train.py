@@ -37,14 +37,16 @@ def train(args: list[str]) -> int:
     if switches["--dry-run"]:
         return _dry_run(config, as_json=switches["--json"])
     from harness.train import job
+    from harness.train.team import join
 
     try:
         final = job.train(config)
     except KeyboardInterrupt:
         print("\ninterrupted — start the same command again: it resumes from the last checkpoint", file=sys.stderr)
         raise
-    print(f"adapter: {final}")
-    print(f"next: harness eval {config.model} --adapter {final}")
+    if join().leads:
+        print(f"adapter: {final}")
+        print(f"next: harness eval {config.model} --adapter {final}")
     return EXIT_OK
 
 

@@ -54,7 +54,7 @@ def check_conversations(
         for check in row_checks:
             findings += check(conversation)
     findings += _near_duplicates(conversations)
-    findings += _overlap(conversations, cases)
+    findings += overlaps(conversations, cases)
     return findings
 
 
@@ -114,7 +114,7 @@ def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]
                 yield Finding(kind, other.source or other.id, f"{score:.0%} like {conversations[row].source or conversations[row].id}")
 
 
-def _overlap(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
+def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
     """Training rows that hold a question or a reference of the evaluation."""
     if not conversations or not cases:
         return

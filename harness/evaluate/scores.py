@@ -41,11 +41,12 @@ class Scorer:
         for case in cases:
             for format in self.formats.values():
                 place = (case.id, format.id)
-                for metric, (value, why) in self._measures(case, format, results, lost.get(place)).items():
+                for metric, (value, why) in self.measures(case, format, results, lost.get(place)).items():
                     scores.append(Score(case.id, format.id, metric, value, why))
         return scores
 
-    def _measures(self, case: Case, format: Format, results: Results, lost: str | None) -> dict[str, tuple[float | None, str]]:
+    def measures(self, case: Case, format: Format, results: Results, lost: str | None = None) -> dict[str, tuple[float | None, str]]:
+        """Each measure of one case in one format with its reason; ``lost`` is why there is no result, where there cannot be one."""
         place = (case.id, format.id)
         if case.choices:
             return {**_choice(case, results.scorings.get(place), lost), **self._flip(case, format, results)}

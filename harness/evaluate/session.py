@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any
 
 from harness.backends.protocol import Backend
+from harness.backends.sampling import Sampling
 from harness.evaluate import run as runs
+from harness.evaluate.budget import Sample, budgeted
 from harness.evaluate.cells import make_cells
 from harness.evaluate.confidence import challenged
+from harness.evaluate.draws import plan_draws, score_draws
 from harness.evaluate.recall import RECALL_SHARES, RecallTable, recall_table
 from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
+from harness.evaluate.spend import spend
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner, Untestable, Work
 from harness.metrics.recall import RecallIndex
@@ -32,10 +37,27 @@ class EvalSettings:
     recall_formats: int = 4
     flips: bool = False
     """Also ask each choice again after the right option was given and doubted."""
+    budget: str = ""
+    """Compute only so many cells (``10%`` or a number), and estimate the rest."""
+    find: str = ""
+    """Spend the budget on the search for the best or the worst format: ``best,worst``, or one of them."""
+    find_by: str = ""
+    """The measure to search by."""
+    temperature: float = 0.0
+    """0: the likeliest token. Above: answers are drawn, with a seed of its own for each (seed, case, format, draw)."""
+    top_p: float = 1.0
+    top_k: int = 0
+    draws: int = 1
+    """Answers drawn for each case in each format; their scores are averaged."""
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How answers are drawn, or None where they are greedy."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.seed) if self.temperature else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
+        """The settings as plain values; a budget that was not set is left out, so that older baselines stay comparable."""
+        return {key: value for key, value in asdict(self).items() if value != ""}
 
 
 @dataclass(frozen=True)
@@ -57,6 +79,7 @@ class Evaluation:
     untestable: tuple[Untestable, ...]
     settings: EvalSettings
     computed: int
+    sample: Sample | None = None
     recall: RecallTable | None = None
     index: ControlIndex | None = field(default=None, repr=False)
     corpus: RecallIndex | None = field(default=None, repr=False)
@@ -95,21 +118,25 @@ def evaluate(
     verbose: bool = False,
 ) -> Evaluation:
     """Evaluate a backend on cases in formats. What the store already has is not computed again."""
-    planner = Planner(backend, settings.max_new_tokens)
+    planner = Planner(backend, settings.max_new_tokens, settings.sampling)
+    answers = recall.answers if recall else ()
+    corpus = RecallIndex.build(answers) if answers else None
+    scorer = Scorer(formats, native, every_format or formats, corpus)
+    cases = budgeted(cases, settings.find, settings.find_by) if settings.budget else cases
     work = planner.plan(cases, formats)
-    if settings.flips:
+    spent = spend(work, cases, formats, scorer, backend, store, settings, label, quiet) if settings.budget else None
+    work = spent.work if spent else work
+    if settings.flips and spent is None:
         work += planner.plan([challenged(case) for case in cases if case.choices], formats)
     recall_work: list[Work] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
     if recall is not None:
         both = (*recall.train, *recall.null)
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
-    computed = runs.run([*work, *recall_work], backend, store, label=label, quiet=quiet, verbose=verbose)
+    draws = plan_draws(backend, settings.max_new_tokens, settings.sampling, settings.draws, cases, formats)
+    computed = runs.run([*work, *chain(*draws), *recall_work], backend, store, label=label, quiet=quiet, verbose=verbose)
     results = runs.read(work, store)
-    answers = recall.answers if recall else ()
-    corpus = RecallIndex.build(answers) if answers else None
-    scorer = Scorer(formats, native, every_format or formats, corpus)
-    scores = scorer.score(cases, results, planner.untestable)
+    scores = score_draws(scorer.score(cases, results, planner.untestable), draws, cases, scorer, store)
     name = f"{model} + {adapter}" if adapter else model
     store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
     return Evaluation(
@@ -127,7 +154,8 @@ def evaluate(
         cells=tuple(make_cells(scores, groups)),
         untestable=tuple(planner.untestable),
         settings=settings,
-        computed=computed,
+        computed=computed + (spent.computed if spent else 0),
+        sample=spent.sample if spent else None,
         recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
         index=scorer.index,
         corpus=corpus,

@@ -55,12 +55,10 @@ def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Mat
 
 def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interval | None:
     """Mean of a measure over the formats of a group (None: all), items and formats both resampled."""
-    import numpy as np
-
     values = matrix(evaluation, metric, group)
     if values.size == 0:
         return None
-    return two_way_bootstrap(lambda t: float(np.nanmean(t)), values, seed=evaluation.settings.seed)
+    return two_way_bootstrap(values, seed=evaluation.settings.seed)
 
 
 def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
@@ -71,7 +69,7 @@ def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
     if pair[0].size == 0 or pair[0].shape != pair[1].shape:
         return None
     both = np.stack(pair, axis=2)
-    return two_way_bootstrap(lambda t: float(1 - np.nanmean(t[..., 1]) / np.nanmean(t[..., 0])), both, seed=after.settings.seed)
+    return two_way_bootstrap(both, lambda means: 1 - means[:, 1] / means[:, 0], seed=after.settings.seed)
 
 
 def paired_change(before: Evaluation, after: Evaluation, metric: str, group: str) -> Interval | None:
@@ -92,15 +90,8 @@ def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
     seen, held = matrix(evaluation, metric, "seen"), matrix(evaluation, metric, "held-out")
     if seen.size == 0 or held.size == 0 or len(seen) != len(held):
         return None
-    rng = np.random.default_rng(evaluation.settings.seed)
-    draws = []
-    for _ in range(2000):
-        items = rng.integers(0, len(seen), len(seen))
-        left = seen[items][:, rng.integers(0, seen.shape[1], seen.shape[1])]
-        right = held[items][:, rng.integers(0, held.shape[1], held.shape[1])]
-        draws.append(np.nanmean(left) - np.nanmean(right))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(np.nanmean(seen) - np.nanmean(held)), float(low), float(high), len(seen))
+    groups = [0] * seen.shape[1] + [1] * held.shape[1]
+    return two_way_bootstrap(np.hstack([seen, held]), lambda means: means[:, 0] - means[:, 1], groups=groups, seed=evaluation.settings.seed)
 
 
 def spreads(evaluation: Evaluation) -> list[SpreadLine]:

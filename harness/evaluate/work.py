@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
+from harness.backends.sampling import Sampling, seed_of
 from harness.errors import HarnessError
 from harness.evaluate.cases import case_digest, kind_of
 from harness.records import Case, Conversation, Format, Message, Rendered
@@ -60,16 +61,17 @@ class Untestable:
 
 
 class Planner:
-    """Turns cases and formats into work for one backend."""
+    """Turns cases and formats into work for one backend. Answers are greedy, or drawn as ``sampling`` says, its seed being the run's."""
 
-    def __init__(self, backend: Backend, max_new_tokens: int) -> None:
+    def __init__(self, backend: Backend, max_new_tokens: int, sampling: Sampling | None = None) -> None:
         self.backend = backend
+        self.sampling = sampling
         self.max_new_tokens = max_new_tokens
         self._stamp = json.dumps(backend.fingerprint, sort_keys=True)
         self.untestable: list[Untestable] = []
 
-    def plan(self, cases: Iterable[Case], formats: Sequence[Format]) -> list[Work]:
-        """Work for every case in every format that can carry it; the others go to ``untestable``."""
+    def plan(self, cases: Iterable[Case], formats: Sequence[Format], draw: int = 0) -> list[Work]:
+        """Work for every case in every format that can carry it; the others go to ``untestable``. ``draw`` numbers sampled answers."""
         work: list[Work] = []
         for case in cases:
             for format in formats:
@@ -77,7 +79,7 @@ class Planner:
                     self.untestable.append(Untestable(case.id, format.id, self.backend.unscorable))
                     continue
                 try:
-                    work.append(self._probe(case, format))
+                    work.append(self._probe(case, format, draw))
                 except HarnessError as error:
                     self.untestable.append(Untestable(case.id, format.id, error.message))
         return work
@@ -104,7 +106,7 @@ class Planner:
         prompt = self._render(case, format, None)
         return whole.text[len(prompt.text) : len(prompt.text) + 1] == " "
 
-    def _probe(self, case: Case, format: Format) -> Work:
+    def _probe(self, case: Case, format: Format, draw: int = 0) -> Work:
         kind = kind_of(case)
         request: ScoreRequest | GenerateRequest
         if kind == "choice":
@@ -114,6 +116,8 @@ class Planner:
             request = ScoreRequest("", (self._render(case, format, case.reference),), case.expect_language)
             return self._keyed("reference", case, format, request)
         request = GenerateRequest("", self._render(case, format, None), self.max_new_tokens, "", format.stop_tokens, case.expect_language, case.messages)
+        if self.sampling is not None:
+            request = replace(request, sampling=replace(self.sampling, seed=seed_of(self.sampling.seed, case.id, format.id, draw)))
         return self._keyed("answer", case, format, request)
 
     def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:
@@ -147,6 +151,7 @@ def _settings(request: ScoreRequest | GenerateRequest) -> str:
     found = {field.name: getattr(request, field.name) for field in fields(request) if field.name not in ("key", "prompt", "prefix", "answers", "messages")}
     if isinstance(request, GenerateRequest):
         found["stops"] = request.prompt.stops
+        found["sampling"] = asdict(request.sampling) if request.sampling else None
     return json.dumps(found, sort_keys=True)
 
 

@@ -27,6 +27,9 @@ class Report:
     runs: tuple[Mapping[str, Any], ...]
     summary: tuple[Mapping[str, Any], ...] = ()
     spread: tuple[Mapping[str, Any], ...] = ()
+    across: tuple[Mapping[str, Any], ...] = ()
+    changes: tuple[Mapping[str, Any], ...] = ()
+    budget: tuple[Mapping[str, Any], ...] = ()
     recall: tuple[Mapping[str, Any], ...] = ()
     format_leak: tuple[Mapping[str, Any], ...] = ()
     confidence: tuple[Mapping[str, Any], ...] = ()

@@ -12,6 +12,7 @@ def render_markdown(report: Report) -> str:
     labels = " → ".join(str(run["label"]) for run in report.runs)
     lines = [f"# {_plain(report.title)}", "", _plain(verdict(report)), ""]
     lines += [f"- {_plain(item['text'])}" for item in report.summary]
+    lines += [f"- {_plain(text)}" for item in report.budget for text in item["text"]]
     lines += ["", f"Values are {labels}; rates from 0 to 1, `nll_excess` in nats a token beyond the native format.", ""]
     lines += ["| format | group | " + " | ".join(MAIN) + " | compatibility |", "|---|---|" + "---:|" * len(MAIN) + "---|"]
     for id, group in formats_of(report):

@@ -50,7 +50,7 @@ LOWER_IS_BETTER = {
 }
 NATS = {"nll", "nll_excess"}
 MAIN = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
-WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?"}
+WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?", "sampled": "~"}
 
 
 def metrics_of(report: Report) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -72,6 +73,8 @@ def auto_branch(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet
 
 def _check(config: TrainConfig) -> None:
     settings = config.auto_branch
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise HarnessError("auto_branch works in one process", hint="start it without torchrun, or train, pick and branch by hand")
     if config.evaluation.references < 2:
         raise HarnessError("auto_branch needs references to see the turn", where="evaluation.references", hint="12 or more")
     if settings.branch_measure == "nll_held_out" and not config.formats.held_out:

@@ -161,3 +161,23 @@ def _format_weights(given: Mapping[str, float], formats: Sequence[Format]) -> li
 def micro_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
     """Split a step into the forward passes that pad least. The loss is a sum over all of them, so the split changes nothing."""
     return least_padding(examples, lambda example: len(example.encoded.ids), budget)
+
+
+def even_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
+    """Split a step into the fewest passes of at most ``budget`` tokens, about as large as each other, rows of like length together.
+
+    For a model that pads next to nothing within a pass (harness.train.fused). An example longer than the budget goes alone.
+    """
+    ordered = sorted(examples, key=lambda example: len(example.encoded.ids), reverse=True)
+    total = sum(len(example.encoded.ids) for example in ordered)
+    share = total / max(1, -(-total // budget))
+    batches: list[list[Example]] = []
+    used = 0
+    for example in ordered:
+        length = len(example.encoded.ids)
+        if not batches or used >= share or used + length > budget:
+            batches.append([])
+            used = 0
+        batches[-1].append(example)
+        used += length
+    return batches

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.train.examples import ExampleCache, Plan
     from harness.train.loop import Judge
+    from harness.train.team import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,36 +100,61 @@ def train_one(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: 
     """Train one run. ``turned`` may end it after any measured checkpoint, as [stopping] may."""
     ready = prepare(config)
     from harness.models import pick_device
+    from harness.train.team import join
 
     check_trackers(config.tracking.report_to)
     check_optimizer(config.optimisation.optim, (loaded.device if loaded else pick_device()).split(":")[0])
     folder = Path(config.output_dir)
     refuse_if_held(folder)
+    team = join()
+    if team.count > 1 and (config.objective.kind != "supervised" or config.objective.answers != "given"):
+        raise HarnessError("several processes train on given answers alone", where="objective", hint="start one process, without torchrun")
     if loaded is None:
-        loaded = load_base(config)
+        with team.leader_first():
+            loaded = load_base(config)
     with run_lock(folder):
-        noted = read_note(folder)
-        branch = noted.branch if noted else None
-        digest = run_digest(ready, loaded.source.digest, branch)
-        final = folder / "adapter"
-        if (final / "adapter_config.json").is_file() and noted and noted.digest == digest and not _may_go_on(noted, config):
-            return final
-        from harness.train.loop import Trainer
-        from harness.train.measure import CheckpointMeasure
+        return _train_locked(ready, loaded, team, turned, quiet=quiet)
 
-        if config.adapter.train_control_tokens:
-            add_control_tokens(loaded, ready.trained)
-        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
-        note = noted_run(ready, digest, branch)
-        write_note(folder, note)
-        tell_refusals(folder, ready.rows, refused)
-        start = branch.schedule_from if branch else 0
-        trainer = Trainer(config, loaded, cache, digest, CheckpointMeasure(ready, loaded), schedule_from=start, judge=_watch(config, turned))
-        final = trainer.run(quiet=quiet)
-        if trainer.stopped:
-            write_note(folder, replace(note, stopped=trainer.stopped))
-            print(f"stopped at step {trainer.stopped['step']}: {trainer.stopped['why']}", file=sys.stderr)
+
+def _train_locked(ready: Preparation, loaded: LoadedModel, team: Team, turned: Judge | None, *, quiet: bool) -> Path:
+    """Train in a folder that no other process works in. A follower computes for its leader and writes nothing."""
+    config, folder = ready.config, Path(ready.config.output_dir)
+    noted = read_note(folder)
+    branch = noted.branch if noted else None
+    digest = run_digest(ready, loaded.source.digest, branch)
+    final = folder / "adapter"
+    if team.leads and (final / "adapter_config.json").is_file() and noted and noted.digest == digest and not _may_go_on(noted, config):
+        team.release()
         return final
+    from harness.train.loop import Trainer
+    from harness.train.measure import CheckpointMeasure
+    from harness.train.selection import check_objective, make_objective, with_answers
+
+    if config.adapter.train_control_tokens:
+        add_control_tokens(loaded, ready.trained)
+    check_objective(ready, loaded)
+    if config.objective.answers != "self":  # checked before anything is written
+        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
+    note = noted_run(ready, digest, branch)
+    if team.leads:
+        write_note(folder, note)
+    if config.objective.answers != "given":
+        ready = with_answers(ready, loaded)
+        cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
+    if team.leads:
+        tell_refusals(folder, ready.rows, refused)
+    measure, start = CheckpointMeasure(ready, loaded), branch.schedule_from if branch else 0
+    watch = _watch(config, turned)
+    trainer = Trainer(config, loaded, cache, digest, measure, make_objective(ready, loaded), schedule_from=start, judge=watch, team=team)
+    if not team.leads:
+        trainer.updater.follow()
+        return final
+    final = trainer.run(quiet=quiet)
+    team.release()  # not when an error ends the run: then torchrun ends the followers
+    if trainer.stopped:
+        write_note(folder, replace(note, stopped=trainer.stopped))
+        print(f"stopped at step {trainer.stopped['step']}: {trainer.stopped['why']}", file=sys.stderr)
+    return final
 
 
 def _watch(config: TrainConfig, turned: Judge | None) -> Judge | None:

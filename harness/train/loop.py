@@ -22,6 +22,7 @@ from harness.train.objective import Objective, supervised_loss
 from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
 from harness.train.stopping import Judgement, value_of
+from harness.train.team import Team
 from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
 
@@ -72,6 +73,7 @@ class Trainer:
         *,
         schedule_from: int = 0,
         judge: Judge | None = None,
+        team: Team | None = None,
     ) -> None:
         self.config = config
         self.loaded = loaded
@@ -91,7 +93,7 @@ class Trainer:
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
         self.recomputes = set_up(opt.gradient_checkpointing, loaded, self.model, max(opt.max_tokens_per_batch, config.data.max_length))
         self.track: Track = lambda _: None
-        self.updater = Updater(loaded, self.model, opt, objective)
+        self.updater = Updater(loaded, self.model, opt, objective, team)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.transformers import pad
 from harness.logits import only_at
+from harness.records import Encoded
 from harness.train.examples import Example
 
 if TYPE_CHECKING:
@@ -52,32 +53,56 @@ class Objective(Protocol):
 
 def supervised_loss(loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None) -> torch.Tensor:
     """Cross-entropy in nats over the supervised tokens of a batch, summed by their weights."""
+    nll, correct = token_losses(loaded, batch)
+    return summed(batch, nll, correct, tally)
+
+
+def summed(batch: Sequence[Example], losses: torch.Tensor, correct: torch.Tensor, tally: Tally | None) -> torch.Tensor:
+    """The losses of a batch's supervised tokens added up by their weights, and told to the tally."""
     import torch
 
-    nll, correct = token_losses(loaded, batch)
     if tally is not None:
-        tally.add(batch, nll, correct)
+        tally.add(batch, losses, correct)
     if not any(example.encoded.weights for example in batch):
-        return nll.sum()
-    weights = torch.tensor([weight for example in batch for weight in example.encoded.supervised()], device=nll.device)
-    return (nll * weights).sum()
+        return losses.sum()
+    weights = torch.tensor([weight for example in batch for weight in example.encoded.supervised()], device=losses.device)
+    return (losses * weights).sum()
 
 
 def token_losses(loaded: LoadedModel, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy in nats of each supervised token of a batch, float32 in its order, and whether it was the likeliest one.
+
+    By the fused decoder where it stands for the model, else through transformers and peft.
+    """
+    from harness.train.fused.recognise import find
+    from harness.train.fused.rows import needed, pack
+
+    decoder = find(loaded, max(map(needed, batch)))
+    return plain_losses(loaded, batch) if decoder is None else decoder.losses(pack(batch, loaded.tokenizer.pad_token_id or 0))
+
+
+def plain_losses(loaded: LoadedModel, batch: Sequence[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for any model, through transformers and peft."""
+    import torch
+
+    logits, targets = supervised_logits(loaded, [example.encoded for example in batch])
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none"), logits.detach().argmax(-1) == targets
+
+
+def supervised_logits(loaded: LoadedModel, rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits before each trained token of the rows, [tokens, vocabulary], and those tokens, [tokens].
 
     Rows are padded on the right and no attention mask is given: under a causal mask no real token
     ever sees the padding, and the fast attention kernels stay in use.
     """
     import torch
 
-    ids, _ = pad([example.encoded.ids for example in batch], loaded, left=False)
+    ids, _ = pad([encoded.ids for encoded in rows], loaded, left=False)
     wanted = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, example in enumerate(batch):
-        trained = torch.tensor(example.encoded.trained[1:], dtype=torch.bool)
+    for row, encoded in enumerate(rows):
+        trained = torch.tensor(encoded.trained[1:], dtype=torch.bool)
         wanted[row, : len(trained)] = trained
     wanted = wanted.to(ids.device)
-    targets = ids[:, 1:][wanted[:, :-1]]
     with loaded.autocast(), only_at(loaded.model, wanted):
         logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
-    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none"), logits.detach().argmax(-1) == targets
+    return logits, ids[:, 1:][wanted[:, :-1]]

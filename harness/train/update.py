@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.train.config import OptimisationConfig
-from harness.train.examples import Example, micro_batches
+from harness.train.examples import Example, even_batches, micro_batches
 from harness.train.objective import Objective, Tally, supervised_loss
 from harness.train.optimisers import make_optimizer
 from harness.train.rates import Rates, clip
+from harness.train.team import Team
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
 
     from harness.models import LoadedModel
@@ -32,13 +34,16 @@ class Updated:
 
 
 class Updater:
-    """Owns the optimiser of an adapter. The loss is normalised over the whole step, however it is cut into batches."""
+    """Owns the optimiser of an adapter. The loss is normalised over the whole step, however it is cut into batches and dealt to processes."""
 
-    def __init__(self, loaded: LoadedModel, model: PeftModel, config: OptimisationConfig, objective: Objective = supervised_loss) -> None:
+    def __init__(
+        self, loaded: LoadedModel, model: PeftModel, config: OptimisationConfig, objective: Objective = supervised_loss, team: Team | None = None
+    ) -> None:
         self.loaded = loaded
         self.model = model
         self.config = config
         self.objective = objective
+        self.team = team or Team()
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
@@ -47,13 +52,38 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         weight = sum(sum(example.encoded.supervised()) for example in examples)
+        own = self.team.deal(examples, weight, self.parameters)
+        reports = self.team.collect(self.parameters, self._backward(own, weight))
+        norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
+        self.optimizer.step()
+        tally = Tally([part for _, parts in reports for part in parts])
+        return Updated(sum(total for total, _ in reports), sum(example.supervised for example in examples), norm, tally.by_format())
+
+    def follow(self) -> None:
+        """Compute parts of the leader's steps until it releases the team."""
+        while work := self.team.receive(self.parameters):
+            self.team.collect(self.parameters, self._backward(work.examples, work.weight))
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything that is trained, in an order that all processes share."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _backward(self, examples: Sequence[Example], weight: float) -> tuple[float, list[tuple[list[Example], torch.Tensor]]]:
+        """Gradients of these examples' part of the step's loss. Returns that part in nats, and the tally's parts."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
-        for batch in micro_batches(examples, self.config.max_tokens_per_batch):
+        for batch in self._batches(examples):
             loss = self.objective(self.loaded, batch, tally) / weight
             loss.backward()  # type: ignore[no-untyped-call]  # torch
             total += loss.item()
-        norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
-        self.optimizer.step()
-        return Updated(total, sum(example.supervised for example in examples), norm, tally.by_format())
+        return total, tally.parts
+
+    def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The passes of a step. The fused decoder lays rows of any length end to end; everything else pads them."""
+        from harness.train.fused.recognise import find
+        from harness.train.fused.rows import needed
+
+        fused = self.objective is supervised_loss and examples and find(self.loaded, max(map(needed, examples))) is not None
+        return (even_batches if fused else micro_batches)(examples, self.config.max_tokens_per_batch)

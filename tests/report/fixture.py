@@ -59,6 +59,9 @@ def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An a
                 "n": 40,
             }
         ],
+        "across": [_across(label, ids) for label in labels],
+        "changes": [{"format": ids[0], "metric": "choice", "before": 0.5, "after": 0.6, "low": -0.1, "high": 0.3, "p": 0.4, "n": 40}],
+        "budget": [_budget("before", ids)],
         "recall": [_recall(ids[0])],
         "confidence": [{"run": label, "formats": [_confidence(ids[0])], "reliability": [{"confidence": 0.4, "accuracy": 0.5, "n": 9}]} for label in labels],
         "samples": [_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
@@ -88,6 +91,39 @@ def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
 def _recall(id: str) -> dict[str, Any]:
     numbers = {"train": 0.2, "null": 0.1, "excess": 0.1, "low": 0.0, "high": 0.2, "n_train": 24, "n_null": 24}
     return {"run": "after", "format": id, "group": "native", "metric": "nv_recall@50%", "note": "few", **numbers}
+
+
+def _across(run: str, ids: list[str]) -> dict[str, Any]:
+    numbers = dict.fromkeys(("avg", "low", "high", "max", "min", "spread", "sat", "cps", "pss", "consistency", "sees"), 0.5)
+    return {
+        "run": run,
+        "metric": "choice",
+        "formats": len(ids),
+        "n": 40,
+        **numbers,
+        "sensitivity": None,
+        "top": None,
+        "p": 0.01,
+        "best": [ids[0], 0.9, 0.8, 1.0],
+        "worst": None,
+    }
+
+
+def _budget(run: str, ids: list[str]) -> dict[str, Any]:
+    value = {"value": 0.5, "low": 0.4, "high": 0.6}
+    found = {"goal": "best", "metric": "choice", "format": ids[0], **value, "n": 20, "searched_value": 0.9, "searched_n": 10}
+    row = {
+        "run": run,
+        "metric": "choice",
+        "items": 40,
+        "formats": len(ids),
+        "cells": 64,
+        "mean": value,
+        "spread": value,
+        "quantiles": {"5%": value, "95%": value},
+    }
+    rows = [{**row, "by_format": {id: [value, 4] for id in ids}}]
+    return {"run": run, "cells": 64, "total": 640, "rows": rows, "found": [found], "text": ["choice: an estimate"]}
 
 
 def _confidence(id: str) -> dict[str, Any]:

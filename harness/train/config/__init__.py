@@ -5,6 +5,7 @@ and its entry in docs/training.md. One file a group of sections; ``tree`` puts t
 """
 
 from harness.train.config.model import AdapterConfig, QuantisationConfig
+from harness.train.config.objective import ObjectiveConfig
 from harness.train.config.optimisation import OptimisationConfig, ScheduleConfig
 from harness.train.config.reading import parse_config, read_config, read_environment
 from harness.train.config.sources import DataConfig, DataSource, FormatsConfig
@@ -20,6 +21,7 @@ __all__ = [
     "DataSource",
     "EvaluationConfig",
     "FormatsConfig",
+    "ObjectiveConfig",
     "OptimisationConfig",
     "QuantisationConfig",
     "ScheduleConfig",

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from harness.train.config.model import AdapterConfig, QuantisationConfig
+from harness.train.config.objective import ObjectiveConfig
 from harness.train.config.optimisation import OptimisationConfig, ScheduleConfig
 from harness.train.config.sources import DataConfig, FormatsConfig
 from harness.train.config.watching import AutoBranchConfig, CheckpointsConfig, EvaluationConfig, StoppingConfig, TrackingConfig
@@ -29,6 +30,7 @@ class TrainConfig:
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     auto_branch: AutoBranchConfig = field(default_factory=AutoBranchConfig)

@@ -1,0 +1,323 @@
+"""Our engine against lm-evaluation-harness and transformers' generate, on the same requests.
+
+Two processes hold the same model in the same dtype with the same number of threads and work in turn, so neither has the other's
+memory or caches; each round gives a ratio, and medians are printed. Four parts:
+
+- scoring: four-option items in several formats; theirs is ``HFLM.loglikelihood`` on the same strings.
+- generation: prompts of mixed length that end by themselves; theirs is ``generate`` at several batch sizes, sorted by length.
+- whole: an evaluation as ``harness eval`` runs it (planning, rendering, scoring, answers, recall, store, scores, cells);
+  theirs are the model's calls alone, ``loglikelihood`` and ``generate_until``, on the same texts.
+- growth: our time for 1, 4 and 16 times the same cells.
+
+Needs lm_eval (tox -e bench-evaluate). Run: python benchmarks/evaluate.py [PART ...] [--rounds 3] [--threads 2] [--items 40]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+PARTS = ("scoring", "generation", "whole", "growth")
+MODEL = "SmolLM2-135M-Instruct"
+
+
+class Side:
+    """What both sides share: the model, and the same requests made from the same cases."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import torch
+
+        from harness.backends.transformers import TransformersBackend
+        from harness.formats import load_formats
+        from harness.models import load
+
+        torch.set_num_threads(options.threads)
+        self.options = options
+        self.loaded = load(MODEL, dtype=options.dtype)
+        self.backend = TransformersBackend(self.loaded)
+        known = load_formats()
+        self.formats = known.select(known.default)[: options.formats]
+
+    def choices(self, items: int) -> Any:
+        from harness.evaluate.cases import load_cases
+        from harness.evaluate.work import Planner
+
+        cases = [case for case in load_cases() if len(case.choices) == 4]
+        if len(cases) < items:
+            raise SystemExit(f"there are {len(cases)} four-option items, not {items}")
+        return Planner(self.backend, 1).plan(cases[:items], self.formats)
+
+    def prompts(self, count: int) -> Any:
+        """Different prompts in the model's own format and in ChatML, whose answers end with a token or by length, cut at no text."""
+        from dataclasses import replace
+
+        from harness.backends import GenerateRequest
+        from harness.evaluate.cases import load_cases
+        from harness.formats import load_formats
+        from harness.render import fitted, render
+
+        known = load_formats()
+        places = [(case, known[id]) for case in load_cases() if not case.choices for id in ("smollm2", "chatml")][:count]
+        if len(places) < count:
+            raise SystemExit(f"there are {len(places)} different prompts, not {count}")
+        rendered = [
+            render(fitted(case.conversation, format), format, add_generation_prompt=True, bos_token="", eos_token=self.backend.eos_token)
+            for case, format in places
+        ]
+        return [GenerateRequest(str(at), replace(prompt, stops=()), self.options.new_tokens) for at, prompt in enumerate(rendered)]
+
+
+class Ours(Side):
+    def scoring(self, items: int) -> Any:
+        work = self.choices(items)
+        started = now()
+        found = {key: [s.logprob for s in scorings] for batch in self.backend.score([item.request for item in work]) for key, scorings in batch}
+        return since(started), [max(range(4), key=found[item.key].__getitem__) for item in work]
+
+    def generation(self, count: int, _batch: int) -> Any:
+        requests = self.prompts(count)
+        started = now()
+        found = {key: answer for batch in self.backend.generate(requests) for key, answer in batch}
+        took = since(started)
+        return took, sum(len(answer.token_ids) + (answer.finish == "stop") for answer in found.values())
+
+    def whole(self, limit: int) -> Any:
+        from dataclasses import replace
+
+        from harness.demo import SETTINGS
+        from harness.evaluate.job import EvalJob, run_job
+
+        settings = replace(SETTINGS, recall_examples=self.options.recall)
+
+        started = now()
+        with tempfile.TemporaryDirectory() as folder:
+            evaluation = run_job(EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=settings), loaded=self.loaded, quiet=True)
+        return since(started), evaluation.computed
+
+
+class Theirs(Side):
+    def __init__(self, options: argparse.Namespace) -> None:
+        super().__init__(options)
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            from lm_eval.models.huggingface import HFLM
+
+            self.lm = HFLM(pretrained=self.loaded.model, tokenizer=self.loaded.tokenizer, batch_size=options.peer_batch, device="cpu", add_bos_token=False)
+
+    def instances(self, kind: str, arguments: list[Any]) -> Any:
+        from lm_eval.api.instance import Instance
+
+        return [Instance(request_type=kind, doc={}, arguments=args, idx=at) for at, args in enumerate(arguments)]  # type: ignore[arg-type]
+
+    def scoring(self, items: int) -> Any:
+        work = self.choices(items)
+        asks = self.instances("loglikelihood", [split(answer) for item in work for answer in item.request.answers])
+        started = now()
+        found = [value for value, _ in self.lm.loglikelihood(asks, disable_tqdm=True)]
+        took = since(started)
+        return took, [max(range(4), key=found[at : at + 4].__getitem__) for at in range(0, len(found), 4)]
+
+    def generation(self, count: int, batch: int) -> Any:
+        import torch
+
+        from harness.backends.decoding import Decoder
+        from harness.backends.padded import pad
+
+        requests = self.prompts(count)
+        ends = sorted(Decoder(self.loaded, budget=1, most=1, pass_budget=1).eos_ids)
+        started = now()
+        tokens = 0
+        rows = sorted((self.loaded.tokenizer(r.prompt.text, add_special_tokens=False).input_ids for r in requests), key=len, reverse=True)
+        for at in range(0, len(rows), batch):
+            ids, mask = pad(rows[at : at + batch], self.loaded, left=True)
+            with torch.inference_mode():
+                out = self.loaded.model.generate(ids, attention_mask=mask, max_new_tokens=self.options.new_tokens, do_sample=False, eos_token_id=ends)
+            for row in out[:, ids.shape[1] :].tolist():
+                end = next((place + 1 for place, id in enumerate(row) if id in ends), len(row))
+                tokens += end
+        return since(started), tokens
+
+    def whole(self, limit: int) -> Any:
+        from harness.backends.protocol import ScoreRequest
+        from harness.demo import SETTINGS
+        from harness.evaluate.cases import limit_cases, load_cases
+        from harness.evaluate.groups import group_formats
+        from harness.evaluate.job import own_native, recall_sets
+        from harness.evaluate.recall import RECALL_SHARES
+        from harness.evaluate.session import RECALL_TOKENS, pick_recall_formats
+        from harness.evaluate.work import Planner
+        from harness.formats import load_formats
+        from harness.resources import data_dir
+
+        known = load_formats()
+        native = own_native(self.loaded, known)
+        formats = known.select(known.default)
+        if not any(format.id == native for format in formats):
+            formats.insert(0, known[native])
+        groups = group_formats(formats, native, ())
+        planner = Planner(self.backend, SETTINGS.max_new_tokens)
+        sets = recall_sets((str(data_dir("trainset")),), (str(data_dir("eval") / "twins.jsonl"),), self.options.recall)
+        few = pick_recall_formats(sorted(formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)), groups, SETTINGS.recall_formats)
+        both = (*sets.train, *sets.null)
+        work = (
+            planner.plan(limit_cases(load_cases(), limit), formats)
+            + planner.plan(both, few)
+            + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
+        )
+        requests = {item.key: item.request for item in work}.values()
+        scores = self.instances("loglikelihood", [split(answer) for r in requests if isinstance(r, ScoreRequest) for answer in r.answers])
+        texts = self.instances(
+            "generate_until",
+            [
+                (r.prompt.text + r.prefix, {"until": [*r.prompt.stops, *r.stop_tokens], "max_gen_toks": r.max_new_tokens, "do_sample": False})
+                for r in requests
+                if not isinstance(r, ScoreRequest)
+            ],
+        )
+        started = now()
+        self.lm.loglikelihood(scores, disable_tqdm=True)
+        self.lm.generate_until(texts, disable_tqdm=True)
+        return since(started), len(requests)
+
+
+def split(rendered: Any) -> tuple[str, str]:
+    """A rendering as context and continuation: the last answer's words are what is asked for."""
+    last = max(span.message for span in rendered.spans if span.trained and span.kind == "content")
+    words = [span for span in rendered.spans if span.kind == "content" and span.message == last and span.trained]
+    return rendered.text[: words[0].start], rendered.text[words[0].start : words[-1].end]
+
+
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def since(then: tuple[float, float]) -> tuple[float, float]:
+    return time.perf_counter() - then[0], time.process_time() - then[1]
+
+
+def serve(kind: type[Side], options: argparse.Namespace, pipe: Any) -> None:
+    """A side's process: does what it is told and answers with the result and its peak memory in MiB."""
+    warnings.simplefilter("ignore")
+    side = kind(options)
+    pipe.send("ready")
+    while (call := pipe.recv()) is not None:
+        name, *args = call
+        with contextlib.redirect_stderr(io.StringIO()):
+            found = getattr(side, name)(*args)
+        pipe.send((*found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+class Process:
+    def __init__(self, kind: type[Side], options: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(kind, options, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # so that a side that dies is noticed
+        self.pipe.recv()
+
+    def __call__(self, *call: Any) -> tuple[tuple[float, float], Any, float]:
+        self.pipe.send(call)
+        return self.pipe.recv()
+
+    def end(self) -> None:
+        self.pipe.send(None)
+        self.process.join()
+
+
+def compare(
+    name: str, unit: str, sizes: tuple[int, int], ours: list[tuple[float, float]], theirs: list[tuple[float, float]], memory: tuple[float, float]
+) -> None:
+    """One line: rates, and the ratio by wall clock and by CPU time, medians and range over the rounds."""
+    (a, b), line = sizes, f"{name}: "
+    for index, clock in enumerate(("wall", "CPU")):
+        ratios = [(a / mine[index]) / (b / other[index]) for mine, other in zip(ours, theirs, strict=True)]
+        rate = a / statistics.median(t[index] for t in ours), b / statistics.median(t[index] for t in theirs)
+        line += f"{clock} {rate[0]:.0f} against {rate[1]:.0f} {unit}/s, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+    print(f"{line}peak {memory[0]:.0f} against {memory[1]:.0f} MiB", flush=True)
+
+
+def part_scoring(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
+    mine, other = [], []
+    ours("scoring", 2), theirs("scoring", 2)
+    for _ in range(options.rounds):
+        took, picks, peak = ours("scoring", options.items)
+        mine.append(took)
+        took, peer_picks, peer_peak = theirs("scoring", options.items)
+        other.append(took)
+    same = sum(a == b for a, b in zip(picks, peer_picks, strict=True))
+    count = 4 * len(picks)
+    compare(f"scoring, {len(picks)} items, {count} requests", "requests", (count, count), mine, other, (peak, peer_peak))
+    print(f"  the same option picked in {same} of {len(picks)}")
+
+
+def part_generation(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
+    ours("generation", 8, 8), theirs("generation", 8, 8)
+    for batch in options.batches:
+        mine, other = [], []
+        for _ in range(options.rounds):
+            took, tokens, peak = ours("generation", options.prompts, batch)
+            mine.append(took)
+            took, peer_tokens, peer_peak = theirs("generation", options.prompts, batch)
+            other.append(took)
+        name = f"generation, {options.prompts} prompts, {tokens} and {peer_tokens} new tokens, theirs at batch {batch}"
+        compare(name, "tokens", (tokens, peer_tokens), mine, other, (peak, peer_peak))
+
+
+def part_whole(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
+    mine, other = [], []
+    for _ in range(max(1, options.rounds // 2)):
+        took, cells, peak = ours("whole", options.limit)
+        mine.append(took)
+        took, peer_cells, peer_peak = theirs("whole", options.limit)
+        other.append(took)
+    compare(f"whole evaluation, limit {options.limit}, {cells} and {peer_cells} pieces", "pieces", (cells, peer_cells), mine, other, (peak, peer_peak))
+
+
+def part_growth(options: argparse.Namespace, ours: Process, _theirs: Process) -> None:
+    base = None
+    for factor in (1, 4, 16):
+        took, cells, peak = ours("scoring", options.growth * factor)
+        base = base or took[1]
+        print(
+            f"growth {factor}×: {len(cells)} cells, {took[0]:.1f} s wall, {took[1]:.1f} s CPU = {took[1] / base:.1f} × the first, peak {peak:.0f} MiB",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=PARTS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--formats", type=int, default=8)
+    parser.add_argument("--items", type=int, default=40, help="four-option items for scoring, each in every format")
+    parser.add_argument("--peer-batch", type=int, default=64, help="lm-evaluation-harness's batch size")
+    parser.add_argument("--prompts", type=int, default=256)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 64, 128], help="batch sizes of transformers' generate")
+    parser.add_argument("--limit", type=int, default=8, help="cases of each kind in the whole evaluation")
+    parser.add_argument("--recall", type=int, default=16, help="training rows, and as many twins, of its recall (the demo's)")
+    parser.add_argument("--growth", type=int, default=5, help="items of the smallest size")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    ours, theirs = Process(Ours, options), Process(Theirs, options)
+    for part in options.parts:
+        globals()[f"part_{part}"](options, ours, theirs)
+    ours.end()
+    theirs.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Rows of public benchmarks → our cases. A row is known by its columns, never by its data set's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.errors import HarnessError
+
+Row = Mapping[str, Any]
+_MARKED = re.compile(r"####\s*([-+]?[\d,]*\.?\d+)")
+_CONTINUE = "How does this text go on?\n\n"
+
+
+def as_case(row: Row, id: str, place: str) -> dict[str, Any] | None:
+    """One row as the JSON object of a case, or None for a row without a right answer (an unlabelled test split).
+
+    Raises HarnessError naming the columns when no shape fits.
+    """
+    for columns, convert in _SHAPES:
+        if columns <= set(row):
+            found = convert(row)
+            return None if found is None else {"id": id, **found}
+    shapes = "; ".join(" + ".join(sorted(columns)) for columns, _ in _SHAPES)
+    raise HarnessError(f"no known shape has the columns {', '.join(sorted(row))}", where=place, hint=f"known shapes: {shapes}; or convert it to JSON lines")
+
+
+def _asked(question: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question.strip()}]
+
+
+def _choice(question: str, choices: Sequence[str], answer: int | None) -> dict[str, Any] | None:
+    if answer is None or not 0 <= answer < len(choices):
+        return None
+    return {"messages": _asked(question), "choices": [str(choice) for choice in choices], "answer": answer}
+
+
+def _index(value: Any, labels: Sequence[Any] = ()) -> int | None:
+    """The index of a right answer told as an index, a letter, or one of the labels; None when it is left open (−1, empty)."""
+    if value in labels:
+        return list(labels).index(value)
+    if isinstance(value, bool) or value is None:
+        return None
+    text = str(value).strip()
+    if text.isdecimal():
+        return int(text)
+    return ord(text.upper()) - ord("A") if len(text) == 1 and text.isalpha() and text.isascii() else None
+
+
+def _own(row: Row) -> dict[str, Any]:
+    keys = ("messages", "choices", "answer", "checks", "reference", "expect_language", "name", "tags")
+    return {key: row[key] for key in keys if row.get(key) is not None}
+
+
+def _chat(row: Row) -> dict[str, Any] | None:
+    """A conversation: its last answer is the reference."""
+    if any(row.get(key) for key in ("choices", "checks", "reference")):
+        return _own(row)
+    messages = [{key: message[key] for key in ("role", "content") if key in message} for message in row["messages"]]
+    if [message.get("role") for message in messages[-2:]] != ["user", "assistant"]:
+        return None
+    return {"messages": messages[:-1], "reference": messages[-1]["content"]}
+
+
+def _endings(row: Row) -> dict[str, Any] | None:
+    """HellaSwag."""
+    return _choice(_CONTINUE + row["ctx"], row["endings"], _index(row.get("expected_index", row.get("label"))))
+
+
+def _truthful(row: Row) -> dict[str, Any] | None:
+    """TruthfulQA MC1."""
+    targets = row["mc1_targets"]
+    labels = list(targets["labels"])
+    return _choice(row["question"], targets["choices"], labels.index(1) if 1 in labels else None)
+
+
+def _labelled(row: Row) -> dict[str, Any] | None:
+    """ARC, CommonsenseQA, OpenBookQA: choices with labels, and the label of the right one."""
+    choices = row["choices"]
+    return _choice(row.get("question", row.get("question_stem")), choices["text"], _index(row["answerKey"], list(choices["label"])))
+
+
+def _listed(row: Row) -> dict[str, Any] | None:
+    """MMLU and its kin: a question and a list of choices."""
+    key = next((key for key in ("answer", "answer_index", "expected_index", "label") if key in row), "answer")
+    return _choice(row["question"], row["choices"], _index(row.get(key), row["choices"]))
+
+
+def _solutions(row: Row) -> dict[str, Any] | None:
+    """PIQA."""
+    return _choice(row["goal"], [row["sol1"], row["sol2"]], _index(row["label"]))
+
+
+def _expected(row: Row) -> dict[str, Any] | None:
+    return _answered(row["prompt"], row["expected"])
+
+
+def _plain(row: Row) -> dict[str, Any] | None:
+    """GSM8K (the number behind ####), and any question with its answer as a text or a list of accepted ones."""
+    answer = row["answer"]
+    if isinstance(answer, str) and (marked := _MARKED.search(answer)):
+        answer = marked[1]
+    return _answered(row["question"], answer)
+
+
+def _spans(row: Row) -> dict[str, Any] | None:
+    """SQuAD: a question about a context, with the spans that answer it."""
+    return _answered(f"{row['context'].strip()}\n\n{row['question']}", list(dict.fromkeys(row["answers"]["text"])))
+
+
+def _answered(question: str, answer: Any) -> dict[str, Any] | None:
+    """A number is checked twice: it stands in the answer (on_task), and it is the last number there (strict)."""
+    if answer is None or answer in ("", []):
+        return None
+    if isinstance(answer, (int, float)) or (isinstance(answer, str) and re.fullmatch(r"[-+]?[\d,]*\.?\d+", answer.strip())):
+        text = str(answer).replace(",", "").strip()
+        return {"messages": _asked(question), "checks": [{"number": float(text)}, {"regex": _last_number(text)}]}
+    accepted = [answer] if isinstance(answer, str) else list(answer)
+    return {"messages": _asked(question), "checks": [{"contains": [str(text) for text in accepted]}]}
+
+
+def _last_number(text: str) -> str:
+    """A pattern for this number and no other digit after it; thousands may have commas."""
+    whole, _, rest = text.lstrip("+-").partition(".")
+    whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
+    groups = re.sub(r"(?<=\d)(?=(?:\d{3})+\Z)", ",?", whole)
+    sign = "[-−]" if text.startswith("-") else r"(?<![\d.,])"
+    fraction = rf"\.{rest}0*" if rest else r"(?:\.0+)?"
+    return rf"{sign}{groups}{fraction}(?![\s\S]*\d)"
+
+
+#: In this order: the first whose columns all stand in the row.
+_SHAPES: tuple[tuple[frozenset[str], Callable[[Row], dict[str, Any] | None]], ...] = (
+    (frozenset({"messages"}), _chat),
+    (frozenset({"ctx", "endings"}), _endings),
+    (frozenset({"question", "mc1_targets"}), _truthful),
+    (frozenset({"choices", "answerKey"}), _labelled),
+    (frozenset({"question", "choices"}), _listed),
+    (frozenset({"goal", "sol1", "sol2"}), _solutions),
+    (frozenset({"prompt", "expected"}), _expected),
+    (frozenset({"context", "question", "answers"}), _spans),
+    (frozenset({"question", "answer"}), _plain),
+)

@@ -1,0 +1,118 @@
+"""Bootstrap intervals: over items alone, and over items and formats at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.stats.intervals import Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.stats.intervals import Matrix
+
+DRAWS = 2000
+
+
+def first_part(means: Matrix) -> Matrix:
+    """The mean of the first (or only) part of each draw: [draws, parts] → [draws]."""
+    return means[:, 0]
+
+
+def two_way_bootstrap(
+    table: Matrix, combine: Callable[[Matrix], Matrix] = first_part, *, groups: Sequence[int] = (), seed: int = 0, draws: int = DRAWS
+) -> Interval:
+    """Interval of a number made of means of an items × formats table, with items and formats both drawn anew.
+
+    ``table`` is [items, formats] or [items, formats, layers]; NaN marks what was not scored. A part is one layer of one
+    group of formats (``groups`` has each format's number, formats are drawn inside their group), in the order group 0
+    layer 0, group 0 layer 1, …; ``combine`` takes the means of all parts, [draws, parts], to one number a draw. Without
+    either it is the mean. For statements about formats never seen: more items never remove the variance between formats.
+
+    Drawing both at once counts the noise of single cells three times (Owen 2007, the pigeonhole bootstrap), and few formats
+    make it too narrow. So the draws' spread is set to V_items + V_formats − V_cells, as in two-way clustering (Cameron,
+    Gelbach and Miller 2011), and the quantiles are those of Student's t at Satterthwaite's degrees of freedom (Hesterberg
+    2015): coverage is 93 to 97 % from 24 items × 6 formats up (tests/stats/test_coverage.py).
+    """
+    import numpy as np
+
+    layers = table[:, :, None] if table.ndim == 2 else table
+    kinds = np.asarray(groups if len(groups) else [0] * layers.shape[1])
+    rng = np.random.default_rng(seed)
+    items = _counts(rng, len(layers), draws)
+    columns = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
+    formats = np.zeros((draws, layers.shape[1]), dtype=np.float32)
+    for places in columns:
+        formats[:, places] = _counts(rng, len(places), draws)
+    same_items, same_formats = np.ones((1, len(layers)), np.float32), np.ones((1, layers.shape[1]), np.float32)
+
+    def drawn(by_item: Matrix, by_format: Matrix) -> Matrix:
+        return combine(_means(layers, columns, by_item, by_format))
+
+    value = float(drawn(same_items, same_formats)[0])
+    both = drawn(items, formats)
+    parts = [(float(np.nanvar(drawn(items, same_formats))), len(layers))]
+    for places in columns:
+        alone = np.ones_like(formats)
+        alone[:, places] = formats[:, places]
+        parts.append((float(np.nanvar(drawn(same_items, alone))), len(places)))
+    low, high = _quantiles(both, value, parts)
+    return Interval(value, low, high, len(layers))
+
+
+def _counts(rng: np.random.Generator, n: int, draws: int) -> Matrix:
+    """How often each of n is drawn, [draws, n]."""
+    import numpy as np
+
+    places = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
+    return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)  # enough for counts, and half the work
+
+
+def _means(layers: Matrix, columns: Sequence[Matrix], items: Matrix, formats: Matrix) -> Matrix:
+    """Weighted means over the scored cells of each group and layer, [draws, groups × layers]."""
+    import numpy as np
+
+    found = []
+    for places in columns:
+        for layer in range(layers.shape[2]):
+            values = layers[:, places, layer]
+            scored = ~np.isnan(values)
+            weights = formats[:, places]
+            sums = ((items @ np.where(scored, values, 0.0).astype(np.float32)) * weights).sum(1)
+            cells = ((items @ scored.astype(np.float32)) * weights).sum(1)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found.append(sums / cells)
+    return np.stack(found, 1).astype(np.float64)
+
+
+def _quantiles(both: Matrix, value: float, parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """The interval from the draws of everything at once and the variance that each factor has alone, with its size."""
+    import numpy as np
+    from scipy.stats import norm, t
+
+    both = both[np.isfinite(both)]
+    seen = float(both.var())
+    if seen == 0.0:
+        return value, value
+    whole = [(variance * size / (size - 1) if size > 1 else 0.0, size) for variance, size in parts]
+    total = sum(variance for variance, _ in whole)
+    wanted = max(total - max(0.0, seen - sum(variance for variance, _ in parts)), max(variance for variance, _ in whole) / 2)
+    freedom = sum(variance**2 / (size - 1) for variance, size in whole if size > 1)
+    degrees = max(1.0, wanted**2 / freedom) if freedom else 1.0
+    scale = (wanted / seen) ** 0.5
+    tail = float(norm.cdf(t.ppf(0.025, degrees)))
+    centre = float(both.mean())
+    low, high = np.quantile(value + scale * (both - centre), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def paired_bootstrap(differences: Sequence[float], *, seed: int = 0, draws: int = DRAWS) -> Interval:
+    """Mean of per-item differences with its bootstrap interval."""
+    import numpy as np
+
+    values = np.asarray(differences, dtype=float)
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(0, len(values), (draws, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high), len(values))

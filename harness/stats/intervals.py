@@ -1,0 +1,71 @@
+"""95 % intervals of means: of one value per item, of a rate, and of an items × formats table with items as clusters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: An array of numbers. numpy is imported where it is needed, so that `harness --help` is quick.
+Matrix: TypeAlias = "NDArray[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with its 95 % interval and the number of items behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean of one value per item: Wilson's interval when all are 0 or 1, Student's otherwise. One item has no width to show: its interval is its value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(round(math.fsum(values)), n)
+    if n < 2:
+        return Interval(mean, mean, mean, n)
+    from scipy.stats import t
+
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Wilson's score interval of a rate (Wilson 1927)."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
+    return Interval(successes / n, float(low), float(high), n)
+
+
+def clustered_interval(table: Matrix) -> Interval:
+    """Mean over all cells of an items × formats table, with items as clusters: the formats are the ones meant, and no sample.
+
+    SE = √(C∕(C−1) Σ_c (Σ_{i∈c} (y_i − ȳ))²) ∕ N over C items and N scored cells, Student's t with C − 1 degrees. A plain
+    interval over N cells would take K answers to one item for K items (Miller 2024, arXiv 2411.00640). NaN is not scored.
+    """
+    import numpy as np
+    from scipy.stats import t
+
+    scored = ~np.isnan(table)
+    rows = scored.any(1)
+    table, scored = table[rows], scored[rows]
+    clusters, cells = len(table), int(scored.sum())
+    if not cells:
+        raise ValueError("nothing was scored")
+    mean = float(table[scored].mean())
+    if clusters < 2:
+        return Interval(mean, mean, mean, clusters)
+    sums = np.where(scored, table - mean, 0.0).sum(1)
+    error = math.sqrt(clusters / (clusters - 1) * float((sums**2).sum())) / cells
+    half = float(t.ppf(0.975, clusters - 1)) * error
+    return Interval(mean, mean - half, mean + half, clusters)

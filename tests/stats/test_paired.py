@@ -1,0 +1,97 @@
+"""Paired tests against textbook values, statsmodels and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.stats import holm, items_needed, mcnemar, noninferiority, paired_bootstrap, visible_difference
+
+
+def test_mcnemar_equals_the_textbook():
+    """Agresti (2013, §11.1): 1600 people asked twice, 150 and 86 of whom changed their minds; z² = 17.36. And 1 against 9 by hand: 2 · 11 / 2¹⁰."""
+    from scipy.stats import chi2
+
+    before = [1.0] * 794 + [1.0] * 150 + [0.0] * 86 + [0.0] * 570
+    after = [1.0] * 794 + [0.0] * 150 + [1.0] * 86 + [0.0] * 570
+    assert mcnemar(before, after) == pytest.approx(chi2.sf(17.36, 1), rel=0.25) == mcnemar(after, before)
+    assert mcnemar([1.0] + [0.0] * 9, [0.0] + [1.0] * 9) == pytest.approx(22 / 1024)
+    assert mcnemar([1.0, 0.0], [1.0, 0.0]) == 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
+def test_mcnemar_equals_statsmodels(pairs):
+    from statsmodels.stats.contingency_tables import mcnemar as theirs
+
+    table = [[sum(pair == (a, b) for pair in pairs) for b in (True, False)] for a in (True, False)]
+    ours = mcnemar([float(a) for a, _ in pairs], [float(b) for _, b in pairs])
+    assert ours == pytest.approx(theirs(table, exact=True).pvalue if table[0][1] + table[1][0] else 1.0)
+
+
+def test_mcnemar_is_for_rates():
+    with pytest.raises(ValueError, match="0 and 1"):
+        mcnemar([0.5], [1.0])
+    with pytest.raises(ValueError, match="shorter"):
+        mcnemar([1.0, 0.0], [1.0])
+
+
+def test_holm_equals_its_definition():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+
+
+@settings(deadline=None, max_examples=25)  # statsmodels collects garbage at each call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_equals_statsmodels(p_values):
+    from statsmodels.stats.multitest import multipletests
+
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]))
+
+
+def test_noninferiority_is_silent_without_a_loss_and_sure_with_one():
+    rng = np.random.default_rng(3)
+    assert noninferiority([0.0] * 50, 0.0) == 1.0
+    assert noninferiority([-1.0] * 30 + [0.0] * 10, 0.05) < 1e-6
+    false_alarms = sum(noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.1, 0.8, 0.1]).tolist(), 0.0) < 0.05 for _ in range(400))
+    assert false_alarms / 400 <= 0.06
+
+
+def test_noninferiority_keeps_its_level_at_the_margin():
+    """True loss exactly the margin: one in twenty is told at most, give or take."""
+    rng = np.random.default_rng(8)
+    told = sum(noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.15, 0.8, 0.05]).tolist(), 0.1) < 0.05 for _ in range(600))
+    assert 0.02 <= told / 600 <= 0.08
+
+
+def test_paired_bootstrap_is_seeded_and_covers():
+    assert paired_bootstrap([0.1, 0.2, -0.1], seed=5) == paired_bootstrap([0.1, 0.2, -0.1], seed=5)
+    rng = np.random.default_rng(6)
+    found = [paired_bootstrap(rng.gamma(2, 0.5, 60) - 1, seed=seed, draws=400) for seed in range(500)]
+    assert 0.92 <= sum(one.low <= 0 <= one.high for one in found) / 500 <= 0.97
+
+
+def test_a_hundred_items_see_about_nine_points():
+    assert visible_difference(100, rate=0.9, correlation=0.5) == pytest.approx(0.075, abs=0.02)
+
+
+@settings(deadline=None)
+@given(st.integers(5, 5000))
+def test_items_needed_is_the_inverse(n):
+    assert abs(items_needed(visible_difference(n)) - n) <= 1
+    with pytest.raises(ValueError, match="above 0"):
+        items_needed(0.0)
+
+
+def test_power_is_what_it_says():
+    """Pairs of rates .5 with correlation .5, shifted by the difference that 100 items are said to see: found in about 80 of 100."""
+    rng = np.random.default_rng(9)
+    shift = visible_difference(100)
+    found = 0
+    for _ in range(500):
+        both = rng.random(100) < 0.5  # shares half of the answers, so that the correlation is .5
+        base = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
+        now = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
+        gains = now.astype(float) - base - (rng.random(100) < 2 * shift) * (now == 1)
+        found += noninferiority(gains.tolist(), 1e-9) < 0.05  # Student's; the exact sign test at 0 sees somewhat less
+    assert 0.74 <= found / 500 <= 0.86
