@@ -26,7 +26,8 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 def commands_shown(page: Path) -> list[tuple[str, list[str]]]:
     """(noun and verb, the other words) of every harness command in the page's shell blocks."""
-    blocks = re.findall(r"^```(?:sh|console|)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)  # all of them, or their ends look like beginnings
+    blocks = [text for language, text in fenced if language in ("", "sh", "console")]
     lines = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("harness ")]
     return [(words[0], words[1:]) if words[0] in COMMANDS else (" ".join(words[:2]), words[2:]) for words in lines]
 
