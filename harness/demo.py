@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from harness.evaluate.reporting import print_table, write_evaluation_report
 from harness.evaluate.session import EvalSettings, Evaluation
 from harness.evaluate.summary import summary
 from harness.train.config import TrainConfig, read_config
+from harness.train.journal import read_entries
 
 MODEL = "SmolLM2-135M-Instruct"
 #: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
@@ -59,9 +59,9 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
 
 def training_curve(run: Path, config: TrainConfig) -> dict[str, Any]:
     """The run's log as the report shows it."""
-    entries = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    entries = read_entries(run)
     steps = [{key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")} for entry in entries if entry["kind"] == "step"]
-    checkpoints = [{key: value for key, value in entry.items() if key != "kind"} for entry in entries if entry["kind"] == "checkpoint"]
+    checkpoints = [{key: value for key, value in entry.items() if key != "kind" and "items" not in key} for entry in entries if entry["kind"] == "checkpoint"]
     return {"schedule": config.schedule.lr_scheduler_type, "steps": steps, "checkpoints": checkpoints, "config": config.as_dict()}
 
 

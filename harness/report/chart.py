@@ -26,7 +26,7 @@ def training_svg(training: Mapping[str, Any]) -> str:
     axes.set_xlabel("Σ learning rate")
     axes.set_ylabel("nats a token")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
@@ -44,7 +44,7 @@ def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlabel("confidence in the chosen option")
     axes.set_ylabel("share that is right")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
@@ -67,7 +67,7 @@ def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
     axes.set_xlim(0, 1)
     axes.set_xlabel("best format − worst format")
     axes.legend(frameon=False, fontsize=8)
-    return _svg(figure)
+    return svg_text(figure)
 
 
 def _figure(height: float = 3.2) -> tuple[Any, Any]:
@@ -80,7 +80,8 @@ def _figure(height: float = 3.2) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _svg(figure: Any) -> str:
+def svg_text(figure: Any) -> str:
+    """A figure as SVG that takes the page's colour: the same bytes for the same numbers."""
     import matplotlib
 
     out = io.StringIO()

@@ -65,6 +65,14 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
     return model
 
 
+def remove_adapter(loaded: LoadedModel) -> None:
+    """Take the adapter off a loaded base, so that it can carry the next one: between the runs of a sweep the base is never loaded again."""
+    unload = getattr(loaded.model, "unload", None)
+    if unload is not None:
+        loaded.model = unload()
+    loaded.adapter, loaded.adapter_digest, loaded.fused = None, "", True
+
+
 def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
     """The trainable tensors by name, in a fixed order."""
     return {name: p.detach() for name, p in sorted(model.named_parameters()) if p.requires_grad}

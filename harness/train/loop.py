@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ from harness.lora import fuse_for_inference
 from harness.models import LoadedModel, note_adapter
 from harness.progress import progress
 from harness.train.adapters import adapter_weights, add_adapter, describe_base
-from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, save_adapter, save_checkpoint
+from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, random_state, read_state, save_adapter, save_checkpoint, set_random_state
 from harness.train.config import TrainConfig
+from harness.train.durable import clear_leftovers
 from harness.train.examples import ExampleCache, Plan, make_plan
+from harness.train.journal import Journal
 from harness.train.objective import Objective, supervised_loss
 from harness.train.recompute import set_up
 from harness.train.schedules import Schedule
-from harness.train.stopping import Judgement
+from harness.train.stopping import Judgement, value_of
 from harness.train.team import Team
 from harness.train.tracking import Track, trackers
 from harness.train.update import Updater
@@ -56,7 +57,10 @@ class StepLog:
 
 
 class Trainer:
-    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on."""
+    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on.
+
+    ``schedule_from`` is the step at which the schedule begins: 0, or where a branch left its trunk.
+    """
 
     def __init__(
         self,
@@ -67,6 +71,7 @@ class Trainer:
         measure: Measure | None = None,
         objective: Objective = supervised_loss,
         *,
+        schedule_from: int = 0,
         judge: Judge | None = None,
         team: Team | None = None,
     ) -> None:
@@ -76,13 +81,13 @@ class Trainer:
         self.digest = digest
         self.measure = measure
         self.judge = judge
-        self.checkpoints: list[dict[str, Any]] = []
         self.stopped: dict[str, Any] | None = None
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
         self.plan: Plan = make_plan(config, cache)
         opt = config.optimisation
-        self.schedule = Schedule.of(config.schedule, self.plan.total_steps)
+        self.schedule_from = schedule_from
+        self.schedule = Schedule.of(config.schedule, self.plan.total_steps - schedule_from)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.fused = fuse_for_inference(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
@@ -97,55 +102,48 @@ class Trainer:
         import torch
 
         torch.manual_seed(self.config.seed)
-        start, sum_lr = self._resume()
-        log_path = self.folder / "metrics.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(self.folder)
+        step, sum_lr = self._resume()
         with (
-            trackers(self.config, start) as self.track,
-            log_path.open("a", encoding="utf-8") as log,
+            trackers(self.config, step) as self.track,
+            Journal(self.folder, after=step) as self.journal,
             progress("train", self.plan.total_steps, quiet=quiet) as bar,
         ):
-            bar.advance(start) if start else None
-            if not start and self.measure:
-                self._measure(0, 0.0, log)
-            step = start
-            while step < self.plan.total_steps and not self._ends(step, log):
+            bar.advance(step) if step else None
+            stop = self._measured(step, sum_lr)
+            while step < self.plan.total_steps and not stop:
                 entry = self._step(step, sum_lr)
                 step, sum_lr = entry.step, entry.sum_lr
-                self._log(log, {"kind": "step", **_fields(entry)})
+                self._log({"kind": "step", **_fields(entry)})
                 bar.advance(1, f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s")
                 if step % self.save_every == 0 or step == self.plan.total_steps:
-                    self._checkpoint(step, sum_lr, log)
+                    self._checkpoint(step, sum_lr)
+                    stop = self._measured(step, sum_lr)
+            if stop:
+                self.stopped = {"step": step, "why": stop}
+                self._log({"kind": "stopped", **self.stopped})
         self.model.eval()
         final = self.folder / "adapter"
-        save_adapter(self.model, final, self.base)
-        if self.loaded.added_tokens:
-            self.loaded.tokenizer.save_pretrained(final)  # plain peft needs it to know how far to resize the embeddings
+        save_adapter(self.model, final, self.base, self.loaded.tokenizer if self.loaded.added_tokens else None)
         note_adapter(self.loaded, final)
         return final
 
     def _resume(self) -> tuple[int, float]:
-        """Go on from the newest checkpoint, and forget what was logged after it."""
+        """Go on from the newest checkpoint. Returns its step and Σ learning rate."""
         found = checkpoint_dirs(self.folder)
-        path = self.folder / "metrics.jsonl"
         if not found:
-            path.unlink(missing_ok=True)
             return 0, 0.0
-        state = load_checkpoint(found[-1], self.model, self.optimizer)
-        if state["digest"] != self.digest:
+        if read_state(found[-1])["digest"] != self.digest:
             raise HarnessError(
                 "this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder"
             )
-        if path.is_file():
-            whole = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-            entries = [entry for entry in whole if entry["step"] <= state["step"] and entry["kind"] != "stopped"]
-            self.checkpoints = [entry for entry in entries if entry["kind"] == "checkpoint"]
-            path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+        state = load_checkpoint(found[-1], self.model, self.optimizer)
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
         began = time.monotonic()
-        rate = self.config.optimisation.learning_rate * self.schedule.factor(number)
+        rate = self.config.optimisation.learning_rate * self.schedule.factor(number - self.schedule_from)
         done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         epoch = (number + 1) / self.plan.steps_per_epoch
         rates = self.updater.rates
@@ -163,32 +161,35 @@ class Trainer:
             done.formats,
         )
 
-    def _checkpoint(self, step: int, sum_lr: float, log: Any) -> None:
-        state = {"digest": self.digest, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
+    def _checkpoint(self, step: int, sum_lr: float) -> None:
+        self.journal.sync()
+        epoch = step / self.plan.steps_per_epoch
+        state = {"digest": self.digest, "epoch": epoch, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
-        prune(self.folder, self.config.checkpoints.save_total_limit)
-        if self.measure:
-            self._measure(step, sum_lr, log)
 
-    def _measure(self, step: int, sum_lr: float, log: Any) -> None:
-        if self.measure:
+    def _measured(self, step: int, sum_lr: float) -> str:
+        """Measure this checkpoint unless that was done before the run was interrupted, and prune. Returns why to stop, or nothing."""
+        last = self.journal.checkpoints[-1:]
+        if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
+            kept = random_state()
             entry = {"kind": "checkpoint", "step": step, "epoch": round(step / self.plan.steps_per_epoch, 4), "sum_lr": sum_lr, **self.measure(step)}
-            self.checkpoints.append(entry)
-            if self.judge and (marks := self.judge(self.checkpoints).marks):
+            set_random_state(kept)  # whether a checkpoint was measured before or after an interruption changes nothing
+            if self.judge and (marks := self.judge([*self.journal.checkpoints, entry]).marks):
                 entry["marks"] = list(marks)
-            self._log(log, entry)
+            self._log(entry)
+        prune(self.folder, self.config.checkpoints, self._scores() if self.config.checkpoints.keep_best else {})
+        return self.judge(self.journal.checkpoints).stop if self.judge and self.journal.checkpoints else ""
 
-    def _ends(self, step: int, log: Any) -> bool:
-        """Whether the checkpoint at this step is judged to be the last. Says so in the log's last line."""
-        if self.judge and self.checkpoints and self.checkpoints[-1]["step"] == step and (why := self.judge(self.checkpoints).stop):
-            self.stopped = {"step": step, "why": why}
-            self._log(log, {"kind": "stopped", **self.stopped})
-        return self.stopped is not None
+    def _scores(self) -> dict[int, float]:
+        """The deciding measure by step, lower is better."""
+        evaluation = self.config.evaluation
+        sign = -1.0 if evaluation.greater_is_better else 1.0
+        values = {entry["step"]: value_of(entry, evaluation.metric_for_best_model) for entry in self.journal.checkpoints}
+        return {step: sign * value for step, value in values.items() if value is not None}
 
-    def _log(self, log: Any, entry: dict[str, Any]) -> None:
-        log.write(json.dumps(entry) + "\n")
-        log.flush()
+    def _log(self, entry: dict[str, Any]) -> None:
+        self.journal.write(entry)
         self.track(entry)
 
     def weights(self) -> dict[str, torch.Tensor]:

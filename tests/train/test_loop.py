@@ -11,42 +11,18 @@ import torch
 
 from harness.errors import HarnessError
 from harness.models import load
-from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
+from harness.train.config import EvaluationConfig, ScheduleConfig
 from harness.train.examples import micro_batches
 from harness.train.job import make_cache, prepare, run_digest, train
+from harness.train.journal import Journal
 from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
-
-ROWS = [
-    ("the quick fox?", "over the lazy dog"),
-    ("dog", "the brown fox jumps over it"),
-    ("capital?", "Oslo."),
-    ("What is the dog?", "lazy"),
-    ("fox", "quick and brown, the fox"),
-]
+from tests.train.conftest import ROWS
 
 
 @pytest.fixture
-def data(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}) + "\n" for q, a in ROWS))
-    return file
-
-
-@pytest.fixture
-def config(tiny_model, data, tmp_path):
-    return TrainConfig(
-        model=str(tiny_model),
-        output_dir=str(tmp_path / "run"),
-        dtype="float32",
-        adapter=AdapterConfig(lora_r=4, lora_alpha=8),
-        data=DataConfig(train=(str(data),)),
-        formats=FormatsConfig(train=("chatml", "alpaca-newline", "llama2-chat")),
-        optimisation=OptimisationConfig(learning_rate=1e-2, num_train_epochs=4, per_device_train_batch_size=2),
-        schedule=ScheduleConfig(warmup_ratio=0.1),
-        evaluation=EvaluationConfig(references=0, recall_rows=0),
-        checkpoints=CheckpointsConfig(save_steps=2),
-    )
+def config(run_config):
+    return run_config
 
 
 def make(config):
@@ -190,9 +166,9 @@ def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.train.checkpoints._sync", full)
-    with pytest.raises(HarnessError, match="No space left"):
-        trainer._checkpoint(1, 0.0, None)
+    monkeypatch.setattr("harness.train.durable._sync", full)
+    with pytest.raises(HarnessError, match="No space left"), Journal(trainer.folder, 0) as trainer.journal:
+        trainer._checkpoint(1, 0.0)
     assert not list(trainer.folder.glob("*checkpoint*")) and not list(trainer.folder.glob(".partial*"))
 
 
@@ -218,7 +194,7 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
         assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)
 
 
-def test_each_checkpoint_is_measured_on_the_same_rows(config, data):
+def test_each_checkpoint_is_measured_on_the_same_rows(config):
     """From step 0 on: references by group, the hazard along them, and what training rows have over twins."""
     measured = replace(config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2))
     folder = train(measured, quiet=True).parent

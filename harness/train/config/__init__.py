@@ -10,10 +10,12 @@ from harness.train.config.optimisation import OptimisationConfig, ScheduleConfig
 from harness.train.config.reading import parse_config, read_config, read_environment
 from harness.train.config.sources import DataConfig, DataSource, FormatsConfig
 from harness.train.config.tree import TrainConfig
-from harness.train.config.watching import CheckpointsConfig, EvaluationConfig, StoppingConfig, TrackingConfig
+from harness.train.config.watching import NLL_MEASURES, AutoBranchConfig, CheckpointsConfig, EvaluationConfig, StoppingConfig, TrackingConfig
 
 __all__ = [
+    "NLL_MEASURES",
     "AdapterConfig",
+    "AutoBranchConfig",
     "CheckpointsConfig",
     "DataConfig",
     "DataSource",

@@ -9,7 +9,7 @@ from harness.train.config.model import AdapterConfig, QuantisationConfig
 from harness.train.config.objective import ObjectiveConfig
 from harness.train.config.optimisation import OptimisationConfig, ScheduleConfig
 from harness.train.config.sources import DataConfig, FormatsConfig
-from harness.train.config.watching import CheckpointsConfig, EvaluationConfig, StoppingConfig, TrackingConfig
+from harness.train.config.watching import AutoBranchConfig, CheckpointsConfig, EvaluationConfig, StoppingConfig, TrackingConfig
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class TrainConfig:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    auto_branch: AutoBranchConfig = field(default_factory=AutoBranchConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

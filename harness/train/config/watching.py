@@ -1,11 +1,14 @@
-"""[evaluation], [checkpoints], [stopping] and [tracking]: what is measured, kept, watched and sent elsewhere."""
+"""[evaluation], [checkpoints], [auto_branch], [stopping] and [tracking]: what is measured, kept, watched and sent elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Lt
+
+#: Measures of a checkpoint that are logged by item, so that a turn can be told from noise.
+NLL_MEASURES = ("nll_held_out", "nll_seen", "nll_native")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,29 @@ class CheckpointsConfig:
     save_steps: Annotated[int, Ge(0)] = 0
     """Optimiser steps between checkpoints. 0: four times a run."""
     save_total_limit: Annotated[int, Ge(0)] = 0
-    """Keep the newest so many. 0: all."""
+    """Keep the newest so many, and besides them what the next two keep and those that others branched from. 0: all."""
+    keep_every: Annotated[int, Ge(0)] = 0
+    """Keep every checkpoint whose step is a multiple of this. 0: none for that."""
+    keep_best: bool = False
+    """Keep the checkpoint that is best in evaluation.metric_for_best_model."""
+
+
+@dataclass(frozen=True)
+class AutoBranchConfig:
+    """Train at a high rate until the turn, go back to the last good checkpoint, continue at a lower rate, and so on."""
+
+    branch_at_turn: bool = False
+    """Do so. The run itself is the trunk and stops at its turn; each branch is a run of its own below it."""
+    branch_measure: Literal["nll_held_out", "nll_seen", "nll_native"] = "nll_held_out"
+    """What is to fall. Its values by item are needed (evaluation.references)."""
+    branch_factor: Annotated[float, Gt(0), Lt(1)] = 0.1
+    """Each branch takes the rate of the run before times this."""
+    branch_rounds: Annotated[int, Ge(1)] = 3
+    """At most so many branches, one from another."""
+    branch_epochs: Annotated[float, Ge(0)] = 0.0
+    """Epochs of a branch. 0: what is left of num_train_epochs at the point it starts from."""
+    branch_margin: Annotated[float, Ge(0)] = 1.0
+    """How far before the turn to go back, in standard errors of the paired difference to the turn. 0: to the turn itself."""
 
 
 @dataclass(frozen=True)

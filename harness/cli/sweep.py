@@ -1,0 +1,69 @@
+"""harness sweep RUN.toml --grid name=values: many runs, one table, one map."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK, HarnessError
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    recipe: Annotated[str, tyro.conf.Positional]
+    """A run's settings as TOML. Its output_dir holds the points' folders."""
+    grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A setting and its values, as learning_rate=1e-4,1e-3. May be given several times: every combination is a run."""
+    jobs: int = 1
+    """Runs at a time, each in a process with a base of its own. 1: one after the other on one base."""
+    raw_alpha: bool = False
+    """Do not compensate a grid over lora_alpha. Without it B's rate is corrected, since under Adam another alpha is another rate of B in disguise."""
+    dry_run: bool = False
+    """Print the points and what is done of them, and train nothing."""
+    json: bool = False
+    """Print one JSON object of all points."""
+
+
+def sweep(args: list[str]) -> int:
+    """Train every point of a grid that is not done yet, and draw the map."""
+    options = parse(SweepOptions, args, "sweep", "Train over a grid of settings. The same command goes on with a sweep that was interrupted.")
+    from harness.train.config import read_config
+    from harness.train.sweep import SWEEP_FILE, run_sweep, sweep_points, sweep_rows
+
+    if not options.grid or options.jobs < 1:
+        raise HarnessError("nothing to vary" if not options.grid else "--jobs must be at least 1", hint="--grid learning_rate=1e-4,1e-3")
+    recipe = read_config(Path(options.recipe))
+    grid = {name.strip(): values.split(",") for name, _, values in (text.partition("=") for text in options.grid)}
+    points = sweep_points(recipe, grid, compensate=not options.raw_alpha)
+    folder = Path(recipe.output_dir)
+    rows = sweep_rows(points) if options.dry_run else run_sweep(points, jobs=options.jobs, quiet=options.json)
+    pictures: list[Path] = []
+    if not options.dry_run:
+        from harness.report.sweep_map import write_sweep_map
+
+        pictures = write_sweep_map(rows, folder)
+    if options.json:
+        print(json.dumps({"points": rows, "files": [str(path) for path in pictures]}))
+        return EXIT_OK
+    _print_table(rows)
+    for path in pictures if options.dry_run else [*pictures, folder / SWEEP_FILE]:
+        print(path)
+    return EXIT_OK
+
+
+def _print_table(rows: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from harness.report.sweep_map import sweep_table
+
+    heads, lines = sweep_table(rows)
+    table = Table(*heads)
+    for line in lines:
+        table.add_row(*line)
+    Console(highlight=False, soft_wrap=True).print(table)
