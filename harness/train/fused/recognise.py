@@ -59,7 +59,7 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
     _need(not getattr(model, "is_quantized", False) and not any(getattr(part, "gradient_checkpointing", False) for part in model.modules()))
     _need(config.hidden_act == "silu" and not config.attention_dropout and all(longest <= window for window in windows))
     _need(config.rope_parameters.get("rope_type", "default") not in BATCH_DEPENDENT and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0)
-    _need(model.lm_head.bias is None)
+    _need(_exactly(model.lm_head, torch.nn.Linear).bias is None)  # peft wraps it where tokens are trained
 
 
 def _layer(module: Any, config: Any) -> Layer:
