@@ -76,8 +76,7 @@ def test_a_killed_worker_costs_its_batch_only(spread, tiny, how):
     for batch in spread.generate(texts):
         assert not set(got) & {key for key, _ in batch}
         got |= dict(batch)
-        if killed is None and len(got) < len(texts):
-            killed = next(job for job in spread._running.values() if job.requests)
+        if killed is None and (killed := next((job for job in spread._running.values() if job.requests), None)):
             os.kill(spread.pids[killed.actor], signal.SIGKILL) if how == "os.kill" else ray.kill(killed.actor)
     assert killed is not None
     assert spread.lost == [tuple(request.key for request in killed.requests)], "that batch and no other"
