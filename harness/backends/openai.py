@@ -108,27 +108,33 @@ class OpenAIBackend:
         yield from self._all(requests, self._scorings)
 
     def _all(self, requests: Sequence[Request], work: Callable[[Request], Result | None]) -> Iterator[list[tuple[str, Result]]]:
-        """Results as they come, ``concurrency`` requests at a time. What has no result is left out."""
+        """Results as they come, ``concurrency`` requests at a time. What has no result is left out.
+
+        Raises the first failure after the requests that were already with the server: what it still answers is not lost.
+        """
         waiting = iter(requests)
+        failure: BaseException | None = None
         with ThreadPoolExecutor(self.concurrency) as pool:
             running: dict[Future[Result | None], str] = {}
             try:
                 while True:
-                    for request in waiting:
-                        running[pool.submit(work, request)] = request.key
-                        if len(running) >= 2 * self.concurrency:
-                            break
+                    if failure is None:
+                        for request in itertools.islice(waiting, 2 * self.concurrency - len(running)):
+                            running[pool.submit(work, request)] = request.key
                     if not running:
-                        return
+                        break
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     finished = [(running.pop(future), future) for future in done]
                     results = [(key, future.result()) for key, future in finished if future.exception() is None]
                     if good := [(key, result) for key, result in results if result is not None]:
                         yield good
-                    for _, future in finished:
-                        future.result()
+                    failure = failure or next((future.exception() for _, future in finished if future.exception()), None)
+                    if failure is not None:
+                        running = {future: key for future, key in running.items() if not future.cancel()}
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+        if failure is not None:
+            raise failure
 
     def _answer(self, request: GenerateRequest) -> Answer | None:
         stops = () if self.chat else request.prompt.stops

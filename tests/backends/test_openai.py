@@ -221,6 +221,16 @@ def test_a_run_that_broke_goes_on_where_it_stopped(server, tmp_path):
     assert rest.cells == whole.cells
 
 
+def test_what_the_server_still_answers_after_a_failure_is_kept(server):
+    server.faults, server.pauses = [400], [0.0, 0.4, 0.4]
+    kept = {}
+    with pytest.raises(HarnessError, match="answers 400"):
+        for batch in OpenAIBackend(server.url, "m", concurrency=3).generate(prompts(20)):
+            kept |= dict(batch)
+    assert len(kept) == len(server.seen) - 1 >= 2, "two were with the server when the first failed"
+    assert len(server.seen) < 20, "and nothing new is asked"
+
+
 def test_a_server_that_loads_its_model_is_waited_for(server):
     server.pages["/props"] = {"eos_token": "</s>", "model_path": "m.gguf"}
     server.loading = 2
