@@ -134,7 +134,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     found = Server()
-    thread = threading.Thread(target=found.serve_forever, daemon=True)
+    thread = threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield found
     found.shutdown()
