@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.evaluate.scores import table
 from harness.evaluate.session import Evaluation
-from harness.stats import Interval, Spread, mean_interval, spread, two_way_bootstrap
+from harness.stats import Interval, Spread, mean_interval, spread, two_way_bootstrap, two_way_ratio
 
 if TYPE_CHECKING:
     from harness.stats import Matrix
@@ -63,13 +63,11 @@ def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interv
 
 def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
     """1 − held-out NLL excess after ÷ before, items and formats both resampled in pairs (METRICS §1)."""
-    import numpy as np
-
     pair = [matrix(evaluation, "nll_excess", "held-out") for evaluation in (before, after)]
     if pair[0].size == 0 or pair[0].shape != pair[1].shape:
         return None
-    both = np.stack(pair, axis=2)
-    return two_way_bootstrap(both, lambda means: 1 - means[:, 1] / means[:, 0], seed=after.settings.seed)
+    left = two_way_ratio(pair[1], pair[0], seed=after.settings.seed)
+    return left and Interval(1 - left.value, 1 - left.high, 1 - left.low, left.n)
 
 
 def paired_change(before: Evaluation, after: Evaluation, metric: str, group: str) -> Interval | None:

@@ -1,6 +1,6 @@
 """Intervals, paired tests, permutation nulls and the Rasch model (METRICS §8). Items are clusters, tests are paired, randomness is a seed."""
 
-from harness.stats.bootstrap import first_part, paired_bootstrap, two_way_bootstrap
+from harness.stats.bootstrap import first_part, paired_bootstrap, two_way_bootstrap, two_way_ratio
 from harness.stats.intervals import Interval, Matrix, clustered_interval, mean_interval, wilson
 from harness.stats.paired import holm, mcnemar, noninferiority
 from harness.stats.permutation import Spread, cochran_q, spread
@@ -24,6 +24,7 @@ __all__ = [
     "paired_bootstrap",
     "spread",
     "two_way_bootstrap",
+    "two_way_ratio",
     "visible_difference",
     "wilson",
 ]

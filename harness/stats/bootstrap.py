@@ -16,7 +16,7 @@ DRAWS = 2000
 
 
 def first_part(means: Matrix) -> Matrix:
-    """The mean of the first (or only) part of each draw: [draws, parts] → [draws]."""
+    """The mean of the first (or only) group of each draw: [draws, groups] → [draws]."""
     return means[:, 0]
 
 
@@ -25,10 +25,10 @@ def two_way_bootstrap(
 ) -> Interval:
     """Interval of a number made of means of an items × formats table, with items and formats both drawn anew.
 
-    ``table`` is [items, formats] or [items, formats, layers]; NaN marks what was not scored. A part is one layer of one
-    group of formats (``groups`` has each format's number, formats are drawn inside their group), in the order group 0
-    layer 0, group 0 layer 1, …; ``combine`` takes the means of all parts, [draws, parts], to one number a draw. Without
-    either it is the mean. For statements about formats never seen: more items never remove the variance between formats.
+    ``table`` is [items, formats]; NaN marks what was not scored. ``groups`` has the number of each format's group, formats
+    are drawn inside their group; ``combine`` takes the groups' means, [draws, groups], to one number a draw, which must be
+    linear in them. Without either it is the mean. For statements about formats never seen: more items never remove the
+    variance between formats.
 
     Drawing both at once counts the noise of single cells three times (Owen 2007, the pigeonhole bootstrap), and few formats
     make it too narrow. So the draws' spread is set to V_items + V_formats − V_cells, as in two-way clustering (Cameron,
@@ -37,28 +37,46 @@ def two_way_bootstrap(
     """
     import numpy as np
 
-    layers = table[:, :, None] if table.ndim == 2 else table
-    kinds = np.asarray(groups if len(groups) else [0] * layers.shape[1])
+    size, width = table.shape
+    kinds = np.asarray(groups if len(groups) else [0] * width)
     rng = np.random.default_rng(seed)
-    items = _counts(rng, len(layers), draws)
+    items = _counts(rng, size, draws)
     columns = [np.flatnonzero(kinds == kind) for kind in np.unique(kinds)]
-    formats = np.zeros((draws, layers.shape[1]), dtype=np.float32)
+    formats = np.zeros((draws, width), dtype=np.float32)
     for places in columns:
         formats[:, places] = _counts(rng, len(places), draws)
-    same_items, same_formats = np.ones((1, len(layers)), np.float32), np.ones((1, layers.shape[1]), np.float32)
+    same_items, same_formats = np.ones((1, size), np.float32), np.ones((1, width), np.float32)
 
     def drawn(by_item: Matrix, by_format: Matrix) -> Matrix:
-        return combine(_means(layers, columns, by_item, by_format))
+        return combine(_means(table, columns, by_item, by_format))
 
     value = float(drawn(same_items, same_formats)[0])
     both = drawn(items, formats)
-    parts = [(float(np.nanvar(drawn(items, same_formats))), len(layers))]
+    parts = [(float(np.nanvar(drawn(items, same_formats))), size)]
     for places in columns:
         alone = np.ones_like(formats)
         alone[:, places] = formats[:, places]
         parts.append((float(np.nanvar(drawn(same_items, alone))), len(places)))
     low, high = _quantiles(both, value, parts)
-    return Interval(value, low, high, len(layers))
+    return Interval(value, low, high, size)
+
+
+def two_way_ratio(above: Matrix, below: Matrix, *, seed: int = 0, draws: int = DRAWS) -> Interval | None:
+    """Interval of mean(above) ÷ mean(below), two items × formats tables of the same cells, items and formats both drawn.
+
+    The ratio r is linearised (Särndal, Swensson and Wretman 1992, §5.6): it varies as the mean of (above − r·below) ÷
+    mean(below). Quantiles of drawn ratios would be of no use: a draw of formats that have next to nothing below the line
+    has a ratio of any size. Cells missing in either table are left out; None when nothing is left or below is 0 on average.
+    """
+    import numpy as np
+
+    cells = ~(np.isnan(above) | np.isnan(below))
+    base = float(below[cells].mean()) if cells.any() else 0.0
+    if base == 0.0:
+        return None
+    ratio = float(above[cells].mean()) / base
+    spread = two_way_bootstrap(np.where(cells, (above - ratio * below) / base, np.nan), seed=seed, draws=draws)
+    return Interval(ratio, ratio + spread.low, ratio + spread.high, len(above))
 
 
 def _counts(rng: np.random.Generator, n: int, draws: int) -> Matrix:
@@ -69,20 +87,19 @@ def _counts(rng: np.random.Generator, n: int, draws: int) -> Matrix:
     return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)  # enough for counts, and half the work
 
 
-def _means(layers: Matrix, columns: Sequence[Matrix], items: Matrix, formats: Matrix) -> Matrix:
-    """Weighted means over the scored cells of each group and layer, [draws, groups × layers]."""
+def _means(table: Matrix, columns: Sequence[Matrix], items: Matrix, formats: Matrix) -> Matrix:
+    """Weighted means over the scored cells of each group, [draws, groups]."""
     import numpy as np
 
     found = []
     for places in columns:
-        for layer in range(layers.shape[2]):
-            values = layers[:, places, layer]
-            scored = ~np.isnan(values)
-            weights = formats[:, places]
-            sums = ((items @ np.where(scored, values, 0.0).astype(np.float32)) * weights).sum(1)
-            cells = ((items @ scored.astype(np.float32)) * weights).sum(1)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                found.append(sums / cells)
+        values = table[:, places]
+        scored = ~np.isnan(values)
+        weights = formats[:, places]
+        sums = ((items @ np.where(scored, values, 0.0).astype(np.float32)) * weights).sum(1)
+        cells = ((items @ scored.astype(np.float32)) * weights).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.append(sums / cells)
     return np.stack(found, 1).astype(np.float64)
 
 

@@ -7,7 +7,7 @@ what passes goes on passing.
 import numpy as np
 import pytest
 
-from harness.stats import clustered_interval, mean_interval, two_way_bootstrap
+from harness.stats import clustered_interval, mean_interval, two_way_bootstrap, two_way_ratio
 
 GRIDS = 500
 
@@ -80,16 +80,38 @@ def test_gaps_between_two_groups_of_formats():
     assert 0.93 <= covered(found, 0.3) <= 0.97
 
 
-def test_ratios_of_two_runs():
-    """1 − after ÷ before, as in the gap closed: cells of both runs go together."""
+def gap_tables(rng, items, effects, left):
+    """Excess before and after training, as in the demo: most of it in few formats, some formats with next to none."""
+    before = effects + rng.normal(0, 0.3, (items, 1)) * effects + rng.normal(0, 0.2, (items, len(effects)))
+    after = before * (left + rng.normal(0, 0.1, len(effects))) + rng.normal(0, 0.05, (1, len(effects))) + rng.normal(0, 0.2, before.shape)
+    return before, after
+
+
+@pytest.mark.parametrize(("items", "formats"), [(40, 12), (20, 8)])
+def test_ratios_of_two_runs(items, formats):
+    """After ÷ before, as in the gap closed: cells of both runs go together, formats are drawn."""
     rng = np.random.default_rng(5)
     found = []
     for seed in range(GRIDS):
-        before = 1 + rng.normal(0, 0.2, (40, 1)) + rng.normal(0, 0.2, (1, 12)) + rng.normal(0, 0.3, (40, 12))
-        after = 0.4 * before + rng.normal(0, 0.1, (1, 12)) + rng.normal(0, 0.2, (40, 12))
-        found.append(two_way_bootstrap(np.stack([before, after], 2), lambda means: 1 - means[:, 1] / means[:, 0], seed=seed, draws=500))
-    assert 0.93 <= covered(found, 0.6) <= 0.97
-    assert found[0] == two_way_bootstrap(np.stack([before, after], 2), lambda means: 1 - means[:, 1] / means[:, 0], seed=0, draws=500) or found[0].n == 40
+        before, after = gap_tables(rng, items, rng.uniform(0.2, 1.4, formats), 0.4)
+        found.append(two_way_ratio(after, before, seed=seed, draws=500))
+    assert 0.93 <= covered(found, 0.4) <= 0.97
+
+
+def test_a_format_without_a_gap_does_not_blow_the_ratio_up():
+    """The six held-out formats of the demo: three of them have next to no excess before."""
+    rng = np.random.default_rng(7)
+    before, after = gap_tables(rng, 20, np.array([0.81, 0.15, 1.49, 0.12, 0.61, -0.05]), 0.35)
+    found = two_way_ratio(after, before)
+    assert found.value == pytest.approx(after.mean() / before.mean())
+    assert -0.1 < found.low < found.value < found.high < 0.8
+
+
+def test_a_ratio_of_nothing_has_no_interval():
+    assert two_way_ratio(np.ones((5, 3)), np.zeros((5, 3))) is None
+    assert two_way_ratio(np.full((5, 3), np.nan), np.ones((5, 3))) is None
+    same = two_way_ratio(np.full((5, 3), 0.5), np.ones((5, 3)))
+    assert (same.value, same.low, same.high) == (0.5, 0.5, 0.5)
 
 
 def test_a_table_without_variance_has_no_width():
