@@ -153,8 +153,8 @@ def evaluate(args: list[str]) -> int:
 
 def _quantisation(options: EvalOptions) -> Quantisation:
     """What was asked for, and a word where an adapter was trained on something else."""
+    from harness.models import trained_quantisation
     from harness.quantisation import Quantisation
-    from harness.train.adapters import trained_quantisation
 
     asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
     if asked and options.endpoint:
