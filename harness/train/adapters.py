@@ -48,13 +48,17 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
             model = get_peft_model(loaded.model, lora)
         except ValueError as error:
             raise HarnessError(f"adapter.lora_target_modules: {str(error).splitlines()[0]}", hint='use "all-linear"') from None
+    _in_float32(model)
+    leave_casts_to_autocast(model)
+    return model
+
+
+def _in_float32(model: PeftModel) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             if "lora_" not in name and "trainable_tokens_" not in name:
                 raise AssertionError(f"{name} is trainable but no adapter weight")
             parameter.data = parameter.data.float()
-    leave_casts_to_autocast(model)
-    return model
 
 
 def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
