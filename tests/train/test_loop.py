@@ -18,6 +18,7 @@ from harness.train.journal import Journal
 from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
 from tests.train.conftest import ROWS
+from tests.train.interrupted import ends_like_uninterrupted
 
 
 @pytest.fixture
@@ -103,23 +104,8 @@ def test_every_example_is_in_exactly_one_micro_batch(config):
 
 
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
-    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(tmp_path / "broken"))
-    original = Trainer._step
-
-    def stop_at_seven(self, number, sum_lr):
-        if number == 7:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "_step", stop_at_seven)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
-    resumed = train(broken, quiet=True)
-    name = "adapter_model.safetensors"
-    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    run = ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=7)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from harness.models import load
 from harness.quantisation import Quantisation, dequantised, is_quantised
 from harness.train.config import QuantisationConfig
 from harness.train.job import train
-from harness.train.loop import Trainer
+from tests.train.interrupted import ends_like_uninterrupted
 from tests.train.small import INT8, NF4, make_trainer, small_config
 
 pytest.importorskip("bitsandbytes")
@@ -117,20 +116,7 @@ def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(tiny_model, tmp_path, monkeypatch, formats, adapter, optim):
     stored = QuantisationConfig(load_in_4bit=True)
     config = small_config(tiny_model, tmp_path, quantisation=stored, dtype="bfloat16", formats=formats, adapter=adapter, optimisation={"optim": optim})
-    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(tmp_path / "broken"))
-    original = Trainer._step
-
-    def stop_at_four(self, number, sum_lr):
-        if number == 4:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "_step", stop_at_four)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
-    assert (train(broken, quiet=True) / "adapter_model.safetensors").read_bytes() == (whole / "adapter_model.safetensors").read_bytes()
+    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=4)
 
 
 def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model, tmp_path):
