@@ -151,10 +151,11 @@ class Theirs(Side):
         from harness.backends.protocol import ScoreRequest
         from harness.demo import SETTINGS
         from harness.evaluate.cases import limit_cases, load_cases
+        from harness.evaluate.engines import own_native
         from harness.evaluate.groups import group_formats
-        from harness.evaluate.job import own_native, recall_sets
+        from harness.evaluate.plan import RECALL_TOKENS, pick_recall_formats
         from harness.evaluate.recall import RECALL_SHARES
-        from harness.evaluate.session import RECALL_TOKENS, pick_recall_formats
+        from harness.evaluate.recall_sets import recall_sets
         from harness.evaluate.work import Planner
         from harness.formats import load_formats
         from harness.resources import data_dir

@@ -110,8 +110,8 @@ def memory() -> float:
 
 def make_plan(folder: Path, steps: int, batch: int, tokens_per_pass: int) -> dict[str, Any]:
     """Draw the rows as a run would, and write an adapter of random A and zero B that all sides begin with."""
-    from harness.models import load, locate
-    from harness.train.adapters import add_adapter, describe_base
+    from harness.models import describe_base, load, locate
+    from harness.train.adapters import add_adapter
     from harness.train.checkpoints import save_adapter
     from harness.train.config import OptimisationConfig, TrainConfig
     from harness.train.examples import make_plan as draw

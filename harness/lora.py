@@ -26,6 +26,13 @@ def fuse_for_inference(model: torch.nn.Module) -> bool:
     return len(plain) == len(layers)
 
 
+def leave_casts_to_autocast(model: torch.nn.Module) -> None:
+    """Let autocast alone cast what the factors read; peft would first copy every input to float32."""
+    for module in model.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # an attribute of peft's layers
+
+
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     import torch
 

@@ -25,7 +25,7 @@ def ids_of(conversation, id, **options):
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_train_as_you_infer(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return  # no tokenizer takes a lone surrogate
@@ -42,7 +42,7 @@ def test_train_as_you_infer(conversation, id):
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=EXAMPLES // 2, deadline=None)
+@settings(max_examples=EXAMPLES // 2)
 def test_content_never_becomes_a_control_token(conversation, id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return
@@ -85,7 +85,7 @@ TOKENIZERS = {"bytes": TOKENIZER, "space at the start": metaspace_tokenizer("fir
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("id", ["chatml", "llama2-chat", "mistral-v3", "phi3", "tulu", "zephyr", "vicuna-v1.1"])
 @given(words=st.lists(st.sampled_from(["the fox", " dog\n", "Oslo.", "\n\nagain  ", "é"]), min_size=2, max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_hostile_words_change_no_token_around_them(kind, id, words):
     """A question that spells a control token is encoded with the ids that its text would have if the token were none."""
     tokenizer = TOKENIZERS[kind]

@@ -67,7 +67,7 @@ def kept(format: Format, message: Message) -> set[str]:
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=2 * EXAMPLES, deadline=None)
+@settings(max_examples=2 * EXAMPLES)
 def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
     conversation = fitting(conversation, FORMATS[id])
     rendered = render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
@@ -84,7 +84,7 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, id):
     """Whatever the earlier answers were, inference sends what training showed."""
     *context, answer = fitting(conversation, FORMATS[id]).messages

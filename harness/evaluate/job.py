@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.backends.protocol import Backend
-from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
-from harness.evaluate.cases import limit_cases, load_cases, recall_case
-from harness.evaluate.groups import group_formats, native_format
+from harness.evaluate.cases import limit_cases, load_cases
+from harness.evaluate.engines import engine
+from harness.evaluate.groups import group_formats
+from harness.evaluate.recall_sets import recall_sets
 from harness.evaluate.session import EvalSettings, Evaluation, RecallSets, evaluate
 from harness.evaluate.store import Store
 from harness.evaluate.variants import Variants
@@ -20,7 +19,7 @@ from harness.evaluate.window import variants_of
 from harness.formats import FormatSet, load_formats
 from harness.models import Dtype, LoadedModel, locate
 from harness.quantisation import Quantisation
-from harness.records import Case
+from harness.records import Format, Group
 from harness.resources import data_dir
 
 RESULTS_FILE = "results.sqlite"
@@ -113,121 +112,46 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
-    recall = None
-    if job.recall:
-        recall = recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
+    recall = _recall_sets(job) if job.recall else None
     if loaded is None and job.endpoint is None and job.cluster is None:
         from harness.models import load
 
         loaded = load(job.model, adapter=job.adapter, dtype=job.dtype, quantisation=job.quantisation)
-    backend, native = _local(loaded, job, known) if loaded else _on_cluster(job, known) if job.cluster else _server(job, known)
+    with engine(job, loaded, known) as (backend, native):
+        formats, groups = _columns(job, known, formats, native)
+        cases += variants_of(job.variants, cases, formats, loaded, job.settings.max_new_tokens)
+        with Store(job.out / RESULTS_FILE) as store:
+            return evaluate(
+                backend,
+                cases,
+                formats,
+                groups,
+                native,
+                store,
+                job.settings,
+                every_format=known.values(),
+                recall=recall,
+                label=job.label,
+                model=loaded.name if loaded else locate(job.model).name if job.cluster else job.model,
+                adapter=job.adapter or (loaded.adapter if loaded else None),
+                quiet=quiet,
+                verbose=verbose,
+            )
+
+
+def _columns(job: EvalJob, known: FormatSet, formats: list[Format], native: str | None) -> tuple[list[Format], dict[str, Group]]:
+    """The formats to measure, the model's own among them, by group: native, seen, held-out."""
     if native and not any(format.id == native for format in formats):
-        formats.insert(0, known[native])
+        formats = [known[native], *formats]
     if job.endpoint and job.endpoint.chat:
         formats = [known[native or "chatml"]]  # a name for the column: the server's template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
-    formats.sort(key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id))
-    cases += variants_of(job.variants, cases, formats, loaded, job.settings.max_new_tokens)
-    with Store(job.out / RESULTS_FILE) as store, _ended(backend):
-        return evaluate(
-            backend,
-            cases,
-            formats,
-            groups,
-            native,
-            store,
-            job.settings,
-            every_format=known.values(),
-            recall=recall,
-            label=job.label,
-            model=loaded.name if loaded else locate(job.model).name if job.cluster else job.model,
-            adapter=job.adapter or (loaded.adapter if loaded else None),
-            quiet=quiet,
-            verbose=verbose,
-        )
+    return sorted(formats, key=lambda format: (("native", "seen", "held-out").index(groups[format.id]), format.id)), groups
 
 
-def _local(loaded: LoadedModel, job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine here, and the id of the model's own format where one equals it."""
-    from harness.backends.transformers import TransformersBackend
-
-    return TransformersBackend(loaded), job.native or own_native(loaded, known)
-
-
-def _on_cluster(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine on many workers, and the id of the model's own format where one equals it."""
-    from harness.evaluate.ray_engine import ModelSpec, RayBackend
-
-    if job.cluster is None:
-        raise ValueError("no cluster")
-    if job.endpoint:
-        raise HarnessError("a server spreads its work itself", hint="leave --engine ray or --endpoint out")
-    backend = RayBackend(ModelSpec(job.model, job.adapter, job.dtype, job.quantisation), address=job.cluster.address, workers=job.cluster.workers)
-    found = native_format(backend.tokenizer, known.values())
-    return backend, job.native or (found.id if found else None)
-
-
-@contextmanager
-def _ended(backend: Backend) -> Iterator[None]:
-    """End an engine that runs elsewhere when its work is over."""
-    try:
-        yield
-    finally:
-        close = getattr(backend, "close", None)
-        if close is not None:
-            close()
-
-
-def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine behind an address, and the id of the format that its template equals, where it tells that."""
-    from harness.backends.openai import OpenAIBackend
-
-    if job.endpoint is None:
-        raise ValueError("no address")
-    if job.adapter:
-        raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
-    end = job.endpoint
-    server = OpenAIBackend(end.url, job.model, api_key=end.api_key, chat=end.chat, concurrency=end.concurrency, retries=end.retries)
-    return server, job.native or server_native(server.facts.props.get("chat_template"), known)
-
-
-def server_native(template: object, known: FormatSet) -> str | None:
-    """The id of the format that equals the template a server tells of, if one does."""
-    if not isinstance(template, str) or not template:
-        return None
-    from harness.exchange.importing import known_as
-    from harness.exchange.sources import Source
-    from harness.formats.foreign import foreign_renderer
-
-    try:
-        found = known_as(Source("server", "chat template", render=foreign_renderer(template, where="server"), template=template), list(known.values()))
-    except HarnessError:
-        return None
-    return next((format.id for format, same, of in found if same == of), None)
-
-
-def own_native(loaded: LoadedModel, known: FormatSet) -> str | None:
-    """The id of the format that equals the model's own chat template, if one does."""
-    found = native_format(loaded.tokenizer, known.values())
-    return found.id if found else None
-
-
-def recall_sets(train: Sequence[str], twins: Sequence[str], most: int) -> RecallSets:
-    """At most ``most`` training rows and as many twins, each spread evenly over their files."""
-    rows, null = (_spread(recall_cases(names), most) for names in (train, twins))
-    if not rows or not null:
-        raise HarnessError("recall needs conversations that end with an answer, trained ones and twins never trained on", where=", ".join((*train, *twins)))
-    answers = [(f"{c.id}#{at}", m.content) for c in load_conversations(train) for at, m in enumerate(c.messages) if m.role == "assistant"]
-    return RecallSets(tuple(rows), tuple(null), tuple(answers))
-
-
-def recall_cases(names: Sequence[str]) -> list[Case]:
-    """The conversations of some files that end with an answer, as reference cases."""
-    return [case for case in map(recall_case, load_conversations(names)) if case is not None]
-
-
-def _spread(cases: list[Case], most: int) -> list[Case]:
-    return cases if len(cases) <= most else [cases[index * len(cases) // most] for index in range(most)]
+def _recall_sets(job: EvalJob) -> RecallSets:
+    """The sets that the job names, or the shipped ones."""
+    return recall_sets(job.train or (str(data_dir("trainset")),), job.twins or (str(data_dir("eval") / "twins.jsonl"),), job.settings.recall_examples)
 
 
 def _trained_families(adapter: str | None) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ computes it again, and a new actor takes the dead one's place.
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from harness import __version__
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.encode import bos_text, eos_text
 from harness.errors import HarnessError
+from harness.evaluate.ray_cluster import connect, ray_library, resources_each
 from harness.models import Dtype, load_tokenizer, locate
 from harness.quantisation import Quantisation
 from harness.records import Scoring
@@ -25,8 +25,6 @@ from harness.records import Scoring
 MOST, LEAST = 256, 8
 """Requests in a batch: large ones first, small ones at the end, so that all workers finish together."""
 MOST_LOSSES = 3
-_OBJECT_STORE = 128 * 1024**2
-_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 Request = GenerateRequest | ScoreRequest
 Results = list[tuple[str, Any]]
@@ -86,7 +84,7 @@ class RayBackend:
     unscorable = ""
 
     def __init__(self, spec: ModelSpec, *, address: str | None = None, workers: int = 0) -> None:
-        self._ray = _ray()
+        self._ray = ray_library()
         self.name = locate(spec.model).name
         tokenizer = load_tokenizer(locate(spec.model))
         self.tokenizer = tokenizer
@@ -99,7 +97,7 @@ class RayBackend:
         self._idle: list[Any] = []
         self._ours = not self._ray.is_initialized()
         if self._ours:
-            _connect(self._ray, address)
+            connect(self._ray, address)
         try:
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             self.workers = workers or sum(int(node.get("GPU", 0)) for node in nodes) or len(nodes)
@@ -196,44 +194,3 @@ class RayBackend:
             other = {name: value for name, value in facts["fingerprint"].items() if self.fingerprint.get(name) != value}
             raise HarnessError(f"the workers differ: {other}", hint="give --dtype, and the same files and libraries on every machine")
         self.pids[actor] = facts["pid"]
-
-
-def resources_each(nodes: Sequence[dict[str, float]], workers: int) -> dict[str, float]:
-    """What each worker reserves: a GPU where there are any, else as many cores as let all of them find a place.
-
-    Raises HarnessError when the machines have no room for so many.
-    """
-    gpus = [int(node.get("GPU", 0)) for node in nodes]
-    if any(gpus):
-        if sum(gpus) < workers:
-            raise HarnessError(f"{workers} workers, and the cluster has {sum(gpus)} GPUs", hint=f"--workers {sum(gpus)}")
-        return {"num_gpus": 1, "num_cpus": 1}
-    cores = [int(node.get("CPU", 0)) for node in nodes]
-    for each in range(max(cores, default=0), 0, -1):
-        if sum(count // each for count in cores) >= workers:
-            return {"num_cpus": each}
-    raise HarnessError(f"{workers} workers, and the cluster has {sum(cores)} cores", hint=f"--workers {max(1, sum(cores))}")
-
-
-def _ray() -> Any:
-    try:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise HarnessError("Ray is not installed", hint="pip install 'formatproof[ray]'") from None
-    return ray
-
-
-def _connect(ray: Any, address: str | None) -> None:
-    """Join a cluster, or start one here: no dashboard, no usage statistics, a small object store."""
-    local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE, "num_cpus": os.cpu_count()}
-    try:
-        if address and "://" not in address and ":" in address:  # Ray itself would try for a quarter of an hour
-            host, port = address.rsplit(":", 1)
-            socket.create_connection((host, int(port)), timeout=5).close()
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
-    except (OSError, ValueError, RuntimeError) as error:
-        hint = "start one with ray start --head, or leave --address out"
-        raise HarnessError(f"no Ray cluster: {' '.join(str(error).split())[:200]}", where=address or "this machine", hint=hint) from None

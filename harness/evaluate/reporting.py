@@ -47,7 +47,7 @@ def build_report(evaluations: Sequence[Evaluation], *, model: str, limit: int | 
             "formats": [_format(format, last) for format in last.formats],
             "runs": [_run(evaluation) for evaluation in evaluations],
             "summary": [asdict(item) for item in summary(evaluations)],
-            "spread": [asdict(item) for evaluation in evaluations for item in spreads(evaluation)],
+            "spread": [{"run": e.label, "metric": metric, **asdict(found)} for e in evaluations for metric, found in spreads(e).items()],
             "across": [asdict(row) for evaluation in evaluations for row in across_rows(evaluation)],
             "changes": [asdict(change) for change in changes(*evaluations)] if len(evaluations) == 2 else [],
             "budget": [found for evaluation in evaluations if (found := budget_report(evaluation)) is not None],

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any
 
 from harness.backends.protocol import Backend
 from harness.backends.sampling import Sampling
 from harness.evaluate import run as runs
-from harness.evaluate.budget import Sample, budgeted
+from harness.evaluate.budget import Sample
 from harness.evaluate.cells import make_cells
-from harness.evaluate.confidence import challenged
-from harness.evaluate.draws import plan_draws, score_draws
-from harness.evaluate.recall import RECALL_SHARES, RecallTable, recall_table
+from harness.evaluate.draws import score_draws
+from harness.evaluate.plan import Plan, make_plan
+from harness.evaluate.recall import RecallTable, recall_table
 from harness.evaluate.run import Results
 from harness.evaluate.scores import Scorer
-from harness.evaluate.spend import spend
 from harness.evaluate.store import Store
-from harness.evaluate.work import Planner, Untestable, Work
+from harness.evaluate.work import Untestable, Work
 from harness.metrics.recall import RecallIndex
 from harness.metrics.stop import ControlIndex
 from harness.records import Case, Cell, Format, Group, Score
-
-RECALL_TOKENS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,56 +114,40 @@ def evaluate(
     verbose: bool = False,
 ) -> Evaluation:
     """Evaluate a backend on cases in formats. What the store already has is not computed again."""
-    planner = Planner(backend, settings.max_new_tokens, settings.sampling)
     answers = recall.answers if recall else ()
-    corpus = RecallIndex.build(answers) if answers else None
-    scorer = Scorer(formats, native, every_format or formats, corpus)
-    cases = budgeted(cases, settings.find, settings.find_by) if settings.budget else cases
-    work = planner.plan(cases, formats)
-    spent = spend(work, cases, formats, scorer, backend, store, settings, label, quiet) if settings.budget else None
-    work = spent.work if spent else work
-    if settings.flips and spent is None:
-        work += planner.plan([challenged(case) for case in cases if case.choices], formats)
-    recall_work: list[Work] = []
-    recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
-    if recall is not None:
-        both = (*recall.train, *recall.null)
-        recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
-    draws = plan_draws(backend, settings.max_new_tokens, settings.sampling, settings.draws, cases, formats)
-    computed = runs.run([*work, *chain(*draws), *recall_work], backend, store, label=label, quiet=quiet, verbose=verbose)
-    results = runs.read(work, store)
-    scores = score_draws(scorer.score(cases, results, planner.untestable), draws, cases, scorer, store)
+    scorer = Scorer(formats, native, every_format or formats, RecallIndex.build(answers) if answers else None)
+    plan = make_plan(backend, cases, formats, groups, scorer, store, settings, recall, label=label, quiet=quiet)
+    computed = runs.run(plan.everything, backend, store, label=label, quiet=quiet, verbose=verbose)
+    found = _scored(
+        plan, scorer, store, native, settings, recall, label=label, model=model, adapter=adapter, fingerprint=backend.fingerprint, computed=computed
+    )
     name = f"{model} + {adapter}" if adapter else model
-    store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), scores, formats, cases)
+    store.put_scores(label, name, backend.fingerprint, native, settings.as_dict(), found.scores, found.formats, found.cases)
+    return found
+
+
+def _scored(
+    plan: Plan, scorer: Scorer, store: Store, native: str | None, settings: EvalSettings, recall: RecallSets | None, *, computed: int, **names: Any
+) -> Evaluation:
+    """What the store now holds of a plan, as scores and cells. ``names``: label, model, adapter and fingerprint."""
+    results = runs.read(plan.work, store)
+    scores = score_draws(scorer.score(plan.cases, results, plan.untestable), plan.draws, plan.cases, scorer, store)
     return Evaluation(
-        label=label,
-        model=model,
-        adapter=adapter,
-        fingerprint=backend.fingerprint,
-        formats=tuple(formats),
-        groups=groups,
+        **names,
+        formats=plan.formats,
+        groups=plan.groups,
         native=native,
-        cases=tuple(cases),
-        work=tuple(work),
+        cases=plan.cases,
+        work=plan.work,
         results=results,
         scores=tuple(scores),
-        cells=tuple(make_cells(scores, groups)),
-        untestable=tuple(planner.untestable),
+        cells=tuple(make_cells(scores, plan.groups)),
+        untestable=plan.untestable,
         settings=settings,
-        computed=computed + (spent.computed if spent else 0),
-        sample=spent.sample if spent else None,
-        recall=recall_table(recall, runs.read(recall_work, store), recall_formats, groups, settings.seed) if recall else None,
+        computed=computed + (plan.spent.computed if plan.spent else 0),
+        sample=plan.spent.sample if plan.spent else None,
+        recall=recall_table(recall, runs.read(plan.recall_work, store), plan.recall_formats, plan.groups, settings.seed) if recall else None,
         index=scorer.index,
-        corpus=corpus,
-        training_answers=answers,
+        corpus=scorer.corpus,
+        training_answers=recall.answers if recall else (),
     )
-
-
-def pick_recall_formats(formats: Sequence[Format], groups: dict[str, Group], most: int) -> list[Format]:
-    """The native format, then seen and held-out ones in turn: recall is dear, and its question is trained against untrained."""
-    native = [format for format in formats if groups[format.id] == "native"]
-    seen = [format for format in formats if groups[format.id] == "seen"]
-    held = [format for format in formats if groups[format.id] == "held-out"]
-    rest = [format for pair in zip(seen, held, strict=False) for format in pair]
-    rest += [format for format in (*seen, *held) if format not in rest]
-    return (native + rest)[:most]

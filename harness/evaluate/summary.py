@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,23 +25,6 @@ class SummaryLine:
     high: float
     n: int
     text: str
-
-
-@dataclass(frozen=True, slots=True)
-class SpreadLine:
-    """The spread of a measure over formats in one run, beside its permutation null."""
-
-    run: str
-    metric: str
-    max: float
-    min: float
-    mean: float
-    spread: float
-    null_low: float
-    null_high: float
-    p: float
-    formats: int
-    n: int
 
 
 def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Matrix:
@@ -92,23 +76,15 @@ def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
     return two_way_bootstrap(np.hstack([seen, held]), lambda means: means[:, 0] - means[:, 1], groups=groups, seed=evaluation.settings.seed)
 
 
-def spreads(evaluation: Evaluation) -> list[SpreadLine]:
-    """Spread over formats of the main measures."""
-    lines = []
+def spreads(evaluation: Evaluation) -> dict[str, Spread]:
+    """The main measures' spread over formats, for those that have one: two formats, and an item scored in all of them."""
+    found = {}
     for metric in ("choice", "on_task", "stopped", "nll_excess"):
         values = matrix(evaluation, metric)
-        if values.shape[1] < 2:
-            continue
-        try:
-            found: Spread = spread(values, seed=evaluation.settings.seed)
-        except ValueError:
-            continue
-        lines.append(
-            SpreadLine(
-                evaluation.label, metric, found.best, found.worst, found.mean, found.spread, found.null_low, found.null_high, found.p, found.formats, found.n
-            )
-        )
-    return lines
+        if values.shape[1] > 1:
+            with suppress(ValueError):
+                found[metric] = spread(values, seed=evaluation.settings.seed)
+    return found
 
 
 def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:

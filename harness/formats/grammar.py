@@ -21,58 +21,12 @@ from typing import Literal, TypeVar
 
 from harness.errors import HarnessError
 from harness.formats.frontmatter import parse_format
+from harness.formats.grammar_parts import CASINGS, DELIMITERS, GAPS, LEADS, ROLES
+from harness.formats.turns_template import jinja_literal, joined
 from harness.records import Format
 
 Split = Literal["train", "test"]
 T = TypeVar("T")
-
-# Every list is cut in two by position: even places are the training half, odd places the test half.
-ROLES = (
-    ("system", "user", "assistant"),
-    ("context", "question", "answer"),
-    ("setting", "human", "machine"),
-    ("rules", "input", "output"),
-    ("note", "prompt", "reply"),
-    ("background", "request", "response"),
-    ("guide", "student", "teacher"),
-    ("brief", "customer", "agent"),
-    ("preface", "visitor", "host"),
-    ("premise", "asker", "helper"),
-    ("instructions", "query", "result"),
-    ("frame", "interviewer", "guest"),
-    ("directive", "task", "solution"),
-    ("scene", "speaker", "listener"),
-)
-#: What opens and closes a header, and what may close a turn that such a header opens ({} is the role).
-DELIMITERS = (
-    ("", ":", ()),
-    ("### ", ":", ("### end",)),
-    ("# ", "", ("---",)),
-    ("**", ":**", ()),
-    ("<", ">", ("</{}>", "<end>")),
-    ("[", "]", ("[/{}]", "[end]")),
-    ("<|", "|>", ("<|end|>", "<|/{}|>")),
-    ("{{", "}}", ("{{/{}}}",)),
-    ("[[", "]]", ("[[/{}]]", "[[.]]")),
-    ("### ", "", ()),
-    ("*", "*:", ()),
-    ("== ", " ==", ("==",)),
-    ("> ", ":", ()),
-    ("(", ")", ("(/{})",)),
-    ("@", ":", ()),
-    ("<<", ">>", ("<</{}>>",)),
-    ("--- ", " ---", ("---",)),
-    ("__", "__:", ()),
-    ("- ", ":", ()),
-    ("## ", ":", ()),
-    ("`", "`:", ()),
-    ("|", "|", ("||",)),
-    ("~ ", " ~", ("~",)),
-    ("{", "}", ("{/{}}",)),
-)
-LEADS = (" ", "\n", "\n\n", "  ", "\t", "\n\t")
-GAPS = ("\n", "\n\n", "\n\n\n", "\n \n", "\n---\n", "\n***\n", "\n\n---\n\n", "\n...\n")
-CASINGS = ("lower", "title", "upper")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +142,7 @@ def _lines(spec: Spec, family: str) -> Iterator[str]:
     system, user, assistant = map(spec.header, range(3))
     glue = spec.lead[len(spec.lead.rstrip(" ")) :]
     asked = assistant + spec.lead[: len(spec.lead) - len(glue)]
+    words = "message['content']"
     stops = [spec.end(2)] if spec.closing else [f"\n{user}", f"\n{assistant}"]
     yield "{#---"
     yield f"family = {_toml(family)}"
@@ -205,29 +160,20 @@ def _lines(spec: Spec, family: str) -> Iterator[str]:
     yield "{{- bos_token }}"
     yield "{%- for message in messages %}"
     yield "    {%- if message['role'] == 'system' %}"
-    yield f"        {{{{- {_joined(system + spec.lead if spec.headed_system else '', spec.end(0) if spec.headed_system else '', spec.gap)} }}}}"
+    yield f"        {{{{- {joined(system + spec.lead if spec.headed_system else '', words, (spec.end(0) if spec.headed_system else '') + spec.gap)} }}}}"
     yield "    {%- elif message['role'] == 'user' %}"
-    yield f"        {{{{- {_joined(user + spec.lead, spec.end(1), spec.gap)} }}}}"
+    yield f"        {{{{- {joined(user + spec.lead, words, spec.end(1) + spec.gap)} }}}}"
     yield "    {%- else %}"
-    yield f"        {{{{- {_jinja(asked)} }}}}"
+    yield f"        {{{{- {jinja_literal(asked)} }}}}"
     yield "        {%- generation %}"
-    yield f"            {{{{- {_joined(glue, spec.end(2))} + eos_token }}}}"
+    yield f"            {{{{- {joined(glue, words, spec.end(2))} + eos_token }}}}"
     yield "        {%- endgeneration %}"
-    yield f"        {{{{- {_jinja(spec.gap)} }}}}"
+    yield f"        {{{{- {jinja_literal(spec.gap)} }}}}"
     yield "    {%- endif %}"
     yield "{%- endfor %}"
     yield "{%- if add_generation_prompt %}"
-    yield f"    {{{{- {_jinja(asked)} }}}}"
+    yield f"    {{{{- {jinja_literal(asked)} }}}}"
     yield "{%- endif %}"
-
-
-def _joined(before: str, *after: str) -> str:
-    rest = "".join(after)
-    return " + ".join(part for part in (before and _jinja(before), "message['content']", rest and _jinja(rest)) if part)
-
-
-def _jinja(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t") + "'"
 
 
 def _toml(text: str) -> str:

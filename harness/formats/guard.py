@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from harness.errors import HarnessError
 
-#: Seconds that one template may take for a conversation of five short messages, and characters that it may write.
+#: Seconds of the processor that one template may take for a conversation of five short messages, and characters that it may write.
 SECONDS = 2.0
 CHARACTERS = 100_000
 #: Characters of the longest template that is read at all. The longest that people use hold some 20 000.
@@ -74,8 +74,8 @@ def _judge(template: str) -> str | None:
 
     turns = [{"role": role, "content": f"{role} {index}"} for index, role in enumerate(("system", "user", "assistant", "user", "assistant"))]
     if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, stop)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.signal(signal.SIGPROF, stop)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         for messages in (turns, turns[1:2]):
             text = render_foreign(template, messages, add_generation_prompt=len(messages) == 1, bos_token="<s>", eos_token="</s>")
@@ -87,7 +87,7 @@ def _judge(template: str) -> str | None:
         return None
     finally:
         if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 

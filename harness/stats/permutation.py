@@ -13,10 +13,10 @@ DRAWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Best minus worst format, beside what the same answers give when formats are shuffled within items."""
+    """Highest minus lowest mean of a format, beside what the same answers give when formats are shuffled within items."""
 
-    best: float
-    worst: float
+    max: float
+    min: float
     mean: float
     spread: float
     null_low: float

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.train.adapters import BASE_FILE, remove_adapter
+from harness.models import BASE_FILE, remove_adapter
 from harness.train.branch import BranchRequest, make_branch
 from harness.train.checkpoints import ADAPTER_FILE
 from harness.train.config import TrainConfig

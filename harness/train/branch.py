@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError
-from harness.train.adapters import BASE_FILE
+from harness.models import BASE_FILE
 from harness.train.checkpoints import BRANCHES_FILE, OPTIMIZER_FILE, STATE_FILE, checkpoint_dirs, read_state, step_of, write_state
 from harness.train.config import TrainConfig
 from harness.train.durable import whole

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.train.adapters import BASE_FILE
+from harness.models import BASE_FILE
 from harness.train.durable import remove, whole
 from harness.train.optimisers import load_optimizer_tensors, optimizer_tensors
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.encode import special_texts
 from harness.fit import control_strings, untrained
+from harness.models.tokens import grow
 from harness.records import Format
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ def _shape(text: str) -> tuple[str, str]:
     return opens.replace("/", ""), closes
 
 
-def with_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> PreTrainedTokenizerBase:
-    """A copy of the tokenizer that knows these control tokens. A copy, since what is computed of a tokenizer is kept."""
-    grown = copy.deepcopy(tokenizer)
-    grown.add_special_tokens({"additional_special_tokens": list(texts)}, replace_extra_special_tokens=False)
-    return grown
-
-
 def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
     """Give a loaded base the control tokens that these formats need, and note which embeddings an adapter must train.
 
@@ -63,27 +56,6 @@ def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
     idle = untrained(loaded.tokenizer, sorted(strings), norms)
     grow(loaded, texts)
     loaded.trained_tokens = tuple(sorted({loaded.tokenizer.convert_tokens_to_ids(text) for text in (*loaded.added_tokens, *idle)}))
-
-
-def grow(loaded: LoadedModel, texts: Sequence[str]) -> None:
-    """Add control tokens to tokenizer and model, those that are not there yet. The model's embeddings, and its head, get rows for them."""
-    import torch
-
-    from harness.models import quiet
-
-    texts = [text for text in texts if text not in special_texts(loaded.tokenizer)]
-    if not texts:
-        return
-    loaded.tokenizer = with_tokens(loaded.tokenizer, texts)
-    loaded.added_tokens = (*loaded.added_tokens, *texts)
-    model: Any = loaded.model
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(loaded.tokenizer) <= rows:  # the vocabulary was padded: rows are there
-        return
-    with quiet(), torch.no_grad():
-        model.resize_token_embeddings(len(loaded.tokenizer), mean_resizing=False)
-        for layer in {id(layer): layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None}.values():
-            layer.weight[rows:] = layer.weight[:rows].float().mean(0).to(layer.weight.dtype)
 
 
 def indices_by_layer(model: Any, ids: Sequence[int]) -> list[int] | dict[str, list[int]] | None:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.data.refusals import Refusal
+from harness.models.tokens import with_tokens
 from harness.records import Rendered
 from harness.train.config import TrainConfig
-from harness.train.control_tokens import missing_tokens, with_tokens
+from harness.train.control_tokens import missing_tokens
 from harness.train.examples import Example, ExampleCache, make_plan, micro_batches
 from harness.train.footprint import ModelShape, Part, StepShape, Storage, estimate, total
 from harness.train.job import Preparation, prepare

@@ -14,12 +14,11 @@ from harness.errors import HarnessError, nearest
 from harness.evaluate.job import RUN_FILE
 from harness.exchange.exporting import export_format
 from harness.formats import load_formats
-from harness.models import PACKAGED, ModelSource, load_tokenizer, locate, quiet
+from harness.models import BASE_FILE, PACKAGED, ModelSource, load_tokenizer, locate, quiet, read_base
+from harness.models.tokens import with_tokens
 from harness.records import Conversation, Format, Message
 from harness.render import render
-from harness.train.adapters import BASE_FILE, read_base
 from harness.train.card import CardFacts, write_card
-from harness.train.control_tokens import with_tokens
 from harness.train.folders import fresh_folder
 
 if TYPE_CHECKING:

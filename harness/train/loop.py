@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.lora import fuse_for_inference
-from harness.models import LoadedModel, note_adapter
+from harness.models import LoadedModel, describe_base, note_adapter
 from harness.progress import progress
-from harness.train.adapters import adapter_weights, add_adapter, describe_base
+from harness.train.adapters import adapter_weights, add_adapter
 from harness.train.checkpoints import checkpoint_dirs, load_checkpoint, prune, random_state, read_state, save_adapter, save_checkpoint, set_random_state
 from harness.train.config import TrainConfig
 from harness.train.durable import clear_leftovers

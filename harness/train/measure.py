@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.protocol import ScoreRequest
 from harness.backends.transformers import TransformersBackend
 from harness.evaluate.cases import limit_cases, load_cases, recall_case
-from harness.evaluate.job import own_native, recall_cases
+from harness.evaluate.engines import own_native
+from harness.evaluate.recall_sets import recall_cases
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models import LoadedModel, load, quiet
+from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
 from harness.quantisation import Quantisation, dequantised
-from harness.train.adapters import read_base, trained_quantisation
 from harness.train.folders import fresh_folder
 
 if TYPE_CHECKING:

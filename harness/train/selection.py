@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.evaluate.job import own_native
+from harness.evaluate.engines import own_native
 from harness.formats import load_formats
 from harness.records import Format
 from harness.train.objective import Objective, supervised_loss

@@ -102,7 +102,7 @@ def _compensated(recipe: TrainConfig) -> TrainConfig:
 
 
 def _train_here(points: Sequence[Point], loaded: LoadedModel | None, quiet: bool) -> None:
-    from harness.train.adapters import remove_adapter
+    from harness.models import remove_adapter
 
     for point in points:
         if loaded is None:
@@ -125,7 +125,7 @@ _kept: dict[str, LoadedModel] = {}
 
 def _train_point(config: TrainConfig) -> Path:
     """One point in a worker, which keeps its base for the next."""
-    from harness.train.adapters import remove_adapter
+    from harness.models import remove_adapter
 
     if config.model not in _kept:
         _kept[config.model] = load_base(config)

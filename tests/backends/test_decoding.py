@@ -17,7 +17,7 @@ from harness.backends.transformers import TransformersBackend
 from harness.encode import prompt_ids
 from tests.backends.test_transformers import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
 
-FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 IDS = ("chatml", "alpaca-newline", "llama3")
 picks = st.lists(st.integers(0, 17), min_size=1, max_size=12, unique=True)
 rooms = st.sampled_from([(70, 1), (200, 2), (300, 3), (16384, 128)])

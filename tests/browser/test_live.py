@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from harness.view.server import HOST, serve
+from tests.patience import HANG_S
 from tests.report.fixture import make
 from tests.view.test_server import STEP
 
@@ -20,15 +21,21 @@ def test_the_page_follows_the_run(chromium, tmp_path):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = chromium.new_page()
     told: list[str] = []
+
+    def publish(report):
+        """As harness.report.write does: the page may ask at any moment, and half a report is an error."""
+        (tmp_path / "partial").write_text(json.dumps(report))
+        (tmp_path / "partial").rename(tmp_path / "report.json")
+
     page.on("console", lambda message: told.append(message.text))
     try:
         page.goto(f"http://{HOST}:{server.server_address[1]}/")
         assert page.get_by_text("step 3").is_visible()
-        (tmp_path / "report.json").write_text(json.dumps(make(formats=3)))
-        page.get_by_text("Format compatibility of Toy").wait_for(timeout=60_000)
+        publish(make(formats=3))
+        page.get_by_text("Format compatibility of Toy").wait_for(timeout=1000 * HANG_S)
         page.get_by_label("Format", exact=True).fill("format-01")
-        (tmp_path / "report.json").write_text(json.dumps({**make(formats=3), "title": "Another title"}))
-        page.get_by_role("heading", name="Another title").wait_for(timeout=60_000)
+        publish({**make(formats=3), "title": "Another title"})
+        page.get_by_role("heading", name="Another title").wait_for(timeout=1000 * HANG_S)
         assert page.get_by_label("Format", exact=True).input_value() == "format-01"  # the view is kept
     finally:
         page.close()

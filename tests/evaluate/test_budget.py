@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -49,7 +49,6 @@ def go(tmp_path, cases, backend=None, **rest):
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 99))
-@settings(deadline=None)
 def test_a_sample_is_balanced_both_ways(items, formats, share, seed):
     cells = round(share * items * formats)
     found = balanced_sample(items, formats, cells, np.random.default_rng(seed))
@@ -155,7 +154,6 @@ def test_a_search_by_another_measure_leaves_other_cases_alone(tmp_path):
 
 
 @given(st.integers(2, 6), st.integers(4, 12), st.integers(8, 80), st.integers(0, 50))
-@settings(deadline=None)
 def test_a_search_never_asks_twice_or_beyond_its_budget(formats, items, cells, seed):
     asked = []
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.evaluate.ray_engine import resources_each
+from harness.evaluate.ray_cluster import resources_each
 
 
 def test_without_ray_the_pip_line_is_told(tiny_model, tmp_path, monkeypatch, capsys):

@@ -20,12 +20,13 @@ from harness.backends.scripted import ScriptedBackend
 from harness.errors import HarnessError
 from harness.evaluate.claims import Claims
 from harness.evaluate.reuse import NEW, REUSED, reuse, reuse_lines
-from harness.evaluate.run import read, run
+from harness.evaluate.run import FIRST_CLAIM, read, run
 from harness.evaluate.schema import APPLICATION_ID, SCHEMA_VERSION
 from harness.evaluate.session import EvalSettings, evaluate
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner
 from harness.records import Message
+from tests.patience import HANG_S, eventually
 
 GROUPS = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
 
@@ -247,32 +248,70 @@ def test_measures_of_the_last_evaluation_are_kept(tmp_path, cases, formats):
 # kills, and several evaluators
 
 WORKER = """
-import sys, time
+import functools, json, math, os, sys, threading, time
 from pathlib import Path
 from harness.backends.scripted import ScriptedBackend
+from harness.evaluate import run as runs
 from harness.evaluate.cases import parse_case
-from harness.evaluate.run import run
 from harness.evaluate.store import Store
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 
-path, log, cells, pause, start = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), Path(sys.argv[5])
+path, log, cells, pause, most, meeting, count = json.loads(sys.argv[1])
+replied = 0
 
 def reply(prompt):
+    global replied
+    if meeting and not replied:
+        (Path(meeting) / str(os.getpid())).touch()
+        while len(list(Path(meeting).iterdir())) < count:
+            time.sleep(0.002)
+    if replied == most:
+        threading.Event().wait()
+    replied += 1
     time.sleep(pause)
-    with log.open("a") as out:
+    with Path(log).open("a") as out:
         out.write(prompt.format + " " + prompt.text.split("§")[1] + "\\n")
     return f"Answer of {len(prompt.text)}.</s>"
 
+runs.Claims = functools.partial(runs.Claims, lease=math.inf)
 cases = [parse_case({"id": f"q{n}", "messages": [{"role": "user", "content": f"Number §{n}§ " + "word " * (n % 7)}], "checks": [{"contains": "x"}]}, "t") for n in range(cells // 2)]
 backend = ScriptedBackend(reply)
 work = Planner(backend, 8).plan(cases, load_formats().select(["chatml", "alpaca-newline"]))
 with Store(Path(path)) as store:
     print("ready", flush=True)
-    while not start.exists():
-        time.sleep(0.002)
-    print("computed", run(work, backend, store, quiet=True), flush=True)
+    print("computed", runs.run(work, backend, store, quiet=True), flush=True)
 """
+
+
+class Evaluator:
+    """A process that evaluates a scripted engine, a cell a batch, and writes a line of its log for each. No lease of its ever ends.
+
+    Before cell number ``most`` it stands still, so that it never ends before it is killed. At a ``meeting`` the first
+    cells of all ``count`` evaluators wait for each other.
+    """
+
+    def __init__(self, path, log, cells, pause=0.0, *, most=-1, meeting=None, count=2):
+        order = json.dumps([str(path), str(log), cells, pause, most, str(meeting or ""), count])
+        log.touch()
+        self.log = log
+        self.process = subprocess.Popen([sys.executable, "-c", WORKER, order], stdout=subprocess.PIPE, text=True)
+
+    @property
+    def lines(self):
+        return self.log.read_text().splitlines()
+
+    def ready(self):
+        assert self.process.stdout.readline() == "ready\n"
+
+    def kill(self):
+        assert self.process.poll() is None, "it ended before it was killed: the kill proves nothing"
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def computed(self):
+        """How many cells it computed, once it has ended."""
+        return int(self.process.communicate(timeout=HANG_S)[0].split()[-1])
 
 
 @pytest.fixture
@@ -280,80 +319,64 @@ def start():
     """Starts evaluators; those that still run at the end are ended."""
     with ExitStack() as stack:
 
-        def begin(path, log, cells, pause, gate):
-            command = [sys.executable, "-c", WORKER, str(path), str(log), str(cells), str(pause), str(gate)]
-            worker = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-            stack.callback(worker.kill)
+        def begin(*args, **options):
+            worker = Evaluator(*args, **options)
+            stack.enter_context(worker.process)
+            stack.callback(worker.process.kill)
             return worker
 
         yield begin
 
 
-def ready(*workers):
-    for worker in workers:
-        assert worker.stdout.readline() == "ready\n"
-
-
 @pytest.fixture
-def gate(tmp_path):
-    return tmp_path / "go"
+def meeting(tmp_path):
+    folder = tmp_path / "meeting"
+    folder.mkdir()
+    return folder
 
 
-def test_a_kill_at_any_moment_loses_at_most_the_batch_in_flight(tmp_path, gate, start):
+def test_a_kill_at_any_moment_loses_at_most_the_batch_in_flight(tmp_path, start):
     """Twelve kills at random moments, start-up and transactions included; every batch is one cell here."""
-    cells, log, random_ = 1200, tmp_path / "log", random.Random(5)
-    log.touch()
-    gate.touch()
-    kills = 0
-    while kills < 12:
-        worker = start(at(tmp_path), log, cells, 0.001, gate)
-        if kills % 3:
-            ready(worker)
-            time.sleep(random_.uniform(0.0, 0.12))
-        else:
+    cells, kills, each, random_ = 1200, 12, 90, random.Random(5)
+    for number in range(1, kills + 1):
+        worker = start(at(tmp_path), tmp_path / "log", cells, 0.001, most=each)
+        if number % 3:  # while it computes: after so many cells, and somewhere in one
+            before, some = len(worker.lines), random_.randint(0, each // 2)
+            worker.ready()
+            eventually(lambda: len(worker.lines) - before >= some)  # noqa: B023  # called here
+            time.sleep(random_.uniform(0.0, 0.004))
+        else:  # while it starts
             time.sleep(random_.uniform(0.0, 0.5))
-        assert worker.poll() is None, "it ended before it was killed: the kill proves nothing"
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-        kills += 1
-        computed = len(log.read_text().splitlines())
-        stored = len(rows(at(tmp_path))) if at(tmp_path).exists() and computed else 0
-        assert computed - stored <= kills
+        worker.kill()
+        computed = len(worker.lines)
+        stored = len(rows(at(tmp_path))) if computed else 0  # before, the file may not be there
+        assert computed - stored <= number
     assert 0 < stored < cells
-    last = start(at(tmp_path), log, cells, 0.0, gate)
-    out, _ = last.communicate(timeout=60)
-    assert int(out.split()[-1]) == cells - stored, "only what was missing"
-    whole = start(tmp_path / "whole.sqlite", tmp_path / "log2", cells, 0.0, gate)
-    whole.communicate(timeout=60)
+    last = start(at(tmp_path), tmp_path / "log", cells)
+    assert last.computed() == cells - stored, "only what was missing"
+    start(tmp_path / "whole.sqlite", tmp_path / "log2", cells).computed()
     assert rows(at(tmp_path)) == rows(tmp_path / "whole.sqlite") and len(rows(at(tmp_path))) == cells
-    counts = Counter(log.read_text().splitlines())
+    counts = Counter(last.lines)
     assert len(counts) == cells and sum(counts.values()) - cells <= kills
 
 
-def test_two_evaluators_share_the_work_and_compute_nothing_twice(tmp_path, gate, start):
-    cells, log = 400, tmp_path / "log"
-    workers = [start(at(tmp_path), log, cells, 0.002, gate) for _ in range(2)]
-    ready(*workers)
-    gate.touch()
-    computed = [int(worker.communicate(timeout=60)[0].split()[-1]) for worker in workers]
+def test_two_evaluators_share_the_work_and_compute_nothing_twice(tmp_path, meeting, start):
+    cells = 400
+    workers = [start(at(tmp_path), tmp_path / f"log{n}", cells, 0.002, meeting=meeting) for n in range(2)]
+    computed = [worker.computed() for worker in workers]
     assert sum(computed) == cells == len(rows(at(tmp_path)))
-    assert min(computed) >= cells // 5, "both had a fair part"
-    assert set(Counter(log.read_text().splitlines()).values()) == {1}
+    assert min(computed) >= FIRST_CLAIM, "the first to come left enough to the second"
+    assert set(Counter(line for worker in workers for line in worker.lines).values()) == {1}
 
 
-def test_the_claims_of_a_killed_evaluator_are_computed_by_the_other(tmp_path, gate, start):
-    cells, log = 300, tmp_path / "log"
-    killed, other = (start(at(tmp_path), log, cells, 0.003, gate) for _ in range(2))
-    ready(killed, other)
-    gate.touch()
-    time.sleep(0.25)
+def test_the_claims_of_a_killed_evaluator_are_computed_by_the_other(tmp_path, meeting, start):
+    """A dead process is seen at once: nobody waits for the lease, which never ends here."""
+    cells, some = 300, 20
+    killed, other = (start(at(tmp_path), tmp_path / f"log{most}", cells, most=most, meeting=meeting) for most in (some, -1))
+    eventually(lambda: len(killed.lines) == some)
     killed.kill()
-    killed.wait()
-    began = time.monotonic()
-    out, _ = other.communicate(timeout=60)
-    assert len(rows(at(tmp_path))) == cells and int(out.split()[-1]) > cells // 3
-    assert time.monotonic() - began < 20, "a dead process is seen at once; nobody waits for the lease"
-    assert len(log.read_text().splitlines()) - cells <= 1
+    assert other.computed() - (cells - some) in (0, 1), "what the first had claimed, and at most one that it computed and did not store"
+    assert len(rows(at(tmp_path))) == cells == len({*killed.lines, *other.lines})
 
 
 def test_a_claim_is_refused_to_others_until_its_lease_ends(tmp_path, cases, formats):
@@ -372,14 +395,11 @@ def test_a_claim_is_refused_to_others_until_its_lease_ends(tmp_path, cases, form
 
 def test_a_long_batch_keeps_its_claim_by_the_heart(tmp_path, cases, formats):
     keys = [item.key for item in plan(cases, formats)]
-    with (
-        Store(at(tmp_path)) as store,
-        Store(at(tmp_path)) as other,
-        Claims(store, lease=0.5, beat=0.05) as first,
-        Claims(other, lease=0.5, beat=0.05) as second,
-    ):
+    with Store(at(tmp_path)) as store, Store(at(tmp_path)) as other, Claims(store, beat=0.05) as first, Claims(other, beat=60) as second:
         mine = first.take(keys, 99).mine
-        time.sleep(1.0)
+        with store.writing():  # elsewhere, where its process cannot be seen, and not heard of since the epoch
+            store.db.execute("UPDATE evaluator SET machine = 'elsewhere', heartbeat = 0 WHERE id = ?", (first.id,))
+        eventually(lambda: other.select(f"SELECT heartbeat FROM evaluator WHERE id = '{first.id}'") != [(0,)])
         assert not set(second.take(keys, 99).mine) & set(mine)
 
 

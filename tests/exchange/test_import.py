@@ -63,7 +63,7 @@ IMPORTED = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(IMPORTED)), WORDS, st.lists(WORDS, min_size=1, max_size=6), st.booleans())
 def test_it_writes_unseen_conversations_as_the_source_does(id, system, words, with_system):
     messages = [Message("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(words)]
@@ -76,7 +76,7 @@ def test_it_writes_unseen_conversations_as_the_source_does(id, system, words, wi
     assert texts[0] == texts[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(IMPORTED)), st.lists(WORDS, min_size=2, max_size=2))
 def test_the_answer_and_its_end_are_trained(id, words):
     rendered = render(Conversation("c", (Message("user", words[0]), Message("assistant", words[1]))), IMPORTED[id], eos_token="</s>")

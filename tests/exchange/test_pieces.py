@@ -10,8 +10,8 @@ import re
 
 import pytest
 
+from harness.exchange.comparing import renderer_of
 from harness.exchange.exporting import export_format
-from harness.exchange.importing import renderer_of
 from harness.formats import load_formats
 from harness.formats.turns import BOS, read_turns
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
 from harness.formats.check import check_format
-from harness.formats.grammar import DELIMITERS, LEADS, ROLES, _draw, parse_request, sample, source, to_format
+from harness.formats.grammar import _draw, parse_request, sample, source, to_format
+from harness.formats.grammar_parts import DELIMITERS, LEADS, ROLES
 from harness.records import Conversation
 from harness.render import render
 from tests.test_render import EXAMPLES, conversations, kept
@@ -53,7 +54,7 @@ def test_every_sampled_format_has_all_its_properties():
 
 
 @given(conversations(), st.sampled_from(list(SAMPLED)))
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
     format = SAMPLED[id]
     rendered = render(conversation, format, bos_token="<s>", eos_token="</s>")

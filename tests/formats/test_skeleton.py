@@ -20,7 +20,7 @@ SHAPE = Shape(("user", "assistant"), (None, None), False, "<s>", "</s>", "Assist
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)), st.booleans())
-@settings(max_examples=EXAMPLES, deadline=None)
+@settings(max_examples=EXAMPLES)
 def test_both_ways_agree_on_text_and_spans(conversation, id, prompt):
     format = FORMATS[id]
     conversation = fitted(conversation, format)

@@ -156,6 +156,11 @@ def test_xdist_is_refused(gate):
     assert gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "0").ret == 0
 
 
+def test_the_real_xdist_is_refused(gate):
+    pytest.importorskip("xdist")
+    assert "leave out -n (pytest-xdist)" in usage_error(gate("-p", "xdist.plugin", "--model", "m", "-n", "2"))
+
+
 def test_without_a_baseline_the_absolute_limits_judge(gate):
     gate.values["chatml", "stopped"] = [0.0] * 40 + [1.0] * 40
     result = gate("--model", "models/tiny")

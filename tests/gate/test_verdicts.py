@@ -193,7 +193,7 @@ def test_the_worst_is_what_lost_most_of_its_margin():
 columns = st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=30)
 
 
-@settings(max_examples=30, deadline=None)  # adjusting p-values takes statsmodels 50 ms
+@settings(max_examples=30)  # adjusting p-values takes statsmodels 50 ms
 @given(before=columns, after=columns)
 def test_a_failure_is_always_a_loss_beyond_the_margin(make_evaluation, before, after):
     found = compare(to_baseline(make_evaluation({("a", "stopped"): before})), to_baseline(make_evaluation({("a", "stopped"): after})), MARGINS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 from harness.formats import load_formats
 from harness.metrics.drift import drift
@@ -17,6 +16,7 @@ from harness.metrics.roles import role_faults
 from harness.metrics.stop import control_strings, leaks, stop_scores
 from harness.metrics.words import word_spans
 from harness.records import Generation
+from tests.metrics.cost import computes_within
 
 SLOWEST = 5.0
 """Seconds that all measures together may take on texts of a few thousand characters: a bound against blow-up, not a benchmark."""
@@ -28,11 +28,10 @@ _OWN = next(format for format in _FORMATS if format.id == "alpaca-newline")
 
 def judge(text: str, other: str) -> None:
     """Run every measure. Raises AssertionError when one breaks its promise, and whatever a measure raises."""
-    began = time.monotonic()
-    _drift(text, other)
-    _recall(text, other)
-    _rest(text, other)
-    assert time.monotonic() - began < SLOWEST
+    with computes_within(SLOWEST):
+        _drift(text, other)
+        _recall(text, other)
+        _rest(text, other)
 
 
 def _drift(text: str, other: str) -> None:

@@ -1,11 +1,10 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics.answer import FORM_KINDS, KINDS, lenient_text, parse_check, passes, score_answer
 from harness.records import Case, Check, Message
+from tests.metrics.cost import computes_within
 
 
 def case(*checks: dict[str, object]) -> Case:
@@ -157,12 +156,10 @@ def test_lenient_is_never_below_strict(text: str) -> None:
 
 
 def test_hostile_answers(hostile: str) -> None:
-    started = time.monotonic()
-    score_answer(MANY, hostile)
-    assert time.monotonic() - started < 20
+    with computes_within(20):
+        score_answer(MANY, hostile)
 
 
 def test_a_regex_that_explodes_is_stopped() -> None:
-    started = time.monotonic()
-    assert passes(Check("regex", r"(\w+\s?)+\d$"), "word " * 40 + "!") is False
-    assert time.monotonic() - started < 5
+    with computes_within(5):
+        assert passes(Check("regex", r"(\w+\s?)+\d$"), "word " * 40 + "!") is False

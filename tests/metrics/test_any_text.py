@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.metrics.every_measure import judge
@@ -16,7 +16,6 @@ PIECES = [
 any_text = st.text(st.characters(), max_size=200) | st.lists(st.sampled_from(PIECES) | st.text(st.characters(), max_size=5), max_size=60).map("".join)
 
 
-@settings(deadline=None)  # judge has a limit of its own
 @given(any_text, any_text)
 def test_any_text(text: str, other: str) -> None:
     judge(text, other)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from harness.metrics.roles import role_faults
+from tests.metrics.cost import computes_within
 
 SCENE = {"name": "Mira", "users": ["Dov"], "others": ["The Miller"]}
 
@@ -58,6 +57,5 @@ def test_without_a_name_only_speaking_for_others_counts() -> None:
 
 
 def test_hostile_texts(hostile: str) -> None:
-    started = time.monotonic()
-    role_faults(hostile, **SCENE)
-    assert time.monotonic() - started < 5
+    with computes_within(5):
+        role_faults(hostile, **SCENE)

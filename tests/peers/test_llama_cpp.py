@@ -11,9 +11,8 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import distribution
 
 import pytest
@@ -23,6 +22,7 @@ from harness.exchange.exporting import export_format
 from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.render import render
+from tests.patience import HANG_S, eventually
 
 pytestmark = pytest.mark.peers
 
@@ -38,7 +38,7 @@ params.n_ctx, params.n_parallel, params.warmup, params.hostnames, params.port, p
 server = xllamacpp.Server(params)
 body = json.dumps({"messages": job["messages"]}).encode()
 request = urllib.request.Request(server.listening_address + "/apply-template", body, {"Content-Type": "application/json"})
-print("PROMPT" + json.dumps(json.load(urllib.request.urlopen(request, timeout=30))["prompt"]), flush=True)
+print("PROMPT" + json.dumps(json.load(urllib.request.urlopen(request, timeout=600))["prompt"]), flush=True)
 """
 
 
@@ -76,14 +76,11 @@ class LlamaServer:
         self.process = subprocess.Popen([sys.executable, "-c", SERVE, gguf(), str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def wait(self):
-        for _ in range(300):
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as page:
-                    if page.status == 200:
-                        return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server does not come up")
+        def well():
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as page:
+                return page.status == 200
+
+        eventually(well)
 
     def kill(self):
         self.process.kill()
@@ -197,7 +194,7 @@ def test_the_server_writes_the_same_prompt(id):
         "template": export_format(FORMATS[id], "llamacpp").text,
         "messages": [{"role": m.role, "content": m.content} for m in turns],
     }
-    done = subprocess.run([sys.executable, "-c", ASK], check=False, input=json.dumps(job), capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", ASK], check=False, input=json.dumps(job), capture_output=True, text=True, timeout=HANG_S)
     line = next((line for line in done.stdout.splitlines() if line.startswith("PROMPT")), None)
     assert line, done.stderr[-2000:]
     ours = render(Conversation("c", tuple(turns)), FORMATS[id], add_generation_prompt=True, bos_token="<|im_start|>", eos_token="<|im_end|>")

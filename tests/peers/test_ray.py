@@ -17,7 +17,8 @@ from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.transformers import TransformersBackend
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.evaluate.ray_engine import ModelSpec, RayBackend, _connect
+from harness.evaluate.ray_cluster import connect
+from harness.evaluate.ray_engine import ModelSpec, RayBackend
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 from tests.evaluate.conftest import ask
@@ -94,7 +95,7 @@ def test_a_mistake_arrives_as_itself(cluster, tiny_model, tmp_path):
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port"])
 def test_a_cluster_that_is_not_there_is_told_at_once(address):
     with pytest.raises(HarnessError, match="no Ray cluster"):
-        _connect(ray, address)
+        connect(ray, address)
 
 
 def test_the_command_and_one_process_share_a_results_file(cluster, tiny_model, tmp_path, capsys):

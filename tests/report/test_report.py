@@ -89,7 +89,7 @@ def test_hostile_answers_are_text():
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_answer_leaves_the_page_whole(answer):
     table = make(formats=2, samples=1, answer=answer)
     tags = parse(render_html(Report.from_dict({**table, "training": None, "spread": []})))

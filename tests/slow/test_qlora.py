@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.models import load
-from harness.train.adapters import describe_base
+from harness.models import describe_base, load
 from harness.train.checkpoints import save_adapter
 from harness.train.merge import compare, merge, probe
 from tests.train.small import NF4, make_trainer, small_config

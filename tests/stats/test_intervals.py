@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.stats import clustered_interval, mean_interval, wilson
@@ -22,7 +22,6 @@ def test_a_mean_of_rates_gets_wilson_and_of_others_student():
     assert (found.low, found.high) == pytest.approx((0.446, 4.554), abs=1e-3)
 
 
-@settings(deadline=None)  # the first import of statsmodels is slow
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_clustered_intervals_equal_statsmodels(items, formats, seed):
     """A mean is a regression on 1; its cluster-robust covariance with the same small-sample factor, C/(C−1)."""

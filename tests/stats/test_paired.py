@@ -19,7 +19,6 @@ def test_mcnemar_equals_the_textbook():
     assert mcnemar([1.0, 0.0], [1.0, 0.0]) == 1.0
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_mcnemar_equals_statsmodels(pairs):
     from statsmodels.stats.contingency_tables import mcnemar as theirs
@@ -41,7 +40,7 @@ def test_holm_equals_its_definition():
     assert holm([]) == []
 
 
-@settings(deadline=None, max_examples=25)  # statsmodels collects garbage at each call
+@settings(max_examples=25)  # statsmodels collects garbage at each call
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_equals_statsmodels(p_values):
     from statsmodels.stats.multitest import multipletests
@@ -75,7 +74,6 @@ def test_a_hundred_items_see_about_nine_points():
     assert visible_difference(100, rate=0.9, correlation=0.5) == pytest.approx(0.075, abs=0.02)
 
 
-@settings(deadline=None)
 @given(st.integers(5, 5000))
 def test_items_needed_is_the_inverse(n):
     assert abs(items_needed(visible_difference(n)) - n) <= 1

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.stats import best_and_worst, cochran_q, spread
@@ -14,7 +14,6 @@ def test_cochrans_q_equals_the_textbook():
     assert cochran_q(np.array([[float(x) for x in row] for row in rows])) == pytest.approx(0.2466, abs=5e-5)
 
 
-@settings(deadline=None)  # the first import of statsmodels is slow
 @given(st.integers(2, 15), st.integers(2, 8), st.integers(0, 2**32 - 1))
 def test_cochrans_q_equals_statsmodels(items, formats, seed):
     from statsmodels.stats.contingency_tables import cochrans_q

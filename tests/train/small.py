@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness.models import load
 from harness.quantisation import Quantisation
@@ -48,3 +49,14 @@ def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     return Trainer(config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest))
+
+
+def every_element_moves(trainer: Trainer) -> None:
+    """Fifty steps move every element of every factor A, and all factors stay float32."""
+    before = {name: weight.clone() for name, weight in trainer.weights().items()}
+    for number in range(50):
+        trainer._step(number, 0.0)
+    for name, weight in trainer.weights().items():
+        assert weight.dtype == torch.float32
+        if "lora_A" in name:
+            assert (weight != before[name]).float().mean() > 0.99, name

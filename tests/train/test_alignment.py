@@ -79,7 +79,7 @@ def test_an_answer_beside_itself_is_covered_up_to_its_stop(words, lead, stop, cu
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30).filter(lambda t: t.strip()))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_words_are_paired_between_real_formats(words):
     """Emoji fall into several tokens of one character: those are paired only behind the same bytes."""
     native = answer(words, NATIVE)

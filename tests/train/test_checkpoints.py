@@ -124,8 +124,8 @@ def test_a_line_that_was_cut_off_is_no_entry(tail):
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(run_config, tmp_path):
     hold = (
-        "import sys, time; from pathlib import Path; from harness.train.lock import run_lock\n"
-        "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+        "import signal, sys; from pathlib import Path; from harness.train.lock import run_lock\n"
+        "with run_lock(Path(sys.argv[1])):\n    print('held', flush=True); signal.pause()"
     )
     first = subprocess.Popen([sys.executable, "-c", hold, run_config.output_dir], stdout=subprocess.PIPE, text=True)
     with first, first.stdout:

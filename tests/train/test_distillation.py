@@ -18,6 +18,7 @@ from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
 from harness.train.selection import make_objective
 from harness.train.targets import Targets, certain, merged
+from tests.train.interrupted import ends_like_uninterrupted
 
 ROWS = [
     (None, "the quick fox?", "over the lazy dog"),
@@ -281,22 +282,7 @@ def test_the_native_side_is_held_unless_asked_otherwise(config):
 @pytest.mark.parametrize("kind", ["distillation", "consistency"])
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch, kind):
     goal = replace(config.objective, kind=kind, top_k=16)
-    whole = train(replace(config, objective=goal, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, objective=goal, output_dir=str(tmp_path / "broken"))
-    original = Trainer._step
-
-    def stop_at_three(self, number, sum_lr):
-        if number == 3:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "_step", stop_at_three)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
-    resumed = train(broken, quiet=True)
-    name = "adapter_model.safetensors"
-    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    ends_like_uninterrupted(replace(config, objective=goal), tmp_path, monkeypatch, stop_at=3)
 
 
 def test_the_draws_are_those_of_supervised_training(config):

@@ -17,6 +17,7 @@ import pytest
 
 from harness.train.config import AdapterConfig, CheckpointsConfig, EvaluationConfig
 from harness.train.journal import read_entries
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,7 +50,7 @@ def zygote():
     yield process
     process.process.stdin.close()
     process.process.stdout.close()
-    process.process.wait(30)
+    process.process.wait(HANG_S)
 
 
 @pytest.fixture

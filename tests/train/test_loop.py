@@ -18,6 +18,8 @@ from harness.train.journal import Journal
 from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
 from tests.train.conftest import ROWS
+from tests.train.interrupted import ends_like_uninterrupted
+from tests.train.small import every_element_moves
 
 
 @pytest.fixture
@@ -103,23 +105,8 @@ def test_every_example_is_in_exactly_one_micro_batch(config):
 
 
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
-    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(tmp_path / "broken"))
-    original = Trainer._step
-
-    def stop_at_seven(self, number, sum_lr):
-        if number == 7:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "_step", stop_at_seven)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
-    resumed = train(broken, quiet=True)
-    name = "adapter_model.safetensors"
-    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
-    steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    run = ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=7)
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
 
 
@@ -142,13 +129,7 @@ def test_every_element_moves_at_1e_7(config):
         schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
     )
     trainer = make(config)
-    before = {name: weight.clone() for name, weight in trainer.weights().items()}
-    for number in range(50):
-        trainer._step(number, 0.0)
-    for name, weight in trainer.weights().items():
-        assert weight.dtype == torch.float32
-        if "lora_A" in name:
-            assert (weight != before[name]).float().mean() > 0.99, name
+    every_element_moves(trainer)
 
 
 def test_the_base_stays_frozen(config):

@@ -12,9 +12,9 @@ import torch
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.models import load
+from harness.models import describe_base, load
 from harness.quantisation import Quantisation
-from harness.train.adapters import add_adapter, describe_base
+from harness.train.adapters import add_adapter
 from harness.train.checkpoints import save_adapter
 from harness.train.config import AdapterConfig
 from harness.train.control_tokens import add_control_tokens

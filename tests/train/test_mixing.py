@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.train.mixing import RowSet, draw_formats, visits
@@ -29,7 +29,6 @@ def make_sets(shapes):
     return sets
 
 
-@settings(deadline=None)
 @given(sizes)
 def test_over_f_epochs_each_example_meets_each_format_once(size):
     formats, examples, block, seed = size
@@ -37,7 +36,6 @@ def test_over_f_epochs_each_example_meets_each_format_once(size):
     assert Counter(pairs) == Counter((e, f) for e in range(examples) for f in range(formats))
 
 
-@settings(deadline=None)
 @given(sizes)
 def test_within_an_epoch_formats_are_used_equally_often(size):
     formats, examples, epoch, seed = size
@@ -47,7 +45,6 @@ def test_within_an_epoch_formats_are_used_equally_often(size):
     assert sum(counts) == examples
 
 
-@settings(deadline=None)
 @given(sizes)
 def test_draws_are_pure_and_shuffled_anew_each_epoch(size):
     formats, examples, epoch, seed = size
@@ -74,7 +71,6 @@ def test_all_meets_every_pair_in_every_epoch():
     assert sorted(draw("all", 3, 2, 5, 0)) == [(e, f) for e in range(2) for f in range(3)]
 
 
-@settings(deadline=None)
 @given(sizes)
 def test_fixed_keeps_a_rows_format_whatever_stands_beside_it(size):
     formats, examples, epoch, seed = size
@@ -89,7 +85,6 @@ def test_weighted_draws_in_proportion_and_never_at_weight_0():
     assert used[0] / used[1] == pytest.approx(3, rel=0.15)  # 4000 draws: four standard errors
 
 
-@settings(deadline=None)
 @given(weighted_sets, st.integers(0, 30), st.integers(0, 5))
 def test_every_epoch_has_as_many_visits_as_the_weights_say(shapes, epoch, seed):
     sets = make_sets(shapes)
@@ -98,7 +93,6 @@ def test_every_epoch_has_as_many_visits_as_the_weights_say(shapes, epoch, seed):
         assert sum(met[row] for row in chosen.rows) == chosen.draws == max(1, round(chosen.draws))
 
 
-@settings(deadline=None)
 @given(weighted_sets, st.integers(1, 20), st.integers(0, 5))
 def test_over_the_run_each_row_gets_its_share_to_within_one(shapes, epochs, seed):
     sets = make_sets(shapes)
@@ -111,7 +105,6 @@ def test_over_the_run_each_row_gets_its_share_to_within_one(shapes, epochs, seed
         assert sorted(visit for r, visit in met if r == row) == list(range(times)), "visits are numbered without gaps"
 
 
-@settings(deadline=None)
 @given(weighted_sets, st.integers(1, 6), st.integers(0, 5))
 def test_balanced_stays_balanced_for_each_row_of_a_weighted_set(shapes, formats, seed):
     """In any F visits of a row that begin at a multiple of F it meets every format."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 import torch
@@ -16,8 +15,8 @@ from harness.models import load
 from harness.quantisation import Quantisation, dequantised, is_quantised
 from harness.train.config import QuantisationConfig
 from harness.train.job import train
-from harness.train.loop import Trainer
-from tests.train.small import INT8, NF4, make_trainer, small_config
+from tests.train.interrupted import ends_like_uninterrupted
+from tests.train.small import INT8, NF4, every_element_moves, make_trainer, small_config
 
 pytest.importorskip("bitsandbytes")
 IDS = torch.arange(3, 40).unsqueeze(0)
@@ -77,13 +76,7 @@ def test_every_element_moves_at_1e_7_on_nf4(tiny_model, tmp_path, dtype):
     constant = {"lr_scheduler_type": "constant", "warmup_ratio": 0.0}
     steps = {"learning_rate": 1e-7, "num_train_epochs": 25}
     trainer = make_trainer(small_config(tiny_model, tmp_path, dtype=dtype, optimisation=steps, schedule=constant), NF4)
-    before = {name: weight.clone() for name, weight in trainer.weights().items()}
-    for number in range(50):
-        trainer._step(number, 0.0)
-    for name, weight in trainer.weights().items():
-        assert weight.dtype == torch.float32
-        if "lora_A" in name:
-            assert (weight != before[name]).float().mean() > 0.99, name
+    every_element_moves(trainer)
 
 
 @pytest.mark.parametrize(("stored", "adapter"), [(NF4, {}), (INT8, {}), (NF4, {"use_dora": True}), (NF4, {"use_rslora": True, "lora_dropout": 0.05})])
@@ -117,20 +110,7 @@ def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(tiny_model, tmp_path, monkeypatch, formats, adapter, optim):
     stored = QuantisationConfig(load_in_4bit=True)
     config = small_config(tiny_model, tmp_path, quantisation=stored, dtype="bfloat16", formats=formats, adapter=adapter, optimisation={"optim": optim})
-    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(tmp_path / "broken"))
-    original = Trainer._step
-
-    def stop_at_four(self, number, sum_lr):
-        if number == 4:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "_step", stop_at_four)
-    with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
-    assert (train(broken, quiet=True) / "adapter_model.safetensors").read_bytes() == (whole / "adapter_model.safetensors").read_bytes()
+    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=4)
 
 
 def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model, tmp_path):

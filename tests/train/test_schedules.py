@@ -75,7 +75,6 @@ def configs(draw):
     )
 
 
-@settings(deadline=None)
 @given(configs(), st.integers(1, 200))
 def test_every_factor_lies_between_0_and_1(config, total):
     schedule = Schedule.of(config, total)
@@ -85,7 +84,7 @@ def test_every_factor_lies_between_0_and_1(config, total):
     assert schedule.summed(total) == pytest.approx(schedule.summed(total // 2) + sum(factors[total // 2 :]), rel=1e-9, abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)  # a shared machine may stand still for a second
+@settings(max_examples=40)
 @given(configs())
 def test_smooth_shapes_have_no_jumps(config):
     """Ten times the steps, a tenth of the largest change, give or take: what only a continuous curve does. Restarts and doubled points jump on purpose."""
@@ -100,7 +99,6 @@ def test_smooth_shapes_have_no_jumps(config):
     assert largest[1] <= 0.2 * largest[0] + 1e-6
 
 
-@settings(deadline=None)
 @given(configs(), st.integers(2, 200))
 def test_parts_are_monotone(config, total):
     schedule = Schedule.of(config, total)

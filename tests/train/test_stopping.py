@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
@@ -44,7 +44,6 @@ def test_small_gains_add_up_to_an_improvement():
     assert stops_at(entries, StoppingConfig(early_stopping_patience=2, early_stopping_threshold=0.1)) is None
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=20), st.integers(1, 5), st.booleans())
 def test_patience_against_a_plain_count(values, patience, greater):
     """The reference keeps a counter, as a trainer that forgets it on resume would."""

@@ -13,6 +13,7 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.view.server import HOST, page_of, serve
+from tests.patience import HANG_S
 from tests.report.fixture import make
 
 STEP = {"kind": "step", "step": 3, "epoch": 0.5, "loss": 1.25, "learning_rate": 1e-3, "sum_lr": 3e-3}
@@ -21,7 +22,7 @@ STEP = {"kind": "step", "step": 3, "epoch": 0.5, "loss": 1.25, "learning_rate": 
 @contextmanager
 def served(folder):
     server = serve(folder)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server.server_address[1]
     finally:
@@ -30,7 +31,7 @@ def served(folder):
 
 
 def ask(port: int, path: str = "/", method: str = "GET", host: str | None = None) -> tuple[int, str, dict]:
-    connection = http.client.HTTPConnection(HOST, port, timeout=20)
+    connection = http.client.HTTPConnection(HOST, port, timeout=HANG_S)
     connection.request(method, path, headers={"Host": host or f"{HOST}:{port}"})
     answer = connection.getresponse()
     return answer.status, answer.read().decode(), dict(answer.headers)

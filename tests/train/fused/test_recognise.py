@@ -83,7 +83,7 @@ def test_losses_and_gradients_are_those_of_transformers_and_peft(kind):
     assert_equal(loaded, batch(1, [5, 33, 12, 34, 2]))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 1000), st.lists(st.integers(2, 30), min_size=1, max_size=7))
 def test_any_lengths_and_any_supervised_tokens(seed, lengths):
     assert_equal(LOADED, batch(seed, lengths), 5e-5)

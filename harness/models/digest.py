@@ -1,0 +1,37 @@
+"""What identifies a model or an adapter: a digest of its files, whatever the folder is called."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+WEIGHTS = ("*.safetensors", "*.gguf")
+_DIGESTED = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json")
+
+
+def digest_folder(folder: Path) -> str:
+    """A digest of a model or adapter folder: small files by content, weights by size and sampled content."""
+    hash = hashlib.sha256()
+    for name in _DIGESTED:
+        file = folder / name
+        if file.is_file():
+            data = file.read_bytes()
+            if name == "config.json":  # the path it was loaded from is no property of the model
+                facts = json.loads(data)
+                facts.pop("_name_or_path", None)
+                data = json.dumps(facts, sort_keys=True).encode()
+            hash.update(name.encode() + b"\0" + data)
+    for file in sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)):
+        hash.update(file.name.encode() + b"\0" + digest_file(file).encode())
+    return "sha256:" + hash.hexdigest()[:32]
+
+
+def digest_file(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    except OSError as error:
+        raise HarnessError(f"cannot read: {error.strerror}", where=str(file)) from None

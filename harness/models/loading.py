@@ -1,0 +1,67 @@
+"""A model's name or path → the model and its tokenizer, ready to run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.models.adapters import attach_adapter
+from harness.models.device import Dtype, pick_device, pick_dtype
+from harness.models.loaded import LoadedModel
+from harness.models.quiet import first_line, quiet
+from harness.models.source import ModelSource, locate
+from harness.quantisation import Quantisation, settle
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device: str = "auto", quantisation: Quantisation | None = None) -> LoadedModel:
+    """Load a model and its tokenizer, with an adapter on top if one is given.
+
+    ``dtype="auto"`` takes bfloat16 where the machine computes it natively (CUDA, or a CPU with
+    AVX512_BF16 or AMX), else float32. With ``quantisation`` the linear layers are stored in four or eight
+    bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or weights, for an
+    adapter of another base and for a quantisation that cannot be had.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    source = locate(name)
+    where = pick_device() if device == "auto" else device
+    chosen = pick_dtype(where) if dtype == "auto" else dtype
+    stored = quantisation or Quantisation()
+    tokenizer = load_tokenizer(source)
+    extra: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
+    if source.gguf and stored:
+        raise HarnessError("a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors")
+    with quiet():
+        extra |= stored.loading(where, chosen, source.path)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(source.path, dtype=getattr(torch, chosen), **extra)
+        except (OSError, ValueError) as error:
+            raise HarnessError(f"cannot load the model: {first_line(error)}", where=source.path) from None
+    if stored:
+        settle(model)
+    else:
+        model.to(torch.device(where))
+    model.eval()
+    loaded = LoadedModel(source, model, tokenizer, chosen, where, quantisation=stored)
+    if adapter:
+        attach_adapter(loaded, adapter)
+    return loaded
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """The model's fast tokenizer. Raises HarnessError when it cannot be read or gives no offsets."""
+    from transformers import AutoTokenizer
+
+    extra: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source.path, **extra)
+        except (OSError, ValueError, KeyError) as error:
+            raise HarnessError(f"cannot load the tokenizer: {first_line(error)}", where=source.path) from None
+    if not tokenizer.is_fast:
+        raise HarnessError("the tokenizer gives no character offsets", where=source.path, hint="save a tokenizer.json (a fast tokenizer) beside the model")
+    return tokenizer

@@ -1,0 +1,55 @@
+"""The libraries' bars, notices and tracebacks, kept off the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging as std_logging
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the libraries' loading bars and hub notices off the terminal; errors still come through."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    talkers = [std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")]  # say at import that a kernel from the hub is missing
+    noise = [talker.level for talker in talkers]
+    for talker in talkers:
+        talker.setLevel(std_logging.ERROR)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            # peft asks transformers for a property that transformers has renamed
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            yield
+    finally:
+        for talker, level_before in zip(talkers, noise, strict=True):
+            talker.setLevel(level_before)
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def no_bars_of(module: str) -> Iterator[None]:
+    """Switch off the bars of a module that asks nobody before it draws one."""
+    home: Any = importlib.import_module(module)
+    drawn = home.tqdm
+    home.tqdm = partial(drawn, disable=True)
+    try:
+        yield
+    finally:
+        home.tqdm = drawn
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

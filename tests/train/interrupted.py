@@ -1,0 +1,32 @@
+"""A run that is interrupted and started again, beside one that is not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.train.config import TrainConfig
+from harness.train.job import train
+from harness.train.loop import Trainer
+
+
+def ends_like_uninterrupted(config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> Path:
+    """Train once whole, and once interrupted before step number ``stop_at``: both must end in the same bytes. Returns the second run's folder."""
+    whole = train(replace(config, output_dir=str(folder / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(folder / "broken"))
+    original = Trainer._step
+
+    def stop(self, number, sum_lr):
+        if number == stop_at:
+            raise KeyboardInterrupt
+        return original(self, number, sum_lr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken, quiet=True)
+    resumed = train(broken, quiet=True)
+    assert (resumed / "adapter_model.safetensors").read_bytes() == (whole / "adapter_model.safetensors").read_bytes()
+    return resumed.parent
