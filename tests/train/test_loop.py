@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.backends import arithmetic
 from harness.errors import HarnessError
 from harness.models import load
 from harness.train.config import EvaluationConfig, ScheduleConfig
@@ -102,9 +103,8 @@ def test_every_example_is_in_exactly_one_micro_batch(config):
     assert all(len(batch) == 1 or len(batch) * max(len(e.encoded.ids) for e in batch) <= 120 for batch in batches)
 
 
-def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
-    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(tmp_path / "broken"))
+def interrupted(config, monkeypatch):
+    """A run that is stopped before its eighth step."""
     original = Trainer._step
 
     def stop_at_seven(self, number, sum_lr):
@@ -114,13 +114,35 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, t
 
     monkeypatch.setattr(Trainer, "_step", stop_at_seven)
     with pytest.raises(KeyboardInterrupt):
-        train(broken, quiet=True)
+        train(config, quiet=True)
     monkeypatch.setattr(Trainer, "_step", original)
+
+
+def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, tmp_path, monkeypatch):
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(tmp_path / "broken"))
+    interrupted(broken, monkeypatch)
     resumed = train(broken, quiet=True)
     name = "adapter_model.safetensors"
     assert (resumed / name).read_bytes() == (whole / name).read_bytes()
     steps = [json.loads(line)["step"] for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, first):
+    """Float32 and bfloat16 products give other weights, so what the clock says after an interruption must not count."""
+    config = replace(config, dtype="bfloat16")
+    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: first)
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(tmp_path / "broken"))
+    interrupted(broken, monkeypatch)
+    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: not first)
+    resumed = train(broken, quiet=True)
+    name = "adapter_model.safetensors"
+    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    other = train(replace(config, output_dir=str(tmp_path / "other")), quiet=True)
+    assert (other / name).read_bytes() != (whole / name).read_bytes()
 
 
 def test_a_finished_run_is_not_trained_again(config, monkeypatch):

@@ -29,10 +29,16 @@ class Heads:
     width: int
     scale: float
 
+    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor]:
+        """[tokens, (query + 2 key)·width] → queries with keys, which are turned by position, and values. Views."""
+        at = (self.query + self.key) * self.width
+        return qkv[:, :at], qkv[:, at:]
 
-def attend(q: Tensor, k: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads) -> tuple[Tensor, list[Tensor]]:
-    """q [tokens, query·width], k and v [tokens, key·width] → the mix of values [tokens, query·width], and what ``attend_back`` needs."""
-    out = torch.empty_like(q)
+
+def attend(qk: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads) -> tuple[Tensor, list[Tensor]]:
+    """qk [tokens, (query + key)·width], v [tokens, key·width] → the mix of values [tokens, query·width], and what ``attend_back`` needs."""
+    q, k = qk.split([heads.query * heads.width, heads.key * heads.width], 1)
+    out = q.new_empty(q.shape)
     kept: list[Tensor] = []
     for block in blocks:
         sq, sk, sv = _stack(q, block, heads), _stack(k, block, heads), _stack(v, block, heads)
@@ -47,12 +53,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: He
     return out, kept
 
 
-def attend_back(grad: Tensor, kept: list[Tensor], blocks: tuple[Block, ...], heads: Heads) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of q, k and v, from the one of the mix."""
-    tokens = grad.shape[0]
-    q = torch.empty_like(grad)
-    k = grad.new_empty(tokens, heads.key * heads.width)
-    v = torch.empty_like(k)
+def attend_back(grad: Tensor, kept: list[Tensor], blocks: tuple[Block, ...], heads: Heads) -> Tensor:
+    """The gradients of q, k and v side by side, from the one of the mix."""
+    qkv = grad.new_empty(len(grad), (heads.query + 2 * heads.key) * heads.width)
+    q, k, v = qkv.split([heads.query * heads.width, heads.key * heads.width, heads.key * heads.width], 1)
     at = 0
     for block in blocks:
         sq, sk, sv = kept[at : at + 3]
@@ -72,7 +76,7 @@ def attend_back(grad: Tensor, kept: list[Tensor], blocks: tuple[Block, ...], hea
         _unstack(dq.mul_(heads.scale), q, block, heads)
         _unstack(dk.mul_(heads.scale), k, block, heads)
         _unstack(dv, v, block, heads)
-    return q, k, v
+    return qkv
 
 
 def _probabilities(q: Tensor, k: Tensor, block: Block, heads: Heads) -> Tensor:

@@ -25,6 +25,7 @@ class CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, norm: Norm, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         inverse = norm.inverse(x)
         hidden = norm.forward(x, inverse)
+        weight = weight.to(x.dtype)
         grad = torch.empty_like(hidden)
         losses = torch.empty(len(x))
         correct = torch.empty(len(x), dtype=torch.bool)
