@@ -103,12 +103,12 @@ class Decode(torch.autograd.Function):
 
         gated, lifted = opened.chunk(2, 1)
         activated = silu(gated)
-        inner, down_found = down.backward(grad, activated * lifted)
-        opened_grad = torch.empty_like(opened)
-        gated_grad, lifted_grad = opened_grad.chunk(2, 1)
-        torch.mul(inner, activated, out=lifted_grad)
-        torch.ops.aten.silu_backward.grad_input(inner.mul_(lifted), gated, grad_input=gated_grad)
-        into, gates_found = gates.backward(opened_grad, layer.second_norm.forward(middle, second))
+        product = activated * lifted
+        inner, down_found = down.backward(grad, product)
+        torch.mul(inner, lifted, out=product)
+        torch.mul(inner, activated, out=lifted)  # from here on ``opened`` holds its gradient: fresh memory costs more than the arithmetic
+        torch.ops.aten.silu_backward.grad_input(product, gated, grad_input=gated)
+        into, gates_found = gates.backward(opened, layer.second_norm.forward(middle, second))
         grad = layer.second_norm.backward(into, middle, second).add_(grad).to(x.dtype)
 
         mixed_grad, o_found = o.backward(grad, mixed)

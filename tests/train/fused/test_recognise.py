@@ -130,7 +130,7 @@ def test_other_adapters(lora):
 def test_long_rows_and_small_chunks(monkeypatch):
     """Probabilities computed again in the backward pass, scores and logits in parts."""
     monkeypatch.setattr(attention, "KEPT_WIDTH", 16)
-    monkeypatch.setattr(attention, "SCORES", 2 * 30 * 30)
+    monkeypatch.setattr(attention, "STRIP", 7)
     monkeypatch.setattr(head, "CHUNK", 5)
     assert_equal(make(), batch(4, [30, 29, 8, 12]))
 
