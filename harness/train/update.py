@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from harness.train.config import OptimisationConfig
 from harness.train.examples import Example, even_batches, micro_batches
-from harness.train.heap import keep_heap
 from harness.train.objective import Objective, Tally, supervised_loss
 from harness.train.optimisers import make_optimizer
 from harness.train.rates import Rates, clip
@@ -47,8 +46,6 @@ class Updater:
         self.team = team or Team()
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
-        if loaded.device == "cpu":
-            keep_heap()
 
     def step(self, examples: Sequence[Example], rate: float) -> Updated:
         """Move the weights once at this learning rate, that of factor A."""

@@ -106,7 +106,7 @@ class Decode(torch.autograd.Function):
         product = activated * lifted
         inner, down_found = down.backward(grad, product)
         torch.mul(inner, lifted, out=product)
-        torch.mul(inner, activated, out=lifted)  # from here on ``opened`` holds its gradient: fresh memory costs more than the arithmetic
+        torch.mul(inner, activated, out=lifted)  # from here on ``opened`` holds its gradient
         torch.ops.aten.silu_backward.grad_input(product, gated, grad_input=gated)
         into, gates_found = gates.backward(opened, layer.second_norm.forward(middle, second))
         grad = layer.second_norm.backward(into, middle, second).add_(grad).to(x.dtype)
