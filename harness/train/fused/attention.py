@@ -39,7 +39,7 @@ class Heads:
 
 def attend(qk: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads) -> tuple[Tensor, list[Tensor]]:
     """qk [tokens, (query + key)·width], v [tokens, key·width] → the mix of values [tokens, query·width], and what ``attend_back`` needs."""
-    q, k = qk.split([heads.query * heads.width, heads.key * heads.width], 1)
+    q, k = qk[:, : heads.query * heads.width], qk[:, heads.query * heads.width :]
     out = q.new_empty(q.shape)
     kept: list[Tensor] = []
     for block in blocks:
@@ -58,7 +58,8 @@ def attend(qk: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads) -> tu
 def attend_back(grad: Tensor, kept: list[Tensor], blocks: tuple[Block, ...], heads: Heads) -> Tensor:
     """The gradients of q, k and v side by side, from the one of the mix."""
     qkv = grad.new_empty(len(grad), (heads.query + 2 * heads.key) * heads.width)
-    q, k, v = qkv.split([heads.query * heads.width, heads.key * heads.width, heads.key * heads.width], 1)
+    qk, v = heads.split(qkv)
+    q, k = qk[:, : heads.query * heads.width], qk[:, heads.query * heads.width :]
     saved = iter(kept)
     for block in blocks:
         sq, sk, sv, sg = next(saved), next(saved), next(saved), _stack(grad, block, heads)
