@@ -34,6 +34,8 @@ class LoadedModel:
     """Ids whose embeddings an adapter is to train too (harness.train.control_tokens)."""
     added_tokens: tuple[str, ...] = ()
     """Control tokens that the tokenizer got beyond its own."""
+    products: str = ""
+    """Dtype that hand-written passes multiply in, once it is known (harness.backends.arithmetic)."""
 
     @property
     def name(self) -> str:

@@ -139,6 +139,7 @@ class Trainer:
                 "this folder holds a run with other settings, data or base", where=str(self.folder), hint="choose another output_dir or remove the folder"
             )
         state = load_checkpoint(found[-1], self.model, self.optimizer)
+        self.loaded.products = state.get("products_in", "")
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
@@ -165,6 +166,7 @@ class Trainer:
         self.journal.sync()
         epoch = step / self.plan.steps_per_epoch
         state = {"digest": self.digest, "epoch": epoch, "sum_lr": sum_lr, "schedule": _fields(self.schedule), "config": self.config.as_dict()}
+        state["products_in"] = self.loaded.products
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
 
     def _measured(self, step: int, sum_lr: float) -> str:

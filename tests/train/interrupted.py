@@ -12,10 +12,8 @@ from harness.train.job import train
 from harness.train.loop import Trainer
 
 
-def ends_like_uninterrupted(config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> Path:
-    """Train once whole, and once interrupted before step number ``stop_at``: both must end in the same bytes. Returns the second run's folder."""
-    whole = train(replace(config, output_dir=str(folder / "whole")), quiet=True)
-    broken = replace(config, output_dir=str(folder / "broken"))
+def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
+    """Train until before step number ``stop_at``."""
     original = Trainer._step
 
     def stop(self, number, sum_lr):
@@ -26,7 +24,14 @@ def ends_like_uninterrupted(config: TrainConfig, folder: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(broken, quiet=True)
+            train(config, quiet=True)
+
+
+def ends_like_uninterrupted(config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> Path:
+    """Train once whole, and once interrupted before step number ``stop_at``: both must end in the same bytes. Returns the second run's folder."""
+    whole = train(replace(config, output_dir=str(folder / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(folder / "broken"))
+    interrupt(broken, monkeypatch, stop_at)
     resumed = train(broken, quiet=True)
     assert (resumed / "adapter_model.safetensors").read_bytes() == (whole / "adapter_model.safetensors").read_bytes()
     return resumed.parent

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.backends import arithmetic
 from harness.errors import HarnessError
 from harness.models import load
 from harness.train.config import EvaluationConfig, ScheduleConfig
@@ -18,7 +19,7 @@ from harness.train.journal import Journal
 from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
 from tests.train.conftest import ROWS
-from tests.train.interrupted import ends_like_uninterrupted
+from tests.train.interrupted import ends_like_uninterrupted, interrupt
 from tests.train.small import every_element_moves
 
 
@@ -108,6 +109,22 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(config, t
     run = ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=7)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, first):
+    """Float32 and bfloat16 products give other weights, so what the clock says after an interruption must not count."""
+    config = replace(config, dtype="bfloat16")
+    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: first)
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
+    broken = replace(config, output_dir=str(tmp_path / "broken"))
+    interrupt(broken, monkeypatch, stop_at=7)
+    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: not first)
+    resumed = train(broken, quiet=True)
+    name = "adapter_model.safetensors"
+    assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    other = train(replace(config, output_dir=str(tmp_path / "other")), quiet=True)
+    assert (other / name).read_bytes() != (whole / name).read_bytes()
 
 
 def test_a_finished_run_is_not_trained_again(config, monkeypatch):

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from harness.train.fused.layer import Norm
 
@@ -25,14 +24,17 @@ class CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, norm: Norm, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         inverse = norm.inverse(x)
         hidden = norm.forward(x, inverse)
+        weight = weight.to(x.dtype)
         grad = torch.empty_like(hidden)
         losses = torch.empty(len(x))
         correct = torch.empty(len(x), dtype=torch.bool)
+        at_once = min(CHUNK, len(hidden))
+        room, wide_room = hidden.new_empty(at_once, len(weight)), torch.empty(at_once, len(weight))
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
             wanted = targets[part]
-            logits = linear(hidden[part], weight)
-            probabilities = torch.softmax(logits, -1, dtype=torch.float32)
+            logits = torch.mm(hidden[part], weight.t(), out=room[: len(wanted)])
+            probabilities = torch.softmax(logits, -1, dtype=torch.float32, out=wide_room[: len(wanted)])
             highest, likeliest = logits.max(-1)
             place = torch.arange(len(logits))
             summed = highest.float() - probabilities[place, likeliest].log()  # log Σ exp: the likeliest token's probability never underflows

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from harness.train.fused.attention import Heads, attend, attend_back
-from harness.train.fused.projection import Passed, Projection
+from harness.train.fused.projection import Joint, Projection
 from harness.train.fused.rows import Block
 
-NAMES = ("q", "k", "v", "o", "gate", "up", "down")
+#: Which of a layer's projections (q, k, v, o, gate, up, down) read the same input.
+JOINED = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The parts of one layer. ``projections`` are in the order of ``NAMES``."""
+    """The parts of one layer. ``projections`` are q, k, v, o, gate, up and down."""
 
     norm: Norm
     second_norm: Norm
@@ -74,52 +75,50 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
 
 
 class Decode(torch.autograd.Function):
-    """x [tokens, hidden] → the layer's output at the tokens asked for. The adapter's factors are given to receive gradients."""
+    """x [tokens, hidden] → the layer's output at the tokens asked for, in the dtype of x. The adapter's factors are given to receive gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layer: Layer, place: Place, *_factors: Tensor) -> Tensor:
-        q, k, v, o, gate, up, down = passed = [Passed(projection) for projection in layer.projections]
+        qkv, o, gates, down = joints = [Joint(layer.projections[part], x.dtype) for part in JOINED]
         inverse = layer.norm.inverse(x)
-        normed = layer.norm.forward(x, inverse)
-        turned_q, turned_k = (rotate(part.forward(normed), place.cos, place.sin) for part in (q, k))
-        mixed, kept = attend(turned_q, turned_k, v.forward(normed), place.blocks, layer.heads)
+        turned, v = layer.heads.split(qkv.forward(layer.norm.forward(x, inverse)))
+        mixed, kept = attend(rotate(turned, place.cos, place.sin), v, place.blocks, layer.heads)
         rest = x
         if place.asked is not None:
             rest, mixed = x[place.asked], mixed[place.asked]
         middle = o.forward(mixed, add_to=rest)
         second = layer.second_norm.inverse(middle)
-        normed = layer.second_norm.forward(middle, second)
-        gated, lifted = gate.forward(normed), up.forward(normed)
-        opened = silu(gated)
-        out = down.forward(opened * lifted, add_to=middle)
-        ctx.save_for_backward(x, inverse, mixed, middle, second, gated, lifted, opened, *kept)
-        ctx.layer, ctx.place, ctx.passed = layer, place, passed
+        opened = gates.forward(layer.second_norm.forward(middle, second))
+        gated, lifted = opened.chunk(2, 1)
+        out = down.forward(silu(gated).mul_(lifted), add_to=middle)
+        ctx.save_for_backward(x, inverse, mixed, middle, second, opened, *kept)
+        ctx.layer, ctx.place, ctx.joints = layer, place, joints
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, inverse, mixed, middle, second, gated, lifted, opened, *kept = ctx.saved_tensors
+        x, inverse, mixed, middle, second, opened, *kept = ctx.saved_tensors
         layer, place = ctx.layer, ctx.place
-        q, k, v, o, gate, up, down = ctx.passed
-        found: dict[str, tuple[Tensor, ...]] = {}
+        qkv, o, gates, down = ctx.joints
 
-        inner, found["down"] = down.backward(grad, opened * lifted, None)
-        normed = layer.second_norm.forward(middle, second)
-        lifted_grad = inner * opened
-        gated_grad = torch.ops.aten.silu_backward(inner.mul_(lifted), gated)
-        into, found["gate"] = gate.backward(gated_grad, normed, None)
-        into, found["up"] = up.backward(lifted_grad, normed, into)
+        gated, lifted = opened.chunk(2, 1)
+        activated = silu(gated)
+        product = activated * lifted
+        inner, down_found = down.backward(grad, product)
+        torch.mul(inner, lifted, out=product)
+        torch.mul(inner, activated, out=lifted)  # from here on ``opened`` holds its gradient
+        torch.ops.aten.silu_backward.grad_input(product, gated, grad_input=gated)
+        into, gates_found = gates.backward(opened, layer.second_norm.forward(middle, second))
         grad = layer.second_norm.backward(into, middle, second).add_(grad).to(x.dtype)
 
-        mixed_grad, found["o"] = o.backward(grad, mixed, None)
+        mixed_grad, o_found = o.backward(grad, mixed)
         if place.asked is not None:
             mixed_grad = torch.zeros(x.shape[0], mixed_grad.shape[1], dtype=x.dtype).index_copy_(0, place.asked, mixed_grad)
             grad = torch.zeros_like(x).index_copy_(0, place.asked, grad)
-        dq, dk, dv = attend_back(mixed_grad, kept, place.blocks, layer.heads)
-        normed = layer.norm.forward(x, inverse)
+        qkv_grad = attend_back(mixed_grad, kept, place.blocks, layer.heads)
+        turned = layer.heads.split(qkv_grad)[0]
+        turned.copy_(rotate(turned, place.cos, place.sin, -1))
         wanted = ctx.needs_input_grad[0]
-        into, found["q"] = q.backward(rotate(dq, place.cos, place.sin, -1), normed, None, wanted=wanted)
-        into, found["k"] = k.backward(rotate(dk, place.cos, place.sin, -1), normed, into, wanted=wanted)
-        into, found["v"] = v.backward(dv, normed, into, wanted=wanted)
+        into, qkv_found = qkv.backward(qkv_grad, layer.norm.forward(x, inverse), wanted=wanted)
         back = layer.norm.backward(into, x, inverse).add_(grad).to(x.dtype) if wanted else None
-        return back, None, None, *(part for name in NAMES for part in found[name])
+        return back, None, None, *qkv_found, *o_found, *gates_found, *down_found

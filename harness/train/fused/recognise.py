@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.backends.arithmetic import products_in
 from harness.lora import is_plain
 from harness.train.fused.attention import Heads
 from harness.train.fused.layer import Layer, Norm
@@ -43,6 +44,7 @@ def find(loaded: LoadedModel, longest: int) -> Decoder | None:
             _norm(body.norm),
             _projection(_exactly(model.lm_head, torch.nn.Linear)).weight,
             body.rotary_emb,
+            products_in(loaded),
         )
     except _OtherKind:
         return None
