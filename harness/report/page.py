@@ -12,7 +12,10 @@ from harness.report.chart import reliability_svg, spread_svg, training_svg
 from harness.report.document import Report
 from harness.report.frame import HERE, render
 from harness.report.shown import shown_samples
+from harness.report.sweep import Sweep
+from harness.report.sweep_map import sweep_values
 from harness.report.tables import LOWER_IS_BETTER, METRICS, WORD_MARKS, formats_of, goodness, interval, metrics_of, number, verdict, words
+from harness.report.text import LONGEST
 
 _CHECKPOINT_ROWS = tuple(f"{measure}_{group}" for measure in ("nll", "hazard") for group in ("native", "seen", "held_out"))
 
@@ -39,7 +42,9 @@ def render_html(report: Report, live: str = "") -> str:
         reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib's; labels are escaped by it
         confidence=[{**row, "run": item["run"]} for item in report.confidence for row in item.get("formats", ())],
         samples=shown_samples(report.samples, [id for id, _ in formats_of(report)]),
+        longest=LONGEST,
         marks=WORD_MARKS,
+        sweep=sweep_values(Sweep.from_dict(report.sweep, "the report's sweep")) if report.sweep else None,
     )
 
 
