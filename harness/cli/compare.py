@@ -32,6 +32,8 @@ class CompareOptions:
     """Show every format, and not only the groups and what changed."""
     thresholds: str | None = None
     """TOML of what a measure may lose. Without it, the shipped one."""
+    html: str | None = None
+    """Write a page of the differences, with both runs' samples side by side, to this file, and its JSON beside it."""
     json: bool = False
     """Print one JSON object a line, the counts last."""
 
@@ -57,11 +59,14 @@ def compare(args: list[str]) -> int:
     verdicts = judge(before, after, {name: margins[name] for name in wanted})
     if not any(verdict.baseline is not None and verdict.current is not None for verdict in verdicts):
         raise HarnessError("the two have no cell in common", where=options.after, hint="evaluate both in the same formats, on the same cases")
+    pages = _write_page(options, before, after, verdicts) if options.html else []
     lost = [verdict for verdict in verdicts if verdict.failed]
     if options.json:
         _print_json(verdicts)
     else:
         _print_table(before, after, verdicts, every=options.formats)
+        for path in pages:
+            print(path)
     return EXIT_FINDINGS if lost else EXIT_OK
 
 
@@ -76,6 +81,21 @@ def _scores(name: str) -> Baseline:
     return read_baseline(path)
 
 
+def _write_page(options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[Verdict]) -> list[Path]:
+    from harness.evaluate.job import adapter_labels
+    from harness.gate.baseline_file import SCORES_FILE
+    from harness.gate.compared import compared
+    from harness.report.write import write_comparison
+
+    page = Path(options.html or "")
+    if page.suffix not in (".html", ".htm"):
+        raise HarnessError(f"--html {options.html}: no name of a page", hint="give a file that ends in .html")
+    names = [str(path.parent if path.name == SCORES_FILE else path) for path in map(Path, (options.before, options.after))]
+    labels = adapter_labels(names) if names[0] != names[1] else ["before", "after"]
+    document = compared(before, after, verdicts, (Path(options.before), Path(options.after)), (labels[0], labels[1]))
+    return write_comparison(document, page)
+
+
 def _print_json(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         print(json.dumps({**asdict(verdict), "delta": verdict.delta}))
@@ -88,7 +108,8 @@ def _print_table(before: Baseline, after: Baseline, verdicts: Sequence[Verdict],
     from rich.console import Console
     from rich.table import Table
 
-    from harness.gate.wording import number, p_value, signed
+    from harness.gate.wording import p_value
+    from harness.report.tables import compact, signed
 
     shown = [v for v in verdicts if every or v.format.endswith(" formats") or v.outcome in _WORTH_SHOWING or v.format == after.native]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -102,7 +123,7 @@ def _print_table(before: Baseline, after: Baseline, verdicts: Sequence[Verdict],
         change = "" if v.delta is None else signed(v.delta)
         p = "" if v.p is None or v.p == 1.0 else p_value(v.p)
         word = "" if v.outcome == "ok" else f"{v.outcome}{f': {v.why}' if v.why else ''}"
-        table.add_row(v.format, v.metric, number(v.baseline), number(v.current), change, between, str(v.n), p, word)
+        table.add_row(v.format, v.metric, compact(v.baseline), compact(v.current), change, between, str(v.n), p, word)
     console = Console(highlight=False)
     Console(width=max(console.width, 132) if not console.is_terminal else None, highlight=False).print(table)
     print(f"{before.name or 'before'} → {after.name or 'after'}: {_counts(verdicts)}")

@@ -32,8 +32,9 @@ class SweepOptions:
 def sweep(args: list[str]) -> int:
     """Train every point of a grid that is not done yet, and draw the map."""
     options = parse(SweepOptions, args, "sweep", "Train over a grid of settings. The same command goes on with a sweep that was interrupted.")
+    from harness.report.sweep import SWEEP_FILE, Sweep
     from harness.train.config import read_config
-    from harness.train.sweep import SWEEP_FILE, run_sweep, sweep_points, sweep_rows
+    from harness.train.sweep import run_sweep, sweep_points, sweep_rows
 
     if not options.grid or options.jobs < 1:
         raise HarnessError("nothing to vary" if not options.grid else "--jobs must be at least 1", hint="--grid learning_rate=1e-4,1e-3")
@@ -46,7 +47,7 @@ def sweep(args: list[str]) -> int:
     if not options.dry_run:
         from harness.report.sweep_map import write_sweep_map
 
-        pictures = write_sweep_map(rows, folder)
+        pictures = write_sweep_map(Sweep.from_points(rows), folder)
     if options.json:
         print(json.dumps({"points": rows, "files": [str(path) for path in pictures]}))
         return EXIT_OK
@@ -60,7 +61,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.sweep_map import sweep_table
+    from harness.report.sweep import sweep_table
 
     heads, lines = sweep_table(rows)
     table = Table(*heads)

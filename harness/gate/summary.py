@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from harness.gate.judge import Judgement, suggested_baseline
 from harness.gate.verdicts import loss
-from harness.gate.wording import headline, number, signed
+from harness.gate.wording import headline
 from harness.records import Outcome, Verdict
+from harness.report.tables import compact, signed
 from harness.stats import visible_difference
 
 _SHOWN = 8
@@ -48,7 +49,7 @@ def _short(verdict: Verdict) -> str:
     if verdict.outcome in ("missing", "stale"):
         return f"{verdict.metric} {verdict.outcome}"
     if verdict.delta is None:
-        return f"{verdict.metric} {number(verdict.current)}"
+        return f"{verdict.metric} {compact(verdict.current)}"
     return f"{verdict.metric} {signed(verdict.delta)}"
 
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from harness.gate.thresholds import lower_is_better
 from harness.records import Verdict
-
-MINUS = "\N{MINUS SIGN}"
+from harness.report.tables import compact, signed
 
 
 def describe(verdict: Verdict) -> str:
@@ -30,10 +29,10 @@ def headline(verdict: Verdict) -> str:
     """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
     place = f"{verdict.format} · {verdict.metric}: "
     if verdict.current is None:
-        return place + (f"{number(verdict.baseline)} → not scored" if verdict.baseline is not None else "not scored")
+        return place + (f"{compact(verdict.baseline)} → not scored" if verdict.baseline is not None else "not scored")
     if verdict.baseline is None:
-        return place + number(verdict.current) + f" ({_unpaired(verdict)}n {verdict.n})"
-    change = f"{number(verdict.baseline)} → {number(verdict.current)}"
+        return place + compact(verdict.current) + f" ({_unpaired(verdict)}n {verdict.n})"
+    change = f"{compact(verdict.baseline)} → {compact(verdict.current)}"
     if verdict.outcome in ("stale", "missing") or verdict.delta is None:
         return place + f"{change} ({'cannot be compared' if verdict.outcome == 'missing' else verdict.outcome}, n {verdict.n})"
     allowed = signed(verdict.allowed if lower_is_better(verdict.metric) else -verdict.allowed)
@@ -45,27 +44,13 @@ def _unpaired(verdict: Verdict) -> str:
     """The limit of an absolute check; a new cell has none."""
     if verdict.outcome == "new":
         return ""
-    return f"at {'most' if lower_is_better(verdict.metric) else 'least'} {number(verdict.allowed)}, "
+    return f"at {'most' if lower_is_better(verdict.metric) else 'least'} {compact(verdict.allowed)}, "
 
 
 def _second(verdict: Verdict) -> str:
     if verdict.why:
         return f"why: {verdict.why}"
     return f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
-
-
-def number(value: float | None) -> str:
-    """Two decimals, no zero before the point: ``.98``, ``1.00``, ``−.27``."""
-    if value is None:
-        return "–"
-    text = f"{abs(value):.2f}"
-    return (MINUS if value < 0 and float(text) else "") + (text[1:] if text.startswith("0.") else text)
-
-
-def signed(value: float) -> str:
-    """A number with its sign, also when it is positive."""
-    text = number(value)
-    return text if text.startswith(MINUS) else f"+{text}"
 
 
 def p_value(p: float) -> str:

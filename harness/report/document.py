@@ -37,6 +37,7 @@ class Report:
     phrases: Mapping[str, Any] | None = None
     samples: tuple[Mapping[str, Any], ...] = ()
     training: Mapping[str, Any] | None = None
+    sweep: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "report") -> Report:
@@ -64,6 +65,11 @@ def to_json(report: Report) -> str:
 
 def read_report(path: Path) -> Report:
     """Read a report.json. Raises HarnessError naming the file."""
+    return Report.from_dict(read_table(path, "a report"), str(path))
+
+
+def read_table(path: Path, what: str) -> dict[str, Any]:
+    """The JSON object in a file that should hold ``what``. Raises HarnessError naming the file."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -71,5 +77,5 @@ def read_report(path: Path) -> Report:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise HarnessError(f"not JSON: {error}", where=str(path)) from None
     if not isinstance(table, dict):
-        raise HarnessError("not a report", where=str(path))
-    return Report.from_dict(table, str(path))
+        raise HarnessError(f"not {what}", where=str(path))
+    return table

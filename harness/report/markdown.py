@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.report.document import Report
+from harness.report.sweep import Sweep, sweep_verdict
 from harness.report.tables import MAIN, WORD_MARKS, formats_of, number, path_of, verdict, words
 
 
@@ -13,6 +14,7 @@ def render_markdown(report: Report) -> str:
     lines = [f"# {_plain(report.title)}", "", _plain(verdict(report)), ""]
     lines += [f"- {_plain(item['text'])}" for item in report.summary]
     lines += [f"- {_plain(text)}" for item in report.budget for text in item["text"]]
+    lines += [f"- {_plain(sweep_verdict(Sweep.from_dict(report.sweep)))}"] if report.sweep else []
     lines += ["", f"Values are {labels}; rates from 0 to 1, `nll_excess` in nats a token beyond the native format.", ""]
     lines += ["| format | group | " + " | ".join(MAIN) + " | compatibility |", "|---|---|" + "---:|" * len(MAIN) + "---|"]
     for id, group in formats_of(report):

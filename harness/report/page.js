@@ -3,14 +3,14 @@
   const form = document.querySelector("form.tools");
   const table = document.querySelector("table.heat");
   if (!form || !table) return;
-  const groups = [...table.tBodies].map((body) => ({ body, head: body.rows[0], rows: [...body.rows].slice(1) }));
+  const groups = [...table.tBodies].filter((body) => !("fixed" in body.dataset)).map((body) => ({ body, head: body.rows[0], rows: [...body.rows].slice(1) }));
   const state = { q: "", group: "", word: "", sort: "", down: false };
   const told = form.querySelector("output");
 
   const matches = (row) =>
     (!state.q || row.dataset.id.includes(state.q.toLowerCase())) &&
     (!state.group || row.dataset.group === state.group) &&
-    (!state.word || row.dataset.word === state.word);
+    (!state.word || row.dataset.word.split(" ").includes(state.word));
 
   const value = (row, column) => {
     const found = parseFloat(row.cells[column].dataset.value);
@@ -60,8 +60,9 @@
     const [place, query] = location.hash.slice(1).split("?");
     if (place !== "view") {
       const opened = place && document.getElementById(decodeURIComponent(place));
-      if (opened && opened.tagName === "DETAILS") {
-        opened.open = true;
+      const details = opened && opened.closest("details");
+      if (details) {
+        details.open = true;
         opened.scrollIntoView();
       }
       return;

@@ -1,124 +1,139 @@
-"""The picture of a sweep: learning rate × epochs, coloured by NLL, under- and over-training shaded; and the page that holds it."""
+"""The picture of a sweep: learning rate × epochs, coloured by NLL; and the page that holds it with its figures as tables."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from harness.report.chart import svg_text
+from harness.report.frame import HERE, render
+from harness.report.sweep import RATE, REGIONS, Sweep, map_tables, sweep_table, sweep_verdict
 
-RATE = "optimisation.learning_rate"
-_GROUPS = ("nll_held_out", "nll_seen", "nll_native")
+#: Of lines: a hatch of dots is a quarter of a megabyte of paths for each colour.
+_HATCHES = {"under": "---", "over": "////"}
+_ORANGE, _INK, _PLAIN = "#d9822b", "#14171c", "#c9ced6"
+_COLOURS = 12
+_FEWEST_TO_LABEL = 0.045  # of the width: a narrower box has no room for its number
 
 
-def sweep_figure(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """A figure with one panel for each value of what the grid sets besides the rate. Hatched: after the turn. Dotted: before the lowest
-    checkpoint, so under-trained. A ring: training answers are known better than twins from there on. A star: the checkpoint that ``pick`` names.
+def sweep_figure(sweep: Sweep) -> Any:
+    """A figure with one panel for each value of what the grid sets besides the rate. Each box is a checkpoint, from the one before it.
+
+    Lined: under-trained. Framed: good. Hatched: over-trained, after a turn that is sure. A star: the checkpoint that ``pick`` names.
+    A ring: training answers are known better than twins from there on. So the regions are told without colour, which shows the value.
     """
     from matplotlib.figure import Figure
 
-    panels = _panels(rows)
-    measure = next((name for name in _GROUPS if any(name in point for row in rows for point in row["curve"])), "")
-    figure = Figure(figsize=(1.6 + 5.2 * max(1, len(panels)), 1.4 + 0.55 * max(3, *(len(panel) for panel in panels.values()))), layout="constrained")
-    axes = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
-    values = [point[measure] for row in rows for point in row["curve"] if measure in point]
-    for ax, (title, panel) in zip(axes, panels.items(), strict=False):
-        mesh = _draw(ax, panel, measure, (min(values), max(values)) if values else (0.0, 1.0))
-        ax.set_title(title, fontsize=9)
+    panels = sweep.panels()
+    values = [entry[sweep.measure] for point in sweep.points for entry in point["curve"] if sweep.measure in entry]
+    heights = [0.9 + 0.46 * len(panel) for panel in panels.values()]
+    figure = Figure(figsize=(8.4, 0.7 + sum(heights)), layout="constrained")
+    axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
+    span = (min(values), max(values)) if values else (0.0, 1.0)
+    for ax, (title, panel) in zip(axes, panels.items(), strict=True):
+        mesh = _draw(ax, panel, sweep.measure, span)
+        ax.set_title(title, fontsize=10, loc="left")
     if values:
-        figure.colorbar(mesh, ax=axes, label=f"{measure}, nats a token")
-    _legend(axes[0])
+        figure.colorbar(mesh, ax=list(axes), label=f"{sweep.measure}, nats a token", fraction=0.04, pad=0.02)
+    _legend(figure)
     return figure
 
 
-def write_sweep_map(rows: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+def sweep_svg(sweep: Sweep) -> str:
+    """The figure for a page."""
+    return svg_text(sweep_figure(sweep))
+
+
+def sweep_values(sweep: Sweep) -> dict[str, Any]:
+    """What the template of a sweep's section asks for."""
+    heads, rows = sweep_table(sweep.points)
+    return {
+        "verdict": sweep_verdict(sweep),
+        "measure": sweep.measure,
+        "map": Markup(sweep_svg(sweep)),  # noqa: S704  # matplotlib's, which escapes its labels
+        "tables": map_tables(sweep),
+        "regions": REGIONS,
+        "heads": heads,
+        "rows": rows,
+        "reasons": [(Path(point["run"]).name, point["why"]) for point in sweep.points if "why" in point],
+    }
+
+
+def render_sweep(sweep: Sweep) -> str:
+    """The page of a sweep alone."""
+    return render(HERE / "sweep_page.html.jinja", title="Learning rate × epochs", skip="sweep-figures", sweep=sweep_values(sweep))
+
+
+def write_sweep_map(sweep: Sweep, folder: Path) -> list[Path]:
     """Write ``map.svg``, ``map.png`` and ``sweep.html`` and return their paths."""
-    figure = sweep_figure(rows)
-    svg = svg_text(figure)
+    figure = sweep_figure(sweep)
     paths = [folder / name for name in ("map.svg", "map.png", "sweep.html")]
-    paths[0].write_text(svg.replace("<svg", '<svg style="color: black"', 1), encoding="utf-8")
+    paths[0].write_text(svg_text(figure).replace("<svg", '<svg style="color: black"', 1), encoding="utf-8")
     figure.savefig(paths[1], dpi=120)
-    paths[2].write_text(_page(rows, svg), encoding="utf-8")
+    paths[2].write_text(render_sweep(sweep), encoding="utf-8")
     return paths
-
-
-def sweep_table(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of text: the grid's values, the lowest and the last NLL, the turn, the pick, and the onset of recall."""
-    names = list(rows[0]["settings"])
-    heads = [*(name.rpartition(".")[2] for name in names), "lowest NLL", "last NLL", "turn", "pick", "recall from", "state"]
-    table = []
-    for row in rows:
-        numbers = [f"{row[key]:.3f}" if key in row else "" for key in ("best", "last")]
-        steps = [str(row[key]) if row.get(key) is not None else "–" for key in ("turn", "pick", "recall_from")]
-        table.append([*(row["settings"][name] for name in names), *numbers, *steps, "done" if row["done"] else "begun" if row["curve"] else "to do"])
-    return heads, table
-
-
-def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    panels: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        others = [f"{name.rpartition('.')[2]} = {value}" for name, value in row["settings"].items() if name != RATE]
-        panels.setdefault(", ".join(others), []).append(row)
-    return {title: sorted(panel, key=lambda row: float(row["settings"].get(RATE, 0))) for title, panel in panels.items()}
 
 
 def _draw(ax: Any, panel: Sequence[Mapping[str, Any]], measure: str, span: tuple[float, float]) -> Any:
     """One row of boxes a run, each from the checkpoint before to its own."""
+    from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    scale = ScalarMappable(Normalize(*span), "cividis_r")
-    for height, row in enumerate(panel):
-        curve = [point for point in row["curve"] if measure in point]
-        lowest = min(curve, key=lambda point: point[measure])["step"] if curve else 0
-        turn = row.get("turn")
-        for before, point in pairwise(curve):
-            hatch = "///" if turn is not None and point["step"] > turn else "..." if point["step"] < (turn if turn is not None else lowest) else ""
-            width = point["epoch"] - before["epoch"]
-            colour = scale.to_rgba(point[measure])
-            ax.barh(height, width, left=before["epoch"], height=0.9, color=colour, hatch=hatch, edgecolor="#ffffff88", linewidth=0)
+    # In steps: a colour bar of many is drawn as a raster image, which the page's policy keeps out.
+    scale = ScalarMappable(Normalize(*span), colormaps["cividis_r"].resampled(_COLOURS))
+    end = max((entry["epoch"] for point in panel for entry in point["curve"]), default=1)
+    for height, point in enumerate(panel):
+        curve = [entry for entry in point["curve"] if measure in entry]
+        for before, entry in pairwise(curve):
+            _box(ax, height, before["epoch"], entry, tuple(scale.to_rgba(entry[measure])), f"{entry[measure]:.2f}", end)
         for key, marker in (("pick", "*"), ("recall_from", "o")):
-            at = next((point["epoch"] for point in curve if point["step"] == row.get(key)), None)
+            at = next((entry["epoch"] for entry in curve if point.get(key) is not None and entry["step"] == point[key]), None)
             if at is not None:
-                ax.plot([at], [height], marker=marker, markersize=12 if marker == "*" else 8, markerfacecolor="#d9822b" if marker == "*" else "none",
-                        markeredgecolor="#d9822b", linestyle="none", zorder=5)  # fmt: skip
-    ax.set_yticks(range(len(panel)), [row["settings"].get(RATE, "") for row in panel])
+                ax.plot([at], [height], clip_on=False, zorder=5, **_mark(marker))
+        if not curve:
+            ax.text(0, height, " not measured yet", va="center", fontsize=9)
+    ax.set_yticks(range(len(panel)), [point["settings"].get(RATE, "") for point in panel])
+    ax.set_ylim(-0.6, len(panel) - 0.4)
+    ax.set_xlim(0, end * 1.02 or 1)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(left=False)
     ax.set_xlabel("epochs")
     ax.set_ylabel("learning rate")
     return scale
 
 
-def _legend(ax: Any) -> None:
+def _box(ax: Any, height: int, start: float, entry: Mapping[str, Any], colour: tuple[float, ...], text: str, end: float) -> None:
+    """One checkpoint: its colour, its region as hatch or frame, and its value where there is room."""
+    width = entry["epoch"] - start
+    light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 0.5
+    lines = f"{_INK}55" if light else "#ffffff77"
+    ax.barh(height, width, left=start, height=0.86, color=colour, hatch=_HATCHES.get(entry["region"], ""), edgecolor=lines, linewidth=0)
+    if entry["region"] == "good":
+        ax.barh(height, width, left=start, height=0.86, fill=False, edgecolor=_ORANGE, linewidth=2, zorder=3)
+    if width >= _FEWEST_TO_LABEL * end:
+        box = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
+        ax.text(start + width / 2, height, text, ha="center", va="center", fontsize=9, color=_INK if light else "#fafafa", bbox=box, zorder=4)
+
+
+def _mark(marker: str) -> dict[str, Any]:
+    face, size = {"*": (_ORANGE, 14), "o": ("white", 9)}[marker]
+    return {"marker": marker, "markersize": size, "markerfacecolor": face, "markeredgecolor": _INK, "linestyle": "none"}
+
+
+def _legend(figure: Any) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     marks = [
-        Patch(facecolor="#c9ced6", hatch="...", edgecolor="white", label="under-trained"),
-        Patch(facecolor="#c9ced6", hatch="///", edgecolor="white", label="over-trained: after the turn"),
-        Line2D([], [], marker="*", color="#d9822b", linestyle="none", label="picked"),
-        Line2D([], [], marker="o", markerfacecolor="none", color="#d9822b", linestyle="none", label="recall leaves its null"),
+        Patch(facecolor=_PLAIN, hatch=_HATCHES["under"], edgecolor=f"{_INK}88", label="under-trained"),
+        Patch(facecolor=_PLAIN, edgecolor=_ORANGE, linewidth=2, label="good"),
+        Patch(facecolor=_PLAIN, hatch=_HATCHES["over"], edgecolor=f"{_INK}88", label="over-trained"),
+        Line2D([], [], label="picked", **_mark("*")),
+        Line2D([], [], label="recall leaves its null", **_mark("o")),
     ]
-    ax.legend(handles=marks, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, frameon=False)
-
-
-def _page(rows: Sequence[Mapping[str, Any]], svg: str) -> str:
-    heads, table = sweep_table(rows)
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in heads)
-    body = "\n".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>" for line in table)
-    reasons = "\n".join(f"<li><code>{html.escape(Path(row['run']).name)}</code>: {html.escape(row['why'])}</li>" for row in rows if "why" in row)
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Sweep</title>
-<style>:root {{ color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }} body {{ max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}
-svg {{ max-width: 100%; height: auto }} table {{ border-collapse: collapse }} th, td {{ padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8885 }}</style></head>
-<body><h1>Learning rate × epochs</h1>
-{svg}
-<table><thead><tr>{head}</tr></thead><tbody>
-{body}
-</tbody></table>
-<h2>Why</h2><ul>
-{reasons}
-</ul></body></html>
-"""
+    figure.legend(handles=marks, fontsize=9, loc="outside lower center", ncols=5, frameon=False, handlelength=1.6, columnspacing=1.4)

@@ -50,6 +50,7 @@ LOWER_IS_BETTER = {
 }
 NATS = {"nll", "nll_excess"}
 MAIN = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
+MINUS = "\N{MINUS SIGN}"
 WORD_MARKS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?", "sampled": "~"}
 
 
@@ -75,6 +76,20 @@ def number(value: float | None, metric: str) -> str:
     if value >= 0.995:
         return "1.0"
     return f"{value:.2f}".removeprefix("0")
+
+
+def compact(value: float | None) -> str:
+    """Two decimals, no zero before the point: ``.98``, ``1.00``, ``−.27``."""
+    if value is None:
+        return "–"
+    text = f"{abs(value):.2f}"
+    return (MINUS if value < 0 and float(text) else "") + (text[1:] if text.startswith("0.") else text)
+
+
+def signed(value: float) -> str:
+    """A number with its sign, also when it is positive."""
+    text = compact(value)
+    return text if text.startswith(MINUS) else f"+{text}"
 
 
 def interval(cell: Cell) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.report.sweep import SWEEP_FILE, Sweep
 from harness.train.config import NLL_MEASURES, TrainConfig
 from harness.train.durable import write_text
 from harness.train.job import load_base, train_one
@@ -20,7 +21,6 @@ from harness.train.settings import short_name, whole_name, with_settings
 if TYPE_CHECKING:
     from harness.models import LoadedModel
 
-SWEEP_FILE = "sweep.json"
 _ALPHA = "adapter.lora_alpha"
 #: A grid over these would need another base at each point.
 _BASE = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "output_dir")
@@ -68,7 +68,7 @@ def run_sweep(points: Sequence[Point], *, jobs: int = 1, loaded: LoadedModel | N
     else:
         _train_apart(points, jobs)
     rows = sweep_rows(points)
-    write_text(folder / SWEEP_FILE, json.dumps({"points": rows}, indent=1) + "\n")
+    write_text(folder / SWEEP_FILE, json.dumps(Sweep.from_points(rows).as_dict(), indent=1) + "\n")
     return rows
 
 

@@ -35,7 +35,13 @@ def page_of(folder: Path) -> str:
         return render_html(read_report(files[REPORT_FILE]), live=version_of(folder))
     progress = read_progress(folder)
     return render_page(
-        _HERE / "live.html.jinja", progress.training, name=folder.resolve().name, progress=progress, sentence=_sentence(progress), seconds=SECONDS
+        _HERE / "live.html.jinja",
+        progress.training,
+        title=f"{folder.resolve().name}, going on",
+        name=folder.resolve().name,
+        progress=progress,
+        sentence=_sentence(progress),
+        seconds=SECONDS,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.report.document import Report
+from tests.browser.conftest import violations
 from tests.report.fixture import make, report
 from tests.report.test_report import HOSTILE
 
@@ -77,6 +78,12 @@ def test_a_click_on_a_format_opens_its_samples(page_of):
     assert page_of("#s-format-05").locator("details#s-format-05").evaluate("it => it.open")
 
 
+def test_a_sample_has_an_address(page_of):
+    page = page_of("#s-format-05.case-2")
+    assert page.locator("details#s-format-05").evaluate("it => it.open")
+    assert page.locator("article:target h3").inner_text() == "case-2"
+
+
 def test_everything_is_there_without_scripts(page_of):
     page = page_of(java_script_enabled=False)
     assert page.locator("form.tools").is_hidden()
@@ -111,13 +118,7 @@ def test_by_keyboard(page_of):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(page_of, scheme):
-    from axe_playwright_python.sync_playwright import Axe
-
-    page = page_of(color_scheme=scheme, bypass_csp=True)
-    for details in page.locator("details").all():
-        details.evaluate("it => { it.open = true }")
-    found = Axe().run(page)
-    assert found.response["violations"] == [], found.generate_report()
+    assert violations(page_of(color_scheme=scheme, bypass_csp=True)) == ""
 
 
 def test_on_paper(page_of):

@@ -58,3 +58,18 @@ def test_what_cannot_be_compared_is_told(kept, tmp_path, capsys):
     assert "no case in common" in capsys.readouterr().out
     assert main(["compare", kept("four"), kept("five", digests={"a": "changed"})]) == 1
     assert "stale: the template of a changed" in capsys.readouterr().out
+
+
+def test_a_page_is_written_with_its_json_beside_it(kept, tmp_path, capsys):
+    one, two = kept("one"), kept("two", {("a", "stopped"): [0.0] * 30 + [1.0] * 30})
+    page = tmp_path / "pages" / "difference.html"
+    assert main(["compare", one, two, "--html", str(page)]) == 1
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text()
+    assert "one → two" in text and "regressed" in text and "No samples: no report.json stands beside one and two." in text
+    document = json.loads(page.with_suffix(".json").read_text())
+    assert document["schema"] == "harness-comparison/1" and document["before"]["label"] == "one"
+    assert main(["compare", one, one, "--html", str(page)]) == 0  # a run against itself has no name of its own
+    assert "before → after" in page.read_text()
+    assert main(["compare", one, two, "--html", str(tmp_path / "page.json")]) == 2
+    assert "ends in .html" in capsys.readouterr().err

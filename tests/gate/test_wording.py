@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.gate.wording import describe, headline, number, p_value, signed
+from harness.gate.wording import describe, headline, p_value
 from harness.records import Verdict
+from harness.report.tables import compact, signed
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_a_new_cell_has_no_limit():
     ("value", "text"), [(0.98, ".98"), (1.0, "1.00"), (0.0, ".00"), (-0.27, "−.27"), (-0.001, ".00"), (0.999, "1.00"), (-12.345, "−12.35"), (None, "–")]
 )
 def test_numbers_have_two_decimals_and_no_leading_zero(value, text):
-    assert number(value) == text
+    assert compact(value) == text
 
 
 def test_signs_and_p_values():

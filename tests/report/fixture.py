@@ -64,7 +64,7 @@ def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An a
         "budget": [_budget("before", ids)],
         "recall": [_recall(ids[0])],
         "confidence": [{"run": label, "formats": [_confidence(ids[0])], "reliability": [{"confidence": 0.4, "accuracy": 0.5, "n": 9}]} for label in labels],
-        "samples": [_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
+        "samples": [make_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
         "training": {
             "schedule": "cosine",
             "steps": [{"step": s, "loss": 2.0 / s, "learning_rate": 1e-4, "sum_lr": s * 1e-4} for s in range(1, 30)],
@@ -130,7 +130,8 @@ def _confidence(id: str) -> dict[str, Any]:
     return {"format": id, "brier": 0.5, "ece": 0.1, "overconfidence": 0.05, "accuracy": 0.6, "n": 40}
 
 
-def _sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:
+def make_sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:
+    """One answer of a run to a case."""
     prompt = [["<user>", "header"], ["Hi", "content"]]
     marks = [{"start": 0, "end": 2, "kind": "leak", "note": "control text"}]
     return {

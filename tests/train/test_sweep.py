@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli.main import main
 from harness.models import load
-from harness.report.sweep_map import sweep_table, write_sweep_map
+from harness.report.sweep import read_sweep, sweep_table
+from harness.report.sweep_map import write_sweep_map
 from harness.train.config import EvaluationConfig
 from harness.train.job import train
 from harness.train.loop import Trainer
@@ -59,11 +60,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(recipe, monkeypatch):
 
 def test_the_map_the_table_and_the_page_show_every_point(recipe, tmp_path):
     rows = run_sweep(sweep_points(recipe, GRID), quiet=True)
-    paths = write_sweep_map(rows, tmp_path)
+    sweep = read_sweep(Path(recipe.output_dir))
+    assert [point["settings"] for point in sweep.points] == [row["settings"] for row in rows] and sweep.measure == "nll_seen"
+    paths = write_sweep_map(sweep, tmp_path)
     assert [path.name for path in paths] == ["map.svg", "map.png", "sweep.html"] and paths[1].read_bytes().startswith(b"\x89PNG")
     page = paths[2].read_text()
-    assert "num_train_epochs = 2" in page and "over-trained" in page and page.count("<tr>") == 5 and "<script" not in page
-    assert paths[0].read_text() in (write_sweep_map(rows, tmp_path)[0].read_text(),)
+    assert "num_train_epochs = 2" in page and "over-trained" in page and page.count("<tr>") == 3 + 3 + 5  # a table for each panel, and one of the runs
+    drawn = paths[0].read_text()
+    assert write_sweep_map(sweep, tmp_path)[0].read_text() == drawn
     heads, table = sweep_table(rows)
     assert heads[:2] == ["learning_rate", "num_train_epochs"] and [line[:2] for line in table] == [["1e-3", "2"], ["1e-3", "4"], ["1e-2", "2"], ["1e-2", "4"]]
 

@@ -1,0 +1,85 @@
+"""The pictures that the docs show are made here: ``tox -e browser -- --screenshots docs/pictures -k picture``.
+
+The figures in them are made up (examples.py). ``--report build/demo/report.html --screenshots docs`` makes docs/report.png of a real report.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.browser.examples import example_comparison, example_report, example_sweep
+
+pytestmark = pytest.mark.browser
+
+MOST_BYTES = 150_000
+COLOURS = 64
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is opened and how, and the elements from whose top to whose bottom the picture reaches ("" for the whole screen)."""
+
+    made: Callable[[Path], Any]
+    first: str = "body"
+    last: str = "body"
+    hash: str = ""
+    options: dict[str, Any] = field(default_factory=lambda: {"viewport": {"width": 1100, "height": 1600}})
+
+
+PICTURES = {
+    "report": Picture(lambda _: example_report(), last="#formats .scroll"),
+    "report-narrow": Picture(
+        lambda _: example_report(), first="#formats", last="", options={"viewport": {"width": 360, "height": 640}, "device_scale_factor": 2}
+    ),
+    "sample": Picture(lambda _: example_report(), "#samples", "#s-llama3", "#s-llama3"),
+    "comparison": Picture(example_comparison, last="#differences .scroll"),
+    "learning-rate-map": Picture(lambda _: example_sweep(), last=".scroll >> nth=0"),
+}
+
+
+def pytest_generate_tests(metafunc) -> None:
+    if "name" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--report", default=None)
+        metafunc.parametrize("name", ["report"] if given else list(PICTURES))
+
+
+def test_picture(name, page_of, tmp_path, pytestconfig):
+    folder, given = (pytestconfig.getoption(option, default=None) for option in ("--screenshots", "--report"))
+    assert folder or not given, "--report says what is pictured; --screenshots FOLDER says where the picture goes"
+    picture = PICTURES[name]
+    page = page_of(picture.hash, **({"file": Path(given)} if given else {"made": picture.made(tmp_path)}), **picture.options)
+    data = small(taken(page, picture))
+    assert taken(page, picture) == taken(page, picture)  # nothing moves
+    assert 5_000 < len(data) < MOST_BYTES
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / f"{name}.png").write_bytes(data)
+
+
+def taken(page, picture: Picture) -> bytes:
+    """The screen, or the page's width between two elements."""
+    top = page.locator(picture.first).first.bounding_box()
+    if not picture.last:
+        page.evaluate("top => scrollTo(0, top)", top["y"] + page.evaluate("scrollY"))
+        return page.screenshot()
+    scrolled = page.evaluate("scrollY")
+    bottom = page.locator(picture.last).first.bounding_box()
+    above = 0 if picture.first == "body" else 12
+    y = max(0, top["y"] + scrolled - above)
+    width = picture.options["viewport"]["width"]
+    return page.screenshot(full_page=True, clip={"x": 0, "y": y, "width": width, "height": bottom["y"] + bottom["height"] + scrolled + 8 - y})
+
+
+def small(png: bytes) -> bytes:
+    """The same picture with a palette: a page has few colours, and a palette of them is a third of the size."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()
