@@ -23,7 +23,7 @@ from harness.llama.recognise import take_apart
 from harness.lora import fuse_for_inference
 from harness.models import switch_adapter
 from tests.backends.test_transformers import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
-from tests.train.fused.test_recognise import ALL, make
+from tests.train.fused.test_recognise import ALL, SHAPES, make
 
 IDS = ("chatml", "alpaca-newline", "llama3")
 
@@ -45,22 +45,15 @@ def by_hand(loaded, dtype=None):
     return Llama(take_apart(loaded, 40), dtype or getattr(torch, loaded.dtype))
 
 
-CHANGES = [
-    {},
-    {"tie_word_embeddings": True},
-    {"num_key_value_heads": 4},
-    {"num_key_value_heads": 1, "head_dim": 16},
-    {"attention_bias": True, "mlp_bias": True},
-    {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}},
-    {"num_hidden_layers": 1},
-]
 ADAPTERS = [{"target_modules": ["k_proj", "up_proj"]}, {"rank_pattern": {"k_proj": 2}, "alpha_pattern": {"up_proj": 20}}, {"use_rslora": True}]
 ROWS = [[3, 5, 7, 11, 13], [3, 5, 8], [3, 5, 7, 11, 2, 6, 9, 1], [90] * 30, [4]]
 
 
 @pytest.mark.parametrize(
     ("kind", "changes", "lora"),
-    [("llama", changes, {}) for changes in CHANGES] + [("mistral", {"sliding_window": 40}, {}), ("qwen2", {}, {})] + [("llama", {}, lora) for lora in ADAPTERS],
+    [("llama", changes, {}) for changes in ({}, *SHAPES)]
+    + [("mistral", {"sliding_window": 40}, {}), ("qwen2", {}, {})]
+    + [("llama", {}, lora) for lora in ADAPTERS],
     ids=str,
 )
 def test_logits_of_packs_are_those_of_the_modules(kind, changes, lora):
