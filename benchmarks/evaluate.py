@@ -175,7 +175,8 @@ class Theirs(Side):
             + planner.plan(both, few)
             + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
         )
-        requests = {item.key: item.request for item in work}.values()
+        which, of = map(int, self.options.share.split("/"))
+        requests = [item.request for item in {item.key: item for item in sorted(work, key=lambda item: -item.length)}.values()][which - 1 :: of]
         scores = self.instances("loglikelihood", [split(answer) for r in requests if isinstance(r, ScoreRequest) for answer in r.answers])
         texts = self.instances(
             "generate_until",
@@ -277,6 +278,14 @@ def part_generation(options: argparse.Namespace, ours: Process, theirs: Process)
 
 def part_whole(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
     mine, other = [], []
+    if options.side:
+        took, pieces, peak = ours("whole", options.limit) if options.side == "ours" else theirs("whole", options.limit)
+        share = "" if options.side == "ours" else f", share {options.share}"
+        print(
+            f"whole evaluation, limit {options.limit}, {options.side} alone{share}: {pieces} pieces, {took[0]:.1f} s wall, {took[1]:.1f} s CPU, peak {peak:.0f} MiB",
+            flush=True,
+        )
+        return
     for _ in range(max(1, options.rounds // 2)):
         took, cells, peak = ours("whole", options.limit)
         mine.append(took)
@@ -310,6 +319,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 64, 128], help="batch sizes of transformers' generate")
     parser.add_argument("--limit", type=int, default=8, help="cases of each kind in the whole evaluation")
     parser.add_argument("--recall", type=int, default=16, help="training rows, and as many twins, of its recall (the demo's)")
+    parser.add_argument("--side", choices=("ours", "theirs"), help="whole: one side alone, so that a long comparison can be made in pieces")
+    parser.add_argument(
+        "--share", default="1/1", metavar="K/N", help="whole: their side does every N-th request from the K-th on; the times of all shares add up"
+    )
     parser.add_argument("--growth", type=int, default=5, help="items of the smallest size")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.backends.attention import longest_packed
+from harness.backends.forward import Forward, forward_of
 from harness.backends.padded import Padded
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.backends.sampling import Sampling, choose
@@ -76,15 +77,18 @@ class Decoder:
 
     def run(self, rows: Sequence[Row]) -> Iterator[list[tuple[str, Answer]]]:
         """Decode all rows, giving them out as they end, some at a time. Rows whose prompts begin alike enter together."""
-        classes: dict[int, list[Row]] = {}
+        longest = longest_packed(self.loaded)
+        packed = [row.room for row in rows if row.room <= longest]
+        forward = forward_of(self.loaded, max(packed)) if packed else None
+        classes: dict[tuple[bool, int], list[Row]] = {}
         for row in rows:
-            classes.setdefault(max(_NARROWEST, row.room - 1).bit_length(), []).append(row)
-        for _, alike in sorted(classes.items(), reverse=True):
-            yield from self._decode(deque(sorted(alike, key=lambda row: row.ids)))
+            classes.setdefault((row.room > longest, max(_NARROWEST, row.room - 1).bit_length()), []).append(row)
+        for (beyond, _), alike in sorted(classes.items(), reverse=True):
+            yield from self._decode(deque(sorted(alike, key=lambda row: row.ids)), None if beyond else forward)
 
-    def _decode(self, waiting: deque[Row]) -> Iterator[list[tuple[str, Answer]]]:
+    def _decode(self, waiting: deque[Row], forward: Forward | None) -> Iterator[list[tuple[str, Answer]]]:
         """Rows enter where others have left: no row waits for the longest of a batch."""
-        engine = self._engine(waiting)
+        engine = self._engine(waiting, forward)
         alive: list[Row] = []
         ended: list[tuple[str, Answer]] = []
         while alive or waiting:
@@ -104,12 +108,10 @@ class Decoder:
                 yield ended
                 ended = []
 
-    def _engine(self, rows: Sequence[Row]) -> Slots | Padded:
+    def _engine(self, rows: Sequence[Row], forward: Forward | None) -> Slots | Padded:
         width = max(row.room for row in rows)
         slots = max(1, min(self.most, self.budget // width, len(rows)))
-        if width <= longest_packed(self.loaded):
-            return Slots(self.loaded, slots, width, self.pass_budget)
-        return Padded(self.loaded, slots)
+        return Padded(self.loaded, slots) if forward is None else Slots(self.loaded, forward, slots, width, self.pass_budget)
 
     def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
         """Give each row its next token, and see which end there."""

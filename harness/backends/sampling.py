@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: So many of the likeliest tokens are sorted at first; if they do not hold a row's top_p, all are.
 _FIRST = 256
+#: Logits of a row whose highest is looked for at once.
+_BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def choose(logits: torch.Tensor, samplings: Sequence[Sampling | None], indices: 
 
     ``indices`` are how many tokens each row has already.
     """
-    chosen: list[int] = logits.argmax(-1).tolist()
+    chosen = likeliest(logits)
     for cut in (False, True):
         rows = [(at, s) for at, s in enumerate(samplings) if s is not None and cut == bool(s.top_k or s.top_p < 1)]
         if rows:
@@ -54,6 +56,24 @@ def choose(logits: torch.Tensor, samplings: Sequence[Sampling | None], indices: 
             for (at, _), id in zip(rows, ids, strict=True):
                 chosen[at] = id
     return chosen
+
+
+def likeliest(logits: torch.Tensor) -> list[int]:
+    """The id of the highest logit in each row, the first of equal ones.
+
+    By blocks: on a CPU ``argmax`` over a row takes five times as long as reading it, ``amax`` over blocks does not.
+    """
+    import torch
+
+    size = logits.shape[1] // _BLOCK * _BLOCK
+    parts = [
+        logits[:, :size].reshape(len(logits), size // _BLOCK, _BLOCK).amax(-1),
+        *([logits[:, size:].amax(-1, keepdim=True)] if size < logits.shape[1] else []),
+    ]
+    ids = torch.cat(parts, 1).argmax(-1, keepdim=True) * _BLOCK + torch.arange(_BLOCK, device=logits.device)
+    ids.clamp_(max=logits.shape[1] - 1)
+    found: list[int] = ids.gather(1, logits.gather(1, ids).argmax(-1, keepdim=True)).flatten().tolist()
+    return found
 
 
 def _drawn_from_all(logits: torch.Tensor, samplings: Sequence[Sampling], indices: Sequence[int]) -> list[int]:

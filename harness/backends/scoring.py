@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends.attention import longest_packed
 from harness.backends.batches import by_length
+from harness.backends.forward import Forward, forward_of
 from harness.backends.packing import Pack, pack, tensors
 from harness.backends.padded import pad
 from harness.backends.protocol import ScoreRequest
@@ -61,14 +62,16 @@ def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, budget: int) ->
     prepared = [Answers.of(request, loaded) for request in requests]
     longest = longest_packed(loaded)
     packed = [item for item in prepared if item.width() <= longest]
-    for packs in by_length(pack([item.ids for item in packed]), len, budget, budget):
-        yield _score_packs(packed, packs, loaded)
+    if packed:
+        forward = forward_of(loaded, max(item.width() for item in packed))
+        for packs in by_length(pack([item.ids for item in packed]), len, budget, budget):
+            yield _score_packs(packed, packs, loaded, forward)
     rows = [item for item in prepared if item.width() > longest]
     for batch in by_length(rows, lambda item: item.width() * len(item.ids), budget, budget):
         yield _score_rows(batch, loaded)
 
 
-def _score_packs(items: Sequence[Answers], packs: list[Pack], loaded: LoadedModel) -> Scored:
+def _score_packs(items: Sequence[Answers], packs: list[Pack], loaded: LoadedModel, forward: Forward) -> Scored:
     """One pass over packs. The logits behind a prompt are made once for all its options."""
     import torch
 
@@ -76,8 +79,8 @@ def _score_packs(items: Sequence[Answers], packs: list[Pack], loaded: LoadedMode
     batch = [items[number] for tree in packs for number in tree.groups]
     nodes = [[at * ids.shape[1] + node for node in path] for at, tree in enumerate(packs) for paths in tree.paths for path in paths]
     lookup = _lookup(batch, nodes)
-    with loaded.inference(), only_at(loaded.model, torch.tensor(lookup.places, dtype=torch.long, device=ids.device)):
-        logits = loaded.model(input_ids=ids, attention_mask=bias, position_ids=positions, use_cache=False).logits[0]
+    with loaded.inference():
+        logits = forward.packs(ids, positions, bias, torch.tensor(lookup.places, dtype=torch.long, device=ids.device))
         return _read(batch, lookup, logits, loaded)
 
 

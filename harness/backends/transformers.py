@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.backends.decoding import Decoder
+from harness.backends.forward import arithmetic
 from harness.backends.padded import pad
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.backends.scoring import score
@@ -37,6 +38,7 @@ class TransformersBackend:
             "tokenizer": self.loaded.tokenizer_digest,
             "dtype": self.loaded.dtype,
             "device": self.loaded.device.split(":")[0],
+            **({"arithmetic": products} if (products := arithmetic(self.loaded)) != self.loaded.dtype else {}),
             **({"quantisation": str(self.loaded.quantisation)} if self.loaded.quantisation else {}),
         }
 

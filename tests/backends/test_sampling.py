@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from harness.backends.sampling import Sampling, choose, seed_of
+from harness.backends.sampling import Sampling, choose, likeliest, seed_of
 
 GRID = 2000
 
@@ -68,3 +68,10 @@ def test_a_seed_names_its_draw():
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="temperature > 0"):
         Sampling(**wrong)
+
+
+@given(st.integers(1, 400), st.integers(1, 4), st.integers(0, 2**31), st.booleans())
+def test_the_likeliest_is_the_first_of_the_highest(size, rows, seed, half):
+    """Few different values, so that many are equal, in vocabularies that blocks fit and in others."""
+    logits = torch.randint(-3, 3, (rows, size), generator=torch.Generator().manual_seed(seed)).to(torch.bfloat16 if half else torch.float32)
+    assert likeliest(logits) == [row.index(max(row)) for row in logits.tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections import deque
 
 import pytest
@@ -17,8 +18,9 @@ from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.transformers import TransformersBackend
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.evaluate import ray_engine
 from harness.evaluate.ray_cluster import connect
-from harness.evaluate.ray_engine import ModelSpec, RayBackend
+from harness.evaluate.ray_engine import ModelSpec, RayBackend, Worker
 from harness.evaluate.work import Planner
 from harness.formats import load_formats
 from tests.evaluate.conftest import ask
@@ -69,22 +71,47 @@ def test_the_results_are_those_of_one_process(spread, tiny):
     assert not spread.lost
 
 
+def stuck_at(key, folder):
+    """A worker that stops for ever in the batch with that key, the first time anybody works at it, and leaves a file with its process id."""
+
+    class Stuck(Worker):
+        def generate(self, requests):
+            if key in {request.key for request in requests}:
+                try:
+                    (folder / "here").touch(exist_ok=False)
+                except FileExistsError:
+                    return super().generate(requests)  # the batch again, by another
+                (folder / "pid.part").write_text(str(os.getpid()))
+                (folder / "pid.part").rename(folder / "pid")
+                signal.pause()
+            return super().generate(requests)
+
+    return Stuck
+
+
 @pytest.mark.parametrize("how", ["os.kill", "ray.kill"])
-def test_a_killed_worker_costs_its_batch_only(spread, tiny, how):
-    _, _, texts = planned(spread)
-    got = {}
-    killed = None
+def test_a_killed_worker_costs_its_batch_only(cluster, tiny_model, tiny, tmp_path, monkeypatch, how):
+    """It is killed in the midst of the first batch, which it would never finish; nothing here depends on how long anything takes."""
+    alone = TransformersBackend(tiny)
+    _, _, texts = planned(alone)
+    monkeypatch.setattr(ray_engine, "Worker", stuck_at(texts[0].key, tmp_path))
+    spread = RayBackend(ModelSpec(str(tiny_model), dtype="float32"), workers=2)
+    got, killed = {}, None
     for batch in spread.generate(texts):
         assert not set(got) & {key for key, _ in batch}
         got |= dict(batch)
-        if killed is None and (killed := next((job for job in spread._running.values() if job.requests), None)):
+        if killed is None:  # another batch came back: the one that is stuck was given out with it
+            [killed] = [job for job in spread._running.values() if texts[0] in job.requests]
+            while not (tmp_path / "pid").exists():
+                time.sleep(0.05)
+            assert int((tmp_path / "pid").read_text()) == spread.pids[killed.actor]
             os.kill(spread.pids[killed.actor], signal.SIGKILL) if how == "os.kill" else ray.kill(killed.actor)
-    assert killed is not None
-    assert spread.lost == [tuple(request.key for request in killed.requests)], "that batch and no other"
-    assert {key: a.token_ids for key, a in got.items()} == {key: a.token_ids for key, a in collected(TransformersBackend(tiny).generate(texts)).items()}
+    assert killed is not None and spread.lost == [tuple(request.key for request in killed.requests)], "that batch and no other"
+    assert {key: a.token_ids for key, a in got.items()} == {key: a.token_ids for key, a in collected(alone.generate(texts)).items()}
     while spread._running:
         spread._collect(deque())
     assert len(spread.pids) == 2 and spread.pids.keys() == set(spread._idle), "another took its place"
+    spread.close()
 
 
 def test_a_mistake_arrives_as_itself(cluster, tiny_model, tmp_path):

@@ -9,32 +9,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from harness.llama.parts import Heads
 from harness.train.fused.rows import Block
 
 #: Probabilities of rows up to this width are kept for the backward pass; of longer ones they are computed again.
 KEPT_WIDTH = 512
 #: Tokens whose queries are worked through at once.
 STRIP = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """Shape of the attention: query heads, key-value heads, their width, and the scale of a score."""
-
-    query: int
-    key: int
-    width: int
-    scale: float
-
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor]:
-        """[tokens, (query + 2 key)·width] → queries with keys, which are turned by position, and values. Views."""
-        at = (self.query + self.key) * self.width
-        return qkv[:, :at], qkv[:, at:]
 
 
 def attend(qk: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads) -> tuple[Tensor, list[Tensor]]:

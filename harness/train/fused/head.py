@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.train.fused.layer import Norm
+from harness.llama.parts import Norm
 
 #: Positions whose logits are held at once.
 CHUNK = 256

@@ -9,49 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from harness.train.fused.attention import Heads, attend, attend_back
-from harness.train.fused.projection import Joint, Projection
+from harness.llama.parts import Layer, rotate
+from harness.train.fused.attention import attend, attend_back
+from harness.train.fused.projection import Joint
 from harness.train.fused.rows import Block
 
 #: Which of a layer's projections (q, k, v, o, gate, up, down) read the same input.
 JOINED = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467), with float32 inside as transformers has it."""
-
-    weight: Tensor
-    epsilon: float
-
-    def inverse(self, x: Tensor) -> Tensor:
-        """1 / root mean square of each row, [tokens, 1] float32."""
-        length: Tensor = torch.linalg.vector_norm(x, 2, -1, True, dtype=torch.float32)
-        return length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
-
-    def forward(self, x: Tensor, inverse: Tensor) -> Tensor:
-        return (x * inverse).to(x.dtype).mul_(self.weight)
-
-    def backward(self, grad: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
-        """The gradient of x, in float32."""
-        unit = x * inverse
-        scaled = (grad * self.weight).float()
-        along = (scaled * unit).mean(-1, keepdim=True)
-        return scaled.addcmul_(unit, along, value=-1).mul_(inverse)
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """The parts of one layer. ``projections`` are q, k, v, o, gate, up and down."""
-
-    norm: Norm
-    second_norm: Norm
-    projections: tuple[Projection, ...]
-    heads: Heads
-
-    def parameters(self) -> list[torch.nn.Parameter]:
-        """What is trained in this layer, in the order in which ``Decode`` takes it."""
-        return [parameter for projection in self.projections for parameter in projection.parameters()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +26,6 @@ class Place:
     cos: Tensor
     sin: Tensor
     asked: Tensor | None = None
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
-    """Rotary positions (Su 2021, arXiv 2104.09864) in transformers' half-and-half layout; ``sign=-1`` turns back."""
-    heads = x.view(x.shape[0], -1, cos.shape[-1])
-    half = cos.shape[-1] // 2
-    out = heads * cos
-    out[..., :half].addcmul_(heads[..., half:], sin[..., :half], value=-sign)
-    out[..., half:].addcmul_(heads[..., :half], sin[..., half:], value=sign)
-    return out.view(x.shape)
 
 
 class Decode(torch.autograd.Function):

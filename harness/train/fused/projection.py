@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-
-@dataclass(frozen=True, slots=True)
-class Projection:
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ. ``down`` is A [rank, in] and ``up`` is B [out, rank], float32 parameters, or None without adapter."""
-
-    weight: Tensor
-    bias: Tensor | None
-    down: torch.nn.Parameter | None = None
-    up: torch.nn.Parameter | None = None
-    scaling: float = 1.0
-
-    def parameters(self) -> tuple[torch.nn.Parameter, ...]:
-        """What is trained, in the order in which ``Joint.backward`` gives gradients."""
-        return () if self.down is None or self.up is None else (self.down, self.up)
+from harness.llama.parts import Projection
 
 
 class Joint:

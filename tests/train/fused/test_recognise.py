@@ -92,18 +92,17 @@ def test_any_lengths_and_any_supervised_tokens(seed, lengths):
 LOADED = make()
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"tie_word_embeddings": True},
-        {"num_key_value_heads": 4},
-        {"num_key_value_heads": 1, "head_dim": 16},
-        {"attention_bias": True, "mlp_bias": True},
-        {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}},
-        {"num_hidden_layers": 1},
-    ],
-    ids=str,
-)
+SHAPES = [
+    {"tie_word_embeddings": True},
+    {"num_key_value_heads": 4},
+    {"num_key_value_heads": 1, "head_dim": 16},
+    {"attention_bias": True, "mlp_bias": True},
+    {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32}},
+    {"num_hidden_layers": 1},
+]
+
+
+@pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_other_shapes(changes):
     loaded = make(**changes)
     assert find(loaded, 40) is not None
