@@ -56,7 +56,9 @@ def _gate_options() -> Iterator[str]:
 
         def addoption(self, flag: str, **facts: Any) -> None:
             value = f"={facts['metavar']}" if "const" in facts else f" {facts['metavar']}"
-            self.rows.append(f"| `{flag}{f'[{value}]' if 'const' in facts else value}` | {facts['help']} |".replace("all|new", "all\\|new").replace("PATH|", "PATH\\|"))
+            self.rows.append(
+                f"| `{flag}{f'[{value}]' if 'const' in facts else value}` | {facts['help']} |".replace("all|new", "all\\|new").replace("PATH|", "PATH\\|")
+            )
 
     group = Group()
     pytest_addoption(group)  # type: ignore[arg-type]  # the two methods that it calls
