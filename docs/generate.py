@@ -55,10 +55,8 @@ def _gate_options() -> Iterator[str]:
             return self
 
         def addoption(self, flag: str, **facts: Any) -> None:
-            value = f"={facts['metavar']}" if "const" in facts else f" {facts['metavar']}"
-            self.rows.append(
-                f"| `{flag}{f'[{value}]' if 'const' in facts else value}` | {facts['help']} |".replace("all|new", "all\\|new").replace("PATH|", "PATH\\|")
-            )
+            value = facts["metavar"].replace("|", "\\|")
+            self.rows.append(f"| `{flag}{f'[={value}]' if 'const' in facts else f' {value}'}` | {facts['help']} |")
 
     group = Group()
     pytest_addoption(group)  # type: ignore[arg-type]  # the two methods that it calls
@@ -67,13 +65,16 @@ def _gate_options() -> Iterator[str]:
 
 def settings_page() -> str:
     """Every key of a training run's TOML file."""
+    from harness.train.config.reading import keys
     from harness.train.config.reference import reference
 
-    head = """# Settings of a training run
+    others = [f"`{place}` is `--{name}`" for name, place in keys().items() if place.rpartition(".")[2] != name]
+
+    head = f"""# Settings of a training run
 
 Written by `python docs/generate.py` from `harness/train/config`. How they work together: [Train an adapter](../training.md).
 
-A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment variable (`HARNESS_TRAIN_LEARNING_RATE`).
+A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment variable (`HARNESS_TRAIN_LEARNING_RATE`), but {", ".join(others)}.
 """
     return f"{head}\n{reference().replace('### ', '## ')}"
 
