@@ -33,7 +33,7 @@ def across(means: Sequence[float]) -> Across:
 
 
 def performance_sensitivity(values: Sequence[Sequence[float]]) -> float | None:
-    """PSS: mean over items of the mean |difference| between any two formats (ProSA, Zhuo et al. 2024, arXiv 2410.12405).
+    """PSS: mean over items of the mean absolute difference between any two formats (ProSA, Zhuo et al. 2024, arXiv 2410.12405).
 
     ``values`` holds for each item its values in the formats where it was scored; items with fewer than two say nothing,
     and without any other the result is None.

@@ -1,7 +1,7 @@
 """The settings of a training run: one tree of frozen dataclasses, read from TOML, the environment and flags.
 
 Names and meanings are those of transformers, peft and TRL. The docstring under a field is its help text
-and its entry in docs/training.md. One file a group of sections; ``tree`` puts them together, ``reading`` reads them.
+and its entry in docs/reference/settings.md. One file a group of sections; ``tree`` puts them together, ``reading`` reads them.
 """
 
 from harness.train.config.model import AdapterConfig, QuantisationConfig

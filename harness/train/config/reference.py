@@ -1,4 +1,4 @@
-"""The table of keys in docs/training.md, made of the dataclasses."""
+"""The tables of docs/reference/settings.md, made of the dataclasses."""
 
 from __future__ import annotations
 
@@ -77,13 +77,3 @@ def _toml(value: Any) -> str:
     if value is None:
         return "not set"
     return "{}" if value == {} else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-#: What stands around the tables in the page.
-BEGIN, END = "<!-- keys:begin -->\n", "<!-- keys:end -->\n"
-
-
-def with_reference(page: str) -> str:
-    """The text of docs/training.md with its tables made anew."""
-    head, _, rest = page.partition(BEGIN)
-    return head + BEGIN + reference() + END + rest.partition(END)[2]

@@ -1,0 +1,84 @@
+"""The pages' commands are run, in the pages' order, on a tiny model and a few rows; those that are not are listed with a reason."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import models
+from harness.cli.main import main
+from tests.docs.snippets import Command, blocks, harness_commands
+from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
+
+#: Commands that are only parsed (test_snippets.py), and why.
+NOT_RUN = {
+    r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
+    r"--engine ray": "starts a cluster: tox -e peers",
+    r"harness view": "serves until it is stopped: tests/view",
+    r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
+    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluate/test_depth.py and test_variants.py",
+    r"--formats (all|grammar:100)": "a hundred formats take too long here: tests/evaluate/test_budget.py",
+    r"--load-in-4bit": "needs bitsandbytes: tests/train/test_quantised.py",
+    r"--report-to": "needs a tracker's package: tests/train/test_tracking.py",
+}
+#: A finding is no mistake: these say with exit code 1 that they found one.
+FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check")
+COMMANDS_RUN = [command for command in harness_commands() if not any(re.search(pattern, command.text) for pattern in NOT_RUN)]
+PAGES_RUN = list(dict.fromkeys(command.block.page for command in COMMANDS_RUN))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory, tiny_model) -> Path:
+    """Filled once; each page gets a copy."""
+    folder = tmp_path_factory.mktemp("docs") / "workspace"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch, folder, tiny_model)
+        build(folder, tiny_model)
+    return folder
+
+
+def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
+    """Type in ``folder``, where SmolLM2-135M-Instruct is the tiny model too and every training is small."""
+    patch.chdir(folder)
+    patch.setattr(models, "_packaged", lambda: replace(models.locate(str(tiny_model)), name="SmolLM2-135M-Instruct"))
+    for key, value in SMALL_RUN.items():
+        patch.setenv(f"HARNESS_TRAIN_{key}", value)
+
+
+@pytest.mark.parametrize("page", PAGES_RUN)
+def test_the_commands_of_a_page_run_one_after_the_other(page, workspace, tiny_model, tmp_path, monkeypatch, capsys):
+    shutil.copytree(workspace, tmp_path / "here")
+    small(monkeypatch, tmp_path / "here", tiny_model)
+    for block in blocks(page):
+        if block.language == "toml" and "output_dir" in block.text:
+            Path("run.toml").write_text(block.text)  # the page says: write run.toml
+    for command in COMMANDS_RUN:
+        if command.block.page == page:
+            run(command, capsys)
+
+
+def run(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    words = list(command.words[1:])
+    if words[0] == "eval":
+        words += [word for flag, value in SMALL_EVAL.items() if flag not in words for word in (flag, value)]
+    code = main(words)
+    told = capsys.readouterr()
+    allowed = (0, 1) if " ".join(words).startswith(FINDINGS) else (0,)
+    assert code in allowed, f"{command.block.place}: {command.text}\nexit {code}\n{told.out[-1000:]}{told.err[-1000:]}"
+
+
+def test_the_report_is_read_as_shown(workspace, monkeypatch, capsys):
+    monkeypatch.chdir(workspace)
+    [shown] = [block for block in blocks("docs/reference/report-json.md") if block.language == "python"]
+    exec(compile(shown.text, shown.place, "exec"), {})
+    assert len(capsys.readouterr().out.split()) == 4
+
+
+def test_every_reason_has_its_command():
+    for pattern, why in NOT_RUN.items():
+        assert any(re.search(pattern, command.text) for command in harness_commands()), f"{pattern}: {why}"

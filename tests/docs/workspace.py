@@ -1,0 +1,68 @@
+"""A folder in which the pages' commands can be typed as they stand: the names that they use lead to a tiny model and a few rows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from harness.cli.main import main
+from tests.docs.snippets import ROOT
+
+#: Settings of every training there, by environment: they beat a recipe's file, and a flag on the page beats them.
+SMALL_RUN = {
+    "MODEL": "./my-model", "TRAIN": "rows.jsonl", "ON_REFUSE": "skip", "REFERENCES": "2", "FORMATS_MEASURED": "1", "RECALL_ROWS": "1",
+    "PER_DEVICE_TRAIN_BATCH_SIZE": "1", "GRADIENT_ACCUMULATION_STEPS": "1", "LORA_R": "4", "DTYPE": "float32", "LOAD_IN_4BIT": "false", "OPTIM": "adamw_torch", "ANSWERS": "given", "NATIVE": "chatml",
+}  # fmt: skip
+#: Flags of every evaluation there, unless the page gives them: one case of each kind, two tokens an answer.
+SMALL_EVAL = {"--cases": "my-cases.jsonl", "--max-new-tokens": "2", "--limit": "1"}
+_CASES = (
+    {"id": "capital-01", "messages": [{"role": "user", "content": "Capital of Norway?"}], "choices": ["Oslo", "Rome"], "answer": 0},
+    {"id": "check-01", "messages": [{"role": "user", "content": "Name the capital of Norway."}], "checks": [{"contains": ["Oslo"]}]},
+    {"id": "reference-01", "messages": [{"role": "user", "content": "Where is Oslo?"}], "reference": "Oslo is in Norway."},
+)
+_TRAINING = """model = "my-model"
+output_dir = "runs/train"
+
+[formats]
+train = ["chatml", "alpaca-newline"]
+held_out = ["llama3"]
+
+[optimisation]
+max_steps = 2
+"""
+
+
+def build(folder: Path, model: Path) -> None:
+    """Fill ``folder``, the current one. One training of two steps makes the adapter that all names of adapters lead to."""
+    for name in ("my-model", "base"):
+        shutil.copytree(model, folder / name)
+    shutil.copytree(ROOT / "docs" / "recipes", folder / "docs" / "recipes")
+    shutil.copytree(ROOT / "trainset", folder / "trainset")
+    (folder / "run.toml").write_text(_TRAINING)
+    numbers = range(18)  # as many steps an epoch as the shipped set has in batches of 8
+    rows = [{"messages": [{"role": "user", "content": f"What is {n} + 1?"}, {"role": "assistant", "content": f"It is {n + 1}."}]} for n in numbers]
+    lines(folder / "rows.jsonl", rows)
+    lines(folder / "my-cases.jsonl", list(_CASES))
+    (folder / "chat.json").write_text(json.dumps(rows[0]))
+    for name in ("my-conversations", "my-prompts", "train"):
+        lines(folder / f"{name}.jsonl", rows[:8])
+    for name in ("outputs", "base"):
+        lines(folder / f"{name}.jsonl", [{"id": str(n), "text": f"The lamps along the quay were lit {n} times that evening."} for n in range(8)])
+    (folder / "alpaca.json").write_text(json.dumps([{"instruction": "Name a capital.", "output": "Oslo."}]))
+    page = (ROOT / "docs" / "add-a-format.md").read_text(encoding="utf-8")
+    for name in ("my-formats", "DIR"):
+        (folder / name).mkdir()
+        (folder / name / "bracket.jinja").write_text(re.search(r"^```jinja\n(.*?)^```", page, re.M | re.S)[1])
+    assert main(["train", "run.toml", "--learning-rate", "2e-4"]) == 0  # as on the README, which goes on with it
+    for name in ("my-adapter", "good-adapter", "new-adapter", "a", "b"):
+        shutil.copytree(folder / "runs" / "train" / "adapter", folder / name)
+    small = [word for pair in SMALL_EVAL.items() for word in pair]
+    for name in ("eval", "a", "b"):
+        assert main(["eval", "./my-model", "--adapter", "./a", "--formats", "chatml", "--out", f"build/{name}", *small]) == 0
+
+
+def lines(path: Path, rows: list[dict]) -> None:
+    """JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
