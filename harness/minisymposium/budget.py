@@ -69,7 +69,7 @@ def _evaluations(study: Study, folder: Path, part: int) -> float:
     if part == 2:
         return (1 + len(study.symptom_steps)) * e["symptoms"]
     if part == 3:
-        return 2 * len(study.pairs) * e["references"]
+        return 3 * len(study.pairs) * e["references"]
     if part == 6:
         return (1 + len(study.formats)) * (e["references"] + e["choices"]) + 3 * e["headline"]
     if part == 7:

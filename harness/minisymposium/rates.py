@@ -57,25 +57,39 @@ def _region(row: dict[str, Any], lowest: float) -> str:
 
 
 def patience(lab: Experiment) -> dict[str, Any]:
-    """Part 3. The picked checkpoint of the low rate less that of the high one, on the evaluation's references in held-out formats, over seeds."""
+    """Part 3. The picked checkpoint of the low rate less that of the high one, on the evaluation's references in held-out formats, over seeds.
+
+    Beside it the checkpoint of the low run whose Σ learning rate is nearest to that of the high pick: what the same Σ does at a slower pace.
+    """
     import numpy as np
 
     from harness.stats import two_way_bootstrap
 
     pairs, columns = [], []
     for number, (high, low) in enumerate(lab.study.pairs):
-        values = [_at_pick(lab, name) for name in (high, low)]
-        gain = {id: values[1]["items"][id] - value for id, value in values[0]["items"].items() if id in values[1]["items"]}
-        columns.append(gain)
-        pairs.append({"seed": number, "high": _told(values[0]), "low": _told(values[1]), "difference": difference(values[0]["items"], values[1]["items"])})
+        fast, slow = _at_pick(lab, high), _at_pick(lab, low)
+        equal = _at(lab, low, _nearest(measured(lab.run(low)), fast["sum_lr"]))
+        columns.append({id: slow["items"][id] - value for id, value in fast["items"].items() if id in slow["items"]})
+        told = {"high": _told(fast), "low": _told(slow), "difference": difference(fast["items"], slow["items"])}
+        pairs.append({"seed": number, **told, "equal": _told(equal), "equal_difference": difference(fast["items"], equal["items"])})
     table = np.array([[column[id] for column in columns] for id in columns[0]])
     return {"pairs": pairs, "difference": as_dict(two_way_bootstrap(table)), "seeds": len(pairs), "items": len(table)}
+
+
+def _nearest(entries: Sequence[dict[str, Any]], sum_lr: float) -> dict[str, Any]:
+    """The checkpoint whose Σ learning rate is nearest."""
+    return min(entries, key=lambda entry: abs(entry["sum_lr"] - sum_lr))
 
 
 def _at_pick(lab: Experiment, name: str) -> dict[str, Any]:
     found = pick(lab.run(name))
     step = found.step if found.step is not None else found.turn_step or 0
-    entry = next(entry for entry in measured(lab.run(name)) if entry["step"] == step)
+    return _at(lab, name, next(entry for entry in measured(lab.run(name)) if entry["step"] == step))
+
+
+def _at(lab: Experiment, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint with its references, item by item. Step 0 is the base, which has no folder."""
+    step = entry["step"]
     items = held_out_nll(lab, f"{name} step {step}", lab.run(name) / f"checkpoint-{step}" if step else None)
     return {"run": name, "step": step, "sum_lr": entry["sum_lr"], "end_sum_lr": measured(lab.run(name))[-1]["sum_lr"], "items": items}
 

@@ -59,8 +59,8 @@ def _symptoms(part: Part) -> Section:
     rows = tuple(
         (row["symptom"], row["null"], _step(row["from"]), _value(row["points"][0]["value"]), _value(row["points"][-1]["value"])) for row in part["symptoms"]
     )
-    line = f"The run {part['run']}, in the order in which its symptoms leave their nulls. Answers were asked for at some checkpoints only (the ticks), so a step is the first that was looked at."
-    return Section("2. The over-trained run", (line,), ("symptom", "null", "first seen at step", "at the start", "at the end"), rows, ("symptoms",))
+    line = f"The run {part['run']}, in the order in which its symptoms leave their nulls. Answers were asked for at some checkpoints only (the ticks), so a step is the first of those from which it was seen to the end."
+    return Section("2. The over-trained run", (line,), ("symptom", "null", "seen from step", "at the start", "at the end"), rows, ("symptoms",))
 
 
 def _patience(part: Part) -> Section:
@@ -73,12 +73,13 @@ def _patience(part: Part) -> Section:
             f"step {pair['low']['step']}, Σ {pair['low']['sum_lr']:.3g} of {pair['low']['end_sum_lr']:.3g}",
             f"{pair['low']['nll']:.3f}",
             _interval(pair["difference"]),
+            f"step {pair['equal']['step']}, Σ {pair['equal']['sum_lr']:.3g}: {_interval(pair['equal_difference'])}",
         )
         for pair in part["pairs"]
     )
     verdict = "the low rate is better" if total["high"] < 0 else "the high rate is better" if total["low"] > 0 else "neither is surely better"
     line = f"Picked checkpoint of the low rate less that of the high one, held-out NLL on {part['items']} references that nothing was chosen by, {part['seeds']} seeds: {_interval(total)}; {verdict}."
-    return Section("3. Does patience buy anything?", (line,), ("seed", "high rate, picked", "NLL", "low rate, picked", "NLL", "difference"), rows)
+    return Section("3. Does patience buy anything?", (line,), ("seed", "high rate, picked", "NLL", "low rate, picked", "NLL", "difference", "low rate where its Σ is that of the high pick, less the high pick"), rows)
 
 
 def _schedules(part: Part) -> Section:
@@ -88,11 +89,11 @@ def _schedules(part: Part) -> Section:
     )
     auto = part["auto_branch"]
     rounds = "; ".join(
-        f"{found['run']} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} at step {found['step']}, {found['why']}" for found in auto["rounds"]
+        f"{_place(found['run'])} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} at step {found['step']}, {found['why']}" for found in auto["rounds"]
     )
     lines = (
         "Equal steps and equal Σ learning rate, one seed: a difference smaller than its interval says nothing, and one beyond it is of this seed.",
-        f"The automatic branch chose step {auto['chosen']['step']} of {auto['chosen']['run']}, held-out NLL {auto['nll']:.3f} ({rounds}).",
+        f"The automatic branch chose step {auto['chosen']['step']} of {_place(auto['chosen']['run'])}, held-out NLL {auto['nll']:.3f} ({rounds}).",
     )
     return Section("4. Schedules", lines, ("shape", "step", "Σ rate", "held-out NLL", "native NLL", "less constant"), rows, ("schedules",))
 
@@ -136,8 +137,8 @@ def _drift(part: Part) -> Section:
         for format, found in part["formats"].items()
         for row in found
     )
-    line = f"A positive control: {part['rows']}. The step is the first at which the paired difference to the base is surely for the worse."
-    return Section("7. Drift on purpose", (line,), ("format", "measure", "first seen at step", "at the start", "at the end"), rows, ("drift",))
+    line = f"A positive control: {part['rows']}. The step is the first from which the paired difference to the base is surely for the worse at every checkpoint."
+    return Section("7. Drift on purpose", (line,), ("format", "measure", "seen from step", "at the start", "at the end"), rows, ("drift",))
 
 
 def _card(part: Part) -> Section:
@@ -161,6 +162,11 @@ def _time(results: Mapping[str, Any]) -> Section:
 
 
 _PARTS: dict[str, Callable[[Part], Section]] = {"1": _map, "2": _symptoms, "3": _patience, "4": _schedules, "5": _alpha, "6": _formats, "7": _drift, "8": _card}
+
+
+def _place(run: str) -> str:
+    """A run of the tree, seen from its trunk."""
+    return "the trunk" if run == "." else run
 
 
 def _step(step: int | None) -> str:

@@ -66,7 +66,7 @@ def drifting(lab: Experiment) -> dict[str, Any]:
 
 
 def course(symptom: str, base: Evaluation, later: Mapping[int, Evaluation], *, formats: Sequence[str] = ()) -> dict[str, Any]:
-    """A measure along the checkpoints. Its null is the base model on the same cases: it appears where the paired difference is surely for the worse."""
+    """A measure along the checkpoints. Its null is the base model on the same cases: it appears where the paired difference is surely for the worse, and stays so."""
     metric, kind, more_is_worse = ANSWERED[symptom]
     sign = 1 if more_is_worse else -1
     null = _worse(by_case(base, metric, kind=kind, formats=formats), sign)
@@ -74,8 +74,18 @@ def course(symptom: str, base: Evaluation, later: Mapping[int, Evaluation], *, f
     for step, evaluation in later.items():
         values = _worse(by_case(evaluation, metric, kind=kind, formats=formats), sign)
         points.append({"step": step, "value": mean_of(values), "difference": difference(null, values)})
-    from_step = next((point["step"] for point in points if point["difference"] and point["difference"]["low"] > 0), None)
-    return {"symptom": symptom, "null": "the base model on the same cases, paired", "from": from_step, "points": points}
+    seen = {point["step"]: bool(point["difference"] and point["difference"]["low"] > 0) for point in points}
+    return {"symptom": symptom, "null": "the base model on the same cases, paired", "from": onset(seen), "points": points}
+
+
+def onset(seen: Mapping[int, bool]) -> int | None:
+    """The step from which a symptom is seen at every checkpoint to the end: one that comes and goes is what 95 % lets through."""
+    first = None
+    for step in sorted(seen, reverse=True):
+        if not seen[step]:
+            break
+        first = step
+    return first
 
 
 def _worse(values: Mapping[str, float], sign: int) -> dict[str, float]:
@@ -91,16 +101,16 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
         if rows:
             low, high = fmean(row.low for row in rows), fmean(row.high for row in rows)
             points.append({"step": step, "value": fmean(row.excess for row in rows), "difference": {"low": low, "high": high, "n": rows[0].n_train}})
-    from_step = next((point["step"] for point in points if point["step"] and point["difference"]["low"] > 0), None)
-    return {"symptom": "near-verbatim recall", "null": "twins never trained on", "from": from_step, "points": points}
+    seen = {point["step"]: bool(point["step"]) and point["difference"]["low"] > 0 for point in points}
+    return {"symptom": "near-verbatim recall", "null": "twins never trained on", "from": onset(seen), "points": points}
 
 
 def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Log-probability a token that training answers gained since the start beyond their twins, with the permutation null of ``pick``."""
     start = entries[0]["recall"]
     points = [{"step": entry["step"], "value": fmean(entry["recall"][id] - start[id] for id in start), "difference": None} for entry in entries]
-    from_step = next((entry["step"] for entry in entries if leaves_null(entries[0]["recall_items"], entry["recall_items"])), None)
-    return {"symptom": "training answers likelier than twins", "null": "training rows and twins exchanged", "from": from_step, "points": points}
+    seen = {entry["step"]: leaves_null(entries[0]["recall_items"], entry["recall_items"]) for entry in entries}
+    return {"symptom": "training answers likelier than twins", "null": "training rows and twins exchanged", "from": onset(seen), "points": points}
 
 
 def _turn(run: Any, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness.minisymposium.paired import by_case, difference
-from harness.minisymposium.symptoms import ANSWERED, course, in_order
+from harness.minisymposium.symptoms import ANSWERED, course, in_order, onset
 from harness.minisymposium.verdicts import verdicts
 from harness.records import Score
 
@@ -31,6 +31,12 @@ def test_it_appears_when_it_is_surely_worse_and_never_when_it_is_better(symptom)
     assert found["from"] == 18 and [point["step"] for point in found["points"]] == [0, 6, 12, 18]
     assert found["points"][-1]["value"] == pytest.approx(8 / 12)
     assert course(symptom, surely, {6: base})["from"] is None
+    assert course(symptom, base, {6: surely, 12: base, 18: surely})["from"] == 18
+
+
+def test_a_symptom_that_does_not_stay_has_no_onset():
+    assert onset({6: True, 12: True}) == 6 and onset({6: True, 12: False, 18: True}) == 18
+    assert onset({6: True, 12: False}) is None and onset({}) is None
 
 
 def test_only_the_cases_of_both_are_compared():
