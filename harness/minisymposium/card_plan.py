@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.minisymposium.experiment import Experiment
+from harness.minisymposium.study import SMOKE_STEPS
 from harness.train.config import read_config
 from harness.train.dry_run import CARD_BYTES, dry_run
 
@@ -19,6 +20,8 @@ CARD_FLOPS = 9e12
 def card_plan(lab: Experiment) -> dict[str, Any]:
     """The dry run of the 7B recipe. The tokenizer of the study's model stands in for its own, so that every machine counts the same tokens with nothing to download."""
     recipe = read_config(lab.folder / lab.study.plan)
+    if lab.scale == "smoke":
+        recipe = replace(recipe, optimisation=replace(recipe.optimisation, max_steps=SMOKE_STEPS))
     stand_in = lab.config(lab.study.best)
     told = dry_run(replace(recipe, model=stand_in.model, data=replace(recipe.data, max_length=max(recipe.data.max_length, stand_in.data.max_length))))
     [memory] = [item for item in told.memory if item.has == CARD_BYTES and item.checkpointing]

@@ -64,12 +64,14 @@ def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None)
         "scale": lab.scale,
         "model": {"name": lab.loaded.name, "digest": lab.loaded.source.digest, "dtype": str(lab.loaded.model.dtype)},
         "environment": environment(),
-        "parts": json.loads(json.dumps(dict(sorted(parts.items())))),
+        "parts": json.loads(json.dumps(parts)),
         "gate": asked,
     }
     results["verdicts"] = verdicts(results["parts"], asked)
     results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
-    write_text(lab.out / RESULTS_FILE, json.dumps(results, indent=1, sort_keys=True) + "\n")
+    text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+    write_text(lab.out / RESULTS_FILE, text)
+    results = json.loads(text)  # in the order of the file, so that what is shown now is what is shown later
     write_pages(results, lab.out)
     return results
 

@@ -13,7 +13,7 @@ from harness.train.config import DataSource, TrainConfig, read_config
 PARTS = (1, 2, 3, 4, 5, 6, 7, 8)
 Scale = Literal["full", "smoke"]
 #: What a smoke run trains: enough to have three checkpoints.
-_SMOKE_STEPS = 6
+SMOKE_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _smoke(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         data=replace(config.data, max_length=2048),
-        optimisation=replace(config.optimisation, max_steps=_SMOKE_STEPS, num_train_epochs=1, per_device_train_batch_size=2),
+        optimisation=replace(config.optimisation, max_steps=SMOKE_STEPS, num_train_epochs=1, per_device_train_batch_size=2),
         evaluation=evaluation,
         checkpoints=replace(config.checkpoints, save_steps=2),
         auto_branch=replace(config.auto_branch, branch_rounds=1),

@@ -28,7 +28,7 @@ def test_a_second_run_trains_and_evaluates_nothing_and_gives_the_same_numbers(sm
     lab, results = smoke
     monkeypatch.setattr(Trainer, "_step", lambda *_: 1 / 0)
     again = Experiment(lab.study, lab.folder, lab.out, lab.model, "smoke", quiet=True)
-    found = run_experiment(again, (1, 2, 3, 4, 5, 7, 8))
+    found = run_experiment(again, (1, 3, 5, 7))
     assert all(evaluation.computed == 0 for evaluation in again.evaluated.values()) and again.evaluated
     assert numbers(found) == numbers(results)
 
