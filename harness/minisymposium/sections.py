@@ -79,7 +79,12 @@ def _patience(part: Part) -> Section:
     )
     verdict = "the low rate is better" if total["high"] < 0 else "the high rate is better" if total["low"] > 0 else "neither is surely better"
     line = f"Picked checkpoint of the low rate less that of the high one, held-out NLL on {part['items']} references that nothing was chosen by, {part['seeds']} seeds: {_interval(total)}; {verdict}."
-    return Section("3. Does patience buy anything?", (line,), ("seed", "high rate, picked", "NLL", "low rate, picked", "NLL", "difference", "low rate where its Σ is that of the high pick, less the high pick"), rows)
+    return Section(
+        "3. Does patience buy anything?",
+        (line,),
+        ("seed", "high rate, picked", "NLL", "low rate, picked", "NLL", "difference", "low rate where its Σ is that of the high pick, less the high pick"),
+        rows,
+    )
 
 
 def _schedules(part: Part) -> Section:
@@ -89,7 +94,8 @@ def _schedules(part: Part) -> Section:
     )
     auto = part["auto_branch"]
     rounds = "; ".join(
-        f"{_place(found['run'])} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} at step {found['step']}, {found['why']}" for found in auto["rounds"]
+        f"{_place(found['run'])} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} at step {found['step']}, {found['why']}"
+        for found in auto["rounds"]
     )
     lines = (
         "Equal steps and equal Σ learning rate, one seed: a difference smaller than its interval says nothing, and one beyond it is of this seed.",
@@ -137,7 +143,9 @@ def _drift(part: Part) -> Section:
         for format, found in part["formats"].items()
         for row in found
     )
-    line = f"A positive control: {part['rows']}. The step is the first from which the paired difference to the base is surely for the worse at every checkpoint."
+    line = (
+        f"A positive control: {part['rows']}. The step is the first from which the paired difference to the base is surely for the worse at every checkpoint."
+    )
     return Section("7. Drift on purpose", (line,), ("format", "measure", "seen from step", "at the start", "at the end"), rows, ("drift",))
 
 
