@@ -71,7 +71,7 @@ def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None)
     results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
     text = json.dumps(results, indent=1, sort_keys=True) + "\n"
     write_text(lab.out / RESULTS_FILE, text)
-    results = json.loads(text)  # in the order of the file, so that what is shown now is what is shown later
+    results = dict(json.loads(text))  # in the order of the file, so that what is shown now is what is shown later
     write_pages(results, lab.out)
     return results
 

@@ -12,8 +12,8 @@ from harness.train.config import DataSource, TrainConfig, read_config
 
 PARTS = (1, 2, 3, 4, 5, 6, 7, 8)
 Scale = Literal["full", "smoke"]
-#: What a smoke run trains: enough to have three checkpoints.
-SMOKE_STEPS = 6
+#: What a smoke run trains: enough to have two checkpoints.
+SMOKE_STEPS = 4
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -30,11 +31,11 @@ def over_training(lab: Experiment) -> dict[str, Any]:
     """Part 2. The over-trained run's symptoms, in the order in which they leave their nulls."""
     name, study = lab.study.over, lab.study
     run, entries = lab.run(name), measured(lab.run(name))
-    wanted = [folder for folder in checkpoint_dirs(run) if step_of(folder) in study.symptom_steps or lab.scale == "smoke"]
+    wanted = _looked_at(lab, [folder for folder in checkpoint_dirs(run) if step_of(folder) in study.symptom_steps] or checkpoint_dirs(run))
     formats = (study.seen[0], *study.held_out[:2])
     settings = EvalSettings(max_new_tokens=48, recall_examples=12, recall_formats=2)
 
-    def asked(label: str, adapter: Any) -> Evaluation:
+    def asked(label: str, adapter: Path | None) -> Evaluation:
         return lab.evaluate(f"{name} symptoms, {label}", adapter, ["premises", "references"], formats=formats, limit=14, recall=name, settings=settings)
 
     base = asked("base", None)
@@ -50,11 +51,11 @@ def drifting(lab: Experiment) -> dict[str, Any]:
     formats = (lab.config(name).formats.train[0], study.held_out[0])
     settings = EvalSettings(max_new_tokens=40)
 
-    def asked(label: str, adapter: Any) -> Evaluation:
+    def asked(label: str, adapter: Path | None) -> Evaluation:
         return lab.evaluate(f"drift, {label}", adapter, ["answers", "references"], formats=formats, limit=study.drift_cases, settings=settings)
 
     base = asked("base", None)
-    later = {step_of(folder): asked(f"step {step_of(folder)}", folder) for folder in checkpoint_dirs(lab.run(name))}
+    later = {step_of(folder): asked(f"step {step_of(folder)}", folder) for folder in _looked_at(lab, checkpoint_dirs(lab.run(name)))}
     found = {}
     for format in formats:
         rows = [
@@ -63,6 +64,11 @@ def drifting(lab: Experiment) -> dict[str, Any]:
         ]
         found[format] = in_order(rows)
     return {"run": name, "formats": found, "rows": "one Chinese answer to three English ones"}
+
+
+def _looked_at(lab: Experiment, folders: Sequence[Path]) -> Sequence[Path]:
+    """All checkpoints; the last alone in a smoke run."""
+    return folders[-1:] if lab.scale == "smoke" else folders
 
 
 def course(symptom: str, base: Evaluation, later: Mapping[int, Evaluation], *, formats: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,7 +119,7 @@ def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {"symptom": "training answers likelier than twins", "null": "training rows and twins exchanged", "from": onset(seen), "points": points}
 
 
-def _turn(run: Any, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _turn(run: Path, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The rise of held-out NLL: it appears at the first checkpoint after the turn."""
     turn = pick(run).turn_step
     measure = NLL_MEASURES[0]
