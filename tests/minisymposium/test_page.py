@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.minisymposium.compose import SCHEMA
+from harness.minisymposium.compose import RESULTS_FILE, SCHEMA
 from harness.minisymposium.figures import figures
 from harness.minisymposium.page import NONE_YET, with_results
 from harness.minisymposium.sections import sections
@@ -29,7 +29,8 @@ def test_the_page_shows_the_committed_results_and_no_other_numbers():
 
 
 def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
-    lab, results = smoke
+    lab, _ = smoke
+    results = json.loads((lab.out / RESULTS_FILE).read_text())
     page = tmp_path / "minisymposium.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
     assert main(["minisymposium", str(lab.folder / "study.toml"), "--out", str(lab.out), "--page", str(page)]) == 0
