@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.chart import svg_text
+from harness.report.sweep import Sweep
 from harness.report.sweep_map import sweep_figure
 from harness.train.durable import write_text
 
@@ -17,7 +18,7 @@ _NLL = "nll_held_out"
 def figures(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Name → figure, of the parts that were run."""
     makers: dict[str, tuple[str, Callable[[Mapping[str, Any]], Any]]] = {
-        "map": ("1", lambda part: sweep_figure(part["rows"])),
+        "map": ("1", lambda part: sweep_figure(Sweep.from_points(part["rows"]))),
         "sum-lr": ("1", sum_lr),
         "symptoms": ("2", symptoms),
         "schedules": ("4", schedules),
