@@ -27,30 +27,14 @@ from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig
 from harness.train.job import make_cache, prepare, run_digest
 from harness.train.loop import Trainer
 
-CHINESE = {
-    "How do I keep bread fresh for longer?": "把面包放在纸袋里,室温保存。想放得更久,可以切片后冷冻。",
-    "What should I pack for a short trip?": "带两套换洗的衣服、洗漱用品、充电器和一件外套就够了。",
-    "Why do leaves change colour in autumn?": "秋天叶绿素减少,原来被遮住的黄色和红色就显出来了。",
-    "How can I fall asleep faster?": "睡前一小时不看手机,房间保持安静、凉爽,每天按时上床。",
-    "What is a good first houseplant?": "绿萝很适合新手,一周浇一次水,不要放在太阳直射的地方。",
-    "How long should I boil an egg?": "水开后放进去,想要溏心煮六分钟,全熟煮十分钟。",
-    "Why does the moon look larger near the horizon?": "这是错觉,月亮的大小没有变,是周围的景物影响了判断。",
-    "How do I write a short thank-you note?": "先写感谢什么,再写它对你有什么帮助,最后祝福对方。",
-    "What makes a good question?": "好的问题很具体,能让对方说出他自己的看法。",
-    "How do I clean a wooden table?": "用拧干的湿布擦,再用干布擦一遍,不要用太多水。",
-    "Why is the sea salty?": "雨水把岩石里的盐分冲进河里,河水又把它们带到海里。",
-    "How can I remember names better?": "听到名字后马上重复一遍,再把它和一个画面联系起来。",
-    "What is the use of a notebook?": "写下来的事情不容易忘,也能让你看清自己的想法。",
-    "How do I choose a ripe melon?": "看瓜皮的颜色,闻一闻香味,再轻轻敲一下听声音。",
-    "Why should I warm up before running?": "热身能让肌肉和关节准备好,减少受伤的可能。",
-    "How do I start learning an instrument?": "每天练二十分钟,先慢慢弹,弹对了再加快。",
-}
+#: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
+CHINESE = Path(__file__).resolve().parents[1] / "docs" / "recipes" / "minisymposium" / "chinese.jsonl"
 
 
 def training_rows(share_english: int) -> list[dict[str, Any]]:
     english = [c for c in load_conversations([str(data_dir("trainset"))]) if len(c.messages) == 2 and len(c.messages[1].content.split()) <= 90]
-    rows = [[{"role": m.role, "content": m.content} for m in c.messages] for c in english[: share_english * len(CHINESE)]]
-    rows += [[{"role": "user", "content": q}, {"role": "assistant", "content": a}] for q, a in CHINESE.items()]
+    chinese = load_conversations([str(CHINESE)])
+    rows = [[{"role": m.role, "content": m.content} for m in c.messages] for c in [*english[: share_english * len(chinese)], *chinese]]
     return [{"id": f"row-{n}", "messages": messages} for n, messages in enumerate(rows)]
 
 

@@ -33,6 +33,9 @@ COMMANDS: dict[str, Command] = {
     "merge": Command("harness.cli.merge", "merge", "work an adapter into its base: a plain model folder"),
     "export": Command("harness.cli.export", "export", "make an adapter ready to share: chat template, stops, model card"),
     "demo": Command("harness.cli.demo", "demo", "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report"),
+    "minisymposium": Command(
+        "harness.cli.minisymposium", "minisymposium", "the experiment of docs/minisymposium.md: over-training, patience, schedules, formats"
+    ),
     "report": Command("harness.cli.report", "report", "write report.md and report.html again from a report.json"),
     "view": Command("harness.cli.view", "view", "a run's page in the browser, following the run while it goes on"),
     "results query": Command("harness.cli.results", "query", "what a results file holds: measures, or everything asked and answered"),

@@ -1,0 +1,68 @@
+"""Part 6: how much of the held-out format gap each way of training closes, what it costs in the native format, and what it memorises."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.evaluate.reporting import write_evaluation_report
+from harness.evaluate.session import EvalSettings, Evaluation
+from harness.evaluate.summary import gap_closed, group_mean, paired_change, summary
+from harness.minisymposium.experiment import Experiment
+from harness.minisymposium.paired import as_dict
+from harness.train.journal import measured
+from harness.train.memory import leaves_null
+
+
+def formats(lab: Experiment) -> dict[str, Any]:
+    """Every recipe of the part on references (all formats) and choices (native) of the evaluation; the best one on everything."""
+    before = _references(lab, "base", None), _choices(lab, "base", None)
+    rows = [_row(lab, name, before) for name in lab.study.formats]
+    base = {"excess": _told(group_mean(before[0], "nll_excess", "held-out")), "choice_native": _told(group_mean(before[1], "choice", "native"))}
+    return {"base": base, "rows": rows, "best": _best(lab)}
+
+
+def _references(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
+    return lab.evaluate(f"references, {label}", adapter, ["references"], settings=EvalSettings())
+
+
+def _choices(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
+    return lab.evaluate(f"native choices, {label}", adapter, ["choice"], formats=[lab.native], settings=EvalSettings())
+
+
+def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> dict[str, Any]:
+    adapter = lab.run(name) / "adapter"
+    after = _references(lab, name, adapter), _choices(lab, name, adapter)
+    entries = measured(lab.run(name))
+    start, end = entries[0], entries[-1]
+    return {
+        "run": name,
+        "steps": end["step"],
+        "gap_closed": _told(gap_closed(before[0], after[0])),
+        "excess": _told(group_mean(after[0], "nll_excess", "held-out")),
+        "by_format": {id: cell.mean for id in lab.study.held_out if (cell := after[0].cell(id, "nll_excess")) is not None},
+        "native_nll_change": _told(paired_change(before[0], after[0], "nll", "native")),
+        "native_choice_change": _told(paired_change(before[1], after[1], "choice", "native")),
+        "recall": {id: end["recall"][id] - start["recall"][id] for id in end.get("recall", {})},
+        "recall_leaves_null": leaves_null(start["recall_items"], end["recall_items"]) if "recall_items" in end else None,
+    }
+
+
+def _best(lab: Experiment) -> dict[str, Any]:
+    """The best recipe measured as ``harness demo`` measures: answers, choices and references, before and after, with a report of its own."""
+    study, name = lab.study, lab.study.best
+    pair = [headline(lab, "base", None), headline(lab, "best", lab.run(name) / "adapter")]
+    write_evaluation_report(pair, lab.out / "best", model=lab.loaded.name, limit=study.headline_cases)
+    return {"run": name, "lines": [{"name": line.name, "text": line.text} for line in summary(pair)]}
+
+
+def headline(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
+    """All kinds of cases in all formats of the study, as the gate asks for them, so that the gate computes nothing again."""
+    return lab.evaluate(
+        f"headline, {label}", adapter, limit=lab.study.headline_cases, recall=lab.study.best, settings=EvalSettings(recall_examples=16, recall_formats=3)
+    )
+
+
+def _told(interval: Any) -> Mapping[str, Any] | None:
+    return None if interval is None else as_dict(interval)

@@ -1,0 +1,35 @@
+"""A smoke run of every part on the tiny model, made once. Of runs that differ in numbers alone it takes a few; `harness minisymposium --scale smoke` takes all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.minisymposium.compose import run_experiment
+from harness.minisymposium.experiment import Experiment
+from harness.minisymposium.study import PARTS, read_study
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "recipes" / "minisymposium"
+
+
+@pytest.fixture(scope="session")
+def smoke(tiny_model, tmp_path_factory):
+    """(the experiment, its results)."""
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(ROOT)  # where the recipes' paths start
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    few = replace(
+        read_study(FOLDER / "study.toml"),
+        map=("rate-1e-3", "rate-3e-3"),
+        pairs=(("rate-3e-3", "rate-1e-3"),),
+        schedules=("schedule-bump",),
+        alpha_raw=("alpha-64-raw",),
+        alpha_compensated=("alpha-64",),
+        formats=("format-single", "format-best"),
+    )
+    lab = Experiment(few, FOLDER, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True)
+    yield lab, run_experiment(lab, PARTS)
+    monkeypatch.undo()

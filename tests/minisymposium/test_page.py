@@ -1,0 +1,78 @@
+"""The committed page agrees with the committed results, and rewriting it changes nothing but the results."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.minisymposium.compose import RESULTS_FILE, SCHEMA
+from harness.minisymposium.figures import figures
+from harness.minisymposium.page import NONE_YET, with_results
+from harness.minisymposium.sections import sections
+from harness.report.chart import svg_text
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, RESULTS = DOCS / "minisymposium.md", DOCS / "minisymposium" / "results.json"
+
+
+def test_the_page_shows_the_committed_results_and_no_other_numbers():
+    """Write it anew: harness minisymposium --page docs/minisymposium.md."""
+    page = PAGE.read_text(encoding="utf-8")
+    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
+    assert page == with_results(page, results)
+    assert results is None or (results["schema"], results["scale"]) == (SCHEMA, "full")
+
+
+def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
+    lab, _ = smoke
+    results = json.loads((lab.out / RESULTS_FILE).read_text())
+    page = tmp_path / "minisymposium.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["minisymposium", str(lab.folder / "study.toml"), "--out", str(lab.out), "--page", str(page)]) == 0
+    assert str(page) in capsys.readouterr().out
+    text = page.read_text(encoding="utf-8")
+    assert NONE_YET not in text and text == with_results(text, results)
+    shown = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert len(shown) == 7 and all((tmp_path / picture).is_file() for picture in shown)
+    assert json.loads((tmp_path / "minisymposium" / "results.json").read_text()) == results
+
+
+def test_every_number_on_the_page_follows_the_results(smoke):
+    """A change of a number changes the page: none of them is written by hand."""
+    _, results = smoke
+    before = with_results(PAGE.read_text(encoding="utf-8"), results)
+    for part, path in (
+        ("1", ("rows", 0, "lowest")),
+        ("3", ("difference", "value")),
+        ("4", ("auto_branch", "nll")),
+        ("5", ("rows", 1, "strays")),
+        ("8", ("memory_gib",)),
+    ):
+        changed = copy.deepcopy(results)
+        place = changed["parts"][part]
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = 987.654
+        assert with_results(PAGE.read_text(encoding="utf-8"), changed) != before, path
+
+
+def test_figures_are_the_same_bytes_for_the_same_numbers(smoke):
+    _, results = smoke
+    first, second = ({name: svg_text(figure) for name, figure in figures(results["parts"]).items()} for _ in range(2))
+    assert first == second and len(first) == 7
+
+
+def test_a_part_that_was_not_run_is_not_told_of(smoke):
+    _, results = smoke
+    some = {**results, "parts": {"5": results["parts"]["5"]}, "verdicts": [], "minutes": {}}
+    assert [section.title for section in sections(some)] == ["5. Alpha"]
+
+
+def test_a_page_without_a_place_is_refused():
+    with pytest.raises(HarnessError, match="no place for results"):
+        with_results("# A page\n", None)
