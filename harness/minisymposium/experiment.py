@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.evaluate.job import EvalJob, own_native, run_job
+from harness.evaluate.engines import own_native
+from harness.evaluate.job import EvalJob, run_job
 from harness.evaluate.session import EvalSettings, Evaluation
 from harness.formats import load_formats
 from harness.minisymposium.study import Scale, Study, read_run, rows_of
@@ -65,7 +66,7 @@ class Experiment:
     def train(self, names: Iterable[str]) -> None:
         """Train what is not trained yet, and note how long each took."""
         from harness.models import switch_adapter
-        from harness.train.adapters import remove_adapter
+        from harness.models.adapters import remove_adapter
 
         for name in names:
             began = time.monotonic()
