@@ -13,7 +13,7 @@ from harness.train.job import prepare
 from harness.train.rows import encoded_rows
 
 #: Measured on two cores on 2026-11-24 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a step, cells a second of a checkpoint.
-TOKENS_PER_SECOND, CELLS_PER_SECOND = 250.0, 9.5
+TOKENS_PER_SECOND, CELLS_PER_SECOND = 210.0, 9.5
 #: Another objective reads the logits (measured: 3.9 s a step against 2.6), and the consistency loss a second text (not measured).
 SLOWER = {"supervised": 1.0, "distillation": 1.5, "consistency": 2.5}
 #: Seconds of an evaluation of each kind, of the base.
@@ -57,7 +57,7 @@ def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, fl
         share = config.auto_branch.branch_rounds * config.auto_branch.branch_epochs / config.optimisation.num_train_epochs
         tokens, steps = round(tokens * share), round(steps * share)
     every = config.checkpoints.save_steps or max(1, -(-plan.total_steps // 4))
-    checkpoints = steps // every + 1
+    checkpoints = 1 + -(-steps // every)  # the start and the end are measured too
     evaluation = config.evaluation
     cells = evaluation.references * (1 + min(len(ready.trained), evaluation.formats_measured) + min(len(ready.held_out), evaluation.formats_measured))
     cells += 2 * evaluation.recall_rows * 5
