@@ -22,6 +22,7 @@ NOT_RUN = {
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
     r"--depths": "thousands of tokens in each of 18 formats: tests/evaluate/test_depth.py and test_variants.py",
     r"--formats (all|grammar:100)": "a hundred formats take too long here: tests/evaluate/test_budget.py",
+    r"branch runs/train --from before-turn": "a run of two steps has no turn; docs/branching.md has one that has",
     r"--load-in-4bit": "needs bitsandbytes: tests/train/test_quantised.py",
     r"--report-to": "needs a tracker's package: tests/train/test_tracking.py",
 }

@@ -25,6 +25,9 @@ _CASES = (
 _TRAINING = """model = "my-model"
 output_dir = "runs/train"
 
+[data]
+train = ["rows.jsonl"]
+
 [formats]
 train = ["chatml", "alpaca-newline"]
 held_out = ["llama3"]
@@ -39,14 +42,14 @@ def build(folder: Path, model: Path) -> None:
     for name in ("my-model", "base"):
         shutil.copytree(model, folder / name)
     shutil.copytree(ROOT / "docs" / "recipes", folder / "docs" / "recipes")
-    shutil.copytree(ROOT / "trainset", folder / "trainset")
+    (folder / "trainset").mkdir()
     (folder / "run.toml").write_text(_TRAINING)
     numbers = range(18)  # as many steps an epoch as the shipped set has in batches of 8
     rows = [{"messages": [{"role": "user", "content": f"What is {n} + 1?"}, {"role": "assistant", "content": f"It is {n + 1}."}]} for n in numbers]
     lines(folder / "rows.jsonl", rows)
     lines(folder / "my-cases.jsonl", list(_CASES))
     (folder / "chat.json").write_text(json.dumps(rows[0]))
-    for name in ("my-conversations", "my-prompts", "train"):
+    for name in ("my-conversations", "my-prompts", "train", "trainset/premises"):  # the last for a sweep, which reads no environment
         lines(folder / f"{name}.jsonl", rows[:8])
     for name in ("outputs", "base"):
         lines(folder / f"{name}.jsonl", [{"id": str(n), "text": f"The lamps along the quay were lit {n} times that evening."} for n in range(8)])
