@@ -25,6 +25,7 @@ exclude_patterns = ["_build"]
 nitpicky = False  # docstrings name types of other projects, whose sites are not asked
 
 myst_heading_anchors = 4
+myst_enable_extensions = ["html_image"]  # a picture with a width is an <img> on a code host
 myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"

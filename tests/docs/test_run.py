@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import models
 from harness.cli.main import main
+from harness.models import source
+from harness.models.digest import digest_folder
 from tests.docs.snippets import Command, blocks, harness_commands
 from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 
@@ -18,6 +18,7 @@ from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
     r"--engine ray": "starts a cluster: tox -e peers",
+    r"harness minisymposium": "hours: tests/minisymposium runs its smallest scale",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
     r"--depths": "thousands of tokens in each of 18 formats: tests/evaluate/test_depth.py and test_variants.py",
@@ -46,7 +47,7 @@ def workspace(tmp_path_factory, tiny_model) -> Path:
 def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
     """Type in ``folder``, where SmolLM2-135M-Instruct is the tiny model too and every training is small."""
     patch.chdir(folder)
-    patch.setattr(models, "_packaged", lambda: replace(models.locate(str(tiny_model)), name="SmolLM2-135M-Instruct"))
+    patch.setattr(source, "packaged_model", lambda: (tiny_model, digest_folder(tiny_model)))
     for key, value in SMALL_RUN.items():
         patch.setenv(f"HARNESS_TRAIN_{key}", value)
 
