@@ -12,8 +12,8 @@ from harness.encode import bos_text, encode, prompt_ids
 from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.render import render
-from tests.conftest import build_tokenizer
 from tests.test_render import EXAMPLES, conversations, fitting
+from tests.tiny import build_tokenizer
 
 FORMATS = load_formats()
 TOKENIZER = build_tokenizer()

@@ -9,7 +9,7 @@ from harness.fit import embedding_norms, fit
 from harness.formats import load_formats
 from harness.formats.check import check_format
 from harness.formats.frontmatter import parse_format
-from tests.conftest import build_tokenizer
+from tests.tiny import build_tokenizer
 
 FORMATS = load_formats()
 

@@ -68,9 +68,10 @@ def _update_mode(word: str) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse pytest-xdist: every worker would load the model again."""
+    """Refuse pytest-xdist: every worker would load the model again. Keep a warning of torch about itself from the user."""
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise pytest.UsageError("the gate runs one model once and batches by itself: leave out -n (pytest-xdist)")
+    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.metrics.hazard import hazard, is_off_script
 from harness.metrics.scripts import off_script, scripts_of
 from harness.vocabulary import off_script_ids, token_bytes
-from tests.conftest import build_tokenizer
+from tests.tiny import build_tokenizer
 
 
 def test_a_path() -> None:

@@ -60,14 +60,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         repository = Path(name)
         sys.path.insert(0, str(ROOT / "tests"))
-        import conftest  # the tiny model of the tests, and nothing else of the checkout
+        import tiny  # the tiny model of the tests, and nothing else of the checkout
 
-        class Folder:
-            def mktemp(self, _: str) -> Path:
-                return repository
-
-        (made := conftest.tiny_model.__wrapped__(Folder())).rename(repository / "model")
-        assert not made.exists()
+        tiny.build_model(repository / "model")
         rows(
             repository / "rows.jsonl",
             [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in PAIRS],

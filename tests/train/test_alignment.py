@@ -14,8 +14,8 @@ from harness.records import Conversation, Message
 from harness.render import fitted, render
 from harness.train.alignment import Answer, AnswerToken, align, answers_of, places
 from harness.train.translation import LEFT_OUT, translation
-from tests.conftest import build_tokenizer
 from tests.test_encode import metaspace_tokenizer
+from tests.tiny import build_tokenizer
 
 TOKENIZER = build_tokenizer()
 FORMATS = load_formats()
