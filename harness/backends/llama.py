@@ -42,11 +42,10 @@ class Layer:
 
     def states(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, turned to their positions, and values."""
-        joined = self.qkv(self.norm.forward(x, self.norm.inverse(x)))
+        turning, values = self.heads.split(self.qkv(self.norm.forward(x, self.norm.inverse(x))))
+        turned = rotate(turning, cos, sin)
         queries = self.heads.query * self.heads.width
-        keys = self.heads.key * self.heads.width
-        turned = rotate(joined[:, : queries + keys], cos, sin)
-        return turned[:, :queries], turned[:, queries:], joined[:, queries + keys :]
+        return turned[:, :queries], turned[:, queries:], values
 
     def rest(self, x: Tensor, mixed: Tensor) -> Tensor:
         """All that comes after attention."""

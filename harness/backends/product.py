@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from harness.llama.joined import affine, joined_bias
 from harness.llama.parts import Projection
 
 
@@ -18,9 +19,7 @@ class Product:
 
     def __init__(self, of: Sequence[Projection], dtype: torch.dtype) -> None:
         self.weight = _stacked([layer.weight for layer in of], dtype)
-        self.bias: Tensor | None = None
-        if any(layer.bias is not None for layer in of):
-            self.bias = torch.cat([layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias.detach() for layer in of]).to(dtype)
+        self.bias = joined_bias(of, dtype)
         self.down = self.up = None
         factors = [(layer.down.detach(), layer.up.detach() * layer.scaling) for layer in of if layer.down is not None and layer.up is not None]
         if factors:
@@ -31,12 +30,7 @@ class Product:
 
     def __call__(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
         """[tokens, in] → [tokens, out of all], plus ``add_to`` if given."""
-        if add_to is None:
-            out = linear(x, self.weight, self.bias)
-        else:
-            out = torch.addmm(add_to, x, self.weight.t())
-            if self.bias is not None:
-                out += self.bias
+        out = affine(x, self.weight, self.bias, add_to)
         if self.down is not None and self.up is not None:
             out.addmm_(linear(x, self.down), self.up)
         return out

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from harness.llama.joined import affine, joined_bias
 from harness.llama.parts import Projection
 
 
@@ -25,9 +26,8 @@ class Joint:
     def __init__(self, parts: Sequence[Projection], dtype: torch.dtype) -> None:
         self.parts = parts
         self.inner: Tensor | None = None
-        self.down = self.up = self.bias = None
-        if any(part.bias is not None for part in parts):
-            self.bias = torch.cat([part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias.detach() for part in parts]).to(dtype)
+        self.down = self.up = None
+        self.bias = joined_bias(parts, dtype)
         self.blocks: list[tuple[Projection, slice, slice]] = []  # those with an adapter, their outputs, and their part of the inner width
         out = rank = 0
         for part in parts:
@@ -44,13 +44,7 @@ class Joint:
 
     def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
         """[tokens, in] → [tokens, out of all], plus ``add_to`` if given."""
-        weight = self._weight(x.dtype)
-        if add_to is None:
-            out = linear(x, weight, self.bias)
-        else:
-            out = torch.addmm(add_to, x, weight.t())
-            if self.bias is not None:
-                out += self.bias
+        out = affine(x, self._weight(x.dtype), self.bias, add_to)
         if self.down is not None and self.up is not None:
             self.inner = linear(x, self.down)
             out.addmm_(self.inner, self.up.t())
