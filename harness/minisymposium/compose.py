@@ -19,6 +19,7 @@ from harness.minisymposium.rates import alphas, patience, rate_map, schedules
 from harness.minisymposium.sections import sections
 from harness.minisymposium.symptoms import drifting, over_training
 from harness.minisymposium.verdicts import gate, verdicts
+from harness.report.document import read_table
 from harness.train.durable import write_text
 
 RESULTS_FILE, PAGE_FILE, FIGURES = "results.json", "report.html", "figures"
@@ -86,12 +87,7 @@ def write_pages(results: dict[str, Any], out: Path) -> list[Path]:
 
 def read_results(path: Path) -> dict[str, Any]:
     """A results file. Raises HarnessError for what is none."""
-    try:
-        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"cannot read the results: {error.strerror}", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise HarnessError(f"not JSON: {error}", where=str(path)) from None
-    if not isinstance(results, dict) or results.get("schema") != SCHEMA:
+    results = read_table(path, f"results of {SCHEMA}")
+    if results.get("schema") != SCHEMA:
         raise HarnessError(f"no results of {SCHEMA}", where=str(path), hint="harness minisymposium writes them into its --out folder")
     return results
