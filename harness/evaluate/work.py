@@ -121,6 +121,7 @@ class Planner:
         return self._keyed("answer", case, format, request)
 
     def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:
+        """The prompt, or the text to the end of an answer's words: with the stop behind it a last ``.`` would be the token ``.<``, and the stop be scored."""
         messages = case.messages
         if answer is not None:
             messages = (*messages, Message("assistant", answer, case.name))
@@ -128,6 +129,7 @@ class Planner:
             fitted(Conversation(case.id, messages, case.tags, case.source), format),
             format,
             add_generation_prompt=answer is None,
+            continue_final_message=answer is not None,
             bos_token=self.backend.bos_token,
             eos_token=self.backend.eos_token,
             assistant_name=case.name,
