@@ -177,7 +177,9 @@ class SampleOptions:
     seed: int = 0
     """The same seed gives the same formats; a greater n only adds to them."""
     split: Literal["train", "test"] | None = None
-    """Draw from one side only: the two sides share no role name, delimiter or spacing."""
+    """Draw from one side only: the two sides share no delimiter and no mark; of markdown no role name and no spacing either."""
+    style: Literal["markdown", "tags"] = "markdown"
+    """markdown: headers between delimiters. tags: control strings such as chat models have, with words that no model uses."""
     random: bool = False
     """With --split: the sides share their parts, and only the combinations are kept apart."""
     out: str | None = None
@@ -191,11 +193,14 @@ def sample_formats(args: list[str]) -> int:
     from harness.formats.grammar import sample_sources
 
     options = parse(
-        SampleOptions, args, "formats sample", "Draw procedural formats from a grammar. Name a draw as grammar:N:seed=S:split=train wherever formats are named."
+        SampleOptions,
+        args,
+        "formats sample",
+        "Draw procedural formats from a grammar. Name a draw as grammar:N:seed=S:split=train:style=tags wherever formats are named.",
     )
     if options.n < 1:
         raise HarnessError(f"--n {options.n}: at least one format", hint="--n 10")
-    drawn = sample_sources(options.n, options.seed, options.split, compositional=not options.random)
+    drawn = sample_sources(options.n, options.seed, options.split, compositional=not options.random, style=options.style)
     if options.out:
         folder = Path(options.out)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from random import Random
 
 import pytest
@@ -11,21 +12,25 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
 from harness.formats.check import check_format
-from harness.formats.grammar import _draw, parse_request, sample, source, to_format
-from harness.formats.grammar_parts import DELIMITERS, LEADS, ROLES
+from harness.formats.grammar import DRAWS, parse_request, sample, to_format
+from harness.formats.grammar_parts import BRACKETS, DELIMITERS, EDGES, LEADS, LINKS, PHRASES, ROLES, TAG_ROLES, THINGS
+from harness.formats.grammar_tags import SHAPES, draw_tags
+from harness.formats.turns import EOS
 from harness.records import Conversation
 from harness.render import render
 from tests.test_render import EXAMPLES, conversations, kept
 
-SAMPLED = {format.id: format for format in (*sample(300, 7), *sample(100, 7, "train"), *sample(100, 7, "test"))}
+STYLES = ["markdown", "tags"]
+SAMPLED = {format.id: format for style in STYLES for format in (*sample(300, 7, style=style), *sample(100, 7, "train", style=style), *sample(100, 7, "test", style=style))}
 
 
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("split", [None, "train", "test"])
-def test_a_seed_gives_the_same_formats_and_more_only_adds(split):
-    few, many = sample(50, 3, split), sample(200, 3, split)
+def test_a_seed_gives_the_same_formats_and_more_only_adds(split, style):
+    few, many = sample(50, 3, split, style=style), sample(200, 3, split, style=style)
     assert many[:50] == few
     assert len({f.id for f in many}) == len({f.digest for f in many}) == len({f.template for f in many}) == 200
-    assert [f.id for f in sample(50, 4, split)] != [f.id for f in few]
+    assert [f.id for f in sample(50, 4, split, style=style)] != [f.id for f in few]
 
 
 def test_a_compositional_split_shares_no_constant():
@@ -39,6 +44,27 @@ def test_a_compositional_split_shares_no_constant():
     marks = [{(opens, closes) for opens, closes, _ in DELIMITERS[side::2]} for side in (0, 1)]
     assert not marks[0] & marks[1]
     assert not set(LEADS[0::2]) & set(LEADS[1::2])
+
+
+def test_the_halves_of_tags_share_no_word():
+    def words(side):
+        lists = (EDGES[side::2], TAG_ROLES[side::2])
+        return {word for group in lists for pair in group for word in pair} | set(THINGS[side::2]) | set(PHRASES[side::2])
+
+    assert len(set(THINGS)) == len(THINGS)
+    shared = {"user", "human", "system"}  # role names that no model does without; the marks around them differ
+    assert not (words(0) & words(1)) - shared
+    assert not set(BRACKETS[0::2]) & set(BRACKETS[1::2]) and not set(LINKS[0::2]) & set(LINKS[1::2])
+
+
+def test_no_shipped_format_holds_a_mark_that_may_be_drawn():
+    """A family that is held out stays unseen, however many formats are drawn."""
+    shipped = " ".join(format.template for format in load_formats().values())
+    specs = [draw_tags(Random(seed), None) for seed in range(3000)]
+    assert {spec.shape for spec in specs} == set(SHAPES)
+    for turns in (spec.turns() for spec in specs):
+        marks = [turns.user_open.strip(), turns.assistant_open.strip(), turns.stop.replace(EOS, "")]
+        assert not [mark for mark in marks if mark and mark in shipped]
 
 
 def test_a_random_split_keeps_the_combinations_apart():
@@ -71,20 +97,21 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
 
 
 def test_a_sampled_format_written_to_a_file_is_the_same(tmp_path):
-    for seed in range(40):
-        spec = _draw(Random(seed), None)
+    for style, seed in product(STYLES, range(40)):
+        spec = DRAWS[style](Random(seed), None)
         file = tmp_path / f"{spec.id}.jinja"
-        file.write_text(source(spec, "grammar"))
+        file.write_text(spec.source("grammar"))
         assert load_format(file).digest == to_format(spec).digest
 
 
 def test_settings_name_a_draw():
     assert load_formats().select(["grammar:5:seed=7:split=train"]) == sample(5, 7, "train")
     assert parse_request("grammar:3") == sample(3, 0)
+    assert parse_request("grammar:3:style=tags:split=train") == sample(3, 0, "train", style="tags")
     assert parse_request("grammar:3:split=test:random") == sample(3, 0, "test", compositional=False)
 
 
-@pytest.mark.parametrize("name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:sed=1"])
+@pytest.mark.parametrize("name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:style=xml", "grammar:3:sed=1"])
 def test_a_draw_that_is_not_understood_is_told(name):
     with pytest.raises(HarnessError, match=name):
         load_formats().select([name])
