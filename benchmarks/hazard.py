@@ -24,8 +24,8 @@ from harness.metrics.hazard import hazard
 from harness.models import load
 from harness.resources import data_dir
 from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
-from harness.train.job import make_cache, prepare, run_digest
 from harness.train.loop import Trainer
+from harness.train.preparation import make_cache, prepare, run_digest
 
 #: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
 CHINESE = Path(__file__).resolve().parents[1] / "docs" / "recipes" / "minisymposium" / "chinese.jsonl"

@@ -117,7 +117,7 @@ def make_plan(folder: Path, steps: int, batch: int, tokens_per_pass: int) -> dic
     from harness.train.checkpoints import save_adapter
     from harness.train.config import OptimisationConfig, TrainConfig
     from harness.train.examples import make_plan as draw
-    from harness.train.job import make_cache, prepare
+    from harness.train.preparation import make_cache, prepare
 
     config = TrainConfig(optimisation=OptimisationConfig(per_device_train_batch_size=batch))
     ready, loaded = prepare(config), load(MODEL, dtype="bfloat16", device="cpu")

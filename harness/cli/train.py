@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Characters of a sample that are printed; --json has it whole.
 SHOWN = 600
+#: Samples that are printed: three formats are shown three times each, more than ten not all.
+SAMPLES = 10
 
 _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
@@ -63,9 +66,12 @@ def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
 
 
 def _told(run: DryRun) -> Iterator[str]:
-    for format, samples in run.samples.items():
-        for number, text in enumerate(samples, 1):
+    each = max(1, SAMPLES // max(1, len(run.samples)))
+    for format, samples in islice(run.samples.items(), SAMPLES):
+        for number, text in enumerate(samples[:each], 1):
             yield f"── {format}, sample {number}; ‹trained› ──\n{text if len(text) <= SHOWN else text[: SHOWN // 2] + ' … ' + text[-SHOWN // 2 :]}\n"
+    if len(run.samples) > SAMPLES:
+        yield f"… and {len(run.samples) - SAMPLES} more formats: --json has samples of all\n"
     for name, value in run.facts.items():
         yield f"{name}: {value}"
     for row in run.sets:

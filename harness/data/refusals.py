@@ -37,12 +37,14 @@ class RefusedRow(HarnessError):
         return Refusal(place, self.reason, (f"{part}: {self.message}" if part else self.message) + hint)
 
 
-def unlearnable(conversation: Conversation) -> Refusal | None:
-    """Why nothing can be learnt from a conversation that is well written, or None."""
+def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal | None:
+    """Why nothing can be learnt from a conversation that is well written, or None. Without ``answered`` a model will answer its last question: it needs none."""
     place = conversation.source or conversation.id
     empty = next((index for index, message in enumerate(conversation.messages) if not message.content.strip()), None)
     if empty is not None:
         return Refusal(place, "empty message", f"messages[{empty}] ({conversation.messages[empty].role}) is empty")
+    if not answered:
+        return None if any(message.role == "user" for message in conversation.messages) else Refusal(place, "no question", "there is no question to answer")
     answers = [message for message in conversation.messages if message.role == "assistant"]
     if not answers:
         return Refusal(place, "no assistant turn", "there is no assistant turn to learn from")

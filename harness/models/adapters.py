@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.lora import fuse_for_inference, leave_casts_to_autocast
-from harness.models.base import read_base
+from harness.models.base import ADAPTER_FILE, read_base
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
 from harness.models.quiet import first_line, quiet
@@ -18,6 +18,8 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
         raise HarnessError("no adapter_config.json", where=adapter, hint="give the folder that harness train wrote")
+    if not (folder / ADAPTER_FILE).is_file():
+        raise HarnessError(f"no {ADAPTER_FILE}", where=adapter, hint="a pickled adapter_model.bin is never loaded: save it as safetensors")
     _fit(folder, loaded)
     with quiet():
         from peft import PeftModel  # inside: importing it is noisy

@@ -9,6 +9,7 @@ from typing import Any
 from harness.models.loaded import LoadedModel
 from harness.quantisation import Quantisation
 
+ADAPTER_FILE = "adapter_model.safetensors"
 BASE_FILE = "base.json"
 """Written beside an adapter: the digest and shape of the base it was trained on."""
 

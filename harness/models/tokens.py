@@ -29,6 +29,7 @@ def grow(loaded: LoadedModel, texts: Sequence[str]) -> None:
     if not texts:
         return
     loaded.tokenizer = with_tokens(loaded.tokenizer, texts)
+    vars(loaded).pop("tokenizer_digest", None)  # it was of the tokenizer before
     loaded.added_tokens = (*loaded.added_tokens, *texts)
     model: Any = loaded.model
     rows = model.get_input_embeddings().weight.shape[0]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SELF_ANSWERED = "self-answered"
 #: And the tag of one whose answer was cut at its longest.
 UNFINISHED = "unfinished"
+#: The model's own answers, in the run's folder.
+ANSWERS_FILE = "answers.jsonl"
 _SUFFIX = "/self"
 
 
@@ -88,6 +90,14 @@ def kept_answers(
     if not found:
         raise HarnessError("the model gave no answer that can be learnt from", where=str(path), hint="raise objective.max_new_tokens")
     return found
+
+
+def expected_answers(path: Path, conversations: Sequence[Conversation], most: int, max_new_tokens: int) -> list[Conversation]:
+    """The answers in ``path``; where there are none yet, a word for each token that an answer to one of at most ``most`` prompts may have."""
+    if path.is_file() and path.stat().st_size:
+        return load_conversations([str(path)])
+    words = " ".join(["a"] * max_new_tokens)
+    return [_answered(prompt.id + _SUFFIX, prompt, Answer(words, "stop", "", ())) for prompt in map(_prompt, spread(conversations, most))]
 
 
 def _prompt(conversation: Conversation) -> Conversation:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.models import BASE_FILE, remove_adapter
+from harness.models import ADAPTER_FILE, BASE_FILE, remove_adapter
 from harness.train.branch import BranchRequest, make_branch
-from harness.train.checkpoints import ADAPTER_FILE
 from harness.train.config import TrainConfig
 from harness.train.durable import whole, write_text
-from harness.train.job import load_base, noted_config, train_one
+from harness.train.job import load_base, train_one
 from harness.train.journal import measured
 from harness.train.lock import run_lock
 from harness.train.pick import items_key, pick, turn_of
+from harness.train.preparation import noted_config
 from harness.train.stopping import Judgement
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def _next(run: Path, number: int, config: TrainConfig) -> Path | str:
 def _choose(trunk: Path, best: tuple[Path, int], rounds: list[Round]) -> Path:
     """Put the adapter of the lowest checkpoint of the tree beside the trunk's, with the rounds."""
     run, step = best
+    if not (run / f"checkpoint-{step}").is_dir():
+        raise HarnessError("no checkpoint is better than the base", where=str(trunk), hint="lower learning_rate, or measure earlier: checkpoints.save_steps")
     chosen = trunk / CHOSEN
     with run_lock(trunk):
         with whole(chosen, what="adapter") as folder:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models import BASE_FILE
-from harness.train.checkpoints import ADAPTER_FILE
+from harness.models import ADAPTER_FILE, BASE_FILE
 from harness.train.durable import whole
 
 if TYPE_CHECKING:

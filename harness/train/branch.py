@@ -14,11 +14,11 @@ from harness.models import BASE_FILE
 from harness.train.checkpoints import BRANCHES_FILE, OPTIMIZER_FILE, STATE_FILE, checkpoint_dirs, read_state, step_of, write_state
 from harness.train.config import TrainConfig
 from harness.train.durable import whole
-from harness.train.job import Preparation, noted_config, noted_run, plan_of, prepare, run_digest
 from harness.train.journal import JOURNAL_FILE, measured
 from harness.train.lineage import mark_branch
 from harness.train.note import Branch, require_note, write_note
 from harness.train.pick import pick
+from harness.train.preparation import Preparation, noted_config, noted_run, plan_of, prepare, run_digest
 from harness.train.rescaling import rescale_b
 from harness.train.settings import differences, read_setting, short_name, with_settings
 
@@ -65,7 +65,7 @@ def make_branch(request: BranchRequest) -> Path:
         raise HarnessError("there is something already", where=str(out), hint="resume it with harness resume, or give --out")
     config = replace(config, output_dir=str(out))
     ready = prepare(config)
-    start = _start(ready, state)
+    start = _start(ready, run, state)
     note = require_note(run)
     origin = note.branch.schedule_from if note.branch else 0
     branch = Branch(
@@ -80,6 +80,10 @@ def make_branch(request: BranchRequest) -> Path:
     )
     with whole(out, what="branch", hint="free some space and branch again") as folder:
         _fill(folder, ready, checkpoint, branch, state)
+        from harness.train.answers import ANSWERS_FILE  # inside: it brings torch
+
+        if (run / ANSWERS_FILE).is_file() and config.objective == trunk.objective:  # the very same texts
+            shutil.copyfile(run / ANSWERS_FILE, folder / ANSWERS_FILE)
         _copy_measured(folder, run, trunk, branch, config)
     if checkpoint.is_dir():
         mark_branch(run, checkpoint, out)
@@ -128,9 +132,9 @@ def _check(trunk: TrainConfig, config: TrainConfig, changed: dict[str, Any], res
     return factor
 
 
-def _start(ready: Preparation, state: dict[str, Any]) -> int:
+def _start(ready: Preparation, run: Path, state: dict[str, Any]) -> int:
     """The branch's step at the place, in epochs, where its checkpoint was written."""
-    plan = plan_of(ready)
+    plan = plan_of(ready, run)
     start: int = max(1, round(state["epoch"] * plan.steps_per_epoch))
     if start >= plan.total_steps:
         raise HarnessError(

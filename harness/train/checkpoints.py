@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.models import BASE_FILE
+from harness.models import ADAPTER_FILE, BASE_FILE
 from harness.train.durable import remove, whole
 from harness.train.optimisers import load_optimizer_tensors, optimizer_tensors
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
-ADAPTER_FILE = "adapter_model.safetensors"
 #: In a checkpoint from which others branched: their folders. Such a checkpoint is never removed.
 BRANCHES_FILE = "branches.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.refusals import Refusal
@@ -13,8 +14,8 @@ from harness.train.config import TrainConfig
 from harness.train.control_tokens import missing_tokens
 from harness.train.examples import Example, ExampleCache, make_plan, micro_batches
 from harness.train.footprint import ModelShape, Part, StepShape, Storage, estimate, total
-from harness.train.job import Preparation, prepare
 from harness.train.mixing import Pair
+from harness.train.preparation import Preparation, prepare, with_expected_answers
 from harness.train.rows import encoded_rows, row_sets
 from harness.train.schedules import Schedule
 
@@ -69,7 +70,7 @@ def dry_run(config: TrainConfig) -> DryRun:
     from harness.models import load_tokenizer, locate
 
     lenient = replace(config, data=replace(config.data, on_refuse="skip"))
-    ready = prepare(lenient)
+    ready = with_expected_answers(prepare(lenient), Path(config.output_dir))
     source = locate(config.model)
     tokenizer = load_tokenizer(source)
     if config.adapter.train_control_tokens and (missing := missing_tokens(tokenizer, ready.trained)):

@@ -14,7 +14,7 @@ from harness.errors import HarnessError, nearest
 from harness.evaluate.job import RUN_FILE
 from harness.exchange.exporting import export_format
 from harness.formats import load_formats
-from harness.models import BASE_FILE, PACKAGED, ModelSource, load_tokenizer, locate, quiet, read_base
+from harness.models import ADAPTER_FILE, BASE_FILE, PACKAGED, ModelSource, load_tokenizer, locate, quiet, read_base
 from harness.models.tokens import with_tokens
 from harness.records import Conversation, Format, Message
 from harness.render import render
@@ -121,9 +121,9 @@ def _write_adapter(adapter: Path, base_id: str, folder: Path) -> None:
     settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = base_id
     (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    weights = adapter / "adapter_model.safetensors"
+    weights = adapter / ADAPTER_FILE
     if not weights.is_file():
-        raise HarnessError("no adapter_model.safetensors", where=str(adapter), hint="pickled weights are never loaded: convert them to safetensors")
+        raise HarnessError(f"no {ADAPTER_FILE}", where=str(adapter), hint="pickled weights are never loaded: convert them to safetensors")
     for file in (weights, adapter / BASE_FILE):  # the note of the base is ours: plain peft does not look at it
         if file.is_file():
             shutil.copyfile(file, folder / file.name)

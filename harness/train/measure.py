@@ -20,7 +20,7 @@ from harness.resources import data_dir
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
-    from harness.train.job import Preparation
+    from harness.train.preparation import Preparation
 
 
 class CheckpointMeasure:

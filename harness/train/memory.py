@@ -8,7 +8,13 @@ Items = Mapping[str, Mapping[str, float]]
 
 
 def leaves_null(start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000) -> bool:
-    """Whether training rows gained more log-probability a token since the start than twins did, beyond ``level`` of a permutation null.
+    """Whether training rows gained more log-probability a token since the start than twins did, beyond ``level`` of a permutation null."""
+    found = gain_and_null(start, now, level=level, seed=seed, draws=draws)
+    return found is not None and found[0] > max(0.0, found[1])
+
+
+def gain_and_null(start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000) -> tuple[float, float] | None:
+    """By how much more training rows gained than twins, in nats a token, and what ``level`` of a permutation null stays below; None without both.
 
     The gain and not the value is compared: rows and twins need not be equally easy to the base. ``start`` and ``now``
     hold ``rows`` and ``twins``, each by id. Under the null which of them were trained on does not matter, so
@@ -19,10 +25,10 @@ def leaves_null(start: Items, now: Items, *, level: float = 0.95, seed: int = 0,
     gains = [np.array([now[group][id] - start[group][id] for id in now[group] if id in start[group]]) for group in ("rows", "twins")]
     rows, twins = gains
     if not len(rows) or not len(twins):
-        return False
+        return None
     seen = rows.mean() - twins.mean()
     pooled = np.concatenate([rows, twins])
     rng = np.random.default_rng(seed)
     shuffled = rng.permuted(np.broadcast_to(pooled, (draws, len(pooled))), axis=1)
     null = shuffled[:, : len(rows)].mean(1) - shuffled[:, len(rows) :].mean(1)
-    return bool(seen > np.quantile(null, level) and seen > 0)
+    return float(seen), float(np.quantile(null, level))

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.train.checkpoints import ADAPTER_FILE, OPTIMIZER_FILE
+from harness.models import ADAPTER_FILE
+from harness.train.checkpoints import OPTIMIZER_FILE
 
 #: How Adam's moments follow when B is multiplied by f: its gradient is divided by f.
 _POWERS = {"step": 0, "exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}

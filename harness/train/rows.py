@@ -36,14 +36,14 @@ class Rows:
     ignored: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_training_rows(config: DataConfig) -> Rows:
-    """Read every set. Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left."""
+def read_training_rows(config: DataConfig, *, answered: bool = True) -> Rows:
+    """Read every set; rows need no answer when ``answered`` is false. Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left."""
     collection = Collection()
     set_of: dict[str, int] = {}
     sources = config.sources()
     for number, source in enumerate(sources):
         set_of.update((conversation.id, number) for conversation in collection.read(source.path, source.schema, source.split))
-    why = {conversation.id: unlearnable(conversation) for conversation in collection.conversations}
+    why = {conversation.id: unlearnable(conversation, answered=answered) for conversation in collection.conversations}
     refused = [*collection.refusals, *filter(None, why.values())]
     if config.on_refuse == "error":
         refuse(refused)

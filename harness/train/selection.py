@@ -15,10 +15,7 @@ from harness.train.objective import Objective, supervised_loss
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
-    from harness.train.job import Preparation
-
-#: The model's own answers, in the run's folder.
-ANSWERS_FILE = "answers.jsonl"
+    from harness.train.preparation import Preparation
 
 
 def native_of(ready: Preparation, loaded: LoadedModel) -> Format:
@@ -49,7 +46,7 @@ def check_objective(ready: Preparation, loaded: LoadedModel) -> None:
 
 def with_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
     """The run with the conversations that it really learns from: given ones, the model's own answers, or both."""
-    from harness.train.answers import kept_answers, spread
+    from harness.train.answers import ANSWERS_FILE, kept_answers, spread
 
     goal = ready.config.objective
     if goal.answers == "given":

@@ -13,10 +13,11 @@ from harness.evaluate.cases import load_cases
 from harness.models import load
 from harness.resources import data_dir
 from harness.train.config import NLL_MEASURES, EvaluationConfig, TrainConfig, read_config
-from harness.train.job import prepare, train
+from harness.train.job import train
 from harness.train.journal import measured
 from harness.train.measure import CheckpointMeasure
 from harness.train.pick import pick
+from harness.train.preparation import prepare
 
 pytestmark = pytest.mark.slow
 RECIPE = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "over-training.toml"

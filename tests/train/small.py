@@ -13,8 +13,8 @@ from harness.models import load
 from harness.quantisation import Quantisation
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
 from harness.train.control_tokens import add_control_tokens
-from harness.train.job import make_cache, prepare, run_digest
 from harness.train.loop import Trainer
+from harness.train.preparation import make_cache, prepare, run_digest
 
 ROWS = [("the quick fox?", "over the lazy dog"), ("dog", "the brown fox jumps over it"), ("capital?", "Oslo."), ("What is the dog?", "lazy")]
 NF4 = Quantisation(load_in_4bit=True)

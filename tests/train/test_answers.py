@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,8 +15,12 @@ from harness.evaluate.cases import load_cases
 from harness.formats import load_formats
 from harness.records import Conversation, Message
 from harness.train.answers import SELF_ANSWERED, UNFINISHED, check_prompts, kept_answers, own_answers, spread, write_conversations
+from harness.train.branch import BranchRequest, make_branch
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, ObjectiveConfig, OptimisationConfig, TrainConfig
+from harness.train.dry_run import dry_run
 from harness.train.job import train
+from harness.train.note import read_note
+from harness.train.preparation import prepare
 from harness.train.teacher import base_only
 
 NATIVE = load_formats()["chatml"]
@@ -138,3 +143,40 @@ def test_the_command_writes_conversations(talkative, monkeypatch, tmp_path, caps
     assert main(["data", "answers", str(data), "--model", "tiny", "--native", "chatml", "--out", str(out)]) == 0
     assert "2 of 3 prompts" in capsys.readouterr().out and len(load_conversations([str(out)])) == 2
     assert main(["data", "answers", str(data), "--model", "tiny", "--native", "chatml", "--out", str(out)]) == 2
+
+
+@pytest.fixture
+def asking(tiny_model, tmp_path):
+    """A run whose rows are questions alone; the model answers two of the three."""
+    data = tmp_path / "prompts.jsonl"
+    write_conversations(data, [replace(row, messages=row.messages[:1]) for row in ASKED])
+    return TrainConfig(
+        model=str(tiny_model),
+        output_dir=str(tmp_path / "run"),
+        dtype="float32",
+        adapter=AdapterConfig(lora_r=4),
+        data=DataConfig(train=(str(data),)),
+        formats=FormatsConfig(train=("chatml", "alpaca-newline")),
+        optimisation=OptimisationConfig(num_train_epochs=3, per_device_train_batch_size=1),
+        objective=ObjectiveConfig(kind="distillation", native="chatml", answers="self", prompts=2),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
+        checkpoints=CheckpointsConfig(save_steps=2),
+    )
+
+
+def test_prompts_need_no_answers_where_the_model_gives_them(asking, talkative):
+    with pytest.raises(HarnessError, match="no assistant turn"):
+        prepare(replace(asking, objective=ObjectiveConfig()))
+    assert dry_run(asking).facts["steps"] == 6, "before there are answers, as many as prompts are asked"
+    train(asking, loaded=talkative, quiet=True)
+    assert [c.id for c in load_conversations([str(Path(asking.output_dir) / "answers.jsonl")])] == ["q0/self", "q1/self"]
+    steps = [json.loads(line) for line in (Path(asking.output_dir) / "metrics.jsonl").read_text().splitlines()]
+    assert len([entry for entry in steps if entry["kind"] == "step"]) == 6
+
+
+def test_a_branch_goes_on_with_the_very_same_answers(asking, talkative):
+    train(asking, loaded=talkative, quiet=True)
+    run = Path(asking.output_dir)
+    child = make_branch(BranchRequest(run, "step:4", ("learning_rate=1e-5",)))
+    assert (child / "answers.jsonl").read_bytes() == (run / "answers.jsonl").read_bytes()
+    assert read_note(child).branch.schedule_from == 4, "two epochs of two answers, not of three rows"

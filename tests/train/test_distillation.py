@@ -13,9 +13,10 @@ from harness.errors import HarnessError
 from harness.models import load
 from harness.train.config import AdapterConfig, CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, ObjectiveConfig, OptimisationConfig, TrainConfig
 from harness.train.divergence import jensen_shannon, kullback_leibler
-from harness.train.job import make_cache, prepare, run_digest, train
+from harness.train.job import train
 from harness.train.loop import Trainer
 from harness.train.objective import supervised_loss
+from harness.train.preparation import make_cache, prepare, run_digest
 from harness.train.selection import make_objective
 from harness.train.targets import Targets, certain, merged
 from tests.train.interrupted import ends_like_uninterrupted

@@ -7,7 +7,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.train.config import FormatsConfig, TrainConfig
-from harness.train.job import prepare
+from harness.train.preparation import prepare
 
 
 def test_the_common_formats_are_trained_less_the_families_held_out():
@@ -36,3 +36,11 @@ def test_nothing_left_to_train_in_is_refused():
 def test_a_draw_from_the_grammar_can_be_trained_in():
     ready = prepare(TrainConfig(formats=FormatsConfig(train=("chatml", "grammar:20:seed=7:split=train"))))
     assert len(ready.trained) == 21 and {f.family for f in ready.trained} == {"chatml", "grammar-train"}
+
+
+def test_a_drawn_family_is_not_both_trained_and_held_out():
+    with pytest.raises(HarnessError, match="'grammar-tags' is also trained") as told:
+        prepare(TrainConfig(formats=FormatsConfig(train=("chatml", "grammar:4:style=tags"), held_out=("grammar:2:seed=1:style=tags",))))
+    assert told.value.hint == "split=train and split=test"
+    ready = prepare(TrainConfig(formats=FormatsConfig(train=("chatml", "grammar:4:split=train:style=tags"), held_out=("grammar:2:split=test:style=tags",))))
+    assert (len(ready.trained), len(ready.held_out)) == (5, 2)

@@ -15,7 +15,8 @@ from harness.models import load_tokenizer, locate
 from harness.train.config import DataConfig, DataSource, EvaluationConfig, FormatsConfig, OptimisationConfig, StoppingConfig, TrainConfig
 from harness.train.dry_run import dry_run
 from harness.train.examples import make_plan
-from harness.train.job import prepare, run_digest, train
+from harness.train.job import train
+from harness.train.preparation import prepare, run_digest
 from harness.train.rows import encoded_rows
 
 

@@ -79,7 +79,7 @@ class FormatsConfig:
     """Which prompt formats the model meets."""
 
     train: Annotated[tuple[str, ...], tyro.conf.arg(name="formats")] = ("common",)
-    """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train"). Families in held_out are left out of sets and globs."""
+    """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train", with ":style=tags" made-up control strings). Families in held_out are left out of sets and globs."""
     held_out: tuple[str, ...] = ()
     """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""
     formats_dir: tuple[str, ...] = ()
