@@ -18,6 +18,12 @@ _NOISE = 0.2
 _LIKE_FULL = ("full_attention", "sliding_attention")
 
 
+#: What stands for "no limit".
+NO_END = 1 << 30
+#: A pack's mask has the square of its length; longer sequences are run on rows of their own, which need none.
+MOST_PACKED = 1 << 14
+
+
 def longest_packed(loaded: LoadedModel) -> int:
     """The longest sequence that the model reads rightly in a pack; 0 if it can be packed not at all.
 
@@ -32,13 +38,18 @@ def longest_packed(loaded: LoadedModel) -> int:
     return int(found)
 
 
+def most_positions(loaded: LoadedModel) -> int:
+    """The most tokens that the model has positions for."""
+    return int(getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or NO_END)
+
+
 def _window(loaded: LoadedModel) -> int:
     config = loaded.model.config.get_text_config()
     kinds = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     if window and (kinds is None or "sliding_attention" in kinds):
         return int(window)
-    return 1 << 30
+    return MOST_PACKED
 
 
 def _reads_packs(loaded: LoadedModel, window: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.backends.attention import longest_packed
+from harness.backends.attention import longest_packed, most_positions
 from harness.backends.forward import Forward, forward_of
 from harness.backends.padded import Padded
 from harness.backends.protocol import Answer, GenerateRequest
@@ -53,6 +53,13 @@ class Row:
         return max(len(stop.encode()) for stop in self.stops) + 4
 
 
+def eos_ids(loaded: LoadedModel) -> frozenset[int]:
+    """The tokens that end any answer: those of the model's generation config, which a user may have mended, and the tokenizer's."""
+    configured = getattr(loaded.model.generation_config, "eos_token_id", None)
+    ends = configured if isinstance(configured, list) else [configured]
+    return frozenset(id for id in [*ends, loaded.tokenizer.eos_token_id] if id is not None)
+
+
 class Decoder:
     """Runs prepared rows through a model, all to their end. Each row's answer depends on its own prompt and seed only."""
 
@@ -62,9 +69,8 @@ class Decoder:
         self.pass_budget = pass_budget
         self.most = most
         self.tokenizer = loaded.tokenizer
-        configured = getattr(loaded.model.generation_config, "eos_token_id", None)
-        ends = configured if isinstance(configured, list) else [configured]
-        self.eos_ids = frozenset(id for id in [*ends, self.tokenizer.eos_token_id] if id is not None)
+        self.eos_ids = eos_ids(loaded)
+        self.window = most_positions(loaded)
 
     def prepare(self, request: GenerateRequest) -> Row:
         """Encode a request: prompt, given prefix, and what may stop it, as ids and as text."""
@@ -73,7 +79,7 @@ class Decoder:
             ids += self.tokenizer(request.prefix, add_special_tokens=False).input_ids
         known = {str(t.content): id for id, t in self.tokenizer.added_tokens_decoder.items()}
         stop_ids = self.eos_ids | {known[text] for text in (*request.stop_tokens, *request.prompt.stops) if text in known}
-        return Row(request.key, ids, request.max_new_tokens, request.prompt.stops, stop_ids, request.language, request.sampling)
+        return Row(request.key, ids, min(request.max_new_tokens, self.window - len(ids)), request.prompt.stops, stop_ids, request.language, request.sampling)
 
     def run(self, rows: Sequence[Row]) -> Iterator[list[tuple[str, Answer]]]:
         """Decode all rows, giving them out as they end, some at a time. Rows whose prompts begin alike enter together."""

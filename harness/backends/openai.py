@@ -90,7 +90,7 @@ class OpenAIBackend:
         try:
             found = self._ask(lambda: self._echo(text))
         except HarnessError as error:
-            if error.hint == _REFUSED:
+            if error.hint == _UNKNOWN:
                 return NO_LOGPROBS
             raise
         return "" if found and all(value is not None for value, _, _ in found[1:]) else NO_LOGPROBS
@@ -207,7 +207,7 @@ class OpenAIBackend:
         except openai.APIStatusError as error:
             if error.status_code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
                 raise _TooLong from None
-            hint = _REFUSED if error.status_code < 500 else AGAIN
+            hint = _UNKNOWN if error.status_code in _NOT_SUPPORTED else _REFUSED if error.status_code < 500 else AGAIN
             raise HarnessError(f"the server answers {error.status_code}: {short(error.message)}", where=self.base_url, hint=hint) from None
         except openai.APIConnectionError as error:  # a time-out too
             raise HarnessError(f"the server cannot be reached: {short(str(error))}", where=self.base_url, hint=AGAIN) from None
@@ -217,4 +217,7 @@ class _TooLong(Exception):
     """The prompt does not fit into the server's context: not scored, and no reason to end the run."""
 
 
+#: What a server says to a request that it does not know how to serve; a wrong key or name and too many requests are other numbers.
+_NOT_SUPPORTED = (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_IMPLEMENTED)
+_UNKNOWN = "the server does not serve such a request: look at its log"
 _REFUSED = "look at the server's log, and at --api-key-env and the model's name"

@@ -49,6 +49,8 @@ def choose(logits: torch.Tensor, samplings: Sequence[Sampling | None], indices: 
     ``indices`` are how many tokens each row has already.
     """
     chosen = likeliest(logits)
+    if logits.device.type == "mps":
+        logits = logits.cpu()  # draws are made in float64, which Apple's GPUs have not
     for cut in (False, True):
         rows = [(at, s) for at, s in enumerate(samplings) if s is not None and cut == bool(s.top_k or s.top_p < 1)]
         if rows:

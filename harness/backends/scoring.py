@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.backends.attention import longest_packed
+from harness.backends.attention import longest_packed, most_positions
 from harness.backends.batches import by_length
 from harness.backends.forward import Forward, forward_of
 from harness.backends.packing import Pack, pack, tensors
@@ -58,8 +58,9 @@ class _Lookup:
 
 
 def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, budget: int) -> Iterator[Scored]:
-    """Score requests batch by batch, a batch being a pass of at most ``budget`` tokens."""
-    prepared = [Answers.of(request, loaded) for request in requests]
+    """Score requests batch by batch, a batch being a pass of at most ``budget`` tokens. What does not fit into the model's window is left out."""
+    most = most_positions(loaded)
+    prepared = [item for item in (Answers.of(request, loaded) for request in requests) if item.width() <= most]
     longest = longest_packed(loaded)
     packed = [item for item in prepared if item.width() <= longest]
     if packed:

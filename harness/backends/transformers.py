@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from harness.backends.decoding import Decoder
+from harness.backends.decoding import Decoder, eos_ids
 from harness.backends.forward import arithmetic
 from harness.backends.padded import pad
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
@@ -38,6 +38,7 @@ class TransformersBackend:
             "tokenizer": self.loaded.tokenizer_digest,
             "dtype": self.loaded.dtype,
             "device": self.loaded.device.split(":")[0],
+            **({"eos": " ".join(map(str, sorted(ends)))} if (ends := eos_ids(self.loaded)) != {self.loaded.tokenizer.eos_token_id} else {}),
             **({"arithmetic": products} if (products := arithmetic(self.loaded)) != self.loaded.dtype else {}),
             **({"quantisation": str(self.loaded.quantisation)} if self.loaded.quantisation else {}),
         }
@@ -55,9 +56,9 @@ class TransformersBackend:
         return eos_text(self.loaded.tokenizer)
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
-        """Answers, greedy or drawn. Rows that have stopped make room for others."""
+        """Answers, greedy or drawn. Rows that have stopped make room for others. A prompt that fills the model's window is left out."""
         decoder = Decoder(self.loaded, budget=self.budget, most=self.most, pass_budget=self._pass())
-        yield from decoder.run([decoder.prepare(request) for request in requests])
+        yield from decoder.run([row for row in map(decoder.prepare, requests) if row.max_new_tokens > 0])
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
         """Log-probabilities of the answers' own words. What several answers or requests begin with is run once."""

@@ -196,7 +196,7 @@ def sample_formats(args: list[str]) -> int:
         SampleOptions,
         args,
         "formats sample",
-        "Draw procedural formats from a grammar. Name a draw as grammar:N:seed=S:split=train:style=tags wherever formats are named.",
+        "Draw procedural formats from a grammar. Name a draw in --formats, formats.train and formats.held_out: grammar:N:seed=S:split=train:style=tags.",
     )
     if options.n < 1:
         raise HarnessError(f"--n {options.n}: at least one format", hint="--n 10")

@@ -159,8 +159,8 @@ class Change:
 
 
 def changes(before: Evaluation, after: Evaluation) -> list[Change]:
-    """What changed in each format, with a bootstrap interval of the paired difference and McNemar's exact test."""
-    from harness.stats import holm, mcnemar, paired_bootstrap
+    """What changed in each format, with a bootstrap interval of the paired difference, and an exact test: McNemar's for 0 and 1, of signs for means over draws."""
+    from harness.stats import holm, paired_bootstrap, paired_test
 
     found: list[Change] = []
     for metric in MEASURES:
@@ -171,7 +171,7 @@ def changes(before: Evaluation, after: Evaluation) -> list[Change]:
             same = [case for case in old if case in new]
             if same:
                 pairs[format.id] = ([old[case] for case in same], [new[case] for case in same])
-        adjusted = holm([mcnemar(*pair) for pair in pairs.values()])
+        adjusted = holm([paired_test(*pair, seed=after.settings.seed) for pair in pairs.values()])
         for (id, (old_values, new_values)), p in zip(pairs.items(), adjusted, strict=True):
             change = paired_bootstrap([b - a for a, b in zip(old_values, new_values, strict=True)], seed=after.settings.seed)
             n = change.n

@@ -19,7 +19,9 @@ from harness.evaluate.schema import connect_to_read, told
 Table = Literal["scores", "cells"]
 Row = dict[str, Any]
 
-_ENGINE = {"model": "string", "adapter": "string", "tokenizer": "string", "dtype": "string", "backend": "string", "device": "string"}
+_ENGINE = {
+    "model": "string", "adapter": "string", "tokenizer": "string", "dtype": "string", "quantisation": "string", "arithmetic": "string", "backend": "string", "device": "string",
+}  # fmt: skip
 _PLACE = {"format": "string", "format_digest": "string", "case": "string", "case_digest": "string", "probe": "string"}
 #: What ran. ``name`` is the model's for people.
 ENGINE_COLUMNS = ("name", *_ENGINE)
@@ -31,15 +33,17 @@ COLUMNS: dict[Table, dict[str, str]] = {
         "text": "string", "finish": "string", "stop": "string", "token_logprobs": "list<float64>", "token_ids": "list<int64>", "off_script": "list<float64>",
     },
 }  # fmt: skip
+_ENGINE_SELECT = """engine.model, engine.adapter, engine.tokenizer, engine.dtype, coalesce(json_extract(engine.facts, '$.quantisation'), ''),
+        coalesce(json_extract(engine.facts, '$.arithmetic'), ''), engine.backend, engine.device"""
 _SELECT: dict[Table, str] = {
-    "scores": """SELECT run.label, run.name, engine.model, engine.adapter, engine.tokenizer, engine.dtype, engine.backend, engine.device, format.name, format.digest,
+    "scores": "SELECT run.label, run.name, " + _ENGINE_SELECT + """, format.name, format.digest,
         item.name, item.digest, item.kind, metric.name, score.value, score.why
         FROM score JOIN run ON run.id = score.run JOIN engine ON engine.id = run.engine JOIN format ON format.id = score.format
-        JOIN item ON item.id = score.item JOIN metric ON metric.id = score.metric ORDER BY run.id, format.name, metric.id, item.id""",
-    "cells": """SELECT engine.model, engine.adapter, engine.tokenizer, engine.dtype, engine.backend, engine.device, format.name, format.digest,
+        JOIN item ON item.id = score.item JOIN metric ON metric.id = score.metric ORDER BY run.id, format.name, metric.id, item.id""",  # noqa: S608  # columns of ours
+    "cells": "SELECT " + _ENGINE_SELECT + """, format.name, format.digest,
         item.name, item.digest, cell.probe, cell.share, settings.facts, cell.payload
         FROM cell JOIN engine ON engine.id = cell.engine JOIN format ON format.id = cell.format JOIN item ON item.id = cell.item
-        JOIN settings ON settings.id = cell.settings ORDER BY engine.id, format.name, cell.probe, item.id, cell.share""",
+        JOIN settings ON settings.id = cell.settings ORDER BY engine.id, format.name, cell.probe, item.id, cell.share""",  # noqa: S608
 }  # fmt: skip
 _BATCH = 10_000
 

@@ -129,7 +129,7 @@ def run_job(job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = Fa
                 native,
                 store,
                 job.settings,
-                every_format=known.values(),
+                every_format={format.id: format for format in (*known.values(), *formats)}.values(),
                 recall=recall,
                 label=job.label,
                 model=loaded.name if loaded else locate(job.model).name if job.cluster else job.model,

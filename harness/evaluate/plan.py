@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -68,7 +69,10 @@ def make_plan(
         work += planner.plan([challenged(case) for case in cases if case.choices], formats)
     recall_work: list[Work] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
-    if recall is not None:
+    if recall is not None and backend.unscorable:
+        if not quiet:
+            print(f"{label}: recall is not measured: {backend.unscorable}", file=sys.stderr)
+    elif recall is not None:
         both = (*recall.train, *recall.null)
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(both, recall_formats, RECALL_SHARES, RECALL_TOKENS)
     draws = plan_draws(backend, settings.max_new_tokens, settings.sampling, settings.draws, cases, formats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
@@ -16,6 +17,8 @@ def recall_sets(train: Sequence[str], twins: Sequence[str], most: int) -> Recall
     rows, null = (_spread(recall_cases(names), most) for names in (train, twins))
     if not rows or not null:
         raise HarnessError("recall needs conversations that end with an answer, trained ones and twins never trained on", where=", ".join((*train, *twins)))
+    trained = {case.id for case in rows}  # results are found by id, and two files may number their rows alike
+    null = [replace(case, id=f"twin/{case.id}") if case.id in trained else case for case in null]
     answers = [(f"{c.id}#{at}", m.content) for c in load_conversations(train) for at, m in enumerate(c.messages) if m.role == "assistant"]
     return RecallSets(tuple(rows), tuple(null), tuple(answers))
 

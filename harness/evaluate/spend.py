@@ -47,7 +47,7 @@ def spend(
     metric, goals = read_measure(settings.find_by, cases), read_goals(settings.find)
     total = len(cases) * len(formats)
     cells = cells_of(settings.budget, total)
-    with progress(f"{label}: find {' and '.join(goals)}", cells, quiet=quiet) as bar:
+    with progress(f"{label}: find {' and '.join(goals)}", cells, quiet=quiet, unit="cells") as bar:
         asking = _Asking(work, cases, formats, scorer, backend, store, metric)
 
         def compute(places: Sequence[Place]) -> Mapping[Place, float | None]:

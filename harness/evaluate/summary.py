@@ -37,6 +37,18 @@ def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Mat
     return np.array([[values[f].get(item, np.nan) for f in formats] for item in items], dtype=float).reshape(len(items), len(formats))
 
 
+def _paired(before: Evaluation, after: Evaluation, metric: str, group: str) -> tuple[Matrix, Matrix]:
+    """The measure in both runs, for the same items in the same formats: those that are of the group in both."""
+    import numpy as np
+
+    was, now = table(before.scores, metric), table(after.scores, metric)
+    formats = [f.id for f in after.formats if before.groups.get(f.id) == after.groups[f.id] == group and f.id in was and f.id in now]
+    items = [case.id for case in after.cases if any(case.id in was[f] and case.id in now[f] for f in formats)]
+    both = [[[found[f].get(item, np.nan) for f in formats] for item in items] for found in (was, now)]
+    first, second = (np.array(values, dtype=float).reshape(len(items), len(formats)) for values in both)
+    return first, second
+
+
 def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interval | None:
     """Mean of a measure over the formats of a group (None: all), items and formats both resampled."""
     values = matrix(evaluation, metric, group)
@@ -47,8 +59,8 @@ def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interv
 
 def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
     """1 − held-out NLL excess after ÷ before, items and formats both resampled in pairs (METRICS §1)."""
-    pair = [matrix(evaluation, "nll_excess", "held-out") for evaluation in (before, after)]
-    if pair[0].size == 0 or pair[0].shape != pair[1].shape:
+    pair = _paired(before, after, "nll_excess", "held-out")
+    if pair[0].size == 0:
         return None
     left = two_way_ratio(pair[1], pair[0], seed=after.settings.seed)
     return left and Interval(1 - left.value, 1 - left.high, 1 - left.low, left.n)
@@ -58,8 +70,8 @@ def paired_change(before: Evaluation, after: Evaluation, metric: str, group: str
     """Mean change of a measure over the items scored in both runs, in the formats of a group; positive: it grew."""
     import numpy as np
 
-    pair = [matrix(evaluation, metric, group) for evaluation in (before, after)]
-    if pair[0].size == 0 or pair[0].shape != pair[1].shape:
+    pair = _paired(before, after, metric, group)
+    if pair[0].size == 0:
         return None
     change = np.nanmean(pair[1] - pair[0], axis=1)
     return mean_interval([float(value) for value in change if not np.isnan(value)])

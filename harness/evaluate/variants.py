@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from harness.errors import HarnessError
+from harness.metrics.answer import score_answer
 from harness.records import Case, Message
 
 CHARS_A_TOKEN = 4
@@ -96,7 +97,7 @@ def turned(case: Case, turn: int, filler: Filler) -> Case:
     if before < 1 or turn > MOST_TURNS or not filler:
         raise HarnessError(f"a case of {questions(case)} questions cannot be asked as question {turn}", hint=f"from {questions(case) + 1} to {MOST_TURNS}")
     own = case.messages[-1].content
-    others = [(question, answer) for question, answer in filler if question != own] or list(filler)
+    others = [(question, answer) for question, answer in _telling_nothing(case, filler) if question != own] or list(filler)
     system, rest = _split(case)
     talk = [message for question, answer in islice(cycle(others), before) for message in (Message("user", question), Message("assistant", answer, case.name))]
     return replace(case, id=f"{case.id}#turn{turn}", messages=(*system, *talk, *rest))
@@ -117,13 +118,23 @@ def _split(case: Case) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     return system, case.messages[len(system) :]
 
 
+def _telling_nothing(case: Case, filler: Filler) -> Filler:
+    """The exchanges that do not hold the case's answer; all of them where nothing else is left."""
+    right = case.choices[case.answer].casefold() if case.choices and case.answer is not None else ""
+
+    def tells(answer: str) -> bool:
+        return bool(right and right in answer.casefold()) or bool(case.checks and score_answer(case, answer).lenient)
+
+    return [pair for pair in filler if not tells(pair[1])] or filler
+
+
 def _talk(case: Case, tokens: int, filler: Filler) -> list[Message]:
     """Exchanges of about ``tokens`` tokens together."""
     if not 1 <= tokens <= MOST_TOKENS or not filler:
         raise HarnessError(f"a depth of {tokens} tokens cannot be made", hint=f"from 1 to {MOST_TOKENS}, such as 500 or 2000")
     talk: list[Message] = []
     left = tokens * CHARS_A_TOKEN
-    for question, answer in cycle(filler):
+    for question, answer in cycle(_telling_nothing(case, filler)):
         if left <= len(_GO_ON) + _SHORTEST:
             break
         asked = question if len(question) < left // 2 else _GO_ON

@@ -4,13 +4,14 @@
 (harness.formats.grammar_tags) makes up control strings such as chat models have.
 
 The constants fall into two halves. A *compositional* split draws its training formats from one half and its test
-formats from the other, so that no delimiter or role name of a test format was ever trained; a *random* split
-shares the constants and keeps only the combinations apart.
+formats from the other, so that no delimiter or mark of a test format was ever trained in the same style, and of
+markdown no role name either; a *random* split shares the constants and keeps only the combinations apart.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -23,7 +24,7 @@ from harness.records import Format
 
 Style = Literal["markdown", "tags"]
 #: How a format of a style is drawn.
-DRAWS = {"markdown": draw_markdown, "tags": draw_tags}
+DRAWS: dict[Style, Callable[[random.Random, Split | None], MarkdownSpec | TagSpec]] = {"markdown": draw_markdown, "tags": draw_tags}
 
 
 def sample(n: int, seed: int, split: Split | None = None, *, compositional: bool = True, style: Style = "markdown") -> list[Format]:
@@ -51,7 +52,7 @@ def sample_sources(n: int, seed: int, split: Split | None = None, *, composition
 def parse_request(name: str) -> list[Format]:
     """The formats of ``grammar:N[:seed=S][:split=train|test][:style=tags][:random]``, as settings and ``--formats`` name them."""
     head, *parts = name.split(":")
-    hint = "write grammar:200:seed=7:split=train"
+    hint = "write grammar:200:seed=7:split=train, with :style=tags for control strings"
     if head != "grammar" or not parts or not parts[0].isdigit() or not int(parts[0]):
         raise HarnessError(f"{name!r} does not say how many formats", hint=hint)
     facts = dict(part.partition("=")[::2] for part in parts[1:])

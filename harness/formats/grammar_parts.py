@@ -1,4 +1,4 @@
-"""What the grammar of formats draws from. Every list is cut in two by position: even places are the training half, odd places the test half."""
+"""What the grammar of formats draws from. Most lists are cut in two by position: even places are the training half, odd places the test half."""
 
 from __future__ import annotations
 
@@ -58,14 +58,40 @@ CASINGS = ("lower", "title", "upper")
 # What tags are made of. No mark that they give stands in a shipped format (tests/formats/test_grammar.py): a family that is held out stays unseen.
 
 #: Brackets of a mark.
-BRACKETS = (("<", ">"), ("<|", "|>"), ("[", "]"), ("<<", ">>"), ("<|", ">"), ("[|", "|]"), ("{", "}"), ("<-", "->"), ("[[", "]]"), ("(", ")"), ("<:", ":>"), ("{|", "|}"))
+BRACKETS = (
+    ("<", ">"),
+    ("<|", "|>"),
+    ("[", "]"),
+    ("<<", ">>"),
+    ("<|", ">"),
+    ("[|", "|]"),
+    ("{", "}"),
+    ("<-", "->"),
+    ("[[", "]]"),
+    ("(", ")"),
+    ("<:", ":>"),
+    ("{|", "|}"),
+)
 #: The words that open and close a turn or a header, and what they open.
 EDGES = (("begin", "end"), ("open", "close"), ("start", "stop"), ("first", "last"), ("from", "until"), ("enter", "leave"), ("init", "done"), ("head", "tail"))
 THINGS = ("part", "block", "entry", "section", "speech", "item", "voice", "line", "talk", "piece", "post", "segment", "note", "record", "msg", "unit")
 #: Begin, link, thing.
 LINKS = ("_", "-", "_of_", " ", "", ".", "_the_", ":")
 #: What stands before every role's name, as if the header named a product.
-PHRASES = ("Session 7 ", "Chat One ", "Alpha Line ", "Studio ", "Model B ", "Desk 12 ", "Help Line ", "Board ", "North Side ", "Room 4 ", "Beta Talk ", "Office ")
+PHRASES = (
+    "Session 7 ",
+    "Chat One ",
+    "Alpha Line ",
+    "Studio ",
+    "Model B ",
+    "Desk 12 ",
+    "Help Line ",
+    "Board ",
+    "North Side ",
+    "Room 4 ",
+    "Beta Talk ",
+    "Office ",
+)
 TAG_ROLES = (*ROLES, ("system", "user", "bot"), ("system", "human", "ai"), ("setup", "user", "expert"), ("notes", "me", "you"))
 TAG_LEADS = ("\n", " ", "", "\n\n")
 TAG_GAPS = ("", "\n", "\n\n", " ")

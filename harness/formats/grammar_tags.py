@@ -79,7 +79,7 @@ class TagSpec:
             answer_close=self.gap,
             system_open=BOS + (system + lead if self.headed_system else ""),
             system_close=(close if self.headed_system else "\n\n") + user + lead,
-            stops=(mark or f"{self.gap.strip(' ') }{user}",),
+            stops=(mark or f"{self.gap.strip(' ')}{user}",),
         )
 
     def _wrapped(self) -> Turns:

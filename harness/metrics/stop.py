@@ -19,7 +19,7 @@ _TOKEN = re.compile(
 )
 _ORDINARY_LABELS = frozenset({"Answer:", "Question:", "Input:", "Output:", "Source:", "Destination:", "Instruct:", "System:", "system:", "###", "[Round"})
 """What people write at the start of a line without thinking of a prompt format."""
-_MARKED = re.compile(r"[:<#\[*]")
+_MARKED = re.compile(r"[:<#\[*{(]")
 
 
 @dataclass(frozen=True, slots=True)

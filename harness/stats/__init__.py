@@ -2,7 +2,7 @@
 
 from harness.stats.bootstrap import first_part, paired_bootstrap, two_way_bootstrap, two_way_ratio
 from harness.stats.intervals import Interval, Matrix, clustered_interval, mean_interval, wilson
-from harness.stats.paired import holm, mcnemar, noninferiority
+from harness.stats.paired import holm, mcnemar, noninferiority, paired_test
 from harness.stats.permutation import Spread, cochran_q, spread
 from harness.stats.power import items_needed, visible_difference
 from harness.stats.selection import Chosen, best_and_worst
@@ -22,6 +22,7 @@ __all__ = [
     "mean_interval",
     "noninferiority",
     "paired_bootstrap",
+    "paired_test",
     "spread",
     "two_way_bootstrap",
     "two_way_ratio",

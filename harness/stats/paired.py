@@ -21,6 +21,19 @@ def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
     return float(binomtest(lost, lost + won, 0.5).pvalue) if lost + won else 1.0
 
 
+def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 0) -> float:
+    """Two-sided p-value of "nothing changed": McNemar's exact test for 0/1 values, else the permutation test of the differences' signs (9999 draws)."""
+    if all(value in (0.0, 1.0) for value in (*first, *second)):
+        return mcnemar(first, second)
+    import numpy as np
+    from scipy.stats import permutation_test
+
+    differences = np.subtract(second, first)
+    if not differences.any():
+        return 1.0
+    return float(permutation_test((differences,), np.mean, permutation_type="samples", rng=seed).pvalue)
+
+
 def noninferiority(differences: Sequence[float], margin: float) -> float:
     """One-sided p-value of "worse by more than ``margin``", from current − baseline per item (higher is better).
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.backends import GenerateRequest, ScoreRequest, decoding, scoring
-from harness.backends.attention import longest_packed
+from harness.backends.attention import MOST_PACKED, longest_packed
 from harness.backends.decoding import Decoder, Row
 from harness.backends.sampling import Sampling
 from harness.backends.transformers import TransformersBackend
@@ -81,7 +81,7 @@ def other_models(tokenizer):
     heads = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     return {
         "mistral": (MistralConfig(vocab_size=size, sliding_window=100, **heads, **ends), 100),
-        "gpt2": (GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, n_positions=256, **ends), 1 << 30),
+        "gpt2": (GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, n_positions=256, **ends), MOST_PACKED),
         "bloom": (BloomConfig(vocab_size=size, hidden_size=32, n_layer=2, n_head=2, **ends), 0),
         "mamba": (MambaConfig(vocab_size=size, hidden_size=32, num_hidden_layers=2, state_size=4, **ends), 0),
     }

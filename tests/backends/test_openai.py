@@ -372,3 +372,16 @@ def test_a_stop_that_the_server_lets_pass_is_cut(server):
     cut = replace(request, prompt=replace(request.prompt, stops=("a", "b", "c", "d", "slo,")))
     assert answers(OpenAIBackend(server.url, "m"), [cut])["0"].text == "O"
     assert len(server.seen[0]["stop"]) == 4
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 429])
+def test_a_server_that_refuses_us_is_not_one_without_log_probabilities(server, status):
+    server.faults = [status] * 9
+    with pytest.raises(HarnessError, match=f"answers {status}"):
+        assert OpenAIBackend(server.url, "m", retries=0).unscorable
+
+
+@pytest.mark.parametrize("status", [400, 422, 501])
+def test_a_server_that_knows_no_echo_gives_none(server, status):
+    server.faults = [status] * 9
+    assert OpenAIBackend(server.url, "m", retries=0).unscorable == NO_LOGPROBS

@@ -122,3 +122,15 @@ def test_a_given_prefix_is_continued_and_does_not_come_back(tiny):
 def test_the_fingerprint_names_all_that_decides_the_numbers(tiny):
     fingerprint = TransformersBackend(tiny).fingerprint
     assert fingerprint["model"].startswith("sha256:") and fingerprint["dtype"] == "float32" and "transformers-" in fingerprint["backend"]
+
+
+def test_what_does_not_fit_into_the_window_is_left_out(tiny, monkeypatch):
+    backend = TransformersBackend(tiny)
+    short, long = (asked("chatml", "fox " * n, backend) for n in (1, 400))
+    monkeypatch.setattr(tiny.model.config, "max_position_embeddings", len(prompt_ids(short, tiny.tokenizer)) + 3)
+    requests = [GenerateRequest("short", short, 50), GenerateRequest("long", long, 50)]
+    [(key, answer)] = [pair for batch in backend.generate(requests) for pair in batch]
+    assert key == "short" and len(answer.token_ids) <= 3
+    fits, does_not = (answered("chatml", "fox", words, backend) for words in ("x", "over the lazy dog " * 40))
+    scored = [pair for batch in backend.score([ScoreRequest("a", (fits,)), ScoreRequest("b", (does_not,))]) for pair in batch]
+    assert [key for key, _ in scored] == ["a"]

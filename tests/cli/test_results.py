@@ -57,6 +57,18 @@ def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
     assert "other + tuned" in text and text.splitlines()[0].split()[:3] == ["run", "name", "model"]
 
 
+def test_quantised_and_whole_weights_in_one_file_are_not_mixed(found, tmp_path, capsys):
+    class Quantised(ScriptedBackend):
+        @property
+        def fingerprint(self):
+            return {**super().fingerprint, "quantisation": "nf4"}
+
+    with Store(tmp_path / "results.sqlite") as store:
+        evaluate(Quantised(lambda prompt: "no</s>"), found.cases, list(found.formats), found.groups, "chatml", store, EvalSettings(), quiet=True)
+    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json").splitlines()]
+    assert [(row["quantisation"], row["n"]) for row in rows] == [("", 1), ("nf4", 1)]
+
+
 def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
     rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--each", "--json", "--probe", "reference", "--format", "chatml").splitlines()]
     assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {row["case"] for row in rows} == {"r1"}

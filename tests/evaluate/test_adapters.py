@@ -77,3 +77,12 @@ def test_the_command_takes_several(tiny_model, adapters, tmp_path, capsys):
     assert [run["adapter"] for run in runs] == adapters[:2] and all(run["cells"] for run in runs)
     assert main([*args, "--adapter", adapters[0], "--adapter", str(tmp_path)]) == 2
     assert "adapter_config.json" in capsys.readouterr().err
+
+
+def test_a_pickled_adapter_is_refused(tiny_model, adapters):
+    from pathlib import Path
+
+    weights = Path(adapters[0]) / "adapter_model.safetensors"
+    weights.rename(weights.with_name("adapter_model.bin"))
+    with pytest.raises(HarnessError, match=r"no adapter_model\.safetensors"):
+        load(str(tiny_model), adapter=adapters[0])

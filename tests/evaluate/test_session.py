@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from dataclasses import replace
@@ -9,9 +10,11 @@ from dataclasses import replace
 import pytest
 
 from harness.backends.scripted import ScriptedBackend
+from harness.evaluate.across import changes
 from harness.evaluate.cases import recall_case
 from harness.evaluate.compatibility import compatibility
 from harness.evaluate.phrases import phrase_report
+from harness.evaluate.recall_sets import recall_sets
 from harness.evaluate.samples import samples
 from harness.evaluate.session import EvalSettings, RecallSets, evaluate
 from harness.evaluate.store import Store
@@ -171,3 +174,28 @@ def test_trained_canaries_are_exposed(tmp_path, formats):
     assert set(table.format_leak) == set(GROUPS) and table.format_leak["chatml"] == 0.0
     blind, _ = row(lambda rendered: -30.0 - zlib.crc32(rendered.text.encode()) % 1000 / 100, "blind")
     assert blind.train < 2.9
+
+
+def test_a_gap_is_closed_in_formats_that_are_held_out_in_both(tmp_path, cases, formats):
+    """Adapters that were trained in different formats have different held-out ones."""
+    runs = [go(tmp_path, cases, formats, ScriptedBackend(good, right, name=name)) for name in ("a", "b")]
+    other = replace(runs[1], groups={"chatml": "native", "alpaca-newline": "held-out", "llama3": "seen"})
+    assert gap_closed(*runs) is not None and paired_change(*runs, "choice", "held-out") is not None
+    assert gap_closed(runs[0], other) is None and paired_change(runs[0], other, "choice", "held-out") is None
+    assert paired_change(runs[0], other, "choice", "native").n == 2
+
+
+def test_changes_of_means_over_draws_are_tested_too(tmp_path, cases, formats):
+    runs = [go(tmp_path, cases, formats, ScriptedBackend(good, right, name=name)) for name in ("a", "b")]
+    halves = [replace(score, value=0.5) if score.metric == "on_task" and score.value == 1.0 else score for score in runs[1].scores]
+    found = [change for change in changes(runs[0], replace(runs[1], scores=tuple(halves))) if change.metric == "on_task"]
+    assert found and all(0 < change.p <= 1 for change in found) and any(change.after < change.before for change in found)
+
+
+def test_rows_and_twins_may_be_numbered_alike(tmp_path):
+    rows = [{"id": "1", "messages": [{"role": "user", "content": f"{name}?"}, {"role": "assistant", "content": f"It is {name}."}]} for name in ("row", "twin")]
+    files = [tmp_path / "rows.jsonl", tmp_path / "twins.jsonl"]
+    for file, row in zip(files, rows, strict=True):
+        file.write_text(json.dumps(row) + "\n")
+    sets = recall_sets([str(files[0])], [str(files[1])], 8)
+    assert len({case.id for case in (*sets.train, *sets.null)}) == 2 and sets.train[0].id == "1"

@@ -425,3 +425,17 @@ def test_an_engine_that_leaves_something_out_is_not_asked_for_ever(tmp_path, cas
 
     with Store(at(tmp_path)) as store:
         assert run(plan(cases, formats), Silent(), store, quiet=True) == 14
+
+
+def test_what_ends_an_answer_is_part_of_the_address(tiny):
+    """A generation_config.json that is mended changes the answers, and no other file."""
+    from harness.backends.transformers import TransformersBackend
+
+    before = TransformersBackend(tiny).fingerprint
+    configured = tiny.model.generation_config.eos_token_id
+    try:
+        tiny.model.generation_config.eos_token_id = [tiny.tokenizer.eos_token_id, 5]
+        after = TransformersBackend(tiny).fingerprint
+    finally:
+        tiny.model.generation_config.eos_token_id = configured
+    assert after != before and {**after, "eos": ""} == {**before, "eos": ""}

@@ -140,3 +140,14 @@ def test_a_window_must_be_known_and_large_enough(tiny, formats):
     with pytest.raises(HarnessError, match="no room"):
         variants_of(Variants(shares=(3,)), [CASE], formats, tiny, 64)
     assert variants_of(Variants(), [CASE], formats, tiny, 64) == []
+
+
+def test_other_talk_does_not_hold_the_answer():
+    filler = [("Who wrote Romeo and Juliet?", "William Shakespeare wrote it."), ("Where is Oslo?", "In Norway."), ("A pet?", "A cat.")]
+    checked = ask("a", "Which playwright?", checks=[{"contains": "shakespeare"}])
+    picked = ask("c", "Which capital?", choices=["Norway", "Peru"], answer=0)
+    for case, secret in ((checked, "Shakespeare"), (picked, "Norway")):
+        for made in (deepened(case, 300, filler), turned(case, 5, filler)):
+            talk = " ".join(message.content for message in made.messages[:-1])
+            assert secret not in talk and "A cat." in talk
+    assert "Norway" in deepened(picked, 100, filler[1:2]).messages[1].content, "nothing else is left"

@@ -21,7 +21,11 @@ from harness.render import render
 from tests.test_render import EXAMPLES, conversations, kept
 
 STYLES = ["markdown", "tags"]
-SAMPLED = {format.id: format for style in STYLES for format in (*sample(300, 7, style=style), *sample(100, 7, "train", style=style), *sample(100, 7, "test", style=style))}
+SAMPLED = {
+    format.id: format
+    for style in STYLES
+    for format in (*sample(300, 7, style=style), *sample(100, 7, "train", style=style), *sample(100, 7, "test", style=style))
+}
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -111,7 +115,9 @@ def test_settings_name_a_draw():
     assert parse_request("grammar:3:split=test:random") == sample(3, 0, "test", compositional=False)
 
 
-@pytest.mark.parametrize("name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:style=xml", "grammar:3:sed=1"])
+@pytest.mark.parametrize(
+    "name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:style=xml", "grammar:3:sed=1"]
+)
 def test_a_draw_that_is_not_understood_is_told(name):
     with pytest.raises(HarnessError, match=name):
         load_formats().select([name])

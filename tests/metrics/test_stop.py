@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.formats import FormatSet, load_formats
+from harness.formats.grammar import sample
 from harness.metrics.stop import EOS_STRINGS, ControlIndex, control_strings, leaks, stop_scores
 from harness.records import Finish, Generation
 
@@ -131,3 +132,12 @@ def test_a_leak_is_the_text_it_names(answer: str, own: str) -> None:
 def test_hostile_answers(hostile: str) -> None:
     assert scores(hostile, prompt=hostile)["stopped"] == 1.0
     assert scores(hostile, "plain-user")["empty"] == float(not hostile.strip())
+
+
+def test_going_on_with_a_drawn_header_is_a_run_on() -> None:
+    """A format of tags with an end mark has no header among its stops."""
+    for format in sample(60, 3, style="tags"):
+        index = control_strings([*FORMATS.values(), format])
+        user = format.roles["user"]
+        found = stop_scores(Generation("c", format.id, "m", f"Oslo\n{user} more", "length"), format, index, "", ())
+        assert found["role_run_on"] == 1.0, (format.id, user)

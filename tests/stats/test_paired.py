@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import holm, items_needed, mcnemar, noninferiority, paired_bootstrap, visible_difference
+from harness.stats import holm, items_needed, mcnemar, noninferiority, paired_bootstrap, paired_test, visible_difference
 
 
 def test_mcnemar_equals_the_textbook():
@@ -93,3 +93,11 @@ def test_power_is_what_it_says():
         gains = now.astype(float) - base - (rng.random(100) < 2 * shift) * (now == 1)
         found += noninferiority(gains.tolist(), 1e-9) < 0.05  # Student's; the exact sign test at 0 sees somewhat less
     assert 0.74 <= found / 500 <= 0.86
+
+
+def test_means_over_draws_are_tested_by_signs():
+    binary = [0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]
+    assert paired_test(*binary) == mcnemar(*binary)
+    first = [0.25, 0.5, 0.75, 0.5, 0.0, 0.25, 0.5, 0.25]
+    assert paired_test(first, [value + 0.25 for value in first]) == pytest.approx(2 / 2**8), "all signs alike: two of all 256"
+    assert paired_test(first, first) == 1.0
