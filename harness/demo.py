@@ -23,7 +23,8 @@ SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=16, recall_formats=3)
 def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     """Run the four steps and print the table. What is in ``out`` already is not computed again."""
     from harness.models import attach_adapter, load
-    from harness.train.job import prepare, train
+    from harness.train.job import train
+    from harness.train.preparation import prepare
 
     began = time.monotonic()
     config = replace(config, output_dir=str(out / "train"))

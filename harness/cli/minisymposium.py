@@ -16,8 +16,8 @@ from harness.errors import EXIT_OK, HarnessError
 class MiniSymposiumOptions:
     study: Annotated[str, tyro.conf.Positional] = "docs/recipes/minisymposium/study.toml"
     """The study file: its recipes stand beside it."""
-    out: str = "build/minisymposium"
-    """Folder for runs, results, figures and report.html. The same command goes on where it was interrupted."""
+    out: str = ""
+    """Folder for runs, results, figures and report.html: build/minisymposium, or build/minisymposium-smoke. The same command goes on where it was interrupted."""
     part: tuple[int, ...] = ()
     """Only these parts (1 to 8); what earlier calls found of the others stays."""
     scale: Annotated[str, tyro.conf.arg(metavar="full|smoke")] = "full"
@@ -35,7 +35,8 @@ def minisymposium(args: list[str]) -> int:
     options = parse(MiniSymposiumOptions, args, "minisymposium", "Train and measure all runs of the experiment of docs/minisymposium.md, and write its report.")
     from harness.minisymposium.study import PARTS, read_study
 
-    study, out = read_study(Path(options.study)), Path(options.out)
+    study = read_study(Path(options.study))
+    out = Path(options.out or f"build/minisymposium{'-smoke' * (options.scale == 'smoke')}")
     parts = options.part or PARTS
     if unknown := sorted(set(parts) - set(PARTS)):
         raise HarnessError(f"--part {unknown[0]}: there is no such part", hint="1 to 8")

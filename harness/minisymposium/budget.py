@@ -9,7 +9,7 @@ from harness.minisymposium.study import PARTS, Study, read_run
 from harness.models import load_tokenizer, locate
 from harness.train.config import TrainConfig
 from harness.train.examples import make_plan
-from harness.train.job import prepare
+from harness.train.preparation import prepare
 from harness.train.rows import encoded_rows
 
 #: Measured on two cores on 2026-11-24 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a step, cells a second of a checkpoint.

@@ -40,7 +40,7 @@ _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
 def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
     """Train and measure the parts and write results, figures and page. What is there already is not computed again; other parts of an earlier call stay."""
     lab.out.mkdir(parents=True, exist_ok=True)
-    earlier = read_results(lab.out / RESULTS_FILE) if (lab.out / RESULTS_FILE).is_file() else {"parts": {}, "gate": None}
+    earlier = _earlier(lab)
     found: dict[str, Any] = dict(earlier["parts"])
     asked = earlier["gate"]
     for part in sorted(parts):
@@ -49,11 +49,22 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
         found[str(part)] = _PARTS[part](lab)
         lab.note(f"measure part {part}", began)
         _write(lab, found, asked)
-    if {2, 6} <= set(parts):
+    if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
         began = time.monotonic()
         asked = gate(lab)
         lab.note("gate", began)
     return _write(lab, found, asked)
+
+
+def _earlier(lab: Experiment) -> dict[str, Any]:
+    """What earlier calls found. Raises HarnessError where they had another scale or model: their parts would stand beside these."""
+    if not (lab.out / RESULTS_FILE).is_file():
+        return {"parts": {}, "gate": None}
+    found = read_results(lab.out / RESULTS_FILE)
+    if (found["scale"], found["model"]["digest"]) != (lab.scale, lab.loaded.source.digest):
+        told = f"this folder holds a {found['scale']} run of {found['model']['name']}"
+        raise HarnessError(told, where=str(lab.out), hint="choose another --out or remove the folder")
+    return found
 
 
 def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from harness.minisymposium.study import Scale, Study, read_run, rows_of
 from harness.resources import data_dir
 from harness.train.config import TrainConfig
 from harness.train.durable import write_text
-from harness.train.job import load_base, prepare, train
+from harness.train.job import load_base, train
+from harness.train.preparation import prepare
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel

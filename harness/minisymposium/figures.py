@@ -101,9 +101,15 @@ def formats(part: Mapping[str, Any]) -> Any:
         axes.plot([gap["value"]], [place], color=COLOURS[1], marker="D", linestyle="none")
     axes.axvline(0.9, color=COLOURS[2], linestyle="--", linewidth=1)
     axes.set_yticks(range(len(rows)), [row["run"].removeprefix("format-") for row in rows], fontsize=8)
-    axes.set_xlim(-0.6, 1.2)
+    axes.set_xlim(*_around([row["gap_closed"] for row in rows]))
     axes.set_xlabel("share of the held-out NLL excess that is gone, 95 % interval; dashed: 90 %")
     return figure
+
+
+def _around(gaps: Sequence[Mapping[str, float]]) -> tuple[float, float]:
+    """Limits that hold the whole intervals and the line at 90 %; an interval that ends far outside is cut at ±200 %."""
+    low, high = min(gap["low"] for gap in gaps), max(gap["high"] for gap in gaps)
+    return max(-2.0, min(low, 0.0)) - 0.05, min(2.0, max(high, 1.0)) + 0.05
 
 
 def drift(part: Mapping[str, Any]) -> Any:

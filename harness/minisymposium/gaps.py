@@ -12,7 +12,7 @@ from harness.evaluate.summary import gap_closed, group_mean, paired_change, summ
 from harness.minisymposium.experiment import Experiment
 from harness.minisymposium.paired import as_dict
 from harness.train.journal import measured
-from harness.train.memory import leaves_null
+from harness.train.memory import gain_and_null
 
 
 def formats(lab: Experiment) -> dict[str, Any]:
@@ -45,8 +45,14 @@ def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> d
         "native_nll_change": _told(paired_change(before[0], after[0], "nll", "native")),
         "native_choice_change": _told(paired_change(before[1], after[1], "choice", "native")),
         "recall": {id: end["recall"][id] - start["recall"][id] for id in end.get("recall", {})},
-        "recall_leaves_null": leaves_null(start["recall_items"], end["recall_items"]) if "recall_items" in end else None,
+        "recall_excess": _recall(start, end),
     }
+
+
+def _recall(start: Mapping[str, Any], end: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What training rows gained beyond twins over the run, and what 95 % of exchanged ones stay below."""
+    found = gain_and_null(start["recall_items"], end["recall_items"]) if "recall_items" in end else None
+    return found and {"value": found[0], "limit": found[1], "rows": len(end["recall_items"]["rows"]), "twins": len(end["recall_items"]["twins"])}
 
 
 def _best(lab: Experiment) -> dict[str, Any]:
@@ -58,10 +64,15 @@ def _best(lab: Experiment) -> dict[str, Any]:
 
 
 def headline(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
-    """All kinds of cases in all formats of the study, as the gate asks for them, so that the gate computes nothing again."""
+    """All kinds of cases in all formats of the study, as the gate asks for them, and recall."""
     return lab.evaluate(
         f"headline, {label}", adapter, limit=lab.study.headline_cases, recall=lab.study.best, settings=EvalSettings(recall_examples=16, recall_formats=3)
     )
+
+
+def gated(lab: Experiment, label: str, adapter: Path) -> Evaluation:
+    """Just what the gate measures: the same without recall. It finds all cells in the results file."""
+    return lab.evaluate(f"gate, {label}", adapter, limit=lab.study.headline_cases)
 
 
 def _told(interval: Any) -> Mapping[str, Any] | None:

@@ -127,13 +127,13 @@ def _formats(part: Part) -> Section:
             _interval(row["gap_closed"], "{:.0%}"),
             _interval(row["native_nll_change"]),
             _interval(row["native_choice_change"]),
-            "yes" if row["recall_leaves_null"] else "no",
+            _recall(row["recall_excess"]),
             ", ".join(f"{id} {value:+.2f}" for id, value in row["recall"].items()),
         )
         for row in part["rows"]
     )
     start = f"Before training the held-out excess is {_interval(base['excess'])} nats a token and native choice accuracy {_interval(base['choice_native'])}."
-    heads = ("trained on", "steps", "gap closed", "native NLL", "native choice", "recall leaves its null", "recall gained by format, nats a token")
+    heads = ("trained on", "steps", "gap closed", "native NLL", "native choice", "recall excess, and its null", "recall gained by format, nats a token")
     return Section("6. Formats", (start, *(f"- {line['text']}" for line in part["best"]["lines"])), heads, rows, ("formats",))
 
 
@@ -152,7 +152,7 @@ def _drift(part: Part) -> Section:
 def _card(part: Part) -> Section:
     lines = (
         f"`{part['recipe']}` ({part['model']}) was validated by `--dry-run` and has never been run here: no such card was at hand. Tokens were counted with the tokenizer of {part['tokenizer_of']}.",
-        f"Peak memory {part['memory_gib']:.1f} GiB with gradient checkpointing. {part['tokens_per_epoch']} tokens an epoch × 7.24e9 weights × 6 operations at an assumed {part['card_flops']:.0e} operations a second: {part['minutes_per_epoch']:.0f} minutes an epoch, {part['epochs']:g} epochs.",
+        f"Peak memory {part['memory_gib']:.1f} GiB with gradient checkpointing. {part['tokens_per_epoch']} tokens an epoch × 7.24e9 weights × 6 operations at an assumed {part['card_flops']:.0e} operations a second: {part['minutes_per_epoch']:.0f} min an epoch, {part['epochs']:g} epochs.",
     )
     rows = tuple((row["name"], f"{row['mib']:.0f}", row["why"]) for row in part["memory"])
     return Section("8. The 7B plan", lines, ("memory", "MiB", "because"), rows)
@@ -175,6 +175,12 @@ _PARTS: dict[str, Callable[[Part], Section]] = {"1": _map, "2": _symptoms, "3": 
 def _place(run: str) -> str:
     """A run of the tree, seen from its trunk."""
     return "the trunk" if run == "." else run
+
+
+def _recall(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    return f"{found['value']:+.2f} {'leaves' if found['value'] > max(0.0, found['limit']) else 'within'} {found['limit']:+.2f}"
 
 
 def _step(step: int | None) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from harness.errors import HarnessError
 from harness.minisymposium.compose import PAGE_FILE, RESULTS_FILE, run_experiment
 from harness.minisymposium.experiment import Experiment
 from harness.minisymposium.study import PARTS
@@ -53,3 +56,12 @@ def test_the_gate_was_asked_by_pytest_itself(smoke):
     _, results = smoke
     assert results["gate"]["exit"] in (0, 1), results["gate"]["error"]
     assert results["gate"]["command"].startswith("pytest eval/ --model")
+
+
+def test_a_folder_of_another_scale_is_refused(smoke):
+    """Its parts would stand beside the smoke run's, under one heading."""
+    lab, results = smoke
+    full = Experiment(lab.study, lab.folder, lab.out, lab.model, quiet=True)
+    with pytest.raises(HarnessError, match="holds a smoke run"):
+        run_experiment(full, (8,))
+    assert json.loads((lab.out / RESULTS_FILE).read_text()) == results

@@ -51,18 +51,18 @@ def test_the_order_is_that_of_the_steps():
     assert [row["symptom"] for row in in_order(rows)] == ["c", "d", "b", "a"]
 
 
-def best(gap, choice, leaves):
+def best(gap, choice, recall):
     row = {
         "gap_closed": {"value": gap, "low": 0, "high": 1, "n": 40},
         "native_choice_change": {"value": choice, "low": -1, "high": 1, "n": 9},
-        "recall_leaves_null": leaves,
+        "recall_excess": {"value": recall, "limit": 0.1, "rows": 8, "twins": 8},
     }
     return {"6": {"rows": [{}, row]}}
 
 
 def test_a_demand_holds_only_where_the_number_says_so():
-    assert [verdict["holds"] for verdict in verdicts(best(0.9, 0.0, False), {"exit": 1, "failed": 3})] == [True] * 4
-    assert [verdict["holds"] for verdict in verdicts(best(0.89, -0.01, True), {"exit": 0, "failed": 0})] == [False] * 4
+    assert [verdict["holds"] for verdict in verdicts(best(0.9, 0.0, 0.1), {"exit": 1, "failed": 3})] == [True] * 4
+    assert [verdict["holds"] for verdict in verdicts(best(0.89, -0.01, 0.11), {"exit": 0, "failed": 0})] == [False] * 4
     maps = {"1": {"pick": 2.02, "pick_short_of_lowest": 0.01, "lowest": 2.0}, "4": {"auto_branch": {"nll": 2.03}}}
     assert [verdict["holds"] for verdict in verdicts(maps, None)] == [True, False]
     assert verdicts({}, None) == []
