@@ -69,11 +69,11 @@ def _norm(module: Any) -> Norm:
 
 
 def _projection(module: Any) -> Projection:
-    from peft.tuners.lora.layer import Linear
-
     if type(module) is torch.nn.Linear:
         _need(not _hooked(module))
         return Projection(module.weight.detach(), module.bias)
+    from peft.tuners.lora.layer import Linear  # here: whatever else it is, peft was imported for it, and importing it is slow and noisy
+
     _need(type(module) is Linear and is_plain(module) and not _hooked(module) and not module.fan_in_fan_out)
     base = _exactly(module.base_layer, torch.nn.Linear)
     [name] = module.active_adapters

@@ -12,12 +12,12 @@ from harness.train.examples import make_plan
 from harness.train.preparation import prepare
 from harness.train.rows import encoded_rows
 
-#: Measured on two cores on 2026-11-24 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a step, cells a second of a checkpoint.
-TOKENS_PER_SECOND, CELLS_PER_SECOND = 210.0, 9.5
-#: Another objective reads the logits (measured: 3.9 s a step against 2.6), and the consistency loss a second text (not measured).
-SLOWER = {"supervised": 1.0, "distillation": 1.5, "consistency": 2.5}
+#: Measured on two cores on 2026-11-26 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a step, cells a second of a checkpoint.
+TOKENS_PER_SECOND, CELLS_PER_SECOND = 295.0, 12.0
+#: Another objective reads the logits, and the consistency loss a second text.
+SLOWER = {"supervised": 1.0, "distillation": 1.5, "consistency": 2.2}
 #: Seconds of an evaluation of each kind, of the base.
-EVALUATIONS = {"references": 29.0, "choices": 7.0, "symptoms": 40.0, "drift": 14.0, "headline": 110.0}
+EVALUATIONS = {"references": 19.0, "choices": 5.0, "symptoms": 24.0, "drift": 12.0, "headline": 75.0}
 
 
 @dataclass(frozen=True, slots=True)

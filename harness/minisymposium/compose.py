@@ -23,7 +23,7 @@ from harness.report.document import read_table
 from harness.train.durable import write_text
 
 RESULTS_FILE, PAGE_FILE, FIGURES = "results.json", "report.html", "figures"
-SCHEMA = "minisymposium/1"
+SCHEMA = "minisymposium/2"
 
 _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
     1: rate_map,

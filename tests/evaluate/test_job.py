@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -46,3 +48,12 @@ def test_groups_follow_what_the_adapter_was_trained_in(tiny_model, adapter, tmp_
 def test_an_untrained_model_has_no_seen_format(tiny_model, tmp_path):
     job = EvalJob(model=str(tiny_model), formats=("zephyr",), limit=1, out=tmp_path / "out", dtype="float32", settings=EvalSettings(max_new_tokens=2))
     assert run_job(job, quiet=True).groups == {"chatml": "native", "zephyr": "held-out"}
+
+
+def test_a_base_alone_brings_no_peft_and_no_noise(tiny_model, tmp_path):
+    """In a process of its own: importing peft takes seconds, and with bitsandbytes beside it prints of a kernel that is missing."""
+    args = ["eval", str(tiny_model), "--formats", "chatml", "--limit", "1", "--max-new-tokens", "2", "--out", str(tmp_path)]
+    code = f"import sys; from harness.cli.main import main; code = main({args!r}); print('peft' in sys.modules); sys.exit(code)"
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.splitlines()[-1] == "False"
+    assert not [line for line in told.stderr.splitlines() if not line.startswith("evaluate: ")], told.stderr
