@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.train.memory import beyond
+
 Part = Mapping[str, Any]
 
 
@@ -180,7 +182,7 @@ def _place(run: str) -> str:
 def _recall(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "–"
-    return f"{found['value']:+.2f} {'leaves' if found['value'] > max(0.0, found['limit']) else 'within'} {found['limit']:+.2f}"
+    return f"{found['value']:+.2f} {'leaves' if beyond(found['value'], found['limit']) else 'within'} {found['limit']:+.2f}"
 
 
 def _step(step: int | None) -> str:

@@ -14,6 +14,7 @@ from harness.gate.baseline_file import write_baseline
 from harness.minisymposium.experiment import SMOKE_CASES, Experiment
 from harness.minisymposium.gaps import gated
 from harness.resources import data_dir
+from harness.train.memory import beyond
 
 #: Failures that the page shows.
 SHOWN = 8
@@ -90,7 +91,7 @@ def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         found.append(_verdict("native choice accuracy is not lower", choice["value"] >= 0, text))
     if recall := row["recall_excess"]:
         text = f"{recall['value']:+.3f} nats a token over the run; 95 % of exchanged rows and twins stay below {recall['limit']:+.3f} ({recall['rows']} rows, {recall['twins']} twins)"
-        found.append(_verdict("recall excess stays within its null", recall["value"] <= max(0.0, recall["limit"]), text))
+        found.append(_verdict("recall excess stays within its null", not beyond(recall["value"], recall["limit"]), text))
     return found
 
 

@@ -10,7 +10,12 @@ Items = Mapping[str, Mapping[str, float]]
 def leaves_null(start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000) -> bool:
     """Whether training rows gained more log-probability a token since the start than twins did, beyond ``level`` of a permutation null."""
     found = gain_and_null(start, now, level=level, seed=seed, draws=draws)
-    return found is not None and found[0] > max(0.0, found[1])
+    return found is not None and beyond(*found)
+
+
+def beyond(gain: float, limit: float) -> bool:
+    """Whether rows gained more than twins at all, and more than the null's limit."""
+    return gain > max(0.0, limit)
 
 
 def gain_and_null(start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000) -> tuple[float, float] | None:

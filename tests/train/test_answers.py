@@ -115,22 +115,27 @@ def test_prompts_are_spread_over_the_whole_set():
     assert spread(rows, 0) == rows == spread(rows, 99)
 
 
-@pytest.mark.parametrize("answers", ["self", "both"])
-def test_a_run_learns_from_its_own_answers(talkative, tiny_model, tmp_path, answers):
-    data = tmp_path / "rows.jsonl"
-    write_conversations(data, ASKED)
-    config = TrainConfig(
-        model=str(tiny_model),
-        output_dir=str(tmp_path / "run"),
+def small(model, data, folder, objective):
+    """One epoch of single rows in two formats."""
+    return TrainConfig(
+        model=str(model),
+        output_dir=str(folder),
         dtype="float32",
         adapter=AdapterConfig(lora_r=4),
         data=DataConfig(train=(str(data),)),
         formats=FormatsConfig(train=("chatml", "alpaca-newline")),
         optimisation=OptimisationConfig(num_train_epochs=1, per_device_train_batch_size=1),
-        objective=ObjectiveConfig(kind="distillation", native="chatml", answers=answers, supervised_weight=0.5),
+        objective=objective,
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(),
     )
+
+
+@pytest.mark.parametrize("answers", ["self", "both"])
+def test_a_run_learns_from_its_own_answers(talkative, tiny_model, tmp_path, answers):
+    data = tmp_path / "rows.jsonl"
+    write_conversations(data, ASKED)
+    config = small(tiny_model, data, tmp_path / "run", ObjectiveConfig(kind="distillation", native="chatml", answers=answers, supervised_weight=0.5))
     train(config, loaded=talkative, quiet=True)
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(steps) == (3 if answers == "self" else 6)
@@ -150,18 +155,8 @@ def asking(tiny_model, tmp_path):
     """A run whose rows are questions alone; the model answers two of the three."""
     data = tmp_path / "prompts.jsonl"
     write_conversations(data, [replace(row, messages=row.messages[:1]) for row in ASKED])
-    return TrainConfig(
-        model=str(tiny_model),
-        output_dir=str(tmp_path / "run"),
-        dtype="float32",
-        adapter=AdapterConfig(lora_r=4),
-        data=DataConfig(train=(str(data),)),
-        formats=FormatsConfig(train=("chatml", "alpaca-newline")),
-        optimisation=OptimisationConfig(num_train_epochs=3, per_device_train_batch_size=1),
-        objective=ObjectiveConfig(kind="distillation", native="chatml", answers="self", prompts=2),
-        evaluation=EvaluationConfig(references=0, recall_rows=0),
-        checkpoints=CheckpointsConfig(save_steps=2),
-    )
+    config = small(tiny_model, data, tmp_path / "run", ObjectiveConfig(kind="distillation", native="chatml", answers="self", prompts=2))
+    return replace(config, optimisation=replace(config.optimisation, num_train_epochs=3), checkpoints=CheckpointsConfig(save_steps=2))
 
 
 def test_prompts_need_no_answers_where_the_model_gives_them(asking, talkative):
