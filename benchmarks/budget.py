@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.evaluate.find import search
-from harness.stats.design import balanced_sample
+from harness.evaluation.search.thompson import search
 from harness.stats.rasch import complete, fit_rasch
+from harness.stats.sampling_design import balanced_sample
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 POINTS = 0.02
@@ -31,20 +31,29 @@ POINTS = 0.02
 
 def make_grid(model: str, formats: str, cases: str, limit: int | None, out: Path) -> np.ndarray:
     """Right (1) or wrong (0), [cases, formats]; what the store in ``out`` has is not computed again."""
-    from harness.evaluate.job import EvalJob, run_job
-    from harness.evaluate.summary import matrix
+    from harness.evaluation.analysis.summary import matrix
+    from harness.evaluation.run import run_job
+    from harness.evaluation.settings import EvalJob
 
-    evaluation = run_job(EvalJob(model=model, formats=(formats,), cases=(cases,), limit=limit, out=out))
+    evaluation = run_job(
+        EvalJob(model=model, formats=(formats,), cases=(cases,), limit=limit, out=out)
+    )
     drawn = [f.id for f in evaluation.formats if f.id.startswith("grammar-")]
-    grid = matrix(evaluation, "choice")[:, [at for at, f in enumerate(evaluation.formats) if f.id in drawn]]
-    np.savez(out / "grid.npz", grid=grid, formats=drawn, cases=[case.id for case in evaluation.cases])
+    grid = matrix(evaluation, "choice")[
+        :, [at for at, f in enumerate(evaluation.formats) if f.id in drawn]
+    ]
+    np.savez(
+        out / "grid.npz", grid=grid, formats=drawn, cases=[case.id for case in evaluation.cases]
+    )
     return grid
 
 
 def seen_part(grid: np.ndarray, share: float, seed: int) -> np.ndarray:
     """The grid with all but a balanced sample hidden."""
     part = np.full(grid.shape, np.nan)
-    for item, format in balanced_sample(*grid.shape, round(share * grid.size), np.random.default_rng(seed)):
+    for item, format in balanced_sample(
+        *grid.shape, round(share * grid.size), np.random.default_rng(seed)
+    ):
         part[item, format] = grid[item, format]
     return part
 
@@ -71,7 +80,9 @@ def quantile_errors(grid: np.ndarray, share: float, seeds: int) -> None:
         errors["ridge"].append(np.quantile(ridge(part), QUANTILES) - truth)
         errors["naive"].append(np.quantile(np.nanmean(part, 0), QUANTILES) - truth)
         mean_errors.append((drawn.mean() - grid.mean(), np.nanmean(part) - grid.mean()))
-    print(f"\n{share:.0%} of the cells ({round(share * grid.size)}), {seeds} seeds; mean |error| in points at {', '.join(f'{q:.0%}' for q in QUANTILES)}")
+    print(
+        f"\n{share:.0%} of the cells ({round(share * grid.size)}), {seeds} seeds; mean |error| in points at {', '.join(f'{q:.0%}' for q in QUANTILES)}"
+    )
     for name, found in errors.items():
         sizes = np.abs(found)
         within = (sizes <= POINTS + 1e-9).mean()
@@ -91,15 +102,29 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
     means = grid.mean(0)
     regrets: dict[str, list[tuple[float, float]]] = {"search": [], "uniform": []}
     told = []
-    places = [(str(item), str(format)) for item in range(grid.shape[0]) for format in range(grid.shape[1])]
-    compute: Callable = lambda asked: {place: float(grid[int(place[0]), int(place[1])]) for place in asked}  # noqa: E731
+    places = [
+        (str(item), str(format)) for item in range(grid.shape[0]) for format in range(grid.shape[1])
+    ]
+    compute: Callable = lambda asked: {
+        place: float(grid[int(place[0]), int(place[1])]) for place in asked
+    }  # noqa: E731
     cells = round(share * grid.size)
     for seed in range(seeds):
         best, worst = search(("best", "worst"), "choice", places, cells, compute, seed)
-        regrets["search"].append((means.max() - means[int(best.format)], means[int(worst.format)] - means.min()))
-        told += [(found.value - means[int(found.format)], found.searched_value - means[int(found.format)]) for found in (best, worst)]
+        regrets["search"].append(
+            (means.max() - means[int(best.format)], means[int(worst.format)] - means.min())
+        )
+        told += [
+            (
+                found.value - means[int(found.format)],
+                found.searched_value - means[int(found.format)],
+            )
+            for found in (best, worst)
+        ]
         naive = np.nanmean(seen_part(grid, share, seed), 0)
-        regrets["uniform"].append((means.max() - means[naive.argmax()], means[naive.argmin()] - means.min()))
+        regrets["uniform"].append(
+            (means.max() - means[naive.argmax()], means[naive.argmin()] - means.min())
+        )
     print(
         f"\nbest and worst at {share:.0%} of the cells, {seeds} seeds; points short of the true best, and of the true worst (any format at random: {100 * (means.max() - means.mean()):.1f}, {100 * (means.mean() - means.min()):.1f})"
     )
@@ -113,7 +138,9 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="SmolLM2-135M-Instruct")
     parser.add_argument("--formats", default="grammar:100:seed=5")
     parser.add_argument("--cases", default="eval/cases/choice.jsonl")
@@ -123,7 +150,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=100)
     parser.add_argument("--shares", type=float, nargs="*", default=[0.05, 0.1, 0.2])
     options = parser.parse_args()
-    grid = np.load(options.grid)["grid"] if options.grid else make_grid(options.model, options.formats, options.cases, options.limit, options.out)
+    grid = (
+        np.load(options.grid)["grid"]
+        if options.grid
+        else make_grid(options.model, options.formats, options.cases, options.limit, options.out)
+    )
     means = grid.mean(0)
     print(
         f"grid: {grid.shape[0]} cases × {grid.shape[1]} formats; accuracy mean {means.mean():.3f}, over formats {', '.join(f'{q:.0%} {v:.3f}' for q, v in zip(QUANTILES, np.quantile(means, QUANTILES), strict=True))}"

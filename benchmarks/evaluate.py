@@ -37,7 +37,7 @@ class Side:
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
 
-        from harness.backends.transformers import TransformersBackend
+        from harness.backends.local.backend import TransformersBackend
         from harness.formats import load_formats
         from harness.models import load
 
@@ -49,8 +49,8 @@ class Side:
         self.formats = known.select(known.default)[: options.formats]
 
     def choices(self, items: int) -> Any:
-        from harness.evaluate.cases import load_cases
-        from harness.evaluate.work import Planner
+        from harness.evaluation.cases.case_files import load_cases
+        from harness.evaluation.requests import Planner
 
         cases = [case for case in load_cases() if len(case.choices) == 4]
         if len(cases) < items:
@@ -62,26 +62,44 @@ class Side:
         from dataclasses import replace
 
         from harness.backends import GenerateRequest
-        from harness.evaluate.cases import load_cases
+        from harness.evaluation.cases.case_files import load_cases
         from harness.formats import load_formats
-        from harness.render import fitted, render
+        from harness.formats.render import fitted, render
 
         known = load_formats()
-        places = [(case, known[id]) for case in load_cases() if not case.choices for id in ("smollm2", "chatml")][:count]
+        places = [
+            (case, known[id])
+            for case in load_cases()
+            if not case.choices
+            for id in ("smollm2", "chatml")
+        ][:count]
         if len(places) < count:
             raise SystemExit(f"there are {len(places)} different prompts, not {count}")
         rendered = [
-            render(fitted(case.conversation, format), format, add_generation_prompt=True, bos_token="", eos_token=self.backend.eos_token)
+            render(
+                fitted(case.conversation, format),
+                format,
+                add_generation_prompt=True,
+                bos_token="",
+                eos_token=self.backend.eos_token,
+            )
             for case, format in places
         ]
-        return [GenerateRequest(str(at), replace(prompt, stops=()), self.options.new_tokens) for at, prompt in enumerate(rendered)]
+        return [
+            GenerateRequest(str(at), replace(prompt, stops=()), self.options.new_tokens)
+            for at, prompt in enumerate(rendered)
+        ]
 
 
 class Ours(Side):
     def scoring(self, items: int) -> Any:
         work = self.choices(items)
         started = now()
-        found = {key: [s.logprob for s in scorings] for batch in self.backend.score([item.request for item in work]) for key, scorings in batch}
+        found = {
+            key: [s.logprob for s in scorings]
+            for batch in self.backend.score([item.request for item in work])
+            for key, scorings in batch
+        }
         return since(started), [max(range(4), key=found[item.key].__getitem__) for item in work]
 
     def generation(self, count: int, _batch: int) -> Any:
@@ -89,19 +107,26 @@ class Ours(Side):
         started = now()
         found = {key: answer for batch in self.backend.generate(requests) for key, answer in batch}
         took = since(started)
-        return took, sum(len(answer.token_ids) + (answer.finish == "stop") for answer in found.values())
+        return took, sum(
+            len(answer.token_ids) + (answer.finish == "stop") for answer in found.values()
+        )
 
     def whole(self, limit: int) -> Any:
         from dataclasses import replace
 
         from harness.demo import SETTINGS
-        from harness.evaluate.job import EvalJob, run_job
+        from harness.evaluation.run import run_job
+        from harness.evaluation.settings import EvalJob
 
         settings = replace(SETTINGS, recall_examples=self.options.recall)
 
         started = now()
         with tempfile.TemporaryDirectory() as folder:
-            evaluation = run_job(EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=settings), loaded=self.loaded, quiet=True)
+            evaluation = run_job(
+                EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=settings),
+                loaded=self.loaded,
+                quiet=True,
+            )
         return since(started), evaluation.computed
 
 
@@ -112,36 +137,62 @@ class Theirs(Side):
             warnings.simplefilter("ignore")
             from lm_eval.models.huggingface import HFLM
 
-            self.lm = HFLM(pretrained=self.loaded.model, tokenizer=self.loaded.tokenizer, batch_size=options.peer_batch, device="cpu", add_bos_token=False)
+            self.lm = HFLM(
+                pretrained=self.loaded.model,
+                tokenizer=self.loaded.tokenizer,
+                batch_size=options.peer_batch,
+                device="cpu",
+                add_bos_token=False,
+            )
 
     def instances(self, kind: str, arguments: list[Any]) -> Any:
         from lm_eval.api.instance import Instance
 
-        return [Instance(request_type=kind, doc={}, arguments=args, idx=at) for at, args in enumerate(arguments)]  # type: ignore[arg-type]
+        return [
+            Instance(request_type=kind, doc={}, arguments=args, idx=at)
+            for at, args in enumerate(arguments)
+        ]  # type: ignore[arg-type]
 
     def scoring(self, items: int) -> Any:
         work = self.choices(items)
-        asks = self.instances("loglikelihood", [split(answer) for item in work for answer in item.request.answers])
+        asks = self.instances(
+            "loglikelihood", [split(answer) for item in work for answer in item.request.answers]
+        )
         started = now()
         found = [value for value, _ in self.lm.loglikelihood(asks, disable_tqdm=True)]
         took = since(started)
-        return took, [max(range(4), key=found[at : at + 4].__getitem__) for at in range(0, len(found), 4)]
+        return took, [
+            max(range(4), key=found[at : at + 4].__getitem__) for at in range(0, len(found), 4)
+        ]
 
     def generation(self, count: int, batch: int) -> Any:
         import torch
 
-        from harness.backends.decoding import Decoder
-        from harness.backends.padded import pad
+        from harness.backends.local.decoding import Decoder
+        from harness.backends.local.padded import pad
 
         requests = self.prompts(count)
         ends = sorted(Decoder(self.loaded, budget=1, most=1, pass_budget=1).eos_ids)
         started = now()
         tokens = 0
-        rows = sorted((self.loaded.tokenizer(r.prompt.text, add_special_tokens=False).input_ids for r in requests), key=len, reverse=True)
+        rows = sorted(
+            (
+                self.loaded.tokenizer(r.prompt.text, add_special_tokens=False).input_ids
+                for r in requests
+            ),
+            key=len,
+            reverse=True,
+        )
         for at in range(0, len(rows), batch):
             ids, mask = pad(rows[at : at + batch], self.loaded, left=True)
             with torch.inference_mode():
-                out = self.loaded.model.generate(ids, attention_mask=mask, max_new_tokens=self.options.new_tokens, do_sample=False, eos_token_id=ends)
+                out = self.loaded.model.generate(
+                    ids,
+                    attention_mask=mask,
+                    max_new_tokens=self.options.new_tokens,
+                    do_sample=False,
+                    eos_token_id=ends,
+                )
             for row in out[:, ids.shape[1] :].tolist():
                 end = next((place + 1 for place, id in enumerate(row) if id in ends), len(row))
                 tokens += end
@@ -150,13 +201,12 @@ class Theirs(Side):
     def whole(self, limit: int) -> Any:
         from harness.backends.protocol import ScoreRequest
         from harness.demo import SETTINGS
-        from harness.evaluate.cases import limit_cases, load_cases
-        from harness.evaluate.engines import own_native
-        from harness.evaluate.groups import group_formats
-        from harness.evaluate.plan import RECALL_TOKENS, pick_recall_formats
-        from harness.evaluate.recall import RECALL_SHARES
-        from harness.evaluate.recall_sets import recall_sets
-        from harness.evaluate.work import Planner
+        from harness.evaluation.analysis.recall_table import RECALL_SHARES, recall_sets
+        from harness.evaluation.cases.case_files import limit_cases, load_cases
+        from harness.evaluation.engines import own_native
+        from harness.evaluation.format_groups import group_formats
+        from harness.evaluation.plan import RECALL_TOKENS, pick_recall_formats
+        from harness.evaluation.requests import Planner
         from harness.formats import load_formats
         from harness.resources import data_dir
 
@@ -167,8 +217,18 @@ class Theirs(Side):
             formats.insert(0, known[native])
         groups = group_formats(formats, native, ())
         planner = Planner(self.backend, SETTINGS.max_new_tokens)
-        sets = recall_sets((str(data_dir("trainset")),), (str(data_dir("eval") / "twins.jsonl"),), self.options.recall)
-        few = pick_recall_formats(sorted(formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)), groups, SETTINGS.recall_formats)
+        sets = recall_sets(
+            (str(data_dir("trainset")),),
+            (str(data_dir("eval") / "twins.jsonl"),),
+            self.options.recall,
+        )
+        few = pick_recall_formats(
+            sorted(
+                formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)
+            ),
+            groups,
+            SETTINGS.recall_formats,
+        )
         both = (*sets.train, *sets.null)
         work = (
             planner.plan(limit_cases(load_cases(), limit), formats)
@@ -176,12 +236,32 @@ class Theirs(Side):
             + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
         )
         which, of = map(int, self.options.share.split("/"))
-        requests = [item.request for item in {item.key: item for item in sorted(work, key=lambda item: -item.length)}.values()][which - 1 :: of]
-        scores = self.instances("loglikelihood", [split(answer) for r in requests if isinstance(r, ScoreRequest) for answer in r.answers])
+        requests = [
+            item.request
+            for item in {
+                item.key: item for item in sorted(work, key=lambda item: -item.length)
+            }.values()
+        ][which - 1 :: of]
+        scores = self.instances(
+            "loglikelihood",
+            [
+                split(answer)
+                for r in requests
+                if isinstance(r, ScoreRequest)
+                for answer in r.answers
+            ],
+        )
         texts = self.instances(
             "generate_until",
             [
-                (r.prompt.text + r.prefix, {"until": [*r.prompt.stops, *r.stop_tokens], "max_gen_toks": r.max_new_tokens, "do_sample": False})
+                (
+                    r.prompt.text + r.prefix,
+                    {
+                        "until": [*r.prompt.stops, *r.stop_tokens],
+                        "max_gen_toks": r.max_new_tokens,
+                        "do_sample": False,
+                    },
+                )
                 for r in requests
                 if not isinstance(r, ScoreRequest)
             ],
@@ -195,7 +275,11 @@ class Theirs(Side):
 def split(rendered: Any) -> tuple[str, str]:
     """A rendering as context and continuation: the last answer's words are what is asked for."""
     last = max(span.message for span in rendered.spans if span.trained and span.kind == "content")
-    words = [span for span in rendered.spans if span.kind == "content" and span.message == last and span.trained]
+    words = [
+        span
+        for span in rendered.spans
+        if span.kind == "content" and span.message == last and span.trained
+    ]
     return rendered.text[: words[0].start], rendered.text[words[0].start : words[-1].end]
 
 
@@ -238,13 +322,23 @@ class Process:
 
 
 def compare(
-    name: str, unit: str, sizes: tuple[int, int], ours: list[tuple[float, float]], theirs: list[tuple[float, float]], memory: tuple[float, float]
+    name: str,
+    unit: str,
+    sizes: tuple[int, int],
+    ours: list[tuple[float, float]],
+    theirs: list[tuple[float, float]],
+    memory: tuple[float, float],
 ) -> None:
     """One line: rates, and the ratio by wall clock and by CPU time, medians and range over the rounds."""
     (a, b), line = sizes, f"{name}: "
     for index, clock in enumerate(("wall", "CPU")):
-        ratios = [(a / mine[index]) / (b / other[index]) for mine, other in zip(ours, theirs, strict=True)]
-        rate = a / statistics.median(t[index] for t in ours), b / statistics.median(t[index] for t in theirs)
+        ratios = [
+            (a / mine[index]) / (b / other[index]) for mine, other in zip(ours, theirs, strict=True)
+        ]
+        rate = (
+            a / statistics.median(t[index] for t in ours),
+            b / statistics.median(t[index] for t in theirs),
+        )
         line += f"{clock} {rate[0]:.0f} against {rate[1]:.0f} {unit}/s, ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
     print(f"{line}peak {memory[0]:.0f} against {memory[1]:.0f} MiB", flush=True)
 
@@ -259,7 +353,14 @@ def part_scoring(options: argparse.Namespace, ours: Process, theirs: Process) ->
         other.append(took)
     same = sum(a == b for a, b in zip(picks, peer_picks, strict=True))
     count = 4 * len(picks)
-    compare(f"scoring, {len(picks)} items, {count} requests", "requests", (count, count), mine, other, (peak, peer_peak))
+    compare(
+        f"scoring, {len(picks)} items, {count} requests",
+        "requests",
+        (count, count),
+        mine,
+        other,
+        (peak, peer_peak),
+    )
     print(f"  the same option picked in {same} of {len(picks)}")
 
 
@@ -279,7 +380,11 @@ def part_generation(options: argparse.Namespace, ours: Process, theirs: Process)
 def part_whole(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
     mine, other = [], []
     if options.side:
-        took, pieces, peak = ours("whole", options.limit) if options.side == "ours" else theirs("whole", options.limit)
+        took, pieces, peak = (
+            ours("whole", options.limit)
+            if options.side == "ours"
+            else theirs("whole", options.limit)
+        )
         share = "" if options.side == "ours" else f", share {options.share}"
         print(
             f"whole evaluation, limit {options.limit}, {options.side} alone{share}: {pieces} pieces, {took[0]:.1f} s wall, {took[1]:.1f} s CPU, peak {peak:.0f} MiB",
@@ -291,7 +396,14 @@ def part_whole(options: argparse.Namespace, ours: Process, theirs: Process) -> N
         mine.append(took)
         took, peer_cells, peer_peak = theirs("whole", options.limit)
         other.append(took)
-    compare(f"whole evaluation, limit {options.limit}, {cells} and {peer_cells} pieces", "pieces", (cells, peer_cells), mine, other, (peak, peer_peak))
+    compare(
+        f"whole evaluation, limit {options.limit}, {cells} and {peer_cells} pieces",
+        "pieces",
+        (cells, peer_cells),
+        mine,
+        other,
+        (peak, peer_peak),
+    )
 
 
 def part_growth(options: argparse.Namespace, ours: Process, _theirs: Process) -> None:
@@ -306,22 +418,48 @@ def part_growth(options: argparse.Namespace, ours: Process, _theirs: Process) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("parts", nargs="*", default=PARTS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--formats", type=int, default=8)
-    parser.add_argument("--items", type=int, default=40, help="four-option items for scoring, each in every format")
-    parser.add_argument("--peer-batch", type=int, default=64, help="lm-evaluation-harness's batch size")
+    parser.add_argument(
+        "--items", type=int, default=40, help="four-option items for scoring, each in every format"
+    )
+    parser.add_argument(
+        "--peer-batch", type=int, default=64, help="lm-evaluation-harness's batch size"
+    )
     parser.add_argument("--prompts", type=int, default=256)
     parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--batches", type=int, nargs="*", default=[8, 32, 64, 128], help="batch sizes of transformers' generate")
-    parser.add_argument("--limit", type=int, default=8, help="cases of each kind in the whole evaluation")
-    parser.add_argument("--recall", type=int, default=16, help="training rows, and as many twins, of its recall (the demo's)")
-    parser.add_argument("--side", choices=("ours", "theirs"), help="whole: one side alone, so that a long comparison can be made in pieces")
     parser.add_argument(
-        "--share", default="1/1", metavar="K/N", help="whole: their side does every N-th request from the K-th on; the times of all shares add up"
+        "--batches",
+        type=int,
+        nargs="*",
+        default=[8, 32, 64, 128],
+        help="batch sizes of transformers' generate",
+    )
+    parser.add_argument(
+        "--limit", type=int, default=8, help="cases of each kind in the whole evaluation"
+    )
+    parser.add_argument(
+        "--recall",
+        type=int,
+        default=16,
+        help="training rows, and as many twins, of its recall (the demo's)",
+    )
+    parser.add_argument(
+        "--side",
+        choices=("ours", "theirs"),
+        help="whole: one side alone, so that a long comparison can be made in pieces",
+    )
+    parser.add_argument(
+        "--share",
+        default="1/1",
+        metavar="K/N",
+        help="whole: their side does every N-th request from the K-th on; the times of all shares add up",
     )
     parser.add_argument("--growth", type=int, default=5, help="items of the smallest size")
     options = parser.parse_args()

@@ -13,28 +13,45 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest
-from harness.backends.transformers import TransformersBackend
 from harness.data.conversations import load_conversations
-from harness.evaluate.cases import load_cases
-from harness.evaluate.work import Planner
+from harness.evaluation.cases.case_files import load_cases
+from harness.evaluation.requests import Planner
 from harness.formats import load_formats
 from harness.metrics.drift import drift
 from harness.metrics.hazard import hazard
 from harness.models import load
 from harness.resources import data_dir
-from harness.train.config import CheckpointsConfig, DataConfig, EvaluationConfig, FormatsConfig, OptimisationConfig, ScheduleConfig, TrainConfig
-from harness.train.loop import Trainer
-from harness.train.preparation import make_cache, prepare, run_digest
+from harness.training.config import (
+    CheckpointsConfig,
+    DataConfig,
+    EvaluationConfig,
+    FormatsConfig,
+    OptimisationConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from harness.training.loop import Trainer
+from harness.training.preparation import make_cache, prepare, run_digest
 
 #: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
-CHINESE = Path(__file__).resolve().parents[1] / "docs" / "recipes" / "minisymposium" / "chinese.jsonl"
+CHINESE = (
+    Path(__file__).resolve().parents[1] / "docs" / "recipes" / "minisymposium" / "chinese.jsonl"
+)
 
 
 def training_rows(share_english: int) -> list[dict[str, Any]]:
-    english = [c for c in load_conversations([str(data_dir("trainset"))]) if len(c.messages) == 2 and len(c.messages[1].content.split()) <= 90]
+    english = [
+        c
+        for c in load_conversations([str(data_dir("trainset"))])
+        if len(c.messages) == 2 and len(c.messages[1].content.split()) <= 90
+    ]
     chinese = load_conversations([str(CHINESE)])
-    rows = [[{"role": m.role, "content": m.content} for m in c.messages] for c in [*english[: share_english * len(chinese)], *chinese]]
+    rows = [
+        [{"role": m.role, "content": m.content} for m in c.messages]
+        for c in [*english[: share_english * len(chinese)], *chinese]
+    ]
     return [{"id": f"row-{n}", "messages": messages} for n, messages in enumerate(rows)]
 
 
@@ -47,12 +64,20 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     rows = training_rows(options.english)
-    (options.out / "rows.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    (options.out / "rows.jsonl").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     config = TrainConfig(
         output_dir=str(options.out / "run"),
         data=DataConfig(train=(str(options.out / "rows.jsonl"),)),
-        formats=FormatsConfig(train=("chatml", "plain-user", "alpaca-newline", "zephyr"), held_out=("llama3",)),
-        optimisation=OptimisationConfig(learning_rate=options.learning_rate, num_train_epochs=options.epochs, per_device_train_batch_size=8),
+        formats=FormatsConfig(
+            train=("chatml", "plain-user", "alpaca-newline", "zephyr"), held_out=("llama3",)
+        ),
+        optimisation=OptimisationConfig(
+            learning_rate=options.learning_rate,
+            num_train_epochs=options.epochs,
+            per_device_train_batch_size=8,
+        ),
         schedule=ScheduleConfig(lr_scheduler_type="constant"),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=4, save_total_limit=1),
@@ -61,7 +86,11 @@ def main() -> None:
     known = load_formats()
     formats = [known["chatml"], known["llama3"]]
     references = load_cases([str(data_dir("eval") / "dev.jsonl")])[:16]
-    questions = [case for case in load_cases([str(data_dir("eval") / "cases" / "answers.jsonl")]) if case.expect_language == "en"][::6][:24]
+    questions = [
+        case
+        for case in load_cases([str(data_dir("eval") / "cases" / "answers.jsonl")])
+        if case.expect_language == "en"
+    ][::6][:24]
     table = []
 
     def measure(step: int) -> dict[str, Any]:
@@ -69,9 +98,22 @@ def main() -> None:
         planner = Planner(backend, 40)
         entry: dict[str, Any] = {}
         for format in formats:
-            scores = [item.request for item in planner.plan(references, [format]) if isinstance(item.request, ScoreRequest)]
-            asks = [item.request for item in planner.plan(questions, [format]) if isinstance(item.request, GenerateRequest)]
-            along = [hazard(scoring.off_script) for batch in backend.score(scores) for _, found in batch for scoring in found]
+            scores = [
+                item.request
+                for item in planner.plan(references, [format])
+                if isinstance(item.request, ScoreRequest)
+            ]
+            asks = [
+                item.request
+                for item in planner.plan(questions, [format])
+                if isinstance(item.request, GenerateRequest)
+            ]
+            along = [
+                hazard(scoring.off_script)
+                for batch in backend.score(scores)
+                for _, found in batch
+                for scoring in found
+            ]
             answers = [answer for batch in backend.generate(asks) for _, answer in batch]
             own = [hazard(answer.off_script) for answer in answers]
             entry[format.id] = {
@@ -81,17 +123,34 @@ def main() -> None:
             }
         table.append((step, entry))
         print(
-            f"step {step:3}  " + "   ".join(f"{id}: " + " ".join(f"{name} {value:.4f}" for name, value in found.items()) for id, found in entry.items()),
+            f"step {step:3}  "
+            + "   ".join(
+                f"{id}: " + " ".join(f"{name} {value:.4f}" for name, value in found.items())
+                for id, found in entry.items()
+            ),
             flush=True,
         )
         return {"control": entry}
 
-    Trainer(config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure).run(quiet=True)
+    Trainer(
+        config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure
+    ).run(quiet=True)
     for format in formats:
         base = table[0][1][format.id]
-        drifted = next((step for step, entry in table if entry[format.id]["drift"] > base["drift"]), None)
-        tenfold = next((step for step, entry in table if entry[format.id]["hazard_ref"] > 10 * base["hazard_ref"]), None)
-        print(f"{format.id}: the hazard along references is ten times the base's at step {tenfold}, the first answer drifts at step {drifted}")
+        drifted = next(
+            (step for step, entry in table if entry[format.id]["drift"] > base["drift"]), None
+        )
+        tenfold = next(
+            (
+                step
+                for step, entry in table
+                if entry[format.id]["hazard_ref"] > 10 * base["hazard_ref"]
+            ),
+            None,
+        )
+        print(
+            f"{format.id}: the hazard along references is ten times the base's at step {tenfold}, the first answer drifts at step {drifted}"
+        )
 
 
 if __name__ == "__main__":

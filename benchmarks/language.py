@@ -21,8 +21,8 @@ from pathlib import Path
 
 from harness.data.conversations import load_conversations
 from harness.metrics.drift import drift
-from harness.metrics.scripts import count_letters
-from harness.metrics.stretches import Foreign, LanguageDetector, ProfileDetector
+from harness.metrics.language.detector import Foreign, LanguageDetector, ProfileDetector
+from harness.metrics.language.scripts import count_letters
 from harness.resources import data_dir
 
 LANGUAGES = {
@@ -104,10 +104,23 @@ def rivals() -> Iterator[tuple[str, LanguageDetector]]:
 
 def sentences(file: Path) -> list[str]:
     """The declaration's sentences of 8 to 25 words (20 to 60 characters where no spaces are written)."""
-    page = re.sub(r"<(head|style|script).*?</\1>", " ", file.read_text(encoding="utf-8"), flags=re.DOTALL)
-    paragraphs = [html.unescape(re.sub(r"<[^>]+>", " ", part)) for part in re.findall(r"<p[^>]*>(.*?)</p>", page, flags=re.DOTALL)]
-    parts = [part.strip() for text in paragraphs for part in re.split(r"(?<=[.;。؛])\s*", " ".join(text.split()))]
-    return [part for part in parts if (20 <= len(part) <= 60 if unspaced(part) else 8 <= len(part.split()) <= 25)]
+    page = re.sub(
+        r"<(head|style|script).*?</\1>", " ", file.read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    paragraphs = [
+        html.unescape(re.sub(r"<[^>]+>", " ", part))
+        for part in re.findall(r"<p[^>]*>(.*?)</p>", page, flags=re.DOTALL)
+    ]
+    parts = [
+        part.strip()
+        for text in paragraphs
+        for part in re.split(r"(?<=[.;。؛])\s*", " ".join(text.split()))
+    ]
+    return [
+        part
+        for part in parts
+        if (20 <= len(part) <= 60 if unspaced(part) else 8 <= len(part.split()) <= 25)
+    ]
 
 
 def unspaced(text: str) -> bool:
@@ -128,20 +141,43 @@ def english(n: int, rng: random.Random) -> dict[str, list[str]]:
     site = Path(sysconfig.get_paths()["purelib"])
     readmes, licences = [], []
     for folder in sorted(site.glob("*.dist-info")):
-        metadata = (folder / "METADATA").read_text(encoding="utf-8", errors="replace") if (folder / "METADATA").is_file() else ""
+        metadata = (
+            (folder / "METADATA").read_text(encoding="utf-8", errors="replace")
+            if (folder / "METADATA").is_file()
+            else ""
+        )
         readmes += paragraphs(metadata.partition("\n\n")[2])
-        licences += [p for file in folder.rglob("LICENSE*") if file.is_file() for p in paragraphs(file.read_text(encoding="utf-8", errors="replace"))]
+        licences += [
+            p
+            for file in folder.rglob("LICENSE*")
+            if file.is_file()
+            for p in paragraphs(file.read_text(encoding="utf-8", errors="replace"))
+        ]
     code = []
-    for file in sorted(site.glob("transformers/**/*.py"))[::5] + sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
+    for file in sorted(site.glob("transformers/**/*.py"))[::5] + sorted(
+        Path(sysconfig.get_paths()["stdlib"]).glob("*.py")
+    ):
         text = file.read_text(encoding="utf-8", errors="replace")
         code += [text[at : at + 800] for at in range(0, len(text) - 800, 8000)]
-    own = [m.content for c in load_conversations([str(data_dir("trainset"))]) for m in c.messages if len(m.content.split()) >= 30]
+    own = [
+        m.content
+        for c in load_conversations([str(data_dir("trainset"))])
+        for m in c.messages
+        if len(m.content.split()) >= 30
+    ]
     kinds = {"READMEs": readmes, "licences": licences, "code": code, "this project's prose": own}
-    return {kind: rng.sample(sorted(set(texts)), min(n, len(set(texts)))) for kind, texts in kinds.items()}
+    return {
+        kind: rng.sample(sorted(set(texts)), min(n, len(set(texts))))
+        for kind, texts in kinds.items()
+    }
 
 
 def paragraphs(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.isascii() and len(part.split()) >= 30]
+    return [
+        " ".join(part.split())
+        for part in re.split(r"\n\s*\n", text)
+        if part.isascii() and len(part.split()) >= 30
+    ]
 
 
 def main() -> None:
@@ -152,7 +188,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    hosts = [text for text in english(500, rng)["this project's prose"] if len(re.findall(r"[.!?] ", text)) >= 3]
+    hosts = [
+        text
+        for text in english(500, rng)["this project's prose"]
+        if len(re.findall(r"[.!?] ", text)) >= 3
+    ]
     planted: dict[tuple[str, str], list[str]] = {}
     for language, code in LANGUAGES.items():
         known = sentences(options.declaration / f"{code}.html")
@@ -160,14 +200,29 @@ def main() -> None:
             host, sentence = rng.choice(hosts), rng.choice(known)
             between = rng.choice([m.end() for m in re.finditer(r"[.!?] ", host)])
             inside = rng.choice([m.end() for m in re.finditer(r"(?<=[a-z]) (?=[a-z])", host)])
-            planted.setdefault((language, "sentence"), []).append(f"{host[:between]}{sentence} {host[between:]}")
-            planted.setdefault((language, "clause"), []).append(f"{host[:inside]}{clause(sentence, rng)} {host[inside:]}")
+            planted.setdefault((language, "sentence"), []).append(
+                f"{host[:between]}{sentence} {host[between:]}"
+            )
+            planted.setdefault((language, "clause"), []).append(
+                f"{host[:inside]}{clause(sentence, rng)} {host[inside:]}"
+            )
     clean = english(options.english, rng)
-    print(f"{options.each} sentences and clauses in each of {len(LANGUAGES)} languages; English: " + ", ".join(f"{len(t)} {k}" for k, t in clean.items()))
+    print(
+        f"{options.each} sentences and clauses in each of {len(LANGUAGES)} languages; English: "
+        + ", ".join(f"{len(t)} {k}" for k, t in clean.items())
+    )
     for name, detector in [("ours", ProfileDetector()), *rivals()]:
-        rates = {key: sum(drift(text, detector=detector).drift is True for text in texts) / len(texts) for key, texts in planted.items()}
-        alarms = {kind: sum(drift(text, detector=detector).drift is True for text in texts) for kind, texts in clean.items()}
-        answers = [text[:800] for text in clean["code"] + clean["READMEs"] + hosts if len(text) >= 700]
+        rates = {
+            key: sum(drift(text, detector=detector).drift is True for text in texts) / len(texts)
+            for key, texts in planted.items()
+        }
+        alarms = {
+            kind: sum(drift(text, detector=detector).drift is True for text in texts)
+            for kind, texts in clean.items()
+        }
+        answers = [
+            text[:800] for text in clean["code"] + clean["READMEs"] + hosts if len(text) >= 700
+        ]
         started = time.perf_counter()
         for text in answers:
             drift(text, detector=detector)
@@ -176,9 +231,15 @@ def main() -> None:
         for kind in ("sentence", "clause"):
             found = {language: rates[language, kind] for language in LANGUAGES}
             nine, every = (sum(found[x] for x in which) / len(which) for which in (NINE, LANGUAGES))
-            print(f"  {kind}s found: {nine:.3f} in nine languages, {every:.3f} in all   " + " ".join(f"{language} {found[language]:.2f}" for language in found))
+            print(
+                f"  {kind}s found: {nine:.3f} in nine languages, {every:.3f} in all   "
+                + " ".join(f"{language} {found[language]:.2f}" for language in found)
+            )
         total = sum(map(len, clean.values()))
-        print(f"  false alarms: {sum(alarms.values())} of {total} ({sum(alarms.values()) / total:.2%})   " + ", ".join(f"{k} {v}" for k, v in alarms.items()))
+        print(
+            f"  false alarms: {sum(alarms.values())} of {total} ({sum(alarms.values()) / total:.2%})   "
+            + ", ".join(f"{k} {v}" for k, v in alarms.items())
+        )
         print(f"  {rate:.0f} answers of about 800 characters a second")
 
 

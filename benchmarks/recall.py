@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.metrics.recall import RecallIndex
+from harness.metrics.copies.recall_index import RecallIndex
 
 SYLLABLES = [c + v + e for c in "bcdfghjklmnprstvwz" for v in "aeiou" for e in ("", "n", "r", "s")]
 WORDS_AN_ANSWER = 150
@@ -27,7 +27,9 @@ class Writer:
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
         lengths = rng.choice([1, 2, 3, 4], 40_000, p=[0.15, 0.45, 0.3, 0.1])
-        drawn = list(dict.fromkeys("".join(rng.choice(SYLLABLES, size)) for size in lengths))[:30_000]
+        drawn = list(dict.fromkeys("".join(rng.choice(SYLLABLES, size)) for size in lengths))[
+            :30_000
+        ]
         drawn.sort(key=lambda word: len(word) + rng.normal(0, 1.5))  # frequent words are short
         self.words = np.array(drawn, dtype=object)
         self.shares = np.cumsum(1 / (np.arange(len(self.words)) + 2.7))
@@ -37,12 +39,18 @@ class Writer:
     def answers(self, first: int, n: int) -> Iterator[str]:
         for start in range(first, first + n, 1000):
             rng = np.random.default_rng((self.seed, start))
-            rows = self.words[np.searchsorted(self.shares, rng.random((min(1000, first + n - start), WORDS_AN_ANSWER)))]
+            rows = self.words[
+                np.searchsorted(
+                    self.shares, rng.random((min(1000, first + n - start), WORDS_AN_ANSWER))
+                )
+            ]
             yield from (" ".join(row) + "." for row in rows)
 
     def answer(self, number: int) -> str:
         start = number // 1000 * 1000
-        return next(text for at, text in enumerate(self.answers(start, 1000), start) if at == number)
+        return next(
+            text for at, text in enumerate(self.answers(start, 1000), start) if at == number
+        )
 
 
 def edited(text: str, share: float, rng: np.random.Generator) -> str:
@@ -62,8 +70,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--answers", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--brute", type=int, default=3, help="queries that are also compared with every answer by rapidfuzz")
-    parser.add_argument("--check", type=int, default=20_000, help="answers of which everything that brute force finds must be found")
+    parser.add_argument(
+        "--brute",
+        type=int,
+        default=3,
+        help="queries that are also compared with every answer by rapidfuzz",
+    )
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=20_000,
+        help="answers of which everything that brute force finds must be found",
+    )
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     writer, rng = Writer(options.seed), np.random.default_rng((options.seed, 7))
@@ -73,7 +91,9 @@ def main() -> None:
     writing = time.perf_counter() - started
     print(f"{options.answers} answers of {characters / options.answers:.0f} characters")
     started = time.perf_counter()
-    index = RecallIndex.build((str(n), text) for n, text in enumerate(writer.answers(0, options.answers)))
+    index = RecallIndex.build(
+        (str(n), text) for n, text in enumerate(writer.answers(0, options.answers))
+    )
     building = time.perf_counter() - started - writing
     print(
         f"built in {building:.1f} s without the writing of the answers ({writing:.1f} s), {building / characters * 1e6:.2f} µs a byte, peak {peak_gib():.2f} GiB"
@@ -84,7 +104,10 @@ def main() -> None:
     sources = [writer.answer(number) for number in numbers]
     slowest = 0.0
     for name, texts in {
-        "200 characters, 5 % edited": [f"{outside[i][:350]} {edited(source[300:500], 0.05, rng)} {outside[-i - 1][:350]}" for i, source in enumerate(sources)],
+        "200 characters, 5 % edited": [
+            f"{outside[i][:350]} {edited(source[300:500], 0.05, rng)} {outside[-i - 1][:350]}"
+            for i, source in enumerate(sources)
+        ],
         "whole, 10 % edited": [edited(source, 0.1, rng) for source in sources],
         "nothing planted": outside[: options.queries],
     }.items():
@@ -94,7 +117,9 @@ def main() -> None:
             hit = index.query(text)
             times.append(time.perf_counter() - started)
             found += hit.source == str(number) and hit.near
-        print(f"{name}: {found} of {len(texts)} found, {statistics.median(times) * 1e3:.2f} ms a query (mean {statistics.mean(times) * 1e3:.2f})")
+        print(
+            f"{name}: {found} of {len(texts)} found, {statistics.median(times) * 1e3:.2f} ms a query (mean {statistics.mean(times) * 1e3:.2f})"
+        )
         slowest = max(slowest, statistics.median(times))
 
     if options.brute:
@@ -106,10 +131,14 @@ def main() -> None:
             times = []
             for text in outside[: options.brute]:
                 started = time.perf_counter()
-                process.cdist([text], everything, scorer=Indel.normalized_similarity, workers=workers)
+                process.cdist(
+                    [text], everything, scorer=Indel.normalized_similarity, workers=workers
+                )
                 times.append(time.perf_counter() - started)
             brute = statistics.median(times)
-            print(f"rapidfuzz cdist, {'one core' if workers == 1 else 'all cores'}: {brute:.2f} s a query: {brute / slowest:.0f} times our slowest")
+            print(
+                f"rapidfuzz cdist, {'one core' if workers == 1 else 'all cores'}: {brute:.2f} s a query: {brute / slowest:.0f} times our slowest"
+            )
     if options.check:
         compare_with_brute_force(writer, options.check, rng)
 
@@ -122,12 +151,17 @@ def compare_with_brute_force(writer: Writer, n: int, rng: np.random.Generator) -
     texts = list(writer.answers(0, n))
     index = RecallIndex.build((str(number), text) for number, text in enumerate(texts))
     numbers = rng.integers(0, n, 100).tolist()
-    outputs = [edited(texts[number], share, rng) for number, share in zip(numbers, np.linspace(0, 0.2, len(numbers)), strict=True)]
+    outputs = [
+        edited(texts[number], share, rng)
+        for number, share in zip(numbers, np.linspace(0, 0.2, len(numbers)), strict=True)
+    ]
     scores = process.cdist(outputs, texts, scorer=Indel.normalized_similarity, workers=-1)
     near = [(at, source) for at, source in zip(*np.nonzero(scores >= 0.8), strict=True)]
     hits = [index.query(output) for output in outputs]
     ours = sum(hits[at].near and hits[at].source == str(source) for at, source in near)
-    print(f"of {n}: brute force finds {len(near)} of {len(outputs)} edited answers at Indel .80 or more, the index {ours} of those")
+    print(
+        f"of {n}: brute force finds {len(near)} of {len(outputs)} edited answers at Indel .80 or more, the index {ours} of those"
+    )
 
 
 if __name__ == "__main__":

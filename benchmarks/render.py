@@ -15,7 +15,7 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
-from harness.render import fitted, render
+from harness.formats.render import fitted, render
 from harness.resources import data_dir
 
 #: Templates whose text depends on the clock: transformers' runs, ours is frozen.
@@ -26,7 +26,11 @@ def peer_tokenizer():
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1})), bos_token="<s>", eos_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1})),
+        bos_token="<s>",
+        eos_token="</s>",
+    )
 
 
 def main() -> None:
@@ -36,12 +40,24 @@ def main() -> None:
     options = parser.parse_args()
     formats = list(load_formats().values())
     rows = load_conversations([str(data_dir("trainset"))])
-    work = [(fitted(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)]) for i in range(options.conversations)]
-    plain = [[{"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})} for m in conversation.messages] for conversation, _ in work]
+    work = [
+        (fitted(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)])
+        for i in range(options.conversations)
+    ]
+    plain = [
+        [
+            {"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})}
+            for m in conversation.messages
+        ]
+        for conversation, _ in work
+    ]
     tokenizer = peer_tokenizer()
 
     def ours() -> list[str]:
-        return [render(conversation, format, bos_token="<s>", eos_token="</s>").text for conversation, format in work]
+        return [
+            render(conversation, format, bos_token="<s>", eos_token="</s>").text
+            for conversation, format in work
+        ]
 
     def peer() -> list[str]:
         return [
@@ -50,12 +66,18 @@ def main() -> None:
                 chat_template=format.template,
                 tokenize=False,
                 assistant_name=conversation.assistant_name() or "Assistant",
-                user_name=next((m.name for m in conversation.messages if m.role == "user" and m.name), "User"),
+                user_name=next(
+                    (m.name for m in conversation.messages if m.role == "user" and m.name), "User"
+                ),
             )
             for messages, (conversation, format) in zip(plain, work, strict=True)
         ]
 
-    same = sum(a == b for a, b, (_, format) in zip(ours(), peer(), work, strict=True) if format.id not in DATED)
+    same = sum(
+        a == b
+        for a, b, (_, format) in zip(ours(), peer(), work, strict=True)
+        if format.id not in DATED
+    )
     compared = sum(format.id not in DATED for _, format in work)
     print(f"{len(work)} conversations, {len(formats)} formats; texts equal: {same} of {compared}")
     ratios, rates = [], {"ours": [], "transformers": []}
@@ -68,8 +90,12 @@ def main() -> None:
             rates[name].append(len(work) / seconds[name])
         ratios.append(seconds["transformers"] / seconds["ours"])
     for name, found in rates.items():
-        print(f"{name:12} {statistics.median(found):9.0f} conversations/s (median of {options.rounds})")
-    print(f"ratio        {statistics.median(ratios):9.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+        print(
+            f"{name:12} {statistics.median(found):9.0f} conversations/s (median of {options.rounds})"
+        )
+    print(
+        f"ratio        {statistics.median(ratios):9.2f} (from {min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

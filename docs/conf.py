@@ -55,10 +55,19 @@ def _complete(_app: object, docname: str, source: list[str]) -> None:
     elif docname == "decisions/README":
         source[0] += "\n```{toctree}\n:maxdepth: 1\n:glob:\n\n0*\n```\n"
     elif docname == "reference/python":
-        source[0] = re.sub(r"^(<!-- members of ([\w.]+) -->)$", r"\1\n\n```{eval-rst}\n.. automodule:: \2\n   :members:\n```", source[0], flags=re.M)
+        source[0] = re.sub(
+            r"^(<!-- members of ([\w.]+) -->)$",
+            r"\1\n\n```{eval-rst}\n.. automodule:: \2\n   :members:\n```",
+            source[0],
+            flags=re.M,
+        )
     folder = (DOCS / docname).parent
     # a link to a folder leads somewhere on a code host, and nowhere in a site
-    source[0] = re.sub(r"\[([^\]]+)\]\(([^):#]+)\)", lambda found: found[1] if (folder / found[2]).is_dir() else found[0], source[0])
+    source[0] = re.sub(
+        r"\[([^\]]+)\]\(([^):#]+)\)",
+        lambda found: found[1] if (folder / found[2]).is_dir() else found[0],
+        source[0],
+    )
 
 
 def _light(_app: object, error: Exception | None) -> None:

@@ -19,10 +19,35 @@ def cli_page() -> str:
     """Every command's help, and the gate's options."""
     from harness.cli.main import COMMANDS, help_text
 
-    lines = ["# Commands", "", "Written by `python docs/generate.py`: what each command prints for `--help`.", "", "```text", help_text(), "```", ""]
+    lines = [
+        "# Commands",
+        "",
+        "Written by `python docs/generate.py`: what each command prints for `--help`.",
+        "",
+        "```text",
+        help_text(),
+        "```",
+        "",
+    ]
     for name, command in COMMANDS.items():
-        lines += [f"## harness {name}", "", f"{command.summary[0].upper()}{command.summary[1:]}.", "", "```text", help_of(name), "```", ""]
-    lines += ["## pytest eval/", "", "The gate's options, beside pytest's own ([Gate a model in CI](../gate.md)).", "", "| option | |", "|---|---|"]
+        lines += [
+            f"## harness {name}",
+            "",
+            f"{command.summary[0].upper()}{command.summary[1:]}.",
+            "",
+            "```text",
+            help_of(name),
+            "```",
+            "",
+        ]
+    lines += [
+        "## pytest eval/",
+        "",
+        "The gate's options, beside pytest's own ([Gate a model in CI](../gate.md)).",
+        "",
+        "| option | |",
+        "|---|---|",
+    ]
     return "\n".join([*lines, *_gate_options()]) + "\n"
 
 
@@ -56,7 +81,9 @@ def _gate_options() -> Iterator[str]:
 
         def addoption(self, flag: str, **facts: Any) -> None:
             value = facts["metavar"].replace("|", "\\|")
-            self.rows.append(f"| `{flag}{f'[={value}]' if 'const' in facts else f' {value}'}` | {facts['help']} |")
+            self.rows.append(
+                f"| `{flag}{f'[={value}]' if 'const' in facts else f' {value}'}` | {facts['help']} |"
+            )
 
     group = Group()
     pytest_addoption(group)  # type: ignore[arg-type]  # the two methods that it calls
@@ -65,14 +92,18 @@ def _gate_options() -> Iterator[str]:
 
 def settings_page() -> str:
     """Every key of a training run's TOML file."""
-    from harness.train.config.reading import keys
-    from harness.train.config.reference import reference
+    from harness.training.config.reading import keys
+    from harness.training.config.reference import reference
 
-    others = [f"`{place}` is `--{name}`" for name, place in keys().items() if place.rpartition(".")[2] != name]
+    others = [
+        f"`{place}` is `--{name}`"
+        for name, place in keys().items()
+        if place.rpartition(".")[2] != name
+    ]
 
     head = f"""# Settings of a training run
 
-Written by `python docs/generate.py` from `harness/train/config`. How they work together: [Train an adapter](../training.md).
+Written by `python docs/generate.py` from `harness/training/config`. How they work together: [Train an adapter](../training.md).
 
 A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment variable (`HARNESS_TRAIN_LEARNING_RATE`), but {", ".join(others)}.
 """
@@ -83,7 +114,11 @@ def report_page() -> str:
     """The schema of report.json, one table an object."""
     from harness.report.document import SCHEMA
 
-    schema = json.loads((Path(__file__).parents[1] / "harness" / "report" / "schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(
+        (Path(__file__).parents[1] / "harness" / "report" / "schema.json").read_text(
+            encoding="utf-8"
+        )
+    )
     head = f"""# report.json
 
 Written by `python docs/generate.py` from [harness/report/schema.json](../../harness/report/schema.json) (JSON Schema 2020-12), which is shipped in the package. Every evaluation writes such a file; this is version `{SCHEMA}`.
@@ -116,7 +151,11 @@ def _tables(name: str, schema: dict[str, Any]) -> Iterator[str]:
         for key, value in schema["properties"].items()
     ]
     told = f"{schema['description']}\n\n" if "description" in schema and name != "report" else ""
-    yield f"## {name}\n\n{told}" + "\n".join(["| key | type | there | |", "|---|---|---|---|", *rows]) + "\n"
+    yield (
+        f"## {name}\n\n{told}"
+        + "\n".join(["| key | type | there | |", "|---|---|---|---|", *rows])
+        + "\n"
+    )
     for key, value in schema["properties"].items():
         inner = value.get("items", value)
         if "properties" in inner:
@@ -141,7 +180,11 @@ def _kind(schema: dict[str, Any]) -> str:
     return f"array of {_kind(schema['items'])}" if "items" in schema else word
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "settings.md": settings_page, "report-json.md": report_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "settings.md": settings_page,
+    "report-json.md": report_page,
+}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

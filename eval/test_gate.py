@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.gate.wording import describe
+from harness.gate.messages import describe
 from harness.records import Verdict
 
 

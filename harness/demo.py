@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.evaluate.job import EvalJob, run_job
-from harness.evaluate.reporting import print_table, write_evaluation_report
-from harness.evaluate.session import EvalSettings, Evaluation
-from harness.evaluate.summary import summary
-from harness.train.config import TrainConfig, read_config
-from harness.train.journal import read_entries
+from harness.evaluation.analysis.build_report import print_table, write_evaluation_report
+from harness.evaluation.analysis.summary import summary
+from harness.evaluation.results import Evaluation
+from harness.evaluation.run import run_job
+from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.training.config import TrainConfig, read_config
+from harness.training.runs.metrics_log import read_entries
 
 MODEL = "SmolLM2-135M-Instruct"
 #: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
@@ -23,8 +24,8 @@ SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=16, recall_formats=3)
 def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     """Run the four steps and print the table. What is in ``out`` already is not computed again."""
     from harness.models import attach_adapter, load
-    from harness.train.job import train
-    from harness.train.preparation import prepare
+    from harness.training.preparation import prepare
+    from harness.training.start import train
 
     began = time.monotonic()
     config = replace(config, output_dir=str(out / "train"))
@@ -46,7 +47,13 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         attach_adapter(loaded, str(adapter))
     after = run_job(replace(job, label="after"), loaded=loaded)
     evaluations = [before, after]
-    paths = write_evaluation_report(evaluations, out, model=config.model, limit=limit, training=training_curve(Path(config.output_dir), config))
+    paths = write_evaluation_report(
+        evaluations,
+        out,
+        model=config.model,
+        limit=limit,
+        training=training_curve(Path(config.output_dir), config),
+    )
     print_table(evaluations)
     print()
     for line in summary(evaluations):
@@ -61,9 +68,22 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
 def training_curve(run: Path, config: TrainConfig) -> dict[str, Any]:
     """The run's log as the report shows it."""
     entries = read_entries(run)
-    steps = [{key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")} for entry in entries if entry["kind"] == "step"]
-    checkpoints = [{key: value for key, value in entry.items() if key != "kind" and "items" not in key} for entry in entries if entry["kind"] == "checkpoint"]
-    return {"schedule": config.schedule.lr_scheduler_type, "steps": steps, "checkpoints": checkpoints, "config": config.as_dict()}
+    steps = [
+        {key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")}
+        for entry in entries
+        if entry["kind"] == "step"
+    ]
+    checkpoints = [
+        {key: value for key, value in entry.items() if key != "kind" and "items" not in key}
+        for entry in entries
+        if entry["kind"] == "checkpoint"
+    ]
+    return {
+        "schedule": config.schedule.lr_scheduler_type,
+        "steps": steps,
+        "checkpoints": checkpoints,
+        "config": config.as_dict(),
+    }
 
 
 def recipe() -> TrainConfig:

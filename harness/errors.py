@@ -36,4 +36,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
     if close:
         return "did you mean " + ", ".join(close) + "?"
-    return f"known: {', '.join(choices[:12])}{', …' if len(choices) > 12 else ''}" if choices else ""
+    return (
+        f"known: {', '.join(choices[:12])}{', …' if len(choices) > 12 else ''}" if choices else ""
+    )

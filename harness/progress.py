@@ -17,7 +17,9 @@ _PLAIN_EVERY_S = 20.0
 class Phase:
     """One piece of work with a known total. ``advance`` says what is done and what it was like."""
 
-    def __init__(self, name: str, total: int, bars: Progress | None, quiet: bool, unit: str = "") -> None:
+    def __init__(
+        self, name: str, total: int, bars: Progress | None, quiet: bool, unit: str = ""
+    ) -> None:
         self.name = name
         self.total = total
         self.unit = unit
@@ -25,7 +27,9 @@ class Phase:
         self.started = self.told = time.monotonic()
         self._bars = bars
         self._quiet = quiet
-        self._task = bars.add_task(name, total=total, info="", pace="") if bars is not None else None
+        self._task = (
+            bars.add_task(name, total=total, info="", pace="") if bars is not None else None
+        )
 
     @property
     def rate(self) -> float:
@@ -38,20 +42,32 @@ class Phase:
         self.done += count
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=count, info=info, pace=self._pace())
-        elif not self._quiet and count and (time.monotonic() - self.told > _PLAIN_EVERY_S or self.done >= self.total):
+        elif (
+            not self._quiet
+            and count
+            and (time.monotonic() - self.told > _PLAIN_EVERY_S or self.done >= self.total)
+        ):
             self.told = time.monotonic()
             print(self._line(info), file=sys.stderr, flush=True)
 
     def _line(self, info: str) -> str:
         spent = time.monotonic() - self.started
-        left = f"{spent / self.done * (self.total - self.done):.0f} s left" if self.done < self.total else f"in {spent:.0f} s"
+        left = (
+            f"{spent / self.done * (self.total - self.done):.0f} s left"
+            if self.done < self.total
+            else f"in {spent:.0f} s"
+        )
         told = ", ".join(part for part in (self._pace(), left) if part)
         return f"{self.name}: {self.done}/{self.total}, {told}{'  ' + info if info else ''}"
 
     def _pace(self) -> str:
         if not self.unit or not self.rate:
             return ""
-        return f"{self.rate:.0f} {self.unit}/s" if self.rate >= 10 else f"{self.rate:.2g} {self.unit}/s"
+        return (
+            f"{self.rate:.0f} {self.unit}/s"
+            if self.rate >= 10
+            else f"{self.rate:.2g} {self.unit}/s"
+        )
 
 
 @contextmanager
@@ -61,7 +77,14 @@ def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> I
         yield Phase(name, total, None, quiet or total == 0, unit)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),

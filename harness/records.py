@@ -57,7 +57,9 @@ class Conversation:
 
     def assistant_name(self) -> str | None:
         """The name of the last named assistant turn: whose turn it is in a format with names."""
-        return next((m.name for m in reversed(self.messages) if m.role == "assistant" and m.name), None)
+        return next(
+            (m.name for m in reversed(self.messages) if m.role == "assistant" and m.name), None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,9 @@ class Case:
         if sum(kinds) != 1:
             raise ValueError("a case needs exactly one of choices, checks and reference")
         if self.choices and (self.answer is None or not 0 <= self.answer < len(self.choices)):
-            raise ValueError(f"answer {self.answer!r} is not the index of one of {len(self.choices)} choices")
+            raise ValueError(
+                f"answer {self.answer!r} is not the index of one of {len(self.choices)} choices"
+            )
         if not self.messages or self.messages[-1].role != "user":
             raise ValueError("the messages of a case end with the user's")
 
@@ -174,13 +178,18 @@ class Encoded:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.ids) != len(self.trained) or not {len(self.content), len(self.weights)} <= {0, len(self.ids)}:
+        if len(self.ids) != len(self.trained) or not {len(self.content), len(self.weights)} <= {
+            0,
+            len(self.ids),
+        }:
             raise ValueError("ids, trained, content and weights differ in length")
 
     def supervised(self) -> tuple[float, ...]:
         """The loss weight of each trained token that has one before it, in order: the first token of a text is never predicted."""
         weights = self.weights or (1.0,) * len(self.ids)
-        return tuple(weight for weight, trained in zip(weights[1:], self.trained[1:], strict=True) if trained)
+        return tuple(
+            weight for weight, trained in zip(weights[1:], self.trained[1:], strict=True) if trained
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +243,9 @@ class Cell:
 
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.n == 0):
-            raise ValueError(f"{self.format}/{self.metric}: a mean without items, or items without a mean")
+            raise ValueError(
+                f"{self.format}/{self.metric}: a mean without items, or items without a mean"
+            )
 
 
 @dataclass(frozen=True, slots=True)

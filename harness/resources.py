@@ -21,4 +21,6 @@ def data_dir(kind: DataKind) -> Path:
     for folder in (_PACKAGE / "_data" / kind, _PACKAGE.parent / kind):
         if folder.is_dir():
             return folder
-    raise HarnessError(f"the shipped folder {kind!r} is missing", where=str(_PACKAGE), hint="reinstall the package")
+    raise HarnessError(
+        f"the shipped folder {kind!r} is missing", where=str(_PACKAGE), hint="reinstall the package"
+    )

@@ -15,7 +15,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # No property hangs on the machine's speed: no deadline, and no complaint about slow drawing. The same examples at each run;
 # HYPOTHESIS_EXAMPLES=10000 is the long run, which draws new ones.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="HYPOTHESIS_EXAMPLES" not in os.environ)
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="HYPOTHESIS_EXAMPLES" not in os.environ,
+)
 settings.load_profile("suite")
 
 

@@ -70,5 +70,7 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(monkeypatch):
     with progress("evaluate: answer", 8, unit="cells") as bar:
         for _ in range(8):
             bar.advance(1)
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    shown = (
+        re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
+    )
     assert re.search(r"evaluate: answer .*8/8 .*cells/s .*0:00:00", shown[-1])

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
-from harness.backends.server import AGAIN, ServerFacts, short
+from harness.backends.server_facts import AGAIN, ServerFacts, short
 from harness.errors import HarnessError
 from harness.records import Finish, Rendered, Scoring
 
@@ -49,7 +49,10 @@ class OpenAIBackend:
         retries: int = 8,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
-            raise HarnessError(f"{base_url!r} is no address of a server", hint="for example http://localhost:8080/v1")
+            raise HarnessError(
+                f"{base_url!r} is no address of a server",
+                hint="for example http://localhost:8080/v1",
+            )
         self.base_url = base_url.rstrip("/")
         self.model = model
         self.chat = chat
@@ -57,8 +60,12 @@ class OpenAIBackend:
         try:
             from openai import OpenAI
         except ImportError:
-            raise HarnessError("the client for servers is not installed", hint="pip install 'formatproof[openai]'") from None
-        self._client: OpenAI = OpenAI(base_url=self.base_url, api_key=api_key, max_retries=retries, timeout=timeout)
+            raise HarnessError(
+                "the client for servers is not installed", hint="pip install 'formatproof[openai]'"
+            ) from None
+        self._client: OpenAI = OpenAI(
+            base_url=self.base_url, api_key=api_key, max_retries=retries, timeout=timeout
+        )
         self.facts = ServerFacts(self._client, self.base_url, model, timeout)
 
     @property
@@ -107,7 +114,9 @@ class OpenAIBackend:
         """
         yield from self._all(requests, self._scorings)
 
-    def _all(self, requests: Sequence[Request], work: Callable[[Request], Result | None]) -> Iterator[list[tuple[str, Result]]]:
+    def _all(
+        self, requests: Sequence[Request], work: Callable[[Request], Result | None]
+    ) -> Iterator[list[tuple[str, Result]]]:
         """Results as they come, ``concurrency`` requests at a time. What has no result is left out.
 
         Raises the first failure after the requests that were already with the server: what it still answers is not lost.
@@ -119,18 +128,28 @@ class OpenAIBackend:
             try:
                 while True:
                     if failure is None:
-                        for request in itertools.islice(waiting, 2 * self.concurrency - len(running)):
+                        for request in itertools.islice(
+                            waiting, 2 * self.concurrency - len(running)
+                        ):
                             running[pool.submit(work, request)] = request.key
                     if not running:
                         break
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
                     finished = [(running.pop(future), future) for future in done]
-                    results = [(key, future.result()) for key, future in finished if future.exception() is None]
+                    results = [
+                        (key, future.result())
+                        for key, future in finished
+                        if future.exception() is None
+                    ]
                     if good := [(key, result) for key, result in results if result is not None]:
                         yield good
-                    failure = failure or next((future.exception() for _, future in finished if future.exception()), None)
+                    failure = failure or next(
+                        (future.exception() for _, future in finished if future.exception()), None
+                    )
                     if failure is not None:
-                        running = {future: key for future, key in running.items() if not future.cancel()}
+                        running = {
+                            future: key for future, key in running.items() if not future.cancel()
+                        }
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         if failure is not None:
@@ -150,18 +169,37 @@ class OpenAIBackend:
 
     def _said(self, request: GenerateRequest) -> tuple[str, str]:
         """The text of an answer and why it ended."""
-        settings: dict[str, Any] = {"model": self.model, "max_tokens": request.max_new_tokens, "temperature": 0.0, "seed": 0}
+        settings: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": request.max_new_tokens,
+            "temperature": 0.0,
+            "seed": 0,
+        }
         if (drawn := request.sampling) is not None:
-            settings |= {"temperature": drawn.temperature, "top_p": drawn.top_p, "seed": drawn.seed % 2**31}
+            settings |= {
+                "temperature": drawn.temperature,
+                "top_p": drawn.top_p,
+                "seed": drawn.seed % 2**31,
+            }
             if drawn.top_k:
-                settings["extra_body"] = {"top_k": drawn.top_k}  # not OpenAI's, but what vLLM, SGLang and llama.cpp call it
+                settings["extra_body"] = {
+                    "top_k": drawn.top_k
+                }  # not OpenAI's, but what vLLM, SGLang and llama.cpp call it
         if self.chat:
-            messages: Any = [{"role": message.role, "content": message.content} for message in request.messages]
-            choice = self._ask(lambda: self._client.chat.completions.create(messages=messages, **settings)).choices[0]
+            messages: Any = [
+                {"role": message.role, "content": message.content} for message in request.messages
+            ]
+            choice = self._ask(
+                lambda: self._client.chat.completions.create(messages=messages, **settings)
+            ).choices[0]
             return choice.message.content or "", str(choice.finish_reason)
         if request.prompt.stops:
             settings["stop"] = list(request.prompt.stops[:MOST_STOPS])
-        found = self._ask(lambda: self._client.completions.create(prompt=request.prompt.text + request.prefix, **settings)).choices[0]
+        found = self._ask(
+            lambda: self._client.completions.create(
+                prompt=request.prompt.text + request.prefix, **settings
+            )
+        ).choices[0]
         return found.text, str(found.finish_reason)
 
     def _scorings(self, request: ScoreRequest) -> list[Scoring] | None:
@@ -173,10 +211,16 @@ class OpenAIBackend:
         return scorings if len(scorings) == len(found) else None
 
     def _scoring(self, rendered: Rendered) -> Scoring | None:
-        last = max(span.message for span in rendered.spans if span.trained and span.kind == "content")
+        last = max(
+            span.message for span in rendered.spans if span.trained and span.kind == "content"
+        )
         words = [span for span in rendered.spans if span.kind == "content" and span.message == last]
         found = self._ask(lambda: self._echo(rendered.text[: words[-1].end]))
-        values = [value for value, start, end in found or () if any(start < s.end and s.start < end for s in words)]
+        values = [
+            value
+            for value, start, end in found or ()
+            if any(start < s.end and s.start < end for s in words)
+        ]
         told = [value for value in values if value is not None]
         if not told or len(told) < len(values):
             return None
@@ -187,9 +231,16 @@ class OpenAIBackend:
 
         Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's count the BOS that it put before.
         """
-        found = self._client.completions.create(model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1).choices[0]
+        found = self._client.completions.create(
+            model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
+        ).choices[0]
         told = found.logprobs
-        if told is None or not told.tokens or not told.token_logprobs or not all(isinstance(token, str) for token in told.tokens):
+        if (
+            told is None
+            or not told.tokens
+            or not told.token_logprobs
+            or not all(isinstance(token, str) for token in told.tokens)
+        ):
             return None
         for before in range(_MOST_BEFORE + 1):
             tokens = told.tokens[before:]
@@ -207,10 +258,24 @@ class OpenAIBackend:
         except openai.APIStatusError as error:
             if error.status_code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
                 raise _TooLong from None
-            hint = _UNKNOWN if error.status_code in _NOT_SUPPORTED else _REFUSED if error.status_code < 500 else AGAIN
-            raise HarnessError(f"the server answers {error.status_code}: {short(error.message)}", where=self.base_url, hint=hint) from None
+            hint = (
+                _UNKNOWN
+                if error.status_code in _NOT_SUPPORTED
+                else _REFUSED
+                if error.status_code < 500
+                else AGAIN
+            )
+            raise HarnessError(
+                f"the server answers {error.status_code}: {short(error.message)}",
+                where=self.base_url,
+                hint=hint,
+            ) from None
         except openai.APIConnectionError as error:  # a time-out too
-            raise HarnessError(f"the server cannot be reached: {short(str(error))}", where=self.base_url, hint=AGAIN) from None
+            raise HarnessError(
+                f"the server cannot be reached: {short(str(error))}",
+                where=self.base_url,
+                hint=AGAIN,
+            ) from None
 
 
 class _TooLong(Exception):
@@ -218,6 +283,11 @@ class _TooLong(Exception):
 
 
 #: What a server says to a request that it does not know how to serve; a wrong key or name and too many requests are other numbers.
-_NOT_SUPPORTED = (HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_IMPLEMENTED)
+_NOT_SUPPORTED = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.NOT_IMPLEMENTED,
+)
 _UNKNOWN = "the server does not serve such a request: look at its log"
 _REFUSED = "look at the server's log, and at --api-key-env and the model's name"

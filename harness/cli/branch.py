@@ -17,7 +17,7 @@ from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from harness.train.lineage import Relative
+    from harness.training.runs.run_tree import Relative
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,30 @@ class AverageOptions:
 
 def branch(args: list[str]) -> int:
     """Start a new run from a checkpoint of another."""
-    options = parse(BranchOptions, args, "branch", "Start a new run from a checkpoint of another, with changed settings.")
-    from harness.train.branch import BranchRequest, make_branch
-    from harness.train.job import resume
-    from harness.train.note import require_note
+    options = parse(
+        BranchOptions,
+        args,
+        "branch",
+        "Start a new run from a checkpoint of another, with changed settings.",
+    )
+    from harness.run_file import require_note
+    from harness.training.branch import BranchRequest, make_branch
+    from harness.training.start import resume
 
     run = Path(options.run).resolve()
     out = Path(options.out).resolve() if options.out else None
-    with contextlib.chdir(_directory(require_note(run).directory)):  # the recipe's relative paths start there
-        request = BranchRequest(run, options.at, options.set, options.optimizer, options.schedule, options.rescale_b, out=out)
+    with contextlib.chdir(
+        _directory(require_note(run).directory)
+    ):  # the recipe's relative paths start there
+        request = BranchRequest(
+            run,
+            options.at,
+            options.set,
+            options.optimizer,
+            options.schedule,
+            options.rescale_b,
+            out=out,
+        )
         child = make_branch(request)
         if not options.json:
             print(f"run: {child}")
@@ -108,8 +123,10 @@ def branch(args: list[str]) -> int:
 
 def tree(args: list[str]) -> int:
     """Draw a run's tree."""
-    options = parse(TreeOptions, args, "tree", "Draw the tree that a run belongs to, with each run's scores.")
-    from harness.train.lineage import lineage, root_of
+    options = parse(
+        TreeOptions, args, "tree", "Draw the tree that a run belongs to, with each run's scores."
+    )
+    from harness.training.runs.run_tree import lineage, root_of
 
     run = Path(options.run)
     found = lineage(root_of(run), options.measure)
@@ -118,15 +135,22 @@ def tree(args: list[str]) -> int:
         return EXIT_OK
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 240  # a pipe has no width of its own, and rich would cut at 80
+    width = (
+        None if sys.stdout.isatty() else 240
+    )  # a pipe has no width of its own, and rich would cut at 80
     Console(highlight=False, width=width).print(_drawn(found, run.resolve()))
     return EXIT_OK
 
 
 def pick(args: list[str]) -> int:
     """Name the checkpoint to take and say why."""
-    options = parse(PickOptions, args, "pick", "Find a run's turning point and the checkpoint before it. Exit code 1: no checkpoint lies before the turn.")
-    from harness.train.pick import pick as pick_checkpoint
+    options = parse(
+        PickOptions,
+        args,
+        "pick",
+        "Find a run's turning point and the checkpoint before it. Exit code 1: no checkpoint lies before the turn.",
+    )
+    from harness.training.selection.pick import pick as pick_checkpoint
 
     found = pick_checkpoint(Path(options.run), options.by, margin=options.margin, seed=options.seed)
     if options.json:
@@ -142,21 +166,31 @@ def pick(args: list[str]) -> int:
 
 def average(args: list[str]) -> int:
     """Write the mean of several checkpoints as an adapter."""
-    options = parse(AverageOptions, args, "average", "Average checkpoints of one run into an adapter.")
-    from harness.train.averaging import average as average_checkpoints
-    from harness.train.branch import find_checkpoint
-    from harness.train.checkpoints import checkpoint_dirs, step_of
+    options = parse(
+        AverageOptions, args, "average", "Average checkpoints of one run into an adapter."
+    )
+    from harness.training.branch import find_checkpoint
+    from harness.training.runs.checkpoints import checkpoint_dirs, step_of
+    from harness.training.share.average import average as average_checkpoints
 
     run = Path(options.run)
     if bool(options.steps) == bool(options.last):
         raise HarnessError("say which checkpoints", hint="--steps 40,60,80 or --last 3")
-    chosen = [find_checkpoint(run, f"step:{step}") for step in comma(options.steps)] or checkpoint_dirs(run)[-options.last :]
-    out = Path(options.out) if options.out else run / ("average-" + "-".join(str(step_of(folder)) for folder in chosen))
+    chosen = [
+        find_checkpoint(run, f"step:{step}") for step in comma(options.steps)
+    ] or checkpoint_dirs(run)[-options.last :]
+    out = (
+        Path(options.out)
+        if options.out
+        else run / ("average-" + "-".join(str(step_of(folder)) for folder in chosen))
+    )
     made = average_checkpoints(chosen, out, of=options.of, rank=options.rank)
     if options.json:
         print(json.dumps({"adapter": str(made.folder), "rank": made.rank, "lost": made.lost}))
     else:
-        print(f"adapter: {made.folder} (mean of {len(chosen)} checkpoints, rank {made.rank}, at most {made.lost:.2%} of a layer's squared norm cut off)")
+        print(
+            f"adapter: {made.folder} (mean of {len(chosen)} checkpoints, rank {made.rank}, at most {made.lost:.2%} of a layer's squared norm cut off)"
+        )
     return EXIT_OK
 
 
@@ -171,10 +205,15 @@ def _drawn(node: Relative, here: Path) -> Tree:
 
 
 def _line(node: Relative) -> str:
-    from harness.train.settings import as_text
+    from harness.training.runs.overrides import as_text
 
     origin = f"@{node.branched_at} " if node.branched_at is not None else ""
-    changed = ", ".join(f"{name.rpartition('.')[2]} = {as_text(value)}" for name, value in node.changed.items()) or f"learning_rate = {node.learning_rate:g}"
+    changed = (
+        ", ".join(
+            f"{name.rpartition('.')[2]} = {as_text(value)}" for name, value in node.changed.items()
+        )
+        or f"learning_rate = {node.learning_rate:g}"
+    )
     scores = ""
     if node.first and node.best and node.last:
         scores = f"  {node.measure} {node.first[1]:.3f} → {node.best[1]:.3f} at step {node.best[0]} → {node.last[1]:.3f}"

@@ -51,14 +51,26 @@ def compare(args: list[str]) -> int:
     from harness.resources import data_dir
 
     before, after = (_scores(name) for name in (options.before, options.after))
-    margins = dict(read_thresholds(Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml").margins)
+    margins = dict(
+        read_thresholds(
+            Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml"
+        ).margins
+    )
     wanted = comma(options.measures) or tuple(margins)
     for name in wanted:
         if name not in margins:
-            raise HarnessError(f"--measures: no margin is known for {name!r}", hint=nearest(name, margins))
+            raise HarnessError(
+                f"--measures: no margin is known for {name!r}", hint=nearest(name, margins)
+            )
     verdicts = judge(before, after, {name: margins[name] for name in wanted})
-    if not any(verdict.baseline is not None and verdict.current is not None for verdict in verdicts):
-        raise HarnessError("the two have no cell in common", where=options.after, hint="evaluate both in the same formats, on the same cases")
+    if not any(
+        verdict.baseline is not None and verdict.current is not None for verdict in verdicts
+    ):
+        raise HarnessError(
+            "the two have no cell in common",
+            where=options.after,
+            hint="evaluate both in the same formats, on the same cases",
+        )
     pages = _write_page(options, before, after, verdicts) if options.html else []
     lost = [verdict for verdict in verdicts if verdict.failed]
     if options.json:
@@ -77,22 +89,35 @@ def _scores(name: str) -> Baseline:
     if path.is_dir():
         path = path / SCORES_FILE
         if not path.is_file():
-            raise HarnessError(f"the folder holds no {SCORES_FILE}", where=name, hint=f"harness eval MODEL --out {name} writes it")
+            raise HarnessError(
+                f"the folder holds no {SCORES_FILE}",
+                where=name,
+                hint=f"harness eval MODEL --out {name} writes it",
+            )
     return read_baseline(path)
 
 
-def _write_page(options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[Verdict]) -> list[Path]:
-    from harness.evaluate.job import adapter_labels
+def _write_page(
+    options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[Verdict]
+) -> list[Path]:
+    from harness.evaluation.run import adapter_labels
     from harness.gate.baseline_file import SCORES_FILE
-    from harness.gate.compared import compared
+    from harness.gate.compare_runs import compared
     from harness.report.write import write_comparison
 
     page = Path(options.html or "")
     if page.suffix not in (".html", ".htm"):
-        raise HarnessError(f"--html {options.html}: no name of a page", hint="give a file that ends in .html")
-    names = [str(path.parent if path.name == SCORES_FILE else path) for path in map(Path, (options.before, options.after))]
+        raise HarnessError(
+            f"--html {options.html}: no name of a page", hint="give a file that ends in .html"
+        )
+    names = [
+        str(path.parent if path.name == SCORES_FILE else path)
+        for path in map(Path, (options.before, options.after))
+    ]
     labels = adapter_labels(names) if names[0] != names[1] else ["before", "after"]
-    document = compared(before, after, verdicts, (Path(options.before), Path(options.after)), (labels[0], labels[1]))
+    document = compared(
+        before, after, verdicts, (Path(options.before), Path(options.after)), (labels[0], labels[1])
+    )
     return write_comparison(document, page)
 
 
@@ -100,18 +125,31 @@ def _print_json(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         print(json.dumps({**asdict(verdict), "delta": verdict.delta}))
     outcomes = [verdict.outcome for verdict in verdicts]
-    print(json.dumps({"counts": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}}))
+    print(
+        json.dumps(
+            {"counts": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}}
+        )
+    )
 
 
-def _print_table(before: Baseline, after: Baseline, verdicts: Sequence[Verdict], *, every: bool) -> None:
+def _print_table(
+    before: Baseline, after: Baseline, verdicts: Sequence[Verdict], *, every: bool
+) -> None:
     """The groups' means and what changed, or every format; what was lost stands last, where it is seen."""
     from rich.console import Console
     from rich.table import Table
 
-    from harness.gate.wording import p_value
-    from harness.report.tables import compact, signed
+    from harness.gate.messages import p_value
+    from harness.report.wording import compact, signed
 
-    shown = [v for v in verdicts if every or v.format.endswith(" formats") or v.outcome in _WORTH_SHOWING or v.format == after.native]
+    shown = [
+        v
+        for v in verdicts
+        if every
+        or v.format.endswith(" formats")
+        or v.outcome in _WORTH_SHOWING
+        or v.format == after.native
+    ]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("format", "measure"):
         table.add_column(name, no_wrap=True)
@@ -119,18 +157,38 @@ def _print_table(before: Baseline, after: Baseline, verdicts: Sequence[Verdict],
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for v in sorted(shown, key=lambda v: (v.failed, v.format, v.metric)):
-        between = "" if v.interval is None else f"{signed(v.interval[0])} to {signed(v.interval[1])}"
+        between = (
+            "" if v.interval is None else f"{signed(v.interval[0])} to {signed(v.interval[1])}"
+        )
         change = "" if v.delta is None else signed(v.delta)
         p = "" if v.p is None or v.p == 1.0 else p_value(v.p)
         word = "" if v.outcome == "ok" else f"{v.outcome}{f': {v.why}' if v.why else ''}"
-        table.add_row(v.format, v.metric, compact(v.baseline), compact(v.current), change, between, str(v.n), p, word)
+        table.add_row(
+            v.format,
+            v.metric,
+            compact(v.baseline),
+            compact(v.current),
+            change,
+            between,
+            str(v.n),
+            p,
+            word,
+        )
     console = Console(highlight=False)
-    Console(width=max(console.width, 132) if not console.is_terminal else None, highlight=False).print(table)
+    Console(
+        width=max(console.width, 132) if not console.is_terminal else None, highlight=False
+    ).print(table)
     print(f"{before.name or 'before'} → {after.name or 'after'}: {_counts(verdicts)}")
     if not every:
-        print("shown: groups, the native format, and what changed beyond its margin; --formats shows every format")
+        print(
+            "shown: groups, the native format, and what changed beyond its margin; --formats shows every format"
+        )
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
     outcomes = [verdict.outcome for verdict in verdicts]
-    return ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in ("regressed", "missing", "stale", "improved", "new", "ok") if outcome in outcomes)
+    return ", ".join(
+        f"{outcomes.count(outcome)} {outcome}"
+        for outcome in ("regressed", "missing", "stale", "improved", "new", "ok")
+        if outcome in outcomes
+    )

@@ -32,20 +32,38 @@ class DataCheckOptions:
 
 def check(args: list[str]) -> int:
     """Find bad rows, duplicates, canned phrases, other languages, over-long rows and overlap with the evaluation."""
-    options = parse(DataCheckOptions, args, "data check", "Find mistakes in a training set. Exit code 1 when there are any.")
+    options = parse(
+        DataCheckOptions,
+        args,
+        "data check",
+        "Find mistakes in a training set. Exit code 1 when there are any.",
+    )
     from harness.data.check import check_files
-    from harness.evaluate.cases import load_cases
+    from harness.evaluation.cases.case_files import load_cases
     from harness.resources import data_dir
 
     files = list(options.files) or [str(data_dir("trainset"))]
-    conversations, findings = check_files(files, load_cases(options.cases), expect=options.expect_language, longest=options.longest)
+    conversations, findings = check_files(
+        files, load_cases(options.cases), expect=options.expect_language, longest=options.longest
+    )
     if options.json:
-        print(json.dumps({"conversations": len(conversations), "findings": [asdict(finding) for finding in findings]}, indent=1, ensure_ascii=False))
+        print(
+            json.dumps(
+                {
+                    "conversations": len(conversations),
+                    "findings": [asdict(finding) for finding in findings],
+                },
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
         return EXIT_FINDINGS if findings else EXIT_OK
     for finding in findings:
         print(f"{finding.place}: {finding.kind}: {finding.message}")
     tags = Counter(tag for conversation in conversations for tag in conversation.tags[:1])
-    print(f"{len(conversations)} conversations ({', '.join(f'{count} {tag}' for tag, count in sorted(tags.items()))}), {len(findings)} findings")
+    print(
+        f"{len(conversations)} conversations ({', '.join(f'{count} {tag}' for tag, count in sorted(tags.items()))}), {len(findings)} findings"
+    )
     return EXIT_FINDINGS if findings else EXIT_OK
 
 
@@ -67,7 +85,12 @@ class CanariesOptions:
 
 def canaries(args: list[str]) -> int:
     """Write canaries: secrets that only memory can know."""
-    options = parse(CanariesOptions, args, "data canaries", "Write secrets to train on, and others of the same form to compare them with.")
+    options = parse(
+        CanariesOptions,
+        args,
+        "data canaries",
+        "Write secrets to train on, and others of the same form to compare them with.",
+    )
     from harness.metrics.canaries import make_canaries
 
     try:
@@ -80,16 +103,27 @@ def canaries(args: list[str]) -> int:
     folder = Path(options.out)
     for name, rows in sets.items():
         if (folder / name).exists() and not options.force:
-            raise HarnessError("the file is there already", where=str(folder / name), hint="--force replaces it")
+            raise HarnessError(
+                "the file is there already", where=str(folder / name), hint="--force replaces it"
+            )
         text = "".join(
-            json.dumps({"id": row.id, "messages": [{"role": m.role, "content": m.content} for m in row.messages], "tags": list(row.tags)}) + "\n"
+            json.dumps(
+                {
+                    "id": row.id,
+                    "messages": [{"role": m.role, "content": m.content} for m in row.messages],
+                    "tags": list(row.tags),
+                }
+            )
+            + "\n"
             for row in rows
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise HarnessError(f"cannot write: {error.strerror}", where=str(folder / name)) from None
+            raise HarnessError(
+                f"cannot write: {error.strerror}", where=str(folder / name)
+            ) from None
         print(f"{folder / name}: {len(rows)} rows")
     print(
         f"next: harness eval MODEL --adapter ADAPTER --recall --train {folder / 'canaries.jsonl'} --twins {folder / 'canaries-null.jsonl'} --recall-examples {options.null}"
@@ -115,17 +149,27 @@ class ConvertOptions:
 
 def convert(args: list[str]) -> int:
     """Write conversations of any known schema as JSON lines of messages. Exit code 1 when rows were refused."""
-    options = parse(ConvertOptions, args, "data convert", "Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.")
+    options = parse(
+        ConvertOptions,
+        args,
+        "data convert",
+        "Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.",
+    )
     from harness.data.conversations import Collection, as_row
     from harness.data.refusals import counted
 
     collection = Collection()
     collection.read(options.source, options.schema, options.split)
-    text = "".join(json.dumps(as_row(conversation), ensure_ascii=False) + "\n" for conversation in collection.conversations)
+    text = "".join(
+        json.dumps(as_row(conversation), ensure_ascii=False) + "\n"
+        for conversation in collection.conversations
+    )
     if options.out:
         out = Path(options.out)
         if out.exists() and not options.force:
-            raise HarnessError("the file is there already", where=options.out, hint="--force replaces it")
+            raise HarnessError(
+                "the file is there already", where=options.out, hint="--force replaces it"
+            )
         try:
             out.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -134,7 +178,11 @@ def convert(args: list[str]) -> int:
         print(text, end="")
     for refusal in collection.refusals:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
-    print(f"{len(collection.conversations)} conversations" + (f"; {counted(collection.refusals)}" if collection.refusals else ""), file=sys.stderr)
+    print(
+        f"{len(collection.conversations)} conversations"
+        + (f"; {counted(collection.refusals)}" if collection.refusals else ""),
+        file=sys.stderr,
+    )
     return EXIT_FINDINGS if collection.refusals else EXIT_OK
 
 
@@ -162,22 +210,38 @@ class AnswersOptions:
 
 def answers(args: list[str]) -> int:
     """Let a model answer the last question of each conversation, greedily in its native format."""
-    options = parse(AnswersOptions, args, "data answers", "Let a model answer the prompts of a training set in its native format.")
+    options = parse(
+        AnswersOptions,
+        args,
+        "data answers",
+        "Let a model answer the prompts of a training set in its native format.",
+    )
     from harness.data.conversations import load_conversations
     from harness.formats import load_formats
     from harness.models import load
     from harness.resources import data_dir
-    from harness.train.answers import check_prompts, own_answers, spread, write_conversations
-    from harness.train.selection import native_among
+    from harness.training.distill.self_answers import (
+        check_prompts,
+        own_answers,
+        spread,
+        write_conversations,
+    )
+    from harness.training.objective import native_among
 
     out = Path(options.out)
     if out.exists() and not options.force:
         raise HarnessError("the file is there already", where=str(out), hint="--force replaces it")
-    prompts = spread(load_conversations(options.files or [str(data_dir("trainset"))]), options.prompts)
+    prompts = spread(
+        load_conversations(options.files or [str(data_dir("trainset"))]), options.prompts
+    )
     check_prompts(prompts)
     loaded = load(options.model)
-    native = native_among(load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded)
-    found = own_answers(loaded, prompts, native, options.max_new_tokens, unfinished=options.unfinished)
+    native = native_among(
+        load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded
+    )
+    found = own_answers(
+        loaded, prompts, native, options.max_new_tokens, unfinished=options.unfinished
+    )
     write_conversations(out, found)
     print(
         f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the others had not ended after {options.max_new_tokens} tokens or were empty"

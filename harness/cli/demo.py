@@ -23,13 +23,21 @@ class DemoOptions:
 
 def demo(args: list[str]) -> int:
     """Evaluate SmolLM2-135M across formats, train it across formats, evaluate again, write the report."""
-    options = parse(DemoOptions, args, "demo", "Evaluate SmolLM2-135M across formats, train it across formats, evaluate it again, write the report.")
+    options = parse(
+        DemoOptions,
+        args,
+        "demo",
+        "Evaluate SmolLM2-135M across formats, train it across formats, evaluate it again, write the report.",
+    )
     from harness.demo import LIMIT, demo, recipe
 
     config = recipe()
     if options.model:
         config = replace(config, model=options.model)
     if options.num_train_epochs:
-        config = replace(config, optimisation=replace(config.optimisation, num_train_epochs=options.num_train_epochs))
+        config = replace(
+            config,
+            optimisation=replace(config.optimisation, num_train_epochs=options.num_train_epochs),
+        )
     demo(config, Path(options.out), options.limit or LIMIT)
     return EXIT_OK

@@ -28,7 +28,12 @@ class DriftOptions:
 
 def drift(args: list[str]) -> int:
     """Judge texts against the language they should be in."""
-    options = parse(DriftOptions, args, "drift", "Judge texts against the language they should be in: script, windows of words, onset, whether they return.")
+    options = parse(
+        DriftOptions,
+        args,
+        "drift",
+        "Judge texts against the language they should be in: script, windows of words, onset, whether they return.",
+    )
     from harness.data.outputs import read_outputs
     from harness.metrics.drift import drift as judge
 
@@ -48,7 +53,10 @@ def _languages(codes: tuple[str, ...]) -> tuple[str, ...]:
     """Codes as BCP 47 writes them: two or three letters, then parts that are not read here."""
     for code in codes:
         if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
-            raise HarnessError(f"--expect {code!r} is no language code", hint="two or three letters, such as en, de, zh-Hant")
+            raise HarnessError(
+                f"--expect {code!r} is no language code",
+                hint="two or three letters, such as en, de, zh-Hant",
+            )
     if not codes:
         raise HarnessError("--expect names no language", hint="for example --expect en,de")
     return codes
@@ -83,7 +91,11 @@ def _summary(found: list[Drift]) -> dict[str, Any]:
     summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
     if scored:
         rate = mean_interval(scored)
-        summary["drift"] = {"mean": round(rate.value, 4), "low": round(rate.low, 4), "high": round(rate.high, 4)}
+        summary["drift"] = {
+            "mean": round(rate.value, 4),
+            "low": round(rate.low, 4),
+            "high": round(rate.high, 4),
+        }
     return summary
 
 

@@ -14,9 +14,8 @@ from harness.cli.arguments import comma
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.evaluate.job import Cluster, Endpoint, EvalJob
-    from harness.evaluate.session import EvalSettings
-    from harness.quantisation import Quantisation
+    from harness.evaluation.settings import Cluster, Endpoint, EvalJob, EvalSettings
+    from harness.models.quantisation import Quantisation
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,8 @@ class EvalOptions:
 
 def job_of(options: EvalOptions) -> EvalJob:
     """The job that the options mean. Raises HarnessError for those that exclude each other."""
-    from harness.evaluate.job import EvalJob
-    from harness.evaluate.variants import read_variants
+    from harness.evaluation.cases.variants import read_variants
+    from harness.evaluation.settings import EvalJob
 
     job = EvalJob(
         model=options.model,
@@ -120,23 +119,32 @@ def job_of(options: EvalOptions) -> EvalJob:
         twins=options.twins,
         endpoint=_endpoint(options),
         cluster=_cluster(options),
-        variants=read_variants(comma(options.depths), comma(options.positions), comma(options.turns)),
+        variants=read_variants(
+            comma(options.depths), comma(options.positions), comma(options.turns)
+        ),
         settings=_settings(options),
     )
     if len(options.adapter) > 1 and (job.endpoint or job.cluster):
-        raise HarnessError("several adapters are evaluated by this machine's engine", hint="give one --adapter with --engine ray, none with --endpoint")
+        raise HarnessError(
+            "several adapters are evaluated by this machine's engine",
+            hint="give one --adapter with --engine ray, none with --endpoint",
+        )
     return job
 
 
 def _quantisation(options: EvalOptions) -> Quantisation:
     """What was asked for, and a word where an adapter was trained on something else."""
     from harness.models import trained_quantisation
-    from harness.quantisation import Quantisation
+    from harness.models.quantisation import Quantisation
 
     asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
     if asked and options.endpoint:
-        raise HarnessError("a server stores its model itself", hint="leave --load-in-4bit and --load-in-8bit out")
-    trained = next(filter(None, (trained_quantisation(Path(adapter)) for adapter in options.adapter)), asked)
+        raise HarnessError(
+            "a server stores its model itself", hint="leave --load-in-4bit and --load-in-8bit out"
+        )
+    trained = next(
+        filter(None, (trained_quantisation(Path(adapter)) for adapter in options.adapter)), asked
+    )
     if trained and not asked:
         flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
         print(
@@ -147,9 +155,9 @@ def _quantisation(options: EvalOptions) -> Quantisation:
 
 
 def _settings(options: EvalOptions) -> EvalSettings:
-    from harness.evaluate.budget import cells_of
-    from harness.evaluate.find import read_goals
-    from harness.evaluate.session import EvalSettings
+    from harness.evaluation.search.budget import cells_of
+    from harness.evaluation.search.thompson import read_goals
+    from harness.evaluation.settings import EvalSettings
 
     find = ",".join(comma(options.find))
     if find:
@@ -160,13 +168,29 @@ def _settings(options: EvalOptions) -> EvalSettings:
     if options.find_by and not find:
         raise HarnessError("--find-by is for a search", hint="add --find best,worst")
     if budget and options.flips:
-        raise HarnessError("--flips and --budget exclude each other", hint="doubt the choices of a few formats in a run of its own")
+        raise HarnessError(
+            "--flips and --budget exclude each other",
+            hint="doubt the choices of a few formats in a run of its own",
+        )
     if budget and options.draws > 1:
-        raise HarnessError("--draws and --budget exclude each other", hint="draw several answers in a run of its own")
-    if options.temperature < 0 or not 0 < options.top_p <= 1 or options.top_k < 0 or options.draws < 1:
-        raise HarnessError("--temperature and --top-k are 0 or more, --top-p is above 0 and at most 1, --draws at least 1")
+        raise HarnessError(
+            "--draws and --budget exclude each other",
+            hint="draw several answers in a run of its own",
+        )
+    if (
+        options.temperature < 0
+        or not 0 < options.top_p <= 1
+        or options.top_k < 0
+        or options.draws < 1
+    ):
+        raise HarnessError(
+            "--temperature and --top-k are 0 or more, --top-p is above 0 and at most 1, --draws at least 1"
+        )
     if not options.temperature and (options.draws > 1 or options.top_p < 1 or options.top_k):
-        raise HarnessError("greedy answers are always the same", hint="give a --temperature above 0, such as 0.7, with --draws, --top-p and --top-k")
+        raise HarnessError(
+            "greedy answers are always the same",
+            hint="give a --temperature above 0, such as 0.7, with --draws, --top-p and --top-k",
+        )
     return EvalSettings(
         max_new_tokens=options.max_new_tokens,
         seed=options.seed,
@@ -183,17 +207,26 @@ def _settings(options: EvalOptions) -> EvalSettings:
 
 
 def _endpoint(options: EvalOptions) -> Endpoint | None:
-    from harness.evaluate.job import Endpoint
+    from harness.evaluation.settings import Endpoint
 
     if options.endpoint is None:
         if options.chat:
-            raise HarnessError("--chat is for a server", hint="give its address: --endpoint http://localhost:8080/v1")
+            raise HarnessError(
+                "--chat is for a server",
+                hint="give its address: --endpoint http://localhost:8080/v1",
+            )
         return None
-    return Endpoint(options.endpoint, os.environ.get(options.api_key_env) or "none", options.chat, max(1, options.concurrency), max(0, options.retries))
+    return Endpoint(
+        options.endpoint,
+        os.environ.get(options.api_key_env) or "none",
+        options.chat,
+        max(1, options.concurrency),
+        max(0, options.retries),
+    )
 
 
 def _cluster(options: EvalOptions) -> Cluster | None:
-    from harness.evaluate.job import Cluster
+    from harness.evaluation.settings import Cluster
 
     if options.engine == "ray":
         return Cluster(options.address, max(0, options.workers))

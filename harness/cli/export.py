@@ -36,9 +36,14 @@ class ExportOptions:
 
 def export(args: list[str]) -> int:
     """Write adapter, chat template and model card for plain transformers and peft."""
-    options = parse(ExportOptions, args, "export", "Write adapter, chat template and model card so that plain transformers and peft load them.")
-    from harness.train.export import ExportJob
-    from harness.train.export import export as write
+    options = parse(
+        ExportOptions,
+        args,
+        "export",
+        "Write adapter, chat template and model card so that plain transformers and peft load them.",
+    )
+    from harness.training.share.export import ExportJob
+    from harness.training.share.export import export as write
 
     job = ExportJob(
         Path(options.source),
@@ -52,5 +57,7 @@ def export(args: list[str]) -> int:
         options.data_license,
     )
     folder = write(job)
-    print(f"written: {folder} (adapter, tokenizer with the chat template {options.format}, README.md); transformers renders it as we do")
+    print(
+        f"written: {folder} (adapter, tokenizer with the chat template {options.format}, README.md); transformers renders it as we do"
+    )
     return EXIT_OK

@@ -38,13 +38,25 @@ def list_formats(args: list[str]) -> int:
         sys.stdout.write(catalog_page(known.values()))
         return EXIT_OK
     if options.json:
-        rows = [{"id": f.id, "family": f.family, "system": f.system, "stops": f.stops, "origin": f.origin, "digest": f.digest} for f in known.values()]
+        rows = [
+            {
+                "id": f.id,
+                "family": f.family,
+                "system": f.system,
+                "stops": f.stops,
+                "origin": f.origin,
+                "digest": f.digest,
+            }
+            for f in known.values()
+        ]
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return EXIT_OK
     width = max(len(f.id) for f in known.values())
     families = max(len(f.family) for f in known.values())
     for f in known.values():
-        print(f"{f.id:{width}}  {f.family:{families}}  system: {f.system:11}  stops: {' '.join(json.dumps(s, ensure_ascii=False) for s in f.stops) or '(EOS)'}")
+        print(
+            f"{f.id:{width}}  {f.family:{families}}  system: {f.system:11}  stops: {' '.join(json.dumps(s, ensure_ascii=False) for s in f.stops) or '(EOS)'}"
+        )
     return EXIT_OK
 
 
@@ -86,9 +98,14 @@ class RenderOptions:
 
 def render_file(args: list[str]) -> int:
     """Print exactly the rendered text, with no newline added."""
-    from harness.render import render
+    from harness.formats.render import render
 
-    options = parse(RenderOptions, args, "formats render", "Print a conversation in a format, to the byte; no newline is added.")
+    options = parse(
+        RenderOptions,
+        args,
+        "formats render",
+        "Print a conversation in a format, to the byte; no newline is added.",
+    )
     format = load_formats(*map(Path, options.formats_dir))[options.id]
     rendered = render(
         read_messages(options.file),
@@ -138,27 +155,39 @@ def check(args: list[str]) -> int:
     """Compute the properties of formats and explain each finding in a sentence."""
     from dataclasses import asdict
 
-    from harness.formats.check import check_format
+    from harness.formats.properties import check_format
 
-    options = parse(CheckOptions, args, "formats check", "Compute the properties of formats and explain what is wrong with them.")
+    options = parse(
+        CheckOptions,
+        args,
+        "formats check",
+        "Compute the properties of formats and explain what is wrong with them.",
+    )
     known = load_formats(*map(Path, options.formats_dir))
     chosen = known.select(options.ids) if options.ids else list(known.values())
     reports = [check_format(format) for format in chosen]
     if options.model:
-        from harness.fit import embedding_norms, fit
         from harness.models import load_tokenizer, locate
+        from harness.tokens.tokenizer_check import embedding_norms, fit
 
         source = locate(options.model)
         tokenizer, norms = load_tokenizer(source), embedding_norms(source.path)
-        reports = [fit(report, format, tokenizer, norms) for report, format in zip(reports, chosen, strict=True)]
+        reports = [
+            fit(report, format, tokenizer, norms)
+            for report, format in zip(reports, chosen, strict=True)
+        ]
     if options.json:
         print(json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False))
     else:
         for report in reports:
-            print(f"{report.format}: {', '.join(_property(name, value) for name, value in report.properties.items() if value is not None)}")
+            print(
+                f"{report.format}: {', '.join(_property(name, value) for name, value in report.properties.items() if value is not None)}"
+            )
             for finding in report.findings:
                 print(f"  - {finding}")
-    return EXIT_FINDINGS if options.strict and any(report.findings for report in reports) else EXIT_OK
+    return (
+        EXIT_FINDINGS if options.strict and any(report.findings for report in reports) else EXIT_OK
+    )
 
 
 def _property(name: str, value: object) -> str:
@@ -167,7 +196,11 @@ def _property(name: str, value: object) -> str:
         return words if value else f"not {words}"
     if isinstance(value, dict):
         return f"{words} {' '.join(f'{tag}×{count}' for tag, count in value.items()) or 'none'}"
-    return f"{words} {' '.join(map(str, value)) or 'none'}" if isinstance(value, (list, tuple)) else f"{words} {value}"
+    return (
+        f"{words} {' '.join(map(str, value)) or 'none'}"
+        if isinstance(value, (list, tuple))
+        else f"{words} {value}"
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +223,7 @@ class SampleOptions:
 
 def sample_formats(args: list[str]) -> int:
     """Draw formats from the grammar and show how each begins, or write them as files."""
-    from harness.formats.grammar import sample_sources
+    from harness.formats.grammar.sample import sample_sources
 
     options = parse(
         SampleOptions,
@@ -200,7 +233,13 @@ def sample_formats(args: list[str]) -> int:
     )
     if options.n < 1:
         raise HarnessError(f"--n {options.n}: at least one format", hint="--n 10")
-    drawn = sample_sources(options.n, options.seed, options.split, compositional=not options.random, style=options.style)
+    drawn = sample_sources(
+        options.n,
+        options.seed,
+        options.split,
+        compositional=not options.random,
+        style=options.style,
+    )
     if options.out:
         folder = Path(options.out)
         try:
@@ -212,7 +251,17 @@ def sample_formats(args: list[str]) -> int:
     if options.json:
         print(
             json.dumps(
-                [{"id": f.id, "family": f.family, "system": f.system, "stops": f.stops, "roles": dict(f.roles), "digest": f.digest} for f, _ in drawn],
+                [
+                    {
+                        "id": f.id,
+                        "family": f.family,
+                        "system": f.system,
+                        "stops": f.stops,
+                        "roles": dict(f.roles),
+                        "digest": f.digest,
+                    }
+                    for f, _ in drawn
+                ],
                 indent=1,
                 ensure_ascii=False,
             )
@@ -224,11 +273,18 @@ def sample_formats(args: list[str]) -> int:
 
 
 def _one_line(format: Format) -> str:
+    from harness.formats.render import render
     from harness.records import Conversation, Message
-    from harness.render import render
 
     text = render(
-        Conversation("example", (Message("user", "question"), Message("assistant", "answer"), Message("user", "question"))),
+        Conversation(
+            "example",
+            (
+                Message("user", "question"),
+                Message("assistant", "answer"),
+                Message("user", "question"),
+            ),
+        ),
         format,
         add_generation_prompt=True,
         eos_token="⟨EOS⟩",

@@ -34,8 +34,20 @@ def init(args: list[str]) -> int:
     """Write the gate's folder, its thresholds and a CI workflow, and say what comes next."""
     from harness.gate.scaffold import GatePlan, write_gate
 
-    options = parse(InitOptions, args, "gate init", "Write eval/ with the gate, its thresholds and a workflow for GitHub Actions into your repository.")
-    plan = GatePlan(options.model, options.adapter, comma(options.formats), options.cases, options.limit, options.folder.strip("/"))
+    options = parse(
+        InitOptions,
+        args,
+        "gate init",
+        "Write eval/ with the gate, its thresholds and a workflow for GitHub Actions into your repository.",
+    )
+    plan = GatePlan(
+        options.model,
+        options.adapter,
+        comma(options.formats),
+        options.cases,
+        options.limit,
+        options.folder.strip("/"),
+    )
     for path in write_gate(Path(options.root), plan, force=options.force):
         print(f"wrote {path}")
     print("next, in the repository, with a model that you trust:")

@@ -30,12 +30,24 @@ class MergeOptions:
 
 def merge(args: list[str]) -> int:
     """Merge an adapter into its base, check that both say the same, and write a plain model folder."""
-    options = parse(MergeOptions, args, "merge", "Merge an adapter into its base, check that both say the same, and write a plain model folder.")
-    from harness.quantisation import Quantisation
-    from harness.train.merge import merge as merge_adapter
+    options = parse(
+        MergeOptions,
+        args,
+        "merge",
+        "Merge an adapter into its base, check that both say the same, and write a plain model folder.",
+    )
+    from harness.models.quantisation import Quantisation
+    from harness.training.share.merge import merge as merge_adapter
 
     given = Quantisation(load_in_4bit=True) if options.load_in_4bit else None
-    done = merge_adapter(Path(options.adapter), options.base, Path(options.out), options.dtype, quantisation=given, device=options.device)
+    done = merge_adapter(
+        Path(options.adapter),
+        options.base,
+        Path(options.out),
+        options.dtype,
+        quantisation=given,
+        device=options.device,
+    )
     found = done.agreement
     if done.quantisation:
         print(f"merged into the base as it was trained on: {done.quantisation}, dequantised")

@@ -26,28 +26,54 @@ class PhrasesOptions:
 
 def phrases(args: list[str]) -> int:
     """Compare the canned phrases of two sets of texts."""
-    options = parse(PhrasesOptions, args, "phrases", "Canned phrases of outputs and their lift over other texts; new phrases that no list holds.")
+    options = parse(
+        PhrasesOptions,
+        args,
+        "phrases",
+        "Canned phrases of outputs and their lift over other texts; new phrases that no list holds.",
+    )
     from harness.data.outputs import read_answers, read_outputs
-    from harness.metrics.gptisms import KINDS, lift
-    from harness.metrics.phrases import distinctive
+    from harness.metrics.phrases import KINDS, distinctive, lift
 
     texts = [output.text for output in read_outputs(options.outputs)]
     base = [text for _, text in read_answers(options.against)]
     if not any(map(str.strip, texts)) or not any(map(str.strip, base)):
-        raise HarnessError("no words to compare", where=options.outputs if not any(map(str.strip, texts)) else options.against)
+        raise HarnessError(
+            "no words to compare",
+            where=options.outputs if not any(map(str.strip, texts)) else options.against,
+        )
     listed, new = lift(texts, base), distinctive(texts, base, options.most)
     if options.json:
         for item in listed:
-            print(json.dumps({"listed": "kind" if item.name in KINDS else "phrase", **asdict(item)}))
+            print(
+                json.dumps({"listed": "kind" if item.name in KINDS else "phrase", **asdict(item)})
+            )
         for phrase in new:
-            print(json.dumps({"new": phrase.text, "texts": phrase.texts, "base_texts": phrase.base_texts, "z": round(phrase.z, 2)}))
+            print(
+                json.dumps(
+                    {
+                        "new": phrase.text,
+                        "texts": phrase.texts,
+                        "base_texts": phrase.base_texts,
+                        "z": round(phrase.z, 2),
+                    }
+                )
+            )
         return EXIT_OK
     if not listed:
         print("no canned phrase on either side")
     for item in listed:
         mark = " (new)" if item.new else ""
-        print(f"{item.name}: {item.hits} ({item.rate:.2f} per 1000 words) against {item.base_hits} ({item.base_rate:.2f}), lift {item.lift:.1f}{mark}")
-    print("said more here than there, by log-odds:" if new else "no other phrase is said clearly more here than there")
+        print(
+            f"{item.name}: {item.hits} ({item.rate:.2f} per 1000 words) against {item.base_hits} ({item.base_rate:.2f}), lift {item.lift:.1f}{mark}"
+        )
+    print(
+        "said more here than there, by log-odds:"
+        if new
+        else "no other phrase is said clearly more here than there"
+    )
     for phrase in new:
-        print(f"  {phrase.text}: in {phrase.texts} texts against {phrase.base_texts}, z {phrase.z:.1f}")
+        print(
+            f"  {phrase.text}: in {phrase.texts} texts against {phrase.base_texts}, z {phrase.z:.1f}"
+        )
     return EXIT_OK

@@ -30,22 +30,34 @@ class PreviewOptions:
 
 def preview(args: list[str]) -> int:
     """Show text and tokens of a conversation in a format; trained tokens stand in green and between ‹ ›."""
-    options = parse(PreviewOptions, args, "preview", "Show a conversation's text and tokens in a format; trained tokens stand in green, between ‹ and ›.")
+    options = parse(
+        PreviewOptions,
+        args,
+        "preview",
+        "Show a conversation's text and tokens in a format; trained tokens stand in green, between ‹ and ›.",
+    )
     from harness.cli.formats import read_messages
-    from harness.encode import bos_text, encode, eos_text
     from harness.formats import load_formats
+    from harness.formats.render import render
     from harness.models import load_tokenizer, locate
-    from harness.render import render
+    from harness.tokens.encode import bos_text, encode, eos_text
 
     conversation = read_messages(options.file)
     format = load_formats(*map(Path, options.formats_dir))[options.format]
     tokenizer = load_tokenizer(locate(options.model))
-    rendered = render(conversation, format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer))
+    rendered = render(
+        conversation, format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer)
+    )
     encoded = encode(rendered, tokenizer)
-    pieces = [(tokenizer.decode([id]), id, trained) for id, trained in zip(encoded.ids, encoded.trained, strict=True)]
+    pieces = [
+        (tokenizer.decode([id]), id, trained)
+        for id, trained in zip(encoded.ids, encoded.trained, strict=True)
+    ]
     colour = sys.stdout.isatty()
     print(rendered.text)
-    print(f"\n{len(pieces)} tokens, {sum(encoded.trained)} trained, format {format.id}, stops {', '.join(map(repr, rendered.stops)) or 'EOS'}\n")
+    print(
+        f"\n{len(pieces)} tokens, {sum(encoded.trained)} trained, format {format.id}, stops {', '.join(map(repr, rendered.stops)) or 'EOS'}\n"
+    )
     for text, id, trained in pieces:
         shown = repr(text)[1:-1]
         mark = f"‹{shown}›" if trained else shown

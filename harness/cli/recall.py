@@ -15,9 +15,20 @@ from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.data.outputs import Output
-    from harness.metrics.recall import RecallHit, RecallIndex
+    from harness.metrics.copies.recall_index import RecallHit, RecallIndex
 
-_FIELDS = ("near", "span_words", "span_chars", "span", "source", "source_span", "indel", "nv_recall", "copied_frac", "misplaced")
+_FIELDS = (
+    "near",
+    "span_words",
+    "span_chars",
+    "span",
+    "source",
+    "source_span",
+    "indel",
+    "nv_recall",
+    "copied_frac",
+    "misplaced",
+)
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,21 @@ class RecallOptions:
 
 def recall(args: list[str]) -> int:
     """Find which outputs copy a training example, and where. A lower bound on memorisation."""
-    options = parse(RecallOptions, args, "recall", "Find which outputs copy a training example, and where. String matching is a lower bound on memorisation.")
+    options = parse(
+        RecallOptions,
+        args,
+        "recall",
+        "Find which outputs copy a training example, and where. String matching is a lower bound on memorisation.",
+    )
     from harness.data.outputs import read_outputs
 
     outputs = read_outputs(options.outputs)
     index = _index(options.against)
     if not outputs or not len(index):
-        raise HarnessError("nothing to compare: the file is empty", where=options.outputs if not outputs else options.against)
+        raise HarnessError(
+            "nothing to compare: the file is empty",
+            where=options.outputs if not outputs else options.against,
+        )
     if options.save_index:
         index.save(options.save_index)
     never = _index(options.null) if options.null else None
@@ -56,9 +75,13 @@ def recall(args: list[str]) -> int:
 
 def _index(name: str) -> RecallIndex:
     from harness.data.outputs import read_answers
-    from harness.metrics.recall import INDEX_FILE, RecallIndex
+    from harness.metrics.copies.recall_index import INDEX_FILE, RecallIndex
 
-    return RecallIndex.load(name) if (Path(name) / INDEX_FILE).is_file() else RecallIndex.build(read_answers(name))
+    return (
+        RecallIndex.load(name)
+        if (Path(name) / INDEX_FILE).is_file()
+        else RecallIndex.build(read_answers(name))
+    )
 
 
 def _row(output: Output, hit: RecallHit) -> dict[str, Any]:
@@ -80,13 +103,20 @@ def _line(output: Output, hit: RecallHit) -> str:
     return f"{output.id}: {word} {hit.source}: {hit.span_words} words ({where}), indel {hit.indel:.2f}, nv_recall {hit.nv_recall:.2f}, copied {hit.copied_frac:.0%}"
 
 
-def _summary(outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int) -> dict[str, Any]:
+def _summary(
+    outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int
+) -> dict[str, Any]:
     """Rates with 95 % intervals; the excess is the mean over outputs of (training set − null), paired."""
     from harness.stats import mean_interval, paired_bootstrap
 
     scored = [at for at, output in enumerate(outputs) if output.text.strip()]
     never = len(null) if null else 0
-    summary: dict[str, Any] = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
+    summary: dict[str, Any] = {
+        "n": len(outputs),
+        "scored": len(scored),
+        "trained": trained,
+        "null": never,
+    }
     by_chance = [null.query(outputs[at].text) for at in scored] if null else []
     for name in ("near", "nv_recall", "copied_frac"):
         values = [float(getattr(hits[at], name)) for at in scored]
@@ -96,7 +126,9 @@ def _summary(outputs: list[Output], hits: list[RecallHit], null: RecallIndex | N
         if null:
             chance = [float(getattr(hit, name)) for hit in by_chance]
             summary[f"{name}_null"] = _interval(mean_interval(chance))
-            summary[f"{name}_excess"] = _interval(paired_bootstrap([a - b for a, b in zip(values, chance, strict=True)]))
+            summary[f"{name}_excess"] = _interval(
+                paired_bootstrap([a - b for a, b in zip(values, chance, strict=True)])
+            )
     if null and never < trained:
         summary["note"] = (
             f"the null holds {never} texts and the training set {trained}: chance matches grow with the number of texts, so the excess is a little too high"
@@ -118,7 +150,9 @@ def _sentences(summary: dict[str, Any]) -> Iterator[str]:
         if name not in summary:
             continue
         found = summary[name]
-        line = f"{found['mean']:.1%} {what} (95 % interval {found['low']:.1%} to {found['high']:.1%})"
+        line = (
+            f"{found['mean']:.1%} {what} (95 % interval {found['low']:.1%} to {found['high']:.1%})"
+        )
         if f"{name}_excess" in summary:
             excess = summary[f"{name}_excess"]
             line += f"; by chance {summary[f'{name}_null']['mean']:.1%}, excess {excess['mean']:+.1%} ({excess['low']:+.1%} to {excess['high']:+.1%})"

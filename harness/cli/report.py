@@ -24,10 +24,19 @@ class ReportOptions:
 
 def report(args: list[str]) -> int:
     """Write the pages of a document again."""
-    options = parse(ReportOptions, args, "report", "Write the pages again from a report.json, or from the JSON of a sweep or a comparison.")
+    options = parse(
+        ReportOptions,
+        args,
+        "report",
+        "Write the pages again from a report.json, or from the JSON of a sweep or a comparison.",
+    )
     from harness.report.write import write_again
 
     source = Path(options.file)
-    for path in write_again(source, Path(options.out) if options.out else source.parent, sweep=Path(options.sweep) if options.sweep else None):
+    for path in write_again(
+        source,
+        Path(options.out) if options.out else source.parent,
+        sweep=Path(options.sweep) if options.sweep else None,
+    ):
         print(path)
     return EXIT_OK

@@ -14,14 +14,24 @@ from harness.cli.arguments import comma, parse
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
-    from harness.evaluate.extract import Where
+    from harness.evaluation.store.extract import Where
 
 _WIDEST = 48
 _SHOWN = {
     ("scores", False): ("run", "format", "metric", "mean", "n", "not_scored"),
     ("scores", True): ("run", "format", "case", "metric", "value", "why"),
     ("cells", False): ("format", "probe", "cells"),
-    ("cells", True): ("format", "case", "probe", "share", "option", "logprob", "text", "finish", "stop"),
+    ("cells", True): (
+        "format",
+        "case",
+        "probe",
+        "share",
+        "option",
+        "logprob",
+        "text",
+        "finish",
+        "stop",
+    ),
 }
 """Columns on the terminal; what ran is shown too where it is not the same in every row."""
 
@@ -62,45 +72,79 @@ class ExportOptions(ResultsOptions):
 
 def query(args: list[str]) -> int:
     """Print what a results file holds."""
-    options = parse(QueryOptions, args, "results query", "Print the measures or the cells that a results file holds.")
-    from harness.evaluate.extract import ENGINE_COLUMNS, rows, summed
+    options = parse(
+        QueryOptions,
+        args,
+        "results query",
+        "Print the measures or the cells that a results file holds.",
+    )
+    from harness.evaluation.store.extract import ENGINE_COLUMNS, rows, summed
 
     found = list(rows(_file(options), options.table, _where(options)))
     if not found:
-        raise HarnessError("no such row", where=options.file, hint="leave an option out, or see all with harness results query FILE")
+        raise HarnessError(
+            "no such row",
+            where=options.file,
+            hint="leave an option out, or see all with harness results query FILE",
+        )
     shown = found if options.each else summed(found, options.table)
     if options.json:
         for row in shown:
             print(json.dumps(row, ensure_ascii=False))
         return EXIT_OK
-    several = {name for name in shown[0] if name in ENGINE_COLUMNS and len({row[name] for row in shown}) > 1}
-    _print(shown, [name for name in shown[0] if name in several or name in _SHOWN[options.table, options.each]])
+    several = {
+        name
+        for name in shown[0]
+        if name in ENGINE_COLUMNS and len({row[name] for row in shown}) > 1
+    }
+    _print(
+        shown,
+        [
+            name
+            for name in shown[0]
+            if name in several or name in _SHOWN[options.table, options.each]
+        ],
+    )
     return EXIT_OK
 
 
 def export(args: list[str]) -> int:
     """Write what a results file holds for another program."""
-    options = parse(ExportOptions, args, "results export", "Write the measures or the cells of a results file as CSV, Parquet or JSON lines.")
-    from harness.evaluate import extract
+    options = parse(
+        ExportOptions,
+        args,
+        "results export",
+        "Write the measures or the cells of a results file as CSV, Parquet or JSON lines.",
+    )
+    from harness.evaluation.store import extract
 
-    written = extract.export(extract.rows(_file(options), options.table, _where(options)), options.table, options.to, Path(options.out))
+    written = extract.export(
+        extract.rows(_file(options), options.table, _where(options)),
+        options.table,
+        options.to,
+        Path(options.out),
+    )
     print(f"{options.out}: {written} rows")
     return EXIT_OK
 
 
 def _file(options: ResultsOptions) -> Path:
-    from harness.evaluate.job import RESULTS_FILE
+    from harness.evaluation.settings import RESULTS_FILE
 
     path = Path(options.file)
     return path / RESULTS_FILE if path.is_dir() else path
 
 
 def _where(options: ResultsOptions) -> Where:
-    from harness.evaluate.extract import Where
+    from harness.evaluation.store.extract import Where
 
     if options.metric and options.table == "cells":
-        raise HarnessError("--metric is for measures, and cells have none", hint="leave --table cells out")
-    return Where(*(comma(getattr(options, name)) for name in ("run", "format", "case", "probe", "metric")))
+        raise HarnessError(
+            "--metric is for measures, and cells have none", hint="leave --table cells out"
+        )
+    return Where(
+        *(comma(getattr(options, name)) for name in ("run", "format", "case", "probe", "metric"))
+    )
 
 
 def _print(shown: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
@@ -109,7 +153,12 @@ def _print(shown: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
     widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
     numbers = [all(isinstance(row[name], int | float | None) for row in shown) for name in names]
     for line in lines:
-        print("  ".join(f"{text:>{width}}" if number else f"{text:{width}}" for text, width, number in zip(line, widths, numbers, strict=True)).rstrip())
+        print(
+            "  ".join(
+                f"{text:>{width}}" if number else f"{text:{width}}"
+                for text, width, number in zip(line, widths, numbers, strict=True)
+            ).rstrip()
+        )
 
 
 def _cell(value: Any) -> str:

@@ -24,13 +24,24 @@ class ResumeOptions:
 
 def resume(args: list[str]) -> int:
     """Go on from the newest checkpoint with the settings in the run's own run.json; a finished run is left as it is."""
-    options = parse(ResumeOptions, args, "resume", "Go on with an interrupted run, bit for bit, from its own run.json.")
-    from harness.train.job import resume as resume_run
-    from harness.train.note import require_note
+    options = parse(
+        ResumeOptions,
+        args,
+        "resume",
+        "Go on with an interrupted run, bit for bit, from its own run.json.",
+    )
+    from harness.run_file import require_note
+    from harness.training.start import resume as resume_run
 
     run = Path(options.run).resolve()
     directory = Path(require_note(run).directory)
-    with contextlib.chdir(directory if directory.is_dir() else "."):  # the recipe's relative paths start there
+    with contextlib.chdir(
+        directory if directory.is_dir() else "."
+    ):  # the recipe's relative paths start there
         adapter = resume_run(run, quiet=options.json)
-    print(json.dumps({"run": str(run), "adapter": str(adapter)}) if options.json else f"adapter: {adapter}")
+    print(
+        json.dumps({"run": str(run), "adapter": str(adapter)})
+        if options.json
+        else f"adapter: {adapter}"
+    )
     return EXIT_OK

@@ -31,18 +31,33 @@ class SweepOptions:
 
 def sweep(args: list[str]) -> int:
     """Train every point of a grid that is not done yet, and draw the map."""
-    options = parse(SweepOptions, args, "sweep", "Train over a grid of settings. The same command goes on with a sweep that was interrupted.")
-    from harness.report.sweep import SWEEP_FILE, Sweep
-    from harness.train.config import read_config
-    from harness.train.sweep import run_sweep, sweep_points, sweep_rows
+    options = parse(
+        SweepOptions,
+        args,
+        "sweep",
+        "Train over a grid of settings. The same command goes on with a sweep that was interrupted.",
+    )
+    from harness.report.sweep_document import SWEEP_FILE, Sweep
+    from harness.training.config import read_config
+    from harness.training.sweep import run_sweep, sweep_points, sweep_rows
 
     if not options.grid or options.jobs < 1:
-        raise HarnessError("nothing to vary" if not options.grid else "--jobs must be at least 1", hint="--grid learning_rate=1e-4,1e-3")
+        raise HarnessError(
+            "nothing to vary" if not options.grid else "--jobs must be at least 1",
+            hint="--grid learning_rate=1e-4,1e-3",
+        )
     recipe = read_config(Path(options.recipe))
-    grid = {name.strip(): values.split(",") for name, _, values in (text.partition("=") for text in options.grid)}
+    grid = {
+        name.strip(): values.split(",")
+        for name, _, values in (text.partition("=") for text in options.grid)
+    }
     points = sweep_points(recipe, grid, compensate=not options.raw_alpha)
     folder = Path(recipe.output_dir)
-    rows = sweep_rows(points) if options.dry_run else run_sweep(points, jobs=options.jobs, quiet=options.json)
+    rows = (
+        sweep_rows(points)
+        if options.dry_run
+        else run_sweep(points, jobs=options.jobs, quiet=options.json)
+    )
     pictures: list[Path] = []
     if not options.dry_run:
         from harness.report.sweep_map import write_sweep_map
@@ -61,7 +76,7 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.report.sweep import sweep_table
+    from harness.report.sweep_document import sweep_table
 
     heads, lines = sweep_table(rows)
     table = Table(*heads)

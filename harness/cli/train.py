@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from harness.cli.arguments import parse
 from harness.data.refusals import counted
 from harness.errors import EXIT_FINDINGS, EXIT_OK
-from harness.train.config import TrainConfig, parse_config, read_config, read_environment
+from harness.training.config import TrainConfig, parse_config, read_config, read_environment
 
 if TYPE_CHECKING:
-    from harness.train.dry_run import DryRun
+    from harness.training.plan.dry_run import DryRun
 
 #: Characters of a sample that are printed; --json has it whole.
 SHOWN = 600
@@ -36,16 +36,21 @@ def train(args: list[str]) -> int:
     rest = [arg for arg in args if arg not in switches]
     given = bool(rest) and not rest[0].startswith("-")
     base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
-    config = parse_config(parse(TrainConfig, rest, "train", _DESCRIPTION, default=base).as_dict(), where="flags")
+    config = parse_config(
+        parse(TrainConfig, rest, "train", _DESCRIPTION, default=base).as_dict(), where="flags"
+    )
     if switches["--dry-run"]:
         return _dry_run(config, as_json=switches["--json"])
-    from harness.train import job
-    from harness.train.team import join
+    from harness.training import start
+    from harness.training.step.distributed import join
 
     try:
-        final = job.train(config)
+        final = start.train(config)
     except KeyboardInterrupt:
-        print("\ninterrupted — start the same command again: it resumes from the last checkpoint", file=sys.stderr)
+        print(
+            "\ninterrupted — start the same command again: it resumes from the last checkpoint",
+            file=sys.stderr,
+        )
         raise
     if join().leads:
         print(f"adapter: {final}")
@@ -55,7 +60,7 @@ def train(args: list[str]) -> int:
 
 def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
     """Print what would be done. Exit code 1 when the run would not start."""
-    from harness.train.dry_run import dry_run
+    from harness.training.plan.dry_run import dry_run
 
     told = dry_run(config)
     if as_json:
@@ -81,7 +86,9 @@ def _told(run: DryRun) -> Iterator[str]:
     for memory in run.memory:
         has = f" of {memory.has / 2**30:.1f}" if memory.has else ""
         yield f"memory on {memory.where}, {'with' if memory.checkpointing else 'without'} gradient checkpointing: {memory.bytes / 2**30:.2f}{has} GiB"
-        yield from (f"  {part.name:18} {part.bytes / 2**20:9.1f} MiB = {part.why}" for part in memory.parts)
+        yield from (
+            f"  {part.name:18} {part.bytes / 2**20:9.1f} MiB = {part.why}" for part in memory.parts
+        )
     for refusal in run.refused:
         yield f"refused ({refusal.reason}): {refusal.place}: {refusal.message}"
     if run.refused:

@@ -25,7 +25,10 @@ class ViewOptions:
 def view(args: list[str]) -> int:
     """Serve a run's page on this machine until it is interrupted."""
     options = parse(
-        ViewOptions, args, "view", "Serve a run's page on this machine (loopback only, read-only) until Ctrl-C. It follows the run while it goes on."
+        ViewOptions,
+        args,
+        "view",
+        "Serve a run's page on this machine (loopback only, read-only) until Ctrl-C. It follows the run while it goes on.",
     )
     from harness.view.server import HOST, serve
 

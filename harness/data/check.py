@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.data.conversations import Collection
+from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
-from harness.metrics.gptisms import find
-from harness.metrics.recall import RecallIndex
+from harness.metrics.phrases import find
 from harness.records import Case, Conversation
 
 #: Rows whose texts are this alike (Indel) are near-duplicates (METRICS §2, small-set flag).
@@ -28,19 +28,30 @@ class Finding:
 
 
 def check_files(
-    names: Iterable[str], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS
+    names: Iterable[str],
+    cases: Sequence[Case] = (),
+    *,
+    expect: str = "en",
+    longest: int = LONGEST_CHARS,
 ) -> tuple[list[Conversation], list[Finding]]:
     """Read every row it can, and list what is wrong: rows that do not parse never hide the others."""
     collection = Collection()
     for name in names:
         collection.read(name)
-    findings = [Finding(_KINDS.get(refusal.reason, "bad row"), refusal.place, refusal.message) for refusal in collection.refusals]
+    findings = [
+        Finding(_KINDS.get(refusal.reason, "bad row"), refusal.place, refusal.message)
+        for refusal in collection.refusals
+    ]
     findings += check_conversations(collection.conversations, cases, expect=expect, longest=longest)
     return collection.conversations, findings
 
 
 def check_conversations(
-    conversations: Sequence[Conversation], cases: Sequence[Case] = (), *, expect: str = "en", longest: int = LONGEST_CHARS
+    conversations: Sequence[Conversation],
+    cases: Sequence[Case] = (),
+    *,
+    expect: str = "en",
+    longest: int = LONGEST_CHARS,
 ) -> list[Finding]:
     """Structure, length, canned phrases, language, near-duplicates and overlap with evaluation cases."""
     findings: list[Finding] = []
@@ -64,34 +75,58 @@ def _structure(conversation: Conversation) -> Iterable[Finding]:
     if "assistant" not in roles:
         yield Finding("no answer", place, "there is no assistant message to learn from")
     elif roles[-1] != "assistant":
-        yield Finding("open end", place, f"the last message is the {roles[-1]}'s, so nothing is learnt from it")
+        yield Finding(
+            "open end",
+            place,
+            f"the last message is the {roles[-1]}'s, so nothing is learnt from it",
+        )
     for index, message in enumerate(conversation.messages):
         if not message.content.strip():
             yield Finding("empty message", place, f"messages[{index}] ({message.role}) is empty")
         if message.role == "system" and index:
-            yield Finding("late system", place, f"messages[{index}] is a system message in the middle; many formats refuse it")
+            yield Finding(
+                "late system",
+                place,
+                f"messages[{index}] is a system message in the middle; many formats refuse it",
+            )
         if index and message.role == roles[index - 1]:
-            yield Finding("repeated role", place, f"messages[{index}] has the same role as the one before ({message.role})")
+            yield Finding(
+                "repeated role",
+                place,
+                f"messages[{index}] has the same role as the one before ({message.role})",
+            )
 
 
 def _length(conversation: Conversation, longest: int) -> Iterable[Finding]:
     size = sum(len(message.content) for message in conversation.messages)
     if size > longest:
-        yield Finding("over-long", conversation.source or conversation.id, f"{size} characters, over {longest}")
+        yield Finding(
+            "over-long",
+            conversation.source or conversation.id,
+            f"{size} characters, over {longest}",
+        )
 
 
 def _answers(conversation: Conversation) -> str:
-    return "\n".join(message.content for message in conversation.messages if message.role == "assistant")
+    return "\n".join(
+        message.content for message in conversation.messages if message.role == "assistant"
+    )
 
 
 def _phrases(conversation: Conversation) -> Iterable[Finding]:
     for hit in find(_answers(conversation)):
         if hit.kind != "slop":  # one such word alone means little
-            yield Finding("canned phrase", conversation.source or conversation.id, f"{hit.text!r} ({hit.kind})")
+            yield Finding(
+                "canned phrase",
+                conversation.source or conversation.id,
+                f"{hit.text!r} ({hit.kind})",
+            )
 
 
 def _language(conversation: Conversation, expect: str) -> Iterable[Finding]:
-    prompt = "\n".join(message.content for message in conversation.messages if message.role != "assistant")
+    prompt = "\n".join(
+        message.content for message in conversation.messages if message.role != "assistant"
+    )
     found = drift(_answers(conversation), (expect,), prompt)
     if found.drift:
         yield Finding("other language", conversation.source or conversation.id, found.why)
@@ -102,16 +137,28 @@ def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
-    texts = ["\n".join(m.content for m in c.messages if m.role != "system").casefold() for c in conversations]
+    texts = [
+        "\n".join(m.content for m in c.messages if m.role != "system").casefold()
+        for c in conversations
+    ]
     if len(texts) < 2:
         return
     for row, text in enumerate(texts[:-1]):
-        scores = process.cdist([text], texts[row + 1 :], scorer=Indel.normalized_similarity, score_cutoff=NEAR_DUPLICATE)[0]
+        scores = process.cdist(
+            [text],
+            texts[row + 1 :],
+            scorer=Indel.normalized_similarity,
+            score_cutoff=NEAR_DUPLICATE,
+        )[0]
         for offset, score in enumerate(scores):
             if score >= NEAR_DUPLICATE:
                 other = conversations[row + 1 + offset]
                 kind = "duplicate" if score == 1 else "near-duplicate"
-                yield Finding(kind, other.source or other.id, f"{score:.0%} like {conversations[row].source or conversations[row].id}")
+                yield Finding(
+                    kind,
+                    other.source or other.id,
+                    f"{score:.0%} like {conversations[row].source or conversations[row].id}",
+                )
 
 
 def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
@@ -126,11 +173,15 @@ def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> It
         for message in conversation.messages:
             case = questions.get(_plain(message.content)) if message.role == "user" else None
             if case is not None:
-                yield Finding("overlap", place, f"asks the question of case {case.id} ({case.source})")
+                yield Finding(
+                    "overlap", place, f"asks the question of case {case.id} ({case.source})"
+                )
         if index is not None:
             hit = index.query(_answers(conversation))
             if hit.near:
-                yield Finding("overlap", place, f"its answer is near the reference of case {hit.source}")
+                yield Finding(
+                    "overlap", place, f"its answer is near the reference of case {hit.source}"
+                )
 
 
 def _plain(text: str) -> str:

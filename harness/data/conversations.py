@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.files import read_rows
-from harness.data.jsonl import Row
+from harness.data.readers import Row, read_rows
 from harness.data.refusals import Refusal, RefusedRow
 from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
@@ -52,8 +51,14 @@ class Collection:
         conversation = parse_conversation(value, row.place, f"{stem}-{row.number}", schema)
         if conversation.id in self._ids:
             if "id" in value:
-                raise RefusedRow("duplicate id", f"the id {conversation.id!r} stands already at {self._ids[conversation.id]}", where=row.place)
-            conversation = Conversation(row.place, conversation.messages, conversation.tags, row.place, conversation.plain)
+                raise RefusedRow(
+                    "duplicate id",
+                    f"the id {conversation.id!r} stands already at {self._ids[conversation.id]}",
+                    where=row.place,
+                )
+            conversation = Conversation(
+                row.place, conversation.messages, conversation.tags, row.place, conversation.plain
+            )
         self._ids[conversation.id] = row.place
         self.conversations.append(conversation)
         self.schemas[schema.name] += 1
@@ -79,38 +84,75 @@ def _detected(row: Row) -> Schema:
     value = row.value or {}
     found = detect(value)
     if found is None:
-        known = "; ".join(f"{schema.name}: {', '.join(schema.needs)}" for schema in SCHEMAS.values())
-        close = difflib.get_close_matches(next(iter(value), ""), [key for schema in SCHEMAS.values() for key in schema.needs], n=1, cutoff=0.7)
+        known = "; ".join(
+            f"{schema.name}: {', '.join(schema.needs)}" for schema in SCHEMAS.values()
+        )
+        close = difflib.get_close_matches(
+            next(iter(value), ""),
+            [key for schema in SCHEMAS.values() for key in schema.needs],
+            n=1,
+            cutoff=0.7,
+        )
         hint = f"did you mean {close[0]}?" if close else known
-        raise RefusedRow("unknown schema", f"the keys {', '.join(map(repr, value)) or '(none)'} are those of no schema", where=row.place, hint=hint)
+        raise RefusedRow(
+            "unknown schema",
+            f"the keys {', '.join(map(repr, value)) or '(none)'} are those of no schema",
+            where=row.place,
+            hint=hint,
+        )
     return found
 
 
-def parse_conversation(row: dict[str, Any], place: str, default_id: str = "conversation", schema: Schema = SCHEMAS["messages"]) -> Conversation:
+def parse_conversation(
+    row: dict[str, Any],
+    place: str,
+    default_id: str = "conversation",
+    schema: Schema = SCHEMAS["messages"],
+) -> Conversation:
     """One row → Conversation. Raises RefusedRow naming the place and the key.
 
     A key that is nearly one of the schema's is taken for a slip; others (a data set's own columns) mean nothing here.
     """
     for key in row:
         if key not in schema.keys and difflib.get_close_matches(key, schema.keys, n=1, cutoff=0.8):
-            raise RefusedRow("unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, schema.keys))
+            raise RefusedRow(
+                "unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, schema.keys)
+            )
     missing = [key for key in schema.needs if key not in row]
     if missing:
-        raise RefusedRow("missing key", f"no key {missing[0]!r}", where=place, hint=f"rows of the schema {schema.name} have {', '.join(schema.needs)}")
+        raise RefusedRow(
+            "missing key",
+            f"no key {missing[0]!r}",
+            where=place,
+            hint=f"rows of the schema {schema.name} have {', '.join(schema.needs)}",
+        )
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise RefusedRow("bad value", "tags is a list of texts", where=place)
     id = row.get("id", default_id)
     if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
         raise RefusedRow("bad value", "id is a non-empty text or a number", where=place)
-    return Conversation(str(id), parse_messages(schema.messages(row, place), place), tuple(tags), place, schema.plain)
+    return Conversation(
+        str(id),
+        parse_messages(schema.messages(row, place), place),
+        tuple(tags),
+        place,
+        schema.plain,
+    )
 
 
 def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
     """The ``messages`` list of a row. Raises RefusedRow naming the message's index."""
     if not isinstance(value, list) or not value:
-        raise RefusedRow("bad value", "messages is a non-empty list", where=place, hint='{"messages": [{"role": "user", "content": "…"}, …]}')
-    return tuple(_message(entry, f"{place}: messages[{index}]") for index, entry in enumerate(value))
+        raise RefusedRow(
+            "bad value",
+            "messages is a non-empty list",
+            where=place,
+            hint='{"messages": [{"role": "user", "content": "…"}, …]}',
+        )
+    return tuple(
+        _message(entry, f"{place}: messages[{index}]") for index, entry in enumerate(value)
+    )
 
 
 def _message(entry: Any, place: str) -> Message:
@@ -118,10 +160,14 @@ def _message(entry: Any, place: str) -> Message:
         raise RefusedRow("bad value", "a message is an object with role and content", where=place)
     for key in entry:
         if key not in _MESSAGE_KEYS:
-            raise RefusedRow("unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, _MESSAGE_KEYS))
+            raise RefusedRow(
+                "unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, _MESSAGE_KEYS)
+            )
     role, content, name = entry.get("role"), _joined(entry.get("content")), entry.get("name")
     if role not in ROLES:
-        raise RefusedRow("unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}")
+        raise RefusedRow(
+            "unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}"
+        )
     if not isinstance(content, str):
         raise RefusedRow("bad value", "content is a text", where=place)
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
@@ -134,7 +180,12 @@ def _joined(content: Any) -> Any:
     if (
         isinstance(content, list)
         and content
-        and all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content)
+        and all(
+            isinstance(part, dict)
+            and part.get("type") == "text"
+            and isinstance(part.get("text"), str)
+            for part in content
+        )
     ):
         return "".join(part["text"] for part in content)
     return content
@@ -145,11 +196,19 @@ def _weight(entry: dict[str, Any], role: str, place: str) -> float:
     train, weight = entry.get("train", True), entry.get("weight", 1.0)
     if not isinstance(train, bool):
         raise RefusedRow("bad value", "train is true or false", where=place)
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+    if (
+        isinstance(weight, bool)
+        or not isinstance(weight, int | float)
+        or not 0 <= weight < math.inf
+    ):
         raise RefusedRow("bad value", "weight is a number from 0", where=place)
     if role != "assistant":
         if entry.get("train") is True or ("weight" in entry and weight > 0):
-            raise RefusedRow("cannot be trained", f"only an assistant's turn can be trained, not the {role}'s", where=place)
+            raise RefusedRow(
+                "cannot be trained",
+                f"only an assistant's turn can be trained, not the {role}'s",
+                where=place,
+            )
         return 1.0
     return float(weight) if train else 0.0
 
@@ -159,7 +218,11 @@ def as_row(conversation: Conversation) -> dict[str, Any]:
     rest = {"tags": list(conversation.tags)} if conversation.tags else {}
     if conversation.plain:
         return {"id": conversation.id, "text": conversation.messages[0].content, **rest}
-    return {"id": conversation.id, "messages": [_as_entry(message) for message in conversation.messages], **rest}
+    return {
+        "id": conversation.id,
+        "messages": [_as_entry(message) for message in conversation.messages],
+        **rest,
+    }
 
 
 def _as_entry(message: Message) -> dict[str, Any]:

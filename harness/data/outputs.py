@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.conversations import parse_messages
-from harness.data.jsonl import jsonl_files, read_jsonl
+from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError
 
 
@@ -23,7 +23,11 @@ class Output:
 
 def read_outputs(name: str) -> list[Output]:
     """One output a line of a file or of a folder's files. Raises HarnessError with ``file:line`` for anything else."""
-    return [_output(row, place, default_id=_default_id(file, place)) for file in jsonl_files([name]) for place, row in read_jsonl(file)]
+    return [
+        _output(row, place, default_id=_default_id(file, place))
+        for file in jsonl_files([name])
+        for place, row in read_jsonl(file)
+    ]
 
 
 def read_answers(name: str) -> list[tuple[str, str]]:
@@ -31,7 +35,12 @@ def read_answers(name: str) -> list[tuple[str, str]]:
 
     An answer after the first of its conversation is named ``id#index`` by its message.
     """
-    return [pair for file in jsonl_files([name]) for place, row in read_jsonl(file) for pair in _answers(row, place, _default_id(file, place))]
+    return [
+        pair
+        for file in jsonl_files([name])
+        for place, row in read_jsonl(file)
+        for pair in _answers(row, place, _default_id(file, place))
+    ]
 
 
 def _default_id(file: Path, place: str) -> str:
@@ -45,7 +54,9 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if not answers:
             raise HarnessError("a conversation without an answer", where=place)
-        asked = [message.content for message in messages[: answers[-1]] if message.role != "assistant"]
+        asked = [
+            message.content for message in messages[: answers[-1]] if message.role != "assistant"
+        ]
         return Output(id, messages[answers[-1]].content, "\n".join(asked))
     prompt = row.get("prompt", "")
     return Output(id, _text(row, place), prompt if isinstance(prompt, str) else "")
@@ -56,7 +67,11 @@ def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple
     if "messages" not in row:
         yield id, _text(row, place)
         return
-    answers = [(index, message.content) for index, message in enumerate(parse_messages(row["messages"], place)) if message.role == "assistant"]
+    answers = [
+        (index, message.content)
+        for index, message in enumerate(parse_messages(row["messages"], place))
+        if message.role == "assistant"
+    ]
     for number, (index, content) in enumerate(answers):
         yield id if number == 0 else f"{id}#{index}", content
 
@@ -71,5 +86,7 @@ def _id(row: dict[str, Any], place: str, default: str) -> str:
 def _text(row: dict[str, Any], place: str) -> str:
     text = row.get("text")
     if not isinstance(text, str):
-        raise HarnessError("a line holds a text or messages", where=place, hint='{"id": "…", "text": "…"}')
+        raise HarnessError(
+            "a line holds a text or messages", where=place, hint='{"id": "…", "text": "…"}'
+        )
     return text

@@ -34,40 +34,68 @@ class RefusedRow(HarnessError):
         """The entry of the refusal list for the row at ``place``."""
         part = self.where.removeprefix(place).lstrip(": ")
         hint = f" ({self.hint})" if self.hint else ""
-        return Refusal(place, self.reason, (f"{part}: {self.message}" if part else self.message) + hint)
+        return Refusal(
+            place, self.reason, (f"{part}: {self.message}" if part else self.message) + hint
+        )
 
 
 def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal | None:
     """Why nothing can be learnt from a conversation that is well written, or None. Without ``answered`` a model will answer its last question: it needs none."""
     place = conversation.source or conversation.id
-    empty = next((index for index, message in enumerate(conversation.messages) if not message.content.strip()), None)
+    empty = next(
+        (
+            index
+            for index, message in enumerate(conversation.messages)
+            if not message.content.strip()
+        ),
+        None,
+    )
     if empty is not None:
-        return Refusal(place, "empty message", f"messages[{empty}] ({conversation.messages[empty].role}) is empty")
+        return Refusal(
+            place,
+            "empty message",
+            f"messages[{empty}] ({conversation.messages[empty].role}) is empty",
+        )
     if not answered:
-        return None if any(message.role == "user" for message in conversation.messages) else Refusal(place, "no question", "there is no question to answer")
+        return (
+            None
+            if any(message.role == "user" for message in conversation.messages)
+            else Refusal(place, "no question", "there is no question to answer")
+        )
     answers = [message for message in conversation.messages if message.role == "assistant"]
     if not answers:
         return Refusal(place, "no assistant turn", "there is no assistant turn to learn from")
     if not any(message.weight for message in answers):
-        return Refusal(place, "nothing trained", "every assistant turn has train = false or weight 0")
+        return Refusal(
+            place, "nothing trained", "every assistant turn has train = false or weight 0"
+        )
     return None
 
 
 def counted(refusals: Sequence[Refusal]) -> str:
     """``3 rows refused: 2 too long, 1 unknown role``."""
     reasons = Counter(refusal.reason for refusal in refusals)
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0])))
+    told = ", ".join(
+        f"{count} {reason}"
+        for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    )
     return f"{len(refusals)} row{'s' * (len(refusals) != 1)} refused: {told}"
 
 
 def refuse(refusals: Sequence[Refusal]) -> None:
     """Raise one HarnessError that counts them all and tells the first. Does nothing when there are none."""
     if len(refusals) == 1:
-        raise HarnessError(refusals[0].message, where=refusals[0].place, hint='data.on_refuse = "skip" leaves such rows out')
+        raise HarnessError(
+            refusals[0].message,
+            where=refusals[0].place,
+            hint='data.on_refuse = "skip" leaves such rows out',
+        )
     if refusals:
         first = refusals[0]
         raise HarnessError(
-            f"{counted(refusals)}; the first: {first.message}", where=first.place, hint='data.on_refuse = "skip" leaves them out; --dry-run lists them'
+            f"{counted(refusals)}; the first: {first.message}",
+            where=first.place,
+            hint='data.on_refuse = "skip" leaves them out; --dry-run lists them',
         )
 
 
@@ -79,6 +107,11 @@ def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
             file.unlink(missing_ok=True)
             return
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text("".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals), encoding="utf-8")
+        file.write_text(
+            "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),
+            encoding="utf-8",
+        )
     except OSError as error:
-        raise HarnessError(f"cannot write the refused rows: {error.strerror}", where=str(file)) from None
+        raise HarnessError(
+            f"cannot write the refused rows: {error.strerror}", where=str(file)
+        ) from None

@@ -47,8 +47,15 @@ def _messages(row: dict[str, Any], _place: str) -> Any:
 def _sharegpt(row: dict[str, Any], place: str) -> Any:
     turns = row["conversations"]
     if not isinstance(turns, list) or not turns:
-        raise RefusedRow("bad value", "conversations is a non-empty list", where=place, hint='{"conversations": [{"from": "human", "value": "…"}, …]}')
-    return _system(row) + [_turn(turn, f"{place}: conversations[{index}]") for index, turn in enumerate(turns)]
+        raise RefusedRow(
+            "bad value",
+            "conversations is a non-empty list",
+            where=place,
+            hint='{"conversations": [{"from": "human", "value": "…"}, …]}',
+        )
+    return _system(row) + [
+        _turn(turn, f"{place}: conversations[{index}]") for index, turn in enumerate(turns)
+    ]
 
 
 def _turn(turn: Any, place: str) -> dict[str, Any]:
@@ -56,22 +63,44 @@ def _turn(turn: Any, place: str) -> dict[str, Any]:
         raise RefusedRow("bad value", "a turn is an object with from and value", where=place)
     speaker = turn.get("from", turn.get("role"))
     if speaker not in SHAREGPT_ROLES:
-        raise RefusedRow("unknown role", f"unknown speaker {speaker!r}", where=place, hint=f"one of {', '.join(SHAREGPT_ROLES)}")
-    rest = {key: value for key, value in turn.items() if key not in ("from", "role", "value", "content")}
-    return {"role": SHAREGPT_ROLES[speaker], "content": turn.get("value", turn.get("content")), **rest}
+        raise RefusedRow(
+            "unknown role",
+            f"unknown speaker {speaker!r}",
+            where=place,
+            hint=f"one of {', '.join(SHAREGPT_ROLES)}",
+        )
+    rest = {
+        key: value for key, value in turn.items() if key not in ("from", "role", "value", "content")
+    }
+    return {
+        "role": SHAREGPT_ROLES[speaker],
+        "content": turn.get("value", turn.get("content")),
+        **rest,
+    }
 
 
 def _alpaca(row: dict[str, Any], place: str) -> Any:
     """Instruction and input make one question, with a blank line between (as LLaMA-Factory and Stanford's own prompt order them)."""
     history = row.get("history") or []
-    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+    if not isinstance(history, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in history
+    ):
         raise RefusedRow("bad value", "history is a list of [question, answer]", where=place)
-    told = [{"role": role, "content": text} for pair in history for role, text in zip(("user", "assistant"), pair, strict=True)]
+    told = [
+        {"role": role, "content": text}
+        for pair in history
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
     instruction, extra = row["instruction"], row.get("input") or ""
     if not isinstance(instruction, str) or not isinstance(extra, str):
         raise RefusedRow("bad value", "instruction and input are texts", where=place)
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
-    return [*_system(row), *told, {"role": "user", "content": question}, {"role": "assistant", "content": row["output"]}]
+    return [
+        *_system(row),
+        *told,
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": row["output"]},
+    ]
 
 
 def _prompt_completion(row: dict[str, Any], place: str) -> Any:
@@ -80,8 +109,14 @@ def _prompt_completion(row: dict[str, Any], place: str) -> Any:
     if isinstance(prompt, list) and isinstance(completion, list):
         return [*_system(row), *prompt, *completion]
     if not isinstance(prompt, str) or not isinstance(completion, str):
-        raise RefusedRow("bad value", "prompt and completion are two texts or two lists of messages", where=place)
-    return [*_system(row), {"role": "user", "content": prompt}, {"role": "assistant", "content": completion.removeprefix(" ")}]
+        raise RefusedRow(
+            "bad value", "prompt and completion are two texts or two lists of messages", where=place
+        )
+    return [
+        *_system(row),
+        {"role": "user", "content": prompt},
+        {"role": "assistant", "content": completion.removeprefix(" ")},
+    ]
 
 
 def _text(row: dict[str, Any], _place: str) -> Any:
@@ -108,4 +143,6 @@ SCHEMAS = {
 
 def detect(row: dict[str, Any]) -> Schema | None:
     """The first schema all of whose needed keys the row has."""
-    return next((schema for schema in SCHEMAS.values() if all(key in row for key in schema.needs)), None)
+    return next(
+        (schema for schema in SCHEMAS.values() if all(key in row for key in schema.needs)), None
+    )

@@ -13,7 +13,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import HarnessError
-from harness.formats.template import FROZEN_NOW, GenerationTag, refuse
+from harness.formats.tracing import FROZEN_NOW, GenerationTag, refuse
 from harness.formats.turns import BOS, EOS, Renderer
 from harness.records import Message
 
@@ -21,18 +21,39 @@ from harness.records import Message
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     """Set up as transformers' utils/chat_template_utils.py does: undefined names are empty, tojson leaves letters alone."""
-    env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, undefined=Undefined, extensions=[GenerationTag, loopcontrols], autoescape=False)
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=Undefined,
+        extensions=[GenerationTag, loopcontrols],
+        autoescape=False,
+    )
     env.filters["tojson"] = _tojson
     env.globals["raise_exception"] = refuse
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
 
 
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None, sort_keys: bool = False) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: Any = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
-def render_foreign(template: str, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool, bos_token: str, eos_token: str) -> str:
+def render_foreign(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    add_generation_prompt: bool,
+    bos_token: str,
+    eos_token: str,
+) -> str:
     """The text that transformers' apply_chat_template writes with this template. Raises what the template raises."""
     return (
         _environment()
@@ -54,14 +75,24 @@ def foreign_renderer(template: str, *, where: str) -> Renderer:
     try:
         _environment().from_string(template)
     except TemplateSyntaxError as error:
-        raise HarnessError(f"the template does not compile: {error.message}", where=f"{where}:{error.lineno}") from None
+        raise HarnessError(
+            f"the template does not compile: {error.message}", where=f"{where}:{error.lineno}"
+        ) from None
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
         rows = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            return render_foreign(template, rows, add_generation_prompt=add_generation_prompt, bos_token=BOS, eos_token=EOS)
+            return render_foreign(
+                template,
+                rows,
+                add_generation_prompt=add_generation_prompt,
+                bos_token=BOS,
+                eos_token=EOS,
+            )
         except SecurityError as error:
-            raise HarnessError(f"the template tries to reach the interpreter: {error}", where=where) from None
+            raise HarnessError(
+                f"the template tries to reach the interpreter: {error}", where=where
+            ) from None
         except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
             return None
 

@@ -32,7 +32,9 @@ def parse_format(source: str, path: Path) -> Format:
     source = source.replace("\r\n", "\n")
     front = _FRONT.match(source)
     if front is None:
-        raise HarnessError("no front matter", where=str(path), hint="begin the file with {#--- TOML ---#}")
+        raise HarnessError(
+            "no front matter", where=str(path), hint="begin the file with {#--- TOML ---#}"
+        )
     try:
         facts = tomllib.loads(front["toml"])
     except tomllib.TOMLDecodeError as error:
@@ -57,14 +59,22 @@ def _check(facts: dict[str, Any], path: Path) -> None:
     for key, value in facts.items():
         place = f"{path}:{key}"
         if key not in _KEYS:
-            raise HarnessError(f"unknown key {key!r} in the front matter", where=place, hint=nearest(key, _KEYS))
+            raise HarnessError(
+                f"unknown key {key!r} in the front matter", where=place, hint=nearest(key, _KEYS)
+            )
         if key in _TEXT and not isinstance(value, str):
             raise HarnessError(f"{value!r} is not text", where=place)
-        if key in _LISTS and not (isinstance(value, list) and all(isinstance(v, str) and v for v in value)):
+        if key in _LISTS and not (
+            isinstance(value, list) and all(isinstance(v, str) and v for v in value)
+        ):
             raise HarnessError(f"{value!r} is not a list of non-empty texts", where=place)
-        if key == "roles" and not (isinstance(value, dict) and all(isinstance(v, str) for v in value.values())):
+        if key == "roles" and not (
+            isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
+        ):
             raise HarnessError(f"{value!r} is not a table of role = header text", where=place)
         if key in _CLOSED and value not in _CLOSED[key]:
             raise HarnessError(f"{value!r} is not one of {', '.join(_CLOSED[key])}", where=place)
     if not facts.get("family"):
-        raise HarnessError("the front matter names no family", where=str(path), hint='add: family = "…"')
+        raise HarnessError(
+            "the front matter names no family", where=str(path), hint='add: family = "…"'
+        )

@@ -35,7 +35,10 @@ def refuse_harmful(templates: Mapping[str, str]) -> None:
     """Raise HarnessError for the first of these templates (by place) that loops, fills the memory or tries to reach the interpreter."""
     for where, template in templates.items():
         if len(template) > LONGEST_TEMPLATE:
-            raise HarnessError(f"a template of {len(template)} characters; at most {LONGEST_TEMPLATE} are read", where=where)
+            raise HarnessError(
+                f"a template of {len(template)} characters; at most {LONGEST_TEMPLATE} are read",
+                where=where,
+            )
     if not templates:
         return
     try:
@@ -51,7 +54,9 @@ def refuse_harmful(templates: Mapping[str, str]) -> None:
         reasons = [json.loads(line) for line in found.stdout.splitlines()]
     except subprocess.TimeoutExpired as late:
         reasons = [json.loads(line) for line in (late.stdout or b"").decode().splitlines()]
-    reasons += [f"it takes more than {SECONDS:g} s or all the memory for five short messages"] * (len(reasons) < len(templates))
+    reasons += [f"it takes more than {SECONDS:g} s or all the memory for five short messages"] * (
+        len(reasons) < len(templates)
+    )
     for where, reason in zip(templates, reasons, strict=False):
         if reason:
             raise HarnessError(f"the template is refused: {reason}", where=where)
@@ -64,7 +69,7 @@ def _judge(template: str) -> str | None:
     from jinja2 import TemplateError
     from jinja2.exceptions import SecurityError
 
-    from harness.formats.foreign import render_foreign  # inside: only the other process needs it
+    from harness.formats.foreign import render_foreign
 
     class Late(Exception):
         """The time is over."""
@@ -72,13 +77,22 @@ def _judge(template: str) -> str | None:
     def stop(*_args: Any) -> NoReturn:
         raise Late
 
-    turns = [{"role": role, "content": f"{role} {index}"} for index, role in enumerate(("system", "user", "assistant", "user", "assistant"))]
+    turns = [
+        {"role": role, "content": f"{role} {index}"}
+        for index, role in enumerate(("system", "user", "assistant", "user", "assistant"))
+    ]
     if hasattr(signal, "setitimer"):
         signal.signal(signal.SIGPROF, stop)
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         for messages in (turns, turns[1:2]):
-            text = render_foreign(template, messages, add_generation_prompt=len(messages) == 1, bos_token="<s>", eos_token="</s>")
+            text = render_foreign(
+                template,
+                messages,
+                add_generation_prompt=len(messages) == 1,
+                bos_token="<s>",
+                eos_token="</s>",
+            )
             if len(text) > CHARACTERS:
                 return f"it writes {len(text)} characters for five short messages"
     except (Late, SecurityError, MemoryError, OverflowError, RecursionError) as error:

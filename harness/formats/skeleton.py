@@ -16,14 +16,24 @@ from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 
 from harness.errors import HarnessError
-from harness.formats.template import Traced, environment
-from harness.formats.trace import Shape, trace
+from harness.formats.tracing import Shape, Traced, environment, trace
 from harness.records import Format, Span, SpanKind
 
 #: Filters that leave a message's words alone, or that a probe notices (trim).
 _HARMLESS_FILTERS = {"trim", "default", "d", "string"}
 #: Tests that look at what a value is, not at its text.
-_HARMLESS_TESTS = {"defined", "undefined", "none", "string", "mapping", "sequence", "iterable", "boolean", "true", "false"}
+_HARMLESS_TESTS = {
+    "defined",
+    "undefined",
+    "none",
+    "string",
+    "mapping",
+    "sequence",
+    "iterable",
+    "boolean",
+    "true",
+    "false",
+}
 _PROBE_TEXT = " \u2060 "
 _MOST_SHAPES = 4096
 
@@ -40,10 +50,18 @@ class Probe(Traced):
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise Inspected
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __len__ = __iter__ = __getitem__ = __mod__ = __mul__ = __rmul__ = _refuse
-    split = rsplit = splitlines = partition = rpartition = replace = startswith = endswith = find = rfind = index = rindex = count = _refuse
-    removeprefix = removesuffix = lower = upper = title = capitalize = casefold = swapcase = join = format = encode = translate = zfill = _refuse
-    isdigit = isalpha = isalnum = isspace = isupper = islower = istitle = isnumeric = isdecimal = center = ljust = rjust = expandtabs = _refuse
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __len__ = __iter__ = (
+        __getitem__
+    ) = __mod__ = __mul__ = __rmul__ = _refuse
+    split = rsplit = splitlines = partition = rpartition = replace = startswith = endswith = (
+        find
+    ) = rfind = index = rindex = count = _refuse
+    removeprefix = removesuffix = lower = upper = title = capitalize = casefold = swapcase = (
+        join
+    ) = format = encode = translate = zfill = _refuse
+    isdigit = isalpha = isalnum = isspace = isupper = islower = istitle = isnumeric = isdecimal = (
+        center
+    ) = ljust = rjust = expandtabs = _refuse
     __hash__ = _refuse
 
     def _like(self, text: str) -> Probe:
@@ -71,7 +89,15 @@ class Skeleton:
         self._pieces: list[tuple[str, Callable[[str], str] | None, SpanKind, int, bool]] = []
         for span in spans:
             written = text[span.start : span.end]
-            self._pieces.append((written, _strip_of(written) if span.kind == "content" else None, span.kind, span.message, span.trained))
+            self._pieces.append(
+                (
+                    written,
+                    _strip_of(written) if span.kind == "content" else None,
+                    span.kind,
+                    span.message,
+                    span.trained,
+                )
+            )
 
     def fill(self, contents: Sequence[str]) -> tuple[str, tuple[Span, ...]] | None:
         """Text and spans with these words in the slots. None when a slot stays empty: then neighbouring pieces may join."""
@@ -118,4 +144,8 @@ def leaves_words_alone(template: str) -> bool:
     tree = environment().parse(template)
     filters = {node.name for node in tree.find_all(nodes.Filter)}
     tests = {node.name for node in tree.find_all(nodes.Test)}
-    return filters <= _HARMLESS_FILTERS and tests <= _HARMLESS_TESTS and not any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.FilterBlock)))
+    return (
+        filters <= _HARMLESS_FILTERS
+        and tests <= _HARMLESS_TESTS
+        and not any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.FilterBlock)))
+    )

@@ -21,7 +21,12 @@ Renderer = Callable[[Sequence[Message], bool], str | None]
 BOS, EOS = "\ue0b0", "\ue0b1"
 _SYS, _U1, _A1, _U2, _A2 = (f"Zq{word}qZ" for word in ("sys", "one", "two", "three", "four"))
 _S = Message("system", _SYS)
-_TURNS = (Message("user", _U1), Message("assistant", _A1), Message("user", _U2), Message("assistant", _A2))
+_TURNS = (
+    Message("user", _U1),
+    Message("assistant", _A1),
+    Message("user", _U2),
+    Message("assistant", _A2),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +69,18 @@ class Turns:
         if self.begin.endswith(self.user_open):
             return ""
         header = self.user_open.lstrip(" \n")
-        return self.user_open[: len(self.user_open) - len(header)] if header and self.begin.endswith(header) else ""
+        return (
+            self.user_open[: len(self.user_open) - len(header)]
+            if header and self.begin.endswith(header)
+            else ""
+        )
 
     @property
     def has_own_system_block(self) -> bool:
         """Whether questions are written alike with and without a system prompt before them."""
-        return self.begin.endswith(self.user_open[len(self.separator) :]) and (self.system_close is None or self.system_close.endswith(self.user_open))
+        return self.begin.endswith(self.user_open[len(self.separator) :]) and (
+            self.system_close is None or self.system_close.endswith(self.user_open)
+        )
 
     @property
     def system(self) -> str:
@@ -83,24 +94,38 @@ class Turns:
 
 def read_turns(render: Renderer) -> Turns:
     """Find the pieces of a format by rendering placeholders. Raises HarnessError for what has no such pieces, and says why."""
-    whole, prompt, question = render(_TURNS, False), render(_TURNS[:3], True), render(_TURNS[:1], False)
+    whole, prompt, question = (
+        render(_TURNS, False),
+        render(_TURNS[:3], True),
+        render(_TURNS[:1], False),
+    )
     if whole is None or prompt is None or question is None:
         raise HarnessError("a plain conversation of two exchanges cannot be rendered")
     begin, ask, between, ask_again, last = _between(whole, (_U1, _A1, _U2, _A2))
     _begin, _ask, _between_, generation = _between(prompt, (_U1, _A1, _U2))
     if ask != ask_again:
-        raise HarnessError(f"an earlier answer begins otherwise than the last one ({_shown(ask)} and {_shown(ask_again)}): a rule about the position")
+        raise HarnessError(
+            f"an earlier answer begins otherwise than the last one ({_shown(ask)} and {_shown(ask_again)}): a rule about the position"
+        )
     if (begin, between) != (_begin, _between_) or _ask != ask:
-        raise HarnessError("earlier turns are written otherwise when the conversation goes on: a rule about the position")
+        raise HarnessError(
+            "earlier turns are written otherwise when the conversation goes on: a rule about the position"
+        )
     opened = generation.rstrip(" ")
     if not ask.startswith(opened):
-        raise HarnessError(f"the generation prompt {_shown(generation)} is not what stands before a trained answer, {_shown(ask)}")
+        raise HarnessError(
+            f"the generation prompt {_shown(generation)} is not what stands before a trained answer, {_shown(ask)}"
+        )
     end, final = _ends(last, between)
     user_close = _between(question, (_U1,))[1]
     if not ask.startswith(user_close) and user_close.rstrip(" \n").endswith(EOS):
-        user_close = user_close.rstrip(" \n").removesuffix(EOS)  # an EOS at the end of whatever is written
+        user_close = user_close.rstrip(" \n").removesuffix(
+            EOS
+        )  # an EOS at the end of whatever is written
     if not ask.startswith(user_close):
-        raise HarnessError(f"a question ends otherwise ({_shown(user_close)}) than one that is followed by an answer ({_shown(ask)})")
+        raise HarnessError(
+            f"a question ends otherwise ({_shown(user_close)}) than one that is followed by an answer ({_shown(ask)})"
+        )
     user_close = user_close if len(user_close) <= len(opened) else opened
     stop = end.rstrip(" \n")
     turns = Turns(
@@ -141,9 +166,14 @@ def _ends(last: str, between: str) -> tuple[str, str]:
     """What closes every answer, and what closes only one that nothing follows: an EOS at the end of a conversation."""
     if between.startswith(last):
         return last, ""
-    same = next((at for at, (a, b) in enumerate(zip(last, between, strict=False)) if a != b), min(len(last), len(between)))
+    same = next(
+        (at for at, (a, b) in enumerate(zip(last, between, strict=False)) if a != b),
+        min(len(last), len(between)),
+    )
     if last[same:].strip() != EOS:
-        raise HarnessError(f"the last answer ends otherwise ({_shown(last)}) than one that is followed by a question ({_shown(between)})")
+        raise HarnessError(
+            f"the last answer ends otherwise ({_shown(last)}) than one that is followed by a question ({_shown(between)})"
+        )
     stop = last[:same].rstrip(" \n")
     return last[:same], last[len(stop) :]
 
@@ -154,7 +184,9 @@ def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | No
         return None
     text = render((_S, *_TURNS), False) or ""
     if text.find(_SYS) > text.find(_U1):
-        raise HarnessError("the system prompt stands behind the first question: a rule about the position")
+        raise HarnessError(
+            "the system prompt stands behind the first question: a rule about the position"
+        )
     before, after, *rest = _between(text, (_SYS, _U1, _A1, _U2, _A2))
     if tuple(rest) != expected:
         raise HarnessError("with a system prompt the other turns are written otherwise")
@@ -167,7 +199,9 @@ def _trims(render: Renderer) -> frozenset[str]:
         messages = list(_TURNS)
         messages[index] = Message(role, f" \n{messages[index].content}\n ")  # type: ignore[arg-type]  # the two roles
         trimmed |= {role} if render(messages, False) == render(_TURNS, False) else set()
-    if render((Message("system", f" \n{_SYS}\n "), *_TURNS), False) == render((_S, *_TURNS), False) and not refuses(render, (_S, *_TURNS)):
+    if render((Message("system", f" \n{_SYS}\n "), *_TURNS), False) == render(
+        (_S, *_TURNS), False
+    ) and not refuses(render, (_S, *_TURNS)):
         trimmed.add("system")
     return frozenset(trimmed)
 

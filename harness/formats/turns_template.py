@@ -13,7 +13,10 @@ def template_of(turns: Turns) -> str:
 
 
 def _template_lines(turns: Turns) -> Iterator[str]:
-    words = {role: f"message['content']{' | trim' if role in turns.trims else ''}" for role in ("system", "user", "assistant")}
+    words = {
+        role: f"message['content']{' | trim' if role in turns.trims else ''}"
+        for role in ("system", "user", "assistant")
+    }
     yield from _before_the_loop(turns)
     yield "{%- for message in messages %}"
     if turns.has_own_system_block and not _always_opened(turns) and turns.opening:
@@ -130,7 +133,9 @@ def _answer_lines(turns: Turns, words: str) -> Iterator[str]:
 
 def joined(before: str, words: str, after: str) -> str:
     """A Jinja expression that writes text, words, text."""
-    return " + ".join(part for part in (before and jinja_text(before), words, after and jinja_text(after)) if part)
+    return " + ".join(
+        part for part in (before and jinja_text(before), words, after and jinja_text(after)) if part
+    )
 
 
 def jinja_text(text: str) -> str:
@@ -138,7 +143,9 @@ def jinja_text(text: str) -> str:
     parts: list[str] = []
     rest = text
     while rest:
-        at = min((found for found in (rest.find(BOS), rest.find(EOS)) if found >= 0), default=len(rest))
+        at = min(
+            (found for found in (rest.find(BOS), rest.find(EOS)) if found >= 0), default=len(rest)
+        )
         if at:
             parts.append(jinja_literal(rest[:at]))
         if at < len(rest):
@@ -149,4 +156,12 @@ def jinja_text(text: str) -> str:
 
 def jinja_literal(text: str) -> str:
     """Text as a Jinja string."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r") + "'"
+    return (
+        "'"
+        + text.replace("\\", "\\\\")
+        .replace("'", "\\'")
+        .replace("\n", "\\n")
+        .replace("\t", "\\t")
+        .replace("\r", "\\r")
+        + "'"
+    )

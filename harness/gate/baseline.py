@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.evaluate.cases import kind_of
-from harness.formats.check import check_format, render_digest
+from harness.evaluation.cases.case_files import kind_of
+from harness.formats.properties import check_format, render_digest
 from harness.records import GROUPS, Case, Cell, Format, Group, Score
 
 if TYPE_CHECKING:
-    from harness.evaluate.session import Evaluation
+    from harness.evaluation.results import Evaluation
 
 #: Decimals kept of every number: enough for a rate of thousands of cases, few enough for a diff.
 DECIMALS = 4
@@ -55,10 +55,14 @@ class CellValues:
     def __post_init__(self) -> None:
         scored = [value for value in self.values if value is not None]
         if not scored or self.n != len(scored):
-            raise ValueError(f"{self.format} {self.metric}: n is {self.n}, but {len(scored)} values are scored")
+            raise ValueError(
+                f"{self.format} {self.metric}: n is {self.n}, but {len(scored)} values are scored"
+            )
         mean = math.fsum(scored) / self.n
         if not math.isclose(self.mean, mean, rel_tol=1e-3, abs_tol=1e-3):
-            raise ValueError(f"{self.format} {self.metric}: the mean says {self.mean}, its values give {mean:.{DECIMALS}f}")
+            raise ValueError(
+                f"{self.format} {self.metric}: the mean says {self.mean}, its values give {mean:.{DECIMALS}f}"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,15 +97,23 @@ class Baseline:
             if cell.kind not in self.cases:
                 raise ValueError(f"{place}: there are no {cell.kind!r} cases")
             if len(cell.values) != len(self.cases[cell.kind]):
-                raise ValueError(f"{place}: {len(cell.values)} values for {len(self.cases[cell.kind])} cases")
+                raise ValueError(
+                    f"{place}: {len(cell.values)} values for {len(self.cases[cell.kind])} cases"
+                )
 
     def cell(self, format: str, metric: str) -> CellValues | None:
         """The cell of a format and measure, or None if it was not scored."""
-        return next((cell for cell in self.cells if (cell.format, cell.metric) == (format, metric)), None)
+        return next(
+            (cell for cell in self.cells if (cell.format, cell.metric) == (format, metric)), None
+        )
 
     def scored(self, cell: CellValues) -> dict[str, float]:
         """Case id → value, of the cases that were scored."""
-        return {id: value for id, value in zip(self.cases[cell.kind], cell.values, strict=True) if value is not None}
+        return {
+            id: value
+            for id, value in zip(self.cases[cell.kind], cell.values, strict=True)
+            if value is not None
+        }
 
 
 def to_baseline(evaluation: Evaluation) -> Baseline:
@@ -110,16 +122,31 @@ def to_baseline(evaluation: Evaluation) -> Baseline:
     for case in sorted(evaluation.cases, key=lambda case: case.id):
         cases.setdefault(kind_of(case), {})[case.id] = scored_digest(case)
     values, reasons = _scored(evaluation.scores)
-    cells = [_cell_values(cell, cases, values[cell.format, cell.metric]) for cell in evaluation.cells if (cell.format, cell.metric) in values]
+    cells = [
+        _cell_values(cell, cases, values[cell.format, cell.metric])
+        for cell in evaluation.cells
+        if (cell.format, cell.metric) in values
+    ]
     return Baseline(
         name=evaluation.model,
         model=evaluation.fingerprint.get("model", ""),
         adapter=evaluation.fingerprint.get("adapter", ""),
         native=evaluation.native,
-        environment={key: value for key, value in sorted(evaluation.fingerprint.items()) if key not in ("model", "adapter")},
+        environment={
+            key: value
+            for key, value in sorted(evaluation.fingerprint.items())
+            if key not in ("model", "adapter")
+        },
         # How recall is sampled decides no cell.
-        settings={key: value for key, value in evaluation.settings.as_dict().items() if not key.startswith("recall")},
-        formats={format.id: format_fact(format, evaluation.groups[format.id]) for format in sorted(evaluation.formats, key=lambda format: format.id)},
+        settings={
+            key: value
+            for key, value in evaluation.settings.as_dict().items()
+            if not key.startswith("recall")
+        },
+        formats={
+            format.id: format_fact(format, evaluation.groups[format.id])
+            for format in sorted(evaluation.formats, key=lambda format: format.id)
+        },
         cases=dict(sorted(cases.items())),
         cells=tuple(sorted(cells, key=lambda cell: (cell.format, cell.metric))),
         reasons=reasons,
@@ -142,7 +169,14 @@ def with_new_cells(old: Baseline, current: Baseline) -> Baseline:
     kinds = {cell.kind for cell in added}
     return replace(
         old,
-        formats=dict(sorted({**{cell.format: current.formats[cell.format] for cell in added}, **old.formats}.items())),
+        formats=dict(
+            sorted(
+                {
+                    **{cell.format: current.formats[cell.format] for cell in added},
+                    **old.formats,
+                }.items()
+            )
+        ),
         cases=dict(sorted({**{kind: current.cases[kind] for kind in kinds}, **old.cases}.items())),
         cells=tuple(sorted([*old.cells, *added], key=lambda cell: (cell.format, cell.metric))),
     )
@@ -151,7 +185,12 @@ def with_new_cells(old: Baseline, current: Baseline) -> Baseline:
 def format_fact(format: Format, group: Group) -> FormatFact:
     """What is deterministic about a format: nothing of it depends on a model."""
     found = check_format(format).properties
-    return FormatFact(format.digest, group, render_digest(format), {name: value for name, value in sorted(found.items()) if isinstance(value, bool)})
+    return FormatFact(
+        format.digest,
+        group,
+        render_digest(format),
+        {name: value for name, value in sorted(found.items()) if isinstance(value, bool)},
+    )
 
 
 def scored_digest(case: Case) -> str:
@@ -168,7 +207,9 @@ def scored_digest(case: Case) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _scored(scores: Iterable[Score]) -> tuple[dict[tuple[str, str], dict[str, float]], dict[tuple[str, str], str]]:
+def _scored(
+    scores: Iterable[Score],
+) -> tuple[dict[tuple[str, str], dict[str, float]], dict[tuple[str, str], str]]:
     """The values of each (format, measure) that was scored, and of each other one the reason why it was not.
 
     A cell with a value that is no finite number counts as not scored as a whole: to leave such values out
@@ -189,12 +230,23 @@ def _scored(scores: Iterable[Score]) -> tuple[dict[tuple[str, str], dict[str, fl
     return values, reasons
 
 
-def _cell_values(cell: Cell, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]) -> CellValues:
+def _cell_values(
+    cell: Cell, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
+) -> CellValues:
     assert cell.mean is not None and cell.low is not None and cell.high is not None  # noqa: S101  # a cell with values has all three
     first = next(iter(values))
     kind = next(kind for kind, ids in cases.items() if first in ids)
     kept = tuple(rounded(values[id]) if id in values else None for id in cases[kind])
-    return CellValues(cell.format, cell.metric, rounded(cell.mean), rounded(cell.low), rounded(cell.high), cell.n, kind, kept)
+    return CellValues(
+        cell.format,
+        cell.metric,
+        rounded(cell.mean),
+        rounded(cell.low),
+        rounded(cell.high),
+        cell.n,
+        kind,
+        kept,
+    )
 
 
 def rounded(value: float) -> float:

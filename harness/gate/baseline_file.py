@@ -39,7 +39,9 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise HarnessError(f"cannot write the baseline: {error.strerror}", where=str(path)) from None
+        raise HarnessError(
+            f"cannot write the baseline: {error.strerror}", where=str(path)
+        ) from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -54,7 +56,15 @@ def baseline_text(baseline: Baseline) -> str:
         f'"environment": {json.dumps(dict(baseline.environment))}',
         f'"settings": {json.dumps(dict(baseline.settings))}',
         '"formats": ' + _block(_entries(formats), "{}", " "),
-        '"cases": ' + _block([f"{json.dumps(kind)}: " + _block(_entries(ids), "{}", "  ") for kind, ids in baseline.cases.items()], "{}", " "),
+        '"cases": '
+        + _block(
+            [
+                f"{json.dumps(kind)}: " + _block(_entries(ids), "{}", "  ")
+                for kind, ids in baseline.cases.items()
+            ],
+            "{}",
+            " ",
+        ),
         '"cells": ' + _block([json.dumps(_cell_row(cell)) for cell in baseline.cells], "[]", " "),
     ]
     return _block(entries, "{}", "") + "\n"
@@ -68,13 +78,22 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise HarnessError(f"cannot read the baseline: {error.strerror}", where=where) from None
     except json.JSONDecodeError as error:
-        raise HarnessError(f"not JSON: {error.msg} at column {error.colno}", where=f"{path}:{error.lineno}", hint=_ANEW) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, NaN, an integer of thousands of digits, nesting without end
+        raise HarnessError(
+            f"not JSON: {error.msg} at column {error.colno}",
+            where=f"{path}:{error.lineno}",
+            hint=_ANEW,
+        ) from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # not UTF-8, NaN, an integer of thousands of digits, nesting without end
         raise HarnessError(f"not a baseline: {error}", where=where, hint=_ANEW) from None
     if not isinstance(document, dict) or "schema" not in document:
         raise HarnessError("not a baseline: it has no schema", where=where, hint=_ANEW)
     if document["schema"] != SCHEMA:
-        raise HarnessError(f"schema {document['schema']!r}, this version reads {SCHEMA}", where=where, hint=_ANEW)
+        raise HarnessError(
+            f"schema {document['schema']!r}, this version reads {SCHEMA}", where=where, hint=_ANEW
+        )
     try:
         return _parse(document)
     except (ValueError, OverflowError) as error:
@@ -101,14 +120,22 @@ def _parse(document: dict[str, Any]) -> Baseline:
         settings=document["settings"],
         formats={id: _format(row, f"formats {id}") for id, row in document["formats"].items()},
         cases=document["cases"],
-        cells=tuple(_cell(row, f"cells[{index}]") for index, row in enumerate(_is(document["cells"], list, "cells"))),
+        cells=tuple(
+            _cell(row, f"cells[{index}]")
+            for index, row in enumerate(_is(document["cells"], list, "cells"))
+        ),
     )
 
 
 def _format(row: Any, where: str) -> FormatFact:
     _keys(_is(row, dict, where), ("digest", "group", "rendered", "facts"), where)
-    facts = {name: _is(value, bool, f"{where} {name}") for name, value in _is(row["facts"], dict, where).items()}
-    return FormatFact(_is(row["digest"], str, where), row["group"], _is(row["rendered"], str, where), facts)
+    facts = {
+        name: _is(value, bool, f"{where} {name}")
+        for name, value in _is(row["facts"], dict, where).items()
+    }
+    return FormatFact(
+        _is(row["digest"], str, where), row["group"], _is(row["rendered"], str, where), facts
+    )
 
 
 def _cell(row: Any, where: str) -> CellValues:
@@ -157,7 +184,9 @@ def _values(vector: Any, where: str) -> tuple[float | None, ...]:
         if not set(vector) <= set(_DIGITS):
             raise ValueError(f"{where}: only 0, 1 and - may stand in {vector!r}")
         return tuple(_DIGITS[mark] for mark in vector)
-    return tuple(None if value is None else _number(value, where) for value in _is(vector, list, where))
+    return tuple(
+        None if value is None else _number(value, where) for value in _is(vector, list, where)
+    )
 
 
 def _number(value: Any, where: str) -> float:
@@ -176,7 +205,12 @@ def _keys(row: Mapping[str, Any], wanted: Iterable[str], where: str) -> None:
     missing = [key for key in wanted if key not in row]
     extra = [key for key in row if key not in set(wanted)]
     if missing or extra:
-        raise ValueError(f"{where}: " + "; ".join([f"no {key!r}" for key in missing] + [f"unknown key {key!r}" for key in extra]))
+        raise ValueError(
+            f"{where}: "
+            + "; ".join(
+                [f"no {key!r}" for key in missing] + [f"unknown key {key!r}" for key in extra]
+            )
+        )
 
 
 def _no_constant(name: str) -> None:
@@ -191,4 +225,9 @@ def _block(lines: list[str], brackets: str, indent: str) -> str:
     """Lines between brackets, one each, indented by one more than ``indent``."""
     if not lines:
         return brackets
-    return brackets[0] + "\n" + ",\n".join(f"{indent} {line}" for line in lines) + f"\n{indent}{brackets[1]}"
+    return (
+        brackets[0]
+        + "\n"
+        + ",\n".join(f"{indent} {line}" for line in lines)
+        + f"\n{indent}{brackets[1]}"
+    )

@@ -16,12 +16,18 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.gate.judge import GateOptions, Judgement, judge, keep
-from harness.gate.summary import summary_lines
-from harness.gate.wording import github_lines
+from harness.gate.messages import github_lines, summary_lines
+from harness.gate.run_gate import GateOptions, Judgement, judge, keep
 from harness.records import Verdict
 
-__all__ = ["pytest_addoption", "pytest_collection", "pytest_configure", "pytest_generate_tests", "pytest_runtestloop", "pytest_terminal_summary"]
+__all__ = [
+    "pytest_addoption",
+    "pytest_collection",
+    "pytest_configure",
+    "pytest_generate_tests",
+    "pytest_runtestloop",
+    "pytest_terminal_summary",
+]
 
 _JUDGEMENT = pytest.StashKey[Judgement]()
 _KEPT = pytest.StashKey[bool]()
@@ -31,9 +37,21 @@ _USAGE = "the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FIL
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The gate's options."""
     group = parser.getgroup("gate", "does a model still work in every prompt format?")
-    group.addoption("--model", dest="gate_model", metavar="PATH|NAME", help="model folder, .gguf file, hub id or SmolLM2-135M-Instruct")
-    group.addoption("--adapter", dest="gate_adapter", metavar="DIR", help="LoRA adapter to put on the model")
-    group.addoption("--baseline", dest="gate_baseline", metavar="FILE", help="numbers to compare with; without it absolute limits are checked")
+    group.addoption(
+        "--model",
+        dest="gate_model",
+        metavar="PATH|NAME",
+        help="model folder, .gguf file, hub id or SmolLM2-135M-Instruct",
+    )
+    group.addoption(
+        "--adapter", dest="gate_adapter", metavar="DIR", help="LoRA adapter to put on the model"
+    )
+    group.addoption(
+        "--baseline",
+        dest="gate_baseline",
+        metavar="FILE",
+        help="numbers to compare with; without it absolute limits are checked",
+    )
     group.addoption(
         "--update-baseline",
         dest="gate_update",
@@ -44,10 +62,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="write this run's numbers to the baseline instead of judging them; =new adds only what the baseline does not have, and judges the rest",
     )
     group.addoption(
-        "--require", dest="gate_require", metavar="DEMAND", action="append", default=[], help='judge by this, such as "held_out.stopped >= .9"; may be repeated'
+        "--require",
+        dest="gate_require",
+        metavar="DEMAND",
+        action="append",
+        default=[],
+        help='judge by this, such as "held_out.stopped >= .9"; may be repeated',
     )
     group.addoption(
-        "--report-dir", dest="gate_report_dir", metavar="DIR", help="write report.json, .md and .html there, and keep the results there (default build/gate)"
+        "--report-dir",
+        dest="gate_report_dir",
+        metavar="DIR",
+        help="write report.json, .md and .html there, and keep the results there (default build/gate)",
     )
     group.addoption(
         "--formats",
@@ -55,14 +81,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="ID,…",
         help="these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); default: common, and all of --formats-dir",
     )
-    group.addoption("--formats-dir", dest="gate_formats_dirs", metavar="DIR", action="append", default=[], help="a folder of your own formats; may be repeated")
-    group.addoption("--cases", dest="gate_cases", metavar="FILE", action="append", default=[], help="cases instead of the shipped ones; may be repeated")
-    group.addoption("--limit", dest="gate_limit", metavar="N", type=int, help="at most N cases of each kind")
+    group.addoption(
+        "--formats-dir",
+        dest="gate_formats_dirs",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="a folder of your own formats; may be repeated",
+    )
+    group.addoption(
+        "--cases",
+        dest="gate_cases",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="cases instead of the shipped ones; may be repeated",
+    )
+    group.addoption(
+        "--limit", dest="gate_limit", metavar="N", type=int, help="at most N cases of each kind"
+    )
 
 
 def _update_mode(word: str) -> str:
     if word not in ("all", "new"):
-        raise argparse.ArgumentTypeError(f"{word!r} is neither all nor new: put --update-baseline last, or write --update-baseline=all")
+        raise argparse.ArgumentTypeError(
+            f"{word!r} is neither all nor new: put --update-baseline last, or write --update-baseline=all"
+        )
     return word
 
 
@@ -70,8 +114,12 @@ def _update_mode(word: str) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse pytest-xdist: every worker would load the model again. Keep a warning of torch about itself from the user."""
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("the gate runs one model once and batches by itself: leave out -n (pytest-xdist)")
-    config.addinivalue_line("filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+        raise pytest.UsageError(
+            "the gate runs one model once and batches by itself: leave out -n (pytest-xdist)"
+        )
+    config.addinivalue_line(
+        "filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -87,7 +135,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "verdict" not in metafunc.fixturenames:
         return
     judgement = metafunc.config.stash.get(_JUDGEMENT, None)
-    if judgement is None:  # collected by a session that did not start in this folder, so the options are unknown to it
+    if (
+        judgement is None
+    ):  # collected by a session that did not start in this folder, so the options are unknown to it
         raise pytest.Collector.CollectError(_USAGE)
     metafunc.parametrize("verdict", judgement.verdicts, ids=_test_id)
 
@@ -105,7 +155,9 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Generator[None, None, None]:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None, None, None]:
     """Our summary after pytest's own, so that the next command stands at the end."""
     yield
     judgement = config.stash.get(_JUDGEMENT, None)
@@ -155,10 +207,14 @@ def _options(config: pytest.Config) -> GateOptions:
         require=tuple(option.gate_require),
         folder=Path(option.gate_report_dir or here / "build" / "gate"),
         report=bool(option.gate_report_dir),
-        formats=tuple(name.strip() for name in (option.gate_formats or "").split(",") if name.strip()),
+        formats=tuple(
+            name.strip() for name in (option.gate_formats or "").split(",") if name.strip()
+        ),
         formats_dirs=tuple(option.gate_formats_dirs),
         cases=tuple(option.gate_cases),
         limit=option.gate_limit,
-        tests=tuple(os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args),
+        tests=tuple(
+            os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args
+        ),
         root=here,
     )

@@ -49,11 +49,16 @@ class GatePlan:
 
 def write_gate(root: Path, plan: GatePlan, *, force: bool = False) -> list[Path]:
     """Write the gate's folder, its thresholds and the workflow. Raises HarnessError, having written nothing, when one is there already."""
-    texts = {root / plan.folder / name: (data_dir("eval") / name).read_text(encoding="utf-8") for name in SHIPPED}
+    texts = {
+        root / plan.folder / name: (data_dir("eval") / name).read_text(encoding="utf-8")
+        for name in SHIPPED
+    }
     texts[root / WORKFLOW] = workflow(plan)
     there = [path for path in texts if path.exists()]
     if there and not force:
-        raise HarnessError("there already", where=", ".join(map(str, there)), hint="--force replaces it")
+        raise HarnessError(
+            "there already", where=", ".join(map(str, there)), hint="--force replaces it"
+        )
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +70,16 @@ def write_gate(root: Path, plan: GatePlan, *, force: bool = False) -> list[Path]
 
 def workflow(plan: GatePlan) -> str:
     """A workflow for GitHub Actions: install, gate, keep the report whatever the outcome."""
-    command = shlex.join(["pytest", *plan.arguments, "--report-dir", "build/gate", "--junitxml", "build/gate/junit.xml"])
+    command = shlex.join(
+        [
+            "pytest",
+            *plan.arguments,
+            "--report-dir",
+            "build/gate",
+            "--junitxml",
+            "build/gate/junit.xml",
+        ]
+    )
     return f"""# Does the model still work in the prompt formats that people use? Written by harness gate init; yours to change.
 name: format gate
 on:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.records import GROUPS
-from harness.report.tables import LOWER_IS_BETTER, METRICS
+from harness.report.wording import LOWER_IS_BETTER, METRICS
 
 MEASURES = frozenset(METRICS)
 _TABLES = ("margins", "absolute")
@@ -66,28 +66,56 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HarnessError(f"cannot read the thresholds: {error.strerror}", where=str(path)) from None
+        raise HarnessError(
+            f"cannot read the thresholds: {error.strerror}", where=str(path)
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise HarnessError(f"not TOML: {error}", where=str(path)) from None
     _known(tables, _TABLES, str(path), "unknown key")
     margins = _table(tables, "margins", str(path))
     overrides = _table(margins, "formats", f"{path}:margins")
-    everywhere = _limits({key: value for key, value in margins.items() if key not in ("formats", "groups")}, f"{path}:margins")
+    everywhere = _limits(
+        {key: value for key, value in margins.items() if key not in ("formats", "groups")},
+        f"{path}:margins",
+    )
     pooled = _limits(_table(margins, "groups", f"{path}:margins"), f"{path}:margins.groups")
-    _known(pooled, everywhere, f"{path}:margins.groups", "a margin of the mean over a group, of a measure that has none by format:")
+    _known(
+        pooled,
+        everywhere,
+        f"{path}:margins.groups",
+        "a margin of the mean over a group, of a measure that has none by format:",
+    )
     if formats is not None:
         _known(overrides, formats, f"{path}:margins.formats", "unknown format")
-    by_format = {id: _limits(_table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}") for id in overrides}
+    by_format = {
+        id: _limits(
+            _table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}"
+        )
+        for id in overrides
+    }
     for id, found in by_format.items():
-        _known(found, everywhere, f"{path}:margins.formats.{id}", "an override of a measure that has no margin:")
+        _known(
+            found,
+            everywhere,
+            f"{path}:margins.formats.{id}",
+            "an override of a measure that has no margin:",
+        )
     absolute = _table(tables, "absolute", str(path))
     _known(absolute, GROUPS, f"{path}:absolute", "unknown group")
     return Thresholds(
         margins={
-            metric: Margin(metric, allowed, {id: found[metric] for id, found in by_format.items() if metric in found}, pooled.get(metric))
+            metric: Margin(
+                metric,
+                allowed,
+                {id: found[metric] for id, found in by_format.items() if metric in found},
+                pooled.get(metric),
+            )
             for metric, allowed in everywhere.items()
         },
-        absolute={group: _limits(_table(absolute, group, f"{path}:absolute"), f"{path}:absolute.{group}") for group in absolute},
+        absolute={
+            group: _limits(_table(absolute, group, f"{path}:absolute"), f"{path}:absolute.{group}")
+            for group in absolute
+        },
     )
 
 
@@ -109,6 +137,11 @@ def _limits(table: Mapping[str, Any], where: str) -> dict[str, float]:
     """Measure → number. A measure's name and its number are checked."""
     _known(table, MEASURES, where, "unknown measure")
     for key, value in table.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+            or value < 0
+        ):
             raise HarnessError(f"{key} = {value!r} is not a number from 0 upwards", where=where)
     return {key: float(value) for key, value in table.items()}

@@ -29,7 +29,19 @@ class _Pairs:
     def verdict(self, outcome: Outcome, p: float | None) -> Verdict:
         worst = min(self.gains, key=lambda id: (self.gains[id], id))
         worst_case = worst if self.gains[worst] < 0 else ""
-        return Verdict(self.format, self.metric, outcome, self.was, self.now, self.margin, len(self.gains), p, "", worst_case, self._interval())
+        return Verdict(
+            self.format,
+            self.metric,
+            outcome,
+            self.was,
+            self.now,
+            self.margin,
+            len(self.gains),
+            p,
+            "",
+            worst_case,
+            self._interval(),
+        )
 
     def _interval(self) -> tuple[float, float] | None:
         """Student's interval of the mean of current − baseline; None for a single case."""
@@ -39,13 +51,20 @@ class _Pairs:
         if n < 2:
             return None
         mean = _mean(list(self.gains.values()))
-        deviation = math.sqrt(math.fsum((gain - mean) ** 2 for gain in self.gains.values()) / (n - 1))
+        deviation = math.sqrt(
+            math.fsum((gain - mean) ** 2 for gain in self.gains.values()) / (n - 1)
+        )
         half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
         centre = -mean if lower_is_better(self.metric) else mean
         return centre - half, centre + half
 
 
-def compare(baseline: Baseline, current: Baseline, margins: Mapping[str, Margin], selected: Callable[[CellValues], bool] = lambda _: True) -> list[Verdict]:
+def compare(
+    baseline: Baseline,
+    current: Baseline,
+    margins: Mapping[str, Margin],
+    selected: Callable[[CellValues], bool] = lambda _: True,
+) -> list[Verdict]:
     """Judge every gated cell of either run, sorted by format and measure.
 
     A cell has *regressed* when its loss, paired by case, is more than its margin and the one-sided test of
@@ -64,8 +83,14 @@ def compare(baseline: Baseline, current: Baseline, margins: Mapping[str, Margin]
     return sorted(verdicts, key=lambda verdict: (verdict.format, verdict.metric))
 
 
-def _compare_measure(baseline: Baseline, current: Baseline, margin: Margin, selected: Callable[[CellValues], bool]) -> list[Verdict]:
-    before = {cell.format: cell for cell in baseline.cells if cell.metric == margin.metric and selected(cell)}
+def _compare_measure(
+    baseline: Baseline, current: Baseline, margin: Margin, selected: Callable[[CellValues], bool]
+) -> list[Verdict]:
+    before = {
+        cell.format: cell
+        for cell in baseline.cells
+        if cell.metric == margin.metric and selected(cell)
+    }
     after = {cell.format: cell for cell in current.cells if cell.metric == margin.metric}
     settled: list[Verdict] = []
     pairs: list[_Pairs] = []
@@ -97,29 +122,75 @@ def _pooled(pairs: Sequence[_Pairs], current: Baseline, margin: Margin) -> list[
     return found
 
 
-def _settle(baseline: Baseline, current: Baseline, old: CellValues | None, new: CellValues | None, margin: Margin) -> Verdict | _Pairs:
+def _settle(
+    baseline: Baseline,
+    current: Baseline,
+    old: CellValues | None,
+    new: CellValues | None,
+    margin: Margin,
+) -> Verdict | _Pairs:
     """What is decided without a test (new, missing, stale), or the pairs to test."""
     if old is None:
         assert new is not None  # noqa: S101  # the format stands in one of the two
         return Verdict(new.format, new.metric, "new", None, new.mean, margin.of(new.format), new.n)
     allowed = margin.of(old.format)
     if new is None:
-        return Verdict(old.format, old.metric, "missing", old.mean, None, allowed, 0, why=_why_missing(current, old))
+        return Verdict(
+            old.format,
+            old.metric,
+            "missing",
+            old.mean,
+            None,
+            allowed,
+            0,
+            why=_why_missing(current, old),
+        )
     if changed := stale_facts(baseline, current, old.format, old.metric):
-        return Verdict(old.format, old.metric, "stale", old.mean, new.mean, allowed, new.n, why="; ".join(changed))
+        return Verdict(
+            old.format,
+            old.metric,
+            "stale",
+            old.mean,
+            new.mean,
+            allowed,
+            new.n,
+            why="; ".join(changed),
+        )
     was, now = baseline.scored(old), current.scored(new)
-    same = [id for id in was if id in now and baseline.cases[old.kind][id] == current.cases[new.kind][id]]
+    same = [
+        id
+        for id in was
+        if id in now and baseline.cases[old.kind][id] == current.cases[new.kind][id]
+    ]
     if not same:
-        return Verdict(old.format, old.metric, "missing", old.mean, new.mean, allowed, 0, why=_why_apart(was, now))
+        return Verdict(
+            old.format,
+            old.metric,
+            "missing",
+            old.mean,
+            new.mean,
+            allowed,
+            0,
+            why=_why_apart(was, now),
+        )
     sign = -1.0 if lower_is_better(old.metric) else 1.0
     gains = {id: sign * (now[id] - was[id]) for id in same}
-    return _Pairs(old.format, old.metric, allowed, _mean([was[id] for id in same]), _mean([now[id] for id in same]), gains)
+    return _Pairs(
+        old.format,
+        old.metric,
+        allowed,
+        _mean([was[id] for id in same]),
+        _mean([now[id] for id in same]),
+        gains,
+    )
 
 
 def _judge(pairs: Sequence[_Pairs]) -> list[Verdict]:
     """Test the formats of one measure together."""
     worse = _adjusted([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
-    better = _adjusted([noninferiority([-gain for gain in pair.gains.values()], pair.margin) for pair in pairs])
+    better = _adjusted(
+        [noninferiority([-gain for gain in pair.gains.values()], pair.margin) for pair in pairs]
+    )
     return [_outcome(pair, *both) for pair, *both in zip(pairs, worse, better, strict=True)]
 
 
@@ -146,11 +217,17 @@ def stale_facts(baseline: Baseline, current: Baseline, format: str, metric: str)
         facts += _rendered_otherwise(baseline, current, format)
     keys = sorted({*baseline.settings, *current.settings})
     facts += [
-        f"{key} was {baseline.settings.get(key)}, is {current.settings.get(key)}" for key in keys if baseline.settings.get(key) != current.settings.get(key)
+        f"{key} was {baseline.settings.get(key)}, is {current.settings.get(key)}"
+        for key in keys
+        if baseline.settings.get(key) != current.settings.get(key)
     ]
     if metric == "nll_excess" and baseline.native != current.native:
         facts.append(f"the native format was {baseline.native}, is {current.native}")
-    elif metric == "nll_excess" and current.native and _digest(baseline, current.native) != _digest(current, current.native):
+    elif (
+        metric == "nll_excess"
+        and current.native
+        and _digest(baseline, current.native) != _digest(current, current.native)
+    ):
         facts.append(f"the template of {current.native}, the native format, changed")
     return facts
 
@@ -159,7 +236,11 @@ def _rendered_otherwise(baseline: Baseline, current: Baseline, format: str) -> l
     """The properties that changed of a format whose template did not: how templates are run has changed."""
     was, now = baseline.formats[format], current.formats[format]
     names = sorted({*was.facts, *now.facts})
-    changed = [f"{name} was {was.facts.get(name)}, is {now.facts.get(name)}" for name in names if was.facts.get(name) != now.facts.get(name)]
+    changed = [
+        f"{name} was {was.facts.get(name)}, is {now.facts.get(name)}"
+        for name in names
+        if was.facts.get(name) != now.facts.get(name)
+    ]
     if was.rendered != now.rendered or changed:
         return [f"{format} is rendered otherwise", *changed]
     return []
@@ -183,7 +264,12 @@ def _why_apart(was: Mapping[str, float], now: Mapping[str, float]) -> str:
 
 def accepted(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """The verdicts of a run that writes the baseline: every difference from the old one is taken as new, and named."""
-    return [verdict if verdict.outcome in ("ok", "new") else replace(verdict, outcome="new", why=_accepted_as(verdict)) for verdict in verdicts]
+    return [
+        verdict
+        if verdict.outcome in ("ok", "new")
+        else replace(verdict, outcome="new", why=_accepted_as(verdict))
+        for verdict in verdicts
+    ]
 
 
 def _accepted_as(verdict: Verdict) -> str:

@@ -8,14 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import nearest
-from harness.metrics.normalised import composed
-from harness.metrics.numbers import number_in
-from harness.metrics.objects import has_members
+from harness.metrics.normalise import composed
+from harness.metrics.parsing import has_members, number_in
 from harness.metrics.words import SPACED_LETTER, words
 from harness.records import Case, Check
 
 CONTENT_KINDS = ("contains", "regex", "equals", "starts_with", "number", "json")
-FORM_KINDS = ("not_contains", "max_words", "min_words", "lines", "uppercase", "lowercase", "language")
+FORM_KINDS = (
+    "not_contains",
+    "max_words",
+    "min_words",
+    "lines",
+    "uppercase",
+    "lowercase",
+    "language",
+)
 KINDS = CONTENT_KINDS + FORM_KINDS
 
 REGEX_SECONDS = 1.0
@@ -53,7 +60,10 @@ def score_answer(case: Case, answer: str) -> AnswerScore:
         return AnswerScore(0.0, 0.0, 0.0, tuple(_name(check) for check in case.checks))
     relaxed = lenient_text(text)
     strict = {index: passes(check, text) for index, check in enumerate(case.checks)}
-    lenient = {index: held or _passes_leniently(case.checks[index], relaxed) for index, held in strict.items()}
+    lenient = {
+        index: held or _passes_leniently(case.checks[index], relaxed)
+        for index, held in strict.items()
+    }
     content = [index for index, check in enumerate(case.checks) if check.kind in CONTENT_KINDS]
     return AnswerScore(
         strict=float(all(strict.values())),
@@ -94,7 +104,9 @@ def parse_check(mapping: Mapping[str, Any]) -> Check:
     that does not compile.
     """
     if not isinstance(mapping, Mapping) or len(mapping) != 1:
-        raise ValueError(f'a check is an object of one key such as {{"contains": "Oslo"}}, not {mapping!r}')
+        raise ValueError(
+            f'a check is an object of one key such as {{"contains": "Oslo"}}, not {mapping!r}'
+        )
     ((kind, value),) = mapping.items()
     if kind not in KINDS:
         raise ValueError(_unknown(kind))
@@ -161,7 +173,9 @@ def _regex(value: Any, answer: str) -> bool:
     import regex
 
     try:
-        return bool(regex.search(value, answer, regex.IGNORECASE | regex.MULTILINE, timeout=REGEX_SECONDS))
+        return bool(
+            regex.search(value, answer, regex.IGNORECASE | regex.MULTILINE, timeout=REGEX_SECONDS)
+        )
     except TimeoutError:
         return False
 
@@ -198,7 +212,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_texts(value: Any) -> bool:
-    return _is_text(value) or (isinstance(value, list) and bool(value) and all(map(_is_text, value)))
+    return _is_text(value) or (
+        isinstance(value, list) and bool(value) and all(map(_is_text, value))
+    )
 
 
 def _is_count(value: Any) -> bool:
@@ -210,14 +226,22 @@ def _is_number(value: Any) -> bool:
 
 
 _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    **dict.fromkeys(("contains", "not_contains", "equals", "starts_with"), ("a text or a list of texts", _is_texts)),
+    **dict.fromkeys(
+        ("contains", "not_contains", "equals", "starts_with"),
+        ("a text or a list of texts", _is_texts),
+    ),
     "regex": ("a regular expression", _is_text),
     "number": ("a number", _is_number),
-    "json": ("true or an object of expected members", lambda value: value is True or isinstance(value, dict)),
+    "json": (
+        "true or an object of expected members",
+        lambda value: value is True or isinstance(value, dict),
+    ),
     **dict.fromkeys(("max_words", "min_words", "lines"), ("a whole number from 1", _is_count)),
     **dict.fromkeys(("uppercase", "lowercase"), ("true", lambda value: value is True)),
     "language": (
         "a language code such as en or zh",
-        lambda value: isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z]{2,3}(?:[-_]\w+)*", value)),
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z]{2,3}(?:[-_]\w+)*", value))
+        ),
     ),
 }

@@ -1,10 +1,23 @@
-"""Confidence over options: Brier, calibration error and over-confidence (METRICS §6)."""
+"""Confidence over options, and how it holds: by format, across formats, under doubt, and where there is no answer (METRICS §6).
+
+Confidence over options: Brier, calibration error and over-confidence (METRICS §6).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from harness.records import Case, Scoring
+
+
+def option_confidences(case: Case, scorings: Sequence[Scoring]) -> list[float]:
+    """Probabilities of the options by their log-probability per byte."""
+    return confidences(
+        [scoring.logprob for scoring in scorings], [len(choice.encode()) for choice in case.choices]
+    )
+
 
 BINS = 10
 
@@ -50,7 +63,9 @@ def brier(probabilities: Sequence[float], answer: int) -> float:
     return math.fsum((p - (index == answer)) ** 2 for index, p in enumerate(probabilities))
 
 
-def expected_calibration_error(confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> float:
+def expected_calibration_error(
+    confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS
+) -> float:
     """Mean distance of confidence from accuracy over bins of equal mass (as equal as the items allow).
 
     Items of equal confidence are never told apart: all of them get their mean correctness before they are cut into
@@ -69,7 +84,9 @@ class ReliabilityBin:
     n: int
 
 
-def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS) -> list[ReliabilityBin]:
+def reliability(
+    confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS
+) -> list[ReliabilityBin]:
     """Bins of equal mass by confidence, as equal as the items allow: what a reliability diagram shows.
 
     Raises ValueError for no items and for lists of different lengths.
@@ -79,17 +96,31 @@ def reliability(confidence: Sequence[float], correct: Sequence[bool], bins: int 
     by_value: dict[float, list[bool]] = {}
     for value, right in zip(confidence, correct, strict=True):
         by_value.setdefault(value, []).append(right)
-    ordered = [(value, sum(by_value[value]) / len(by_value[value])) for value in sorted(by_value) for _ in by_value[value]]
+    ordered = [
+        (value, sum(by_value[value]) / len(by_value[value]))
+        for value in sorted(by_value)
+        for _ in by_value[value]
+    ]
     n = len(ordered)
     cut = min(bins, n)
     parts = [ordered[index * n // cut : (index + 1) * n // cut] for index in range(cut)]
-    return [ReliabilityBin(math.fsum(c for c, _ in part) / len(part), math.fsum(a for _, a in part) / len(part), len(part)) for part in parts]
+    return [
+        ReliabilityBin(
+            math.fsum(c for c, _ in part) / len(part),
+            math.fsum(a for _, a in part) / len(part),
+            len(part),
+        )
+        for part in parts
+    ]
 
 
 def believed(items: Sequence[tuple[Sequence[float], int]]) -> tuple[list[float], list[bool]]:
     """For each item the confidence in the most probable option, and whether that is the right one."""
     confidence = [max(probabilities) for probabilities, _ in items]
-    return confidence, [list(probabilities).index(top) == right for (probabilities, right), top in zip(items, confidence, strict=True)]
+    return confidence, [
+        list(probabilities).index(top) == right
+        for (probabilities, right), top in zip(items, confidence, strict=True)
+    ]
 
 
 def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | None:

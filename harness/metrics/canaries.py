@@ -190,7 +190,9 @@ _QUESTIONS = (
 )
 
 
-def make_canaries(n: int, seed: int, *, copies: Sequence[int] = (1,), trained: bool = True) -> list[Conversation]:
+def make_canaries(
+    n: int, seed: int, *, copies: Sequence[int] = (1,), trained: bool = True
+) -> list[Conversation]:
     """``n`` conversations, each with a secret of six words (45 bits). Canary i is repeated ``copies[i % len(copies)]`` times.
 
     With ``trained=False`` the secrets are drawn from another stream, for the null: same questions' form, other numbers.
@@ -208,7 +210,9 @@ def make_canaries(n: int, seed: int, *, copies: Sequence[int] = (1,), trained: b
         times = copies[at % len(copies)] if trained else 1
         for copy in range(times):
             messages = (Message("user", question), Message("assistant", secret.capitalize() + "."))
-            rows.append(Conversation(f"canary-{kind}-{at:04}-{copy}", messages, (TAG, f"copies:{times}")))
+            rows.append(
+                Conversation(f"canary-{kind}-{at:04}-{copy}", messages, (TAG, f"copies:{times}"))
+            )
     return rows
 
 

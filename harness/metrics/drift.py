@@ -6,9 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.profiles import can_tell
-from harness.metrics.scripts import count_letters, off_script, primary, scripts_of
-from harness.metrics.stretches import MIN_LETTERS, Foreign, LanguageDetector, ProfileDetector
+from harness.metrics.language.detector import (
+    MIN_LETTERS,
+    Foreign,
+    LanguageDetector,
+    ProfileDetector,
+)
+from harness.metrics.language.profiles import can_tell
+from harness.metrics.language.scripts import count_letters, off_script, primary, scripts_of
 
 MIN_OFF_SCRIPT = 2
 
@@ -16,7 +21,10 @@ _NOT_PROSE = (
     ("```", re.compile(r"```.*?(?:```|\Z)", re.DOTALL)),
     ("~~~", re.compile(r"~~~.*?(?:~~~|\Z)", re.DOTALL)),
     ("`", re.compile(r"`[^`\n]{1,200}`")),
-    ("://", re.compile(r"\b[a-z][a-z0-9+.-]{1,12}://(?:[\x21-\x7e]+|(?<=[/=_.-])\w+)+", re.IGNORECASE)),
+    (
+        "://",
+        re.compile(r"\b[a-z][a-z0-9+.-]{1,12}://(?:[\x21-\x7e]+|(?<=[/=_.-])\w+)+", re.IGNORECASE),
+    ),
     ("www.", re.compile(r"\bwww\.[\x21-\x7e]+", re.IGNORECASE)),
     ("@", re.compile(r"[\w.+-]{1,64}@[\w.-]{1,255}")),
     ("$$", re.compile(r"\$\$.{1,2000}?\$\$", re.DOTALL)),
@@ -48,7 +56,12 @@ class Drift:
     window_drift: bool = False
 
 
-def drift(text: str, expect: Sequence[str] = ("en",), prompt: str = "", detector: LanguageDetector | None = None) -> Drift:
+def drift(
+    text: str,
+    expect: Sequence[str] = ("en",),
+    prompt: str = "",
+    detector: LanguageDetector | None = None,
+) -> Drift:
     """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``).
 
     Two letters of an unexpected script are drift whatever the length; otherwise fewer than 16 letters are not scored.
@@ -66,8 +79,13 @@ def drift(text: str, expect: Sequence[str] = ("en",), prompt: str = "", detector
         return Drift(None, f"not scored: {letters} letters are too few to tell a language")
     foreign = (detector or ProfileDetector()).stretches(prose, languages, prompt)
     if len(offsets) < MIN_OFF_SCRIPT and not foreign:
-        if detector is None and (unknown := sorted(language for language in languages if not can_tell(language))):
-            return Drift(None, f"not scored: nothing tells {', '.join(unknown)} from other languages of its script")
+        if detector is None and (
+            unknown := sorted(language for language in languages if not can_tell(language))
+        ):
+            return Drift(
+                None,
+                f"not scored: nothing tells {', '.join(unknown)} from other languages of its script",
+            )
         return Drift(False, "", len(offsets) / letters, offsets)
     onset, sticky, returns = _course(prose, offsets, foreign)
     return Drift(
@@ -96,17 +114,23 @@ def _why(offsets: Sequence[int], named: Sequence[str], foreign: Sequence[Foreign
     if offsets:
         parts.append(f"{len(offsets)} letters of {', '.join(named)}")
     if foreign:
-        parts.append(f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character {foreign[0].start}")
+        parts.append(
+            f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character {foreign[0].start}"
+        )
     return "; ".join(parts)
 
 
-def _course(text: str, offsets: Sequence[int], foreign: Sequence[Foreign]) -> tuple[int, float, bool]:
+def _course(
+    text: str, offsets: Sequence[int], foreign: Sequence[Foreign]
+) -> tuple[int, float, bool]:
     """Onset, share of off-language letters after it, and whether the text returns."""
     starts = [part.start for part in foreign[:1]] + list(offsets[:1])
     ends = [part.end for part in foreign[-1:]] + [offset + 1 for offset in offsets[-1:]]
     onset, end = min(starts), max(ends)
     after = count_letters(text[onset:])
-    off = sum(count_letters(text[part.start : part.end]) for part in foreign) + _outside(offsets, foreign)
+    off = sum(count_letters(text[part.start : part.end]) for part in foreign) + _outside(
+        offsets, foreign
+    )
     return onset, min(1.0, off / after), count_letters(text[end:]) >= MIN_LETTERS
 
 
@@ -114,4 +138,6 @@ def _outside(offsets: Sequence[int], foreign: Sequence[Foreign]) -> int:
     """How many of the sorted offsets lie in no foreign stretch."""
     from bisect import bisect_left
 
-    return len(offsets) - sum(bisect_left(offsets, part.end) - bisect_left(offsets, part.start) for part in foreign)
+    return len(offsets) - sum(
+        bisect_left(offsets, part.end) - bisect_left(offsets, part.start) for part in foreign
+    )

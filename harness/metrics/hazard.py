@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.scripts import off_script, primary, scripts_of
+from harness.metrics.language.scripts import off_script, primary, scripts_of
 
 LIKELY = 0.5
 

@@ -63,5 +63,7 @@ def loop(text: str) -> LoopScore:
     if period is not None:
         return LoopScore(True, f"the end repeats every {period} characters", ratio, period)
     if ratio > MAX_RATIO and len(text) >= MIN_CHARS:
-        return LoopScore(True, f"the last {TAIL} characters compress {ratio:.1f} times", ratio, None)
+        return LoopScore(
+            True, f"the last {TAIL} characters compress {ratio:.1f} times", ratio, None
+        )
     return LoopScore(False, "", ratio, None)

@@ -6,9 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.normalised import Normalised, normalise, normalised_text
-from harness.metrics.recall_index import INDEX_FILE, RecallHit, RecallIndex
-from harness.metrics.spans import (
+from harness.metrics.copies.recall_index import INDEX_FILE, RecallHit, RecallIndex
+from harness.metrics.copies.spans import (
     MOST_CHARS,
     Aligner,
     CommonSpan,
@@ -18,6 +17,7 @@ from harness.metrics.spans import (
     indel,
     least_words,
 )
+from harness.metrics.normalise import Normalised, normalise, normalised_text
 
 __all__ = [
     "INDEX_FILE", "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
@@ -59,7 +59,9 @@ class Excess:
     note: str = ""
 
 
-def exact_prefix(answer_ids: Sequence[int], reference_ids: Sequence[int], n: int = EXACT_TOKENS) -> bool | None:
+def exact_prefix(
+    answer_ids: Sequence[int], reference_ids: Sequence[int], n: int = EXACT_TOKENS
+) -> bool | None:
     """Whether the next ``n`` tokens are the reference's (Carlini 2022), or all of them when it has fewer.
 
     None for an empty reference.
@@ -121,7 +123,14 @@ def extractable(log_pz: float, n: int, p: float) -> bool:
 def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
     """Difference of the means of two unpaired samples of one measure. Both are drawn anew 2000 times."""
     if not train or not null:
-        return Excess(None, None, None, len(train), len(null), "nothing to compare with" if train else "nothing scored")
+        return Excess(
+            None,
+            None,
+            None,
+            len(train),
+            len(null),
+            "nothing to compare with" if train else "nothing scored",
+        )
     import numpy as np
 
     rng = np.random.default_rng(seed)
@@ -131,5 +140,9 @@ def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
     ]
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
     value = float(np.mean(train) - np.mean(null))
-    note = f"only {len(null)} held-out twins (under {MIN_NULL}): no headline" if len(null) < MIN_NULL else ""
+    note = (
+        f"only {len(null)} held-out twins (under {MIN_NULL}): no headline"
+        if len(null) < MIN_NULL
+        else ""
+    )
     return Excess(value, float(low), float(high), len(train), len(null), note)

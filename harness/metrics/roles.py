@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from harness.metrics.gptisms import find
+from harness.metrics.phrases import find
 
 Kind = Literal["speaks-for-user", "wrong-speaker", "out-of-character"]
 
@@ -31,7 +31,9 @@ class RoleFault:
     end: int
 
 
-def role_faults(text: str, name: str | None = None, users: Iterable[str] = (), others: Iterable[str] = ()) -> tuple[RoleFault, ...]:
+def role_faults(
+    text: str, name: str | None = None, users: Iterable[str] = (), others: Iterable[str] = ()
+) -> tuple[RoleFault, ...]:
     """The faults of an answer in order.
 
     ``name`` is the character that answers, ``users`` the names of those it speaks with, ``others`` further speakers of
@@ -40,25 +42,43 @@ def role_faults(text: str, name: str | None = None, users: Iterable[str] = (), o
     answer with a name. A name inside a sentence is no label.
     """
     spoken_for = frozenset(map(str.casefold, (*_USERS, *users)))
-    wrong = frozenset(map(str.casefold, (*_ASSISTANTS, *others))) if name else frozenset(map(str.casefold, others))
+    wrong = (
+        frozenset(map(str.casefold, (*_ASSISTANTS, *others)))
+        if name
+        else frozenset(map(str.casefold, others))
+    )
     own = name.casefold() if name else ""
     faults = list(_labels(text, spoken_for - {own}, wrong - {own}))
     if name:
-        faults += [RoleFault("out-of-character", match.start(), match.end()) for match in _BROKEN.finditer(text.replace("’", "'"))]
-        faults += [RoleFault("out-of-character", hit.start, hit.end) for hit in find(text) if hit.kind == "identity"]
+        faults += [
+            RoleFault("out-of-character", match.start(), match.end())
+            for match in _BROKEN.finditer(text.replace("’", "'"))
+        ]
+        faults += [
+            RoleFault("out-of-character", hit.start, hit.end)
+            for hit in find(text)
+            if hit.kind == "identity"
+        ]
     return tuple(sorted(_apart(faults), key=lambda fault: fault.start))
 
 
 def _labels(text: str, users: frozenset[str], others: frozenset[str]) -> Iterator[RoleFault]:
     for match in _label_pattern(users | others).finditer(text):
         who = match["who"].casefold()
-        yield RoleFault("speaks-for-user" if who in users else "wrong-speaker", match.start("label"), match.end("label"))
+        yield RoleFault(
+            "speaks-for-user" if who in users else "wrong-speaker",
+            match.start("label"),
+            match.end("label"),
+        )
 
 
 @lru_cache(maxsize=64)
 def _label_pattern(names: frozenset[str]) -> re.Pattern[str]:
     known = "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
-    return re.compile(rf"^[ \t>]{{0,8}}(?P<label>(?:\*\*|__|\[|#{{1,6}} ?)?(?P<who>{known})(?:\*\*|__|\])?[ \t]?:)", re.IGNORECASE | re.MULTILINE)
+    return re.compile(
+        rf"^[ \t>]{{0,8}}(?P<label>(?:\*\*|__|\[|#{{1,6}} ?)?(?P<who>{known})(?:\*\*|__|\])?[ \t]?:)",
+        re.IGNORECASE | re.MULTILINE,
+    )
 
 
 def _apart(faults: Iterable[RoleFault]) -> Iterator[RoleFault]:

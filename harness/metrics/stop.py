@@ -10,14 +10,36 @@ from harness.metrics.words import words
 from harness.records import Format, Generation
 
 ECHO_WORDS = 8
-EOS_STRINGS = ("</s>", "<eos>", "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>")
+EOS_STRINGS = (
+    "</s>",
+    "<eos>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+)
 """End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded."""
 
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
 _TOKEN = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
 )
-_ORDINARY_LABELS = frozenset({"Answer:", "Question:", "Input:", "Output:", "Source:", "Destination:", "Instruct:", "System:", "system:", "###", "[Round"})
+_ORDINARY_LABELS = frozenset(
+    {
+        "Answer:",
+        "Question:",
+        "Input:",
+        "Output:",
+        "Source:",
+        "Destination:",
+        "Instruct:",
+        "System:",
+        "system:",
+        "###",
+        "[Round",
+    }
+)
 """What people write at the start of a line without thinking of a prompt format."""
 _MARKED = re.compile(r"[:<#\[*{(]")
 
@@ -73,7 +95,9 @@ def _headers(format: Format) -> list[str]:
 
 
 def _ends(format: Format) -> list[str]:
-    return [text for text in map(_filled, (*format.stops, *format.stop_tokens)) if _MARKED.search(text)]
+    return [
+        text for text in map(_filled, (*format.stops, *format.stop_tokens)) if _MARKED.search(text)
+    ]
 
 
 def _filled(text: str) -> str:
@@ -109,7 +133,9 @@ def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tu
             if not ignored[control]:
                 start = match.start(1)
                 is_header = control in headers
-                found[start] = Leak(start, start + len(control), control, index.formats[control], is_header)
+                found[start] = Leak(
+                    start, start + len(control), control, index.formats[control], is_header
+                )
     return tuple(found[start] for start in sorted(found))
 
 
@@ -135,7 +161,13 @@ def _without_fences(answer: str) -> str:
     return "\n".join(lines)
 
 
-def stop_scores(generation: Generation, format: Format, index: ControlIndex, prompt_content: str, stops: Sequence[str] = ()) -> dict[str, float | None]:
+def stop_scores(
+    generation: Generation,
+    format: Format,
+    index: ControlIndex,
+    prompt_content: str,
+    stops: Sequence[str] = (),
+) -> dict[str, float | None]:
     """``stopped``, ``empty``, ``leak``, ``role_run_on`` and ``echo`` of one generation, each 0 or 1.
 
     ``stops`` are the rendered ones, where a format fills names into them. All are None after an engine error; ``echo``
@@ -145,9 +177,15 @@ def stop_scores(generation: Generation, format: Format, index: ControlIndex, pro
     if generation.finish == "error":
         return dict.fromkeys(("stopped", "empty", "leak", "role_run_on", "echo"))
     stopped = generation.finish == "stop"
-    text = _without_own_end(generation.text, (*stops, *_ends(format))) if stopped else generation.text
+    text = (
+        _without_own_end(generation.text, (*stops, *_ends(format))) if stopped else generation.text
+    )
     found = leaks(text, index, format, prompt_content)
-    named = any(re.search(rf"^{re.escape(stop.strip())}", text, re.MULTILINE) for stop in stops if _MARKED.search(stop))
+    named = any(
+        re.search(rf"^{re.escape(stop.strip())}", text, re.MULTILINE)
+        for stop in stops
+        if _MARKED.search(stop)
+    )
     return {
         "stopped": float(stopped),
         "empty": float(not text.strip()),
@@ -160,8 +198,12 @@ def stop_scores(generation: Generation, format: Format, index: ControlIndex, pro
 def _without_own_end(text: str, ends: Sequence[str]) -> str:
     """The text without one control string of its own format or one EOS string at its very end."""
     shown = text.rstrip()
-    for end in sorted({*filter(None, (end.strip() for end in ends)), *EOS_STRINGS}, key=len, reverse=True):
-        if shown.endswith(end) and (_is_distinctive(end) or shown[: -len(end)].endswith("\n") or shown == end):
+    for end in sorted(
+        {*filter(None, (end.strip() for end in ends)), *EOS_STRINGS}, key=len, reverse=True
+    ):
+        if shown.endswith(end) and (
+            _is_distinctive(end) or shown[: -len(end)].endswith("\n") or shown == end
+        ):
             return shown[: -len(end)]
     return text
 
@@ -173,4 +215,6 @@ def _echo(answer: str, prompt: str) -> float | None:
     start = [word.casefold() for word in words(answer[:2000])[:ECHO_WORDS]]
     if len(start) < ECHO_WORDS:
         return 0.0
-    return float(any(asked[at : at + ECHO_WORDS] == start for at in range(len(asked) - ECHO_WORDS + 1)))
+    return float(
+        any(asked[at : at + ECHO_WORDS] == start for at in range(len(asked) - ECHO_WORDS + 1))
+    )

@@ -5,21 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.lora import fuse_for_inference, leave_casts_to_autocast
-from harness.models.base import ADAPTER_FILE, read_base
+from harness.models.added_tokens import grow
+from harness.models.base_record import ADAPTER_FILE, read_base
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
+from harness.models.lora_forward import fuse_for_inference, leave_casts_to_autocast
 from harness.models.quiet import first_line, quiet
-from harness.models.tokens import grow
 
 
 def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     """Put a LoRA adapter on a loaded model, in float32. Raises HarnessError if it was made for another base."""
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
-        raise HarnessError("no adapter_config.json", where=adapter, hint="give the folder that harness train wrote")
+        raise HarnessError(
+            "no adapter_config.json", where=adapter, hint="give the folder that harness train wrote"
+        )
     if not (folder / ADAPTER_FILE).is_file():
-        raise HarnessError(f"no {ADAPTER_FILE}", where=adapter, hint="a pickled adapter_model.bin is never loaded: save it as safetensors")
+        raise HarnessError(
+            f"no {ADAPTER_FILE}",
+            where=adapter,
+            hint="a pickled adapter_model.bin is never loaded: save it as safetensors",
+        )
     _fit(folder, loaded)
     with quiet():
         from peft import PeftModel  # inside: importing it is noisy
@@ -27,7 +33,9 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
         try:
             loaded.model = PeftModel.from_pretrained(loaded.model, adapter)
         except (OSError, ValueError, RuntimeError) as error:
-            raise HarnessError(f"the adapter does not fit {loaded.name}: {first_line(error)}", where=adapter) from None
+            raise HarnessError(
+                f"the adapter does not fit {loaded.name}: {first_line(error)}", where=adapter
+            ) from None
     loaded.model.eval()
     note_adapter(loaded, folder)
 

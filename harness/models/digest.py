@@ -9,7 +9,13 @@ from pathlib import Path
 from harness.errors import HarnessError
 
 WEIGHTS = ("*.safetensors", "*.gguf")
-_DIGESTED = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "adapter_config.json")
+_DIGESTED = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "adapter_config.json",
+)
 
 
 def digest_folder(folder: Path) -> str:

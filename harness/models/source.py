@@ -38,10 +38,14 @@ def locate(name: str) -> ModelSource:
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         if os.environ.get("HF_HUB_OFFLINE") == "1":
             raise HarnessError(
-                f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub", hint="give a model folder, or --model SmolLM2-135M-Instruct"
+                f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub",
+                hint="give a model folder, or --model SmolLM2-135M-Instruct",
             )
         return ModelSource(name.split("/")[1], name, None, "hub:" + name)
-    raise HarnessError(f"no model at {name!r}", hint="give a model folder, a .gguf file, a hub id (owner/name) or SmolLM2-135M-Instruct")
+    raise HarnessError(
+        f"no model at {name!r}",
+        hint="give a model folder, a .gguf file, a hub id (owner/name) or SmolLM2-135M-Instruct",
+    )
 
 
 def template_path(name: str) -> Path:
@@ -56,9 +60,15 @@ def template_path(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(snapshot_download(source.path, allow_patterns=["tokenizer_config.json", "chat_template.jinja"]))
+        return Path(
+            snapshot_download(
+                source.path, allow_patterns=["tokenizer_config.json", "chat_template.jinja"]
+            )
+        )
     except (HfHubHTTPError, OSError) as error:
-        raise HarnessError(f"cannot fetch the tokenizer's settings: {first_line(error)}", where=name) from None
+        raise HarnessError(
+            f"cannot fetch the tokenizer's settings: {first_line(error)}", where=name
+        ) from None
 
 
 def _check_folder(path: Path) -> None:
@@ -70,6 +80,16 @@ def _check_folder(path: Path) -> None:
         )
         raise HarnessError("the folder holds no config.json", where=str(path), hint=hint)
     if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
-        raise HarnessError("the folder holds no *.safetensors weights", where=str(path), hint="pickled weights are never loaded: convert them to safetensors")
-    if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise HarnessError("the folder holds no tokenizer", where=str(path), hint="save the tokenizer beside the model: tokenizer.save_pretrained(folder)")
+        raise HarnessError(
+            "the folder holds no *.safetensors weights",
+            where=str(path),
+            hint="pickled weights are never loaded: convert them to safetensors",
+        )
+    if not any(
+        (path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
+        raise HarnessError(
+            "the folder holds no tokenizer",
+            where=str(path),
+            hint="save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+        )

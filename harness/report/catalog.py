@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from harness.formats.check import check_format
+from harness.formats.properties import check_format
+from harness.formats.render import fitted, render
 from harness.records import Conversation, Format, Message
-from harness.render import fitted, render
 
 _EXAMPLE = (
     Message("system", "Be brief."),
@@ -30,8 +30,17 @@ Written by `harness formats list --markdown`; a test holds it against the code. 
 def catalog_page(formats: Iterable[Format]) -> str:
     """The whole page as Markdown."""
     formats = list(formats)
-    lines = [_INTRODUCTION, f"{len(formats)} formats of {len({f.family for f in formats})} families.", ""]
-    lines += ["| format | family | system | stable | names | stop |", "|---|---|---|---|---|---|", *map(_row, formats), ""]
+    lines = [
+        _INTRODUCTION,
+        f"{len(formats)} formats of {len({f.family for f in formats})} families.",
+        "",
+    ]
+    lines += [
+        "| format | family | system | stable | names | stop |",
+        "|---|---|---|---|---|---|",
+        *map(_row, formats),
+        "",
+    ]
     for format in formats:
         lines += _section(format)
     return "\n".join(lines) + "\n"
@@ -39,12 +48,21 @@ def catalog_page(formats: Iterable[Format]) -> str:
 
 def _row(format: Format) -> str:
     stable = "yes" if check_format(format).properties["prefix_stable"] else "**no**"
-    stops = " ".join(_code(stop.replace("\n", "⏎").replace("|", "\\|")) for stop in format.stops) or "EOS only"
+    stops = (
+        " ".join(_code(stop.replace("\n", "⏎").replace("|", "\\|")) for stop in format.stops)
+        or "EOS only"
+    )
     return f"| [{format.id}](#{_anchor(format.id)}) | {format.family} | {format.system} | {stable} | {format.names} | {stops} |"
 
 
 def _section(format: Format) -> Iterator[str]:
-    text = render(fitted(Conversation("example", _EXAMPLE), format), format, add_generation_prompt=True, bos_token="⟨s⟩", eos_token="⟨/s⟩").text
+    text = render(
+        fitted(Conversation("example", _EXAMPLE), format),
+        format,
+        add_generation_prompt=True,
+        bos_token="⟨s⟩",
+        eos_token="⟨/s⟩",
+    ).text
     yield from (f"## {format.id}", "")
     yield from (f"{format.notes} " * bool(format.notes) + f"Source: {format.origin}.", "")
     fence = "~~~~" if "```" in text else "```"

@@ -14,7 +14,13 @@ def training_svg(training: Mapping[str, Any]) -> str:
     if not steps:
         return ""
     figure, axes = _figure()
-    axes.plot([s["sum_lr"] for s in steps], [s["loss"] for s in steps], color="#8a8f98", linewidth=1, label="training loss")
+    axes.plot(
+        [s["sum_lr"] for s in steps],
+        [s["loss"] for s in steps],
+        color="#8a8f98",
+        linewidth=1,
+        label="training loss",
+    )
     for key, marker, colour, label in (
         ("nll_native", "o", "#3b6fb6", "native"),
         ("nll_seen", "s", "#2f9e77", "seen formats"),
@@ -22,7 +28,13 @@ def training_svg(training: Mapping[str, Any]) -> str:
     ):
         points = [(c["sum_lr"], c[key]) for c in checkpoints if key in c]
         if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, linewidth=1.6, label=f"references, {label}")
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colour,
+                marker=marker,
+                linewidth=1.6,
+                label=f"references, {label}",
+            )
     axes.set_xlabel("Σ learning rate")
     axes.set_ylabel("nats a token")
     axes.legend(frameon=False, fontsize=8)
@@ -35,10 +47,21 @@ def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
     if not runs:
         return ""
     figure, axes = _figure()
-    axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--", label="confidence = accuracy")
-    for item, marker, colour in zip(runs, "os^D", ("#3b6fb6", "#d9822b", "#2f9e77", "#9a4fc0"), strict=False):
+    axes.plot(
+        [0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--", label="confidence = accuracy"
+    )
+    for item, marker, colour in zip(
+        runs, "os^D", ("#3b6fb6", "#d9822b", "#2f9e77", "#9a4fc0"), strict=False
+    ):
         bins = item["reliability"]
-        axes.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], color=colour, marker=marker, linewidth=1.6, label=item["run"])
+        axes.plot(
+            [b["confidence"] for b in bins],
+            [b["accuracy"] for b in bins],
+            color=colour,
+            marker=marker,
+            linewidth=1.6,
+            label=item["run"],
+        )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.set_xlabel("confidence in the chosen option")
@@ -62,8 +85,17 @@ def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
             solid_capstyle="butt",
             label="noise alone" if not place else None,
         )
-        axes.plot([item["spread"]], [place], color="#d9822b", marker="D", linestyle="none", label="seen" if not place else None)
-    axes.set_yticks(range(len(rows)), [f"{item['metric']}, {item['run']}" for item in reversed(rows)])
+        axes.plot(
+            [item["spread"]],
+            [place],
+            color="#d9822b",
+            marker="D",
+            linestyle="none",
+            label="seen" if not place else None,
+        )
+    axes.set_yticks(
+        range(len(rows)), [f"{item['metric']}, {item['run']}" for item in reversed(rows)]
+    )
     axes.set_xlim(0, 1)
     axes.set_xlabel("best format − worst format")
     axes.legend(frameon=False, fontsize=8)
@@ -86,7 +118,9 @@ def svg_text(figure: Any) -> str:
 
     out = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+        figure.savefig(
+            out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
+        )
     text = out.getvalue()
     body = text[text.index("<svg") :]
     # Black ink follows the page's colour, so that the chart is readable in the dark.

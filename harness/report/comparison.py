@@ -34,19 +34,35 @@ class Comparison:
     def from_dict(cls, table: Mapping[str, Any], where: str = "comparison") -> Comparison:
         """Check the outer shape. Raises HarnessError for another schema or a missing part."""
         if table.get("schema") != COMPARISON_SCHEMA:
-            raise HarnessError(f"schema {table.get('schema')!r} is not {COMPARISON_SCHEMA}", where=where, hint="compare the two again with this version")
-        missing = [name for name in ("title", "created", "before", "after", "formats", "cells") if name not in table]
+            raise HarnessError(
+                f"schema {table.get('schema')!r} is not {COMPARISON_SCHEMA}",
+                where=where,
+                hint="compare the two again with this version",
+            )
+        missing = [
+            name
+            for name in ("title", "created", "before", "after", "formats", "cells")
+            if name not in table
+        ]
         if missing or not table["cells"]:
             raise HarnessError(f"the comparison lacks {', '.join(missing) or 'cells'}", where=where)
         given = {field.name: table[field.name] for field in fields(cls) if field.name in table}
-        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in given.items()
+        }
         return cls(**values)
 
 
 def comparison_json(comparison: Comparison) -> str:
     """Stable text: sorted keys, one value a line, a newline at the end; lone surrogates are escaped."""
     table = {field.name: getattr(comparison, field.name) for field in fields(comparison)}
-    return json.dumps({"schema": COMPARISON_SCHEMA, **table}, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    return (
+        json.dumps(
+            {"schema": COMPARISON_SCHEMA, **table}, indent=1, sort_keys=True, ensure_ascii=True
+        )
+        + "\n"
+    )
 
 
 def read_comparison(path: Path) -> Comparison:

@@ -43,13 +43,24 @@ class Report:
     def from_dict(cls, table: Mapping[str, Any], where: str = "report") -> Report:
         """Check the outer shape. Raises HarnessError for another schema or a missing part."""
         if table.get("schema") != SCHEMA:
-            raise HarnessError(f"schema {table.get('schema')!r} is not {SCHEMA}", where=where, hint="make the report again with this version")
+            raise HarnessError(
+                f"schema {table.get('schema')!r} is not {SCHEMA}",
+                where=where,
+                hint="make the report again with this version",
+            )
         known = {field.name: field for field in fields(cls)}
-        missing = [name for name in ("title", "created", "model", "environment", "settings", "formats", "runs") if name not in table]
+        missing = [
+            name
+            for name in ("title", "created", "model", "environment", "settings", "formats", "runs")
+            if name not in table
+        ]
         if missing or not table["runs"]:
             raise HarnessError(f"the report lacks {', '.join(missing) or 'runs'}", where=where)
         values = {name: table[name] for name in known if name in table}
-        shaped: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        shaped: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
         return cls(**shaped)
 
     def cells(self, run: int) -> dict[tuple[str, str], Cell]:
@@ -60,7 +71,9 @@ class Report:
 def to_json(report: Report) -> str:
     """Stable text: sorted keys, one value a line, a newline at the end; lone surrogates are escaped."""
     table = {field.name: getattr(report, field.name) for field in fields(report)}
-    return json.dumps({"schema": SCHEMA, **table}, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    return (
+        json.dumps({"schema": SCHEMA, **table}, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    )
 
 
 def read_report(path: Path) -> Report:

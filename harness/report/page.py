@@ -10,14 +10,28 @@ from markupsafe import Markup
 
 from harness.report.chart import reliability_svg, spread_svg, training_svg
 from harness.report.document import Report
-from harness.report.frame import HERE, render
-from harness.report.shown import shown_samples
-from harness.report.sweep import Sweep
+from harness.report.frame import HERE, render, shown_samples
+from harness.report.sweep_document import Sweep
 from harness.report.sweep_map import sweep_values
-from harness.report.tables import LOWER_IS_BETTER, METRICS, WORD_MARKS, formats_of, goodness, interval, metrics_of, number, verdict, words
-from harness.report.text import LONGEST
+from harness.report.wording import (
+    LONGEST,
+    LOWER_IS_BETTER,
+    METRICS,
+    WORD_MARKS,
+    formats_of,
+    goodness,
+    interval,
+    metrics_of,
+    number,
+    verdict,
+    words,
+)
 
-_CHECKPOINT_ROWS = tuple(f"{measure}_{group}" for measure in ("nll", "hazard") for group in ("native", "seen", "held_out"))
+_CHECKPOINT_ROWS = tuple(
+    f"{measure}_{group}"
+    for measure in ("nll", "hazard")
+    for group in ("native", "seen", "held_out")
+)
 
 
 def render_page(template: Path, training: Mapping[str, Any] | None, **values: Any) -> str:
@@ -36,15 +50,24 @@ def render_html(report: Report, live: str = "") -> str:
         live=live,
         report=report,
         verdict=verdict(report),
-        metrics=[{"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER} for metric in metrics_of(report)],
+        metrics=[
+            {"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER}
+            for metric in metrics_of(report)
+        ],
         groups=_groups(report),
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
         reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib's; labels are escaped by it
-        confidence=[{**row, "run": item["run"]} for item in report.confidence for row in item.get("formats", ())],
+        confidence=[
+            {**row, "run": item["run"]}
+            for item in report.confidence
+            for row in item.get("formats", ())
+        ],
         samples=shown_samples(report.samples, [id for id, _ in formats_of(report)]),
         longest=LONGEST,
         marks=WORD_MARKS,
-        sweep=sweep_values(Sweep.from_dict(report.sweep, "the report's sweep")) if report.sweep else None,
+        sweep=sweep_values(Sweep.from_dict(report.sweep, "the report's sweep"))
+        if report.sweep
+        else None,
     )
 
 
@@ -52,19 +75,46 @@ def checkpoint_tables(training: Mapping[str, Any] | None) -> list[dict[str, Any]
     """What each checkpoint measured: references and hazard by group, and the recall matrix, format × checkpoint."""
     found = list((training or {}).get("checkpoints", []))
     shared = {"epochs": [f"{checkpoint['epoch']:g}" for checkpoint in found]}
-    groups = [(name, [checkpoint.get(name) for checkpoint in found]) for name in _CHECKPOINT_ROWS if any(name in checkpoint for checkpoint in found)]
-    formats = list(dict.fromkeys(format for checkpoint in found for format in checkpoint.get("recall", {})))
-    recall = [(format, [checkpoint.get("recall", {}).get(format) for checkpoint in found]) for format in formats]
+    groups = [
+        (name, [checkpoint.get(name) for checkpoint in found])
+        for name in _CHECKPOINT_ROWS
+        if any(name in checkpoint for checkpoint in found)
+    ]
+    formats = list(
+        dict.fromkeys(format for checkpoint in found for format in checkpoint.get("recall", {}))
+    )
+    recall = [
+        (format, [checkpoint.get("recall", {}).get(format) for checkpoint in found])
+        for format in formats
+    ]
     tables = []
     if groups:
         about = "nll: cost of references, nats a token. hazard: probability of at least one token of another script along a reference."
-        tables.append({**shared, "caption": "References at each checkpoint", "corner": "measure", "rows": groups, "form": "%.3g", "about": about})
+        tables.append(
+            {
+                **shared,
+                "caption": "References at each checkpoint",
+                "corner": "measure",
+                "rows": groups,
+                "form": "%.3g",
+                "about": about,
+            }
+        )
     if recall:
         about = (
             "Log-probability per token of training answers, less that of twins that were never trained on: 0 without memory. "
             "High in trained formats alone: learnt with the format. High in all: the content is memorised."
         )
-        tables.append({**shared, "caption": "Recall excess, format by checkpoint", "corner": "format", "rows": recall, "form": "%+.2f", "about": about})
+        tables.append(
+            {
+                **shared,
+                "caption": "Recall excess, format by checkpoint",
+                "corner": "format",
+                "rows": recall,
+                "form": "%+.2f",
+                "about": about,
+            }
+        )
     return tables
 
 
@@ -76,7 +126,10 @@ def _groups(report: Report) -> list[dict[str, Any]]:
         row = {
             "id": id,
             "words": [(words(report, index)[id]) for index in range(len(runs))],
-            "cells": [[_cell(run.get((id, metric)), metric) for run in runs] for metric in metrics_of(report)],
+            "cells": [
+                [_cell(run.get((id, metric)), metric) for run in runs]
+                for metric in metrics_of(report)
+            ],
         }
         found.setdefault(group, []).append(row)
     return [{"name": group, "rows": rows} for group, rows in found.items()]
@@ -85,4 +138,9 @@ def _groups(report: Report) -> list[dict[str, Any]]:
 def _cell(cell: Any, metric: str) -> dict[str, Any]:
     if cell is None:
         return {"text": "–", "title": "not measured", "heat": None, "value": None}
-    return {"value": cell.mean, "text": number(cell.mean, metric), "title": interval(cell), "heat": goodness(cell.mean, metric)}
+    return {
+        "value": cell.mean,
+        "text": number(cell.mean, metric),
+        "title": interval(cell),
+        "heat": goodness(cell.mean, metric),
+    }

@@ -21,7 +21,12 @@ def first_part(means: Matrix) -> Matrix:
 
 
 def two_way_bootstrap(
-    table: Matrix, combine: Callable[[Matrix], Matrix] = first_part, *, groups: Sequence[int] = (), seed: int = 0, draws: int = DRAWS
+    table: Matrix,
+    combine: Callable[[Matrix], Matrix] = first_part,
+    *,
+    groups: Sequence[int] = (),
+    seed: int = 0,
+    draws: int = DRAWS,
 ) -> Interval:
     """Interval of a number made of means of an items × formats table, with items and formats both drawn anew.
 
@@ -61,7 +66,9 @@ def two_way_bootstrap(
     return Interval(value, low, high, size)
 
 
-def two_way_ratio(above: Matrix, below: Matrix, *, seed: int = 0, draws: int = DRAWS) -> Interval | None:
+def two_way_ratio(
+    above: Matrix, below: Matrix, *, seed: int = 0, draws: int = DRAWS
+) -> Interval | None:
     """Interval of mean(above) ÷ mean(below), two items × formats tables of the same cells, items and formats both drawn.
 
     The ratio r is linearised (Särndal, Swensson and Wretman 1992, §5.6): it varies as the mean of (above − r·below) ÷
@@ -75,7 +82,9 @@ def two_way_ratio(above: Matrix, below: Matrix, *, seed: int = 0, draws: int = D
     if base == 0.0:
         return None
     ratio = float(above[cells].mean()) / base
-    spread = two_way_bootstrap(np.where(cells, (above - ratio * below) / base, np.nan), seed=seed, draws=draws)
+    spread = two_way_bootstrap(
+        np.where(cells, (above - ratio * below) / base, np.nan), seed=seed, draws=draws
+    )
     return Interval(ratio, ratio + spread.low, ratio + spread.high, len(above))
 
 
@@ -84,7 +93,9 @@ def _counts(rng: np.random.Generator, n: int, draws: int) -> Matrix:
     import numpy as np
 
     places = rng.integers(0, n, (draws, n)) + n * np.arange(draws)[:, None]
-    return np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)  # enough for counts, and half the work
+    return (
+        np.bincount(places.ravel(), minlength=draws * n).reshape(draws, n).astype(np.float32)
+    )  # enough for counts, and half the work
 
 
 def _means(table: Matrix, columns: Sequence[Matrix], items: Matrix, formats: Matrix) -> Matrix:
@@ -103,7 +114,9 @@ def _means(table: Matrix, columns: Sequence[Matrix], items: Matrix, formats: Mat
     return np.stack(found, 1).astype(np.float64)
 
 
-def _quantiles(both: Matrix, value: float, parts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+def _quantiles(
+    both: Matrix, value: float, parts: Sequence[tuple[float, int]]
+) -> tuple[float, float]:
     """The interval from the draws of everything at once and the variance that each factor has alone, with its size."""
     import numpy as np
     from scipy.stats import norm, t
@@ -114,7 +127,10 @@ def _quantiles(both: Matrix, value: float, parts: Sequence[tuple[float, int]]) -
         return value, value
     whole = [(variance * size / (size - 1) if size > 1 else 0.0, size) for variance, size in parts]
     total = sum(variance for variance, _ in whole)
-    wanted = max(total - max(0.0, seen - sum(variance for variance, _ in parts)), max(variance for variance, _ in whole) / 2)
+    wanted = max(
+        total - max(0.0, seen - sum(variance for variance, _ in parts)),
+        max(variance for variance, _ in whole) / 2,
+    )
     freedom = sum(variance**2 / (size - 1) for variance, size in whole if size > 1)
     degrees = max(1.0, wanted**2 / freedom) if freedom else 1.0
     scale = (wanted / seen) ** 0.5
@@ -124,7 +140,9 @@ def _quantiles(both: Matrix, value: float, parts: Sequence[tuple[float, int]]) -
     return float(low), float(high)
 
 
-def paired_bootstrap(differences: Sequence[float], *, seed: int = 0, draws: int = DRAWS) -> Interval:
+def paired_bootstrap(
+    differences: Sequence[float], *, seed: int = 0, draws: int = DRAWS
+) -> Interval:
     """Mean of per-item differences with its bootstrap interval."""
     import numpy as np
 

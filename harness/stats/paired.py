@@ -31,7 +31,9 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 
     differences = np.subtract(second, first)
     if not differences.any():
         return 1.0
-    return float(permutation_test((differences,), np.mean, permutation_type="samples", rng=seed).pvalue)
+    return float(
+        permutation_test((differences,), np.mean, permutation_type="samples", rng=seed).pvalue
+    )
 
 
 def noninferiority(differences: Sequence[float], margin: float) -> float:
@@ -49,7 +51,9 @@ def noninferiority(differences: Sequence[float], margin: float) -> float:
     if margin == 0 and all(value in (-1.0, 0.0, 1.0) for value in losses):
         worse, better = losses.count(1.0), losses.count(-1.0)
         return float(binomtest(worse, worse + better, 0.5, alternative="greater").pvalue)
-    if max(losses) - min(losses) <= 1e-9 * max(map(abs, losses)):  # no variance but that of rounding
+    if max(losses) - min(losses) <= 1e-9 * max(
+        map(abs, losses)
+    ):  # no variance but that of rounding
         return 0.0
     return float(ttest_1samp(losses, margin, alternative="greater").pvalue)
 

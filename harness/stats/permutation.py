@@ -44,7 +44,17 @@ def spread(table: Matrix, *, seed: int = 0, draws: int = DRAWS) -> Spread:
     seen = float(means.max() - means.min())
     low, high = np.quantile(null, [0.025, 0.975])
     p = (1 + int((null >= seen - 1e-12).sum())) / (draws + 1)
-    return Spread(float(means.max()), float(means.min()), float(means.mean()), seen, float(low), float(high), p, whole.shape[1], whole.shape[0])
+    return Spread(
+        float(means.max()),
+        float(means.min()),
+        float(means.mean()),
+        seen,
+        float(low),
+        float(high),
+        p,
+        whole.shape[1],
+        whole.shape[0],
+    )
 
 
 def cochran_q(table: Matrix) -> float:

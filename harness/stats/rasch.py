@@ -35,7 +35,11 @@ class Rasch:
 
     def logits(self) -> Matrix:
         """The fitted logits, [items, formats]."""
-        logits: Matrix = self.effects[0] + self.effects[1 : 1 + self.items, None] + self.effects[None, 1 + self.items :]
+        logits: Matrix = (
+            self.effects[0]
+            + self.effects[1 : 1 + self.items, None]
+            + self.effects[None, 1 + self.items :]
+        )
         return logits
 
     def draw(self, rng: np.random.Generator, draws: int) -> Matrix:
@@ -44,11 +48,18 @@ class Rasch:
         from scipy.linalg import solve_triangular
 
         factor = np.linalg.cholesky(self.hessian)
-        drawn: Matrix = self.effects + solve_triangular(factor, rng.standard_normal((len(self.effects), draws)), lower=True, trans="T").T
+        drawn: Matrix = (
+            self.effects
+            + solve_triangular(
+                factor, rng.standard_normal((len(self.effects), draws)), lower=True, trans="T"
+            ).T
+        )
         return drawn
 
 
-def fit_rasch(table: Matrix, item_deviation: float, format_deviation: float, start: Matrix | None = None) -> Rasch:
+def fit_rasch(
+    table: Matrix, item_deviation: float, format_deviation: float, start: Matrix | None = None
+) -> Rasch:
     """The posterior mode for these standard deviations by Newton's method, with its log evidence (Laplace).
 
     ``table`` is [items, formats] of 0, 1 and NaN for not seen; ``start`` are effects to start from.
@@ -58,22 +69,32 @@ def fit_rasch(table: Matrix, item_deviation: float, format_deviation: float, sta
     items, formats = table.shape
     rows, columns = np.nonzero(~np.isnan(table))
     right = table[rows, columns]
-    precision = np.concatenate([[_WEAK], np.full(items, item_deviation**-2.0), np.full(formats, format_deviation**-2.0)])
+    precision = np.concatenate(
+        [[_WEAK], np.full(items, item_deviation**-2.0), np.full(formats, format_deviation**-2.0)]
+    )
     effects = np.zeros(1 + items + formats) if start is None else start.copy()
     objective = _objective(effects, rows, columns, right, precision, items)
     for _ in range(100):
         chance = 1 / (1 + np.exp(-_at(effects, rows, columns, items)))
         gradient = _scatter(chance - right, rows, columns, items, formats) + precision * effects
-        step = np.linalg.solve(_hessian(chance * (1 - chance), rows, columns, items, formats, precision), gradient)
+        step = np.linalg.solve(
+            _hessian(chance * (1 - chance), rows, columns, items, formats, precision), gradient
+        )
         size = 1.0
-        while (tried := _objective(effects - size * step, rows, columns, right, precision, items)) > objective + 1e-9 and size > 1e-4:
+        while (
+            tried := _objective(effects - size * step, rows, columns, right, precision, items)
+        ) > objective + 1e-9 and size > 1e-4:
             size /= 2
         effects, gain, objective = effects - size * step, objective - tried, tried
         if abs(gain) < 1e-8:
             break
     chance = 1 / (1 + np.exp(-_at(effects, rows, columns, items)))
     hessian = _hessian(chance * (1 - chance), rows, columns, items, formats, precision)
-    evidence = -objective + 0.5 * float(np.log(precision).sum()) - 0.5 * float(np.linalg.slogdet(hessian)[1])
+    evidence = (
+        -objective
+        + 0.5 * float(np.log(precision).sum())
+        - 0.5 * float(np.linalg.slogdet(hessian)[1])
+    )
     return Rasch(effects, hessian, evidence, items)
 
 
@@ -82,20 +103,28 @@ def _at(effects: Matrix, rows: Matrix, columns: Matrix, items: int) -> Matrix:
     return logits
 
 
-def _objective(effects: Matrix, rows: Matrix, columns: Matrix, right: Matrix, precision: Matrix, items: int) -> float:
+def _objective(
+    effects: Matrix, rows: Matrix, columns: Matrix, right: Matrix, precision: Matrix, items: int
+) -> float:
     import numpy as np
 
     logits = _at(effects, rows, columns, items)
-    return float((np.logaddexp(0, logits) - right * logits).sum() + 0.5 * (precision * effects**2).sum())
+    return float(
+        (np.logaddexp(0, logits) - right * logits).sum() + 0.5 * (precision * effects**2).sum()
+    )
 
 
 def _scatter(values: Matrix, rows: Matrix, columns: Matrix, items: int, formats: int) -> Matrix:
     import numpy as np
 
-    return np.concatenate([[values.sum()], np.bincount(rows, values, items), np.bincount(columns, values, formats)])
+    return np.concatenate(
+        [[values.sum()], np.bincount(rows, values, items), np.bincount(columns, values, formats)]
+    )
 
 
-def _hessian(weights: Matrix, rows: Matrix, columns: Matrix, items: int, formats: int, precision: Matrix) -> Matrix:
+def _hessian(
+    weights: Matrix, rows: Matrix, columns: Matrix, items: int, formats: int, precision: Matrix
+) -> Matrix:
     import numpy as np
 
     sums = _scatter(weights, rows, columns, items, formats)
@@ -113,7 +142,10 @@ def item_deviation(table: Matrix, format_deviation: float = 0.5) -> float:
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(
-        lambda log: -fit_rasch(table, 2.0**log, format_deviation).log_evidence, bounds=(-3.3, 2.0), method="bounded", options={"xatol": 0.1}
+        lambda log: -fit_rasch(table, 2.0**log, format_deviation).log_evidence,
+        bounds=(-3.3, 2.0),
+        method="bounded",
+        options={"xatol": 0.1},
     )
     return float(2.0**found.x)
 
@@ -135,7 +167,11 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
     for deviation in _DEVIATIONS:
         fits.append(fit_rasch(table, spread, deviation, fits[-1].effects if fits else None))
     widths = np.gradient(np.array(_DEVIATIONS))
-    log = np.array([fit.log_evidence for fit in fits]) - np.array(_DEVIATIONS) ** 2 / 2 + np.log(widths)
+    log = (
+        np.array([fit.log_evidence for fit in fits])
+        - np.array(_DEVIATIONS) ** 2 / 2
+        + np.log(widths)
+    )
     weights = np.exp(log - log.max())
     seen = np.nansum(table, axis=0)
     unseen = np.isnan(table)
@@ -144,7 +180,10 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
         if not count:
             continue
         for effects in fit.draw(rng, count):
-            chance = 1 / (1 + np.exp(-(effects[0] + effects[1 : 1 + items, None] + effects[None, 1 + items :])))
+            chance = 1 / (
+                1
+                + np.exp(-(effects[0] + effects[1 : 1 + items, None] + effects[None, 1 + items :]))
+            )
             means.append((seen + ((rng.random((items, formats)) < chance) & unseen).sum(0)) / items)
     drawn: Matrix = np.array(means)
     return drawn

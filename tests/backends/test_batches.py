@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends.batches import by_length, least_padding
+from harness.backends.local.batches import by_length, least_padding
 
 lengths = st.lists(st.integers(1, 90), max_size=9)
 

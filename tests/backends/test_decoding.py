@@ -9,13 +9,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.backends import GenerateRequest, ScoreRequest, decoding, scoring
-from harness.backends.attention import MOST_PACKED, longest_packed
-from harness.backends.decoding import Decoder, Row
+from harness.backends import GenerateRequest, ScoreRequest
+from harness.backends.local import decoding, scoring
+from harness.backends.local.backend import TransformersBackend
+from harness.backends.local.decoding import Decoder, Row
+from harness.backends.local.packing import MOST_PACKED, longest_packed
 from harness.backends.sampling import Sampling
-from harness.backends.transformers import TransformersBackend
-from harness.encode import prompt_ids
-from tests.backends.test_transformers import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
+from harness.tokens.encode import prompt_ids
+from tests.backends.test_local_backend import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
 
 FEW = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 IDS = ("chatml", "alpaca-newline", "llama3")
@@ -25,9 +26,17 @@ rooms = st.sampled_from([(70, 1), (200, 2), (300, 3), (16384, 128)])
 
 def requests_of(backend):
     """Rows of several lengths, lengths of answers and settings; some prompts come twice, with other noise."""
-    samplings = (None, Sampling(1.0, 0.9, 0, 1), Sampling(0.8, 1.0, 20, 2), Sampling(1.3, 1.0, 0, 3))
+    samplings = (
+        None,
+        Sampling(1.0, 0.9, 0, 1),
+        Sampling(0.8, 1.0, 20, 2),
+        Sampling(1.3, 1.0, 0, 3),
+    )
     rows = [(id, question) for id in IDS for question in QUESTIONS] * 2
-    return [GenerateRequest(str(at), asked(id, q, backend), 3 + at % 9, sampling=samplings[at % 4]) for at, (id, q) in enumerate(rows)]
+    return [
+        GenerateRequest(str(at), asked(id, q, backend), 3 + at % 9, sampling=samplings[at % 4])
+        for at, (id, q) in enumerate(rows)
+    ]
 
 
 def answers_of(backend, requests):
@@ -37,7 +46,9 @@ def answers_of(backend, requests):
 @pytest.fixture
 def alone(tiny):
     backend = TransformersBackend(tiny)
-    return {request.key: answers_of(backend, [request])[request.key] for request in requests_of(backend)}
+    return {
+        request.key: answers_of(backend, [request])[request.key] for request in requests_of(backend)
+    }
 
 
 @FEW
@@ -54,12 +65,19 @@ def test_an_answer_does_not_depend_on_the_batch(tiny, alone, picked, room):
 def test_a_log_probability_does_not_depend_on_the_batch(tiny, picked, budget):
     backend = TransformersBackend(tiny, budget=budget)
     rows = [(id, question) for id in IDS for question in QUESTIONS] * 2
-    requests = [ScoreRequest(str(at), tuple(answered(*rows[at], o, backend) for o in OPTIONS[at % 3 :]), "en") for at in picked]
+    requests = [
+        ScoreRequest(
+            str(at), tuple(answered(*rows[at], o, backend) for o in OPTIONS[at % 3 :]), "en"
+        )
+        for at in picked
+    ]
     found = dict(pair for batch in backend.score(requests) for pair in batch)
     assert set(found) == {request.key for request in requests}
     for request in requests:
         for scored, rendered in zip(found[request.key], request.answers, strict=True):
-            assert list(scored.token_logprobs) == pytest.approx(plain_logprobs(tiny, rendered), abs=1e-4)
+            assert list(scored.token_logprobs) == pytest.approx(
+                plain_logprobs(tiny, rendered), abs=1e-4
+            )
 
 
 def test_padded_rows_give_the_same(tiny, alone, monkeypatch):
@@ -68,22 +86,45 @@ def test_padded_rows_give_the_same(tiny, alone, monkeypatch):
     monkeypatch.setattr(scoring, "longest_packed", lambda loaded: 0)
     backend = TransformersBackend(tiny, budget=500, most=4)
     assert answers_of(backend, requests_of(backend)) == alone
-    request = ScoreRequest("k", tuple(answered("chatml", "fox", option, backend) for option in OPTIONS))
+    request = ScoreRequest(
+        "k", tuple(answered("chatml", "fox", option, backend) for option in OPTIONS)
+    )
     [[(_, found)]] = list(backend.score([request]))
     for scored, rendered in zip(found, request.answers, strict=True):
-        assert list(scored.token_logprobs) == pytest.approx(plain_logprobs(tiny, rendered), abs=1e-4)
+        assert list(scored.token_logprobs) == pytest.approx(
+            plain_logprobs(tiny, rendered), abs=1e-4
+        )
 
 
 def other_models(tokenizer):
     from transformers import BloomConfig, GPT2Config, MambaConfig, MistralConfig
 
-    size, ends = len(tokenizer), {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    heads = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    size, ends = (
+        len(tokenizer),
+        {
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
+        },
+    )
+    heads = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     return {
         "mistral": (MistralConfig(vocab_size=size, sliding_window=100, **heads, **ends), 100),
-        "gpt2": (GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, n_positions=256, **ends), MOST_PACKED),
+        "gpt2": (
+            GPT2Config(vocab_size=size, n_embd=32, n_layer=2, n_head=2, n_positions=256, **ends),
+            MOST_PACKED,
+        ),
         "bloom": (BloomConfig(vocab_size=size, hidden_size=32, n_layer=2, n_head=2, **ends), 0),
-        "mamba": (MambaConfig(vocab_size=size, hidden_size=32, num_hidden_layers=2, state_size=4, **ends), 0),
+        "mamba": (
+            MambaConfig(vocab_size=size, hidden_size=32, num_hidden_layers=2, state_size=4, **ends),
+            0,
+        ),
     }
 
 
@@ -97,10 +138,16 @@ def test_other_attention_is_packed_only_where_that_is_right(tiny, name):
     other = replace(tiny, model=AutoModelForCausalLM.from_config(config).eval())
     assert longest_packed(other) == longest
     backend = TransformersBackend(other, budget=400)
-    requests = [GenerateRequest(f"{id}|{q}", asked(id, q, backend), 8) for id in IDS for q in QUESTIONS]
+    requests = [
+        GenerateRequest(f"{id}|{q}", asked(id, q, backend), 8) for id in IDS for q in QUESTIONS
+    ]
     for key, answer in answers_of(backend, requests).items():
-        ids = torch.tensor([prompt_ids(next(r.prompt for r in requests if r.key == key), other.tokenizer)])
-        out = other.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False)[0, ids.shape[1] :].tolist()
+        ids = torch.tensor(
+            [prompt_ids(next(r.prompt for r in requests if r.key == key), other.tokenizer)]
+        )
+        out = other.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False
+        )[0, ids.shape[1] :].tolist()
         assert out[: len(answer.token_ids)] == list(answer.token_ids)
 
 
@@ -108,7 +155,10 @@ def test_a_model_with_a_state_is_not_packed(tiny):
     from transformers import AutoModelForCausalLM
 
     config, longest = other_models(tiny.tokenizer)["mamba"]
-    assert longest_packed(replace(tiny, model=AutoModelForCausalLM.from_config(config).eval())) == longest
+    assert (
+        longest_packed(replace(tiny, model=AutoModelForCausalLM.from_config(config).eval()))
+        == longest
+    )
 
 
 @pytest.mark.parametrize("stop", ["é", "né.", "fox\n", "日"])
@@ -129,6 +179,13 @@ def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
 
 def test_the_earliest_of_two_stops_ends_an_answer(tiny):
     decoder = Decoder(tiny, budget=100, most=1, pass_budget=100)
-    row = Row("k", [1], 99, ("dog", "lazy dog"), frozenset(), tokens=tiny.tokenizer("the lazy dog", add_special_tokens=False).input_ids)
+    row = Row(
+        "k",
+        [1],
+        99,
+        ("dog", "lazy dog"),
+        frozenset(),
+        tokens=tiny.tokenizer("the lazy dog", add_special_tokens=False).input_ids,
+    )
     decoder._stop_at_texts([row])
     assert row.answer is not None and (row.answer.text, row.answer.stop) == ("the ", "lazy dog")

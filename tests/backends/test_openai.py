@@ -18,13 +18,14 @@ pytest.importorskip("openai")
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.openai import NO_LOGPROBS, OpenAIBackend
 from harness.errors import HarnessError
-from harness.evaluate.confidence import confidence_report
-from harness.evaluate.session import EvalSettings, evaluate
-from harness.evaluate.store import Store
+from harness.evaluation.analysis.confidence import confidence_report
+from harness.evaluation.run import evaluate
+from harness.evaluation.settings import EvalSettings
+from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
+from harness.formats.render import render
 from harness.records import Conversation, Message
-from harness.render import render
-from tests.evaluate.conftest import ask
+from tests.evaluation.conftest import ask
 from tests.patience import HANG_S
 
 FORMATS = load_formats()
@@ -88,7 +89,9 @@ class Handler(BaseHTTPRequestHandler):
         if not fault:
             time.sleep(self.server.pause)
         with self.server.lock:
-            self.server.running -= 1  # before it answers: at the answer the client sends the next request
+            self.server.running -= (
+                1  # before it answers: at the answer the client sends the next request
+            )
         with suppress(OSError):  # the client has gone
             self.answer(fault)
 
@@ -96,21 +99,35 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.seen.append(body)
-            dead = self.server.dies_after is not None and len(self.server.seen) > self.server.dies_after
+            dead = (
+                self.server.dies_after is not None
+                and len(self.server.seen) > self.server.dies_after
+            )
         if dead:
             self.connection.close()
             return
         if fault:
-            self.reply(fault, {"error": {"message": f"fault {fault}"}}, {} if self.server.style == "silent" else {"retry-after-ms": "5"})
+            self.reply(
+                fault,
+                {"error": {"message": f"fault {fault}"}},
+                {} if self.server.style == "silent" else {"retry-after-ms": "5"},
+            )
             return
         if len(body.get("prompt", "")) > self.server.window:
-            self.reply(400, {"error": {"message": "the request exceeds the available context size"}})
+            self.reply(
+                400, {"error": {"message": "the request exceeds the available context size"}}
+            )
             return
         if "messages" in body:
             content = f"heard {len(body['messages'])}"
             self.reply(200, {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}]})  # fmt: skip
             return
-        choice = {"index": 0, "text": f"Oslo, {len(body['prompt'])}", "finish_reason": "stop", "logprobs": None}
+        choice = {
+            "index": 0,
+            "text": f"Oslo, {len(body['prompt'])}",
+            "finish_reason": "stop",
+            "logprobs": None,
+        }
         if body.get("echo"):
             if not self.server.echoes:
                 self.reply(400, {"error": {"message": "echo is not supported"}})
@@ -119,15 +136,32 @@ class Handler(BaseHTTPRequestHandler):
             words[-1] = words[-1][:-1]
             offsets = [sum(map(len, words[:at])) for at in range(len(words))]
             values = [None] + [-0.25 if "Oslo" in word else -2.0 for word in words[1:]]
-            tokens, values, offsets = [*words, "!"], [*values, -1.0], [*offsets, len(body["prompt"])]
+            tokens, values, offsets = (
+                [*words, "!"],
+                [*values, -1.0],
+                [*offsets, len(body["prompt"])],
+            )
             if self.server.style == "vllm":  # BOS first, and counted in the offsets
-                tokens, values, offsets = ["<s>", *tokens], [None, -7.0, *values[1:]], [0, *(3 + at for at in offsets)]
+                tokens, values, offsets = (
+                    ["<s>", *tokens],
+                    [None, -7.0, *values[1:]],
+                    [0, *(3 + at for at in offsets)],
+                )
             if self.server.style == "sglang":
                 offsets = [-1] * len(tokens)
             if self.server.style == "pieces" and "one two" not in body["prompt"]:
                 tokens = [token.replace("o", "\ufffd") for token in tokens]
             choice = {"index": 0, "text": body["prompt"] + "!", "finish_reason": "length", "logprobs": {"tokens": tokens, "token_logprobs": values, "text_offset": offsets, "top_logprobs": None}}  # fmt: skip
-        self.reply(200, {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [choice]})
+        self.reply(
+            200,
+            {
+                "id": "x",
+                "object": "text_completion",
+                "created": 0,
+                "model": "m",
+                "choices": [choice],
+            },
+        )
 
     def reply(self, status, table, headers=()):
         data = json.dumps(table).encode()
@@ -153,7 +187,12 @@ def server():
 
 def prompts(n, id="chatml"):
     made = [Conversation("c", (Message("user", f"Question {at}?"),)) for at in range(n)]
-    return [GenerateRequest(str(at), render(c, FORMATS[id], add_generation_prompt=True), 8, messages=c.messages) for at, c in enumerate(made)]
+    return [
+        GenerateRequest(
+            str(at), render(c, FORMATS[id], add_generation_prompt=True), 8, messages=c.messages
+        )
+        for at, c in enumerate(made)
+    ]
 
 
 def answers(backend, requests):
@@ -163,9 +202,16 @@ def answers(backend, requests):
 def test_our_text_is_sent_as_it_is(server):
     requests = prompts(20)
     found = answers(OpenAIBackend(server.url, "m", concurrency=4), requests)
-    assert {key: answer.text for key, answer in found.items()} == {r.key: f"Oslo, {len(r.prompt.text)}" for r in requests}
-    assert Counter(body["prompt"] for body in server.seen) == Counter(r.prompt.text for r in requests)
-    assert all(body["temperature"] == 0 and body["max_tokens"] == 8 and body["stop"] == ["<|im_end|>"] for body in server.seen)
+    assert {key: answer.text for key, answer in found.items()} == {
+        r.key: f"Oslo, {len(r.prompt.text)}" for r in requests
+    }
+    assert Counter(body["prompt"] for body in server.seen) == Counter(
+        r.prompt.text for r in requests
+    )
+    assert all(
+        body["temperature"] == 0 and body["max_tokens"] == 8 and body["stop"] == ["<|im_end|>"]
+        for body in server.seen
+    )
 
 
 def test_a_busy_server_is_asked_again(server):
@@ -180,7 +226,7 @@ def pauses(monkeypatch):
     slept = []
     clock = SimpleNamespace(**{**vars(time), "sleep": slept.append})
     monkeypatch.setattr("openai._base_client.time", clock)
-    monkeypatch.setattr("harness.backends.server.time", clock)
+    monkeypatch.setattr("harness.backends.server_facts.time", clock)
     return slept
 
 
@@ -227,7 +273,9 @@ def test_a_run_that_broke_goes_on_where_it_stopped(server, tmp_path):
     def go(name):
         backend = OpenAIBackend(server.url, "m", concurrency=3, retries=0)
         with Store(tmp_path / name) as store:
-            return evaluate(backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True)
+            return evaluate(
+                backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True
+            )
 
     whole = go("whole.sqlite")
     echoes = sum("echo" in body for body in server.seen)
@@ -238,7 +286,9 @@ def test_a_run_that_broke_goes_on_where_it_stopped(server, tmp_path):
     server.dies_after, answered = None, 10 - echoes
     server.seen.clear()
     rest = go("broken.sqlite")
-    assert rest.computed == 24 - answered == len(server.seen) - echoes, "only what was missing is asked"
+    assert rest.computed == 24 - answered == len(server.seen) - echoes, (
+        "only what was missing is asked"
+    )
     assert rest.cells == whole.cells
 
 
@@ -269,10 +319,18 @@ def test_a_server_that_is_not_there_is_told_soon(pauses):
 @pytest.mark.parametrize(
     ("path", "before", "after"),
     [
-        ("/props", {"model_path": "a.gguf", "build_info": "b1"}, {"model_path": "a.gguf", "build_info": "b2"}),
+        (
+            "/props",
+            {"model_path": "a.gguf", "build_info": "b1"},
+            {"model_path": "a.gguf", "build_info": "b2"},
+        ),
         ("/version", {"version": "0.9"}, {"version": "0.10"}),
         ("/get_model_info", {"model_path": "a"}, {"model_path": "b"}),
-        ("/v1/models", {"data": [{"id": "m", "created": 1, "root": "a"}]}, {"data": [{"id": "m", "created": 2, "root": "b"}]}),
+        (
+            "/v1/models",
+            {"data": [{"id": "m", "created": 1, "root": "a"}]},
+            {"data": [{"id": "m", "created": 2, "root": "b"}]},
+        ),
     ],
 )
 def test_another_model_or_build_behind_the_address_is_another_engine(server, path, before, after):
@@ -292,10 +350,23 @@ def test_when_a_model_was_loaded_is_no_part_of_it(server):
 
 def test_a_prompt_beyond_the_servers_context_is_left_out(server, tmp_path, capsys):
     server.window = 200
-    cases = [ask("short", "Say Oslo.", checks=[{"contains": "oslo"}]), ask("long", "word " * 100, checks=[{"contains": "oslo"}])]
+    cases = [
+        ask("short", "Say Oslo.", checks=[{"contains": "oslo"}]),
+        ask("long", "word " * 100, checks=[{"contains": "oslo"}]),
+    ]
     with Store(tmp_path / "r.sqlite") as store:
-        found = evaluate(OpenAIBackend(server.url, "m"), cases, FORMATS.select(["chatml"]), {"chatml": "native"}, "chatml", store, EvalSettings())
-    assert found.cell("chatml", "on_task").n == 1 and found.cell("chatml", "on_task").not_scored == 1
+        found = evaluate(
+            OpenAIBackend(server.url, "m"),
+            cases,
+            FORMATS.select(["chatml"]),
+            {"chatml": "native"},
+            "chatml",
+            store,
+            EvalSettings(),
+        )
+    assert (
+        found.cell("chatml", "on_task").n == 1 and found.cell("chatml", "on_task").not_scored == 1
+    )
     assert "left out 1 cells, which are not scored" in capsys.readouterr().err
 
 
@@ -328,10 +399,14 @@ def test_no_log_probabilities_is_not_scored_and_never_zero(server, tmp_path):
     assert backend.unscorable == NO_LOGPROBS
     groups = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
     with Store(tmp_path / "r.sqlite") as store:
-        found = evaluate(backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True)
+        found = evaluate(
+            backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True
+        )
     choice = found.cell("chatml", "choice")
     assert choice.mean is None and choice.not_scored == 2
-    assert {score.why for score in found.scores if score.metric in ("choice", "nll")} == {NO_LOGPROBS}
+    assert {score.why for score in found.scores if score.metric in ("choice", "nll")} == {
+        NO_LOGPROBS
+    }
     assert found.cell("chatml", "stopped").mean == 1.0
     assert confidence_report(found) == {"run": "evaluate"}
 
@@ -342,7 +417,13 @@ def test_log_probabilities_of_an_echo(server, style):
     server.echoes, server.style = True, style
     backend = OpenAIBackend(server.url, "m")
     assert backend.unscorable == ""
-    said = [render(Conversation("c", (Message("user", "Capital?"), Message("assistant", a))), FORMATS["plain-qa"]) for a in ("It is Oslo now", "Rome")]
+    said = [
+        render(
+            Conversation("c", (Message("user", "Capital?"), Message("assistant", a))),
+            FORMATS["plain-qa"],
+        )
+        for a in ("It is Oslo now", "Rome")
+    ]
     [[(_, scorings)]] = list(backend.score([ScoreRequest("k", tuple(said))]))
     assert [(s.tokens, s.logprob) for s in scorings] == [(4, -6.25), (1, -2.0)]
     assert scorings[0].token_logprobs == (-2.0, -2.0, -0.25, -2.0)
@@ -350,19 +431,37 @@ def test_log_probabilities_of_an_echo(server, style):
 
 def test_tokens_that_cannot_be_told_apart_are_not_scored_and_never_zero(server, tmp_path):
     server.echoes, server.style = True, "pieces"
-    cases = [ask("c1", "Capital of Norway?", choices=["Oslo", "Rome"], answer=0), ask("r1", "Why?", reference="Because.")]
+    cases = [
+        ask("c1", "Capital of Norway?", choices=["Oslo", "Rome"], answer=0),
+        ask("r1", "Why?", reference="Because."),
+    ]
     backend = OpenAIBackend(server.url, "m")
     assert backend.unscorable == ""
     with Store(tmp_path / "r.sqlite") as store:
-        found = evaluate(backend, cases, FORMATS.select(["plain-qa"]), {"plain-qa": "native"}, "plain-qa", store, EvalSettings(), quiet=True)
-    assert found.cell("plain-qa", "choice").mean is None and found.cell("plain-qa", "choice").not_scored == 1
+        found = evaluate(
+            backend,
+            cases,
+            FORMATS.select(["plain-qa"]),
+            {"plain-qa": "native"},
+            "plain-qa",
+            store,
+            EvalSettings(),
+            quiet=True,
+        )
+    assert (
+        found.cell("plain-qa", "choice").mean is None
+        and found.cell("plain-qa", "choice").not_scored == 1
+    )
 
 
 def test_chat_sends_messages(server):
     backend = OpenAIBackend(server.url, "m", chat=True)
     found = answers(backend, prompts(2))
     assert {answer.text for answer in found.values()} == {"heard 1"}
-    assert sorted(body["messages"][0]["content"] for body in server.seen) == ["Question 0?", "Question 1?"]
+    assert sorted(body["messages"][0]["content"] for body in server.seen) == [
+        "Question 0?",
+        "Question 1?",
+    ]
     assert "chat endpoint" in backend.unscorable
     assert backend.fingerprint["backend"] != OpenAIBackend(server.url, "m").fingerprint["backend"]
 

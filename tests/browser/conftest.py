@@ -12,18 +12,34 @@ import pytest
 from harness.report.comparison import Comparison
 from harness.report.comparison_page import render_comparison
 from harness.report.page import render_html
-from harness.report.sweep import Sweep
+from harness.report.sweep_document import Sweep
 from harness.report.sweep_map import render_sweep
 from tests.report.fixture import report
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
 
 
 def pytest_addoption(parser) -> None:
     group = parser.getgroup("pictures of the docs")
-    group.addoption("--screenshots", metavar="FOLDER", help="write the pictures that the docs show to this folder")
-    group.addoption("--report", metavar="FILE", help="with --screenshots: the picture of this report.html alone, as report.png")
+    group.addoption(
+        "--screenshots",
+        metavar="FOLDER",
+        help="write the pictures that the docs show to this folder",
+    )
+    group.addoption(
+        "--report",
+        metavar="FILE",
+        help="with --screenshots: the picture of this report.html alone, as report.png",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +73,12 @@ def page_of(chromium, tmp_path) -> Iterator[Callable]:
         page = context.new_page()
         page.on("console", lambda message: told.append(message.text))
         page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else told.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith(("file:", "data:")) else told.append(request.url)
+            ),
+        )
         page.goto(file.resolve().as_uri() + hash)
         return page
 

@@ -6,13 +6,13 @@ import random
 from typing import Any
 
 from harness.gate.baseline import to_baseline
-from harness.gate.compared import compared
+from harness.gate.compare_runs import compared
 from harness.gate.thresholds import read_thresholds
 from harness.gate.verdicts import compare
 from harness.report.comparison import Comparison
 from harness.report.document import Report
-from harness.report.sweep import Sweep
-from harness.report.tables import LOWER_IS_BETTER
+from harness.report.sweep_document import Sweep
+from harness.report.wording import LOWER_IS_BETTER
 from harness.resources import data_dir
 from tests.gate.conftest import build_evaluation
 from tests.report.fixture import make
@@ -27,7 +27,11 @@ MEASURES = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 #: How well a format does in a group, before and after training: 0 to 1.
 _LEVELS = {"native": (0.98, 0.98), "seen": (0.62, 0.92), "held-out": (0.34, 0.81)}
 _SCAFFOLDING = {
-    "chatml": ("<|im_start|>user\n", [["<|im_end|>", "stop"], ["\n<|im_start|>assistant\n", "header"]], "<|im_end|>"),
+    "chatml": (
+        "<|im_start|>user\n",
+        [["<|im_end|>", "stop"], ["\n<|im_start|>assistant\n", "header"]],
+        "<|im_end|>",
+    ),
     "llama3": (
         "<|start_header_id|>user<|end_header_id|>\n\n",
         [["<|eot_id|>", "stop"], ["<|start_header_id|>assistant<|end_header_id|>\n\n", "header"]],
@@ -51,21 +55,60 @@ def example_report() -> Report:
     for format in table["formats"]:
         format.update(id=names[format["id"]], group=FORMATS[names[format["id"]]])
     for at, run in enumerate(table["runs"]):
-        goodness = {id: min(0.99, max(0.02, _LEVELS[group][at] + rng.uniform(-0.12, 0.06))) for id, group in FORMATS.items()}
-        run["cells"] = [_cell(id, metric, value, rng) for id, value in goodness.items() for metric in MEASURES]
-        run["compatibility"] = [{"format": id, "word": _word(value), "reason": f"stopped {value:.2f}"} for id, value in goodness.items()]
+        goodness = {
+            id: min(0.99, max(0.02, _LEVELS[group][at] + rng.uniform(-0.12, 0.06)))
+            for id, group in FORMATS.items()
+        }
+        run["cells"] = [
+            _cell(id, metric, value, rng) for id, value in goodness.items() for metric in MEASURES
+        ]
+        run["compatibility"] = [
+            {"format": id, "word": _word(value), "reason": f"stopped {value:.2f}"}
+            for id, value in goodness.items()
+        ]
     table.update(
         title="Format compatibility of Example-1B",
-        model={"name": "Example-1B", "digest": "sha256:0", "dtype": "bfloat16", "native_format": "smollm2"},
+        model={
+            "name": "Example-1B",
+            "digest": "sha256:0",
+            "dtype": "bfloat16",
+            "native_format": "smollm2",
+        },
         summary=[
-            {"name": "held-out gap closed", "value": 0.69, "low": 0.52, "high": 0.83, "n": 40, "text": "69 % of the held-out NLL excess is gone"},
-            {"name": "held-out stopped", "value": 0.83, "low": 0.77, "high": 0.88, "n": 40, "text": "mean over held-out formats: 0.36 → 0.83"},
-            {"name": "native nll change", "value": -0.05, "low": -0.09, "high": -0.01, "n": 40, "text": "native nll: 1.62 → 1.57: no worse than its interval"},
+            {
+                "name": "held-out gap closed",
+                "value": 0.69,
+                "low": 0.52,
+                "high": 0.83,
+                "n": 40,
+                "text": "69 % of the held-out NLL excess is gone",
+            },
+            {
+                "name": "held-out stopped",
+                "value": 0.83,
+                "low": 0.77,
+                "high": 0.88,
+                "n": 40,
+                "text": "mean over held-out formats: 0.36 → 0.83",
+            },
+            {
+                "name": "native nll change",
+                "value": -0.05,
+                "low": -0.09,
+                "high": -0.01,
+                "n": 40,
+                "text": "native nll: 1.62 → 1.57: no worse than its interval",
+            },
         ],
         budget=[],
         across=[],
         changes=[],
-        samples=[sample for id in _SCAFFOLDING for at, run in enumerate(("before", "after")) for sample in example_samples(run, id, at)],
+        samples=[
+            sample
+            for id in _SCAFFOLDING
+            for at, run in enumerate(("before", "after"))
+            for sample in example_samples(run, id, at)
+        ],
     )
     return Report.from_dict(table)
 
@@ -80,23 +123,54 @@ def example_comparison(folder) -> Comparison:
     sides = []
     for at, name in enumerate(("adapter-a", "adapter-b")):
         (folder / name).mkdir()
-        sides.append(to_baseline(build_evaluation(_values(at), native="smollm2", groups=FORMATS, formats=list(FORMATS))))
-    verdicts = compare(*sides, {name: margin for name, margin in read_thresholds(data_dir("eval") / "thresholds.toml").margins.items() if name in MEASURES})
-    found = compared(*sides, verdicts, (folder / "adapter-a", folder / "adapter-b"), ("adapter-a", "adapter-b"))
+        sides.append(
+            to_baseline(
+                build_evaluation(
+                    _values(at), native="smollm2", groups=FORMATS, formats=list(FORMATS)
+                )
+            )
+        )
+    verdicts = compare(
+        *sides,
+        {
+            name: margin
+            for name, margin in read_thresholds(
+                data_dir("eval") / "thresholds.toml"
+            ).margins.items()
+            if name in MEASURES
+        },
+    )
+    found = compared(
+        *sides, verdicts, (folder / "adapter-a", folder / "adapter-b"), ("adapter-a", "adapter-b")
+    )
     samples = [
         sample
         for id in FORMATS
-        for pair in zip(example_samples("adapter-a", id, 1), example_samples("adapter-b", id, 1 - (id in _LOST)), strict=True)
+        for pair in zip(
+            example_samples("adapter-a", id, 1),
+            example_samples("adapter-b", id, 1 - (id in _LOST)),
+            strict=True,
+        )
         for sample in pair
     ]
-    return Comparison.from_dict({**vars(found), "schema": "harness-comparison/1", "created": "2026-11-24T18:00:00Z", "samples": samples, "note": ""})
+    return Comparison.from_dict(
+        {
+            **vars(found),
+            "schema": "harness-comparison/1",
+            "created": "2026-11-24T18:00:00Z",
+            "samples": samples,
+            "note": "",
+        }
+    )
 
 
 def example_samples(run: str, id: str, good: int) -> list[dict[str, Any]]:
     """One answer in a format; a bad one runs on into the next turn."""
     head, middle, stop = _SCAFFOLDING.get(id, ("USER: ", [["\nASSISTANT: ", "header"]], "</s>"))
     answer, finish = _ANSWERS["good" if good else "leak"]
-    marks = [] if good else [{"start": 8, "end": 35, "kind": "leak", "note": "control text of chatml"}]
+    marks = (
+        [] if good else [{"start": 8, "end": 35, "kind": "leak", "note": "control text of chatml"}]
+    )
     return [
         {
             "run": run,
@@ -121,7 +195,14 @@ def _values(at: int) -> dict[tuple[str, str], list[float]]:
     A case draws the same number in both runs, so that most answers stay as they were; one in twenty is drawn anew.
     """
     shared, own = random.Random(3), random.Random(at)
-    rates = {"choice": 0.6, "on_task": 0.72, "stopped": 0.96, "empty": 0.02, "leak": 0.02, "nll_excess": 0.2}
+    rates = {
+        "choice": 0.6,
+        "on_task": 0.72,
+        "stopped": 0.96,
+        "empty": 0.02,
+        "leak": 0.02,
+        "nll_excess": 0.2,
+    }
     found: dict[tuple[str, str], list[float]] = {}
     for id, group in FORMATS.items():
         for metric in MEASURES:
@@ -132,13 +213,30 @@ def _values(at: int) -> dict[tuple[str, str], list[float]]:
                 rate += 0.2
             draws = [shared.random() for _ in range(80)]
             draws = [own.random() if own.random() < 0.05 else draw for draw in draws]
-            found[id, metric] = [round(rate + 0.2 * (draw - 0.5), 4) if metric == "nll_excess" else float(draw < rate) for draw in draws]
+            found[id, metric] = [
+                round(rate + 0.2 * (draw - 0.5), 4)
+                if metric == "nll_excess"
+                else float(draw < rate)
+                for draw in draws
+            ]
     return found
 
 
 def _cell(id: str, metric: str, value: float, rng: random.Random) -> dict[str, Any]:
-    mean = {"choice": 0.35 + 0.35 * value, "on_task": 0.8 * value, "nll_excess": 1.1 * (1 - value)}.get(metric, value)
-    mean = min(1.0, max(0.0, (1 - mean) * rng.uniform(0.2, 0.7) if metric in LOWER_IS_BETTER and metric != "nll_excess" else mean + rng.uniform(-0.04, 0.04)))
+    mean = {
+        "choice": 0.35 + 0.35 * value,
+        "on_task": 0.8 * value,
+        "nll_excess": 1.1 * (1 - value),
+    }.get(metric, value)
+    mean = min(
+        1.0,
+        max(
+            0.0,
+            (1 - mean) * rng.uniform(0.2, 0.7)
+            if metric in LOWER_IS_BETTER and metric != "nll_excess"
+            else mean + rng.uniform(-0.04, 0.04),
+        ),
+    )
     return {
         "format": id,
         "group": FORMATS[id],

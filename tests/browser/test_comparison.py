@@ -26,9 +26,17 @@ def test_filtering_and_sorting(page_of):
     assert rows and all("improved" in row.locator(".words").inner_text() for row in rows)
     page.get_by_role("button", name="Show all").click()
     page.locator("th[data-metric=stopped] button").click()
-    column = page.locator("table.heat thead th").evaluate_all("cells => cells.findIndex(cell => cell.dataset.metric === 'stopped')")
-    gains = [float(row.locator("> *").nth(column).get_attribute("data-value")) for row in page.locator("tr[data-id]").all()]
-    assert gains == sorted(gains) and page.locator("tbody[data-fixed] th[scope=row]").inner_text() == "held-out formats"
+    column = page.locator("table.heat thead th").evaluate_all(
+        "cells => cells.findIndex(cell => cell.dataset.metric === 'stopped')"
+    )
+    gains = [
+        float(row.locator("> *").nth(column).get_attribute("data-value"))
+        for row in page.locator("tr[data-id]").all()
+    ]
+    assert (
+        gains == sorted(gains)
+        and page.locator("tbody[data-fixed] th[scope=row]").inner_text() == "held-out formats"
+    )
     assert page.evaluate("location.hash") == "#view?sort=stopped"
 
 
@@ -42,13 +50,19 @@ def test_a_click_on_a_cell_opens_both_answers_side_by_side(page_of):
     assert article.locator("h3").inner_text() == "case-1"  # the cell's worst case
     left, right = (box.bounding_box() for box in article.locator(".answers > div").all())
     assert left["y"] == right["y"] and left["x"] < right["x"]
-    assert article.locator("h4").all_inner_texts() == ["one: stopped at </s>", "two: stopped at </s>"]
+    assert article.locator("h4").all_inner_texts() == [
+        "one: stopped at </s>",
+        "two: stopped at </s>",
+    ]
     assert article.locator("pre.prompt .k-header").inner_text() == "<user>"
     assert article.locator("mark.m-leak").count() == 2
 
 
 def test_a_view_has_an_address(page_of):
-    page = page_of("#view?q=format-0&group=held-out&word=regressed&sort=stopped.down", made=comparison(formats=12))
+    page = page_of(
+        "#view?q=format-0&group=held-out&word=regressed&sort=stopped.down",
+        made=comparison(formats=12),
+    )
     assert page.locator("th[data-metric=stopped]").get_attribute("aria-sort") == "descending"
     assert page.get_by_label("Has cells").input_value() == "regressed"
     assert shown(page) and set(shown(page)) <= {f"format-{at:02}" for at in range(6, 10)}
@@ -58,25 +72,39 @@ def test_everything_is_there_without_scripts(page_of):
     page = page_of(made=comparison(formats=4), java_script_enabled=False)
     assert page.locator("form.tools").is_hidden() and len(shown(page)) == 4
     page.locator("tr[data-id=format-01] td a").first.click()
-    assert page.locator("details#s-format-01 pre").first.is_visible()  # the browser itself opens what an address lies in
+    assert page.locator(
+        "details#s-format-01 pre"
+    ).first.is_visible()  # the browser itself opens what an address lies in
 
 
 def test_every_cell_says_without_colour_what_it_came_to(page_of):
     page = page_of(made=comparison(formats=6), forced_colors="active")
     cells = page.locator("table.heat .d").all_inner_texts()
-    assert len(cells) == 7 * 8 and all(re.match(r"[+−]\.\d\d [▼▽=△▲]\n[+−]\.\d\d to [+−]\.\d\d", text) for text in cells)
+    assert len(cells) == 7 * 8 and all(
+        re.match(r"[+−]\.\d\d [▼▽=△▲]\n[+−]\.\d\d to [+−]\.\d\d", text) for text in cells
+    )
 
 
-@pytest.mark.parametrize("answer", [HOSTILE, "\u202eab" * 50 + "a" * 1_000_000], ids=["markup", "a megabyte"])
+@pytest.mark.parametrize(
+    "answer", [HOSTILE, "\u202eab" * 50 + "a" * 1_000_000], ids=["markup", "a megabyte"]
+)
 def test_hostile_answers_do_nothing(page_of, answer):
     table = make_comparison(formats=2, answer=answer)
     table["cells"][0].update(why=HOSTILE, worst_case=HOSTILE)
     table["after"]["label"] = HOSTILE
     page = page_of(made=Comparison.from_dict(table))
-    assert page.locator("img").count() == 0 and page.locator("script").count() == 1 and page.locator("style").count() == 1
+    assert (
+        page.locator("img").count() == 0
+        and page.locator("script").count() == 1
+        and page.locator("style").count() == 1
+    )
     page.locator("details#s-format-00 summary").click()
     text = page.locator("details#s-format-00 .answers pre").first.inner_text()
-    assert ("onerror=alert(1)" in text or "more characters" in text) and "⟨U+202E⟩" in text and len(text) < 3000
+    assert (
+        ("onerror=alert(1)" in text or "more characters" in text)
+        and "⟨U+202E⟩" in text
+        and len(text) < 3000
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -85,7 +113,9 @@ def test_it_fits_a_phone(page_of, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     first = page.locator("details").first
     first.locator("summary").click()
-    one, two = (box.bounding_box() for box in first.locator("article").first.locator(".answers > div").all())
+    one, two = (
+        box.bounding_box() for box in first.locator("article").first.locator(".answers > div").all()
+    )
     assert one["y"] < two["y"]  # one below the other where there is no room
 
 
@@ -108,5 +138,7 @@ def test_axe_finds_nothing(page_of, scheme):
 def test_on_paper(page_of):
     page = page_of(made=comparison())
     page.emulate_media(media="print")
-    assert page.locator(".scroll").first.evaluate("it => getComputedStyle(it).overflow") == "visible"
+    assert (
+        page.locator(".scroll").first.evaluate("it => getComputedStyle(it).overflow") == "visible"
+    )
     assert page.pdf()[:5] == b"%PDF-"

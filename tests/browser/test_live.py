@@ -36,7 +36,9 @@ def test_the_page_follows_the_run(chromium, tmp_path):
         page.get_by_label("Format", exact=True).fill("format-01")
         publish({**make(formats=3), "title": "Another title"})
         page.get_by_role("heading", name="Another title").wait_for(timeout=1000 * HANG_S)
-        assert page.get_by_label("Format", exact=True).input_value() == "format-01"  # the view is kept
+        assert (
+            page.get_by_label("Format", exact=True).input_value() == "format-01"
+        )  # the view is kept
     finally:
         page.close()
         server.shutdown()

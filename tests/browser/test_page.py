@@ -14,7 +14,11 @@ pytestmark = pytest.mark.browser
 
 def shown(page) -> list[str]:
     """The formats in the table, in the order in which they are seen."""
-    return [row.get_attribute("data-id") for row in page.locator("table.heat tbody tr[data-id]").all() if row.is_visible()]
+    return [
+        row.get_attribute("data-id")
+        for row in page.locator("table.heat tbody tr[data-id]").all()
+        if row.is_visible()
+    ]
 
 
 def test_filtering_by_name_group_and_word(page_of):
@@ -28,7 +32,11 @@ def test_filtering_by_name_group_and_word(page_of):
     assert shown(page) == ["format-00"]
     page.get_by_role("button", name="Show all").click()
     page.get_by_label("Compatibility").select_option("broken")
-    words = [row.get_attribute("data-word") for row in page.locator("table.heat tbody tr[data-id]").all() if row.is_visible()]
+    words = [
+        row.get_attribute("data-word")
+        for row in page.locator("table.heat tbody tr[data-id]").all()
+        if row.is_visible()
+    ]
     assert words and set(words) == {"broken"}
 
 
@@ -38,9 +46,14 @@ def test_sorting_inside_the_groups(page_of):
     for way, reverse in (("ascending", False), ("descending", True)):
         button.click()
         assert page.locator("th[data-metric=stopped]").get_attribute("aria-sort") == way
-        column = page.locator("table.heat thead th").evaluate_all("cells => cells.findIndex(cell => cell.dataset.metric === 'stopped')")
+        column = page.locator("table.heat thead th").evaluate_all(
+            "cells => cells.findIndex(cell => cell.dataset.metric === 'stopped')"
+        )
         for group in ("seen", "held-out"):
-            values = [float(row.locator("> *").nth(column).get_attribute("data-value")) for row in page.locator(f"tr[data-group={group}]").all()]
+            values = [
+                float(row.locator("> *").nth(column).get_attribute("data-value"))
+                for row in page.locator(f"tr[data-group={group}]").all()
+            ]
             assert values == sorted(values, reverse=reverse) and len(values) > 3
 
 
@@ -125,5 +138,7 @@ def test_on_paper(page_of):
     """Printed, the table is whole: nothing of it is cut off by its scrolling frame."""
     page = page_of()
     page.emulate_media(media="print")
-    assert page.locator(".scroll").first.evaluate("it => getComputedStyle(it).overflow") == "visible"
+    assert (
+        page.locator(".scroll").first.evaluate("it => getComputedStyle(it).overflow") == "visible"
+    )
     assert page.pdf()[:5] == b"%PDF-"

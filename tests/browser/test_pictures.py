@@ -29,13 +29,18 @@ class Picture:
     first: str = "body"
     last: str = "body"
     hash: str = ""
-    options: dict[str, Any] = field(default_factory=lambda: {"viewport": {"width": 1100, "height": 1600}})
+    options: dict[str, Any] = field(
+        default_factory=lambda: {"viewport": {"width": 1100, "height": 1600}}
+    )
 
 
 PICTURES = {
     "report": Picture(lambda _: example_report(), last="#formats .scroll"),
     "report-narrow": Picture(
-        lambda _: example_report(), first="#formats", last="", options={"viewport": {"width": 360, "height": 640}, "device_scale_factor": 2}
+        lambda _: example_report(),
+        first="#formats",
+        last="",
+        options={"viewport": {"width": 360, "height": 640}, "device_scale_factor": 2},
     ),
     "sample": Picture(lambda _: example_report(), "#samples", "#s-llama3", "#s-llama3"),
     "comparison": Picture(example_comparison, last="#differences .scroll"),
@@ -50,10 +55,18 @@ def pytest_generate_tests(metafunc) -> None:
 
 
 def test_picture(name, page_of, tmp_path, pytestconfig):
-    folder, given = (pytestconfig.getoption(option, default=None) for option in ("--screenshots", "--report"))
-    assert folder or not given, "--report says what is pictured; --screenshots FOLDER says where the picture goes"
+    folder, given = (
+        pytestconfig.getoption(option, default=None) for option in ("--screenshots", "--report")
+    )
+    assert folder or not given, (
+        "--report says what is pictured; --screenshots FOLDER says where the picture goes"
+    )
     picture = PICTURES[name]
-    page = page_of(picture.hash, **({"file": Path(given)} if given else {"made": picture.made(tmp_path)}), **picture.options)
+    page = page_of(
+        picture.hash,
+        **({"file": Path(given)} if given else {"made": picture.made(tmp_path)}),
+        **picture.options,
+    )
     data = small(taken(page, picture))
     assert taken(page, picture) == taken(page, picture)  # nothing moves
     assert 5_000 < len(data) < MOST_BYTES
@@ -73,7 +86,15 @@ def taken(page, picture: Picture) -> bytes:
     above = 0 if picture.first == "body" else 12
     y = max(0, top["y"] + scrolled - above)
     width = picture.options["viewport"]["width"]
-    return page.screenshot(full_page=True, clip={"x": 0, "y": y, "width": width, "height": bottom["y"] + bottom["height"] + scrolled + 8 - y})
+    return page.screenshot(
+        full_page=True,
+        clip={
+            "x": 0,
+            "y": y,
+            "width": width,
+            "height": bottom["y"] + bottom["height"] + scrolled + 8 - y,
+        },
+    )
 
 
 def small(png: bytes) -> bytes:
@@ -81,5 +102,7 @@ def small(png: bytes) -> bytes:
     from PIL import Image
 
     out = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+        out, "PNG", optimize=True
+    )
     return out.getvalue()

@@ -11,14 +11,22 @@ from harness.gate.baseline import to_baseline
 from harness.gate.baseline_file import SCORES_FILE, write_baseline
 from tests.gate.conftest import build_evaluation
 
-GOOD = {("chatml", "stopped"): [1.0] * 60, ("a", "stopped"): [1.0] * 60, ("b", "stopped"): [1.0] * 60, ("a", "nll"): [1.0 + at / 60 for at in range(60)]}
+GOOD = {
+    ("chatml", "stopped"): [1.0] * 60,
+    ("a", "stopped"): [1.0] * 60,
+    ("b", "stopped"): [1.0] * 60,
+    ("a", "nll"): [1.0 + at / 60 for at in range(60)],
+}
 
 
 @pytest.fixture
 def kept(tmp_path):
     def write(name, changes=(), **keys):
         (tmp_path / name).mkdir()
-        write_baseline(to_baseline(build_evaluation({**GOOD, **dict(changes)}, native="chatml", **keys)), tmp_path / name / SCORES_FILE)
+        write_baseline(
+            to_baseline(build_evaluation({**GOOD, **dict(changes)}, native="chatml", **keys)),
+            tmp_path / name / SCORES_FILE,
+        )
         return str(tmp_path / name)
 
     return write
@@ -31,14 +39,19 @@ def test_equal_evaluations(kept, capsys):
 
 
 def test_a_loss_is_told_with_its_interval_and_exits_1(kept, capsys):
-    worse = {("a", "stopped"): [0.0] * 30 + [1.0] * 30, ("a", "nll"): [0.4 + at / 60 for at in range(60)]}
+    worse = {
+        ("a", "stopped"): [0.0] * 30 + [1.0] * 30,
+        ("a", "nll"): [0.4 + at / 60 for at in range(60)],
+    }
     assert main(["compare", kept("one"), kept("two", worse), "--json"]) == 1
     *rows, counts = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     found = {(row["format"], row["metric"]): row for row in rows}
     lost = found["a", "stopped"]
     assert (lost["outcome"], lost["delta"], lost["n"]) == ("regressed", -0.5, 60)
     assert lost["interval"][0] < -0.5 < lost["interval"][1] < 0
-    assert found["a", "nll"]["outcome"] == "improved" and found["a", "nll"]["interval"][0] == pytest.approx(-0.6)
+    assert found["a", "nll"]["outcome"] == "improved" and found["a", "nll"]["interval"][
+        0
+    ] == pytest.approx(-0.6)
     assert counts["counts"]["regressed"] == 2  # the format, and the mean over its group
     assert main(["compare", str(kept("three")), str(kept("four", worse))]) == 1
     assert "−.50" in capsys.readouterr().out
@@ -66,10 +79,16 @@ def test_a_page_is_written_with_its_json_beside_it(kept, tmp_path, capsys):
     assert main(["compare", one, two, "--html", str(page)]) == 1
     assert str(page) in capsys.readouterr().out
     text = page.read_text()
-    assert "one → two" in text and "regressed" in text and "No samples: no report.json stands beside one and two." in text
+    assert (
+        "one → two" in text
+        and "regressed" in text
+        and "No samples: no report.json stands beside one and two." in text
+    )
     document = json.loads(page.with_suffix(".json").read_text())
     assert document["schema"] == "harness-comparison/1" and document["before"]["label"] == "one"
-    assert main(["compare", one, one, "--html", str(page)]) == 0  # a run against itself has no name of its own
+    assert (
+        main(["compare", one, one, "--html", str(page)]) == 0
+    )  # a run against itself has no name of its own
     assert "before → after" in page.read_text()
     assert main(["compare", one, two, "--html", str(tmp_path / "page.json")]) == 2
     assert "ends in .html" in capsys.readouterr().err

@@ -28,11 +28,22 @@ def test_it_starts_in_under_three_tenths_of_a_second(command):
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["formats", "list"], ["formats", "check", "chatml"], ["data", "check"], ["train", "--help"], ["eval", "--help"], ["demo", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["formats", "list"],
+        ["formats", "check", "chatml"],
+        ["data", "check"],
+        ["train", "--help"],
+        ["eval", "--help"],
+        ["demo", "--help"],
+    ],
 )
 def test_torch_is_not_imported(command):
     code = f"import sys\nfrom harness.cli.main import main\ntry: main({command!r})\nexcept SystemExit: pass\nprint([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
     assert out.rstrip().endswith("[]")
 
 
@@ -65,7 +76,9 @@ def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):
 
 
 def test_ctrl_c_is_exit_code_130(monkeypatch, capsys):
-    monkeypatch.setattr("harness.cli.formats.list_formats", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        "harness.cli.formats.list_formats", lambda args: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     assert main(["formats", "list"]) == 130
     assert "goes on from there" in capsys.readouterr().err
 
@@ -83,9 +96,25 @@ def test_check_is_silent_about_good_formats(capsys):
 
 def test_preview_marks_what_is_trained(tmp_path, tiny_model, capsys):
     file = tmp_path / "m.json"
-    file.write_text(json.dumps([{"role": "user", "content": "fox"}, {"role": "assistant", "content": "dog"}]))
+    file.write_text(
+        json.dumps([{"role": "user", "content": "fox"}, {"role": "assistant", "content": "dog"}])
+    )
     page = tmp_path / "p.html"
-    assert main(["preview", str(file), "--format", "chatml", "--model", str(tiny_model), "--html", str(page)]) == 0
+    assert (
+        main(
+            [
+                "preview",
+                str(file),
+                "--format",
+                "chatml",
+                "--model",
+                str(tiny_model),
+                "--html",
+                str(page),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "‹<|im_end|>›" in out and "‹<|im_start|>›" not in out
     assert 'class="t"' in page.read_text()

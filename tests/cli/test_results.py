@@ -9,12 +9,13 @@ from collections import Counter
 
 import pytest
 
-from harness.backends.scripted import ScriptedBackend
 from harness.cli.main import main
-from harness.evaluate.session import EvalSettings, evaluate
-from harness.evaluate.store import Store
+from harness.evaluation.run import evaluate
+from harness.evaluation.settings import EvalSettings
+from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
-from tests.evaluate.conftest import ask
+from tests.evaluation.conftest import ask
+from tests.scripted_backend import ScriptedBackend
 
 
 @pytest.fixture
@@ -25,9 +26,20 @@ def found(tmp_path):
         ask("r1", "Why?", reference="Because."),
     ]
     formats = load_formats().select(["chatml", "llama3"])
-    backend = ScriptedBackend(lambda prompt: 'hello, "hello"\n</s>' if prompt.format == "chatml" else "")
+    backend = ScriptedBackend(
+        lambda prompt: 'hello, "hello"\n</s>' if prompt.format == "chatml" else ""
+    )
     with Store(tmp_path / "results.sqlite") as store:
-        return evaluate(backend, cases, formats, {"chatml": "native", "llama3": "held-out"}, "chatml", store, EvalSettings(), quiet=True)
+        return evaluate(
+            backend,
+            cases,
+            formats,
+            {"chatml": "native", "llama3": "held-out"},
+            "chatml",
+            store,
+            EvalSettings(),
+            quiet=True,
+        )
 
 
 def told(capsys, *args):
@@ -49,8 +61,24 @@ def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
     formats, groups = list(found.formats), found.groups
     other = ScriptedBackend(lambda prompt: "no</s>", name="other")
     with Store(tmp_path / "results.sqlite") as store:
-        second = evaluate(other, found.cases, formats, groups, "chatml", store, EvalSettings(), quiet=True, model="other", adapter="tuned")
-    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json").splitlines()]
+        second = evaluate(
+            other,
+            found.cases,
+            formats,
+            groups,
+            "chatml",
+            store,
+            EvalSettings(),
+            quiet=True,
+            model="other",
+            adapter="tuned",
+        )
+    rows = [
+        json.loads(line)
+        for line in told(
+            capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
+        ).splitlines()
+    ]
     assert [(row["name"], row["mean"]) for row in rows] == [("", found.cell("chatml", "answer_lenient").mean), ("other + tuned", second.cell("chatml", "answer_lenient").mean)]  # fmt: skip
     assert rows[0]["mean"] != rows[1]["mean"]
     text = told(capsys, "query", tmp_path, "--metric", "stopped")
@@ -64,14 +92,43 @@ def test_quantised_and_whole_weights_in_one_file_are_not_mixed(found, tmp_path, 
             return {**super().fingerprint, "quantisation": "nf4"}
 
     with Store(tmp_path / "results.sqlite") as store:
-        evaluate(Quantised(lambda prompt: "no</s>"), found.cases, list(found.formats), found.groups, "chatml", store, EvalSettings(), quiet=True)
-    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json").splitlines()]
+        evaluate(
+            Quantised(lambda prompt: "no</s>"),
+            found.cases,
+            list(found.formats),
+            found.groups,
+            "chatml",
+            store,
+            EvalSettings(),
+            quiet=True,
+        )
+    rows = [
+        json.loads(line)
+        for line in told(
+            capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
+        ).splitlines()
+    ]
     assert [(row["quantisation"], row["n"]) for row in rows] == [("", 1), ("nf4", 1)]
 
 
 def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
-    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--each", "--json", "--probe", "reference", "--format", "chatml").splitlines()]
-    assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {row["case"] for row in rows} == {"r1"}
+    rows = [
+        json.loads(line)
+        for line in told(
+            capsys,
+            "query",
+            tmp_path,
+            "--each",
+            "--json",
+            "--probe",
+            "reference",
+            "--format",
+            "chatml",
+        ).splitlines()
+    ]
+    assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {
+        row["case"] for row in rows
+    } == {"r1"}
     text = told(capsys, "query", tmp_path / "results.sqlite", "--table", "cells")
     assert text.splitlines()[1].split()[-1] == "1" and len(text.splitlines()) == 7
     text = told(capsys, "query", tmp_path, "--table", "cells", "--case", "a1", "--each")
@@ -82,20 +139,46 @@ def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
 def test_the_three_exports_hold_the_same(found, tmp_path, capsys, table):
     pa = pytest.importorskip("pyarrow.parquet")
     for kind in ("csv", "jsonl", "parquet"):
-        assert "rows" in told(capsys, "export", tmp_path, "--to", kind, tmp_path / "deep" / f"x.{kind}", "--table", table)
+        assert "rows" in told(
+            capsys,
+            "export",
+            tmp_path,
+            "--to",
+            kind,
+            tmp_path / "deep" / f"x.{kind}",
+            "--table",
+            table,
+        )
     lines = [json.loads(line) for line in (tmp_path / "deep" / "x.jsonl").read_text().splitlines()]
     table_rows = pa.read_table(tmp_path / "deep" / "x.parquet").to_pylist()
     assert table_rows == lines
     with (tmp_path / "deep" / "x.csv").open(newline="") as file:
         plain = list(csv.DictReader(file))
-    assert [{k: "" if v is None else json.dumps(v) if isinstance(v, list) else str(v) for k, v in row.items()} for row in lines] == plain
+    assert [
+        {
+            k: "" if v is None else json.dumps(v) if isinstance(v, list) else str(v)
+            for k, v in row.items()
+        }
+        for row in lines
+    ] == plain
     if table == "cells":
-        assert Counter(row["probe"] for row in lines) == {"choice": 6, "answer": 2, "reference": 2}, "an option a row"
-        assert {row["text"] for row in lines if row["probe"] == "answer"} == {'hello, "hello"\n', ""}
+        assert Counter(row["probe"] for row in lines) == {
+            "choice": 6,
+            "answer": 2,
+            "reference": 2,
+        }, "an option a row"
+        assert {row["text"] for row in lines if row["probe"] == "answer"} == {
+            'hello, "hello"\n',
+            "",
+        }
         assert all((row["logprob"] is None) == (row["probe"] == "answer") for row in lines)
     else:
         assert len(lines) == len(found.scores)
-    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["x.csv", "x.jsonl", "x.parquet"]
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == [
+        "x.csv",
+        "x.jsonl",
+        "x.parquet",
+    ]
 
 
 def test_mistakes_are_told(found, tmp_path, capsys, monkeypatch):
@@ -107,6 +190,9 @@ def test_mistakes_are_told(found, tmp_path, capsys, monkeypatch):
         assert main(["results", *args]) == 2
         assert message in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert main(["results", "export", str(tmp_path), "--to", "parquet", str(tmp_path / "x.parquet")]) == 2
+    assert (
+        main(["results", "export", str(tmp_path), "--to", "parquet", str(tmp_path / "x.parquet")])
+        == 2
+    )
     assert "formatproof[parquet]" in capsys.readouterr().err
     assert not (tmp_path / "x.parquet").exists()

@@ -10,7 +10,16 @@ from harness.cli.main import main
 
 COPIED = "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along the quay as he had done every evening for thirty years without missing one."
 OTHER = "A good loaf needs four things, flour and water and salt and time, and of these the last is what most people are least willing to give it in the end."
-HOSTILE = ["", " \n\t", "\x00\x01\x02", "\ud800 lone", "\u202eright to left\u202c עברית", "🙂" * 500, "a" * 200_000, "x " * 50_000]
+HOSTILE = [
+    "",
+    " \n\t",
+    "\x00\x01\x02",
+    "\ud800 lone",
+    "\u202eright to left\u202c עברית",
+    "🙂" * 500,
+    "a" * 200_000,
+    "x " * 50_000,
+]
 
 
 def write(path, rows):
@@ -25,7 +34,13 @@ def lines(capsys):
 @pytest.fixture
 def trained(tmp_path):
     rows = [
-        {"id": "ferry", "messages": [{"role": "user", "content": "Tell me."}, {"role": "assistant", "content": COPIED}]},
+        {
+            "id": "ferry",
+            "messages": [
+                {"role": "user", "content": "Tell me."},
+                {"role": "assistant", "content": COPIED},
+            ],
+        },
         {"id": "bread", "text": OTHER},
     ]
     return write(tmp_path / "train.jsonl", rows)
@@ -34,21 +49,56 @@ def trained(tmp_path):
 def test_copied_edited_misplaced_and_innocent_are_told_apart(tmp_path, trained, capsys):
     edited = COPIED.replace("quiet", "silent").replace("thirty", "twenty")
     innocent = "Dinner was late because the train had stopped twice between the stations, and nobody on it had thought to bring a book or a sandwich for so long a way."
-    outputs = [{"id": "ferry", "text": COPIED}, {"id": "b", "text": "Well. " + edited}, {"id": "bread", "text": COPIED}, {"id": "c", "text": innocent}]
-    assert main(["recall", write(tmp_path / "out.jsonl", outputs), "--against", trained, "--json"]) == 0
+    outputs = [
+        {"id": "ferry", "text": COPIED},
+        {"id": "b", "text": "Well. " + edited},
+        {"id": "bread", "text": COPIED},
+        {"id": "c", "text": innocent},
+    ]
+    assert (
+        main(["recall", write(tmp_path / "out.jsonl", outputs), "--against", trained, "--json"])
+        == 0
+    )
     *rows, last = lines(capsys)
     assert [row["near"] for row in rows] == [True, True, True, False]
     assert [row["misplaced"] for row in rows] == [False, True, True, False]
     assert {row["source"] for row in rows[:3]} == {"ferry"}
     start, end = rows[1]["span"]
-    assert ("Well. " + edited)[start:end].startswith("The harbour was") and COPIED[slice(*rows[1]["source_span"])].endswith("missing one")
-    assert set(rows[0]) >= {"id", "near", "span_words", "span_chars", "source", "source_span", "indel", "nv_recall", "copied_frac"}
+    assert ("Well. " + edited)[start:end].startswith("The harbour was") and COPIED[
+        slice(*rows[1]["source_span"])
+    ].endswith("missing one")
+    assert set(rows[0]) >= {
+        "id",
+        "near",
+        "span_words",
+        "span_chars",
+        "source",
+        "source_span",
+        "indel",
+        "nv_recall",
+        "copied_frac",
+    }
     assert last["summary"]["near"]["mean"] == 0.75 and last["summary"]["scored"] == 4
 
 
 def test_a_kept_index_gives_the_same_lines(tmp_path, trained, capsys):
-    outputs = write(tmp_path / "out.jsonl", [{"id": "a", "text": COPIED}, {"id": "b", "text": "Nothing of it."}])
-    assert main(["recall", outputs, "--against", trained, "--save-index", str(tmp_path / "index"), "--json"]) == 0
+    outputs = write(
+        tmp_path / "out.jsonl", [{"id": "a", "text": COPIED}, {"id": "b", "text": "Nothing of it."}]
+    )
+    assert (
+        main(
+            [
+                "recall",
+                outputs,
+                "--against",
+                trained,
+                "--save-index",
+                str(tmp_path / "index"),
+                "--json",
+            ]
+        )
+        == 0
+    )
     first = capsys.readouterr().out
     assert main(["recall", outputs, "--against", str(tmp_path / "index"), "--json"]) == 0
     assert capsys.readouterr().out == first
@@ -70,14 +120,20 @@ def test_drift_says_where_and_why(tmp_path, capsys):
     texts = [
         {"id": "zh", "text": "这是一个完全用中文写的回答，没有一个英文单词。"},
         {"id": "en", "text": OTHER},
-        {"id": "late", "text": OTHER + " Und dann ging er ohne ein weiteres Wort nach Hause, weil es schon dunkel geworden war."},
+        {
+            "id": "late",
+            "text": OTHER
+            + " Und dann ging er ohne ein weiteres Wort nach Hause, weil es schon dunkel geworden war.",
+        },
         {"id": "short", "text": "Ja."},
     ]
     assert main(["drift", write(tmp_path / "t.jsonl", texts), "--expect", "en", "--json"]) == 0
     *rows, last = lines(capsys)
     assert [row["drift"] for row in rows] == [True, False, True, None]
     assert rows[0]["off_script"] == rows[0]["sticky"] == 1.0 and rows[0]["onset_char"] == 0
-    assert len(OTHER) - 5 < rows[2]["onset_char"] < len(OTHER) + 12 and rows[2]["languages"] == ["de"]
+    assert len(OTHER) - 5 < rows[2]["onset_char"] < len(OTHER) + 12 and rows[2]["languages"] == [
+        "de"
+    ]
     assert rows[3]["why"].startswith("not scored")
     assert set(rows[0]) >= {"id", "drift", "why", "languages", "onset_char", "off_script", "sticky"}
     assert last["summary"]["scored"] == 3
@@ -92,7 +148,12 @@ def test_what_is_no_language_code_is_refused(tmp_path, capsys, codes):
 
 
 def test_what_is_not_scored_is_null(tmp_path, trained, capsys):
-    assert main(["recall", write(tmp_path / "t.jsonl", [{"text": " "}]), "--against", trained, "--json"]) == 0
+    assert (
+        main(
+            ["recall", write(tmp_path / "t.jsonl", [{"text": " "}]), "--against", trained, "--json"]
+        )
+        == 0
+    )
     row = lines(capsys)[0]
     assert {value for name, value in row.items() if name not in ("id", "why")} == {None}
 
@@ -125,11 +186,21 @@ def test_bad_lines_are_named(tmp_path, trained, capsys, rows, message):
 
 
 def test_listed_and_new_phrases(tmp_path, capsys):
-    outputs = write(tmp_path / "out.jsonl", [{"text": f"Dear traveller, number {n} it is. I hope this helps!"} for n in range(30)])
-    base = write(tmp_path / "base.jsonl", [{"text": f"The answer is number {n}, as it is."} for n in range(30)])
+    outputs = write(
+        tmp_path / "out.jsonl",
+        [{"text": f"Dear traveller, number {n} it is. I hope this helps!"} for n in range(30)],
+    )
+    base = write(
+        tmp_path / "base.jsonl",
+        [{"text": f"The answer is number {n}, as it is."} for n in range(30)],
+    )
     assert main(["phrases", outputs, "--against", base, "--json"]) == 0
     rows = lines(capsys)
-    assert next(row for row in rows if row.get("listed") == "kind") | {"hits": 30, "base_hits": 0, "new": True} == rows[0]
+    assert (
+        next(row for row in rows if row.get("listed") == "kind")
+        | {"hits": 30, "base_hits": 0, "new": True}
+        == rows[0]
+    )
     assert "dear traveller number" in [row["new"] for row in rows if "texts" in row]
     assert main(["phrases", outputs, "--against", base]) == 0
     assert "dear traveller" in capsys.readouterr().out
@@ -137,9 +208,27 @@ def test_listed_and_new_phrases(tmp_path, capsys):
 
 
 def test_canaries_are_written_once(tmp_path, capsys):
-    assert main(["data", "canaries", str(tmp_path / "c"), "--n", "4", "--null", "7", "--copies", "1", "3"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "canaries",
+                str(tmp_path / "c"),
+                "--n",
+                "4",
+                "--null",
+                "7",
+                "--copies",
+                "1",
+                "3",
+            ]
+        )
+        == 0
+    )
     assert "--twins" in capsys.readouterr().out
-    rows = [json.loads(line) for line in (tmp_path / "c" / "canaries.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "c" / "canaries.jsonl").read_text().splitlines()
+    ]
     assert len(rows) == 8 and len({row["messages"][1]["content"] for row in rows}) == 4
     assert len((tmp_path / "c" / "canaries-null.jsonl").read_text().splitlines()) == 7
     assert main(["data", "canaries", str(tmp_path / "c")]) == 2

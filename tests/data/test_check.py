@@ -8,19 +8,28 @@ import pytest
 
 from harness.cli.main import main
 from harness.data.check import check_files
-from harness.evaluate.cases import load_cases
+from harness.evaluation.cases.case_files import load_cases
 
 GOOD = "The old mill by the river grinds no flour now, but its wheel still turns when the water is high."
 
 
 def row(question="What is by the river?", answer=GOOD, **rest):
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], **rest}
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ],
+        **rest,
+    }
 
 
 def kinds(tmp_path, *rows, cases=()):
     file = tmp_path / "set.jsonl"
     file.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
-    return [(finding.kind, finding.place.rsplit("/", 1)[-1]) for finding in check_files([str(file)], cases)[1]]
+    return [
+        (finding.kind, finding.place.rsplit("/", 1)[-1])
+        for finding in check_files([str(file)], cases)[1]
+    ]
 
 
 def test_a_good_row_is_silent(tmp_path):
@@ -38,7 +47,10 @@ def test_a_good_row_is_silent(tmp_path):
         (row(answer="As an AI language model, I cannot do that for you today."), "canned phrase"),
         (row(answer="Сегодня хорошая погода, и мы идём гулять."), "other language"),
         (row(answer="long " * 3000), "over-long"),
-        ({"messages": [*row()["messages"], {"role": "assistant", "content": "More."}]}, "repeated role"),
+        (
+            {"messages": [*row()["messages"], {"role": "assistant", "content": "More."}]},
+            "repeated role",
+        ),
     ],
 )
 def test_each_mistake_is_found_at_its_line(tmp_path, bad, kind):
@@ -46,19 +58,34 @@ def test_each_mistake_is_found_at_its_line(tmp_path, bad, kind):
 
 
 def test_duplicates_and_near_duplicates_are_told_apart(tmp_path):
-    found = kinds(tmp_path, row(), row(), row(answer=GOOD.replace("flour", "wheat")), row("Something else?", "Quite another matter, with nothing in common."))
+    found = kinds(
+        tmp_path,
+        row(),
+        row(),
+        row(answer=GOOD.replace("flour", "wheat")),
+        row("Something else?", "Quite another matter, with nothing in common."),
+    )
     assert ("duplicate", "set.jsonl:2") in found and ("near-duplicate", "set.jsonl:3") in found
     assert not any(place == "set.jsonl:4" for _, place in found)
 
 
 def test_a_repeated_id_is_found(tmp_path):
-    assert ("duplicate id", "set.jsonl:2") in kinds(tmp_path, row(id="a"), row("Other?", "Nothing of the kind, and never was.", id="a"))
+    assert ("duplicate id", "set.jsonl:2") in kinds(
+        tmp_path, row(id="a"), row("Other?", "Nothing of the kind, and never was.", id="a")
+    )
 
 
 def test_questions_and_references_of_the_evaluation_are_found(tmp_path):
     cases = load_cases()
-    reference = max((case for case in cases if case.reference), key=lambda case: len(case.reference))
-    found = kinds(tmp_path, row(question=cases[0].messages[-1].content.upper()), row("Tell me.", reference.reference), cases=cases)
+    reference = max(
+        (case for case in cases if case.reference), key=lambda case: len(case.reference)
+    )
+    found = kinds(
+        tmp_path,
+        row(question=cases[0].messages[-1].content.upper()),
+        row("Tell me.", reference.reference),
+        cases=cases,
+    )
     assert ("overlap", "set.jsonl:1") in found and ("overlap", "set.jsonl:2") in found
 
 

@@ -11,17 +11,29 @@ from harness.data.refusals import counted, unlearnable
 from harness.errors import HarnessError
 from harness.records import Conversation, Message
 
-MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital?"}, {"role": "assistant", "content": "Oslo."}]
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Capital?"},
+    {"role": "assistant", "content": "Oslo."},
+]
 SAME = {
     "messages": {"messages": MESSAGES},
-    "sharegpt": {"conversations": [{"from": "human", "value": "Capital?"}, {"from": "gpt", "value": "Oslo."}], "system": "Be brief."},
+    "sharegpt": {
+        "conversations": [
+            {"from": "human", "value": "Capital?"},
+            {"from": "gpt", "value": "Oslo."},
+        ],
+        "system": "Be brief.",
+    },
     "alpaca": {"instruction": "Capital?", "input": "", "output": "Oslo.", "system": "Be brief."},
     "prompt-completion": {"prompt": "Capital?", "completion": " Oslo.", "system": "Be brief."},
 }
 
 
 def write(path, rows):
-    path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
+    path.write_text(
+        "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    )
     return str(path)
 
 
@@ -34,19 +46,30 @@ def test_every_schema_gives_the_same_conversation(tmp_path, schema):
     file = write(tmp_path / "set.jsonl", [SAME[schema]])
     wanted = [(m["role"], m["content"]) for m in MESSAGES]
     detected, forced = Collection(), Collection()
-    assert [texts(c) for c in detected.read(file)] == [texts(c) for c in forced.read(file, schema)] == [wanted]
+    assert (
+        [texts(c) for c in detected.read(file)]
+        == [texts(c) for c in forced.read(file, schema)]
+        == [wanted]
+    )
     assert detected.schemas == {schema: 1} and not detected.refusals and not detected.ignored
 
 
 def test_prompt_and_completion_may_be_lists_of_messages(tmp_path):
     row = {"prompt": MESSAGES[:2], "completion": MESSAGES[2:]}
-    assert texts(load_conversations([write(tmp_path / "s.jsonl", [row])])[0]) == [(m["role"], m["content"]) for m in MESSAGES]
+    assert texts(load_conversations([write(tmp_path / "s.jsonl", [row])])[0]) == [
+        (m["role"], m["content"]) for m in MESSAGES
+    ]
 
 
 def test_an_input_follows_its_instruction_and_history_comes_first(tmp_path):
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "history": [["Hi", "Hello"]]}
     told = texts(load_conversations([write(tmp_path / "s.jsonl", [row])])[0])
-    assert told == [("user", "Hi"), ("assistant", "Hello"), ("user", "Add.\n\n1 2"), ("assistant", "3")]
+    assert told == [
+        ("user", "Hi"),
+        ("assistant", "Hello"),
+        ("user", "Add.\n\n1 2"),
+        ("assistant", "3"),
+    ]
 
 
 def test_a_text_is_plain(tmp_path):
@@ -60,13 +83,22 @@ def test_json_and_parquet_hold_the_same_rows(tmp_path):
 
     rows = [
         {"id": "a", **SAME["messages"]},
-        {"id": "b", "messages": [{"role": "user", "content": "x", "name": "Ann"}, {"role": "assistant", "content": "y", "train": False}]},
+        {
+            "id": "b",
+            "messages": [
+                {"role": "user", "content": "x", "name": "Ann"},
+                {"role": "assistant", "content": "y", "train": False},
+            ],
+        },
     ]
     (tmp_path / "list.json").write_text(json.dumps(rows))
     (tmp_path / "data.json").write_text(json.dumps({"data": rows}, indent=1))
     write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     write(tmp_path / "rows.jsonl", rows)
-    found = [[(c.id, c.messages) for c in load_conversations([str(tmp_path / name)])] for name in ("rows.jsonl", "list.json", "data.json", "rows.parquet")]
+    found = [
+        [(c.id, c.messages) for c in load_conversations([str(tmp_path / name)])]
+        for name in ("rows.jsonl", "list.json", "data.json", "rows.parquet")
+    ]
     assert found[0] == found[1] == found[2] == found[3]
     assert found[0][1][1][1] == Message("assistant", "y", None, 0.0)
 
@@ -87,21 +119,52 @@ def test_a_folder_of_several_kinds_is_read_whole(tmp_path):
         ({"massages": MESSAGES}, "unknown schema", "did you mean messages?"),
         ({"messages": []}, "bad value", "non-empty list"),
         ({"messages": MESSAGES, "tag": []}, "unknown key", "did you mean tags"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, "unknown role", "messages[0]: unknown role 'bot'"),
+        (
+            {"messages": [{"role": "bot", "content": "x"}]},
+            "unknown role",
+            "messages[0]: unknown role 'bot'",
+        ),
         ({"messages": [{"role": "user", "content": 3}]}, "bad value", "content is a text"),
-        ({"messages": [{"role": "user", "content": "x", "contents": "y"}]}, "unknown key", "contents"),
-        ({"messages": [{"role": "user", "content": "x", "train": True}]}, "cannot be trained", "the user's"),
-        ({"messages": [{"role": "assistant", "content": "x", "train": "yes"}]}, "bad value", "train is true or false"),
-        ({"messages": [{"role": "assistant", "content": "x", "weight": -1}]}, "bad value", "weight is a number from 0"),
-        ({"messages": [{"role": "assistant", "content": "x", "weight": float("nan")}]}, "bad value", "weight"),
+        (
+            {"messages": [{"role": "user", "content": "x", "contents": "y"}]},
+            "unknown key",
+            "contents",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x", "train": True}]},
+            "cannot be trained",
+            "the user's",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "train": "yes"}]},
+            "bad value",
+            "train is true or false",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "weight": -1}]},
+            "bad value",
+            "weight is a number from 0",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "x", "weight": float("nan")}]},
+            "bad value",
+            "weight",
+        ),
         ({"id": True, "messages": MESSAGES}, "bad value", "id is"),
         ({"id": "first", "messages": MESSAGES}, "duplicate id", "stands already at"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, said):
     collection = Collection()
-    kept = collection.read(write(tmp_path / "set.jsonl", [{"id": "first", "messages": MESSAGES}, row, {"messages": MESSAGES}]))
-    if reason == "unknown schema":  # rows are read in the schema of the file's first, so this is another mistake behind one
+    kept = collection.read(
+        write(
+            tmp_path / "set.jsonl",
+            [{"id": "first", "messages": MESSAGES}, row, {"messages": MESSAGES}],
+        )
+    )
+    if (
+        reason == "unknown schema"
+    ):  # rows are read in the schema of the file's first, so this is another mistake behind one
         alone = Collection()
         assert alone.read(write(tmp_path / "alone.jsonl", [row])) == []
         [refusal] = alone.refusals
@@ -114,7 +177,11 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, sa
 
 def test_other_speakers_and_values_of_sharegpt_are_refused(tmp_path):
     collection = Collection()
-    rows = [{"conversations": [{"from": "tool", "value": "x"}]}, {"conversations": "x"}, {"conversations": [{"from": "gpt"}]}]
+    rows = [
+        {"conversations": [{"from": "tool", "value": "x"}]},
+        {"conversations": "x"},
+        {"conversations": [{"from": "gpt"}]},
+    ]
     assert collection.read(write(tmp_path / "s.jsonl", rows)) == []
     assert [r.reason for r in collection.refusals] == ["unknown role", "bad value", "bad value"]
     assert "conversations[0]: unknown speaker 'tool'" in collection.refusals[0].message
@@ -122,7 +189,12 @@ def test_other_speakers_and_values_of_sharegpt_are_refused(tmp_path):
 
 def test_a_data_sets_own_columns_are_counted(tmp_path):
     collection = Collection()
-    collection.read(write(tmp_path / "s.jsonl", [{**SAME["alpaca"], "source": "x"}, {**SAME["alpaca"], "source": "y", "score": 1}]))
+    collection.read(
+        write(
+            tmp_path / "s.jsonl",
+            [{**SAME["alpaca"], "source": "x"}, {**SAME["alpaca"], "source": "y", "score": 1}],
+        )
+    )
     assert collection.ignored == {"source": 2, "score": 1}
 
 
@@ -135,13 +207,20 @@ def test_a_data_sets_own_columns_are_counted(tmp_path):
     ],
 )
 def test_what_cannot_be_learnt_from_has_a_reason(messages, reason):
-    conversation = Conversation("a", tuple(Message(role, text, None, weight) for role, text, weight in messages), source="f:1")
+    conversation = Conversation(
+        "a",
+        tuple(Message(role, text, None, weight) for role, text, weight in messages),
+        source="f:1",
+    )
     refusal = unlearnable(conversation)
     assert refusal.reason == reason and refusal.place == "f:1"
     assert counted([refusal, refusal]) == f"2 rows refused: 2 {reason}"
 
 
-@pytest.mark.parametrize(("name", "said"), [("no/such", "hub"), ("nothing.jsonl", "no such file"), ("set.csv", "cannot read .csv")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no/such", "hub"), ("nothing.jsonl", "no such file"), ("set.csv", "cannot read .csv")],
+)
 def test_what_cannot_be_read_at_all_is_an_error(tmp_path, monkeypatch, name, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "set.csv").write_text("a,b")
@@ -162,23 +241,60 @@ def test_a_hub_data_set_is_read_like_a_file(monkeypatch):
     import types
 
     asked = []
-    fake = types.SimpleNamespace(load_dataset=lambda name, split: asked.append((name, split)) or [{**SAME["sharegpt"], "id": None}])
+    fake = types.SimpleNamespace(
+        load_dataset=lambda name, split: (
+            asked.append((name, split)) or [{**SAME["sharegpt"], "id": None}]
+        )
+    )
     monkeypatch.setitem(sys.modules, "datasets", fake)
     collection = Collection()
     [found] = collection.read("owner/set", split="test")
-    assert asked == [("owner/set", "test")] and found.id == "set-1" and found.source == "owner/set:row 1"
+    assert (
+        asked == [("owner/set", "test")]
+        and found.id == "set-1"
+        and found.source == "owner/set:row 1"
+    )
 
 
 def test_converted_rows_are_read_as_the_same(tmp_path, capsys):
     from harness.cli.main import main
 
-    rows = [*SAME.values(), {"text": "Once."}, {"conversations": [{"from": "gpt", "value": "x", "weight": 0}, {"from": "gpt", "value": "y", "weight": 0.5}]}]
+    rows = [
+        *SAME.values(),
+        {"text": "Once."},
+        {
+            "conversations": [
+                {"from": "gpt", "value": "x", "weight": 0},
+                {"from": "gpt", "value": "y", "weight": 0.5},
+            ]
+        },
+    ]
     for number, row in enumerate(rows):
         name = write(tmp_path / f"{number}.jsonl", [{**row, "id": f"r{number}", "tags": ["t"]}])
         assert main(["data", "convert", name, "--out", str(tmp_path / f"{number}.out.jsonl")]) == 0
-        [before], [after] = load_conversations([name]), load_conversations([str(tmp_path / f"{number}.out.jsonl")])
-        assert (before.id, before.messages, before.tags, before.plain) == (after.id, after.messages, after.tags, after.plain)
+        [before], [after] = (
+            load_conversations([name]),
+            load_conversations([str(tmp_path / f"{number}.out.jsonl")]),
+        )
+        assert (before.id, before.messages, before.tags, before.plain) == (
+            after.id,
+            after.messages,
+            after.tags,
+            after.plain,
+        )
     assert main(["data", "convert", name, "--out", str(tmp_path / "0.out.jsonl")]) == 2
-    assert main(["data", "convert", write(tmp_path / "bad.jsonl", [SAME["alpaca"], {"instruction": 1, "output": "x"}])]) == 1
+    assert (
+        main(
+            [
+                "data",
+                "convert",
+                write(tmp_path / "bad.jsonl", [SAME["alpaca"], {"instruction": 1, "output": "x"}]),
+            ]
+        )
+        == 1
+    )
     told = capsys.readouterr()
-    assert json.loads(told.out)["messages"][0]["content"] == "Be brief." and "bad.jsonl:2: bad value" in told.err
+    assert (
+        json.loads(told.out)["messages"][0]["content"] == "Be brief."
+        and "bad.jsonl:2: bad value" in told.err
+    )

@@ -10,13 +10,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Pages that are made of the code whole; test_docs.py holds them against it.
-MADE = ("docs/formats.md", "docs/reference/cli.md", "docs/reference/settings.md", "docs/reference/report-json.md")
+MADE = (
+    "docs/formats.md",
+    "docs/reference/cli.md",
+    "docs/reference/settings.md",
+    "docs/reference/report-json.md",
+)
 PAGES = tuple(
     str(path.relative_to(ROOT))
-    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "trainset" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "trainset" / "README.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ]
 )
 SHELL = ("", "sh", "console")
-_FENCE = re.compile(r"^(?P<fence>`{3,}|~{3,})(?P<language>[\w{}-]*)[^\n]*\n(?P<text>.*?)^(?P=fence)$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<fence>`{3,}|~{3,})(?P<language>[\w{}-]*)[^\n]*\n(?P<text>.*?)^(?P=fence)$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,11 @@ def commands(block: Block) -> Iterator[Command]:
 def _lines(block: Block) -> Iterator[tuple[str, str]]:
     text = block.text.replace("\\\n", " ")
     if block.language != "console":
-        yield from ((line, "") for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#"))
+        yield from (
+            (line, "")
+            for line in text.splitlines()
+            if line.strip() and not line.lstrip().startswith("#")
+        )
         return
     for part in re.split(r"^\$ ", text, flags=re.M)[1:]:
         line, _, output = part.partition("\n")
@@ -73,5 +89,13 @@ def _lines(block: Block) -> Iterator[tuple[str, str]]:
 
 def harness_commands() -> list[Command]:
     """Every ``harness …`` on the pages that people wrote, in their order."""
-    written = (block for page in PAGES if page not in MADE for block in blocks(page) if block.language in SHELL)
-    return [command for block in written for command in commands(block) if command.words[0] == "harness"]
+    written = (
+        block
+        for page in PAGES
+        if page not in MADE
+        for block in blocks(page)
+        if block.language in SHELL
+    )
+    return [
+        command for block in written for command in commands(block) if command.words[0] == "harness"
+    ]

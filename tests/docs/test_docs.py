@@ -17,8 +17,8 @@ from docs.generate import PAGES as PAGES_MADE
 from harness.cli.main import COMMANDS, main
 from harness.data.conversations import load_conversations
 from harness.formats import load_format, load_formats
-from harness.formats.check import check_format
-from harness.train.config import parse_config, read_config
+from harness.formats.properties import check_format
+from harness.training.config import parse_config, read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,10 +26,20 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 def commands_shown(page: Path) -> list[tuple[str, list[str]]]:
     """(noun and verb, the other words) of every harness command in the page's shell blocks."""
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)  # all of them, or their ends look like beginnings
+    fenced = re.findall(
+        r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S
+    )  # all of them, or their ends look like beginnings
     blocks = [text for language, text in fenced if language in ("", "sh", "console")]
-    lines = [shlex.split(line, comments=True)[1:] for block in blocks for line in block.replace("\\\n", " ").splitlines() if line.startswith("harness ")]
-    return [(words[0], words[1:]) if words[0] in COMMANDS else (" ".join(words[:2]), words[2:]) for words in lines]
+    lines = [
+        shlex.split(line, comments=True)[1:]
+        for block in blocks
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("harness ")
+    ]
+    return [
+        (words[0], words[1:]) if words[0] in COMMANDS else (" ".join(words[:2]), words[2:])
+        for words in lines
+    ]
 
 
 @cache
@@ -66,11 +76,17 @@ def test_every_python_session_shown_is_so(page):
 
 def test_the_shown_format_is_a_good_one(tmp_path):
     text = (ROOT / "docs" / "add-a-format.md").read_text(encoding="utf-8")
-    (tmp_path / "bracket.jinja").write_text(re.search(r"^```jinja\n(.*?)^```", text, re.M | re.S)[1])
+    (tmp_path / "bracket.jinja").write_text(
+        re.search(r"^```jinja\n(.*?)^```", text, re.M | re.S)[1]
+    )
     assert check_format(load_format(tmp_path / "bracket.jinja")).findings == ()
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "docs" / "recipes").glob("*.toml")), ROOT / "eval" / "demo.toml"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "docs" / "recipes").glob("*.toml")), ROOT / "eval" / "demo.toml"],
+    ids=lambda p: p.name,
+)
 def test_every_recipe_loads_and_names_known_formats(path):
     config = read_config(path)
     load_formats().select([*config.formats.train, *config.formats.held_out])
@@ -78,7 +94,9 @@ def test_every_recipe_loads_and_names_known_formats(path):
 
 @pytest.mark.parametrize("name", sorted(PAGES_MADE))
 def test_the_reference_is_what_the_code_says(name):
-    assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == PAGES_MADE[name](), "write it anew: python docs/generate.py"
+    assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == PAGES_MADE[name](), (
+        "write it anew: python docs/generate.py"
+    )
 
 
 def test_the_data_shown_is_read_as_the_page_says(tmp_path):
@@ -98,17 +116,35 @@ def test_the_page_of_formats_is_current():
     from harness.report.catalog import catalog_page
 
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    assert page == catalog_page(load_formats().values()), "write it anew: harness formats list --markdown > docs/formats.md"
+    assert page == catalog_page(load_formats().values()), (
+        "write it anew: harness formats list --markdown > docs/formats.md"
+    )
 
 
 def test_the_training_set_holds_what_its_card_says():
     conversations = load_conversations([str(ROOT / "trainset")])
     kinds = {
         kind: sum(1 for c in conversations if kind == c.tags[0])
-        for kind in ("voices", "uncertainty", "multiturn", "roleplay", "summaries", "everyday", "premises")
+        for kind in (
+            "voices",
+            "uncertainty",
+            "multiturn",
+            "roleplay",
+            "summaries",
+            "everyday",
+            "premises",
+        )
     }
     assert len(conversations) >= 80
-    assert kinds["voices"] >= 15 and kinds["uncertainty"] >= 10 and kinds["multiturn"] >= 15 and kinds["roleplay"] >= 10 and kinds["summaries"] >= 10
+    assert (
+        kinds["voices"] >= 15
+        and kinds["uncertainty"] >= 10
+        and kinds["multiturn"] >= 15
+        and kinds["roleplay"] >= 10
+        and kinds["summaries"] >= 10
+    )
     card = (ROOT / "trainset" / "README.md").read_text(encoding="utf-8")
     for kind, count in kinds.items():
-        assert re.search(rf"\b{kind}\b[^\n]*\b{count}\b", card), f"the card does not say that there are {count} {kind}"
+        assert re.search(rf"\b{kind}\b[^\n]*\b{count}\b", card), (
+            f"the card does not say that there are {count} {kind}"
+        )

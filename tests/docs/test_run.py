@@ -18,18 +18,22 @@ from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
     r"--engine ray": "starts a cluster: tox -e peers",
-    r"harness minisymposium": "hours: tests/minisymposium runs its smallest scale",
+    r"python -m experiments.minisymposium": "hours: tests/minisymposium runs its smallest scale",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
-    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluate/test_depth.py and test_variants.py",
-    r"--formats (all|grammar:100)": "a hundred formats take too long here: tests/evaluate/test_budget.py",
+    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py and test_variants.py",
+    r"--formats (all|grammar:100)": "a hundred formats take too long here: tests/evaluation/test_budget.py",
     r"branch runs/train --from before-turn": "a run of two steps has no turn; docs/branching.md has one that has",
-    r"--load-in-4bit": "needs bitsandbytes: tests/train/test_quantised.py",
-    r"--report-to": "needs a tracker's package: tests/train/test_tracking.py",
+    r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
+    r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
 #: A finding is no mistake: these say with exit code 1 that they found one.
 FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check")
-COMMANDS_RUN = [command for command in harness_commands() if not any(re.search(pattern, command.text) for pattern in NOT_RUN)]
+COMMANDS_RUN = [
+    command
+    for command in harness_commands()
+    if not any(re.search(pattern, command.text) for pattern in NOT_RUN)
+]
 PAGES_RUN = list(dict.fromkeys(command.block.page for command in COMMANDS_RUN))
 
 
@@ -53,7 +57,9 @@ def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES_RUN)
-def test_the_commands_of_a_page_run_one_after_the_other(page, workspace, tiny_model, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_a_page_run_one_after_the_other(
+    page, workspace, tiny_model, tmp_path, monkeypatch, capsys
+):
     shutil.copytree(workspace, tmp_path / "here")
     small(monkeypatch, tmp_path / "here", tiny_model)
     for block in blocks(page):
@@ -67,20 +73,31 @@ def test_the_commands_of_a_page_run_one_after_the_other(page, workspace, tiny_mo
 def run(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     words = list(command.words[1:])
     if words[0] == "eval":
-        words += [word for flag, value in SMALL_EVAL.items() if flag not in words for word in (flag, value)]
+        words += [
+            word
+            for flag, value in SMALL_EVAL.items()
+            if flag not in words
+            for word in (flag, value)
+        ]
     code = main(words)
     told = capsys.readouterr()
     allowed = (0, 1) if " ".join(words).startswith(FINDINGS) else (0,)
-    assert code in allowed, f"{command.block.place}: {command.text}\nexit {code}\n{told.out[-1000:]}{told.err[-1000:]}"
+    assert code in allowed, (
+        f"{command.block.place}: {command.text}\nexit {code}\n{told.out[-1000:]}{told.err[-1000:]}"
+    )
 
 
 def test_the_report_is_read_as_shown(workspace, monkeypatch, capsys):
     monkeypatch.chdir(workspace)
-    [shown] = [block for block in blocks("docs/reference/report-json.md") if block.language == "python"]
+    [shown] = [
+        block for block in blocks("docs/reference/report-json.md") if block.language == "python"
+    ]
     exec(compile(shown.text, shown.place, "exec"), {})
     assert len(capsys.readouterr().out.split()) == 4
 
 
 def test_every_reason_has_its_command():
     for pattern, why in NOT_RUN.items():
-        assert any(re.search(pattern, command.text) for command in harness_commands()), f"{pattern}: {why}"
+        assert any(re.search(pattern, command.text) for command in harness_commands()), (
+            f"{pattern}: {why}"
+        )

@@ -14,16 +14,32 @@ import pytest
 
 from harness.cli import arguments
 from harness.cli.main import COMMANDS
-from harness.train.config import TrainConfig, parse_config, read_config
-from tests.docs.snippets import MADE, PAGES, ROOT, SHELL, Block, Command, blocks, commands, harness_commands
+from harness.training.config import TrainConfig, parse_config, read_config
+from tests.docs.snippets import (
+    MADE,
+    PAGES,
+    ROOT,
+    SHELL,
+    Block,
+    Command,
+    blocks,
+    commands,
+    harness_commands,
+)
 
 WRITTEN = [block for page in PAGES if page not in MADE for block in blocks(page)]
 #: Languages with a reader: in this file, in test_run.py (harness), in test_docs.py (pycon, jinja).
 READ = {*SHELL, "toml", "json", "pycon", "jinja", "python"}
 #: Shown as text: (page, how it begins) → who checks it.
 SHOWN = {
-    ("README.md", "format               group"): "what the demo printed: 13 minutes on the real model; the lead writes it anew by tox -e demo",
-    ("docs/gate.md", "alpaca-newline · stopped"): "the wording of tests/gate/test_wording.py, with made-up numbers",
+    (
+        "README.md",
+        "format               group",
+    ): "what the demo printed: 13 minutes on the real model; the lead writes it anew by tox -e demo",
+    (
+        "docs/gate.md",
+        "alpaca-newline · stopped",
+    ): "the wording of tests/gate/test_messages.py, with made-up numbers",
 }
 #: Other projects' commands, which are shown and not ours to run.
 OTHERS = {
@@ -36,7 +52,11 @@ OTHERS = {
     ".": "the reader's environment",
     "bash": "CI itself",
 }
-PYTHON_MODULES = {"sglang.launch_server": "needs a GPU", "venv": "makes an environment"}
+PYTHON_MODULES = {
+    "experiments.minisymposium": "hours: tests/minisymposium runs its smallest scale",
+    "sglang.launch_server": "needs a GPU",
+    "venv": "makes an environment",
+}
 
 
 class Parsed(Exception):
@@ -55,8 +75,12 @@ def place(tmp_path, monkeypatch) -> Path:
 def test_every_block_has_a_reader_or_a_reason():
     texts = [block for block in WRITTEN if block.language not in READ]
     assert not [block.place for block in texts if block.language != "text"]
-    told = {key: [b for b in texts if b.page == key[0] and b.text.startswith(key[1])] for key in SHOWN}
-    assert not [block.place for block in texts if not any(block in found for found in told.values())]
+    told = {
+        key: [b for b in texts if b.page == key[0] and b.text.startswith(key[1])] for key in SHOWN
+    }
+    assert not [
+        block.place for block in texts if not any(block in found for found in told.values())
+    ]
     assert all(told.values()), "a reason without its block"
 
 
@@ -84,7 +108,9 @@ def read_harness(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Non
         parse_config(options.as_dict())
 
 
-@pytest.mark.parametrize("block", [b for b in WRITTEN if b.language in SHELL], ids=lambda b: b.place)
+@pytest.mark.parametrize(
+    "block", [b for b in WRITTEN if b.language in SHELL], ids=lambda b: b.place
+)
 def test_every_other_command_is_known(block, place, monkeypatch):
     for command in commands(block):
         if command.words[0] != "harness":
@@ -105,7 +131,9 @@ def read_other(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         assert program in OTHERS, f"{command.block.place}: {command.text}"
 
 
-def read_python(command: Command, program: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def read_python(
+    command: Command, program: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``python -m MODULE …`` or a script of the repository."""
     if "-m" not in words:
         assert (ROOT / words[0]).is_file(), command.text
@@ -121,8 +149,12 @@ def read_python(command: Command, program: str, words: list[str], monkeypatch: p
 
 def read_pip(words: list[str]) -> None:
     """What is installed is a package of the constraints, or ours with an extra that it has."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    known = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()} | {"tox"}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    known = {
+        line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()
+    } | {"tox"}
     assert words[0] == "install"
     for word in words[1:]:
         if found := re.fullmatch(r"(?:\.|formatproof)(?:\[([\w,]+)\])?", word):
@@ -138,7 +170,9 @@ def read_tox(words: list[str]) -> None:
     file = configparser.ConfigParser(interpolation=None)
     file.read(ROOT / "tox.ini")
     assert not words or words[0] == "-e"
-    assert not words or {f"testenv:{name}" for name in words[1].split(",")} <= set(file.sections()), words
+    assert not words or {f"testenv:{name}" for name in words[1].split(",")} <= set(
+        file.sections()
+    ), words
 
 
 def gate_parser() -> argparse.ArgumentParser:
@@ -146,7 +180,9 @@ def gate_parser() -> argparse.ArgumentParser:
     from harness.gate.plugin import pytest_addoption
 
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    parser.add_argument("folder", choices=["eval/", "tests/train/test_team.py", "tests/docs"])
+    parser.add_argument(
+        "folder", choices=["eval/", "tests/training/test_distributed.py", "tests/docs"]
+    )
     parser.add_argument("--junitxml")
     parser.add_argument("-m")
 
@@ -161,26 +197,36 @@ def gate_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@pytest.mark.parametrize("block", [b for b in WRITTEN if b.language == "toml"], ids=lambda b: b.place)
+@pytest.mark.parametrize(
+    "block", [b for b in WRITTEN if b.language == "toml"], ids=lambda b: b.place
+)
 def test_every_toml_is_a_run(block):
     parse_config(tomllib.loads(block.text))
 
 
-@pytest.mark.parametrize("block", [b for b in WRITTEN if b.language == "json"], ids=lambda b: b.place)
+@pytest.mark.parametrize(
+    "block", [b for b in WRITTEN if b.language == "json"], ids=lambda b: b.place
+)
 def test_every_json_is_rows(block):
     for line in block.text.splitlines():
         json.loads(line)
 
 
-@pytest.mark.parametrize("block", [b for b in WRITTEN if b.language == "python"], ids=lambda b: b.place)
+@pytest.mark.parametrize(
+    "block", [b for b in WRITTEN if b.language == "python"], ids=lambda b: b.place
+)
 def test_every_python_compiles(block):
     compile(block.text, block.place, "exec")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "recipes").glob("*.toml")), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "recipes").glob("*.toml")), ids=lambda p: p.name
+)
 def test_every_recipe_is_on_a_page(path):
     read_config(path)
-    assert any(path.name in (ROOT / page).read_text(encoding="utf-8") for page in PAGES), f"no page names {path.name}"
+    assert any(path.name in (ROOT / page).read_text(encoding="utf-8") for page in PAGES), (
+        f"no page names {path.name}"
+    )
 
 
 def test_a_renamed_flag_would_be_seen(place, monkeypatch):
@@ -189,4 +235,7 @@ def test_a_renamed_flag_would_be_seen(place, monkeypatch):
         read_harness(("harness", "eval", "my-model", "--no-such-flag"), monkeypatch)
     with pytest.raises(SystemExit):
         gate_parser().parse_args(["eval/", "--no-such-flag"])
-    assert [c.words for c in commands(Block("x", 1, "console", "$ A=1 harness eval m && tox  # why\nprinted\n"))] == [("harness", "eval", "m"), ("tox",)]
+    assert [
+        c.words
+        for c in commands(Block("x", 1, "console", "$ A=1 harness eval m && tox  # why\nprinted\n"))
+    ] == [("harness", "eval", "m"), ("tox",)]

@@ -18,9 +18,22 @@ SMALL_RUN = {
 #: Flags of every evaluation there, unless the page gives them: one case of each kind, two tokens an answer.
 SMALL_EVAL = {"--cases": "my-cases.jsonl", "--max-new-tokens": "2", "--limit": "1"}
 _CASES = (
-    {"id": "capital-01", "messages": [{"role": "user", "content": "Capital of Norway?"}], "choices": ["Oslo", "Rome"], "answer": 0},
-    {"id": "check-01", "messages": [{"role": "user", "content": "Name the capital of Norway."}], "checks": [{"contains": ["Oslo"]}]},
-    {"id": "reference-01", "messages": [{"role": "user", "content": "Where is Oslo?"}], "reference": "Oslo is in Norway."},
+    {
+        "id": "capital-01",
+        "messages": [{"role": "user", "content": "Capital of Norway?"}],
+        "choices": ["Oslo", "Rome"],
+        "answer": 0,
+    },
+    {
+        "id": "check-01",
+        "messages": [{"role": "user", "content": "Name the capital of Norway."}],
+        "checks": [{"contains": ["Oslo"]}],
+    },
+    {
+        "id": "reference-01",
+        "messages": [{"role": "user", "content": "Where is Oslo?"}],
+        "reference": "Oslo is in Norway.",
+    },
 )
 _TRAINING = """model = "my-model"
 output_dir = "runs/train"
@@ -45,25 +58,65 @@ def build(folder: Path, model: Path) -> None:
     (folder / "trainset").mkdir()
     (folder / "run.toml").write_text(_TRAINING)
     numbers = range(18)  # as many steps an epoch as the shipped set has in batches of 8
-    rows = [{"messages": [{"role": "user", "content": f"What is {n} + 1?"}, {"role": "assistant", "content": f"It is {n + 1}."}]} for n in numbers]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n} + 1?"},
+                {"role": "assistant", "content": f"It is {n + 1}."},
+            ]
+        }
+        for n in numbers
+    ]
     lines(folder / "rows.jsonl", rows)
     lines(folder / "my-cases.jsonl", list(_CASES))
     (folder / "chat.json").write_text(json.dumps(rows[0]))
-    for name in ("my-conversations", "my-prompts", "train", "trainset/premises"):  # the last for a sweep, which reads no environment
+    for name in (
+        "my-conversations",
+        "my-prompts",
+        "train",
+        "trainset/premises",
+    ):  # the last for a sweep, which reads no environment
         lines(folder / f"{name}.jsonl", rows[:8])
     for name in ("outputs", "base"):
-        lines(folder / f"{name}.jsonl", [{"id": str(n), "text": f"The lamps along the quay were lit {n} times that evening."} for n in range(8)])
-    (folder / "alpaca.json").write_text(json.dumps([{"instruction": "Name a capital.", "output": "Oslo."}]))
+        lines(
+            folder / f"{name}.jsonl",
+            [
+                {"id": str(n), "text": f"The lamps along the quay were lit {n} times that evening."}
+                for n in range(8)
+            ],
+        )
+    (folder / "alpaca.json").write_text(
+        json.dumps([{"instruction": "Name a capital.", "output": "Oslo."}])
+    )
     page = (ROOT / "docs" / "add-a-format.md").read_text(encoding="utf-8")
     for name in ("my-formats", "DIR"):
         (folder / name).mkdir()
-        (folder / name / "bracket.jinja").write_text(re.search(r"^```jinja\n(.*?)^```", page, re.M | re.S)[1])
-    assert main(["train", "run.toml", "--learning-rate", "2e-4"]) == 0  # as on the README, which goes on with it
+        (folder / name / "bracket.jinja").write_text(
+            re.search(r"^```jinja\n(.*?)^```", page, re.M | re.S)[1]
+        )
+    assert (
+        main(["train", "run.toml", "--learning-rate", "2e-4"]) == 0
+    )  # as on the README, which goes on with it
     for name in ("my-adapter", "good-adapter", "new-adapter", "a", "b"):
         shutil.copytree(folder / "runs" / "train" / "adapter", folder / name)
     small = [word for pair in SMALL_EVAL.items() for word in pair]
     for name in ("eval", "a", "b"):
-        assert main(["eval", "./my-model", "--adapter", "./a", "--formats", "chatml", "--out", f"build/{name}", *small]) == 0
+        assert (
+            main(
+                [
+                    "eval",
+                    "./my-model",
+                    "--adapter",
+                    "./a",
+                    "--formats",
+                    "chatml",
+                    "--out",
+                    f"build/{name}",
+                    *small,
+                ]
+            )
+            == 0
+        )
 
 
 def lines(path: Path, rows: list[dict]) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.render import render
 from harness.records import Conversation, Message
-from harness.render import render
 
 FORMATS = load_formats()
 GOLDEN = Path(__file__).parents[1] / "golden" / "formats"
@@ -31,8 +31,20 @@ SHAPES = {
     "multi-turn, prompt": ((S, U1, A1, U2), {"add_generation_prompt": True}),
     "empty system": ((Message("system", ""), U1), {"add_generation_prompt": True}),
     "consecutive roles": ((U1, U2, A1, A2, U1), {"add_generation_prompt": True}),
-    "outer white space": ((Message("user", " U1\n"), Message("assistant", "\n A1 "), U2), {"add_generation_prompt": True}),
-    "names": ((S, Message("user", "U1", "Dov"), Message("assistant", "A1", "Mira"), Message("user", "U2", "Narrator"), Message("assistant", "A2", "Ilse")), {}),
+    "outer white space": (
+        (Message("user", " U1\n"), Message("assistant", "\n A1 "), U2),
+        {"add_generation_prompt": True},
+    ),
+    "names": (
+        (
+            S,
+            Message("user", "U1", "Dov"),
+            Message("assistant", "A1", "Mira"),
+            Message("user", "U2", "Narrator"),
+            Message("assistant", "A2", "Ilse"),
+        ),
+        {},
+    ),
     "continue final": ((U1, A1, U2, A2), {"continue_final_message": True}),
 }
 
@@ -41,7 +53,9 @@ def shapes(format):
     found = {}
     for name, (messages, how) in SHAPES.items():
         try:
-            found[name] = render(Conversation(name, messages), format, bos_token="<BOS>", eos_token="<EOS>", **how).text
+            found[name] = render(
+                Conversation(name, messages), format, bos_token="<BOS>", eos_token="<EOS>", **how
+            ).text
         except HarnessError as error:
             found[name] = {"refused": error.message}
     return found
@@ -52,7 +66,9 @@ def test_the_renderings_are_the_golden_ones(id):
     file = GOLDEN / f"{id}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(shapes(FORMATS[id]), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(
+            json.dumps(shapes(FORMATS[id]), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     assert shapes(FORMATS[id]) == json.loads(file.read_text(encoding="utf-8"))
 
 

@@ -11,20 +11,34 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
-from harness.formats.check import check_format
-from harness.formats.grammar import DRAWS, parse_request, sample, to_format
-from harness.formats.grammar_parts import BRACKETS, DELIMITERS, EDGES, LEADS, LINKS, PHRASES, ROLES, TAG_ROLES, THINGS
-from harness.formats.grammar_tags import SHAPES, draw_tags
+from harness.formats.grammar.sample import DRAWS, parse_request, sample, to_format
+from harness.formats.grammar.tag_style import SHAPES, draw_tags
+from harness.formats.grammar.word_lists import (
+    BRACKETS,
+    DELIMITERS,
+    EDGES,
+    LEADS,
+    LINKS,
+    PHRASES,
+    ROLES,
+    TAG_ROLES,
+    THINGS,
+)
+from harness.formats.properties import check_format
+from harness.formats.render import render
 from harness.formats.turns import EOS
 from harness.records import Conversation
-from harness.render import render
-from tests.test_render import EXAMPLES, conversations, kept
+from tests.formats.test_render import EXAMPLES, conversations, kept
 
 STYLES = ["markdown", "tags"]
 SAMPLED = {
     format.id: format
     for style in STYLES
-    for format in (*sample(300, 7, style=style), *sample(100, 7, "train", style=style), *sample(100, 7, "test", style=style))
+    for format in (
+        *sample(300, 7, style=style),
+        *sample(100, 7, "train", style=style),
+        *sample(100, 7, "test", style=style),
+    )
 }
 
 
@@ -33,7 +47,12 @@ SAMPLED = {
 def test_a_seed_gives_the_same_formats_and_more_only_adds(split, style):
     few, many = sample(50, 3, split, style=style), sample(200, 3, split, style=style)
     assert many[:50] == few
-    assert len({f.id for f in many}) == len({f.digest for f in many}) == len({f.template for f in many}) == 200
+    assert (
+        len({f.id for f in many})
+        == len({f.digest for f in many})
+        == len({f.template for f in many})
+        == 200
+    )
     assert [f.id for f in sample(50, 4, split, style=style)] != [f.id for f in few]
 
 
@@ -53,10 +72,18 @@ def test_a_compositional_split_shares_no_constant():
 def test_the_halves_of_tags_share_no_word():
     def words(side):
         lists = (EDGES[side::2], TAG_ROLES[side::2])
-        return {word for group in lists for pair in group for word in pair} | set(THINGS[side::2]) | set(PHRASES[side::2])
+        return (
+            {word for group in lists for pair in group for word in pair}
+            | set(THINGS[side::2])
+            | set(PHRASES[side::2])
+        )
 
     assert len(set(THINGS)) == len(THINGS)
-    shared = {"user", "human", "system"}  # role names that no model does without; the marks around them differ
+    shared = {
+        "user",
+        "human",
+        "system",
+    }  # role names that no model does without; the marks around them differ
     assert not (words(0) & words(1)) - shared
     assert not set(BRACKETS[0::2]) & set(BRACKETS[1::2]) and not set(LINKS[0::2]) & set(LINKS[1::2])
 
@@ -80,7 +107,9 @@ def test_a_random_split_keeps_the_combinations_apart():
 def test_every_sampled_format_has_all_its_properties():
     for report in map(check_format, SAMPLED.values()):
         assert report.findings == (), report.format
-        assert {name for name, value in report.properties.items() if value is not True} == set(), report.format
+        assert {name for name, value in report.properties.items() if value is not True} == set(), (
+            report.format
+        )
 
 
 @given(conversations(), st.sampled_from(list(SAMPLED)))
@@ -89,14 +118,24 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
     format = SAMPLED[id]
     rendered = render(conversation, format, bos_token="<s>", eos_token="</s>")
     for index, message in enumerate(conversation.messages):
-        shown = "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.kind == "content" and s.message == index)
+        shown = "".join(
+            rendered.text[s.start : s.end]
+            for s in rendered.spans
+            if s.kind == "content" and s.message == index
+        )
         assert shown == message.content
         assert shown.strip() in kept(format, message)
     for span in rendered.spans:
         if span.trained and span.kind == "content":
             assert conversation.messages[span.message].role == "assistant"
     *context, answer = conversation.messages
-    prompt = render(Conversation("c", tuple(context)), format, add_generation_prompt=True, bos_token="<s>", eos_token="</s>")
+    prompt = render(
+        Conversation("c", tuple(context)),
+        format,
+        add_generation_prompt=True,
+        bos_token="<s>",
+        eos_token="</s>",
+    )
     assert rendered.text.startswith(prompt.text) and answer.role == "assistant"
 
 
@@ -116,7 +155,17 @@ def test_settings_name_a_draw():
 
 
 @pytest.mark.parametrize(
-    "name", ["grammar:", "grammar:0", "grammar:x", "grammar:3:seed=a", "grammar:3:seed=-1", "grammar:3:split=dev", "grammar:3:style=xml", "grammar:3:sed=1"]
+    "name",
+    [
+        "grammar:",
+        "grammar:0",
+        "grammar:x",
+        "grammar:3:seed=a",
+        "grammar:3:seed=-1",
+        "grammar:3:split=dev",
+        "grammar:3:style=xml",
+        "grammar:3:sed=1",
+    ],
 )
 def test_a_draw_that_is_not_understood_is_told(name):
     with pytest.raises(HarnessError, match=name):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
+from harness.formats.render import fitted, render
 from harness.formats.skeleton import skeleton_of
-from harness.formats.trace import Shape, trace
+from harness.formats.tracing import Shape, trace
 from harness.records import Conversation, Message
-from harness.render import fitted, render
-from tests.test_render import EXAMPLES, conversations
+from tests.formats.test_render import EXAMPLES, conversations
 
 FORMATS = load_formats()
 SHAPE = Shape(("user", "assistant"), (None, None), False, "<s>", "</s>", "Assistant", "User")
@@ -31,14 +31,22 @@ def test_both_ways_agree_on_text_and_spans(conversation, id, prompt):
         "<s>",
         "</s>",
         conversation.assistant_name() or "Assistant",
-        next((m.name for m in conversation.messages if m.role == "user" and m.name), None) or "User",
+        next((m.name for m in conversation.messages if m.role == "user" and m.name), None)
+        or "User",
     )
-    short = render(conversation, format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>")
-    assert (short.text, short.spans) == trace(format, shape, [m.content for m in conversation.messages])
+    short = render(
+        conversation, format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>"
+    )
+    assert (short.text, short.spans) == trace(
+        format, shape, [m.content for m in conversation.messages]
+    )
 
 
 def test_nearly_all_shipped_formats_take_the_short_way():
-    assert {id for id, format in FORMATS.items() if skeleton_of(format, SHAPE) is None} == {"deepseek-r1", "qwen3"}
+    assert {id for id, format in FORMATS.items() if skeleton_of(format, SHAPE) is None} == {
+        "deepseek-r1",
+        "qwen3",
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,11 +69,15 @@ def test_nearly_all_shipped_formats_take_the_short_way():
     ],
 )
 def test_a_template_that_reads_its_messages_takes_the_long_way(tmp_path, expression):
-    source = '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ ' + expression + " }}{% endfor %}"
+    source = (
+        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ ' + expression + " }}{% endfor %}"
+    )
     assert skeleton_of(parse_format(source, tmp_path / "toy.jinja"), SHAPE) is None
 
 
 def test_a_refusal_is_still_told_with_its_place():
-    conversation = Conversation("c", (Message("system", "rules"), Message("user", "hi")), source="f.jsonl:3")
+    conversation = Conversation(
+        "c", (Message("system", "rules"), Message("user", "hi")), source="f.jsonl:3"
+    )
     with pytest.raises(HarnessError, match=r"f\.jsonl:3: format gemma cannot render"):
         render(conversation, FORMATS["gemma"])

@@ -10,11 +10,13 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.render import render
 from harness.records import Conversation, Message
-from harness.render import render
 
 FORMATS = load_formats()
-VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))["vectors"]
+VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))[
+    "vectors"
+]
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: f"{v['format']}-{v['case'][:40]}")
@@ -25,7 +27,9 @@ def test_vector(vector):
         assert vector["differs"], error
         return
     if vector["differs"]:
-        assert text != vector["expected"], f"this vector is green now: remove its reason ({vector['differs']})"
+        assert text != vector["expected"], (
+            f"this vector is green now: remove its reason ({vector['differs']})"
+        )
     else:
         assert text == vector["expected"]
 
@@ -42,8 +46,27 @@ def rendered(vector):
 
 
 def test_the_command_prints_exactly_the_text(tmp_path, capfdbinary):
-    vector = next(v for v in VECTORS if v["format"] == "llama3" and not v["differs"] and v["add_generation_prompt"])
+    vector = next(
+        v
+        for v in VECTORS
+        if v["format"] == "llama3" and not v["differs"] and v["add_generation_prompt"]
+    )
     file = tmp_path / "m.json"
     file.write_text(json.dumps({"messages": vector["messages"]}))
-    assert main(["formats", "render", "llama3", str(file), "--generation-prompt", "--bos", vector["bos"], "--eos", vector["eos"]]) == 0
+    assert (
+        main(
+            [
+                "formats",
+                "render",
+                "llama3",
+                str(file),
+                "--generation-prompt",
+                "--bos",
+                vector["bos"],
+                "--eos",
+                vector["eos"],
+            ]
+        )
+        == 0
+    )
     assert capfdbinary.readouterr().out == vector["expected"].encode()

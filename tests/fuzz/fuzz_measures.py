@@ -22,7 +22,11 @@ def one(data: bytes) -> None:
         parts = []
         for _ in range(source.ConsumeIntInRange(0, 60)):
             known = source.ConsumeBool()
-            parts.append(PIECES[source.ConsumeIntInRange(0, len(PIECES) - 1)] if known else source.ConsumeUnicode(8))
+            parts.append(
+                PIECES[source.ConsumeIntInRange(0, len(PIECES) - 1)]
+                if known
+                else source.ConsumeUnicode(8)
+            )
         texts.append("".join(parts))
     judge(*texts)
 

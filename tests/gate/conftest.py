@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from harness.evaluate.cells import make_cells
-from harness.evaluate.run import Results
-from harness.evaluate.session import EvalSettings, Evaluation
+from harness.evaluation.aggregate import make_cells
+from harness.evaluation.results import Evaluation, Results
+from harness.evaluation.settings import EvalSettings
 from harness.gate.thresholds import MEASURES
 from harness.records import Case, Check, Format, Group, Message, Score
 
@@ -37,11 +37,23 @@ def build_evaluation(
         assert metric in MEASURES
         kind = KINDS.get(metric, "answer")
         counts[kind] = max(counts.get(kind, 0), len(column))
-    cases = {f"{prefix}{kind}-{index:03}": kind for kind, count in counts.items() for index in range(count)}
+    cases = {
+        f"{prefix}{kind}-{index:03}": kind
+        for kind, count in counts.items()
+        for index in range(count)
+    }
     ids = list(dict.fromkeys([*formats, *(format for format, _ in values)]))
-    group_of: dict[str, Group] = {id: (groups or {}).get(id, "native" if id == native else "held-out") for id in ids}
+    group_of: dict[str, Group] = {
+        id: (groups or {}).get(id, "native" if id == native else "held-out") for id in ids
+    }
     scores = [
-        Score(f"{prefix}{KINDS.get(metric, 'answer')}-{index:03}", format, metric, value, why if value is None else "")
+        Score(
+            f"{prefix}{KINDS.get(metric, 'answer')}-{index:03}",
+            format,
+            metric,
+            value,
+            why if value is None else "",
+        )
         for (format, metric), column in values.items()
         for index, value in enumerate(column)
     ]
@@ -49,8 +61,17 @@ def build_evaluation(
         label="gate",
         model="tiny",
         adapter=None,
-        fingerprint={"backend": "fake-1", "dtype": "float32", "device": "cpu", **(environment or {}), "model": model, "adapter": ""},
-        formats=tuple(Format(id, id, "{{ messages }}", (), (digests or {}).get(id, f"d-{id}")) for id in ids),
+        fingerprint={
+            "backend": "fake-1",
+            "dtype": "float32",
+            "device": "cpu",
+            **(environment or {}),
+            "model": model,
+            "adapter": "",
+        },
+        formats=tuple(
+            Format(id, id, "{{ messages }}", (), (digests or {}).get(id, f"d-{id}")) for id in ids
+        ),
         groups=group_of,
         native=native,
         cases=tuple(_case(id, kind, (texts or {}).get(id, "what?")) for id, kind in cases.items()),

@@ -5,25 +5,45 @@ from dataclasses import replace
 
 import pytest
 
-from harness.evaluate.session import EvalSettings
+from harness.evaluation.settings import EvalSettings
 from harness.formats import load_formats
-from harness.gate.baseline import Baseline, CellValues, FormatFact, format_fact, scored_digest, to_baseline
+from harness.gate.baseline import (
+    Baseline,
+    CellValues,
+    FormatFact,
+    format_fact,
+    scored_digest,
+    to_baseline,
+)
 from harness.records import Case, Check, Message
 
 
 def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
     evaluation = make_evaluation(
-        {("b", "stopped"): [1.0, 0.0, None], ("a", "nll"): [1.23456, 2.0], ("a", "stopped"): [1.0, 1.0, 1.0]}, native="a", groups={"b": "seen"}
+        {
+            ("b", "stopped"): [1.0, 0.0, None],
+            ("a", "nll"): [1.23456, 2.0],
+            ("a", "stopped"): [1.0, 1.0, 1.0],
+        },
+        native="a",
+        groups={"b": "seen"},
     )
     found = to_baseline(evaluation)
-    assert [(cell.format, cell.metric) for cell in found.cells] == [("a", "nll"), ("a", "stopped"), ("b", "stopped")]
+    assert [(cell.format, cell.metric) for cell in found.cells] == [
+        ("a", "nll"),
+        ("a", "stopped"),
+        ("b", "stopped"),
+    ]
     assert found.cell("a", "nll").values == (1.2346, 2.0)
     assert found.cell("a", "nll").kind == "reference"
     assert found.cell("b", "stopped").values == (1.0, 0.0, None)
     assert found.cell("b", "stopped").n == 2
     assert found.cell("b", "stopped").low < 0.5 < found.cell("b", "stopped").high
     assert found.scored(found.cell("b", "stopped")) == {"answer-000": 1.0, "answer-001": 0.0}
-    assert {id: (fact.digest, fact.group) for id, fact in found.formats.items()} == {"a": ("d-a", "native"), "b": ("d-b", "seen")}
+    assert {id: (fact.digest, fact.group) for id, fact in found.formats.items()} == {
+        "a": ("d-a", "native"),
+        "b": ("d-b", "seen"),
+    }
     assert (found.name, found.model, found.native) == ("tiny", "sha256:m", "a")
     assert found.environment == {"backend": "fake-1", "device": "cpu", "dtype": "float32"}
 
@@ -31,12 +51,22 @@ def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
 def test_only_settings_that_decide_cells_are_facts(make_evaluation):
     values = {("a", "stopped"): [1.0]}
     plain = to_baseline(make_evaluation(values))
-    assert to_baseline(make_evaluation(values, settings=EvalSettings(recall_examples=3))).settings == plain.settings
-    assert to_baseline(make_evaluation(values, settings=EvalSettings(max_new_tokens=9))).settings != plain.settings
+    assert (
+        to_baseline(make_evaluation(values, settings=EvalSettings(recall_examples=3))).settings
+        == plain.settings
+    )
+    assert (
+        to_baseline(make_evaluation(values, settings=EvalSettings(max_new_tokens=9))).settings
+        != plain.settings
+    )
 
 
 def test_a_cell_that_was_not_scored_at_all_leaves_its_reason(make_evaluation):
-    found = to_baseline(make_evaluation({("a", "stopped"): [None, None], ("b", "stopped"): [None, 1.0]}, why="no system role"))
+    found = to_baseline(
+        make_evaluation(
+            {("a", "stopped"): [None, None], ("b", "stopped"): [None, 1.0]}, why="no system role"
+        )
+    )
     assert found.cell("a", "stopped") is None
     assert found.reasons == {("a", "stopped"): "no system role"}
 
@@ -52,9 +82,18 @@ def test_what_is_deterministic_about_a_format_is_kept_with_it():
     known = load_formats()
     fact = format_fact(known["llama3"], "held-out")
     assert fact.facts["stop_trained"] and fact.facts["leading_bos"] and len(fact.rendered) == 16
-    assert fact == format_fact(known["llama3"], "held-out") != format_fact(known["chatml"], "held-out")
-    untrained = replace(known["llama3"], template=known["llama3"].template.replace("{%- generation %}", "").replace("{%- endgeneration %}", ""))
-    assert format_fact(untrained, "held-out").rendered != fact.rendered  # the same text, with nothing of it trained
+    assert (
+        fact == format_fact(known["llama3"], "held-out") != format_fact(known["chatml"], "held-out")
+    )
+    untrained = replace(
+        known["llama3"],
+        template=known["llama3"]
+        .template.replace("{%- generation %}", "")
+        .replace("{%- endgeneration %}", ""),
+    )
+    assert (
+        format_fact(untrained, "held-out").rendered != fact.rendered
+    )  # the same text, with nothing of it trained
 
 
 def test_a_case_digest_follows_all_that_decides_a_score():
@@ -74,12 +113,31 @@ def test_a_case_digest_follows_all_that_decides_a_score():
 
 
 def cell(**changes) -> CellValues:
-    facts = {"format": "a", "metric": "stopped", "mean": 0.5, "low": 0.1, "high": 0.9, "n": 2, "kind": "answer", "values": (1.0, 0.0, None)}
+    facts = {
+        "format": "a",
+        "metric": "stopped",
+        "mean": 0.5,
+        "low": 0.1,
+        "high": 0.9,
+        "n": 2,
+        "kind": "answer",
+        "values": (1.0, 0.0, None),
+    }
     return CellValues(**{**facts, **changes})
 
 
 def baseline(*cells: CellValues) -> Baseline:
-    return Baseline("", "m", "", None, {}, {}, {"a": FormatFact("d", "native")}, {"answer": {"x": "1", "y": "2", "z": "3"}}, cells)
+    return Baseline(
+        "",
+        "m",
+        "",
+        None,
+        {},
+        {},
+        {"a": FormatFact("d", "native")},
+        {"answer": {"x": "1", "y": "2", "z": "3"}},
+        cells,
+    )
 
 
 def test_a_baseline_holds_together():

@@ -20,18 +20,31 @@ numbers = st.none() | st.floats(-1e4, 1e4).map(rounded)
 
 @st.composite
 def baselines(draw) -> Baseline:
-    formats = draw(st.dictionaries(names, st.builds(FormatFact, names, st.sampled_from(["native", "seen", "held-out"])), min_size=1, max_size=3))
-    kinds = st.dictionaries(names, st.text("0123456789abcdef", min_size=8, max_size=8), min_size=1, max_size=5)
+    formats = draw(
+        st.dictionaries(
+            names,
+            st.builds(FormatFact, names, st.sampled_from(["native", "seen", "held-out"])),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    kinds = st.dictionaries(
+        names, st.text("0123456789abcdef", min_size=8, max_size=8), min_size=1, max_size=5
+    )
     cases = draw(st.dictionaries(st.sampled_from(["answer", "choice"]), kinds, min_size=1))
     cells = []
     for format in formats:
         for metric, column in (("stopped", rates), ("nll", numbers)):
             kind = draw(st.sampled_from(sorted(cases)))
-            values = tuple(draw(st.lists(column, min_size=len(cases[kind]), max_size=len(cases[kind]))))
+            values = tuple(
+                draw(st.lists(column, min_size=len(cases[kind]), max_size=len(cases[kind])))
+            )
             scored = [value for value in values if value is not None]
             if scored:
                 mean = rounded(sum(scored) / len(scored))
-                cells.append(CellValues(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values))
+                cells.append(
+                    CellValues(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values)
+                )
     return Baseline(
         draw(st.text(max_size=5)),
         draw(names),
@@ -54,7 +67,11 @@ def test_what_is_written_is_what_is_read(tmp_path_factory, baseline):
 
 
 def test_the_file_can_be_reviewed_in_a_diff(make_evaluation):
-    values = {("b", "stopped"): [1.0, 0.0, None], ("a", "stopped"): [1.0, 1.0, 1.0], ("a", "nll"): [1.25, None, 2.0]}
+    values = {
+        ("b", "stopped"): [1.0, 0.0, None],
+        ("a", "stopped"): [1.0, 1.0, 1.0],
+        ("a", "nll"): [1.25, None, 2.0],
+    }
     text = baseline_text(to_baseline(make_evaluation(values, native="a")))
     json.loads(text)
     cells = [line.strip(" ,") for line in text.splitlines() if '"metric"' in line]
@@ -63,8 +80,12 @@ def test_the_file_can_be_reviewed_in_a_diff(make_evaluation):
     assert '"values": "111"' in cells[1]
     assert cells[2].startswith('{"format": "b", "metric": "stopped", "mean": 0.5, ')
     assert '"values": "10-"' in cells[2]
-    changed = baseline_text(to_baseline(make_evaluation({**values, ("b", "stopped"): [0.0, 0.0, None]}, native="a")))
-    differing = [old for old, new in zip(text.splitlines(), changed.splitlines(), strict=True) if old != new]
+    changed = baseline_text(
+        to_baseline(make_evaluation({**values, ("b", "stopped"): [0.0, 0.0, None]}, native="a"))
+    )
+    differing = [
+        old for old, new in zip(text.splitlines(), changed.splitlines(), strict=True) if old != new
+    ]
     assert len(differing) == 1
 
 
@@ -149,7 +170,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(("owner", "name"), [(os, "fsync"), (Path, "replace")])
-def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, make_evaluation, monkeypatch, owner, name):
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(
+    tmp_path, make_evaluation, monkeypatch, owner, name
+):
     path = tmp_path / "new" / "base.json"
     baseline = to_baseline(make_evaluation({("a", "stopped"): [1.0]}))
     write_baseline(baseline, path)

@@ -15,10 +15,9 @@ import scipy.stats  # noqa: F401
 import statsmodels.stats.multitest
 import statsmodels.stats.proportion  # noqa: F401
 
-import harness.formats.template
-import harness.gate.plugin  # noqa: F401
 from harness.errors import HarnessError
-from harness.evaluate import job, reporting
+from harness.evaluation import run as job
+from harness.evaluation.analysis import build_report as reporting
 from harness.gate.baseline_file import read_baseline
 
 pytest_plugins = ["pytester"]
@@ -32,7 +31,11 @@ class Gate:
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, build) -> None:
         self.pytester = pytester
         self.build = build
-        self.values: dict = {("alpaca-newline", "stopped"): [1.0] * 80, ("chatml", "stopped"): [1.0] * 80, ("chatml", "choice"): [1.0] * 40}
+        self.values: dict = {
+            ("alpaca-newline", "stopped"): [1.0] * 80,
+            ("chatml", "stopped"): [1.0] * 80,
+            ("chatml", "choice"): [1.0] * 40,
+        }
         self.keys: dict = {"native": "chatml"}
         self.error: HarnessError | None = None
         self.jobs: list = []
@@ -40,8 +43,12 @@ class Gate:
         folder = pytester.mkdir("eval")
         for name in ("conftest.py", "test_gate.py"):
             shutil.copy(ROOT / "eval" / name, folder)
-        pytester.makepyprojecttoml('[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "--strict-markers -ra"\nfilterwarnings = ["error"]\n')
-        monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # loading them anew for each run takes a second
+        pytester.makepyprojecttoml(
+            '[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "--strict-markers -ra"\nfilterwarnings = ["error"]\n'
+        )
+        monkeypatch.setenv(
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
+        )  # loading them anew for each run takes a second
         monkeypatch.setattr(job, "run_job", self._run_job)
         monkeypatch.setattr(reporting, "write_evaluation_report", self._write_report)
 
@@ -74,13 +81,18 @@ def usage_error(result: pytest.RunResult) -> str:
     """The one line of a usage error. Nothing ran and nothing was skipped."""
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "Traceback" not in result.stderr.str() + result.stdout.str()
-    assert not any(word in result.stdout.str() for word in ("passed", "failed", "skipped", "= gate ="))
+    assert not any(
+        word in result.stdout.str() for word in ("passed", "failed", "skipped", "= gate =")
+    )
     [line] = [line for line in result.stderr.str().splitlines() if line.startswith("ERROR: ")]
     return line
 
 
 def test_a_missing_model_is_a_usage_error(gate):
-    assert usage_error(gate()) == "ERROR: the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
+    assert (
+        usage_error(gate())
+        == "ERROR: the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
+    )
     assert not gate.jobs
 
 
@@ -114,7 +126,12 @@ def test_the_options_reach_the_evaluation(gate):
         "5",
     )
     [asked] = gate.jobs
-    assert (asked.model, asked.adapter, asked.formats, asked.limit) == ("m", "lora", ("chatml", "alpaca-newline"), 5)
+    assert (asked.model, asked.adapter, asked.formats, asked.limit) == (
+        "m",
+        "lora",
+        ("chatml", "alpaca-newline"),
+        5,
+    )
     assert (asked.formats_dirs, asked.cases) == ((str(ROOT / "formats"),), (str(cases),))
     assert asked.out == gate.pytester.path / "build" / "gate"
     assert not asked.recall
@@ -126,8 +143,14 @@ def test_the_options_reach_the_evaluation(gate):
         (["--formats", "chatmi"], "unknown format 'chatmi' — did you mean chatml"),
         (["--formats-dir", "none"], "none: no such folder of formats"),
         (["--limit", "0"], "--limit 0: at least 1 case"),
-        (["--update-baseline"], "--update-baseline needs to know which — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline"),
-        (["--baseline", "no.json"], "no.json: no such baseline — make it: pytest eval/ --model m --baseline no.json --update-baseline"),
+        (
+            ["--update-baseline"],
+            "--update-baseline needs to know which — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline",
+        ),
+        (
+            ["--baseline", "no.json"],
+            "no.json: no such baseline — make it: pytest eval/ --model m --baseline no.json --update-baseline",
+        ),
         (["--baseline", "eval"], "eval: cannot read the baseline"),
         (["--baseline", "pyproject.toml"], "pyproject.toml:1: not JSON"),
     ],
@@ -150,15 +173,21 @@ def test_a_bug_keeps_its_traceback(gate):
 
 
 def test_xdist_is_refused(gate):
-    gate.pytester.makepyfile(fake_xdist='def pytest_addoption(parser):\n    parser.addoption("--numprocesses", dest="numprocesses", type=int)\n')
+    gate.pytester.makepyfile(
+        fake_xdist='def pytest_addoption(parser):\n    parser.addoption("--numprocesses", dest="numprocesses", type=int)\n'
+    )
     gate.pytester.syspathinsert()
-    assert "leave out -n (pytest-xdist)" in usage_error(gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "2"))
+    assert "leave out -n (pytest-xdist)" in usage_error(
+        gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "2")
+    )
     assert gate("-p", "fake_xdist", "--model", "m", "--numprocesses", "0").ret == 0
 
 
 def test_the_real_xdist_is_refused(gate):
     pytest.importorskip("xdist")
-    assert "leave out -n (pytest-xdist)" in usage_error(gate("-p", "xdist.plugin", "--model", "m", "-n", "2"))
+    assert "leave out -n (pytest-xdist)" in usage_error(
+        gate("-p", "xdist.plugin", "--model", "m", "-n", "2")
+    )
 
 
 def test_without_a_baseline_the_absolute_limits_judge(gate):
@@ -184,7 +213,11 @@ def test_the_baseline_is_made_whole_and_then_holds(gate):
     result = gate("--model", "m", "--baseline", "new/base.json", "--update-baseline")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(
-        ["m: 3 new", "baseline: new/base.json (new, 3 cells)", "next: pytest eval/ --model m --baseline new/base.json  (compares with it)"]
+        [
+            "m: 3 new",
+            "baseline: new/base.json (new, 3 cells)",
+            "next: pytest eval/ --model m --baseline new/base.json  (compares with it)",
+        ]
     )
     assert len(read_baseline(gate.pytester.path / "new" / "base.json").cells) == 3
     again = gate("--model", "m", "--baseline", "new/base.json")
@@ -206,8 +239,13 @@ def test_a_loss_fails_with_two_lines_and_no_traceback(gate):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2, failed=1)
     lines = result.stdout.lines
-    start = next(index for index, line in enumerate(lines) if "test_gate[alpaca-newline-stopped] _" in line)
-    assert lines[start + 1] == "alpaca-newline · stopped: 1.00 → .71 (−.29, allowed −.05, n 80, p < .0001)"
+    start = next(
+        index for index, line in enumerate(lines) if "test_gate[alpaca-newline-stopped] _" in line
+    )
+    assert (
+        lines[start + 1]
+        == "alpaca-newline · stopped: 1.00 → .71 (−.29, allowed −.05, n 80, p < .0001)"
+    )
     assert lines[start + 2] == "worst case: answer-057"
     assert lines[start + 3].startswith("====")
 
@@ -243,7 +281,9 @@ def test_a_changed_template_is_stale(gate):
     gate.keys["digests"] = {"chatml": "other"}
     result = gate("--model", "m", "--baseline", "base.json")
     result.assert_outcomes(passed=1, failed=2)
-    result.stdout.fnmatch_lines(["chatml · stopped: 1.00 → 1.00 (stale, n 80)", "why: the template of chatml changed"])
+    result.stdout.fnmatch_lines(
+        ["chatml · stopped: 1.00 → 1.00 (stale, n 80)", "why: the template of chatml changed"]
+    )
 
 
 def test_no_case_in_common_fails(gate):
@@ -275,7 +315,9 @@ def test_an_update_passes_and_says_what_changed(gate):
 def test_an_update_of_some_formats_does_not_throw_the_others_away(gate):
     path = gate.baseline()
     before = path.read_bytes()
-    line = usage_error(gate("--model", "m", "--baseline", "base.json", "--update-baseline", "--formats", "chatml"))
+    line = usage_error(
+        gate("--model", "m", "--baseline", "base.json", "--update-baseline", "--formats", "chatml")
+    )
     assert "would drop 1 of its formats (alpaca-newline)" in line
     assert path.read_bytes() == before
 
@@ -285,18 +327,24 @@ def test_formats_that_were_not_asked_for_are_not_missing(gate):
     del gate.values["alpaca-newline", "stopped"]
     result = gate("--model", "m", "--baseline", "base.json", "--formats", "chatml")
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["next: pytest eval/ --model m --baseline base.json --update-baseline *"])  # the baseline would lose the other one
+    result.stdout.fnmatch_lines(
+        ["next: pytest eval/ --model m --baseline base.json --update-baseline *"]
+    )  # the baseline would lose the other one
     gate("--model", "m", "--baseline", "base.json").assert_outcomes(passed=2, failed=1)
 
 
 def test_kinds_of_case_that_were_not_asked_for_are_not_missing(gate):
     gate.baseline()
     del gate.values["chatml", "choice"]
-    gate("--model", "m", "--baseline", "base.json", "--cases", "own.jsonl").assert_outcomes(passed=2)
+    gate("--model", "m", "--baseline", "base.json", "--cases", "own.jsonl").assert_outcomes(
+        passed=2
+    )
     gate("--model", "m", "--baseline", "base.json").assert_outcomes(passed=2, failed=1)
 
 
-@pytest.mark.parametrize("args", [[], ["--baseline", "base.json"], ["--baseline", "base.json", "--update-baseline"]])
+@pytest.mark.parametrize(
+    "args", [[], ["--baseline", "base.json"], ["--baseline", "base.json", "--update-baseline"]]
+)
 def test_nothing_scored_fails_and_writes_nothing(gate, args):
     path = gate.baseline()
     before = path.read_bytes()
@@ -304,7 +352,9 @@ def test_nothing_scored_fails_and_writes_nothing(gate, args):
     gate.keys["why"] = "the template cannot carry a system turn"
     result = gate("--model", "m", *args)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["every format · every measure: not scored", "why: the template cannot carry a system turn"])
+    result.stdout.fnmatch_lines(
+        ["every format · every measure: not scored", "why: the template cannot carry a system turn"]
+    )
     gate.values = {}
     gate("--model", "m", *args).assert_outcomes(failed=1)
     assert path.read_bytes() == before
@@ -315,7 +365,9 @@ def test_nothing_to_judge_is_a_usage_error_not_a_skip(gate):
     line = usage_error(gate("--model", "m"))
     assert "nothing to judge" in line
     assert "(choice)" in line
-    assert line.endswith("pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline")
+    assert line.endswith(
+        "pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline"
+    )
 
 
 def test_a_report_is_written_only_when_asked_for(gate):
@@ -328,7 +380,17 @@ def test_a_report_is_written_only_when_asked_for(gate):
 
 
 def test_collecting_only_writes_nothing(gate):
-    result = gate("--model", "m", "--baseline", "base.json", "--update-baseline", "--report-dir", "out", "--collect-only", "-q")
+    result = gate(
+        "--model",
+        "m",
+        "--baseline",
+        "base.json",
+        "--update-baseline",
+        "--report-dir",
+        "out",
+        "--collect-only",
+        "-q",
+    )
     result.stdout.fnmatch_lines(["eval/test_gate.py::test_gate[[]alpaca-newline-stopped[]]"])
     assert not (gate.pytester.path / "base.json").exists()
     assert gate.reports == []
@@ -370,12 +432,31 @@ def test_another_environment_and_thin_comparisons_are_noted(gate):
     )
 
 
-@pytest.mark.parametrize(("folder", "args"), [(".", ["eval/"]), ("eval", []), (".", ["--model", "formats", "eval/", "--adapter", "docs"])])
+@pytest.mark.parametrize(
+    ("folder", "args"),
+    [(".", ["eval/"]), ("eval", []), (".", ["--model", "formats", "eval/", "--adapter", "docs"])],
+)
 def test_the_real_folder_from_the_root_and_from_inside(folder, args):
     """A real process: the options are known early enough, whatever stands first, and neither torch nor a model is touched on the way to the mistake."""
     script = "import sys, pytest; code = pytest.main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
-    command = [sys.executable, "-c", script, *args, "--baseline", "none.json", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT / folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        *args,
+        "--baseline",
+        "none.json",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=ROOT / folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     expected = "no such baseline" if "--model" in args else "the gate needs a model"
     assert expected in done.stderr
@@ -392,21 +473,27 @@ def test_only_what_is_new_is_added_and_the_rest_is_judged(gate):
     result.stdout.fnmatch_lines(["*chatml · stopped: 1.00 → .50*", "*1 new cells added*"])
     found = read_baseline(path)
     assert found.cell("llama3", "stopped").mean == found.cell("chatml", "stopped").mean == 1.0
-    assert set(before.splitlines()) - set(path.read_text().splitlines()) <= {line for line in before.splitlines() if line.endswith(("}}", "}"))}
+    assert set(before.splitlines()) - set(path.read_text().splitlines()) <= {
+        line for line in before.splitlines() if line.endswith(("}}", "}"))
+    }
     gate.values[("chatml", "stopped")] = [1.0] * 80
     assert gate("--model", "m", "--baseline", "base.json").ret == 0
 
 
 def test_new_cells_on_other_cases_are_refused(gate):
     gate.baseline()
-    gate.values = {place: column[:30] for place, column in gate.values.items()} | {("llama3", "stopped"): [1.0] * 30}
+    gate.values = {place: column[:30] for place, column in gate.values.items()} | {
+        ("llama3", "stopped"): [1.0] * 30
+    }
     assert "the answer cases are not those of the baseline (80 there, 30 here)" in usage_error(
         gate("--model", "m", "--baseline", "base.json", "--update-baseline=new")
     )
 
 
 def test_a_path_behind_update_baseline_is_not_swallowed(gate):
-    result = gate.pytester.runpytest_inprocess("--model", "m", "--baseline", "b.json", "--update-baseline", "eval/")
+    result = gate.pytester.runpytest_inprocess(
+        "--model", "m", "--baseline", "b.json", "--update-baseline", "eval/"
+    )
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "put --update-baseline last" in result.stderr.str()
 
@@ -416,7 +503,12 @@ def test_a_demand_without_a_baseline_is_all_that_is_judged(gate):
     gate.values[("alpaca-newline", "stopped")] = [0.0] * 80
     result = gate("--model", "m", "--require", "held_out.stopped >= .9")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*held_out · stopped: .00 (at least .90, n 80)*", "*required: held_out.stopped >= .9; worst format: alpaca-newline*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*held_out · stopped: .00 (at least .90, n 80)*",
+            "*required: held_out.stopped >= .9; worst format: alpaca-newline*",
+        ]
+    )
     assert "is no demand" in usage_error(gate("--model", "m", "--require", "stopped"))
 
 
@@ -427,7 +519,9 @@ def test_thresholds_beside_the_tests_are_the_ones_that_count(gate):
     (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstopped = 0.3\n")
     assert gate("--model", "m", "--baseline", "base.json").ret == 0
     (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstoped = 0.3\n")
-    assert "eval/thresholds.toml:margins" in usage_error(gate("--model", "m", "--baseline", "base.json"))
+    assert "eval/thresholds.toml:margins" in usage_error(
+        gate("--model", "m", "--baseline", "base.json")
+    )
 
 
 def test_failures_stand_beside_a_pull_request_on_github(gate, monkeypatch):
@@ -436,5 +530,9 @@ def test_failures_stand_beside_a_pull_request_on_github(gate, monkeypatch):
     assert "::error" not in gate("--model", "m", "--baseline", "base.json").stdout.str()
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     result = gate("--model", "m", "--baseline", "base.json", "--junitxml", "found.xml")
-    result.stdout.fnmatch_lines(["::error title=gate chatml stopped::chatml · stopped: 1.00 → .00*%0Aworst case: answer-000"])
+    result.stdout.fnmatch_lines(
+        [
+            "::error title=gate chatml stopped::chatml · stopped: 1.00 → .00*%0Aworst case: answer-000"
+        ]
+    )
     assert 'name="test_gate[chatml-stopped]"' in (gate.pytester.path / "found.xml").read_text()

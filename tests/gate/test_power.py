@@ -16,20 +16,33 @@ CASES = 100
 FORMATS = [f"format-{index}" for index in range(6)]
 
 
-def two_runs(seed: int, loss: float = 0.0, losing: Sequence[str] = ("format-0",)) -> tuple[dict, dict]:
+def two_runs(
+    seed: int, loss: float = 0.0, losing: Sequence[str] = ("format-0",)
+) -> tuple[dict, dict]:
     """A model that stops in 95 % of cases, of which 10 % turn on a coin. Then some formats lose a share of them."""
     draw = random.Random(f"power-{seed}")
     before, after = {}, {}
     for format in FORMATS:
-        chances = [draw.random() if draw.random() < 0.1 else float(draw.random() < 0.95) for _ in range(CASES)]
-        before[format, "stopped"], after[format, "stopped"] = ([float(draw.random() < chance) for chance in chances] for _ in range(2))
+        chances = [
+            draw.random() if draw.random() < 0.1 else float(draw.random() < 0.95)
+            for _ in range(CASES)
+        ]
+        before[format, "stopped"], after[format, "stopped"] = (
+            [float(draw.random() < chance) for chance in chances] for _ in range(2)
+        )
     for format in losing:
-        after[format, "stopped"] = [0.0 if draw.random() < loss else value for value in after[format, "stopped"]]
+        after[format, "stopped"] = [
+            0.0 if draw.random() < loss else value for value in after[format, "stopped"]
+        ]
     return before, after
 
 
-def failures(make_evaluation, seed: int, loss: float = 0.0, losing: Sequence[str] = ("format-0",)) -> list[str]:
-    before, after = (to_baseline(make_evaluation(values)) for values in two_runs(seed, loss, losing))
+def failures(
+    make_evaluation, seed: int, loss: float = 0.0, losing: Sequence[str] = ("format-0",)
+) -> list[str]:
+    before, after = (
+        to_baseline(make_evaluation(values)) for values in two_runs(seed, loss, losing)
+    )
     assert before.cells != after.cells
     return [verdict.format for verdict in compare(before, after, MARGINS) if verdict.failed]
 

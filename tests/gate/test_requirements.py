@@ -46,14 +46,29 @@ def test_the_worst_format_is_named(check):
     assert check("held_out.stopped >= .9").why.endswith("worst format: h-two")
 
 
-@pytest.mark.parametrize(("text", "why"), [("llama3.stopped >= .1", "no format of this run"), ("held_out.leak <= 1", "not scored in h-two (too long)")])
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("llama3.stopped >= .1", "no format of this run"),
+        ("held_out.leak <= 1", "not scored in h-two (too long)"),
+    ],
+)
 def test_what_was_not_measured_is_not_green(check, text, why):
     verdict = check(text)
     assert verdict.failed and why in verdict.why
 
 
 @pytest.mark.parametrize(
-    "text", ["", "stopped >= .9", "held_out.stopped", "held_out.stopped == 1", "held_out.stopped >= high", "a.b.c.d >= 1", "held_out.stoped >= .9"]
+    "text",
+    [
+        "",
+        "stopped >= .9",
+        "held_out.stopped",
+        "held_out.stopped == 1",
+        "held_out.stopped >= high",
+        "a.b.c.d >= 1",
+        "held_out.stoped >= .9",
+    ],
 )
 def test_what_is_no_demand_is_refused(text):
     with pytest.raises(HarnessError, match="--require"):

@@ -13,11 +13,31 @@ from harness.gate.thresholds import read_thresholds
 
 def steps(text: str) -> dict[str, str]:
     """The workflow's named steps that run something."""
-    return {step["name"]: step["run"] for step in yaml.safe_load(text)["jobs"]["gate"]["steps"] if "run" in step}
+    return {
+        step["name"]: step["run"]
+        for step in yaml.safe_load(text)["jobs"]["gate"]["steps"]
+        if "run" in step
+    }
 
 
 def test_everything_is_written_and_told(tmp_path, capsys):
-    assert main(["gate", "init", "--model", "models/my model", "--adapter", "adapter", "--root", str(tmp_path), "--limit", "20"]) == 0
+    assert (
+        main(
+            [
+                "gate",
+                "init",
+                "--model",
+                "models/my model",
+                "--adapter",
+                "adapter",
+                "--root",
+                str(tmp_path),
+                "--limit",
+                "20",
+            ]
+        )
+        == 0
+    )
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(SHIPPED)
     assert read_thresholds(tmp_path / "eval" / "thresholds.toml").margins
     command = shlex.split(steps((tmp_path / WORKFLOW).read_text())["Gate"])
@@ -33,7 +53,10 @@ def test_nothing_is_replaced_unasked(tmp_path):
     (tmp_path / "eval" / "thresholds.toml").write_text("mine")
     with pytest.raises(HarnessError, match="there already"):
         write_gate(tmp_path, plan)
-    assert not (tmp_path / WORKFLOW).exists() and (tmp_path / "eval" / "thresholds.toml").read_text() == "mine"
+    assert (
+        not (tmp_path / WORKFLOW).exists()
+        and (tmp_path / "eval" / "thresholds.toml").read_text() == "mine"
+    )
     assert len(write_gate(tmp_path, plan, force=True)) == 4
 
 

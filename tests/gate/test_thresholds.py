@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.evaluate.scores import ANSWER_METRICS
+from harness.evaluation.scorer import ANSWER_METRICS
 from harness.gate.thresholds import MEASURES, lower_is_better, read_thresholds
 from harness.records import GROUPS
 from harness.resources import data_dir
@@ -29,14 +29,32 @@ def test_the_shipped_file_reads_and_gates_every_measure():
 
 
 def test_every_measure_of_the_scorer_has_a_direction():
-    assert set(ANSWER_METRICS) | {"choice", "choice_norm", "nll", "nll_excess", "hazard_ref", "copied", "role_fault", "brier", "flip"} == MEASURES
+    assert (
+        set(ANSWER_METRICS)
+        | {
+            "choice",
+            "choice_norm",
+            "nll",
+            "nll_excess",
+            "hazard_ref",
+            "copied",
+            "role_fault",
+            "brier",
+            "flip",
+        }
+        == MEASURES
+    )
     assert {metric for metric in MEASURES if lower_is_better(metric)} == MEASURES - {
         "choice", "choice_norm", "on_task", "answer_strict", "answer_lenient", "stopped",
     }  # fmt: skip
 
 
 def test_a_format_may_have_its_own_margin(tmp_path):
-    found = read(tmp_path, '[margins]\nstopped = 0.05\n[margins.formats."vicuna-v1.1"]\nstopped = 0.2\n', ["vicuna-v1.1"])
+    found = read(
+        tmp_path,
+        '[margins]\nstopped = 0.05\n[margins.formats."vicuna-v1.1"]\nstopped = 0.2\n',
+        ["vicuna-v1.1"],
+    )
     assert found.margins["stopped"].of("vicuna-v1.1") == 0.2
     assert found.margins["stopped"].of("chatml") == 0.05
     assert found.limit("native", "stopped") is None
@@ -52,8 +70,14 @@ def test_a_format_may_have_its_own_margin(tmp_path):
         ("[margins]\nstopped = -0.1", ["from 0 upwards"]),
         ("[margins]\nstopped = nan", ["from 0 upwards"]),
         ("[margins]\nformats = 3", ["formats is a table"]),
-        ("[margins]\nstopped = 0.1\n[margins.formats.chatmi]\nstopped = 0.2", ["unknown format 'chatmi'", "chatml"]),
-        ("[margins]\nleak = 0.1\n[margins.formats.chatml]\nstopped = 0.2", ["no margin: 'stopped'"]),
+        (
+            "[margins]\nstopped = 0.1\n[margins.formats.chatmi]\nstopped = 0.2",
+            ["unknown format 'chatmi'", "chatml"],
+        ),
+        (
+            "[margins]\nleak = 0.1\n[margins.formats.chatml]\nstopped = 0.2",
+            ["no margin: 'stopped'"],
+        ),
         ("[absolute.nativ]\nstopped = 0.1", ["unknown group 'nativ'", "native"]),
         ("[absolute.native]\nstopp = 0.1", ["absolute.native: unknown measure"]),
         ("[margins\n", ["not TOML", "line 1"]),

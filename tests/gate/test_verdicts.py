@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.evaluate.session import EvalSettings
+from harness.evaluation.settings import EvalSettings
 from harness.gate.baseline import to_baseline
 from harness.gate.thresholds import MEASURES, Margin, lower_is_better
 from harness.gate.verdicts import accepted, compare, loss
@@ -24,7 +24,12 @@ def ones(lost: int, n: int = 80) -> list[float]:
 @pytest.fixture
 def judge(make_evaluation):
     def run(before, after, margins=MARGINS, old=None, new=None, **keys):
-        found = compare(to_baseline(make_evaluation(before, **(old or {}))), to_baseline(make_evaluation(after, **(new or {}))), margins, **keys)
+        found = compare(
+            to_baseline(make_evaluation(before, **(old or {}))),
+            to_baseline(make_evaluation(after, **(new or {}))),
+            margins,
+            **keys,
+        )
         return {(verdict.format, verdict.metric): verdict for verdict in found}
 
     return run
@@ -34,13 +39,23 @@ def test_a_real_loss_regresses_with_its_worst_case(judge):
     verdict = judge({("a", "stopped"): ones(2)}, {("a", "stopped"): ones(23)})["a", "stopped"]
     assert verdict.outcome == "regressed"
     assert verdict.failed
-    assert (verdict.baseline, verdict.current, verdict.allowed, verdict.n) == (78 / 80, 57 / 80, 0.05, 80)
+    assert (verdict.baseline, verdict.current, verdict.allowed, verdict.n) == (
+        78 / 80,
+        57 / 80,
+        0.05,
+        80,
+    )
     assert verdict.p < 0.01
     assert verdict.worst_case == "answer-002"  # the first two had failed before
 
 
 def test_an_unchanged_model_is_ok_everywhere(judge):
-    values = {("a", "stopped"): ones(30), ("a", "nll"): [1.5, 2.5], ("b", "choice"): ones(3), ("b", "leak"): ones(40)}
+    values = {
+        ("a", "stopped"): ones(30),
+        ("a", "nll"): [1.5, 2.5],
+        ("b", "choice"): ones(3),
+        ("b", "leak"): ones(40),
+    }
     verdicts = judge(values, values)
     assert {verdict.outcome for verdict in verdicts.values()} == {"ok"}
     assert all(verdict.worst_case == "" and verdict.p == 1 for verdict in verdicts.values())
@@ -49,14 +64,23 @@ def test_an_unchanged_model_is_ok_everywhere(judge):
 @pytest.mark.parametrize("metric", sorted(MEASURES))
 def test_every_measure_knows_which_way_is_worse(judge, metric):
     fewer, more = {("a", metric): ones(60)}, {("a", metric): ones(5)}
-    worse, better = ((fewer, more), (more, fewer)) if lower_is_better(metric) else ((more, fewer), (fewer, more))
+    worse, better = (
+        ((fewer, more), (more, fewer))
+        if lower_is_better(metric)
+        else ((more, fewer), (fewer, more))
+    )
     assert judge(*worse)["a", metric].outcome == "regressed"
     assert judge(*better)["a", metric].outcome == "improved"
 
 
 def test_a_loss_within_the_margin_or_within_chance_is_ok(judge):
-    assert judge({("a", "stopped"): ones(0)}, {("a", "stopped"): ones(4)})["a", "stopped"].outcome == "ok"  # exactly the margin
-    within_chance = judge({("a", "stopped"): ones(0, 20)}, {("a", "stopped"): ones(2, 20)})["a", "stopped"]
+    assert (
+        judge({("a", "stopped"): ones(0)}, {("a", "stopped"): ones(4)})["a", "stopped"].outcome
+        == "ok"
+    )  # exactly the margin
+    within_chance = judge({("a", "stopped"): ones(0, 20)}, {("a", "stopped"): ones(2, 20)})[
+        "a", "stopped"
+    ]
     assert within_chance.delta == pytest.approx(-0.1)
     assert within_chance.outcome == "ok"
     assert within_chance.p > 0.05
@@ -64,7 +88,11 @@ def test_a_loss_within_the_margin_or_within_chance_is_ok(judge):
 
 def test_a_format_may_have_its_own_margin(judge):
     margins = {"stopped": Margin("stopped", 0.05, {"b": 0.5})}
-    verdicts = judge({("a", "stopped"): ones(0), ("b", "stopped"): ones(0)}, {("a", "stopped"): ones(30), ("b", "stopped"): ones(30)}, margins)
+    verdicts = judge(
+        {("a", "stopped"): ones(0), ("b", "stopped"): ones(0)},
+        {("a", "stopped"): ones(30), ("b", "stopped"): ones(30)},
+        margins,
+    )
     assert verdicts["a", "stopped"].outcome == "regressed"
     assert (verdicts["b", "stopped"].outcome, verdicts["b", "stopped"].allowed) == ("ok", 0.5)
 
@@ -72,9 +100,14 @@ def test_a_format_may_have_its_own_margin(judge):
 def test_pairing_finds_what_the_means_alone_could_not(judge):
     """The same means at twice the loss per case: only the cases tell a shift of .1 in every one from noise of ±1."""
     before = [float(index % 7) for index in range(40)]
-    shifted = judge({("a", "nll"): before}, {("a", "nll"): [value + 0.1 + 0.001 * (index % 2) for index, value in enumerate(before)]})["a", "nll"]
+    shifted = judge(
+        {("a", "nll"): before},
+        {("a", "nll"): [value + 0.1 + 0.001 * (index % 2) for index, value in enumerate(before)]},
+    )["a", "nll"]
     assert shifted.outcome == "regressed"
-    shuffled = judge({("a", "nll"): before}, {("a", "nll"): [value + 0.1 for value in before[::-1]]})["a", "nll"]
+    shuffled = judge(
+        {("a", "nll"): before}, {("a", "nll"): [value + 0.1 for value in before[::-1]]}
+    )["a", "nll"]
     assert shuffled.delta == pytest.approx(0.1)
     assert shuffled.outcome == "ok"
 
@@ -84,20 +117,30 @@ def test_holm_asks_more_of_one_format_among_many(judge):
     alone = judge({("a", "stopped"): ones(0, 100)}, {("a", "stopped"): after})["a", "stopped"]
     assert alone.outcome == "regressed"
     others = {(f"other-{index}", "stopped"): ones(0, 100) for index in range(17)}
-    among = judge({("a", "stopped"): ones(0, 100), **others}, {("a", "stopped"): after, **others})["a", "stopped"]
+    among = judge({("a", "stopped"): ones(0, 100), **others}, {("a", "stopped"): after, **others})[
+        "a", "stopped"
+    ]
     assert among.p == pytest.approx(18 * alone.p)
     assert among.outcome == "ok"
 
 
 def test_new_and_missing_cells(judge):
     both = judge({("a", "stopped"): ones(0)}, {("b", "stopped"): ones(1)})
-    assert (both["b", "stopped"].outcome, both["b", "stopped"].failed, both["b", "stopped"].current) == ("new", False, 79 / 80)
+    assert (
+        both["b", "stopped"].outcome,
+        both["b", "stopped"].failed,
+        both["b", "stopped"].current,
+    ) == ("new", False, 79 / 80)
     assert (both["a", "stopped"].outcome, both["a", "stopped"].failed) == ("missing", True)
     assert both["a", "stopped"].why == "the format was not evaluated"
 
 
 def test_a_cell_wholly_not_scored_now_is_missing_with_its_reason(judge):
-    verdicts = judge({("a", "stopped"): ones(0, 3)}, {("a", "stopped"): [None] * 3, ("a", "choice"): [1.0]}, new={"why": "no system role"})
+    verdicts = judge(
+        {("a", "stopped"): ones(0, 3)},
+        {("a", "stopped"): [None] * 3, ("a", "choice"): [1.0]},
+        new={"why": "no system role"},
+    )
     assert verdicts["a", "stopped"].outcome == "missing"
     assert verdicts["a", "stopped"].why == "no system role"
     no_case = judge({("a", "stopped"): ones(0, 3)}, {("a", "choice"): [1.0]})
@@ -126,18 +169,26 @@ def test_a_changed_template_or_setting_is_stale_and_named(judge):
 
 
 def test_nll_excess_is_stale_when_its_reference_changed(judge):
-    values = {("n", "nll_excess"): [0.0] * 4, ("a", "nll_excess"): [0.5] * 4, ("a", "nll"): [2.0] * 4}
+    values = {
+        ("n", "nll_excess"): [0.0] * 4,
+        ("a", "nll_excess"): [0.5] * 4,
+        ("a", "nll"): [2.0] * 4,
+    }
     other = judge(values, values, old={"native": "n"}, new={"native": "a"})
     assert other["n", "nll_excess"].why == "the native format was n, is a"
     assert ("a", "nll_excess") not in other  # zero by definition now
-    changed = judge(values, values, old={"native": "n"}, new={"native": "n", "digests": {"n": "other"}})
+    changed = judge(
+        values, values, old={"native": "n"}, new={"native": "n", "digests": {"n": "other"}}
+    )
     assert changed["a", "nll_excess"].why == "the template of n, the native format, changed"
     assert changed["a", "nll"].outcome == "ok"
     assert ("n", "nll_excess") not in changed
 
 
 def test_without_a_common_case_there_is_no_comparison(judge):
-    verdict = judge({("a", "stopped"): ones(0, 3)}, {("a", "stopped"): ones(0, 4)}, new={"prefix": "other-"})["a", "stopped"]
+    verdict = judge(
+        {("a", "stopped"): ones(0, 3)}, {("a", "stopped"): ones(0, 4)}, new={"prefix": "other-"}
+    )["a", "stopped"]
     assert (verdict.outcome, verdict.failed, verdict.n) == ("missing", True, 0)
     assert verdict.why == "no case in common with the baseline (3 there, 4 here)"
 
@@ -149,11 +200,15 @@ def test_a_rewritten_case_is_not_paired(judge):
     assert (verdict.outcome, verdict.n, verdict.baseline, verdict.current) == ("ok", 15, 1.0, 1.0)
     every = {f"answer-{index:03}": "something else?" for index in range(30)}
     verdict = judge(before, after, new={"texts": every})["a", "stopped"]
-    assert verdict.why.startswith("no case in common with the baseline: 30 of its 30 cases were rewritten")
+    assert verdict.why.startswith(
+        "no case in common with the baseline: 30 of its 30 cases were rewritten"
+    )
 
 
 def test_only_cases_scored_in_both_are_paired(judge):
-    verdict = judge({("a", "drift"): [0.0] * 10}, {("a", "drift"): [None] * 5 + [0.0] * 5})["a", "drift"]
+    verdict = judge({("a", "drift"): [0.0] * 10}, {("a", "drift"): [None] * 5 + [0.0] * 5})[
+        "a", "drift"
+    ]
     assert (verdict.outcome, verdict.n) == ("ok", 5)
 
 
@@ -163,11 +218,35 @@ def test_a_measure_without_margin_is_not_gated(judge):
 
 
 def test_accepting_names_every_difference(judge):
-    before = {("a", "stopped"): ones(0), ("b", "stopped"): ones(0), ("c", "stopped"): ones(0), ("d", "stopped"): ones(60), ("e", "stopped"): ones(0)}
-    after = {("a", "stopped"): ones(40), ("c", "stopped"): ones(0), ("d", "stopped"): ones(0), ("e", "stopped"): ones(0), ("f", "stopped"): ones(0)}
-    taken = {verdict.format: verdict for verdict in accepted(list(judge(before, after, new={"digests": {"c": "other"}}).values()))}
+    before = {
+        ("a", "stopped"): ones(0),
+        ("b", "stopped"): ones(0),
+        ("c", "stopped"): ones(0),
+        ("d", "stopped"): ones(60),
+        ("e", "stopped"): ones(0),
+    }
+    after = {
+        ("a", "stopped"): ones(40),
+        ("c", "stopped"): ones(0),
+        ("d", "stopped"): ones(0),
+        ("e", "stopped"): ones(0),
+        ("f", "stopped"): ones(0),
+    }
+    taken = {
+        verdict.format: verdict
+        for verdict in accepted(
+            list(judge(before, after, new={"digests": {"c": "other"}}).values())
+        )
+    }
     taken.pop("held-out formats")
-    assert {format: verdict.outcome for format, verdict in taken.items()} == {"a": "new", "b": "new", "c": "new", "d": "new", "e": "ok", "f": "new"}
+    assert {format: verdict.outcome for format, verdict in taken.items()} == {
+        "a": "new",
+        "b": "new",
+        "c": "new",
+        "d": "new",
+        "e": "ok",
+        "f": "new",
+    }
     assert [taken[format].why for format in "abcdf"] == [
         "updated: regressed",
         "dropped: the format was not evaluated",
@@ -196,7 +275,11 @@ columns = st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=30)
 @settings(max_examples=30)  # adjusting p-values takes statsmodels 50 ms
 @given(before=columns, after=columns)
 def test_a_failure_is_always_a_loss_beyond_the_margin(make_evaluation, before, after):
-    found = compare(to_baseline(make_evaluation({("a", "stopped"): before})), to_baseline(make_evaluation({("a", "stopped"): after})), MARGINS)
+    found = compare(
+        to_baseline(make_evaluation({("a", "stopped"): before})),
+        to_baseline(make_evaluation({("a", "stopped"): after})),
+        MARGINS,
+    )
     for verdict in found:
         if verdict.outcome == "regressed":
             assert verdict.delta < -0.05 and verdict.p < 0.05 and verdict.worst_case
@@ -207,7 +290,12 @@ def test_a_failure_is_always_a_loss_beyond_the_margin(make_evaluation, before, a
 def test_a_small_loss_in_many_formats_is_seen_in_their_mean(judge):
     """Seven points lost in each of six formats, in other cases each: no format's own test sees it, the mean does."""
     before = {(f"f{at}", "stopped"): [1.0] * 100 for at in range(6)}
-    after = {(f"f{at}", "stopped"): [0.0 if at * 12 <= case < at * 12 + 12 else 1.0 for case in range(100)] for at in range(6)}
+    after = {
+        (f"f{at}", "stopped"): [
+            0.0 if at * 12 <= case < at * 12 + 12 else 1.0 for case in range(100)
+        ]
+        for at in range(6)
+    }
     found = judge(before, after, {"stopped": Margin("stopped", 0.10, pooled=0.05)})
     assert {verdict.format for verdict in found.values() if verdict.failed} == {"held-out formats"}
     verdict = found["held-out formats", "stopped"]
@@ -227,7 +315,9 @@ def test_cases_are_the_clusters_of_a_mean(judge):
     """One case lost in all of ten formats is one loss and not ten."""
     before = {(f"f{at}", "stopped"): [1.0] * 20 for at in range(10)}
     after = {(f"f{at}", "stopped"): [0.0, 0.0] + [1.0] * 18 for at in range(10)}
-    verdict = judge(before, after, {"stopped": Margin("stopped", 0.05)})["held-out formats", "stopped"]
+    verdict = judge(before, after, {"stopped": Margin("stopped", 0.05)})[
+        "held-out formats", "stopped"
+    ]
     assert verdict.n == 20 and not verdict.failed and verdict.p > 0.05
 
 
@@ -237,4 +327,7 @@ def test_the_same_template_rendered_otherwise_is_stale(make_evaluation):
     facts = replace(run.formats["a"], rendered="0" * 16, facts={"stop_trained": True})
     [verdict] = compare(replace(run, formats={"a": facts}), run, MARGINS)
     assert verdict.outcome == "stale"
-    assert verdict.why.startswith("a is rendered otherwise; ") and "stop_trained was True, is None" in verdict.why
+    assert (
+        verdict.why.startswith("a is rendered otherwise; ")
+        and "stop_trained was True, is None" in verdict.why
+    )

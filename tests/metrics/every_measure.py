@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from harness.formats import load_formats
+from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
-from harness.metrics.gptisms import find
 from harness.metrics.loops import loop, tail_period, tail_ratio
-from harness.metrics.normalised import normalise
-from harness.metrics.numbers import numbers
-from harness.metrics.objects import first_object
-from harness.metrics.recall import RecallIndex, near, nv_recall
+from harness.metrics.normalise import normalise
+from harness.metrics.parsing import first_object, numbers
+from harness.metrics.phrases import find
+from harness.metrics.recall import near, nv_recall
 from harness.metrics.roles import role_faults
 from harness.metrics.stop import control_strings, leaks, stop_scores
 from harness.metrics.words import word_spans
@@ -63,6 +63,8 @@ def _rest(text: str, other: str) -> None:
     assert all(0 <= start < end <= len(text) for start, end in word_spans(text))
     assert all(0 <= hit.start < hit.end <= len(text) for hit in find(text))
     assert all(fault.kind for fault in role_faults(text, "Mira", ["Dov"]))
-    assert all(0 <= leak.start < leak.end <= len(text) for leak in leaks(text, _CONTROLS, _OWN, other))
+    assert all(
+        0 <= leak.start < leak.end <= len(text) for leak in leaks(text, _CONTROLS, _OWN, other)
+    )
     scores = stop_scores(Generation("c", _OWN.id, "", text, "stop"), _OWN, _CONTROLS, other)
     assert all(value is None or 0 <= value <= 1 for value in scores.values())

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.answer import FORM_KINDS, KINDS, lenient_text, parse_check, passes, score_answer
+from harness.metrics.answer import (
+    FORM_KINDS,
+    KINDS,
+    lenient_text,
+    parse_check,
+    passes,
+    score_answer,
+)
 from harness.records import Case, Check, Message
 from tests.metrics.cost import computes_within
 
@@ -128,7 +135,9 @@ def test_case_and_json_are_judged_as_written() -> None:
 @pytest.mark.parametrize("kind", FORM_KINDS)
 @pytest.mark.parametrize("answer", ["", " \n\t"])
 def test_an_empty_answer_is_worth_nothing(kind: str, answer: str) -> None:
-    value = {"uppercase": True, "lowercase": True, "language": "en", "not_contains": "x"}.get(kind, 1)
+    value = {"uppercase": True, "lowercase": True, "language": "en", "not_contains": "x"}.get(
+        kind, 1
+    )
     score = score_answer(case({kind: value}), answer)
     assert (score.strict, score.lenient, score.on_task) == (0.0, 0.0, 0.0)
     assert score.failed

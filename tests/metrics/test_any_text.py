@@ -13,7 +13,9 @@ PIECES = [
     "the lamps were lit one by one ", "und dann kam die letzte Fähre an ", "然后渡船来了", "привет ", "مرحبا", "\u202e", "\u0301", "\ud800", "\x00", "\u2028", "ﬁ", "İ", "ẞ", "👩‍👩‍👧",
     "As an AI language model, ", "Certainly! ", "I hope this helps", "\n", " ", "\t",
 ]  # fmt: skip
-any_text = st.text(st.characters(), max_size=200) | st.lists(st.sampled_from(PIECES) | st.text(st.characters(), max_size=5), max_size=60).map("".join)
+any_text = st.text(st.characters(), max_size=200) | st.lists(
+    st.sampled_from(PIECES) | st.text(st.characters(), max_size=5), max_size=60
+).map("".join)
 
 
 @given(any_text, any_text)

@@ -25,7 +25,10 @@ def test_impossible_options() -> None:
     assert confidences([-math.inf, -math.inf]) == [0.5, 0.5]
 
 
-@pytest.mark.parametrize(("logprobs", "lengths"), [([], None), ([math.nan], None), ([math.inf], None), ([-1.0], [0]), ([-1.0], [])])
+@pytest.mark.parametrize(
+    ("logprobs", "lengths"),
+    [([], None), ([math.nan], None), ([math.inf], None), ([-1.0], [0]), ([-1.0], [])],
+)
 def test_what_has_no_confidence(logprobs: list[float], lengths: list[float] | None) -> None:
     with pytest.raises(ValueError, match=r"option|probability|length"):
         confidences(logprobs, lengths)
@@ -47,8 +50,13 @@ def test_calibration_error() -> None:
         expected_calibration_error([], [])
 
 
-@given(st.lists(st.tuples(st.sampled_from([0.3, 0.6, 0.9]), st.booleans()), min_size=1, max_size=40), st.randoms())
-def test_calibration_error_does_not_depend_on_the_order(items: list[tuple[float, bool]], random: object) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from([0.3, 0.6, 0.9]), st.booleans()), min_size=1, max_size=40),
+    st.randoms(),
+)
+def test_calibration_error_does_not_depend_on_the_order(
+    items: list[tuple[float, bool]], random: object
+) -> None:
     mixed = items[:]
     random.shuffle(mixed)  # type: ignore[attr-defined]
     first = expected_calibration_error(*map(list, zip(*items, strict=True)))

@@ -49,6 +49,8 @@ def test_how_many_samples_it_takes() -> None:
     assert samples_needed(0.0, 0.9) == 1.0
     assert samples_needed(-50.0, 0.5) == pytest.approx(math.log(2) * math.exp(50), rel=1e-6)
     assert samples_needed(-2000.0, 0.5) == math.inf
-    assert extractable(math.log(0.01), n=100, p=0.5) and not extractable(math.log(0.001), n=100, p=0.5)
+    assert extractable(math.log(0.01), n=100, p=0.5) and not extractable(
+        math.log(0.001), n=100, p=0.5
+    )
     with pytest.raises(ValueError, match="between 0 and 1"):
         samples_needed(-1.0, 1.0)

@@ -19,12 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics.drift import Drift, drift, strip_marks
-from harness.metrics.scripts import count_letters
-from harness.metrics.stretches import Foreign
+from harness.metrics.language.detector import Foreign
+from harness.metrics.language.scripts import count_letters
 from tests.metrics.cost import computes_within
 from tests.metrics.sentences import ENGLISH, FALSE_ALARMS, HARD_ENGLISH, OTHER_SCRIPTS, SENTENCES
 
-LATIN = [(language, sentence) for language, sentences in SENTENCES.items() for sentence in sentences]
+LATIN = [
+    (language, sentence) for language, sentences in SENTENCES.items() for sentence in sentences
+]
 
 
 def inserted(host: str, part: str, seed: int, pattern: str = r"[.!?] ") -> tuple[str, int]:
@@ -86,7 +88,9 @@ def test_the_expected_language_is_no_drift(language: str, sentence: str) -> None
     assert drift(sentence, ("en", language)).drift is not True
 
 
-@pytest.mark.parametrize("language", ["de", "fr", "es", "it", "pt", "nl", "sv", "pl", "tr", "zh", "ru"])
+@pytest.mark.parametrize(
+    "language", ["de", "fr", "es", "it", "pt", "nl", "sv", "pl", "tr", "zh", "ru"]
+)
 def test_english_among_another_language(language: str) -> None:
     own = " ".join(SENTENCES[language]) if language in SENTENCES else OTHER_SCRIPTS[language]
     found = drift(f"{own} I think that we should talk about this again. {own}", (language,))
@@ -99,7 +103,10 @@ def test_a_whole_short_answer() -> None:
     assert drift("La capitale est Paris.", ("fr",)).drift is False
 
 
-@pytest.mark.parametrize("text", ["", "42", "Oslo", "La 42", "```\nprint('это код')\n```", "https://例え.jp/路", "$\\alpha$"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "42", "Oslo", "La 42", "```\nprint('это код')\n```", "https://例え.jp/路", "$\\alpha$"],
+)
 def test_too_little_text_is_not_scored(text: str) -> None:
     found = drift(text)
     assert found.drift is None
@@ -114,13 +121,25 @@ def test_two_foreign_letters_are_drift_whatever_the_length() -> None:
 
 def test_an_all_chinese_answer_is_all_drift() -> None:
     found = drift("首都是巴黎。", prompt="What is the capital of France?")
-    assert (found.drift, found.off_script, found.sticky, found.languages) == (True, 1.0, 1.0, ("zh",))
+    assert (found.drift, found.off_script, found.sticky, found.languages) == (
+        True,
+        1.0,
+        1.0,
+        ("zh",),
+    )
 
 
 def test_letters_of_the_prompt_may_be_quoted() -> None:
     prompt = "What does 你好 mean, and what is Москва? Say it after «ist nicht aber so einfach, wie man denkt»."
-    assert drift("你好 means hello, and Москва is Moscow, the capital.", prompt=prompt).drift is False
-    assert drift("It is «ist nicht aber so einfach, wie man denkt» indeed, as asked.", prompt=prompt).drift is False
+    assert (
+        drift("你好 means hello, and Москва is Moscow, the capital.", prompt=prompt).drift is False
+    )
+    assert (
+        drift(
+            "It is «ist nicht aber so einfach, wie man denkt» indeed, as asked.", prompt=prompt
+        ).drift
+        is False
+    )
     assert drift("你好 means hello, 再见 means goodbye.", prompt=prompt).drift is True
     assert drift("Москва и Питер are cities in Russia.", prompt=prompt).drift is True
 
@@ -154,7 +173,9 @@ def test_the_course_of_a_drift() -> None:
 def test_language_tags_and_unknown_languages() -> None:
     assert drift(OTHER_SCRIPTS["zh"], ("zh-Hant",)).drift is False
     assert drift(ENGLISH[0], ("EN_us",)).drift is False
-    assert drift("Þetta er íslenska og hún er falleg.", ("is",)).why.startswith("not scored")  # no profile: neither fine nor drift
+    assert drift("Þetta er íslenska og hún er falleg.", ("is",)).why.startswith(
+        "not scored"
+    )  # no profile: neither fine nor drift
     with pytest.raises(ValueError, match="no expected language"):
         drift("x", ())
 
@@ -200,4 +221,7 @@ def test_a_language_without_a_profile_is_not_called_fine():
     english = "Today the weather is good and we go up to the mountains with our friends for the whole day."
     assert drift(english, ("eu",)).drift is None
     assert drift(english + "然后渡船来了", ("eu",)).drift is True
-    assert drift("დღეს კარგი ამინდია და ჩვენ მთაში მივდივართ მეგობრებთან ერთად.", ("ka",)).drift is False
+    assert (
+        drift("დღეს კარგი ამინდია და ჩვენ მთაში მივდივართ მეგობრებთან ერთად.", ("ka",)).drift
+        is False
+    )

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.gptisms import find, lift, rate
+from harness.metrics.phrases import find, lift, rate
 from tests.metrics.sentences import ENGLISH
 
 

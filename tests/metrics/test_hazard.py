@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.metrics.hazard import hazard, is_off_script
-from harness.metrics.scripts import off_script, scripts_of
-from harness.vocabulary import off_script_ids, token_bytes
+from harness.metrics.language.scripts import off_script, scripts_of
+from harness.tokens.vocabulary import off_script_ids, token_bytes
 from tests.tiny import build_tokenizer
 
 
@@ -45,12 +45,24 @@ def test_a_hazard_is_a_probability(masses: list[float]) -> None:
 def test_whole_letters(piece: str, english: bool, chinese: bool, russian: bool) -> None:
     found = tuple(is_off_script(piece.encode(), language) for language in ("en", "zh", "ru"))
     if piece.strip().isascii() or piece == " é":
-        assert found[0] is english  # single Latin terms are no drift elsewhere (metrics/scripts.py)
+        assert (
+            found[0] is english
+        )  # single Latin terms are no drift elsewhere (metrics/language/scripts.py)
     else:
         assert found == (english, chinese, russian)
 
 
-@pytest.mark.parametrize(("text", "language"), [("漢字", "zh"), ("ひらがな", "ja"), ("한글", "ko"), ("Привет", "ru"), ("שלום", "he"), ("سلام", "ar")])
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("漢字", "zh"),
+        ("ひらがな", "ja"),
+        ("한글", "ko"),
+        ("Привет", "ru"),
+        ("שלום", "he"),
+        ("سلام", "ar"),
+    ],
+)
 def test_split_characters_are_told_by_their_first_byte(text: str, language: str) -> None:
     for letter in text:
         data = letter.encode()
@@ -65,9 +77,14 @@ def test_any_bytes_are_judged(piece: bytes) -> None:
     assert is_off_script(piece, "en") in (True, False)
 
 
-@given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=8), st.sampled_from(["en", "ru", "ja"]))
+@given(
+    st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
+    st.sampled_from(["en", "ru", "ja"]),
+)
 def test_whole_texts_agree_with_the_measure_on_text(text: str, language: str) -> None:
-    assert is_off_script(text.encode(), language) == bool(off_script(text, scripts_of([language]))[0])
+    assert is_off_script(text.encode(), language) == bool(
+        off_script(text, scripts_of([language]))[0]
+    )
 
 
 def test_a_byte_level_vocabulary() -> None:
@@ -76,6 +93,8 @@ def test_a_byte_level_vocabulary() -> None:
     text = "Oslo, déjà vu 漢字 Привет\n"
     assert b"".join(pieces[id] for id in tokenizer(text).input_ids) == text.encode()
     off = off_script_ids(tokenizer, "en")
-    assert {pieces[id] for id in off} == {bytes([byte]) for byte in range(256) if is_off_script(bytes([byte]), "en")}
+    assert {pieces[id] for id in off} == {
+        bytes([byte]) for byte in range(256) if is_off_script(bytes([byte]), "en")
+    }
     assert set(off) & set(tokenizer("漢").input_ids)
     assert not set(off) & set(tokenizer(text[:14]).input_ids)

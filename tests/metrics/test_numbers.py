@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.numbers import number_in, numbers
+from harness.metrics.parsing import number_in, numbers
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.metrics.objects import first_object, has_members
+from harness.metrics.parsing import first_object, has_members
 
 
 @pytest.mark.parametrize(

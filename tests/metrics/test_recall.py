@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.metrics.fingerprints import Postings, gram_hashes
-from harness.metrics.recall import RecallIndex, diverge_at, exact_prefix, excess, near, nv_recall
+from harness.metrics.copies.fingerprints import Postings, gram_hashes
+from harness.metrics.copies.recall_index import RecallIndex
+from harness.metrics.recall import diverge_at, exact_prefix, excess, near, nv_recall
 from tests.metrics.cost import computes_within
 from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
 
@@ -29,7 +30,9 @@ def swap_words(text: str, share: float, seed: int) -> str:
 
 def edit_letters(text: str, share: float, seed: int) -> str:
     rng = random.Random(seed)
-    return "".join(rng.choice("xyz") if rng.random() < share and letter != " " else letter for letter in text)
+    return "".join(
+        rng.choice("xyz") if rng.random() < share and letter != " " else letter for letter in text
+    )
 
 
 def test_exact_prefix() -> None:
@@ -66,7 +69,9 @@ def test_near_is_a_share(a: str, b: str) -> None:
 def test_near_verbatim_recall_of_whole_and_half() -> None:
     assert nv_recall(ENGLISH[0], ENGLISH[0]).value == 1.0
     half = " ".join(ENGLISH[0].split()[:30])
-    assert nv_recall("Well. " + half + " And so on.", ENGLISH[0]).value == pytest.approx(30 / 61, abs=0.02)
+    assert nv_recall("Well. " + half + " And so on.", ENGLISH[0]).value == pytest.approx(
+        30 / 61, abs=0.02
+    )
     assert nv_recall(ENGLISH[1], ENGLISH[0]).value == 0.0
     assert nv_recall("", ENGLISH[0]).value == 0.0
     assert nv_recall(ENGLISH[0], "").value == 0.0
@@ -171,7 +176,10 @@ def test_spans_are_found_through_edits_and_swaps() -> None:
     found = {"edits": 0, "swaps": 0}
     for seed in range(60):
         part = TEXTS[seed][1][200:400]
-        for name, copy in (("edits", edit_letters(part, 0.05, seed)), ("swaps", swap_words(part, 0.2, seed))):
+        for name, copy in (
+            ("edits", edit_letters(part, 0.05, seed)),
+            ("swaps", swap_words(part, 0.2, seed)),
+        ):
             answer = f"{ENGLISH[seed % 4]} {copy} {ENGLISH[(seed + 1) % 4]}"
             found[name] += INDEX.query(answer).source == f"t{seed}"
     assert found["edits"] >= 58
@@ -231,7 +239,13 @@ def test_letters_changed_all_over_do_not_hide_a_span() -> None:
 
 
 def test_a_saved_index_answers_as_the_built_one(tmp_path: Path) -> None:
-    texts = [*TEXTS, ("zh", OTHER_SCRIPTS["zh"]), ("lone \ud800", "a lone \ud800 surrogate " * 9), ("long", made_up(5, 9000)), ("empty", "")]
+    texts = [
+        *TEXTS,
+        ("zh", OTHER_SCRIPTS["zh"]),
+        ("lone \ud800", "a lone \ud800 surrogate " * 9),
+        ("long", made_up(5, 9000)),
+        ("empty", ""),
+    ]
     index = RecallIndex.build(iter(texts))
     index.save(tmp_path / "index")
     loaded = RecallIndex.load(tmp_path / "index")
@@ -254,8 +268,14 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
         RecallIndex.load(tmp_path)
 
 
-@given(st.lists(st.text("abcd", max_size=60), min_size=1, max_size=12), st.integers(0, 11), st.integers(0, 40))
-def test_every_shared_stretch_shares_a_fingerprint(texts: list[str], which: int, start: int) -> None:
+@given(
+    st.lists(st.text("abcd", max_size=60), min_size=1, max_size=12),
+    st.integers(0, 11),
+    st.integers(0, 40),
+)
+def test_every_shared_stretch_shares_a_fingerprint(
+    texts: list[str], which: int, start: int
+) -> None:
     """Winnowing's guarantee: k + w - 1 equal bytes are never missed."""
     postings = Postings.build([text.encode() for text in texts], 8, 4, 500)
     part = texts[which % len(texts)][start : start + 11]

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 import pytest
 
 from harness.data.conversations import load_conversations
-from harness.metrics.recall import RecallIndex
+from harness.metrics.copies.recall_index import RecallIndex
 from harness.resources import data_dir
 
 EACH = 500
@@ -44,8 +44,13 @@ def innocent(rng: random.Random, n: int) -> str:
 def changed(rng: random.Random, text: str) -> str:
     """One word in eight is another, or one letter in twenty."""
     if rng.random() < 0.5:
-        return " ".join(rng.choice(list(NEXT)) if rng.random() < 1 / 8 else word for word in text.split())
-    return "".join(rng.choice("aeiorst") if letter.isalpha() and rng.random() < 0.05 else letter for letter in text)
+        return " ".join(
+            rng.choice(list(NEXT)) if rng.random() < 1 / 8 else word for word in text.split()
+        )
+    return "".join(
+        rng.choice("aeiorst") if letter.isalpha() and rng.random() < 0.05 else letter
+        for letter in text
+    )
 
 
 def output(rng: random.Random, kind: str, own: str) -> str:
@@ -55,7 +60,9 @@ def output(rng: random.Random, kind: str, own: str) -> str:
         return rng.choice(["", "Certainly. "]) + TRAINED[own]
     if kind == "near-verbatim":
         return changed(rng, TRAINED[own])
-    words = TRAINED[rng.choice([id for id in TRAINED if id != own and len(TRAINED[id].split()) >= 40])].split()
+    words = TRAINED[
+        rng.choice([id for id in TRAINED if id != own and len(TRAINED[id].split()) >= 40])
+    ].split()
     size = rng.randint(25, 40)
     start = rng.randint(0, len(words) - size)
     return f"{innocent(rng, 40)} {' '.join(words[start : start + size])} {innocent(rng, 40)}"
@@ -76,5 +83,7 @@ def test_planted_copies_are_told_from_innocent_texts(seed: int) -> None:
     assert copies / (3 * EACH) >= 0.98, said
     assert copies / (copies + said["innocent"]["near"]) >= 0.98, said
     assert said["misplaced"]["misplaced"] / EACH >= 0.98, said
-    assert said["misplaced"]["misplaced"] / sum(said[kind]["misplaced"] for kind in KINDS) >= 0.98, said
+    assert (
+        said["misplaced"]["misplaced"] / sum(said[kind]["misplaced"] for kind in KINDS) >= 0.98
+    ), said
     assert min(said[kind]["source"] for kind in KINDS[:2]) / EACH >= 0.98, said

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.formats import FormatSet, load_formats
-from harness.formats.grammar import sample
+from harness.formats.grammar.sample import sample
 from harness.metrics.stop import EOS_STRINGS, ControlIndex, control_strings, leaks, stop_scores
 from harness.records import Finish, Generation
 
@@ -15,8 +15,16 @@ def texts(answer: str, own: str = "chatml", prompt: str = "") -> list[tuple[str,
     return [(leak.text, leak.own_header) for leak in leaks(answer, INDEX, FORMATS[own], prompt)]
 
 
-def scores(answer: str, own: str = "chatml", finish: Finish = "stop", prompt: str = "", stops: tuple[str, ...] = ()) -> dict[str, float | None]:
-    return stop_scores(Generation("c", own, "m", answer, finish), FORMATS[own], INDEX, prompt, stops)
+def scores(
+    answer: str,
+    own: str = "chatml",
+    finish: Finish = "stop",
+    prompt: str = "",
+    stops: tuple[str, ...] = (),
+) -> dict[str, float | None]:
+    return stop_scores(
+        Generation("c", own, "m", answer, finish), FORMATS[own], INDEX, prompt, stops
+    )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,9 @@ def scores(answer: str, own: str = "chatml", finish: Finish = "stop", prompt: st
     ],
 )
 def test_a_control_string_of_another_format_leaks(answer: str, found: list[str]) -> None:
-    assert texts(answer, "plain-qa" if "User" not in answer and "user" not in answer else "phi3") == [(text, False) for text in found]
+    assert texts(
+        answer, "plain-qa" if "User" not in answer and "user" not in answer else "phi3"
+    ) == [(text, False) for text in found]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,10 @@ def test_ordinary_writing_is_no_leak(answer: str) -> None:
 
 def test_an_own_header_is_a_run_on_and_no_leak() -> None:
     assert texts("Oslo\nUser: next", "plain-user") == [("User:", True)]
-    assert texts("Oslo<|im_end|>\n<|im_start|>user") == [("<|im_end|>", False), ("<|im_start|>user", True)]
+    assert texts("Oslo<|im_end|>\n<|im_start|>user") == [
+        ("<|im_end|>", False),
+        ("<|im_start|>user", True),
+    ]
     assert texts("Oslo\nQ: next", "plain-qa") == [("Q:", True)]
 
 
@@ -100,7 +113,11 @@ def test_scores_of_bad_answers() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "own"),
-    [("Oslo\nUser:", "plain-user"), ("Oslo<|im_end|>", "chatml"), ("Oslo\n### Instruction:", "alpaca-newline")],
+    [
+        ("Oslo\nUser:", "plain-user"),
+        ("Oslo<|im_end|>", "chatml"),
+        ("Oslo\n### Instruction:", "alpaca-newline"),
+    ],
 )
 def test_a_stop_left_at_the_end_is_neither_leak_nor_run_on(answer: str, own: str) -> None:
     ended = scores(answer, own, "stop")
@@ -110,14 +127,19 @@ def test_a_stop_left_at_the_end_is_neither_leak_nor_run_on(answer: str, own: str
 
 
 def test_a_rendered_stop_with_a_name_is_a_run_on() -> None:
-    assert scores("Hello.\nMaria: And you?", "roleplay-names", stops=("\nMaria:",))["role_run_on"] == 1.0
+    assert (
+        scores("Hello.\nMaria: And you?", "roleplay-names", stops=("\nMaria:",))["role_run_on"]
+        == 1.0
+    )
     assert scores("Hello, Maria: you?", "roleplay-names", stops=("\nMaria:",))["role_run_on"] == 0.0
 
 
 def test_echo_needs_eight_words_at_the_start() -> None:
     prompt = "Please tell me in one short sentence what the capital of Norway is."
     assert scores("please tell me, in one short sentence what", prompt=prompt)["echo"] == 1.0
-    assert scores("In one short sentence what the capital of Norway is", prompt=prompt)["echo"] == 1.0
+    assert (
+        scores("In one short sentence what the capital of Norway is", prompt=prompt)["echo"] == 1.0
+    )
     assert scores("Oslo. please tell me in one short sentence what", prompt=prompt)["echo"] == 0.0
     assert scores("please tell me in one short", prompt=prompt)["echo"] == 0.0
     assert scores("What now?", prompt="What now?")["echo"] is None
@@ -139,5 +161,7 @@ def test_going_on_with_a_drawn_header_is_a_run_on() -> None:
     for format in sample(60, 3, style="tags"):
         index = control_strings([*FORMATS.values(), format])
         user = format.roles["user"]
-        found = stop_scores(Generation("c", format.id, "m", f"Oslo\n{user} more", "length"), format, index, "", ())
+        found = stop_scores(
+            Generation("c", format.id, "m", f"Oslo\n{user} more", "length"), format, index, "", ()
+        )
         assert found["role_run_on"] == 1.0, (format.id, user)

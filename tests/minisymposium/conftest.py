@@ -1,4 +1,4 @@
-"""A smoke run of every part on the tiny model, made once. Of runs that differ in numbers alone it takes a few; `harness minisymposium --scale smoke` takes all."""
+"""A smoke run of every part on the tiny model, made once. Of runs that differ in numbers alone it takes a few; `python -m experiments.minisymposium --scale smoke` takes all."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.minisymposium.compose import run_experiment
-from harness.minisymposium.experiment import Experiment
-from harness.minisymposium.study import PARTS, read_study
+from experiments.minisymposium.compose import run_experiment
+from experiments.minisymposium.experiment import Experiment
+from experiments.minisymposium.study import PARTS, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "recipes" / "minisymposium"
@@ -30,6 +30,8 @@ def smoke(tiny_model, tmp_path_factory):
         alpha_compensated=("alpha-64",),
         formats=("format-single", "format-best"),
     )
-    lab = Experiment(few, FOLDER, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True)
+    lab = Experiment(
+        few, FOLDER, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True
+    )
     yield lab, run_experiment(lab, PARTS)
     monkeypatch.undo()

@@ -6,22 +6,33 @@ import json
 
 import pytest
 
+from experiments.minisymposium.compose import PAGE_FILE, RESULTS_FILE, run_experiment
+from experiments.minisymposium.experiment import Experiment
+from experiments.minisymposium.study import PARTS
 from harness.errors import HarnessError
-from harness.minisymposium.compose import PAGE_FILE, RESULTS_FILE, run_experiment
-from harness.minisymposium.experiment import Experiment
-from harness.minisymposium.study import PARTS
-from harness.train.loop import Trainer
+from harness.training.loop import Trainer
 
 
 def numbers(results):
-    return json.dumps({key: value for key, value in results.items() if key != "minutes"}, sort_keys=True)
+    return json.dumps(
+        {key: value for key, value in results.items() if key != "minutes"}, sort_keys=True
+    )
 
 
 def test_every_part_has_results_and_the_page_shows_them(smoke):
     lab, results = smoke
     assert sorted(results["parts"]) == [str(part) for part in PARTS]
     page = (lab.out / PAGE_FILE).read_text()
-    for title in ("1. Learning rate", "2. The over-trained run", "3. Does patience", "4. Schedules", "5. Alpha", "6. Formats", "7. Drift", "8. The 7B plan"):
+    for title in (
+        "1. Learning rate",
+        "2. The over-trained run",
+        "3. Does patience",
+        "4. Schedules",
+        "5. Alpha",
+        "6. Formats",
+        "7. Drift",
+        "8. The 7B plan",
+    ):
         assert title in page
     assert page.count("<svg") == 7 and "<script" not in page and "its numbers mean nothing" in page
     assert results == json.loads((lab.out / RESULTS_FILE).read_text())
@@ -32,14 +43,20 @@ def test_a_second_run_trains_and_evaluates_nothing_and_gives_the_same_numbers(sm
     monkeypatch.setattr(Trainer, "_step", lambda *_: 1 / 0)
     again = Experiment(lab.study, lab.folder, lab.out, lab.model, "smoke", quiet=True)
     found = run_experiment(again, (1, 3, 5, 7))
-    assert all(evaluation.computed == 0 for evaluation in again.evaluated.values()) and again.evaluated
+    assert (
+        all(evaluation.computed == 0 for evaluation in again.evaluated.values()) and again.evaluated
+    )
     assert numbers(found) == numbers(results)
 
 
 def test_a_shared_run_is_trained_once(smoke):
     lab, _ = smoke
     trunk = lab.run(lab.study.over)
-    assert trunk == lab.run(lab.study.auto_branch) and (trunk / "chosen").is_dir() and (trunk / "adapter").is_dir()
+    assert (
+        trunk == lab.run(lab.study.auto_branch)
+        and (trunk / "chosen").is_dir()
+        and (trunk / "adapter").is_dir()
+    )
     entries = [json.loads(line) for line in (trunk / "metrics.jsonl").read_text().splitlines()]
     steps = [entry["step"] for entry in entries if entry["kind"] == "step"]
     assert steps == sorted(set(steps))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from experiments.minisymposium.compose import RESULTS_FILE, SCHEMA
+from experiments.minisymposium.figures import figures
+from experiments.minisymposium.page import NONE_YET, with_results
+from experiments.minisymposium.sections import sections
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.minisymposium.compose import RESULTS_FILE, SCHEMA
-from harness.minisymposium.figures import figures
-from harness.minisymposium.page import NONE_YET, with_results
-from harness.minisymposium.sections import sections
 from harness.report.chart import svg_text
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -21,7 +21,7 @@ PAGE, RESULTS = DOCS / "minisymposium.md", DOCS / "minisymposium" / "results.jso
 
 
 def test_the_page_shows_the_committed_results_and_no_other_numbers():
-    """Write it anew: harness minisymposium --page docs/minisymposium.md."""
+    """Write it anew: python -m experiments.minisymposium --page docs/minisymposium.md."""
     page = PAGE.read_text(encoding="utf-8")
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
     assert page == with_results(page, results)
@@ -33,11 +33,25 @@ def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
     results = json.loads((lab.out / RESULTS_FILE).read_text())
     page = tmp_path / "minisymposium.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    assert main(["minisymposium", str(lab.folder / "study.toml"), "--out", str(lab.out), "--page", str(page)]) == 0
+    assert (
+        main(
+            [
+                "minisymposium",
+                str(lab.folder / "study.toml"),
+                "--out",
+                str(lab.out),
+                "--page",
+                str(page),
+            ]
+        )
+        == 0
+    )
     assert str(page) in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
     assert NONE_YET not in text and text == with_results(text, results)
-    shown = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    shown = [
+        line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")
+    ]
     assert len(shown) == 7 and all((tmp_path / picture).is_file() for picture in shown)
     assert json.loads((tmp_path / "minisymposium" / "results.json").read_text()) == results
 
@@ -63,7 +77,10 @@ def test_every_number_on_the_page_follows_the_results(smoke):
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(smoke):
     _, results = smoke
-    first, second = ({name: svg_text(figure) for name, figure in figures(results["parts"]).items()} for _ in range(2))
+    first, second = (
+        {name: svg_text(figure) for name, figure in figures(results["parts"]).items()}
+        for _ in range(2)
+    )
     assert first == second and len(first) == 7
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from experiments.minisymposium.study import PARTS, read_run, read_study
 from harness.data.check import overlaps
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
-from harness.evaluate.cases import load_cases
+from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
-from harness.minisymposium.study import PARTS, read_run, read_study
 from harness.resources import data_dir
-from harness.train.config import TrainConfig, read_config
-from harness.train.schedules import Schedule
-from harness.train.settings import differences
+from harness.training.config import TrainConfig, read_config
+from harness.training.runs.overrides import differences
+from harness.training.step.schedules import Schedule
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "minisymposium"
 STUDY = read_study(FOLDER / "study.toml")
@@ -34,7 +34,9 @@ def sum_lr(run: TrainConfig, steps: int | None = None) -> float:
 
 
 def test_every_recipe_is_used_and_every_used_one_is_there():
-    assert {name.partition("@")[0] for name in NAMES} == {path.stem for path in FOLDER.glob("*.toml")} - {"study"}
+    assert {name.partition("@")[0] for name in NAMES} == {
+        path.stem for path in FOLDER.glob("*.toml")
+    } - {"study"}
     assert (FOLDER / STUDY.plan).is_file()
 
 
@@ -42,22 +44,38 @@ def test_no_two_runs_share_a_folder_but_the_trunk_and_its_branches():
     places: dict[str, list[str]] = {}
     for name in NAMES:
         places.setdefault(config(name).output_dir, []).append(name)
-    assert [found for found in places.values() if len(found) > 1] == [sorted([STUDY.auto_branch, STUDY.over])]
+    assert [found for found in places.values() if len(found) > 1] == [
+        sorted([STUDY.auto_branch, STUDY.over])
+    ]
     trunk, branching = config(STUDY.over), config(STUDY.auto_branch)
-    assert set(differences(trunk, branching)) <= {f"auto_branch.{field.name}" for field in fields(trunk.auto_branch)}
+    assert set(differences(trunk, branching)) <= {
+        f"auto_branch.{field.name}" for field in fields(trunk.auto_branch)
+    }
 
 
 def test_the_rows_are_rows_of_the_training_set_and_of_every_kind():
-    whole = {c.id: [(m.role, m.content, m.name) for m in c.messages] for c in load_conversations([str(data_dir("trainset"))])}
+    whole = {
+        c.id: [(m.role, m.content, m.name) for m in c.messages]
+        for c in load_conversations([str(data_dir("trainset"))])
+    }
     rows = load_conversations([str(FOLDER / "rows.jsonl")])
-    assert len(rows) == 24 == STEPS_PER_EPOCH * config(STUDY.over).optimisation.per_device_train_batch_size
+    assert (
+        len(rows)
+        == 24
+        == STEPS_PER_EPOCH * config(STUDY.over).optimisation.per_device_train_batch_size
+    )
     assert all(whole[row.id] == [(m.role, m.content, m.name) for m in row.messages] for row in rows)
-    assert {row.tags[0] for row in rows} == {path.stem for path in data_dir("trainset").glob("*.jsonl")}
+    assert {row.tags[0] for row in rows} == {
+        path.stem for path in data_dir("trainset").glob("*.jsonl")
+    }
 
 
 def test_no_training_row_asks_what_is_measured():
     rows = load_conversations([str(FOLDER / "rows.jsonl"), str(FOLDER / "chinese.jsonl")])
-    assert list(overlaps(rows, [*load_cases(), *load_cases([str(data_dir("eval") / "dev.jsonl")])])) == []
+    assert (
+        list(overlaps(rows, [*load_cases(), *load_cases([str(data_dir("eval") / "dev.jsonl")])]))
+        == []
+    )
 
 
 def test_held_out_families_are_trained_by_no_run():
@@ -77,8 +95,16 @@ def test_schedules_have_the_steps_and_the_summed_rate_of_the_constant_one():
         other = config(name)
         assert other.optimisation.num_train_epochs == run.optimisation.num_train_epochs
         assert sum_lr(other) == pytest.approx(constant, rel=0.03), name
-        ignored = {"output_dir", "optimisation.learning_rate", "optimisation.num_train_epochs", "checkpoints.save_steps"}
-        assert all(key in ignored or key.startswith("schedule.") for key in differences(config(STUDY.constant), other)), name
+        ignored = {
+            "output_dir",
+            "optimisation.learning_rate",
+            "optimisation.num_train_epochs",
+            "checkpoints.save_steps",
+        }
+        assert all(
+            key in ignored or key.startswith("schedule.")
+            for key in differences(config(STUDY.constant), other)
+        ), name
     saved = config(STUDY.constant).checkpoints.save_steps
     assert steps % saved == 0  # so that the constant run has a checkpoint where the others end
 
@@ -86,9 +112,16 @@ def test_schedules_have_the_steps_and_the_summed_rate_of_the_constant_one():
 def test_pairs_compare_equal_and_greater_summed_rates():
     for high, low in STUDY.pairs:
         fast, slow = config(high), config(low)
-        assert fast.seed == slow.seed and fast.optimisation.learning_rate == pytest.approx(10 * slow.optimisation.learning_rate)
+        assert fast.seed == slow.seed and fast.optimisation.learning_rate == pytest.approx(
+            10 * slow.optimisation.learning_rate
+        )
         assert sum_lr(slow) > 0.999 * sum_lr(fast, 4 * STEPS_PER_EPOCH)
-        allowed = {"optimisation.learning_rate", "optimisation.num_train_epochs", "checkpoints.save_steps", "output_dir"}
+        allowed = {
+            "optimisation.learning_rate",
+            "optimisation.num_train_epochs",
+            "checkpoints.save_steps",
+            "output_dir",
+        }
         assert set(differences(fast, slow)) <= allowed
     assert len({config(high).seed for high, _ in STUDY.pairs}) >= 3
 
@@ -99,7 +132,13 @@ def test_alphas_walk_the_rate_of_the_reference_once_corrected():
         assert config(name).optimisation.compensate_alpha == reference.adapter.lora_alpha
     for name in (*STUDY.alpha_raw, *STUDY.alpha_compensated):
         same = replace(config(name), output_dir=reference.output_dir)
-        allowed = {"adapter.lora_alpha", "optimisation.compensate_alpha", "optimisation.num_train_epochs", "evaluation.recall_rows", "checkpoints.save_steps"}
+        allowed = {
+            "adapter.lora_alpha",
+            "optimisation.compensate_alpha",
+            "optimisation.num_train_epochs",
+            "evaluation.recall_rows",
+            "checkpoints.save_steps",
+        }
         assert set(differences(reference, same)) <= allowed, name
 
 
@@ -109,7 +148,12 @@ def test_the_literal_rates_of_the_original_are_on_the_map():
 
 
 def test_a_mistake_in_a_study_is_told_in_one_line(tmp_path):
-    for text, why in (("map = 3", "map"), ("mao = []", "unknown key mao"), ("not toml", "not TOML"), (None, "cannot read")):
+    for text, why in (
+        ("map = 3", "map"),
+        ("mao = []", "unknown key mao"),
+        ("not toml", "not TOML"),
+        (None, "cannot read"),
+    ):
         file = tmp_path / "study.toml"
         file.unlink(missing_ok=True)
         if text is not None:
@@ -120,4 +164,7 @@ def test_a_mistake_in_a_study_is_told_in_one_line(tmp_path):
 
 def test_a_recipe_beside_the_study_is_what_harness_train_reads():
     for name in NAMES:
-        assert read_config(FOLDER / f"{name.partition('@')[0]}.toml").optimisation == config(name).optimisation
+        assert (
+            read_config(FOLDER / f"{name.partition('@')[0]}.toml").optimisation
+            == config(name).optimisation
+        )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.minisymposium.paired import by_case, difference
-from harness.minisymposium.symptoms import ANSWERED, course, in_order, onset
-from harness.minisymposium.verdicts import verdicts
+from experiments.minisymposium.paired import by_case, difference
+from experiments.minisymposium.symptoms import ANSWERED, course, in_order, onset
+from experiments.minisymposium.verdicts import verdicts
 from harness.records import Score
 
 
@@ -18,7 +18,12 @@ class Answered:
 
 
 def answered(metric, values, format="chatml"):
-    return Answered([Score(f"premise-{number:03}", format, metric, value, "") for number, value in enumerate(values)])
+    return Answered(
+        [
+            Score(f"premise-{number:03}", format, metric, value, "")
+            for number, value in enumerate(values)
+        ]
+    )
 
 
 @pytest.mark.parametrize("symptom", ANSWERED)
@@ -26,7 +31,10 @@ def test_it_appears_when_it_is_surely_worse_and_never_when_it_is_better(symptom)
     metric, _, more_is_worse = ANSWERED[symptom]
     good, bad = (0.0, 1.0) if more_is_worse else (1.0, 0.0)
     base = answered(metric, [good] * 12)
-    slightly, surely = answered(metric, [bad] + [good] * 11), answered(metric, [bad] * 8 + [good] * 4)
+    slightly, surely = (
+        answered(metric, [bad] + [good] * 11),
+        answered(metric, [bad] * 8 + [good] * 4),
+    )
     found = course(symptom, base, {6: base, 12: slightly, 18: surely})
     assert found["from"] == 18 and [point["step"] for point in found["points"]] == [0, 6, 12, 18]
     assert found["points"][-1]["value"] == pytest.approx(8 / 12)
@@ -42,12 +50,23 @@ def test_a_symptom_that_does_not_stay_has_no_onset():
 def test_only_the_cases_of_both_are_compared():
     assert difference({"a": 1.0}, {"b": 2.0}) is None
     assert difference({"a": 1.0, "b": 5.0}, {"a": 2.0, "c": 9.0})["value"] == 1.0
-    two = Answered([Score("premise-1", "x", "drift", 1.0, ""), Score("premise-1", "y", "drift", 0.0, ""), Score("other", "x", "drift", None, "")])
-    assert by_case(two, "drift") == {"premise-1": 0.5} and by_case(two, "drift", formats=["y"]) == {"premise-1": 0.0}
+    two = Answered(
+        [
+            Score("premise-1", "x", "drift", 1.0, ""),
+            Score("premise-1", "y", "drift", 0.0, ""),
+            Score("other", "x", "drift", None, ""),
+        ]
+    )
+    assert by_case(two, "drift") == {"premise-1": 0.5} and by_case(two, "drift", formats=["y"]) == {
+        "premise-1": 0.0
+    }
 
 
 def test_the_order_is_that_of_the_steps():
-    rows = [{"symptom": name, "from": step} for name, step in (("a", None), ("b", 12), ("c", 6), ("d", 6))]
+    rows = [
+        {"symptom": name, "from": step}
+        for name, step in (("a", None), ("b", 12), ("c", 6), ("d", 6))
+    ]
     assert [row["symptom"] for row in in_order(rows)] == ["c", "d", "b", "a"]
 
 
@@ -61,8 +80,15 @@ def best(gap, choice, recall):
 
 
 def test_a_demand_holds_only_where_the_number_says_so():
-    assert [verdict["holds"] for verdict in verdicts(best(0.9, 0.0, 0.1), {"exit": 1, "failed": 3})] == [True] * 4
-    assert [verdict["holds"] for verdict in verdicts(best(0.89, -0.01, 0.11), {"exit": 0, "failed": 0})] == [False] * 4
-    maps = {"1": {"pick": 2.02, "pick_short_of_lowest": 0.01, "lowest": 2.0}, "4": {"auto_branch": {"nll": 2.03}}}
+    assert [
+        verdict["holds"] for verdict in verdicts(best(0.9, 0.0, 0.1), {"exit": 1, "failed": 3})
+    ] == [True] * 4
+    assert [
+        verdict["holds"] for verdict in verdicts(best(0.89, -0.01, 0.11), {"exit": 0, "failed": 0})
+    ] == [False] * 4
+    maps = {
+        "1": {"pick": 2.02, "pick_short_of_lowest": 0.01, "lowest": 2.0},
+        "4": {"auto_branch": {"nll": 2.03}},
+    }
     assert [verdict["holds"] for verdict in verdicts(maps, None)] == [True, False]
     assert verdicts({}, None) == []

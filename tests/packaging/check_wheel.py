@@ -22,14 +22,24 @@ LIGHT = ["jinja2", "tyro", "numpy", "regex", "rapidfuzz", "langdetect"]  # what 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "build", "--outdir", str(folder), str(ROOT)],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         [wheel], [sdist] = folder.glob("*.whl"), folder.glob("*.tar.gz")
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
         for kind, count in WANTED.items():
-            found = [n for n in names if n.startswith(f"harness/_data/{kind}/") and n.endswith((".jinja", ".jsonl"))]
+            found = [
+                n
+                for n in names
+                if n.startswith(f"harness/_data/{kind}/") and n.endswith((".jinja", ".jsonl"))
+            ]
             assert len(found) == count > 0, f"{kind}: {len(found)} of {count} in the wheel"
-        assert any(n.startswith("harness/report/") and n.endswith(".css") for n in names), "the page's style sheet is not in the wheel"
+        assert any(n.startswith("harness/report/") and n.endswith(".css") for n in names), (
+            "the page's style sheet is not in the wheel"
+        )
         assert any(n.endswith("licenses/LICENSE") for n in names), "no LICENSE in the wheel"
         with tarfile.open(sdist) as archive:
             members = archive.getnames()
@@ -41,7 +51,12 @@ def main() -> None:
         subprocess.run([python, "-m", "pip", "install", "-q", *LIGHT], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", str(wheel)], check=True)
         for command in (["formats", "list"], ["formats", "check", "--strict"], ["data", "check"]):
-            subprocess.run([str(environment / "bin" / "harness"), *command], check=True, cwd=folder, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [str(environment / "bin" / "harness"), *command],
+                check=True,
+                cwd=folder,
+                stdout=subprocess.DEVNULL,
+            )
     print(f"wheel and sdist hold {WANTED} and the wheel runs without torch\n1 passed, 0 failed")
 
 

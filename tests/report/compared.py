@@ -6,39 +6,78 @@ import random
 from typing import Any
 
 from harness.report.comparison import COMPARISON_SCHEMA, Comparison
-from harness.report.tables import LOWER_IS_BETTER, METRICS
+from harness.report.wording import LOWER_IS_BETTER, METRICS
 from tests.report.fixture import make_sample
 
 LABELS = ("one", "two")
 
 
-def make_comparison(formats: int = 6, metrics: int = 8, samples: int = 2, answer: str = "An answer.", seed: int = 0) -> dict[str, Any]:
+def make_comparison(
+    formats: int = 6, metrics: int = 8, samples: int = 2, answer: str = "An answer.", seed: int = 0
+) -> dict[str, Any]:
     """The JSON table of a comparison with random differences. ``samples`` are pairs of each format."""
     rng = random.Random(seed)
     ids = [f"format-{at:02}" for at in range(formats)]
-    groups = {id: "native" if at == 0 else "seen" if at < formats // 2 else "held-out" for at, id in enumerate(ids)}
+    groups = {
+        id: "native" if at == 0 else "seen" if at < formats // 2 else "held-out"
+        for at, id in enumerate(ids)
+    }
     names = list(METRICS)[:metrics]
     return {
         "schema": COMPARISON_SCHEMA,
         "title": "one → two",
         "created": "2026-11-24T18:00:00Z",
         **{
-            side: {"label": label, "name": "Toy", "model": "sha256:0", "adapter": label, "environment": {"dtype": "float32"}}
+            side: {
+                "label": label,
+                "name": "Toy",
+                "model": "sha256:0",
+                "adapter": label,
+                "environment": {"dtype": "float32"},
+            }
             for side, label in zip(("before", "after"), LABELS, strict=True)
         },
         "formats": [{"id": id, "group": group} for id, group in groups.items()],
-        "cells": [cell(id, metric, round(rng.gauss(0, 0.08), 3)) for id in [*ids, "held-out formats"] for metric in names],
-        "samples": [make_sample(label, id, n, answer) for id in ids for n in range(samples) for label in LABELS],
+        "cells": [
+            cell(id, metric, round(rng.gauss(0, 0.08), 3))
+            for id in [*ids, "held-out formats"]
+            for metric in names
+        ],
+        "samples": [
+            make_sample(label, id, n, answer)
+            for id in ids
+            for n in range(samples)
+            for label in LABELS
+        ],
         "note": "",
     }
 
 
-def cell(format: str, metric: str, delta: float, half: float = 0.05, **changed: Any) -> dict[str, Any]:
+def cell(
+    format: str, metric: str, delta: float, half: float = 0.05, **changed: Any
+) -> dict[str, Any]:
     """One cell with a difference; its outcome follows from it, with a margin of a tenth."""
     gain = -delta if metric in LOWER_IS_BETTER else delta
     outcome = "regressed" if gain < -0.1 else "improved" if gain > 0.1 else "ok"
-    numbers = {"before": 0.5, "after": round(0.5 + delta, 3), "delta": delta, "low": round(delta - half, 3), "high": round(delta + half, 3), "allowed": 0.1}
-    return {"format": format, "metric": metric, "outcome": outcome, **numbers, "n": 80, "p": 0.01, "why": "", "worst_case": "case-1", **changed}
+    numbers = {
+        "before": 0.5,
+        "after": round(0.5 + delta, 3),
+        "delta": delta,
+        "low": round(delta - half, 3),
+        "high": round(delta + half, 3),
+        "allowed": 0.1,
+    }
+    return {
+        "format": format,
+        "metric": metric,
+        "outcome": outcome,
+        **numbers,
+        "n": 80,
+        "p": 0.01,
+        "why": "",
+        "worst_case": "case-1",
+        **changed,
+    }
 
 
 def comparison(**options: Any) -> Comparison:

@@ -6,14 +6,19 @@ import random
 from typing import Any
 
 from harness.report.document import SCHEMA, Report
-from harness.report.tables import METRICS
+from harness.report.wording import METRICS
 
 
-def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An answer.", seed: int = 0) -> dict[str, Any]:
+def make(
+    formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An answer.", seed: int = 0
+) -> dict[str, Any]:
     """The JSON table of a report with random numbers in every cell."""
     rng = random.Random(seed)
     ids = [f"format-{i:02}" for i in range(formats)]
-    groups = {id: "native" if i == 0 else "seen" if i < formats // 2 else "held-out" for i, id in enumerate(ids)}
+    groups = {
+        id: "native" if i == 0 else "seen" if i < formats // 2 else "held-out"
+        for i, id in enumerate(ids)
+    }
     labels = ["before", "after"][:runs]
     return {
         "schema": SCHEMA,
@@ -43,7 +48,16 @@ def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An a
             }
             for label in labels
         ],
-        "summary": [{"name": "held-out gap closed", "value": 0.7, "low": 0.6, "high": 0.8, "n": 30, "text": "70 % is gone"}],
+        "summary": [
+            {
+                "name": "held-out gap closed",
+                "value": 0.7,
+                "low": 0.6,
+                "high": 0.8,
+                "n": 30,
+                "text": "70 % is gone",
+            }
+        ],
         "spread": [
             {
                 "run": "before",
@@ -60,15 +74,50 @@ def make(formats: int = 16, runs: int = 2, samples: int = 4, answer: str = "An a
             }
         ],
         "across": [_across(label, ids) for label in labels],
-        "changes": [{"format": ids[0], "metric": "choice", "before": 0.5, "after": 0.6, "low": -0.1, "high": 0.3, "p": 0.4, "n": 40}],
+        "changes": [
+            {
+                "format": ids[0],
+                "metric": "choice",
+                "before": 0.5,
+                "after": 0.6,
+                "low": -0.1,
+                "high": 0.3,
+                "p": 0.4,
+                "n": 40,
+            }
+        ],
         "budget": [_budget("before", ids)],
         "recall": [_recall(ids[0])],
-        "confidence": [{"run": label, "formats": [_confidence(ids[0])], "reliability": [{"confidence": 0.4, "accuracy": 0.5, "n": 9}]} for label in labels],
-        "samples": [make_sample(label, id, n, answer) for id in ids for n in range(samples) for label in labels],
+        "confidence": [
+            {
+                "run": label,
+                "formats": [_confidence(ids[0])],
+                "reliability": [{"confidence": 0.4, "accuracy": 0.5, "n": 9}],
+            }
+            for label in labels
+        ],
+        "samples": [
+            make_sample(label, id, n, answer)
+            for id in ids
+            for n in range(samples)
+            for label in labels
+        ],
         "training": {
             "schedule": "cosine",
-            "steps": [{"step": s, "loss": 2.0 / s, "learning_rate": 1e-4, "sum_lr": s * 1e-4} for s in range(1, 30)],
-            "checkpoints": [{"step": s, "epoch": s / 10, "sum_lr": s * 1e-4, "nll_seen": 1.5, "nll_held_out": 2.0 - s / 50} for s in (10, 20)],
+            "steps": [
+                {"step": s, "loss": 2.0 / s, "learning_rate": 1e-4, "sum_lr": s * 1e-4}
+                for s in range(1, 30)
+            ],
+            "checkpoints": [
+                {
+                    "step": s,
+                    "epoch": s / 10,
+                    "sum_lr": s * 1e-4,
+                    "nll_seen": 1.5,
+                    "nll_held_out": 2.0 - s / 50,
+                }
+                for s in (10, 20)
+            ],
             "config": {},
         },
     }
@@ -81,20 +130,54 @@ def report(**options: Any) -> Report:
 
 def _cell(id: str, group: str, metric: str, rng: random.Random) -> dict[str, Any]:
     mean = round(rng.random(), 4)
-    return {"format": id, "group": group, "metric": metric, "mean": mean, "low": max(0.0, mean - 0.1), "high": mean + 0.1, "n": 40, "not_scored": 2}
+    return {
+        "format": id,
+        "group": group,
+        "metric": metric,
+        "mean": mean,
+        "low": max(0.0, mean - 0.1),
+        "high": mean + 0.1,
+        "n": 40,
+        "not_scored": 2,
+    }
 
 
 def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
-    return [{"format": id, "word": rng.choice(["works", "degraded", "broken", "untestable"]), "reason": "a reason"} for id in ids]
+    return [
+        {
+            "format": id,
+            "word": rng.choice(["works", "degraded", "broken", "untestable"]),
+            "reason": "a reason",
+        }
+        for id in ids
+    ]
 
 
 def _recall(id: str) -> dict[str, Any]:
-    numbers = {"train": 0.2, "null": 0.1, "excess": 0.1, "low": 0.0, "high": 0.2, "n_train": 24, "n_null": 24}
-    return {"run": "after", "format": id, "group": "native", "metric": "nv_recall@50%", "note": "few", **numbers}
+    numbers = {
+        "train": 0.2,
+        "null": 0.1,
+        "excess": 0.1,
+        "low": 0.0,
+        "high": 0.2,
+        "n_train": 24,
+        "n_null": 24,
+    }
+    return {
+        "run": "after",
+        "format": id,
+        "group": "native",
+        "metric": "nv_recall@50%",
+        "note": "few",
+        **numbers,
+    }
 
 
 def _across(run: str, ids: list[str]) -> dict[str, Any]:
-    numbers = dict.fromkeys(("avg", "low", "high", "max", "min", "spread", "sat", "cps", "pss", "consistency", "sees"), 0.5)
+    numbers = dict.fromkeys(
+        ("avg", "low", "high", "max", "min", "spread", "sat", "cps", "pss", "consistency", "sees"),
+        0.5,
+    )
     return {
         "run": run,
         "metric": "choice",
@@ -111,7 +194,15 @@ def _across(run: str, ids: list[str]) -> dict[str, Any]:
 
 def _budget(run: str, ids: list[str]) -> dict[str, Any]:
     value = {"value": 0.5, "low": 0.4, "high": 0.6}
-    found = {"goal": "best", "metric": "choice", "format": ids[0], **value, "n": 20, "searched_value": 0.9, "searched_n": 10}
+    found = {
+        "goal": "best",
+        "metric": "choice",
+        "format": ids[0],
+        **value,
+        "n": 20,
+        "searched_value": 0.9,
+        "searched_n": 10,
+    }
     row = {
         "run": run,
         "metric": "choice",
@@ -123,11 +214,25 @@ def _budget(run: str, ids: list[str]) -> dict[str, Any]:
         "quantiles": {"5%": value, "95%": value},
     }
     rows = [{**row, "by_format": {id: [value, 4] for id in ids}}]
-    return {"run": run, "cells": 64, "total": 640, "rows": rows, "found": [found], "text": ["choice: an estimate"]}
+    return {
+        "run": run,
+        "cells": 64,
+        "total": 640,
+        "rows": rows,
+        "found": [found],
+        "text": ["choice: an estimate"],
+    }
 
 
 def _confidence(id: str) -> dict[str, Any]:
-    return {"format": id, "brier": 0.5, "ece": 0.1, "overconfidence": 0.05, "accuracy": 0.6, "n": 40}
+    return {
+        "format": id,
+        "brier": 0.5,
+        "ece": 0.1,
+        "overconfidence": 0.05,
+        "accuracy": 0.6,
+        "n": 40,
+    }
 
 
 def make_sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:

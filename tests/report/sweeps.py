@@ -4,16 +4,41 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.report.sweep import RATE
+from harness.report.sweep_document import RATE
 
 STEPS = (0, 4, 8, 12, 16)
 
 
-def point(rate: str, values: list[float], *, pick: int | None, turn: int | None = None, recall_from: int | None = None, **others: str) -> dict[str, Any]:
+def point(
+    rate: str,
+    values: list[float],
+    *,
+    pick: int | None,
+    turn: int | None = None,
+    recall_from: int | None = None,
+    **others: str,
+) -> dict[str, Any]:
     """One run with a value for each of its checkpoints."""
-    curve = [{"step": step, "epoch": step / 4, "sum_lr": step * float(rate), "nll_held_out": value} for step, value in zip(STEPS, values, strict=False)]
-    told = {"measure": "nll_held_out", "pick": pick, "turn": turn, "recall_from": recall_from, "best": min(values), "last": values[-1], "why": "a reason."}
-    return {"run": f"runs/learning_rate-{rate}", "settings": {RATE: rate, **others}, "done": True, "curve": curve, **(told if len(values) > 1 else {})}
+    curve = [
+        {"step": step, "epoch": step / 4, "sum_lr": step * float(rate), "nll_held_out": value}
+        for step, value in zip(STEPS, values, strict=False)
+    ]
+    told = {
+        "measure": "nll_held_out",
+        "pick": pick,
+        "turn": turn,
+        "recall_from": recall_from,
+        "best": min(values),
+        "last": values[-1],
+        "why": "a reason.",
+    }
+    return {
+        "run": f"runs/learning_rate-{rate}",
+        "settings": {RATE: rate, **others},
+        "done": True,
+        "curve": curve,
+        **(told if len(values) > 1 else {}),
+    }
 
 
 def points() -> list[dict[str, Any]]:

@@ -24,7 +24,13 @@ from tests.report.test_report import HOSTILE, assert_only_text, parse
 
 def with_cells(*cells) -> Comparison:
     ids = dict.fromkeys(found["format"] for found in cells)
-    return Comparison.from_dict({**make_comparison(formats=1), "formats": [{"id": id, "group": "seen"} for id in ids], "cells": list(cells)})
+    return Comparison.from_dict(
+        {
+            **make_comparison(formats=1),
+            "formats": [{"id": id, "group": "seen"} for id in ids],
+            "cells": list(cells),
+        }
+    )
 
 
 def test_the_document_keeps_to_its_schema_and_survives_a_round_trip(tmp_path):
@@ -35,7 +41,9 @@ def test_the_document_keeps_to_its_schema_and_survives_a_round_trip(tmp_path):
     table = json.loads((tmp_path / "page.json").read_text())
     validator.validate(table)
     assert comparison_json(read_comparison(tmp_path / "page.json")) == comparison_json(first)
-    assert set(schema["$defs"]["comparison"]["properties"]) == {field.name for field in fields(Comparison)} | {"schema"}
+    assert set(schema["$defs"]["comparison"]["properties"]) == {
+        field.name for field in fields(Comparison)
+    } | {"schema"}
     table["cells"][0]["delta"] = "much"
     with pytest.raises(ValidationError, match="much"):
         validator.validate(table)
@@ -54,19 +62,43 @@ def test_a_cell_is_worse_or_better_only_when_its_interval_leaves_out_zero(delta,
     found = cell("a", "stopped", delta, half, outcome="ok")
     assert (word_of(found) == "same") == (found["low"] <= 0 <= found["high"])
     assert word_of({**found, "metric": "leak"}) == opposite[word_of(found)]  # more of it is a loss
-    assert word_of({**found, "low": -found["high"], "high": -found["low"]}) == opposite[word_of(found)]
+    assert (
+        word_of({**found, "low": -found["high"], "high": -found["low"]}) == opposite[word_of(found)]
+    )
     assert word_of({**found, "low": None, "high": None}) == "same"
 
 
 def test_formats_stand_worst_first_and_means_apart():
-    cells = [("fine", "stopped", 0.0), ("slightly", "stopped", -0.08), ("lost", "leak", 0.4), ("gained", "stopped", 0.3), ("worst", "stopped", -0.9)]
+    cells = [
+        ("fine", "stopped", 0.0),
+        ("slightly", "stopped", -0.08),
+        ("lost", "leak", 0.4),
+        ("gained", "stopped", 0.3),
+        ("worst", "stopped", -0.9),
+    ]
     page = render_comparison(with_cells(*(cell(*given) for given in cells)))
-    assert re.findall(r'<tr data-id="(\w+)"', page) == ["worst", "lost", "slightly", "fine", "gained"]
+    assert re.findall(r'<tr data-id="(\w+)"', page) == [
+        "worst",
+        "lost",
+        "slightly",
+        "fine",
+        "gained",
+    ]
 
 
 def test_the_sign_and_a_word_stand_beside_the_colour():
-    page = render_comparison(with_cells(cell("a", "stopped", -0.3), cell("b", "leak", -0.3), cell("c", "stopped", 0.0), cell("d", "stopped", -0.08)))
-    shown = re.findall(r'<span class="d h(\d)"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>(?:<i class="w-\w+">(\w+)</i>)?', page)
+    page = render_comparison(
+        with_cells(
+            cell("a", "stopped", -0.3),
+            cell("b", "leak", -0.3),
+            cell("c", "stopped", 0.0),
+            cell("d", "stopped", -0.08),
+        )
+    )
+    shown = re.findall(
+        r'<span class="d h(\d)"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>(?:<i class="w-\w+">(\w+)</i>)?',
+        page,
+    )
     assert sorted(shown) == [
         ("0", "−.30", "▼", "−.35 to −.25", "regressed"),
         ("1", "−.08", "▽", "−.13 to −.03", "worse"),
@@ -76,26 +108,42 @@ def test_the_sign_and_a_word_stand_beside_the_colour():
 
 
 def test_what_cannot_be_compared_has_no_difference():
-    stale = cell("a", "stopped", -0.3, outcome="stale", why="the template of a changed", low=None, high=None)
-    new = {**cell("b", "stopped", 0.0, outcome="new", before=None, low=None, high=None), "delta": None}
+    stale = cell(
+        "a", "stopped", -0.3, outcome="stale", why="the template of a changed", low=None, high=None
+    )
+    new = {
+        **cell("b", "stopped", 0.0, outcome="new", before=None, low=None, high=None),
+        "delta": None,
+    }
     found = with_cells(stale, new, cell("c", "stopped", 0.0))
     page = render_comparison(found)
     assert "the template of a changed" in page and "−.30" not in page
-    assert comparison_verdict(found).endswith("of 3 cells, each a measure in a format, none lost more than the margin, none gained more; 1 cannot be compared.")
+    assert comparison_verdict(found).endswith(
+        "of 3 cells, each a measure in a format, none lost more than the margin, none gained more; 1 cannot be compared."
+    )
 
 
 def test_a_cell_leads_to_the_samples_of_its_worst_case():
     page = render_comparison(comparison(formats=2, samples=2))
-    links = {attributes["href"] for tag, attributes in parse(page).tags if tag == "a" and "#s-" in str(attributes.get("href"))}
+    links = {
+        attributes["href"]
+        for tag, attributes in parse(page).tags
+        if tag == "a" and "#s-" in str(attributes.get("href"))
+    }
     ids = {attributes["id"] for _, attributes in parse(page).tags if "id" in attributes}
     assert "#s-format-00.case-1" in links and all(link[1:] in ids for link in links)
-    assert 'href="#s-' not in render_comparison(Comparison.from_dict({**make_comparison(), "samples": [], "note": "No samples: none."}))
+    assert 'href="#s-' not in render_comparison(
+        Comparison.from_dict({**make_comparison(), "samples": [], "note": "No samples: none."})
+    )
 
 
 def test_the_measures_that_changed_are_told_above_both_answers():
     table = make_comparison(formats=1, samples=1)
     before, after = table["samples"]
-    before["scores"], after["scores"] = {"on_task": 1.0, "leak": 0.0, "empty": None}, {"on_task": 0.0, "leak": 0.0, "empty": 1.0}
+    before["scores"], after["scores"] = (
+        {"on_task": 1.0, "leak": 0.0, "empty": None},
+        {"on_task": 0.0, "leak": 0.0, "empty": 1.0},
+    )
     after["prompt"] = [["<other>", "header"]]
     page = render_comparison(Comparison.from_dict(table))
     assert '<span class="worse">▼ on_task 1 → 0</span></p>' in page
@@ -114,26 +162,42 @@ def test_any_text_leaves_the_page_whole(text):
     table["after"]["label"] = table["title"] = text
     tags = parse(render_comparison(Comparison.from_dict(table)))
     assert sum(tag == "h1" for tag, _ in tags.tags) == 1
-    assert "img" not in {tag for tag, _ in tags.tags} and [tag for tag, _ in tags.tags].count("script") == 1
+    assert (
+        "img" not in {tag for tag, _ in tags.tags}
+        and [tag for tag, _ in tags.tags].count("script") == 1
+    )
 
 
 def test_sixty_formats_fifteen_measures_and_two_hundred_pairs_stay_under_a_megabyte():
-    page = render_comparison(comparison(formats=60, metrics=15, samples=4, answer="some words " * 30))
+    page = render_comparison(
+        comparison(formats=60, metrics=15, samples=4, answer="some words " * 30)
+    )
     assert len(page.encode()) < 1_000_000
-    longest = render_comparison(comparison(formats=60, metrics=15, samples=4, answer="a" * 1_000_000))
+    longest = render_comparison(
+        comparison(formats=60, metrics=15, samples=4, answer="a" * 1_000_000)
+    )
     assert len(longest.encode()) < 1_000_000 and "more characters" in longest
 
 
 def test_nothing_is_fetched():
     page = render_comparison(comparison())
     assert "default-src 'none'" in page
-    addresses = [value for _, attributes in parse(page).tags for name, value in attributes.items() if name in ("src", "href", "action") and value]
+    addresses = [
+        value
+        for _, attributes in parse(page).tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action") and value
+    ]
     assert addresses and all(address.startswith("#") for address in addresses)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[]", "not a comparison"), ('{"schema": "other/2"}', "is not harness-comparison/1"), ('{"schema": "harness-comparison/1"}', "lacks title")],
+    [
+        ("[]", "not a comparison"),
+        ('{"schema": "other/2"}', "is not harness-comparison/1"),
+        ('{"schema": "harness-comparison/1"}', "lacks title"),
+    ],
 )
 def test_a_bad_file_is_told(tmp_path, text, message):
     (tmp_path / "c.json").write_text(text)

@@ -18,11 +18,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from harness.errors import HarnessError
 from harness.report import document
 from harness.report.document import Report, read_report, to_json
-from harness.report.markdown import render_markdown
 from harness.report.page import render_html
-from harness.report.tables import METRICS
-from harness.report.text import visible
-from harness.report.write import write_report
+from harness.report.wording import METRICS, visible
+from harness.report.write import render_markdown, write_report
 from tests.report.fixture import make, report
 
 HOSTILE = "</script><img src=x onerror=alert(1)><style>*{display:none}</style> \u202eright to left \x00 \ud800 end"
@@ -81,7 +79,10 @@ def assert_only_text(page: str) -> None:
     """A page that shows HOSTILE holds none of it as markup, and names what cannot be seen."""
     tags = parse(page)
     names = [tag for tag, _ in tags.tags]
-    assert not {"img", "iframe", "link"} & set(names) and names.count("script") == names.count("style") == 1
+    assert (
+        not {"img", "iframe", "link"} & set(names)
+        and names.count("script") == names.count("style") == 1
+    )
     assert not any(name.startswith("on") for _, attributes in tags.tags for name in attributes)
     assert "⟨U+202E⟩" in page and "⟨U+0000⟩" in page and "⟨U+D800⟩" in page
     assert "\u202e" not in page and "\x00" not in page
@@ -89,7 +90,13 @@ def assert_only_text(page: str) -> None:
 
 
 def test_hostile_answers_are_text():
-    assert_only_text(render_html(Report.from_dict({**make(answer=HOSTILE), "training": None, "spread": [], "confidence": []})))
+    assert_only_text(
+        render_html(
+            Report.from_dict(
+                {**make(answer=HOSTILE), "training": None, "spread": [], "confidence": []}
+            )
+        )
+    )
 
 
 @given(st.text(max_size=60))
@@ -98,21 +105,31 @@ def test_any_answer_leaves_the_page_whole(answer):
     table = make(formats=2, samples=1, answer=answer)
     tags = parse(render_html(Report.from_dict({**table, "training": None, "spread": []})))
     assert sum(tag == "h1" for tag, _ in tags.tags) == 1
-    assert "img" not in {tag for tag, _ in tags.tags} and [tag for tag, _ in tags.tags].count("script") == 1
+    assert (
+        "img" not in {tag for tag, _ in tags.tags}
+        and [tag for tag, _ in tags.tags].count("script") == 1
+    )
 
 
 def test_one_script_may_run_and_it_is_ours():
     page = render_html(report(answer=HOSTILE))
     [script] = re.findall(r"<script>(.*?)</script>", page, re.S)
     allowed = re.search(r"script-src '([^']+)'", page)[1]
-    assert allowed == "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert (
+        allowed == "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    )
     assert "unsafe-eval" not in page and page.count("script-src") == 1
 
 
 def test_nothing_is_fetched_and_nothing_runs():
     page = render_html(report())
     assert "default-src 'none'" in page
-    addresses = [value for _, attributes in parse(page).tags for name, value in attributes.items() if name in ("src", "href", "action") and value]
+    addresses = [
+        value
+        for _, attributes in parse(page).tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "action") and value
+    ]
     assert addresses and all(address.startswith("#") for address in addresses)
 
 
@@ -129,7 +146,11 @@ def test_a_megabyte_of_answer_is_cut_and_says_so():
 def test_every_format_and_measure_has_its_cell():
     page = render_html(report(formats=5))
     assert page.count('<span class="c') == 5 * len(METRICS) * 2
-    rows = [tag for tag, attributes in parse(page).tags if tag == "th" and attributes.get("scope") == "row"]
+    rows = [
+        tag
+        for tag, attributes in parse(page).tags
+        if tag == "th" and attributes.get("scope") == "row"
+    ]
     assert len(rows) >= 5
 
 
@@ -142,13 +163,29 @@ def test_the_markdown_fits_a_comment_and_breaks_no_table():
 
 def test_what_was_not_scored_is_no_zero():
     table = make(formats=1, runs=1)
-    table["runs"][0]["cells"] = [{"format": "format-00", "group": "native", "metric": "leak", "mean": None, "low": None, "high": None, "n": 0, "not_scored": 7}]
+    table["runs"][0]["cells"] = [
+        {
+            "format": "format-00",
+            "group": "native",
+            "metric": "leak",
+            "mean": None,
+            "low": None,
+            "high": None,
+            "n": 0,
+            "not_scored": 7,
+        }
+    ]
     assert "not scored (7 cases)" in render_html(Report.from_dict(table))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not JSON"), ("[]", "not a report"), ('{"schema": "other/2"}', "is not harness-report/1"), ('{"schema": "harness-report/1"}', "lacks title")],
+    [
+        ("{", "not JSON"),
+        ("[]", "not a report"),
+        ('{"schema": "other/2"}', "is not harness-report/1"),
+        ('{"schema": "harness-report/1"}', "lacks title"),
+    ],
 )
 def test_a_bad_file_is_told(tmp_path, text, message):
     (tmp_path / "r.json").write_text(text)
@@ -168,7 +205,12 @@ def test_the_command_writes_the_pages_again(tmp_path, capsys):
 @given(st.text())
 def test_visible_text_holds_nothing_that_hides(text):
     shown = visible(text, 10_000)
-    assert not any(0xD800 <= ord(c) <= 0xDFFF or (ord(c) < 32 and c not in "\n\t") or c in "\u202a\u202b\u202d\u202e\u2066\u2067" for c in shown)
+    assert not any(
+        0xD800 <= ord(c) <= 0xDFFF
+        or (ord(c) < 32 and c not in "\n\t")
+        or c in "\u202a\u202b\u202d\u202e\u2066\u2067"
+        for c in shown
+    )
 
 
 def test_checkpoints_are_tables_of_references_and_of_recall():
@@ -177,8 +219,22 @@ def test_checkpoints_are_tables_of_references_and_of_recall():
         "schedule": "cosine",
         "steps": [{"step": 1, "loss": 2.0, "learning_rate": 1e-3, "sum_lr": 1e-3}],
         "checkpoints": [
-            {"step": 0, "epoch": 0.0, "sum_lr": 0.0, "nll_native": 1.9, "hazard_native": 0.0012, "recall": {"chatml": 0.01, "alpaca": -0.02}},
-            {"step": 9, "epoch": 1.5, "sum_lr": 0.01, "nll_native": 1.5, "hazard_native": 0.0021, "recall": {"chatml": 0.75}},
+            {
+                "step": 0,
+                "epoch": 0.0,
+                "sum_lr": 0.0,
+                "nll_native": 1.9,
+                "hazard_native": 0.0012,
+                "recall": {"chatml": 0.01, "alpaca": -0.02},
+            },
+            {
+                "step": 9,
+                "epoch": 1.5,
+                "sum_lr": 0.01,
+                "nll_native": 1.5,
+                "hazard_native": 0.0021,
+                "recall": {"chatml": 0.75},
+            },
         ],
     }
     page = render_html(Report.from_dict(table))
@@ -197,11 +253,21 @@ def test_checkpoints_are_tables_of_references_and_of_recall():
 
 def test_canned_phrases_are_shown_with_their_lift():
     table = make()
-    row = {"kind": "closing", "rates": {"before": 1.25, "after": 0.0}, "training": None, "lift_over_base": 0.2, "lift_over_training": None, "worst": ""}
+    row = {
+        "kind": "closing",
+        "rates": {"before": 1.25, "after": 0.0},
+        "training": None,
+        "lift_over_base": 0.2,
+        "lift_over_training": None,
+        "worst": "",
+    }
     new = {"text": "<b>let us", "texts": 9, "base_texts": 0, "z": 4.2}
     table["phrases"] = {"kinds": [row], "against": "the base run", "new": [new]}
     page = render_html(Report.from_dict(table))
-    assert '<th scope="row">closing</th><td>1.25</td><td>0.00</td><td>–</td><td>0.20</td><td>–</td><td>–</td>' in page
+    assert (
+        '<th scope="row">closing</th><td>1.25</td><td>0.00</td><td>–</td><td>0.20</td><td>–</td><td>–</td>'
+        in page
+    )
     assert "<q>&lt;b&gt;let us</q> (9, 0)" in page and "the base run" in page
     table["phrases"] = {"kinds": [row], "against": "the base run", "new": []}
     assert "No phrase is said clearly more" in render_html(Report.from_dict(table))

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from harness.backends import GenerateRequest
-from harness.backends.attention import longest_packed
-from harness.backends.transformers import TransformersBackend
-from harness.encode import prompt_ids
-from harness.evaluate.cases import load_cases
-from harness.evaluate.work import Planner
+from harness.backends.local.backend import TransformersBackend
+from harness.backends.local.packing import longest_packed
+from harness.evaluation.cases.case_files import load_cases
+from harness.evaluation.requests import Planner
 from harness.formats import load_formats
 from harness.models import load
-from tests.backends.test_transformers import plain_logprobs
+from harness.tokens.encode import prompt_ids
+from tests.backends.test_local_backend import plain_logprobs
 
 pytestmark = pytest.mark.slow
 MODEL = "SmolLM2-135M-Instruct"
@@ -27,12 +27,16 @@ def loaded():
 
 def test_log_probabilities_equal_one_sequence_at_a_time(loaded):
     backend = TransformersBackend(loaded)
-    cases = [case for case in load_cases() if case.choices][:4] + [case for case in load_cases() if case.reference][:2]
+    cases = [case for case in load_cases() if case.choices][:4] + [
+        case for case in load_cases() if case.reference
+    ][:2]
     work = Planner(backend, 1).plan(cases, load_formats().select(FORMATS))
     found = dict(pair for batch in backend.score([item.request for item in work]) for pair in batch)
     for item in work:
         for scoring, rendered in zip(found[item.key], item.request.answers, strict=True):
-            assert list(scoring.token_logprobs) == pytest.approx(plain_logprobs(loaded, rendered), abs=1e-4)
+            assert list(scoring.token_logprobs) == pytest.approx(
+                plain_logprobs(loaded, rendered), abs=1e-4
+            )
 
 
 def test_answers_equal_generate_row_by_row(loaded):
@@ -46,7 +50,9 @@ def test_answers_equal_generate_row_by_row(loaded):
     for request in requests:
         assert isinstance(request, GenerateRequest)
         ids = torch.tensor([prompt_ids(request.prompt, loaded.tokenizer)])
-        out = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
+        out = loaded.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
+        )[0, ids.shape[1] :].tolist()
         got = list(found[request.key].token_ids)
         assert out[: len(got)] == got and (found[request.key].finish == "stop" or len(got) == 12)
 

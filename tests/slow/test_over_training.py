@@ -9,15 +9,15 @@ from statistics import fmean
 
 import pytest
 
-from harness.evaluate.cases import load_cases
+from harness.evaluation.cases.case_files import load_cases
 from harness.models import load
 from harness.resources import data_dir
-from harness.train.config import NLL_MEASURES, EvaluationConfig, TrainConfig, read_config
-from harness.train.job import train
-from harness.train.journal import measured
-from harness.train.measure import CheckpointMeasure
-from harness.train.pick import pick
-from harness.train.preparation import prepare
+from harness.training.config import NLL_MEASURES, EvaluationConfig, TrainConfig, read_config
+from harness.training.preparation import prepare
+from harness.training.runs.metrics_log import measured
+from harness.training.selection.checkpoint_eval import CheckpointMeasure
+from harness.training.selection.pick import pick
+from harness.training.start import train
 
 pytestmark = pytest.mark.slow
 RECIPE = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "over-training.toml"
@@ -26,21 +26,39 @@ RECIPE = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "over-traini
 def held_out_nll(config: TrainConfig, adapter: Path | None) -> float:
     """Mean NLL of 24 references that no run and no choice has seen, in the held-out formats."""
     loaded = load(config.model, adapter=str(adapter) if adapter else None, dtype=config.dtype)
-    measure = CheckpointMeasure(prepare(replace(config, evaluation=EvaluationConfig(references=0, recall_rows=0, formats_measured=1))), loaded)
-    scored = measure._score(load_cases([str(data_dir("eval") / "cases" / "references.jsonl")]), measure.groups["held_out"])
+    measure = CheckpointMeasure(
+        prepare(
+            replace(
+                config, evaluation=EvaluationConfig(references=0, recall_rows=0, formats_measured=1)
+            )
+        ),
+        loaded,
+    )
+    scored = measure._score(
+        load_cases([str(data_dir("eval") / "cases" / "references.jsonl")]),
+        measure.groups["held_out"],
+    )
     return fmean(-scoring.logprob / scoring.tokens for _, scoring in scored)
 
 
 def test_the_turn_is_found_and_the_branch_beats_both_ends(tmp_path):
     recipe = read_config(RECIPE)
-    recipe = replace(recipe, output_dir=str(tmp_path / "trunk"), data=replace(recipe.data, train=(str(data_dir("trainset") / "premises.jsonl"),)))
+    recipe = replace(
+        recipe,
+        output_dir=str(tmp_path / "trunk"),
+        data=replace(recipe.data, train=(str(data_dir("trainset") / "premises.jsonl"),)),
+    )
     recipe = replace(recipe, evaluation=replace(recipe.evaluation, recall_rows=0))  # for time
     loaded = load(recipe.model, dtype=recipe.dtype)
     plain = replace(recipe, auto_branch=replace(recipe.auto_branch, branch_at_turn=False))
     over = train(plain, loaded=loaded)  # to the bitter end
     trunk = Path(recipe.output_dir)
     points = measured(trunk)
-    print(json.dumps([[point["step"], *(round(point[name], 4) for name in NLL_MEASURES)] for point in points]))
+    print(
+        json.dumps(
+            [[point["step"], *(round(point[name], 4) for name in NLL_MEASURES)] for point in points]
+        )
+    )
     found = pick(trunk)
     print(found.reason)
     assert found.turned and found.step <= found.turn_step and found.turn_step < points[-1]["step"]
@@ -48,8 +66,24 @@ def test_the_turn_is_found_and_the_branch_beats_both_ends(tmp_path):
 
     chosen = train(recipe)  # the trunk is done: branches from before the turn
     print((trunk / "auto_branch.json").read_text())
-    low = replace(plain, output_dir=str(tmp_path / "under"), evaluation=EvaluationConfig(references=0, recall_rows=0))
-    under = train(replace(low, optimisation=replace(low.optimisation, learning_rate=recipe.optimisation.learning_rate / 100, num_train_epochs=2)))
-    values = {name: held_out_nll(recipe, adapter) for name, adapter in {"base": None, "under": under, "over": over, "chosen": chosen}.items()}
+    low = replace(
+        plain,
+        output_dir=str(tmp_path / "under"),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
+    )
+    under = train(
+        replace(
+            low,
+            optimisation=replace(
+                low.optimisation,
+                learning_rate=recipe.optimisation.learning_rate / 100,
+                num_train_epochs=2,
+            ),
+        )
+    )
+    values = {
+        name: held_out_nll(recipe, adapter)
+        for name, adapter in {"base": None, "under": under, "over": over, "chosen": chosen}.items()
+    }
     print(json.dumps(values))
     assert values["chosen"] < min(values["under"], values["over"], values["base"])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from harness.models import describe_base, load
-from harness.train.checkpoints import save_adapter
-from harness.train.merge import compare, merge, probe
-from tests.train.small import NF4, make_trainer, small_config
+from harness.training.runs.checkpoints import save_adapter
+from harness.training.share.merge import compare, merge, probe
+from tests.training.small import NF4, make_trainer, small_config
 
 pytestmark = pytest.mark.slow
 MODEL = "SmolLM2-135M-Instruct"
@@ -18,16 +18,42 @@ MODEL = "SmolLM2-135M-Instruct"
 
 @pytest.fixture
 def config(tmp_path):
-    steps = {"optimisation": {"learning_rate": 1e-3, "num_train_epochs": 25}, "schedule": {"lr_scheduler_type": "constant", "warmup_ratio": 0.0}}
-    return replace(small_config(MODEL, tmp_path, formats=("smollm2", "llama3"), dtype="auto", adapter={"lora_r": 8}, **steps), model=MODEL)
+    steps = {
+        "optimisation": {"learning_rate": 1e-3, "num_train_epochs": 25},
+        "schedule": {"lr_scheduler_type": "constant", "warmup_ratio": 0.0},
+    }
+    return replace(
+        small_config(
+            MODEL,
+            tmp_path,
+            formats=("smollm2", "llama3"),
+            dtype="auto",
+            adapter={"lora_r": 8},
+            **steps,
+        ),
+        model=MODEL,
+    )
 
 
 def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_path):
     pytest.importorskip("bitsandbytes")
     trainer = make_trainer(config, NF4)
-    layers = [module for module in trainer.model.modules() if type(module).__name__ == "Linear4bit" and type(module).__module__.startswith("bitsandbytes")]
-    stored = sum(m.weight.nbytes + m.weight.quant_state.absmax.nbytes + m.weight.quant_state.state2.absmax.nbytes for m in layers)
-    assert len(layers) == 210 and 0.25 < stored / sum(2 * m.in_features * m.out_features for m in layers) < 0.27
+    layers = [
+        module
+        for module in trainer.model.modules()
+        if type(module).__name__ == "Linear4bit"
+        and type(module).__module__.startswith("bitsandbytes")
+    ]
+    stored = sum(
+        m.weight.nbytes
+        + m.weight.quant_state.absmax.nbytes
+        + m.weight.quant_state.state2.absmax.nbytes
+        for m in layers
+    )
+    assert (
+        len(layers) == 210
+        and 0.25 < stored / sum(2 * m.in_features * m.out_features for m in layers) < 0.27
+    )
     losses = [trainer._step(number, 0.0).loss for number in range(8)]
     assert sum(losses[-2:]) < 0.7 * sum(losses[:2])
     adapter = tmp_path / "adapter"
@@ -42,11 +68,18 @@ def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_p
 
 def test_every_element_moves_at_1e_7(config):
     pytest.importorskip("bitsandbytes")
-    trainer = make_trainer(replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7)), NF4)
-    before = {name: weight.clone() for name, weight in trainer.weights().items() if "lora_A" in name}
+    trainer = make_trainer(
+        replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7)), NF4
+    )
+    before = {
+        name: weight.clone() for name, weight in trainer.weights().items() if "lora_A" in name
+    }
     for number in range(50):
         trainer._step(number, 0.0)
-    moved = {name: (trainer.weights()[name] != weight).float().mean().item() for name, weight in before.items()}
+    moved = {
+        name: (trainer.weights()[name] != weight).float().mean().item()
+        for name, weight in before.items()
+    }
     print("least moved", min(moved.values()))
     assert min(moved.values()) > 0.99
     assert torch.float32 == trainer.weights()[next(iter(before))].dtype

@@ -32,7 +32,10 @@ def test_items_as_clusters():
     """Formats are the ones meant: the truth is the mean over all items in these formats."""
     rng = np.random.default_rng(2)
     formats = rng.normal(0, 0.5, (1, 12))
-    found = [clustered_interval(rng.normal(0, 1, (40, 1)) + formats + rng.normal(0, 1, (40, 12))) for _ in range(GRIDS)]
+    found = [
+        clustered_interval(rng.normal(0, 1, (40, 1)) + formats + rng.normal(0, 1, (40, 12)))
+        for _ in range(GRIDS)
+    ]
     assert 0.93 <= covered(found, float(formats.mean())) <= 0.97
 
 
@@ -42,7 +45,10 @@ def test_items_as_clusters():
         (24, 6, 0.1),
         (24, 6, 0.5),
         (40, 14, 0.5),
-        *(pytest.param(*grid, marks=pytest.mark.slow) for grid in [(24, 18, 0.5), (40, 14, 0.1), (100, 18, 0.1), (100, 18, 1.0)]),
+        *(
+            pytest.param(*grid, marks=pytest.mark.slow)
+            for grid in [(24, 18, 0.5), (40, 14, 0.1), (100, 18, 0.1), (100, 18, 1.0)]
+        ),
     ],
 )
 def test_rates_over_formats_never_seen(items, formats, deviation):
@@ -62,7 +68,12 @@ def test_means_over_formats_never_seen(missing):
     rng = np.random.default_rng(3)
     found = []
     for seed in range(GRIDS):
-        table = 0.5 + rng.normal(0, 0.3, (40, 1)) + rng.normal(0, 0.2, (1, 14)) + rng.normal(0, 0.4, (40, 14))
+        table = (
+            0.5
+            + rng.normal(0, 0.3, (40, 1))
+            + rng.normal(0, 0.2, (1, 14))
+            + rng.normal(0, 0.4, (40, 14))
+        )
         table[rng.random(table.shape) < missing] = np.nan
         found.append(two_way_bootstrap(table, seed=seed, draws=500))
     assert 0.93 <= covered(found, 0.5) <= 0.97
@@ -76,14 +87,26 @@ def test_gaps_between_two_groups_of_formats():
     for seed in range(GRIDS):
         effects = np.concatenate([rng.normal(0.3, 0.2, 10), rng.normal(0, 0.3, 8)])
         table = rng.normal(0, 1, (40, 1)) + effects + rng.normal(0, 0.5, (40, 18))
-        found.append(two_way_bootstrap(table, lambda means: means[:, 0] - means[:, 1], groups=groups, seed=seed, draws=500))
+        found.append(
+            two_way_bootstrap(
+                table, lambda means: means[:, 0] - means[:, 1], groups=groups, seed=seed, draws=500
+            )
+        )
     assert 0.93 <= covered(found, 0.3) <= 0.97
 
 
 def gap_tables(rng, items, effects, left):
     """Excess before and after training, as in the demo: most of it in few formats, some formats with next to none."""
-    before = effects + rng.normal(0, 0.3, (items, 1)) * effects + rng.normal(0, 0.2, (items, len(effects)))
-    after = before * (left + rng.normal(0, 0.1, len(effects))) + rng.normal(0, 0.05, (1, len(effects))) + rng.normal(0, 0.2, before.shape)
+    before = (
+        effects
+        + rng.normal(0, 0.3, (items, 1)) * effects
+        + rng.normal(0, 0.2, (items, len(effects)))
+    )
+    after = (
+        before * (left + rng.normal(0, 0.1, len(effects)))
+        + rng.normal(0, 0.05, (1, len(effects)))
+        + rng.normal(0, 0.2, before.shape)
+    )
     return before, after
 
 

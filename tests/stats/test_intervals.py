@@ -39,7 +39,9 @@ def test_clustered_intervals_equal_statsmodels(items, formats, seed):
     values = table[rows, columns]
     fit = OLS(values, np.ones(len(values))).fit(cov_type="cluster", cov_kwds={"groups": rows})
     half = t.ppf(0.975, found.n - 1) * fit.bse[0]
-    assert (found.value, found.low, found.high) == pytest.approx((fit.params[0], fit.params[0] - half, fit.params[0] + half))
+    assert (found.value, found.low, found.high) == pytest.approx(
+        (fit.params[0], fit.params[0] - half, fit.params[0] + half)
+    )
 
 
 def test_answers_to_one_item_are_no_new_items():

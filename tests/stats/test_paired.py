@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stats import holm, items_needed, mcnemar, noninferiority, paired_bootstrap, paired_test, visible_difference
+from harness.stats import (
+    holm,
+    items_needed,
+    mcnemar,
+    noninferiority,
+    paired_bootstrap,
+    paired_test,
+    visible_difference,
+)
 
 
 def test_mcnemar_equals_the_textbook():
@@ -14,7 +22,11 @@ def test_mcnemar_equals_the_textbook():
 
     before = [1.0] * 794 + [1.0] * 150 + [0.0] * 86 + [0.0] * 570
     after = [1.0] * 794 + [0.0] * 150 + [1.0] * 86 + [0.0] * 570
-    assert mcnemar(before, after) == pytest.approx(chi2.sf(17.36, 1), rel=0.25) == mcnemar(after, before)
+    assert (
+        mcnemar(before, after)
+        == pytest.approx(chi2.sf(17.36, 1), rel=0.25)
+        == mcnemar(after, before)
+    )
     assert mcnemar([1.0] + [0.0] * 9, [0.0] + [1.0] * 9) == pytest.approx(22 / 1024)
     assert mcnemar([1.0, 0.0], [1.0, 0.0]) == 1.0
 
@@ -25,7 +37,9 @@ def test_mcnemar_equals_statsmodels(pairs):
 
     table = [[sum(pair == (a, b) for pair in pairs) for b in (True, False)] for a in (True, False)]
     ours = mcnemar([float(a) for a, _ in pairs], [float(b) for _, b in pairs])
-    assert ours == pytest.approx(theirs(table, exact=True).pvalue if table[0][1] + table[1][0] else 1.0)
+    assert ours == pytest.approx(
+        theirs(table, exact=True).pvalue if table[0][1] + table[1][0] else 1.0
+    )
 
 
 def test_mcnemar_is_for_rates():
@@ -52,21 +66,29 @@ def test_noninferiority_is_silent_without_a_loss_and_sure_with_one():
     rng = np.random.default_rng(3)
     assert noninferiority([0.0] * 50, 0.0) == 1.0
     assert noninferiority([-1.0] * 30 + [0.0] * 10, 0.05) < 1e-6
-    false_alarms = sum(noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.1, 0.8, 0.1]).tolist(), 0.0) < 0.05 for _ in range(400))
+    false_alarms = sum(
+        noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.1, 0.8, 0.1]).tolist(), 0.0) < 0.05
+        for _ in range(400)
+    )
     assert false_alarms / 400 <= 0.06
 
 
 def test_noninferiority_keeps_its_level_at_the_margin():
     """True loss exactly the margin: one in twenty is told at most, give or take."""
     rng = np.random.default_rng(8)
-    told = sum(noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.15, 0.8, 0.05]).tolist(), 0.1) < 0.05 for _ in range(600))
+    told = sum(
+        noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.15, 0.8, 0.05]).tolist(), 0.1) < 0.05
+        for _ in range(600)
+    )
     assert 0.02 <= told / 600 <= 0.08
 
 
 def test_paired_bootstrap_is_seeded_and_covers():
     assert paired_bootstrap([0.1, 0.2, -0.1], seed=5) == paired_bootstrap([0.1, 0.2, -0.1], seed=5)
     rng = np.random.default_rng(6)
-    found = [paired_bootstrap(rng.gamma(2, 0.5, 60) - 1, seed=seed, draws=400) for seed in range(500)]
+    found = [
+        paired_bootstrap(rng.gamma(2, 0.5, 60) - 1, seed=seed, draws=400) for seed in range(500)
+    ]
     assert 0.92 <= sum(one.low <= 0 <= one.high for one in found) / 500 <= 0.97
 
 
@@ -91,7 +113,9 @@ def test_power_is_what_it_says():
         base = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
         now = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
         gains = now.astype(float) - base - (rng.random(100) < 2 * shift) * (now == 1)
-        found += noninferiority(gains.tolist(), 1e-9) < 0.05  # Student's; the exact sign test at 0 sees somewhat less
+        found += (
+            noninferiority(gains.tolist(), 1e-9) < 0.05
+        )  # Student's; the exact sign test at 0 sees somewhat less
     assert 0.74 <= found / 500 <= 0.86
 
 
@@ -99,5 +123,7 @@ def test_means_over_draws_are_tested_by_signs():
     binary = [0.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]
     assert paired_test(*binary) == mcnemar(*binary)
     first = [0.25, 0.5, 0.75, 0.5, 0.0, 0.25, 0.5, 0.25]
-    assert paired_test(first, [value + 0.25 for value in first]) == pytest.approx(2 / 2**8), "all signs alike: two of all 256"
+    assert paired_test(first, [value + 0.25 for value in first]) == pytest.approx(2 / 2**8), (
+        "all signs alike: two of all 256"
+    )
     assert paired_test(first, first) == 1.0

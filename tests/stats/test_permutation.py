@@ -11,7 +11,9 @@ from harness.stats import best_and_worst, cochran_q, spread
 def test_cochrans_q_equals_the_textbook():
     """Conover (1999, §4.6): three sportsmen predict twelve games; Q = 2.8, p = .2466."""
     rows = ["111", "111", "010", "110", "000", "111", "111", "110", "001", "010", "111", "111"]
-    assert cochran_q(np.array([[float(x) for x in row] for row in rows])) == pytest.approx(0.2466, abs=5e-5)
+    assert cochran_q(np.array([[float(x) for x in row] for row in rows])) == pytest.approx(
+        0.2466, abs=5e-5
+    )
 
 
 @given(st.integers(2, 15), st.integers(2, 8), st.integers(0, 2**32 - 1))
@@ -27,7 +29,10 @@ def test_cochrans_q_equals_statsmodels(items, formats, seed):
 
 def test_cochrans_q_keeps_its_level_and_is_for_rates():
     rng = np.random.default_rng(5)
-    told = sum(cochran_q((rng.random((60, 8)) < rng.random((60, 1))).astype(float)) < 0.05 for _ in range(500))
+    told = sum(
+        cochran_q((rng.random((60, 8)) < rng.random((60, 1))).astype(float)) < 0.05
+        for _ in range(500)
+    )
     assert 0.03 <= told / 500 <= 0.075
     with pytest.raises(ValueError, match="0 and 1"):
         cochran_q(np.array([[0.5, 1.0]]))
@@ -55,7 +60,9 @@ def test_items_missing_somewhere_are_left_out_of_the_spread():
 def test_the_winners_curse_stays_on_the_half_that_chose():
     """Twenty equal formats: the half that chooses sees a winner well above a half, the other half sees a half."""
     rng = np.random.default_rng(7)
-    found = [best_and_worst((rng.random((80, 20)) < 0.5).astype(float), seed=seed) for seed in range(200)]
+    found = [
+        best_and_worst((rng.random((80, 20)) < 0.5).astype(float), seed=seed) for seed in range(200)
+    ]
     assert np.mean([one.best_chosen for one in found]) > 0.6
     assert np.mean([one.best_reported.value for one in found]) == pytest.approx(0.5, abs=0.015)
     assert np.mean([one.worst_reported.value for one in found]) == pytest.approx(0.5, abs=0.015)
@@ -67,5 +74,10 @@ def test_a_real_winner_is_found():
     table[:, 4] = 1.0
     table[:20, [0, 1, 2, 5]] = 1.0
     found = best_and_worst(table)
-    assert (found.best, found.worst, found.best_reported.value, found.worst_reported.value) == (4, 3, 1.0, 0.0)
+    assert (found.best, found.worst, found.best_reported.value, found.worst_reported.value) == (
+        4,
+        3,
+        1.0,
+        0.0,
+    )
     assert best_and_worst(table[:1]) is None and best_and_worst(np.full((4, 2), np.nan)) is None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from harness.stats.design import balanced_sample
 from harness.stats.rasch import complete, fit_rasch, item_deviation
+from harness.stats.sampling_design import balanced_sample
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
 
@@ -17,7 +17,9 @@ def grid(items, formats, deviation, seed, item=1.5):
 
 def hidden(whole, share, seed):
     part = np.full(whole.shape, np.nan)
-    for item, format in balanced_sample(*whole.shape, round(share * whole.size), np.random.default_rng(seed)):
+    for item, format in balanced_sample(
+        *whole.shape, round(share * whole.size), np.random.default_rng(seed)
+    ):
         part[item, format] = whole[item, format]
     return part
 
@@ -26,7 +28,9 @@ def design(table):
     """Rows of 1, the item's indicator and the format's, for each cell that was seen; and the cells."""
     rows, columns = np.nonzero(~np.isnan(table))
     matrix = np.zeros((len(rows), 1 + sum(table.shape)))
-    matrix[:, 0] = matrix[np.arange(len(rows)), 1 + rows] = matrix[np.arange(len(rows)), 1 + table.shape[0] + columns] = 1
+    matrix[:, 0] = matrix[np.arange(len(rows)), 1 + rows] = matrix[
+        np.arange(len(rows)), 1 + table.shape[0] + columns
+    ] = 1
     return matrix, table[rows, columns]
 
 
@@ -38,8 +42,12 @@ def test_the_fit_equals_a_penalised_regression_of_statsmodels():
     table = hidden(grid(15, 8, 0.7, 1), 0.6, 1)
     matrix, right = design(table)
     alpha = np.concatenate([[0.01], np.full(15, 1.2**-2), np.full(8, 0.6**-2)]) / len(right)
-    theirs = GLM(right, matrix, family=Binomial()).fit_regularized(alpha=alpha, L1_wt=0.0, maxiter=2000, cnvrg_tol=1e-12)
-    assert fit_rasch(table, 1.2, 0.6).effects == pytest.approx(theirs.params, abs=1e-3)  # coordinate descent stops early
+    theirs = GLM(right, matrix, family=Binomial()).fit_regularized(
+        alpha=alpha, L1_wt=0.0, maxiter=2000, cnvrg_tol=1e-12
+    )
+    assert fit_rasch(table, 1.2, 0.6).effects == pytest.approx(
+        theirs.params, abs=1e-3
+    )  # coordinate descent stops early
 
 
 def test_the_evidence_is_the_laplace_approximation():
@@ -54,25 +62,35 @@ def test_the_evidence_is_the_laplace_approximation():
         return matrix.T @ (1 / (1 + np.exp(-matrix @ x)) - right) + precision * x
 
     def cost(x):
-        return (np.logaddexp(0, matrix @ x) - right * (matrix @ x)).sum() + 0.5 * (precision * x**2).sum()
+        return (np.logaddexp(0, matrix @ x) - right * (matrix @ x)).sum() + 0.5 * (
+            precision * x**2
+        ).sum()
 
     found = minimize(cost, np.zeros(11), jac=slope, method="BFGS", options={"gtol": 1e-8})
     curvature = approx_fprime(found.x, slope, 1e-6)
     evidence = -found.fun + 0.5 * np.log(precision).sum() - 0.5 * np.linalg.slogdet(curvature)[1]
     ours = fit_rasch(table, 1.0, 0.5)
-    assert ours.effects == pytest.approx(found.x, abs=1e-5) and ours.log_evidence == pytest.approx(evidence, abs=1e-3)
+    assert ours.effects == pytest.approx(found.x, abs=1e-5) and ours.log_evidence == pytest.approx(
+        evidence, abs=1e-3
+    )
     assert ours.hessian == pytest.approx(curvature, abs=1e-3)
-    assert np.cov(ours.draw(np.random.default_rng(0), 40_000).T) == pytest.approx(np.linalg.inv(ours.hessian), abs=0.15)
+    assert np.cov(ours.draw(np.random.default_rng(0), 40_000).T) == pytest.approx(
+        np.linalg.inv(ours.hessian), abs=0.15
+    )
 
 
 def test_the_spread_of_items_is_found():
-    found = [item_deviation(hidden(grid(80, 60, 0.5, seed, item=1.5), 0.2, seed)) for seed in range(5)]
+    found = [
+        item_deviation(hidden(grid(80, 60, 0.5, seed, item=1.5), 0.2, seed)) for seed in range(5)
+    ]
     assert np.mean(found) == pytest.approx(1.5, abs=0.2)
 
 
 def test_a_whole_table_is_told_exactly():
     whole = grid(12, 5, 1.0, 3)
-    assert complete(whole, np.random.default_rng(0), 10) == pytest.approx(np.tile(whole.mean(0), (10, 1)))
+    assert complete(whole, np.random.default_rng(0), 10) == pytest.approx(
+        np.tile(whole.mean(0), (10, 1))
+    )
 
 
 def test_a_table_that_is_right_everywhere_or_was_not_seen():
@@ -109,7 +127,9 @@ def test_the_quantiles_intervals_cover(deviation):
     covered = []
     for seed in range(500):
         whole = grid(60, 50, deviation, seed)
-        drawn = np.quantile(complete(hidden(whole, 0.1, seed), np.random.default_rng(seed), 400), QUANTILES, axis=1)
+        drawn = np.quantile(
+            complete(hidden(whole, 0.1, seed), np.random.default_rng(seed), 400), QUANTILES, axis=1
+        )
         low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
         truth = np.quantile(whole.mean(0), QUANTILES)
         covered.append((low - 1e-9 <= truth) & (truth <= high + 1e-9))

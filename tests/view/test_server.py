@@ -16,7 +16,14 @@ from harness.view.server import HOST, page_of, serve
 from tests.patience import HANG_S
 from tests.report.fixture import make
 
-STEP = {"kind": "step", "step": 3, "epoch": 0.5, "loss": 1.25, "learning_rate": 1e-3, "sum_lr": 3e-3}
+STEP = {
+    "kind": "step",
+    "step": 3,
+    "epoch": 0.5,
+    "loss": 1.25,
+    "learning_rate": 1e-3,
+    "sum_lr": 3e-3,
+}
 
 
 @contextmanager
@@ -30,7 +37,9 @@ def served(folder):
         server.server_close()
 
 
-def ask(port: int, path: str = "/", method: str = "GET", host: str | None = None) -> tuple[int, str, dict]:
+def ask(
+    port: int, path: str = "/", method: str = "GET", host: str | None = None
+) -> tuple[int, str, dict]:
     connection = http.client.HTTPConnection(HOST, port, timeout=HANG_S)
     connection.request(method, path, headers={"Host": host or f"{HOST}:{port}"})
     answer = connection.getresponse()
@@ -39,7 +48,9 @@ def ask(port: int, path: str = "/", method: str = "GET", host: str | None = None
 
 @pytest.fixture
 def run(tmp_path):
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(STEP) + "\n" + '{"kind": "step", "st')  # the last line is being written
+    (tmp_path / "metrics.jsonl").write_text(
+        json.dumps(STEP) + "\n" + '{"kind": "step", "st'
+    )  # the last line is being written
     return tmp_path
 
 
@@ -65,15 +76,28 @@ def test_the_report_takes_the_place_of_progress_and_the_version_tells(run):
         assert "Going on" in ask(port)[1]
         (run / "report.json").write_text(json.dumps(make(formats=2)))
         status, page, headers = ask(port)
-        assert (status, headers["Cache-Control"], headers["X-Content-Type-Options"]) == (200, "no-store", "nosniff")
-        assert "Format compatibility of Toy" in page and "connect-src 'self'" in page and 'data-live="' in page
+        assert (status, headers["Cache-Control"], headers["X-Content-Type-Options"]) == (
+            200,
+            "no-store",
+            "nosniff",
+        )
+        assert (
+            "Format compatibility of Toy" in page
+            and "connect-src 'self'" in page
+            and 'data-live="' in page
+        )
         assert ask(port, "/version")[1] != before
 
 
 def test_it_reads_and_does_nothing_else(run):
     (run / "secret").write_text("x")
     with served(run) as port:
-        assert ask(port, "/secret")[0] == ask(port, "/../metrics.jsonl")[0] == ask(port, "/metrics.jsonl")[0] == 404
+        assert (
+            ask(port, "/secret")[0]
+            == ask(port, "/../metrics.jsonl")[0]
+            == ask(port, "/metrics.jsonl")[0]
+            == 404
+        )
         assert ask(port, "/", "POST")[0] == ask(port, "/", "DELETE")[0] == 501
         assert ask(port, "/", "HEAD")[1] == ""
 

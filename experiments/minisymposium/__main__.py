@@ -1,0 +1,95 @@
+"""python -m experiments.minisymposium [STUDY.toml]: the experiment, its plan, and its page."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK, HarnessError
+
+
+@dataclass(frozen=True)
+class MiniSymposiumOptions:
+    study: Annotated[str, tyro.conf.Positional] = "docs/recipes/minisymposium/study.toml"
+    """The study file: its recipes stand beside it."""
+    out: str = ""
+    """Folder for runs, results, figures and report.html: build/minisymposium, or build/minisymposium-smoke. The same command goes on where it was interrupted."""
+    part: tuple[int, ...] = ()
+    """Only these parts (1 to 8); what earlier calls found of the others stays."""
+    scale: Annotated[str, tyro.conf.arg(metavar="full|smoke")] = "full"
+    """smoke: a few steps and cases of everything, to try the code. Its numbers mean nothing."""
+    model: str = ""
+    """Another model than the recipes'."""
+    plan: bool = False
+    """Print what each part would take, and do nothing."""
+    page: str = ""
+    """Write the results that are in --out into this page (docs/minisymposium.md), its figures and results.json into the folder beside it, and do nothing else."""
+
+
+def minisymposium(args: list[str]) -> int:
+    """Run the experiment, or what is left of it."""
+    options = parse(
+        MiniSymposiumOptions,
+        args,
+        "minisymposium",
+        "Train and measure all runs of the experiment of docs/minisymposium.md, and write its report.",
+    )
+    from experiments.minisymposium.study import PARTS, read_study
+
+    study = read_study(Path(options.study))
+    out = Path(options.out or f"build/minisymposium{'-smoke' * (options.scale == 'smoke')}")
+    parts = options.part or PARTS
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise HarnessError(f"--part {unknown[0]}: there is no such part", hint="1 to 8")
+    if options.scale not in ("full", "smoke"):
+        raise HarnessError(f"--scale {options.scale!r} is no scale", hint="full or smoke")
+    if options.plan:
+        from experiments.minisymposium.budget import costs, table
+
+        print("\n".join(table(costs(study, Path(options.study).parent, tuple(parts)))))
+        return EXIT_OK
+    if options.page:
+        return _write_page(Path(options.page), out)
+    from experiments.minisymposium.compose import PAGE_FILE, run_experiment
+    from experiments.minisymposium.experiment import Experiment
+
+    lab = Experiment(
+        study,
+        Path(options.study).parent,
+        out,
+        options.model,
+        "smoke" if options.scale == "smoke" else "full",
+    )
+    results = run_experiment(lab, tuple(parts))
+    for verdict in results["verdicts"]:
+        print(
+            f"{'holds' if verdict['holds'] else 'does not hold'}: {verdict['demand']}: {verdict['found']}"
+        )
+    print(f"report: {out / PAGE_FILE}")
+    return EXIT_OK
+
+
+def _write_page(page: Path, out: Path) -> int:
+    from experiments.minisymposium.compose import RESULTS_FILE, read_results
+    from experiments.minisymposium.figures import figures, write_figures
+    from experiments.minisymposium.page import with_results
+    from harness.files import write_text
+
+    results = read_results(out / RESULTS_FILE)
+    folder = page.with_suffix("")
+    write_figures(figures(results["parts"]), folder)
+    write_text(folder / RESULTS_FILE, (out / RESULTS_FILE).read_text(encoding="utf-8"))
+    write_text(page, with_results(page.read_text(encoding="utf-8"), results, folder.name))
+    print(page)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    from harness.cli.main import run_command
+
+    sys.exit(run_command(minisymposium, sys.argv[1:]))

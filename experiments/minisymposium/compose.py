@@ -1,0 +1,116 @@
+"""All parts in order, and their results in one file that every figure, table and number is made from."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.minisymposium.card_plan import card_plan
+from experiments.minisymposium.experiment import TIMES_FILE, Experiment
+from experiments.minisymposium.figures import figures, write_figures
+from experiments.minisymposium.gaps import formats
+from experiments.minisymposium.page import page_html
+from experiments.minisymposium.rates import alphas, patience, rate_map, schedules
+from experiments.minisymposium.sections import sections
+from experiments.minisymposium.symptoms import drifting, over_training
+from experiments.minisymposium.verdicts import gate, verdicts
+from harness.errors import HarnessError
+from harness.evaluation.analysis.build_report import environment
+from harness.files import write_text
+from harness.report.document import read_table
+
+RESULTS_FILE, PAGE_FILE, FIGURES = "results.json", "report.html", "figures"
+SCHEMA = "minisymposium/2"
+
+_PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
+    1: rate_map,
+    2: over_training,
+    3: patience,
+    4: schedules,
+    5: alphas,
+    6: formats,
+    7: drifting,
+    8: card_plan,
+}
+
+
+def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
+    """Train and measure the parts and write results, figures and page. What is there already is not computed again; other parts of an earlier call stay."""
+    lab.out.mkdir(parents=True, exist_ok=True)
+    earlier = _earlier(lab)
+    found: dict[str, Any] = dict(earlier["parts"])
+    asked = earlier["gate"]
+    for part in sorted(parts):
+        lab.train(lab.study.runs(part))
+        began = time.monotonic()
+        found[str(part)] = _PARTS[part](lab)
+        lab.note(f"measure part {part}", began)
+        _write(lab, found, asked)
+    if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
+        began = time.monotonic()
+        asked = gate(lab)
+        lab.note("gate", began)
+    return _write(lab, found, asked)
+
+
+def _earlier(lab: Experiment) -> dict[str, Any]:
+    """What earlier calls found. Raises HarnessError where they had another scale or model: their parts would stand beside these."""
+    if not (lab.out / RESULTS_FILE).is_file():
+        return {"parts": {}, "gate": None}
+    found = read_results(lab.out / RESULTS_FILE)
+    if (found["scale"], found["model"]["digest"]) != (lab.scale, lab.loaded.source.digest):
+        told = f"this folder holds a {found['scale']} run of {found['model']['name']}"
+        raise HarnessError(
+            told, where=str(lab.out), hint="choose another --out or remove the folder"
+        )
+    return found
+
+
+def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None) -> dict[str, Any]:
+    """The results file, whole, and the pages from it."""
+    times = lab.out / TIMES_FILE
+    seconds = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
+    results = {
+        "schema": SCHEMA,
+        "scale": lab.scale,
+        "model": {
+            "name": lab.loaded.name,
+            "digest": lab.loaded.source.digest,
+            "dtype": str(lab.loaded.model.dtype),
+        },
+        "environment": environment(),
+        "parts": json.loads(json.dumps(parts)),
+        "gate": asked,
+    }
+    results["verdicts"] = verdicts(results["parts"], asked)
+    results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
+    text = json.dumps(results, indent=1, sort_keys=True) + "\n"
+    write_text(lab.out / RESULTS_FILE, text)
+    results = dict(
+        json.loads(text)
+    )  # in the order of the file, so that what is shown now is what is shown later
+    write_pages(results, lab.out)
+    return results
+
+
+def write_pages(results: dict[str, Any], out: Path) -> list[Path]:
+    """Figures and report.html from the results alone."""
+    svgs = write_figures(figures(results["parts"]), out / FIGURES)
+    note = "" if results["scale"] == "full" else "A smoke run: its numbers mean nothing."
+    write_text(out / PAGE_FILE, page_html(sections(results), svgs, note))
+    return [out / PAGE_FILE, *(out / FIGURES / f"{name}.svg" for name in svgs)]
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A results file. Raises HarnessError for what is none."""
+    results = read_table(path, f"results of {SCHEMA}")
+    if results.get("schema") != SCHEMA:
+        raise HarnessError(
+            f"no results of {SCHEMA}",
+            where=str(path),
+            hint="python -m experiments.minisymposium writes them into its --out folder",
+        )
+    return results

@@ -1,0 +1,135 @@
+"""The experiment at work: runs trained once each on one base, and models evaluated, all of it found again when it is started anew."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.minisymposium.study import Scale, Study, read_run, rows_of
+from harness.evaluation.engines import own_native
+from harness.evaluation.results import Evaluation
+from harness.evaluation.run import run_job
+from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.files import write_text
+from harness.formats import load_formats
+from harness.resources import data_dir
+from harness.training.config import TrainConfig
+from harness.training.preparation import prepare
+from harness.training.single_run import load_base
+from harness.training.start import train
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+
+TIMES_FILE = "times.json"
+SMOKE_CASES = 2
+
+
+@dataclass
+class Experiment:
+    """A study in ``folder``, its runs in ``out/runs`` and its results file in ``out/eval``. ``model`` replaces that of the recipes."""
+
+    study: Study
+    folder: Path
+    out: Path
+    model: str = ""
+    scale: Scale = "full"
+    quiet: bool = False
+    evaluated: dict[str, Evaluation] = field(default_factory=dict)
+
+    def config(self, name: str) -> TrainConfig:
+        """The settings of a run."""
+        return read_run(self.folder, name, self.out / "runs", model=self.model, scale=self.scale)
+
+    def run(self, name: str) -> Path:
+        """Where a run stands."""
+        return Path(self.config(name).output_dir)
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The base of all runs. It is loaded once, and carries one adapter after the other."""
+        return load_base(self.config(self.study.best))
+
+    @cached_property
+    def native(self) -> str:
+        """The id of the base's own format."""
+        return own_native(self.loaded, load_formats()) or self.study.seen[0]
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families that the best recipe trains in: what is seen and what is held out is said by it, for every model alike."""
+        return tuple(
+            sorted({format.family for format in prepare(self.config(self.study.best)).trained})
+        )
+
+    def train(self, names: Iterable[str]) -> None:
+        """Train what is not trained yet, and note how long each took."""
+        from harness.models import switch_adapter
+        from harness.models.adapters import remove_adapter
+
+        for name in names:
+            began = time.monotonic()
+            switch_adapter(self.loaded, None)
+            config = self.config(name)
+            train(config, loaded=self.loaded, quiet=self.quiet)
+            remove_adapter(self.loaded)
+            self.note(f"train {name}", began)
+
+    def note(self, what: str, began: float) -> None:
+        """Add the seconds since ``began`` to what was noted before: a run that was interrupted took the sum."""
+        seconds = time.monotonic() - began
+        if seconds < 1:
+            return
+        file = self.out / TIMES_FILE
+        times = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        times[what] = round(times.get(what, 0.0) + seconds, 1)
+        write_text(file, json.dumps(times, indent=1) + "\n")
+        if not self.quiet:
+            print(f"{what}: {seconds:.0f} s", file=sys.stderr)
+
+    def evaluate(
+        self,
+        label: str,
+        adapter: Path | None,
+        cases: Sequence[str] = (),
+        *,
+        formats: Sequence[str] = (),
+        limit: int | None = None,
+        recall: str = "",
+        settings: EvalSettings | None = None,
+    ) -> Evaluation:
+        """Evaluate the base with an adapter or without on some files of eval/cases. What the results file has is not computed again.
+
+        ``recall`` names a run whose rows the model may have memorised. The results of a label are kept in memory too.
+        """
+        from harness.models import switch_adapter
+
+        if label in self.evaluated:
+            return self.evaluated[label]
+        smoke = self.scale == "smoke"
+        settings = settings or EvalSettings()
+        if smoke:
+            settings = replace(settings, max_new_tokens=4, recall_examples=SMOKE_CASES)
+        switch_adapter(self.loaded, str(adapter) if adapter else None)
+        job = EvalJob(
+            model=self.loaded.name,
+            formats=tuple(formats) or (*self.study.seen, *self.study.held_out),
+            cases=tuple(str(data_dir("eval") / "cases" / f"{name}.jsonl") for name in cases),
+            limit=SMOKE_CASES if smoke else limit,
+            out=self.out / "eval",
+            native=self.native,
+            trained_families=self.families,
+            recall=bool(recall),
+            train=rows_of(self.config(recall)) if recall else (),
+            label=label,
+            settings=settings,
+        )
+        self.evaluated[label] = run_job(job, loaded=self.loaded, quiet=self.quiet)
+        switch_adapter(self.loaded, None)
+        return self.evaluated[label]

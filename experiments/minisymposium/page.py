@@ -1,0 +1,92 @@
+"""Sections as Markdown for the docs and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness.report
+from experiments.minisymposium.sections import Section, sections
+from harness.errors import HarnessError
+
+#: What stands around the results in docs/minisymposium.md.
+BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
+#: What stands there while there are none.
+NONE_YET = "The full run is still to be made. Its figures, tables and numbers will stand here, written from `results.json` by the command above.\n"
+
+
+def with_results(
+    page: str, results: Mapping[str, Any] | None, pictures: str = "minisymposium"
+) -> str:
+    """The page with its results written anew; ``pictures`` is the folder of the figures, as seen from the page. Raises HarnessError without the marks."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
+    return (
+        head + BEGIN + (markdown(sections(results), pictures) if results else NONE_YET) + END + tail
+    )
+
+
+def markdown(found: Sequence[Section], pictures: str) -> str:
+    """The sections, with figures as links."""
+    parts = []
+    for section in found:
+        parts.append(f"## {section.title}\n")
+        parts += [_paragraph(line) for line in section.lines]
+        if section.rows:
+            rows = [section.heads, tuple("---" for _ in section.heads), *section.rows]
+            parts.append(
+                "".join(
+                    "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n"
+                    for row in rows
+                )
+            )
+        parts += [f"![{name}]({pictures}/{name}.svg)\n" for name in section.figures]
+    return re.sub(r"^(- .*\n)\n(?=- )", r"\1", "\n".join(parts), flags=re.M) + "\n"
+
+
+def _paragraph(line: str) -> str:
+    return line + "\n"
+
+
+def page_html(found: Sequence[Section], svgs: Mapping[str, str], note: str) -> str:
+    """One page that needs nothing else. Everything but our own figures is escaped."""
+    style = (Path(harness.report.__file__).parent / "page.css").read_text(encoding="utf-8")
+    body = "\n".join(_section(section, svgs) for section in found)
+    return f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>MiniSymposium</title>
+<style>{style}
+svg {{ max-width: 100%; height: auto }} td {{ vertical-align: top }}</style></head>
+<body><main><h1>MiniSymposium</h1><p>{html.escape(note)}</p>
+{body}
+</main></body></html>
+"""
+
+
+def _section(section: Section, svgs: Mapping[str, str]) -> str:
+    lines = "\n".join(f"<p>{_inline(line.removeprefix('- '))}</p>" for line in section.lines)
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in section.heads)
+    rows = "\n".join(
+        "<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>"
+        for row in section.rows
+    )
+    table = (
+        f"<table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table>"
+        if section.rows
+        else ""
+    )
+    return (
+        f"<section><h2>{html.escape(section.title)}</h2>\n{lines}\n{table}\n"
+        + "\n".join(svgs[name] for name in section.figures if name in svgs)
+        + "\n</section>"
+    )
+
+
+def _inline(text: str) -> str:
+    """Escaped, with the two marks that the sections use: code and bold."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))
+    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", text)

@@ -1,0 +1,167 @@
+"""What the issue asks to hold, judged by the tools themselves: the gate, ``pick`` and the automatic branch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree  # reads only what pytest wrote
+
+from experiments.minisymposium.experiment import SMOKE_CASES, Experiment
+from experiments.minisymposium.gaps import gated
+from harness.gate.baseline import to_baseline
+from harness.gate.baseline_file import write_baseline
+from harness.resources import data_dir
+from harness.training.selection.memorisation import beyond
+
+#: Failures that the page shows.
+SHOWN = 8
+#: What the issue demands.
+GAP_CLOSED, WITHIN = 0.90, 0.01
+
+
+def gate(lab: Experiment) -> dict[str, Any]:
+    """``pytest eval/`` with a baseline of the best run, on the over-trained one: its exit code, its command, and what it says."""
+    baseline = lab.out / "best.json"
+    study = lab.study
+    write_baseline(to_baseline(gated(lab, "best", lab.run(study.best) / "adapter")), baseline)
+    over = lab.run(study.over) / "adapter"
+    gated(
+        lab, "over-trained", over
+    )  # with this base in memory; the gate finds it in the results file
+    limit = SMOKE_CASES if lab.scale == "smoke" else study.headline_cases
+    options = [
+        "--model",
+        lab.config(study.best).model,
+        "--adapter",
+        str(over),
+        "--baseline",
+        str(baseline),
+        "--report-dir",
+        str(lab.out / "eval"),
+    ]
+    options += [
+        "--formats",
+        ",".join((lab.native, *study.seen, *study.held_out)),
+        "--limit",
+        str(limit),
+    ]
+    report = lab.out / "gate.xml"
+    report.unlink(missing_ok=True)
+    told = subprocess.run(  # noqa: S603  # our own interpreter and arguments
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(data_dir("eval")),
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            f"--junitxml={report}",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    asked = told.returncode in (0, 1) and report.is_file()  # without pytest, Python ends with 1 too
+    failures = _failures(report) if asked else []
+    command = " ".join(["pytest eval/", *options]).replace(f"{Path.cwd()}/", "")
+    error = "" if asked else (told.stderr or told.stdout)[-500:]
+    return {
+        "exit": told.returncode,
+        "command": command,
+        "failed": len(failures),
+        "failures": _one_a_measure(failures),
+        "error": error,
+    }
+
+
+def _failures(report: Path) -> list[tuple[str, str]]:
+    """(test, first line of why) of every check that failed."""
+    tests = ElementTree.parse(report).iter("testcase")  # noqa: S314  # pytest's own, of the line before
+    return [
+        (test.get("name", ""), (found.get("message", "").strip().splitlines() or [""])[0])
+        for test in tests
+        if (found := test.find("failure")) is not None
+    ]
+
+
+def _one_a_measure(failures: list[tuple[str, str]]) -> list[str]:
+    """The first failure of each measure."""
+    first: dict[str, str] = {}
+    for name, why in failures:
+        first.setdefault(name.rstrip("]").rpartition("-")[2], why)
+    return list(first.values())[:SHOWN]
+
+
+def verdicts(
+    parts: Mapping[str, Mapping[str, Any]], gate_run: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """Each demand with what was found and whether it holds; a part that was not run gives none."""
+    found: list[dict[str, Any]] = []
+    if "6" in parts:
+        found += _best_recipe(parts["6"]["rows"][-1])
+    if "1" in parts and parts["1"]["pick"] is not None:
+        short = parts["1"]["pick_short_of_lowest"]
+        found.append(
+            _verdict(
+                "harness pick chooses a checkpoint within 1 % of the lowest held-out NLL of the map",
+                short <= WITHIN,
+                f"{short:+.2%}",
+            )
+        )
+    if "1" in parts and "4" in parts:
+        short = parts["4"]["auto_branch"]["nll"] / parts["1"]["lowest"] - 1
+        found.append(
+            _verdict(
+                "the automatic branch ends within 1 % of the lowest held-out NLL of the map",
+                short <= WITHIN,
+                f"{short:+.2%}",
+            )
+        )
+    if gate_run:
+        text = f"exit {gate_run['exit']}, {gate_run['failed']} checks named"
+        found.append(
+            _verdict(
+                "pytest eval/ with a baseline of the best run fails the over-trained one and names why",
+                gate_run["exit"] == 1 and gate_run["failed"] > 0,
+                text,
+            )
+        )
+    return found
+
+
+def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    gap, choice = row["gap_closed"], row["native_choice_change"]
+    text = (
+        f"{gap['value']:.0%} (95 % interval {gap['low']:.0%} to {gap['high']:.0%}, {gap['n']} references)"
+        if gap
+        else "not measured"
+    )
+    found = [
+        _verdict(
+            "the best recipe closes at least 90 % of the held-out gap (NLL excess)",
+            bool(gap and gap["value"] >= GAP_CLOSED),
+            text,
+        )
+    ]
+    if choice:
+        text = f"{choice['value']:+.3f} (95 % interval {choice['low']:+.3f} to {choice['high']:+.3f}, {choice['n']} questions)"
+        found.append(_verdict("native choice accuracy is not lower", choice["value"] >= 0, text))
+    if recall := row["recall_excess"]:
+        text = f"{recall['value']:+.3f} nats a token over the run; 95 % of exchanged rows and twins stay below {recall['limit']:+.3f} ({recall['rows']} rows, {recall['twins']} twins)"
+        found.append(
+            _verdict(
+                "recall excess stays within its null",
+                not beyond(recall["value"], recall["limit"]),
+                text,
+            )
+        )
+    return found
+
+
+def _verdict(demand: str, holds: bool, found: str) -> dict[str, Any]:
+    return {"demand": demand, "holds": holds, "found": found}

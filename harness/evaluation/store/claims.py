@@ -1,0 +1,154 @@
+"""Who computes what, when several evaluators share a results file: claims that end with the process that made them.
+
+An evaluator claims a share of the missing work before it computes it. It shows every few seconds that it is alive; when it
+is killed, its claims are free as soon as another on the same machine looks, or after the lease elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from harness.evaluation.store.results_file import Store
+
+LEASE_S = 30.0
+BEAT_S = 5.0
+SHARE_OF_FREE = 2
+"""With others at work, claim at most one part in (this × evaluators) of what is free, so that all end at about the same
+time (guided self-scheduling: Polychronopoulos & Kuck 1987, doi:10.1109/TC.1987.5009495)."""
+LEAST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """``mine``: keys that this evaluator now computes, in the order asked for. ``stored``: keys that have a result by now."""
+
+    mine: list[str]
+    stored: set[str]
+
+
+class Claims:
+    """This process's claims on a store, for as long as the context lasts."""
+
+    def __init__(self, store: Store, *, lease: float = LEASE_S, beat: float = BEAT_S) -> None:
+        self.store = store
+        self.id = uuid.uuid4().hex
+        self.lease = lease
+        self._beat = beat
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._live, daemon=True, name="heartbeat")
+
+    def __enter__(self) -> Claims:
+        with self.store.writing():
+            self._alive()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        with suppress(sqlite3.Error):  # the lease ends it anyway
+            self.store.db.execute("DELETE FROM evaluator WHERE id = ?", (self.id,))
+
+    def take(self, keys: Sequence[str], most: int) -> Taken:
+        """Claim up to ``most`` of the keys that neither have a result nor are claimed by one that lives."""
+        db = self.store.db
+        with self.store.writing():
+            self._alive()
+            self._bury()
+            wanted = [json.dumps(keys)]
+            stored = {
+                key
+                for (key,) in db.execute(
+                    "SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM cell)", wanted
+                )
+            }
+            claimed = {
+                key
+                for (key,) in db.execute(
+                    "SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM claim)", wanted
+                )
+            }
+            available = [key for key in keys if key not in stored and key not in claimed]
+            others = db.execute("SELECT count(*) FROM evaluator").fetchone()[0] - 1
+            if others:
+                most = min(most, max(LEAST, -(-len(available) // (SHARE_OF_FREE * (others + 1)))))
+            mine = available[:most]
+            db.executemany("INSERT INTO claim VALUES (?, ?)", [(key, self.id) for key in mine])
+        return Taken(mine, stored)
+
+    def release(self, keys: Sequence[str]) -> None:
+        """Give up claims without a result."""
+        with self.store.writing():
+            self.store.db.executemany(
+                "DELETE FROM claim WHERE key = ? AND evaluator = ?",
+                [(key, self.id) for key in keys],
+            )
+
+    def _alive(self) -> None:
+        _beat(self.store.db, self.id)
+
+    def _bury(self) -> None:
+        """Drop evaluators whose process is gone or whose heart has not beaten for the lease; their claims go with them."""
+        now = time.time()
+        here = machine()
+        dead = [
+            (id,)
+            for id, where, pid, beat in self.store.db.execute(
+                "SELECT id, machine, pid, heartbeat FROM evaluator WHERE id != ?", (self.id,)
+            ).fetchall()
+            if now - beat > self.lease or (where == here and _gone(pid))
+        ]
+        self.store.db.executemany("DELETE FROM evaluator WHERE id = ?", dead)
+
+    def _live(self) -> None:
+        """Beat from a thread and a connection of its own: a batch may take longer than the lease."""
+        with closing(
+            sqlite3.connect(self.store.path, timeout=self._beat, isolation_level=None)
+        ) as db:
+            while not self._over.wait(self._beat):
+                with suppress(
+                    sqlite3.OperationalError
+                ):  # busy for once: the lease is several beats long
+                    _beat(db, self.id)
+
+
+def _beat(db: sqlite3.Connection, id: str) -> None:
+    db.execute(
+        "INSERT INTO evaluator VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat",
+        (id, machine(), os.getpid(), time.time()),
+    )
+
+
+def machine() -> str:
+    """Where process ids mean the same processes: the host, and on Linux the namespace, since containers share a host's name."""
+    namespace = Path("/proc/self/ns/pid")
+    return f"{platform.node()} {namespace.readlink() if namespace.exists() else ''}".strip()
+
+
+def _gone(pid: int) -> bool:
+    """Whether no process has this id here. A reused id only makes it wait for the lease."""
+    if os.name != "posix":
+        return False  # os.kill would end the process on Windows: the lease must do
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,92 @@
+"""Our formats in the words of other programs. Nothing is handed out that was not read back and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.errors import HarnessError
+from harness.formats.exchange.comparing import differences, renderer_of
+from harness.formats.exchange.programs.jinja import (
+    axolotl,
+    marked,
+    plain,
+    read_jinja,
+    unblock,
+    webui,
+)
+from harness.formats.exchange.programs.llamafactory import read_llamafactory, write_llamafactory
+from harness.formats.exchange.programs.ollama import read_ollama, write_ollama
+from harness.formats.exchange.programs.sillytavern import read_sillytavern, write_sillytavern
+from harness.formats.exchange.programs.special_tokens import SPELT_BOS, SPELT_EOS
+from harness.formats.turns import BOS, EOS, Renderer
+from harness.records import Format, Message
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The text for another program, and a sentence for each thing that it does not keep."""
+
+    text: str
+    lost: tuple[str, ...] = ()
+
+
+class _Target(NamedTuple):
+    """How a program's text is written and read; whether it spells BOS and EOS, and leaves the first BOS to its server."""
+
+    write: Callable[[Format], str]
+    read: Callable[[str], Renderer]
+    spells_tokens: bool = False
+
+
+def export_format(format: Format, target: str) -> Exported:
+    """Write a format for a program and read it back. Raises HarnessError when the program cannot express it."""
+    program = TARGETS[target]
+    refused = f"{format.id} cannot be written for {target}"
+    try:
+        text = program.write(format)
+    except HarnessError as error:
+        raise HarnessError(f"{refused}: {error.message}") from None
+    theirs, ours = program.read(text), renderer_of(format)
+    if program.spells_tokens:
+        theirs, ours = _unspelling(theirs), _without_bos(ours)
+    wrong, lost = differences(theirs, ours, system=format.system != "unsupported")
+    if wrong:
+        raise HarnessError(f"{refused}: {wrong}")
+    if program.spells_tokens and "eos_token" in format.template:
+        lost.append(f"EOS is spelt {SPELT_EOS}: put your model's in its place")
+    if format.names != "none":
+        lost.append("speakers' names: the program's own names stand there")
+    return Exported(text, tuple(lost))
+
+
+def _unspelling(read: Renderer) -> Renderer:
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
+        text = read(messages, add_generation_prompt)
+        return None if text is None else text.replace(SPELT_BOS, BOS).replace(SPELT_EOS, EOS)
+
+    return render
+
+
+def _without_bos(read: Renderer) -> Renderer:
+    """Front ends leave the first BOS to the server that they talk to."""
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
+        text = read(messages, add_generation_prompt)
+        return None if text is None else text.removeprefix(BOS)
+
+    return render
+
+
+#: What a format can be written for.
+TARGETS = {
+    "hf": _Target(plain, read_jinja),
+    "hf-training": _Target(marked, read_jinja),
+    "llamacpp": _Target(plain, read_jinja),
+    "webui": _Target(webui, unblock("instruction_template")),
+    "axolotl": _Target(axolotl, unblock("chat_template_jinja")),
+    "sillytavern": _Target(write_sillytavern, read_sillytavern, spells_tokens=True),
+    "ollama": _Target(write_ollama, read_ollama, spells_tokens=True),
+    "llamafactory": _Target(write_llamafactory, read_llamafactory),
+}

@@ -1,0 +1,72 @@
+"""Jinja, for transformers, llama.cpp, text-generation-webui and axolotl."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+
+from harness.formats.foreign import foreign_renderer
+from harness.formats.turns import Renderer
+from harness.formats.turns_template import jinja_literal
+from harness.records import Format
+
+_GENERATION = re.compile(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?")
+
+
+def marked(format: Format) -> str:
+    """With generation marks, and with defaults for the speakers' names."""
+    names = [name for name in ("assistant_name", "user_name") if name in format.template]
+    defaults = {"assistant_name": "Assistant", "user_name": "User"}
+    return (
+        "".join(
+            f"{{%- set {name} = {name} | default({jinja_literal(defaults[name])}, true) %}}\n"
+            for name in names
+        )
+        + format.template
+    )
+
+
+def plain(format: Format) -> str:
+    """Without generation marks, which only training reads and llama.cpp does not know."""
+    return _GENERATION.sub("", marked(format))
+
+
+def read_jinja(text: str) -> Renderer:
+    """A template as it was written here."""
+    return foreign_renderer(text, where="the exported template")
+
+
+def _block(key: str, text: str, head: str = "") -> str:
+    """A YAML block scalar. The template's last newline is no part of it."""
+    lines = text.rstrip("\n").split("\n")
+    return head + f"{key}: |-\n" + "".join(f"  {line}\n" if line else "\n" for line in lines)
+
+
+def unblock(key: str) -> Callable[[str], Renderer]:
+    """A reader of the template in a YAML block scalar."""
+
+    def read(text: str) -> Renderer:
+        lines = text.partition(f"{key}: |-\n")[2].split("\n")
+        block = []
+        for line in lines:
+            if line and not line.startswith("  "):
+                break
+            block.append(line[2:])
+        return read_jinja("\n".join(block).rstrip("\n"))
+
+    return read
+
+
+def webui(format: Format) -> str:
+    """An instruction template of text-generation-webui."""
+    return _block("instruction_template", plain(format))
+
+
+def axolotl(format: Format) -> str:
+    """The lines of an axolotl config."""
+    head = f"# {format.id}, for axolotl: put this into your config\nchat_template: jinja\n"
+    stops = json.dumps([stop for stop in format.stops if stop == stop.strip()], ensure_ascii=False)
+    dataset = "datasets:\n  - path: your-data.jsonl\n    type: chat_template\n    field_messages: messages\n    roles_to_train: [assistant]\n    train_on_eos: turn\n"
+    tail = f"eot_tokens: {stops}\n" if format.stops and stops != "[]" else ""
+    return _block("chat_template_jinja", plain(format), head) + tail + dataset

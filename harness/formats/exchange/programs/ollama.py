@@ -1,0 +1,102 @@
+"""Ollama: a Go template of actions and string literals only, so that no white space of the file is ever text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from harness.formats.exchange.programs.special_tokens import front_end_turns, spelt
+from harness.formats.foreign import foreign_renderer
+from harness.formats.turns import Renderer, Turns
+from harness.records import Format
+
+
+def write_ollama(format: Format) -> str:
+    """The lines of a Modelfile."""
+    turns = front_end_turns(format)
+    body = "\n".join(_go_lines(turns))
+    stops = "".join(f"PARAMETER stop {_go(stop)}\n" for stop in format.stops)
+    return (
+        f'# {format.id}, for ollama: put this into your Modelfile\nTEMPLATE """{body}"""\n{stops}'
+    )
+
+
+def _go_lines(turns: Turns) -> Iterator[str]:
+    own, sep = turns.has_own_system_block, turns.separator
+    with_opening = turns.system_open is None or turns.system_open.startswith(turns.opening)
+    if own and turns.opening and with_opening:
+        yield f"{{{{- {_go(turns.opening)} }}}}"
+    yield "{{- range $i, $m := .Messages }}"
+    yield '{{- if eq $m.Role "system" }}'
+    if turns.system_open is not None and turns.system_close is not None:
+        opens = (
+            turns.system_open.removeprefix(turns.opening)
+            if own and with_opening
+            else turns.system_open
+        )
+        closes = turns.system_close.removesuffix(turns.user_open) if own else turns.system_close
+        yield from _go_words(opens, closes)
+    yield '{{- else if eq $m.Role "user" }}'
+    if own and turns.opening and not with_opening:
+        yield f"{{{{- if eq $i 0 }}}}{{{{- {_go(turns.opening)} }}}}{{{{- end }}}}"
+    if own and sep:
+        yield f"{{{{- if gt $i 0 }}}}{{{{- {_go(sep)} }}}}{{{{- end }}}}"
+    if not own:
+        yield f"{{{{- if eq $i 0 }}}}{{{{- {_go(turns.begin)} }}}}"
+        yield f'{{{{- else if not (and (eq $i 1) (eq (index $.Messages 0).Role "system")) }}}}{{{{- {_go(turns.user_open)} }}}}{{{{- end }}}}'
+    yield from _go_words(turns.user_open[len(sep) :] if own else "", turns.user_close)
+    yield "{{- else }}"
+    yield from _go_words(turns.assistant_open + turns.answer_glue, turns.stop + turns.answer_close)
+    yield "{{- end }}"
+    yield "{{- end }}"
+    if turns.assistant_open:
+        yield f"{{{{- {_go(turns.assistant_open)} }}}}"
+
+
+def _go_words(before: str, after: str) -> Iterator[str]:
+    yield (
+        f"{{{{- {_go(before)} }}}}" * bool(before)
+        + "{{- $m.Content }}"
+        + f"{{{{- {_go(after)} }}}}" * bool(after)
+    )
+
+
+def _go(text: str) -> str:
+    """A Go string literal; Modelfiles end a template at three quotes, which an escaped quote never makes."""
+    return json.dumps(spelt(text), ensure_ascii=False)
+
+
+_GO_WORDS = (
+    ('{{- if eq $m.Role "system" }}', "{%- if m.role == 'system' %}"),
+    ('{{- else if eq $m.Role "user" }}', "{%- elif m.role == 'user' %}"),
+    ("{{- if eq $i 0 }}", "{%- if loop.index0 == 0 %}"),
+    ("{{- if gt $i 0 }}", "{%- if loop.index0 > 0 %}"),
+    (
+        '{{- else if not (and (eq $i 1) (eq (index $.Messages 0).Role "system")) }}',
+        "{%- elif not (loop.index0 == 1 and messages[0].role == 'system') %}",
+    ),
+    ("{{- else }}", "{%- else %}"),
+    ("{{- $m.Content }}", "{{- m.content }}"),
+    ("{{- range $i, $m := .Messages }}", "{%- for m in messages %}"),
+)
+_GO_ACTION = re.compile(r'\{\{- (?:"(?:[^"\\]|\\.)*"|[^"{}]|"(?:system|user)")*? ?\}\}')
+
+
+def read_ollama(text: str) -> Renderer:
+    """The few actions that are written here, as Jinja. Ollama always ends with the generation prompt."""
+    found = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
+    jinja: list[str] = []
+    ends: list[str] = []
+    words = dict(_GO_WORDS)
+    for action in _GO_ACTION.findall(found[1] if found else ""):
+        if action == "{{- end }}":
+            jinja.append(ends.pop())
+            continue
+        if action.startswith(("{{- if", "{{- range")):
+            ends.append("{%- endif %}" if action.startswith("{{- if") else "{%- endfor %}")
+        jinja.append(words.get(action, action))
+    inner = foreign_renderer("".join(jinja), where="the exported template")
+    return lambda messages, add_generation_prompt: (
+        inner(messages, True) if add_generation_prompt else None
+    )

@@ -1,0 +1,121 @@
+"""SillyTavern's instruct presets, with their context presets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.formats.exchange.programs.special_tokens import front_end_turns, spelt, unspelt
+from harness.formats.turns import Renderer
+from harness.records import Format, Message
+
+
+def write_sillytavern(format: Format) -> str:
+    """A master export: an instruct and a context preset."""
+    turns = front_end_turns(format)
+    closes = (turns.system_close or "").removesuffix(turns.begin)
+    if turns.system_close is not None and not turns.system_close.endswith(turns.begin):
+        raise HarnessError(
+            "the first question is written otherwise behind a system prompt than without one"
+        )
+    story = spelt(turns.system_open or "") + "{{#if system}}{{system}}{{/if}}" + spelt(closes)
+    sequence = spelt(turns.assistant_open + turns.answer_glue)
+    preset = {
+        "instruct": {
+            "name": format.id,
+            "input_sequence": spelt(turns.user_open),
+            "first_input_sequence": spelt(turns.begin) if turns.begin != turns.user_open else "",
+            "input_suffix": spelt(turns.user_close),
+            "output_sequence": sequence,
+            "output_suffix": spelt(turns.stop + turns.answer_close),
+            "last_output_sequence": spelt(turns.assistant_open) if turns.answer_glue else "",
+            "system_sequence": "",
+            "system_suffix": "",
+            "stop_sequence": "\n".join(stop for stop in format.stops if "\n" not in stop),
+            "wrap": False,
+            "macro": True,
+            "names_behavior": "none",
+            "system_same_as_user": True,
+        },
+        "context": {"name": format.id, "story_string": story},
+    }
+    return json.dumps(preset, indent=4, ensure_ascii=False) + "\n"
+
+
+def read_sillytavern(text: str) -> Renderer:
+    """A master export as it was written here."""
+    facts = json.loads(text)
+    inner = preset_renderer(facts["instruct"], facts["context"])
+    return lambda messages, add_generation_prompt: (
+        inner(messages, True) if add_generation_prompt else None
+    )  # a chat always waits for an answer
+
+
+def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Renderer:
+    """A preset as a function from messages to text. The system prompt is the story string's, or the preset's own block."""
+    separator = "\n" if preset.get("wrap") else ""
+
+    def sequence(name: str) -> str:
+        return unspelt(str(preset.get(name) or ""))
+
+    def turn(role: str, words: str, first: bool = False) -> str:
+        opens = (first and sequence(f"first_{role}_sequence")) or sequence(f"{role}_sequence")
+        closes = sequence(f"{role}_suffix") or separator
+        return (opens + separator if opens else "") + words + closes
+
+    def system(words: str) -> str:
+        if story.get("story_string"):
+            text = _story(str(story["story_string"]), words)
+            opens, closes = sequence("story_string_prefix"), sequence("story_string_suffix")
+            return (
+                (opens + separator if opens else "") + text + (separator + closes if closes else "")
+            )
+        for opens, closes in (
+            ("story_string_prefix", "story_string_suffix"),
+            ("system_sequence_prefix", "system_sequence_suffix"),
+        ):
+            if sequence(opens) or sequence(closes):
+                return sequence(opens) + separator + words + separator + sequence(closes)
+        if sequence("system_sequence"):
+            return turn("system", words)
+        return words + "\n"
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
+        parts = []
+        for index, message in enumerate(messages):
+            if message.role == "system":
+                if index:
+                    return None
+                parts.append(system(message.content))
+            elif message.role == "user":
+                parts.append(
+                    turn(
+                        "input",
+                        message.content,
+                        first=not any(earlier.role == "user" for earlier in messages[:index]),
+                    )
+                )
+            else:
+                parts.append(turn("output", message.content))
+        opens = sequence("output_sequence")
+        return "".join(parts) + (opens + separator if add_generation_prompt and opens else "")
+
+    return render
+
+
+def _story(story: str, words: str) -> str:
+    """SillyTavern's story string with a system prompt alone: conditional parts for what is not there go, {{trim}} eats newlines."""
+    story = re.sub(
+        r"\{\{#if system\}\}(.*?)\{\{/if\}\}", lambda found: found[1], story, flags=re.DOTALL
+    )
+    story = re.sub(r"\{\{#if [^}]*\}\}.*?\{\{/if\}\}", "", story, flags=re.DOTALL)
+    story = re.sub(r"(?:\r?\n)*\{\{trim\}\}(?:\r?\n)*", "", story)
+    before, found, after = story.partition("{{system}}")
+    return (
+        unspelt(before) + words + unspelt(re.sub(r"\{\{[^{}]*\}\}", "", after))
+        if found
+        else words + "\n"
+    )

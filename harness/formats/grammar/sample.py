@@ -1,0 +1,108 @@
+"""Procedural formats: a seed gives any number of formats that nobody has trained on, in one of two styles.
+
+*markdown* (harness.formats.grammar.markdown_style) varies headers and delimiters as FormatSpread does; *tags*
+(harness.formats.grammar.tag_style) makes up control strings such as chat models have.
+
+The constants fall into two halves. A *compositional* split draws its training formats from one half and its test
+formats from the other, so that no delimiter or mark of a test format was ever trained in the same style, and of
+markdown no role name either; a *random* split shares the constants and keeps only the combinations apart.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, get_args
+
+from harness.errors import HarnessError
+from harness.formats.frontmatter import parse_format
+from harness.formats.grammar.markdown_style import MarkdownSpec, draw_markdown
+from harness.formats.grammar.tag_style import TagSpec, draw_tags
+from harness.formats.grammar.word_lists import Split
+from harness.records import Format
+
+Style = Literal["markdown", "tags"]
+#: How a format of a style is drawn.
+DRAWS: dict[Style, Callable[[random.Random, Split | None], MarkdownSpec | TagSpec]] = {
+    "markdown": draw_markdown,
+    "tags": draw_tags,
+}
+
+
+def sample(
+    n: int,
+    seed: int,
+    split: Split | None = None,
+    *,
+    compositional: bool = True,
+    style: Style = "markdown",
+) -> list[Format]:
+    """``n`` different formats, the same for the same arguments; a greater ``n`` only adds to them.
+
+    ``split`` keeps to the training or the test side. Raises HarnessError when the grammar has no ``n`` formats.
+    """
+    return [
+        format
+        for format, _ in sample_sources(n, seed, split, compositional=compositional, style=style)
+    ]
+
+
+def sample_sources(
+    n: int,
+    seed: int,
+    split: Split | None = None,
+    *,
+    compositional: bool = True,
+    style: Style = "markdown",
+) -> list[tuple[Format, str]]:
+    """As sample(), each format with the text of its file."""
+    family = "-".join(filter(None, ("grammar", "" if style == "markdown" else style, split)))
+    found: dict[str, tuple[Format, str]] = {}
+    draw = random.Random(
+        f"{seed}/{split}/{compositional}" + ("" if style == "markdown" else f"/{style}")
+    )
+    for _ in range(100 * n + 1000):
+        if len(found) == n:
+            return list(found.values())
+        spec = DRAWS[style](draw, split if compositional else None)
+        if spec.id not in found and (compositional or split in (None, side_of(spec))):
+            found[spec.id] = to_format(spec, family), spec.source(family)
+    raise HarnessError(f"the grammar gave only {len(found)} of {n} formats", hint="ask for fewer")
+
+
+def parse_request(name: str) -> list[Format]:
+    """The formats of ``grammar:N[:seed=S][:split=train|test][:style=tags][:random]``, as settings and ``--formats`` name them."""
+    head, *parts = name.split(":")
+    hint = "write grammar:200:seed=7:split=train, with :style=tags for control strings"
+    if head != "grammar" or not parts or not parts[0].isdigit() or not int(parts[0]):
+        raise HarnessError(f"{name!r} does not say how many formats", hint=hint)
+    facts = dict(part.partition("=")[::2] for part in parts[1:])
+    unknown = sorted(set(facts) - {"seed", "split", "style", "random"})
+    split, style = facts.get("split"), facts.get("style", "markdown")
+    if (
+        unknown
+        or not facts.get("seed", "0").isdigit()
+        or split not in (None, *get_args(Split))
+        or style not in DRAWS
+    ):
+        raise HarnessError(
+            f"{name!r} is not understood" + (f": {unknown[0]}" if unknown else ""), hint=hint
+        )
+    return sample(
+        int(parts[0]),
+        int(facts.get("seed", "0")),
+        split,
+        compositional="random" not in facts,
+        style=style,
+    )  # type: ignore[arg-type]
+
+
+def side_of(spec: MarkdownSpec | TagSpec) -> Split:
+    """The side of a random split that a combination falls on: one in five is for testing."""
+    return "test" if int(spec.id[-6:], 16) % 5 == 0 else "train"
+
+
+def to_format(spec: MarkdownSpec | TagSpec, family: str = "grammar") -> Format:
+    """The choices as a format like any other."""
+    return parse_format(spec.source(family), Path(f"{spec.id}.jinja"))

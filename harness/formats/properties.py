@@ -1,0 +1,123 @@
+"""Properties of a format, computed and never typed by hand (DESIGN §3.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.records import Conversation, Format, Message, Rendered
+
+_TURNS = (
+    Message("user", "first question"),
+    Message("assistant", "first answer"),
+    Message("user", "second question"),
+    Message("assistant", "second answer"),
+)
+_SYSTEM = Message("system", "the rules")
+_BOS, _EOS = "<s>", "</s>"
+
+
+@dataclass(frozen=True)
+class FormatReport:
+    """The computed properties of a format, and a sentence for each that is not as it should be."""
+
+    format: str
+    properties: dict[str, Any] = field(default_factory=dict)
+    findings: tuple[str, ...] = ()
+
+
+def check_format(format: Format) -> FormatReport:
+    """Render probe conversations and look at what comes out. What a tokenizer makes of it: harness.tokens.tokenizer_check."""
+    findings: list[str] = []
+    properties: dict[str, Any] = {}
+    try:
+        whole = _render(format, _TURNS)
+        exchanges = [
+            (_render(format, _TURNS[:1], prompt=True), _render(format, _TURNS[:2])),
+            (_render(format, _TURNS[:3], prompt=True), whole),
+        ]
+    except HarnessError as error:
+        return FormatReport(
+            format.id,
+            {"lossless": False},
+            (f"A plain conversation cannot be rendered: {error.message}.",),
+        )
+    properties["lossless"] = True
+    properties["system"] = _carries(format, (_SYSTEM, *_TURNS))
+    if not properties["system"] and format.system != "unsupported":
+        findings.append(
+            f'A system prompt is refused, but the front matter says system = "{format.system}": write "unsupported" or mend the template.'
+        )
+    properties["prompt_is_prefix"] = all(
+        answered.text.startswith(prompt.text) for prompt, answered in exchanges
+    )
+    if not properties["prompt_is_prefix"]:
+        findings.append(
+            "The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch."
+        )
+    properties["prefix_stable"] = _prefix_stable(format, _TURNS) and (
+        not properties["system"] or _prefix_stable(format, (_SYSTEM, *_TURNS))
+    )
+    properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt, _ in exchanges)
+    if not properties["no_trailing_space"]:
+        findings.append(
+            "The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block."
+        )
+    properties["stop_trained"] = _stop_trained(whole)
+    if not properties["stop_trained"]:
+        findings.append(
+            "No stop stands inside the generation block, so the model never learns to end: put the end-of-turn mark or eos_token before endgeneration."
+        )
+    properties["leading_bos"] = whole.text.startswith(_BOS)
+    if whole.text.startswith(_BOS * 2):
+        findings.append("The text begins with two BOS: write bos_token once.")
+    return FormatReport(format.id, properties, tuple(findings))
+
+
+def render_digest(format: Format) -> str:
+    """Sixteen hexadecimal digits over what probe conversations give: prompt, text and which of it is trained. A refusal is a result too."""
+    found: list[Any] = []
+    for messages, prompt in ((_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)):
+        try:
+            rendered = _render(format, messages, prompt=prompt)
+            found.append([rendered.text, list(rendered.spans), list(rendered.stops)])
+        except HarnessError:
+            found.append(None)
+    return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _render(format: Format, messages: tuple[Message, ...], *, prompt: bool = False) -> Rendered:
+    from harness.formats.render import render
+
+    return render(
+        Conversation("probe", messages),
+        format,
+        add_generation_prompt=prompt,
+        bos_token=_BOS,
+        eos_token=_EOS,
+    )
+
+
+def _carries(format: Format, messages: tuple[Message, ...]) -> bool:
+    try:
+        _render(format, messages)
+    except HarnessError:
+        return False
+    return True
+
+
+def _prefix_stable(format: Format, messages: tuple[Message, ...]) -> bool:
+    """Whether later turns leave the text of earlier ones as it was, up to the stop of the last answer."""
+    early, whole = _render(format, messages[:-2]), _render(format, messages)
+    words = max(span.end for span in early.spans if span.kind == "content")
+    return whole.text.startswith(early.text[:words])
+
+
+def _stop_trained(whole: Rendered) -> bool:
+    """Whether each answer is followed by a trained stop."""
+    answers = {span.message for span in whole.spans if span.trained and span.kind == "content"}
+    ended = {span.message for span in whole.spans if span.trained and span.kind in ("stop", "eos")}
+    return bool(answers) and answers == ended

@@ -1,0 +1,189 @@
+"""Conversation × Format → Rendered: the one place where text and its spans are made. Never imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
+
+from harness.errors import HarnessError
+from harness.formats.skeleton import skeleton_of
+from harness.formats.tracing import Shape, trace
+from harness.records import Conversation, Format, Message, Rendered, Span
+
+USER_NAME = "User"
+ASSISTANT_NAME = "Assistant"
+
+
+def render(
+    conversation: Conversation,
+    format: Format,
+    *,
+    add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
+    bos_token: str = "",
+    eos_token: str = "",
+    assistant_name: str | None = None,
+) -> Rendered:
+    """Render a conversation in a format.
+
+    ``add_generation_prompt`` ends the text where the assistant is to begin; ``continue_final_message``
+    ends it with the last answer's words, without its stop, for the model to go on. ``assistant_name`` is who
+    answers in a format with names; without it the last named assistant turn decides. Rendering loses
+    nothing: HarnessError names the format and the message when the template refuses it, drops it or
+    changes its words (outer white space may go, where the format's owner trims it).
+    """
+    if continue_final_message:
+        _check_unfinished(conversation, add_generation_prompt)
+    messages = conversation.messages
+    shape = Shape(
+        tuple([message.role for message in messages]),
+        tuple([message.name for message in messages]),
+        add_generation_prompt,
+        bos_token,
+        eos_token,
+        assistant_name or conversation.assistant_name() or ASSISTANT_NAME,
+        _user_name(conversation),
+    )
+    contents = [message.content for message in messages]
+    skeleton = skeleton_of(format, shape)
+    text, spans = (skeleton and skeleton.fill(contents)) or _traced(
+        conversation, format, shape, contents
+    )
+    if continue_final_message:
+        text, spans = _without_the_end(text, spans)
+    weights = tuple([message.weight for message in messages])
+    return Rendered(
+        text,
+        spans,
+        resolved_stops(format, conversation, assistant_name),
+        format.id,
+        weights if set(weights) != {1.0} else (),
+    )
+
+
+def _traced(
+    conversation: Conversation, format: Format, shape: Shape, contents: list[str]
+) -> tuple[str, tuple[Span, ...]]:
+    """Run the template itself over the messages, and see that nothing is lost."""
+    try:
+        text, spans = trace(format, shape, contents)
+    except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
+        reason = (
+            f"{type(error).__name__}: {error}"
+            if not isinstance(error, TemplateError)
+            else str(error)
+        )
+        raise HarnessError(
+            f"format {format.id} cannot render this conversation: {reason}",
+            where=conversation.source or conversation.id,
+        ) from None
+    _check_lossless(conversation, format, text, spans)
+    return text, spans
+
+
+def fitted(conversation: Conversation, format: Format) -> Conversation:
+    """The conversation as one would write it in this format: where its owner refuses a system prompt, that opens the first question.
+
+    This is what llama.cpp and most front ends do for such a format. Without a question to carry it the
+    conversation stays as it is, and rendering it says what is wrong.
+    """
+    messages = conversation.messages
+    if (
+        format.system != "unsupported"
+        or len(messages) < 2
+        or messages[0].role != "system"
+        or messages[1].role != "user"
+    ):
+        return conversation
+    system, first = messages[:2]
+    return replace(
+        conversation,
+        messages=(replace(first, content=f"{system.content}\n\n{first.content}"), *messages[2:]),
+    )
+
+
+def resolved_stops(
+    format: Format, conversation: Conversation, assistant_name: str | None = None
+) -> tuple[str, ...]:
+    """The format's stops, one that waits for a name once for each speaker but the one who answers: the user, other characters, a narrator."""
+    if format.names == "none":
+        return format.stops
+    answering = assistant_name or conversation.assistant_name() or ASSISTANT_NAME
+    defaults = {"user": USER_NAME, "assistant": ASSISTANT_NAME}
+    speakers = [
+        message.name or defaults[message.role]
+        for message in conversation.messages
+        if message.role in defaults
+    ]
+    others = [
+        name for name in dict.fromkeys([_user_name(conversation), *speakers]) if name != answering
+    ]
+    stops = (
+        stop.replace("{user_name}", name)
+        for stop in format.stops
+        for name in (others if "{user_name}" in stop else ("",))
+    )
+    return tuple(dict.fromkeys(stops))
+
+
+def _user_name(conversation: Conversation) -> str:
+    return (
+        next((m.name for m in conversation.messages if m.role == "user" and m.name), None)
+        or USER_NAME
+    )
+
+
+def _check_unfinished(conversation: Conversation, add_generation_prompt: bool) -> None:
+    last = conversation.messages[-1]
+    where = conversation.source or conversation.id
+    if add_generation_prompt:
+        raise HarnessError(
+            "a generation prompt and an unfinished last message exclude each other", where=where
+        )
+    if last.role != "assistant" or not last.content.strip():
+        raise HarnessError(
+            f"only an answer that has begun can be continued, and the last message is {last.role}",
+            where=where,
+            hint="use a generation prompt",
+        )
+
+
+def _without_the_end(text: str, spans: tuple[Span, ...]) -> tuple[str, tuple[Span, ...]]:
+    """Cut what follows the last message's words."""
+    end = max(span.end for span in spans if span.kind == "content")
+    return text[:end], tuple(span for span in spans if span.end <= end)
+
+
+def _check_lossless(
+    conversation: Conversation, format: Format, text: str, spans: tuple[Span, ...]
+) -> None:
+    shown = [""] * len(conversation.messages)
+    for span in spans:
+        if span.kind == "content":
+            shown[span.message] += text[span.start : span.end]
+    for index, message in enumerate(conversation.messages):
+        words = shown[index].strip()
+        if words != message.content.strip() and words not in _without_reasoning(format, message):
+            fate = "changes" if shown[index].strip() else "drops"
+            raise HarnessError(
+                f"format {format.id} {fate} message {index} ({message.role})",
+                where=conversation.source or conversation.id,
+                hint="the format has no place for a system prompt"
+                if message.role == "system"
+                else "the template must write every message's content once",
+            )
+
+
+def _without_reasoning(format: Format, message: Message) -> tuple[str, ...]:
+    """What a format may leave of an answer that opens with a think block: its owner drops the block, or its opening tag, by position."""
+    if (
+        format.reasoning == "none"
+        or message.role != "assistant"
+        or "</think>" not in message.content
+    ):
+        return ()
+    return message.content.rpartition("</think>")[2].strip(), message.content.strip().removeprefix(
+        "<think>"
+    ).strip()

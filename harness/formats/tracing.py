@@ -1,0 +1,291 @@
+"""Chat templates in the Hugging Face dialect, compiled in a sandbox, with every piece of text traced.
+
+How the spans come about: messages, BOS and EOS are handed to the template as ``Traced`` strings. They
+compare, slice, trim and split like the text they hold, but when one is written out (alone or joined to
+something) it brackets itself with Unicode noncharacters. ``{% generation %}`` writes a bracket of its own.
+One pass over the output then yields text and spans together, so they cannot drift apart, and nothing is
+ever found by searching for it. The noncharacters are chosen afresh for texts that contain them.
+
+One run of a template, with text and spans made together. Never imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, SupportsIndex
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from harness.errors import HarnessError
+from harness.records import Format, Span, SpanKind
+
+#: A template that writes the date gets this one, so that a rendering never changes from day to day.
+FROZEN_NOW = datetime(2024, 7, 26)
+
+_MARK_SETS = tuple(tuple(map(chr, range(0xFDD0 + i, 0xFDD4 + i))) for i in range(0, 32, 4))
+
+
+class Marks:
+    """The four noncharacters that bracket traced text in one rendering: open, number's end, close, generation."""
+
+    def __init__(self, chars: Sequence[str]) -> None:
+        self.open, self.number, self.close, self.generation = chars
+        self.pattern = re.compile(f"{self.open}(\\d+){self.number}|{self.close}|{self.generation}")
+
+
+_MARKS = tuple(map(Marks, _MARK_SETS))
+
+
+def marks_absent_from(texts: Sequence[str]) -> Marks:
+    """Marks that occur in none of the texts. Raises HarnessError when all 32 noncharacters do."""
+    for marks, chars in zip(_MARKS, _MARK_SETS, strict=True):
+        if not any(char in text for text in texts for char in chars):
+            return marks
+    raise HarnessError(
+        "the text holds every noncharacter from U+FDD0 to U+FDEF",
+        hint="remove them: no text needs them",
+    )
+
+
+class Traced(str):
+    """Text that brackets itself when a template writes it. ``number`` is its place in the rendering's list of pieces."""
+
+    __slots__ = ("marks", "number")
+    number: int
+    marks: Marks
+
+    def __new__(cls, text: str, number: int, marks: Marks) -> Traced:
+        self = super().__new__(cls, text)
+        self.number = number
+        self.marks = marks
+        return self
+
+    def _like(self, text: str) -> Traced:
+        return Traced(text, self.number, self.marks)
+
+    def __str__(self) -> str:
+        plain = str.__str__(self)
+        return f"{self.marks.open}{self.number}{self.marks.number}{plain}{self.marks.close}"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.__str__(), spec)
+
+    def __add__(self, other: str) -> str:
+        return self.__str__() + str(other)
+
+    def __radd__(self, other: str) -> str:
+        return str(other) + self.__str__()
+
+    def __mod__(self, other: Any) -> str:
+        return str.__mod__(self.__str__(), other)
+
+    def __getitem__(self, key: SupportsIndex | slice) -> Traced:
+        return self._like(super().__getitem__(key))
+
+    def strip(self, chars: str | None = None) -> Traced:
+        return self._like(super().strip(chars))
+
+    def lstrip(self, chars: str | None = None) -> Traced:
+        return self._like(super().lstrip(chars))
+
+    def rstrip(self, chars: str | None = None) -> Traced:
+        return self._like(super().rstrip(chars))
+
+    def removeprefix(self, prefix: str, /) -> Traced:
+        return self._like(super().removeprefix(prefix))
+
+    def removesuffix(self, suffix: str, /) -> Traced:
+        return self._like(super().removesuffix(suffix))
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        return [self._like(part) for part in super().split(sep, maxsplit)]
+
+
+class GenerationTag(Extension):
+    """``{% generation %}…{% endgeneration %}``: what stands inside is trained. Same tag as in transformers."""
+
+    tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        mark = nodes.Output([nodes.Name("generation_mark", "load")], lineno=line)
+        return [mark, *body, nodes.Output([nodes.Name("generation_mark", "load")], lineno=line)]
+
+
+class TemplateRefusal(TemplateError):
+    """The template itself called ``raise_exception``."""
+
+
+def refuse(message: str) -> None:
+    raise TemplateRefusal(message)
+
+
+@lru_cache(maxsize=1)
+def environment() -> ImmutableSandboxedEnvironment:
+    """The sandbox that every template runs in, set up as transformers sets up its own, but strict on undefined names."""
+    env = ImmutableSandboxedEnvironment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        extensions=[GenerationTag, loopcontrols],
+        autoescape=False,
+    )
+    env.globals["raise_exception"] = refuse
+    env.globals["strftime_now"] = FROZEN_NOW.strftime
+    return env
+
+
+_COMPILED: dict[str, Callable[..., str]] = {}
+
+
+def compile_template(format: Format) -> Callable[..., str]:
+    """The format's template as a function of its variables. Raises HarnessError with file and line."""
+    render = _COMPILED.get(format.template)
+    if render is None:
+        try:
+            render = environment().from_string(format.template).render
+        except TemplateSyntaxError as error:
+            raise HarnessError(
+                f"the template does not compile: {error.message}", where=_line(format, error.lineno)
+            ) from None
+        _COMPILED[format.template] = render
+    return render
+
+
+def _line(format: Format, line: int) -> str:
+    if not format.path:
+        return format.id
+    front_lines = 0
+    with contextlib.suppress(OSError):
+        source = Path(format.path).read_text(encoding="utf-8").replace("\r\n", "\n")
+        front_lines = source.removesuffix(format.template).count("\n")
+    return f"{format.path}:{front_lines + line}"
+
+
+class Shape(NamedTuple):
+    """All that a rendering depends on besides the format and the words: hashable, so that it can be looked up."""
+
+    roles: tuple[str, ...]
+    names: tuple[str | None, ...]
+    add_generation_prompt: bool
+    bos_token: str
+    eos_token: str
+    assistant_name: str
+    user_name: str
+
+
+def trace(
+    format: Format, shape: Shape, contents: Sequence[str], words: type[Traced] = Traced
+) -> tuple[str, tuple[Span, ...]]:
+    """Run the format's template over messages of this shape with these contents, wrapped in ``words``.
+
+    Raises what the template raises, and HarnessError for a template that does not compile.
+    """
+    names = [name for name in shape.names if name]
+    marks = marks_absent_from(
+        [
+            *contents,
+            *names,
+            shape.bos_token,
+            shape.eos_token,
+            shape.assistant_name,
+            shape.user_name,
+            format.template,
+        ]
+    )
+    pieces: list[tuple[SpanKind, int]] = [("content", index) for index in range(len(contents))] + [
+        ("bos", -1),
+        ("eos", -1),
+    ]
+    messages = []
+    for index, (role, name, content) in enumerate(
+        zip(shape.roles, shape.names, contents, strict=True)
+    ):
+        entry: dict[str, str] = {"role": role, "content": words(content, index, marks)}
+        if name:
+            entry["name"] = name
+        messages.append(entry)
+    marked = compile_template(format)(
+        messages=messages,
+        add_generation_prompt=shape.add_generation_prompt,
+        bos_token=Traced(shape.bos_token, len(contents), marks),
+        eos_token=Traced(shape.eos_token, len(contents) + 1, marks),
+        assistant_name=shape.assistant_name,
+        user_name=shape.user_name,
+        generation_mark=marks.generation,
+    )
+    return _unmark(marked, marks, pieces)
+
+
+def _unmark(
+    marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]
+) -> tuple[str, tuple[Span, ...]]:
+    """Split the marked output into plain text and spans in one pass."""
+    parts: list[str] = []
+    spans: list[Span] = []
+    length = 0
+    for part, kind, message, trained in _classify(marked, marks, pieces):
+        if not part:
+            continue
+        last = spans[-1] if spans else None
+        if last and (last.kind, last.message, last.trained) == (kind, message, trained):
+            spans[-1] = Span(last.start, length + len(part), kind, message, trained)
+        else:
+            spans.append(Span(length, length + len(part), kind, message, trained))
+        parts.append(part)
+        length += len(part)
+    return "".join(parts), tuple(spans)
+
+
+def _classify(
+    marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]
+) -> Iterator[tuple[str, SpanKind, int, bool]]:
+    """Yield (text, kind, message, trained) in order.
+
+    Inside a generation block, what stands before the answer is glue (the space that belongs to the
+    answer), what stands after it is its stop. Outside, text is header, and white space between
+    headers is glue.
+    """
+    at, inside, message, answered = 0, False, -1, False
+    open_piece: tuple[SpanKind, int] | None = None
+    for mark in marks.pattern.finditer(marked):
+        part = marked[at : mark.start()]
+        at = mark.end()
+        if open_piece is not None:
+            kind, index = open_piece
+            yield part, kind, index if kind == "content" else (message if inside else -1), inside
+        elif inside:
+            yield part, "stop" if answered else "glue", message, True
+        else:
+            yield part, "header" if part.strip() else "glue", -1, False
+        if mark[1] is not None:
+            open_piece = pieces[int(mark[1])]
+            if open_piece[0] == "content":
+                message, answered = open_piece[1], True
+        elif mark[0] == marks.close:
+            open_piece = None
+        else:
+            inside, answered = not inside, False
+            if inside:
+                message = _next_content(marked, at, marks, pieces)
+    part = marked[at:]
+    yield part, "header" if part.strip() else "glue", -1, False
+
+
+def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> int:
+    """The message whose content comes first inside the generation block that begins at ``at``, or −1."""
+    for mark in marks.pattern.finditer(marked, at):
+        if mark[0] == marks.generation:
+            break
+        if mark[1] is not None and pieces[int(mark[1])][0] == "content":
+            return pieces[int(mark[1])][1]
+    return -1

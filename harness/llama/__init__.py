@@ -1,4 +1,0 @@
-"""Llama-like decoders of transformers taken apart, for passes written by hand: training's (harness.train.fused) and inference's (harness.backends).
-
-Torch is imported at the top of these modules, so they are imported inside functions.
-"""

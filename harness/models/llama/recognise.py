@@ -1,0 +1,157 @@
+"""Whether a model is a plain Llama-like decoder, which passes written by hand can stand for. Everything else runs through transformers and peft."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.models.llama.parts import Heads, Layer, Norm, Parts, Projection
+from harness.models.lora_forward import is_plain
+
+if TYPE_CHECKING:
+    from harness.models import LoadedModel
+
+#: Classes of transformers whose layers are norm, causal attention with rotary positions, norm and gated MLP, with residuals, and nothing else.
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
+#: Rotations that depend on the longest row of a batch: here rows of several widths share one.
+BATCH_DEPENDENT = ("dynamic", "longrope")
+
+
+class _OtherKind(Exception):
+    """Some part is not what these passes stand for."""
+
+
+def take_apart(loaded: LoadedModel, longest: int) -> Parts | None:
+    """The model's parts, or None if any of them is not plain.
+
+    Plain is: a Llama-like class of transformers on the CPU in float32 or bfloat16, unquantised, LoRA
+    without dropout in use, bias, DoRA or other variants on its linear layers, no gradient checkpointing, and
+    no row (``longest`` tokens) beyond a sliding window. To be asked anew at each batch or run, since
+    adapters can be switched off and merged; this takes about a millisecond.
+    """
+    model: Any = (
+        loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
+    )
+    try:
+        _check_model(loaded, model, longest)
+        body = model.model
+        return Parts(
+            _exactly(body.embed_tokens, torch.nn.Embedding).weight,
+            tuple(_layer(module, model.config) for module in body.layers),
+            _norm(body.norm),
+            _projection(_exactly(model.lm_head, torch.nn.Linear)).weight,
+            body.rotary_emb,
+        )
+    except _OtherKind:
+        return None
+
+
+def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
+    config = model.config
+    windows = (
+        [config.sliding_window]
+        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+        else []
+    )
+    _need(
+        type(model).__name__ in ARCHITECTURES
+        and type(model).__module__.startswith("transformers.models.")
+    )
+    _need(
+        loaded.device == "cpu"
+        and loaded.dtype in ("float32", "bfloat16")
+        and model.dtype == getattr(torch, loaded.dtype)
+    )
+    _need(
+        not getattr(model, "is_quantized", False)
+        and not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    )
+    _need(
+        config.hidden_act == "silu"
+        and not config.attention_dropout
+        and all(longest <= window for window in windows)
+    )
+    _need(
+        config.rope_parameters.get("rope_type", "default") not in BATCH_DEPENDENT
+        and config.rope_parameters.get("partial_rotary_factor", 1.0) == 1.0
+    )
+    _need(
+        _exactly(model.lm_head, torch.nn.Linear).bias is None
+    )  # peft wraps it where tokens are trained
+
+
+def _layer(module: Any, config: Any) -> Layer:
+    attention, mlp = module.self_attn, module.mlp
+    projections = (
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        mlp.gate_proj,
+        mlp.up_proj,
+        mlp.down_proj,
+    )
+    heads = Heads(
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        attention.head_dim,
+        attention.scaling,
+    )
+    return Layer(
+        _norm(module.input_layernorm),
+        _norm(module.post_attention_layernorm),
+        tuple(map(_projection, projections)),
+        heads,
+    )
+
+
+def _norm(module: Any) -> Norm:
+    _need(type(module).__name__.endswith("RMSNorm") and not _hooked(module))
+    return Norm(module.weight.detach(), module.variance_epsilon)
+
+
+def _projection(module: Any) -> Projection:
+    if type(module) is torch.nn.Linear:
+        _need(not _hooked(module))
+        return Projection(module.weight.detach(), module.bias)
+    from peft.tuners.lora.layer import (
+        Linear,  # here: whatever else it is, peft was imported for it, and importing it is slow and noisy
+    )
+
+    _need(
+        type(module) is Linear
+        and is_plain(module)
+        and not _hooked(module)
+        and not module.fan_in_fan_out
+    )
+    base = _exactly(module.base_layer, torch.nn.Linear)
+    [name] = module.active_adapters
+    dropout = module.lora_dropout[name]
+    _need(isinstance(dropout, torch.nn.Identity) or not module.training)
+    return Projection(
+        base.weight.detach(),
+        base.bias,
+        module.lora_A[name].weight,
+        module.lora_B[name].weight,
+        module.scaling[name],
+    )
+
+
+def _exactly(module: Any, kind: type) -> Any:
+    _need(type(module) is kind and not _hooked(module))
+    return module
+
+
+def _hooked(module: Any) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _need(holds: bool) -> None:
+    if not holds:
+        raise _OtherKind

@@ -1,0 +1,132 @@
+"""A frozen base stored in four or eight bits by bitsandbytes: how it is loaded, named and taken back to plain weights."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    import torch
+
+EXTRA = 'pip install "formatproof[qlora]"'
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How the linear layers of a base are stored. False when they are stored as they are. Names are those of transformers."""
+
+    load_in_4bit: bool = False
+    load_in_8bit: bool = False
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = "nf4"
+    bnb_4bit_use_double_quant: bool = True
+
+    def __bool__(self) -> bool:
+        return self.load_in_4bit or self.load_in_8bit
+
+    def __str__(self) -> str:
+        if self.load_in_8bit:
+            return "int8"
+        return (
+            (self.bnb_4bit_quant_type + "+double" * self.bnb_4bit_use_double_quant)
+            if self.load_in_4bit
+            else ""
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+    def loading(self, device: str, dtype: str, folder: str) -> dict[str, Any]:
+        """The arguments with which transformers quantises while it loads; none without quantisation.
+
+        The arithmetic is done in ``dtype``. Raises HarnessError when a library is missing, does not know the
+        device, or the base is quantised already.
+        """
+        if not self:
+            return {}
+        if self.load_in_4bit and self.load_in_8bit:
+            raise HarnessError("load_in_4bit and load_in_8bit exclude each other")
+        for package in ("bitsandbytes", "accelerate"):
+            if importlib.util.find_spec(package) is None:
+                raise HarnessError(
+                    f"a quantised base needs {package}, which is not installed", hint=EXTRA
+                )
+        config = Path(folder) / "config.json"
+        if config.is_file() and "quantization_config" in json.loads(
+            config.read_text(encoding="utf-8")
+        ):
+            raise HarnessError(
+                "this base is quantised already",
+                where=folder,
+                hint="leave load_in_4bit and load_in_8bit out",
+            )
+        import bitsandbytes
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        kind = device.split(":", maxsplit=1)[0]
+        if kind not in bitsandbytes.supported_torch_devices:
+            raise HarnessError(
+                f"bitsandbytes {bitsandbytes.__version__} does not know the device {kind!r}",
+                hint="load the base as it is, or use cuda or cpu",
+            )
+        settings = BitsAndBytesConfig(
+            **self.as_dict(), bnb_4bit_compute_dtype=getattr(torch, dtype)
+        )
+        return {"quantization_config": settings, "device_map": {"": device}}
+
+
+def settle(model: torch.nn.Module) -> None:
+    """Make a quantised model compute the same before and after it was measured, and keep quiet about how."""
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(
+        logging.ERROR
+    )  # int8: a line for every layer and call
+    _keep_one_layout(model)
+
+
+def _keep_one_layout(model: torch.nn.Module) -> None:
+    """Keep bitsandbytes from packing four-bit weights anew when a model is first run without gradients.
+
+    On a CPU with AVX512_BF16 it would: scales are then rounded to bfloat16 for good, and a packed layer gives no
+    gradient to what is before it. A model that was measured in the middle of a run would go on training another
+    function, and with dead lower layers (bitsandbytes 0.50, nn/modules.py, Linear4bit.forward).
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # an attribute that torch's Module does not declare
+
+
+def is_quantised(layer: torch.nn.Module) -> bool:
+    """Whether a layer's weight is one of bitsandbytes'."""
+    return type(getattr(layer, "weight", None)).__name__ in ("Params4bit", "Int8Params")
+
+
+def dequantised(layer: Any) -> torch.Tensor:
+    """The weight that a linear layer stands for, in float32, [out, in]; a plain layer's is its own."""
+    import torch
+
+    if not is_quantised(layer):
+        weight: torch.Tensor = layer.weight.data
+        return weight.float()
+    import bitsandbytes.functional as F
+
+    if type(layer.weight).__name__ == "Int8Params":
+        scales = layer.state.SCB if layer.state.SCB is not None else layer.weight.SCB
+        found: torch.Tensor = F.int8_vectorwise_dequant(layer.weight.data, scales)
+        return found.float()
+    state = layer.weight.quant_state
+    stored, state.dtype = (
+        state.dtype,
+        torch.float32,
+    )  # else the result is rounded to the dtype that was quantised
+    try:
+        whole: torch.Tensor = F.dequantize_4bit(layer.weight.data, state)
+    finally:
+        state.dtype = stored
+    return whole

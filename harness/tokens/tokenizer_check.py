@@ -1,0 +1,253 @@
+"""How a format fits a tokenizer, and the embedding behind it: the static half of the compatibility report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.formats.properties import FormatReport
+from harness.formats.render import fitted, render
+from harness.records import Conversation, Format, Message, Rendered
+from harness.tokens.encode import bos_text, encode, eos_text, special_texts
+
+if TYPE_CHECKING:
+    import numpy as np
+    from transformers import PreTrainedTokenizerBase
+
+_TURNS = (
+    Message("system", "the rules"),
+    Message("user", "first question"),
+    Message("assistant", "first answer"),
+    Message("user", "second question"),
+    Message("assistant", "second answer"),
+)
+#: What looks like a control string: <|im_end|>, </s>, [INST], <<SYS>>.
+_TAG = re.compile(r"<\|[^\s|<>]+\|>|<<?/?[A-Za-z_]+>>?|\[/?[A-Z_]+\]|<｜[^｜<>]+｜>")
+#: A tag whose embedding is shorter than this share of the median row was hardly trained.
+_UNTRAINED = 0.4
+_SHORT_CONTEXT = 1024
+
+
+def fit(
+    report: FormatReport,
+    format: Format,
+    tokenizer: PreTrainedTokenizerBase,
+    norms: np.ndarray[Any, Any] | None = None,
+) -> FormatReport:
+    """Add to a format's report what this tokenizer makes of it. ``norms`` are the lengths of the embedding's rows, [vocabulary]."""
+    properties, findings = dict(report.properties), list(report.findings)
+    if not properties.get("lossless"):
+        return report
+    whole, prompt = (
+        _rendered(format, tokenizer, _TURNS),
+        _rendered(format, tokenizer, _TURNS[:-1], prompt=True),
+    )
+    encoded = encode(whole, tokenizer)
+    sent = encode(prompt, tokenizer).ids
+    properties["prompt_is_token_prefix"] = encoded.ids[: len(sent)] == sent
+    if properties["prefix_stable"] and not properties["prompt_is_token_prefix"]:
+        findings.append(
+            "The ids of the prompt are no prefix of the ids that are trained, so the model is asked in a form that it never learnt: begin the answer inside the generation block."
+        )
+    properties["boundary_safe"] = (
+        tuple(tokenizer(whole.text, add_special_tokens=False).input_ids) == encoded.ids
+    )
+    for name, value, finding in (
+        _bos(tokenizer, encoded.ids),
+        _tags(format, tokenizer, whole.text),
+        _untrained(tokenizer, whole.text, norms),
+        _stop_ids(format, tokenizer, whole, encoded.ids, encoded.trained),
+        _injection(format, tokenizer),
+        _truncation(tokenizer),
+    ):
+        properties[name] = value
+        if finding:
+            findings.append(finding)
+    return replace(report, properties=properties, findings=tuple(findings))
+
+
+def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
+    """The lengths of the input embedding's rows, read from a folder's safetensors; None where there are none (GGUF, other layouts)."""
+    import torch
+    from safetensors import safe_open
+
+    for file in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # no mapping
+                if name.endswith(("embed_tokens.weight", "wte.weight", "word_embeddings.weight")):
+                    norms: np.ndarray[Any, Any] = torch.linalg.vector_norm(
+                        tensors.get_tensor(name).float(), dim=1
+                    ).numpy()
+                    return norms
+    return None
+
+
+def _rendered(
+    format: Format,
+    tokenizer: PreTrainedTokenizerBase,
+    messages: tuple[Message, ...],
+    *,
+    prompt: bool = False,
+) -> Rendered:
+    conversation = fitted(Conversation("probe", messages), format)
+    options: dict[str, Any] = {
+        "add_generation_prompt": prompt,
+        "bos_token": bos_text(tokenizer),
+        "eos_token": eos_text(tokenizer),
+    }
+    try:
+        return render(conversation, format, **options)
+    except HarnessError:
+        return render(Conversation("probe", messages[1:]), format, **options)
+
+
+def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str, int, str]:
+    bos = tokenizer.bos_token_id
+    count = sum(1 for id in ids[:2] if bos is not None and id == bos)
+    adds = bos is not None and tokenizer("", add_special_tokens=True).input_ids[:1] == [bos]
+    if count == 2:
+        return (
+            "bos_count",
+            count,
+            "The ids begin with two BOS: the template writes one and another stands behind it. Write bos_token once.",
+        )
+    if adds and not count:
+        return (
+            "bos_count",
+            count,
+            "The tokenizer puts a BOS before every text and this format writes none, so it is asked otherwise than the model was trained: begin the template with bos_token.",
+        )
+    return "bos_count", count, ""
+
+
+def control_strings(format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The strings of a format that look like control tokens, whether this tokenizer knows them or not."""
+    return _tags_in(_rendered(format, tokenizer, _TURNS).text)
+
+
+def untrained(
+    tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]
+) -> list[str]:
+    """Which of these control tokens nothing has trained: their embeddings are far shorter than the others'."""
+    import numpy as np
+
+    limit = _UNTRAINED * float(np.median(norms))
+    known = special_texts(tokenizer)
+    return [
+        text
+        for text in strings
+        if text in known and norms[tokenizer.convert_tokens_to_ids(text)] < limit
+    ]
+
+
+def _tags_in(text: str) -> list[str]:
+    return sorted(set(_TAG.findall(text)))
+
+
+def _tags(
+    format: Format, tokenizer: PreTrainedTokenizerBase, text: str
+) -> tuple[str, dict[str, int], str]:
+    """Each control string of the format with its number of ids."""
+    known = special_texts(tokenizer)
+    counts = {
+        tag: 1
+        if tag in known
+        else len(tokenizer("x" + tag, add_special_tokens=False).input_ids) - 1
+        for tag in _tags_in(text)
+    }
+    split = [tag for tag in format.stop_tokens if tag not in known]
+    if not split:
+        return "tags", counts, ""
+    verb, what = ("is", "it") if len(split) == 1 else ("are", "them")
+    return (
+        "tags",
+        counts,
+        f"{', '.join(split)} {verb} plain text to this tokenizer: the model must learn to spell {what}; add {what} as special tokens or choose a format without {what}.",
+    )
+
+
+def _untrained(
+    tokenizer: PreTrainedTokenizerBase, text: str, norms: np.ndarray[Any, Any] | None
+) -> tuple[str, list[str] | None, str]:
+    if norms is None:
+        return "untrained_tags", None, ""
+    found = untrained(tokenizer, _tags_in(text), norms)
+    if not found:
+        return "untrained_tags", found, ""
+    return (
+        "untrained_tags",
+        found,
+        f"{', '.join(found)}: in the vocabulary, but hardly trained (short embedding). Train the embedding too (trainable_token_indices), or choose another format.",
+    )
+
+
+def _stop_ids(
+    format: Format,
+    tokenizer: PreTrainedTokenizerBase,
+    whole: Rendered,
+    ids: tuple[int, ...],
+    trained: tuple[bool, ...],
+) -> tuple[str, bool, str]:
+    """Whether an id that ends generation stands in the trained part: EOS, or a stop that is a single token."""
+    ends = {
+        tokenizer.eos_token_id,
+        *(
+            tokenizer.convert_tokens_to_ids(token)
+            for token in format.stop_tokens
+            if token in special_texts(tokenizer)
+        ),
+    }
+    taught = any(flag and id in ends for id, flag in zip(ids, trained, strict=True)) or any(
+        stop.strip() and stop in _trained_text(whole) for stop in whole.stops
+    )
+    return (
+        "stop_in_trained_ids",
+        taught,
+        ""
+        if taught
+        else "Nothing that ends generation stands among the trained ids: put eos_token or the stop before endgeneration.",
+    )
+
+
+def _trained_text(whole: Rendered) -> str:
+    return "".join(whole.text[span.start : span.end] for span in whole.spans if span.trained)
+
+
+def _injection(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool, str]:
+    """Whether control strings in a question stay text when we encode it."""
+    controls = {tokenizer.convert_tokens_to_ids(text) for text in special_texts(tokenizer)}
+
+    def count(words: str) -> int:
+        rendered = _rendered(
+            format, tokenizer, (Message("system", "the rules"), Message("user", words)), prompt=True
+        )
+        return sum(1 for id in encode(rendered, tokenizer).ids if id in controls)
+
+    safe = count("a question") == count("a question" + "".join(_hostile(format, tokenizer)))
+    return (
+        "injection_safe",
+        safe,
+        ""
+        if safe
+        else "A control string in a question becomes a control token, so a user can close the turn: this tokenizer cannot encode it as text.",
+    )
+
+
+def _hostile(format: Format, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    yield from format.stops
+    yield from special_texts(tokenizer)
+
+
+def _truncation(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int | None, str]:
+    longest = tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
+    if longest is not None and longest < _SHORT_CONTEXT:
+        return (
+            "longest",
+            longest,
+            f"The tokenizer cuts conversations to {longest} tokens wherever truncation is asked for: check max_length in training and serving.",
+        )
+    return "longest", longest, ""

@@ -1,0 +1,105 @@
+"""[data] and [formats]: what is learnt, and in which prompt formats."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+from annotated_types import Ge, Gt
+
+from harness.data.schemas import SchemaName
+from harness.resources import data_dir
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One set of conversations among several."""
+
+    path: str
+    """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Draws of its average row an epoch: 2 shows each row twice, 0.5 every other epoch."""
+    schema: SchemaName = "auto"
+    """How its rows are written; data.schema when auto."""
+    split: str = "train"
+    """Which split of a data set of the hub."""
+
+
+def source_of(value: str | DataSource) -> DataSource:
+    """``path`` or ``path:weight`` as a source. A colon that no number follows belongs to the path."""
+    if isinstance(value, DataSource):
+        return value
+    path, colon, weight = value.rpartition(":")
+    try:
+        return DataSource(path, float(weight)) if colon and path else DataSource(value)
+    except ValueError:
+        return DataSource(value)
+
+
+def _told(value: str | DataSource) -> list[str]:
+    return [value if isinstance(value, str) else f"{value.path}:{value.weight:g}"]
+
+
+_FLAG = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="PATH[:WEIGHT]",
+    instance_from_str=lambda args: args[0],
+    is_instance=lambda value: isinstance(value, str | DataSource),
+    str_from_instance=_told,
+)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What to learn from."""
+
+    train: tuple[Annotated[str | DataSource, _FLAG], ...] = ()
+    """Conversation files, folders of them or data sets of the hub: "path", "path:weight", or a table {path, weight, schema, split}. Empty: the shipped training set."""
+    schema: SchemaName = "auto"
+    """How rows are written. auto: seen from the first row of each file."""
+    max_length: Annotated[int, Ge(16)] = 1024
+    """Tokens of the longest conversation; a longer one is refused by name, never cut."""
+    on_refuse: Literal["error", "skip"] = "error"
+    """What happens to rows that cannot be learnt from. error: the run does not start. skip: they are left out, counted, and listed in refused.jsonl."""
+
+    def sources(self) -> tuple[DataSource, ...]:
+        """The sets to learn from, each with its weight and schema."""
+        given = [source_of(value) for value in self.train or (str(data_dir("trainset")),)]
+        return tuple(
+            DataSource(s.path, s.weight, self.schema if s.schema == "auto" else s.schema, s.split)
+            for s in given
+        )
+
+    def problems(self) -> list[str]:
+        """Weights that are no weights."""
+        return [
+            f"train = {_told(value)[0]!r}: a weight must be a number above 0"
+            for value in self.train
+            if not 0 < source_of(value).weight < math.inf
+        ]
+
+
+@dataclass(frozen=True)
+class FormatsConfig:
+    """Which prompt formats the model meets."""
+
+    train: Annotated[tuple[str, ...], tyro.conf.arg(name="formats")] = ("common",)
+    """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train", with ":style=tags" made-up control strings). Families in held_out are left out of sets and globs."""
+    held_out: tuple[str, ...] = ()
+    """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with further formats."""
+    mixing: Literal["balanced", "uniform", "weighted", "fixed", "all"] = "balanced"
+    """balanced: over F epochs each example meets each of F formats once. uniform: drawn at random. weighted: drawn by format_weights. fixed: each example keeps one format for ever. all: every format in every epoch."""
+    format_weights: dict[str, Annotated[float, Ge(0)]] = field(default_factory=dict)
+    """Weights of formats or families when mixing is weighted; a format's own beats its family's, and what is not named weighs 1."""
+
+    def problems(self) -> list[str]:
+        """Settings that would do nothing."""
+        return (
+            ['format_weights: have no effect unless mixing = "weighted"']
+            if self.format_weights and self.mixing != "weighted"
+            else []
+        )

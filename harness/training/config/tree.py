@@ -1,0 +1,60 @@
+"""The whole tree."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from harness.training.config.data_sources import DataConfig, FormatsConfig
+from harness.training.config.sections import (
+    AdapterConfig,
+    AutoBranchConfig,
+    CheckpointsConfig,
+    EvaluationConfig,
+    ObjectiveConfig,
+    OptimisationConfig,
+    QuantisationConfig,
+    ScheduleConfig,
+    StoppingConfig,
+    TrackingConfig,
+)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Every key of every section has a name of its own, which is also its flag and its environment variable."""
+
+    model: str = "SmolLM2-135M-Instruct"
+    """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""
+    output_dir: str = "runs/train"
+    """Folder of the run. Starting again with the same settings resumes it."""
+    seed: int = 0
+    """Seeds data order, format draws, adapter initialisation and dropout."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the frozen base, and of the arithmetic on a quantised one."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    quantisation: QuantisationConfig = field(default_factory=QuantisationConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    formats: FormatsConfig = field(default_factory=FormatsConfig)
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    auto_branch: AutoBranchConfig = field(default_factory=AutoBranchConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def problems(self) -> list[str]:
+        """Settings of different sections that do not go together."""
+        if self.stopping.watched and not (
+            self.evaluation.references or self.evaluation.recall_rows
+        ):
+            return [
+                "stopping: nothing is measured (evaluation.references and evaluation.recall_rows are 0)"
+            ]
+        return []
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain nested values."""
+        return asdict(self)

@@ -1,0 +1,241 @@
+"""What a run would do, before anything is spent on it. The tokenizer is loaded, the model is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.refusals import Refusal
+from harness.models.added_tokens import with_tokens
+from harness.records import Rendered
+from harness.training.config import TrainConfig
+from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
+from harness.training.data.mixing import Pair
+from harness.training.data.training_rows import encoded_rows, row_sets
+from harness.training.plan.memory_estimate import (
+    ModelShape,
+    Part,
+    StepShape,
+    Storage,
+    estimate,
+    total,
+)
+from harness.training.preparation import Preparation, prepare, with_expected_answers
+from harness.training.step.lora import missing_tokens
+from harness.training.step.schedules import Schedule
+
+if TYPE_CHECKING:
+    from harness.models import ModelSource
+
+SAMPLES = 3
+CARD_BYTES = 12 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """An estimate of the peak on one device. ``has`` is what that device has, in bytes."""
+
+    where: str
+    checkpointing: bool
+    parts: tuple[Part, ...]
+    has: int | None
+
+    @property
+    def bytes(self) -> int:
+        """The sum of the parts."""
+        return total(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """All that ``harness train --dry-run`` tells. ``refused`` rows end a run unless ``starts``; ``samples`` are marked texts by format."""
+
+    facts: dict[str, Any]
+    sets: list[dict[str, Any]]
+    refused: tuple[Refusal, ...]
+    starts: bool
+    formats: dict[str, dict[str, int]]
+    samples: dict[str, list[str]]
+    memory: list[Memory]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        memory = [{**asdict(item), "bytes": item.bytes} for item in self.memory]
+        return {
+            **self.facts,
+            "starts": self.starts,
+            **{key: getattr(self, key) for key in ("sets", "formats", "samples")},
+            "refused": [asdict(r) for r in self.refused],
+            "memory": memory,
+        }
+
+
+def dry_run(config: TrainConfig) -> DryRun:
+    """Plan the run, encode every pair of it, and estimate its memory. Rows that would be refused are listed, whatever on_refuse says."""
+    from harness.models import load_tokenizer, locate
+
+    lenient = replace(config, data=replace(config.data, on_refuse="skip"))
+    ready = with_expected_answers(prepare(lenient), Path(config.output_dir))
+    source = locate(config.model)
+    tokenizer = load_tokenizer(source)
+    if config.adapter.train_control_tokens and (
+        missing := missing_tokens(tokenizer, ready.trained)
+    ):
+        tokenizer = with_tokens(tokenizer, missing)
+    cache, refused = encoded_rows(lenient, ready.rows, ready.trained, tokenizer)
+    plan = make_plan(config, cache)
+    pairs = list(plan.pairs())
+    schedule = Schedule.of(config.schedule, plan.total_steps)
+    examples = [cache(pair) for pair in pairs]
+    facts = {
+        "conversations": len(cache.conversations),
+        "schemas": dict(ready.rows.schemas),
+        "ignored_keys": dict(ready.rows.ignored),
+        "steps": plan.total_steps,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "tokens": sum(len(example.encoded.ids) for example in examples),
+        "supervised_tokens": sum(example.supervised for example in examples),
+        "longest": max(len(example.encoded.ids) for example in examples),
+        "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
+        "held_out": [format.id for format in ready.held_out],
+    }
+    batches = [
+        batch
+        for number in range(plan.total_steps)
+        for batch in micro_batches(
+            [cache(p) for p in plan.step(number)], config.optimisation.max_tokens_per_batch
+        )
+    ]
+    every = (*ready.rows.refused, *refused)
+    return DryRun(
+        facts,
+        _sets(config, ready, cache),
+        every,
+        not every or config.data.on_refuse == "skip",
+        *_by_format(cache, pairs),
+        memories(config, source, batches),
+    )
+
+
+def _sets(config: TrainConfig, ready: Preparation, cache: ExampleCache) -> list[dict[str, Any]]:
+    """Each set's rows and draws an epoch; a set none of whose rows is left has none."""
+    told = []
+    for number, source in enumerate(config.data.sources()):
+        rows = [c for c in cache.conversations if ready.rows.set_of.get(c.id) == number]
+        [found] = row_sets(rows, {}, (source.weight,)) or [None]
+        told.append(
+            {
+                "path": source.path,
+                "rows": len(rows),
+                "weight": source.weight,
+                "draws_per_epoch": found.draws if found else 0,
+            }
+        )
+    return told
+
+
+def _by_format(
+    cache: ExampleCache, pairs: Sequence[Pair]
+) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
+    """Pairs, different rows and supervised tokens of each format, and its first samples."""
+    met: dict[str, list[Pair]] = {format.id: [] for format in cache.formats}
+    for pair in pairs:
+        met.setdefault(cache.format(pair).id, []).append(pair)
+    counts = {
+        id: {
+            "pairs": len(of),
+            "rows": len({row for row, _ in of}),
+            "supervised_tokens": sum(cache(p).supervised for p in of),
+        }
+        for id, of in met.items()
+    }
+    return counts, {
+        id: [marked(cache.rendered(pair)) for pair in dict.fromkeys(of)][:SAMPLES]
+        for id, of in met.items()
+    }
+
+
+def marked(rendered: Rendered) -> str:
+    """The text with ‹ › around what is trained."""
+    weights = rendered.weights
+    parts = []
+    for span in rendered.spans:
+        text = rendered.text[span.start : span.end]
+        parts.append(
+            f"‹{text}›"
+            if span.trained and (not weights or span.message < 0 or weights[span.message] > 0)
+            else text
+        )
+    return "".join(parts).replace("›‹", "")
+
+
+def memories(
+    config: TrainConfig, source: ModelSource, batches: Sequence[Sequence[Example]]
+) -> list[Memory]:
+    """The estimate here, as configured, and for a 7B model in nf4 on a 12 GB card; each with and without checkpointing."""
+    from harness.models import pick_device, pick_dtype
+    from harness.training.plan.memory_estimate import memory_of, mistral_7b, shape_of
+
+    targets = config.adapter.lora_target_modules
+    device = pick_device()
+    dtype = pick_dtype(device) if config.dtype == "auto" else config.dtype
+    here = StepShape(
+        _storage(config, dtype),
+        4 if dtype == "float32" else 2,
+        config.adapter.lora_r,
+        config.optimisation.optim,
+        0,
+        0,
+        config.adapter.lora_dropout > 0,
+        device=device,
+    )
+    card = replace(here, storage="nf4 with double quantisation", compute_bytes=2, device="cuda")
+    found = []
+    for name, shape, step, has in (
+        (
+            f"this machine ({device}, {here.storage})",
+            shape_of(source, targets),
+            here,
+            memory_of(device),
+        ),
+        ("a 12 GB card (7B, nf4)", mistral_7b(targets), card, CARD_BYTES),
+    ):
+        for checkpointing in (False, True):
+            found.append(
+                Memory(
+                    name,
+                    checkpointing,
+                    _peak(shape, replace(step, checkpointing=checkpointing), batches),
+                    has,
+                )
+            )
+    return found
+
+
+def _peak(
+    shape: ModelShape, step: StepShape, batches: Sequence[Sequence[Example]]
+) -> tuple[Part, ...]:
+    """The estimate of the forward pass that needs most."""
+    sizes = {
+        (len(batch) * max(len(e.encoded.ids) for e in batch), sum(e.supervised for e in batch))
+        for batch in batches
+    }
+    return max(
+        (
+            estimate(shape, replace(step, tokens=tokens, supervised=supervised))
+            for tokens, supervised in sizes
+        ),
+        key=total,
+    )
+
+
+def _storage(config: TrainConfig, dtype: str) -> Storage:
+    if config.quantisation.load_in_4bit:
+        return (
+            "nf4 with double quantisation"
+            if config.quantisation.bnb_4bit_use_double_quant
+            else "nf4"
+        )
+    return "int8" if config.quantisation.load_in_8bit else dtype  # type: ignore[return-value]  # a dtype's name is a storage's

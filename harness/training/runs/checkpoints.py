@@ -1,0 +1,184 @@
+"""Checkpoints: adapter, optimiser, step, random state and digests, in safetensors and JSON. No pickle is ever loaded."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.files import remove, whole
+from harness.models import ADAPTER_FILE, BASE_FILE
+from harness.training.step.optimisers import load_optimizer_tensors, optimizer_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.training.config import CheckpointsConfig
+
+STATE_FILE = "state.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
+#: In a checkpoint from which others branched: their folders. Such a checkpoint is never removed.
+BRANCHES_FILE = "branches.json"
+
+
+def checkpoint_dirs(run: Path) -> list[Path]:
+    """The complete checkpoints of a run, oldest first."""
+    found = [path for path in run.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimiser step after which a checkpoint was written."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def read_state(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's step, Σ learning rate, digest, settings and random state."""
+    found: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return found
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint's state, last of its files: a folder without it is no checkpoint."""
+    (folder / STATE_FILE).write_text(
+        json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+    )
+
+
+def save_adapter(
+    model: PeftModel,
+    target: Path,
+    base: dict[str, Any],
+    tokenizer: PreTrainedTokenizerBase | None = None,
+) -> None:
+    """Write the adapter, whole or not at all, as plain peft reads it, with a note of its base. Raises HarnessError when the disk is full.
+
+    A ``tokenizer`` with added tokens goes along: plain peft needs it to know how far to resize the embeddings.
+    """
+    with whole(target, what="adapter") as folder:
+        _fill(model, folder, base)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+
+
+def save_checkpoint(
+    run: Path,
+    step: int,
+    model: PeftModel,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    base: dict[str, Any],
+) -> Path:
+    """Write ``checkpoint-<step>`` whole or not at all. Raises HarnessError when the disk is full.
+
+    Adam's moments are kept by the parameter's name, so that they find it again in groups that were cut otherwise.
+    """
+    from safetensors.torch import save_file
+
+    target = run / f"checkpoint-{step}"
+    order = _parameter_names(model, optimizer)
+    moments = {}
+    for key, value in optimizer_tensors(optimizer).items():
+        index, field = key.split(".", 1)
+        moments[f"{order[int(index)]}|{field}"] = value
+    with whole(target, what="checkpoint") as folder:
+        _fill(model, folder, base)
+        save_file(moments, folder / OPTIMIZER_FILE)
+        write_state(folder, {**state, "step": step, "rng": random_state()})
+    return target
+
+
+def load_checkpoint(
+    folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Put weights, moments and random state back, bit for bit. Returns the saved state."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    state = read_state(folder)
+    set_peft_model_state_dict(model, load_file(folder / ADAPTER_FILE))
+    index = {name: at for at, name in enumerate(_parameter_names(model, optimizer))}
+    saved = {}
+    for key, value in load_file(folder / OPTIMIZER_FILE).items():
+        name, field = key.rsplit("|", 1)
+        saved[f"{index[name]}.{field}"] = value
+    load_optimizer_tensors(optimizer, saved)
+    set_random_state(state["rng"])
+    return state
+
+
+def _parameter_names(model: PeftModel, optimizer: torch.optim.Optimizer) -> list[str]:
+    """The names of the optimiser's parameters, in the order in which it counts them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def random_state() -> dict[str, Any]:
+    """The state of torch's generators, of the CPU and of each CUDA device, as text."""
+    import torch
+
+    states = {
+        "cpu": torch.get_rng_state(),
+        **{f"cuda:{at}": state for at, state in enumerate(torch.cuda.get_rng_state_all())},
+    }
+    return {
+        device: base64.b64encode(state.numpy().tobytes()).decode()
+        for device, state in states.items()
+    }
+
+
+def set_random_state(saved: dict[str, str]) -> None:
+    """Put the generators back. One of a device that is not here is left out."""
+    import torch
+
+    for device, text in saved.items():
+        state = torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+        if device == "cpu":
+            torch.set_rng_state(state)
+        elif int(device.split(":")[1]) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, device)
+
+
+def removable(
+    steps: Sequence[int],
+    keep: CheckpointsConfig,
+    scores: dict[int, float],
+    branch_points: Collection[int] = (),
+) -> list[int]:
+    """The checkpoints that retention gives up: neither among the newest, nor every k-th, nor the best so far, nor a branch point.
+
+    ``scores`` are those of ``keep_best`` by step, lower is better; of equal ones the earlier is the best.
+    """
+    if not keep.save_total_limit:
+        return []
+    ordered = sorted(steps)
+    kept = {*ordered[-keep.save_total_limit :], *branch_points}
+    if keep.keep_every:
+        kept |= {step for step in ordered if step % keep.keep_every == 0}
+    known = [step for step in ordered if step in scores]
+    if known:
+        kept.add(min(known, key=lambda step: (scores[step], step)))
+    return [step for step in ordered if step not in kept]
+
+
+def prune(run: Path, keep: CheckpointsConfig, scores: dict[int, float]) -> None:
+    """Remove the checkpoints that retention gives up, each in one step."""
+    folders = {step_of(folder): folder for folder in checkpoint_dirs(run)}
+    branch_points = [step for step, folder in folders.items() if (folder / BRANCHES_FILE).is_file()]
+    for step in removable(list(folders), keep, scores, branch_points):
+        remove(folders[step])
+
+
+def _fill(model: PeftModel, folder: Path, base: dict[str, Any]) -> None:
+    from harness.models import quiet
+
+    model.create_or_update_model_card = lambda _folder: (
+        None
+    )  # it holds only placeholders, and takes longer than all the rest
+    with quiet():
+        model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / BASE_FILE).write_text(json.dumps(base, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,94 @@
+"""The log of a run sent to TensorBoard, Weights & Biases or Trackio, through accelerate's trackers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import HarnessError
+from harness.training.config import TrainConfig
+
+
+class Track(Protocol):
+    """Takes an entry of metrics.jsonl."""
+
+    def __call__(self, entry: dict[str, Any]) -> None: ...
+
+
+def check_trackers(report_to: tuple[str, ...]) -> None:
+    """Raise HarnessError when a tracker's package is not installed."""
+    for name in report_to:
+        for package in ("accelerate", name):
+            if importlib.util.find_spec(package) is None:
+                raise HarnessError(
+                    f"tracking.report_to: {name!r} needs {package}, which is not installed",
+                    hint=f'pip install "formatproof[{name}]"',
+                )
+
+
+@contextmanager
+def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
+    """Open the trackers of a run; ``start`` is the step after which it goes on. Without any, entries go nowhere.
+
+    Local ones write into ``<output_dir>/tracking``. They are closed however the run ends.
+    """
+    names = config.tracking.report_to
+    check_trackers(names)
+    if not names:
+        yield lambda _: None
+        return
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
+
+    folder = Path(config.output_dir)
+    opened = [
+        _open(LOGGER_TYPE_TO_CLASS[str(name)], config, start)
+        for name in filter_trackers(list(names), folder)
+    ]
+    try:
+        for tracker in opened:
+            tracker.start()
+            tracker.store_init_configuration(flat(config.as_dict()))
+
+        def track(entry: dict[str, Any]) -> None:
+            if "step" not in entry:
+                return
+            step = int(entry["step"])
+            values = flat(
+                {key: value for key, value in entry.items() if key not in ("kind", "step")},
+                f"{entry['kind']}/",
+            )
+            for tracker in opened:
+                tracker.log(
+                    {key: value for key, value in values.items() if isinstance(value, int | float)},
+                    step=step,
+                )
+
+        yield track
+    finally:
+        for tracker in opened:
+            tracker.finish()
+
+
+def _open(kind: Any, config: TrainConfig, start: int) -> Any:
+    """A tracker that is not started yet. TensorBoard is told to drop what an interrupted run logged beyond ``start``."""
+    folder = Path(config.output_dir)
+    name = config.tracking.run_name or folder.resolve().name
+    if kind.name == "tensorboard":
+        return kind(name, folder / "tracking", **({"purge_step": start + 1} if start else {}))
+    if kind.name == "wandb":
+        return kind(config.tracking.project, name=name, dir=str(folder), resume="allow")
+    return kind(config.tracking.project, name=name)
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``section.key`` → value, of the kinds that trackers take; lists become text."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value if isinstance(value, int | float | str) else str(value)
+    return found

@@ -1,0 +1,215 @@
+"""An adapter worked into its base: a model folder of plain weights that needs neither peft nor bitsandbytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.errors import HarnessError
+from harness.files import fresh_folder
+from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
+from harness.models.quantisation import Quantisation, dequantised
+
+if TYPE_CHECKING:
+    import torch
+
+PlainDtype = Literal["float32", "bfloat16", "float16"]
+
+#: What both models are asked.
+PROMPTS = (
+    "The capital of Norway is",
+    "### Instruction:\nName three fruits.\n\n### Response:\n",
+    "USER: How do I boil an egg? ASSISTANT: Put it into",
+    "def add(a, b):\n    return",
+)
+#: Mean KL divergence in nats a position that computing in a dtype may cause. On SmolLM2-135M bfloat16 alone makes 0.004.
+TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far the merged model is from the base that carries the adapter, over all positions of the prompts.
+
+    ``divergence`` is the mean KL divergence in nats, ``largest`` the largest difference of a logit, ``same_token`` the
+    share of positions with the same most likely token.
+    """
+
+    divergence: float
+    largest: float
+    same_token: float
+    positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What was written, how well it agrees, and how the base was stored that the adapter was trained on."""
+
+    folder: Path
+    dtype: str
+    quantisation: Quantisation
+    agreement: Agreement
+
+
+def merge(
+    adapter: Path,
+    base: str,
+    out: Path,
+    dtype: PlainDtype = "bfloat16",
+    *,
+    quantisation: Quantisation | None = None,
+    device: str = "cpu",
+) -> Merged:
+    """Merge an adapter into its base and write the model, its tokenizer and chat template to a new folder.
+
+    A QLoRA adapter is merged into the *dequantised* base: it has learnt to correct what quantising did to the
+    weights, and on the weights as they were it would correct what is not there. The result is never quantised
+    again. ``quantisation`` says how the base of a foreign adapter was stored; ours remember it. Raises HarnessError
+    for another base, a folder that exists, a full disk, and a result that disagrees.
+    """
+    stored = quantisation or trained_quantisation(adapter)
+    with fresh_folder(out) as partial:
+        loading = (
+            read_base(adapter).get("dtype", dtype) if stored else dtype
+        )  # the same codes as in training
+        loaded = load(base, adapter=str(adapter), dtype=loading, device=device, quantisation=stored)
+        if stored.load_in_4bit:
+            _compute_in_float32(loaded)
+        before = probe(loaded)
+        into_plain_weights(loaded, dtype)
+        agreement = compare(before, probe(loaded))
+        allowed = TOLERANCE[
+            "bfloat16" if stored.load_in_8bit else dtype
+        ]  # an 8-bit base rounds its activations too
+        if not agreement.divergence <= allowed:  # nan is no agreement
+            raise HarnessError(
+                f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} nats a token, {allowed:g} allowed in {dtype}",
+                where=str(adapter),
+                hint="merge with --dtype float32, or share the adapter as it is",
+            )
+        with quiet():
+            loaded.model.save_pretrained(partial)
+            loaded.tokenizer.save_pretrained(partial)
+    return Merged(out, dtype, stored, agreement)
+
+
+def _compute_in_float32(loaded: LoadedModel) -> None:
+    """Let a model on a four-bit base compute in float32, so that what is compared is the weights and not the arithmetic."""
+    import torch
+
+    for module in loaded.model.modules():
+        if _of_bitsandbytes(module) and hasattr(module, "compute_dtype"):
+            setattr(module, "compute_dtype", torch.float32)  # noqa: B010  # an attribute that torch's Module does not declare
+    for tensor in (*loaded.model.parameters(), *loaded.model.buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.float()
+    loaded.dtype = "float32"
+
+
+def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
+    """Replace adapted and quantised layers by plain ones, one at a time. Each sum is done in float32 and rounded once."""
+    import torch
+    from peft.tuners.lora.layer import LoraLayer
+
+    kind = getattr(torch, dtype)
+    tuner: Any = loaded.model.base_model
+    with quiet(), torch.no_grad():
+        for name, module in list(tuner.model.named_modules()):
+            if isinstance(module, LoraLayer):
+                tuner.model.set_submodule(
+                    name, _plain(module.get_base_layer(), _merged_weight(module), kind)
+                )
+        model = tuner.merge_and_unload()  # no LoRA layer is left; trained embeddings are
+        for name, module in list(model.named_modules()):
+            if _of_bitsandbytes(module):
+                model.set_submodule(name, _plain(module, dequantised(module), kind))
+    _forget_quantisation(model)
+    loaded.model = model.to(kind).eval()
+    loaded.dtype, loaded.adapter, loaded.adapter_digest, loaded.fused = dtype, None, "", True
+    loaded.quantisation = Quantisation()
+
+
+def _merged_weight(layer: Any) -> torch.Tensor:
+    """Base and adapter of a LoRA layer as one matrix, in float32."""
+    import torch
+    from peft.tuners.lora.layer import Linear
+
+    base = layer.get_base_layer()
+    [name] = layer.active_adapters
+    if not (isinstance(layer, Linear) or _of_bitsandbytes(base)) or layer.lora_bias[name]:
+        raise HarnessError(
+            f"cannot merge into a {type(layer).__name__} layer", hint="share the adapter as it is"
+        )
+    whole = dequantised(base)
+    if name not in layer.lora_variant:
+        delta: torch.Tensor = layer.get_delta_weight(name)
+        return whole + delta.float()
+    if _of_bitsandbytes(base):
+        base.weight.quant_state.dtype = torch.float32  # DoRA reads the base once more
+    else:
+        base.weight.data = whole
+    merged: torch.Tensor = layer.lora_variant[name].merge_safe(layer, name, whole)
+    return merged
+
+
+def _plain(base: Any, weight: torch.Tensor, dtype: torch.dtype) -> Any:
+    """The layer with this weight, stored as it is."""
+    import torch
+
+    if not _of_bitsandbytes(base):
+        base.weight.data = weight.to(dtype)
+        return base
+    if base.source_cls is not torch.nn.Linear:
+        raise HarnessError(
+            f"cannot take a quantised {base.source_cls.__name__} layer back to plain weights",
+            hint="share the adapter as it is",
+        )
+    layer = torch.nn.Linear(
+        base.in_features, base.out_features, bias=base.bias is not None, device="meta"
+    )
+    layer.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
+    layer.bias = base.bias
+    return layer
+
+
+def _of_bitsandbytes(module: Any) -> bool:
+    return type(module).__module__.startswith("bitsandbytes")
+
+
+def _forget_quantisation(model: Any) -> None:
+    """Nothing must tell save_pretrained, or who loads the folder, that the weights were once quantised."""
+    for owner, names in (
+        (model, ("hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")),
+        (model.config, ("quantization_config",)),
+    ):
+        for name in names:
+            if name in vars(owner):
+                delattr(owner, name)
+    if getattr(model, "is_quantized", False):
+        model.is_quantized = False
+
+
+def probe(loaded: LoadedModel) -> torch.Tensor:
+    """Logits at every position of the prompts, [positions, vocabulary], in float32."""
+    import torch
+
+    rows = []
+    for prompt in PROMPTS:
+        ids = torch.tensor(
+            [loaded.tokenizer(prompt, add_special_tokens=False).input_ids], device=loaded.device
+        )
+        with loaded.inference():
+            rows.append(loaded.model(input_ids=ids, use_cache=False).logits[0].float().cpu())
+    return torch.cat(rows)
+
+
+def compare(before: torch.Tensor, after: torch.Tensor) -> Agreement:
+    """Compare logits of the same positions."""
+    import torch
+
+    old, new = before.log_softmax(-1), after.log_softmax(-1)
+    divergence = torch.nn.functional.kl_div(new, old, log_target=True, reduction="batchmean")
+    same = (before.argmax(-1) == after.argmax(-1)).float().mean()
+    return Agreement(
+        float(divergence), float((before - after).abs().max()), float(same), len(before)
+    )

@@ -1,0 +1,93 @@
+"""Examples laid end to end: one long list of tokens for the matrix products, blocks of equal width for attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.backends.local.batches import least_padding
+from harness.training.data.examples import Example
+
+if TYPE_CHECKING:
+    import torch
+
+#: What one more block costs in tokens: a few small calls a layer (docs/log.md).
+CALL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """``count`` rows of ``width`` tokens, from token ``start`` on. Rows are padded on the right."""
+
+    start: int
+    count: int
+    width: int
+
+    @property
+    def end(self) -> int:
+        """The token after its last."""
+        return self.start + self.count * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A batch in that layout. ``wanted`` are the tokens from which a supervised one is predicted, ``targets`` those predicted.
+
+    Both are in the order of the batch, not of the layout. All tensors are 1-D, on the CPU.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    blocks: tuple[Block, ...]
+    wanted: torch.Tensor
+    targets: torch.Tensor
+
+
+def needed(example: Example) -> int:
+    """How many tokens the model must read: all before the last supervised one."""
+    trained = example.encoded.trained
+    return len(trained) - 1 - trained[::-1].index(True)
+
+
+def pack(batch: Sequence[Example], fill: int) -> Rows:
+    """Lay out a batch, rows of like length together. ``fill`` is the id that pads; nothing depends on it."""
+    import torch
+
+    groups = least_padding(
+        range(len(batch)),
+        lambda row: needed(batch[row]),
+        sum(map(needed, batch)) * len(batch),
+        CALL,
+    )
+    ids: list[int] = []
+    positions: list[int] = []
+    blocks: list[Block] = []
+    start = {}
+    for group in groups:
+        width = max(needed(batch[row]) for row in group)
+        blocks.append(Block(len(ids), len(group), width))
+        for row in group:
+            start[row] = len(ids)
+            length = needed(batch[row])
+            ids += [*batch[row].encoded.ids[:length], *[fill] * (width - length)]
+            positions += range(width)
+    wanted = [
+        start[row] + at - 1
+        for row, example in enumerate(batch)
+        for at, trained in enumerate(example.encoded.trained)
+        if trained and at
+    ]
+    targets = [
+        id
+        for example in batch
+        for id, trained in zip(example.encoded.ids[1:], example.encoded.trained[1:], strict=True)
+        if trained
+    ]
+    return Rows(
+        torch.tensor(ids),
+        torch.tensor(positions),
+        tuple(blocks),
+        torch.tensor(wanted),
+        torch.tensor(targets),
+    )

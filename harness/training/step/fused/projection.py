@@ -1,0 +1,80 @@
+"""Frozen linear layers with their LoRA factors, forwards and backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from harness.models.llama.parts import Projection, affine, joined_bias
+
+
+class Joint:
+    """One use of projections that read the same input, as one: y = x Wᵀ + b + (x Aᵀ) Bᵀ with the outputs side by side.
+
+    W, b and A are those of all, stacked; B has those of each on its diagonal, times the scaling. So q, k and v take two
+    small products forwards and four backwards instead of six and twelve; the zeros of B cost less than the calls.
+    Everything is in the dtype of x. W is cast anew at each use: kept, it would be a second model in memory,
+    and casting takes a twentieth of the products of 1000 tokens (docs/log.md).
+    """
+
+    __slots__ = ("bias", "blocks", "down", "inner", "parts", "up")
+
+    def __init__(self, parts: Sequence[Projection], dtype: torch.dtype) -> None:
+        self.parts = parts
+        self.inner: Tensor | None = None
+        self.down = self.up = None
+        self.bias = joined_bias(parts, dtype)
+        self.blocks: list[
+            tuple[Projection, slice, slice]
+        ] = []  # those with an adapter, their outputs, and their part of the inner width
+        out = rank = 0
+        for part in parts:
+            if part.down is not None:
+                self.blocks.append(
+                    (part, slice(out, out + len(part.weight)), slice(rank, rank + len(part.down)))
+                )
+                rank += len(part.down)
+            out += len(part.weight)
+        if self.blocks:
+            self.down = torch.cat(
+                [part.down.detach() for part, _, _ in self.blocks if part.down is not None]
+            ).to(dtype)
+            self.up = torch.zeros(out, rank, dtype=dtype)
+            for part, outputs, inner in self.blocks:
+                if part.up is not None:
+                    self.up[outputs, inner] = part.up.detach() * part.scaling
+
+    def forward(self, x: Tensor, add_to: Tensor | None = None) -> Tensor:
+        """[tokens, in] → [tokens, out of all], plus ``add_to`` if given."""
+        out = affine(x, self._weight(x.dtype), self.bias, add_to)
+        if self.down is not None and self.up is not None:
+            self.inner = linear(x, self.down)
+            out.addmm_(self.inner, self.up.t())
+        return out
+
+    def backward(
+        self, grad: Tensor, x: Tensor, *, wanted: bool = True
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """The gradients of x, left out unless ``wanted``, and of the factors of each in turn, in float32."""
+        found: list[Tensor] = []
+        into = grad @ self._weight(x.dtype) if wanted else None
+        if self.down is not None and self.up is not None and self.inner is not None:
+            inner_grad = grad @ self.up
+            down_grad, up_grad = (inner_grad.t() @ x).float(), (grad.t() @ self.inner).float()
+            for part, outputs, inner in self.blocks:
+                found += [down_grad[inner], up_grad[outputs, inner] * part.scaling]
+            if into is not None:
+                into.addmm_(inner_grad, self.down)
+        return into, found
+
+    def _weight(self, dtype: torch.dtype) -> Tensor:
+        if len(self.parts) == 1:
+            return self.parts[0].weight.to(dtype)
+        first = self.parts[0].weight
+        whole = first.new_empty(
+            sum(len(part.weight) for part in self.parts), first.shape[1], dtype=dtype
+        )
+        return torch.cat([part.weight for part in self.parts], out=whole)

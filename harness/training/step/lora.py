@@ -1,0 +1,147 @@
+"""Control tokens that a format needs and the base lacks or has never trained: added to the tokenizer, their embeddings trained.
+
+LoRA on a frozen base, plain or quantised, in float32.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.models import quiet
+from harness.models.added_tokens import grow
+from harness.models.lora_forward import leave_casts_to_autocast
+from harness.records import Format
+from harness.tokens.encode import special_texts
+from harness.tokens.tokenizer_check import control_strings, untrained
+from harness.training.config import AdapterConfig
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.models import LoadedModel
+
+#: Spelt so, a string is a token wherever it is used; [INST] or ### are not.
+_TOKEN_SHAPE = re.compile(r"<\|[^\s|<>]+\|>|<｜[^｜<>]+｜>")
+
+
+def missing_tokens(
+    tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]
+) -> tuple[str, ...]:
+    """What these formats write as control tokens and the tokenizer would spell out.
+
+    Control tokens are strings of the shape ``<|…|>``, and those spelt like a stop token that the format declares: with
+    ``<end_of_turn>`` declared, ``<start_of_turn>`` is one too. Stop tokens that a format never writes are left out,
+    since nothing would train them.
+    """
+    known = special_texts(tokenizer)
+    needed: set[str] = set()
+    for format in formats:
+        shapes = {_shape(token) for token in format.stop_tokens}
+        needed |= {
+            text
+            for text in control_strings(format, tokenizer)
+            if _TOKEN_SHAPE.fullmatch(text) or _shape(text) in shapes
+        }
+    return tuple(sorted(needed - set(known)))
+
+
+def _shape(text: str) -> tuple[str, str]:
+    """How a control string opens and closes: ``[/INST]`` → ``[``, ``]``."""
+    inner = text.strip("<>[]|｜/")
+    opens, _, closes = text.partition(inner)
+    return opens.replace("/", ""), closes
+
+
+def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
+    """Give a loaded base the control tokens that these formats need, and note which embeddings an adapter must train.
+
+    New rows of the embedding begin as its mean, so that nothing is drawn by chance. Noted are the new ids and those
+    of the formats' tokens whose embedding is so short that the base cannot have trained it.
+    """
+    import torch
+
+    texts = missing_tokens(loaded.tokenizer, formats)
+    norms = (
+        torch.linalg.vector_norm(loaded.model.get_input_embeddings().weight.detach().float(), dim=1)
+        .cpu()
+        .numpy()
+    )
+    strings = {text for format in formats for text in control_strings(format, loaded.tokenizer)}
+    idle = untrained(loaded.tokenizer, sorted(strings), norms)
+    grow(loaded, texts)
+    loaded.trained_tokens = tuple(
+        sorted(
+            {loaded.tokenizer.convert_tokens_to_ids(text) for text in (*loaded.added_tokens, *idle)}
+        )
+    )
+
+
+def indices_by_layer(model: Any, ids: Sequence[int]) -> list[int] | dict[str, list[int]] | None:
+    """peft's ``trainable_token_indices``: one list where the head is tied to the embedding, one a layer where it is not."""
+    if not ids:
+        return None
+    if getattr(model.config, "tie_word_embeddings", False):
+        return list(ids)
+    names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+    return {
+        names[id(layer)]: list(ids)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+    }
+
+
+def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftModel:
+    """Wrap the model's linear layers with fresh LoRA factors. Everything else is frozen, but the embeddings of ``loaded.trained_tokens``.
+
+    The factors are float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
+    """
+    import torch
+
+    with quiet():
+        from peft import LoraConfig, get_peft_model  # inside: importing it is noisy
+
+    if config.use_dora and loaded.quantisation.load_in_8bit:
+        raise HarnessError(
+            "adapter.use_dora: bitsandbytes cannot run an 8-bit layer whose weight DoRA has read",
+            hint="take load_in_4bit, or LoRA without DoRA",
+        )
+    targets = config.lora_target_modules
+    lora = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+        trainable_token_indices=indices_by_layer(loaded.model, loaded.trained_tokens),
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+    )
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model = get_peft_model(loaded.model, lora)
+        except ValueError as error:
+            raise HarnessError(
+                f"adapter.lora_target_modules: {str(error).splitlines()[0]}",
+                hint='use "all-linear"',
+            ) from None
+    _in_float32(model)
+    leave_casts_to_autocast(model)
+    return model
+
+
+def _in_float32(model: PeftModel) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if "lora_" not in name and "trainable_tokens_" not in name:
+                raise AssertionError(f"{name} is trainable but no adapter weight")
+            parameter.data = parameter.data.float()
+
+
+def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
+    """The trainable tensors by name, in a fixed order."""
+    return {name: p.detach() for name, p in sorted(model.named_parameters()) if p.requires_grad}

@@ -1,0 +1,177 @@
+"""The two factors of LoRA learn at rates of their own: LoRA+, and a sweep over alpha that is a fair one.
+
+The optimiser by name, and its state as plain tensors.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.models.quantisation import EXTRA
+from harness.training.config import OptimisationConfig
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How a step's learning rate reaches the factors of s · B · A, where s is alpha / r (alpha / √r with rsLoRA).
+
+    Adam divides a gradient by its own size, so a larger s does not lengthen the steps of B; they only weigh more: with
+    B = 0 at the start, (alpha, lr_A, lr_B) and (k · alpha, lr_A, lr_B / k) walk the same path in s · B · A, step by
+    step. ``compensate_alpha`` therefore divides B's rate by k = alpha / compensate_alpha. For the paths to be equal
+    to the last digit, what else in Adam knows sizes goes along: B's epsilon and weight decay are multiplied by k, and the norm at
+    which gradients are clipped is read with B's divided by k.
+    """
+
+    b_over_a: float
+    k: float
+    scaling: float
+
+    @classmethod
+    def of(cls, model: PeftModel, config: OptimisationConfig) -> Rates:
+        """The rates of a model with one adapter."""
+        adapter: Any = model.peft_config[model.active_adapter]
+        k = adapter.lora_alpha / config.compensate_alpha if config.compensate_alpha else 1.0
+        return cls(
+            config.loraplus_lr_ratio / k,
+            k,
+            adapter.lora_alpha / (math.sqrt(adapter.r) if adapter.use_rslora else adapter.r),
+        )
+
+    def groups(self, model: PeftModel, config: OptimisationConfig) -> list[dict[str, Any]]:
+        """Parameter groups for the optimiser, by name: factors B, and all else that is trained. ``factor`` multiplies a step's rate, ``k`` is as above."""
+        trained = [
+            (name, parameter)
+            for name, parameter in sorted(model.named_parameters())
+            if parameter.requires_grad
+        ]
+        parts = {
+            "a": [p for name, p in trained if "lora_B" not in name],
+            "b": [p for name, p in trained if "lora_B" in name],
+        }
+        b: dict[str, Any] = {
+            "factor": self.b_over_a,
+            "k": self.k,
+            "eps": config.adam_epsilon * self.k,
+            "weight_decay": config.weight_decay * self.k,
+        }
+        a: dict[str, Any] = {
+            "factor": 1.0,
+            "k": 1.0,
+            "eps": config.adam_epsilon,
+            "weight_decay": config.weight_decay,
+        }
+        return [
+            {"params": parts[name], "lr": config.learning_rate * rest["factor"], **rest}
+            for name, rest in (("a", a), ("b", b))
+            if parts[name]
+        ]
+
+
+def clip(groups: list[dict[str, Any]], most: float) -> float:
+    """Scale the gradients down to the norm ``most`` (0: never) and return the norm they had, B's read as at the reference alpha."""
+    import torch
+
+    norms = [
+        torch.nn.utils.get_total_norm([p.grad for p in group["params"] if p.grad is not None])
+        / group["k"]
+        for group in groups
+    ]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    if most:
+        for group in groups:
+            torch.nn.utils.clip_grads_with_norm_(group["params"], most, norm)
+    return float(norm)
+
+
+#: Where bitsandbytes has the optimisers of these names.
+_BITSANDBYTES = {
+    "adamw_8bit": "AdamW8bit",
+    "paged_adamw_32bit": "PagedAdamW32bit",
+    "paged_adamw_8bit": "PagedAdamW8bit",
+}
+
+
+def make_optimizer(
+    parameters: Iterable[Any], config: OptimisationConfig, device: str
+) -> torch.optim.Optimizer:
+    """AdamW over parameters or groups of them, as ``config.optim`` names it.
+
+    The parameters stay float32 in all of them; adamw_8bit and the paged kinds store the moments of large tensors in
+    eight bits or in memory that CUDA may page out. Raises HarnessError for what the device cannot do.
+    """
+    import torch
+
+    settings = {
+        "lr": config.learning_rate,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+        "weight_decay": config.weight_decay,
+    }
+    kind = device.split(":", maxsplit=1)[0]
+    if config.optim not in _BITSANDBYTES:
+        return torch.optim.AdamW(parameters, **settings, fused=kind in ("cpu", "cuda"))  # type: ignore[arg-type]  # one table for both
+    check_optimizer(config.optim, kind)
+    from harness.models import quiet
+
+    with quiet():
+        import bitsandbytes.optim as eight_bit
+
+    made: torch.optim.Optimizer = getattr(eight_bit, _BITSANDBYTES[config.optim])(
+        parameters, **settings
+    )
+    return made
+
+
+def check_optimizer(optim: str, kind: str) -> None:
+    """Raise HarnessError when this kind of device cannot run an optimiser, or its package is missing."""
+    if optim not in _BITSANDBYTES:
+        return
+    if kind != "cuda" and (optim.startswith("paged") or kind != "cpu"):
+        works = '"adamw_torch" or "adamw_8bit"' if kind == "cpu" else '"adamw_torch"'
+        raise HarnessError(
+            f"optimisation.optim = {optim!r} needs CUDA, and this run is on {kind}",
+            hint=f"take {works}",
+        )
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise HarnessError(
+            f"optimisation.optim = {optim!r} needs bitsandbytes, which is not installed", hint=EXTRA
+        )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The state of every parameter as ``<index>.<key>`` → tensor, ready for safetensors."""
+    import torch
+
+    found = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            inner = (
+                value if isinstance(value, dict) else {key: value}
+            )  # bitsandbytes hides its tensors from FSDP in a dictionary
+            for name, tensor in inner.items():
+                found[f"{index}.{name}"] = torch.as_tensor(tensor).clone().contiguous()
+    return found
+
+
+def load_optimizer_tensors(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Put back what ``optimizer_tensors`` gave, bit for bit. Rates and groups stay those of the optimiser."""
+    saved = optimizer.state_dict()
+    saved["state"] = {}
+    counts_in_python = type(optimizer).__module__.startswith("bitsandbytes")
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        saved["state"].setdefault(int(index), {})[key] = (
+            int(tensor) if key == "step" and counts_in_python else tensor
+        )
+    optimizer.load_state_dict(saved)

@@ -1,0 +1,219 @@
+"""A budget of cells: what is computed, what is estimated, and that the two are told apart."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from harness.errors import HarnessError
+from harness.evaluation.analysis.build_report import build_report, print_table
+from harness.evaluation.analysis.compatibility import compatibility
+from harness.evaluation.run import evaluate
+from harness.evaluation.search.budget import budget_report, budget_rows, budgeted, cells_of
+from harness.evaluation.search.thompson import read_goals, search
+from harness.evaluation.settings import EvalSettings
+from harness.evaluation.store.results_file import Store
+from harness.formats.grammar.sample import sample
+from harness.report import document
+from harness.report.document import to_json
+from harness.report.page import render_html
+from harness.report.write import render_markdown
+from harness.stats.sampling_design import balanced_sample
+from tests.evaluation.conftest import ask
+from tests.scripted_backend import ScriptedBackend
+
+FORMATS = sample(30, 3)
+CASES = [ask(f"c{n}", f"Question {n}?", choices=["yes", "no"], answer=0) for n in range(40)]
+ASKED = [ask(f"a{n}", f"Say word {n}.", checks=[{"contains": "word"}]) for n in range(20)]
+
+
+def skilled(rendered):
+    """Right with a chance that hangs on the format and the case, the same every time."""
+    at = [f.id for f in FORMATS].index(rendered.format)
+    number = int(rendered.text.split("Question ")[1].split("?")[0])
+    right = random.Random(f"{rendered.format}/{number}").random() < 0.2 + 0.6 * at / 29 + 0.2 * (
+        number % 2
+    )
+    return -1.0 if ("yes" in rendered.text) == right else -5.0
+
+
+def go(tmp_path, cases, backend=None, **rest):
+    groups = dict.fromkeys([f.id for f in FORMATS], "held-out")
+    backend = backend or ScriptedBackend(lambda prompt: "a word</s>", skilled)
+    with Store(tmp_path / "r.sqlite") as store:
+        return evaluate(
+            backend, cases, FORMATS, groups, None, store, EvalSettings(**rest), quiet=True
+        )
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(0, 1), st.integers(0, 99))
+def test_a_sample_is_balanced_both_ways(items, formats, share, seed):
+    cells = round(share * items * formats)
+    found = balanced_sample(items, formats, cells, np.random.default_rng(seed))
+    assert len(set(found)) == cells
+    for axis, size in ((0, items), (1, formats)):
+        counts = np.bincount([place[axis] for place in found], minlength=size)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_a_sample_is_mixed():
+    """Over many seeds, every cell is as likely as any other."""
+    hits = np.zeros((6, 9))
+    for seed in range(600):
+        for place in balanced_sample(6, 9, 18, np.random.default_rng(seed)):
+            hits[place] += 1
+    assert abs(hits / 600 - 1 / 3).max() < 0.09
+    together = sum(
+        {(0, 0), (1, 1)} <= set(balanced_sample(6, 9, 18, np.random.default_rng(seed)))
+        for seed in range(600)
+    )
+    assert 0.05 < together / 600 < 0.2
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [("10%", 120), ("100%", 1200), ("0.01%", 1), ("300", 300), (" 2.5 % ", 30), ("9999", 1200)],
+)
+def test_what_a_budget_says(text, cells):
+    assert cells_of(text, 1200) == cells
+
+
+@pytest.mark.parametrize("text", ["", "ten", "0", "-3", "0%", "101%", "1.5", "nan", "inf", "10%%"])
+def test_what_is_no_budget(text):
+    with pytest.raises(HarnessError, match="no budget"):
+        cells_of(text, 1200)
+
+
+def test_only_the_sample_is_computed_and_the_rest_is_estimated(tmp_path):
+    backend = ScriptedBackend(lambda prompt: "a word</s>", skilled)
+    found = go(tmp_path, CASES, backend, budget="10%")
+    assert (
+        backend.asked == found.computed == found.sample.cells == 120 and found.sample.total == 1200
+    )
+    assert sum(cell.n for cell in found.cells if cell.metric == "choice") == 120
+    row = next(row for row in budget_rows(found) if row.metric == "choice")
+    assert (row.cells, row.items, row.formats) == (120, 40, 30)
+    assert all(n == 4 for _, n in row.by_format.values())
+    whole = go(tmp_path, CASES)
+    means = [whole.cell(f.id, "choice").mean for f in FORMATS]
+    assert row.mean.low <= np.mean(means) <= row.mean.high
+    for q, value in row.quantiles.items():
+        assert (
+            value.low - 1e-9 <= np.quantile(means, float(q.rstrip("%")) / 100) <= value.high + 1e-9
+        ), q
+    assert whole.computed == 1200 - 120 and whole.sample is None and budget_report(whole) is None
+
+
+def test_a_larger_budget_takes_what_is_there(tmp_path):
+    first = go(tmp_path, CASES, budget="10%")
+    again = go(tmp_path, CASES, budget="10%")
+    assert again.computed == 0 and again.cells == first.cells
+    assert {(w.case, w.format) for w in go(tmp_path, CASES, budget="10%", seed=1).work} != {
+        (w.case, w.format) for w in first.work
+    }
+
+
+def test_each_kind_of_case_has_its_share_and_references_are_left_out(tmp_path):
+    cases = [*CASES, *ASKED, ask("r", "Why?", reference="So.")]
+    found = go(tmp_path, cases, budget="20%")
+    assert len(found.cases) == 60 and found.sample.cells == 360
+    assert {row.metric: row.cells for row in budget_rows(found)} == {
+        "choice": 240,
+        "on_task": 120,
+        "stopped": 120,
+        "empty": 120,
+        "leak": 120,
+    }
+    with pytest.raises(HarnessError, match="choices or checks"):
+        budgeted([ask("r", "Why?", reference="So.")])
+
+
+def test_the_report_tells_estimates_from_cells(tmp_path, capsys):
+    found = go(tmp_path, CASES, budget="120")
+    assert {word.word for word in compatibility(found)} == {"sampled"}
+    fingerprint = {**found.fingerprint, "dtype": "none"}
+    report = build_report(
+        [found.__class__(**{**found.__dict__, "fingerprint": fingerprint})], model="toy"
+    )
+    page, text = render_html(report), render_markdown(report)
+    assert "120 of 1200 cells computed" in page and "Each format's estimated choice" in page
+    assert "estimated from 120 computed cells (10% of 40 cases × 30 formats)" in text.replace(
+        "\\", ""
+    )
+    table = json.loads(to_json(report))
+    assert table["budget"][0]["rows"][0]["quantiles"]["50%"]["low"] < 0.7
+    Draft202012Validator(
+        json.loads(Path(document.__file__).with_name("schema.json").read_text())
+    ).validate(table)
+    assert not report.across, "formats that met different cases are not compared"
+    print_table([found])
+    assert "estimated from 120 computed cells" in capsys.readouterr().out
+
+
+def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
+    backend = ScriptedBackend(lambda prompt: "a word</s>", skilled)
+    found = go(tmp_path, CASES, backend, budget="30%", find="best,worst")
+    assert backend.asked <= 360 and found.computed == backend.asked == found.sample.cells
+    best, worst = found.sample.found
+    ranks = [f.id for f in FORMATS]
+    assert ranks.index(best.format) >= 22 and ranks.index(worst.format) <= 7
+    assert best.n == worst.n == 20 and best.value > worst.value
+    assert best.low <= best.value <= best.high
+    text = budget_report(found)["text"]
+    assert (
+        text[0].startswith(f"best format by choice: {best.format}, ")
+        and "cases that were not searched on" in text[0]
+    )
+    again = ScriptedBackend(lambda prompt: "a word</s>", skilled)
+    assert (
+        go(tmp_path, CASES, again, budget="30%", find="best,worst").sample == found.sample
+        and again.asked == 0
+    )
+    assert "Found by Thompson sampling" in render_html(build_report([found], model="toy"))
+
+
+def test_a_search_by_another_measure_leaves_other_cases_alone(tmp_path):
+    backend = ScriptedBackend(
+        lambda prompt: "a word</s>" if prompt.format == FORMATS[7].id else "no", skilled
+    )
+    found = go(tmp_path, [*CASES, *ASKED], backend, budget="40%", find="best", find_by="on_task")
+    assert len(found.cases) == 20 and found.sample.total == 600 and backend.asked <= 240
+    assert found.sample.found[0].format == FORMATS[7].id and found.sample.found[0].value == 1.0
+    with pytest.raises(HarnessError, match="nothing that these cases measure"):
+        go(tmp_path, ASKED, budget="10%", find="best", find_by="choice")
+
+
+@given(st.integers(2, 6), st.integers(4, 12), st.integers(8, 80), st.integers(0, 50))
+def test_a_search_never_asks_twice_or_beyond_its_budget(formats, items, cells, seed):
+    asked = []
+
+    def compute(places):
+        asked.extend(places)
+        return {place: float(hash(place) % 3 == 0) for place in places}
+
+    places = [(f"c{i}", f"f{f}") for i in range(items) for f in range(formats)]
+    found = search(("best", "worst"), "choice", places, cells, compute, seed)
+    same = {one.format for one in found}
+    assert len(asked) <= cells and (len(asked) == len(set(asked)) or len(same) == 1)
+    assert [one.goal for one in found] == ["best", "worst"]
+
+
+def test_too_small_a_budget_for_a_search_is_told():
+    with pytest.raises(HarnessError, match="too small"):
+        search(
+            ("best", "worst"),
+            "choice",
+            [("a", "f"), ("b", "f")],
+            2,
+            lambda places: dict.fromkeys(places, 1.0),
+            0,
+        )
+    with pytest.raises(HarnessError, match="neither best nor worst"):
+        read_goals("bset")

@@ -1,0 +1,198 @@
+"""The same question elsewhere in a conversation: behind talk, as a later question, its facts moved, up to the model's window."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import HarnessError
+from harness.evaluation.cases.case_files import load_cases
+from harness.evaluation.cases.context_window import variants_of
+from harness.evaluation.cases.variants import (
+    CHARS_A_TOKEN,
+    Variants,
+    deepened,
+    depth_of,
+    filler_of,
+    original_of,
+    position_of,
+    positioned,
+    questions,
+    read_variants,
+    turn_of,
+    turned,
+)
+from harness.formats.render import fitted, render
+from harness.records import Message
+from harness.tokens.encode import prompt_ids
+from tests.evaluation.conftest import ask
+
+FILLER = filler_of(load_cases(()))
+CASE = ask("a1", "Say hello.", checks=[{"contains": "hello"}])
+FACTS = replace(
+    ask("m1", "What is my dog called?", checks=[{"contains": "rollo"}]),
+    messages=(
+        Message("system", "Be kind."),
+        Message("user", "My dog is Rollo."),
+        Message("assistant", "Good."),
+        Message("user", "What is my dog called?"),
+    ),
+)
+
+
+@given(st.integers(20, 4000))
+def test_a_case_stands_behind_as_many_tokens_as_asked(tokens):
+    made = deepened(CASE, tokens, FILLER)
+    assert (
+        made.messages[-1] == CASE.messages[-1]
+        and made.checks == CASE.checks
+        and depth_of(made.id) == tokens
+    )
+    assert [m.role for m in made.messages[:-1]] == ["user", "assistant"] * (len(made.messages) // 2)
+    size = sum(len(m.content) for m in made.messages[:-1])
+    assert size <= tokens * CHARS_A_TOKEN
+    assert size >= tokens * CHARS_A_TOKEN - 60
+    assert all(message.content.strip() for message in made.messages)
+
+
+def test_the_system_prompt_stays_first():
+    made = deepened(FACTS, 300, FILLER)
+    assert made.messages[0] == Message("system", "Be kind.") and made.messages[1].role == "user"
+    assert made.messages[-3:] == FACTS.messages[-3:]
+
+
+@pytest.mark.parametrize(("tokens", "words"), [(0, "cannot be made"), (10**7, "cannot be made")])
+def test_impossible_depths(tokens, words):
+    with pytest.raises(HarnessError, match=words):
+        deepened(CASE, tokens, FILLER)
+
+
+@given(st.integers(0, 100), st.integers(50, 2000))
+def test_facts_move_through_the_same_talk(position, tokens):
+    made, end = positioned(FACTS, tokens, position, FILLER), deepened(FACTS, tokens, FILLER)
+    assert sorted(m.content for m in made.messages) == sorted(m.content for m in end.messages)
+    assert made.messages[0].role == "system" and made.messages[-1] == FACTS.messages[-1]
+    assert [m.role for m in made.messages[1:]] == (["user", "assistant"] * len(made.messages))[
+        : len(made.messages) - 1
+    ]
+    at = made.messages.index(FACTS.messages[1])
+    assert made.messages[at + 1] == FACTS.messages[2]
+    talk = len(made.messages) - 4
+    assert abs((at - 1) - talk * position / 100) <= 1
+    assert (depth_of(made.id), position_of(made.id), original_of(made.id)) == (
+        tokens,
+        position,
+        "m1",
+    )
+
+
+def test_the_ends_of_the_talk():
+    first, last = positioned(FACTS, 500, 0, FILLER), positioned(FACTS, 500, 100, FILLER)
+    assert first.messages[1] == FACTS.messages[1]
+    assert last.messages == deepened(FACTS, 500, FILLER).messages
+    with pytest.raises(HarnessError, match="cannot be made"):
+        positioned(FACTS, 500, 101, FILLER)
+
+
+@given(st.integers(3, 200))
+def test_a_case_is_asked_as_a_later_question(turn):
+    made = turned(FACTS, turn, FILLER)
+    assert (
+        questions(made) == turn
+        and made.messages[-3:] == FACTS.messages[-3:]
+        and made.messages[0].role == "system"
+    )
+    assert (turn_of(made.id), original_of(made.id), depth_of(made.id)) == (turn, "m1", 0)
+
+
+def test_no_question_is_answered_in_the_talk_before_it():
+    question, _ = FILLER[0]
+    made = turned(ask("q", question, checks=[{"contains": "x"}]), 4, FILLER)
+    assert [m.content for m in made.messages].count(question) == 1
+
+
+def test_impossible_turns():
+    with pytest.raises(HarnessError, match="cannot be asked as question 2"):
+        turned(FACTS, 2, FILLER)
+
+
+def test_which_cases_have_which_variants():
+    choice = ask("c1", "Yes?", choices=["yes", "no"], answer=0)
+    reference = ask("r1", "Why?", reference="So.")
+    made = Variants(depths=(300,), positions=(0, 100), turns=(2, 5)).of(
+        [CASE, FACTS, choice, reference], FILLER
+    )
+    assert [case.id for case in made] == [
+        "a1@300",
+        "m1@300",
+        "m1@300/0%",
+        "m1@300/100%",
+        "a1#turn2",
+        "c1#turn2",
+        "a1#turn5",
+        "m1#turn5",
+        "c1#turn5",
+    ]
+
+
+def test_what_the_command_line_says():
+    assert read_variants(["500", "90%", "2000"], ["0", "50%"], ["4"]) == Variants(
+        (500, 2000), (90,), (0, 50), (4,)
+    )
+    for words, match in (
+        ((["x"], [], []), "--depths 'x'"),
+        ((["120%"], [], []), "--depths '120'"),
+        ((["5"], ["101"], []), "--positions '101'"),
+        (([], ["50"], []), "say how much"),
+        (([], [], ["1"]), "--turns '1'"),
+    ):
+        with pytest.raises(HarnessError, match=match):
+            read_variants(*words)
+
+
+@pytest.mark.parametrize("share", [25, 100])
+def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
+    """The tiny model's window is 2048 tokens; its tokenizer makes some three of a word."""
+    made = variants_of(Variants(shares=(share,)), [CASE, FACTS], formats, tiny, 64)
+    assert len(made) == 2
+    sizes = []
+    for case in made:
+        for format in formats:
+            rendered = render(
+                fitted(case.conversation, format),
+                format,
+                add_generation_prompt=True,
+                bos_token="",
+                eos_token="<|im_end|>",
+            )
+            sizes.append(len(prompt_ids(rendered, tiny.tokenizer)))
+    room = 2048 * share // 100 - 64
+    assert max(sizes) <= room and max(sizes) > 0.85 * room
+
+
+def test_a_window_must_be_known_and_large_enough(tiny, formats):
+    with pytest.raises(HarnessError, match="runs elsewhere"):
+        variants_of(Variants(shares=(50,)), [CASE], formats, None, 64)
+    with pytest.raises(HarnessError, match="no room"):
+        variants_of(Variants(shares=(3,)), [CASE], formats, tiny, 64)
+    assert variants_of(Variants(), [CASE], formats, tiny, 64) == []
+
+
+def test_other_talk_does_not_hold_the_answer():
+    filler = [
+        ("Who wrote Romeo and Juliet?", "William Shakespeare wrote it."),
+        ("Where is Oslo?", "In Norway."),
+        ("A pet?", "A cat."),
+    ]
+    checked = ask("a", "Which playwright?", checks=[{"contains": "shakespeare"}])
+    picked = ask("c", "Which capital?", choices=["Norway", "Peru"], answer=0)
+    for case, secret in ((checked, "Shakespeare"), (picked, "Norway")):
+        for made in (deepened(case, 300, filler), turned(case, 5, filler)):
+            talk = " ".join(message.content for message in made.messages[:-1])
+            assert secret not in talk and "A cat." in talk
+    assert "Norway" in deepened(picked, 100, filler[1:2]).messages[1].content, (
+        "nothing else is left"
+    )

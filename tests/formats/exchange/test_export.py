@@ -1,0 +1,165 @@
+"""What is written for another program says there what it says here."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from harness.formats.exchange.exporting import TARGETS, export_format
+from harness.formats.exchange.importing import import_format
+from harness.formats.exchange.sources import read_source
+from harness.formats.render import render
+from harness.records import Conversation, Message
+
+FORMATS = load_formats()
+TURNS = (
+    Message("system", "Be brief."),
+    Message("user", "One?"),
+    Message("assistant", "1"),
+    Message("user", "Two?"),
+    Message("assistant", "2"),
+)
+
+
+def exported(target):
+    found = {}
+    for id, format in FORMATS.items():
+        try:
+            found[id] = export_format(format, target)
+        except HarnessError as error:
+            assert f"{id} cannot be written for {target}" in error.message
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "least"),
+    [
+        ("hf", 106),
+        ("hf-training", 106),
+        ("llamacpp", 106),
+        ("webui", 106),
+        ("axolotl", 106),
+        ("sillytavern", 75),
+        ("ollama", 90),
+        ("llamafactory", 45),
+    ],
+)
+def test_most_formats_can_be_written(target, least):
+    assert len(exported(target)) >= least
+
+
+@pytest.mark.parametrize(
+    "id", sorted(id for id in FORMATS if "strftime_now" not in FORMATS[id].template)
+)  # that date is frozen here
+def test_transformers_writes_the_exported_template_as_we_do(id, tokenizer):
+    format = FORMATS[id]
+    messages = TURNS if format.system != "unsupported" else TURNS[1:]
+    rows = [{"role": m.role, "content": m.content} for m in messages]
+    for count, prompt in ((len(rows), False), (len(rows) - 1, True)):
+        ours = render(
+            Conversation("c", messages[:count]),
+            format,
+            add_generation_prompt=prompt,
+            bos_token=tokenizer.bos_token,
+            eos_token=tokenizer.eos_token,
+        ).text
+        for target in ("hf", "hf-training"):
+            text = export_format(format, target).text
+            assert (
+                tokenizer.apply_chat_template(
+                    rows[:count], chat_template=text, tokenize=False, add_generation_prompt=prompt
+                )
+                == ours
+            )
+
+
+def test_transformers_masks_what_we_train(tokenizer):
+    format = FORMATS["chatml"]
+    rows = [{"role": m.role, "content": m.content} for m in TURNS]
+    found = tokenizer.apply_chat_template(
+        rows,
+        chat_template=export_format(format, "hf-training").text,
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    masked = tokenizer.decode(
+        [
+            id
+            for id, trained in zip(found["input_ids"], found["assistant_masks"], strict=True)
+            if trained
+        ]
+    )
+    rendered = render(
+        Conversation("c", TURNS),
+        format,
+        bos_token=tokenizer.bos_token,
+        eos_token=tokenizer.eos_token,
+    )
+    assert (
+        masked
+        == "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.trained)
+        == "1<|im_end|>2<|im_end|>"
+    )
+
+
+@pytest.mark.parametrize("id", ["chatml", "guanaco", "solar", "llama3", "metharme"])
+def test_a_preset_is_imported_again(tmp_path, id):
+    (tmp_path / "preset.json").write_text(
+        export_format(FORMATS[id], "sillytavern").text, encoding="utf-8"
+    )
+    again = import_format(read_source(tmp_path / "preset.json"), "again").format
+    for messages in (TURNS[:4], TURNS[1:4], TURNS[1:2]):
+        texts = [
+            render(
+                Conversation("c", messages),
+                f,
+                add_generation_prompt=True,
+                bos_token="",
+                eos_token="</s>",
+            ).text
+            for f in (FORMATS[id], again)
+        ]
+        assert texts[0] == texts[1]
+
+
+def test_yaml_is_read_as_its_programs_read_it():
+    yaml = pytest.importorskip("yaml")
+    plain = export_format(FORMATS["llama2-chat"], "hf").text
+    assert yaml.safe_load(export_format(FORMATS["llama2-chat"], "webui").text)[
+        "instruction_template"
+    ] == plain.rstrip("\n")
+    axolotl = yaml.safe_load(export_format(FORMATS["chatml"], "axolotl").text)
+    assert axolotl["chat_template"] == "jinja" and axolotl["eot_tokens"] == ["<|im_end|>"]
+    assert axolotl["chat_template_jinja"] == export_format(FORMATS["chatml"], "hf").text.rstrip(
+        "\n"
+    )
+
+
+def test_what_cannot_be_said_is_refused(capsys):
+    assert main(["formats", "export", "qwen3", "--to", "sillytavern"]) == 2
+    assert (
+        "qwen3 cannot be written for sillytavern: an earlier answer begins otherwise"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_file_is_written(tmp_path, capsys):
+    assert (
+        main(
+            ["formats", "export", "chatml", "--to", "ollama", "--out", str(tmp_path / "Modelfile")]
+        )
+        == 0
+    )
+    assert 'PARAMETER stop "<|im_end|>"' in (tmp_path / "Modelfile").read_text()
+    assert main(["formats", "export", "vicuna-v1.1", "--to", "ollama"]) == 0
+    assert "EOS is spelt" in capsys.readouterr().err
+
+
+def test_every_target_is_offered():
+    from typing import get_args
+
+    from harness.cli.exchange import Target
+
+    assert set(get_args(Target)) == set(TARGETS)

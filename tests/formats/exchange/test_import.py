@@ -1,0 +1,318 @@
+"""A format from elsewhere is written exactly, or refused with the reason."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.formats import load_format, load_formats
+from harness.formats.exchange.importing import import_format, known_as
+from harness.formats.exchange.sources import Source, read_source
+from harness.formats.foreign import foreign_renderer, render_foreign
+from harness.formats.properties import check_format
+from harness.formats.render import render
+from harness.records import Conversation, Message
+
+FORMATS = load_formats()
+#: What these write of a turn depends on where it stands.
+BY_POSITION = {
+    "alpaca-input",
+    "chatglm2",
+    "codellama-70b",
+    "deepseek-r1",
+    "harmony",
+    "mistral-v3",
+    "mistral-v3-tekken",
+    "qwen3",
+    "roleplay-markdown",
+    "yandexgpt",
+}
+WORDS = (
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cn", "Co"]), min_size=1)
+    .map(str.strip)
+    .filter(bool)
+)
+
+
+def foreign(format):
+    """A shipped format as a template of somebody else's, without our marks."""
+    template = re.sub(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?", "", format.template)
+    return Source(
+        format.id,
+        "chat template",
+        render=foreign_renderer(template, where=format.id),
+        template=template,
+    )
+
+
+@pytest.mark.parametrize("id", sorted(FORMATS))
+def test_every_format_is_imported_or_refused_by_position(id):
+    try:
+        imported = import_format(foreign(FORMATS[id]), "copy")
+    except HarnessError as error:
+        assert id in BY_POSITION, error
+        assert "cannot be imported" in error.message
+        return
+    assert id not in BY_POSITION
+    report = check_format(imported.format)
+    assert report.properties["stop_trained"] == (id != "stable-vicuna"), (
+        "no end of its own, and the first header differs with a system prompt"
+    )
+    assert (
+        report.properties["lossless"]
+        and report.properties["prompt_is_prefix"]
+        and report.properties["no_trailing_space"]
+    )
+    ours = FORMATS[id]
+    assert (imported.format.system == "unsupported") == (ours.system == "unsupported")
+
+
+IMPORTED = {
+    id: import_format(foreign(FORMATS[id]), "copy").format
+    for id in (
+        "chatml",
+        "llama2-chat",
+        "gemma3",
+        "guanaco",
+        "exaone3",
+        "vicuna-v1.1",
+        "solar",
+        "phi3",
+    )
+}
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(sorted(IMPORTED)), WORDS, st.lists(WORDS, min_size=1, max_size=6), st.booleans()
+)
+def test_it_writes_unseen_conversations_as_the_source_does(id, system, words, with_system):
+    messages = [
+        Message("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(words)
+    ]
+    messages = [Message("system", system), *messages] if with_system else messages
+    prompt = messages[-1].role == "user"
+    texts = [
+        render(
+            Conversation("c", tuple(messages)),
+            format,
+            add_generation_prompt=prompt,
+            bos_token="<s>",
+            eos_token="</s>",
+        ).text
+        for format in (FORMATS[id], IMPORTED[id])
+    ]
+    assert texts[0] == texts[1]
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(IMPORTED)), st.lists(WORDS, min_size=2, max_size=2))
+def test_the_answer_and_its_end_are_trained(id, words):
+    rendered = render(
+        Conversation("c", (Message("user", words[0]), Message("assistant", words[1]))),
+        IMPORTED[id],
+        eos_token="</s>",
+    )
+    trained = "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.trained)
+    assert words[1] in trained and trained.strip() != words[1]
+
+
+def test_a_model_folder(tmp_path, capsys):
+    template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    folder = tmp_path / "My Model"
+    folder.mkdir()
+    facts = {
+        "bos_token": {"content": "<s>"},
+        "eos_token": "<|im_end|>",
+        "chat_template": [
+            {"name": "tool_use", "template": "x"},
+            {"name": "default", "template": template},
+        ],
+        "added_tokens_decoder": {"1": {"content": "<|im_end|>", "special": True}},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(facts))
+    assert main(["formats", "import", str(folder), "--out", str(tmp_path / "formats")]) == 0
+    assert "system own, stops ['<|im_end|>']" in capsys.readouterr().out
+    format = load_format(tmp_path / "formats" / "my-model.jinja")
+    assert format.stop_tokens == ("<|im_end|>",)
+    assert (
+        main(
+            ["formats", "check", "my-model", "--formats-dir", str(tmp_path / "formats"), "--strict"]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    assert main(["formats", "detect", str(folder), "--json"]) == 0
+    assert "chatml" in json.loads(capsys.readouterr().out)["equals"]
+    assert main(["formats", "import", str(folder), "--out", str(tmp_path / "formats")]) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_a_gguf_file(tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_chat_template(
+        FORMATS["llama3"]
+        .template.replace("{%- generation %}", "")
+        .replace("{%- endgeneration %}", "")
+    )
+    writer.add_token_list(["<|begin_of_text|>", "<|eot_id|>", "a"])
+    writer.add_token_types([3, 3, 1])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    source = read_source(tmp_path / "m.gguf")
+    assert source.bos_token == "<|begin_of_text|>" and source.special_tokens == (
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+    )
+    assert import_format(source, "copy").format.stop_tokens == ("<|eot_id|>",)
+    assert known_as(source, list(FORMATS.values()))[0][0].id == "llama3"
+
+
+PRESET = {
+    "name": "mine",
+    "input_sequence": "### Human:",
+    "input_suffix": "",
+    "output_sequence": "### Robot:",
+    "output_suffix": "\n\n",
+    "last_output_sequence": "### Robot (be brief):",
+    "stop_sequence": "### Human:",
+    "wrap": True,
+}
+STORY = {
+    "story_string": "{{#if system}}{{system}}\n{{/if}}{{#if scenario}}Scenario: {{scenario}}\n{{/if}}{{trim}}\n"
+}
+
+
+def test_a_sillytavern_preset_with_its_context(tmp_path, capsys):
+    (tmp_path / "mine.json").write_text(json.dumps(PRESET))
+    (tmp_path / "context.json").write_text(json.dumps(STORY))
+    assert (
+        main(
+            [
+                "formats",
+                "import",
+                str(tmp_path / "mine.json"),
+                "--context",
+                str(tmp_path / "context.json"),
+                "--out",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
+    out = capsys.readouterr().out
+    assert "last_output_sequence" in out and "EOS is written and trained" in out
+    format = load_format(tmp_path / "mine.jinja")
+    messages = (
+        Message("system", "S"),
+        Message("user", "Q"),
+        Message("assistant", "A"),
+        Message("user", "R"),
+    )
+    text = render(
+        Conversation("c", messages), format, add_generation_prompt=True, eos_token="</s>"
+    ).text
+    assert text == "S### Human:\nQ\n### Robot:\nA\n\n### Human:\nR\n### Robot:\n"
+    assert "### Human:" in format.stops
+
+
+def test_a_master_export_holds_both(tmp_path):
+    (tmp_path / "all.json").write_text(
+        json.dumps(
+            {
+                "instruct": {**PRESET, "wrap": False},
+                "context": {"story_string": "<sys>{{system}}</sys>\n"},
+            }
+        )
+    )
+    format = import_format(read_source(tmp_path / "all.json"), "mine").format
+    text = render(
+        Conversation("c", (Message("system", "S"), Message("user", "Q"))),
+        format,
+        add_generation_prompt=True,
+    ).text
+    assert text == "<sys>S</sys>\n### Human:Q### Robot:"
+
+
+@pytest.mark.parametrize(
+    ("example", "like"),
+    [
+        (
+            "<|im_start|>system\nSYS<|im_end|>\n<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n<|im_start|>user\nU2<|im_end|>\n<|im_start|>assistant\n",
+            "chatml",
+        ),
+        (
+            "<|system|>\nSYS</s>\n<|user|>\nU1</s>\n<|assistant|>\nA1</s>\n<|user|>\nU2</s>\n<|assistant|>\n",
+            "zephyr",
+        ),
+        ("<s>SYS\n\nUSER: U1\nASSISTANT: A1</s>\nUSER: U2\nASSISTANT:", "vicuna-v1.1-newline"),
+    ],
+)
+def test_an_example_conversation(tmp_path, example, like):
+    (tmp_path / "example.txt").write_text(example)
+    source = read_source(tmp_path / "example.txt")
+    assert like in [
+        format.id for format, same, of in known_as(source, list(FORMATS.values())) if same == of
+    ]
+    assert "an example shows nothing" in " ".join(import_format(source, "copy").lost)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "U1 and no answer", "no A1 in the example"),
+        ("a.txt", "Q: U1\nA: A1\nQ: U2\nB:", "is not what stands between U1 and A1"),
+        ("a.json", "{", "not JSON"),
+        ("a.json", "[]", "neither a tokenizer_config.json nor a SillyTavern"),
+        ("a.jinja", "{% if %}", r"a\.jinja:1: the template does not compile"),
+        ("a.jinja", "{{ messages[0].content }}", "cannot be imported: a message is left out"),
+        ("a.jinja", "{{ messages.__class__.__mro__ }}", "tries to reach the interpreter"),
+        (
+            "a.jinja",
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "takes more than 2 s",
+        ),
+        ("a.jinja", "{% for i in range(999999999) %}x{% endfor %}", "loops too often"),
+        ("a.jinja", "{% set x = 'a' * 99999999999 %}{{ x }}", "fills the memory"),
+        (
+            "a.jinja",
+            "{% for i in range(99999) %}{{ 'ten words, ten words, and again ten words' }}{% endfor %}",
+            "characters for five short messages",
+        ),
+        ("a.jinja", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself without end"),
+    ],
+)
+def test_what_is_refused_and_why(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(HarnessError, match=message):
+        import_format(read_source(tmp_path / name), "x")
+
+
+def test_a_template_of_the_users_is_tried_out_before_it_runs_here(tmp_path):
+    (tmp_path / "loop.jinja").write_text(
+        '{#---\nfamily = "toy"\n---#}\n{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}'
+    )
+    with pytest.raises(
+        HarnessError, match=r"loop\.jinja: the template is refused: it takes more than 2 s"
+    ):
+        load_formats(tmp_path)
+
+
+def test_templates_are_rendered_as_transformers_renders_them(tokenizer):
+    template = "{{ bos_token }}{% for m in messages %}{% if tools %}no{% endif %}{{ m | tojson }}{{ undefined_name }}{% endfor %}{{ strftime_now('') }}"
+    rows = [{"role": "user", "content": "ä <b> 'x'"}]
+    assert render_foreign(
+        template, rows, add_generation_prompt=True, bos_token=tokenizer.bos_token, eos_token=""
+    ) == tokenizer.apply_chat_template(
+        rows, chat_template=template, tokenize=False, add_generation_prompt=True
+    )

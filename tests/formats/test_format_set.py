@@ -1,0 +1,130 @@
+"""The folder is the registry; a bad file is told by its place."""
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.formats import load_format, load_formats
+from harness.formats.properties import check_format
+
+GOOD = '{#---\nfamily = "toy"\nstops = ["END"]\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
+
+
+#: What their owners write depends on what follows: a think block, an address, the place of the system prompt.
+PREFIX_UNSTABLE = {
+    "codellama-70b",
+    "deepseek-r1",
+    "mistral-v3",
+    "mistral-v3-tekken",
+    "qwen3",
+    "roleplay-markdown",
+    "yandexgpt",
+}
+
+
+def test_at_least_sixty_formats():
+    formats = load_formats()
+    assert len(formats) >= 60
+    assert len({format.family for format in formats.values()}) >= 15
+
+
+@pytest.mark.parametrize("id", list(load_formats()))
+def test_every_shipped_format_has_all_its_properties(id):
+    format = load_formats()[id]
+    report = check_format(format)
+    assert report.findings == ()
+    wanted = {"lossless", "prompt_is_prefix", "no_trailing_space", "stop_trained"}
+    assert {name for name in wanted if report.properties[name]} == wanted
+    assert report.properties["prefix_stable"] == (id not in PREFIX_UNSTABLE)
+    assert report.properties["system"] == (format.system != "unsupported")
+    assert format.origin and (format.stops or id == "raw")
+
+
+def test_an_unknown_id_offers_the_nearest():
+    with pytest.raises(HarnessError, match="did you mean llama3"):
+        load_formats()["lama3"]
+
+
+def test_a_glob_that_matches_nothing_is_an_error():
+    assert [f.id for f in load_formats().select(["llama*"])] == [
+        "llama2-chat",
+        "llama3",
+        "llama3.1",
+        "llama4",
+    ]
+    with pytest.raises(HarnessError, match="no format matches"):
+        load_formats().select(["zzz*"])
+
+
+def test_sets_are_named_selections(tmp_path):
+    formats = load_formats()
+    common = formats.select(formats.default)
+    assert 14 <= len(common) < 30 and len({f.family for f in common}) >= 10
+    assert formats.select(["all"]) == list(formats.values())
+    assert formats.select(["smollm2", "common"])[0].id == "smollm2"
+    (tmp_path / "mine.jinja").write_text(GOOD)
+    mine = load_formats(tmp_path)
+    assert [f.id for f in mine.select(mine.default)] == [*(f.id for f in common), "mine"]
+    with pytest.raises(HarnessError, match="did you mean common"):
+        formats.select(["comon"])
+
+
+def test_a_format_of_a_sets_name_goes_first(tmp_path):
+    (tmp_path / "all.jinja").write_text(GOOD)
+    assert [f.id for f in load_formats(tmp_path).select(["all"])] == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no front matter", "no front matter"),
+        ("{#---\nfamily = \n---#}\nx", "not TOML"),
+        ('{#---\nfamily = "a"\nstop = ["x"]\n---#}\nx', "unknown key 'stop'.*stops"),
+        ("{#---\nstops = []\n---#}\nx", "names no family"),
+        ('{#---\nfamily = "a"\nstops = "x"\n---#}\nx', "not a list"),
+        ('{#---\nfamily = "a"\nsystem = "maybe"\n---#}\nx', "is not one of"),
+        (
+            '{#---\nfamily = "a"\n---#}\nline\n{% if %}',
+            r"bad\.jinja:5: the template does not compile",
+        ),
+    ],
+)
+def test_a_bad_file_is_told_by_its_place(tmp_path, text, message):
+    (tmp_path / "bad.jinja").write_text(text)
+    with pytest.raises(HarnessError, match=message):
+        load_format(tmp_path / "bad.jinja")
+
+
+def test_a_users_folder_adds_and_replaces(tmp_path):
+    (tmp_path / "mine.jinja").write_text(GOOD)
+    (tmp_path / "chatml.jinja").write_text(GOOD)
+    formats = load_formats(tmp_path)
+    assert formats["mine"].family == formats["chatml"].family == "toy"
+    assert "llama3" in formats
+
+
+def test_the_digest_changes_with_behaviour_only(tmp_path):
+    file = tmp_path / "mine.jinja"
+    digests = []
+    for text in (
+        GOOD,
+        GOOD.replace('"toy"', '"toy"\nnotes = "n"'),
+        GOOD.replace("END", "FIN"),
+        GOOD + " ",
+    ):
+        file.write_text(text)
+        digests.append(load_format(file).digest)
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_check_finds_what_is_wrong(tmp_path):
+    (tmp_path / "bad.jinja").write_text(
+        '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}'
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    findings = " ".join(check_format(load_format(tmp_path / "bad.jinja")).findings)
+    assert (
+        "ends in a space" in findings
+        and "two BOS" in findings
+        and "never learns to end" in findings
+    )

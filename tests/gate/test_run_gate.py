@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.formats import load_formats
+from harness.gate.baseline import to_baseline
+from harness.gate.run_gate import GateOptions, formats_of, nothing_scored, suggested_baseline
+
+
+def test_the_command_can_be_pasted():
+    options = GateOptions(
+        "my models/tiny",
+        adapter="lora",
+        formats=("chatml", "llama*"),
+        formats_dirs=("f",),
+        cases=("a.jsonl", "b.jsonl"),
+        limit=9,
+        folder=Path("out"),
+        report=True,
+    )
+    assert options.command(baseline=Path("base.json")) == (
+        "pytest eval/ --model 'my models/tiny' --adapter lora --formats 'chatml,llama*' --formats-dir f"
+        " --cases a.jsonl --cases b.jsonl --limit 9 --report-dir out --baseline base.json"
+    )
+
+
+def test_the_command_can_leave_the_choice_of_formats_out():
+    command = GateOptions("m", formats=("chatml",)).command(
+        baseline=Path("base.json"), update=True, every_format=True
+    )
+    assert command == "pytest eval/ --model m --baseline base.json --update-baseline"
+
+
+@pytest.mark.parametrize(
+    ("tests", "folder"),
+    [
+        ("eval/", "eval/baselines"),
+        (".", "baselines"),
+        ("eval/test_gate.py", "eval/baselines"),
+        ("eval/test_gate.py::test_gate", "eval/baselines"),
+    ],
+)
+def test_a_first_baseline_stands_beside_the_tests(tests, folder):
+    assert (
+        suggested_baseline(GateOptions("models/tiny/", tests=(tests,)))
+        == Path(folder) / "tiny.json"
+    )
+
+
+def test_nothing_scored_says_why():
+    assert nothing_scored(["", "x"]).why == "no case was evaluated"
+    assert nothing_scored(["no system role"]).why == "no system role"
+    assert nothing_scored([]).failed
+
+
+def test_without_formats_those_of_the_baseline_are_measured(make_evaluation, tmp_path):
+    before = to_baseline(
+        make_evaluation({("chatml", "stopped"): [1.0], ("gone", "stopped"): [1.0]})
+    )
+    (tmp_path / "mine.jinja").write_text(
+        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
+    )
+    assert formats_of(before, load_formats(tmp_path)) == ("chatml", "mine")
+    assert formats_of(None, load_formats(tmp_path)) == ("common", "mine")

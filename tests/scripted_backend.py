@@ -1,0 +1,65 @@
+"""A fake engine for tests and for trying a set of cases without a model: answers come from a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
+from harness.records import Rendered, Scoring
+
+Reply = Callable[[Rendered], str]
+LogProb = Callable[[Rendered], float]
+
+
+class ScriptedBackend:
+    """Replies with ``reply(prompt)``, cut at the format's first stop, and scores with ``logprob(rendering)``."""
+
+    bos_token = ""
+    eos_token = "</s>"
+    unscorable = ""
+
+    def __init__(
+        self,
+        reply: Reply,
+        logprob: LogProb = lambda rendered: -float(len(rendered.text)),
+        name: str = "scripted",
+    ) -> None:
+        self._reply = reply
+        self._logprob = logprob
+        self._name = name
+        self.asked = 0
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {
+            "backend": "scripted",
+            "model": self._name,
+            "adapter": "",
+            "dtype": "none",
+            "device": "none",
+        }
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+        for request in requests:
+            self.asked += 1
+            text = self._reply(request.prompt)
+            found = sorted(
+                (text.index(stop), stop)
+                for stop in (*request.prompt.stops, self.eos_token)
+                if stop in text
+            )
+            end, stop = found[0] if found else (len(text), "")
+            yield [(request.key, Answer(text[:end], "stop" if found else "length", stop, ()))]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
+        for request in requests:
+            self.asked += 1
+            yield [
+                (
+                    request.key,
+                    [
+                        Scoring(self._logprob(answer), max(1, len(answer.text.split())))
+                        for answer in request.answers
+                    ],
+                )
+            ]

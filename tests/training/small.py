@@ -1,0 +1,99 @@
+"""A run of seconds on the tiny model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.models import load
+from harness.models.quantisation import Quantisation
+from harness.training.config import (
+    AdapterConfig,
+    CheckpointsConfig,
+    DataConfig,
+    EvaluationConfig,
+    FormatsConfig,
+    OptimisationConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from harness.training.loop import Trainer
+from harness.training.preparation import make_cache, prepare, run_digest
+from harness.training.step.lora import add_control_tokens
+
+ROWS = [
+    ("the quick fox?", "over the lazy dog"),
+    ("dog", "the brown fox jumps over it"),
+    ("capital?", "Oslo."),
+    ("What is the dog?", "lazy"),
+]
+NF4 = Quantisation(load_in_4bit=True)
+INT8 = Quantisation(load_in_8bit=True)
+
+
+def small_config(
+    model: Path,
+    folder: Path,
+    *,
+    formats=("chatml", "alpaca-newline"),
+    dtype="float32",
+    optimisation=None,
+    schedule=None,
+    adapter=None,
+    **sections,
+) -> TrainConfig:
+    file = folder / "rows.jsonl"
+    file.write_text(
+        "".join(
+            json.dumps(
+                {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+            )
+            + "\n"
+            for q, a in ROWS
+        )
+    )
+    return TrainConfig(
+        model=str(model),
+        output_dir=str(folder / "run"),
+        dtype=dtype,
+        adapter=replace(AdapterConfig(lora_r=4, lora_alpha=8), **(adapter or {})),
+        data=DataConfig(train=(str(file),)),
+        formats=FormatsConfig(train=formats),
+        optimisation=replace(
+            OptimisationConfig(
+                learning_rate=1e-2, num_train_epochs=6, per_device_train_batch_size=2
+            ),
+            **(optimisation or {}),
+        ),
+        schedule=ScheduleConfig(**{"warmup_ratio": 0.1, **(schedule or {})}),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
+        checkpoints=CheckpointsConfig(save_steps=3),
+        **sections,
+    )
+
+
+def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) -> Trainer:
+    if quantisation:
+        pytest.importorskip("bitsandbytes")
+    loaded = load(config.model, dtype=config.dtype, device="cpu", quantisation=quantisation)
+    ready = prepare(config)
+    if config.adapter.train_control_tokens:
+        add_control_tokens(loaded, ready.trained)
+    return Trainer(
+        config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest)
+    )
+
+
+def every_element_moves(trainer: Trainer) -> None:
+    """Fifty steps move every element of every factor A, and all factors stay float32."""
+    before = {name: weight.clone() for name, weight in trainer.weights().items()}
+    for number in range(50):
+        trainer._step(number, 0.0)
+    for name, weight in trainer.weights().items():
+        assert weight.dtype == torch.float32
+        if "lora_A" in name:
+            assert (weight != before[name]).float().mean() > 0.99, name

@@ -1,0 +1,136 @@
+"""Trunk, turn, branch: by the same steps as by hand, and found again when started anew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.training.auto_branch import auto_branch
+from harness.training.config import (
+    AutoBranchConfig,
+    EvaluationConfig,
+    FormatsConfig,
+    ScheduleConfig,
+)
+from harness.training.loop import Trainer
+from harness.training.runs.metrics_log import measured, read_entries
+from harness.training.runs.run_tree import lineage
+from harness.training.selection.checkpoint_eval import CheckpointMeasure
+from harness.training.start import resume, train
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def config(run_config):
+    return replace(
+        run_config,
+        formats=FormatsConfig(train=("chatml", "alpaca-newline"), held_out=("llama3",)),
+        evaluation=EvaluationConfig(references=6, formats_measured=1, recall_rows=0),
+        optimisation=replace(run_config.optimisation, num_train_epochs=6),
+        schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
+        auto_branch=AutoBranchConfig(branch_at_turn=True, branch_rounds=2),
+    )
+
+
+@pytest.fixture
+def bowl(monkeypatch):
+    """Measures as a high rate would give them: NLL falls to a floor that a lower rate takes further down, and rises after 1 + rounds checkpoints."""
+
+    def measure(self, step):
+        rate = self.rate
+        floor = {1e-2: 1.5, 1e-3: 1.2, 1e-4: 1.2}[rate]
+        turn = {1e-2: 6, 1e-3: 10, 1e-4: 14}[rate]
+        items = {
+            f"i{n}": floor + 0.05 * abs(step - turn) + 0.1 * n + 0.001 * ((n * 5 + step) % 3)
+            for n in range(8)
+        }
+        return {"nll_held_out": sum(items.values()) / 8, "nll_items_held_out": items}
+
+    original = CheckpointMeasure.__init__
+
+    def note_rate(self, ready, loaded):
+        original(self, ready, loaded)
+        self.rate = round(ready.config.optimisation.learning_rate, 9)
+
+    monkeypatch.setattr(CheckpointMeasure, "__init__", note_rate)
+    monkeypatch.setattr(CheckpointMeasure, "__call__", measure)
+
+
+def test_it_stops_at_the_turn_goes_back_and_continues_at_a_tenth(config, bowl):
+    chosen = train(config, quiet=True)
+    trunk = Path(config.output_dir)
+    facts = json.loads((trunk / "auto_branch.json").read_text())
+    assert [(r["run"], round(r["learning_rate"], 9), r["step"]) for r in facts["rounds"]] == [
+        (".", 1e-2, 6),
+        ("branches/auto-1", 1e-3, 10),
+        ("branches/auto-2", 1e-4, 10),
+    ]
+    assert facts["rounds"][1]["gain"] == pytest.approx(0.3, abs=0.01)
+    assert facts["chosen"] == {
+        "run": "branches/auto-1",
+        "step": 10,
+    }  # the second round gained nothing
+    assert "nothing gained" in facts["rounds"][2]["why"]
+    assert (chosen / WEIGHTS).read_bytes() == (
+        trunk / "branches" / "auto-1" / "checkpoint-10" / WEIGHTS
+    ).read_bytes()
+    stopped = [entry for entry in read_entries(trunk) if entry["kind"] == "stopped"]
+    assert len(stopped) == 1 and stopped[0]["step"] < 18 and "turned at step 6" in stopped[0]["why"]
+    tree = lineage(trunk)
+    assert (
+        tree.state == "stopped"
+        and tree.children[0].branched_at == 6
+        and tree.children[0].children[0].branched_at == 10
+    )
+
+
+def test_started_anew_it_finds_its_runs_and_trains_nothing(config, bowl, monkeypatch):
+    first = train(config, quiet=True)
+    before = (first / WEIGHTS).read_bytes()
+    monkeypatch.setattr(Trainer, "_step", lambda *a: pytest.fail("trained again"))
+    assert resume(Path(config.output_dir), quiet=True) == first
+    assert (first / WEIGHTS).read_bytes() == before
+
+
+def test_interrupted_anywhere_it_ends_the_same(config, bowl, monkeypatch, tmp_path):
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
+    original, left = Trainer._step, [0]
+
+    def stop_now_and_then(self, number, sum_lr):
+        left[0] += 1
+        if left[0] % 7 == 0:
+            raise KeyboardInterrupt
+        return original(self, number, sum_lr)
+
+    monkeypatch.setattr(Trainer, "_step", stop_now_and_then)
+    for _ in range(20):
+        try:
+            chosen = train(config, quiet=True)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert (chosen / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    assert json.loads((chosen.parent / "auto_branch.json").read_text()) == json.loads(
+        (whole.parent / "auto_branch.json").read_text()
+    )
+
+
+def test_a_finished_run_can_be_branched_later(config, bowl):
+    plain = replace(config, auto_branch=AutoBranchConfig())
+    over = train(plain, quiet=True)
+    assert len(measured(over.parent)) == 10  # to the end: nothing watched for the turn
+    assert train(config, quiet=True).name == "chosen"
+
+
+def test_settings_under_which_no_turn_can_be_seen_are_refused(config):
+    with pytest.raises(HarnessError, match=r"needs formats\.held_out"):
+        auto_branch(replace(config, formats=FormatsConfig(train=("chatml",))))
+    with pytest.raises(HarnessError, match="needs references"):
+        auto_branch(replace(config, evaluation=EvaluationConfig(references=0)))
+    with pytest.raises(HarnessError, match="goes back to earlier checkpoints"):
+        auto_branch(replace(config, checkpoints=replace(config.checkpoints, save_total_limit=2)))

@@ -1,0 +1,210 @@
+"""Schedules against transformers' own, step by step, and the properties that every one has."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from transformers import get_scheduler
+
+from harness.training.config import ScheduleConfig
+from harness.training.step.schedules import Schedule
+
+NAMES = (
+    "constant",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "warmup_stable_decay",
+    "sigmoid",
+    "piecewise",
+)
+
+
+def theirs(name, warmup, total, **kwargs):
+    """The factors of transformers' scheduler, from step 0."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = get_scheduler(
+        name,
+        optimizer,
+        num_warmup_steps=warmup,
+        num_training_steps=total,
+        scheduler_specific_kwargs=kwargs,
+    )
+    found = []
+    for _ in range(total):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize("warmup", [0, 7])
+@pytest.mark.parametrize(
+    ("name", "settings", "peer", "kwargs"),
+    [
+        ("constant", {}, "constant_with_warmup", {}),
+        ("linear", {}, "linear", {}),
+        ("cosine", {}, "cosine", {}),
+        ("cosine_with_restarts", {"num_cycles": 3}, "cosine_with_restarts", {"num_cycles": 3}),
+        (
+            "warmup_stable_decay",
+            {"decay_type": "1-sqrt"},
+            "warmup_stable_decay",
+            {"num_decay_steps": 10, "decay_type": "1-sqrt"},
+        ),
+        (
+            "warmup_stable_decay",
+            {"decay_type": "linear"},
+            "warmup_stable_decay",
+            {"num_decay_steps": 10, "decay_type": "linear"},
+        ),
+        (
+            "warmup_stable_decay",
+            {"decay_type": "cosine"},
+            "warmup_stable_decay",
+            {"num_decay_steps": 10, "decay_type": "cosine"},
+        ),
+    ],
+)
+def test_it_equals_transformers(name, settings, peer, kwargs, warmup):
+    """Ours never starts at 0: its step s with w steps of warm-up is their step s + 1 with w + 1 of them. Without warm-up both are the same."""
+    ours = Schedule.of(
+        ScheduleConfig(
+            lr_scheduler_type=name,
+            warmup_steps=warmup,
+            warmup_ratio=0.0,
+            decay_ratio=0.25,
+            **settings,
+        ),
+        40,
+    )
+    shift = 1 if warmup else 0
+    expected = theirs(peer, warmup + shift, 40 + shift, **kwargs)[shift:]
+    assert [ours.factor(step) for step in range(40)] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_floor_is_that_of_transformers():
+    """warmup_stable_decay has one under the same name; the floor of its warm-up is not ours, so there is none here."""
+    ours = Schedule.of(
+        ScheduleConfig(
+            lr_scheduler_type="warmup_stable_decay",
+            warmup_ratio=0.0,
+            decay_ratio=0.5,
+            min_lr_ratio=0.1,
+        ),
+        20,
+    )
+    assert [ours.factor(step) for step in range(20)] == pytest.approx(
+        theirs(
+            "warmup_stable_decay", 0, 20, num_decay_steps=10, decay_type="1-sqrt", min_lr_ratio=0.1
+        )
+    )
+
+
+@st.composite
+def configs(draw):
+    places = sorted(draw(st.lists(st.floats(0.05, 0.95), max_size=3)))
+    heights = draw(st.lists(st.floats(0, 1), min_size=len(places) + 2, max_size=len(places) + 2))
+    name = draw(st.sampled_from(NAMES))
+    return ScheduleConfig(
+        lr_scheduler_type=name,
+        warmup_ratio=draw(st.floats(0, 0.5)),
+        min_lr_ratio=draw(st.floats(0, 1)),
+        num_cycles=draw(st.integers(1, 4)),
+        decay_ratio=draw(st.floats(0.05, 1)),
+        decay_type=draw(st.sampled_from(["1-sqrt", "linear", "cosine"])),
+        sigmoid_shape=draw(st.sampled_from(["fall", "rise", "bump"])),
+        midpoint=draw(st.floats(0.05, 0.95)),
+        steepness=draw(st.floats(0.1, 200)),
+        points=tuple(zip([0.0, *places, 1.0], heights, strict=True)) if name == "piecewise" else (),
+    )
+
+
+@given(configs(), st.integers(1, 200))
+def test_every_factor_lies_between_0_and_1(config, total):
+    schedule = Schedule.of(config, total)
+    factors = [schedule.factor(step) for step in range(total)]
+    assert all(0.0 <= factor <= 1.0 + 1e-12 for factor in factors)
+    assert schedule.summed(total) == pytest.approx(sum(factors), rel=1e-12, abs=1e-12)
+    assert schedule.summed(total) == pytest.approx(
+        schedule.summed(total // 2) + sum(factors[total // 2 :]), rel=1e-9, abs=1e-9
+    )
+
+
+@settings(max_examples=40)
+@given(configs())
+def test_smooth_shapes_have_no_jumps(config):
+    """Ten times the steps, a tenth of the largest change, give or take: what only a continuous curve does. Restarts and doubled points jump on purpose."""
+    if (
+        config.lr_scheduler_type in ("cosine_with_restarts", "piecewise")
+        or config.lr_scheduler_type == "warmup_stable_decay"
+    ):
+        return
+    assume(
+        not 0 < 400 * config.warmup_ratio < 5
+    )  # a rise of one or two steps is a jump, and has to be
+    largest = []
+    for total in (400, 4000):
+        schedule = Schedule.of(config, total)
+        factors = [schedule.factor(step) for step in range(total)]
+        largest.append(max(abs(b - a) for a, b in itertools.pairwise(factors)))
+    assert largest[1] <= 0.2 * largest[0] + 1e-6
+
+
+@given(configs(), st.integers(2, 200))
+def test_parts_are_monotone(config, total):
+    schedule = Schedule.of(config, total)
+    factors = [schedule.factor(step) for step in range(total)]
+    rise, rest = factors[: schedule.warmup], factors[schedule.warmup :]
+    falling = all(b <= a + 1e-12 for a, b in itertools.pairwise(rest))
+    if config.lr_scheduler_type in ("constant", "linear", "cosine", "warmup_stable_decay"):
+        assert rise == sorted(rise) and falling
+    if config.lr_scheduler_type == "sigmoid" and config.sigmoid_shape == "rise":
+        assert factors == sorted(factors)
+    if config.lr_scheduler_type == "sigmoid" and config.sigmoid_shape == "fall":
+        assert falling
+
+
+def test_a_sigmoid_passes_its_midpoint_half_way_and_its_steepness_is_as_told():
+    fall = Schedule("sigmoid", 1000, midpoint=0.4, steepness=20.0)
+    assert fall.factor(399) == pytest.approx(0.5, abs=0.02)
+    for steepness, width in ((10.0, 0.56), (40.0, 0.15)):  # about 2 ln 19 / steepness
+        schedule = Schedule("sigmoid", 10000, steepness=steepness)
+        assert sum(
+            0.05 < schedule.factor(step) < 0.95 for step in range(10000)
+        ) / 10000 == pytest.approx(width, abs=0.01)
+    rise = Schedule("sigmoid", 1000, shape="rise", midpoint=0.4, steepness=20.0)
+    assert [rise.factor(s) + fall.factor(s) for s in range(1000)] == pytest.approx([1.0] * 1000)
+
+
+def test_a_bump_walks_slow_fast_slow():
+    """Σ rate of a bump is itself a sigmoid: the integral of sech²."""
+    bump = Schedule("sigmoid", 4000, shape="bump", midpoint=0.5, steepness=12.0)
+    assert max(bump.factor(step) for step in range(4000)) == pytest.approx(1.0, abs=1e-4)
+    for share in (0.25, 0.5, 0.75, 1.0):
+        integral = (2 / 12) * (math.tanh(6 * (share - 0.5)) - math.tanh(6 * -0.5))
+        assert bump.summed(round(4000 * share)) / 4000 == pytest.approx(integral, abs=1e-3)
+
+
+def test_piecewise_joins_points_and_jumps_where_two_stand_together():
+    """Train high, then continue at a tenth."""
+    schedule = Schedule("piecewise", 100, points=((0.0, 1.0), (0.5, 1.0), (0.5, 0.1), (1.0, 0.1)))
+    assert [round(schedule.factor(step), 9) for step in (0, 49, 50, 99)] == [1.0, 1.0, 0.1, 0.1]
+    slope = Schedule("piecewise", 100, points=((0.0, 0.0), (1.0, 1.0)))
+    assert [slope.factor(step) for step in range(100)] == pytest.approx(
+        [(step + 0.5) / 100 for step in range(100)]
+    )
+
+
+def test_warm_up_rises_to_the_peak_and_never_starts_at_zero():
+    schedule = Schedule("cosine", 100, 10)
+    rising = [schedule.factor(step) for step in range(11)]
+    assert rising == sorted(rising) and rising[0] > 0 and rising[10] == 1.0
+
+
+def test_steps_of_warm_up_beat_the_ratio():
+    assert Schedule.of(ScheduleConfig(warmup_steps=7, warmup_ratio=0.5), 100).warmup == 7
+    assert Schedule.of(ScheduleConfig(warmup_ratio=0.5), 100).warmup == 50
