@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
-from harness.records import Rendered, Scoring
+from harness.records import Rendered, Loglikelihood
 
 Reply = Callable[[Rendered], str]
 LogProb = Callable[[Rendered], float]
@@ -16,7 +16,7 @@ class ScriptedBackend:
 
     bos_token = ""
     eos_token = "</s>"
-    unscorable = ""
+    no_loglikelihood = ""
 
     def __init__(
         self,
@@ -51,14 +51,14 @@ class ScriptedBackend:
             end, stop = found[0] if found else (len(text), "")
             yield [(request.key, Answer(text[:end], "stop" if found else "length", stop, ()))]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
         for request in requests:
             self.asked += 1
             yield [
                 (
                     request.key,
                     [
-                        Scoring(self._logprob(answer), max(1, len(answer.text.split())))
+                        Loglikelihood(self._logprob(answer), max(1, len(answer.text.split())))
                         for answer in request.answers
                     ],
                 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.backends.server_facts import AGAIN, ServerFacts, short
 from harness.errors import HarnessError
-from harness.records import Finish, Rendered, Scoring
+from harness.records import Finish, Rendered, Loglikelihood
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -89,7 +89,7 @@ class OpenAIBackend:
         return str(self.facts.props.get("eos_token") or "")
 
     @cached_property
-    def unscorable(self) -> str:
+    def no_loglikelihood(self) -> str:
         """Why nothing can be scored here, or ""."""
         if self.chat:
             return "a chat endpoint gives no log-probabilities of an answer"
@@ -106,7 +106,7 @@ class OpenAIBackend:
         """Answers, greedy or drawn by the server, each as soon as it is there."""
         yield from self._all(requests, self._answer)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
         """Log-probabilities of the answers' words, from servers that echo a prompt with them (vLLM, SGLang).
 
         The server tokenises the whole text at once; a token that reaches over the edge of the words counts. A request whose
@@ -202,7 +202,7 @@ class OpenAIBackend:
         ).choices[0]
         return found.text, str(found.finish_reason)
 
-    def _scorings(self, request: ScoreRequest) -> list[Scoring] | None:
+    def _scorings(self, request: ScoreRequest) -> list[Loglikelihood] | None:
         try:
             found = [self._scoring(rendered) for rendered in request.answers]
         except _TooLong:
@@ -210,7 +210,7 @@ class OpenAIBackend:
         scorings = [scoring for scoring in found if scoring is not None]
         return scorings if len(scorings) == len(found) else None
 
-    def _scoring(self, rendered: Rendered) -> Scoring | None:
+    def _scoring(self, rendered: Rendered) -> Loglikelihood | None:
         last = max(
             span.message for span in rendered.spans if span.trained and span.kind == "content"
         )
@@ -224,7 +224,7 @@ class OpenAIBackend:
         told = [value for value in values if value is not None]
         if not told or len(told) < len(values):
             return None
-        return Scoring(sum(told), len(told), tuple(round(value, 5) for value in told))
+        return Loglikelihood(sum(told), len(told), tuple(round(value, 5) for value in told))
 
     def _echo(self, text: str) -> list[tuple[float | None, int, int]] | None:
         """(log-probability, start, end) of each token of a text; None from a server that does not echo.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from harness.backends.sampling import Sampling
-from harness.records import Finish, Message, Rendered, Scoring
+from harness.records import Finish, Message, Rendered, Loglikelihood
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Backend(Protocol):
         ...
 
     @property
-    def unscorable(self) -> str:
+    def no_loglikelihood(self) -> str:
         """Why the engine can score nothing, or "" where it can."""
         ...
 
@@ -80,4 +80,4 @@ class Backend(Protocol):
 
     def score(
         self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Scoring]]]]: ...
+    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]: ...

@@ -21,7 +21,7 @@ from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.errors import HarnessError
 from harness.models import Dtype, load_tokenizer, locate
 from harness.models.quantisation import Quantisation
-from harness.records import Scoring
+from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
 
 _OBJECT_STORE = 128 * 1024**2
@@ -157,7 +157,7 @@ class RayBackend:
     ``workers`` there is one for each GPU, or for each machine where there are none.
     """
 
-    unscorable = ""
+    no_loglikelihood = ""
 
     def __init__(self, spec: ModelSpec, *, address: str | None = None, workers: int = 0) -> None:
         self._ray = ray_library()
@@ -197,7 +197,7 @@ class RayBackend:
         """Answers, batch by batch as the workers finish them."""
         yield from self._spread("generate", requests)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
         """Log-probabilities, batch by batch as the workers finish them."""
         yield from self._spread("score", requests)
 

@@ -74,9 +74,9 @@ def make_plan(
         work += planner.plan([challenged(case) for case in cases if case.choices], formats)
     recall_work: list[Work] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
-    if recall is not None and backend.unscorable:
+    if recall is not None and backend.no_loglikelihood:
         if not quiet:
-            print(f"{label}: recall is not measured: {backend.unscorable}", file=sys.stderr)
+            print(f"{label}: recall is not measured: {backend.no_loglikelihood}", file=sys.stderr)
     elif recall is not None:
         both = (*recall.train, *recall.null)
         recall_work = planner.plan(both, recall_formats) + planner.plan_continuations(

@@ -16,7 +16,7 @@ from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
 from harness.backends.sampling import Sampling, seed_of
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import case_digest, kind_of
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Conversation, Format, Message, Rendered
 
 Probe = Literal["choice", "answer", "reference", "continue"]
@@ -77,8 +77,8 @@ class Planner:
         work: list[Work] = []
         for case in cases:
             for format in formats:
-                if self.backend.unscorable and not case.checks:
-                    self.untestable.append(Untestable(case.id, format.id, self.backend.unscorable))
+                if self.backend.no_loglikelihood and not case.checks:
+                    self.untestable.append(Untestable(case.id, format.id, self.backend.no_loglikelihood))
                     continue
                 try:
                     work.append(self._probe(case, format, draw))
@@ -159,7 +159,7 @@ class Planner:
         if answer is not None:
             messages = (*messages, Message("assistant", answer, case.name))
         return render(
-            fitted(Conversation(case.id, messages, case.tags, case.source), format),
+            adapt_to_format(Conversation(case.id, messages, case.tags, case.source), format),
             format,
             add_generation_prompt=answer is None,
             continue_final_message=answer is not None,

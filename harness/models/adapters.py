@@ -9,7 +9,7 @@ from harness.models.added_tokens import grow
 from harness.models.base_record import ADAPTER_FILE, read_base
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
-from harness.models.lora_forward import fuse_for_inference, leave_casts_to_autocast
+from harness.models.lora_forward import install_lean_lora, leave_casts_to_autocast
 from harness.models.quiet import first_line, quiet
 
 
@@ -52,13 +52,13 @@ def remove_adapter(loaded: LoadedModel) -> None:
     unload = getattr(loaded.model, "unload", None)
     if unload is not None:
         loaded.model = unload()
-    loaded.adapter, loaded.adapter_digest, loaded.fused = None, "", True
+    loaded.adapter, loaded.adapter_digest, loaded.lean_lora = None, "", True
 
 
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:
     """Remember which adapter the model now carries, and let its factors be cast by autocast alone."""
     leave_casts_to_autocast(loaded.model)
-    loaded.fused = fuse_for_inference(loaded.model)
+    loaded.lean_lora = install_lean_lora(loaded.model)
     loaded.adapter = str(folder)
     loaded.adapter_digest = digest_folder(folder)
 

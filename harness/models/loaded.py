@@ -28,13 +28,13 @@ class LoadedModel:
     device: str
     adapter: str | None = None
     adapter_digest: str = ""
-    fused: bool = True
+    lean_lora: bool = True
     quantisation: Quantisation = field(default_factory=Quantisation)
     trained_tokens: tuple[int, ...] = ()
     """Ids whose embeddings an adapter is to train too (harness.training.step.lora)."""
     added_tokens: tuple[str, ...] = ()
     """Control tokens that the tokenizer got beyond its own."""
-    products: str = ""
+    matmul_dtype: str = ""
     """Dtype that hand-written passes multiply in, once it is known (harness.backends.local.forward)."""
 
     @property
@@ -74,7 +74,7 @@ class LoadedModel:
         """
         import torch
 
-        with torch.inference_mode(), contextlib.nullcontext() if self.fused else self.autocast():
+        with torch.inference_mode(), contextlib.nullcontext() if self.lean_lora else self.autocast():
             yield
 
     def autocast(self) -> Any:

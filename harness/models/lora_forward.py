@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def fuse_for_inference(model: torch.nn.Module) -> bool:
+def install_lean_lora(model: torch.nn.Module) -> bool:
     """Give every plain LoRA layer of peft a leaner forward, used when the layer is not training. Returns whether all got it.
 
     peft computes base(x) + scaling · B(A(x)) with a cast of x and two more passes over the output; here

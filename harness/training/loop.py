@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import clear_leftovers
 from harness.models import LoadedModel, describe_base, note_adapter
-from harness.models.lora_forward import fuse_for_inference
+from harness.models.lora_forward import install_lean_lora
 from harness.progress import progress
 from harness.training.config import OptimisationConfig, TrainConfig
 from harness.training.data.examples import (
     Example,
     ExampleCache,
-    Plan,
+    TrainingPlan,
     even_batches,
     make_plan,
     micro_batches,
@@ -35,10 +35,10 @@ from harness.training.runs.checkpoints import (
     save_checkpoint,
     set_random_state,
 )
-from harness.training.runs.metrics_log import Journal
+from harness.training.runs.metrics_log import MetricsLog
 from harness.training.runs.trackers import Track, trackers
-from harness.training.selection.early_stopping import Judgement, value_of
-from harness.training.step.distributed import Team
+from harness.training.selection.early_stopping import StopDecision, value_of
+from harness.training.step.distributed import Ranks
 from harness.training.step.gradient_checkpointing import set_up
 from harness.training.step.lora import adapter_weights, add_adapter
 from harness.training.step.loss import Objective, Tally, supervised_loss
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
+class StepResult:
     """What a step did. ``loss`` is the mean over its supervised tokens in nats, weighted as they are, ``grad_norm`` is taken before clipping.
 
     ``formats`` tells each format's tokens, unweighted mean loss and share of tokens that the model would have chosen.
@@ -72,27 +72,27 @@ class Updater:
         model: PeftModel,
         config: OptimisationConfig,
         objective: Objective = supervised_loss,
-        team: Team | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.loaded = loaded
         self.model = model
         self.config = config
         self.objective = objective
-        self.team = team or Team()
+        self.ranks = ranks or Ranks()
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
-    def step(self, examples: Sequence[Example], rate: float) -> Updated:
+    def step(self, examples: Sequence[Example], rate: float) -> StepResult:
         """Move the weights once at this learning rate, that of factor A."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         weight = sum(sum(example.encoded.supervised()) for example in examples)
-        own = self.team.deal(examples, weight, self.parameters)
-        reports = self.team.collect(self.parameters, self._backward(own, weight))
+        own = self.ranks.scatter(examples, weight, self.parameters)
+        reports = self.ranks.reduce(self.parameters, self._backward(own, weight))
         norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
         self.optimizer.step()
         tally = Tally([part for _, parts in reports for part in parts])
-        return Updated(
+        return StepResult(
             sum(total for total, _ in reports),
             sum(example.supervised for example in examples),
             norm,
@@ -101,8 +101,8 @@ class Updater:
 
     def follow(self) -> None:
         """Compute parts of the leader's steps until it releases the team."""
-        while work := self.team.receive(self.parameters):
-            self.team.collect(self.parameters, self._backward(work.examples, work.weight))
+        while work := self.ranks.receive(self.parameters):
+            self.ranks.reduce(self.parameters, self._backward(work.examples, work.weight))
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
@@ -123,16 +123,16 @@ class Updater:
         return total, tally.parts
 
     def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The passes of a step. The fused decoder lays rows of any length end to end; everything else pads them."""
-        from harness.training.step.fused.decoder import find
-        from harness.training.step.fused.packed_rows import needed
+        """The micro-batches of a step: the hand-written decoder needs no padding, everything else does."""
+        from harness.training.step.handwritten.decoder import find_decoder
+        from harness.training.step.handwritten.packed_rows import tokens_needed
 
-        fused = (
+        handwritten = (
             self.objective is supervised_loss
             and examples
-            and find(self.loaded, max(map(needed, examples))) is not None
+            and find_decoder(self.loaded, max(map(tokens_needed, examples))) is not None
         )
-        return (even_batches if fused else micro_batches)(
+        return (even_batches if handwritten else micro_batches)(
             examples, self.config.max_tokens_per_batch
         )
 
@@ -140,7 +140,7 @@ class Updater:
 #: (step, epoch, Σ learning rate) → what to log of this checkpoint.
 Measure = Callable[[int], dict[str, Any]]
 #: All measured checkpoints so far → what is to be said of the newest.
-Judge = Callable[[list[dict[str, Any]]], Judgement]
+Judge = Callable[[list[dict[str, Any]]], StopDecision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Trainer:
         *,
         schedule_from: int = 0,
         judge: Judge | None = None,
-        team: Team | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.config = config
         self.loaded = loaded
@@ -191,12 +191,12 @@ class Trainer:
         self.stopped: dict[str, Any] | None = None
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
-        self.plan: Plan = make_plan(config, cache)
+        self.plan: TrainingPlan = make_plan(config, cache)
         opt = config.optimisation
         self.schedule_from = schedule_from
         self.schedule = Schedule.of(config.schedule, self.plan.total_steps - schedule_from)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
-        loaded.fused = fuse_for_inference(self.model)
+        loaded.lean_lora = install_lean_lora(self.model)
         loaded.model = self.model  # a PeftModel forwards all that we ask of a model
         self.recomputes = set_up(
             opt.gradient_checkpointing,
@@ -205,7 +205,7 @@ class Trainer:
             max(opt.max_tokens_per_batch, config.data.max_length),
         )
         self.track: Track = lambda _: None
-        self.updater = Updater(loaded, self.model, opt, objective, team)
+        self.updater = Updater(loaded, self.model, opt, objective, ranks)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
@@ -219,7 +219,7 @@ class Trainer:
         step, sum_lr = self._resume()
         with (
             trackers(self.config, step) as self.track,
-            Journal(self.folder, after=step) as self.journal,
+            MetricsLog(self.folder, after=step) as self.metrics_log,
             progress("train", self.plan.total_steps, quiet=quiet) as bar,
         ):
             bar.advance(step) if step else None
@@ -261,7 +261,7 @@ class Trainer:
                 hint="choose another output_dir or remove the folder",
             )
         state = load_checkpoint(found[-1], self.model, self.optimizer)
-        self.loaded.products = state.get("products_in", "")
+        self.loaded.matmul_dtype = state.get("products_in", "")
         return int(state["step"]), float(state["sum_lr"])
 
     def _step(self, number: int, sum_lr: float) -> StepLog:
@@ -287,7 +287,7 @@ class Trainer:
         )
 
     def _checkpoint(self, step: int, sum_lr: float) -> None:
-        self.journal.sync()
+        self.metrics_log.sync()
         epoch = step / self.plan.steps_per_epoch
         state = {
             "digest": self.digest,
@@ -296,12 +296,12 @@ class Trainer:
             "schedule": _fields(self.schedule),
             "config": self.config.as_dict(),
         }
-        state["products_in"] = self.loaded.products
+        state["products_in"] = self.loaded.matmul_dtype
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
 
     def _measured(self, step: int, sum_lr: float) -> str:
         """Measure this checkpoint unless that was done before the run was interrupted, and prune. Returns why to stop, or nothing."""
-        last = self.journal.checkpoints[-1:]
+        last = self.metrics_log.checkpoints[-1:]
         if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
             kept = random_state()
@@ -315,7 +315,7 @@ class Trainer:
             set_random_state(
                 kept
             )  # whether a checkpoint was measured before or after an interruption changes nothing
-            if self.judge and (marks := self.judge([*self.journal.checkpoints, entry]).marks):
+            if self.judge and (marks := self.judge([*self.metrics_log.checkpoints, entry]).marks):
                 entry["marks"] = list(marks)
             self._log(entry)
         prune(
@@ -324,8 +324,8 @@ class Trainer:
             self._scores() if self.config.checkpoints.keep_best else {},
         )
         return (
-            self.judge(self.journal.checkpoints).stop
-            if self.judge and self.journal.checkpoints
+            self.judge(self.metrics_log.checkpoints).stop
+            if self.judge and self.metrics_log.checkpoints
             else ""
         )
 
@@ -335,12 +335,12 @@ class Trainer:
         sign = -1.0 if evaluation.greater_is_better else 1.0
         values = {
             entry["step"]: value_of(entry, evaluation.metric_for_best_model)
-            for entry in self.journal.checkpoints
+            for entry in self.metrics_log.checkpoints
         }
         return {step: sign * value for step, value in values.items() if value is not None}
 
     def _log(self, entry: dict[str, Any]) -> None:
-        self.journal.write(entry)
+        self.metrics_log.write(entry)
         self.track(entry)
 
     def weights(self) -> dict[str, torch.Tensor]:

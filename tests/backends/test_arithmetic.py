@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.backends.local import forward as arithmetic
-from harness.backends.local.forward import products_in
+from harness.backends.local.forward import matmul_dtype
 from harness.models import LoadedModel, ModelSource
 
 
@@ -22,15 +22,15 @@ def loaded(dtype, device="cpu"):
 def test_only_bfloat16_on_a_cpu_is_multiplied_in_float32(monkeypatch, dtype, device, faster):
     monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: faster)
     wide = faster and (dtype, device) == ("bfloat16", "cpu")
-    assert products_in(loaded(dtype, device)) == (torch.float32 if wide else getattr(torch, dtype))
+    assert matmul_dtype(loaded(dtype, device)) == (torch.float32 if wide else getattr(torch, dtype))
 
 
 def test_a_model_keeps_its_choice(monkeypatch):
     model = loaded("bfloat16")
     monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: True)
-    assert products_in(model) == torch.float32
+    assert matmul_dtype(model) == torch.float32
     monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: False)
-    assert products_in(model) == torch.float32
+    assert matmul_dtype(model) == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,16 @@ from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.local import forward
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.local.decoding import _staying
-from harness.backends.local.forward import Modules, forward_of
-from harness.backends.local.llama_forward import Llama
+from harness.backends.local.forward import ModuleForward, forward_of
+from harness.backends.local.llama_forward import LlamaForward
 from harness.backends.local.packing import pack, tensors
 from harness.backends.local.slots import Slots
 from harness.models import switch_adapter
 from harness.models.llama.recognise import take_apart
-from harness.models.lora_forward import fuse_for_inference
+from harness.models.lora_forward import install_lean_lora
 from harness.tokens.encode import prompt_ids
 from tests.backends.test_local_backend import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
-from tests.training.fused.test_decoder import ALL, SHAPES, make
+from tests.training.handwritten.test_handwritten_decoder import ALL, SHAPES, make
 
 IDS = ("chatml", "alpaca-newline", "llama3")
 
@@ -31,7 +31,7 @@ IDS = ("chatml", "alpaca-newline", "llama3")
 def inferring(*args, **kwargs):
     """A random model of three layers with an adapter, ready for inference."""
     loaded = make(*args, **kwargs)
-    loaded.fused = fuse_for_inference(loaded.model.eval())
+    loaded.lean_lora = install_lean_lora(loaded.model.eval())
     return loaded
 
 
@@ -46,7 +46,7 @@ def packs_of(loaded, engine, rows, wanted):
 
 
 def by_hand(loaded, dtype=None):
-    return Llama(take_apart(loaded, 40), dtype or getattr(torch, loaded.dtype))
+    return LlamaForward(take_apart(loaded, 40), dtype or getattr(torch, loaded.dtype))
 
 
 ADAPTERS = [
@@ -69,11 +69,11 @@ def test_logits_of_packs_are_those_of_the_modules(kind, changes, lora):
     wanted = [0, 4, 5, 40, 2]
     torch.testing.assert_close(
         packs_of(loaded, by_hand(loaded), ROWS, wanted),
-        packs_of(loaded, Modules(loaded), ROWS, wanted),
+        packs_of(loaded, ModuleForward(loaded), ROWS, wanted),
         rtol=2e-5,
         atol=2e-5,
     )
-    assert isinstance(forward_of(loaded, 40), Llama)
+    assert isinstance(forward_of(loaded, 40), LlamaForward)
 
 
 LOADED = inferring()
@@ -85,7 +85,7 @@ moves = st.lists(st.one_of(prompts, st.just("step"), st.frozensets(st.integers(0
 @given(prompts, moves)
 def test_rows_that_enter_step_and_leave_give_what_the_modules_give(first, script):
     """Any history of slots: the same logits after each call."""
-    engines = [Slots(LOADED, engine, 16, 24, 64) for engine in (by_hand(LOADED), Modules(LOADED))]
+    engines = [Slots(LOADED, engine, 16, 24, 64) for engine in (by_hand(LOADED), ModuleForward(LOADED))]
     with LOADED.inference():
         for call in [first, *script]:
             alive = len(engines[0].lengths)
@@ -115,10 +115,10 @@ def test_a_16_bit_model_stays_as_near_to_float32_as_the_modules(dtype):
         {name: value.float() for name, value in half.model.state_dict().items()}
     )
     wanted = list(range(20))
-    exact = packs_of(truth, Modules(truth), ROWS, wanted)
+    exact = packs_of(truth, ModuleForward(truth), ROWS, wanted)
     ours, theirs = (
         (packs_of(half, engine, ROWS, wanted) - exact).norm() / exact.norm()
-        for engine in (by_hand(half, dtype), Modules(half))
+        for engine in (by_hand(half, dtype), ModuleForward(half))
     )
     assert ours < 1.3 * theirs if dtype == torch.bfloat16 else ours < 1e-4
 
@@ -142,12 +142,12 @@ def test_keys_of_a_16_bit_model_are_kept_in_16_bits():
     ids=str,
 )  # fmt: skip
 def test_what_is_not_plain_is_run_by_the_modules(kind, changes, lora):
-    assert isinstance(forward_of(make(kind, lora=lora, **changes), 20), Modules)
+    assert isinstance(forward_of(make(kind, lora=lora, **changes), 20), ModuleForward)
 
 
 def test_what_is_too_large_to_be_copied_is_run_by_the_modules(monkeypatch):
     monkeypatch.setattr(forward, "_COPIED", 1000)
-    assert isinstance(forward_of(LOADED, 20), Modules)
+    assert isinstance(forward_of(LOADED, 20), ModuleForward)
 
 
 def answers_of(backend, requests):
@@ -166,7 +166,7 @@ def test_with_an_adapter_answers_equal_generate_row_by_row(tiny, monkeypatch, co
             tiny.model, LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL))
         ).eval(),
     )
-    adapted.fused = fuse_for_inference(adapted.model)
+    adapted.lean_lora = install_lean_lora(adapted.model)
     backend = TransformersBackend(adapted, budget=300, most=4)
     requests = [
         GenerateRequest(f"{id}|{q}", asked(id, q, backend), 8) for id in IDS for q in QUESTIONS
@@ -206,6 +206,6 @@ def test_the_fingerprint_names_the_arithmetic_where_it_is_not_the_models_own(tin
     assert "arithmetic" not in TransformersBackend(tiny).fingerprint
     half = replace(tiny, model=tiny.model.to(torch.bfloat16), dtype="bfloat16")
     for dtype, named in ((torch.float32, {"arithmetic": "float32"}), (torch.bfloat16, {})):
-        monkeypatch.setattr(forward, "products_in", lambda loaded, dtype=dtype: dtype)
+        monkeypatch.setattr(forward, "matmul_dtype", lambda loaded, dtype=dtype: dtype)
         fingerprint = TransformersBackend(half).fingerprint
         assert {key: value for key, value in fingerprint.items() if key == "arithmetic"} == named

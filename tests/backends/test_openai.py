@@ -396,7 +396,7 @@ def test_no_log_probabilities_is_not_scored_and_never_zero(server, tmp_path):
     ]
     formats = FORMATS.select(["chatml", "alpaca-newline", "llama3"])
     backend = OpenAIBackend(server.url, "m")
-    assert backend.unscorable == NO_LOGPROBS
+    assert backend.no_loglikelihood == NO_LOGPROBS
     groups = {"chatml": "native", "alpaca-newline": "seen", "llama3": "held-out"}
     with Store(tmp_path / "r.sqlite") as store:
         found = evaluate(
@@ -416,7 +416,7 @@ def test_log_probabilities_of_an_echo(server, style):
     """vLLM counts the BOS that it put before in its offsets; SGLang gives −1 for each (both read in their sources)."""
     server.echoes, server.style = True, style
     backend = OpenAIBackend(server.url, "m")
-    assert backend.unscorable == ""
+    assert backend.no_loglikelihood == ""
     said = [
         render(
             Conversation("c", (Message("user", "Capital?"), Message("assistant", a))),
@@ -436,7 +436,7 @@ def test_tokens_that_cannot_be_told_apart_are_not_scored_and_never_zero(server, 
         ask("r1", "Why?", reference="Because."),
     ]
     backend = OpenAIBackend(server.url, "m")
-    assert backend.unscorable == ""
+    assert backend.no_loglikelihood == ""
     with Store(tmp_path / "r.sqlite") as store:
         found = evaluate(
             backend,
@@ -462,7 +462,7 @@ def test_chat_sends_messages(server):
         "Question 0?",
         "Question 1?",
     ]
-    assert "chat endpoint" in backend.unscorable
+    assert "chat endpoint" in backend.no_loglikelihood
     assert backend.fingerprint["backend"] != OpenAIBackend(server.url, "m").fingerprint["backend"]
 
 
@@ -477,10 +477,10 @@ def test_a_stop_that_the_server_lets_pass_is_cut(server):
 def test_a_server_that_refuses_us_is_not_one_without_log_probabilities(server, status):
     server.faults = [status] * 9
     with pytest.raises(HarnessError, match=f"answers {status}"):
-        assert OpenAIBackend(server.url, "m", retries=0).unscorable
+        assert OpenAIBackend(server.url, "m", retries=0).no_loglikelihood
 
 
 @pytest.mark.parametrize("status", [400, 422, 501])
 def test_a_server_that_knows_no_echo_gives_none(server, status):
     server.faults = [status] * 9
-    assert OpenAIBackend(server.url, "m", retries=0).unscorable == NO_LOGPROBS
+    assert OpenAIBackend(server.url, "m", retries=0).no_loglikelihood == NO_LOGPROBS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from harness.models import load
-from harness.models.lora_forward import fuse_for_inference
+from harness.models.lora_forward import install_lean_lora
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
 
@@ -23,7 +23,7 @@ def adapted(tiny_model, dtype="float32"):
 def test_it_equals_pefts_forward(tiny_model):
     ids = torch.arange(3, 40).reshape(1, -1)
     plain, fused = adapted(tiny_model), adapted(tiny_model)
-    assert fuse_for_inference(fused)
+    assert install_lean_lora(fused)
     with torch.inference_mode():
         expected = plain(ids).logits
         assert torch.allclose(fused(ids).logits, expected, atol=1e-5)
@@ -36,7 +36,7 @@ def test_it_equals_pefts_forward(tiny_model):
 def test_it_sees_weights_that_change(tiny_model):
     ids = torch.arange(3, 40).reshape(1, -1)
     model = adapted(tiny_model)
-    fuse_for_inference(model)
+    install_lean_lora(model)
     with torch.inference_mode():
         before = model(ids).logits
     for name, parameter in model.named_parameters():
@@ -49,7 +49,7 @@ def test_it_sees_weights_that_change(tiny_model):
 def test_a_16_bit_base_needs_no_autocast_and_stays_near_float32(tiny_model):
     ids = torch.arange(3, 40).reshape(1, -1)
     half = adapted(tiny_model, "bfloat16")
-    fuse_for_inference(half)
+    install_lean_lora(half)
     with torch.inference_mode():
         assert half(ids).logits.dtype == torch.bfloat16
         assert torch.allclose(half(ids).logits.float(), adapted(tiny_model)(ids).logits, atol=0.05)
@@ -57,7 +57,7 @@ def test_a_16_bit_base_needs_no_autocast_and_stays_near_float32(tiny_model):
 
 def test_training_still_goes_through_peft(tiny_model):
     model = adapted(tiny_model)
-    fuse_for_inference(model)
+    install_lean_lora(model)
     model.train()
     model(torch.arange(3, 40).reshape(1, -1)).logits.sum().backward()
     assert all(p.grad is not None for n, p in model.named_parameters() if "lora_A" in n)

@@ -80,7 +80,7 @@ def test_the_command_writes_an_adapter_that_loads(run, tiny_model, tmp_path, cap
     assert json.loads(capsys.readouterr().out)["rank"] == 4
     assert load(
         str(tiny_model), adapter=str(tmp_path / "mean"), dtype="float32", device="cpu"
-    ).fused
+    ).lean_lora
     assert main(["average", str(run), "--last", "2", "--steps", "4"]) == 2
     assert main(["average", str(run), "--steps", "4"]) == 2
     assert "two checkpoints or more" in capsys.readouterr().err

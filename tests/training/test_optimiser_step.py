@@ -12,7 +12,7 @@ from harness.records import Encoded
 from harness.training.config import AdapterConfig, OptimisationConfig
 from harness.training.data.examples import Example, even_batches
 from harness.training.loop import Updater
-from harness.training.step.fused.decoder import find
+from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.lora import add_adapter
 from harness.training.step.optimisers import clip
 
@@ -68,12 +68,12 @@ def reference_step(model, optimizer, rows):
     return total, gradients
 
 
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "peft"])
-def test_twenty_steps_are_those_of_transformers_and_peft(tiny_model, monkeypatch, fused):
+@pytest.mark.parametrize("handwritten", [True, False], ids=["handwritten", "peft"])
+def test_twenty_steps_are_those_of_transformers_and_peft(tiny_model, monkeypatch, handwritten):
     ours, theirs = adapted(tiny_model), adapted(tiny_model)
-    if not fused:
-        monkeypatch.setattr("harness.training.step.fused.decoder.find", lambda *_: None)
-    assert (find(ours, 40) is not None) or not fused
+    if not handwritten:
+        monkeypatch.setattr("harness.training.step.handwritten.decoder.find_decoder", lambda *_: None)
+    assert (find_decoder(ours, 40) is not None) or not handwritten
     updater = Updater(ours, ours.model, CONFIG)
     trained = [p for _, p in sorted(theirs.model.named_parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)

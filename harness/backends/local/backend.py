@@ -10,7 +10,7 @@ from harness.backends.local.padded import pad
 from harness.backends.local.scoring import score
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.models import LoadedModel
-from harness.records import Scoring
+from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
 
 __all__ = ["TransformersBackend", "pad"]
@@ -52,7 +52,7 @@ class TransformersBackend:
         }
 
     @property
-    def unscorable(self) -> str:
+    def no_loglikelihood(self) -> str:
         return ""
 
     @property
@@ -70,7 +70,7 @@ class TransformersBackend:
             [row for row in map(decoder.prepare, requests) if row.max_new_tokens > 0]
         )
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Scoring]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
         """Log-probabilities of the answers' own words. What several answers or requests begin with is run once."""
         yield from score(requests, self.loaded, self._pass())
 

@@ -25,7 +25,7 @@ _ROWS, _WIDTH = 128, 1024
 _TIMES = 7
 
 
-def products_in(loaded: LoadedModel) -> torch.dtype:
+def matmul_dtype(loaded: LoadedModel) -> torch.dtype:
     """The dtype to multiply in: float32 where a CPU multiplies bfloat16 slower, else the model's own.
 
     That is so where bfloat16 products run on one port and float32 ones on two (AVX512_BF16 without AMX on some processors:
@@ -34,10 +34,10 @@ def products_in(loaded: LoadedModel) -> torch.dtype:
     """
     import torch
 
-    if not loaded.products:
+    if not loaded.matmul_dtype:
         wide = loaded.dtype == "bfloat16" and loaded.device == "cpu" and _wide_is_faster()
-        loaded.products = "float32" if wide else loaded.dtype
-    chosen: torch.dtype = getattr(torch, loaded.products)
+        loaded.matmul_dtype = "float32" if wide else loaded.dtype
+    chosen: torch.dtype = getattr(torch, loaded.matmul_dtype)
     return chosen
 
 
@@ -60,7 +60,7 @@ def _seconds(dtype: torch.dtype) -> float:
     return time.thread_time() - started
 
 
-class Modules:
+class ModuleForward:
     """The interface is harness.backends.local.forward.Forward."""
 
     def __init__(self, loaded: LoadedModel) -> None:
@@ -149,10 +149,10 @@ def forward_of(loaded: LoadedModel, longest: int) -> Forward:
     """
     parts = plain_parts(loaded, longest)
     if parts is None:
-        return Modules(loaded)
-    from harness.backends.local.llama_forward import Llama
+        return ModuleForward(loaded)
+    from harness.backends.local.llama_forward import LlamaForward
 
-    return Llama(parts, products_in(loaded))
+    return LlamaForward(parts, matmul_dtype(loaded))
 
 
 def plain_parts(loaded: LoadedModel, longest: int = 1) -> Parts | None:
@@ -166,7 +166,7 @@ def plain_parts(loaded: LoadedModel, longest: int = 1) -> Parts | None:
         sum(projection.weight.numel() for layer in parts.layers for projection in layer.projections)
         + parts.head.numel()
     )
-    return parts if weights * products_in(loaded).itemsize <= _COPIED else None
+    return parts if weights * matmul_dtype(loaded).itemsize <= _COPIED else None
 
 
 def arithmetic(loaded: LoadedModel) -> str:
@@ -174,5 +174,5 @@ def arithmetic(loaded: LoadedModel) -> str:
     return (
         loaded.dtype
         if plain_parts(loaded) is None
-        else str(products_in(loaded)).removeprefix("torch.")
+        else str(matmul_dtype(loaded)).removeprefix("torch.")
     )

@@ -16,18 +16,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
-from harness.models.llama.parts import Heads, Norm, Parts, Projection, affine, joined_bias, rotate
+from harness.models.llama.parts import Heads, Norm, Parts, Projection, affine, stacked_bias, rotate
 from harness.models.llama.parts import Layer as LayerParts
 
 
-class Product:
+class StackedLinear:
     """y = x Wᵀ + b + (x Aᵀ) Bᵀ: W and A of all layers stacked, B block by block with the adapter's scale in it. All in ``dtype``."""
 
     __slots__ = ("bias", "down", "up", "weight")
 
     def __init__(self, of: Sequence[Projection], dtype: torch.dtype) -> None:
         self.weight = _stacked([layer.weight for layer in of], dtype)
-        self.bias = joined_bias(of, dtype)
+        self.bias = stacked_bias(of, dtype)
         self.down = self.up = None
         factors = [
             (layer.down.detach(), layer.up.detach() * layer.scaling)
@@ -72,10 +72,10 @@ class Layer:
 
     norm: Norm
     second_norm: Norm
-    qkv: Product
-    out: Product
-    gate_up: Product
-    down: Product
+    qkv: StackedLinear
+    out: StackedLinear
+    gate_up: StackedLinear
+    down: StackedLinear
     heads: Heads
 
     @classmethod
@@ -84,10 +84,10 @@ class Layer:
         norms = _norm(parts.norm, dtype), _norm(parts.second_norm, dtype)
         return cls(
             *norms,
-            Product((q, k, v), dtype),
-            Product((o,), dtype),
-            Product((gate, up), dtype),
-            Product((down,), dtype),
+            StackedLinear((q, k, v), dtype),
+            StackedLinear((o,), dtype),
+            StackedLinear((gate, up), dtype),
+            StackedLinear((down,), dtype),
             parts.heads,
         )
 
@@ -106,7 +106,7 @@ class Layer:
         return self.down(silu(joined[:, :half]).mul_(joined[:, half:]), add_to=x)
 
 
-class Llama:
+class LlamaForward:
     """The interface is harness.backends.local.forward.Forward. Computes in ``dtype``; keys and values are kept in the model's own."""
 
     def __init__(self, parts: Parts, dtype: torch.dtype) -> None:

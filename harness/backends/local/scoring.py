@@ -14,13 +14,13 @@ from harness.backends.local.padded import pad
 from harness.backends.protocol import ScoreRequest
 from harness.models import LoadedModel
 from harness.models.logits import only_at
-from harness.records import Encoded, Scoring
+from harness.records import Encoded, Loglikelihood
 from harness.tokens.encode import encode
 
 if TYPE_CHECKING:
     import torch
 
-Scored = list[tuple[str, list[Scoring]]]
+Scored = list[tuple[str, list[Loglikelihood]]]
 #: Rows of logits turned to float32 at a time.
 _ROWS = 64
 
@@ -164,7 +164,7 @@ def _read(
                 else ()
             )
             scorings.append(
-                Scoring(
+                Loglikelihood(
                     sum(values[here]),
                     here.stop - here.start,
                     tuple(round(value, 5) for value in values[here]),

@@ -107,7 +107,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
     return out.view(x.shape)
 
 
-def joined_bias(parts: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
+def stacked_bias(parts: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
     """The biases of all, side by side; zeros for a part without one, None if none has one."""
     if all(part.bias is None for part in parts):
         return None

@@ -10,7 +10,7 @@ from harness.backends.local.batches import least_padding
 from harness.data.refusals import Refusal, RefusedRow
 from harness.errors import HarnessError, nearest
 from harness.formats import load_format
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Encoded, Format, Rendered
 from harness.resources import data_dir
 from harness.tokens.encode import bos_text, encode, eos_text
@@ -78,7 +78,7 @@ class ExampleCache:
         """The pair's text and its spans. Raises HarnessError when the format cannot carry the row."""
         format = self.format(pair)
         return render(
-            fitted(self.conversations[pair[0]], format),
+            adapt_to_format(self.conversations[pair[0]], format),
             format,
             bos_token=self._bos,
             eos_token=self._eos,
@@ -121,7 +121,7 @@ class ExampleCache:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingPlan:
     """All optimiser steps of a run, as (example, format) pairs. A pure function of the settings and the sizes."""
 
     epochs: tuple[tuple[Pair, ...], ...]
@@ -143,7 +143,7 @@ class Plan:
         return (pair for number in range(self.total_steps) for pair in self.step(number))
 
 
-def make_plan(config: TrainConfig, cache: ExampleCache) -> Plan:
+def make_plan(config: TrainConfig, cache: ExampleCache) -> TrainingPlan:
     """Draw the formats of every epoch and cut the epochs into optimiser steps."""
     opt = config.optimisation
     size = opt.per_device_train_batch_size * opt.gradient_accumulation_steps
@@ -160,7 +160,7 @@ def make_plan(config: TrainConfig, cache: ExampleCache) -> Plan:
     first = epoch(0)
     steps = -(-len(first) // size)
     total = opt.max_steps or max(1, round(steps * opt.num_train_epochs))
-    return Plan((first, *map(epoch, range(1, -(-total // steps)))), size, total)
+    return TrainingPlan((first, *map(epoch, range(1, -(-total // steps)))), size, total)
 
 
 def _format_weights(given: Mapping[str, float], formats: Sequence[Format]) -> list[float]:
@@ -186,7 +186,7 @@ def micro_batches(examples: Sequence[Example], budget: int) -> list[list[Example
 def even_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
     """Split a step into the fewest passes of at most ``budget`` tokens, about as large as each other, rows of like length together.
 
-    For a model that pads next to nothing within a pass (harness.training.step.fused). An example longer than the budget goes alone.
+    For a model that pads next to nothing within a pass (harness.training.step.handwritten). An example longer than the budget goes alone.
     """
     ordered = sorted(examples, key=lambda example: len(example.encoded.ids), reverse=True)
     total = sum(len(example.encoded.ids) for example in ordered)

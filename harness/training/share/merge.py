@@ -125,7 +125,7 @@ def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
                 model.set_submodule(name, _plain(module, dequantised(module), kind))
     _forget_quantisation(model)
     loaded.model = model.to(kind).eval()
-    loaded.dtype, loaded.adapter, loaded.adapter_digest, loaded.fused = dtype, None, "", True
+    loaded.dtype, loaded.adapter, loaded.adapter_digest, loaded.lean_lora = dtype, None, "", True
     loaded.quantisation = Quantisation()
 
 

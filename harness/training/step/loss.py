@@ -92,16 +92,16 @@ def token_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy in nats of each supervised token of a batch, float32 in its order, and whether it was the likeliest one.
 
-    By the fused decoder where it stands for the model, else through transformers and peft.
+    Uses the hand-written decoder where it can run the model, else transformers and peft.
     """
-    from harness.training.step.fused.decoder import find
-    from harness.training.step.fused.packed_rows import needed, pack
+    from harness.training.step.handwritten.decoder import find_decoder
+    from harness.training.step.handwritten.packed_rows import lay_out, tokens_needed
 
-    decoder = find(loaded, max(map(needed, batch)))
+    decoder = find_decoder(loaded, max(map(tokens_needed, batch)))
     return (
         plain_losses(loaded, batch)
         if decoder is None
-        else decoder.losses(pack(batch, loaded.tokenizer.pad_token_id or 0))
+        else decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0))
     )
 
 

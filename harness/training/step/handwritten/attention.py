@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.models.llama.parts import Heads
-from harness.training.step.fused.packed_rows import Block
+from harness.training.step.handwritten.packed_rows import Block
 
 #: Probabilities of rows up to this width are kept for the backward pass; of longer ones they are computed again.
 KEPT_WIDTH = 512

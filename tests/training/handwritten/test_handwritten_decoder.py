@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 from harness.models import LoadedModel, ModelSource
 from harness.records import Encoded
 from harness.training.data.examples import Example
-from harness.training.step.fused import attention, head
-from harness.training.step.fused.decoder import find
+from harness.training.step.handwritten import attention, head
+from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.loss import plain_losses, token_losses
 
 CONFIGS = {
@@ -110,7 +110,7 @@ def assert_equal(loaded, rows, tolerance=2e-5):
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2"])
 def test_losses_and_gradients_are_those_of_transformers_and_peft(kind):
     loaded = make(kind)
-    assert find(loaded, 40) is not None
+    assert find_decoder(loaded, 40) is not None
     assert_equal(loaded, batch(1, [5, 33, 12, 34, 2]))
 
 
@@ -143,7 +143,7 @@ SHAPES = [
 @pytest.mark.parametrize("changes", SHAPES, ids=str)
 def test_other_shapes(changes):
     loaded = make(**changes)
-    assert find(loaded, 40) is not None
+    assert find_decoder(loaded, 40) is not None
     assert_equal(loaded, batch(2, [7, 21, 20]))
 
 
@@ -160,7 +160,7 @@ def test_other_shapes(changes):
 )
 def test_other_adapters(lora):
     loaded = make(lora=lora)
-    assert find(loaded, 40) is not None
+    assert find_decoder(loaded, 40) is not None
     assert_equal(loaded, batch(3, [7, 21, 20]))
 
 
@@ -172,14 +172,14 @@ def test_long_rows_and_small_chunks(monkeypatch):
     assert_equal(make(), batch(4, [30, 29, 8, 12]))
 
 
-@pytest.mark.parametrize(("products", "share"), [("bfloat16", 1.3), ("float32", 0.7)])
-def test_bfloat16_weights_train_as_near_to_float32_as_autocast_does(products, share):
+@pytest.mark.parametrize(("matmul_dtype", "share"), [("bfloat16", 1.3), ("float32", 0.7)])
+def test_bfloat16_weights_train_as_near_to_float32_as_autocast_does(matmul_dtype, share):
     """Multiplied in bfloat16 about as near, in float32 nearer: what is left is the rounding of the weights."""
     rows = batch(6, [40, 33, 21, 40])
     truth = gradients(make(), plain_losses, rows)
     half = make(dtype="bfloat16")
-    half.products = products
-    assert find(half, 40).products_in == getattr(torch, products)
+    half.matmul_dtype = matmul_dtype
+    assert find_decoder(half, 40).matmul_dtype == getattr(torch, matmul_dtype)
 
     def distance(found):
         far = sum(
@@ -200,7 +200,7 @@ def test_float32_products_of_bfloat16_weights_are_exact():
     """The same as a float32 model of the same weights, through transformers and peft."""
     rows = batch(8, [30, 12, 21])
     half, whole = make(dtype="bfloat16"), make()
-    half.products = "float32"
+    half.matmul_dtype = "float32"
     whole.model.load_state_dict(half.model.state_dict())
     ours, right, ours_grad = gradients(half, token_losses, rows)
     theirs, expected, theirs_grad = gradients(whole, plain_losses, rows)
@@ -236,7 +236,7 @@ def test_float32_products_of_bfloat16_weights_are_exact():
 )
 def test_what_is_not_plain_goes_through_peft(kind, changes, lora):
     loaded = make(kind, lora=lora, **changes)
-    assert find(loaded, 20) is None
+    assert find_decoder(loaded, 20) is None
     nll, _ = token_losses(loaded, batch(7, [12, 20]))
     nll.sum().backward()
     assert all(
@@ -248,17 +248,17 @@ def test_what_is_not_plain_goes_through_peft(kind, changes, lora):
 
 def test_it_notices_what_changes_later():
     loaded = make()
-    assert find(loaded, 20) is not None
+    assert find_decoder(loaded, 20) is not None
     with loaded.model.disable_adapter():
-        assert find(loaded, 20) is None
+        assert find_decoder(loaded, 20) is None
     loaded.model.model.model.layers[1].gradient_checkpointing = True
-    assert find(loaded, 20) is None
+    assert find_decoder(loaded, 20) is None
     loaded.model.model.model.layers[1].gradient_checkpointing = False
     handle = loaded.model.model.model.layers[1].self_attn.q_proj.register_forward_hook(
         lambda *a: None
     )
-    assert find(loaded, 20) is None
+    assert find_decoder(loaded, 20) is None
     handle.remove()
     loaded.model.add_adapter("second", LoraConfig(r=2, target_modules=["q_proj"]))
     loaded.model.base_model.set_adapter(["default", "second"])
-    assert find(loaded, 20) is None
+    assert find_decoder(loaded, 20) is None

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from harness.models.llama.parts import Projection, affine, joined_bias
+from harness.models.llama.parts import Projection, affine, stacked_bias
 
 
-class Joint:
+class StackedProjection:
     """One use of projections that read the same input, as one: y = x Wᵀ + b + (x Aᵀ) Bᵀ with the outputs side by side.
 
     W, b and A are those of all, stacked; B has those of each on its diagonal, times the scaling. So q, k and v take two
@@ -26,7 +26,7 @@ class Joint:
         self.parts = parts
         self.inner: Tensor | None = None
         self.down = self.up = None
-        self.bias = joined_bias(parts, dtype)
+        self.bias = stacked_bias(parts, dtype)
         self.blocks: list[
             tuple[Projection, slice, slice]
         ] = []  # those with an adapter, their outputs, and their part of the inner width

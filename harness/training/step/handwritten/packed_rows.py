@@ -31,7 +31,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class PackedRows:
     """A batch in that layout. ``wanted`` are the tokens from which a supervised one is predicted, ``targets`` those predicted.
 
     Both are in the order of the batch, not of the layout. All tensors are 1-D, on the CPU.
@@ -44,20 +44,20 @@ class Rows:
     targets: torch.Tensor
 
 
-def needed(example: Example) -> int:
+def tokens_needed(example: Example) -> int:
     """How many tokens the model must read: all before the last supervised one."""
     trained = example.encoded.trained
     return len(trained) - 1 - trained[::-1].index(True)
 
 
-def pack(batch: Sequence[Example], fill: int) -> Rows:
+def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
     """Lay out a batch, rows of like length together. ``fill`` is the id that pads; nothing depends on it."""
     import torch
 
     groups = least_padding(
         range(len(batch)),
-        lambda row: needed(batch[row]),
-        sum(map(needed, batch)) * len(batch),
+        lambda row: tokens_needed(batch[row]),
+        sum(map(tokens_needed, batch)) * len(batch),
         CALL,
     )
     ids: list[int] = []
@@ -65,11 +65,11 @@ def pack(batch: Sequence[Example], fill: int) -> Rows:
     blocks: list[Block] = []
     start = {}
     for group in groups:
-        width = max(needed(batch[row]) for row in group)
+        width = max(tokens_needed(batch[row]) for row in group)
         blocks.append(Block(len(ids), len(group), width))
         for row in group:
             start[row] = len(ids)
-            length = needed(batch[row])
+            length = tokens_needed(batch[row])
             ids += [*batch[row].encoded.ids[:length], *[fill] * (width - length)]
             positions += range(width)
     wanted = [
@@ -84,7 +84,7 @@ def pack(batch: Sequence[Example], fill: int) -> Rows:
         for id, trained in zip(example.encoded.ids[1:], example.encoded.trained[1:], strict=True)
         if trained
     ]
-    return Rows(
+    return PackedRows(
         torch.tensor(ids),
         torch.tensor(positions),
         tuple(blocks),

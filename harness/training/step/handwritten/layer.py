@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from harness.models.llama.parts import Layer, rotate
-from harness.training.step.fused.attention import attend, attend_back
-from harness.training.step.fused.packed_rows import Block
-from harness.training.step.fused.projection import Joint
+from harness.training.step.handwritten.attention import attend, attend_back
+from harness.training.step.handwritten.packed_rows import Block
+from harness.training.step.handwritten.projection import StackedProjection
 
 #: Which of a layer's projections (q, k, v, o, gate, up, down) read the same input.
-JOINED = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))
+SHARED_INPUT = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Layout:
     """Where the tokens stand: blocks of rows, the rotation of each token [tokens, 1, width], and the tokens that are asked for (None: all)."""
 
     blocks: tuple[Block, ...]
@@ -28,12 +28,12 @@ class Place:
     asked: Tensor | None = None
 
 
-class Decode(torch.autograd.Function):
+class LayerFunction(torch.autograd.Function):
     """x [tokens, hidden] → the layer's output at the tokens asked for, in the dtype of x. The adapter's factors are given to receive gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Layer, place: Place, *_factors: Tensor) -> Tensor:
-        qkv, o, gates, down = joints = [Joint(layer.projections[part], x.dtype) for part in JOINED]
+    def forward(ctx: Any, x: Tensor, layer: Layer, place: Layout, *_factors: Tensor) -> Tensor:
+        qkv, o, gates, down = joints = [StackedProjection(layer.projections[part], x.dtype) for part in SHARED_INPUT]
         inverse = layer.norm.inverse(x)
         turned, v = layer.heads.split(qkv.forward(layer.norm.forward(x, inverse)))
         mixed, kept = attend(rotate(turned, place.cos, place.sin), v, place.blocks, layer.heads)
