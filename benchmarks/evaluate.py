@@ -64,7 +64,7 @@ class Side:
         from harness.backends import GenerateRequest
         from harness.evaluation.cases.case_files import load_cases
         from harness.formats import load_formats
-        from harness.formats.render import fitted, render
+        from harness.formats.render import adapt_to_format, render
 
         known = load_formats()
         places = [
@@ -77,7 +77,7 @@ class Side:
             raise SystemExit(f"there are {len(places)} different prompts, not {count}")
         rendered = [
             render(
-                fitted(case.conversation, format),
+                adapt_to_format(case.conversation, format),
                 format,
                 add_generation_prompt=True,
                 bos_token="",

@@ -15,7 +15,7 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.resources import data_dir
 
 #: Templates whose text depends on the clock: transformers' runs, ours is frozen.
@@ -41,7 +41,7 @@ def main() -> None:
     formats = list(load_formats().values())
     rows = load_conversations([str(data_dir("trainset"))])
     work = [
-        (fitted(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)])
+        (adapt_to_format(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)])
         for i in range(options.conversations)
     ]
     plain = [

@@ -205,7 +205,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Scoring:
+class Loglikelihood:
     """Log-probability in nats of one continuation after a prompt, and its number of tokens.
 
     ``off_script`` is the probability at each token of any that is in another script than the expected language's.
@@ -229,7 +229,7 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Aggregate:
     """The mean of one measure in one format with its 95 % interval. ``mean`` is None when nothing was scored."""
 
     format: str

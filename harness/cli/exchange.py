@@ -162,7 +162,7 @@ class DetectOptions:
 
 def detect(args: list[str]) -> int:
     """Say which known formats a template equals. Exit 1 when it equals none."""
-    from harness.formats.exchange.importing import known_as
+    from harness.formats.exchange.importing import rank_formats
 
     options = parse(
         DetectOptions,
@@ -171,7 +171,7 @@ def detect(args: list[str]) -> int:
         "Say which known formats a template equals, over conversations with and without a system prompt. Exit 1: none.",
     )
     source = _read(options.source, options.context)
-    rows = known_as(source, list(load_formats(*map(Path, options.formats_dir)).values()))
+    rows = rank_formats(source, list(load_formats(*map(Path, options.formats_dir)).values()))
     equal = [format.id for format, same, total in rows if same == total]
     nearest = [
         {"format": format.id, "same": same, "of": total}

@@ -168,12 +168,12 @@ def check(args: list[str]) -> int:
     reports = [check_format(format) for format in chosen]
     if options.model:
         from harness.models import load_tokenizer, locate
-        from harness.tokens.tokenizer_check import embedding_norms, fit
+        from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms
 
         source = locate(options.model)
         tokenizer, norms = load_tokenizer(source), embedding_norms(source.path)
         reports = [
-            fit(report, format, tokenizer, norms)
+            check_tokenizer(report, format, tokenizer, norms)
             for report, format in zip(reports, chosen, strict=True)
         ]
     if options.json:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.data.readers import Row, read_rows
+from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow
 from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
@@ -46,7 +46,7 @@ class Collection:
                     self.refusals.append(error.refusal(row.place))
         return self.conversations[begin:]
 
-    def _add(self, row: Row, schema: Schema, stem: str) -> None:
+    def _add(self, row: DataRow, schema: Schema, stem: str) -> None:
         value = row.value or {}
         conversation = parse_conversation(value, row.place, f"{stem}-{row.number}", schema)
         if conversation.id in self._ids:
@@ -80,7 +80,7 @@ def load_conversations(names: Iterable[str]) -> list[Conversation]:
     return collection.conversations
 
 
-def _detected(row: Row) -> Schema:
+def _detected(row: DataRow) -> Schema:
     value = row.value or {}
     found = detect(value)
     if found is None:
@@ -129,11 +129,11 @@ def parse_conversation(
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise RefusedRow("bad value", "tags is a list of texts", where=place)
-    id = row.get("id", default_id)
-    if isinstance(id, bool) or not isinstance(id, str | int) or id == "":
+    row_id = row.get("id", default_id)
+    if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
         raise RefusedRow("bad value", "id is a non-empty text or a number", where=place)
     return Conversation(
-        str(id),
+        str(row_id),
         parse_messages(schema.messages(row, place), place),
         tuple(tags),
         place,

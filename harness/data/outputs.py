@@ -48,7 +48,7 @@ def _default_id(file: Path, place: str) -> str:
 
 
 def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
-    id = _id(row, place, default_id)
+    row_id = _id(row, place, default_id)
     if "messages" in row:
         messages = parse_messages(row["messages"], place)
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
@@ -57,15 +57,15 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
         asked = [
             message.content for message in messages[: answers[-1]] if message.role != "assistant"
         ]
-        return Output(id, messages[answers[-1]].content, "\n".join(asked))
+        return Output(row_id, messages[answers[-1]].content, "\n".join(asked))
     prompt = row.get("prompt", "")
-    return Output(id, _text(row, place), prompt if isinstance(prompt, str) else "")
+    return Output(row_id, _text(row, place), prompt if isinstance(prompt, str) else "")
 
 
 def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple[str, str]]:
-    id = _id(row, place, default_id)
+    row_id = _id(row, place, default_id)
     if "messages" not in row:
-        yield id, _text(row, place)
+        yield row_id, _text(row, place)
         return
     answers = [
         (index, message.content)
@@ -73,14 +73,14 @@ def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple
         if message.role == "assistant"
     ]
     for number, (index, content) in enumerate(answers):
-        yield id if number == 0 else f"{id}#{index}", content
+        yield row_id if number == 0 else f"{row_id}#{index}", content
 
 
 def _id(row: dict[str, Any], place: str, default: str) -> str:
-    id = row.get("id", default)
-    if not isinstance(id, str | int) or isinstance(id, bool) or id == "":
+    row_id = row.get("id", default)
+    if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
         raise HarnessError("id is a text or a number", where=place)
-    return str(id)
+    return str(row_id)
 
 
 def _text(row: dict[str, Any], place: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness.errors import HarnessError
 
 
-class Row(NamedTuple):
+class DataRow(NamedTuple):
     """One row as it stands in its file. ``problem`` says why it is none, then ``value`` is None."""
 
     place: str
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     problem: str = ""
 
 
-def jsonl_rows(path: Path) -> Iterator[Row]:
+def jsonl_rows(path: Path) -> Iterator[DataRow]:
     """A row for each line that is not blank. Raises HarnessError when the file cannot be read."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
@@ -48,15 +48,17 @@ def read_text(path: Path) -> str:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
 
 
-def _parse(line: str, place: str, number: int) -> Row:
+def _parse(line: str, place: str, number: int) -> DataRow:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        return Row(place, number, None, f"not JSON: {error.msg} at column {error.pos + 1}")
+        return DataRow(place, number, None, f"not JSON: {error.msg} at column {error.pos + 1}")
     return (
-        Row(place, number, value)
+        DataRow(place, number, value)
         if isinstance(value, dict)
-        else Row(place, number, None, f"a line is one JSON object, not a {type(value).__name__}")
+        else DataRow(
+            place, number, None, f"a line is one JSON object, not a {type(value).__name__}"
+        )
     )
 
 
@@ -81,7 +83,7 @@ def jsonl_files(names: Iterable[str]) -> list[Path]:
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[Row]]]:
+def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[DataRow]]]:
     """Yield (stem, rows) of a file, of each file of a folder, or of a hub data set.
 
     Raises HarnessError for what is none of them, or cannot be read at all.
@@ -106,7 +108,7 @@ def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[R
         raise HarnessError("no such file or folder", where=name)
 
 
-def _json(path: Path) -> Iterator[Row]:
+def _json(path: Path) -> Iterator[DataRow]:
     """A list of objects, an object that holds one under ``data`` or ``train``, or a single row."""
     try:
         value = json.loads(read_text(path))
@@ -125,13 +127,15 @@ def _json(path: Path) -> Iterator[Row]:
     for number, row in enumerate(value, 1):
         place = f"{path}:row {number}"
         yield (
-            Row(place, number, row)
+            DataRow(place, number, row)
             if isinstance(row, dict)
-            else Row(place, number, None, f"a row is one JSON object, not a {type(row).__name__}")
+            else DataRow(
+                place, number, None, f"a row is one JSON object, not a {type(row).__name__}"
+            )
         )
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[DataRow]:
     try:
         from pyarrow import ArrowInvalid
         from pyarrow.parquet import ParquetFile
@@ -143,12 +147,12 @@ def _parquet(path: Path) -> Iterator[Row]:
         batches = ParquetFile(path).iter_batches()
         rows = (row for batch in batches for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):
-            yield Row(f"{path}:row {number}", number, without_nulls(row))
+            yield DataRow(f"{path}:row {number}", number, without_nulls(row))
     except ArrowInvalid as error:
         raise HarnessError(f"not Parquet: {error}", where=str(path)) from None
 
 
-def _hub(name: str, split: str) -> Iterator[Row]:
+def _hub(name: str, split: str) -> Iterator[DataRow]:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -167,7 +171,7 @@ def _hub(name: str, split: str) -> Iterator[Row]:
             hint="without a network, give a file",
         ) from None
     for number, row in enumerate(rows, 1):
-        yield Row(f"{name}:row {number}", number, without_nulls(row))
+        yield DataRow(f"{name}:row {number}", number, without_nulls(row))
 
 
 def without_nulls(value: Any) -> Any:
@@ -177,7 +181,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+READERS: dict[str, Callable[[Path], Iterator[DataRow]]] = {
     ".jsonl": jsonl_rows,
     ".json": _json,
     ".parquet": _parquet,

@@ -72,7 +72,7 @@ def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal
     return None
 
 
-def counted(refusals: Sequence[Refusal]) -> str:
+def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """``3 rows refused: 2 too long, 1 unknown role``."""
     reasons = Counter(refusal.reason for refusal in refusals)
     told = ", ".join(
@@ -82,7 +82,7 @@ def counted(refusals: Sequence[Refusal]) -> str:
     return f"{len(refusals)} row{'s' * (len(refusals) != 1)} refused: {told}"
 
 
-def refuse(refusals: Sequence[Refusal]) -> None:
+def raise_refusals(refusals: Sequence[Refusal]) -> None:
     """Raise one HarnessError that counts them all and tells the first. Does nothing when there are none."""
     if len(refusals) == 1:
         raise HarnessError(
@@ -93,7 +93,7 @@ def refuse(refusals: Sequence[Refusal]) -> None:
     if refusals:
         first = refusals[0]
         raise HarnessError(
-            f"{counted(refusals)}; the first: {first.message}",
+            f"{summarise_refusals(refusals)}; the first: {first.message}",
             where=first.place,
             hint='data.on_refuse = "skip" leaves them out; --dry-run lists them',
         )

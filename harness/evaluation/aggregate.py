@@ -12,11 +12,11 @@ from harness.evaluation.execute import read
 from harness.evaluation.requests import Work
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
-from harness.records import Case, Cell, Group, Score
+from harness.records import Case, Aggregate, Group, Score
 from harness.stats import mean_interval
 
 
-def make_cells(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Cell]:
+def make_cells(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
     """Cells in the order in which formats and measures first occur."""
     values: dict[tuple[str, str], list[float]] = {}
     lost: dict[tuple[str, str], int] = {}
@@ -33,11 +33,11 @@ def make_cells(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Cel
     ]
 
 
-def _cell(format: str, group: Group, metric: str, values: list[float], lost: int) -> Cell:
+def _cell(format: str, group: Group, metric: str, values: list[float], lost: int) -> Aggregate:
     if not values:
-        return Cell(format, group, metric, None, None, None, 0, lost)
+        return Aggregate(format, group, metric, None, None, None, 0, lost)
     interval = mean_interval(values)
-    return Cell(
+    return Aggregate(
         format, group, metric, interval.value, interval.low, interval.high, interval.n, lost
     )
 

@@ -86,12 +86,12 @@ def server_native(template: object, known: FormatSet) -> str | None:
     """The id of the format that equals the template a server tells of, if one does."""
     if not isinstance(template, str) or not template:
         return None
-    from harness.formats.exchange.importing import known_as
+    from harness.formats.exchange.importing import rank_formats
     from harness.formats.exchange.sources import Source
     from harness.formats.foreign import foreign_renderer
 
     try:
-        found = known_as(
+        found = rank_formats(
             Source(
                 "server",
                 "chat template",

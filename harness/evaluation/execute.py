@@ -14,7 +14,7 @@ from harness.evaluation.store.cache_report import reuse, reuse_lines
 from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.results_file import Store
 from harness.progress import progress
-from harness.records import Scoring
+from harness.records import Loglikelihood
 
 FIRST_CLAIM = 64
 CLAIM_S = 60.0
@@ -125,14 +125,14 @@ def read(work: Sequence[Work], store: Store) -> Results:
     """The stored results of this work. What is missing is left out."""
     payloads = store.get({item.key for item in work})
     answers: dict[tuple[str, str, float], Answer] = {}
-    scorings: dict[tuple[str, str], list[Scoring]] = {}
+    scorings: dict[tuple[str, str], list[Loglikelihood]] = {}
     for item in work:
         payload = payloads.get(item.key)
         if payload is None:
             continue
         if isinstance(item.request, ScoreRequest):
             scorings[item.case, item.format] = [
-                Scoring(
+                Loglikelihood(
                     s["logprob"], s["tokens"], tuple(s["token_logprobs"]), tuple(s["off_script"])
                 )
                 for s in payload
@@ -148,7 +148,7 @@ def read(work: Sequence[Work], store: Store) -> Results:
     return Results(answers, scorings)
 
 
-def _scoring_payload(scoring: Scoring) -> dict[str, Any]:
+def _scoring_payload(scoring: Loglikelihood) -> dict[str, Any]:
     return {
         "logprob": scoring.logprob,
         "tokens": scoring.tokens,

@@ -31,7 +31,8 @@ class FormatSet(Mapping[str, Format]):
         own: Iterable[str] = (),
     ) -> None:
         self._by_id = {
-            format.id: format for format in sorted(formats, key=lambda format: format.id)
+            chat_format.id: chat_format
+            for chat_format in sorted(formats, key=lambda chat_format: chat_format.id)
         }
         self.sets = {
             "all": tuple(self._by_id),
@@ -39,16 +40,16 @@ class FormatSet(Mapping[str, Format]):
         }
         self.own = tuple(own)
 
-    def __getitem__(self, id: str) -> Format:
+    def __getitem__(self, format_id: str) -> Format:
         try:
-            return self._by_id[id]
+            return self._by_id[format_id]
         except KeyError:
             raise HarnessError(
-                f"unknown format {id!r}", hint=nearest(id, [*self._by_id, *self.sets])
+                f"unknown format {format_id!r}", hint=nearest(format_id, [*self._by_id, *self.sets])
             ) from None
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._by_id
+    def __contains__(self, format_id: object) -> bool:
+        return format_id in self._by_id
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_id)
@@ -69,21 +70,21 @@ class FormatSet(Mapping[str, Format]):
         chosen: dict[str, Format] = {}
         for name in names:
             if name.startswith("grammar:"):
-                from harness.formats.grammar.sample import parse_request
+                from harness.formats.grammar.sample import sample_by_name
 
-                chosen.update((format.id, format) for format in parse_request(name))
+                chosen.update((chat_format.id, chat_format) for chat_format in sample_by_name(name))
                 continue
             if name in self.sets and name not in self:
                 found = list(self.sets[name])
             elif any(mark in name for mark in "*?["):
-                found = [id for id in self._by_id if fnmatchcase(id, name)]
+                found = [format_id for format_id in self._by_id if fnmatchcase(format_id, name)]
                 if not found:
                     raise HarnessError(
                         f"no format matches {name!r}", hint="see: harness formats list"
                     )
             else:
                 found = [name]
-            chosen.update((id, self[id]) for id in found)
+            chosen.update((format_id, self[format_id]) for format_id in found)
         return list(chosen.values())
 
 
@@ -95,12 +96,12 @@ def load_format(path: Path, *, compiled: bool = True) -> Format:
         raise HarnessError(f"cannot read the format: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-    format = parse_format(source, path)
+    chat_format = parse_format(source, path)
     if compiled:
         from harness.formats.tracing import compile_template
 
-        compile_template(format)
-    return format
+        compile_template(chat_format)
+    return chat_format
 
 
 def load_formats(*extra_dirs: Path) -> FormatSet:
@@ -118,17 +119,21 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         formats.update(
-            (format.id, format)
-            for format in (load_format(path, compiled=folder != shipped) for path in paths)
+            (chat_format.id, chat_format)
+            for chat_format in (load_format(path, compiled=folder != shipped) for path in paths)
         )
     refuse_harmful(
         {
-            format.path: format.template
-            for format in formats.values()
-            if Path(format.path).parent != shipped
+            chat_format.path: chat_format.template
+            for chat_format in formats.values()
+            if Path(chat_format.path).parent != shipped
         }
     )
-    own = [id for id, format in formats.items() if Path(format.path).parent != shipped]
+    own = [
+        format_id
+        for format_id, chat_format in formats.items()
+        if Path(chat_format.path).parent != shipped
+    ]
     return FormatSet(
         formats.values(), tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8")), own
     )

@@ -29,27 +29,27 @@ class FormatReport:
     findings: tuple[str, ...] = ()
 
 
-def check_format(format: Format) -> FormatReport:
+def check_format(chat_format: Format) -> FormatReport:
     """Render probe conversations and look at what comes out. What a tokenizer makes of it: harness.tokens.tokenizer_check."""
     findings: list[str] = []
     properties: dict[str, Any] = {}
     try:
-        whole = _render(format, _TURNS)
+        whole = _render(chat_format, _TURNS)
         exchanges = [
-            (_render(format, _TURNS[:1], prompt=True), _render(format, _TURNS[:2])),
-            (_render(format, _TURNS[:3], prompt=True), whole),
+            (_render(chat_format, _TURNS[:1], prompt=True), _render(chat_format, _TURNS[:2])),
+            (_render(chat_format, _TURNS[:3], prompt=True), whole),
         ]
     except HarnessError as error:
         return FormatReport(
-            format.id,
+            chat_format.id,
             {"lossless": False},
             (f"A plain conversation cannot be rendered: {error.message}.",),
         )
     properties["lossless"] = True
-    properties["system"] = _carries(format, (_SYSTEM, *_TURNS))
-    if not properties["system"] and format.system != "unsupported":
+    properties["system"] = _carries(chat_format, (_SYSTEM, *_TURNS))
+    if not properties["system"] and chat_format.system != "unsupported":
         findings.append(
-            f'A system prompt is refused, but the front matter says system = "{format.system}": write "unsupported" or mend the template.'
+            f'A system prompt is refused, but the front matter says system = "{chat_format.system}": write "unsupported" or mend the template.'
         )
     properties["prompt_is_prefix"] = all(
         answered.text.startswith(prompt.text) for prompt, answered in exchanges
@@ -58,8 +58,8 @@ def check_format(format: Format) -> FormatReport:
         findings.append(
             "The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch."
         )
-    properties["prefix_stable"] = _prefix_stable(format, _TURNS) and (
-        not properties["system"] or _prefix_stable(format, (_SYSTEM, *_TURNS))
+    properties["prefix_stable"] = _prefix_stable(chat_format, _TURNS) and (
+        not properties["system"] or _prefix_stable(chat_format, (_SYSTEM, *_TURNS))
     )
     properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt, _ in exchanges)
     if not properties["no_trailing_space"]:
@@ -74,44 +74,46 @@ def check_format(format: Format) -> FormatReport:
     properties["leading_bos"] = whole.text.startswith(_BOS)
     if whole.text.startswith(_BOS * 2):
         findings.append("The text begins with two BOS: write bos_token once.")
-    return FormatReport(format.id, properties, tuple(findings))
+    return FormatReport(chat_format.id, properties, tuple(findings))
 
 
-def render_digest(format: Format) -> str:
+def render_digest(chat_format: Format) -> str:
     """Sixteen hexadecimal digits over what probe conversations give: prompt, text and which of it is trained. A refusal is a result too."""
     found: list[Any] = []
     for messages, prompt in ((_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)):
         try:
-            rendered = _render(format, messages, prompt=prompt)
+            rendered = _render(chat_format, messages, prompt=prompt)
             found.append([rendered.text, list(rendered.spans), list(rendered.stops)])
         except HarnessError:
             found.append(None)
     return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _render(format: Format, messages: tuple[Message, ...], *, prompt: bool = False) -> Rendered:
+def _render(
+    chat_format: Format, messages: tuple[Message, ...], *, prompt: bool = False
+) -> Rendered:
     from harness.formats.render import render
 
     return render(
         Conversation("probe", messages),
-        format,
+        chat_format,
         add_generation_prompt=prompt,
         bos_token=_BOS,
         eos_token=_EOS,
     )
 
 
-def _carries(format: Format, messages: tuple[Message, ...]) -> bool:
+def _carries(chat_format: Format, messages: tuple[Message, ...]) -> bool:
     try:
-        _render(format, messages)
+        _render(chat_format, messages)
     except HarnessError:
         return False
     return True
 
 
-def _prefix_stable(format: Format, messages: tuple[Message, ...]) -> bool:
+def _prefix_stable(chat_format: Format, messages: tuple[Message, ...]) -> bool:
     """Whether later turns leave the text of earlier ones as it was, up to the stop of the last answer."""
-    early, whole = _render(format, messages[:-2]), _render(format, messages)
+    early, whole = _render(chat_format, messages[:-2]), _render(chat_format, messages)
     words = max(span.end for span in early.spans if span.kind == "content")
     return whole.text.startswith(early.text[:words])
 

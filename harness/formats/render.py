@@ -18,7 +18,7 @@ ASSISTANT_NAME = "Assistant"
 
 def render(
     conversation: Conversation,
-    format: Format,
+    chat_format: Format,
     *,
     add_generation_prompt: bool = False,
     continue_final_message: bool = False,
@@ -47,9 +47,9 @@ def render(
         _user_name(conversation),
     )
     contents = [message.content for message in messages]
-    skeleton = skeleton_of(format, shape)
+    skeleton = skeleton_of(chat_format, shape)
     text, spans = (skeleton and skeleton.fill(contents)) or _traced(
-        conversation, format, shape, contents
+        conversation, chat_format, shape, contents
     )
     if continue_final_message:
         text, spans = _without_the_end(text, spans)
@@ -57,18 +57,18 @@ def render(
     return Rendered(
         text,
         spans,
-        resolved_stops(format, conversation, assistant_name),
-        format.id,
+        resolved_stops(chat_format, conversation, assistant_name),
+        chat_format.id,
         weights if set(weights) != {1.0} else (),
     )
 
 
 def _traced(
-    conversation: Conversation, format: Format, shape: Shape, contents: list[str]
+    conversation: Conversation, chat_format: Format, shape: Shape, contents: list[str]
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the template itself over the messages, and see that nothing is lost."""
     try:
-        text, spans = trace(format, shape, contents)
+        text, spans = trace(chat_format, shape, contents)
     except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
         reason = (
             f"{type(error).__name__}: {error}"
@@ -76,14 +76,14 @@ def _traced(
             else str(error)
         )
         raise HarnessError(
-            f"format {format.id} cannot render this conversation: {reason}",
+            f"format {chat_format.id} cannot render this conversation: {reason}",
             where=conversation.source or conversation.id,
         ) from None
-    _check_lossless(conversation, format, text, spans)
+    _check_lossless(conversation, chat_format, text, spans)
     return text, spans
 
 
-def fitted(conversation: Conversation, format: Format) -> Conversation:
+def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversation:
     """The conversation as one would write it in this format: where its owner refuses a system prompt, that opens the first question.
 
     This is what llama.cpp and most front ends do for such a format. Without a question to carry it the
@@ -91,7 +91,7 @@ def fitted(conversation: Conversation, format: Format) -> Conversation:
     """
     messages = conversation.messages
     if (
-        format.system != "unsupported"
+        chat_format.system != "unsupported"
         or len(messages) < 2
         or messages[0].role != "system"
         or messages[1].role != "user"
@@ -105,11 +105,11 @@ def fitted(conversation: Conversation, format: Format) -> Conversation:
 
 
 def resolved_stops(
-    format: Format, conversation: Conversation, assistant_name: str | None = None
+    chat_format: Format, conversation: Conversation, assistant_name: str | None = None
 ) -> tuple[str, ...]:
     """The format's stops, one that waits for a name once for each speaker but the one who answers: the user, other characters, a narrator."""
-    if format.names == "none":
-        return format.stops
+    if chat_format.names == "none":
+        return chat_format.stops
     answering = assistant_name or conversation.assistant_name() or ASSISTANT_NAME
     defaults = {"user": USER_NAME, "assistant": ASSISTANT_NAME}
     speakers = [
@@ -122,7 +122,7 @@ def resolved_stops(
     ]
     stops = (
         stop.replace("{user_name}", name)
-        for stop in format.stops
+        for stop in chat_format.stops
         for name in (others if "{user_name}" in stop else ("",))
     )
     return tuple(dict.fromkeys(stops))
@@ -157,7 +157,7 @@ def _without_the_end(text: str, spans: tuple[Span, ...]) -> tuple[str, tuple[Spa
 
 
 def _check_lossless(
-    conversation: Conversation, format: Format, text: str, spans: tuple[Span, ...]
+    conversation: Conversation, chat_format: Format, text: str, spans: tuple[Span, ...]
 ) -> None:
     shown = [""] * len(conversation.messages)
     for span in spans:
@@ -165,10 +165,12 @@ def _check_lossless(
             shown[span.message] += text[span.start : span.end]
     for index, message in enumerate(conversation.messages):
         words = shown[index].strip()
-        if words != message.content.strip() and words not in _without_reasoning(format, message):
+        if words != message.content.strip() and words not in _without_reasoning(
+            chat_format, message
+        ):
             fate = "changes" if shown[index].strip() else "drops"
             raise HarnessError(
-                f"format {format.id} {fate} message {index} ({message.role})",
+                f"format {chat_format.id} {fate} message {index} ({message.role})",
                 where=conversation.source or conversation.id,
                 hint="the format has no place for a system prompt"
                 if message.role == "system"
@@ -176,10 +178,10 @@ def _check_lossless(
             )
 
 
-def _without_reasoning(format: Format, message: Message) -> tuple[str, ...]:
+def _without_reasoning(chat_format: Format, message: Message) -> tuple[str, ...]:
     """What a format may leave of an answer that opens with a think block: its owner drops the block, or its opening tag, by position."""
     if (
-        format.reasoning == "none"
+        chat_format.reasoning == "none"
         or message.role != "assistant"
         or "</think>" not in message.content
     ):

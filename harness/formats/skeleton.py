@@ -126,12 +126,12 @@ def _strip_of(written: str) -> Callable[[str], str]:
 
 
 @lru_cache(maxsize=_MOST_SHAPES)
-def skeleton_of(format: Format, shape: Shape) -> Skeleton | None:
+def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
     """The skeleton of a shape; None for a template that reads its messages, drops one or refuses the shape."""
-    if not leaves_words_alone(format.template):
+    if not leaves_words_alone(chat_format.template):
         return None
     try:
-        text, spans = trace(format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
+        text, spans = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
     except (Inspected, TemplateError, SecurityError, TypeError, ArithmeticError, HarnessError):
         return None
     written = [span.message for span in spans if span.kind == "content"]

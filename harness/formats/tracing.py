@@ -147,28 +147,29 @@ def environment() -> ImmutableSandboxedEnvironment:
 _COMPILED: dict[str, Callable[..., str]] = {}
 
 
-def compile_template(format: Format) -> Callable[..., str]:
+def compile_template(chat_format: Format) -> Callable[..., str]:
     """The format's template as a function of its variables. Raises HarnessError with file and line."""
-    render = _COMPILED.get(format.template)
+    render = _COMPILED.get(chat_format.template)
     if render is None:
         try:
-            render = environment().from_string(format.template).render
+            render = environment().from_string(chat_format.template).render
         except TemplateSyntaxError as error:
             raise HarnessError(
-                f"the template does not compile: {error.message}", where=_line(format, error.lineno)
+                f"the template does not compile: {error.message}",
+                where=_line(chat_format, error.lineno),
             ) from None
-        _COMPILED[format.template] = render
+        _COMPILED[chat_format.template] = render
     return render
 
 
-def _line(format: Format, line: int) -> str:
-    if not format.path:
-        return format.id
+def _line(chat_format: Format, line: int) -> str:
+    if not chat_format.path:
+        return chat_format.id
     front_lines = 0
     with contextlib.suppress(OSError):
-        source = Path(format.path).read_text(encoding="utf-8").replace("\r\n", "\n")
-        front_lines = source.removesuffix(format.template).count("\n")
-    return f"{format.path}:{front_lines + line}"
+        source = Path(chat_format.path).read_text(encoding="utf-8").replace("\r\n", "\n")
+        front_lines = source.removesuffix(chat_format.template).count("\n")
+    return f"{chat_format.path}:{front_lines + line}"
 
 
 class Shape(NamedTuple):
@@ -184,7 +185,7 @@ class Shape(NamedTuple):
 
 
 def trace(
-    format: Format, shape: Shape, contents: Sequence[str], words: type[Traced] = Traced
+    chat_format: Format, shape: Shape, contents: Sequence[str], words: type[Traced] = Traced
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the format's template over messages of this shape with these contents, wrapped in ``words``.
 
@@ -199,7 +200,7 @@ def trace(
             shape.eos_token,
             shape.assistant_name,
             shape.user_name,
-            format.template,
+            chat_format.template,
         ]
     )
     pieces: list[tuple[SpanKind, int]] = [("content", index) for index in range(len(contents))] + [
@@ -214,7 +215,7 @@ def trace(
         if name:
             entry["name"] = name
         messages.append(entry)
-    marked = compile_template(format)(
+    marked = compile_template(chat_format)(
         messages=messages,
         add_generation_prompt=shape.add_generation_prompt,
         bos_token=Traced(shape.bos_token, len(contents), marks),

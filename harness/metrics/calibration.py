@@ -9,10 +9,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.records import Case, Scoring
+from harness.records import Case, Loglikelihood
 
 
-def option_confidences(case: Case, scorings: Sequence[Scoring]) -> list[float]:
+def option_confidences(case: Case, scorings: Sequence[Loglikelihood]) -> list[float]:
     """Probabilities of the options by their log-probability per byte."""
     return confidences(
         [scoring.logprob for scoring in scorings], [len(choice.encode()) for choice in case.choices]

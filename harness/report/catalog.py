@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from harness.formats.properties import check_format
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Format, Message
 
 _EXAMPLE = (
@@ -57,7 +57,7 @@ def _row(format: Format) -> str:
 
 def _section(format: Format) -> Iterator[str]:
     text = render(
-        fitted(Conversation("example", _EXAMPLE), format),
+        adapt_to_format(Conversation("example", _EXAMPLE), format),
         format,
         add_generation_prompt=True,
         bos_token="⟨s⟩",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.records import Cell
+from harness.records import Aggregate
 
 SCHEMA = "harness-report/1"
 
@@ -63,9 +63,9 @@ class Report:
         }
         return cls(**shaped)
 
-    def cells(self, run: int) -> dict[tuple[str, str], Cell]:
-        """The cells of run number ``run``: (format, metric) → Cell."""
-        return {(cell["format"], cell["metric"]): Cell(**cell) for cell in self.runs[run]["cells"]}
+    def cells(self, run: int) -> dict[tuple[str, str], Aggregate]:
+        """The cells of run number ``run``: (format, metric) → Aggregate."""
+        return {(cell["format"], cell["metric"]): Aggregate(**cell) for cell in self.runs[run]["cells"]}
 
 
 def to_json(report: Report) -> str:

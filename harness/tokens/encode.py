@@ -95,9 +95,9 @@ def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Itera
     for part in _parts(rendered.spans):
         begin, end = part[0].start, part[-1].end
         weight = _weight(rendered, part)
-        for id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
+        for token_id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
             yield TokenSpan(
-                id,
+                token_id,
                 begin + start,
                 begin + stop,
                 part[0].trained and weight > 0,
@@ -131,7 +131,7 @@ def texts_of(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return [
         text[skipped:]
         for text in tokenizer.batch_decode(
-            [[*before, id] for id in ids], clean_up_tokenization_spaces=False
+            [[*before, token_id] for token_id in ids], clean_up_tokenization_spaces=False
         )
     ]
 
@@ -186,8 +186,10 @@ def _tokens(
         left, right = strips.get(text[start:stop], (False, False))
         plain = len(text[at:start].rstrip()) + at if left else start
         yield from (
-            (id, a + at - begin, b + at - begin)
-            for id, a, b in _encode_text(text, at, plain, tokenizer, anchor=anchor, as_text=True)
+            (token_id, a + at - begin, b + at - begin)
+            for token_id, a, b in _encode_text(
+                text, at, plain, tokenizer, anchor=anchor, as_text=True
+            )
         )
         if stop > start:
             at = stop + (len(text[stop:end]) - len(text[stop:end].lstrip()) if right else 0)
@@ -226,8 +228,8 @@ def _encode_text(
     )
     size = len(anchor)
     return [
-        (id, start - size, end - size)
-        for id, (start, end) in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
+        (token_id, start - size, end - size)
+        for token_id, (start, end) in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
         if end > size or (start == end and start > size)
     ]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.formats.properties import FormatReport
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Format, Message, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, special_texts
 
@@ -32,9 +32,9 @@ _UNTRAINED = 0.4
 _SHORT_CONTEXT = 1024
 
 
-def fit(
+def check_tokenizer(
     report: FormatReport,
-    format: Format,
+    chat_format: Format,
     tokenizer: PreTrainedTokenizerBase,
     norms: np.ndarray[Any, Any] | None = None,
 ) -> FormatReport:
@@ -43,8 +43,8 @@ def fit(
     if not properties.get("lossless"):
         return report
     whole, prompt = (
-        _rendered(format, tokenizer, _TURNS),
-        _rendered(format, tokenizer, _TURNS[:-1], prompt=True),
+        _rendered(chat_format, tokenizer, _TURNS),
+        _rendered(chat_format, tokenizer, _TURNS[:-1], prompt=True),
     )
     encoded = encode(whole, tokenizer)
     sent = encode(prompt, tokenizer).ids
@@ -58,10 +58,10 @@ def fit(
     )
     for name, value, finding in (
         _bos(tokenizer, encoded.ids),
-        _tags(format, tokenizer, whole.text),
+        _tags(chat_format, tokenizer, whole.text),
         _untrained(tokenizer, whole.text, norms),
-        _stop_ids(format, tokenizer, whole, encoded.ids, encoded.trained),
-        _injection(format, tokenizer),
+        _stop_ids(chat_format, tokenizer, whole, encoded.ids, encoded.trained),
+        _injection(chat_format, tokenizer),
         _truncation(tokenizer),
     ):
         properties[name] = value
@@ -87,27 +87,27 @@ def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
 
 
 def _rendered(
-    format: Format,
+    chat_format: Format,
     tokenizer: PreTrainedTokenizerBase,
     messages: tuple[Message, ...],
     *,
     prompt: bool = False,
 ) -> Rendered:
-    conversation = fitted(Conversation("probe", messages), format)
+    conversation = adapt_to_format(Conversation("probe", messages), chat_format)
     options: dict[str, Any] = {
         "add_generation_prompt": prompt,
         "bos_token": bos_text(tokenizer),
         "eos_token": eos_text(tokenizer),
     }
     try:
-        return render(conversation, format, **options)
+        return render(conversation, chat_format, **options)
     except HarnessError:
-        return render(Conversation("probe", messages[1:]), format, **options)
+        return render(Conversation("probe", messages[1:]), chat_format, **options)
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str, int, str]:
     bos = tokenizer.bos_token_id
-    count = sum(1 for id in ids[:2] if bos is not None and id == bos)
+    count = sum(1 for token_id in ids[:2] if bos is not None and token_id == bos)
     adds = bos is not None and tokenizer("", add_special_tokens=True).input_ids[:1] == [bos]
     if count == 2:
         return (
@@ -124,12 +124,12 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str,
     return "bos_count", count, ""
 
 
-def control_strings(format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def control_strings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The strings of a format that look like control tokens, whether this tokenizer knows them or not."""
-    return _tags_in(_rendered(format, tokenizer, _TURNS).text)
+    return _tags_in(_rendered(chat_format, tokenizer, _TURNS).text)
 
 
-def untrained(
+def untrained_tokens(
     tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]
 ) -> list[str]:
     """Which of these control tokens nothing has trained: their embeddings are far shorter than the others'."""
@@ -149,7 +149,7 @@ def _tags_in(text: str) -> list[str]:
 
 
 def _tags(
-    format: Format, tokenizer: PreTrainedTokenizerBase, text: str
+    chat_format: Format, tokenizer: PreTrainedTokenizerBase, text: str
 ) -> tuple[str, dict[str, int], str]:
     """Each control string of the format with its number of ids."""
     known = special_texts(tokenizer)
@@ -159,7 +159,7 @@ def _tags(
         else len(tokenizer("x" + tag, add_special_tokens=False).input_ids) - 1
         for tag in _tags_in(text)
     }
-    split = [tag for tag in format.stop_tokens if tag not in known]
+    split = [tag for tag in chat_format.stop_tokens if tag not in known]
     if not split:
         return "tags", counts, ""
     verb, what = ("is", "it") if len(split) == 1 else ("are", "them")
@@ -175,7 +175,7 @@ def _untrained(
 ) -> tuple[str, list[str] | None, str]:
     if norms is None:
         return "untrained_tags", None, ""
-    found = untrained(tokenizer, _tags_in(text), norms)
+    found = untrained_tokens(tokenizer, _tags_in(text), norms)
     if not found:
         return "untrained_tags", found, ""
     return (
@@ -186,7 +186,7 @@ def _untrained(
 
 
 def _stop_ids(
-    format: Format,
+    chat_format: Format,
     tokenizer: PreTrainedTokenizerBase,
     whole: Rendered,
     ids: tuple[int, ...],
@@ -197,13 +197,13 @@ def _stop_ids(
         tokenizer.eos_token_id,
         *(
             tokenizer.convert_tokens_to_ids(token)
-            for token in format.stop_tokens
+            for token in chat_format.stop_tokens
             if token in special_texts(tokenizer)
         ),
     }
-    taught = any(flag and id in ends for id, flag in zip(ids, trained, strict=True)) or any(
-        stop.strip() and stop in _trained_text(whole) for stop in whole.stops
-    )
+    taught = any(
+        flag and token_id in ends for token_id, flag in zip(ids, trained, strict=True)
+    ) or any(stop.strip() and stop in _trained_text(whole) for stop in whole.stops)
     return (
         "stop_in_trained_ids",
         taught,
@@ -217,17 +217,20 @@ def _trained_text(whole: Rendered) -> str:
     return "".join(whole.text[span.start : span.end] for span in whole.spans if span.trained)
 
 
-def _injection(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool, str]:
+def _injection(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool, str]:
     """Whether control strings in a question stay text when we encode it."""
     controls = {tokenizer.convert_tokens_to_ids(text) for text in special_texts(tokenizer)}
 
     def count(words: str) -> int:
         rendered = _rendered(
-            format, tokenizer, (Message("system", "the rules"), Message("user", words)), prompt=True
+            chat_format,
+            tokenizer,
+            (Message("system", "the rules"), Message("user", words)),
+            prompt=True,
         )
-        return sum(1 for id in encode(rendered, tokenizer).ids if id in controls)
+        return sum(1 for token_id in encode(rendered, tokenizer).ids if token_id in controls)
 
-    safe = count("a question") == count("a question" + "".join(_hostile(format, tokenizer)))
+    safe = count("a question") == count("a question" + "".join(_hostile(chat_format, tokenizer)))
     return (
         "injection_safe",
         safe,
@@ -237,8 +240,8 @@ def _injection(format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str,
     )
 
 
-def _hostile(format: Format, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
-    yield from format.stops
+def _hostile(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    yield from chat_format.stops
     yield from special_texts(tokenizer)
 
 

@@ -24,8 +24,10 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
         token.startswith("▁") for token in tokens if token
     )
     return tuple(
-        b"" if id in controls or token is None else _bytes(token, letters if byte_level else None)
-        for id, token in enumerate(tokens)
+        b""
+        if token_id in controls or token is None
+        else _bytes(token, letters if byte_level else None)
+        for token_id, token in enumerate(tokens)
     )
 
 
@@ -33,8 +35,8 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
 def off_script_ids(tokenizer: PreTrainedTokenizerBase, language: str) -> tuple[int, ...]:
     """The ids of tokens in a script that the language does not use."""
     return tuple(
-        id
-        for id, piece in enumerate(token_bytes(tokenizer))
+        token_id
+        for token_id, piece in enumerate(token_bytes(tokenizer))
         if piece and not piece.isascii() and is_off_script(piece, language)
     )
 

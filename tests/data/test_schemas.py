@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.data.conversations import Collection, load_conversations
-from harness.data.refusals import counted, unlearnable
+from harness.data.refusals import summarise_refusals, unlearnable
 from harness.errors import HarnessError
 from harness.records import Conversation, Message
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_learnt_from_has_a_reason(messages, reason):
     )
     refusal = unlearnable(conversation)
     assert refusal.reason == reason and refusal.place == "f:1"
-    assert counted([refusal, refusal]) == f"2 rows refused: 2 {reason}"
+    assert summarise_refusals([refusal, refusal]) == f"2 rows refused: 2 {reason}"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from harness.evaluation.cases.variants import (
     turn_of,
     turned,
 )
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Message
 from harness.tokens.encode import prompt_ids
 from tests.evaluation.conftest import ask
@@ -162,7 +162,7 @@ def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
     for case in made:
         for format in formats:
             rendered = render(
-                fitted(case.conversation, format),
+                adapt_to_format(case.conversation, format),
                 format,
                 add_generation_prompt=True,
                 bos_token="",

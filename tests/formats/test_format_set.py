@@ -24,19 +24,19 @@ PREFIX_UNSTABLE = {
 def test_at_least_sixty_formats():
     formats = load_formats()
     assert len(formats) >= 60
-    assert len({format.family for format in formats.values()}) >= 15
+    assert len({chat_format.family for chat_format in formats.values()}) >= 15
 
 
-@pytest.mark.parametrize("id", list(load_formats()))
-def test_every_shipped_format_has_all_its_properties(id):
-    format = load_formats()[id]
-    report = check_format(format)
+@pytest.mark.parametrize("format_id", list(load_formats()))
+def test_every_shipped_format_has_all_its_properties(format_id):
+    chat_format = load_formats()[format_id]
+    report = check_format(chat_format)
     assert report.findings == ()
     wanted = {"lossless", "prompt_is_prefix", "no_trailing_space", "stop_trained"}
     assert {name for name in wanted if report.properties[name]} == wanted
-    assert report.properties["prefix_stable"] == (id not in PREFIX_UNSTABLE)
-    assert report.properties["system"] == (format.system != "unsupported")
-    assert format.origin and (format.stops or id == "raw")
+    assert report.properties["prefix_stable"] == (format_id not in PREFIX_UNSTABLE)
+    assert report.properties["system"] == (chat_format.system != "unsupported")
+    assert chat_format.origin and (chat_format.stops or format_id == "raw")
 
 
 def test_an_unknown_id_offers_the_nearest():

@@ -49,27 +49,32 @@ SHAPES = {
 }
 
 
-def shapes(format):
+def shapes(chat_format):
     found = {}
     for name, (messages, how) in SHAPES.items():
         try:
             found[name] = render(
-                Conversation(name, messages), format, bos_token="<BOS>", eos_token="<EOS>", **how
+                Conversation(name, messages),
+                chat_format,
+                bos_token="<BOS>",
+                eos_token="<EOS>",
+                **how,
             ).text
         except HarnessError as error:
             found[name] = {"refused": error.message}
     return found
 
 
-@pytest.mark.parametrize("id", list(FORMATS))
-def test_the_renderings_are_the_golden_ones(id):
-    file = GOLDEN / f"{id}.json"
+@pytest.mark.parametrize("format_id", list(FORMATS))
+def test_the_renderings_are_the_golden_ones(format_id):
+    file = GOLDEN / f"{format_id}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         GOLDEN.mkdir(parents=True, exist_ok=True)
         file.write_text(
-            json.dumps(shapes(FORMATS[id]), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(shapes(FORMATS[format_id]), indent=1, ensure_ascii=False) + "\n",
+            encoding="utf-8",
         )
-    assert shapes(FORMATS[id]) == json.loads(file.read_text(encoding="utf-8"))
+    assert shapes(FORMATS[format_id]) == json.loads(file.read_text(encoding="utf-8"))
 
 
 def test_no_golden_file_is_left_over():

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
-from harness.formats.grammar.sample import DRAWS, parse_request, sample, to_format
-from harness.formats.grammar.tag_style import SHAPES, draw_tags
-from harness.formats.grammar.word_lists import (
+from harness.formats.grammar.sample import SAMPLERS, sample, sample_by_name, to_format
+from harness.formats.grammar.symbols import (
     BRACKETS,
     DELIMITERS,
     EDGES,
@@ -24,6 +23,7 @@ from harness.formats.grammar.word_lists import (
     TAG_ROLES,
     THINGS,
 )
+from harness.formats.grammar.tag_style import SHAPES, draw_tags
 from harness.formats.properties import check_format
 from harness.formats.render import render
 from harness.formats.turns import EOS
@@ -32,9 +32,9 @@ from tests.formats.test_render import EXAMPLES, conversations, kept
 
 STYLES = ["markdown", "tags"]
 SAMPLED = {
-    format.id: format
+    chat_format.id: chat_format
     for style in STYLES
-    for format in (
+    for chat_format in (
         *sample(300, 7, style=style),
         *sample(100, 7, "train", style=style),
         *sample(100, 7, "test", style=style),
@@ -58,7 +58,7 @@ def test_a_seed_gives_the_same_formats_and_more_only_adds(split, style):
 
 def test_a_compositional_split_shares_no_constant():
     def headers(formats):
-        return {text for format in formats for text in format.roles.values()}
+        return {text for chat_format in formats for text in chat_format.roles.values()}
 
     train, test = sample(400, 1, "train"), sample(400, 1, "test")
     assert not headers(train) & headers(test)
@@ -90,7 +90,7 @@ def test_the_halves_of_tags_share_no_word():
 
 def test_no_shipped_format_holds_a_mark_that_may_be_drawn():
     """A family that is held out stays unseen, however many formats are drawn."""
-    shipped = " ".join(format.template for format in load_formats().values())
+    shipped = " ".join(chat_format.template for chat_format in load_formats().values())
     specs = [draw_tags(Random(seed), None) for seed in range(3000)]
     assert {spec.shape for spec in specs} == set(SHAPES)
     for turns in (spec.turns() for spec in specs):
@@ -114,9 +114,9 @@ def test_every_sampled_format_has_all_its_properties():
 
 @given(conversations(), st.sampled_from(list(SAMPLED)))
 @settings(max_examples=EXAMPLES)
-def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
-    format = SAMPLED[id]
-    rendered = render(conversation, format, bos_token="<s>", eos_token="</s>")
+def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
+    chat_format = SAMPLED[format_id]
+    rendered = render(conversation, chat_format, bos_token="<s>", eos_token="</s>")
     for index, message in enumerate(conversation.messages):
         shown = "".join(
             rendered.text[s.start : s.end]
@@ -124,14 +124,14 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
             if s.kind == "content" and s.message == index
         )
         assert shown == message.content
-        assert shown.strip() in kept(format, message)
+        assert shown.strip() in kept(chat_format, message)
     for span in rendered.spans:
         if span.trained and span.kind == "content":
             assert conversation.messages[span.message].role == "assistant"
     *context, answer = conversation.messages
     prompt = render(
         Conversation("c", tuple(context)),
-        format,
+        chat_format,
         add_generation_prompt=True,
         bos_token="<s>",
         eos_token="</s>",
@@ -141,7 +141,7 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
 
 def test_a_sampled_format_written_to_a_file_is_the_same(tmp_path):
     for style, seed in product(STYLES, range(40)):
-        spec = DRAWS[style](Random(seed), None)
+        spec = SAMPLERS[style](Random(seed), None)
         file = tmp_path / f"{spec.id}.jinja"
         file.write_text(spec.source("grammar"))
         assert load_format(file).digest == to_format(spec).digest
@@ -149,9 +149,11 @@ def test_a_sampled_format_written_to_a_file_is_the_same(tmp_path):
 
 def test_settings_name_a_draw():
     assert load_formats().select(["grammar:5:seed=7:split=train"]) == sample(5, 7, "train")
-    assert parse_request("grammar:3") == sample(3, 0)
-    assert parse_request("grammar:3:style=tags:split=train") == sample(3, 0, "train", style="tags")
-    assert parse_request("grammar:3:split=test:random") == sample(3, 0, "test", compositional=False)
+    assert sample_by_name("grammar:3") == sample(3, 0)
+    assert sample_by_name("grammar:3:style=tags:split=train") == sample(3, 0, "train", style="tags")
+    assert sample_by_name("grammar:3:split=test:random") == sample(
+        3, 0, "test", compositional=False
+    )
 
 
 @pytest.mark.parametrize(

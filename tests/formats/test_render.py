@@ -56,20 +56,20 @@ def conversations(draw) -> Conversation:
     return Conversation("c", tuple(system + turns))
 
 
-def fitting(conversation: Conversation, format: Format) -> Conversation:
+def fitting(conversation: Conversation, chat_format: Format) -> Conversation:
     """The conversation without the system prompt that the format's owner refuses."""
-    if format.system != "unsupported":
+    if chat_format.system != "unsupported":
         return conversation
     return Conversation(
         conversation.id, tuple(m for m in conversation.messages if m.role != "system")
     )
 
 
-def kept(format: Format, message: Message) -> set[str]:
+def kept(chat_format: Format, message: Message) -> set[str]:
     """What of a message may stand in the text: all of it, or what its owner leaves of an answer with a think block."""
     whole = {message.content.strip()}
     if (
-        format.reasoning == "last-turn"
+        chat_format.reasoning == "last-turn"
         and message.role == "assistant"
         and "</think>" in message.content
     ):
@@ -82,9 +82,9 @@ def kept(format: Format, message: Message) -> set[str]:
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
 @settings(max_examples=2 * EXAMPLES)
-def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
-    conversation = fitting(conversation, FORMATS[id])
-    rendered = render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
+def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
+    conversation = fitting(conversation, FORMATS[format_id])
+    rendered = render(conversation, FORMATS[format_id], bos_token="<s>", eos_token="</s>")
     assert "".join(rendered.text[s.start : s.end] for s in rendered.spans) == rendered.text
     for index, message in enumerate(conversation.messages):
         shown = "".join(
@@ -92,26 +92,26 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, id):
             for s in rendered.spans
             if s.kind == "content" and s.message == index
         )
-        assert shown.strip() in kept(FORMATS[id], message)
+        assert shown.strip() in kept(FORMATS[format_id], message)
     for span in rendered.spans:
         if span.trained:
             assert span.kind in ("content", "stop", "eos", "glue")
             if span.kind == "content":
                 assert conversation.messages[span.message].role == "assistant"
-    assert rendered == render(conversation, FORMATS[id], bos_token="<s>", eos_token="</s>")
+    assert rendered == render(conversation, FORMATS[format_id], bos_token="<s>", eos_token="</s>")
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
 @settings(max_examples=EXAMPLES)
-def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, id):
+def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, format_id):
     """Whatever the earlier answers were, inference sends what training showed."""
-    *context, answer = fitting(conversation, FORMATS[id]).messages
+    *context, answer = fitting(conversation, FORMATS[format_id]).messages
     whole = render(
-        Conversation("c", (*context, answer)), FORMATS[id], bos_token="<s>", eos_token="</s>"
+        Conversation("c", (*context, answer)), FORMATS[format_id], bos_token="<s>", eos_token="</s>"
     )
     prompt = render(
         Conversation("c", tuple(context)),
-        FORMATS[id],
+        FORMATS[format_id],
         add_generation_prompt=True,
         bos_token="<s>",
         eos_token="</s>",
@@ -124,8 +124,8 @@ def test_the_prompt_is_a_prefix_of_what_is_trained(conversation, id):
     assert first == len(prompt.text)
 
 
-@pytest.mark.parametrize("id", list(FORMATS))
-def test_transformers_renders_the_same_file_to_the_same_text(id, tokenizer):
+@pytest.mark.parametrize("format_id", list(FORMATS))
+def test_transformers_renders_the_same_file_to_the_same_text(format_id, tokenizer):
     """The very file is a Hugging Face chat template, and its generation mask is ours."""
     turns = (
         Message("system", "rules"),
@@ -134,29 +134,34 @@ def test_transformers_renders_the_same_file_to_the_same_text(id, tokenizer):
         Message("user", "q2"),
         Message("assistant", "a2"),
     )
-    messages = list(fitting(Conversation("c", turns), FORMATS[id]).messages)
+    messages = list(fitting(Conversation("c", turns), FORMATS[format_id]).messages)
     plain = [{"role": m.role, "content": m.content} for m in messages]
     ours = render(
         Conversation("c", tuple(messages)),
-        FORMATS[id],
+        FORMATS[format_id],
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
     )
     assert (
         undated(
-            tokenizer.apply_chat_template(plain, chat_template=FORMATS[id].template, tokenize=False)
+            tokenizer.apply_chat_template(
+                plain, chat_template=FORMATS[format_id].template, tokenize=False
+            )
         )
         == ours.text
     )
     prompt = render(
         Conversation("c", tuple(messages[:-1])),
-        FORMATS[id],
+        FORMATS[format_id],
         add_generation_prompt=True,
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
     )
     asked = tokenizer.apply_chat_template(
-        plain[:-1], chat_template=FORMATS[id].template, tokenize=False, add_generation_prompt=True
+        plain[:-1],
+        chat_template=FORMATS[format_id].template,
+        tokenize=False,
+        add_generation_prompt=True,
     )
     assert undated(asked) == prompt.text
 
@@ -185,31 +190,33 @@ def toy(template: str, tmp_path, **facts):
 
 
 def test_a_dropped_message_is_an_error_that_names_it(tmp_path):
-    format = toy(
+    chat_format = toy(
         "{% for m in messages if m.role != 'system' %}{{ m.content }}\n{% endfor %}", tmp_path
     )
     with pytest.raises(HarnessError, match=r"toy drops message 0 \(system\)"):
-        render(Conversation("c", (Message("system", "rules"), Message("user", "hi"))), format)
+        render(Conversation("c", (Message("system", "rules"), Message("user", "hi"))), chat_format)
 
 
 def test_a_changed_message_is_an_error(tmp_path):
-    format = toy("{% for m in messages %}{{ m.content[:2] }}{% endfor %}", tmp_path)
+    chat_format = toy("{% for m in messages %}{{ m.content[:2] }}{% endfor %}", tmp_path)
     with pytest.raises(HarnessError, match="changes message 0"):
-        render(Conversation("c", (Message("user", "hello"),)), format)
+        render(Conversation("c", (Message("user", "hello"),)), chat_format)
 
 
 def test_a_template_cannot_reach_the_interpreter(tmp_path):
-    format = toy(
+    chat_format = toy(
         "{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path
     )
     with pytest.raises(HarnessError, match="cannot render"):
-        render(Conversation("c", (Message("user", "hello"),)), format)
+        render(Conversation("c", (Message("user", "hello"),)), chat_format)
 
 
 def test_an_undefined_name_is_an_error(tmp_path):
-    format = toy("{{ nothing_here }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path)
+    chat_format = toy(
+        "{{ nothing_here }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path
+    )
     with pytest.raises(HarnessError, match="nothing_here"):
-        render(Conversation("c", (Message("user", "hello"),)), format)
+        render(Conversation("c", (Message("user", "hello"),)), chat_format)
 
 
 def test_stops_of_a_format_with_names_carry_the_name():
@@ -260,15 +267,17 @@ def test_two_characters_and_a_narrator():
         assert prompt.stops == stops
 
 
-@pytest.mark.parametrize("id", sorted(id for id in FORMATS if FORMATS[id].names != "none"))
+@pytest.mark.parametrize(
+    "format_id", sorted(format_id for format_id in FORMATS if FORMATS[format_id].names != "none")
+)
 @pytest.mark.parametrize(
     "words", ["{{char}}", "{{user}}: <START>", "{{ name }}", "<|im_start|>[Mira]"]
 )
-def test_placeholders_of_front_ends_stay_text(id, words):
+def test_placeholders_of_front_ends_stay_text(format_id, words):
     conversation = Conversation(
         "c", (Message("user", words, "Dov"), Message("assistant", words, "Mira"))
     )
-    shown = render(conversation, FORMATS[id], eos_token="</s>")
+    shown = render(conversation, FORMATS[format_id], eos_token="</s>")
     assert [shown.text[s.start : s.end] for s in shown.spans if s.kind == "content"] == [
         words,
         words,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import Shape, trace
 from harness.records import Conversation, Message
@@ -21,9 +21,9 @@ SHAPE = Shape(("user", "assistant"), (None, None), False, "<s>", "</s>", "Assist
 
 @given(conversations(), st.sampled_from(list(FORMATS)), st.booleans())
 @settings(max_examples=EXAMPLES)
-def test_both_ways_agree_on_text_and_spans(conversation, id, prompt):
-    format = FORMATS[id]
-    conversation = fitted(conversation, format)
+def test_both_ways_agree_on_text_and_spans(conversation, format_id, prompt):
+    chat_format = FORMATS[format_id]
+    conversation = adapt_to_format(conversation, chat_format)
     shape = Shape(
         tuple(m.role for m in conversation.messages),
         tuple(m.name for m in conversation.messages),
@@ -35,15 +35,19 @@ def test_both_ways_agree_on_text_and_spans(conversation, id, prompt):
         or "User",
     )
     short = render(
-        conversation, format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>"
+        conversation, chat_format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>"
     )
     assert (short.text, short.spans) == trace(
-        format, shape, [m.content for m in conversation.messages]
+        chat_format, shape, [m.content for m in conversation.messages]
     )
 
 
 def test_nearly_all_shipped_formats_take_the_short_way():
-    assert {id for id, format in FORMATS.items() if skeleton_of(format, SHAPE) is None} == {
+    assert {
+        format_id
+        for format_id, chat_format in FORMATS.items()
+        if skeleton_of(chat_format, SHAPE) is None
+    } == {
         "deepseek-r1",
         "qwen3",
     }

@@ -20,24 +20,24 @@ TOKENIZER = build_tokenizer()
 BOS, EOS = bos_text(TOKENIZER), TOKENIZER.eos_token
 
 
-def ids_of(conversation, id, **options):
+def ids_of(conversation, format_id, **options):
     return encode(
-        render(conversation, FORMATS[id], bos_token=BOS, eos_token=EOS, **options), TOKENIZER
+        render(conversation, FORMATS[format_id], bos_token=BOS, eos_token=EOS, **options), TOKENIZER
     )
 
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
 @settings(max_examples=EXAMPLES)
-def test_train_as_you_infer(conversation, id):
+def test_train_as_you_infer(conversation, format_id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return  # no tokenizer takes a lone surrogate
-    conversation = fitting(conversation, FORMATS[id])
+    conversation = fitting(conversation, FORMATS[format_id])
     *context, answer = conversation.messages
-    whole = ids_of(conversation, id)
+    whole = ids_of(conversation, format_id)
     name = answer.name or conversation.assistant_name()
     prompt = render(
         Conversation("c", tuple(context)),
-        FORMATS[id],
+        FORMATS[format_id],
         add_generation_prompt=True,
         bos_token=BOS,
         eos_token=EOS,
@@ -54,10 +54,10 @@ def test_train_as_you_infer(conversation, id):
 
 @given(conversations(), st.sampled_from(list(FORMATS)))
 @settings(max_examples=EXAMPLES // 2)
-def test_content_never_becomes_a_control_token(conversation, id):
+def test_content_never_becomes_a_control_token(conversation, format_id):
     if "\ud800" in "".join(m.content for m in conversation.messages):
         return
-    conversation = fitting(conversation, FORMATS[id])
+    conversation = fitting(conversation, FORMATS[format_id])
     controls = TOKENIZER.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     hostile = Conversation(
         "c",
@@ -70,8 +70,8 @@ def test_content_never_becomes_a_control_token(conversation, id):
             for m in conversation.messages
         ),
     )
-    count = {c: ids_of(hostile, id).ids.count(c) for c in controls}
-    assert count == {c: ids_of(harmless, id).ids.count(c) for c in controls}
+    count = {c: ids_of(hostile, format_id).ids.count(c) for c in controls}
+    assert count == {c: ids_of(harmless, format_id).ids.count(c) for c in controls}
 
 
 def test_the_content_mask_decodes_to_the_last_answer():
@@ -84,12 +84,12 @@ def test_the_content_mask_decodes_to_the_last_answer():
             Message("assistant", "The quick brown fox"),
         ),
     )
-    for id in FORMATS:
-        encoded = ids_of(conversation, id)
+    for format_id in FORMATS:
+        encoded = ids_of(conversation, format_id)
         words = TOKENIZER.decode(
             [i for i, c in zip(encoded.ids, encoded.content, strict=True) if c]
         )
-        assert words.strip() == "The quick brown fox", id
+        assert words.strip() == "The quick brown fox", format_id
 
 
 def metaspace_tokenizer(prepend):
@@ -131,7 +131,7 @@ TOKENIZERS = {
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize(
-    "id", ["chatml", "llama2-chat", "mistral-v3", "phi3", "tulu", "zephyr", "vicuna-v1.1"]
+    "format_id", ["chatml", "llama2-chat", "mistral-v3", "phi3", "tulu", "zephyr", "vicuna-v1.1"]
 )
 @given(
     words=st.lists(
@@ -139,13 +139,13 @@ TOKENIZERS = {
     )
 )
 @settings(max_examples=20)
-def test_hostile_words_change_no_token_around_them(kind, id, words):
+def test_hostile_words_change_no_token_around_them(kind, format_id, words):
     """A question that spells a control token is encoded with the ids that its text would have if the token were none."""
     tokenizer = TOKENIZERS[kind]
     roles = ("user", "assistant", "user", "assistant")
     rendered = render(
         Conversation("c", tuple(Message(r, w) for r, w in zip(roles, words, strict=False))),
-        FORMATS[id],
+        FORMATS[format_id],
         bos_token="<s>",
         eos_token="</s>",
     )

@@ -8,14 +8,14 @@ from harness.cli.main import main
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.formats.properties import check_format
-from harness.tokens.tokenizer_check import embedding_norms, fit
+from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms
 from tests.tiny import build_tokenizer
 
 FORMATS = load_formats()
 
 
-def look(id, tokenizer, norms=None):
-    return fit(check_format(FORMATS[id]), FORMATS[id], tokenizer, norms)
+def look(format_id, tokenizer, norms=None):
+    return check_tokenizer(check_format(FORMATS[format_id]), FORMATS[format_id], tokenizer, norms)
 
 
 def adding_bos():
@@ -54,8 +54,10 @@ def test_a_missing_bos_is_told():
 
 def test_two_bos_are_told(tmp_path):
     source = '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% endfor %}'
-    format = parse_format(source, tmp_path / "toy.jinja")
-    assert "two BOS" in " ".join(fit(check_format(format), format, adding_bos()).findings)
+    chat_format = parse_format(source, tmp_path / "toy.jinja")
+    assert "two BOS" in " ".join(
+        check_tokenizer(check_format(chat_format), chat_format, adding_bos()).findings
+    )
 
 
 def test_a_tag_that_nothing_has_trained(tokenizer):

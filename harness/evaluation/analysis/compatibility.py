@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from harness.evaluation.results import Evaluation
-from harness.records import Cell
+from harness.records import Aggregate
 
 Word = Literal["works", "degraded", "broken", "untestable", "sampled"]
 
@@ -64,7 +64,7 @@ def _judge(evaluation: Evaluation, format: str) -> Compatibility:
     )
 
 
-def _broken(cells: dict[str, Cell], evaluation: Evaluation) -> str:
+def _broken(cells: dict[str, Aggregate], evaluation: Evaluation) -> str:
     mean = {metric: cell.mean for metric, cell in cells.items() if cell.mean is not None}
     if mean.get("empty", 0) >= BROKEN_EMPTY:
         return f"{mean['empty']:.0%} of the answers are empty"
@@ -88,7 +88,7 @@ def _chance(evaluation: Evaluation) -> float:
     return sum(1 / size for size in sizes) / len(sizes) if sizes else 0.0
 
 
-def _flaws(cells: dict[str, Cell], evaluation: Evaluation, format: str) -> list[str]:
+def _flaws(cells: dict[str, Aggregate], evaluation: Evaluation, format: str) -> list[str]:
     mean = {metric: cell.mean for metric, cell in cells.items() if cell.mean is not None}
     flaws = []
     if mean.get("stopped", 1) < WORKS_STOPPED:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.cases.variants import Filler, Variants, deepened, filler_of
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Format
 from harness.tokens.encode import bos_text, eos_text, prompt_ids
 
@@ -121,7 +121,7 @@ def _tokens(
     made = deepened(case, tokens, filler)
     try:
         rendered = render(
-            fitted(made.conversation, format),
+            adapt_to_format(made.conversation, format),
             format,
             add_generation_prompt=True,
             bos_token=bos_text(loaded.tokenizer),

@@ -13,14 +13,14 @@ from harness.records import Conversation, Format, Message, Role
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"
 
 
-def renderer_of(format: Format) -> Renderer:
+def renderer_of(chat_format: Format) -> Renderer:
     """A format of ours as a function from messages to text, with BOS and EOS as the two characters that stand for them."""
 
     def write(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
         try:
             return render(
                 Conversation("probe", tuple(messages)),
-                format,
+                chat_format,
                 add_generation_prompt=add_generation_prompt,
                 bos_token=BOS,
                 eos_token=EOS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.errors import HarnessError
-from harness.formats.exchange.programs.special_tokens import unspelt
+from harness.formats.exchange.programs.special_tokens import mark_special_tokens
 from harness.formats.turns import BOS, EOS, Turns
 
 _PLACES = ("SYS", "U1", "A1", "U2", "A2")
@@ -13,7 +13,7 @@ _PLACES = ("SYS", "U1", "A1", "U2", "A2")
 
 def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
     """The pieces of one exchange and a half, and a sentence for each thing that an example does not show."""
-    text = unspelt(text)
+    text = mark_special_tokens(text)
     pieces, rest = _pieces(text, where)
     ask, between = pieces["A1"], pieces["U2"]
     begin, user_open = _question_opens(pieces, BOS if text.startswith(BOS) else "")

@@ -40,23 +40,23 @@ class _Target(NamedTuple):
     spells_tokens: bool = False
 
 
-def export_format(format: Format, target: str) -> Exported:
+def export_format(chat_format: Format, target: str) -> Exported:
     """Write a format for a program and read it back. Raises HarnessError when the program cannot express it."""
     program = TARGETS[target]
-    refused = f"{format.id} cannot be written for {target}"
+    refused = f"{chat_format.id} cannot be written for {target}"
     try:
-        text = program.write(format)
+        text = program.write(chat_format)
     except HarnessError as error:
         raise HarnessError(f"{refused}: {error.message}") from None
-    theirs, ours = program.read(text), renderer_of(format)
+    theirs, ours = program.read(text), renderer_of(chat_format)
     if program.spells_tokens:
         theirs, ours = _unspelling(theirs), _without_bos(ours)
-    wrong, lost = differences(theirs, ours, system=format.system != "unsupported")
+    wrong, lost = differences(theirs, ours, system=chat_format.system != "unsupported")
     if wrong:
         raise HarnessError(f"{refused}: {wrong}")
-    if program.spells_tokens and "eos_token" in format.template:
+    if program.spells_tokens and "eos_token" in chat_format.template:
         lost.append(f"EOS is spelt {SPELT_EOS}: put your model's in its place")
-    if format.names != "none":
+    if chat_format.names != "none":
         lost.append("speakers' names: the program's own names stand there")
     return Exported(text, tuple(lost))
 

@@ -28,11 +28,11 @@ class Imported:
     lost: tuple[str, ...]
 
 
-def import_format(source: Source, id: str) -> Imported:
+def import_format(source: Source, format_id: str) -> Imported:
     """Write a source as a format file. Raises HarnessError with the reason when it cannot be expressed."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", id):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", format_id):
         raise HarnessError(
-            f"{id!r} cannot be a format's id",
+            f"{format_id!r} cannot be a format's id",
             hint="small letters, digits, dots and dashes: --id my-format",
         )
     turns, lost = source.turns, list(source.lost)
@@ -45,11 +45,11 @@ def import_format(source: Source, id: str) -> Imported:
             "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the end of a conversation, the next header before that"
         )
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
-    text = "\n".join(_front_matter(turns, source, id, lost)) + "\n" + template_of(turns)
-    format = parse_format(text, Path(f"{id}.jinja"))
+    text = "\n".join(_front_matter(turns, source, format_id, lost)) + "\n" + template_of(turns)
+    chat_format = parse_format(text, Path(f"{format_id}.jinja"))
     if "tools" in source.template:
         lost.append("calls of tools: the conversations here have none")
-    return Imported(format, text, tuple(lost))
+    return Imported(chat_format, text, tuple(lost))
 
 
 def _read(source: Source) -> tuple[Turns, list[str]]:
@@ -58,12 +58,12 @@ def _read(source: Source) -> tuple[Turns, list[str]]:
         raise ValueError("a source has a renderer or its pieces")
     try:
         turns = read_turns(source.render)
-        format = parse_format(
+        chat_format = parse_format(
             "\n".join(_front_matter(turns, source, "read", ())) + "\n" + template_of(turns),
             Path("read.jinja"),
         )
         wrong, details = differences(
-            source.render, renderer_of(format), system=format.system != "unsupported"
+            source.render, renderer_of(chat_format), system=chat_format.system != "unsupported"
         )
         if wrong:
             raise HarnessError(wrong)
@@ -74,19 +74,19 @@ def _read(source: Source) -> tuple[Turns, list[str]]:
     return turns, details
 
 
-def known_as(source: Source, formats: Sequence[Format]) -> list[tuple[Format, int, int]]:
+def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format, int, int]]:
     """Each format with the number of probe conversations that it writes as the source does, and of all; best first."""
     write = source.render or renderer_of(import_format(source, "example").format)
     wanted = [write(messages, prompt) for messages, prompt in PLAIN]
     found = []
-    for format in formats:
-        ours = renderer_of(format)
+    for chat_format in formats:
+        ours = renderer_of(chat_format)
         same = sum(
             1
             for (messages, prompt), text in zip(PLAIN, wanted, strict=True)
-            if _spelt(ours(messages, prompt), source) == _spelt(text, source)
+            if _with_own_tokens(ours(messages, prompt), source) == _with_own_tokens(text, source)
         )
-        found.append((format, same, len(PLAIN)))
+        found.append((chat_format, same, len(PLAIN)))
     return sorted(found, key=lambda row: (-row[1], row[0].id))
 
 
@@ -105,7 +105,9 @@ def _stops(turns: Turns) -> Iterator[str]:
             )
 
 
-def _front_matter(turns: Turns, source: Source, id: str, lost: Sequence[str]) -> Iterator[str]:
+def _front_matter(
+    turns: Turns, source: Source, format_id: str, lost: Sequence[str]
+) -> Iterator[str]:
     eos = (
         "after every assistant turn"
         if EOS in turns.stop
@@ -115,7 +117,7 @@ def _front_matter(turns: Turns, source: Source, id: str, lost: Sequence[str]) ->
     )
     special = [stop for stop in turns.stops if stop in source.special_tokens]
     yield "{#---"
-    yield f"family = {json.dumps(id)}"
+    yield f"family = {json.dumps(format_id)}"
     yield f"system = {json.dumps(turns.system)}"
     yield f"stops = {json.dumps(list(turns.stops), ensure_ascii=False)}"
     if special:
@@ -140,7 +142,7 @@ def _header(text: str | None) -> str:
     return (text or "").replace(BOS, "").replace(EOS, "").strip()
 
 
-def _spelt(text: str | None, source: Source) -> str | None:
+def _with_own_tokens(text: str | None, source: Source) -> str | None:
     """With the tokenizer's BOS and EOS in their places, since many templates spell them."""
     return (
         None

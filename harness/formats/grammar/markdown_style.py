@@ -13,14 +13,14 @@ import random
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
-from harness.formats.grammar.word_lists import (
+from harness.formats.grammar.symbols import (
     CASINGS,
     DELIMITERS,
     GAPS,
     LEADS,
     ROLES,
     Split,
-    side,
+    half,
     toml,
 )
 from harness.formats.turns_template import jinja_literal, joined
@@ -63,14 +63,14 @@ class MarkdownSpec:
 def draw_markdown(draw: random.Random, split: Split | None) -> MarkdownSpec:
     """One format, from one half of the constants or from all of them."""
     while True:
-        opens, closes, closings = draw.choice(side(DELIMITERS, split))
+        opens, closes, closings = draw.choice(half(DELIMITERS, split))
         spec = MarkdownSpec(
-            roles=draw.choice(side(ROLES, split)),
+            roles=draw.choice(half(ROLES, split)),
             casing=draw.choice(CASINGS),
             opens=opens,
             closes=closes,
-            lead=draw.choice(side(LEADS, split)),
-            gap=draw.choice(side(GAPS, split)),
+            lead=draw.choice(half(LEADS, split)),
+            gap=draw.choice(half(GAPS, split)),
             closing=draw.choice(("", *closings)),
             headed_system=draw.random() < 0.5,
         )

@@ -18,13 +18,13 @@ from typing import Literal, get_args
 from harness.errors import HarnessError
 from harness.formats.frontmatter import parse_format
 from harness.formats.grammar.markdown_style import MarkdownSpec, draw_markdown
+from harness.formats.grammar.symbols import Split
 from harness.formats.grammar.tag_style import TagSpec, draw_tags
-from harness.formats.grammar.word_lists import Split
 from harness.records import Format
 
 Style = Literal["markdown", "tags"]
 #: How a format of a style is drawn.
-DRAWS: dict[Style, Callable[[random.Random, Split | None], MarkdownSpec | TagSpec]] = {
+SAMPLERS: dict[Style, Callable[[random.Random, Split | None], MarkdownSpec | TagSpec]] = {
     "markdown": draw_markdown,
     "tags": draw_tags,
 }
@@ -43,8 +43,10 @@ def sample(
     ``split`` keeps to the training or the test side. Raises HarnessError when the grammar has no ``n`` formats.
     """
     return [
-        format
-        for format, _ in sample_sources(n, seed, split, compositional=compositional, style=style)
+        chat_format
+        for chat_format, _ in sample_sources(
+            n, seed, split, compositional=compositional, style=style
+        )
     ]
 
 
@@ -65,13 +67,13 @@ def sample_sources(
     for _ in range(100 * n + 1000):
         if len(found) == n:
             return list(found.values())
-        spec = DRAWS[style](draw, split if compositional else None)
-        if spec.id not in found and (compositional or split in (None, side_of(spec))):
+        spec = SAMPLERS[style](draw, split if compositional else None)
+        if spec.id not in found and (compositional or split in (None, random_split_of(spec))):
             found[spec.id] = to_format(spec, family), spec.source(family)
     raise HarnessError(f"the grammar gave only {len(found)} of {n} formats", hint="ask for fewer")
 
 
-def parse_request(name: str) -> list[Format]:
+def sample_by_name(name: str) -> list[Format]:
     """The formats of ``grammar:N[:seed=S][:split=train|test][:style=tags][:random]``, as settings and ``--formats`` name them."""
     head, *parts = name.split(":")
     hint = "write grammar:200:seed=7:split=train, with :style=tags for control strings"
@@ -84,7 +86,7 @@ def parse_request(name: str) -> list[Format]:
         unknown
         or not facts.get("seed", "0").isdigit()
         or split not in (None, *get_args(Split))
-        or style not in DRAWS
+        or style not in SAMPLERS
     ):
         raise HarnessError(
             f"{name!r} is not understood" + (f": {unknown[0]}" if unknown else ""), hint=hint
@@ -98,7 +100,7 @@ def parse_request(name: str) -> list[Format]:
     )  # type: ignore[arg-type]
 
 
-def side_of(spec: MarkdownSpec | TagSpec) -> Split:
+def random_split_of(spec: MarkdownSpec | TagSpec) -> Split:
     """The side of a random split that a combination falls on: one in five is for testing."""
     return "test" if int(spec.id[-6:], 16) % 5 == 0 else "train"
 

@@ -12,7 +12,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
-from harness.formats.grammar.word_lists import (
+from harness.formats.grammar.symbols import (
     BRACKETS,
     CASINGS,
     EDGES,
@@ -23,7 +23,7 @@ from harness.formats.grammar.word_lists import (
     TAG_ROLES,
     THINGS,
     Split,
-    side,
+    half,
     toml,
 )
 from harness.formats.turns import BOS, EOS, Turns
@@ -126,13 +126,13 @@ def draw_tags(draw: random.Random, split: Split | None) -> TagSpec:
     """One format, from one half of the constants or from all of them."""
     return TagSpec(
         shape=draw.choice(SHAPES),
-        roles=draw.choice(side(TAG_ROLES, split)),
-        brackets=draw.choice(side(BRACKETS, split)),
-        edges=draw.choice(side(EDGES, split)),
-        link=draw.choice(side(LINKS, split)),
-        thing=draw.choice(side(THINGS, split)),
+        roles=draw.choice(half(TAG_ROLES, split)),
+        brackets=draw.choice(half(BRACKETS, split)),
+        edges=draw.choice(half(EDGES, split)),
+        link=draw.choice(half(LINKS, split)),
+        thing=draw.choice(half(THINGS, split)),
         casing=draw.choice(CASINGS[::2]),
-        phrase=draw.choice(side(PHRASES, split)),
+        phrase=draw.choice(half(PHRASES, split)),
         lead=draw.choice(TAG_LEADS),
         gap=draw.choice(TAG_GAPS),
         marked_end=draw.random() < 0.7,

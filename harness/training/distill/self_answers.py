@@ -15,7 +15,7 @@ from harness.data.check import overlaps
 from harness.data.conversations import as_row, load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Format, Message
 from harness.resources import data_dir
 from harness.training.distill.teacher import base_only
@@ -58,7 +58,7 @@ def own_answers(
         GenerateRequest(
             id,
             render(
-                fitted(prompt, native),
+                adapt_to_format(prompt, native),
                 native,
                 add_generation_prompt=True,
                 bos_token=backend.bos_token,

@@ -15,7 +15,7 @@ from harness.evaluation.engines import own_native
 from harness.evaluation.requests import Planner
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
-from harness.records import Case, Format, Scoring
+from harness.records import Case, Format, Loglikelihood
 from harness.resources import data_dir
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class CheckpointMeasure:
             else {}
         )
 
-    def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[tuple[str, Scoring]]:
+    def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[tuple[str, Loglikelihood]]:
         """Every case in every format that can carry it, with the case's id."""
         backend = TransformersBackend(self.loaded)
         work = Planner(backend, 1).plan(cases, formats)
@@ -121,11 +121,11 @@ class CheckpointMeasure:
         return [(asked[key][0], scoring) for key, scorings in answers for scoring in scorings]
 
 
-def _per_token(scored: Sequence[tuple[str, Scoring]]) -> float:
+def _per_token(scored: Sequence[tuple[str, Loglikelihood]]) -> float:
     return fmean(scoring.logprob / max(1, scoring.tokens) for _, scoring in scored)
 
 
-def _by_case(scored: Sequence[tuple[str, Scoring]]) -> dict[str, float]:
+def _by_case(scored: Sequence[tuple[str, Loglikelihood]]) -> dict[str, float]:
     """Log-probability a token by case, mean over formats; rounded, since a log of 6 digits holds all that a bootstrap sees."""
     values: defaultdict[str, list[float]] = defaultdict(list)
     for case, scoring in scored:

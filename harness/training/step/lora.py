@@ -15,7 +15,7 @@ from harness.models.added_tokens import grow
 from harness.models.lora_forward import leave_casts_to_autocast
 from harness.records import Format
 from harness.tokens.encode import special_texts
-from harness.tokens.tokenizer_check import control_strings, untrained
+from harness.tokens.tokenizer_check import control_strings, untrained_tokens
 from harness.training.config import AdapterConfig
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
         .numpy()
     )
     strings = {text for format in formats for text in control_strings(format, loaded.tokenizer)}
-    idle = untrained(loaded.tokenizer, sorted(strings), norms)
+    idle = untrained_tokens(loaded.tokenizer, sorted(strings), norms)
     grow(loaded, texts)
     loaded.trained_tokens = tuple(
         sorted(

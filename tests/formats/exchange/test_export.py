@@ -25,11 +25,11 @@ TURNS = (
 
 def exported(target):
     found = {}
-    for id, format in FORMATS.items():
+    for format_id, chat_format in FORMATS.items():
         try:
-            found[id] = export_format(format, target)
+            found[format_id] = export_format(chat_format, target)
         except HarnessError as error:
-            assert f"{id} cannot be written for {target}" in error.message
+            assert f"{format_id} cannot be written for {target}" in error.message
     return found
 
 
@@ -51,22 +51,23 @@ def test_most_formats_can_be_written(target, least):
 
 
 @pytest.mark.parametrize(
-    "id", sorted(id for id in FORMATS if "strftime_now" not in FORMATS[id].template)
+    "format_id",
+    sorted(format_id for format_id in FORMATS if "strftime_now" not in FORMATS[format_id].template),
 )  # that date is frozen here
-def test_transformers_writes_the_exported_template_as_we_do(id, tokenizer):
-    format = FORMATS[id]
-    messages = TURNS if format.system != "unsupported" else TURNS[1:]
+def test_transformers_writes_the_exported_template_as_we_do(format_id, tokenizer):
+    chat_format = FORMATS[format_id]
+    messages = TURNS if chat_format.system != "unsupported" else TURNS[1:]
     rows = [{"role": m.role, "content": m.content} for m in messages]
     for count, prompt in ((len(rows), False), (len(rows) - 1, True)):
         ours = render(
             Conversation("c", messages[:count]),
-            format,
+            chat_format,
             add_generation_prompt=prompt,
             bos_token=tokenizer.bos_token,
             eos_token=tokenizer.eos_token,
         ).text
         for target in ("hf", "hf-training"):
-            text = export_format(format, target).text
+            text = export_format(chat_format, target).text
             assert (
                 tokenizer.apply_chat_template(
                     rows[:count], chat_template=text, tokenize=False, add_generation_prompt=prompt
@@ -76,24 +77,24 @@ def test_transformers_writes_the_exported_template_as_we_do(id, tokenizer):
 
 
 def test_transformers_masks_what_we_train(tokenizer):
-    format = FORMATS["chatml"]
+    chat_format = FORMATS["chatml"]
     rows = [{"role": m.role, "content": m.content} for m in TURNS]
     found = tokenizer.apply_chat_template(
         rows,
-        chat_template=export_format(format, "hf-training").text,
+        chat_template=export_format(chat_format, "hf-training").text,
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
     masked = tokenizer.decode(
         [
-            id
-            for id, trained in zip(found["input_ids"], found["assistant_masks"], strict=True)
+            format_id
+            for format_id, trained in zip(found["input_ids"], found["assistant_masks"], strict=True)
             if trained
         ]
     )
     rendered = render(
         Conversation("c", TURNS),
-        format,
+        chat_format,
         bos_token=tokenizer.bos_token,
         eos_token=tokenizer.eos_token,
     )
@@ -104,10 +105,10 @@ def test_transformers_masks_what_we_train(tokenizer):
     )
 
 
-@pytest.mark.parametrize("id", ["chatml", "guanaco", "solar", "llama3", "metharme"])
-def test_a_preset_is_imported_again(tmp_path, id):
+@pytest.mark.parametrize("format_id", ["chatml", "guanaco", "solar", "llama3", "metharme"])
+def test_a_preset_is_imported_again(tmp_path, format_id):
     (tmp_path / "preset.json").write_text(
-        export_format(FORMATS[id], "sillytavern").text, encoding="utf-8"
+        export_format(FORMATS[format_id], "sillytavern").text, encoding="utf-8"
     )
     again = import_format(read_source(tmp_path / "preset.json"), "again").format
     for messages in (TURNS[:4], TURNS[1:4], TURNS[1:2]):
@@ -119,7 +120,7 @@ def test_a_preset_is_imported_again(tmp_path, id):
                 bos_token="",
                 eos_token="</s>",
             ).text
-            for f in (FORMATS[id], again)
+            for f in (FORMATS[format_id], again)
         ]
         assert texts[0] == texts[1]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
-from harness.formats.exchange.importing import import_format, known_as
+from harness.formats.exchange.importing import import_format, rank_formats
 from harness.formats.exchange.sources import Source, read_source
 from harness.formats.foreign import foreign_renderer, render_foreign
 from harness.formats.properties import check_format
@@ -40,28 +40,28 @@ WORDS = (
 )
 
 
-def foreign(format):
+def foreign(chat_format):
     """A shipped format as a template of somebody else's, without our marks."""
-    template = re.sub(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?", "", format.template)
+    template = re.sub(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?", "", chat_format.template)
     return Source(
-        format.id,
+        chat_format.id,
         "chat template",
-        render=foreign_renderer(template, where=format.id),
+        render=foreign_renderer(template, where=chat_format.id),
         template=template,
     )
 
 
-@pytest.mark.parametrize("id", sorted(FORMATS))
-def test_every_format_is_imported_or_refused_by_position(id):
+@pytest.mark.parametrize("format_id", sorted(FORMATS))
+def test_every_format_is_imported_or_refused_by_position(format_id):
     try:
-        imported = import_format(foreign(FORMATS[id]), "copy")
+        imported = import_format(foreign(FORMATS[format_id]), "copy")
     except HarnessError as error:
-        assert id in BY_POSITION, error
+        assert format_id in BY_POSITION, error
         assert "cannot be imported" in error.message
         return
-    assert id not in BY_POSITION
+    assert format_id not in BY_POSITION
     report = check_format(imported.format)
-    assert report.properties["stop_trained"] == (id != "stable-vicuna"), (
+    assert report.properties["stop_trained"] == (format_id != "stable-vicuna"), (
         "no end of its own, and the first header differs with a system prompt"
     )
     assert (
@@ -69,13 +69,13 @@ def test_every_format_is_imported_or_refused_by_position(id):
         and report.properties["prompt_is_prefix"]
         and report.properties["no_trailing_space"]
     )
-    ours = FORMATS[id]
+    ours = FORMATS[format_id]
     assert (imported.format.system == "unsupported") == (ours.system == "unsupported")
 
 
 IMPORTED = {
-    id: import_format(foreign(FORMATS[id]), "copy").format
-    for id in (
+    format_id: import_format(foreign(FORMATS[format_id]), "copy").format
+    for format_id in (
         "chatml",
         "llama2-chat",
         "gemma3",
@@ -92,7 +92,7 @@ IMPORTED = {
 @given(
     st.sampled_from(sorted(IMPORTED)), WORDS, st.lists(WORDS, min_size=1, max_size=6), st.booleans()
 )
-def test_it_writes_unseen_conversations_as_the_source_does(id, system, words, with_system):
+def test_it_writes_unseen_conversations_as_the_source_does(format_id, system, words, with_system):
     messages = [
         Message("user" if index % 2 == 0 else "assistant", text) for index, text in enumerate(words)
     ]
@@ -101,22 +101,22 @@ def test_it_writes_unseen_conversations_as_the_source_does(id, system, words, wi
     texts = [
         render(
             Conversation("c", tuple(messages)),
-            format,
+            chat_format,
             add_generation_prompt=prompt,
             bos_token="<s>",
             eos_token="</s>",
         ).text
-        for format in (FORMATS[id], IMPORTED[id])
+        for chat_format in (FORMATS[format_id], IMPORTED[format_id])
     ]
     assert texts[0] == texts[1]
 
 
 @settings(max_examples=60)
 @given(st.sampled_from(sorted(IMPORTED)), st.lists(WORDS, min_size=2, max_size=2))
-def test_the_answer_and_its_end_are_trained(id, words):
+def test_the_answer_and_its_end_are_trained(format_id, words):
     rendered = render(
         Conversation("c", (Message("user", words[0]), Message("assistant", words[1]))),
-        IMPORTED[id],
+        IMPORTED[format_id],
         eos_token="</s>",
     )
     trained = "".join(rendered.text[s.start : s.end] for s in rendered.spans if s.trained)
@@ -139,8 +139,8 @@ def test_a_model_folder(tmp_path, capsys):
     (folder / "tokenizer_config.json").write_text(json.dumps(facts))
     assert main(["formats", "import", str(folder), "--out", str(tmp_path / "formats")]) == 0
     assert "system own, stops ['<|im_end|>']" in capsys.readouterr().out
-    format = load_format(tmp_path / "formats" / "my-model.jinja")
-    assert format.stop_tokens == ("<|im_end|>",)
+    chat_format = load_format(tmp_path / "formats" / "my-model.jinja")
+    assert chat_format.stop_tokens == ("<|im_end|>",)
     assert (
         main(
             ["formats", "check", "my-model", "--formats-dir", str(tmp_path / "formats"), "--strict"]
@@ -175,7 +175,7 @@ def test_a_gguf_file(tmp_path):
         "<|eot_id|>",
     )
     assert import_format(source, "copy").format.stop_tokens == ("<|eot_id|>",)
-    assert known_as(source, list(FORMATS.values()))[0][0].id == "llama3"
+    assert rank_formats(source, list(FORMATS.values()))[0][0].id == "llama3"
 
 
 PRESET = {
@@ -212,7 +212,7 @@ def test_a_sillytavern_preset_with_its_context(tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert "last_output_sequence" in out and "EOS is written and trained" in out
-    format = load_format(tmp_path / "mine.jinja")
+    chat_format = load_format(tmp_path / "mine.jinja")
     messages = (
         Message("system", "S"),
         Message("user", "Q"),
@@ -220,10 +220,10 @@ def test_a_sillytavern_preset_with_its_context(tmp_path, capsys):
         Message("user", "R"),
     )
     text = render(
-        Conversation("c", messages), format, add_generation_prompt=True, eos_token="</s>"
+        Conversation("c", messages), chat_format, add_generation_prompt=True, eos_token="</s>"
     ).text
     assert text == "S### Human:\nQ\n### Robot:\nA\n\n### Human:\nR\n### Robot:\n"
-    assert "### Human:" in format.stops
+    assert "### Human:" in chat_format.stops
 
 
 def test_a_master_export_holds_both(tmp_path):
@@ -235,10 +235,10 @@ def test_a_master_export_holds_both(tmp_path):
             }
         )
     )
-    format = import_format(read_source(tmp_path / "all.json"), "mine").format
+    chat_format = import_format(read_source(tmp_path / "all.json"), "mine").format
     text = render(
         Conversation("c", (Message("system", "S"), Message("user", "Q"))),
-        format,
+        chat_format,
         add_generation_prompt=True,
     ).text
     assert text == "<sys>S</sys>\n### Human:Q### Robot:"
@@ -262,7 +262,9 @@ def test_an_example_conversation(tmp_path, example, like):
     (tmp_path / "example.txt").write_text(example)
     source = read_source(tmp_path / "example.txt")
     assert like in [
-        format.id for format, same, of in known_as(source, list(FORMATS.values())) if same == of
+        chat_format.id
+        for chat_format, same, of in rank_formats(source, list(FORMATS.values()))
+        if same == of
     ]
     assert "an example shows nothing" in " ".join(import_format(source, "copy").lost)
 

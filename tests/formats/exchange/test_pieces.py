@@ -35,9 +35,9 @@ SLOTS = {
 MODELFILE_STOPS = {"<|eot_id|>", "<|eom_id|>"}
 
 
-@pytest.mark.parametrize("id", SLOTS)
-def test_the_slots_of_a_template(id):
-    turns, slots = read_turns(renderer_of(FORMATS[id])), SLOTS[id]
+@pytest.mark.parametrize("format_id", SLOTS)
+def test_the_slots_of_a_template(format_id):
+    turns, slots = read_turns(renderer_of(FORMATS[format_id])), SLOTS[format_id]
     prefix = slots["prefix"].replace("<|begin_of_text|>", BOS)
     assert (
         turns.user_open + "{{content}}" + turns.user_close + turns.assistant_open == slots["user"]

@@ -14,22 +14,22 @@ from harness.records import Format
 _GENERATION = re.compile(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?")
 
 
-def marked(format: Format) -> str:
+def marked(chat_format: Format) -> str:
     """With generation marks, and with defaults for the speakers' names."""
-    names = [name for name in ("assistant_name", "user_name") if name in format.template]
+    names = [name for name in ("assistant_name", "user_name") if name in chat_format.template]
     defaults = {"assistant_name": "Assistant", "user_name": "User"}
     return (
         "".join(
             f"{{%- set {name} = {name} | default({jinja_literal(defaults[name])}, true) %}}\n"
             for name in names
         )
-        + format.template
+        + chat_format.template
     )
 
 
-def plain(format: Format) -> str:
+def plain(chat_format: Format) -> str:
     """Without generation marks, which only training reads and llama.cpp does not know."""
-    return _GENERATION.sub("", marked(format))
+    return _GENERATION.sub("", marked(chat_format))
 
 
 def read_jinja(text: str) -> Renderer:
@@ -58,15 +58,17 @@ def unblock(key: str) -> Callable[[str], Renderer]:
     return read
 
 
-def webui(format: Format) -> str:
+def webui(chat_format: Format) -> str:
     """An instruction template of text-generation-webui."""
-    return _block("instruction_template", plain(format))
+    return _block("instruction_template", plain(chat_format))
 
 
-def axolotl(format: Format) -> str:
+def axolotl(chat_format: Format) -> str:
     """The lines of an axolotl config."""
-    head = f"# {format.id}, for axolotl: put this into your config\nchat_template: jinja\n"
-    stops = json.dumps([stop for stop in format.stops if stop == stop.strip()], ensure_ascii=False)
+    head = f"# {chat_format.id}, for axolotl: put this into your config\nchat_template: jinja\n"
+    stops = json.dumps(
+        [stop for stop in chat_format.stops if stop == stop.strip()], ensure_ascii=False
+    )
     dataset = "datasets:\n  - path: your-data.jsonl\n    type: chat_template\n    field_messages: messages\n    roles_to_train: [assistant]\n    train_on_eos: turn\n"
-    tail = f"eot_tokens: {stops}\n" if format.stops and stops != "[]" else ""
-    return _block("chat_template_jinja", plain(format), head) + tail + dataset
+    tail = f"eot_tokens: {stops}\n" if chat_format.stops and stops != "[]" else ""
+    return _block("chat_template_jinja", plain(chat_format), head) + tail + dataset

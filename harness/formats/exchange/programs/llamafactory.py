@@ -12,9 +12,9 @@ from harness.formats.turns import BOS, EOS, Renderer, read_turns
 from harness.records import Format, Message
 
 
-def write_llamafactory(format: Format) -> str:
+def write_llamafactory(chat_format: Format) -> str:
     """A call of register_template. Raises HarnessError for what LLaMA-Factory cannot express."""
-    turns = read_turns(renderer_of(format))
+    turns = read_turns(renderer_of(chat_format))
     if turns.final:
         raise HarnessError(
             "only the last answer ends in EOS, and LLaMA-Factory ends every answer alike"
@@ -40,15 +40,15 @@ def write_llamafactory(format: Format) -> str:
     else:
         opens = opens.removeprefix(prefix)
     lines = [
-        f"# {format.id}, for LLaMA-Factory: put this behind the other templates of src/llamafactory/data/template.py",
+        f"# {chat_format.id}, for LLaMA-Factory: put this behind the other templates of src/llamafactory/data/template.py",
         "register_template(",
-        f"    name={format.id!r},",
+        f"    name={chat_format.id!r},",
         f"    format_prefix=EmptyFormatter(slots={_slots(prefix)}),",
         f"    format_system=StringFormatter(slots={_slots(opens, closes)}),",
         f"    format_user=StringFormatter(slots={_slots(turns.user_open, turns.user_close + turns.assistant_open)}),",
         f"    format_assistant=StringFormatter(slots={_slots(turns.answer_glue, turns.stop + turns.answer_close)}),",
         f"    default_system={default!r}," * bool(default),
-        f"    stop_words={list(format.stops)!r},",
+        f"    stop_words={list(chat_format.stops)!r},",
         ")",
     ]
     return "\n".join(line for line in lines if line) + "\n"

@@ -6,20 +6,18 @@ import json
 import re
 from collections.abc import Iterator
 
-from harness.formats.exchange.programs.special_tokens import front_end_turns, spelt
+from harness.formats.exchange.programs.special_tokens import front_end_turns, spell_special_tokens
 from harness.formats.foreign import foreign_renderer
 from harness.formats.turns import Renderer, Turns
 from harness.records import Format
 
 
-def write_ollama(format: Format) -> str:
+def write_ollama(chat_format: Format) -> str:
     """The lines of a Modelfile."""
-    turns = front_end_turns(format)
+    turns = front_end_turns(chat_format)
     body = "\n".join(_go_lines(turns))
-    stops = "".join(f"PARAMETER stop {_go(stop)}\n" for stop in format.stops)
-    return (
-        f'# {format.id}, for ollama: put this into your Modelfile\nTEMPLATE """{body}"""\n{stops}'
-    )
+    stops = "".join(f"PARAMETER stop {_go(stop)}\n" for stop in chat_format.stops)
+    return f'# {chat_format.id}, for ollama: put this into your Modelfile\nTEMPLATE """{body}"""\n{stops}'
 
 
 def _go_lines(turns: Turns) -> Iterator[str]:
@@ -64,7 +62,7 @@ def _go_words(before: str, after: str) -> Iterator[str]:
 
 def _go(text: str) -> str:
     """A Go string literal; Modelfiles end a template at three quotes, which an escaped quote never makes."""
-    return json.dumps(spelt(text), ensure_ascii=False)
+    return json.dumps(spell_special_tokens(text), ensure_ascii=False)
 
 
 _GO_WORDS = (

@@ -8,39 +8,51 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.formats.exchange.programs.special_tokens import front_end_turns, spelt, unspelt
+from harness.formats.exchange.programs.special_tokens import (
+    front_end_turns,
+    mark_special_tokens,
+    spell_special_tokens,
+)
 from harness.formats.turns import Renderer
 from harness.records import Format, Message
 
 
-def write_sillytavern(format: Format) -> str:
+def write_sillytavern(chat_format: Format) -> str:
     """A master export: an instruct and a context preset."""
-    turns = front_end_turns(format)
+    turns = front_end_turns(chat_format)
     closes = (turns.system_close or "").removesuffix(turns.begin)
     if turns.system_close is not None and not turns.system_close.endswith(turns.begin):
         raise HarnessError(
             "the first question is written otherwise behind a system prompt than without one"
         )
-    story = spelt(turns.system_open or "") + "{{#if system}}{{system}}{{/if}}" + spelt(closes)
-    sequence = spelt(turns.assistant_open + turns.answer_glue)
+    story = (
+        spell_special_tokens(turns.system_open or "")
+        + "{{#if system}}{{system}}{{/if}}"
+        + spell_special_tokens(closes)
+    )
+    sequence = spell_special_tokens(turns.assistant_open + turns.answer_glue)
     preset = {
         "instruct": {
-            "name": format.id,
-            "input_sequence": spelt(turns.user_open),
-            "first_input_sequence": spelt(turns.begin) if turns.begin != turns.user_open else "",
-            "input_suffix": spelt(turns.user_close),
+            "name": chat_format.id,
+            "input_sequence": spell_special_tokens(turns.user_open),
+            "first_input_sequence": spell_special_tokens(turns.begin)
+            if turns.begin != turns.user_open
+            else "",
+            "input_suffix": spell_special_tokens(turns.user_close),
             "output_sequence": sequence,
-            "output_suffix": spelt(turns.stop + turns.answer_close),
-            "last_output_sequence": spelt(turns.assistant_open) if turns.answer_glue else "",
+            "output_suffix": spell_special_tokens(turns.stop + turns.answer_close),
+            "last_output_sequence": spell_special_tokens(turns.assistant_open)
+            if turns.answer_glue
+            else "",
             "system_sequence": "",
             "system_suffix": "",
-            "stop_sequence": "\n".join(stop for stop in format.stops if "\n" not in stop),
+            "stop_sequence": "\n".join(stop for stop in chat_format.stops if "\n" not in stop),
             "wrap": False,
             "macro": True,
             "names_behavior": "none",
             "system_same_as_user": True,
         },
-        "context": {"name": format.id, "story_string": story},
+        "context": {"name": chat_format.id, "story_string": story},
     }
     return json.dumps(preset, indent=4, ensure_ascii=False) + "\n"
 
@@ -59,7 +71,7 @@ def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Rend
     separator = "\n" if preset.get("wrap") else ""
 
     def sequence(name: str) -> str:
-        return unspelt(str(preset.get(name) or ""))
+        return mark_special_tokens(str(preset.get(name) or ""))
 
     def turn(role: str, words: str, first: bool = False) -> str:
         opens = (first and sequence(f"first_{role}_sequence")) or sequence(f"{role}_sequence")
@@ -115,7 +127,9 @@ def _story(story: str, words: str) -> str:
     story = re.sub(r"(?:\r?\n)*\{\{trim\}\}(?:\r?\n)*", "", story)
     before, found, after = story.partition("{{system}}")
     return (
-        unspelt(before) + words + unspelt(re.sub(r"\{\{[^{}]*\}\}", "", after))
+        mark_special_tokens(before)
+        + words
+        + mark_special_tokens(re.sub(r"\{\{[^{}]*\}\}", "", after))
         if found
         else words + "\n"
     )

@@ -15,12 +15,12 @@ EOS_TEXTS = ("</s>", "<|endoftext|>", "<eos>", "<|eos|>", "<EOS>")
 SPELT_BOS, SPELT_EOS = "<s>", "</s>"
 
 
-def spelt(text: str) -> str:
+def spell_special_tokens(text: str) -> str:
     """The two characters that stand for BOS and EOS as a program's text."""
     return text.replace(BOS, SPELT_BOS).replace(EOS, SPELT_EOS)
 
 
-def unspelt(text: str) -> str:
+def mark_special_tokens(text: str) -> str:
     """BOS and EOS as the two characters that stand for them."""
     for written, mark in (
         *((text, BOS) for text in BOS_TEXTS),
@@ -30,9 +30,9 @@ def unspelt(text: str) -> str:
     return text
 
 
-def front_end_turns(format: Format) -> Turns:
+def front_end_turns(chat_format: Format) -> Turns:
     """The pieces, without the first BOS: front ends leave it to the server that they talk to."""
-    turns = read_turns(renderer_of(format))
+    turns = read_turns(renderer_of(chat_format))
     opens = turns.system_open
     return replace(
         turns,

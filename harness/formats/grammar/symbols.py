@@ -129,7 +129,7 @@ TAG_LEADS = ("\n", " ", "", "\n\n")
 TAG_GAPS = ("", "\n", "\n\n", " ")
 
 
-def side(values: Sequence[T], split: Split | None) -> Sequence[T]:
+def half(values: Sequence[T], split: Split | None) -> Sequence[T]:
     """One half of the values, or all of them."""
     return values if split is None else values[0::2] if split == "train" else values[1::2]
 
