@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 EXIT_OK = 0
 EXIT_FINDINGS = 1
@@ -12,7 +16,7 @@ EXIT_INTERRUPTED = 130
 
 
 class HarnessError(Exception):
-    """A mistake in the user's input: what is wrong, where it stands, and what to do next.
+    """A mistake in the user's input: what is wrong, where it is, and what to do next.
 
     Printed as one line without a traceback, exit code 2. Our own bugs are never wrapped in it, so
     that they keep their traceback.
@@ -28,6 +32,23 @@ class HarnessError(Exception):
         place = f"{self.where}: " if self.where else ""
         hint = f" — {self.hint}" if self.hint else ""
         return f"{place}{self.message}{hint}"
+
+
+def validation_error(error: ValidationError, where: str, hint: str = "") -> HarnessError:
+    """The first mistake that a pydantic model found in a file: ``file: key: what is wrong``."""
+    first, *others = error.errors(include_url=False)
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    key = "".join(steps).removeprefix(".")
+    if first["type"] == "missing":
+        message = "missing"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should be", "expected", 1)
+        if first["type"] != "value_error":
+            message += f", not {repr(first['input'])[:80]}"
+    if others:
+        message += f" (and {len(others)} more)"
+    return HarnessError(f"{key}: {message}" if key else message, where, hint)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
