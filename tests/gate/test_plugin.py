@@ -12,8 +12,6 @@ import pytest
 
 # pytester forgets what is imported during a run, and numpy cannot be loaded twice: so what the gate imports late stands here.
 import scipy.stats  # noqa: F401
-import statsmodels.stats.multitest
-import statsmodels.stats.proportion  # noqa: F401
 
 from harness.errors import HarnessError
 from harness.evaluation import run as job

@@ -16,6 +16,16 @@ def test_wilson_equals_the_textbook():
     assert (zero.low, zero.high) == pytest.approx((0.0, 0.1611), abs=5e-5)
 
 
+@pytest.mark.parametrize("n", [1, 2, 7, 20, 64, 399])
+def test_wilson_equals_statsmodels_to_the_last_digit(n):
+    """Ours is written out so that an installation without torch needs no statsmodels and pandas."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    for k in range(n + 1):
+        found = wilson(k, n)
+        assert (found.low, found.high) == proportion_confint(k, n, 0.05, method="wilson")
+
+
 def test_a_mean_of_rates_gets_wilson_and_of_others_student():
     assert mean_interval([0.0, 1.0, 1.0]) == wilson(2, 3)
     found = mean_interval([1.0, 2.0, 3.0, 4.0])
