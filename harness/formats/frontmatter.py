@@ -1,4 +1,4 @@
-"""The facts about a format, in TOML inside the first Jinja comment of its file."""
+"""Facts about a format, in TOML inside the first Jinja comment of its file."""
 
 from __future__ import annotations
 
@@ -7,27 +7,41 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from harness.errors import HarnessError, nearest
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import HarnessError, nearest, validation_error
 from harness.records import Format
 
 _FRONT = re.compile(r"\A\{#---\n(?P<toml>.*?)\n---#\}\n?", re.DOTALL)
-_TEXT = ("family", "system", "system_default", "names", "reasoning", "eos", "origin", "notes")
-_LISTS = ("stops", "stop_tokens")
-_CLOSED = {
-    "system": ("own", "prefix", "first-user", "last-user", "unsupported"),
-    "names": ("none", "prefix", "header"),
-    "reasoning": ("none", "last-turn"),
-}
-_KEYS = (*_TEXT, *_LISTS, "roles")
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class FrontMatter(BaseModel):
+    """Everything that a format's file may say about it besides its template."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    family: Text
+    system: Literal["own", "prefix", "first-user", "last-user", "unsupported"] = "own"
+    system_default: str = ""
+    names: Literal["none", "prefix", "header"] = "none"
+    reasoning: Literal["none", "last-turn"] = "none"
+    stops: list[Text] = []
+    stop_tokens: list[Text] = []
+    roles: dict[str, str] = {}
+    eos: str = ""
+    origin: str = ""
+    notes: str = ""
 
 
 def parse_format(source: str, path: Path) -> Format:
-    """Read one format file's text. The id is the file's stem.
+    """Read one format file's text. The format's id is the file's stem.
 
     Raises HarnessError naming the file and the key for: no front matter, TOML that does not parse,
-    unknown keys, a missing family, a value of the wrong type or outside its closed set.
+    an unknown key, a missing family, a value of the wrong type or outside its closed set.
     """
     source = source.replace("\r\n", "\n")
     front = _FRONT.match(source)
@@ -36,45 +50,29 @@ def parse_format(source: str, path: Path) -> Format:
             "no front matter", where=str(path), hint="begin the file with {#--- TOML ---#}"
         )
     try:
-        facts = tomllib.loads(front["toml"])
+        facts = FrontMatter.model_validate(tomllib.loads(front["toml"]))
     except tomllib.TOMLDecodeError as error:
         raise HarnessError(f"front matter is not TOML: {error}", where=str(path)) from None
-    _check(facts, path)
+    except ValidationError as error:
+        raise _mistake(error, path) from None
     template = source[front.end() :]
-    behaviour = {key: facts.get(key) for key in ("stops", "stop_tokens", "system_default", "names")}
+    given = facts.model_dump(exclude_unset=True)
+    behaviour = {key: given.get(key) for key in ("stops", "stop_tokens", "system_default", "names")}
     stamp = json.dumps([template, behaviour], sort_keys=True).encode()
     return Format(
         id=path.stem,
         template=template,
         digest="sha256:" + hashlib.sha256(stamp).hexdigest()[:16],
         path=str(path),
-        roles=dict(facts.get("roles", {})),
-        stops=tuple(facts.get("stops", ())),
-        stop_tokens=tuple(facts.get("stop_tokens", ())),
-        **{key: facts[key] for key in _TEXT if key in facts},
+        **{**dict(facts), "stops": tuple(facts.stops), "stop_tokens": tuple(facts.stop_tokens)},
     )
 
 
-def _check(facts: dict[str, Any], path: Path) -> None:
-    for key, value in facts.items():
-        place = f"{path}:{key}"
-        if key not in _KEYS:
-            raise HarnessError(
-                f"unknown key {key!r} in the front matter", where=place, hint=nearest(key, _KEYS)
-            )
-        if key in _TEXT and not isinstance(value, str):
-            raise HarnessError(f"{value!r} is not text", where=place)
-        if key in _LISTS and not (
-            isinstance(value, list) and all(isinstance(v, str) and v for v in value)
-        ):
-            raise HarnessError(f"{value!r} is not a list of non-empty texts", where=place)
-        if key == "roles" and not (
-            isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-        ):
-            raise HarnessError(f"{value!r} is not a table of role = header text", where=place)
-        if key in _CLOSED and value not in _CLOSED[key]:
-            raise HarnessError(f"{value!r} is not one of {', '.join(_CLOSED[key])}", where=place)
-    if not facts.get("family"):
-        raise HarnessError(
-            "the front matter names no family", where=str(path), hint='add: family = "…"'
-        )
+def _mistake(error: ValidationError, path: Path) -> HarnessError:
+    """The first mistake, with the nearest key for one that is unknown."""
+    first = error.errors()[0]
+    key = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        hint = nearest(key, FrontMatter.model_fields)
+        return HarnessError(f"unknown key {key!r} in the front matter", f"{path}:{key}", hint)
+    return validation_error(error, str(path), 'add: family = "…"' if key == "family" else "")

@@ -79,9 +79,14 @@ def test_a_format_of_a_sets_name_goes_first(tmp_path):
         ("no front matter", "no front matter"),
         ("{#---\nfamily = \n---#}\nx", "not TOML"),
         ('{#---\nfamily = "a"\nstop = ["x"]\n---#}\nx', "unknown key 'stop'.*stops"),
-        ("{#---\nstops = []\n---#}\nx", "names no family"),
-        ('{#---\nfamily = "a"\nstops = "x"\n---#}\nx', "not a list"),
-        ('{#---\nfamily = "a"\nsystem = "maybe"\n---#}\nx', "is not one of"),
+        ("{#---\nstops = []\n---#}\nx", "family: missing.*add: family"),
+        ('{#---\nfamily = "a"\nstops = "x"\n---#}\nx', "stops: expected a valid list"),
+        ('{#---\nfamily = "a"\nstops = [""]\n---#}\nx', r"stops\[0\]"),
+        ('{#---\nfamily = "a"\n[roles]\nuser = 3\n---#}\nx', "roles.user: expected a valid string"),
+        (
+            '{#---\nfamily = "a"\nsystem = "maybe"\n---#}\nx',
+            "system: expected 'own', .*, not 'maybe'",
+        ),
         (
             '{#---\nfamily = "a"\n---#}\nline\n{% if %}',
             r"bad\.jinja:5: the template does not compile",
