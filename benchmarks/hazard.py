@@ -17,7 +17,7 @@ from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest
 from harness.data.conversations import load_conversations
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.drift import drift
 from harness.metrics.hazard import hazard
@@ -33,7 +33,7 @@ from harness.training.config import (
     TrainConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.preparation import make_cache, prepare, run_digest
+from harness.training.preparation import make_example_cache, prepare, run_digest
 
 #: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
 CHINESE = (
@@ -95,7 +95,7 @@ def main() -> None:
 
     def measure(step: int) -> dict[str, Any]:
         backend = TransformersBackend(loaded)
-        planner = Planner(backend, 40)
+        planner = RequestBuilder(backend, 40)
         entry: dict[str, Any] = {}
         for format in formats:
             scores = [
@@ -133,7 +133,7 @@ def main() -> None:
         return {"control": entry}
 
     Trainer(
-        config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure
+        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure
     ).run(quiet=True)
     for format in formats:
         base = table[0][1][format.id]

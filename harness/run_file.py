@@ -36,7 +36,7 @@ class Branch:
 
 
 @dataclass(frozen=True, slots=True)
-class RunNote:
+class RunMetadata:
     """A run's settings and what they were resolved to. ``directory`` is where its relative paths start, ``data`` what a model card tells of the training set,
     ``stopped`` the step and reason of an early end."""
 
@@ -51,7 +51,7 @@ class RunNote:
     stopped: dict[str, Any] | None = None
 
 
-def read_note(run: Path) -> RunNote | None:
+def read_run_metadata(run: Path) -> RunMetadata | None:
     """The note of a run folder, or nothing when there is none. Raises HarnessError for one that is no note."""
     file = run / RUN_FILE
     if not file.is_file():
@@ -59,7 +59,7 @@ def read_note(run: Path) -> RunNote | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         branch = found.get("branch")
-        return RunNote(
+        return RunMetadata(
             found["digest"],
             tuple(found["trained_formats"]),
             tuple(found["trained_families"]),
@@ -74,9 +74,9 @@ def read_note(run: Path) -> RunNote | None:
         raise HarnessError(f"not a run's note: {error}", where=str(file)) from None
 
 
-def require_note(run: Path) -> RunNote:
+def require_run_metadata(run: Path) -> RunMetadata:
     """The note of a run folder. Raises HarnessError when the folder holds no run."""
-    note = read_note(run)
+    note = read_run_metadata(run)
     if note is None:
         raise HarnessError(
             "no run here",
@@ -86,9 +86,9 @@ def require_note(run: Path) -> RunNote:
     return note
 
 
-def write_note(run: Path, note: RunNote) -> None:
+def write_run_metadata(run: Path, note: RunMetadata) -> None:
     """Write the note whole. Raises HarnessError when it cannot, or when another run's stands there."""
-    existing = read_note(run)
+    existing = read_run_metadata(run)
     if existing is not None and existing.digest != note.digest:
         raise HarnessError(
             "this folder holds a run with other settings, data or base",

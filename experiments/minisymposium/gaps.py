@@ -12,7 +12,7 @@ from harness.evaluation.analysis.build_report import write_evaluation_report
 from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_change, summary
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
-from harness.training.runs.metrics_log import measured
+from harness.training.runs.metrics_log import measured_checkpoints
 from harness.training.selection.memorisation import gain_and_null
 
 
@@ -44,7 +44,7 @@ def _choices(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
 def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> dict[str, Any]:
     adapter = lab.run(name) / "adapter"
     after = _references(lab, name, adapter), _choices(lab, name, adapter)
-    entries = measured(lab.run(name))
+    entries = measured_checkpoints(lab.run(name))
     start, end = entries[0], entries[-1]
     return {
         "run": name,

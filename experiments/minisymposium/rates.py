@@ -12,9 +12,9 @@ from experiments.minisymposium.paired import as_dict, by_case, difference, mean_
 from harness.evaluation.settings import EvalSettings
 from harness.training.auto_branch import ROUNDS_FILE
 from harness.training.config import NLL_MEASURES
-from harness.training.runs.metrics_log import measured
-from harness.training.selection.pick import items_key, pick
-from harness.training.sweep import Point, sweep_rows
+from harness.training.runs.metrics_log import measured_checkpoints
+from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint
+from harness.training.sweep import SweepPoint, sweep_rows
 
 MEASURE = NLL_MEASURES[0]
 #: A checkpoint is good when its held-out NLL is within this share of the lowest on the map.
@@ -26,7 +26,7 @@ def rate_map(lab: Experiment) -> dict[str, Any]:
     """Part 1. Every run of the map with its curve and its region; ``rows`` are those of a sweep."""
     rows = sweep_rows(
         [
-            Point({RATE: f"{lab.config(name).optimisation.learning_rate:g}"}, lab.config(name))
+            SweepPoint({RATE: f"{lab.config(name).optimisation.learning_rate:g}"}, lab.config(name))
             for name in lab.study.map
         ]
     )
@@ -86,7 +86,7 @@ def patience(lab: Experiment) -> dict[str, Any]:
     pairs, columns = [], []
     for number, (high, low) in enumerate(lab.study.pairs):
         fast, slow = _at_pick(lab, high), _at_pick(lab, low)
-        equal = _at(lab, low, _nearest(measured(lab.run(low)), fast["sum_lr"]))
+        equal = _at(lab, low, _nearest(measured_checkpoints(lab.run(low)), fast["sum_lr"]))
         columns.append(
             {
                 id: slow["items"][id] - value
@@ -122,9 +122,9 @@ def _nearest(entries: Sequence[dict[str, Any]], sum_lr: float) -> dict[str, Any]
 
 
 def _at_pick(lab: Experiment, name: str) -> dict[str, Any]:
-    found = pick(lab.run(name))
+    found = find_best_checkpoint(lab.run(name))
     step = found.step if found.step is not None else found.turn_step or 0
-    return _at(lab, name, next(entry for entry in measured(lab.run(name)) if entry["step"] == step))
+    return _at(lab, name, next(entry for entry in measured_checkpoints(lab.run(name)) if entry["step"] == step))
 
 
 def _at(lab: Experiment, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def _at(lab: Experiment, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "run": name,
         "step": step,
         "sum_lr": entry["sum_lr"],
-        "end_sum_lr": measured(lab.run(name))[-1]["sum_lr"],
+        "end_sum_lr": measured_checkpoints(lab.run(name))[-1]["sum_lr"],
         "items": items,
     }
 
@@ -159,7 +159,7 @@ def held_out_nll(lab: Experiment, label: str, adapter: Path | None) -> dict[str,
 
 def schedules(lab: Experiment) -> dict[str, Any]:
     """Part 4. Shapes of the rate against the constant one at the same step, item by item of the development references; and the automatic branch."""
-    logs = {name: measured(lab.run(name)) for name in (lab.study.constant, *lab.study.schedules)}
+    logs = {name: measured_checkpoints(lab.run(name)) for name in (lab.study.constant, *lab.study.schedules)}
     last = min(entries[-1]["step"] for entries in logs.values())
     ends = {
         name: next(entry for entry in reversed(entries) if entry["step"] <= last)
@@ -174,7 +174,7 @@ def schedules(lab: Experiment) -> dict[str, Any]:
             "sum_lr": end["sum_lr"],
             "nll": end[MEASURE],
             "native": end[NLL_MEASURES[2]],
-            "against_constant": difference(reference[items_key(MEASURE)], end[items_key(MEASURE)]),
+            "against_constant": difference(reference[items_key_of(MEASURE)], end[items_key_of(MEASURE)]),
             "curve": [
                 {key: entry[key] for key in ("step", "sum_lr", MEASURE)}
                 for entry in logs[name]
@@ -199,7 +199,7 @@ def automatic(lab: Experiment) -> dict[str, Any]:
     facts = json.loads((trunk / ROUNDS_FILE).read_text(encoding="utf-8"))
     chosen = facts["chosen"]
     run = trunk / chosen["run"]
-    value = next(entry[MEASURE] for entry in measured(run) if entry["step"] == chosen["step"])
+    value = next(entry[MEASURE] for entry in measured_checkpoints(run) if entry["step"] == chosen["step"])
     return {**facts, "nll": value}
 
 
@@ -207,7 +207,7 @@ def alphas(lab: Experiment) -> dict[str, Any]:
     """Part 5. The curves of other alphas with and without correction, and how far each strays from that of the reference."""
     study = lab.study
     logs = {
-        name: measured(lab.run(name))
+        name: measured_checkpoints(lab.run(name))
         for name in (study.alpha_reference, *study.alpha_raw, *study.alpha_compensated)
     }
     reference = {entry["step"]: entry[MEASURE] for entry in logs[study.alpha_reference]}

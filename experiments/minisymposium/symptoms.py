@@ -13,9 +13,9 @@ from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
 from harness.training.config import NLL_MEASURES
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
-from harness.training.runs.metrics_log import measured
+from harness.training.runs.metrics_log import measured_checkpoints
 from harness.training.selection.memorisation import leaves_null
-from harness.training.selection.pick import pick
+from harness.training.selection.best_checkpoint import find_best_checkpoint
 
 #: Symptoms read from answers and references: name → measure, the ids of its cases, and whether more of it is worse.
 ANSWERED = {
@@ -31,7 +31,7 @@ ANSWERED = {
 def over_training(lab: Experiment) -> dict[str, Any]:
     """Part 2. The over-trained run's symptoms, in the order in which they leave their nulls."""
     name, study = lab.study.over, lab.study
-    run, entries = lab.run(name), measured(lab.run(name))
+    run, entries = lab.run(name), measured_checkpoints(lab.run(name))
     wanted = _looked_at(
         lab,
         [folder for folder in checkpoint_dirs(run) if step_of(folder) in study.symptom_steps]
@@ -197,7 +197,7 @@ def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _turn(run: Path, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The rise of held-out NLL: it appears at the first checkpoint after the turn."""
-    turn = pick(run).turn_step
+    turn = find_best_checkpoint(run).turn_step
     measure = NLL_MEASURES[0]
     points = [
         {"step": entry["step"], "value": entry[measure], "difference": None} for entry in entries

@@ -156,7 +156,7 @@ def convert(args: list[str]) -> int:
         "Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.",
     )
     from harness.data.conversations import Collection, as_row
-    from harness.data.refusals import counted
+    from harness.data.refusals import summarise_refusals
 
     collection = Collection()
     collection.read(options.source, options.schema, options.split)
@@ -180,7 +180,7 @@ def convert(args: list[str]) -> int:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
     print(
         f"{len(collection.conversations)} conversations"
-        + (f"; {counted(collection.refusals)}" if collection.refusals else ""),
+        + (f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""),
         file=sys.stderr,
     )
     return EXIT_FINDINGS if collection.refusals else EXIT_OK
@@ -226,7 +226,7 @@ def answers(args: list[str]) -> int:
         spread,
         write_conversations,
     )
-    from harness.training.objective import native_among
+    from harness.training.objective import native_format
 
     out = Path(options.out)
     if out.exists() and not options.force:
@@ -236,7 +236,7 @@ def answers(args: list[str]) -> int:
     )
     check_prompts(prompts)
     loaded = load(options.model)
-    native = native_among(
+    native = native_format(
         load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded
     )
     found = own_answers(

@@ -30,11 +30,11 @@ def resume(args: list[str]) -> int:
         "resume",
         "Go on with an interrupted run, bit for bit, from its own run.json.",
     )
-    from harness.run_file import require_note
+    from harness.run_file import require_run_metadata
     from harness.training.start import resume as resume_run
 
     run = Path(options.run).resolve()
-    directory = Path(require_note(run).directory)
+    directory = Path(require_run_metadata(run).directory)
     with contextlib.chdir(
         directory if directory.is_dir() else "."
     ):  # the recipe's relative paths start there

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.arguments import parse
-from harness.data.refusals import counted
+from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK
 from harness.training.config import TrainConfig, parse_config, read_config, read_environment
 
@@ -42,7 +42,7 @@ def train(args: list[str]) -> int:
     if switches["--dry-run"]:
         return _dry_run(config, as_json=switches["--json"])
     from harness.training import start
-    from harness.training.step.distributed import join
+    from harness.training.step.distributed import join_ranks
 
     try:
         final = start.train(config)
@@ -52,7 +52,7 @@ def train(args: list[str]) -> int:
             file=sys.stderr,
         )
         raise
-    if join().leads:
+    if join_ranks().is_main:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
     return EXIT_OK
@@ -92,4 +92,4 @@ def _told(run: DryRun) -> Iterator[str]:
     for refusal in run.refused:
         yield f"refused ({refusal.reason}): {refusal.place}: {refusal.message}"
     if run.refused:
-        yield f"{counted(run.refused)}{'' if run.starts else ': the run would not start (data.on_refuse = error)'}"
+        yield f"{summarise_refusals(run.refused)}{'' if run.starts else ': the run would not start (data.on_refuse = error)'}"

@@ -16,11 +16,11 @@ from harness.files import whole, write_text
 from harness.models import ADAPTER_FILE, BASE_FILE, remove_adapter
 from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import TrainConfig
-from harness.training.preparation import noted_config
+from harness.training.preparation import config_of_run
 from harness.training.runs.lock import run_lock
-from harness.training.runs.metrics_log import measured
-from harness.training.selection.early_stopping import Judgement
-from harness.training.selection.pick import items_key, pick, turn_of
+from harness.training.runs.metrics_log import measured_checkpoints
+from harness.training.selection.early_stopping import StopDecision
+from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint, turning_point_of
 from harness.training.single_run import load_base, train_one
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def auto_branch(
     run, rounds, best = trunk, list[Round](), (trunk, 0)
     for number in range(settings.branch_rounds + 1):
         train_one(
-            noted_config(run) if number else config,
+            config_of_run(run) if number else config,
             loaded=loaded,
             quiet=quiet,
             turned=_until_turn(settings.branch_measure),
@@ -114,14 +114,14 @@ def _check(config: TrainConfig) -> None:
         )
 
 
-def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], Judgement]:
+def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], StopDecision]:
     """A run's end: its turn is sure."""
 
-    def turned(entries: list[dict[str, Any]]) -> Judgement:
+    def turned(entries: list[dict[str, Any]]) -> StopDecision:
         if len(entries) < 3:
-            return Judgement()
-        turn = turn_of(entries, measure, draws=500)  # at every checkpoint, so fewer than pick takes
-        return Judgement(
+            return StopDecision()
+        turn = turning_point_of(entries, measure, draws=500)  # at every checkpoint, so fewer than pick takes
+        return StopDecision(
             f"{measure} has turned at step {entries[turn.at]['step']}" if turn.rises else ""
         )
 
@@ -132,18 +132,18 @@ def _judge(run: Path, number: int, measure: str, best: tuple[Path, int]) -> tupl
     """The run's lowest checkpoint, and whether it is lower than the best so far by more than one standard error over items."""
     import numpy as np
 
-    entries = measured(run)
-    lowest = entries[turn_of(entries, measure, draws=1, where=str(run)).at]
-    rate = noted_config(run).optimisation.learning_rate
+    entries = measured_checkpoints(run)
+    lowest = entries[turning_point_of(entries, measure, draws=1, where=str(run)).at]
+    rate = config_of_run(run).optimisation.learning_rate
     if number == 0:
         return Round("", rate, int(lowest["step"]), float(lowest[measure]), None, None, ""), True
-    before = next(entry for entry in measured(best[0]) if entry["step"] == best[1])[
-        items_key(measure)
+    before = next(entry for entry in measured_checkpoints(best[0]) if entry["step"] == best[1])[
+        items_key_of(measure)
     ]
     gains = np.array(
         [
             before[item] - value
-            for item, value in lowest[items_key(measure)].items()
+            for item, value in lowest[items_key_of(measure)].items()
             if item in before
         ]
     )
@@ -158,12 +158,12 @@ def _next(run: Path, number: int, config: TrainConfig) -> Path | str:
     settings = config.auto_branch
     if number == settings.branch_rounds:
         return f"{number} rounds are done"
-    picked = pick(run, settings.branch_measure, margin=settings.branch_margin)
+    picked = find_best_checkpoint(run, settings.branch_measure, margin=settings.branch_margin)
     if picked.checkpoint is None:
         return picked.reason
     child = Path(config.output_dir) / "branches" / f"auto-{number + 1}"
     if not child.exists():
-        rate = noted_config(run).optimisation.learning_rate * settings.branch_factor
+        rate = config_of_run(run).optimisation.learning_rate * settings.branch_factor
         place = f"step:{Path(picked.checkpoint).name.split('-')[1]}"
         try:
             make_branch(

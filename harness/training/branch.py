@@ -15,12 +15,12 @@ from typing import Any, Literal
 from harness.errors import HarnessError
 from harness.files import whole
 from harness.models import ADAPTER_FILE, BASE_FILE
-from harness.run_file import Branch, require_note, write_note
+from harness.run_file import Branch, require_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.preparation import (
     Preparation,
-    noted_config,
-    noted_run,
+    config_of_run,
+    metadata_of_run,
     plan_of,
     prepare,
     run_digest,
@@ -34,10 +34,10 @@ from harness.training.runs.checkpoints import (
     step_of,
     write_state,
 )
-from harness.training.runs.metrics_log import JOURNAL_FILE, measured
+from harness.training.runs.metrics_log import METRICS_FILE, measured_checkpoints
 from harness.training.runs.overrides import differences, read_setting, short_name, with_settings
 from harness.training.runs.run_tree import mark_branch
-from harness.training.selection.pick import pick
+from harness.training.selection.best_checkpoint import find_best_checkpoint
 
 #: What the function of a checkpoint's weights rests on; the two that may change are dealt with below.
 _FIXED = ("model", "adapter.", "quantisation.")
@@ -70,7 +70,7 @@ def make_branch(request: BranchRequest) -> Path:
     """
     run = request.run
     checkpoint = find_checkpoint(run, request.at)
-    trunk = noted_config(run)
+    trunk = config_of_run(run)
     state = read_state(checkpoint)
     config = with_settings(
         trunk, dict(read_setting(text, trunk) for text in request.settings), where="--set"
@@ -96,7 +96,7 @@ def make_branch(request: BranchRequest) -> Path:
     config = replace(config, output_dir=str(out))
     ready = prepare(config)
     start = _start(ready, run, state)
-    note = require_note(run)
+    note = require_run_metadata(run)
     origin = note.branch.schedule_from if note.branch else 0
     branch = Branch(
         os.path.relpath(run, out),
@@ -124,7 +124,7 @@ def make_branch(request: BranchRequest) -> Path:
 
 def find_checkpoint(run: Path, at: str) -> Path:
     """The checkpoint that step:N, epoch:E (the newest up to there), before-turn or last means. Raises HarnessError when there is none."""
-    require_note(run)
+    require_run_metadata(run)
     found = checkpoint_dirs(run)
     if not found:
         raise HarnessError("no checkpoint", where=str(run))
@@ -132,7 +132,7 @@ def find_checkpoint(run: Path, at: str) -> Path:
     if at == "last":
         return found[-1]
     if at == "before-turn":
-        picked = pick(run)
+        picked = find_best_checkpoint(run)
         if picked.checkpoint is None:
             raise HarnessError(f"no checkpoint before the turn. {picked.reason}", where=str(run))
         return Path(picked.checkpoint)
@@ -192,7 +192,7 @@ def _fill(
 ) -> None:
     base = json.loads((checkpoint / BASE_FILE).read_text(encoding="utf-8"))
     digest = run_digest(ready, base["digest"], branch)
-    write_note(folder, noted_run(ready, digest, branch))
+    write_run_metadata(folder, metadata_of_run(ready, digest, branch))
     start = folder / f"checkpoint-{branch.step}"
     start.mkdir()
     for file in checkpoint.iterdir():
@@ -223,9 +223,9 @@ def _copy_measured(
         for part in ("model", "dtype", "data", "formats", "evaluation")
     ):
         return
-    found = [entry for entry in measured(run) if entry["step"] == branch.parent_step]
+    found = [entry for entry in measured_checkpoints(run) if entry["step"] == branch.parent_step]
     if found:
-        (folder / JOURNAL_FILE).write_text(
+        (folder / METRICS_FILE).write_text(
             json.dumps({**found[-1], "step": branch.step}) + "\n", encoding="utf-8"
         )
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from harness.training.preparation import Preparation
 
 
-def native_of(ready: Preparation, loaded: LoadedModel) -> Format:
+def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:
     """The format that a run's drawn ones are held against."""
-    return native_among(ready.known, ready.config.objective.native, loaded)
+    return native_format(ready.known, ready.config.objective.native, loaded)
 
 
-def native_among(formats: Iterable[Format], name: str, loaded: LoadedModel) -> Format:
+def native_format(formats: Iterable[Format], name: str, loaded: LoadedModel) -> Format:
     """The format of that name, or the one that equals the model's own template. Raises HarnessError when there is none."""
     known = {format.id: format for format in formats}
     wanted = name or own_native(loaded, load_formats()) or ""
@@ -44,7 +44,7 @@ def check_objective(ready: Preparation, loaded: LoadedModel) -> None:
     """Raise HarnessError for what would fail later, before a file is written: no native format, a prompt that the evaluation asks."""
     goal = ready.config.objective
     if goal.kind != "supervised" or goal.answers != "given":
-        native_of(ready, loaded)
+        native_format_of(ready, loaded)
     if goal.answers != "given":
         from harness.training.distill.self_answers import check_prompts, spread
 
@@ -59,7 +59,7 @@ def with_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
     if goal.answers == "given":
         return ready
     prompts = spread(ready.conversations, goal.prompts)
-    file, native = Path(ready.config.output_dir) / ANSWERS_FILE, native_of(ready, loaded)
+    file, native = Path(ready.config.output_dir) / ANSWERS_FILE, native_format_of(ready, loaded)
     own = kept_answers(
         file, loaded, prompts, native, goal.max_new_tokens, unfinished=goal.kind == "distillation"
     )
@@ -77,7 +77,7 @@ def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
     from harness.training.distill.alignment import NativeRows
 
     rows = NativeRows(
-        ready.conversations, native_of(ready, loaded), ready.trained, loaded.tokenizer
+        ready.conversations, native_format_of(ready, loaded), ready.trained, loaded.tokenizer
     )
     if goal.kind == "consistency":
         from harness.training.distill.consistency import Consistency

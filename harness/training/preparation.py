@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.records import Conversation, Format
-from harness.run_file import RUN_FILE, Branch, RunNote, here, require_note
+from harness.run_file import RUN_FILE, Branch, RunMetadata, here, require_run_metadata
 from harness.training.config import TrainConfig, parse_config
-from harness.training.data.training_rows import Rows, encoded_rows, read_training_rows, row_sets
+from harness.training.data.training_rows import TrainingRows, encoded_rows, read_training_rows, row_sets
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
-    from harness.training.data.examples import ExampleCache, Plan
+    from harness.training.data.examples import ExampleCache, TrainingPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Preparation:
     """A run that has been checked: its data and formats, before any model is loaded."""
 
     config: TrainConfig
-    rows: Rows
+    rows: TrainingRows
     trained: tuple[Format, ...]
     held_out: tuple[Format, ...]
     known: tuple[Format, ...]
@@ -99,15 +99,15 @@ def run_digest(ready: Preparation, base_digest: str, branch: Branch | None = Non
     return "sha256:" + hashlib.sha256(stamp.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def noted_config(run: Path) -> TrainConfig:
+def config_of_run(run: Path) -> TrainConfig:
     """The settings of a run as its run.json keeps them, with the folder where it now is."""
-    config = parse_config(require_note(run).config, where=str(run / RUN_FILE))
+    config = parse_config(require_run_metadata(run).config, where=str(run / RUN_FILE))
     return replace(config, output_dir=str(run))
 
 
-def noted_run(ready: Preparation, digest: str, branch: Branch | None = None) -> RunNote:
+def metadata_of_run(ready: Preparation, digest: str, branch: Branch | None = None) -> RunMetadata:
     """What run.json says of a run."""
-    return RunNote(
+    return RunMetadata(
         digest,
         tuple(format.id for format in ready.trained),
         tuple(sorted({format.family for format in ready.trained})),
@@ -119,7 +119,7 @@ def noted_run(ready: Preparation, digest: str, branch: Branch | None = None) -> 
     )
 
 
-def make_cache(ready: Preparation, loaded: LoadedModel) -> ExampleCache:
+def make_example_cache(ready: Preparation, loaded: LoadedModel) -> ExampleCache:
     """Everything that the run will meet, rendered and encoded, checked against max_length."""
     return encoded_rows(ready.config, ready.rows, ready.trained, loaded.tokenizer)[0]
 
@@ -143,7 +143,7 @@ def with_expected_answers(ready: Preparation, run: Path) -> Preparation:
     )
 
 
-def plan_of(ready: Preparation, run: Path) -> Plan:
+def plan_of(ready: Preparation, run: Path) -> TrainingPlan:
     """The steps of a run, before its model is loaded: the tokenizer tells which rows are refused, and ``run`` may have the model's own answers."""
     from harness.models import load_tokenizer, locate
     from harness.training.data.examples import make_plan

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.models.quantisation import Quantisation
-from harness.run_file import RunNote, read_note, write_note
+from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
-from harness.training.data.training_rows import encoded_rows, tell_refusals
-from harness.training.preparation import Preparation, noted_run, prepare, run_digest
+from harness.training.data.training_rows import encoded_rows, report_refusals
+from harness.training.preparation import Preparation, metadata_of_run, prepare, run_digest
 from harness.training.runs.lock import refuse_if_held, run_lock
 from harness.training.runs.trackers import check_trackers
-from harness.training.selection.early_stopping import Judgement, judge
+from harness.training.selection.early_stopping import StopDecision, judge
 from harness.training.step.lora import add_control_tokens
 from harness.training.step.optimisers import check_optimizer
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.training.loop import Judge
-    from harness.training.step.distributed import Team
+    from harness.training.step.distributed import Ranks
 
 
 def train_one(
@@ -37,7 +37,7 @@ def train_one(
     """Train one run. ``turned`` may end it after any measured checkpoint, as [stopping] may."""
     ready = prepare(config)
     from harness.models import pick_device
-    from harness.training.step.distributed import join
+    from harness.training.step.distributed import join_ranks
 
     check_trackers(config.tracking.report_to)
     check_optimizer(
@@ -45,8 +45,8 @@ def train_one(
     )
     folder = Path(config.output_dir)
     refuse_if_held(folder)
-    team = join()
-    if team.count > 1 and (
+    ranks = join_ranks()
+    if ranks.count > 1 and (
         config.objective.kind != "supervised" or config.objective.answers != "given"
     ):
         raise HarnessError(
@@ -55,29 +55,29 @@ def train_one(
             hint="start one process, without torchrun",
         )
     if loaded is None:
-        with team.leader_first():
+        with ranks.main_first():
             loaded = load_base(config)
     with run_lock(folder):
-        return _train_locked(ready, loaded, team, turned, quiet=quiet)
+        return _train_locked(ready, loaded, ranks, turned, quiet=quiet)
 
 
 def _train_locked(
-    ready: Preparation, loaded: LoadedModel, team: Team, turned: Judge | None, *, quiet: bool
+    ready: Preparation, loaded: LoadedModel, ranks: Ranks, turned: Judge | None, *, quiet: bool
 ) -> Path:
     """Train in a folder that no other process works in. A follower computes for its leader and writes nothing."""
     config, folder = ready.config, Path(ready.config.output_dir)
-    noted = read_note(folder)
+    noted = read_run_metadata(folder)
     branch = noted.branch if noted else None
     digest = run_digest(ready, loaded.source.digest, branch)
     final = folder / "adapter"
     if (
-        team.leads
+        ranks.is_main
         and (final / "adapter_config.json").is_file()
         and noted
         and noted.digest == digest
         and not _may_go_on(noted, config)
     ):
-        team.release()
+        ranks.release()
         return final
     from harness.training.loop import Trainer
     from harness.training.objective import check_objective, make_objective, with_answers
@@ -88,14 +88,14 @@ def _train_locked(
     check_objective(ready, loaded)
     if config.objective.answers != "self":  # checked before anything is written
         cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
-    note = noted_run(ready, digest, branch)
-    if team.leads:
-        write_note(folder, note)
+    note = metadata_of_run(ready, digest, branch)
+    if ranks.is_main:
+        write_run_metadata(folder, note)
     if config.objective.answers != "given":
         ready = with_answers(ready, loaded)
         cache, refused = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
-    if team.leads:
-        tell_refusals(folder, ready.rows, refused)
+    if ranks.is_main:
+        report_refusals(folder, ready.rows, refused)
     measure, start = CheckpointMeasure(ready, loaded), branch.schedule_from if branch else 0
     watch = _watch(config, turned)
     trainer = Trainer(
@@ -107,15 +107,15 @@ def _train_locked(
         make_objective(ready, loaded),
         schedule_from=start,
         judge=watch,
-        team=team,
+        ranks=ranks,
     )
-    if not team.leads:
+    if not ranks.is_main:
         trainer.updater.follow()
         return final
     final = trainer.run(quiet=quiet)
-    team.release()  # not when an error ends the run: then torchrun ends the followers
+    ranks.release()  # not when an error ends the run: then torchrun ends the followers
     if trainer.stopped:
-        write_note(folder, replace(note, stopped=trainer.stopped))
+        write_run_metadata(folder, replace(note, stopped=trainer.stopped))
         print(
             f"stopped at step {trainer.stopped['step']}: {trainer.stopped['why']}", file=sys.stderr
         )
@@ -132,7 +132,7 @@ def _watch(config: TrainConfig, turned: Judge | None) -> Judge | None:
     if watch is None or turned is None:
         return watch or turned
 
-    def both(entries: list[dict[str, Any]]) -> Judgement:
+    def both(entries: list[dict[str, Any]]) -> StopDecision:
         first = watch(entries)
         return replace(first, stop=first.stop or turned(entries).stop)
 
@@ -148,7 +148,7 @@ def load_base(config: TrainConfig) -> LoadedModel:
     )
 
 
-def _may_go_on(noted: RunNote, config: TrainConfig) -> bool:
+def _may_go_on(noted: RunMetadata, config: TrainConfig) -> bool:
     """Whether the run ended early for a reason that its settings no longer hold."""
     return bool(noted.stopped) and noted.config["stopping"] != json.loads(
         json.dumps(config.as_dict()["stopping"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.training.config import TrainConfig
-from harness.training.preparation import noted_config
+from harness.training.preparation import config_of_run
 from harness.training.single_run import train_one
 
 if TYPE_CHECKING:
@@ -28,4 +28,4 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
 
 def resume(run: Path, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
     """Go on with a run from what its own run.json says. Its relative paths start where it was started. Returns the adapter's folder."""
-    return train(noted_config(run), loaded=loaded, quiet=quiet)
+    return train(config_of_run(run), loaded=loaded, quiet=quiet)

@@ -13,9 +13,9 @@ from harness.errors import HarnessError
 from harness.files import write_text
 from harness.report.sweep_document import SWEEP_FILE, Sweep
 from harness.training.config import NLL_MEASURES, TrainConfig
-from harness.training.runs.metrics_log import measured
+from harness.training.runs.metrics_log import measured_checkpoints
 from harness.training.runs.overrides import short_name, whole_name, with_settings
-from harness.training.selection.pick import items_key, pick
+from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint
 from harness.training.single_run import load_base, train_one
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _BASE = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "out
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class SweepPoint:
     """One run of a sweep: what the grid sets, and the whole settings."""
 
     settings: dict[str, str]
@@ -36,7 +36,7 @@ class Point:
 
 def sweep_points(
     recipe: TrainConfig, grid: Mapping[str, Sequence[str]], *, compensate: bool = True
-) -> list[Point]:
+) -> list[SweepPoint]:
     """The points of a grid (name → values as text), each with a folder of its own in the recipe's output_dir.
 
     Under Adam, alpha → k·alpha does what lr_B → k·lr_B does with lr_A as it is, so a grid over alpha is one over the
@@ -63,7 +63,7 @@ def sweep_points(
         settings = dict(zip(named, combination, strict=True))
         config = with_settings(base, settings, where="--grid")
         points.append(
-            Point(
+            SweepPoint(
                 settings,
                 replace(config, output_dir=str(Path(recipe.output_dir) / short_name(settings))),
             )
@@ -74,7 +74,7 @@ def sweep_points(
 
 
 def run_sweep(
-    points: Sequence[Point],
+    points: Sequence[SweepPoint],
     *,
     jobs: int = 1,
     loaded: LoadedModel | None = None,
@@ -92,29 +92,29 @@ def run_sweep(
     return rows
 
 
-def sweep_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
+def sweep_rows(points: Sequence[SweepPoint]) -> list[dict[str, Any]]:
     """What each point came to, from its folder alone; a point that has not begun has no curve."""
     rows = []
     for point in points:
         run = Path(point.config.output_dir)
-        curve = [_curve_point(entry) for entry in measured(run)] if run.is_dir() else []
+        curve = [_curve_point(entry) for entry in measured_checkpoints(run)] if run.is_dir() else []
         row: dict[str, Any] = {
             "run": str(run),
             "settings": point.settings,
             "done": (run / "adapter").is_dir(),
             "curve": curve,
         }
-        entries = measured(run) if curve else []
+        entries = measured_checkpoints(run) if curve else []
         measure = next(
             (
                 name
                 for name in NLL_MEASURES
-                if entries and all(items_key(name) in entry for entry in entries)
+                if entries and all(items_key_of(name) in entry for entry in entries)
             ),
             "",
         )
         if measure and len(entries) > 1:
-            found = pick(run, measure)
+            found = find_best_checkpoint(run, measure)
             row |= {
                 "measure": measure,
                 "pick": found.step,
@@ -145,7 +145,7 @@ def _compensated(recipe: TrainConfig) -> TrainConfig:
     )
 
 
-def _train_here(points: Sequence[Point], loaded: LoadedModel | None, quiet: bool) -> None:
+def _train_here(points: Sequence[SweepPoint], loaded: LoadedModel | None, quiet: bool) -> None:
     from harness.models import remove_adapter
 
     for point in points:
@@ -155,7 +155,7 @@ def _train_here(points: Sequence[Point], loaded: LoadedModel | None, quiet: bool
         remove_adapter(loaded)
 
 
-def _train_apart(points: Sequence[Point], jobs: int) -> None:
+def _train_apart(points: Sequence[SweepPoint], jobs: int) -> None:
     """In processes of their own, which begin afresh: the threads of torch do not survive a fork."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context

@@ -14,9 +14,9 @@ from harness.models import load
 from harness.resources import data_dir
 from harness.training.config import NLL_MEASURES, EvaluationConfig, TrainConfig, read_config
 from harness.training.preparation import prepare
-from harness.training.runs.metrics_log import measured
+from harness.training.runs.metrics_log import measured_checkpoints
 from harness.training.selection.checkpoint_eval import CheckpointMeasure
-from harness.training.selection.pick import pick
+from harness.training.selection.best_checkpoint import find_best_checkpoint
 from harness.training.start import train
 
 pytestmark = pytest.mark.slow
@@ -53,13 +53,13 @@ def test_the_turn_is_found_and_the_branch_beats_both_ends(tmp_path):
     plain = replace(recipe, auto_branch=replace(recipe.auto_branch, branch_at_turn=False))
     over = train(plain, loaded=loaded)  # to the bitter end
     trunk = Path(recipe.output_dir)
-    points = measured(trunk)
+    points = measured_checkpoints(trunk)
     print(
         json.dumps(
             [[point["step"], *(round(point[name], 4) for name in NLL_MEASURES)] for point in points]
         )
     )
-    found = pick(trunk)
+    found = find_best_checkpoint(trunk)
     print(found.reason)
     assert found.turned and found.step <= found.turn_step and found.turn_step < points[-1]["step"]
     assert found.value < points[-1]["nll_held_out"] and found.value < points[0]["nll_held_out"]

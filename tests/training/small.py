@@ -22,7 +22,7 @@ from harness.training.config import (
     TrainConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.preparation import make_cache, prepare, run_digest
+from harness.training.preparation import make_example_cache, prepare, run_digest
 from harness.training.step.lora import add_control_tokens
 
 ROWS = [
@@ -84,7 +84,7 @@ def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     return Trainer(
-        config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest)
+        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest)
     )
 
 

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.formats import load_formats
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.distill.alignment import (
     LEFT_OUT,
-    Answer,
+    AnswerTokens,
     AnswerToken,
     align,
     answers_of,
@@ -42,16 +42,16 @@ def written(words: str, format, tokenizer=TOKENIZER, *, system: bool = False):
     head = (Message("system", "the rules"),) if system else ()
     conversation = Conversation("x", (*head, Message("user", "fox?"), Message("assistant", words)))
     return render(
-        fitted(conversation, format), format, bos_token="<|endoftext|>", eos_token="<|im_end|>"
+        adapt_to_format(conversation, format), format, bos_token="<|endoftext|>", eos_token="<|im_end|>"
     )
 
 
-def answer(words: str, format, tokenizer=TOKENIZER) -> Answer:
+def answer(words: str, format, tokenizer=TOKENIZER) -> AnswerTokens:
     [found] = answers_of(written(words, format), tokenizer).values()
     return found
 
 
-def cut(words: str, lead: str, stop: str, cuts: list[int]) -> Answer:
+def cut(words: str, lead: str, stop: str, cuts: list[int]) -> AnswerTokens:
     """An answer whose tokens end wherever ``cuts`` say; each id is the token's text, hashed."""
     text = lead + words + stop
     edges = sorted({0, len(text), *(c % len(text) for c in cuts)})
@@ -59,7 +59,7 @@ def cut(words: str, lead: str, stop: str, cuts: list[int]) -> Answer:
         AnswerToken(n + 7, hash(text[a:b]), a - len(lead), b - len(lead))
         for n, (a, b) in enumerate(pairwise(edges))
     ]
-    return Answer(words, lead, tuple(tokens))
+    return AnswerTokens(words, lead, tuple(tokens))
 
 
 WORDS = st.text("ab c", min_size=1).map(str.strip).filter(bool)

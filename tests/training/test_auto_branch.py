@@ -17,8 +17,8 @@ from harness.training.config import (
     ScheduleConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.runs.metrics_log import measured, read_entries
-from harness.training.runs.run_tree import lineage
+from harness.training.runs.metrics_log import measured_checkpoints, read_entries
+from harness.training.runs.run_tree import run_tree
 from harness.training.selection.checkpoint_eval import CheckpointMeasure
 from harness.training.start import resume, train
 
@@ -81,7 +81,7 @@ def test_it_stops_at_the_turn_goes_back_and_continues_at_a_tenth(config, bowl):
     ).read_bytes()
     stopped = [entry for entry in read_entries(trunk) if entry["kind"] == "stopped"]
     assert len(stopped) == 1 and stopped[0]["step"] < 18 and "turned at step 6" in stopped[0]["why"]
-    tree = lineage(trunk)
+    tree = run_tree(trunk)
     assert (
         tree.state == "stopped"
         and tree.children[0].branched_at == 6
@@ -123,7 +123,7 @@ def test_interrupted_anywhere_it_ends_the_same(config, bowl, monkeypatch, tmp_pa
 def test_a_finished_run_can_be_branched_later(config, bowl):
     plain = replace(config, auto_branch=AutoBranchConfig())
     over = train(plain, quiet=True)
-    assert len(measured(over.parent)) == 10  # to the end: nothing watched for the turn
+    assert len(measured_checkpoints(over.parent)) == 10  # to the end: nothing watched for the turn
     assert train(config, quiet=True).name == "chosen"
 
 

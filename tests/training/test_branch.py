@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.models import load
-from harness.run_file import read_note
+from harness.run_file import read_run_metadata
 from harness.training.branch import BranchRequest, find_checkpoint, make_branch
 from harness.training.config import CheckpointsConfig, EvaluationConfig, ScheduleConfig
 from harness.training.runs.checkpoints import checkpoint_dirs, prune, read_state, step_of
 from harness.training.runs.metrics_log import read_entries
-from harness.training.runs.run_tree import children_of, lineage, root_of
+from harness.training.runs.run_tree import children_of, run_tree, root_of
 from harness.training.start import resume, train
 from harness.training.step.schedules import Schedule
 
@@ -53,7 +53,7 @@ def test_a_branch_that_changes_nothing_ends_bit_for_bit_like_its_trunk(trunk):
     assert (resume(branch, quiet=True) / WEIGHTS).read_bytes() == (
         trunk / "adapter" / WEIGHTS
     ).read_bytes()
-    measured = [
+    measured_checkpoints = [
         [
             entry["nll_seen"]
             for entry in read_entries(run)
@@ -61,7 +61,7 @@ def test_a_branch_that_changes_nothing_ends_bit_for_bit_like_its_trunk(trunk):
         ]
         for run in (trunk, branch)
     ]
-    assert measured[0] == measured[1]
+    assert measured_checkpoints[0] == measured_checkpoints[1]
 
 
 def test_a_cosine_goes_on_or_begins_anew_as_asked(run_config):
@@ -139,7 +139,7 @@ def test_with_b_rescaled_the_logits_are_equal(trunk, tiny_model, alpha, exact):
             logits.append(model(ids).logits)
     assert torch.equal(*logits) if exact else torch.allclose(*logits, atol=1e-5)
     resume(branch, quiet=True)
-    assert read_note(branch).branch.rescaled_b == pytest.approx(8 / alpha)
+    assert read_run_metadata(branch).branch.rescaled_b == pytest.approx(8 / alpha)
 
 
 def test_the_moments_are_those_that_the_rescaled_run_would_have(trunk):
@@ -206,7 +206,7 @@ def test_the_tree_knows_its_branches_and_outlives_a_move(trunk, tmp_path):
     assert root_of(second) == trunk and children_of(trunk) == [first]
     moved = tmp_path / "elsewhere"
     shutil.move(trunk, moved)
-    tree = lineage(moved)
+    tree = run_tree(moved)
     [child] = tree.children
     [grandchild] = child.children
     assert (tree.state, child.state, grandchild.state) == ("finished", "finished", "interrupted")

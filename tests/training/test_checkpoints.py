@@ -17,7 +17,7 @@ from harness.files import clear_leftovers, remove, whole, write_text
 from harness.training.config import CheckpointsConfig
 from harness.training.runs.checkpoints import removable
 from harness.training.runs.lock import holder_of, run_lock
-from harness.training.runs.metrics_log import Journal, read_entries
+from harness.training.runs.metrics_log import MetricsLog, read_entries
 from harness.training.start import resume, train
 
 sizes = st.lists(st.integers(1, 60), unique=True, max_size=15)
@@ -161,13 +161,13 @@ def test_a_line_that_was_cut_off_is_no_entry(tail):
 
     with tempfile.TemporaryDirectory() as name:
         run = Path(name)
-        with Journal(run, 0) as journal:
-            journal.write({"kind": "step", "step": 1})
+        with MetricsLog(run, 0) as metrics_log:
+            metrics_log.write({"kind": "step", "step": 1})
         with (run / "metrics.jsonl").open("ab") as stream:
             stream.write(tail.replace(b"\n", b""))
         assert read_entries(run) == [{"kind": "step", "step": 1}]
-        with Journal(run, 1) as journal:
-            journal.write({"kind": "step", "step": 2})
+        with MetricsLog(run, 1) as metrics_log:
+            metrics_log.write({"kind": "step", "step": 2})
         assert [entry["step"] for entry in read_entries(run)] == [1, 2]
 
 

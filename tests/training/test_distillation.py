@@ -30,7 +30,7 @@ from harness.training.distill.soft_targets import (
 )
 from harness.training.loop import Trainer
 from harness.training.objective import make_objective
-from harness.training.preparation import make_cache, prepare, run_digest
+from harness.training.preparation import make_example_cache, prepare, run_digest
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.training.interrupted import ends_like_uninterrupted
@@ -76,7 +76,7 @@ def make(config):
     trainer = Trainer(
         config,
         loaded,
-        make_cache(ready, loaded),
+        make_example_cache(ready, loaded),
         run_digest(ready, loaded.source.digest),
         None,
         objective,
@@ -259,7 +259,7 @@ def test_a_weight_of_one_on_given_answers_is_supervised_training(config):
         assert objective(trainer.loaded, examples).item() == pytest.approx(
             supervised_loss(trainer.loaded, examples).item(), rel=1e-5
         )
-    assert not objective.beliefs
+    assert not objective.teacher_distributions
 
 
 def test_a_cut_answer_teaches_its_words_and_no_rest_of_a_stop(config):

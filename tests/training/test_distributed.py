@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from harness.records import Encoded
 from harness.training.data.examples import Example
-from harness.training.step.distributed import Team, join, share
+from harness.training.step.distributed import Ranks, join_ranks, split_by_tokens
 
 
 def examples(lengths):
@@ -26,7 +26,7 @@ def examples(lengths):
 
 @given(st.lists(st.integers(2, 400), max_size=20), st.integers(1, 6))
 def test_each_example_goes_to_one_process_and_none_has_a_whole_row_too_much(lengths, count):
-    parts = share(examples(lengths), count)
+    parts = split_by_tokens(examples(lengths), count)
     assert len(parts) == count
     assert sorted(e.conversation for part in parts for e in part) == sorted(
         str(at) for at in range(len(lengths))
@@ -37,10 +37,10 @@ def test_each_example_goes_to_one_process_and_none_has_a_whole_row_too_much(leng
 
 def test_without_torchrun_a_process_leads_itself(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert join() == Team(0, 1) and join().leads
+    assert join_ranks() == Ranks(0, 1) and join_ranks().is_main
     rows = examples([3, 4])
-    assert Team().deal(rows, 5, []) == tuple(rows)
-    assert Team().collect([], 1.5) == [1.5]
+    assert Ranks().scatter(rows, 5, []) == tuple(rows)
+    assert Ranks().reduce([], 1.5) == [1.5]
 
 
 CONFIG = """

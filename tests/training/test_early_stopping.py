@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.errors import HarnessError
 from harness.training.config import EvaluationConfig, StoppingConfig, parse_config
-from harness.training.selection.early_stopping import Judgement, judge, value_of
+from harness.training.selection.early_stopping import StopDecision, judge, value_of
 
 
 def log(values, name="nll_held_out", **rest):
@@ -118,7 +118,7 @@ def test_marks_do_not_stop():
         StoppingConfig(max_drift_hazard=0.02, max_nll_rise=0.2, on_limit="mark"),
         EvaluationConfig(),
     )
-    assert found == Judgement(
+    assert found == StopDecision(
         "", ("drift hazard 0.03, over 0.02", "rise of held-out NLL 0.3 since step 10, over 0.2")
     )
 
@@ -139,4 +139,4 @@ def test_watching_without_measuring_is_refused():
 
 
 def test_nothing_asked_nothing_judged():
-    assert judge(log([2.0, 9.0]), StoppingConfig(), EvaluationConfig()) == Judgement()
+    assert judge(log([2.0, 9.0]), StoppingConfig(), EvaluationConfig()) == StopDecision()

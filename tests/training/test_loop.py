@@ -15,8 +15,8 @@ from harness.models import load
 from harness.training.config import EvaluationConfig, ScheduleConfig
 from harness.training.data.examples import micro_batches
 from harness.training.loop import Trainer
-from harness.training.preparation import make_cache, prepare, run_digest
-from harness.training.runs.metrics_log import Journal
+from harness.training.preparation import make_example_cache, prepare, run_digest
+from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.training.conftest import ROWS
@@ -33,7 +33,7 @@ def make(config):
     loaded = load(config.model, dtype="float32", device="cpu")
     ready = prepare(config)
     return Trainer(
-        config, loaded, make_cache(ready, loaded), run_digest(ready, loaded.source.digest)
+        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest)
     )
 
 
@@ -207,7 +207,7 @@ def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
     monkeypatch.setattr("harness.files._sync", full)
     with (
         pytest.raises(HarnessError, match="No space left"),
-        Journal(trainer.folder, 0) as trainer.journal,
+        MetricsLog(trainer.folder, 0) as trainer.metrics_log,
     ):
         trainer._checkpoint(1, 0.0)
     assert not list(trainer.folder.glob("*checkpoint*")) and not list(
@@ -241,10 +241,10 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
 
 def test_each_checkpoint_is_measured_on_the_same_rows(config):
     """From step 0 on: references by group, the hazard along them, and what training rows have over twins."""
-    measured = replace(
+    measured_checkpoints = replace(
         config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2)
     )
-    folder = train(measured, quiet=True).parent
+    folder = train(measured_checkpoints, quiet=True).parent
     entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     found = [entry for entry in entries if entry["kind"] == "checkpoint"]
     assert [entry["step"] for entry in found][:2] == [0, 2]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.training.data.mixing import RowSet, draw_formats, visits
+from harness.training.data.mixing import RowSet, draw_formats, epoch_repeats
 
 POLICIES = ("balanced", "uniform", "weighted", "fixed", "all")
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 30), st.integers(0, 40), st.integers(0, 5))
@@ -104,7 +104,7 @@ def test_weighted_draws_in_proportion_and_never_at_weight_0():
 @given(weighted_sets, st.integers(0, 30), st.integers(0, 5))
 def test_every_epoch_has_as_many_visits_as_the_weights_say(shapes, epoch, seed):
     sets = make_sets(shapes)
-    met = Counter(row for row, _ in visits(sets, epoch, seed))
+    met = Counter(row for row, _ in epoch_repeats(sets, epoch, seed))
     for chosen in sets:
         assert sum(met[row] for row in chosen.rows) == chosen.draws == max(1, round(chosen.draws))
 
@@ -112,7 +112,7 @@ def test_every_epoch_has_as_many_visits_as_the_weights_say(shapes, epoch, seed):
 @given(weighted_sets, st.integers(1, 20), st.integers(0, 5))
 def test_over_the_run_each_row_gets_its_share_to_within_one(shapes, epochs, seed):
     sets = make_sets(shapes)
-    met = [visit for epoch in range(epochs) for visit in visits(sets, epoch, seed)]
+    met = [visit for epoch in range(epochs) for visit in epoch_repeats(sets, epoch, seed)]
     count = Counter(row for row, _ in met)
     for chosen in sets:
         share = chosen.draws * epochs / len(chosen.rows)

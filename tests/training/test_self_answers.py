@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 from harness.records import Conversation, Message
-from harness.run_file import read_note
+from harness.run_file import read_run_metadata
 from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import (
     AdapterConfig,
@@ -279,6 +279,6 @@ def test_a_branch_goes_on_with_the_very_same_answers(asking, talkative):
     run = Path(asking.output_dir)
     child = make_branch(BranchRequest(run, "step:4", ("learning_rate=1e-5",)))
     assert (child / "answers.jsonl").read_bytes() == (run / "answers.jsonl").read_bytes()
-    assert read_note(child).branch.schedule_from == 4, (
+    assert read_run_metadata(child).branch.schedule_from == 4, (
         "two epochs of two answers, not of three rows"
     )

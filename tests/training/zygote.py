@@ -34,7 +34,7 @@ EVENTS = [
     (Path, "rename"),
     (Path, "replace"),
     (shutil, "rmtree"),
-    (harness.training.runs.metrics_log.Journal, "write"),
+    (harness.training.runs.metrics_log.MetricsLog, "write"),
     (peft.PeftModel, "save_pretrained"),
 ]
 

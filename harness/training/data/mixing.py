@@ -30,7 +30,7 @@ class RowSet:
         return cls(tuple(rows), max(1, round(weight * len(rows))))
 
 
-def visits(sets: Sequence[RowSet], epoch: int, seed: int) -> Iterator[tuple[int, int]]:
+def epoch_repeats(sets: Sequence[RowSet], epoch: int, seed: int) -> Iterator[tuple[int, int]]:
     """The (row, number of its visit) pairs of an epoch.
 
     A row's visits before epoch e are ⌊(draws · e + seat) / n⌋, with seats 0 … n−1 dealt at random: every epoch has exactly
@@ -59,7 +59,7 @@ def draw_formats(
     fixed: a row keeps the format that the hash of its name picks, whatever stands beside it. all: each visit meets every format.
     """
     order = random.Random(f"{seed}/order/{epoch}")
-    met = list(visits(sets, epoch, seed))
+    met = list(epoch_repeats(sets, epoch, seed))
     formats = len(weights)
     if policy == "all":
         pairs = [(row, format) for row, _ in met for format in range(formats)]

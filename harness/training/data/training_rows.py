@@ -13,8 +13,8 @@ from harness.data.conversations import Collection
 from harness.data.refusals import (
     REFUSED_FILE,
     Refusal,
-    counted,
-    refuse,
+    summarise_refusals,
+    raise_refusals,
     unlearnable,
     write_refusals,
 )
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """What was read. ``set_of`` tells the set of a conversation's id, ``weights`` has one number a set.
 
     ``schemas`` counts rows by schema, ``ignored`` the keys of rows that mean nothing here.
@@ -43,7 +43,7 @@ class Rows:
     ignored: Mapping[str, int] = field(default_factory=dict)
 
 
-def read_training_rows(config: DataConfig, *, answered: bool = True) -> Rows:
+def read_training_rows(config: DataConfig, *, answered: bool = True) -> TrainingRows:
     """Read every set; rows need no answer when ``answered`` is false. Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left."""
     collection = Collection()
     set_of: dict[str, int] = {}
@@ -59,17 +59,17 @@ def read_training_rows(config: DataConfig, *, answered: bool = True) -> Rows:
     }
     refused = [*collection.refusals, *filter(None, why.values())]
     if config.on_refuse == "error":
-        refuse(refused)
+        raise_refusals(refused)
     kept = tuple(
         conversation for conversation in collection.conversations if why[conversation.id] is None
     )
     if not kept:
         raise HarnessError(
-            f"nothing to learn from: {counted(refused)}",
+            f"nothing to learn from: {summarise_refusals(refused)}",
             where=", ".join(source.path for source in sources),
         )
     weights = tuple(source.weight for source in sources)
-    return Rows(
+    return TrainingRows(
         kept, set_of, weights, tuple(refused), dict(collection.schemas), dict(collection.ignored)
     )
 
@@ -86,7 +86,7 @@ def row_sets(
 
 
 def encoded_rows(
-    config: TrainConfig, rows: Rows, formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase
+    config: TrainConfig, rows: TrainingRows, formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[ExampleCache, tuple[Refusal, ...]]:
     """Everything that the run will meet, rendered and encoded, and what was refused on the way.
 
@@ -106,21 +106,21 @@ def encoded_rows(
         if not found:
             return cache, tuple(refused)
         if config.data.on_refuse == "error":
-            refuse(list(found.values()))
+            raise_refusals(list(found.values()))
         refused += found.values()
         conversations = [
             conversation for row, conversation in enumerate(conversations) if row not in found
         ]
         if not conversations:
-            raise HarnessError(f"nothing to learn from: {counted(refused)}")
+            raise HarnessError(f"nothing to learn from: {summarise_refusals(refused)}")
 
 
-def tell_refusals(folder: Path, rows: Rows, encoding: Sequence[Refusal]) -> None:
+def report_refusals(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
     """Say on standard error what was left out and ignored, and list it in the run's folder."""
     refused = [*rows.refused, *encoding]
     write_refusals(folder, refused)
     if refused:
-        print(f"{counted(refused)}; each with its reason: {folder / REFUSED_FILE}", file=sys.stderr)
+        print(f"{summarise_refusals(refused)}; each with its reason: {folder / REFUSED_FILE}", file=sys.stderr)
     if rows.ignored:
         keys = ", ".join(f"{key} ({count})" for key, count in Counter(rows.ignored).most_common(8))
         print(f"keys of the data that mean nothing here, by rows: {keys}", file=sys.stderr)

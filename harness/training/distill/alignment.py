@@ -22,7 +22,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from harness.formats.render import fitted, render
+from harness.formats.render import adapt_to_format, render
 from harness.records import Conversation, Encoded, Format, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, first_ids, texts_of, token_spans
 
@@ -49,7 +49,7 @@ class AnswerToken(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AnswerTokens:
     """One answer as a format writes it: its words without outer white space, what is trained before them, and its tokens."""
 
     words: str
@@ -61,7 +61,7 @@ class Answer:
         return self.lead[len(self.lead) + token.start :] if token.start < 0 else ""
 
 
-class Pair(NamedTuple):
+class TokenPair(NamedTuple):
     """Indices into the tokens of two answers that are asked the same question."""
 
     first: int
@@ -69,7 +69,7 @@ class Pair(NamedTuple):
     place: Place
 
 
-def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[int, Answer]:
+def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[int, AnswerTokens]:
     """The trained answers of a rendered conversation by message. One without words, or with foreign text among them, is left out."""
     tokens: dict[int, list[AnswerToken]] = {}
     for index, token in enumerate(token_spans(rendered, tokenizer)):
@@ -91,7 +91,7 @@ def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[i
         if words:
             begin = spans[0].start + len(whole) - len(whole.lstrip())
             lead = rendered.text[min(begin, trained[0].start) : begin]
-            found[message] = Answer(
+            found[message] = AnswerTokens(
                 words,
                 lead,
                 tuple(t._replace(start=t.start - begin, end=t.end - begin) for t in trained),
@@ -99,7 +99,7 @@ def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[i
     return found
 
 
-def align(first: Answer, second: Answer) -> list[Pair]:
+def align(first: AnswerTokens, second: AnswerTokens) -> list[TokenPair]:
     """The pairs of two writings of one answer, in order. None where the words differ."""
     if first.words != second.words:
         return []
@@ -108,14 +108,14 @@ def align(first: Answer, second: Answer) -> list[Pair]:
     pairs = []
     opened = _opening(first), _opening(second)
     if None not in opened:
-        pairs.append(Pair(opened[0] or 0, opened[1] or 0, "opening"))
+        pairs.append(TokenPair(opened[0] or 0, opened[1] or 0, "opening"))
     for key, at in {key: at for at, key in _keys(first.tokens)}.items():
         if key in theirs and key > (0, ()) and key[0] <= size:
-            pairs.append(Pair(at, theirs[key], "stop" if key[0] == size else "inside"))
+            pairs.append(TokenPair(at, theirs[key], "stop" if key[0] == size else "inside"))
     return pairs
 
 
-def _opening(answer: Answer) -> int | None:
+def _opening(answer: AnswerTokens) -> int | None:
     """The token that holds the first character of the words."""
     return next(
         (at for at, token in enumerate(answer.tokens) if token.start <= 0 < token.end), None
@@ -206,13 +206,13 @@ def _join_bytes(
 
 
 @dataclass(frozen=True, slots=True)
-class Beside:
+class AlignedAnswer:
     """One answer of an example beside the same answer in the native format. ``control`` says that the native stop is a control token."""
 
-    drawn: Answer
-    native: Answer
-    pairs: tuple[Pair, ...]
-    stop: Pair | None
+    drawn: AnswerTokens
+    native: AnswerTokens
+    pairs: tuple[TokenPair, ...]
+    stop: TokenPair | None
     control: bool
 
     @property
@@ -224,17 +224,17 @@ class Beside:
             else None
         )
 
-    def ends_at(self, pair: Pair) -> bool:
+    def ends_at(self, pair: TokenPair) -> bool:
         """Whether the native stop's probability at this pair is that of ending: a control token says nothing else, text may."""
         return self.control or pair.place == "stop"
 
-    def leads(self, pair: Pair) -> tuple[str, str]:
+    def leads(self, pair: TokenPair) -> tuple[str, str]:
         """What stands before the words in the opening token, natively and drawn."""
         return self.native.before(self.native.tokens[pair.second]), self.drawn.before(
             self.drawn.tokens[pair.first]
         )
 
-    def written(self, pair: Pair, tokenizer: PreTrainedTokenizerBase, size: int) -> int:
+    def written(self, pair: TokenPair, tokenizer: PreTrainedTokenizerBase, size: int) -> int:
         """The native row's next token as the drawn format writes it."""
         id = self.native.tokens[pair.second].id
         if pair.place == "stop" and self.stop_ids:
@@ -246,7 +246,7 @@ class Beside:
         )
 
     def rows(
-        self, pairs: Sequence[Pair], drawn: Encoded, native: Encoded
+        self, pairs: Sequence[TokenPair], drawn: Encoded, native: Encoded
     ) -> tuple[list[int], list[int]]:
         """The rows of both sides' supervised logits that the pairs stand for."""
         ours, theirs = places(drawn), places(native)
@@ -275,14 +275,14 @@ class NativeRows:
         self._formats = {format.id: format for format in formats}
         self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         self._bos, self._eos = bos_text(tokenizer), eos_text(tokenizer)
-        self._answers: dict[str, dict[int, Answer]] = {}
-        self._beside: dict[tuple[str, str], list[Beside]] = {}
+        self._answers: dict[str, dict[int, AnswerTokens]] = {}
+        self._beside: dict[tuple[str, str], list[AlignedAnswer]] = {}
 
     def encoded(self, id: str) -> Encoded:
         """A conversation as its native row."""
         return encode(self._rendered(id, self.native), self.tokenizer)
 
-    def beside(self, example: Example) -> list[Beside]:
+    def aligned(self, example: Example) -> list[AlignedAnswer]:
         """The example's answers that the native row holds too, in order."""
         key = (example.conversation, example.format)
         if example.conversation not in self.conversations:
@@ -291,7 +291,7 @@ class NativeRows:
             self._beside[key] = list(self._align(*key))
         return self._beside[key]
 
-    def _align(self, id: str, format: str) -> list[Beside]:
+    def _align(self, id: str, format: str) -> list[AlignedAnswer]:
         if id not in self._answers:
             self._answers[id] = self._answers_in(id, self.native)
         natively = self._answers[id]
@@ -302,7 +302,7 @@ class NativeRows:
             if native and pairs:
                 stop = next((pair for pair in pairs if pair.place == "stop"), None)
                 found.append(
-                    Beside(
+                    AlignedAnswer(
                         drawn,
                         native,
                         tuple(pairs),
@@ -312,9 +312,9 @@ class NativeRows:
                 )
         return found
 
-    def _answers_in(self, id: str, format: Format) -> dict[int, Answer]:
+    def _answers_in(self, id: str, format: Format) -> dict[int, AnswerTokens]:
         """The answers by their number, since a format that merges the system prompt into a question shifts the messages."""
-        conversation = fitted(self.conversations[id], format)
+        conversation = adapt_to_format(self.conversations[id], format)
         numbers = {
             at: number
             for number, at in enumerate(
@@ -330,5 +330,5 @@ class NativeRows:
 
     def _rendered(self, id: str, format: Format) -> Rendered:
         return render(
-            fitted(self.conversations[id], format), format, bos_token=self._bos, eos_token=self._eos
+            adapt_to_format(self.conversations[id], format), format, bos_token=self._bos, eos_token=self._eos
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.records import Encoded
 from harness.training.config import ObjectiveConfig
-from harness.training.distill.alignment import LEFT_OUT, Beside, NativeRows, Pair, translation
+from harness.training.distill.alignment import LEFT_OUT, AlignedAnswer, NativeRows, TokenPair, translation
 from harness.training.distill.soft_targets import jensen_shannon
 from harness.training.step.loss import Tally, summed, supervised_logits
 
@@ -84,20 +84,20 @@ class Consistency:
         import torch
 
         apart = own.new_zeros(len(own))
-        for beside in self.rows.beside(example) if other is not None else ():
+        for aligned in self.rows.aligned(example) if other is not None else ():
             said = [
-                beside.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in beside.pairs
+                aligned.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in aligned.pairs
             ]
             pairs = [
                 pair
-                for pair, id in zip(beside.pairs, said, strict=True)
-                if id == beside.drawn.tokens[pair.first].id
+                for pair, id in zip(aligned.pairs, said, strict=True)
+                if id == aligned.drawn.tokens[pair.first].id
             ]
             if pairs and other is not None:
-                rows, sources = beside.rows(
+                rows, sources = aligned.rows(
                     pairs, example.encoded, self.native[example.conversation]
                 )
-                carried = carry(other[sources], beside, pairs, self.rows.tokenizer)
+                carried = carry(other[sources], aligned, pairs, self.rows.tokenizer)
                 apart = apart.index_add(
                     0, torch.tensor(rows, device=own.device), jensen_shannon(carried, own[rows])
                 )
@@ -106,8 +106,8 @@ class Consistency:
 
 def carry(
     logprobs: torch.Tensor,
-    beside: Beside,
-    pairs: Sequence[Pair],
+    aligned: AlignedAnswer,
+    pairs: Sequence[TokenPair],
     tokenizer: PreTrainedTokenizerBase,
 ) -> torch.Tensor:
     """Native log-probabilities [pairs, vocabulary] in the drawn format's lead and stop, with their gradient."""
@@ -115,16 +115,16 @@ def carry(
 
     return torch.stack(
         [
-            _with_stop(_with_lead(row, beside, pair, tokenizer), beside, pair)
+            _with_stop(_with_lead(row, aligned, pair, tokenizer), aligned, pair)
             for pair, row in zip(pairs, logprobs, strict=True)
         ]
     )
 
 
 def _with_lead(
-    row: torch.Tensor, beside: Beside, pair: Pair, tokenizer: PreTrainedTokenizerBase
+    row: torch.Tensor, aligned: AlignedAnswer, pair: TokenPair, tokenizer: PreTrainedTokenizerBase
 ) -> torch.Tensor:
-    leads = beside.leads(pair)
+    leads = aligned.leads(pair)
     if pair.place != "opening" or leads[0] == leads[1]:
         return row
     import torch
@@ -135,16 +135,16 @@ def _with_lead(
     return (moved / moved.sum()).clamp(min=_LEAST).log()
 
 
-def _with_stop(row: torch.Tensor, beside: Beside, pair: Pair) -> torch.Tensor:
+def _with_stop(row: torch.Tensor, aligned: AlignedAnswer, pair: TokenPair) -> torch.Tensor:
     if (
-        beside.stop_ids is None
-        or beside.stop_ids[0] == beside.stop_ids[1]
-        or not beside.ends_at(pair)
+        aligned.stop_ids is None
+        or aligned.stop_ids[0] == aligned.stop_ids[1]
+        or not aligned.ends_at(pair)
     ):
         return row
     import torch
 
-    drawn, native = beside.stop_ids
+    drawn, native = aligned.stop_ids
     ends = torch.logaddexp(row[drawn], row[native])
     return row.index_put(
         (torch.tensor([drawn, native], device=row.device),),

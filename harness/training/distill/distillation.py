@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.training.config import ObjectiveConfig
 from harness.training.distill.alignment import NativeRows
 from harness.training.distill.soft_targets import Targets, certain, kullback_leibler, make_targets
-from harness.training.distill.teacher import beliefs
+from harness.training.distill.teacher import teacher_distributions
 from harness.training.step.loss import Tally, summed, supervised_logits
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ class Distillation:
         self.native = {
             id: rows.encoded(id) for id in rows.conversations if not self._only_supervised(id)
         }
-        found = beliefs(loaded, list(self.native.values()), config.top_k, config.temperature)
-        self.beliefs = dict(zip(self.native, found, strict=True))
+        found = teacher_distributions(loaded, list(self.native.values()), config.top_k, config.temperature)
+        self.teacher_distributions = dict(zip(self.native, found, strict=True))
 
     def __call__(
         self, loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None
@@ -95,8 +95,8 @@ class Distillation:
         return make_targets(
             example.encoded,
             self.native[id],
-            self.rows.beside(example),
-            self.beliefs[id],
+            self.rows.aligned(example),
+            self.teacher_distributions[id],
             self.rows.tokenizer,
             size,
         )

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.records import Encoded
-from harness.training.distill.alignment import LEFT_OUT, AnswerToken, Beside, places, translation
+from harness.training.distill.alignment import LEFT_OUT, AnswerToken, AlignedAnswer, places, translation
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from harness.training.distill.teacher import Beliefs
+    from harness.training.distill.teacher import TeacherDistribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,8 @@ def certain(encoded: Encoded, columns: int = 1) -> Targets:
 def make_targets(
     encoded: Encoded,
     native: Encoded,
-    answers: list[Beside],
-    beliefs: Beliefs,
+    answers: list[AlignedAnswer],
+    teacher_distributions: TeacherDistribution,
     tokenizer: PreTrainedTokenizerBase,
     size: int,
 ) -> Targets:
@@ -69,22 +69,22 @@ def make_targets(
     import torch
 
     sources = places(native)
-    made = certain(encoded, beliefs.ids.shape[1] + 1)
-    for beside in answers:
-        at, source = beside.rows(beside.pairs, encoded, native)
-        ids = beliefs.ids[source].long().cpu()
-        probabilities = beliefs.probabilities[source].cpu().clone()
-        rest = beliefs.rest[source].cpu().clone()
-        own = [beliefs.own[sources[token.at]].item() for token in beside.native.tokens]
-        _write_lead(beside, ids, probabilities, rest, tokenizer, size)
-        _write_stop(beside, ids)
+    made = certain(encoded, teacher_distributions.ids.shape[1] + 1)
+    for aligned in answers:
+        at, source = aligned.rows(aligned.pairs, encoded, native)
+        ids = teacher_distributions.ids[source].long().cpu()
+        probabilities = teacher_distributions.probabilities[source].cpu().clone()
+        rest = teacher_distributions.rest[source].cpu().clone()
+        own = [teacher_distributions.own[sources[token.at]].item() for token in aligned.native.tokens]
+        _write_lead(aligned, ids, probabilities, rest, tokenizer, size)
+        _write_stop(aligned, ids)
         ids, probabilities, _ = merged(ids, probabilities)
         spare = torch.full((len(at), 1), LEFT_OUT)
         ids, probabilities = (
             torch.cat([ids, spare], 1),
             torch.cat([probabilities, torch.zeros(len(at), 1)], 1),
         )
-        _write_spelling(beside, ids, probabilities, own, tokenizer, size)
+        _write_spelling(aligned, ids, probabilities, own, tokenizer, size)
         ids, probabilities, used = merged(ids, probabilities)
         made.ids[at], made.probabilities[at], made.used[at] = ids, probabilities, used
         made.rest[at], made.soft[at] = rest, True
@@ -92,15 +92,15 @@ def make_targets(
 
 
 def _write_lead(
-    beside: Beside,
+    aligned: AlignedAnswer,
     ids: torch.Tensor,
     probabilities: torch.Tensor,
     rest: torch.Tensor,
     tokenizer: Any,
     size: int,
 ) -> None:
-    for row, pair in enumerate(beside.pairs):
-        if pair.place == "opening" and (leads := beside.leads(pair))[0] != leads[1]:
+    for row, pair in enumerate(aligned.pairs):
+        if pair.place == "opening" and (leads := aligned.leads(pair))[0] != leads[1]:
             ids[row] = translation(tokenizer, size, *leads)[ids[row]]
             if leads[
                 0
@@ -110,43 +110,43 @@ def _write_lead(
                 rest[row] = 0.0
 
 
-def _write_stop(beside: Beside, ids: torch.Tensor) -> None:
-    if beside.stop_ids is None:
+def _write_stop(aligned: AlignedAnswer, ids: torch.Tensor) -> None:
+    if aligned.stop_ids is None:
         return
-    drawn, native = beside.stop_ids
-    for row, pair in enumerate(beside.pairs):
-        if beside.ends_at(pair):
+    drawn, native = aligned.stop_ids
+    for row, pair in enumerate(aligned.pairs):
+        if aligned.ends_at(pair):
             ids[row][ids[row] == native] = drawn
 
 
 def _write_spelling(
-    beside: Beside,
+    aligned: AlignedAnswer,
     ids: torch.Tensor,
     probabilities: torch.Tensor,
     own: list[float],
     tokenizer: Any,
     size: int,
 ) -> None:
-    for row, pair in enumerate(beside.pairs):
-        token = beside.drawn.tokens[pair.first]
-        expected = beside.written(pair, tokenizer, size)
+    for row, pair in enumerate(aligned.pairs):
+        token = aligned.drawn.tokens[pair.first]
+        expected = aligned.written(pair, tokenizer, size)
         column = (ids[row] == expected).nonzero().flatten().tolist()
         if token.id != expected and column:
             moved = min(
-                _spelt(beside, pair.second, token, own), float(probabilities[row, column[0]])
+                _spelt(aligned, pair.second, token, own), float(probabilities[row, column[0]])
             )
             probabilities[row, column[0]] -= moved
             ids[row, -1], probabilities[row, -1] = token.id, moved
 
 
-def _spelt(beside: Beside, at: int, token: AnswerToken, own: list[float]) -> float:
+def _spelt(aligned: AlignedAnswer, at: int, token: AnswerToken, own: list[float]) -> float:
     """What the teacher gives to writing the text of ``token``: the product over its tokens until they cover it."""
     probability = 1.0
-    for place in range(at, len(beside.native.tokens)):
+    for place in range(at, len(aligned.native.tokens)):
         probability *= own[place]
-        if beside.native.tokens[place].end >= token.end:
+        if aligned.native.tokens[place].end >= token.end:
             break
-        if place > at and beside.native.tokens[place].start >= len(beside.native.words):
+        if place > at and aligned.native.tokens[place].start >= len(aligned.native.words):
             break  # one token of the stop is enough: the rest of it is the format's
     return probability
 

@@ -21,7 +21,7 @@ _BUDGET = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Beliefs:
+class TeacherDistribution:
     """The teacher's distribution before each trained token of a row: the ``k`` likeliest tokens, and all others as one.
 
     ``ids`` (int32) and ``probabilities`` (float32) are [tokens, k], ``rest`` [tokens] is what the others have together, and ``own``
@@ -35,14 +35,14 @@ class Beliefs:
     own: torch.Tensor
 
 
-def beliefs(
+def teacher_distributions(
     loaded: LoadedModel, rows: Sequence[Encoded], top_k: int, temperature: float
-) -> list[Beliefs]:
+) -> list[TeacherDistribution]:
     """Run the base model over rows in its own format, an adapter on it switched off. ``top_k`` 0 keeps the whole vocabulary.
 
     The rows are batched by their length alone, so that the same rows give the same bits in an interrupted run.
     """
-    found: dict[int, Beliefs] = {}
+    found: dict[int, TeacherDistribution] = {}
     for batch in by_length(range(len(rows)), lambda row: len(rows[row].ids), _BUDGET, 64):
         found.update(
             zip(
@@ -67,7 +67,7 @@ def base_only(loaded: LoadedModel) -> Any:
 
 def _batch(
     loaded: LoadedModel, rows: Sequence[Encoded], top_k: int, temperature: float
-) -> list[Beliefs]:
+) -> list[TeacherDistribution]:
     import torch
 
     with base_only(loaded), torch.no_grad():
@@ -78,4 +78,4 @@ def _batch(
     others = logprobs.scatter(1, kept, -torch.inf).logsumexp(-1).exp()
     sizes = [sum(row.trained[1:]) for row in rows]
     columns = (torch.split(column, sizes) for column in (kept.int(), top.exp(), others, own))
-    return [Beliefs(*row) for row in zip(*columns, strict=True)]
+    return [TeacherDistribution(*row) for row in zip(*columns, strict=True)]

@@ -11,28 +11,28 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.files import FREE_SPACE, write_text
 
-JOURNAL_FILE = "metrics.jsonl"
+METRICS_FILE = "metrics.jsonl"
 
 
 def read_entries(run: Path) -> list[dict[str, Any]]:
     """The whole entries of a run, oldest first. A last line that was cut off is not one."""
-    path = run / JOURNAL_FILE
+    path = run / METRICS_FILE
     if not path.is_file():
         return []
     lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
     return [json.loads(line) for line in lines]
 
 
-def measured(run: Path) -> list[dict[str, Any]]:
+def measured_checkpoints(run: Path) -> list[dict[str, Any]]:
     """The entries of the checkpoints that were measured, oldest first."""
     return [entry for entry in read_entries(run) if entry["kind"] == "checkpoint"]
 
 
-class Journal:
+class MetricsLog:
     """Appends entries. What was logged after step ``after`` belongs to a part that will be trained again and is dropped."""
 
     def __init__(self, run: Path, after: int) -> None:
-        self.path = run / JOURNAL_FILE
+        self.path = run / METRICS_FILE
         self.entries = (
             [
                 entry
@@ -48,7 +48,7 @@ class Journal:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> MetricsLog:
         return self
 
     def __exit__(

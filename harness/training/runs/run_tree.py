@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_text
-from harness.run_file import read_note, require_note
+from harness.run_file import read_run_metadata, require_run_metadata
 from harness.training.config import NLL_MEASURES
 from harness.training.runs.checkpoints import BRANCHES_FILE, checkpoint_dirs
 from harness.training.runs.lock import holder_of
-from harness.training.runs.metrics_log import measured, read_entries
+from harness.training.runs.metrics_log import measured_checkpoints, read_entries
 
 
 @dataclass(frozen=True, slots=True)
-class Relative:
+class RunNode:
     """A run in its tree. ``first``, ``best`` and ``last`` are (step, value) of its measured checkpoints; ``state`` says in a word how far it is."""
 
     run: Path
@@ -30,7 +30,7 @@ class Relative:
     first: tuple[int, float] | None
     best: tuple[int, float] | None
     last: tuple[int, float] | None
-    children: tuple[Relative, ...]
+    children: tuple[RunNode, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, children inside."""
@@ -44,11 +44,11 @@ class Relative:
 
 def root_of(run: Path) -> Path:
     """The run that a tree began with. A parent that is gone ends the search."""
-    note = require_note(run)
+    note = require_run_metadata(run)
     seen = {run.resolve()}
     while note.branch is not None:
         parent = parent_of(run, note.branch.parent)
-        above = read_note(parent)
+        above = read_run_metadata(parent)
         if above is None or parent.resolve() in seen:
             return run
         seen.add(parent.resolve())
@@ -83,11 +83,11 @@ def mark_branch(run: Path, checkpoint: Path, child: Path) -> None:
         write_text(file, json.dumps([*known, name]) + "\n")
 
 
-def lineage(run: Path, measure: str = "") -> Relative:
+def run_tree(run: Path, measure: str = "") -> RunNode:
     """The tree below a run, with each run's scores in one measure (the first of NLL_MEASURES that was logged unless given)."""
-    note = require_note(run)
+    note = require_run_metadata(run)
     entries = read_entries(run)
-    points = measured(run)
+    points = measured_checkpoints(run)
     measure = measure or next(
         (name for name in NLL_MEASURES if any(name in entry for entry in points)), ""
     )
@@ -101,9 +101,9 @@ def lineage(run: Path, measure: str = "") -> Relative:
         state = "interrupted" if checkpoint_dirs(run) else "not begun"
     start = note.branch.step if note.branch else 0
     children = tuple(
-        lineage(child, measure) for child in children_of(run) if read_note(child) is not None
+        run_tree(child, measure) for child in children_of(run) if read_run_metadata(child) is not None
     )
-    return Relative(
+    return RunNode(
         run,
         note.branch.parent_step if note.branch else None,
         note.branch.changed if note.branch else {},

@@ -22,11 +22,7 @@ def check_trackers(report_to: tuple[str, ...]) -> None:
     """Raise HarnessError when a tracker's package is not installed."""
     for name in report_to:
         for package in ("accelerate", name):
-            if importlib.util.find_spec(package) is None:
-                raise HarnessError(
-                    f"tracking.report_to: {name!r} needs {package}, which is not installed",
-                    hint=f'pip install "formatproof[{name}]"',
-                )
+            require(package, f"tracking.report_to: {name!r}")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from harness.backends.protocol import ScoreRequest
 from harness.evaluation.analysis.recall_table import recall_cases
 from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case
 from harness.evaluation.engines import own_native
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
 from harness.records import Case, Format, Loglikelihood
@@ -107,7 +107,7 @@ class CheckpointMeasure:
     def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[tuple[str, Loglikelihood]]:
         """Every case in every format that can carry it, with the case's id."""
         backend = TransformersBackend(self.loaded)
-        work = Planner(backend, 1).plan(cases, formats)
+        work = RequestBuilder(backend, 1).plan(cases, formats)
         asked = {
             item.key: (item.case, item.request)
             for item in work

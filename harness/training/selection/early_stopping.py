@@ -18,7 +18,7 @@ Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class StopDecision:
     """What is to be said of the newest checkpoint: why to stop (or ""), and which limits it is over."""
 
     stop: str = ""
@@ -27,13 +27,13 @@ class Judgement:
 
 def judge(
     checkpoints: Sequence[Entry], stopping: StoppingConfig, evaluation: EvaluationConfig
-) -> Judgement:
+) -> StopDecision:
     """Judge the newest of a run's checkpoints, which come oldest first.
 
     Raises HarnessError when a measure that is to be watched was not logged.
     """
     if not checkpoints:
-        return Judgement()
+        return StopDecision()
     marks = tuple(
         filter(
             None,
@@ -47,7 +47,7 @@ def judge(
     patience = (
         _patience(checkpoints, stopping, evaluation) if stopping.early_stopping_patience else ""
     )
-    return Judgement(patience or (marks[0] if marks and stopping.on_limit == "stop" else ""), marks)
+    return StopDecision(patience or (marks[0] if marks and stopping.on_limit == "stop" else ""), marks)
 
 
 def value_of(entry: Entry, name: str) -> float | None:

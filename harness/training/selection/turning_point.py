@@ -18,7 +18,7 @@ SURE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class TurningPoint:
     """``at`` is the index of the last checkpoint before the rise, ``back`` the one a margin earlier, ``low`` and ``high`` where 95 % of the draws put it.
 
     ``share`` is the share of draws with a rise after the turn, ``rises`` whether that is enough, ``rise`` its mean size.
@@ -34,7 +34,7 @@ class Turn:
     fit: tuple[float, ...]
 
 
-def find_turn(values: Matrix, *, margin: float = 1.0, seed: int = 0, draws: int = DRAWS) -> Turn:
+def find_turning_point(values: Matrix, *, margin: float = 1.0, seed: int = 0, draws: int = DRAWS) -> TurningPoint:
     """The turn of the mean curve of an [items, checkpoints] table; lower is better.
 
     Items are drawn with replacement; each draw fits its own turn, and the rise after it is read on the items that
@@ -59,7 +59,7 @@ def find_turn(values: Matrix, *, margin: float = 1.0, seed: int = 0, draws: int 
     low, high = np.quantile(turns, [0.025, 0.975], method="nearest")
     share = float((rises > 0).mean())
     rises_here = share >= SURE and at + 1 < checkpoints
-    return Turn(
+    return TurningPoint(
         at,
         _back(values, at, margin),
         int(low),

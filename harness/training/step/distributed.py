@@ -24,7 +24,7 @@ PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class StepShare:
     """A follower's part of a step: its examples, and the weight of all supervised tokens of the whole step."""
 
     examples: tuple[Example, ...]
@@ -33,27 +33,27 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class Ranks:
     """This process (``rank``, 0 leads) among ``count``."""
 
     rank: int = 0
     count: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that logs, measures and saves."""
         return self.rank == 0
 
     @contextmanager
-    def leader_first(self) -> Iterator[None]:
+    def main_first(self) -> Iterator[None]:
         """Inside, the followers wait until the leader is through: what it converts or downloads, they find."""
-        if self.count > 1 and not self.leads:
-            self._meet()
+        if self.count > 1 and not self.is_main:
+            self._barrier()
         yield
-        if self.count > 1 and self.leads:
-            self._meet()
+        if self.count > 1 and self.is_main:
+            self._barrier()
 
-    def deal(
+    def scatter(
         self, examples: Sequence[Example], weight: float, parameters: Sequence[torch.nn.Parameter]
     ) -> tuple[Example, ...]:
         """The leader's call before a step: weights and a share of the examples go to each follower. Returns the leader's own share."""
@@ -64,27 +64,27 @@ class Team:
         seed = int(
             torch.randint(2**62, ())
         )  # the followers' dropout, from the state that a checkpoint keeps
-        shares = share(examples, self.count)
-        self._send([Work(part, weight, seed + rank) for rank, part in enumerate(shares)])
-        _spread(parameters)
+        shares = split_by_tokens(examples, self.count)
+        self._scatter([StepShare(part, weight, seed + rank) for rank, part in enumerate(shares)])
+        _broadcast(parameters)
         return shares[0]
 
     def release(self) -> None:
         """The leader's last call: the followers return."""
         if self.count > 1:
-            self._send([None] * self.count)
+            self._scatter([None] * self.count)
 
-    def receive(self, parameters: Sequence[torch.nn.Parameter]) -> Work | None:
+    def receive(self, parameters: Sequence[torch.nn.Parameter]) -> StepShare | None:
         """A follower's call: its part of the next step, with the weights updated, or None when the leader has released it."""
         import torch
 
-        work = self._send(None)
+        work = self._scatter(None)
         if work is not None:
-            _spread(parameters)
+            _broadcast(parameters)
             torch.manual_seed(work.seed)
         return work
 
-    def collect(self, parameters: Sequence[torch.nn.Parameter], report: Any) -> list[Any]:
+    def reduce(self, parameters: Sequence[torch.nn.Parameter], report: Any) -> list[Any]:
         """After the backward passes: the leader's gradients become the sums over all processes. Returns everyone's report, to the leader alone."""
         if self.count == 1:
             return [report]
@@ -96,43 +96,43 @@ class Team:
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         torch.distributed.reduce(flat, 0)
-        if self.leads:
+        if self.is_main:
             for gradient, part in zip(
                 gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
             ):
                 gradient.copy_(part.view_as(gradient))
         reports: list[Any] = [None] * self.count
-        torch.distributed.gather_object(report, reports if self.leads else None)
+        torch.distributed.gather_object(report, reports if self.is_main else None)
         return reports
 
     @staticmethod
-    def _meet() -> None:
+    def _barrier() -> None:
         import torch
 
         torch.distributed.barrier()
 
     @staticmethod
-    def _send(work: Sequence[Work | None] | None) -> Work | None:
+    def _scatter(work: Sequence[StepShare | None] | None) -> StepShare | None:
         import torch
 
         mine: list[Any] = [None]
         torch.distributed.scatter_object_list(mine, list(work) if work is not None else None)
-        received: Work | None = mine[0]
+        received: StepShare | None = mine[0]
         return received
 
 
-def join() -> Team:
+def join_ranks() -> Ranks:
     """The team that torchrun started this process in, over gloo on CPUs and NCCL on CUDA, or a team of one."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Team()
+        return Ranks()
     import torch
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    return Team(int(state.process_index), int(state.num_processes))
+    return Ranks(int(state.process_index), int(state.num_processes))
 
 
-def share(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
+def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
     """Examples dealt to ``count`` processes, the longest first and each to the one that has fewest tokens so far. Some may go empty."""
     parts: list[list[Example]] = [[] for _ in range(count)]
     tokens = [0] * count
@@ -143,7 +143,7 @@ def share(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
     return [tuple(part) for part in parts]
 
 
-def _spread(parameters: Sequence[torch.nn.Parameter]) -> None:
+def _broadcast(parameters: Sequence[torch.nn.Parameter]) -> None:
     """The leader's weights to all, bit for bit."""
     import torch
 

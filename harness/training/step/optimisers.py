@@ -141,10 +141,7 @@ def check_optimizer(optim: str, kind: str) -> None:
             f"optimisation.optim = {optim!r} needs CUDA, and this run is on {kind}",
             hint=f"take {works}",
         )
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise HarnessError(
-            f"optimisation.optim = {optim!r} needs bitsandbytes, which is not installed", hint=EXTRA
-        )
+    require("bitsandbytes", f"optimisation.optim = {optim!r}")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

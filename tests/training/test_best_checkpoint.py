@@ -8,9 +8,9 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.run_file import RunNote, write_note
+from harness.run_file import RunMetadata, write_run_metadata
 from harness.training.selection.memorisation import leaves_null
-from harness.training.selection.pick import pick
+from harness.training.selection.best_checkpoint import find_best_checkpoint
 
 ITEMS = [f"dev-{number:03}" for number in range(12)]
 
@@ -18,8 +18,8 @@ ITEMS = [f"dev-{number:03}" for number in range(12)]
 def make_run(folder, curve, recall=None, missing=()):
     """A run folder with a log and empty checkpoints: the mean curve of twelve items of unlike difficulty, and gains of training answers."""
     folder.mkdir()
-    write_note(
-        folder, RunNote("sha256:0", (), (), (), {"optimisation": {"learning_rate": 0.01}}, ".")
+    write_run_metadata(
+        folder, RunMetadata("sha256:0", (), (), (), {"optimisation": {"learning_rate": 0.01}}, ".")
     )
     lines = []
     for at, value in enumerate(curve):
@@ -50,7 +50,7 @@ def make_run(folder, curve, recall=None, missing=()):
 
 
 def test_the_checkpoint_before_the_rise_is_named_with_its_reason(tmp_path):
-    found = pick(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9]), draws=200)
+    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9]), draws=200)
     assert (found.step, found.epoch, found.turn_step, found.turned) == (8, 1.0, 8, True)
     assert found.checkpoint.endswith("checkpoint-8") and found.turn_range == (8, 8)
     assert (
@@ -60,7 +60,7 @@ def test_the_checkpoint_before_the_rise_is_named_with_its_reason(tmp_path):
 
 
 def test_a_run_that_still_falls_has_not_turned(tmp_path):
-    found = pick(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.3]), draws=200)
+    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.3]), draws=200)
     assert (
         not found.turned
         and found.turn_step is None
@@ -71,19 +71,19 @@ def test_a_run_that_still_falls_has_not_turned(tmp_path):
 
 def test_a_run_that_only_rises_has_no_good_checkpoint_and_exits_1(tmp_path, capsys):
     run = make_run(tmp_path / "run", [1.0, 1.3, 1.6, 1.9])
-    assert pick(run, draws=200).step is None
+    assert find_best_checkpoint(run, draws=200).step is None
     assert main(["pick", str(run)]) == 1
     assert "lower the rate, or save earlier" in capsys.readouterr().out
 
 
 def test_the_newest_kept_checkpoint_up_to_the_pick_is_named(tmp_path):
-    found = pick(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9], missing=(8,)), draws=200)
+    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9], missing=(8,)), draws=200)
     assert found.step == 8 and found.checkpoint.endswith("checkpoint-4")
 
 
 def test_recall_can_decide_and_is_told_beside_the_nll(tmp_path):
     run = make_run(tmp_path / "run", [2.0, 1.9, 1.8, 1.7, 1.6], recall=[0.0, 0.0, 0.3, 0.6, 0.9])
-    by_nll, by_recall = pick(run, draws=200), pick(run, "recall")
+    by_nll, by_recall = find_best_checkpoint(run, draws=200), find_best_checkpoint(run, "recall")
     assert (
         by_nll.step == 16
         and by_nll.recall_from == 8
@@ -94,14 +94,14 @@ def test_recall_can_decide_and_is_told_beside_the_nll(tmp_path):
 
 def test_mistakes_say_what_to_set(tmp_path):
     with pytest.raises(HarnessError, match="no run here"):
-        pick(tmp_path)
+        find_best_checkpoint(tmp_path)
     run = make_run(tmp_path / "run", [2.0])
     with pytest.raises(HarnessError, match=r"fewer than two checkpoints.*evaluation\.references"):
-        pick(run)
+        find_best_checkpoint(run)
     with pytest.raises(HarnessError, match="no turn can be found in 'loss'"):
-        pick(run, "loss")
+        find_best_checkpoint(run, "loss")
     with pytest.raises(HarnessError, match="no recall was measured"):
-        pick(run, "recall")
+        find_best_checkpoint(run, "recall")
 
 
 def test_json_holds_all_of_it(tmp_path, capsys):

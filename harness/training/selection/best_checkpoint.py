@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.run_file import require_note
+from harness.run_file import require_run_metadata
 from harness.training.config import NLL_MEASURES
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
-from harness.training.runs.metrics_log import measured
+from harness.training.runs.metrics_log import measured_checkpoints
 from harness.training.runs.run_tree import root_of
 from harness.training.selection.memorisation import leaves_null
-from harness.training.selection.turning_point import DRAWS, Turn, find_turn
+from harness.training.selection.turning_point import DRAWS, TurningPoint, find_turning_point
 
 RECALL = "recall"
 
 
 @dataclass(frozen=True, slots=True)
-class Pick:
+class BestCheckpoint:
     """The picked step (``None``: none is good), the turn if there is one, and why in a sentence. ``value`` is the measure there.
 
     ``recall_from`` is the first step at which training answers are known better than twins, ``checkpoint`` the newest
@@ -44,24 +44,24 @@ class Pick:
         return asdict(self)
 
 
-def pick(
+def find_best_checkpoint(
     run: Path, measure: str = "", *, margin: float = 1.0, seed: int = 0, draws: int = DRAWS
-) -> Pick:
+) -> BestCheckpoint:
     """Find the turning point of a run (METRICS §7). ``measure`` is one of NLL_MEASURES (the first that was logged unless given) or "recall".
 
     Raises HarnessError when fewer than two checkpoints were measured by item.
     """
-    require_note(run)
-    entries = measured(run)
+    require_run_metadata(run)
+    entries = measured_checkpoints(run)
     measure = measure or next(
-        (name for name in NLL_MEASURES if any(items_key(name) in entry for entry in entries)),
+        (name for name in NLL_MEASURES if any(items_key_of(name) in entry for entry in entries)),
         NLL_MEASURES[0],
     )
     recall_from = _recall_from(run, entries, seed)
     if measure == RECALL:
         return _by_recall(run, entries, recall_from)
     steps = [int(entry["step"]) for entry in entries]
-    turn = turn_of(entries, measure, margin=margin, seed=seed, draws=draws, where=str(run))
+    turn = turning_point_of(entries, measure, margin=margin, seed=seed, draws=draws, where=str(run))
     at = turn.back if turn.rises else turn.at
     entry = entries[at] if at > 0 or _on_disk(run, steps[at]) else None
     reason = _reason(measure, entries, turn, draws)
@@ -79,7 +79,7 @@ def pick(
     )
 
 
-def turn_of(
+def turning_point_of(
     entries: Sequence[dict[str, Any]],
     measure: str,
     *,
@@ -87,11 +87,11 @@ def turn_of(
     seed: int = 0,
     draws: int = DRAWS,
     where: str = "",
-) -> Turn:
+) -> TurningPoint:
     """The turn of a measure over measured checkpoints, from its values by item. Items that are not in all of them are left out."""
     import numpy as np
 
-    key = items_key(measure)
+    key = items_key_of(measure)
     if measure not in NLL_MEASURES:
         raise HarnessError(
             f"no turn can be found in {measure!r}",
@@ -105,7 +105,7 @@ def turn_of(
             hint="set evaluation.references above 0, name formats.held_out, and save more often",
         )
     items = [item for item in entries[0][key] if all(item in entry[key] for entry in entries)]
-    return find_turn(
+    return find_turning_point(
         np.array([[entry[key][item] for entry in entries] for item in items]),
         margin=margin,
         seed=seed,
@@ -113,14 +113,14 @@ def turn_of(
     )
 
 
-def items_key(measure: str) -> str:
+def items_key_of(measure: str) -> str:
     """Where the values by item of a measure stand in an entry: nll_held_out → nll_items_held_out."""
     return measure.replace("nll_", "nll_items_", 1)
 
 
 def _recall_from(run: Path, entries: Sequence[dict[str, Any]], seed: int) -> int | None:
     """The first step that knows its training answers better than twins, against the start of the whole tree."""
-    start = measured(root_of(run))[:1]
+    start = measured_checkpoints(root_of(run))[:1]
     found = [
         (int(entry["step"]), entry["recall_items"]) for entry in entries if "recall_items" in entry
     ]
@@ -132,7 +132,7 @@ def _recall_from(run: Path, entries: Sequence[dict[str, Any]], seed: int) -> int
     )
 
 
-def _by_recall(run: Path, entries: Sequence[dict[str, Any]], recall_from: int | None) -> Pick:
+def _by_recall(run: Path, entries: Sequence[dict[str, Any]], recall_from: int | None) -> BestCheckpoint:
     if not any("recall_items" in entry for entry in entries):
         raise HarnessError(
             "no recall was measured", where=str(run), hint="set evaluation.recall_rows above 0"
@@ -169,10 +169,10 @@ def _picked(
     recall_from: int | None,
     turn_step: int | None,
     turn_range: tuple[int, int] | None,
-) -> Pick:
+) -> BestCheckpoint:
     if entry is None:
         reason += " No checkpoint lies before it: lower the rate, or save earlier."
-        return Pick(
+        return BestCheckpoint(
             str(run),
             measure,
             None,
@@ -187,7 +187,7 @@ def _picked(
         )
     kept = [folder for folder in checkpoint_dirs(run) if step_of(folder) <= entry["step"]]
     value = entry.get(measure)
-    return Pick(
+    return BestCheckpoint(
         str(run),
         measure,
         int(entry["step"]),
@@ -206,10 +206,10 @@ def _on_disk(run: Path, step: int) -> bool:
     return any(step_of(folder) == step for folder in checkpoint_dirs(run))
 
 
-def _reason(measure: str, entries: Sequence[dict[str, Any]], turn: Turn, draws: int) -> str:
+def _reason(measure: str, entries: Sequence[dict[str, Any]], turn: TurningPoint, draws: int) -> str:
     lowest, last = entries[turn.at], entries[-1]
     place = f"step {lowest['step']} (epoch {lowest['epoch']:g})"
-    items = len(lowest[items_key(measure)])
+    items = len(lowest[items_key_of(measure)])
     sure = f"in {turn.share:.0%} of {draws} draws of {items} items"
     if not turn.rises:
         if turn.at == len(entries) - 1:
