@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.evaluation.search.thompson import search
-from harness.stats.rasch import complete, fit_rasch
+from harness.stats.rasch import draw_format_means, fit_rasch
 from harness.stats.sampling_design import balanced_sample
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
@@ -71,7 +71,7 @@ def quantile_errors(grid: np.ndarray, share: float, seeds: int) -> None:
     covered, mean_errors, widths = [], [], []
     for seed in range(seeds):
         part = seen_part(grid, share, seed)
-        drawn = complete(part, np.random.default_rng(seed))
+        drawn = draw_format_means(part, np.random.default_rng(seed))
         quantiles = np.quantile(drawn, QUANTILES, axis=1)
         low, high = np.quantile(quantiles, [0.025, 0.975], axis=1)
         covered.append((low - 1e-9 <= truth) & (truth <= high + 1e-9))

@@ -1,4 +1,4 @@
-"""95 % intervals of means: of one value per item, of a rate, and of an items × formats table with items as clusters."""
+"""95 % intervals of means: of one value per item, of a rate, and of an items × formats table."""
 
 from __future__ import annotations
 
@@ -24,16 +24,25 @@ class Interval:
     n: int
 
 
-_Z = 1.9599639845400545
-"""The 97.5 % quantile of the normal distribution."""
-
-
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean of one value per item: Wilson's interval when all are 0 or 1, Student's otherwise. One item has no width to show: its interval is its value."""
+    """Mean of one value per item, with Wilson's interval when all are 0 or 1, else Student's."""
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(round(math.fsum(values)), len(values))
+    return student_interval(values)
+
+
+def wilson(successes: int, n: int) -> Interval:
+    """Wilson's score interval of a rate (Wilson 1927)."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
+    return Interval(successes / n, float(low), float(high), n)
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    """Mean with Student's interval. With one value the interval is that value."""
     n = len(values)
     mean = math.fsum(values) / n
-    if all(value in (0.0, 1.0) for value in values):
-        return wilson(round(math.fsum(values)), n)
     if n < 2:
         return Interval(mean, mean, mean, n)
     from scipy.stats import t
@@ -43,19 +52,13 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """Wilson's score interval of a rate (Wilson 1927)."""
-    rate, width = successes / n, 1 + _Z**2 / n
-    centre = (rate + _Z**2 / (2 * n)) / width
-    half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)) / width
-    return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n)
-
-
 def clustered_interval(table: Matrix) -> Interval:
-    """Mean over all cells of an items × formats table, with items as clusters: the formats are the ones meant, and no sample.
+    """Mean over all cells of an items × formats table, for these formats, with items as clusters.
 
-    SE = √(C∕(C−1) Σ_c (Σ_{i∈c} (y_i − ȳ))²) ∕ N over C items and N scored cells, Student's t with C − 1 degrees. A plain
-    interval over N cells would take K answers to one item for K items (Miller 2024, arXiv 2411.00640). NaN is not scored.
+    SE = √(C∕(C−1) Σ_c (Σ_{i∈c} (y_i − ȳ))²) ∕ N over C items and N scored cells, with Student's t
+    at C − 1 degrees of freedom. A plain interval over N cells would count K answers to one item as
+    K items (Miller 2024, arXiv 2411.00640). NaN means not scored. Raises ValueError when nothing
+    was scored.
     """
     import numpy as np
     from scipy.stats import t

@@ -1,9 +1,10 @@
-"""The Rasch model of a table of 0 and 1 of which only some cells were seen, and what it says about the others.
+"""The Rasch model of an items × formats table of 0 and 1 of which only some cells were observed.
 
-P(item i is right in format f) = σ(μ + β_i + θ_f), fitted by ridge-penalised logistic regression (PromptEval, Polo et al.
-2024, arXiv 2405.17202). The penalties are not set by hand: they are the precisions of β and θ as random effects, found by
-their marginal likelihood (Laplace). With one fixed penalty the fitted θ of formats seen on a dozen items are either shrunk,
-and their quantiles too close together, or noisy, and their quantiles too far apart.
+P(item i is right in format f) = σ(μ + β_i + θ_f), fitted by ridge-penalised logistic regression
+(PromptEval, Polo et al. 2024, arXiv 2405.17202). The penalties are the precisions of β and θ as
+random effects, found by their marginal likelihood (Laplace). With fixed penalties the θ of formats
+that were observed on a dozen items are either shrunk, and their quantiles too close together, or
+noisy, and their quantiles too far apart.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ _WEAK = 0.01
 
 @dataclass(frozen=True)
 class Rasch:
-    """A fit with given precisions. ``effects`` are μ, then β of each item, then θ of each format, in logits; the inverse of
+    """A fit with given precisions.
+
+    ``effects`` are μ, then β of each item, then θ of each format, in logits. The inverse of
     ``hessian`` is their posterior covariance (Laplace).
     """
 
@@ -60,9 +63,10 @@ class Rasch:
 def fit_rasch(
     table: Matrix, item_deviation: float, format_deviation: float, start: Matrix | None = None
 ) -> Rasch:
-    """The posterior mode for these standard deviations by Newton's method, with its log evidence (Laplace).
+    """The posterior mode for these standard deviations, by Newton's method, and its log evidence.
 
-    ``table`` is [items, formats] of 0, 1 and NaN for not seen; ``start`` are effects to start from.
+    ``table`` is [items, formats] of 0, 1 and NaN for not observed; ``start`` are effects to start
+    from.
     """
     import numpy as np
 
@@ -75,7 +79,7 @@ def fit_rasch(
     effects = np.zeros(1 + items + formats) if start is None else start.copy()
     objective = _objective(effects, rows, columns, right, precision, items)
     for _ in range(100):
-        chance = 1 / (1 + np.exp(-_at(effects, rows, columns, items)))
+        chance = 1 / (1 + np.exp(-_logits_at(effects, rows, columns, items)))
         gradient = _scatter(chance - right, rows, columns, items, formats) + precision * effects
         step = np.linalg.solve(
             _hessian(chance * (1 - chance), rows, columns, items, formats, precision), gradient
@@ -88,7 +92,7 @@ def fit_rasch(
         effects, gain, objective = effects - size * step, objective - tried, tried
         if abs(gain) < 1e-8:
             break
-    chance = 1 / (1 + np.exp(-_at(effects, rows, columns, items)))
+    chance = 1 / (1 + np.exp(-_logits_at(effects, rows, columns, items)))
     hessian = _hessian(chance * (1 - chance), rows, columns, items, formats, precision)
     evidence = (
         -objective
@@ -98,7 +102,7 @@ def fit_rasch(
     return Rasch(effects, hessian, evidence, items)
 
 
-def _at(effects: Matrix, rows: Matrix, columns: Matrix, items: int) -> Matrix:
+def _logits_at(effects: Matrix, rows: Matrix, columns: Matrix, items: int) -> Matrix:
     logits: Matrix = effects[0] + effects[1 + rows] + effects[1 + items + columns]
     return logits
 
@@ -108,7 +112,7 @@ def _objective(
 ) -> float:
     import numpy as np
 
-    logits = _at(effects, rows, columns, items)
+    logits = _logits_at(effects, rows, columns, items)
     return float(
         (np.logaddexp(0, logits) - right * logits).sum() + 0.5 * (precision * effects**2).sum()
     )
@@ -138,29 +142,29 @@ def _hessian(
 
 
 def item_deviation(table: Matrix, format_deviation: float = 0.5) -> float:
-    """The standard deviation of items in logits with the highest evidence, between 0.1 and 4."""
+    """The standard deviation of items in logits with the highest evidence, from 0.1 to 4."""
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(
+    best = minimize_scalar(
         lambda log: -fit_rasch(table, 2.0**log, format_deviation).log_evidence,
         bounds=(-3.3, 2.0),
         method="bounded",
         options={"xatol": 0.1},
     )
-    return float(2.0**found.x)
+    return float(2.0**best.x)
 
 
-def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matrix:
-    """Each format's mean over all items, [draws, formats]: what was seen, and the rest drawn from the model.
+def draw_format_means(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matrix:
+    """Each format's mean over all items, [draws, formats], with unobserved cells simulated.
 
-    A parametric bootstrap of the cells that were not seen: effects are drawn from their posterior, over the posterior of the
-    formats' standard deviation, and cells from the effects. So the quantiles of a draw are as far apart as the whole table's.
-    Raises ValueError when nothing was seen.
+    A parametric bootstrap: a standard deviation of the formats is drawn from its posterior, effects
+    from theirs given it, and unobserved cells from the effects. So the quantiles over formats in a
+    draw are as far apart as the whole table's. Raises ValueError when nothing was observed.
     """
     import numpy as np
 
     if np.isnan(table).all():
-        raise ValueError("no cell was seen")
+        raise ValueError("no cell was observed")
     items, formats = table.shape
     spread = item_deviation(table)
     fits: list[Rasch] = []
@@ -173,8 +177,8 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
         + np.log(widths)
     )
     weights = np.exp(log - log.max())
-    seen = np.nansum(table, axis=0)
-    unseen = np.isnan(table)
+    observed = np.nansum(table, axis=0)
+    unobserved = np.isnan(table)
     means: list[Matrix] = []
     for fit, count in zip(fits, rng.multinomial(draws, weights / weights.sum()), strict=True):
         if not count:
@@ -184,6 +188,8 @@ def complete(table: Matrix, rng: np.random.Generator, draws: int = 1000) -> Matr
                 1
                 + np.exp(-(effects[0] + effects[1 : 1 + items, None] + effects[None, 1 + items :]))
             )
-            means.append((seen + ((rng.random((items, formats)) < chance) & unseen).sum(0)) / items)
+            means.append(
+                (observed + ((rng.random((items, formats)) < chance) & unobserved).sum(0)) / items
+            )
     drawn: Matrix = np.array(means)
     return drawn

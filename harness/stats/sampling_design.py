@@ -1,4 +1,4 @@
-"""Which cells of a grid to compute when not all can be: a random sample that is balanced both ways."""
+"""A random sample of the cells of an items × formats grid that is balanced both ways."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ if TYPE_CHECKING:
 def balanced_sample(
     items: int, formats: int, cells: int, rng: np.random.Generator
 ) -> list[tuple[int, int]]:
-    """``cells`` different (item, format): each item and each format occurs as often as any other, or once more or less.
+    """``cells`` different (item, format) pairs, chosen at random.
 
-    Walking both at once, with a shift whenever the walk would come back to its start, is balanced at each step; the cells
-    are then mixed by swaps that keep the balance. Raises ValueError for more cells than there are.
+    Each item, and each format, occurs as often as any other or once more. The sample walks along
+    items and formats at once, shifted by one whenever it would come back to its start, so it is
+    balanced at each step; then swaps that keep the balance mix the pairs. Raises ValueError for
+    more cells than there are.
     """
     if not 0 <= cells <= items * formats:
         raise ValueError(f"{cells} cells of {items} × {formats}")
     from math import lcm
 
-    turn = lcm(items, formats)
-    order, columns = rng.permutation(items), rng.permutation(formats)
+    period = lcm(items, formats)
+    rows, columns = rng.permutation(items), rng.permutation(formats)
     chosen = [
-        (int(order[(at + at // turn) % items]), int(columns[at % formats])) for at in range(cells)
+        (int(rows[(at + at // period) % items]), int(columns[at % formats])) for at in range(cells)
     ]
     taken = set(chosen)
     for first, second in rng.integers(0, max(1, cells), (10 * cells, 2)).tolist():
-        (item, format), (other, column) = chosen[first], chosen[second]
-        if (item, column) not in taken and (other, format) not in taken:
+        (row, column), (other_row, other_column) = chosen[first], chosen[second]
+        if (row, other_column) not in taken and (other_row, column) not in taken:
             taken -= {chosen[first], chosen[second]}
-            chosen[first], chosen[second] = (item, column), (other, format)
+            chosen[first], chosen[second] = (row, other_column), (other_row, column)
             taken |= {chosen[first], chosen[second]}
     return chosen

@@ -1,7 +1,7 @@
 """95 % intervals cover what they should in 93 to 97 % of 500 simulated grids.
 
-With 500 grids an interval of exactly 95 % is seen between 93.1 and 96.9 % in 19 of 20 simulations. The seeds are fixed, so
-what passes goes on passing.
+With 500 grids an interval of exactly 95 % covers between 93.1 and 96.9 % in 19 of 20 simulations.
+The seeds are fixed.
 """
 
 import numpy as np
@@ -96,7 +96,7 @@ def test_gaps_between_two_groups_of_formats():
 
 
 def gap_tables(rng, items, effects, left):
-    """Excess before and after training, as in the demo: most of it in few formats, some formats with next to none."""
+    """Excess before and after training, as in the demo: most of it lies in a few formats."""
     before = (
         effects
         + rng.normal(0, 0.3, (items, 1)) * effects

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats import clustered_interval, mean_interval, wilson
+from harness.stats import clustered_interval, mean_interval, student_interval, wilson
 
 
 def test_wilson_equals_the_textbook():
@@ -30,11 +30,13 @@ def test_a_mean_of_rates_gets_wilson_and_of_others_student():
     assert mean_interval([0.0, 1.0, 1.0]) == wilson(2, 3)
     found = mean_interval([1.0, 2.0, 3.0, 4.0])
     assert (found.low, found.high) == pytest.approx((0.446, 4.554), abs=1e-3)
+    assert found == student_interval([1.0, 2.0, 3.0, 4.0])
+    assert student_interval([0.0, 1.0, 1.0]) != wilson(2, 3)
 
 
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_clustered_intervals_equal_statsmodels(items, formats, seed):
-    """A mean is a regression on 1; its cluster-robust covariance with the same small-sample factor, C/(C−1)."""
+    """A mean is a regression on 1; its cluster-robust covariance has the same factor, C/(C−1)."""
     from scipy.stats import t
     from statsmodels.regression.linear_model import OLS
 

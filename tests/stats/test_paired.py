@@ -7,17 +7,19 @@ from hypothesis import strategies as st
 
 from harness.stats import (
     holm,
-    items_needed,
     mcnemar,
+    minimum_detectable_effect,
     noninferiority,
     paired_bootstrap,
     paired_test,
-    visible_difference,
 )
 
 
 def test_mcnemar_equals_the_textbook():
-    """Agresti (2013, §11.1): 1600 people asked twice, 150 and 86 of whom changed their minds; z² = 17.36. And 1 against 9 by hand: 2 · 11 / 2¹⁰."""
+    """Agresti (2013, §11.1): of 1600 people asked twice, 150 and 86 changed; z² = 17.36.
+
+    And 1 against 9 by hand: 2 · 11 / 2¹⁰.
+    """
     from scipy.stats import chi2
 
     before = [1.0] * 794 + [1.0] * 150 + [0.0] * 86 + [0.0] * 570
@@ -73,14 +75,35 @@ def test_noninferiority_is_silent_without_a_loss_and_sure_with_one():
     assert false_alarms / 400 <= 0.06
 
 
+@pytest.mark.parametrize("loss", [1.0, 0.3])
+@pytest.mark.parametrize("n", [2, 3, 4, 24])
+def test_losses_that_are_all_alike_get_the_sign_tests_bound(n, loss):
+    """Without variance Student's test would give 0, from two cases already."""
+    assert noninferiority([-loss] * n, 0.05) == 0.5**n
+    assert noninferiority([-1.0] * n, 0.0) == pytest.approx(0.5**n)  # the exact sign test
+    assert noninferiority([-loss] * n, loss) == 1.0  # within the margin
+
+
+@given(
+    st.lists(st.floats(-1, 1), min_size=2, max_size=40), st.sampled_from([1, 60]), st.floats(0, 0.5)
+)
+def test_a_p_value_is_never_zero(differences, copies, margin):
+    assert 0 < noninferiority(differences * copies, margin) <= 1
+
+
+def test_a_p_value_is_not_zero_where_it_underflows():
+    assert noninferiority([-1.0] * 2000, 0.05) > 0
+    assert noninferiority([-1.0, -1.0001] * 1000, 0.05) > 0
+
+
 def test_noninferiority_keeps_its_level_at_the_margin():
-    """True loss exactly the margin: one in twenty is told at most, give or take."""
+    """With a true loss of exactly the margin, about one run in twenty is called worse."""
     rng = np.random.default_rng(8)
-    told = sum(
+    alarms = sum(
         noninferiority(rng.choice([-1.0, 0.0, 1.0], 100, p=[0.15, 0.8, 0.05]).tolist(), 0.1) < 0.05
         for _ in range(600)
     )
-    assert 0.02 <= told / 600 <= 0.08
+    assert 0.02 <= alarms / 600 <= 0.08
 
 
 def test_paired_bootstrap_is_seeded_and_covers():
@@ -92,30 +115,25 @@ def test_paired_bootstrap_is_seeded_and_covers():
     assert 0.92 <= sum(one.low <= 0 <= one.high for one in found) / 500 <= 0.97
 
 
-def test_a_hundred_items_see_about_nine_points():
-    assert visible_difference(100, rate=0.9, correlation=0.5) == pytest.approx(0.075, abs=0.02)
+def test_a_hundred_items_find_about_nine_points():
+    assert minimum_detectable_effect(100, rate=0.9, correlation=0.5) == pytest.approx(
+        0.075, abs=0.02
+    )
 
 
-@given(st.integers(5, 5000))
-def test_items_needed_is_the_inverse(n):
-    assert abs(items_needed(visible_difference(n)) - n) <= 1
-    with pytest.raises(ValueError, match="above 0"):
-        items_needed(0.0)
-
-
-def test_power_is_what_it_says():
-    """Pairs of rates .5 with correlation .5, shifted by the difference that 100 items are said to see: found in about 80 of 100."""
+def test_the_minimum_detectable_effect_is_found_four_times_in_five():
+    """Pairs of rates .5 with correlation .5, shifted by the effect that 100 items should find."""
     rng = np.random.default_rng(9)
-    shift = visible_difference(100)
+    effect = minimum_detectable_effect(100)
     found = 0
     for _ in range(500):
-        both = rng.random(100) < 0.5  # shares half of the answers, so that the correlation is .5
+        both = rng.random(100) < 0.5  # shared by half of the answers: the correlation is .5
         base = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
         now = np.where(rng.random(100) < 0.5**0.5, both, rng.random(100) < 0.5)
-        gains = now.astype(float) - base - (rng.random(100) < 2 * shift) * (now == 1)
+        gains = now.astype(float) - base - (rng.random(100) < 2 * effect) * (now == 1)
         found += (
             noninferiority(gains.tolist(), 1e-9) < 0.05
-        )  # Student's; the exact sign test at 0 sees somewhat less
+        )  # Student's; the exact sign test at 0 finds somewhat less
     assert 0.74 <= found / 500 <= 0.86
 
 

@@ -1,9 +1,9 @@
-"""The Rasch model: against statsmodels and scipy, and the distribution over formats that it recovers from a tenth of the cells."""
+"""The Rasch model against statsmodels and scipy, and what it recovers from a tenth of the cells."""
 
 import numpy as np
 import pytest
 
-from harness.stats.rasch import complete, fit_rasch, item_deviation
+from harness.stats.rasch import draw_format_means, fit_rasch, item_deviation
 from harness.stats.sampling_design import balanced_sample
 
 QUANTILES = np.array([0.05, 0.25, 0.5, 0.75, 0.95])
@@ -25,7 +25,7 @@ def hidden(whole, share, seed):
 
 
 def design(table):
-    """Rows of 1, the item's indicator and the format's, for each cell that was seen; and the cells."""
+    """Rows of 1, the item's indicator and the format's, per observed cell; and the cells."""
     rows, columns = np.nonzero(~np.isnan(table))
     matrix = np.zeros((len(rows), 1 + sum(table.shape)))
     matrix[:, 0] = matrix[np.arange(len(rows)), 1 + rows] = matrix[
@@ -35,7 +35,7 @@ def design(table):
 
 
 def test_the_fit_equals_a_penalised_regression_of_statsmodels():
-    """GLM.fit_regularized minimises −loglik ∕ n + Σ alpha·w² ∕ 2; our penalties are the same, times n."""
+    """GLM.fit_regularized minimises −loglik ∕ n + Σ alpha·w² ∕ 2; ours are n times that."""
     from statsmodels.genmod.families import Binomial
     from statsmodels.genmod.generalized_linear_model import GLM
 
@@ -88,7 +88,7 @@ def test_the_spread_of_items_is_found():
 
 def test_a_whole_table_is_told_exactly():
     whole = grid(12, 5, 1.0, 3)
-    assert complete(whole, np.random.default_rng(0), 10) == pytest.approx(
+    assert draw_format_means(whole, np.random.default_rng(0), 10) == pytest.approx(
         np.tile(whole.mean(0), (10, 1))
     )
 
@@ -97,21 +97,23 @@ def test_a_table_that_is_right_everywhere_or_was_not_seen():
     part = np.ones((30, 10))
     part[5:, 3:] = np.nan
     part[7] = np.nan
-    drawn = complete(part, np.random.default_rng(0), 200)
+    drawn = draw_format_means(part, np.random.default_rng(0), 200)
     assert drawn.shape == (200, 10) and drawn.mean() > 0.9 and np.isfinite(drawn).all()
     with pytest.raises(ValueError, match="no cell"):
-        complete(np.full((3, 3), np.nan), np.random.default_rng(0))
+        draw_format_means(np.full((3, 3), np.nan), np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("deviation", [0.2, 0.6])
-def test_a_tenth_of_the_cells_tells_the_quantiles_over_formats(deviation):
-    """100 items × 80 formats, 12 tables: errors a few points, far below the formats' own means; intervals cover."""
+def test_a_tenth_of_the_cells_recovers_the_quantiles_over_formats(deviation):
+    """100 items × 80 formats, 12 tables: errors of a few points, and intervals that cover."""
     ours, naive, covered = [], [], []
     for seed in range(12):
         whole = grid(100, 80, deviation, seed)
         part = hidden(whole, 0.1, seed)
         truth = np.quantile(whole.mean(0), QUANTILES)
-        drawn = np.quantile(complete(part, np.random.default_rng(seed), 400), QUANTILES, axis=1)
+        drawn = np.quantile(
+            draw_format_means(part, np.random.default_rng(seed), 400), QUANTILES, axis=1
+        )
         low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
         ours.append(np.abs(drawn.mean(1) - truth))
         naive.append(np.abs(np.quantile(np.nanmean(part, 0), QUANTILES) - truth))
@@ -128,7 +130,9 @@ def test_the_quantiles_intervals_cover(deviation):
     for seed in range(500):
         whole = grid(60, 50, deviation, seed)
         drawn = np.quantile(
-            complete(hidden(whole, 0.1, seed), np.random.default_rng(seed), 400), QUANTILES, axis=1
+            draw_format_means(hidden(whole, 0.1, seed), np.random.default_rng(seed), 400),
+            QUANTILES,
+            axis=1,
         )
         low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
         truth = np.quantile(whole.mean(0), QUANTILES)

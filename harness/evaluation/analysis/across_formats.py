@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.evaluation.analysis.compatibility import MARGIN
 from harness.evaluation.analysis.summary import matrix
-from harness.evaluation.results import table
+from harness.evaluation.results import scores_by_format
 from harness.metrics.calibration import option_confidences
 from harness.metrics.robustness import (
     across,
@@ -68,7 +68,7 @@ def across_rows(evaluation: Evaluation) -> list[AcrossRow]:
 def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
     import numpy as np
 
-    from harness.stats import clustered_interval, visible_difference
+    from harness.stats import clustered_interval, minimum_detectable_effect
 
     values = matrix(evaluation, metric)
     if values.shape[1] < 2:
@@ -103,7 +103,7 @@ def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
         consistency=consistency(_picked(evaluation)) if options else None,
         sensitivity=sensitivity(_shares(evaluation)) if options else None,
         top=top(held, float(native) - MARGIN) if native is not None else None,
-        sees=visible_difference(len(values), rate=min(0.95, max(0.05, shape.avg))),
+        sees=minimum_detectable_effect(len(values), rate=min(0.95, max(0.05, shape.avg))),
         p=_cochran(values),
         best=best,
         worst=worst,
@@ -112,7 +112,7 @@ def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
 
 def _formats(evaluation: Evaluation, metric: str) -> list[str]:
     """The formats of ``matrix``, in its order."""
-    values = table(evaluation.scores, metric)
+    values = scores_by_format(evaluation.scores, metric)
     return [format.id for format in evaluation.formats if format.id in values]
 
 
@@ -124,7 +124,7 @@ def _chosen(
     found = best_and_worst(values, seed=seed)
     if found is None:
         return None, None
-    best, worst = found.best_reported, found.worst_reported
+    best, worst = found.best_mean, found.worst_mean
     return (ids[found.best], best.value, best.low, best.high), (
         ids[found.worst],
         worst.value,
@@ -195,7 +195,7 @@ def changes(before: Evaluation, after: Evaluation) -> list[Change]:
 
     found: list[Change] = []
     for metric in MEASURES:
-        was, now = table(before.scores, metric), table(after.scores, metric)
+        was, now = scores_by_format(before.scores, metric), scores_by_format(after.scores, metric)
         pairs = {}
         for format in after.formats:
             old, new = was.get(format.id, {}), now.get(format.id, {})

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.results import Found
+from harness.metrics.registry import KINDS, METRICS
 from harness.records import Case
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
     from harness.stats import Matrix
 
-#: Measures of 0 or 1 that are estimated, by the kind of case that has them.
-MEASURES = {"choice": ("choice",), "answer": ("on_task", "stopped", "empty", "leak")}
 QUANTILES = (5, 25, 50, 75, 95)
 _HINT = "give a share or a number of cells: --budget 10% or --budget 2000"
 
@@ -63,25 +62,42 @@ def cells_of(budget: str, total: int) -> int:
     return min(total, max(1, round(cells)))
 
 
+def searchable(kind: str) -> list[str]:
+    """The metrics of 0 or 1 that a kind of case has, headline metrics first."""
+    found = [metric for metric in METRICS.values() if metric.binary and metric.kind == kind]
+    return [m.name for m in sorted(found, key=lambda m: (not m.headline, m.rank)) if not m.optional]
+
+
+def estimated(kind: str) -> list[str]:
+    """The metrics of 0 or 1 that a budget's report estimates."""
+    return [name for name in searchable(kind) if METRICS[name].headline]
+
+
 def budgeted(cases: Sequence[Case], find: str = "", find_by: str = "") -> list[Case]:
-    """The cases that a budget is for: those with a measure of 0 or 1, and for a search those with its measure. Raises HarnessError without any."""
-    kept = [case for case in cases if kind_of(case) in MEASURES]
+    """The cases that a budget is spent on.
+
+    Those with a metric of 0 or 1; for a search, those with its metric. Raises HarnessError
+    without any.
+    """
+    kept = [case for case in cases if estimated(kind_of(case))]
     if not kept:
         raise HarnessError(
-            "--budget is for cases with choices or checks",
-            hint="references have no measure of 0 or 1: leave --budget out",
+            "--budget needs cases with choices or checks",
+            hint="references have no metric of 0 or 1: leave --budget out",
         )
-    metric = read_measure(find_by, kept)
-    return [case for case in kept if not find or metric in MEASURES[kind_of(case)]]
+    metric = read_metric(find_by, kept)
+    return [case for case in kept if not find or metric in searchable(kind_of(case))]
 
 
-def read_measure(name: str, cases: Sequence[Case]) -> str:
-    """The measure to search by: ``name``, or choice where there are choices and on_task otherwise. Raises HarnessError where no case has it."""
-    kinds = {kind_of(case) for case in cases}
-    present = [metric for kind, metrics in MEASURES.items() if kind in kinds for metric in metrics]
+def read_metric(name: str, cases: Sequence[Case]) -> str:
+    """The metric to search by: ``name``, or the first headline metric of these cases.
+
+    Raises HarnessError where no case has it.
+    """
+    present = [m for kind in KINDS if any(kind_of(c) == kind for c in cases) for m in searchable(kind)]
     if name and name not in present:
         raise HarnessError(
-            f"--find-by {name!r} is nothing that these cases measure with 0 or 1",
+            f"invalid --find-by {name!r}: these cases have no such metric of 0 or 1",
             hint=f"one of {', '.join(present)}",
         )
     return name or present[0]
@@ -92,9 +108,9 @@ def budget_rows(evaluation: Evaluation) -> list[BudgetRow]:
     if evaluation.sample is None or evaluation.sample.found:
         return []
     rows = []
-    for kind, metrics in MEASURES.items():
+    for kind in KINDS:
         cases = [case for case in evaluation.cases if kind_of(case) == kind]
-        for metric in metrics:
+        for metric in estimated(kind):
             row = _row(evaluation, cases, metric)
             if row is not None:
                 rows.append(row)
@@ -104,17 +120,17 @@ def budget_rows(evaluation: Evaluation) -> list[BudgetRow]:
 def _row(evaluation: Evaluation, cases: Sequence[Case], metric: str) -> BudgetRow | None:
     import numpy as np
 
-    from harness.evaluation.results import table
-    from harness.stats.rasch import complete
+    from harness.evaluation.results import scores_by_format
+    from harness.stats.rasch import draw_format_means
 
-    values = table(evaluation.scores, metric)
+    values = scores_by_format(evaluation.scores, metric)
     ids = [format.id for format in evaluation.formats if format.id in values]
     if len(ids) < 2:
         return None
     seen = np.array(
         [[values[format].get(case.id, np.nan) for format in ids] for case in cases], dtype=float
     )
-    drawn = complete(seen, np.random.default_rng(evaluation.settings.seed))
+    drawn = draw_format_means(seen, np.random.default_rng(evaluation.settings.seed))
     cells = (~np.isnan(seen)).sum(0).tolist()
     quantiles = {f"{q}%": _estimate(np.quantile(drawn, q / 100, axis=1)) for q in QUANTILES}
     return BudgetRow(
