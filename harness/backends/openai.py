@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.backends.server_facts import AGAIN, ServerFacts, short
 from harness.errors import HarnessError
-from harness.records import Finish, Rendered, Loglikelihood
+from harness.records import Finish, Loglikelihood, Rendered
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -57,12 +57,8 @@ class OpenAIBackend:
         self.model = model
         self.chat = chat
         self.concurrency = concurrency
-        try:
-            from openai import OpenAI
-        except ImportError:
-            raise HarnessError(
-                "the client for servers is not installed", hint="pip install 'formatproof[openai]'"
-            ) from None
+        from openai import OpenAI
+
         self._client: OpenAI = OpenAI(
             base_url=self.base_url, api_key=api_key, max_retries=retries, timeout=timeout
         )

@@ -19,6 +19,7 @@ from typing import Any
 from harness import __version__
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
 from harness.errors import HarnessError
+from harness.extras import require
 from harness.models import Dtype, load_tokenizer, locate
 from harness.models.quantisation import Quantisation
 from harness.records import Loglikelihood
@@ -53,13 +54,12 @@ def resources_each(nodes: Sequence[dict[str, float]], workers: int) -> dict[str,
 
 def ray_library() -> Any:
     """The module ``ray``, told to send no usage statistics. Raises HarnessError where it is not installed."""
-    try:
-        for name, value in _SETTINGS.items():
-            os.environ.setdefault(name, value)
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise HarnessError("Ray is not installed", hint="pip install 'formatproof[ray]'") from None
+    require("ray", "--engine ray")
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+    import ray.exceptions
+
     return ray
 
 

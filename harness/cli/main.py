@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
+from harness.extras import explain_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +185,10 @@ def _dispatch(args: list[str]) -> int:
             f"unknown command {name!r}", hint=nearest(name, {key.split(" ")[0] for key in COMMANDS})
         )
     command = COMMANDS[name]
-    function = getattr(importlib.import_module(command.module), command.function)
     rest = args[len(name.split(" ")) :]
-    return int(function(rest) or EXIT_OK)
+    with explain_missing(f"harness {name}"):
+        function = getattr(importlib.import_module(command.module), command.function)
+        return int(function(rest) or EXIT_OK)
 
 
 def help_text(noun: str = "") -> str:

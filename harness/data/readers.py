@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
+from harness.extras import require
 
 
 class DataRow(NamedTuple):
@@ -136,13 +137,10 @@ def _json(path: Path) -> Iterator[DataRow]:
 
 
 def _parquet(path: Path) -> Iterator[DataRow]:
-    try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise HarnessError(
-            "reading Parquet needs pyarrow", where=str(path), hint="pip install 'formatproof[data]'"
-        ) from None
+    require("pyarrow", "reading Parquet", str(path))
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
     try:
         batches = ParquetFile(path).iter_batches()
         rows = (row for batch in batches for row in batch.to_pylist())
@@ -153,14 +151,9 @@ def _parquet(path: Path) -> Iterator[DataRow]:
 
 
 def _hub(name: str, split: str) -> Iterator[DataRow]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise HarnessError(
-            "no such file or folder; a data set of the hub needs datasets",
-            where=name,
-            hint="pip install 'formatproof[data]'",
-        ) from None
+    require("datasets", "no such file or folder; a data set of the hub", name)
+    from datasets import load_dataset
+
     try:
         rows = load_dataset(name, split=split)
     except (OSError, ValueError, RuntimeError) as error:

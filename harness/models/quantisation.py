@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from dataclasses import asdict, dataclass
@@ -10,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.extras import require
 
 if TYPE_CHECKING:
     import torch
-
-EXTRA = 'pip install "formatproof[qlora]"'
 
 
 @dataclass(frozen=True)
@@ -53,10 +51,7 @@ class Quantisation:
         if self.load_in_4bit and self.load_in_8bit:
             raise HarnessError("load_in_4bit and load_in_8bit exclude each other")
         for package in ("bitsandbytes", "accelerate"):
-            if importlib.util.find_spec(package) is None:
-                raise HarnessError(
-                    f"a quantised base needs {package}, which is not installed", hint=EXTRA
-                )
+            require(package, "a quantised base")
         config = Path(folder) / "config.json"
         if config.is_file() and "quantization_config" in json.loads(
             config.read_text(encoding="utf-8")

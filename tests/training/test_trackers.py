@@ -25,7 +25,7 @@ def test_a_missing_package_is_told_before_anything_is_written(tiny_model, tmp_pa
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "wandb" else object()
     )
-    with pytest.raises(HarnessError, match=r"needs wandb, which is not installed"):
+    with pytest.raises(HarnessError, match=r"needs wandb"):
         check_trackers(("wandb",))
     with pytest.raises(HarnessError, match="wandb"):
         train(

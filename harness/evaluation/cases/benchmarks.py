@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.data.readers import read_jsonl
 from harness.errors import HarnessError, nearest
+from harness.extras import require
 
 #: Where a split is not named: the first of these that there is.
 SPLITS = ("test", "validation", "valid", "dev", "train")
@@ -94,12 +95,7 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
 def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mapping[str, Any]]:
     """The rows of a data set. No code of a data set is ever run; datasets itself keeps a copy in its cache."""
     where = ":".join(["hub", dataset, *filter(None, (config, split))])
-    if find_spec("datasets") is None:
-        raise HarnessError(
-            "the package datasets is not installed",
-            where=where,
-            hint="pip install 'formatproof[hub]'",
-        )
+    require("datasets", "a data set of the hub", where)
     import datasets
 
     datasets.disable_progress_bars()

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from harness.errors import HarnessError
 from harness.evaluation.store.results_file import connect_to_read, told
+from harness.extras import require
 
 Table = Literal["scores", "cells"]
 Row = dict[str, Any]
@@ -191,13 +192,10 @@ def _jsonl(found: Iterable[Row], table: Table, out: Path) -> int:
 
 
 def _parquet(found: Iterable[Row], table: Table, out: Path) -> int:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise HarnessError(
-            "Parquet needs pyarrow", hint="pip install 'formatproof[parquet]', or --to jsonl"
-        ) from None
+    require("pyarrow", "writing Parquet")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     types = {
         "string": pa.string(),
         "float64": pa.float64(),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.extras import require
 from harness.formats.exchange.example import read_example
 from harness.formats.exchange.programs.sillytavern import preset_renderer
 from harness.formats.foreign import foreign_renderer
@@ -139,14 +140,9 @@ def _token(found: Any) -> str:
 
 
 def _gguf(path: Path) -> Source:
-    try:
-        from gguf import GGUFReader
-    except ImportError:
-        raise HarnessError(
-            "reading a GGUF file needs the package gguf",
-            where=str(path),
-            hint='pip install "formatproof[gguf]"',
-        ) from None
+    require("gguf", "reading a GGUF file", str(path))
+    from gguf import GGUFReader
+
     try:
         fields = GGUFReader(path).fields
     except (OSError, ValueError) as error:

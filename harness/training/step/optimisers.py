@@ -5,14 +5,13 @@ The optimiser by name, and its state as plain tensors.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.models.quantisation import EXTRA
+from harness.extras import require
 from harness.training.config import OptimisationConfig
 
 if TYPE_CHECKING:
