@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from harness.cli.arguments import comma, parse
+from harness.cli.arguments import split_commas, parse
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def compare(args: list[str]) -> int:
         "Compare two evaluations case by case: adapters, checkpoints, quantisations or servers. Exit 1: something was lost.",
     )
     from harness.gate.thresholds import read_thresholds
-    from harness.gate.verdicts import compare as judge
+    from harness.gate.verdicts import compare_baselines
     from harness.resources import data_dir
 
     before, after = (_scores(name) for name in (options.before, options.after))
@@ -56,13 +56,13 @@ def compare(args: list[str]) -> int:
             Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml"
         ).margins
     )
-    wanted = comma(options.measures) or tuple(margins)
+    wanted = split_commas(options.measures) or tuple(margins)
     for name in wanted:
         if name not in margins:
             raise HarnessError(
                 f"--measures: no margin is known for {name!r}", hint=nearest(name, margins)
             )
-    verdicts = judge(before, after, {name: margins[name] for name in wanted})
+    verdicts = compare_baselines(before, after, {name: margins[name] for name in wanted})
     if not any(
         verdict.baseline is not None and verdict.current is not None for verdict in verdicts
     ):
@@ -102,7 +102,7 @@ def _write_page(
 ) -> list[Path]:
     from harness.evaluation.run import adapter_labels
     from harness.gate.baseline_file import SCORES_FILE
-    from harness.gate.compare_runs import compared
+    from harness.gate.compare_runs import build_comparison
     from harness.report.write import write_comparison
 
     page = Path(options.html or "")
@@ -115,7 +115,7 @@ def _write_page(
         for path in map(Path, (options.before, options.after))
     ]
     labels = adapter_labels(names) if names[0] != names[1] else ["before", "after"]
-    document = compared(
+    document = build_comparison(
         before, after, verdicts, (Path(options.before), Path(options.after)), (labels[0], labels[1])
     )
     return write_comparison(document, page)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
 from harness.formats.properties import check_format, render_digest
-from harness.records import GROUPS, Case, Cell, Format, Group, Score
+from harness.records import GROUPS, Case, Aggregate, Format, Group, Score
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
@@ -40,7 +40,7 @@ class FormatFact:
 
 
 @dataclass(frozen=True, slots=True)
-class CellValues:
+class MetricScores:
     """A scored cell with its value for each case of its kind, in the order of the baseline's cases. None is not scored."""
 
     format: str
@@ -82,7 +82,7 @@ class Baseline:
     settings: Mapping[str, Any]
     formats: Mapping[str, FormatFact]
     cases: Mapping[str, Mapping[str, str]]
-    cells: tuple[CellValues, ...]
+    cells: tuple[MetricScores, ...]
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -101,13 +101,13 @@ class Baseline:
                     f"{place}: {len(cell.values)} values for {len(self.cases[cell.kind])} cases"
                 )
 
-    def cell(self, format: str, metric: str) -> CellValues | None:
+    def cell(self, format: str, metric: str) -> MetricScores | None:
         """The cell of a format and measure, or None if it was not scored."""
         return next(
             (cell for cell in self.cells if (cell.format, cell.metric) == (format, metric)), None
         )
 
-    def scored(self, cell: CellValues) -> dict[str, float]:
+    def scored(self, cell: MetricScores) -> dict[str, float]:
         """Case id → value, of the cases that were scored."""
         return {
             id: value
@@ -231,13 +231,13 @@ def _scored(
 
 
 def _cell_values(
-    cell: Cell, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
-) -> CellValues:
+    cell: Aggregate, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
+) -> MetricScores:
     assert cell.mean is not None and cell.low is not None and cell.high is not None  # noqa: S101  # a cell with values has all three
     first = next(iter(values))
     kind = next(kind for kind, ids in cases.items() if first in ids)
     kept = tuple(rounded(values[id]) if id in values else None for id in cases[kind])
-    return CellValues(
+    return MetricScores(
         cell.format,
         cell.metric,
         rounded(cell.mean),

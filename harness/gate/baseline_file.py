@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.gate.baseline import Baseline, CellValues, FormatFact
+from harness.gate.baseline import Baseline, MetricScores, FormatFact
 
 SCHEMA = 2
 #: What harness eval writes beside its report: the same file as a baseline, so that any evaluation can be compared or kept.
@@ -138,7 +138,7 @@ def _format(row: Any, where: str) -> FormatFact:
     )
 
 
-def _cell(row: Any, where: str) -> CellValues:
+def _cell(row: Any, where: str) -> MetricScores:
     _keys(_is(row, dict, where), _CELL_KEYS, where)
     for key in ("format", "metric", "cases"):
         _is(row[key], str, f"{where} {key}")
@@ -146,7 +146,7 @@ def _cell(row: Any, where: str) -> CellValues:
         _number(row[key], f"{where} {key}")
     if type(row["n"]) is not int:
         raise ValueError(f"{where} n: {row['n']!r} is no whole number")
-    return CellValues(
+    return MetricScores(
         row["format"],
         row["metric"],
         float(row["mean"]),
@@ -158,7 +158,7 @@ def _cell(row: Any, where: str) -> CellValues:
     )
 
 
-def _cell_row(cell: CellValues) -> dict[str, Any]:
+def _cell_row(cell: MetricScores) -> dict[str, Any]:
     return {
         "format": cell.format,
         "metric": cell.metric,

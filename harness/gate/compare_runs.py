@@ -24,7 +24,7 @@ _PARENTS = (
 Sample = Mapping[str, Any]
 
 
-def compared(
+def build_comparison(
     before: Baseline,
     after: Baseline,
     verdicts: Sequence[Verdict],

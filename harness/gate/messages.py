@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from harness.gate.run_gate import Judgement, suggested_baseline
+from harness.gate.run_gate import GateResult, suggested_baseline
 from harness.gate.thresholds import lower_is_better
 from harness.gate.verdicts import loss
 from harness.records import Outcome, Verdict
 from harness.report.wording import compact, signed
-from harness.stats import visible_difference
+from harness.stats import minimum_detectable_effect
 
 
 def describe(verdict: Verdict) -> str:
@@ -81,15 +81,15 @@ def p_value(p: float) -> str:
 _SHOWN = 8
 
 
-def summary_lines(judgement: Judgement) -> list[str]:
+def summary_lines(result: GateResult) -> list[str]:
     """Counts, what broke and what changed, the baseline, notes, and the next command in the last line."""
-    verdicts = judgement.verdicts
+    verdicts = result.verdicts
     return [
         f"{judgement.options.model_name}: {_counts(verdicts)}",
         *_failures([verdict for verdict in verdicts if verdict.failed]),
         *_changes(verdicts),
-        *_baseline(judgement),
-        *_notes(judgement),
+        *_baseline(result),
+        *_notes(result),
         f"next: {_next(judgement)}",
     ]
 
@@ -136,19 +136,19 @@ def _changes(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def _baseline(judgement: Judgement) -> list[str]:
-    options, before = judgement.options, judgement.before
+def _baseline(result: GateResult) -> list[str]:
+    options, before = result.options, result.before
     if options.baseline is None:
         return [
             f"baseline: none, judged by {'what --require demands' if options.require else f'the absolute limits of {options.thresholds}'}"
         ]
     if options.add_new:
-        added = sum(verdict.outcome == "new" for verdict in judgement.verdicts)
+        added = sum(verdict.outcome == "new" for verdict in result.verdicts)
         return [
             f"baseline: {options.baseline} ({added} new cells added, the others left as they were)"
         ]
     if options.update:
-        if not judgement.current.cells:
+        if not result.current.cells:
             return [f"baseline: {options.baseline} (left as it was: nothing was scored)"]
         return [
             f"baseline: {options.baseline} ({'updated' if before else 'new'}, {len(judgement.current.cells)} cells)"
@@ -159,10 +159,10 @@ def _baseline(judgement: Judgement) -> list[str]:
     ]
 
 
-def _notes(judgement: Judgement) -> list[str]:
+def _notes(result: GateResult) -> list[str]:
     """What a reader must know to trust the verdicts: another environment, and thin comparisons."""
-    before, current = judgement.before, judgement.current
-    if before is None or judgement.options.update:
+    before, current = result.before, result.current
+    if before is None or result.options.update:
         return []
     lines = []
     was, now = before.environment, current.environment
@@ -174,7 +174,7 @@ def _notes(judgement: Judgement) -> list[str]:
     if other:
         lines.append(f"note: not the baseline's environment: {', '.join(other)}")
     thin = []
-    for verdict in judgement.verdicts:
+    for verdict in result.verdicts:
         cell = before.cell(verdict.format, verdict.metric)
         if (
             cell
@@ -184,14 +184,14 @@ def _notes(judgement: Judgement) -> list[str]:
             thin.append(f"{verdict.format} {verdict.metric} {verdict.n} of {cell.n}")
     if thin:
         lines.append(f"note: compared on less than half of the baseline's cases: {_list(thin)}")
-    if paired := [verdict.n for verdict in judgement.verdicts if verdict.p is not None]:
+    if paired := [verdict.n for verdict in result.verdicts if verdict.p is not None]:
         lines.append(_power(min(paired), max(paired)))
     return lines
 
 
 def _power(least: int, most: int) -> str:
     """What this many cases can see at all. A pass means no more than that."""
-    points = round(100 * visible_difference(least))
+    points = round(100 * minimum_detectable_effect(least))
     cases = f"{least} cases" if least == most else f"{least} to {most} cases"
     seen = (
         f"a loss some {points} points beyond its margin is seen four times in five, in a single format"
@@ -201,20 +201,20 @@ def _power(least: int, most: int) -> str:
     return f"power: {cases} a measure; with {least}, {seen}"
 
 
-def _next(judgement: Judgement) -> str:
-    options, verdicts = judgement.options, judgement.verdicts
+def _next(result: GateResult) -> str:
+    options, verdicts = result.options, result.verdicts
     if options.baseline is None:
         return (
             options.command(baseline=suggested_baseline(options), update=True)
             + "  (keep these numbers as the baseline)"
         )
-    if options.update and judgement.current.cells:
+    if options.update and result.current.cells:
         return options.command(baseline=options.baseline) + "  (compares with it)"
-    if not judgement.current.cells:
+    if not result.current.cells:
         return options.command(baseline=options.baseline) + "  (after mending what is named above)"
     # A baseline is written whole, so the formats that this run left out have to be in it.
-    left_out = judgement.before is not None and bool(
-        set(judgement.before.formats) - set(judgement.current.formats)
+    left_out = result.before is not None and bool(
+        set(result.before.formats) - set(result.current.formats)
     )
     command = options.command(baseline=options.baseline, update=True, every_format=left_out)
     return command + (

@@ -17,7 +17,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.gate.messages import github_lines, summary_lines
-from harness.gate.run_gate import GateOptions, Judgement, judge, keep
+from harness.gate.run_gate import GateOptions, GateResult, run_gate, write_results
 from harness.records import Verdict
 
 __all__ = [
@@ -29,7 +29,7 @@ __all__ = [
     "pytest_terminal_summary",
 ]
 
-_JUDGEMENT = pytest.StashKey[Judgement]()
+_JUDGEMENT = pytest.StashKey[GateResult]()
 _KEPT = pytest.StashKey[bool]()
 _USAGE = "the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
 
@@ -127,30 +127,30 @@ def pytest_collection(session: pytest.Session) -> None:
     """Evaluate and judge. A mistake of the user's ends the session with its one line and exit code 4."""
     config = session.config
     with _as_user_sees(config):
-        config.stash[_JUDGEMENT] = judge(_options(config))
+        config.stash[_JUDGEMENT] = run_gate(_options(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each verdict, named ``format-measure``."""
     if "verdict" not in metafunc.fixturenames:
         return
-    judgement = metafunc.config.stash.get(_JUDGEMENT, None)
+    result = metafunc.config.stash.get(_JUDGEMENT, None)
     if (
-        judgement is None
+        result is None
     ):  # collected by a session that did not start in this folder, so the options are unknown to it
         raise pytest.Collector.CollectError(_USAGE)
-    metafunc.parametrize("verdict", judgement.verdicts, ids=_test_id)
+    metafunc.parametrize("verdict", result.verdicts, ids=_test_id)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
     """Write the report and the baseline, unless only the list of tests was asked for or collecting failed."""
     config = session.config
-    judgement = config.stash.get(_JUDGEMENT, None)
-    if judgement is None or config.option.collectonly or session.testsfailed:
+    result = config.stash.get(_JUDGEMENT, None)
+    if result is None or config.option.collectonly or session.testsfailed:
         return
     with _as_user_sees(config):
-        keep(judgement)
+        write_results(result)
     config.stash[_KEPT] = True
 
 
@@ -160,13 +160,13 @@ def pytest_terminal_summary(
 ) -> Generator[None, None, None]:
     """Our summary after pytest's own, so that the next command stands at the end."""
     yield
-    judgement = config.stash.get(_JUDGEMENT, None)
-    if judgement is not None and config.stash.get(_KEPT, False):
+    result = config.stash.get(_JUDGEMENT, None)
+    if result is not None and config.stash.get(_KEPT, False):
         terminalreporter.section("gate")
-        for line in summary_lines(judgement):
+        for line in summary_lines(result):
             terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in github_lines(judgement.verdicts):
+            for line in github_lines(result.verdicts):
                 terminalreporter.write_line(line)
 
 

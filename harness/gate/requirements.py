@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from harness.errors import HarnessError, nearest
-from harness.gate.baseline import Baseline, CellValues
+from harness.gate.baseline import Baseline, MetricScores
 from harness.gate.thresholds import MEASURES, Thresholds, lower_is_better
 from harness.records import GROUPS, Verdict
 
@@ -52,7 +52,7 @@ def _check_limit(current: Baseline, format: str, metric: str, limit: float) -> V
     )
 
 
-def _worst(current: Baseline, cell: CellValues) -> str:
+def _worst(current: Baseline, cell: MetricScores) -> str:
     values = current.scored(cell)
     sign = -1.0 if lower_is_better(cell.metric) else 1.0
     return min(values, key=lambda id: (sign * values[id], id))

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.formats import FormatSet, load_formats
-from harness.gate.baseline import Baseline, CellValues, to_baseline, with_new_cells
+from harness.gate.baseline import Baseline, MetricScores, to_baseline, with_new_cells
 from harness.gate.baseline_file import read_baseline, write_baseline
 from harness.gate.requirements import check_absolute, check_requirements, parse_requirement
 from harness.gate.thresholds import read_thresholds
-from harness.gate.verdicts import accepted, compare
+from harness.gate.verdicts import accepted, compare_baselines
 from harness.records import Verdict
 from harness.resources import data_dir
 
@@ -74,7 +74,7 @@ class GateOptions:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResult:
     """A judged run. ``before`` is the baseline it was compared with, None without one."""
 
     options: GateOptions
@@ -84,7 +84,7 @@ class Judgement:
     verdicts: tuple[Verdict, ...]
 
 
-def judge(options: GateOptions) -> Judgement:
+def run_gate(options: GateOptions) -> GateResult:
     """Check what is cheap to check, evaluate, and compare. Writes nothing but the store of results.
 
     Raises HarnessError for every mistake of the user's, and when there is nothing to judge.
@@ -96,7 +96,7 @@ def judge(options: GateOptions) -> Judgement:
     before = _read_before(options)
     if before and options.update and selected is not None:
         _refuse_loss(options, before, selected)
-    evaluation = _evaluate(options, options.formats or formats_of(before, known))
+    evaluation = _evaluate(options, options.formats or formats_to_measure(before, known))
     current = to_baseline(evaluation)
     if not current.cells:
         verdicts = [nothing_scored(current.reasons.values())]
@@ -105,9 +105,9 @@ def judge(options: GateOptions) -> Judgement:
             check_requirements(current, demands) if demands else check_absolute(current, thresholds)
         )
     elif before is None:
-        verdicts = compare(replace(current, cells=()), current, thresholds.margins)
+        verdicts = compare_baselines(replace(current, cells=()), current, thresholds.margins)
     else:
-        verdicts = compare(
+        verdicts = compare_baselines(
             before,
             current,
             thresholds.margins,
@@ -128,27 +128,27 @@ def judge(options: GateOptions) -> Judgement:
             f"nothing to judge: {options.thresholds} sets nothing for what was measured ({measured})",
             hint=hint,
         )
-    return Judgement(options, evaluation, before, current, tuple(verdicts))
+    return GateResult(options, evaluation, before, current, tuple(verdicts))
 
 
-def keep(judgement: Judgement) -> None:
+def write_results(result: GateResult) -> None:
     """Write what was asked for: the report, and the new baseline unless nothing was scored."""
-    options = judgement.options
+    options = result.options
     if options.report:
         from harness.evaluation.analysis.build_report import write_evaluation_report
 
         write_evaluation_report(
-            [judgement.evaluation], options.folder, model=options.model, limit=options.limit
+            [result.evaluation], options.folder, model=options.model, limit=options.limit
         )
-    if options.baseline is None or not judgement.current.cells:
+    if options.baseline is None or not result.current.cells:
         return
     if options.update:
-        write_baseline(judgement.current, options.baseline)
+        write_baseline(result.current, options.baseline)
     elif options.add_new:
         write_baseline(
-            with_new_cells(judgement.before, judgement.current)
-            if judgement.before
-            else judgement.current,
+            with_new_cells(result.before, result.current)
+            if result.before
+            else result.current,
             options.baseline,
         )
 
@@ -202,7 +202,7 @@ def _refuse_loss(options: GateOptions, before: Baseline, selected: set[str]) -> 
 
 
 def _asked_for(
-    cell: CellValues, options: GateOptions, current: Baseline, selected: set[str] | None
+    cell: MetricScores, options: GateOptions, current: Baseline, selected: set[str] | None
 ) -> bool:
     """Whether a baseline cell was to be measured again: its format was, and so was its kind of case."""
     return (selected is None or cell.format in selected) and (
@@ -210,7 +210,7 @@ def _asked_for(
     )
 
 
-def formats_of(before: Baseline | None, known: FormatSet) -> tuple[str, ...]:
+def formats_to_measure(before: Baseline | None, known: FormatSet) -> tuple[str, ...]:
     """Without --formats: those of the baseline that still exist, and the user's own; the default set without a baseline."""
     if before is None:
         return known.default

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.gate.baseline import Baseline, CellValues
+from harness.gate.baseline import Baseline, MetricScores
 from harness.gate.thresholds import Margin, lower_is_better
 from harness.records import GROUPS, Outcome, Verdict
 from harness.stats import holm, noninferiority
@@ -59,11 +59,11 @@ class _Pairs:
         return centre - half, centre + half
 
 
-def compare(
+def compare_baselines(
     baseline: Baseline,
     current: Baseline,
     margins: Mapping[str, Margin],
-    selected: Callable[[CellValues], bool] = lambda _: True,
+    selected: Callable[[MetricScores], bool] = lambda _: True,
 ) -> list[Verdict]:
     """Judge every gated cell of either run, sorted by format and measure.
 
@@ -84,7 +84,7 @@ def compare(
 
 
 def _compare_measure(
-    baseline: Baseline, current: Baseline, margin: Margin, selected: Callable[[CellValues], bool]
+    baseline: Baseline, current: Baseline, margin: Margin, selected: Callable[[MetricScores], bool]
 ) -> list[Verdict]:
     before = {
         cell.format: cell
@@ -125,8 +125,8 @@ def _pooled(pairs: Sequence[_Pairs], current: Baseline, margin: Margin) -> list[
 def _settle(
     baseline: Baseline,
     current: Baseline,
-    old: CellValues | None,
-    new: CellValues | None,
+    old: MetricScores | None,
+    new: MetricScores | None,
     margin: Margin,
 ) -> Verdict | _Pairs:
     """What is decided without a test (new, missing, stale), or the pairs to test."""
@@ -250,7 +250,7 @@ def _digest(run: Baseline, format: str) -> str:
     return run.formats[format].digest if format in run.formats else ""
 
 
-def _why_missing(current: Baseline, old: CellValues) -> str:
+def _why_missing(current: Baseline, old: MetricScores) -> str:
     if old.format not in current.formats:
         return "the format was not evaluated"
     return current.reasons.get((old.format, old.metric)) or f"no {old.kind} case was evaluated"

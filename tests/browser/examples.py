@@ -6,9 +6,9 @@ import random
 from typing import Any
 
 from harness.gate.baseline import to_baseline
-from harness.gate.compare_runs import compared
+from harness.gate.compare_runs import build_comparison
 from harness.gate.thresholds import read_thresholds
-from harness.gate.verdicts import compare
+from harness.gate.verdicts import compare_baselines
 from harness.report.comparison import Comparison
 from harness.report.document import Report
 from harness.report.sweep_document import Sweep
@@ -130,7 +130,7 @@ def example_comparison(folder) -> Comparison:
                 )
             )
         )
-    verdicts = compare(
+    verdicts = compare_baselines(
         *sides,
         {
             name: margin
@@ -140,7 +140,7 @@ def example_comparison(folder) -> Comparison:
             if name in MEASURES
         },
     )
-    found = compared(
+    found = build_comparison(
         *sides, verdicts, (folder / "adapter-a", folder / "adapter-b"), ("adapter-a", "adapter-b")
     )
     samples = [

@@ -9,7 +9,7 @@ from harness.evaluation.settings import EvalSettings
 from harness.formats import load_formats
 from harness.gate.baseline import (
     Baseline,
-    CellValues,
+    MetricScores,
     FormatFact,
     format_fact,
     scored_digest,
@@ -112,7 +112,7 @@ def test_a_case_digest_follows_all_that_decides_a_score():
     assert len({scored_digest(case), *map(scored_digest, others)}) == 1 + len(others)
 
 
-def cell(**changes) -> CellValues:
+def cell(**changes) -> MetricScores:
     facts = {
         "format": "a",
         "metric": "stopped",
@@ -123,10 +123,10 @@ def cell(**changes) -> CellValues:
         "kind": "answer",
         "values": (1.0, 0.0, None),
     }
-    return CellValues(**{**facts, **changes})
+    return MetricScores(**{**facts, **changes})
 
 
-def baseline(*cells: CellValues) -> Baseline:
+def baseline(*cells: MetricScores) -> Baseline:
     return Baseline(
         "",
         "m",

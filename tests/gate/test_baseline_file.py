@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.gate.baseline import Baseline, CellValues, FormatFact, rounded, to_baseline
+from harness.gate.baseline import Baseline, MetricScores, FormatFact, rounded, to_baseline
 from harness.gate.baseline_file import SCHEMA, baseline_text, read_baseline, write_baseline
 
 names = st.text(min_size=1, max_size=8)
@@ -43,7 +43,7 @@ def baselines(draw) -> Baseline:
             if scored:
                 mean = rounded(sum(scored) / len(scored))
                 cells.append(
-                    CellValues(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values)
+                    MetricScores(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values)
                 )
     return Baseline(
         draw(st.text(max_size=5)),

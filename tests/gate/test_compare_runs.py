@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.gate.baseline import to_baseline
-from harness.gate.compare_runs import MOST, compared, paired_samples, run_samples
+from harness.gate.compare_runs import MOST, build_comparison, paired_samples, run_samples
 from harness.gate.thresholds import Margin
-from harness.gate.verdicts import compare
+from harness.gate.verdicts import compare_baselines
 from harness.report import document
 from harness.report.comparison import comparison_json
 from tests.gate.conftest import build_evaluation
@@ -34,8 +34,8 @@ def two(tmp_path):
     before, after = (
         to_baseline(build_evaluation(values, native="format-00")) for values in (GOOD, WORSE)
     )
-    verdicts = compare(before, after, {"stopped": Margin("stopped", 0.05)})
-    return tmp_path, lambda: compared(
+    verdicts = compare_baselines(before, after, {"stopped": Margin("stopped", 0.05)})
+    return tmp_path, lambda: build_comparison(
         before, after, verdicts, (tmp_path / "one", tmp_path / "two"), ("one", "two")
     )
 

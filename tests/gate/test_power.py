@@ -9,7 +9,7 @@ import pytest
 
 from harness.gate.baseline import to_baseline
 from harness.gate.thresholds import Margin
-from harness.gate.verdicts import compare
+from harness.gate.verdicts import compare_baselines
 
 MARGINS = {"stopped": Margin("stopped", 0.05)}
 CASES = 100
@@ -44,7 +44,7 @@ def failures(
         to_baseline(make_evaluation(values)) for values in two_runs(seed, loss, losing)
     )
     assert before.cells != after.cells
-    return [verdict.format for verdict in compare(before, after, MARGINS) if verdict.failed]
+    return [verdict.format for verdict in compare_baselines(before, after, MARGINS) if verdict.failed]
 
 
 def test_an_unchanged_but_noisy_model_never_fails_in_50_repeats(make_evaluation):

@@ -6,7 +6,7 @@ import pytest
 
 from harness.formats import load_formats
 from harness.gate.baseline import to_baseline
-from harness.gate.run_gate import GateOptions, formats_of, nothing_scored, suggested_baseline
+from harness.gate.run_gate import GateOptions, formats_to_measure, nothing_scored, suggested_baseline
 
 
 def test_the_command_can_be_pasted():
@@ -62,5 +62,5 @@ def test_without_formats_those_of_the_baseline_are_measured(make_evaluation, tmp
     (tmp_path / "mine.jinja").write_text(
         '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
     )
-    assert formats_of(before, load_formats(tmp_path)) == ("chatml", "mine")
-    assert formats_of(None, load_formats(tmp_path)) == ("common", "mine")
+    assert formats_to_measure(before, load_formats(tmp_path)) == ("chatml", "mine")
+    assert formats_to_measure(None, load_formats(tmp_path)) == ("common", "mine")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.evaluation.settings import EvalSettings
 from harness.gate.baseline import to_baseline
 from harness.gate.thresholds import MEASURES, Margin, lower_is_better
-from harness.gate.verdicts import accepted, compare, loss
+from harness.gate.verdicts import accepted, compare_baselines, loss
 from harness.records import Verdict
 
 MARGINS = {metric: Margin(metric, 0.05) for metric in sorted(MEASURES)}
@@ -24,7 +24,7 @@ def ones(lost: int, n: int = 80) -> list[float]:
 @pytest.fixture
 def judge(make_evaluation):
     def run(before, after, margins=MARGINS, old=None, new=None, **keys):
-        found = compare(
+        found = compare_baselines(
             to_baseline(make_evaluation(before, **(old or {}))),
             to_baseline(make_evaluation(after, **(new or {}))),
             margins,
@@ -275,7 +275,7 @@ columns = st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=30)
 @settings(max_examples=30)  # adjusting p-values takes statsmodels 50 ms
 @given(before=columns, after=columns)
 def test_a_failure_is_always_a_loss_beyond_the_margin(make_evaluation, before, after):
-    found = compare(
+    found = compare_baselines(
         to_baseline(make_evaluation({("a", "stopped"): before})),
         to_baseline(make_evaluation({("a", "stopped"): after})),
         MARGINS,
@@ -325,7 +325,7 @@ def test_the_same_template_rendered_otherwise_is_stale(make_evaluation):
     values = {("a", "stopped"): ones(0)}
     run = to_baseline(make_evaluation(values))
     facts = replace(run.formats["a"], rendered="0" * 16, facts={"stop_trained": True})
-    [verdict] = compare(replace(run, formats={"a": facts}), run, MARGINS)
+    [verdict] = compare_baselines(replace(run, formats={"a": facts}), run, MARGINS)
     assert verdict.outcome == "stale"
     assert (
         verdict.why.startswith("a is rendered otherwise; ")
