@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
+from harness.records import Conversation, Message, Rendered, Span
 from harness.tokens.encode import bos_text, encode, prompt_ids
 from tests.formats.test_render import EXAMPLES, conversations, fitting
 from tests.tiny import build_tokenizer
@@ -74,22 +74,26 @@ def test_content_never_becomes_a_control_token(conversation, format_id):
     assert count == {c: ids_of(harmless, format_id).ids.count(c) for c in controls}
 
 
-def test_the_content_mask_decodes_to_the_last_answer():
-    conversation = Conversation(
-        "c",
-        (
-            Message("user", "What is it?"),
-            Message("assistant", "first"),
-            Message("user", "again"),
-            Message("assistant", "The quick brown fox"),
-        ),
+@pytest.mark.parametrize("format_id", FORMATS)
+def test_the_content_mask_decodes_to_the_last_answer(format_id):
+    """The tokenizer joins a space to "Oslo": such a token begins before the answer and carries it."""
+    assert TOKENIZER.tokenize(" Oslo.") == ["ĠOslo", "."]
+    words = ("What is it?", "first", "again", "Oslo.")
+    messages = (
+        Message(role, text) for role, text in zip(("user", "assistant") * 2, words, strict=True)
     )
-    for format_id in FORMATS:
-        encoded = ids_of(conversation, format_id)
-        words = TOKENIZER.decode(
-            [i for i, c in zip(encoded.ids, encoded.content, strict=True) if c]
-        )
-        assert words.strip() == "The quick brown fox", format_id
+    encoded = ids_of(Conversation("c", tuple(messages)), format_id)
+    content = [i for i, marked in zip(encoded.ids, encoded.content, strict=True) if marked]
+    assert TOKENIZER.decode(content).strip() == "Oslo."
+
+
+def test_no_token_is_shared_by_two_answers():
+    """Answers side by side are tokenised apart, so that each token has the weight of its own answer."""
+    spans = (Span(0, 1, "content", 0, True), Span(1, 6, "content", 1, True))
+    encoded = encode(Rendered(" Oslo.", spans, (), weights=(0.5, 2.0)), TOKENIZER)
+    assert TOKENIZER.convert_ids_to_tokens(encoded.ids) == ["Ġ", "Os", "lo", "."]
+    assert encoded.weights == (0.5, 2.0, 2.0, 2.0)
+    assert encoded.content == (False, True, True, True)
 
 
 def metaspace_tokenizer(prepend):
