@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import TemplateError, TemplateSyntaxError, Undefined
+from jinja2 import Template, TemplateError, TemplateSyntaxError, Undefined
 from jinja2.exceptions import SecurityError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -20,7 +20,10 @@ from harness.records import Message
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    """Set up as transformers' utils/chat_template_utils.py does: undefined names are empty, tojson leaves letters alone."""
+    """Set up as in transformers' utils/chat_template_utils.py.
+
+    Undefined names are empty, and tojson leaves letters alone.
+    """
     env = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -46,6 +49,11 @@ def _tojson(
     )
 
 
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> Template:
+    return _environment().from_string(template)
+
+
 def render_foreign(
     template: str,
     messages: Sequence[Mapping[str, str]],
@@ -54,26 +62,26 @@ def render_foreign(
     bos_token: str,
     eos_token: str,
 ) -> str:
-    """The text that transformers' apply_chat_template writes with this template. Raises what the template raises."""
-    return (
-        _environment()
-        .from_string(template)
-        .render(
-            messages=messages,
-            tools=None,
-            documents=None,
-            add_generation_prompt=add_generation_prompt,
-            bos_token=bos_token,
-            eos_token=eos_token,
-            generation_mark="",
-        )
+    """The text that transformers' apply_chat_template writes. Raises what the template raises."""
+    return _compiled(template).render(
+        messages=messages,
+        tools=None,
+        documents=None,
+        add_generation_prompt=add_generation_prompt,
+        bos_token=bos_token,
+        eos_token=eos_token,
+        generation_mark="",
     )
 
 
 def foreign_renderer(template: str, *, where: str) -> Renderer:
-    """A chat template as a function from messages to text. Raises HarnessError for one that does not compile."""
+    """A chat template as a function from messages to text, or to None where it refuses them.
+
+    Raises HarnessError for a template that does not compile; its renderer does for one that tries to
+    reach the interpreter.
+    """
     try:
-        _environment().from_string(template)
+        _compiled(template)
     except TemplateSyntaxError as error:
         raise HarnessError(
             f"the template does not compile: {error.message}", where=f"{where}:{error.lineno}"

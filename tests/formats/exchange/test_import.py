@@ -154,8 +154,10 @@ def test_a_model_folder(tmp_path, capsys):
     assert "--force" in capsys.readouterr().err
 
 
+@pytest.mark.local
 def test_a_gguf_file(tmp_path):
-    gguf = pytest.importorskip("gguf")
+    import gguf
+
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
     writer.add_chat_template(
         FORMATS["llama3"]
@@ -301,12 +303,9 @@ def test_what_is_refused_and_why(tmp_path, name, text, message):
 
 
 def test_a_template_of_the_users_is_tried_out_before_it_runs_here(tmp_path):
-    (tmp_path / "loop.jinja").write_text(
-        '{#---\nfamily = "toy"\n---#}\n{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}'
-    )
-    with pytest.raises(
-        HarnessError, match=r"loop\.jinja: the template is refused: it takes more than 2 s"
-    ):
+    template = "{% for i in range(999999999) %}x{% endfor %}"
+    (tmp_path / "loop.jinja").write_text('{#---\nfamily = "toy"\n---#}\n' + template)
+    with pytest.raises(HarnessError, match=r"loop\.jinja: the template is refused: it loops too"):
         load_formats(tmp_path)
 
 
