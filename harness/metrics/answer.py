@@ -10,6 +10,7 @@ from typing import Any
 from harness.errors import nearest
 from harness.metrics.normalise import composed
 from harness.metrics.parsing import has_members, number_in
+from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 from harness.metrics.words import SPACED_LETTER, words
 from harness.records import Case, Check
 
@@ -245,3 +246,45 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         ),
     ),
 }
+
+
+@scorer(
+    Metric(
+        "on_task",
+        "answer",
+        "at least one check of content holds",
+        "higher",
+        binary=True,
+        headline=True,
+        by_depth=True,
+        margin=0.10,
+        rank=20,
+    ),
+    Metric(
+        "answer_strict",
+        "answer",
+        "all checks of the case hold on the answer as it is",
+        "higher",
+        binary=True,
+        by_depth=True,
+        margin=0.10,
+        rank=21,
+    ),
+    Metric(
+        "answer_lenient",
+        "answer",
+        "all checks hold after markup, case and one leading phrase are removed",
+        "higher",
+        binary=True,
+        margin=0.10,
+        rank=22,
+    ),
+)
+def checked(item: AnswerItem) -> Mapping[str, Scored]:
+    """The three readings of a case's checks; the failed checks are the reason."""
+    graded = score_answer(item.case, item.text)
+    return {
+        "answer_strict": (graded.strict, ", ".join(graded.failed)),
+        "answer_lenient": graded.lenient,
+        "on_task": graded.on_task,
+    }

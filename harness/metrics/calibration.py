@@ -1,6 +1,6 @@
-"""Confidence over options, and how it holds: by format, across formats, under doubt, and where there is no answer (METRICS §6).
+"""Confidence in a case's options: Brier score, calibration error and over-confidence.
 
-Confidence over options: Brier, calibration error and over-confidence (METRICS §6).
+All of it is about confidence by log-probability per byte, the rule of ``choice_norm``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.metrics.registry import ChoiceItem, Metric, scorer
 from harness.records import Case, Loglikelihood
 
 
@@ -126,7 +127,7 @@ def believed(items: Sequence[tuple[Sequence[float], int]]) -> tuple[list[float],
 def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | None:
     """All measures over (probabilities, index of the right option) of each item. None without items.
 
-    The answer is the first most probable option, as in ``choice``.
+    The answer is the first most probable option: with ``option_confidences``, that of ``choice_norm``.
     """
     if not items:
         return None
@@ -140,3 +141,21 @@ def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | N
         accuracy=accuracy,
         n=n,
     )
+
+
+@scorer(
+    Metric(
+        "brier",
+        "choice",
+        "Σ (confidence − truth)² over the options, confidence by log-probability per byte",
+        "lower",
+        label="Brier score",
+        unit="score",
+        margin=0.10,
+        source="Brier 1950",
+        rank=12,
+    )
+)
+def brier_of_item(item: ChoiceItem) -> float:
+    """Brier score of the confidence that ``choice_norm`` rests on."""
+    return brier(option_confidences(item.case, item.scorings), item.case.answer or 0)

@@ -14,6 +14,7 @@ from harness.metrics.language.detector import (
 )
 from harness.metrics.language.profiles import can_tell
 from harness.metrics.language.scripts import count_letters, off_script, primary, scripts_of
+from harness.metrics.registry import AnswerItem, Metric, scorer
 
 MIN_OFF_SCRIPT = 2
 
@@ -141,3 +142,23 @@ def _outside(offsets: Sequence[int], foreign: Sequence[Foreign]) -> int:
     return len(offsets) - sum(
         bisect_left(offsets, part.end) - bisect_left(offsets, part.start) for part in foreign
     )
+
+
+@scorer(
+    Metric(
+        "drift",
+        "answer",
+        "two letters of a script that the expected language does not use,"
+        " or a stretch of words in another language",
+        "lower",
+        label="language drift",
+        binary=True,
+        by_depth=True,
+        margin=0.03,
+        rank=50,
+    )
+)
+def drifts(item: AnswerItem) -> tuple[float | None, str]:
+    """Whether an answer leaves the expected language; not scored when it is too short."""
+    found = drift(item.text, (item.case.expect_language,), item.prompt)
+    return None if found.drift is None else float(found.drift), found.why

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.metrics.language.scripts import off_script, primary, scripts_of
+from harness.metrics.registry import AnswerItem, Metric, ReferenceItem, scorer
 
 LIKELY = 0.5
 
@@ -74,3 +75,44 @@ def _decoded(piece: bytes) -> tuple[str, bytes]:
         except UnicodeDecodeError:
             continue
     return piece.decode("utf-8", "replace"), b""
+
+
+def _with_reason(masses: Sequence[float]) -> tuple[float | None, str]:
+    found = hazard(masses)
+    if found is None:
+        return None, "no token whose alternatives were read"
+    if found.first is None:
+        return found.value, ""
+    return found.value, f"another script is likelier than not at token {found.first}"
+
+
+@scorer(
+    Metric(
+        "hazard",
+        "answer",
+        "probability of at least one token of another script along the model's own answer",
+        "lower",
+        label="off-script probability",
+        margin=0.05,
+        rank=51,
+    )
+)
+def answer_hazard(item: AnswerItem) -> tuple[float | None, str]:
+    """The hazard along an answer."""
+    return _with_reason(item.off_script)
+
+
+@scorer(
+    Metric(
+        "hazard_ref",
+        "reference",
+        "the same along a reference",
+        "lower",
+        label="off-script probability along references",
+        margin=0.05,
+        rank=52,
+    )
+)
+def reference_hazard(item: ReferenceItem) -> tuple[float | None, str]:
+    """The hazard along a reference."""
+    return _with_reason(item.scoring.off_script)

@@ -7,6 +7,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.metrics.registry import AnswerItem, Metric, scorer
+
 TAIL = 400
 MAX_RATIO = 3.0
 MAX_PERIOD = 200
@@ -67,3 +69,20 @@ def loop(text: str) -> LoopScore:
             True, f"the last {TAIL} characters compress {ratio:.1f} times", ratio, None
         )
     return LoopScore(False, "", ratio, None)
+
+
+@scorer(
+    Metric(
+        "loop",
+        "answer",
+        "the end of the answer repeats itself",
+        "lower",
+        binary=True,
+        margin=0.05,
+        rank=56,
+    )
+)
+def ends_in_loop(item: AnswerItem) -> tuple[float, str]:
+    """Whether an answer ends in a loop, and by which sign."""
+    found = loop(item.text)
+    return float(found.looping), found.why

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.metrics.language.function_words import WORDS_BY_LANGUAGE
+from harness.metrics.registry import AnswerItem, Metric, scorer
 from harness.metrics.words import word_spans, words
 
 KINDS = ("identity", "disclaimer", "opening", "closing", "slop")
@@ -269,3 +270,22 @@ def _phrases(text: str, sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
     for size in sizes:
         for at in range(len(found) - size + 1):
             yield tuple(found[at : at + size])
+
+
+@scorer(
+    Metric(
+        "gptisms",
+        "answer",
+        "a canned phrase: identity claim, disclaimer, opening or closing cliché, slop word",
+        "lower",
+        label="canned phrase",
+        binary=True,
+        margin=0.10,
+        rank=55,
+    )
+)
+def canned(item: AnswerItem) -> tuple[float | None, str]:
+    """Whether an answer holds a canned phrase; an empty answer is not scored."""
+    if not item.text.strip():
+        return None, "empty answer"
+    return float(bool(find(item.text))), ""

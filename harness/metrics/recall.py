@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.metrics.copies.recall_index import INDEX_FILE, RecallHit, RecallIndex
@@ -18,6 +18,7 @@ from harness.metrics.copies.spans import (
     least_words,
 )
 from harness.metrics.normalise import Normalised, normalise, normalised_text
+from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 
 __all__ = [
     "INDEX_FILE", "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
@@ -146,3 +147,25 @@ def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
         else ""
     )
     return Excess(value, float(low), float(high), len(train), len(null), note)
+
+
+@scorer(
+    Metric(
+        "copied",
+        "answer",
+        "share of the answer's words in stretches of eight or more that are in the training set"
+        " (with `--recall`)",
+        "lower",
+        label="copied from the training set",
+        optional=True,
+        margin=0.05,
+        rank=53,
+    )
+)
+def copied(item: AnswerItem) -> Mapping[str, Scored]:
+    """The share of an answer that is in the training set, where that set is known."""
+    if item.training_set is None:
+        return {}
+    hit = item.training_set.query(item.text)
+    where = f"{hit.span_words} words of {hit.source}" if hit.near else ""
+    return {"copied": (hit.copied_frac, where)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from harness.metrics.phrases import find
+from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
+from harness.records import Case
 
 Kind = Literal["speaks-for-user", "wrong-speaker", "out-of-character"]
 
@@ -88,3 +90,32 @@ def _apart(faults: Iterable[RoleFault]) -> Iterator[RoleFault]:
         if fault.start >= end.get(fault.kind, -1):
             end[fault.kind] = fault.end
             yield fault
+
+
+@scorer(
+    Metric(
+        "role_fault",
+        "answer",
+        "the answer speaks for the user, as another speaker, or out of its character"
+        " (cases with a name)",
+        "lower",
+        binary=True,
+        by_depth=True,
+        optional=True,
+        margin=0.05,
+        rank=54,
+    )
+)
+def plays_another(item: AnswerItem) -> Mapping[str, Scored]:
+    """Whether the answer of a named character has a role fault."""
+    if not item.case.name:
+        return {}
+    faults = role_faults(item.text, item.case.name, users_of(item.case))
+    kinds = ", ".join(dict.fromkeys(fault.kind for fault in faults))
+    return {"role_fault": (float(bool(faults)), kinds)}
+
+
+def users_of(case: Case) -> tuple[str, ...]:
+    """The names of those whom the model speaks with in a case."""
+    names = (m.name for m in case.messages if m.role == "user" and m.name)
+    return tuple(dict.fromkeys(names))

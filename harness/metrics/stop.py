@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from harness.metrics.control_strings import (
+    EOS_STRINGS,
+    MARKED,
+    ControlIndex,
+    ends_of,
+    headers_of,
+    is_distinctive,
+)
+from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 from harness.metrics.words import words
 from harness.records import Format, Generation
 
 ECHO_WORDS = 8
-EOS_STRINGS = (
-    "</s>",
-    "<eos>",
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|eot_id|>",
-    "<|end_of_text|>",
-    "<end_of_turn>",
-)
-"""End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded."""
-
-_DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
-_TOKEN = re.compile(
-    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
-)
 _ORDINARY_LABELS = frozenset(
     {
         "Answer:",
@@ -41,7 +36,6 @@ _ORDINARY_LABELS = frozenset(
     }
 )
 """What people write at the start of a line without thinking of a prompt format."""
-_MARKED = re.compile(r"[:<#\[*{(]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,75 +50,13 @@ class Leak:
     own_header: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ControlIndex:
-    """The control strings of all known formats: which formats use each, and where each counts."""
-
-    formats: Mapping[str, tuple[str, ...]]
-    anywhere: re.Pattern[str] | None
-    at_line_start: re.Pattern[str] | None
-
-
-def control_strings(formats: Iterable[Format]) -> ControlIndex:
-    """Index stops, stop tokens and role headers.
-
-    What nobody writes by chance (``<|…|>``, ``[INST]``, ``<start_of_turn>``, EOS strings) counts anywhere; the rest,
-    such as ``User:`` and ``### Response:``, at the start of a line. A header that is only a word (``user``) never
-    counts, nor does one of a single letter (``Q:``) or an everyday label (``Answer:``), except to its own format.
-    """
-    users: dict[str, set[str]] = {eos: set() for eos in EOS_STRINGS}
-    for format in formats:
-        for text in (*_headers(format), *_ends(format)):
-            users.setdefault(text, set()).add(format.id)
-    anywhere = [text for text in users if _is_distinctive(text)]
-    return ControlIndex(
-        formats={text: tuple(sorted(ids)) for text, ids in sorted(users.items())},
-        anywhere=_pattern(map(re.escape, anywhere)),
-        at_line_start=_pattern(map(_line_pattern, users.keys() - anywhere), "^[^\\S\n]*"),
-    )
-
-
-def _is_distinctive(text: str) -> bool:
-    return text in EOS_STRINGS or bool(_TOKEN.match(text))
-
-
-def _headers(format: Format) -> list[str]:
-    """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no format names)."""
-    headers = [text for text in map(_filled, format.roles.values()) if _MARKED.search(text)]
-    return [*headers, *(token for text in headers for token in _TOKEN.findall(text))]
-
-
-def _ends(format: Format) -> list[str]:
-    return [
-        text for text in map(_filled, (*format.stops, *format.stop_tokens)) if _MARKED.search(text)
-    ]
-
-
-def _filled(text: str) -> str:
-    for name, default in _DEFAULT_NAMES.items():
-        text = text.replace(name, default)
-    return text.strip()
-
-
-def _line_pattern(text: str) -> str:
-    """A heading ends its line (``## User guide`` is none); ``**User:**`` and ``User:`` may be followed by words."""
-    rest = r"[^\S\n]*$" if text.startswith("#") else r"(?!\w)" if text[-1].isalnum() else ""
-    return re.escape(text) + rest
-
-
-def _pattern(parts: Iterable[str], before: str = "") -> re.Pattern[str] | None:
-    """Longest first, so that a header is not cut short by one that begins it."""
-    ordered = sorted(parts, key=lambda part: (-len(part), part))
-    return re.compile(f"{before}({'|'.join(ordered)})", re.MULTILINE) if ordered else None
-
-
 def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tuple[Leak, ...]:
     """Control strings of any known format in the answer, in order.
 
     A string that stands in the prompt may be quoted. Headers in plain words inside a closed code fence are data
     (``User: bob`` in YAML).
     """
-    headers = set(_headers(own))
+    headers = set(headers_of(own))
     ignored = {text: text in prompt or _is_weak(text, own, index) for text in index.formats}
     found = {}
     for pattern, text in ((index.anywhere, answer), (index.at_line_start, _without_fences(answer))):
@@ -141,7 +73,7 @@ def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tu
 
 def _is_weak(text: str, own: Format, index: ControlIndex) -> bool:
     """A header of one letter (``Q:``) or of an everyday label (``Answer:``) is ordinary writing to all formats but its own."""
-    single = sum(letter.isalnum() for letter in text) == 1 and not _is_distinctive(text)
+    single = sum(letter.isalnum() for letter in text) == 1 and not is_distinctive(text)
     return (single or text in _ORDINARY_LABELS) and own.id not in index.formats[text]
 
 
@@ -178,13 +110,15 @@ def stop_scores(
         return dict.fromkeys(("stopped", "empty", "leak", "role_run_on", "echo"))
     stopped = generation.finish == "stop"
     text = (
-        _without_own_end(generation.text, (*stops, *_ends(format))) if stopped else generation.text
+        _without_own_end(generation.text, (*stops, *ends_of(format)))
+        if stopped
+        else generation.text
     )
     found = leaks(text, index, format, prompt_content)
     named = any(
         re.search(rf"^{re.escape(stop.strip())}", text, re.MULTILINE)
         for stop in stops
-        if _MARKED.search(stop)
+        if MARKED.search(stop)
     )
     return {
         "stopped": float(stopped),
@@ -202,7 +136,7 @@ def _without_own_end(text: str, ends: Sequence[str]) -> str:
         {*filter(None, (end.strip() for end in ends)), *EOS_STRINGS}, key=len, reverse=True
     ):
         if shown.endswith(end) and (
-            _is_distinctive(end) or shown[: -len(end)].endswith("\n") or shown == end
+            is_distinctive(end) or shown[: -len(end)].endswith("\n") or shown == end
         ):
             return shown[: -len(end)]
     return text
@@ -218,3 +152,28 @@ def _echo(answer: str, prompt: str) -> float | None:
     return float(
         any(asked[at : at + ECHO_WORDS] == start for at in range(len(asked) - ECHO_WORDS + 1))
     )
+
+
+def _metric(name: str, about: str, rank: int, **facts: Any) -> Metric:
+    better = facts.pop("better", "lower")
+    return Metric(name, "answer", about, better, binary=True, margin=0.05, rank=rank, **facts)
+
+
+@scorer(
+    _metric(
+        "stopped",
+        "the answer ended with the format's stop or EOS before the limit",
+        30,
+        better="higher",
+        headline=True,
+        by_depth=True,
+    ),
+    _metric("empty", "nothing but white space before the stop", 31, headline=True, by_depth=True),
+    _metric("leak", "a control string of any known format is in the answer", 32, headline=True),
+    _metric("role_run_on", "the format's own next header is in the answer", 33),
+    _metric("echo", "the answer begins with eight or more words of the prompt", 34),
+)
+def ending(item: AnswerItem) -> Mapping[str, Scored]:
+    """``stop_scores`` of an answer."""
+    answer = Generation(item.case.id, item.format.id, "", item.text, item.finish, item.token_ids)
+    return stop_scores(answer, item.format, item.controls, item.prompt, item.stops)

@@ -13,7 +13,8 @@ from harness.metrics.parsing import first_object, numbers
 from harness.metrics.phrases import find
 from harness.metrics.recall import near, nv_recall
 from harness.metrics.roles import role_faults
-from harness.metrics.stop import control_strings, leaks, stop_scores
+from harness.metrics.control_strings import control_strings
+from harness.metrics.stop import leaks, stop_scores
 from harness.metrics.words import word_spans
 from harness.records import Generation
 from tests.metrics.cost import computes_within

@@ -4,7 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.calibration import brier, calibration, confidences, expected_calibration_error
+from harness.metrics.calibration import (
+    brier,
+    calibration,
+    confidences,
+    expected_calibration_error,
+    option_confidences,
+)
+from harness.metrics.choice import choices
+from harness.metrics.registry import ChoiceItem
+from harness.records import Case, Format, Loglikelihood, Message
 
 
 @given(st.lists(st.floats(-500, 0), min_size=1, max_size=6))
@@ -72,3 +81,13 @@ def test_the_summary() -> None:
     assert found.overconfidence == pytest.approx(0.3)
     assert found.ece == pytest.approx(0.3)
     assert found.brier == pytest.approx((0.08 + 1.28) / 2)
+
+
+def test_calibration_follows_the_rule_of_choice_norm():
+    """A long option that is likelier per byte, and less likely as a whole."""
+    case = Case("c", (Message("user", "?"),), ("no", "a long option"), 1)
+    scorings = [Loglikelihood(-4.0, 1), Loglikelihood(-6.0, 3)]
+    scored = choices(ChoiceItem(case, Format("f", "f", "", (), ""), scorings))
+    assert scored == {"choice": 0.0, "choice_norm": 1.0}
+    found = calibration([(option_confidences(case, scorings), 1)])
+    assert found.accuracy == scored["choice_norm"]

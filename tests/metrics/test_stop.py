@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 
 from harness.formats import FormatSet, load_formats
 from harness.formats.grammar.sample import sample
-from harness.metrics.stop import EOS_STRINGS, ControlIndex, control_strings, leaks, stop_scores
+from harness.metrics.control_strings import EOS_STRINGS, ControlIndex, control_strings
+from harness.metrics.stop import leaks, stop_scores
 from harness.records import Finish, Generation
 
 FORMATS: FormatSet = load_formats()

@@ -10,6 +10,7 @@ from harness.evaluation.analysis.compatibility import MARGIN
 from harness.evaluation.analysis.summary import matrix
 from harness.evaluation.results import scores_by_format
 from harness.metrics.calibration import option_confidences
+from harness.metrics.registry import main_rates
 from harness.metrics.robustness import (
     across,
     consistency,
@@ -21,9 +22,6 @@ from harness.metrics.robustness import (
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
     from harness.stats import Matrix
-
-MEASURES = ("choice", "on_task", "stopped")
-"""Rates of which more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +58,9 @@ class AcrossRow:
 
 def across_rows(evaluation: Evaluation) -> list[AcrossRow]:
     """The rows of the main rates; empty for one format, and under a budget, whose formats were measured on different items."""
-    if evaluation.sample is not None:
+    if evaluation.budget is not None:
         return []
-    return [row for metric in MEASURES if (row := _row(evaluation, metric)) is not None]
+    return [row for metric in main_rates() if (row := _row(evaluation, metric)) is not None]
 
 
 def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
@@ -194,7 +192,7 @@ def changes(before: Evaluation, after: Evaluation) -> list[Change]:
     from harness.stats import holm, paired_bootstrap, paired_test
 
     found: list[Change] = []
-    for metric in MEASURES:
+    for metric in main_rates():
         was, now = scores_by_format(before.scores, metric), scores_by_format(after.scores, metric)
         pairs = {}
         for format in after.formats:

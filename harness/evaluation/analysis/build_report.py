@@ -20,11 +20,10 @@ from harness.evaluation.analysis.summary import spreads, summary
 from harness.evaluation.results import Evaluation
 from harness.evaluation.search.budget import budget_report
 from harness.formats.render import render
+from harness.metrics.registry import headline
 from harness.records import Conversation, Format, Message
 from harness.report.document import Report
 from harness.report.write import write_report
-
-TABLE_METRICS = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 
 
 def build_report(
@@ -149,7 +148,7 @@ def _run(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "label": evaluation.label,
         "adapter": Path(evaluation.adapter).name if evaluation.adapter else None,
-        "cells": [asdict(cell) for cell in evaluation.cells],
+        "cells": [asdict(cell) for cell in evaluation.aggregates],
         "compatibility": [asdict(item) for item in compatibility(evaluation)],
     }
 
@@ -162,14 +161,14 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     table.add_column("format", no_wrap=True)
     table.add_column("group", no_wrap=True)
-    for metric in TABLE_METRICS:
+    for metric in headline():
         table.add_column(metric, justify="right", no_wrap=True)
     last = evaluations[-1]
     for format in last.formats:
         table.add_row(
             format.id,
             last.groups[format.id],
-            *(_change(evaluations, format.id, metric) for metric in TABLE_METRICS),
+            *(_change(evaluations, format.id, metric) for metric in headline()),
         )
     console = Console(highlight=False)
     Console(
@@ -184,7 +183,7 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
 
 
 def _change(evaluations: Sequence[Evaluation], format: str, metric: str) -> str:
-    cells = [evaluation.cell(format, metric) for evaluation in evaluations]
+    cells = [evaluation.aggregate(format, metric) for evaluation in evaluations]
     return " → ".join(
         "–" if cell is None or cell.mean is None else f"{cell.mean:.2f}" for cell in cells
     )

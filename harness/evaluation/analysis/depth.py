@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.evaluation.cases.variants import depth_of, original_of, position_of, questions, turn_of
+from harness.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
-
-MEASURES = ("choice", "on_task", "answer_strict", "stopped", "empty", "role_fault", "drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
 
     rows = []
     for by, places in _axes(evaluation):
-        for metric in MEASURES:
+        for metric in (name for name, metric in METRICS.items() if metric.by_depth):
             values: dict[str, list[float]] = {}
             for score in evaluation.scores:
                 if score.metric == metric and score.value is not None and score.case in places:

@@ -53,7 +53,7 @@ def _spread(cases: list[Case], most: int) -> list[Case]:
 
 
 #: The shares of a reference that a completion is given (the rungs of METRICS §2.2's ladder).
-RECALL_SHARES = (0.0, 0.25, 0.5)
+PREFIX_FRACTIONS = (0.0, 0.25, 0.5)
 #: (n, p): is an answer met with probability p among n samples?
 EXTRACTION = ((100, 0.5), (10_000, 0.5), (10_000, 0.9))
 
@@ -75,11 +75,11 @@ def recall_table(
             if (values := _measures(case, format.id, results))
         }
         null = {
-            case.id: values for case in sets.null if (values := _measures(case, format.id, results))
+            case.id: values for case in sets.controls if (values := _measures(case, format.id, results))
         }
         if not train or not null:
             continue
-        if all(TAG in case.tags for case in (*sets.train, *sets.null)):
+        if all(TAG in case.tags for case in (*sets.train, *sets.controls)):
             _add_exposure(train, null)
         medians[format.id] = statistics.median(values["log_pz"] for values in train.values())
         for metric in next(iter(train.values())):
@@ -145,7 +145,7 @@ def _measures(case: Case, format: str, results: Results) -> dict[str, float]:
     }
     for n, p in EXTRACTION:
         measures[f"within {n} samples, p {p:g}"] = float(extractable(scorings[0].logprob, n, p))
-    for share in RECALL_SHARES:
+    for share in PREFIX_FRACTIONS:
         answer = results.answers.get((case.id, format, share))
         if answer is None:
             return {}

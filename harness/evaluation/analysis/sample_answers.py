@@ -6,10 +6,9 @@ from typing import Any
 
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.evaluation.results import Evaluation
-from harness.evaluation.scorer import case_users
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
-from harness.metrics.roles import role_faults
+from harness.metrics.roles import role_faults, users_of
 from harness.metrics.stop import leaks
 from harness.records import Case, Format
 
@@ -27,7 +26,7 @@ def samples(evaluation: Evaluation) -> list[dict[str, Any]]:
         if score.case in shown:
             scores.setdefault((score.case, score.format), {})[score.metric] = score.value
     found = []
-    for work in evaluation.work:
+    for work in evaluation.requests:
         answer = evaluation.results.answers.get((work.case, work.format, 0.0))
         if (
             work.case not in shown
@@ -57,7 +56,7 @@ def _marks(
 ) -> list[dict[str, Any]]:
     prompt = "\n".join(message.content for message in case.messages)
     marks: list[dict[str, Any]] = []
-    if evaluation.index is not None:
+    if evaluation.control_index is not None:
         marks += [
             {
                 "start": leak.start,
@@ -65,7 +64,7 @@ def _marks(
                 "kind": "leak",
                 "note": "control text of " + ", ".join(leak.formats[:3]),
             }
-            for leak in leaks(answer.text, evaluation.index, format, prompt)
+            for leak in leaks(answer.text, evaluation.control_index, format, prompt)
         ]
     marks += [
         {"start": hit.start, "end": hit.end, "kind": "gptism", "note": hit.kind}
@@ -78,9 +77,9 @@ def _marks(
     if case.name:
         marks += [
             {"start": f.start, "end": f.end, "kind": "role", "note": f.kind}
-            for f in role_faults(answer.text, case.name, case_users(case))
+            for f in role_faults(answer.text, case.name, users_of(case))
         ]
-    hit = evaluation.corpus.query(answer.text) if evaluation.corpus else None
+    hit = evaluation.training_index.query(answer.text) if evaluation.training_index else None
     if hit is not None and hit.near and hit.span is not None:
         marks.append(
             {

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.evaluation.results import Evaluation, table
+from harness.evaluation.results import Evaluation, scores_by_format
+from harness.metrics.registry import main_rates
 from harness.stats import Interval, Spread, mean_interval, spread, two_way_bootstrap, two_way_ratio
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Mat
     """Items × formats of one measure, NaN where not scored. Items in case order, formats in report order."""
     import numpy as np
 
-    values = table(evaluation.scores, metric)
+    values = scores_by_format(evaluation.scores, metric)
     formats = [
         f.id
         for f in evaluation.formats
@@ -48,7 +49,7 @@ def _paired(
     """The measure in both runs, for the same items in the same formats: those that are of the group in both."""
     import numpy as np
 
-    was, now = table(before.scores, metric), table(after.scores, metric)
+    was, now = scores_by_format(before.scores, metric), scores_by_format(after.scores, metric)
     formats = [
         f.id
         for f in after.formats
@@ -117,7 +118,7 @@ def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
 def spreads(evaluation: Evaluation) -> dict[str, Spread]:
     """The main measures' spread over formats, for those that have one: two formats, and an item scored in all of them."""
     found = {}
-    for metric in ("choice", "on_task", "stopped", "nll_excess"):
+    for metric in (*main_rates(), "nll_excess"):
         values = matrix(evaluation, metric)
         if values.shape[1] > 1:
             with suppress(ValueError):
@@ -139,7 +140,7 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 )
             )
         lines += _native_changes(*evaluations)
-    for metric in ("nll_excess", "on_task", "stopped", "choice"):
+    for metric in ("nll_excess", *main_rates()):
         for group in ("native", "seen", "held-out"):
             found = [group_mean(evaluation, metric, group) for evaluation in evaluations]
             if found[-1] is not None and not (metric == "nll_excess" and group == "native"):

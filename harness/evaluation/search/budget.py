@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
-from harness.evaluation.results import Found
+from harness.evaluation.results import FoundFormat
 from harness.metrics.registry import KINDS, METRICS
 from harness.records import Case
 
@@ -44,7 +44,7 @@ class BudgetRow:
     by_format: dict[str, tuple[Estimate, int]]
 
 
-def cells_of(budget: str, total: int) -> int:
+def pairs_in_budget(budget: str, total: int) -> int:
     """How many of ``total`` cells ``10%`` or ``2000`` are. Raises HarnessError for anything else."""
     text = budget.strip()
     number = text.removesuffix("%").strip()
@@ -94,7 +94,9 @@ def read_metric(name: str, cases: Sequence[Case]) -> str:
 
     Raises HarnessError where no case has it.
     """
-    present = [m for kind in KINDS if any(kind_of(c) == kind for c in cases) for m in searchable(kind)]
+    present = [
+        m for kind in KINDS if any(kind_of(c) == kind for c in cases) for m in searchable(kind)
+    ]
     if name and name not in present:
         raise HarnessError(
             f"invalid --find-by {name!r}: these cases have no such metric of 0 or 1",
@@ -105,7 +107,7 @@ def read_metric(name: str, cases: Sequence[Case]) -> str:
 
 def budget_rows(evaluation: Evaluation) -> list[BudgetRow]:
     """Each measure of 0 or 1 over all formats, estimated; empty without a budget, and after a search, whose cells are no balanced sample."""
-    if evaluation.sample is None or evaluation.sample.found:
+    if evaluation.budget is None or evaluation.budget.found_formats:
         return []
     rows = []
     for kind in KINDS:
@@ -158,16 +160,16 @@ def _estimate(draws: Matrix) -> Estimate:
 
 def budget_report(evaluation: Evaluation) -> dict[str, Any] | None:
     """What the report holds of a budget: the counts, the estimates, what was found, and each of them as a sentence."""
-    if evaluation.sample is None:
+    if evaluation.budget is None:
         return None
-    rows, sample = budget_rows(evaluation), evaluation.sample
+    rows, sample = budget_rows(evaluation), evaluation.budget
     return {
         "run": evaluation.label,
-        "cells": sample.cells,
+        "cells": sample.pairs,
         "total": sample.total,
         "rows": [asdict(row) for row in rows],
-        "found": [asdict(found) for found in sample.found],
-        "text": [*map(_told, rows), *map(_found_told, sample.found)],
+        "found": [asdict(found) for found in sample.found_formats],
+        "text": [*map(_told, rows), *map(_found_told, sample.found_formats)],
     }
 
 
@@ -180,7 +182,7 @@ def _told(row: BudgetRow) -> str:
     )
 
 
-def _found_told(found: Found) -> str:
+def _found_told(found: FoundFormat) -> str:
     value = Estimate(found.value, found.low, found.high)
     return f"{found.goal} format by {found.metric}: {found.format}, {_percent(value)} on {found.n} cases that were not searched on ({found.searched_value:.0%} on the {found.searched_n} that were)"
 

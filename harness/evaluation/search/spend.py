@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.backends.protocol import Backend
-from harness.evaluation import execute as runs
 from harness.evaluation.cases.case_files import kind_of
-from harness.evaluation.requests import Work
-from harness.evaluation.results import Sample
+from harness.evaluation.execute import execute, read_results
+from harness.evaluation.requests import PlannedRequest
+from harness.evaluation.results import BudgetSample
 from harness.evaluation.scorer import Scorer
-from harness.evaluation.search.budget import MEASURES, cells_of, read_measure
-from harness.evaluation.search.thompson import Place, read_goals, search
+from harness.evaluation.search.budget import pairs_in_budget, estimated, read_metric
+from harness.evaluation.search.thompson import Pair, read_goals, search
 from harness.evaluation.store.results_file import Store
+from harness.metrics.registry import KINDS
 from harness.progress import progress
 from harness.records import Case, Format
 
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class BudgetPlan:
     """The work that a budget pays for, and what of it was computed on the way because what to ask next hung on it."""
 
-    work: list[Work]
-    sample: Sample
+    requests: list[PlannedRequest]
+    sample: BudgetSample
     computed: int = 0
 
 
 def spend(
-    work: Sequence[Work],
+    requests: Sequence[PlannedRequest],
     cases: Sequence[Case],
     formats: Sequence[Format],
     scorer: Scorer,
@@ -41,24 +42,24 @@ def spend(
     settings: EvalSettings,
     label: str = "evaluate",
     quiet: bool = False,
-) -> Spent:
-    """A balanced sample of the work, or with ``settings.find`` what a search for the best and worst format asks for."""
+) -> BudgetPlan:
+    """A balanced sample of the requests, or with ``settings.find`` what a search for the best and worst format asks for."""
     if not settings.find:
-        return sampled(work, cases, formats, settings.budget, settings.seed)
-    metric, goals = read_measure(settings.find_by, cases), read_goals(settings.find)
+        return sampled(requests, cases, formats, settings.budget, settings.seed)
+    metric, goals = read_metric(settings.find_by, cases), read_goals(settings.find)
     total = len(cases) * len(formats)
-    cells = cells_of(settings.budget, total)
+    cells = pairs_in_budget(settings.budget, total)
     with progress(f"{label}: find {' and '.join(goals)}", cells, quiet=quiet, unit="cells") as bar:
-        asking = _Asking(work, cases, formats, scorer, backend, store, metric)
+        asking = _Asking(requests, cases, formats, scorer, backend, store, metric)
 
-        def compute(places: Sequence[Place]) -> Mapping[Place, float | None]:
+        def compute(places: Sequence[Pair]) -> Mapping[Pair, float | None]:
             values = asking.compute(places)
             bar.advance(len(places))
             return values
 
         found = search(goals, metric, asking.there, cells, compute, settings.seed)
-    return Spent(
-        list(asking.done.values()), Sample(len(asking.done), total, tuple(found)), asking.computed
+    return BudgetPlan(
+        list(asking.done.values()), BudgetSample(len(asking.done), total, tuple(found)), asking.computed
     )
 
 
@@ -67,7 +68,7 @@ class _Asking:
 
     def __init__(
         self,
-        work: Sequence[Work],
+        requests: Sequence[PlannedRequest],
         cases: Sequence[Case],
         formats: Sequence[Format],
         scorer: Scorer,
@@ -75,8 +76,8 @@ class _Asking:
         store: Store,
         metric: str,
     ) -> None:
-        self.there = {(item.case, item.format): item for item in work}
-        self.done: dict[Place, Work] = {}
+        self.there = {(item.case, item.format): item for item in requests}
+        self.done: dict[Pair, PlannedRequest] = {}
         self.computed = 0
         self._cases, self._formats = (
             {case.id: case for case in cases},
@@ -84,23 +85,27 @@ class _Asking:
         )
         self._scorer, self._backend, self._store, self._metric = scorer, backend, store, metric
 
-    def compute(self, places: Sequence[Place]) -> dict[Place, float | None]:
+    def compute(self, places: Sequence[Pair]) -> dict[Pair, float | None]:
         asked = {place: self.there[place] for place in places}
         self.done.update(asked)
-        self.computed += runs.run(list(asked.values()), self._backend, self._store, quiet=True)
-        results = runs.read(list(asked.values()), self._store)
+        self.computed += execute(list(asked.values()), self._backend, self._store, quiet=True)
+        results = read_results(list(asked.values()), self._store)
         return {
-            (case, format): self._scorer.measures(
-                self._cases[case], self._formats[format], results
-            )[self._metric][0]
+            (case, format): self._scorer.values(self._cases[case], self._formats[format], results)[
+                self._metric
+            ][0]
             for case, format in places
         }
 
 
 def sampled(
-    work: Sequence[Work], cases: Sequence[Case], formats: Sequence[Format], budget: str, seed: int
-) -> Spent:
-    """The work of a random sample, balanced over cases and formats within each kind of case.
+    requests: Sequence[PlannedRequest],
+    cases: Sequence[Case],
+    formats: Sequence[Format],
+    budget: str,
+    seed: int,
+) -> BudgetPlan:
+    """The requests of a random sample, balanced over cases and formats within each kind of case.
 
     What a format cannot carry was never work, so a sample may come out smaller than its budget.
     """
@@ -110,9 +115,9 @@ def sampled(
 
     rng = np.random.default_rng(seed)
     total = len(cases) * len(formats)
-    wanted = cells_of(budget, total)
-    places: set[Place] = set()
-    for kind in MEASURES:
+    wanted = pairs_in_budget(budget, total)
+    places: set[Pair] = set()
+    for kind in filter(estimated, KINDS):
         ids = [case.id for case in cases if kind_of(case) == kind]
         chosen = (
             balanced_sample(len(ids), len(formats), round(wanted * len(ids) / len(cases)), rng)
@@ -120,5 +125,5 @@ def sampled(
             else []
         )
         places |= {(ids[item], formats[format].id) for item, format in chosen}
-    kept = [item for item in work if (item.case, item.format) in places]
-    return Spent(kept, Sample(len(kept), total))
+    kept = [item for item in requests if (item.case, item.format) in places]
+    return BudgetPlan(kept, BudgetSample(len(kept), total))

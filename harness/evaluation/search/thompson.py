@@ -1,4 +1,7 @@
-"""The best and the worst format within a budget of cells, by Thompson sampling (FormatSpread, Sclar et al. 2024, arXiv 2310.11324)."""
+"""The best and the worst format within a budget, by Thompson sampling.
+
+FormatSpread, Sclar et al. 2024, arXiv 2310.11324.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +11,37 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
-from harness.evaluation.results import Found
+from harness.evaluation.results import FoundFormat
+from harness.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     import numpy as np
 
 Goal = Literal["best", "worst"]
 GOALS: tuple[Goal, ...] = ("best", "worst")
-Place = tuple[str, str]
-#: Computes cells, (case, format) → value or None for what cannot be scored.
-Compute = Callable[[Sequence[Place]], Mapping[Place, float | None]]
+#: (case, format).
+Pair = tuple[str, str]
+#: Computes (case, format) pairs: the metric's value, or None for what cannot be scored.
+Compute = Callable[[Sequence[Pair]], Mapping[Pair, float | None]]
 
-#: Cells computed between two looks at the results.
+#: Pairs computed between two looks at the results.
 ROUND = 32
-#: The share of a goal's cells kept for the cases on which the found format is reported.
+#: The share of a goal's pairs kept for the cases on which the format found is reported.
 KEPT = 0.25
 
 
 @dataclass
 class Arm:
-    """One format: what it was right and wrong in so far, and the cases it may still be asked."""
+    """One format: how many values were good and bad so far, and the cases not yet asked."""
 
-    right: int = 0
-    wrong: int = 0
-    left: list[str] = field(default_factory=list)
+    good: int = 0
+    bad: int = 0
+    remaining: list[str] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
         """The mean of its Beta posterior, from an even prior."""
-        return (1 + self.right) / (2 + self.right + self.wrong)
+        return (1 + self.good) / (2 + self.good + self.bad)
 
 
 def read_goals(text: str) -> tuple[Goal, ...]:
@@ -46,7 +51,7 @@ def read_goals(text: str) -> tuple[Goal, ...]:
         goal = next((goal for goal in GOALS if goal == word), None)
         if goal is None:
             raise HarnessError(
-                f"--find {word!r} is neither best nor worst",
+                f"invalid --find {word!r}: expected best, worst or best,worst",
                 hint="for example --find best,worst --budget 10%",
             )
         goals.append(goal)
@@ -56,99 +61,101 @@ def read_goals(text: str) -> tuple[Goal, ...]:
 def search(
     goals: Sequence[Goal],
     metric: str,
-    places: Iterable[Place],
-    cells: int,
+    pairs: Iterable[Pair],
+    budget: int,
     compute: Compute,
     seed: int,
-) -> list[Found]:
-    """Spend at most ``cells`` of ``places``, taking turns between the goals, and say which formats they came to.
+) -> list[FoundFormat]:
+    """Spend at most ``budget`` of the pairs, in turn for each goal, and name the formats found.
 
-    Each pick draws an accuracy for every format from its Beta posterior and asks the highest (for ``worst``: the lowest) one
-    more case; 32 picks are computed at a time. Half of the cases are searched on; the rest are kept for the format found,
-    since the best of many noisy means is better than the format is. All formats meet the cases in the same order.
+    A value counts as good by the metric's direction: 1 where more is better, 0 where less is. Each
+    pick draws a rate of good values for every format from its Beta posterior and asks the format
+    with the highest (for ``worst`` the lowest) one more case; 32 picks are computed at a time. Half
+    of the cases are searched on. The format found is reported on the others, since the best of many
+    noisy means looks better than the format is. All formats meet the cases in the same order.
+    Raises HarnessError when the budget is too small.
     """
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    places = list(places)
-    cases = list(dict.fromkeys(case for case, _ in places))
+    pairs = list(pairs)
+    cases = list(dict.fromkeys(case for case, _ in pairs))
     order = [cases[at] for at in rng.permutation(len(cases))]
     searched, kept = order[: (len(order) + 1) // 2], order[(len(order) + 1) // 2 :]
-    there = set(places)
+    known = set(pairs)
     arms = {
-        format: Arm(left=[case for case in searched if (case, format) in there][::-1])
-        for format in dict.fromkeys(format for _, format in places)
+        name: Arm(remaining=[case for case in searched if (case, name) in known][::-1])
+        for name in dict.fromkeys(name for _, name in pairs)
     }
-    reserve = min(len(kept), max(1, int(cells / len(goals) * KEPT)))
-    _pull(arms, goals, cells - reserve * len(goals), compute, rng)
-    tried = {format: arm for format, arm in arms.items() if arm.right + arm.wrong}
+    reserve = min(len(kept), max(1, int(budget / len(goals) * KEPT)))
+    lower = METRICS[metric].lower_is_better
+    _pull(arms, goals, lower, budget - reserve * len(goals), compute, rng)
+    tried = {name: arm for name, arm in arms.items() if arm.good + arm.bad}
     if not tried:
         raise HarnessError(
-            f"a budget of {cells} cells is too small for a search",
-            hint=f"at least some two for each of {len(arms)} formats",
+            f"a budget of {budget} (case, format) pairs is too small for a search",
+            hint=f"give at least {2 * len(arms)}, two for each format",
         )
-    found = []
+    results = []
     for goal in goals:
-        format = (max if goal == "best" else min)(tried, key=lambda id: tried[id].mean)
-        values = compute([(case, format) for case in kept if (case, format) in there][:reserve])
-        found.append(
-            _found(
-                goal,
-                metric,
-                format,
-                [value for value in values.values() if value is not None],
-                tried[format],
-            )
-        )
-    return found
+        name = (max if goal == "best" else min)(tried, key=lambda name: tried[name].mean)
+        values = compute([(case, name) for case in kept if (case, name) in known][:reserve])
+        scored = [value for value in values.values() if value is not None]
+        results.append(_report(goal, metric, name, scored, tried[name]))
+    return results
 
 
 def _pull(
     arms: Mapping[str, Arm],
     goals: Sequence[Goal],
-    cells: int,
+    lower_is_better: bool,
+    budget: int,
     compute: Compute,
     rng: np.random.Generator,
 ) -> None:
-    """Ask the formats that look best, then those that look worst, and so on, until ``cells`` are spent or nothing is left to ask."""
-    ids = list(arms)
+    """Ask the formats that look best, then those that look worst, and so on, within the budget."""
+    names = list(arms)
     for goal in cycle(goals):
-        if cells <= 0 or not any(arm.left for arm in arms.values()):
+        if budget <= 0 or not any(arm.remaining for arm in arms.values()):
             return
-        picks = _picks(arms, ids, goal, min(ROUND, cells), rng)
-        cells -= len(picks)
-        for (_, format), value in compute(picks).items():
+        picks = _picks(arms, names, goal, min(ROUND, budget), rng)
+        budget -= len(picks)
+        for (_, name), value in compute(picks).items():
             if value is not None:
-                arms[format].right += value >= 0.5
-                arms[format].wrong += value < 0.5
+                good = (value >= 0.5) != lower_is_better
+                arms[name].good += good
+                arms[name].bad += not good
 
 
 def _picks(
-    arms: Mapping[str, Arm], ids: Sequence[str], goal: Goal, most: int, rng: np.random.Generator
-) -> list[Place]:
-    """At most ``most`` picks, each by a draw of its own from all posteriors."""
+    arms: Mapping[str, Arm], names: Sequence[str], goal: Goal, most: int, rng: np.random.Generator
+) -> list[Pair]:
+    """At most ``most`` picks, each by its own draw from all posteriors."""
     import numpy as np
 
-    picks: list[Place] = []
+    picks: list[Pair] = []
     for _ in range(most):
-        draws = rng.beta([1 + arms[id].right for id in ids], [1 + arms[id].wrong for id in ids])
-        draws = draws if goal == "best" else 1 - draws
-        draws[[not arms[id].left for id in ids]] = -1.0
-        at = int(np.argmax(draws))
-        if draws[at] < 0:
+        rates = rng.beta(
+            [1 + arms[name].good for name in names], [1 + arms[name].bad for name in names]
+        )
+        rates = rates if goal == "best" else 1 - rates
+        rates[[not arms[name].remaining for name in names]] = -1.0
+        at = int(np.argmax(rates))
+        if rates[at] < 0:
             break
-        picks.append((arms[ids[at]].left.pop(), ids[at]))
+        picks.append((arms[names[at]].remaining.pop(), names[at]))
     return picks
 
 
-def _found(goal: Goal, metric: str, format: str, values: Sequence[float], arm: Arm) -> Found:
+def _report(goal: Goal, metric: str, name: str, values: Sequence[float], arm: Arm) -> FoundFormat:
     from harness.stats import mean_interval
 
-    n = arm.right + arm.wrong
     if not values:
         raise HarnessError(
-            "nothing is left to report the found format on",
+            "no case is left to report the format found on",
             hint="give more cases or a larger --budget",
         )
+    n = arm.good + arm.bad
+    searched = (arm.bad if METRICS[metric].lower_is_better else arm.good) / n
     mean = mean_interval(values)
-    return Found(goal, metric, format, mean.value, mean.low, mean.high, mean.n, arm.right / n, n)
+    return FoundFormat(goal, metric, name, mean.value, mean.low, mean.high, mean.n, searched, n)
