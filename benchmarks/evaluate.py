@@ -50,12 +50,12 @@ class Side:
 
     def choices(self, items: int) -> Any:
         from harness.evaluation.cases.case_files import load_cases
-        from harness.evaluation.requests import Planner
+        from harness.evaluation.requests import RequestBuilder
 
         cases = [case for case in load_cases() if len(case.choices) == 4]
         if len(cases) < items:
             raise SystemExit(f"there are {len(cases)} four-option items, not {items}")
-        return Planner(self.backend, 1).plan(cases[:items], self.formats)
+        return RequestBuilder(self.backend, 1).build(cases[:items], self.formats)
 
     def prompts(self, count: int) -> Any:
         """Different prompts in the model's own format and in ChatML, whose answers end with a token or by length, cut at no text."""
@@ -93,14 +93,14 @@ class Side:
 
 class Ours(Side):
     def scoring(self, items: int) -> Any:
-        work = self.choices(items)
+        planned = self.choices(items)
         started = now()
         found = {
             key: [s.logprob for s in scorings]
-            for batch in self.backend.score([item.request for item in work])
+            for batch in self.backend.score([item.request for item in planned])
             for key, scorings in batch
         }
-        return since(started), [max(range(4), key=found[item.key].__getitem__) for item in work]
+        return since(started), [max(range(4), key=found[item.key].__getitem__) for item in planned]
 
     def generation(self, count: int, _batch: int) -> Any:
         requests = self.prompts(count)
@@ -154,9 +154,9 @@ class Theirs(Side):
         ]  # type: ignore[arg-type]
 
     def scoring(self, items: int) -> Any:
-        work = self.choices(items)
+        planned = self.choices(items)
         asks = self.instances(
-            "loglikelihood", [split(answer) for item in work for answer in item.request.answers]
+            "loglikelihood", [split(answer) for item in planned for answer in item.request.answers]
         )
         started = now()
         found = [value for value, _ in self.lm.loglikelihood(asks, disable_tqdm=True)]
@@ -172,7 +172,7 @@ class Theirs(Side):
         from harness.backends.local.padded import pad
 
         requests = self.prompts(count)
-        ends = sorted(Decoder(self.loaded, budget=1, most=1, pass_budget=1).eos_ids)
+        ends = sorted(Decoder(self.loaded, budget=1, most=1, forward_budget=1).eos_ids)
         started = now()
         tokens = 0
         rows = sorted(
@@ -201,22 +201,21 @@ class Theirs(Side):
     def whole(self, limit: int) -> Any:
         from harness.backends.protocol import ScoreRequest
         from harness.demo import SETTINGS
-        from harness.evaluation.analysis.recall_table import RECALL_SHARES, recall_sets
+        from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS, recall_sets
         from harness.evaluation.cases.case_files import limit_cases, load_cases
-        from harness.evaluation.engines import own_native
-        from harness.evaluation.format_groups import group_formats
+        from harness.evaluation.format_groups import group_formats, native_format_id
         from harness.evaluation.plan import RECALL_TOKENS, pick_recall_formats
-        from harness.evaluation.requests import Planner
+        from harness.evaluation.requests import RequestBuilder
         from harness.formats import load_formats
         from harness.resources import data_dir
 
         known = load_formats()
-        native = own_native(self.loaded, known)
+        native = native_format_id(self.loaded.tokenizer, known.values())
         formats = known.select(known.default)
         if not any(format.id == native for format in formats):
             formats.insert(0, known[native])
         groups = group_formats(formats, native, ())
-        planner = Planner(self.backend, SETTINGS.max_new_tokens)
+        builder = RequestBuilder(self.backend, SETTINGS.max_new_tokens)
         sets = recall_sets(
             (str(data_dir("trainset")),),
             (str(data_dir("eval") / "twins.jsonl"),),
@@ -230,16 +229,16 @@ class Theirs(Side):
             SETTINGS.recall_formats,
         )
         both = (*sets.train, *sets.null)
-        work = (
-            planner.plan(limit_cases(load_cases(), limit), formats)
-            + planner.plan(both, few)
-            + planner.plan_continuations(both, few, RECALL_SHARES, RECALL_TOKENS)
+        planned = (
+            builder.build(limit_cases(load_cases(), limit), formats)
+            + builder.build(both, few)
+            + builder.build_continuations(both, few, PREFIX_FRACTIONS, RECALL_TOKENS)
         )
         which, of = map(int, self.options.share.split("/"))
         requests = [
             item.request
             for item in {
-                item.key: item for item in sorted(work, key=lambda item: -item.length)
+                item.key: item for item in sorted(planned, key=lambda item: -item.length)
             }.values()
         ][which - 1 :: of]
         scores = self.instances(

@@ -1,7 +1,8 @@
-"""Any OpenAI-compatible server: llama.cpp, vLLM, SGLang, text-generation-webui and the like.
+"""Any OpenAI-compatible server: llama.cpp, vLLM, SGLang, text-generation-webui and others.
 
-Prompts go to ``/v1/completions`` as the text that we rendered, so the formats are measured and not the server's template;
-with ``chat`` the messages go to ``/v1/chat/completions``, so the server's template is. The server adds BOS itself.
+Prompts go to ``/v1/completions`` as the text that we rendered, so that the formats are measured and
+not the server's template. With ``chat`` the messages go to ``/v1/chat/completions``, so that the
+server's template is measured. The server adds BOS itself.
 """
 
 from __future__ import annotations
@@ -13,28 +14,51 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
-from harness.backends.server_facts import AGAIN, ServerFacts, short
+from harness.backends.protocol import Answer, Backend, GenerateRequest, ModelSpec, ScoreRequest
+from harness.backends.server_facts import RESUME, ServerFacts, one_line
 from harness.errors import HarnessError
 from harness.records import Finish, Loglikelihood, Rendered
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
-Request = TypeVar("Request", GenerateRequest, ScoreRequest)
-Result = TypeVar("Result")
+RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
+ResultT = TypeVar("ResultT")
 
 NO_LOGPROBS = "the server gives no log-probabilities of a prompt"
-MOST_STOPS = 4
-"""As many as OpenAI takes; the others are cut off here."""
-_MOST_BEFORE = 2
-"""Tokens that a server may have put before the text: BOS."""
+MAX_STOPS = 4
+"""OpenAI takes no more; the other stops are cut off here."""
+_MAX_TOKENS_BEFORE = 2
+"""Tokens that a server may put before the text, such as BOS."""
 
 
-class OpenAIBackend:
-    """One model of a server. ``retries`` count the tries after 408, 409, 429, 5xx, time-outs and lost connections, with back-off.
+def open_backend(
+    model: ModelSpec,
+    *,
+    url: str,
+    api_key: str = "none",
+    chat: bool = False,
+    concurrency: int = 8,
+    retries: int = 8,
+) -> OpenAIBackend:
+    """The model of a server. Raises HarnessError for what a server decides itself."""
+    if model.adapter:
+        raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
+    if model.quantisation:
+        raise HarnessError(
+            "a server stores its model itself", hint="leave --load-in-4bit and --load-in-8bit out"
+        )
+    return OpenAIBackend(
+        url, model.model, api_key=api_key, chat=chat, concurrency=concurrency, retries=retries
+    )
 
-    Raises HarnessError when the server cannot be reached or refuses; what it answered before is kept by the caller.
+
+class OpenAIBackend(Backend):
+    """One model of a server.
+
+    After 408, 409, 429, 5xx, time-outs and lost connections a request is tried again ``retries``
+    times, with growing pauses. Raises HarnessError when the server cannot be reached or refuses a
+    request; the caller keeps what was answered before.
     """
 
     def __init__(
@@ -76,72 +100,77 @@ class OpenAIBackend:
         }
 
     @property
-    def bos_token(self) -> str:
-        """Nothing: the server's tokenizer writes BOS, and two would be one too many."""
-        return ""
-
-    @property
     def eos_token(self) -> str:
         return str(self.facts.props.get("eos_token") or "")
 
-    @cached_property
+    @property
+    def chat_template(self) -> str | None:
+        template = self.facts.props.get("chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
+    def applies_template(self) -> bool:
+        return self.chat
+
+    @property
     def no_loglikelihood(self) -> str:
-        """Why nothing can be scored here, or ""."""
+        return self._no_loglikelihood
+
+    @cached_property
+    def _no_loglikelihood(self) -> str:
+        """Asked once: whether the server echoes a short text with its log-probabilities."""
         if self.chat:
             return "a chat endpoint gives no log-probabilities of an answer"
-        text = "one two three"
         try:
-            found = self._ask(lambda: self._echo(text))
-        except HarnessError as error:
-            if error.hint == _UNKNOWN:
-                return NO_LOGPROBS
-            raise
-        return "" if found and all(value is not None for value, _, _ in found[1:]) else NO_LOGPROBS
+            tokens = self._ask(lambda: self._echo("one two three"))
+        except _NotSupported:
+            return NO_LOGPROBS
+        complete = tokens and all(value is not None for value, _, _ in tokens[1:])
+        return "" if complete else NO_LOGPROBS
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
-        """Answers, greedy or drawn by the server, each as soon as it is there."""
+        """Answers, greedy or drawn by the server, each as soon as it arrives."""
         yield from self._all(requests, self._answer)
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
-        """Log-probabilities of the answers' words, from servers that echo a prompt with them (vLLM, SGLang).
+    def score(
+        self, requests: Sequence[ScoreRequest]
+    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+        """Log-probabilities from servers that echo a prompt with them (vLLM, SGLang).
 
-        The server tokenises the whole text at once; a token that reaches over the edge of the words counts. A request whose
-        tokens cannot be told apart is left out.
+        The server tokenises the whole text at once; a token that reaches over the edge of the
+        answer counts. A request is left out when its tokens cannot be aligned with the text.
         """
-        yield from self._all(requests, self._scorings)
+        yield from self._all(requests, self._score)
 
     def _all(
-        self, requests: Sequence[Request], work: Callable[[Request], Result | None]
-    ) -> Iterator[list[tuple[str, Result]]]:
-        """Results as they come, ``concurrency`` requests at a time. What has no result is left out.
+        self, requests: Sequence[RequestT], work: Callable[[RequestT], ResultT | None]
+    ) -> Iterator[list[tuple[str, ResultT]]]:
+        """Results as they come, ``concurrency`` requests at a time; None is left out.
 
-        Raises the first failure after the requests that were already with the server: what it still answers is not lost.
+        Raises the first failure after the answers to all requests that were already sent.
         """
         waiting = iter(requests)
         failure: BaseException | None = None
         with ThreadPoolExecutor(self.concurrency) as pool:
-            running: dict[Future[Result | None], str] = {}
+            running: dict[Future[ResultT | None], str] = {}
             try:
                 while True:
                     if failure is None:
-                        for request in itertools.islice(
-                            waiting, 2 * self.concurrency - len(running)
-                        ):
+                        room = 2 * self.concurrency - len(running)
+                        for request in itertools.islice(waiting, room):
                             running[pool.submit(work, request)] = request.key
                     if not running:
                         break
                     done, _ = wait(running, return_when=FIRST_COMPLETED)
-                    finished = [(running.pop(future), future) for future in done]
-                    results = [
-                        (key, future.result())
-                        for key, future in finished
-                        if future.exception() is None
-                    ]
-                    if good := [(key, result) for key, result in results if result is not None]:
+                    good = []
+                    for future in done:
+                        key = running.pop(future)
+                        if error := future.exception():
+                            failure = failure or error
+                        elif (result := future.result()) is not None:
+                            good.append((key, result))
+                    if good:
                         yield good
-                    failure = failure or next(
-                        (future.exception() for _, future in finished if future.exception()), None
-                    )
                     if failure is not None:
                         running = {
                             future: key for future, key in running.items() if not future.cancel()
@@ -154,8 +183,8 @@ class OpenAIBackend:
     def _answer(self, request: GenerateRequest) -> Answer | None:
         stops = () if self.chat else request.prompt.stops
         try:
-            text, reason = self._said(request)
-        except _TooLong:
+            text, reason = self._complete(request)
+        except _PromptTooLong:
             return None
         cut = min(((text.index(stop), stop) for stop in stops if stop in text), default=None)
         if cut is not None:
@@ -163,7 +192,7 @@ class OpenAIBackend:
         finish: Finish = "stop" if reason == "stop" else "length" if reason == "length" else "error"
         return Answer(text, finish, "", ())
 
-    def _said(self, request: GenerateRequest) -> tuple[str, str]:
+    def _complete(self, request: GenerateRequest) -> tuple[str, str]:
         """The text of an answer and why it ended."""
         settings: dict[str, Any] = {
             "model": self.model,
@@ -171,119 +200,120 @@ class OpenAIBackend:
             "temperature": 0.0,
             "seed": 0,
         }
-        if (drawn := request.sampling) is not None:
+        if (sampling := request.sampling) is not None:
             settings |= {
-                "temperature": drawn.temperature,
-                "top_p": drawn.top_p,
-                "seed": drawn.seed % 2**31,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "seed": sampling.seed % 2**31,
             }
-            if drawn.top_k:
-                settings["extra_body"] = {
-                    "top_k": drawn.top_k
-                }  # not OpenAI's, but what vLLM, SGLang and llama.cpp call it
+            if sampling.top_k:  # not in OpenAI's API; vLLM, SGLang and llama.cpp call it so
+                settings["extra_body"] = {"top_k": sampling.top_k}
         if self.chat:
             messages: Any = [
                 {"role": message.role, "content": message.content} for message in request.messages
             ]
-            choice = self._ask(
+            reply = self._ask(
                 lambda: self._client.chat.completions.create(messages=messages, **settings)
             ).choices[0]
-            return choice.message.content or "", str(choice.finish_reason)
+            return reply.message.content or "", str(reply.finish_reason)
         if request.prompt.stops:
-            settings["stop"] = list(request.prompt.stops[:MOST_STOPS])
-        found = self._ask(
-            lambda: self._client.completions.create(
-                prompt=request.prompt.text + request.prefix, **settings
-            )
+            settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
+        prompt = request.prompt.text + request.prefix
+        choice = self._ask(
+            lambda: self._client.completions.create(prompt=prompt, **settings)
         ).choices[0]
-        return found.text, str(found.finish_reason)
+        return choice.text, str(choice.finish_reason)
 
-    def _scorings(self, request: ScoreRequest) -> list[Loglikelihood] | None:
+    def _score(self, request: ScoreRequest) -> list[Loglikelihood] | None:
         try:
-            found = [self._scoring(rendered) for rendered in request.answers]
-        except _TooLong:
+            scored = [self._loglikelihood(rendered) for rendered in request.answers]
+        except _PromptTooLong:
             return None
-        scorings = [scoring for scoring in found if scoring is not None]
-        return scorings if len(scorings) == len(found) else None
+        known = [value for value in scored if value is not None]
+        return known if len(known) == len(scored) else None
 
-    def _scoring(self, rendered: Rendered) -> Loglikelihood | None:
+    def _loglikelihood(self, rendered: Rendered) -> Loglikelihood | None:
         last = max(
             span.message for span in rendered.spans if span.trained and span.kind == "content"
         )
-        words = [span for span in rendered.spans if span.kind == "content" and span.message == last]
-        found = self._ask(lambda: self._echo(rendered.text[: words[-1].end]))
+        spans = [span for span in rendered.spans if span.kind == "content" and span.message == last]
+        tokens = self._ask(lambda: self._echo(rendered.text[: spans[-1].end]))
         values = [
             value
-            for value, start, end in found or ()
-            if any(start < s.end and s.start < end for s in words)
+            for value, start, end in tokens or ()
+            if any(start < span.end and span.start < end for span in spans)
         ]
-        told = [value for value in values if value is not None]
-        if not told or len(told) < len(values):
+        known = [value for value in values if value is not None]
+        if not known or len(known) < len(values):
             return None
-        return Loglikelihood(sum(told), len(told), tuple(round(value, 5) for value in told))
+        return Loglikelihood(sum(known), len(known), tuple(round(value, 5) for value in known))
 
     def _echo(self, text: str) -> list[tuple[float | None, int, int]] | None:
-        """(log-probability, start, end) of each token of a text; None from a server that does not echo.
+        """(log-probability, start, end) of each token of a text; None from a server without echo.
 
-        Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's count the BOS that it put before.
+        Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's
+        offsets count the BOS that it put before.
         """
-        found = self._client.completions.create(
-            model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
-        ).choices[0]
-        told = found.logprobs
+        logprobs = (
+            self._client.completions.create(
+                model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
+            )
+            .choices[0]
+            .logprobs
+        )
         if (
-            told is None
-            or not told.tokens
-            or not told.token_logprobs
-            or not all(isinstance(token, str) for token in told.tokens)
+            logprobs is None
+            or not logprobs.tokens
+            or not logprobs.token_logprobs
+            or not all(isinstance(token, str) for token in logprobs.tokens)
         ):
             return None
-        for before in range(_MOST_BEFORE + 1):
-            tokens = told.tokens[before:]
+        for before in range(_MAX_TOKENS_BEFORE + 1):
+            tokens = logprobs.tokens[before:]
             if tokens and "".join(tokens).startswith(text):
                 ends = list(itertools.accumulate(map(len, tokens)))
-                places = zip(told.token_logprobs[before:], [0, *ends], ends, strict=False)
+                places = zip(logprobs.token_logprobs[before:], [0, *ends], ends, strict=False)
                 return [(value, start, end) for value, start, end in places if start < len(text)]
         return None
 
-    def _ask(self, call: Callable[[], Result]) -> Result:
+    def _ask(self, call: Callable[[], ResultT]) -> ResultT:
+        """Call the server, and turn its errors into ours."""
         import openai
 
         try:
             return call()
         except openai.APIStatusError as error:
-            if error.status_code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
-                raise _TooLong from None
-            hint = (
-                _UNKNOWN
-                if error.status_code in _NOT_SUPPORTED
-                else _REFUSED
-                if error.status_code < 500
-                else AGAIN
-            )
+            code = error.status_code
+            if code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
+                raise _PromptTooLong from None
+            message = f"the server answers {code}: {one_line(error.message)}"
+            if code in _NOT_SUPPORTED:
+                hint = "the server does not serve such a request: look at its log"
+                raise _NotSupported(message, where=self.base_url, hint=hint) from None
+            refused = "look at the server's log, and at --api-key-env and the model's name"
             raise HarnessError(
-                f"the server answers {error.status_code}: {short(error.message)}",
-                where=self.base_url,
-                hint=hint,
+                message, where=self.base_url, hint=refused if code < 500 else RESUME
             ) from None
         except openai.APIConnectionError as error:  # a time-out too
             raise HarnessError(
-                f"the server cannot be reached: {short(str(error))}",
+                f"the server cannot be reached: {one_line(str(error))}",
                 where=self.base_url,
-                hint=AGAIN,
+                hint=RESUME,
             ) from None
 
 
-class _TooLong(Exception):
-    """The prompt does not fit into the server's context: not scored, and no reason to end the run."""
+class _PromptTooLong(Exception):
+    """The prompt does not fit into the server's context: not scored, and the run goes on."""
 
 
-#: What a server says to a request that it does not know how to serve; a wrong key or name and too many requests are other numbers.
+class _NotSupported(HarnessError):
+    """The server does not know how to serve such a request."""
+
+
+#: What a server answers then; a wrong key or name and too many requests have other codes.
 _NOT_SUPPORTED = (
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.NOT_IMPLEMENTED,
 )
-_UNKNOWN = "the server does not serve such a request: look at its log"
-_REFUSED = "look at the server's log, and at --api-key-env and the model's name"

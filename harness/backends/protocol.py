@@ -1,22 +1,38 @@
-"""What an engine is asked, and what it gives back."""
+"""What a backend is asked, and what it gives back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.sampling import Sampling
+from harness.models import Dtype
+from harness.models.quantisation import Quantisation
 from harness.records import Finish, Message, Rendered, Loglikelihood
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The model that a backend is to run, as the user names it."""
+
+    model: str
+    adapter: str | None = None
+    dtype: Dtype = "auto"
+    quantisation: Quantisation = field(default_factory=Quantisation)
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """Answer after ``prompt``, which ends with a generation prompt: greedily, or drawn as ``sampling`` says.
+    """Generate an answer after ``prompt``, which ends with a generation prompt.
 
-    ``prefix`` are the first characters of an answer that are given; they do not come back. With a ``language`` the
-    probability of other scripts is read along the answer. ``messages`` are what the prompt was rendered from, for an
-    engine that has a template of its own.
+    The answer is greedy, or drawn as ``sampling`` says. ``prefix`` holds its first characters where
+    they are given; they do not come back. With a ``language`` the probability of tokens of other
+    scripts is read along the answer. ``messages`` are what the prompt was rendered from, for a
+    backend that applies a template of its own.
     """
 
     key: str
@@ -31,9 +47,10 @@ class GenerateRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRequest:
-    """Read the log-probability of the last answer of each rendering. The renderings share their prompt.
+    """Read the log-probability of the last answer of each rendering; they share their prompt.
 
-    With a ``language``, and one rendering alone, the probability of other scripts is read along it too.
+    With a ``language`` and a single rendering, the probability of tokens of other scripts is read
+    along it too.
     """
 
     key: str
@@ -41,11 +58,16 @@ class ScoreRequest:
     language: str = ""
 
 
+AnyRequest = GenerateRequest | ScoreRequest
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One generated answer: text before the stop, the stop that ended it, and the ids without it.
+    """A generated answer: its text before the stop, the stop that ended it, and its token ids.
 
-    ``off_script`` is the probability of tokens of other scripts at each id, where a language was asked for.
+    ``token_ids`` are the fewest first tokens that hold the whole text: without the stop, unless a
+    token holds the end of the text and the start of the stop. ``off_script`` is, at each of them,
+    the probability of tokens of other scripts, where a language was asked for.
     """
 
     text: str
@@ -56,28 +78,63 @@ class Answer:
 
 
 class Backend(Protocol):
-    """An engine. Results come batch by batch, in any order, each with its request's key."""
+    """Runs a model. Results come batch by batch, in any order, each with its request's key.
+
+    A subclass has to give ``fingerprint``, ``generate`` and ``score``; docs/add-a-backend.md shows
+    one.
+    """
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """All that decides the numbers: model, adapter and tokenizer digests, dtype, engine and its version."""
+        """Everything that decides the numbers: ``backend`` with its version, ``model``, ``adapter``,
+        ``tokenizer``, ``dtype``, ``device``, and more by names of your own.
+        """
         ...
 
     @property
     def no_loglikelihood(self) -> str:
-        """Why the engine can score nothing, or "" where it can."""
+        """Why the backend cannot score given answers, or "" where it can."""
+        return ""
+
+    @property
+    def bos_token(self) -> str:
+        """The text that formats write for BOS; "" where the backend adds BOS itself."""
+        return ""
+
+    @property
+    def eos_token(self) -> str:
+        """The text that formats write for EOS."""
+        return ""
+
+    @property
+    def model_name(self) -> str:
+        """A short name for reports; "" for the one that the user gave."""
+        return ""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The model's tokenizer, whose chat template decides which format is native, or None."""
+        return None
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's chat template where there is no tokenizer to apply it, or None."""
+        return None
+
+    @property
+    def applies_template(self) -> bool:
+        """Whether it renders the messages itself, so that only its own template is measured."""
+        return False
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+        """Generate answers. A request that cannot be served is left out, and not scored."""
         ...
-
-    @property
-    def bos_token(self) -> str: ...
-
-    @property
-    def eos_token(self) -> str: ...
-
-    def generate(
-        self, requests: Sequence[GenerateRequest]
-    ) -> Iterator[list[tuple[str, Answer]]]: ...
 
     def score(
         self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]: ...
+    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+        """Score the given answers, a Loglikelihood for each rendering of a request."""
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds, after the last request."""

@@ -1,4 +1,4 @@
-"""What a server tells of itself: is it there, what does it run, in which template."""
+"""What a server says of itself: whether it is there, what it runs, and in which template."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from harness.errors import HarnessError
 if TYPE_CHECKING:
     from openai import OpenAI
 
-AGAIN = "what was answered is kept: the same command goes on from there"
-_FIRST_TRIES = 3
+RESUME = "what was answered is kept: the same command goes on from there"
+_MAX_CONNECTIONS = 3
 _PROPS = ("model_path", "model_alias", "build_info", "chat_template")
 
 
 class ServerFacts:
-    """The facts of one model of a server, asked for once."""
+    """The facts of one model of a server, each asked for once.
+
+    ``patience`` is how long to wait, in seconds, for a server that still loads its model.
+    """
 
     def __init__(self, client: OpenAI, base_url: str, model: str, patience: float) -> None:
         self.base_url = base_url
@@ -34,59 +37,58 @@ class ServerFacts:
     def props(self) -> dict[str, Any]:
         """llama.cpp's ``/props``: template, EOS, file; empty for servers that have none.
 
-        The first thing asked: a server that is not there is told at once, one that still loads its model is waited for.
+        It is the first request of all, so a server that is not there is reported at once.
         """
-        return self._told("/props")
+        return self._get("/props")
 
     @cached_property
     def identity(self) -> str:
-        """A digest of what the server tells of its model and build, "" if nothing: it may be another one tomorrow.
+        """A digest of what the server says of its model and build, or "" if it says nothing.
 
-        llama.cpp: ``/props``; vLLM: ``/version``; SGLang: ``/get_model_info``; all: the model's entry in ``/v1/models``.
+        The server behind an address may be another one tomorrow. llama.cpp: ``/props``; vLLM:
+        ``/version``; SGLang: ``/get_model_info``; all: the model's entry in ``/v1/models``.
         """
         facts: dict[str, Any] = {key: self.props[key] for key in _PROPS if key in self.props}
         if not facts:
             facts = {
-                **self._told("/version"),
-                **_without(self._told("/get_model_info"), ("weight_version",)),
+                **self._get("/version"),
+                **_without(self._get("/get_model_info"), ("weight_version",)),
             }
-        entries = self._told("/v1/models").get("data")
+        entries = self._get("/v1/models").get("data")
         for entry in entries if isinstance(entries, list) else []:
             if isinstance(entry, dict) and (entry.get("id") == self.model or entries == [entry]):
                 facts["entry"] = _without(entry, ("created", "permission", "status"))
-        return (
-            hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-            if facts
-            else ""
-        )
+        if not facts:
+            return ""
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
-    def _told(self, path: str) -> dict[str, Any]:
+    def _get(self, path: str) -> dict[str, Any]:
         """A page of facts; empty where the server has none."""
         import openai
 
         until = time.monotonic() + self._patience
         for tries in itertools.count(1):
             try:
-                told = self._client.get(self.base_url.removesuffix("/v1") + path, cast_to=object)
+                page = self._client.get(self.base_url.removesuffix("/v1") + path, cast_to=object)
             except openai.APIStatusError as error:
                 if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until:
                     return {}
                 time.sleep(1.0)
             except openai.APIConnectionError as error:
-                if tries == _FIRST_TRIES:
+                if tries == _MAX_CONNECTIONS:
                     raise HarnessError(
-                        f"the server cannot be reached: {short(str(error))}",
+                        f"the server cannot be reached: {one_line(str(error))}",
                         where=self.base_url,
-                        hint=AGAIN,
+                        hint=RESUME,
                     ) from None
                 time.sleep(0.5)
             else:
-                return told if isinstance(told, dict) else {}
-        raise AssertionError("counted without end")
+                return page if isinstance(page, dict) else {}
+        raise AssertionError("unreachable: the loop ends only by return or raise")
 
 
-def short(text: str) -> str:
-    """A server's words in one line."""
+def one_line(text: str) -> str:
+    """A server's message in one line of at most 200 characters."""
     return " ".join(text.split())[:200]
 
 

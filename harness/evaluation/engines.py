@@ -1,4 +1,4 @@
-"""The engine that a job asks for: here, on a cluster or behind an address, and which format is its model's own."""
+"""Opens the backend that a job asks for, and finds the format that is its model's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from harness.backends.protocol import Backend
+from harness.backends.protocol import Backend, ModelSpec
+from harness.backends.registry import open_backend
 from harness.errors import HarnessError
-from harness.evaluation.format_groups import native_format
+from harness.evaluation.format_groups import native_format_id
 from harness.formats import FormatSet
 
 if TYPE_CHECKING:
@@ -17,95 +18,42 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def engine(
+def opened_engine(
     job: EvalJob, loaded: LoadedModel | None, known: FormatSet
 ) -> Iterator[tuple[Backend, str | None]]:
-    """The engine, ended when the work is over, and the id of the format that equals its model's own, where one does."""
-    backend, native = (
-        _local(loaded, job, known)
-        if loaded
-        else _on_cluster(job, known)
-        if job.cluster
-        else _server(job, known)
-    )
+    """The backend, closed at the end, and the id of its native format, or None if unknown.
+
+    A ``loaded`` model runs in this process, whatever engine the job names.
+    """
+    if loaded is not None:
+        from harness.backends.local.backend import TransformersBackend
+
+        backend: Backend = TransformersBackend(loaded)
+    else:
+        model = ModelSpec(job.model, job.adapter, job.dtype, job.quantisation)
+        backend = open_backend(job.engine, model, job.engine_options)
     try:
-        yield backend, native
+        yield backend, job.native or _native(backend, known)
     finally:
-        close = getattr(backend, "close", None)
-        if close is not None:
-            close()
+        backend.close()
 
 
-def _local(loaded: LoadedModel, job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine here, and the id of the model's own format where one equals it."""
-    from harness.backends.local.backend import TransformersBackend
-
-    return TransformersBackend(loaded), job.native or own_native(loaded, known)
-
-
-def _on_cluster(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine on many workers, and the id of the model's own format where one equals it."""
-    from harness.backends.ray import ModelSpec, RayBackend
-
-    if job.cluster is None:
-        raise ValueError("no cluster")
-    if job.endpoint:
-        raise HarnessError(
-            "a server spreads its work itself", hint="leave --engine ray or --endpoint out"
-        )
-    backend = RayBackend(
-        ModelSpec(job.model, job.adapter, job.dtype, job.quantisation),
-        address=job.cluster.address,
-        workers=job.cluster.workers,
-    )
-    found = native_format(backend.tokenizer, known.values())
-    return backend, job.native or (found.id if found else None)
+def _native(backend: Backend, known: FormatSet) -> str | None:
+    if backend.tokenizer is not None:
+        return native_format_id(backend.tokenizer, known.values())
+    return _format_of_template(backend.chat_template, known) if backend.chat_template else None
 
 
-def _server(job: EvalJob, known: FormatSet) -> tuple[Backend, str | None]:
-    """The engine behind an address, and the id of the format that its template equals, where it tells that."""
-    from harness.backends.openai import OpenAIBackend
-
-    if job.endpoint is None:
-        raise ValueError("no address")
-    if job.adapter:
-        raise HarnessError("a server loads its adapter itself", hint="leave --adapter out")
-    end = job.endpoint
-    server = OpenAIBackend(
-        end.url,
-        job.model,
-        api_key=end.api_key,
-        chat=end.chat,
-        concurrency=end.concurrency,
-        retries=end.retries,
-    )
-    return server, job.native or server_native(server.facts.props.get("chat_template"), known)
-
-
-def server_native(template: object, known: FormatSet) -> str | None:
-    """The id of the format that equals the template a server tells of, if one does."""
-    if not isinstance(template, str) or not template:
-        return None
-    from harness.formats.exchange.importing import rank_formats
+def _format_of_template(template: str, known: FormatSet) -> str | None:
+    """The id of the format that renders what the template of a server renders, or None."""
+    from harness.formats.exchange.importing import known_as
     from harness.formats.exchange.sources import Source
     from harness.formats.foreign import foreign_renderer
 
     try:
-        found = rank_formats(
-            Source(
-                "server",
-                "chat template",
-                render=foreign_renderer(template, where="server"),
-                template=template,
-            ),
-            list(known.values()),
-        )
+        renderer = foreign_renderer(template, where="server")
+        source = Source("server", "chat template", render=renderer, template=template)
+        matches = known_as(source, list(known.values()))
     except HarnessError:
         return None
-    return next((format.id for format, same, of in found if same == of), None)
-
-
-def own_native(loaded: LoadedModel, known: FormatSet) -> str | None:
-    """The id of the format that equals the model's own chat template, if one does."""
-    found = native_format(loaded.tokenizer, known.values())
-    return found.id if found else None
+    return next((fmt.id for fmt, equal, total in matches if equal == total), None)

@@ -13,29 +13,32 @@ from harness.tokens.encode import bos_text, eos_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_PROBES = (
+_EXAMPLES = (
     (Message("user", "first"),),
     (Message("system", "rules"), Message("user", "first")),
     (Message("user", "first"), Message("assistant", "second"), Message("user", "third")),
 )
 
 
-def native_format(tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]) -> Format | None:
-    """The format that renders three probe conversations exactly as the model's own chat template does, or None."""
+def native_format_id(tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]) -> str | None:
+    """The id of the format that equals the tokenizer's chat template, or None.
+
+    Both are compared on three example conversations.
+    """
     if not tokenizer.chat_template:
         return None
-    expected = [_own(tokenizer, probe) for probe in _PROBES]
+    expected = [_by_template(tokenizer, messages) for messages in _EXAMPLES]
     return next(
         (
-            format
-            for format in formats
-            if [_ours(tokenizer, format, probe) for probe in _PROBES] == expected
+            fmt.id
+            for fmt in formats
+            if [_by_format(tokenizer, fmt, messages) for messages in _EXAMPLES] == expected
         ),
         None,
     )
 
 
-def _own(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...]) -> str | None:
+def _by_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str | None:
     from jinja2 import TemplateError
 
     try:
@@ -50,13 +53,13 @@ def _own(tokenizer: PreTrainedTokenizerBase, messages: tuple[Message, ...]) -> s
         return None
 
 
-def _ours(
-    tokenizer: PreTrainedTokenizerBase, format: Format, messages: tuple[Message, ...]
+def _by_format(
+    tokenizer: PreTrainedTokenizerBase, fmt: Format, messages: tuple[Message, ...]
 ) -> str | None:
     try:
         return render(
-            Conversation("probe", messages),
-            format,
+            Conversation("example", messages),
+            fmt,
             add_generation_prompt=True,
             bos_token=bos_text(tokenizer),
             eos_token=eos_text(tokenizer),
@@ -70,15 +73,12 @@ def group_formats(
 ) -> dict[str, Group]:
     """The group of each format. Held-out means: of a family in which nothing was trained.
 
-    ``trained_families`` are those that the adapter was trained in; before any training they are those that it
-    will be trained in, so that both runs group alike. Without training everything but native is held-out.
+    ``trained_families`` are those that the adapter was trained in; before a training they are those
+    that it will be trained in, so that both runs have the same groups. Without a training every
+    format but the native one is held-out.
     """
     families = set(trained_families)
-    return {
-        format.id: "native"
-        if format.id == native
-        else "seen"
-        if format.family in families
-        else "held-out"
-        for format in formats
+    groups: dict[str, Group] = {
+        fmt.id: "seen" if fmt.family in families else "held-out" for fmt in formats
     }
+    return {**groups, **({native: "native"} if native in groups else {})}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.local import decoding, scoring
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.local.decoding import Decoder, Row
+from harness.backends.local.decoding import Decoder, DecodingRow
 from harness.backends.local.packing import MOST_PACKED, longest_packed
 from harness.backends.sampling import Sampling
 from harness.tokens.encode import prompt_ids
@@ -164,10 +164,10 @@ def test_a_model_with_a_state_is_not_packed(tiny):
 @pytest.mark.parametrize("stop", ["é", "né.", "fox\n", "日"])
 def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
     """Token by token, where a letter takes several tokens: the stop is found with its last byte, not before and not later."""
-    decoder = Decoder(tiny, budget=100, most=1, pass_budget=100)
+    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
     pieces = tiny.tokenizer("the lazy " + stop + "!", add_special_tokens=False).input_ids
     whole = len(tiny.tokenizer("the lazy " + stop, add_special_tokens=False).input_ids)
-    row = Row("k", [1], 99, (stop, "never"), frozenset())
+    row = DecodingRow("k", [1], 99, (stop, "never"), frozenset())
     for id in pieces:
         decoder._take(row, id)
         decoder._stop_at_texts([row])
@@ -178,8 +178,8 @@ def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
 
 
 def test_the_earliest_of_two_stops_ends_an_answer(tiny):
-    decoder = Decoder(tiny, budget=100, most=1, pass_budget=100)
-    row = Row(
+    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    row = DecodingRow(
         "k",
         [1],
         99,
@@ -189,3 +189,44 @@ def test_the_earliest_of_two_stops_ends_an_answer(tiny):
     )
     decoder._stop_at_texts([row])
     assert row.answer is not None and (row.answer.text, row.answer.stop) == ("the ", "lazy dog")
+
+
+@pytest.mark.parametrize("stop", ["né.", "fox\n", "\nUser:"])
+def test_the_tokens_of_an_answer_do_not_hold_its_textual_stop(tiny, stop):
+    """Planted: off-script probability 1 at each token of the stop, which no hazard may count."""
+    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    before = tiny.tokenizer("the lazy ", add_special_tokens=False).input_ids
+    after = tiny.tokenizer(stop, add_special_tokens=False).input_ids
+    masses = [0.25] * len(before) + [1.0] * len(after)
+    row = DecodingRow(
+        "k", [1], 99, (stop,), frozenset(), tokens=[*before, *after], off_script=masses
+    )
+    decoder._stop_at_texts([row])
+    assert row.answer is not None and row.answer.stop == stop
+    assert row.answer.text == "the lazy " == tiny.tokenizer.decode(row.answer.token_ids)
+    assert row.answer.token_ids == tuple(before)
+    assert row.answer.off_script == (0.25,) * len(before)
+
+
+def test_an_answer_that_is_only_a_stop_has_no_tokens(tiny):
+    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    tokens = tiny.tokenizer("fox", add_special_tokens=False).input_ids
+    row = DecodingRow(
+        "k", [1], 99, ("fox",), frozenset(), tokens=tokens, off_script=[1.0] * len(tokens)
+    )
+    decoder._stop_at_texts([row])
+    assert row.answer is not None and (row.answer.text, row.answer.stop) == ("", "fox")
+    assert row.answer.token_ids == row.answer.off_script == ()
+
+
+def test_a_token_that_holds_the_end_of_the_text_and_the_stop_stays(tiny):
+    """Control: a stop inside a token cannot be cut off without losing the text before it."""
+    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    tokens = tiny.tokenizer("the lazy dog", add_special_tokens=False).input_ids
+    pieces = [tiny.tokenizer.decode([token]) for token in tokens]
+    last = pieces[-1]
+    assert len(last) > 1, "the test needs a token of several letters"
+    row = DecodingRow("k", [1], 99, (last[1:],), frozenset(), tokens=tokens)
+    decoder._stop_at_texts([row])
+    assert row.answer is not None and row.answer.text == "".join(pieces)[: -len(last[1:])]
+    assert row.answer.token_ids == tuple(tokens)

@@ -85,7 +85,9 @@ moves = st.lists(st.one_of(prompts, st.just("step"), st.frozensets(st.integers(0
 @given(prompts, moves)
 def test_rows_that_enter_step_and_leave_give_what_the_modules_give(first, script):
     """Any history of slots: the same logits after each call."""
-    engines = [Slots(LOADED, engine, 16, 24, 64) for engine in (by_hand(LOADED), ModuleForward(LOADED))]
+    engines = [
+        Slots(LOADED, engine, 16, 24, 64) for engine in (by_hand(LOADED), ModuleForward(LOADED))
+    ]
     with LOADED.inference():
         for call in [first, *script]:
             alive = len(engines[0].lengths)

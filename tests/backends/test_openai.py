@@ -13,8 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 
-pytest.importorskip("openai")
-
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.openai import NO_LOGPROBS, OpenAIBackend
 from harness.errors import HarnessError
@@ -289,7 +287,7 @@ def test_a_run_that_broke_goes_on_where_it_stopped(server, tmp_path):
     assert rest.computed == 24 - answered == len(server.seen) - echoes, (
         "only what was missing is asked"
     )
-    assert rest.cells == whole.cells
+    assert rest.aggregates == whole.aggregates
 
 
 def test_what_the_server_still_answers_after_a_failure_is_kept(server):
@@ -365,7 +363,8 @@ def test_a_prompt_beyond_the_servers_context_is_left_out(server, tmp_path, capsy
             EvalSettings(),
         )
     assert (
-        found.cell("chatml", "on_task").n == 1 and found.cell("chatml", "on_task").not_scored == 1
+        found.aggregate("chatml", "on_task").n == 1
+        and found.aggregate("chatml", "on_task").not_scored == 1
     )
     assert "left out 1 cells, which are not scored" in capsys.readouterr().err
 
@@ -402,12 +401,12 @@ def test_no_log_probabilities_is_not_scored_and_never_zero(server, tmp_path):
         found = evaluate(
             backend, cases, formats, groups, "chatml", store, EvalSettings(), quiet=True
         )
-    choice = found.cell("chatml", "choice")
+    choice = found.aggregate("chatml", "choice")
     assert choice.mean is None and choice.not_scored == 2
     assert {score.why for score in found.scores if score.metric in ("choice", "nll")} == {
         NO_LOGPROBS
     }
-    assert found.cell("chatml", "stopped").mean == 1.0
+    assert found.aggregate("chatml", "stopped").mean == 1.0
     assert confidence_report(found) == {"run": "evaluate"}
 
 
@@ -449,8 +448,8 @@ def test_tokens_that_cannot_be_told_apart_are_not_scored_and_never_zero(server, 
             quiet=True,
         )
     assert (
-        found.cell("plain-qa", "choice").mean is None
-        and found.cell("plain-qa", "choice").not_scored == 1
+        found.aggregate("plain-qa", "choice").mean is None
+        and found.aggregate("plain-qa", "choice").not_scored == 1
     )
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from harness.cli.main import main
-from harness.evaluation.format_groups import native_format
+from harness.evaluation.format_groups import native_format_id
 from harness.formats import load_formats
 from harness.models import load_tokenizer, locate
 
@@ -16,7 +16,7 @@ MODEL = "SmolLM2-135M-Instruct"
 
 
 def test_its_own_template_is_recognised():
-    assert native_format(load_tokenizer(locate(MODEL)), load_formats().values()).id == "smollm2"
+    assert native_format_id(load_tokenizer(locate(MODEL)), load_formats().values()) == "smollm2"
 
 
 def test_eval_prints_json_and_nothing_else_and_resumes(tmp_path, capsys):

@@ -1,26 +1,44 @@
-"""The local engine: a transformers model on CPU, CUDA or MPS, in large batches that compute what rows share once."""
+"""The local backend: a transformers model on CPU, CUDA or MPS, run in large batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from harness.backends.local.decoding import Decoder, eos_ids
 from harness.backends.local.forward import arithmetic
-from harness.backends.local.padded import pad
 from harness.backends.local.scoring import score
-from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
+from harness.backends.protocol import Answer, Backend, GenerateRequest, ModelSpec, ScoreRequest
 from harness.models import LoadedModel
 from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
 
-__all__ = ["TransformersBackend", "pad"]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-#: Tokens of one forward pass on a CPU: more only leave its caches.
-_CPU_PASS = 2048
+ENGINE_VERSION = 1
+"""Raise it by one with every change of ``harness.backends.local``, ``harness.backends.sampling`` or
+``harness.models`` that changes an answer, a log-probability or an off-script probability by more
+than rounding. It is part of the address of every stored result, so older ones are computed again.
+"""
+#: Tokens of one forward pass on a CPU: more of them leave its caches.
+_CPU_FORWARD_TOKENS = 2048
 
 
-class TransformersBackend:
-    """Scores and generates with a loaded model. ``budget`` is the tokens held at a time, ``most`` the rows decoded at a time."""
+def open_backend(model: ModelSpec) -> TransformersBackend:
+    """Load a model into this process."""
+    from harness.models import load
+
+    return TransformersBackend(
+        load(model.model, adapter=model.adapter, dtype=model.dtype, quantisation=model.quantisation)
+    )
+
+
+class TransformersBackend(Backend):
+    """Scores and generates with a loaded model.
+
+    ``budget`` limits the tokens held at a time, ``most`` the rows decoded at a time.
+    """
 
     def __init__(self, loaded: LoadedModel, *, budget: int = 16384, most: int = 128) -> None:
         self.loaded = loaded
@@ -31,29 +49,23 @@ class TransformersBackend:
     def fingerprint(self) -> dict[str, str]:
         import transformers
 
-        return {
+        loaded = self.loaded
+        facts = {
             "backend": f"transformers-{transformers.__version__}",
-            "model": self.loaded.digest,
-            "adapter": self.loaded.adapter_digest,
-            "tokenizer": self.loaded.tokenizer_digest,
-            "dtype": self.loaded.dtype,
-            "device": self.loaded.device.split(":")[0],
-            **(
-                {"eos": " ".join(map(str, sorted(ends)))}
-                if (ends := eos_ids(self.loaded)) != {self.loaded.tokenizer.eos_token_id}
-                else {}
-            ),
-            **(
-                {"arithmetic": products}
-                if (products := arithmetic(self.loaded)) != self.loaded.dtype
-                else {}
-            ),
-            **({"quantisation": str(self.loaded.quantisation)} if self.loaded.quantisation else {}),
+            "engine_version": str(ENGINE_VERSION),
+            "model": loaded.digest,
+            "adapter": loaded.adapter_digest,
+            "tokenizer": loaded.tokenizer_digest,
+            "dtype": loaded.dtype,
+            "device": loaded.device.split(":")[0],
         }
-
-    @property
-    def no_loglikelihood(self) -> str:
-        return ""
+        if (ends := eos_ids(loaded)) != {loaded.tokenizer.eos_token_id}:
+            facts["eos"] = " ".join(map(str, sorted(ends)))
+        if (multiplied := arithmetic(loaded)) != loaded.dtype:
+            facts["arithmetic"] = multiplied
+        if loaded.quantisation:
+            facts["quantisation"] = str(loaded.quantisation)
+        return facts
 
     @property
     def bos_token(self) -> str:
@@ -63,16 +75,37 @@ class TransformersBackend:
     def eos_token(self) -> str:
         return eos_text(self.loaded.tokenizer)
 
+    @property
+    def model_name(self) -> str:
+        return self.loaded.name
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.loaded.tokenizer
+
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
-        """Answers, greedy or drawn. Rows that have stopped make room for others. A prompt that fills the model's window is left out."""
-        decoder = Decoder(self.loaded, budget=self.budget, most=self.most, pass_budget=self._pass())
+        """Answers, greedy or drawn. Rows that have stopped make room for others.
+
+        A prompt that fills the model's window is left out.
+        """
+        decoder = Decoder(
+            self.loaded,
+            budget=self.budget,
+            most=self.most,
+            forward_budget=self._forward_tokens(),
+        )
         yield from decoder.run(
             [row for row in map(decoder.prepare, requests) if row.max_new_tokens > 0]
         )
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
-        """Log-probabilities of the answers' own words. What several answers or requests begin with is run once."""
-        yield from score(requests, self.loaded, self._pass())
+    def score(
+        self, requests: Sequence[ScoreRequest]
+    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+        """Log-probabilities of the answers' own words.
 
-    def _pass(self) -> int:
-        return min(self.budget, _CPU_PASS) if self.loaded.device == "cpu" else self.budget
+        A beginning that several answers or requests share is computed once.
+        """
+        yield from score(requests, self.loaded, self._forward_tokens())
+
+    def _forward_tokens(self) -> int:
+        return min(self.budget, _CPU_FORWARD_TOKENS) if self.loaded.device == "cpu" else self.budget

@@ -1,4 +1,4 @@
-"""Decoding many rows at once: rows leave as they end and others enter, with stops in tokens and in text."""
+"""Continuous batching: rows leave as they end and others enter, with stops in tokens and in text."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from harness.tokens.encode import prompt_ids
 if TYPE_CHECKING:
     import torch
 
-#: Rows shorter than this share their slots; above, each doubling has slots of its own.
+#: Rows shorter than this share KV-cache slots of one width; above, each doubling has its own.
 _NARROWEST = 256
-#: Answers are given out, to be stored, when so many have ended.
-_HANDED_OUT = 16
+#: Ended answers are yielded, to be stored, when there are this many.
+_YIELDED = 16
 
 
 @dataclass
-class Row:
-    """One answer in the making."""
+class DecodingRow:
+    """An answer that is being generated."""
 
     key: str
     ids: list[int]
@@ -44,44 +44,52 @@ class Row:
 
     @property
     def room(self) -> int:
-        """The tokens it may come to hold."""
+        """The most tokens that it may hold."""
         return len(self.ids) + self.max_new_tokens
 
     @property
     def window(self) -> int:
-        """How many last tokens surely hold a stop that has just been completed."""
+        """How many of the last tokens are sure to hold a stop that has just been completed."""
         return max(len(stop.encode()) for stop in self.stops) + 4
 
 
 def eos_ids(loaded: LoadedModel) -> frozenset[int]:
-    """The tokens that end any answer: those of the model's generation config, which a user may have mended, and the tokenizer's."""
+    """The tokens that end any answer: EOS of the generation config and of the tokenizer.
+
+    They differ where a user changed the generation config.
+    """
     configured = getattr(loaded.model.generation_config, "eos_token_id", None)
     ends = configured if isinstance(configured, list) else [configured]
-    return frozenset(id for id in [*ends, loaded.tokenizer.eos_token_id] if id is not None)
+    return frozenset(end for end in [*ends, loaded.tokenizer.eos_token_id] if end is not None)
 
 
 class Decoder:
-    """Runs prepared rows through a model, all to their end. Each row's answer depends on its own prompt and seed only."""
+    """Generates the answers of prepared rows. Each depends on its own prompt and seed only.
 
-    def __init__(self, loaded: LoadedModel, *, budget: int, most: int, pass_budget: int) -> None:
+    ``budget`` limits the tokens in the KV cache, ``forward_budget`` those of one forward pass over
+    prompts, ``most`` the rows at a time.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, budget: int, most: int, forward_budget: int) -> None:
         self.loaded = loaded
         self.budget = budget
-        self.pass_budget = pass_budget
+        self.forward_budget = forward_budget
         self.most = most
         self.tokenizer = loaded.tokenizer
         self.eos_ids = eos_ids(loaded)
         self.window = most_positions(loaded)
 
-    def prepare(self, request: GenerateRequest) -> Row:
-        """Encode a request: prompt, given prefix, and what may stop it, as ids and as text."""
+    def prepare(self, request: GenerateRequest) -> DecodingRow:
+        """Encode a request: the prompt, the given prefix, and its stops as ids and as text."""
         ids = prompt_ids(request.prompt, self.tokenizer)
         if request.prefix:
             ids += self.tokenizer(request.prefix, add_special_tokens=False).input_ids
-        known = {str(t.content): id for id, t in self.tokenizer.added_tokens_decoder.items()}
+        added = self.tokenizer.added_tokens_decoder.items()
+        known = {str(token.content): token_id for token_id, token in added}
         stop_ids = self.eos_ids | {
             known[text] for text in (*request.stop_tokens, *request.prompt.stops) if text in known
         }
-        return Row(
+        return DecodingRow(
             request.key,
             ids,
             min(request.max_new_tokens, self.window - len(ids)),
@@ -91,12 +99,12 @@ class Decoder:
             request.sampling,
         )
 
-    def run(self, rows: Sequence[Row]) -> Iterator[list[tuple[str, Answer]]]:
-        """Decode all rows, giving them out as they end, some at a time. Rows whose prompts begin alike enter together."""
+    def run(self, rows: Sequence[DecodingRow]) -> Iterator[list[tuple[str, Answer]]]:
+        """Decode all rows and yield them as they end. Rows whose prompts begin alike enter together."""
         longest = longest_packed(self.loaded)
         packed = [row.room for row in rows if row.room <= longest]
         forward = forward_of(self.loaded, max(packed)) if packed else None
-        classes: dict[tuple[bool, int], list[Row]] = {}
+        classes: dict[tuple[bool, int], list[DecodingRow]] = {}
         for row in rows:
             classes.setdefault(
                 (row.room > longest, max(_NARROWEST, row.room - 1).bit_length()), []
@@ -107,11 +115,11 @@ class Decoder:
             )
 
     def _decode(
-        self, waiting: deque[Row], forward: Forward | None
+        self, waiting: deque[DecodingRow], forward: Forward | None
     ) -> Iterator[list[tuple[str, Answer]]]:
-        """Rows enter where others have left: no row waits for the longest of a batch."""
+        """Let rows enter where others have left: no row waits for the longest of a batch."""
         engine = self._engine(waiting, forward)
-        alive: list[Row] = []
+        alive: list[DecodingRow] = []
         ended: list[tuple[str, Answer]] = []
         while alive or waiting:
             with self.loaded.inference():
@@ -126,32 +134,32 @@ class Decoder:
                 if len(order) < len(alive):
                     engine.keep(order)
                 alive = [alive[at] for at in order]
-            if len(ended) >= _HANDED_OUT or (ended and not alive and not waiting):
+            if len(ended) >= _YIELDED or (ended and not alive and not waiting):
                 yield ended
                 ended = []
 
-    def _engine(self, rows: Sequence[Row], forward: Forward | None) -> Slots | Padded:
+    def _engine(self, rows: Sequence[DecodingRow], forward: Forward | None) -> Slots | Padded:
         width = max(row.room for row in rows)
         slots = max(1, min(self.most, self.budget // width, len(rows)))
         return (
             Padded(self.loaded, slots)
             if forward is None
-            else Slots(self.loaded, forward, slots, width, self.pass_budget)
+            else Slots(self.loaded, forward, slots, width, self.forward_budget)
         )
 
-    def _extend(self, rows: list[Row], logits: torch.Tensor) -> None:
-        """Give each row its next token, and see which end there."""
-        self._watch(rows, logits)
+    def _extend(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
+        """Give each row its next token, and end those that stop there."""
+        self._read_off_script(rows, logits)
         chosen = choose(logits, [row.sampling for row in rows], [len(row.tokens) for row in rows])
-        for row, id in zip(rows, chosen, strict=True):
-            self._take(row, id)
+        for row, token in zip(rows, chosen, strict=True):
+            self._take(row, token)
         self._stop_at_texts([row for row in rows if row.answer is None and row.stops])
         for row in rows:
             if row.answer is None and len(row.tokens) >= row.max_new_tokens:
                 row.answer = _answer(row, self._text(row.tokens), "length", "")
 
-    def _watch(self, rows: list[Row], logits: torch.Tensor) -> None:
-        """Note what other scripts had at this token, in the rows that ask for it."""
+    def _read_off_script(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
+        """Append the probability of other scripts at this token, in the rows that ask for it."""
         for language in {row.language for row in rows if row.language}:
             asking = [at for at, row in enumerate(rows) if row.language == language]
             of = logits if len(asking) == len(rows) else logits[asking]
@@ -160,16 +168,18 @@ class Decoder:
             ):
                 rows[at].off_script.append(round(mass, 5))
 
-    def _take(self, row: Row, id: int) -> None:
-        if id in row.stop_ids:
-            row.answer = _answer(row, self._text(row.tokens), "stop", self._text([id]))
+    def _take(self, row: DecodingRow, token: int) -> None:
+        if token in row.stop_ids:
+            row.answer = _answer(row, self._text(row.tokens), "stop", self._text([token]))
         else:
-            row.tokens.append(id)
+            row.tokens.append(token)
 
-    def _stop_at_texts(self, rows: list[Row]) -> None:
-        """Look for textual stops in each row's last few tokens: a token holds at least a byte, so as many as the longest stop has.
+    def _stop_at_texts(self, rows: list[DecodingRow]) -> None:
+        """Look for textual stops in the last few tokens of each row, and cut them off.
 
-        The window is decoded together, so a stop is seen whichever tokens, or halves of a letter, it came in.
+        A token holds at least a byte, so as many tokens as the longest stop has bytes are enough.
+        They are decoded together, so a stop is seen in whichever tokens, or parts of a letter, it
+        came.
         """
         if not rows:
             return
@@ -182,7 +192,15 @@ class Decoder:
                 found = [(text.index(stop), stop) for stop in row.stops if stop in text]
                 if found:
                     at, stop = min(found)
-                    row.answer = _answer(row, text[:at], "stop", stop)
+                    count = self._tokens_of(text[:at], row.tokens)
+                    row.answer = _answer(row, text[:at], "stop", stop, count)
+
+    def _tokens_of(self, text: str, tokens: list[int]) -> int:
+        """How many first tokens hold ``text``, with which they begin; a stop is at most a few more."""
+        count = len(tokens) if text else 0
+        while count and self._text(tokens[: count - 1]).startswith(text):
+            count -= 1
+        return count
 
     def _text(self, ids: list[int]) -> str:
         return str(
@@ -192,8 +210,8 @@ class Decoder:
         )
 
 
-def _staying(rows: Sequence[Row]) -> list[int]:
-    """The rows that go on. One that has ended gives its place to the last of them, so only that one moves."""
+def _staying(rows: Sequence[DecodingRow]) -> list[int]:
+    """The rows that continue, in their new order: the last one takes the place of one that ended."""
     order = list(range(len(rows)))
     at = 0
     while at < len(order):
@@ -206,5 +224,9 @@ def _staying(rows: Sequence[Row]) -> list[int]:
     return order
 
 
-def _answer(row: Row, text: str, finish: Finish, stop: str) -> Answer:
-    return Answer(text, finish, stop, tuple(row.tokens), tuple(row.off_script[: len(row.tokens)]))
+def _answer(
+    row: DecodingRow, text: str, finish: Finish, stop: str, count: int | None = None
+) -> Answer:
+    """The answer that a row's first ``count`` tokens hold, or all of them."""
+    tokens = tuple(row.tokens[:count])
+    return Answer(text, finish, stop, tokens, tuple(row.off_script[: len(tokens)]))

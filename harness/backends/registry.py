@@ -1,0 +1,79 @@
+"""The backends by name: built in, of installed packages, or in a file of the user's."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from harness.backends.protocol import Backend, ModelSpec
+from harness.errors import HarnessError, nearest
+
+BACKENDS = {
+    "local": "harness.backends.local.backend:open_backend",
+    "openai": "harness.backends.openai:open_backend",
+    "ray": "harness.backends.ray:open_backend",
+}
+"""Name → ``module:function``."""
+ENTRY_POINTS = "formatproof.backends"
+"""The group of entry points by which an installed package adds a backend."""
+
+Opener = Callable[..., Backend]
+
+
+def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Backend:
+    """Call the function behind ``name`` with the model and with the options as keyword arguments.
+
+    Raises HarnessError for an unknown name, for an option that the function does not take and for
+    one that it needs.
+    """
+    opener = find_backend(name)
+    try:
+        inspect.signature(opener).bind(model, **options)
+    except TypeError as error:
+        _, *known = inspect.signature(opener).parameters
+        raise HarnessError(
+            f"engine {name}: {error}", hint=f"its options: {', '.join(known) or 'none'}"
+        ) from None
+    return opener(model, **options)
+
+
+@functools.cache
+def find_backend(name: str) -> Opener:
+    """The function that opens a backend: by its name, or ``open_backend`` of a file (FILE.py)."""
+    if name.endswith(".py"):
+        return _from_file(Path(name))
+    points = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    known = {**points, **BACKENDS}
+    if name not in known:
+        raise HarnessError(
+            f"unknown engine {name!r}", hint=nearest(name, known) + ", or give a FILE.py"
+        )
+    module, function = known[name].split(":")
+    try:
+        opener: Opener = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise HarnessError(f"cannot load engine {name}: {error}", where=known[name]) from error
+    return opener
+
+
+def _from_file(path: Path) -> Opener:
+    spec = importlib.util.spec_from_file_location(f"formatproof_backend_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise HarnessError("no such Python file", where=str(path))
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    opener: Opener | None = getattr(module, "open_backend", None)
+    if opener is None:
+        raise HarnessError(
+            "defines no function open_backend",
+            where=str(path),
+            hint="docs/add-a-backend.md shows one",
+        )
+    return opener
