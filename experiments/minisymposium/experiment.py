@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.minisymposium.study import Scale, Study, read_run, rows_of
-from harness.evaluation.engines import own_native
+from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -59,7 +59,7 @@ class Experiment:
     @cached_property
     def native(self) -> str:
         """The id of the base's own format."""
-        return own_native(self.loaded, load_formats()) or self.study.seen[0]
+        return native_format_id(self.loaded.tokenizer, load_formats().values()) or self.study.seen[0]
 
     @cached_property
     def families(self) -> tuple[str, ...]:

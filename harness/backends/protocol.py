@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness.backends.sampling import Sampling
 from harness.models import Dtype
 from harness.models.quantisation import Quantisation
-from harness.records import Finish, Message, Rendered, Loglikelihood
+from harness.records import Finish, Loglikelihood, Message, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.evaluation.engines import own_native
+from harness.evaluation.format_groups import native_format_id
 from harness.formats import load_formats
 from harness.records import Format
 from harness.training.step.loss import Objective, supervised_loss
@@ -26,7 +26,7 @@ def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:
 def native_format(formats: Iterable[Format], name: str, loaded: LoadedModel) -> Format:
     """The format of that name, or the one that equals the model's own template. Raises HarnessError when there is none."""
     known = {format.id: format for format in formats}
-    wanted = name or own_native(loaded, load_formats()) or ""
+    wanted = name or native_format_id(loaded.tokenizer, load_formats().values()) or ""
     if wanted not in known:
         problem = (
             f"unknown format {wanted!r}"

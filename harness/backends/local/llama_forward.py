@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention, silu
 
-from harness.models.llama.parts import Heads, Norm, Parts, Projection, affine, stacked_bias, rotate
+from harness.models.llama.parts import Heads, Norm, Parts, Projection, affine, rotate, stacked_bias
 from harness.models.llama.parts import Layer as LayerParts
 
 

@@ -11,7 +11,7 @@ from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import ScoreRequest
 from harness.evaluation.analysis.recall_table import recall_cases
 from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case
-from harness.evaluation.engines import own_native
+from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
@@ -36,7 +36,7 @@ class CheckpointMeasure:
     def __init__(self, ready: Preparation, loaded: LoadedModel) -> None:
         settings = ready.config.evaluation
         most = settings.formats_measured
-        native_id = own_native(loaded, load_formats())
+        native_id = native_format_id(loaded.tokenizer, load_formats().values())
         native = [format for format in ready.known if format.id == native_id]
         self.loaded = loaded
         self.groups = {
@@ -107,10 +107,10 @@ class CheckpointMeasure:
     def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[tuple[str, Loglikelihood]]:
         """Every case in every format that can carry it, with the case's id."""
         backend = TransformersBackend(self.loaded)
-        work = RequestBuilder(backend, 1).plan(cases, formats)
+        planned = RequestBuilder(backend, 1).build(cases, formats)
         asked = {
             item.key: (item.case, item.request)
-            for item in work
+            for item in planned
             if isinstance(item.request, ScoreRequest)
         }
         answers = (
