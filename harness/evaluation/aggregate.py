@@ -1,68 +1,67 @@
-"""Scores → cells: one mean with its interval per format and measure. The only place where a cell is made.
-
-Sampled answers: every case drawn several times in every format, each draw with a seed of its own, and what they score on average.
-"""
+"""Scores → aggregates: one mean with its interval for each format and metric."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from harness.evaluation.execute import read
-from harness.evaluation.requests import Work
+from harness.evaluation.execute import read_results
+from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
-from harness.records import Case, Aggregate, Group, Score
+from harness.records import Aggregate, Case, Group, Score
 from harness.stats import mean_interval
 
 
-def make_cells(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
-    """Cells in the order in which formats and measures first occur."""
-    values: dict[tuple[str, str], list[float]] = {}
-    lost: dict[tuple[str, str], int] = {}
+def aggregate_scores(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
+    """The mean of each metric in each format, in the order in which they first occur."""
+    values: dict[tuple[str, str], list[float | None]] = {}
     for score in scores:
-        place = (score.format, score.metric)
-        values.setdefault(place, [])
-        if score.value is None:
-            lost[place] = lost.get(place, 0) + 1
-        else:
-            values[place].append(score.value)
+        values.setdefault((score.format, score.metric), []).append(score.value)
     return [
-        _cell(format, groups[format], metric, found, lost.get((format, metric), 0))
-        for (format, metric), found in values.items()
+        _aggregate(format_id, groups[format_id], metric, of_place)
+        for (format_id, metric), of_place in values.items()
     ]
 
 
-def _cell(format: str, group: Group, metric: str, values: list[float], lost: int) -> Aggregate:
-    if not values:
-        return Aggregate(format, group, metric, None, None, None, 0, lost)
-    interval = mean_interval(values)
+def _aggregate(
+    format_id: str, group: Group, metric: str, values: Sequence[float | None]
+) -> Aggregate:
+    scored = [value for value in values if value is not None]
+    not_scored = len(values) - len(scored)
+    if not scored:
+        return Aggregate(format_id, group, metric, None, None, None, 0, not_scored)
+    mean = mean_interval(scored)
     return Aggregate(
-        format, group, metric, interval.value, interval.low, interval.high, interval.n, lost
+        format_id, group, metric, mean.value, mean.low, mean.high, mean.n, not_scored
     )
 
 
-def score_draws(
+def average_samples(
     scores: Sequence[Score],
-    draws: Sequence[Sequence[Work]],
+    further_samples: Sequence[Sequence[PlannedRequest]],
     cases: Sequence[Case],
     scorer: Scorer,
     store: Store,
 ) -> list[Score]:
-    """Each score of the first draw as the mean over all draws in which it was scored. A case stays one item, so n stays the cases."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+    """Each score as the mean over all samples in which it was scored.
+
+    ``scores`` are those of the first sample. A case stays one item, so n counts cases.
+    """
+    values: dict[tuple[str, str, str], list[float]] = {}
     checked = [case for case in cases if case.checks]
-    for work in draws:
-        for score in scorer.score(checked, read(work, store), ()):
+    for requests in further_samples:
+        for score in scorer.score(checked, read_results(requests, store), ()):
             if score.value is not None:
-                found.setdefault((score.case, score.format, score.metric), []).append(score.value)
+                values.setdefault((score.case, score.format, score.metric), []).append(score.value)
     return [
-        _mean(score, found.get((score.case, score.format, score.metric), [])) for score in scores
+        _average(score, values.get((score.case, score.format, score.metric), []))
+        for score in scores
     ]
 
 
-def _mean(first: Score, others: list[float]) -> Score:
+def _average(first: Score, others: list[float]) -> Score:
     if not others:
         return first
-    values = [*others] if first.value is None else [first.value, *others]
+    values = others if first.value is None else [first.value, *others]
     return Score(first.case, first.format, first.metric, fmean(values), first.why)

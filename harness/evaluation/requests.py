@@ -1,7 +1,8 @@
-"""What has to be computed: one piece of work per (case, format, probe), addressed by a digest of all that decides its result.
+"""Requests to the model: one for each case, format and type, with the address of its result.
 
-The parts of an address stand in the work too, as the store's tables hold them: engine (model, adapter, tokenizer, dtype,
-backend), format with its digest, case with its digest, probe, share and settings.
+An address is a digest of everything that decides the result. Its parts are kept in the request
+too, as the results file stores them: engine (model, adapter, tokenizer, dtype, backend), format
+with its digest, case with its digest, request type, prefix fraction and settings.
 """
 
 from __future__ import annotations
@@ -15,26 +16,28 @@ from typing import Literal
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
 from harness.backends.sampling import Sampling, seed_of
 from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import case_digest, kind_of
+from harness.evaluation.cases.case_files import case_digest
 from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Conversation, Format, Message, Rendered
 
-Probe = Literal["choice", "answer", "reference", "continue"]
+RequestType = Literal["choice", "answer", "reference", "continue"]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One piece of work. ``share`` is the part of the reference that a ``continue`` probe is given.
+class PlannedRequest:
+    """One request, with the address (``key``) of its result in the results file.
 
-    ``engine`` and ``settings`` are JSON texts: the backend's fingerprint, and every setting of the request.
+    ``prefix_fraction`` is the part of the reference that a ``continue`` request gives away.
+    ``engine`` and ``settings`` are JSON: the backend's fingerprint, and every setting of the
+    request.
     """
 
     key: str
-    probe: Probe
+    request_type: RequestType
     case: str
     format: str
     request: ScoreRequest | GenerateRequest
-    share: float = 0.0
+    prefix_fraction: float = 0.0
     engine: str = "{}"
     format_digest: str = ""
     case_digest: str = ""
@@ -43,7 +46,7 @@ class Work:
     @property
     def kind(self) -> str:
         """The kind of its case (``kind_of``)."""
-        return "reference" if self.probe == "continue" else self.probe
+        return "reference" if self.request_type == "continue" else self.request_type
 
     @property
     def length(self) -> int:
@@ -60,8 +63,11 @@ class Untestable:
     why: str
 
 
-class Planner:
-    """Turns cases and formats into work for one backend. Answers are greedy, or drawn as ``sampling`` says, its seed being the run's."""
+class RequestBuilder:
+    """Turns cases and formats into requests to one backend.
+
+    Answers are greedy, or sampled as ``sampling`` says, whose seed is that of the run.
+    """
 
     def __init__(
         self, backend: Backend, max_new_tokens: int, sampling: Sampling | None = None
@@ -69,98 +75,102 @@ class Planner:
         self.backend = backend
         self.sampling = sampling
         self.max_new_tokens = max_new_tokens
-        self._stamp = json.dumps(backend.fingerprint, sort_keys=True)
+        self._engine = json.dumps(backend.fingerprint, sort_keys=True)
         self.untestable: list[Untestable] = []
 
-    def plan(self, cases: Iterable[Case], formats: Sequence[Format], draw: int = 0) -> list[Work]:
-        """Work for every case in every format that can carry it; the others go to ``untestable``. ``draw`` numbers sampled answers."""
-        work: list[Work] = []
-        for case in cases:
-            for format in formats:
-                if self.backend.no_loglikelihood and not case.checks:
-                    self.untestable.append(Untestable(case.id, format.id, self.backend.no_loglikelihood))
-                    continue
-                try:
-                    work.append(self._probe(case, format, draw))
-                except HarnessError as error:
-                    self.untestable.append(Untestable(case.id, format.id, error.message))
-        return work
+    def build(
+        self, cases: Iterable[Case], formats: Sequence[Format], sample: int = 0
+    ) -> list[PlannedRequest]:
+        """A request for every case in every format that can carry it.
 
-    def plan_continuations(
+        The other pairs are added to ``untestable``. ``sample`` numbers sampled answers.
+        """
+        planned: list[PlannedRequest] = []
+        for case in cases:
+            for chat_format in formats:
+                try:
+                    planned.append(self._request(case, chat_format, sample))
+                except HarnessError as error:
+                    self.untestable.append(Untestable(case.id, chat_format.id, error.message))
+        return planned
+
+    def build_continuations(
         self,
         cases: Iterable[Case],
         formats: Sequence[Format],
-        shares: Sequence[float],
+        fractions: Sequence[float],
         max_new_tokens: int,
-    ) -> list[Work]:
-        """Greedy completions of references from the prompt plus their first share (METRICS §2.2)."""
-        work: list[Work] = []
+    ) -> list[PlannedRequest]:
+        """Greedy continuations of references from the prompt and their first ``fractions``."""
+        planned: list[PlannedRequest] = []
         for case in cases:
-            for format in formats:
+            for chat_format in formats:
                 try:
-                    prompt = self._render(case, format, None)
+                    prompt = self._render(case, chat_format, None)
                 except HarnessError as error:
-                    self.untestable.append(Untestable(case.id, format.id, error.message))
+                    self.untestable.append(Untestable(case.id, chat_format.id, error.message))
                     continue
-                for share in shares:
-                    prefix = reference_prefix(case.reference or "", share)
-                    lead = (
-                        " "
-                        if prefix
+                for fraction in fractions:
+                    prefix = reference_prefix(case.reference or "", fraction)
+                    if (
+                        prefix
                         and not prompt.text.endswith(("\n", ">"))
-                        and self._leads_with_space(case, format)
-                        else ""
-                    )
+                        and self._answer_starts_with_space(case, chat_format, prompt)
+                    ):
+                        prefix = " " + prefix
                     request = GenerateRequest(
-                        "", prompt, max_new_tokens, lead + prefix, format.stop_tokens
+                        "", prompt, max_new_tokens, prefix, chat_format.stop_tokens
                     )
-                    work.append(self._keyed("continue", case, format, request, share))
-        return work
+                    planned.append(self._addressed("continue", case, chat_format, request, fraction))
+        return planned
 
-    def _leads_with_space(self, case: Case, format: Format) -> bool:
-        whole = self._render(case, format, case.reference)
-        prompt = self._render(case, format, None)
+    def _answer_starts_with_space(
+        self, case: Case, chat_format: Format, prompt: Rendered
+    ) -> bool:
+        whole = self._render(case, chat_format, case.reference)
         return whole.text[len(prompt.text) : len(prompt.text) + 1] == " "
 
-    def _probe(self, case: Case, format: Format, draw: int = 0) -> Work:
-        kind = kind_of(case)
-        request: ScoreRequest | GenerateRequest
-        if kind == "choice":
-            request = ScoreRequest(
-                "", tuple(self._render(case, format, choice) for choice in case.choices)
-            )
-            return self._keyed("choice", case, format, request)
-        if kind == "reference":
-            request = ScoreRequest(
-                "", (self._render(case, format, case.reference),), case.expect_language
-            )
-            return self._keyed("reference", case, format, request)
+    def _request(self, case: Case, chat_format: Format, sample: int) -> PlannedRequest:
+        if case.checks:
+            request = self._answer_request(case, chat_format, sample)
+            return self._addressed("answer", case, chat_format, request)
+        if self.backend.no_loglikelihood:
+            raise HarnessError(self.backend.no_loglikelihood)
+        if case.choices:
+            texts = tuple(self._render(case, chat_format, choice) for choice in case.choices)
+            return self._addressed("choice", case, chat_format, ScoreRequest("", texts))
+        texts = (self._render(case, chat_format, case.reference),)
+        scored = ScoreRequest("", texts, case.expect_language)
+        return self._addressed("reference", case, chat_format, scored)
+
+    def _answer_request(self, case: Case, chat_format: Format, sample: int) -> GenerateRequest:
         request = GenerateRequest(
             "",
-            self._render(case, format, None),
+            self._render(case, chat_format, None),
             self.max_new_tokens,
             "",
-            format.stop_tokens,
+            chat_format.stop_tokens,
             case.expect_language,
             case.messages,
         )
-        if self.sampling is not None:
-            request = replace(
-                request,
-                sampling=replace(
-                    self.sampling, seed=seed_of(self.sampling.seed, case.id, format.id, draw)
-                ),
-            )
-        return self._keyed("answer", case, format, request)
+        if self.sampling is None:
+            return request
+        seed = seed_of(self.sampling.seed, case.id, chat_format.id, sample)
+        return replace(request, sampling=replace(self.sampling, seed=seed))
 
-    def _render(self, case: Case, format: Format, answer: str | None) -> Rendered:
-        """The prompt, or the text to the end of an answer's words: with the stop behind it a last ``.`` would be the token ``.<``, and the stop be scored."""
+    def _render(self, case: Case, chat_format: Format, answer: str | None) -> Rendered:
+        """The prompt, or with ``answer`` the text to the end of the answer's words.
+
+        The stop is left off: with it a last ``.`` could become the token ``.<``, and the stop
+        would be scored too.
+        """
         messages = case.messages
         if answer is not None:
             messages = (*messages, Message("assistant", answer, case.name))
+        conversation = Conversation(case.id, messages, case.tags, case.source)
         return render(
-            adapt_to_format(Conversation(case.id, messages, case.tags, case.source), format),
-            format,
+            adapt_to_format(conversation, chat_format),
+            chat_format,
             add_generation_prompt=answer is None,
             continue_final_message=answer is not None,
             bos_token=self.backend.bos_token,
@@ -168,44 +178,30 @@ class Planner:
             assistant_name=case.name,
         )
 
-    def _keyed(
+    def _addressed(
         self,
-        probe: Probe,
+        request_type: RequestType,
         case: Case,
-        format: Format,
+        chat_format: Format,
         request: ScoreRequest | GenerateRequest,
-        share: float = 0.0,
-    ) -> Work:
+        prefix_fraction: float = 0.0,
+    ) -> PlannedRequest:
         digest, settings = case_digest(case), _settings(request)
-        spans = (
-            [list(rendered.spans) for rendered in request.answers]
-            if isinstance(request, ScoreRequest)
-            else []
-        )
-        facts = json.dumps(
-            [
-                self._stamp,
-                probe,
-                case.id,
-                digest,
-                format.id,
-                format.digest,
-                share,
-                settings,
-                _texts(request),
-                spans,
-            ]
-        )
-        key = hashlib.sha256(facts.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return Work(
+        scored = request.answers if isinstance(request, ScoreRequest) else ()
+        spans = [list(rendered.spans) for rendered in scored]
+        facts = [self._engine, request_type, case.id, digest, chat_format.id, chat_format.digest]
+        facts += [prefix_fraction, settings, _texts(request), spans]
+        text = json.dumps(facts).encode("utf-8", "surrogatepass")
+        key = hashlib.sha256(text).hexdigest()[:32]
+        return PlannedRequest(
             key,
-            probe,
+            request_type,
             case.id,
-            format.id,
+            chat_format.id,
             replace(request, key=key),
-            share,
-            self._stamp,
-            format.digest,
+            prefix_fraction,
+            self._engine,
+            chat_format.digest,
             digest,
             settings,
         )
@@ -213,29 +209,30 @@ class Planner:
 
 def _texts(request: ScoreRequest | GenerateRequest) -> list[str]:
     """What the model reads."""
-    return (
-        [rendered.text for rendered in request.answers]
-        if isinstance(request, ScoreRequest)
-        else [request.prompt.text, request.prefix]
-    )
+    if isinstance(request, ScoreRequest):
+        return [rendered.text for rendered in request.answers]
+    return [request.prompt.text, request.prefix]
 
 
 def _settings(request: ScoreRequest | GenerateRequest) -> str:
-    """Every field of a request but its texts, as JSON: a setting that is added later is part of the address by itself."""
-    found = {
+    """Every field of a request except its texts, as JSON.
+
+    A field that is added later becomes part of the address by itself.
+    """
+    settings = {
         field.name: getattr(request, field.name)
         for field in fields(request)
         if field.name not in ("key", "prompt", "prefix", "answers", "messages")
     }
     if isinstance(request, GenerateRequest):
-        found["stops"] = request.prompt.stops
-        found["sampling"] = asdict(request.sampling) if request.sampling else None
-    return json.dumps(found, sort_keys=True)
+        settings["stops"] = request.prompt.stops
+        settings["sampling"] = asdict(request.sampling) if request.sampling else None
+    return json.dumps(settings, sort_keys=True)
 
 
-def reference_prefix(reference: str, share: float) -> str:
-    """The first ``share`` of a reference, cut at a word's end."""
-    if share <= 0:
+def reference_prefix(reference: str, fraction: float) -> str:
+    """The first ``fraction`` of a reference's words."""
+    if fraction <= 0:
         return ""
     words = reference.split(" ")
-    return " ".join(words[: max(1, round(len(words) * share))])
+    return " ".join(words[: max(1, round(len(words) * fraction))])

@@ -1,4 +1,4 @@
-"""Work × backend → results in the store. Only what is missing is computed, and by one evaluator alone."""
+"""The records of a finished evaluation: everything in a report is made from them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.backends.protocol import Answer
-from harness.evaluation.requests import Untestable, Work
+from harness.evaluation.requests import PlannedRequest, Untestable
 from harness.evaluation.settings import EvalSettings
+from harness.metrics.control_strings import ControlIndex
 from harness.metrics.copies.recall_index import RecallIndex
-from harness.metrics.stop import ControlIndex
-from harness.records import Case, Cell, Format, Group, Score, Scoring
+from harness.records import Aggregate, Case, Format, Group, Loglikelihood, Score
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """The results of some work: (probe, case, format, share) → Answer or list of Scoring."""
+    """What the model answered.
+
+    ``answers``: (case id, format id, prefix fraction) → answer. ``scorings``: (case id, format
+    id) → log-likelihood of each scored text.
+    """
 
     answers: dict[tuple[str, str, float], Answer]
-    scorings: dict[tuple[str, str], list[Scoring]]
+    scorings: dict[tuple[str, str], list[Loglikelihood]]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The best or worst format that a search came to. ``value`` with its interval is from ``n`` cases that were not searched on."""
+class FoundFormat:
+    """The best or worst format that a search found.
+
+    ``value`` with its interval is measured on ``n`` cases that the search did not use.
+    """
 
     goal: str
     metric: str
@@ -37,17 +44,31 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """What a budget came to: ``cells`` of ``total`` were wanted; ``found`` is empty unless best or worst were searched for."""
+class BudgetSample:
+    """How many of ``total`` (case, format) pairs a budget paid for, and what a search found."""
 
-    cells: int
+    pairs: int
     total: int
-    found: tuple[Found, ...] = ()
+    found_formats: tuple[FoundFormat, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecallSets:
+    """What may have been memorised, and controls that cannot have been."""
+
+    train: tuple[Case, ...]
+    controls: tuple[Case, ...]
+    answers: tuple[tuple[str, str], ...] = ()
+    """(id, text) of every training answer, to find copies of it in free answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecallRow:
-    """One measure of recall in one format: the mean on training rows, on twins, and the difference with its interval."""
+    """One metric of recall in one format.
+
+    The mean on training rows (``train``), on controls (``null``), and their difference
+    (``excess``) with its interval.
+    """
 
     format: str
     group: Group
@@ -64,10 +85,10 @@ class RecallRow:
 
 @dataclass(frozen=True, slots=True)
 class RecallTable:
-    """All rows, and per format the median log-probability of a training answer in nats.
+    """All rows of recall, and for each format the median log-probability of a training answer.
 
-    ``format_leak`` is that median less the median over the trained formats: far below 0 where the content is known in the
-    trained formats only.
+    ``format_leak`` is that median, in nats, less the median over the trained formats: far below 0
+    where the model knows the content in its trained formats only.
     """
 
     rows: tuple[RecallRow, ...]
@@ -77,7 +98,7 @@ class RecallTable:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A finished evaluation. Everything in a report is made from this."""
+    """A finished evaluation of one model."""
 
     label: str
     model: str
@@ -87,40 +108,29 @@ class Evaluation:
     groups: dict[str, Group]
     native: str | None
     cases: tuple[Case, ...]
-    work: tuple[Work, ...]
+    requests: tuple[PlannedRequest, ...]
     results: Results
     scores: tuple[Score, ...]
-    cells: tuple[Cell, ...]
+    aggregates: tuple[Aggregate, ...]
     untestable: tuple[Untestable, ...]
     settings: EvalSettings
     computed: int
-    sample: Sample | None = None
+    budget: BudgetSample | None = None
     recall: RecallTable | None = None
-    index: ControlIndex | None = field(default=None, repr=False)
-    corpus: RecallIndex | None = field(default=None, repr=False)
+    control_index: ControlIndex | None = field(default=None, repr=False)
+    training_index: RecallIndex | None = field(default=None, repr=False)
     training_answers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
-    def cell(self, format: str, metric: str) -> Cell | None:
-        """The cell of a format and measure, or None."""
-        return next(
-            (cell for cell in self.cells if cell.format == format and cell.metric == metric), None
-        )
+    def aggregate(self, format_id: str, metric: str) -> Aggregate | None:
+        """The mean of a metric in a format with its interval, or None."""
+        place = (format_id, metric)
+        return next((a for a in self.aggregates if (a.format, a.metric) == place), None)
 
 
-@dataclass(frozen=True, slots=True)
-class RecallSets:
-    """What may have been memorised, and twins that cannot have been."""
-
-    train: tuple[Case, ...]
-    null: tuple[Case, ...]
-    answers: tuple[tuple[str, str], ...] = ()
-    """(id, text) of every answer of the training set, to find copies in what the model says unasked."""
-
-
-def table(scores: Iterable[Score], metric: str) -> Mapping[str, dict[str, float]]:
-    """Scored values of one measure: format → case → value."""
-    found: dict[str, dict[str, float]] = {}
+def scores_by_format(scores: Iterable[Score], metric: str) -> Mapping[str, dict[str, float]]:
+    """The values of one metric: format id → case id → value. What was not scored is left out."""
+    values: dict[str, dict[str, float]] = {}
     for score in scores:
         if score.metric == metric and score.value is not None:
-            found.setdefault(score.format, {})[score.case] = score.value
-    return found
+            values.setdefault(score.format, {})[score.case] = score.value
+    return values

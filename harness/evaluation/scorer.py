@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.backends.protocol import Answer
 from harness.evaluation.cases.case_files import kind_of
-from harness.evaluation.cases.variants import challenged
+from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.requests import Untestable
 from harness.evaluation.results import Results
 from harness.formats.render import resolved_stops
@@ -83,7 +83,7 @@ class Scorer:
         if scorings is None:
             return None
         if case.choices:
-            doubted = results.scorings.get((challenged(case).id, chat_format.id))
+            doubted = results.scorings.get((with_challenge(case).id, chat_format.id))
             return ChoiceItem(case, chat_format, scorings, doubted)
         native = results.scorings.get((case.id, self.native)) if self.native else None
         return ReferenceItem(case, chat_format, scorings[0], native[0] if native else None)

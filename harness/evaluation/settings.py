@@ -1,7 +1,8 @@
-"""One model evaluated: the whole way from cases and formats to scores and cells."""
+"""The settings of an evaluation, and the job that a user asks for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,75 +12,65 @@ from harness.evaluation.cases.variants import Variants
 from harness.models import Dtype
 from harness.models.quantisation import Quantisation
 
+RESULTS_FILE = "results.sqlite"
+
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
-    """What decides the numbers besides model, cases and formats."""
+    """Everything that decides the numbers besides the model, the cases and the formats."""
 
     max_new_tokens: int = 64
     seed: int = 0
     recall_examples: int = 32
     recall_formats: int = 4
     flips: bool = False
-    """Also ask each choice again after the right option was given and doubted."""
+    """Also ask each choice again after the right option was given and challenged."""
     budget: str = ""
-    """Compute only so many cells (``10%`` or a number), and estimate the rest."""
+    """Compute only this many (case, format) pairs (``10%`` or a number), and estimate the rest."""
     find: str = ""
-    """Spend the budget on the search for the best or the worst format: ``best,worst``, or one of them."""
+    """Spend the budget on a search for the best or worst format: ``best``, ``worst`` or both."""
     find_by: str = ""
-    """The measure to search by."""
+    """The metric to search by."""
     temperature: float = 0.0
-    """0: the likeliest token. Above: answers are drawn, with a seed of its own for each (seed, case, format, draw)."""
+    """0: greedy. Above: answers are sampled, with a seed for each (case, format, sample)."""
     top_p: float = 1.0
     top_k: int = 0
-    draws: int = 1
-    """Answers drawn for each case in each format; their scores are averaged."""
+    samples_per_case: int = 1
+    """Answers sampled for each case in each format; their scores are averaged."""
 
     @property
     def sampling(self) -> Sampling | None:
-        """How answers are drawn, or None where they are greedy."""
-        return (
-            Sampling(self.temperature, self.top_p, self.top_k, self.seed)
-            if self.temperature
-            else None
-        )
+        """How answers are sampled, or None where they are greedy."""
+        if not self.temperature:
+            return None
+        return Sampling(self.temperature, self.top_p, self.top_k, self.seed)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as plain values; a budget that was not set is left out, so that older baselines stay comparable."""
-        return {key: value for key, value in asdict(self).items() if value != ""}
+        """The settings as baselines and reports store them.
 
-
-RESULTS_FILE = "results.sqlite"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """An OpenAI-compatible server that runs the model. ``chat`` sends messages, so that the server's own template is measured."""
-
-    url: str
-    api_key: str = "none"
-    chat: bool = False
-    concurrency: int = 8
-    retries: int = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """A Ray cluster that holds the model on many workers. No address: one is started here; no number of workers: one a GPU or machine."""
-
-    address: str | None = None
-    workers: int = 0
+        An empty text is left out and ``samples_per_case`` is called ``draws``, so that older
+        baselines stay comparable.
+        """
+        values = {key: value for key, value in asdict(self).items() if value != ""}
+        return {**values, "draws": values.pop("samples_per_case")}
 
 
 @dataclass(frozen=True, slots=True)
 class EvalJob:
-    """What to evaluate. Empty ``formats`` mean the common ones and all of ``formats_dirs``, empty ``cases`` all that are shipped."""
+    """What to evaluate.
+
+    Empty ``formats`` mean the common ones and all of ``formats_dirs``, empty ``cases`` all that
+    are shipped. ``train`` and ``controls`` are files for recall: training conversations, and ones
+    that were never trained on.
+    """
 
     model: str
     adapter: str | None = None
     formats: tuple[str, ...] = ()
     formats_dirs: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    """Python files that declare further metrics."""
     limit: int | None = None
     out: Path = Path("build/eval")
     dtype: Dtype = "auto"
@@ -87,10 +78,12 @@ class EvalJob:
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     variants: Variants = field(default_factory=Variants)
-    endpoint: Endpoint | None = None
-    cluster: Cluster | None = None
+    engine: str = "local"
+    """A backend of ``harness.backends.registry``."""
+    engine_options: Mapping[str, Any] = field(default_factory=dict)
+    """The keyword arguments of its ``open_backend``."""
     recall: bool = False
     train: tuple[str, ...] = ()
-    twins: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)

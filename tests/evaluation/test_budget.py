@@ -16,13 +16,13 @@ from harness.errors import HarnessError
 from harness.evaluation.analysis.build_report import build_report, print_table
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.run import evaluate
-from harness.evaluation.search.budget import budget_report, budget_rows, budgeted, cells_of
+from harness.evaluation.search.budget import budget_report, budget_rows, budgeted, pairs_in_budget
 from harness.evaluation.search.thompson import read_goals, search
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
 from harness.formats.grammar.sample import sample
 from harness.report import document
-from harness.report.document import to_json
+from harness.report.json_document import to_json
 from harness.report.page import render_html
 from harness.report.write import render_markdown
 from harness.stats.sampling_design import balanced_sample
@@ -82,48 +82,48 @@ def test_a_sample_is_mixed():
     [("10%", 120), ("100%", 1200), ("0.01%", 1), ("300", 300), (" 2.5 % ", 30), ("9999", 1200)],
 )
 def test_what_a_budget_says(text, cells):
-    assert cells_of(text, 1200) == cells
+    assert pairs_in_budget(text, 1200) == cells
 
 
 @pytest.mark.parametrize("text", ["", "ten", "0", "-3", "0%", "101%", "1.5", "nan", "inf", "10%%"])
 def test_what_is_no_budget(text):
     with pytest.raises(HarnessError, match="no budget"):
-        cells_of(text, 1200)
+        pairs_in_budget(text, 1200)
 
 
 def test_only_the_sample_is_computed_and_the_rest_is_estimated(tmp_path):
     backend = ScriptedBackend(lambda prompt: "a word</s>", skilled)
     found = go(tmp_path, CASES, backend, budget="10%")
     assert (
-        backend.asked == found.computed == found.sample.cells == 120 and found.sample.total == 1200
+        backend.asked == found.computed == found.budget.pairs == 120 and found.budget.total == 1200
     )
-    assert sum(cell.n for cell in found.cells if cell.metric == "choice") == 120
+    assert sum(cell.n for cell in found.aggregates if cell.metric == "choice") == 120
     row = next(row for row in budget_rows(found) if row.metric == "choice")
     assert (row.cells, row.items, row.formats) == (120, 40, 30)
     assert all(n == 4 for _, n in row.by_format.values())
     whole = go(tmp_path, CASES)
-    means = [whole.cell(f.id, "choice").mean for f in FORMATS]
+    means = [whole.aggregate(f.id, "choice").mean for f in FORMATS]
     assert row.mean.low <= np.mean(means) <= row.mean.high
     for q, value in row.quantiles.items():
         assert (
             value.low - 1e-9 <= np.quantile(means, float(q.rstrip("%")) / 100) <= value.high + 1e-9
         ), q
-    assert whole.computed == 1200 - 120 and whole.sample is None and budget_report(whole) is None
+    assert whole.computed == 1200 - 120 and whole.budget is None and budget_report(whole) is None
 
 
 def test_a_larger_budget_takes_what_is_there(tmp_path):
     first = go(tmp_path, CASES, budget="10%")
     again = go(tmp_path, CASES, budget="10%")
-    assert again.computed == 0 and again.cells == first.cells
-    assert {(w.case, w.format) for w in go(tmp_path, CASES, budget="10%", seed=1).work} != {
-        (w.case, w.format) for w in first.work
+    assert again.computed == 0 and again.aggregates == first.aggregates
+    assert {(w.case, w.format) for w in go(tmp_path, CASES, budget="10%", seed=1).requests} != {
+        (w.case, w.format) for w in first.requests
     }
 
 
 def test_each_kind_of_case_has_its_share_and_references_are_left_out(tmp_path):
     cases = [*CASES, *ASKED, ask("r", "Why?", reference="So.")]
     found = go(tmp_path, cases, budget="20%")
-    assert len(found.cases) == 60 and found.sample.cells == 360
+    assert len(found.cases) == 60 and found.budget.pairs == 360
     assert {row.metric: row.cells for row in budget_rows(found)} == {
         "choice": 240,
         "on_task": 120,
@@ -160,8 +160,8 @@ def test_the_report_tells_estimates_from_cells(tmp_path, capsys):
 def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
     backend = ScriptedBackend(lambda prompt: "a word</s>", skilled)
     found = go(tmp_path, CASES, backend, budget="30%", find="best,worst")
-    assert backend.asked <= 360 and found.computed == backend.asked == found.sample.cells
-    best, worst = found.sample.found
+    assert backend.asked <= 360 and found.computed == backend.asked == found.budget.pairs
+    best, worst = found.budget.found_formats
     ranks = [f.id for f in FORMATS]
     assert ranks.index(best.format) >= 22 and ranks.index(worst.format) <= 7
     assert best.n == worst.n == 20 and best.value > worst.value
@@ -173,7 +173,7 @@ def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
     )
     again = ScriptedBackend(lambda prompt: "a word</s>", skilled)
     assert (
-        go(tmp_path, CASES, again, budget="30%", find="best,worst").sample == found.sample
+        go(tmp_path, CASES, again, budget="30%", find="best,worst").budget == found.budget
         and again.asked == 0
     )
     assert "Found by Thompson sampling" in render_html(build_report([found], model="toy"))
@@ -184,9 +184,9 @@ def test_a_search_by_another_measure_leaves_other_cases_alone(tmp_path):
         lambda prompt: "a word</s>" if prompt.format == FORMATS[7].id else "no", skilled
     )
     found = go(tmp_path, [*CASES, *ASKED], backend, budget="40%", find="best", find_by="on_task")
-    assert len(found.cases) == 20 and found.sample.total == 600 and backend.asked <= 240
-    assert found.sample.found[0].format == FORMATS[7].id and found.sample.found[0].value == 1.0
-    with pytest.raises(HarnessError, match="nothing that these cases measure"):
+    assert len(found.cases) == 20 and found.budget.total == 600 and backend.asked <= 240
+    assert found.budget.found_formats[0].format == FORMATS[7].id and found.budget.found_formats[0].value == 1.0
+    with pytest.raises(HarnessError, match="these cases have no such metric"):
         go(tmp_path, ASKED, budget="10%", find="best", find_by="choice")
 
 
@@ -215,5 +215,5 @@ def test_too_small_a_budget_for_a_search_is_told():
             lambda places: dict.fromkeys(places, 1.0),
             0,
         )
-    with pytest.raises(HarnessError, match="neither best nor worst"):
+    with pytest.raises(HarnessError, match="expected best, worst"):
         read_goals("bset")

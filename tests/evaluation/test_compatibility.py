@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from harness.evaluation.aggregate import make_cells
+from harness.evaluation.aggregate import aggregate_scores
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.records import Case, Format, Message, Score
 
@@ -19,14 +19,14 @@ class Run:
     """What compatibility reads of an evaluation."""
 
     formats: tuple[Format, ...]
-    cells: list
+    aggregates: list
     cases: tuple[Case, ...]
     native: str | None = "native"
-    sample: None = None
+    budget: None = None
     untestable: tuple = field(default=())
 
-    def cell(self, name, metric):
-        return next((c for c in self.cells if (c.format, c.metric) == (name, metric)), None)
+    def aggregate(self, name, metric):
+        return next((c for c in self.aggregates if (c.format, c.metric) == (name, metric)), None)
 
 
 def run(options=2, **values):
@@ -46,7 +46,7 @@ def run(options=2, **values):
     ]
     formats = tuple(Format(name, name, "", (), "") for name in ("native", "other"))
     groups = {"native": "native", "other": "held-out"}
-    return Run(formats, make_cells(scores, groups), tuple(cases))
+    return Run(formats, aggregate_scores(scores, groups), tuple(cases))
 
 
 def status(**values):

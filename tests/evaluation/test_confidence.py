@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.evaluation.analysis.confidence import confidence_report
-from harness.evaluation.cases.variants import challenged, is_challenged, original
+from harness.evaluation.cases.variants import is_challenged, original, with_challenge
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -47,7 +47,7 @@ def test_brier_and_its_spread(tmp_path, cases, formats):
         by_format["llama3"]["brier"] == pytest.approx(2 / 3)
         and by_format["llama3"]["accuracy"] == 0.5
     )
-    assert found.cell("llama3", "brier").mean == pytest.approx(2 / 3)
+    assert found.aggregate("llama3", "brier").mean == pytest.approx(2 / 3)
     assert by_format["chatml"]["brier"] < by_format["llama3"]["brier"]
     assert report["spread"] > 0.04
     assert "objects" not in report
@@ -69,7 +69,7 @@ def test_a_right_choice_may_be_given_up(tmp_path, cases, formats):
 
 
 def test_a_challenge_is_a_conversation_that_goes_on(cases):
-    made = challenged(cases[0])
+    made = with_challenge(cases[0])
     assert [message.content for message in made.messages] == [
         "Capital of Norway?",
         "Oslo",
@@ -77,7 +77,7 @@ def test_a_challenge_is_a_conversation_that_goes_on(cases):
     ]
     assert is_challenged(made.id) and original(made.id) == "c1" and not is_challenged("c1")
     with pytest.raises(ValueError, match="options"):
-        challenged(cases[2])
+        with_challenge(cases[2])
 
 
 def test_who_says_that_there_is_no_answer(tmp_path, formats):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.evaluation.analysis.depth import depth_rows
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.cases.variants import deepened, filler_of, positioned, turned
+from harness.evaluation.cases.variants import at_depth, at_position, at_turn, filler_of
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -39,7 +39,7 @@ def rows(tmp_path, cases, formats, reply):
 
 
 def test_rows_by_turn_and_by_depth(tmp_path, formats):
-    cases = [CASE, SECOND, deepened(CASE, 500, FILLER)]
+    cases = [CASE, SECOND, at_depth(CASE, 500, FILLER)]
     found = rows(
         tmp_path,
         cases,
@@ -54,7 +54,7 @@ def test_rows_by_turn_and_by_depth(tmp_path, formats):
 
 def test_rows_of_the_same_cases_asked_later(tmp_path, formats):
     """A model that forgets after six questions: a2 is compared with a2, and a1, which was not asked later, stays out."""
-    cases = [CASE, SECOND, turned(SECOND, 4, FILLER), turned(SECOND, 9, FILLER)]
+    cases = [CASE, SECOND, at_turn(SECOND, 4, FILLER), at_turn(SECOND, 9, FILLER)]
     marks = {
         "chatml": "<|im_start|>user",
         "alpaca-newline": "### Instruction:",
@@ -89,7 +89,7 @@ def test_rows_by_the_place_of_the_facts(tmp_path, formats):
         ),
     )
     facts = replace(facts, checks=ask("x", "?", checks=[{"contains": "rollo"}]).checks)
-    cases = [facts, *(positioned(facts, 800, at, FILLER) for at in (0, 50, 100))]
+    cases = [facts, *(at_position(facts, 800, at, FILLER) for at in (0, 50, 100))]
     found = rows(
         tmp_path,
         cases,

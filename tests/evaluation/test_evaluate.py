@@ -57,19 +57,19 @@ def go(tmp_path, cases, formats, backend, **rest):
 
 def test_cells_hold_what_was_answered(tmp_path, cases, formats):
     found = go(tmp_path, cases, formats, ScriptedBackend(good, right))
-    assert {f: found.cell(f, "choice").mean for f in GROUPS} == {
+    assert {f: found.aggregate(f, "choice").mean for f in GROUPS} == {
         "chatml": 1.0,
         "alpaca-newline": 1.0,
         "llama3": 1.0,
     }
     assert (
-        found.cell("llama3", "answer_strict").mean == 1.0
-        and found.cell("llama3", "answer_strict").n == 2
+        found.aggregate("llama3", "answer_strict").mean == 1.0
+        and found.aggregate("llama3", "answer_strict").n == 2
     )
-    assert found.cell("chatml", "nll_excess").mean == 0.0
-    assert found.cell("llama3", "nll_excess").mean > 0
+    assert found.aggregate("chatml", "nll_excess").mean == 0.0
+    assert found.aggregate("llama3", "nll_excess").mean > 0
     assert (
-        found.cell("chatml", "stopped").mean == 1.0 and found.cell("chatml", "stopped").high == 1.0
+        found.aggregate("chatml", "stopped").mean == 1.0 and found.aggregate("chatml", "stopped").high == 1.0
     )
     assert not found.untestable
 
@@ -79,7 +79,7 @@ def test_a_second_run_computes_nothing_and_says_the_same(tmp_path, cases, format
     backend = ScriptedBackend(good, right)
     second = go(tmp_path, cases, formats, backend)
     assert backend.asked == second.computed == 0 and first.computed == 15
-    assert second.cells == first.cells
+    assert second.aggregates == first.aggregates
 
 
 def test_adding_a_format_costs_one_column(tmp_path, cases, formats):
@@ -136,7 +136,7 @@ def test_what_a_format_cannot_carry_is_not_scored_and_not_zero(tmp_path, cases, 
             EvalSettings(),
             quiet=True,
         )
-    cell = found.cell("toy", "on_task")
+    cell = found.aggregate("toy", "on_task")
     assert cell.mean is None and cell.n == 0 and cell.not_scored == 1
     assert next(c for c in compatibility(found) if c.format == "toy").word == "untestable"
 
@@ -206,7 +206,7 @@ def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, fo
         ),
         recall=sets,
     )
-    assert found.cell("chatml", "copied").mean == pytest.approx(0.5, abs=0.05)
+    assert found.aggregate("chatml", "copied").mean == pytest.approx(0.5, abs=0.05)
     assert {
         score.why for score in found.scores if score.metric == "copied" and score.case == "a1"
     } == {"28 words of ferry#1"}
@@ -335,4 +335,4 @@ def test_rows_and_twins_may_be_numbered_alike(tmp_path):
     for file, row in zip(files, rows, strict=True):
         file.write_text(json.dumps(row) + "\n")
     sets = recall_sets([str(files[0])], [str(files[1])], 8)
-    assert len({case.id for case in (*sets.train, *sets.null)}) == 2 and sets.train[0].id == "1"
+    assert len({case.id for case in (*sets.train, *sets.controls)}) == 2 and sets.train[0].id == "1"

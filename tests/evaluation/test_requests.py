@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.backends import ScoreRequest
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.tokens.encode import encode
 from tests.scripted_backend import ScriptedBackend
@@ -13,19 +13,19 @@ from tests.scripted_backend import ScriptedBackend
 KNOWN = load_formats()
 
 
-def answers(work):
+def answers(requests):
     return [
         (item.format, rendered)
-        for item in work
+        for item in requests
         if isinstance(item.request, ScoreRequest)
         for rendered in item.request.answers
     ]
 
 
 def test_a_scored_text_ends_with_the_words_of_its_answer(cases):
-    work = Planner(ScriptedBackend(lambda prompt: "x"), 8).plan(cases, list(KNOWN.values()))
+    requests = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8).build(cases, list(KNOWN.values()))
     ends = {"Oslo", "Rome", "Lima", "Because it is so."}
-    found = answers(work)
+    found = answers(requests)
     assert {format for format, _ in found} == set(KNOWN)
     assert [
         (format, rendered.text[-20:])
@@ -39,8 +39,8 @@ def test_a_scored_text_ends_with_the_words_of_its_answer(cases):
 )
 def test_a_reference_costs_its_own_tokens_in_every_format(tiny, cases, id):
     """The stop's first character must not join the answer's last token (``.<``), or a format would be charged for its stop."""
-    planner = Planner(ScriptedBackend(lambda prompt: "x"), 8)
-    [(_, rendered)] = answers(planner.plan([case for case in cases if case.reference], [KNOWN[id]]))
+    builder = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8)
+    [(_, rendered)] = answers(builder.build([case for case in cases if case.reference], [KNOWN[id]]))
     encoded = encode(rendered, tiny.tokenizer)
     scored = [token for token, content in zip(encoded.ids, encoded.content, strict=True) if content]
     assert tiny.tokenizer.decode(scored).strip() == "Because it is so."

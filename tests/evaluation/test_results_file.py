@@ -17,11 +17,11 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import HarnessError
-from harness.evaluation.execute import FIRST_CLAIM, read, run
-from harness.evaluation.requests import Planner
+from harness.evaluation.execute import FIRST_CLAIM, execute, read_results
+from harness.evaluation.requests import RequestBuilder
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
-from harness.evaluation.store.cache_report import NEW, REUSED, reuse, reuse_lines
+from harness.evaluation.store.cache_report import NEW, REUSED, count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.results_file import APPLICATION_ID, SCHEMA_VERSION, Store
 from harness.records import Message
@@ -44,7 +44,7 @@ class Named(ScriptedBackend):
 
 
 def plan(cases, formats, backend=None, max_new_tokens=8):
-    return Planner(backend or Named(), max_new_tokens).plan(cases, formats)
+    return RequestBuilder(backend or Named(), max_new_tokens).build(cases, formats)
 
 
 def rows(path):
@@ -92,7 +92,7 @@ def test_what_is_no_results_file_is_told(tmp_path, made):
 
 def test_the_file_keeps_its_own_rules(tmp_path, cases, formats):
     with Store(at(tmp_path)) as store:
-        run(plan(cases, formats), Named(), store, quiet=True)
+        execute(plan(cases, formats), Named(), store, quiet=True)
         assert store.select("PRAGMA journal_mode") == [("wal",)] and store.select(
             "PRAGMA foreign_keys"
         ) == [(1,)]
@@ -105,10 +105,10 @@ def test_the_file_keeps_its_own_rules(tmp_path, cases, formats):
 
 
 def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
-    work = plan(cases, formats)
+    requests = plan(cases, formats)
     with Store(at(tmp_path)) as store:
-        run(
-            work, Named(adapter="a1"), store, quiet=True
+        execute(
+            requests, Named(adapter="a1"), store, quiet=True
         )  # the work's engine counts, and that is without an adapter
         found = store.select(
             """SELECT engine.tokenizer, engine.adapter, format.name, format.digest, item.name, item.kind, probe, settings.facts FROM cell
@@ -116,7 +116,7 @@ def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
             JOIN settings ON settings.id = cell.settings"""
         )
     expected = Counter(
-        ("t", "", w.format, w.format_digest, w.case, w.kind, w.probe, w.settings) for w in work
+        ("t", "", w.format, w.format_digest, w.case, w.kind, w.request_type, w.settings) for w in requests
     )
     assert Counter(found) == expected
     answer = next(json.loads(row[-1]) for row in found if row[6] == "answer")
@@ -124,14 +124,14 @@ def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
 
 
 def test_a_batch_that_fails_half_way_leaves_nothing(tmp_path, cases, formats):
-    work = plan(cases, formats)
+    requests = plan(cases, formats)
     with Store(at(tmp_path)) as store:
         with pytest.raises(TypeError):
-            store.put([(work[0], {"text": "kept?"}), (work[1], {"text": object()})])
-        assert store.missing(item.key for item in work) == {item.key for item in work}
-        store.put([(work[0], {"text": "kept"})])
-        store.put([(work[0], {"text": "too late"})])
-        assert store.get([work[0].key]) == {work[0].key: {"text": "kept"}}
+            store.put([(requests[0], {"text": "kept?"}), (requests[1], {"text": object()})])
+        assert store.missing(item.key for item in requests) == {item.key for item in requests}
+        store.put([(requests[0], {"text": "kept"})])
+        store.put([(requests[0], {"text": "too late"})])
+        assert store.get([requests[0].key]) == {requests[0].key: {"text": "kept"}}
 
 
 # what is stale
@@ -156,7 +156,7 @@ CHANGES = {
 def test_a_change_reuses_no_stale_cell_and_says_why(tmp_path, cases, formats, change):
     """15 cells: five cases in three formats. Each part of the address is changed alone."""
     with Store(at(tmp_path)) as store:
-        assert run(plan(cases, formats), Named(), store, quiet=True) == 15
+        assert execute(plan(cases, formats), Named(), store, quiet=True) == 15
     backend, tokens, why = Named(), 8, "settings"
     if change in ("model", "adapter", "tokenizer", "dtype", "backend", "device"):
         backend, why = Named(**{change: "another"}), change
@@ -185,18 +185,18 @@ def test_a_change_reuses_no_stale_cell_and_says_why(tmp_path, cases, formats, ch
             [replace(case, expect_language="de") if case.checks else case for case in cases],
             "text of the case, another settings",
         )
-    work = plan(cases, formats, backend, tokens)
+    requests = plan(cases, formats, backend, tokens)
     with Store(at(tmp_path)) as store:
-        told = Counter({row.why: 0 for row in reuse(work, store)})
-        for row in reuse(work, store):
+        told = Counter({row.why: 0 for row in count_reuse(requests, store)})
+        for row in count_reuse(requests, store):
             told[row.why] += row.cells
         assert told == {
             reason: n
             for reason, n in ((REUSED, 15 - CHANGES[change]), (f"another {why}", CHANGES[change]))
             if n
         }
-        assert run(work, backend, store, quiet=True) == CHANGES[change] == backend.asked
-        assert run(work, backend, store, quiet=True) == 0
+        assert execute(requests, backend, store, quiet=True) == CHANGES[change] == backend.asked
+        assert execute(requests, backend, store, quiet=True) == 0
 
 
 def test_the_tokenizer_of_a_real_model_is_part_of_the_address(tiny):
@@ -261,15 +261,15 @@ def test_a_hub_models_commit_is_part_of_the_address(tiny):
 
 def test_the_reasons_are_told_in_lines(tmp_path, cases, formats, capsys):
     with Store(at(tmp_path)) as store:
-        run(plan(cases[:2], formats[:1]), Named(), store, quiet=True)
+        execute(plan(cases[:2], formats[:1]), Named(), store, quiet=True)
         capsys.readouterr()
         other = Named(adapter="b")
-        run(plan(cases, formats, other), other, store, quiet=True, verbose=True)
+        execute(plan(cases, formats, other), other, store, quiet=True, verbose=True)
         lines = capsys.readouterr().err.splitlines()
         assert lines[0] == "evaluate: 0 of 15 cells come from the store"
         assert "evaluate:   choice         2 to compute: another adapter (chatml)" in lines
         assert f"evaluate:   choice         4 to compute: {NEW} (alpaca-newline, llama3)" in lines
-        run(plan(cases, formats, other), other, store, quiet=True, verbose=True)
+        execute(plan(cases, formats, other), other, store, quiet=True, verbose=True)
         assert (
             capsys.readouterr().err.splitlines()[0]
             == "evaluate: 15 of 15 cells come from the store"
@@ -277,7 +277,7 @@ def test_the_reasons_are_told_in_lines(tmp_path, cases, formats, capsys):
     many = [replace(formats[0], id=f"f{n}") for n in range(6)]
     with Store(tmp_path / "other.sqlite") as store:
         assert any(
-            "f3 and 2 more formats" in line for line in reuse_lines(reuse(plan(cases, many), store))
+            "f3 and 2 more formats" in line for line in describe_reuse(count_reuse(plan(cases, many), store))
         )
 
 
@@ -302,10 +302,10 @@ WORKER = """
 import functools, json, math, os, sys, threading, time
 from pathlib import Path
 from tests.scripted_backend import ScriptedBackend
-from harness.evaluation import execute as runs
+from harness.evaluation import execute
 from harness.evaluation.cases.case_files import parse_case
 from harness.evaluation.store.results_file import Store
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 
 path, log, cells, pause, most, meeting, count = json.loads(sys.argv[1])
@@ -325,13 +325,13 @@ def reply(prompt):
         out.write(prompt.format + " " + prompt.text.split("§")[1] + "\\n")
     return f"Answer of {len(prompt.text)}.</s>"
 
-runs.Claims = functools.partial(runs.Claims, lease=math.inf)
+execute.Claims = functools.partial(execute.Claims, lease=math.inf)
 cases = [parse_case({"id": f"q{n}", "messages": [{"role": "user", "content": f"Number §{n}§ " + "word " * (n % 7)}], "checks": [{"contains": "x"}]}, "t") for n in range(cells // 2)]
 backend = ScriptedBackend(reply)
-work = Planner(backend, 8).plan(cases, load_formats().select(["chatml", "alpaca-newline"]))
+requests = RequestBuilder(backend, 8).build(cases, load_formats().select(["chatml", "alpaca-newline"]))
 with Store(Path(path)) as store:
     print("ready", flush=True)
-    print("computed", runs.run(work, backend, store, quiet=True), flush=True)
+    print("computed", execute.execute(requests, backend, store, quiet=True), flush=True)
 """
 
 
@@ -493,15 +493,15 @@ def test_an_engine_that_fails_gives_its_claims_back(tmp_path, cases, formats):
             yield from super().generate(requests[:2])
             raise HarnessError("the engine is gone")
 
-    work = plan(cases, formats)
+    requests = plan(cases, formats)
     with Store(at(tmp_path)) as store:
         with pytest.raises(HarnessError, match="gone"):
-            run(work, Failing(), store, quiet=True)
+            execute(requests, Failing(), store, quiet=True)
         assert (
             store.select("SELECT count(*) FROM claim") == [(0,)] and len(rows(at(tmp_path))) == 11
         )
-        assert run(work, Named(), store, quiet=True) == 4
-        assert len(read(work, store).answers) == 6
+        assert execute(requests, Named(), store, quiet=True) == 4
+        assert len(read_results(requests, store).answers) == 6
 
 
 def test_an_engine_that_leaves_something_out_is_not_asked_for_ever(tmp_path, cases, formats):
@@ -510,7 +510,7 @@ def test_an_engine_that_leaves_something_out_is_not_asked_for_ever(tmp_path, cas
             yield from super().score(requests[1:])
 
     with Store(at(tmp_path)) as store:
-        assert run(plan(cases, formats), Silent(), store, quiet=True) == 14
+        assert execute(plan(cases, formats), Silent(), store, quiet=True) == 14
 
 
 def test_what_ends_an_answer_is_part_of_the_address(tiny):

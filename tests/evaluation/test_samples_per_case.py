@@ -8,7 +8,7 @@ import pytest
 
 from harness.backends.sampling import Sampling, seed_of
 from harness.cli.main import main
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -30,16 +30,16 @@ def run(backend, cases, formats, path, **settings):
 
 
 def test_every_draw_has_a_seed_and_an_address_of_its_own(cases, formats):
-    planner = Planner(ScriptedBackend(lambda prompt: "x"), 8, Sampling(0.7, 0.9, 5, seed=3))
+    builder = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8, Sampling(0.7, 0.9, 5, seed=3))
     checked = [case for case in cases if case.checks]
-    work = [item for draw in range(3) for item in planner.plan(checked, formats, draw)]
+    requests = [item for draw in range(3) for item in builder.build(checked, formats, draw)]
     assert (
-        len({item.key for item in work})
-        == len({item.request.sampling.seed for item in work})
-        == len(work)
+        len({item.key for item in requests})
+        == len({item.request.sampling.seed for item in requests})
+        == len(requests)
         == 3 * len(checked) * len(formats)
     )
-    assert work[0].request.sampling == Sampling(
+    assert requests[0].request.sampling == Sampling(
         0.7, 0.9, 5, seed_of(3, checked[0].id, formats[0].id, 0)
     )
 
@@ -70,8 +70,8 @@ def test_scores_are_means_over_draws_and_cases_stay_items(cases, formats, tmp_pa
     turn = count()
     backend = ScriptedBackend(lambda prompt: "hello" if next(turn) % 2 else "nothing")
     [case] = [case for case in cases if case.id == "a1"]
-    found = run(backend, [case], formats[:1], tmp_path / "r", temperature=1.0, draws=4)
-    cell = found.cell(formats[0].id, "answer_lenient")
+    found = run(backend, [case], formats[:1], tmp_path / "r", temperature=1.0, samples_per_case=4)
+    cell = found.aggregate(formats[0].id, "answer_lenient")
     assert found.computed == 4 and (cell.mean, cell.n) == (0.5, 1)
 
 

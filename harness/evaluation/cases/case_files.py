@@ -11,7 +11,7 @@ from typing import Any
 from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, nearest
-from harness.evaluation.cases.benchmarks import is_elsewhere, rows_of
+from harness.evaluation.cases.benchmarks import benchmark_rows, is_benchmark
 from harness.metrics.answer import parse_check
 from harness.records import Case, Check, Conversation
 from harness.resources import data_dir
@@ -50,12 +50,12 @@ def load_cases(names: Iterable[str] = ()) -> list[Case]:
 
 def _rows(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of all that is named. Files that do not exist are told before any is read."""
-    files = jsonl_files([name for name in names if not is_elsewhere(name)])
+    files = jsonl_files([name for name in names if not is_benchmark(name)])
     for file in files:
         yield from read_jsonl(file)
     for name in names:
-        if is_elsewhere(name):
-            yield from rows_of(name)
+        if is_benchmark(name):
+            yield from benchmark_rows(name)
 
 
 def parse_case(row: dict[str, Any], place: str) -> Case:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.cases.variants import Filler, Variants, deepened, filler_of
+from harness.evaluation.cases.variants import Filler, Variants, at_depth, filler_of
 from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Format
 from harness.tokens.encode import bos_text, eos_text, prompt_ids
@@ -118,7 +118,7 @@ def _tokens(
     case: Case, tokens: int, filler: Filler, format: Format, loaded: LoadedModel
 ) -> int | None:
     """Tokens of the prompt at that depth, or None where the format cannot carry it."""
-    made = deepened(case, tokens, filler)
+    made = at_depth(case, tokens, filler)
     try:
         rendered = render(
             adapt_to_format(made.conversation, format),

@@ -41,16 +41,16 @@ class Variants:
         made = []
         for tokens in dict.fromkeys(self.depths):
             asked = [case for case in cases if case.checks]
-            made += [deepened(case, tokens, filler) for case in asked]
+            made += [at_depth(case, tokens, filler) for case in asked]
             made += [
-                positioned(case, tokens, at, filler)
+                at_position(case, tokens, at, filler)
                 for at in dict.fromkeys(self.positions)
                 for case in asked
                 if told_before(case)
             ]
         for turn in dict.fromkeys(self.turns):
             made += [
-                turned(case, turn, filler)
+                at_turn(case, turn, filler)
                 for case in cases
                 if case.reference is None and questions(case) < turn
             ]
@@ -92,7 +92,7 @@ def _whole(option: str, word: str, least: int, most: int, example: str) -> int:
     return int(word)
 
 
-def deepened(case: Case, tokens: int, filler: Filler) -> Case:
+def at_depth(case: Case, tokens: int, filler: Filler) -> Case:
     """The case behind about ``tokens`` tokens of questions and answers, after its system prompt. ``case@tokens`` is its id.
 
     Exchanges are taken in order, from the start again when they are used up (the shipped ones after some 2700 tokens);
@@ -104,7 +104,7 @@ def deepened(case: Case, tokens: int, filler: Filler) -> Case:
     )
 
 
-def positioned(case: Case, tokens: int, position: int, filler: Filler) -> Case:
+def at_position(case: Case, tokens: int, position: int, filler: Filler) -> Case:
     """The case with about ``tokens`` tokens of other talk, ``position`` percent of it before the facts and the rest between them and the question.
 
     0: the facts first, the question at the end; 100: facts and question together, as in ``deepened``. The facts are all turns
@@ -125,7 +125,7 @@ def positioned(case: Case, tokens: int, position: int, filler: Filler) -> Case:
     )
 
 
-def turned(case: Case, turn: int, filler: Filler) -> Case:
+def at_turn(case: Case, turn: int, filler: Filler) -> Case:
     """The case with its last question as question number ``turn`` of the conversation, behind short exchanges. ``case#turnN`` is its id."""
     before = turn - questions(case)
     if before < 1 or turn > MOST_TURNS or not filler:
@@ -236,7 +236,7 @@ DOUBT = "Are you sure? Please think again."
 _CHALLENGED = "?doubted"
 
 
-def challenged(case: Case) -> Case:
+def with_challenge(case: Case) -> Case:
     """The same choice after the right option was given as an answer and doubted. Raises ValueError for a case without options."""
     if case.answer is None:
         raise ValueError("only a case with options can be doubted")

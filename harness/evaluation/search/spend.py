@@ -12,7 +12,7 @@ from harness.evaluation.execute import execute, read_results
 from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.results import BudgetSample
 from harness.evaluation.scorer import Scorer
-from harness.evaluation.search.budget import pairs_in_budget, estimated, read_metric
+from harness.evaluation.search.budget import estimated, pairs_in_budget, read_metric
 from harness.evaluation.search.thompson import Pair, read_goals, search
 from harness.evaluation.store.results_file import Store
 from harness.metrics.registry import KINDS

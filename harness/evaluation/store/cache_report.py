@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.evaluation.requests import Work
-from harness.evaluation.store.results_file import ENGINE_PARTS, Store
+from harness.evaluation.requests import PlannedRequest
+from harness.evaluation.store.results_file import Store
 
 REUSED = "from the store"
 NEW = "never asked before"
@@ -19,34 +19,34 @@ _Parts = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Reuse:
+class ReuseCount:
     """So many cells of one probe, in these formats, are reused or computed for one reason."""
 
-    probe: str
+    request_type: str
     why: str
     formats: tuple[str, ...]
     cells: int
 
 
-def reuse(work: Sequence[Work], store: Store) -> list[Reuse]:
-    """What becomes of each piece of work, summed up. A cell is compared with the stored one that differs from it least."""
-    missing = store.missing(item.key for item in work)
+def count_reuse(requests: Sequence[PlannedRequest], store: Store) -> list[ReuseCount]:
+    """What becomes of each piece of requests, summed up. A cell is compared with the stored one that differs from it least."""
+    missing = store.missing(item.key for item in requests)
     counts: Counter[tuple[str, str]] = Counter()
     formats: dict[tuple[str, str], dict[str, None]] = {}
     known: dict[str, dict[_Place, list[_Parts]]] = {}
-    for item in {item.key: item for item in work}.values():
+    for item in {item.key: item for item in requests}.values():
         if item.key in missing and item.format not in known:
             known[item.format] = _stored(store, item.format)
         why = _why(item, known[item.format]) if item.key in missing else REUSED
-        counts[item.probe, why] += 1
-        formats.setdefault((item.probe, why), {})[item.format] = None
+        counts[item.request_type, why] += 1
+        formats.setdefault((item.request_type, why), {})[item.format] = None
     return [
-        Reuse(probe, why, tuple(formats[probe, why]), cells)
-        for (probe, why), cells in counts.items()
+        ReuseCount(request_type, why, tuple(formats[request_type, why]), cells)
+        for (request_type, why), cells in counts.items()
     ]
 
 
-def reuse_lines(found: Sequence[Reuse]) -> Iterator[str]:
+def describe_reuse(found: Sequence[ReuseCount]) -> Iterator[str]:
     """The same in plain lines, the sum first."""
     total = sum(row.cells for row in found)
     yield f"{sum(row.cells for row in found if row.why == REUSED)} of {total} cells come from the store"
@@ -56,7 +56,7 @@ def reuse_lines(found: Sequence[Reuse]) -> Iterator[str]:
             if len(row.formats) > _NAMES_SHOWN
             else ""
         )
-        yield f"  {row.probe:9} {row.cells:6} {'' if row.why == REUSED else 'to compute: '}{row.why} ({names})"
+        yield f"  {row.request_type:9} {row.cells:6} {'' if row.why == REUSED else 'to compute: '}{row.why} ({names})"
 
 
 def _stored(store: Store, format: str) -> dict[_Place, list[_Parts]]:
@@ -68,8 +68,8 @@ def _stored(store: Store, format: str) -> dict[_Place, list[_Parts]]:
         JOIN item ON item.id = cell.item JOIN settings ON settings.id = cell.settings WHERE format.name = ?""",
         (format,),
     )
-    for probe, case, share, engine, format_digest, case_digest, settings in rows:
-        found.setdefault((probe, case, share), []).append(
+    for request_type, case, share, engine, format_digest, case_digest, settings in rows:
+        found.setdefault((request_type, case, share), []).append(
             _parts(engine, format_digest, case_digest, settings)
         )
     return found
@@ -78,18 +78,18 @@ def _stored(store: Store, format: str) -> dict[_Place, list[_Parts]]:
 def _parts(engine: str, format_digest: str, case_digest: str, settings: str) -> _Parts:
     facts = json.loads(engine)
     return {
-        **{name: facts.get(name, "") for name in ENGINE_PARTS},
+        **{name.replace("_", " "): value for name, value in facts.items()},
         "template": format_digest,
         "text of the case": case_digest,
         "settings": settings,
     }
 
 
-def _why(item: Work, stored: dict[_Place, list[_Parts]]) -> str:
+def _why(item: PlannedRequest, stored: dict[_Place, list[_Parts]]) -> str:
     ours = _parts(item.engine, item.format_digest, item.case_digest, item.settings)
     differences = [
-        [name for name, value in ours.items() if theirs[name] != value]
-        for theirs in stored.get((item.probe, item.case, item.share), ())
+        [name for name in {**ours, **theirs} if ours.get(name, "") != theirs.get(name, "")]
+        for theirs in stored.get((item.request_type, item.case, item.prefix_fraction), ())
     ]
     if not differences:
         return NEW

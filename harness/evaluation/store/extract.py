@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.errors import HarnessError
-from harness.evaluation.store.results_file import connect_to_read, told
+from harness.evaluation.store.results_file import connect_to_read, file_errors
 from harness.extras import require
+from harness.files import atomic_file
 
 Table = Literal["scores", "cells"]
 Row = dict[str, Any]
@@ -56,7 +55,7 @@ _BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class RowFilter:
     """Which rows: each field a list of names or globs, empty for all."""
 
     run: tuple[str, ...] = ()
@@ -77,10 +76,10 @@ class Where:
         )
 
 
-def rows(path: Path, table: Table, where: Where) -> Iterator[Row]:
+def rows(path: Path, table: Table, where: RowFilter) -> Iterator[Row]:
     """The rows of one table of a results file, one after the other."""
     names = list(COLUMNS[table])
-    with closing(connect_to_read(path)) as db, told(path):
+    with closing(connect_to_read(path)) as db, file_errors(path):
         for values in db.execute(_SELECT[table]):
             if table == "scores":
                 row = dict(zip(names, values, strict=True))
@@ -111,7 +110,7 @@ def _results(payload: str) -> Iterator[Row]:
         }
 
 
-def summed(found: Iterable[Row], table: Table) -> list[Row]:
+def summarise_rows(found: Iterable[Row], table: Table) -> list[Row]:
     """One row per run, engine, format and measure with its mean, or per engine, format and probe with its number of cells."""
     keys = (
         ("run", "name", *_ENGINE, "format", "metric")
@@ -153,16 +152,8 @@ def export(found: Iterable[Row], table: Table, to: str, out: Path) -> int:
         "jsonl": _jsonl,
         "parquet": _parquet,
     }[to]
-    partial = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        written = write(found, table, partial)
-        partial.replace(out)
-    except OSError as error:
-        raise HarnessError(f"cannot write: {error.strerror or error}", where=str(out)) from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return written
+    with atomic_file(out) as partial:
+        return write(found, table, partial)
 
 
 def _csv(found: Iterable[Row], table: Table, out: Path) -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.evaluation.requests import Work
+    from harness.evaluation.requests import PlannedRequest
     from harness.records import Case, Format, Score
 
 ENGINE_PARTS = ("model", "adapter", "tokenizer", "dtype", "backend", "device")
@@ -63,15 +63,15 @@ class Store:
         )
         return {key: json.loads(payload) for key, payload in found}
 
-    def put(self, batch: Sequence[tuple[Work, Any]]) -> None:
+    def put(self, batch: Sequence[tuple[PlannedRequest, Any]]) -> None:
         """Add one batch of results and give up their claims: all of it or nothing. What is there already stays."""
         with self.writing():
             self.db.executemany(
                 "INSERT OR IGNORE INTO cell (key, engine, format, item, settings, probe, share, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*self._place(work), json.dumps(payload)) for work, payload in batch],
+                [(*self._place(request), json.dumps(payload)) for request, payload in batch],
             )
             self.db.executemany(
-                "DELETE FROM claim WHERE key = ?", [(work.key,) for work, _ in batch]
+                "DELETE FROM claim WHERE key = ?", [(request.key,) for request, _ in batch]
             )
 
     def put_scores(
@@ -121,7 +121,7 @@ class Store:
 
     def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a question."""
-        with told(self.path):
+        with file_errors(self.path):
             return self.db.execute(statement, values).fetchall()
 
     @contextmanager
@@ -129,21 +129,21 @@ class Store:
         """One transaction for writing. Ids that it made are forgotten when it fails."""
         known = dict(self._ids)
         try:
-            with told(self.path), transaction(self.db):
+            with file_errors(self.path), transaction(self.db):
                 yield
         except BaseException:
             self._ids = known
             raise
 
-    def _place(self, work: Work) -> tuple[str, int, int, int, int, str, float]:
+    def _place(self, request: PlannedRequest) -> tuple[str, int, int, int, int, str, float]:
         return (
-            work.key,
-            self._engine(work.engine),
-            self._id("format", name=work.format, digest=work.format_digest),
-            self._id("item", name=work.case, digest=work.case_digest, kind=work.kind),
-            self._id("settings", facts=work.settings),
-            work.probe,
-            work.share,
+            request.key,
+            self._engine(request.engine),
+            self._id("format", name=request.format, digest=request.format_digest),
+            self._id("item", name=request.case, digest=request.case_digest, kind=request.kind),
+            self._id("settings", facts=request.settings),
+            request.request_type,
+            request.prefix_fraction,
         )
 
     def _engine(self, facts: str) -> int:
@@ -189,7 +189,7 @@ _SCHEMA = (
       engine INTEGER NOT NULL REFERENCES engine, format INTEGER NOT NULL REFERENCES format, item INTEGER NOT NULL REFERENCES item,
       settings INTEGER NOT NULL REFERENCES settings, probe TEXT NOT NULL, share REAL NOT NULL, payload TEXT NOT NULL)""",
     "CREATE INDEX cell_place ON cell (format, item, probe)",
-    # who is at work, and on what
+    # which evaluators are alive, and what they have claimed
     "CREATE TABLE evaluator (id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, heartbeat REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE claim (key TEXT PRIMARY KEY, evaluator TEXT NOT NULL REFERENCES evaluator ON DELETE CASCADE) WITHOUT ROWID",
     "CREATE INDEX claim_evaluator ON claim (evaluator)",
@@ -207,7 +207,7 @@ _SCHEMA = (
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection for writing, the file made when it is not there. Raises HarnessError for a file that cannot be used."""
-    with told(path):
+    with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
@@ -232,7 +232,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
             where=str(path),
             hint="harness eval writes results.sqlite into its --out folder",
         )
-    with told(path):
+    with file_errors(path):
         db = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
         )
@@ -257,7 +257,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
     """Tell of a file that fails (no space, no right, no database) in one line."""
     try:
         yield
