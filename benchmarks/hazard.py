@@ -95,17 +95,17 @@ def main() -> None:
 
     def measure(step: int) -> dict[str, Any]:
         backend = TransformersBackend(loaded)
-        planner = RequestBuilder(backend, 40)
+        builder = RequestBuilder(backend, 40)
         entry: dict[str, Any] = {}
         for format in formats:
             scores = [
                 item.request
-                for item in planner.plan(references, [format])
+                for item in builder.build(references, [format])
                 if isinstance(item.request, ScoreRequest)
             ]
             asks = [
                 item.request
-                for item in planner.plan(questions, [format])
+                for item in builder.build(questions, [format])
                 if isinstance(item.request, GenerateRequest)
             ]
             along = [

@@ -12,7 +12,7 @@ from harness.evaluation.analysis.build_report import write_evaluation_report
 from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_change, summary
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
-from harness.training.runs.metrics_log import measured_checkpoints
+from harness.run_file import measured_checkpoints
 from harness.training.selection.memorisation import gain_and_null
 
 
@@ -54,7 +54,7 @@ def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> d
         "by_format": {
             id: cell.mean
             for id in lab.study.held_out
-            if (cell := after[0].cell(id, "nll_excess")) is not None
+            if (cell := after[0].aggregate(id, "nll_excess")) is not None
         },
         "native_nll_change": _told(paired_change(before[0], after[0], "nll", "native")),
         "native_choice_change": _told(paired_change(before[1], after[1], "choice", "native")),

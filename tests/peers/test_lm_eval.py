@@ -14,7 +14,7 @@ import pytest
 
 from harness.backends.local.backend import TransformersBackend
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.models import load
 from harness.tokens.encode import encode
@@ -57,10 +57,10 @@ def items():
     cases = {
         case.id: case for case in [case for case in load_cases() if len(case.choices) == 4][:ITEMS]
     }
-    work = Planner(backend, 1).plan(list(cases.values()), known.select(known.default)[:FORMATS])
+    planned = RequestBuilder(backend, 1).build(list(cases.values()), known.select(known.default)[:FORMATS])
     ours = {
         key: tuple(s.logprob for s in scorings)
-        for batch in backend.score([item.request for item in work])
+        for batch in backend.score([item.request for item in planned])
         for key, scorings in batch
     }
     peer = huggingface.HFLM(
@@ -70,7 +70,7 @@ def items():
         device="cpu",
         add_bos_token=False,
     )
-    parted = [split(answer, loaded.tokenizer) for item in work for answer in item.request.answers]
+    parted = [split(answer, loaded.tokenizer) for item in planned for answer in item.request.answers]
     own = [(strings, *ids) for strings, ids in parted]
     its = [(strings, *peer._encode_pair(*strings)) for strings, _ in parted]
     same = [a[1] + a[2] == b[1] + b[2] for a, b in zip(own, its, strict=True)]
@@ -79,7 +79,7 @@ def items():
         for asks in (own, its)
     )
     found = []
-    for at, item in enumerate(work):
+    for at, item in enumerate(planned):
         part = slice(4 * at, 4 * at + 4)
         right = cases[item.case].answer
         sums = ours[item.key], tuple(from_ids[part]), tuple(from_strings[part])

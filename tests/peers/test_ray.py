@@ -20,7 +20,7 @@ from harness.backends.local.backend import TransformersBackend
 from harness.backends.ray import ModelSpec, RayBackend, Worker, connect
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from tests.evaluation.conftest import ask
 
@@ -68,13 +68,13 @@ def planned(backend):
     cases += [
         ask(f"a{n}", f"Say {n}." + " Do." * (n % 7), checks=[{"contains": "x"}]) for n in range(20)
     ]
-    work = Planner(backend, 6).plan(
+    requests = RequestBuilder(backend, 6).build(
         cases, load_formats().select(["chatml", "alpaca-newline", "llama3"])
     )
     return (
-        work,
-        [w.request for w in work if isinstance(w.request, ScoreRequest)],
-        [w.request for w in work if isinstance(w.request, GenerateRequest)],
+        requests,
+        [w.request for w in requests if isinstance(w.request, ScoreRequest)],
+        [w.request for w in requests if isinstance(w.request, GenerateRequest)],
     )
 
 
@@ -86,8 +86,8 @@ def collected(batches):
 
 def test_the_results_are_those_of_one_process(spread, tiny):
     alone = TransformersBackend(tiny)
-    work, scores, texts = planned(spread)
-    assert spread.fingerprint == alone.fingerprint and [w.key for w in work] == [
+    requests, scores, texts = planned(spread)
+    assert spread.fingerprint == alone.fingerprint and [w.key for w in requests] == [
         w.key for w in planned(alone)[0]
     ], "one may go on where the other stopped"
     ours, theirs = collected(alone.score(scores)), collected(spread.score(scores))

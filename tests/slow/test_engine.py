@@ -9,7 +9,7 @@ from harness.backends import GenerateRequest
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.local.packing import longest_packed
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.requests import Planner
+from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.models import load
 from harness.tokens.encode import prompt_ids
@@ -30,9 +30,9 @@ def test_log_probabilities_equal_one_sequence_at_a_time(loaded):
     cases = [case for case in load_cases() if case.choices][:4] + [
         case for case in load_cases() if case.reference
     ][:2]
-    work = Planner(backend, 1).plan(cases, load_formats().select(FORMATS))
-    found = dict(pair for batch in backend.score([item.request for item in work]) for pair in batch)
-    for item in work:
+    planned = RequestBuilder(backend, 1).build(cases, load_formats().select(FORMATS))
+    found = dict(pair for batch in backend.score([item.request for item in planned]) for pair in batch)
+    for item in planned:
         for scoring, rendered in zip(found[item.key], item.request.answers, strict=True):
             assert list(scoring.token_logprobs) == pytest.approx(
                 plain_logprobs(loaded, rendered), abs=1e-4
@@ -43,10 +43,10 @@ def test_answers_equal_generate_row_by_row(loaded):
     """Four slots for nine prompts, so that rows enter beside rows under way."""
     backend = TransformersBackend(loaded, most=4)
     cases = [case for case in load_cases() if case.checks][:3]
-    work = Planner(backend, 12).plan(cases, load_formats().select(FORMATS))
-    requests = [item.request for item in work]
+    planned = RequestBuilder(backend, 12).build(cases, load_formats().select(FORMATS))
+    requests = [item.request for item in planned]
     found = dict(pair for batch in backend.generate(requests) for pair in batch)
-    assert len(found) == len(work) == 9
+    assert len(found) == len(planned) == 9
     for request in requests:
         assert isinstance(request, GenerateRequest)
         ids = torch.tensor([prompt_ids(request.prompt, loaded.tokenizer)])
