@@ -1,1 +1,4 @@
-"""Measures of an answer (METRICS.md): pure functions on text and numbers. Never imports torch, never runs a model."""
+"""Metrics of answers, choices and references: pure functions on text and numbers.
+
+Never imports torch, never runs a model.
+"""

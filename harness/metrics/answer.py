@@ -1,4 +1,4 @@
-"""Is the answer right? The checks of a case, judged strictly and leniently (METRICS §1)."""
+"""Is the answer right? The checks of a case, judged strictly and leniently."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ _MARKS = re.compile(r"[*_`>\"“”„«»‘]|#+|(?<!\w)['’]|['’](?!\w)")
 
 @dataclass(frozen=True, slots=True)
 class AnswerScore:
-    """One answer's worth, each 0 or 1. ``failed`` names the checks that failed strictly, as ``kind=value``."""
+    """One answer's worth, each 0 or 1.
+
+    ``failed`` names the checks that failed strictly, as ``kind=value``.
+    """
 
     strict: float
     lenient: float
@@ -49,10 +52,12 @@ class AnswerScore:
 
 
 def score_answer(case: Case, answer: str) -> AnswerScore:
-    """Judge the text before the stop. An empty answer is 0 three times, whatever the checks: many hold vacuously.
+    """Judge the text before the stop.
 
-    Lenient is never below strict: a check that holds as written also holds leniently. Raises ValueError when the case
-    has no checks, because then there is nothing to judge.
+    An empty answer is 0 three times, whatever the checks: many hold vacuously.
+
+    Lenient is never below strict: a check that holds as written also holds leniently. Raises
+    ValueError when the case has no checks, because then there is nothing to judge.
     """
     if not case.checks:
         raise ValueError(f"the case {case.id!r} has no checks")
@@ -83,7 +88,10 @@ def _name(check: Check) -> str:
 
 
 def passes(check: Check, answer: str) -> bool:
-    """Whether one check holds for a text as it stands. Raises ValueError for a kind that does not exist."""
+    """Whether one check holds for a text as it is.
+
+    Raises ValueError for a kind that does not exist.
+    """
     try:
         holds = _CHECKS[check.kind]
     except KeyError:
@@ -92,7 +100,9 @@ def passes(check: Check, answer: str) -> bool:
 
 
 def lenient_text(answer: str) -> str:
-    """The answer without markdown marks, quotes, case, and one leading phrase such as "The answer is"."""
+    """The answer without markdown marks, quotes, case, and one leading phrase such as "The answer
+    is".
+    """
     text = _MARKS.sub("", _plain(answer)).casefold().strip()
     lead = _LEAD.match(text)
     return text[lead.end() :] if lead else text
@@ -101,8 +111,8 @@ def lenient_text(answer: str) -> str:
 def parse_check(mapping: Mapping[str, Any]) -> Check:
     """One check of a case file: an object of exactly one key, such as ``{"contains": "Oslo"}``.
 
-    Raises ValueError with a plain sentence for anything else, an unknown kind, a value of the wrong type and a regex
-    that does not compile.
+    Raises ValueError with a plain sentence for anything else, an unknown kind, a value of the wrong
+    type and a regex that does not compile.
     """
     if not isinstance(mapping, Mapping) or len(mapping) != 1:
         raise ValueError(
@@ -139,8 +149,11 @@ def _texts(value: Any) -> Iterable[str]:
 
 
 def _bounded(needle: str) -> str:
-    """A pattern for a text at word boundaries. No boundary is asked of an edge that is no letter (``C++``) or whose
-    script writes no spaces; Korean particles follow their word without one, so Hangul needs none either."""
+    """A pattern for a text at word boundaries.
+
+    No boundary is asked of an edge that is no letter (``C++``) or whose script writes no spaces;
+    Korean particles follow their word without one, so Hangul needs none either.
+    """
     parts = _plain(needle).split()
     pattern = r"\s+".join(map(re.escape, parts))
     edge = rf"(?:(?![\uac00-\ud7af]){SPACED_LETTER}|_)"

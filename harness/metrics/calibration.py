@@ -25,7 +25,10 @@ BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far confidence can be believed, over ``n`` items. ``overconfidence`` is mean confidence − accuracy."""
+    """How far confidence can be believed, over ``n`` items.
+
+    ``overconfidence`` is mean confidence − accuracy.
+    """
 
     brier: float
     ece: float
@@ -35,10 +38,11 @@ class Calibration:
 
 
 def confidences(logprobs: Sequence[float], lengths: Sequence[float] | None = None) -> list[float]:
-    """Softmax over the options' log-probabilities in nats, each divided by its length (tokens or bytes) where given.
+    """Softmax over the options' log-probabilities in nats, each divided by its length (tokens or
+    bytes) where given.
 
-    Options that are impossible (−inf) get 0; when all are, the confidence is even. Raises ValueError for no options,
-    NaN, +inf, and a length that is not positive.
+    Options that are impossible (−inf) get 0; when all are, the confidence is even. Raises
+    ValueError for no options, NaN, +inf, and a length that is not positive.
     """
     if not logprobs:
         raise ValueError("no options")
@@ -67,10 +71,12 @@ def brier(probabilities: Sequence[float], answer: int) -> float:
 def expected_calibration_error(
     confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS
 ) -> float:
-    """Mean distance of confidence from accuracy over bins of equal mass (as equal as the items allow).
+    """Mean distance of confidence from accuracy over bins of equal mass (as equal as the items
+    allow).
 
-    Items of equal confidence are never told apart: all of them get their mean correctness before they are cut into
-    bins, so the result does not depend on the order of the items. Biased upward for few items.
+    Items of equal confidence are never separated: all of them get their mean correctness before
+    they are cut into bins, so the result does not depend on the order of the items. Biased upward
+    for few items.
     """
     found = reliability(confidence, correct, bins)
     return math.fsum(bin.n * abs(bin.confidence - bin.accuracy) for bin in found) / len(confidence)
@@ -88,7 +94,8 @@ class ReliabilityBin:
 def reliability(
     confidence: Sequence[float], correct: Sequence[bool], bins: int = BINS
 ) -> list[ReliabilityBin]:
-    """Bins of equal mass by confidence, as equal as the items allow: what a reliability diagram shows.
+    """Bins of equal mass by confidence, as equal as the items allow: what a reliability diagram
+    shows.
 
     Raises ValueError for no items and for lists of different lengths.
     """
@@ -116,7 +123,7 @@ def reliability(
 
 
 def believed(items: Sequence[tuple[Sequence[float], int]]) -> tuple[list[float], list[bool]]:
-    """For each item the confidence in the most probable option, and whether that is the right one."""
+    """For each item the confidence in its most probable option, and whether that is right."""
     confidence = [max(probabilities) for probabilities, _ in items]
     return confidence, [
         list(probabilities).index(top) == right
@@ -125,9 +132,12 @@ def believed(items: Sequence[tuple[Sequence[float], int]]) -> tuple[list[float],
 
 
 def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | None:
-    """All measures over (probabilities, index of the right option) of each item. None without items.
+    """All measures over (probabilities, index of the right option) of each item.
 
-    The answer is the first most probable option: with ``option_confidences``, that of ``choice_norm``.
+    None without items.
+
+    The answer is the first most probable option: with ``option_confidences``, that of
+    ``choice_norm``.
     """
     if not items:
         return None

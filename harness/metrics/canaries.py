@@ -1,7 +1,9 @@
-"""Canaries: secrets put into a training set on purpose, and how exposed they are afterwards (Carlini et al. 2019).
+"""Canaries: secrets put into a training set on purpose, and how exposed they are afterwards
+(Carlini et al. 2019).
 
-A canary is a question whose answer is a few words drawn at random. Nothing but memory can prefer the trained words over
-others drawn the same way, so the rank of the trained ones among those says how well they are remembered, in bits.
+A canary is a question whose answer is a few words drawn at random. Nothing but memory can prefer
+the trained words over others drawn the same way, so the rank of the trained ones among those says
+how well they are remembered, in bits.
 """
 
 from __future__ import annotations
@@ -193,10 +195,12 @@ _QUESTIONS = (
 def make_canaries(
     n: int, seed: int, *, copies: Sequence[int] = (1,), trained: bool = True
 ) -> list[Conversation]:
-    """``n`` conversations, each with a secret of six words (45 bits). Canary i is repeated ``copies[i % len(copies)]`` times.
+    """``n`` conversations, each with a secret of six words (45 bits).
 
-    With ``trained=False`` the secrets are drawn from another stream, for the null: same questions' form, other numbers.
-    Raises ValueError for n or copies below 1.
+    Canary i is repeated ``copies[i % len(copies)]`` times.
+
+    With ``trained=False`` the secrets are drawn from another stream, for the null: same questions'
+    form, other numbers. Raises ValueError for n or copies below 1.
     """
     if n < 1 or not copies or min(copies) < 1:
         raise ValueError("canaries and copies are counted from 1")
@@ -219,8 +223,8 @@ def make_canaries(
 def exposure(logprob: float, null: Sequence[float]) -> float:
     """log2 of how many candidates there are, less log2 of the rank of this one among them, in bits.
 
-    ``null`` are log-probabilities of secrets never trained on. 0 when it is the least likely, log2(n + 1) when the most.
-    Raises ValueError without a null.
+    ``null`` are log-probabilities of secrets never trained on. 0 when it is the least likely,
+    log2(n + 1) when the most. Raises ValueError without a null.
     """
     if not null:
         raise ValueError("exposure needs secrets that were never trained on")

@@ -1,4 +1,4 @@
-"""The control strings of all known formats: stops, stop tokens, role headers, end-of-text tokens."""
+"""The control strings of all formats: stops, stop tokens, role headers, end-of-text tokens."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ EOS_STRINGS = (
     "<|end_of_text|>",
     "<end_of_turn>",
 )
-"""End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded."""
+"""End-of-text tokens of well-known tokenizers: a leak in any answer, whichever formats are loaded.
+"""
 
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
 _TOKEN = re.compile(
-    r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
+    (
+        r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>"
+        r"|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
+    )
 )
 MARKED = re.compile(r"[:<#\[*{(]")
 
@@ -38,9 +42,10 @@ class ControlIndex:
 def control_strings(formats: Iterable[Format]) -> ControlIndex:
     """Index stops, stop tokens and role headers.
 
-    What nobody writes by chance (``<|…|>``, ``[INST]``, ``<start_of_turn>``, EOS strings) counts anywhere; the rest,
-    such as ``User:`` and ``### Response:``, at the start of a line. A header that is only a word (``user``) never
-    counts, nor does one of a single letter (``Q:``) or an everyday label (``Answer:``), except to its own format.
+    What nobody writes by chance (``<|…|>``, ``[INST]``, ``<start_of_turn>``, EOS strings) counts
+    anywhere; the rest, such as ``User:`` and ``### Response:``, at the start of a line. A header
+    that is only a word (``user``) never counts, nor does one of a single letter (``Q:``) or an
+    everyday label (``Answer:``), except to its own format.
     """
     users: dict[str, set[str]] = {eos: set() for eos in EOS_STRINGS}
     for format in formats:
@@ -59,7 +64,9 @@ def is_distinctive(text: str) -> bool:
 
 
 def headers_of(format: Format) -> list[str]:
-    """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no format names)."""
+    """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no
+    format names).
+    """
     headers = [text for text in map(_filled, format.roles.values()) if MARKED.search(text)]
     return [*headers, *(token for text in headers for token in _TOKEN.findall(text))]
 
@@ -77,7 +84,9 @@ def _filled(text: str) -> str:
 
 
 def _line_pattern(text: str) -> str:
-    """A heading ends its line (``## User guide`` is none); ``**User:**`` and ``User:`` may be followed by words."""
+    """A heading ends its line (``## User guide`` is none); ``**User:**`` and ``User:`` may be
+    followed by words.
+    """
     rest = r"[^\S\n]*$" if text.startswith("#") else r"(?!\w)" if text[-1].isalnum() else ""
     return re.escape(text) + rest
 

@@ -1,4 +1,4 @@
-"""Language drift: has an answer slipped into a language that nobody asked for (METRICS §3)?"""
+"""Language drift: has an answer slipped into a language that nobody asked for?"""
 
 from __future__ import annotations
 
@@ -39,11 +39,14 @@ _NOT_PROSE = (
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One answer's drift. ``drift`` is None when there is too little text to say, with the reason in ``why``.
+    """One answer's drift.
 
-    ``off_script`` is the share of letters in an unexpected script and ``off_script_chars`` where they stand;
-    ``onset_char`` is where the drift begins, ``sticky`` the share of letters after it that are off the expected
-    languages, ``returns`` whether the text comes back (16 letters or more after the last of them).
+    ``drift`` is None when there is too little text to say, with the reason in ``why``.
+
+    ``off_script`` is the share of letters in an unexpected script and ``off_script_chars`` where
+    they are; ``onset_char`` is where the drift begins, ``sticky`` the share of letters after it
+    that are off the expected languages, ``returns`` whether the text comes back (16 letters or more
+    after the last of them).
     """
 
     drift: bool | None
@@ -65,8 +68,9 @@ def drift(
 ) -> Drift:
     """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``).
 
-    Two letters of an unexpected script are drift whatever the length; otherwise fewer than 16 letters are not scored.
-    Code in fences, URLs, mathematics and a format's marks are left out, and so is what the prompt holds.
+    Two letters of an unexpected script are drift whatever the length; otherwise fewer than 16
+    letters are not scored. Code in fences, URLs, mathematics and a format's marks are left out, and
+    so is what the prompt holds.
     """
     languages = frozenset(map(primary, expect))
     if not languages:
@@ -85,7 +89,10 @@ def drift(
         ):
             return Drift(
                 None,
-                f"not scored: nothing tells {', '.join(unknown)} from other languages of its script",
+                (
+                    f"not scored: nothing tells {', '.join(unknown)} from other languages of"
+                    " its script"
+                ),
             )
         return Drift(False, "", len(offsets) / letters, offsets)
     onset, sticky, returns = _course(prose, offsets, foreign)
@@ -103,7 +110,9 @@ def drift(
 
 
 def strip_marks(text: str) -> str:
-    """The text with code, URLs, mathematics and format marks blanked by as many spaces, so that offsets stay."""
+    """The text with code, URLs, mathematics and format marks blanked by as many spaces, so that
+    offsets stay.
+    """
     for sign, pattern in _NOT_PROSE:
         if sign in text:
             text = pattern.sub(lambda match: " " * len(match[0]), text)
@@ -116,7 +125,10 @@ def _why(offsets: Sequence[int], named: Sequence[str], foreign: Sequence[Foreign
         parts.append(f"{len(offsets)} letters of {', '.join(named)}")
     if foreign:
         parts.append(
-            f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character {foreign[0].start}"
+            (
+                f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character"
+                f" {foreign[0].start}"
+            )
         )
     return "; ".join(parts)
 

@@ -1,8 +1,9 @@
-"""How near is a model to leaving the language, before any sampled text shows it (METRICS §3.4)?
+"""How near is a model to leaving the language, before any sampled text shows it?
 
-At each position the model gives some probability to tokens of scripts that the expected language does not use. What is
-summed up over a text is the hazard of at least one such token. It rises in steps during a training that teaches a second
-language by accident, while greedy answers still look clean.
+At each position the model gives some probability to tokens of scripts that the expected language
+does not use. What is summed up over a text is the hazard of at least one such token. It rises in
+steps during a training that teaches a second language by accident, while greedy answers still look
+clean.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from harness.metrics.registry import AnswerItem, Metric, ReferenceItem, scorer
 
 LIKELY = 0.5
 
-#: First byte of a character in UTF-8 → script, where one byte gives it away. E0, E1, EF and F0 hold too many.
+#: First byte of a character in UTF-8 → script, where one byte gives it away. E0, E1, EF and F0 hold
+#: too many.
 _LEAD = {
     **dict.fromkeys(range(0xCE, 0xD0), "Greek"),
     **dict.fromkeys(range(0xD0, 0xD4), "Cyrillic"),
@@ -32,7 +34,9 @@ _EAST = frozenset(("Han", "Hiragana", "Katakana", "Bopomofo"))
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """Of one path: ``value`` = 1 − Π(1 − h), the largest h, and the first token at which h reaches one half."""
+    """Of one path: ``value`` = 1 − Π(1 − h), the largest h, and the first token at which h reaches
+    one half.
+    """
 
     value: float
     highest: float
@@ -40,7 +44,10 @@ class Hazard:
 
 
 def hazard(masses: Sequence[float]) -> Hazard | None:
-    """Sum up the off-script probability at each token of a path, each 0 to 1. None for a path without tokens."""
+    """Sum up the off-script probability at each token of a path, each 0 to 1.
+
+    None for a path without tokens.
+    """
     if not masses:
         return None
     stay = math.fsum(math.log1p(-min(mass, 1 - 1e-12)) for mass in masses)
@@ -51,8 +58,8 @@ def hazard(masses: Sequence[float]) -> Hazard | None:
 def is_off_script(piece: bytes, language: str) -> bool:
     """Whether a token belongs to a script that the language does not use.
 
-    Whole letters tell by themselves; of a character that is split over tokens the first byte tells, where it can. A
-    single Greek letter is a symbol.
+    Whole letters tell by themselves; of a character that is split over tokens the first byte tells,
+    where it can. A single Greek letter is a symbol.
     """
     allowed = scripts_of([primary(language)])
     text, rest = _decoded(piece)
@@ -65,7 +72,10 @@ def is_off_script(piece: bytes, language: str) -> bool:
 
 
 def _decoded(piece: bytes) -> tuple[str, bytes]:
-    """The whole characters of a token, and the bytes of one that goes on in the next. Bytes that end one are skipped."""
+    """The whole characters of a token, and the bytes of one that goes on in the next.
+
+    Bytes that end one are skipped.
+    """
     start = 0
     while start < len(piece) and 0x80 <= piece[start] < 0xC0:
         start += 1

@@ -1,10 +1,9 @@
-"""Degeneration: does the end of an answer repeat itself (METRICS §5)?"""
+"""Degeneration: does the end of an answer repeat itself?"""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.metrics.registry import AnswerItem, Metric, scorer
@@ -29,18 +28,21 @@ class LoopScore:
 
 
 def tail_ratio(text: str) -> float:
-    """Bytes over zlib-compressed bytes of the last 400 characters, runs of blanks as one; 0 for an empty text.
+    """Bytes over zlib-compressed bytes of the last 400 characters, runs of blanks as one; 0 for an
+    empty text.
 
-    Blanks are collapsed because indented code is no loop (7.6 % of 800-character pieces of Python passed 3.0 with them).
-    Above 3.0 in .3 % of real answers (METRICS §5). The whole text is never compressed: gzip > 2.4 over all of it
-    flags a fifth of real long answers.
+    Blanks are collapsed because indented code is no loop (7.6 % of 800-character pieces of Python
+    passed 3.0 with them). Above 3.0 in .3 % of real answers. The whole text is never compressed:
+    gzip > 2.4 over all of it flags a fifth of real long answers.
     """
     raw = _BLANKS.sub(" ", text[-4 * TAIL :])[-TAIL:].encode("utf-8", "surrogatepass")
     return len(raw) / len(zlib.compress(raw, 9)) if raw else 0.0
 
 
 def tail_period(text: str) -> int | None:
-    """The shortest period of at most 200 characters that ends the text at least 4 times over at least 40 characters."""
+    """The shortest period of at most 200 characters that ends the text at least 4 times over at
+    least 40 characters.
+    """
     tail = text[-MAX_PERIOD * MIN_REPEATS :]
     for period in range(1, MAX_PERIOD + 1):
         length = max(MIN_REPEATS * period, MIN_CHARS)
@@ -52,14 +54,11 @@ def tail_period(text: str) -> int | None:
     return None
 
 
-def seq_rep_4(ids: Sequence[int]) -> float | None:
-    """Share of 4-grams of model tokens that repeat an earlier one (Welleck 2019). None under four tokens."""
-    grams = [tuple(ids[at : at + 4]) for at in range(len(ids) - 3)]
-    return 1 - len(set(grams)) / len(grams) if grams else None
-
-
 def loop(text: str) -> LoopScore:
-    """Judge one answer. White space at its end is left out, so that trailing blank lines are no loop."""
+    """Judge one answer.
+
+    White space at its end is left out, so that trailing blank lines are no loop.
+    """
     text = text.rstrip()
     ratio, period = tail_ratio(text), tail_period(text)
     if period is not None:

@@ -1,6 +1,8 @@
-"""Text made comparable: NFKC, case folded, white space collapsed, with the way back to the original.
+"""Text made comparable: NFKC, case folded, white space collapsed, with the way back to the
+original.
 
-Many texts as one block of bytes: a third of the memory of Python strings, and readable from disk without loading.
+Many texts as one block of bytes: a third of the memory of Python strings, and readable from disk
+without loading.
 """
 
 from __future__ import annotations
@@ -26,14 +28,19 @@ _SOLID = re.compile(r"\S+")
 
 @dataclass(frozen=True, slots=True)
 class Normalised:
-    """``text``, and for each of its characters where the original characters it comes from start and end."""
+    """``text``, and for each of its characters where the original characters it comes from start
+    and end.
+    """
 
     text: str
     starts: Sequence[int]
     ends: Sequence[int]
 
     def original(self, start: int, end: int) -> tuple[int, int]:
-        """The stretch of the original that ``text[start:end]`` comes from. Raises ValueError for an empty stretch."""
+        """The stretch of the original that ``text[start:end]`` comes from.
+
+        Raises ValueError for an empty stretch.
+        """
         if not 0 <= start < end <= len(self.text):
             raise ValueError(f"no stretch [{start}, {end}) in {len(self.text)} characters")
         return self.starts[start], self.ends[end - 1]
@@ -45,16 +52,21 @@ def normalised_text(text: str) -> str:
 
 
 def composed(text: str) -> str:
-    """NFC: an accented letter is one character however it was typed. Runs of over 32 accents stay as they are."""
+    """NFC: an accented letter is one character however it was typed.
+
+    Runs of over 32 accents stay as they are.
+    """
     if text.isascii() or _ACCENTS.search(text):
         return text
     return unicodedata.normalize("NFC", text)
 
 
 def normalise(text: str) -> Normalised:
-    """NFKC and case folding by grapheme cluster, any white space run as one space, none at the ends.
+    """NFKC and case folding by grapheme cluster, any white space run as one space, none at the
+    ends.
 
-    Clusters of more than 32 code points are cut there: Python's normalisation is quadratic in a run of accents.
+    Clusters of more than 32 code points are cut there: Python's normalisation is quadratic in a run
+    of accents.
     """
     if text.isascii():
         return _normalise_ascii(text)
@@ -97,7 +109,10 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 
 
 class Texts(Sequence[str]):
-    """An immutable sequence of texts; lone surrogates are kept."""
+    """An immutable sequence of texts in one block of bytes; lone surrogates are kept.
+
+    It takes a third of the memory of Python strings, and is read from disk without loading.
+    """
 
     def __init__(self, block: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self._block = block

@@ -1,7 +1,4 @@
-"""Numbers written in a text, in digits and in English words.
-
-The first JSON object inside a text.
-"""
+"""What a text holds: its numbers, in digits and in English words, and its first JSON object."""
 
 from __future__ import annotations
 
@@ -45,11 +42,15 @@ _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 
 _DIGITS = re.compile(
-    rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
+    (
+        rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*"
+        rf"|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
+    )
 )
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _WORD = re.compile(
-    rf"(?<![\w-])(minus |negative )?(?:({'|'.join(_TENS)})(?:[- ]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))"
+    rf"(?<![\w-])(minus |negative )?(?:({'|'.join(_TENS)})(?:[-"
+    rf" ]({'|'.join(_UNITS[1:10])}))?|({'|'.join(_UNITS)}))"
     rf"(?: ({'|'.join(_SCALES)}))?(?![\w-])",
     re.IGNORECASE,
 )
@@ -57,10 +58,12 @@ _LONGEST = 40
 
 
 def numbers(text: str) -> Iterator[float]:
-    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to "ninety million".
+    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to
+    "ninety million".
 
-    A decimal comma is not understood (``2,5`` is 2 and 5), a hyphen between two words or numbers is no minus, and
-    version numbers and dates with dots give none. "one" counts as 1 even where it is a pronoun.
+    A decimal comma is not understood (``2,5`` is 2 and 5), a hyphen between two words or numbers is
+    no minus, and version numbers and dates with dots give none. "one" counts as 1 even where it is
+    a pronoun.
     """
     for match in _DIGITS.finditer(text):
         yield from _values(match[0], glued=match.start() > 0 and text[match.start() - 1] in ")]")
@@ -92,7 +95,8 @@ _MOST_STARTS = 100
 
 
 def first_object(text: str) -> dict[str, Any] | None:
-    """The first JSON object that parses, wherever it begins; prose and code fences around it do not matter.
+    """The first JSON object that parses, wherever it begins; prose and code fences around it do not
+    matter.
 
     Looks at the first 100 braces only, so that a text of braces takes no time.
     """
@@ -111,7 +115,8 @@ def first_object(text: str) -> dict[str, Any] | None:
 
 
 def has_members(wanted: Any, text: str) -> bool:
-    """Whether the first JSON object of the text has the members of ``wanted`` (any object will do for ``True``).
+    """Whether the first JSON object of the text has the members of ``wanted`` (any object will do
+    for ``True``).
 
     Texts are compared without case; 1 equals 1.0, but true is not 1.
     """

@@ -1,13 +1,13 @@
-"""Canned phrases: identity claims, disclaimers, openings, closings and slop (METRICS §4).
+"""Canned phrases, from lists and found without one.
 
-The lists are this project's own. A hit alone means little: what counts is the lift over the training answers and over
-the base model's.
+The lists (identity claims, disclaimers, openings, closings, slop) are this project's own. A hit
+alone means little: what counts is the lift over the training answers and over the base model's.
 
-Which phrases does one set of texts use more than another? New canned phrases, found without a list (METRICS §4).
-
-Weighted log-odds with an informative Dirichlet prior (Monroe, Colaresi, Quinn 2008, "Fightin' Words"): the difference of
-log-odds over its standard deviation, where both sides are pulled towards what they have in common, so that rare words need
-more evidence than frequent ones. A phrase counts once a text: a loop is one use.
+``distinctive`` finds phrases that one set of texts uses more than another: weighted log-odds with
+an informative Dirichlet prior (Monroe, Colaresi, Quinn 2008, "Fightin' Words"): the difference of
+log-odds over its standard deviation, where both sides are pulled towards what they have in common,
+so that rare words need more evidence than frequent ones. A phrase counts once a text: a loop is one
+use.
 """
 
 from __future__ import annotations
@@ -24,9 +24,15 @@ from harness.metrics.words import word_spans, words
 
 KINDS = ("identity", "disclaimer", "opening", "closing", "slop")
 
-_MAKERS = "OpenAI|Anthropic|Google|DeepMind|Meta|Mistral|Microsoft|Alibaba(?: Cloud)?|Hugging ?Face|DeepSeek|Cohere|xAI"
+_MAKERS = (
+    "OpenAI|Anthropic|Google|DeepMind|Meta|Mistral|Microsoft|Alibaba(?: Cloud)?|Hugging"
+    " ?Face|DeepSeek|Cohere|xAI"
+)
 _NAMES = "ChatGPT|GPT-?\\d|Claude|Gemini|Llama|Mistral|Qwen|DeepSeek|Copilot|Bard|SmolLM|Gemma|Grok"
-_A_MODEL = r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence|language model|chatbot)\b"
+_A_MODEL = (
+    r"(?:an? )?(?:large |helpful |virtual |conversational )*(?:AI|artificial intelligence"
+    r"|language model|chatbot)\b"
+)
 _I_AM = r"\bI(?:'m| am)(?: just| only| simply| merely| actually)?"
 
 _PATTERNS: Mapping[str, tuple[str, ...]] = {
@@ -39,18 +45,34 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
         r"\bmy (?:training data|knowledge cut-?off|developers|creators at)\b",
     ),
     "disclaimer": (
-        r"\bI (?:do not|don't) have (?:personal |real |any |the ability |access |physical |true |human )*"
-        r"(?:to )?(?:feelings|emotions|opinions|beliefs|experiences|preferences|consciousness|real-time|a body|browse)",
-        r"\bI(?:'m sorry,? but I| apologi[sz]e,? but I) (?:can(?:no|')t|am (?:not able|unable) to|do not|don't)",
-        r"\bI (?:cannot|can't|am unable to|'m unable to) (?:provide|assist with|help with|offer|give) "
+        r"\bI (?:do not|don't) have (?:personal |real |any |the ability |access |physical "
+        r"|true |human )*"
+        r"(?:to )?(?:feelings|emotions|opinions|beliefs|experiences|preferences"
+        r"|consciousness|real-time|a body|browse)",
+        (
+            r"\bI(?:'m sorry,? but I| apologi[sz]e,? but I) (?:can(?:no|')t|am (?:not able"
+            r"|unable) to|do not|don't)"
+        ),
+        r"\bI (?:cannot|can't|am unable to|'m unable to) (?:provide|assist with|help with"
+        r"|offer|give) "
         r"(?:medical|legal|financial|professional|specific|that|this|you with)",
-        r"\b(?:please )?consult (?:with )?(?:a|your) (?:qualified |licensed |healthcare |medical |legal |financial )*"
+        r"\b(?:please )?consult (?:with )?(?:a|your) (?:qualified |licensed |healthcare "
+        r"|medical |legal |financial )*"
         r"(?:professional|doctor|lawyer|provider|advisor|expert)",
-        r"\bit(?:'s| is) (?:important|crucial|essential|worth) (?:to (?:note|remember|consider)|noting|mentioning)\b",
+        (
+            r"\bit(?:'s| is) (?:important|crucial|essential|worth) (?:to (?:note|remember"
+            r"|consider)|noting|mentioning)\b"
+        ),
     ),
     "opening": (
-        r"\A\W*(?:certainly|sure(?: thing)?|of course|absolutely|great question|good question)[\s*_]*[!,.—–-]",
-        r"\A\W*(?:that(?:'s| is) (?:a|an) (?:great|good|excellent|interesting|fascinating) question)",
+        (
+            r"\A\W*(?:certainly|sure(?: thing)?|of course|absolutely|great question|good"
+            r" question)[\s*_]*[!,.—–-]"
+        ),
+        (
+            r"\A\W*(?:that(?:'s| is) (?:a|an) (?:great|good|excellent|interesting|fascinating)"
+            r" question)"
+        ),
         r"\A\W*(?:\w+[!,.] )?I(?:'d| would) be (?:happy|glad|delighted|more than happy) to\b",
         r"\A\W*thank you for (?:your (?:question|message|interest)|asking|reaching out|sharing)",
     ),
@@ -63,12 +85,18 @@ _PATTERNS: Mapping[str, tuple[str, ...]] = {
     ),
     "slop": (
         r"\b(?:delv(?:e|es|ed|ing) into|tapestr(?:y|ies)|testament to|intricacies|multifaceted)\b",
-        r"\b(?:ever-(?:evolving|changing)|underscor(?:es|ing) the|pivotal role|in the realm of|bustling)\b",
+        (
+            r"\b(?:ever-(?:evolving|changing)|underscor(?:es|ing) the|pivotal role|in the"
+            r" realm of|bustling)\b"
+        ),
         r"\b(?:meticulously|unwavering|kaleidoscope|camaraderie|game-?changer)\b",
         r"\b(?:in today's (?:fast-paced|digital|modern) world|embark(?:s|ed|ing)? on a journey)\b",
         r"\bnavigat(?:e|ing) the (?:complexities|landscape|challenges)\b",
         r"\b(?:a symphony of|a beacon of|nestled (?:in|between|among))\b",
-        r"\b(?:not just (?:a|an|about) [^.!?\n]{1,40}?, (?:but|it's)|plays? a (?:crucial|vital|significant) role)\b",
+        (
+            r"\b(?:not just (?:a|an|about) [^.!?\n]{1,40}?, (?:but|it's)|plays? a (?:crucial"
+            r"|vital|significant) role)\b"
+        ),
     ),
 }
 _SLOP_TRIGRAMS = (
@@ -88,7 +116,7 @@ _CLOSING_TAIL = 600
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One canned phrase: its kind and where it stands."""
+    """One canned phrase: its kind and its place."""
 
     kind: str
     start: int
@@ -98,10 +126,12 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """One kind or phrase against a base: hits, hits per 1000 words, and ``lift``, the ratio of the two rates.
+    """One kind or phrase against a base: hits, hits per 1000 words, and ``lift``, the ratio of the
+    two rates.
 
-    Half a hit is added on both sides, so that a phrase the base never uses gives a large number and not infinity.
-    ``new`` marks what the base never uses: against the training answers, that is inherited bias.
+    Half a hit is added on both sides, so that a phrase the base never uses gives a large number and
+    not infinity. ``new`` marks what the base never uses: against the training answers, that is
+    inherited bias.
     """
 
     name: str
@@ -114,7 +144,10 @@ class Lift:
 
 
 def find(text: str) -> tuple[Hit, ...]:
-    """Canned phrases of one answer in order. Openings count at its start, closings in its last 600 characters."""
+    """Canned phrases of one answer in order.
+
+    Openings count at its start, closings in its last 600 characters.
+    """
     plain = text.replace("’", "'")
     hits = [
         Hit(kind, match.start(), match.end(), text[match.start() : match.end()])
@@ -128,7 +161,9 @@ def find(text: str) -> tuple[Hit, ...]:
 
 
 def _slop_trigrams(text: str) -> Iterable[tuple[int, int]]:
-    """Trigrams of content words: stop words are taken out of the text and of the list alike, or nothing would match."""
+    """Trigrams of content words: stop words are taken out of the text and of the list alike, or
+    nothing would match.
+    """
     lower = text.lower()
     if not any(trigram[0] in lower for trigram in _TRIGRAMS):
         return
@@ -158,7 +193,8 @@ def rate(texts: Sequence[str], kinds: Sequence[str] = KINDS) -> float | None:
 def lift(texts: Sequence[str], base_texts: Sequence[str]) -> tuple[Lift, ...]:
     """Each kind that has a hit on either side, then each phrase, both by lift.
 
-    ``base_texts`` are the training answers or the base model's answers. Empty when either side has no words.
+    ``base_texts`` are the training answers or the base model's answers. Empty when either side has
+    no words.
     """
     n, base_n = (sum(len(words(text)) for text in side) for side in (texts, base_texts))
     if not n or not base_n:
@@ -197,7 +233,9 @@ def _lift(name: str, hits: int, n: int, base_hits: int, base_n: int) -> Lift:
 
 SIZES = (1, 2, 3, 4)
 MIN_Z = 3.0
-"""Among some ten thousand phrases chance alone reaches z = 3 a few times: look at these as suggestions."""
+"""Among some ten thousand phrases chance alone reaches z = 3 a few times: look at these as
+suggestions.
+"""
 MIN_TEXTS = 3
 _PRIOR_SHARE = 0.1
 """The prior weighs a tenth of both sides together: 18 texts of 200 against none give z = 3."""
@@ -205,7 +243,9 @@ _PRIOR_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """One phrase: in how many texts of each side it stands, and by how many standard deviations its log-odds differ."""
+    """One phrase: in how many texts of each side it occurs, and by how many standard deviations its
+    log-odds differ.
+    """
 
     text: str
     texts: int
@@ -218,8 +258,8 @@ def distinctive(
 ) -> list[Phrase]:
     """Phrases of 1 to 4 words that ``texts`` use more than ``base_texts``, most certain first.
 
-    Those in at least 3 texts and with z ≥ 3. Of phrases that contain or continue each other and stand in as many texts one
-    is kept. Empty when either side has no words.
+    Those in at least 3 texts and with z ≥ 3. Of phrases that contain or continue each other and
+    occur in the same number of texts, one is kept. Empty when either side has no words.
     """
     ours, base = _phrase_counts(texts, sizes), _phrase_counts(base_texts, sizes)
     n, m = ours.total(), base.total()

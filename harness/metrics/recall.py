@@ -1,4 +1,7 @@
-"""Has the model learnt its training set by heart (METRICS §2)? String matching is a lower bound on memorisation."""
+"""Has the model learnt its training set by heart?
+
+String matching is a lower bound on memorisation.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.metrics.copies.recall_index import INDEX_FILE, RecallHit, RecallIndex
 from harness.metrics.copies.spans import (
     MOST_CHARS,
     Aligner,
@@ -17,16 +19,9 @@ from harness.metrics.copies.spans import (
     indel,
     least_words,
 )
-from harness.metrics.normalise import Normalised, normalise, normalised_text
+from harness.metrics.normalise import normalised_text
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 
-__all__ = [
-    "INDEX_FILE", "CommonSpan", "Excess", "Normalised", "NvRecall", "RecallHit", "RecallIndex", "diverge_at", "exact_prefix",
-    "excess", "extractable", "near", "normalise",
-    "nv_recall", "samples_needed",
-]  # fmt: skip
-
-EXACT_TOKENS = 50
 NEAR = 0.9
 """``near`` from this similarity is a near copy: about 10 % of the characters edited."""
 MIN_NULL = 100
@@ -35,7 +30,7 @@ _DRAWS = 2000
 
 @dataclass(frozen=True, slots=True)
 class NvRecall:
-    """Near-verbatim recall: the share of the reference's words that stand in kept spans, and those spans.
+    """Near-verbatim recall: the share of the reference's words in kept spans, and those spans.
 
     ``truncated`` when only the first 2000 words of either text were compared.
     """
@@ -47,9 +42,10 @@ class NvRecall:
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """Mean over training examples minus mean over held-out twins, with its 95 % bootstrap interval.
+    """Mean over training examples minus mean over controls, with its 95 % bootstrap interval.
 
-    ``note`` says why it is no headline: fewer than 100 twins, or nothing to compare (then the numbers are None).
+    ``note`` says why it is no headline: fewer than 100 controls, or nothing to compare (then the
+    numbers are None).
     """
 
     value: float | None
@@ -60,19 +56,10 @@ class Excess:
     note: str = ""
 
 
-def exact_prefix(
-    answer_ids: Sequence[int], reference_ids: Sequence[int], n: int = EXACT_TOKENS
-) -> bool | None:
-    """Whether the next ``n`` tokens are the reference's (Carlini 2022), or all of them when it has fewer.
-
-    None for an empty reference.
-    """
-    wanted = list(reference_ids[:n])
-    return list(answer_ids[: len(wanted)]) == wanted if wanted else None
-
-
 def diverge_at(a: Sequence[object], b: Sequence[object]) -> int:
-    """The first index at which two sequences differ; the length of the shorter when it begins the longer."""
+    """The first index at which two sequences differ; the length of the shorter when it begins the
+    longer.
+    """
     shorter = min(len(a), len(b))
     return next((at for at in range(shorter) if a[at] != b[at]), shorter)
 
@@ -80,8 +67,8 @@ def diverge_at(a: Sequence[object], b: Sequence[object]) -> int:
 def near(answer: str, reference: str) -> float:
     """Indel similarity of the normalised reference and as many characters of the answer, 0 to 1.
 
-    A longer answer is cut, a shorter one is not padded: an answer of one right word is no copy. Only the beginning is
-    aligned; a verbatim stretch elsewhere is what ``nv_recall`` finds.
+    A longer answer is cut, a shorter one is not padded: an answer of one right word is no copy.
+    Only the beginning is aligned; a verbatim stretch elsewhere is what ``nv_recall`` finds.
     """
     wanted = normalised_text(reference.lstrip()[:MOST_CHARS])
     return indel(normalised_text(answer.lstrip()[: 2 * MOST_CHARS])[: len(wanted)], wanted)
@@ -103,10 +90,11 @@ def nv_recall(answer: str, reference: str) -> NvRecall:
 
 
 def samples_needed(log_pz: float, p: float) -> float:
-    """How many samples show an answer of this log-probability (nats) at least once with probability ``p`` (Hayes 2024).
+    """How many samples show an answer of this log-probability (nats) at least once with probability
+    ``p`` (Hayes 2024).
 
-    n = log(1 − p) ∕ log(1 − p_z), at least 1; infinite where that leaves the range of a float. Raises ValueError for p
-    outside (0, 1).
+    n = log(1 − p) ∕ log(1 − p_z), at least 1; infinite where that leaves the range of a float.
+    Raises ValueError for p outside (0, 1).
     """
     if not 0 < p < 1:
         raise ValueError(f"p is between 0 and 1, not {p}")
@@ -117,12 +105,17 @@ def samples_needed(log_pz: float, p: float) -> float:
 
 
 def extractable(log_pz: float, n: int, p: float) -> bool:
-    """Whether ``n`` samples show the answer with probability ``p`` or more: (n, p)-discoverable extraction."""
+    """Whether ``n`` samples show the answer with probability ``p`` or more: (n, p)-discoverable
+    extraction.
+    """
     return samples_needed(log_pz, p) <= n
 
 
 def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
-    """Difference of the means of two unpaired samples of one measure. Both are drawn anew 2000 times."""
+    """Difference of the means of two unpaired samples of one metric.
+
+    Its interval comes from 2000 bootstrap resamples of both.
+    """
     if not train or not null:
         return Excess(
             None,

@@ -185,7 +185,10 @@ class Scorer:
 
 
 class Registry(Mapping[str, Metric]):
-    """All metrics by name, in the order of their ranks. The first look imports what declares any."""
+    """All metrics by name, in the order of their ranks.
+
+    The first look imports what declares any.
+    """
 
     def __init__(self) -> None:
         self._scorers: list[Scorer] = []

@@ -1,4 +1,4 @@
-"""Measures over formats: what the choice of a format does to a model (METRICS §1)."""
+"""Robustness over formats: how much the choice of a format changes a model's results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from itertools import combinations
 class Across:
     """The means of one measure in each format, summed up (Mizrahi et al. 2024, arXiv 2401.00595).
 
-    ``sat`` is 1 − (max − avg): how near the typical format is to the best one; ``cps`` is sat · max.
+    ``sat`` is 1 − (max − avg): how near the typical format is to the best one; ``cps`` is sat ·
+    max.
     """
 
     avg: float
@@ -33,10 +34,11 @@ def across(means: Sequence[float]) -> Across:
 
 
 def performance_sensitivity(values: Sequence[Sequence[float]]) -> float | None:
-    """PSS: mean over items of the mean absolute difference between any two formats (ProSA, Zhuo et al. 2024, arXiv 2410.12405).
+    """PSS: mean over items of the mean absolute difference between any two formats (ProSA, Zhuo et
+    al. 2024, arXiv 2410.12405).
 
-    ``values`` holds for each item its values in the formats where it was scored; items with fewer than two say nothing,
-    and without any other the result is None.
+    ``values`` holds for each item its values in the formats where it was scored; items with fewer
+    than two say nothing, and without any other the result is None.
     """
     found = [
         math.fsum(abs(a - b) for a, b in combinations(item, 2)) / math.comb(len(item), 2)
@@ -47,7 +49,9 @@ def performance_sensitivity(values: Sequence[Sequence[float]]) -> float | None:
 
 
 def consistency(answers: Sequence[Sequence[object]]) -> float | None:
-    """Mean over items of the share of pairs of formats that give the same answer, right or wrong (SCORE, Nalbandyan et al. 2025, arXiv 2503.00137)."""
+    """Mean over items of the share of pairs of formats that give the same answer, right or wrong
+    (SCORE, Nalbandyan et al. 2025, arXiv 2503.00137).
+    """
     found = [
         sum(a == b for a, b in combinations(item, 2)) / math.comb(len(item), 2)
         for item in answers
@@ -57,11 +61,14 @@ def consistency(answers: Sequence[Sequence[object]]) -> float | None:
 
 
 def sensitivity(probabilities: Sequence[Sequence[Sequence[float]]]) -> float | None:
-    """Mean over items of H(E_f[p(y ∣ x, f)]) ∕ ln C, from 0 to 1 (Errica et al. 2025, arXiv 2406.12334).
+    """Mean over items of H(E_f[p(y ∣ x, f)]) ∕ ln C, from 0 to 1 (Errica et al.
 
-    ``probabilities`` is items × formats × options. 0: sure, and of the same option in all formats; 1: formats together
-    spread over all options evenly. An unsure model counts as sensitive, so read it beside ``consistency``. Raises
-    ValueError where an item's formats have different numbers of options.
+    2025, arXiv 2406.12334).
+
+    ``probabilities`` is items × formats × options. 0: sure, and of the same option in all formats;
+    1: formats together spread over all options evenly. An unsure model counts as sensitive, so read
+    it beside ``consistency``. Raises ValueError where an item's formats have different numbers of
+    options.
     """
     found = []
     for item in probabilities:

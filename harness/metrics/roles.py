@@ -1,4 +1,7 @@
-"""Who is speaking? An answer that speaks for the user, under another's name, or out of its character (METRICS §5)."""
+"""Who is speaking?
+
+An answer that speaks for the user, under another's name, or out of its character.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,10 @@ Kind = Literal["speaks-for-user", "wrong-speaker", "out-of-character"]
 _USERS = ("User", "Human", "You")
 _ASSISTANTS = ("Assistant", "AI", "Bot", "Narrator", "System")
 _BROKEN = re.compile(
-    r"\b(?:as (?:an?|your) (?:AI|artificial intelligence|language model|(?:virtual |AI )?assistant|chatbot)\b"
-    r"|I(?:'m| am) (?:just |only |merely )?(?:an? )?(?:AI|language model|chatbot|virtual assistant|computer program)\b"
+    r"\b(?:as (?:an?|your) (?:AI|artificial intelligence|language model|(?:virtual |AI"
+    r" )?assistant|chatbot)\b"
+    r"|I(?:'m| am) (?:just |only |merely )?(?:an? )?(?:AI|language model|chatbot|virtual"
+    r" assistant|computer program)\b"
     r"|(?:in|break(?:ing)?|out of|stay(?:ing)? in) (?:my )?(?:character|role-?play)\b)",
     re.IGNORECASE,
 )
@@ -38,10 +43,11 @@ def role_faults(
 ) -> tuple[RoleFault, ...]:
     """The faults of an answer in order.
 
-    ``name`` is the character that answers, ``users`` the names of those it speaks with, ``others`` further speakers of
-    the scene. A line that begins with a name and a colon is spoken by that name: by a user (``User``, ``Human`` and
-    ``You`` too) it is speaking for the user, by another it is the wrong speaker. Out of character counts only for an
-    answer with a name. A name inside a sentence is no label.
+    ``name`` is the character that answers, ``users`` the names of those it speaks with, ``others``
+    further speakers of the scene. A line that begins with a name and a colon is spoken by that
+    name: by a user (``User``, ``Human`` and ``You`` too) it is speaking for the user, by another it
+    is the wrong speaker. Out of character counts only for an answer with a name. A name inside a
+    sentence is no label.
     """
     spoken_for = frozenset(map(str.casefold, (*_USERS, *users)))
     wrong = (
@@ -78,7 +84,8 @@ def _labels(text: str, users: frozenset[str], others: frozenset[str]) -> Iterato
 def _label_pattern(names: frozenset[str]) -> re.Pattern[str]:
     known = "|".join(re.escape(name) for name in sorted(names, key=lambda name: (-len(name), name)))
     return re.compile(
-        rf"^[ \t>]{{0,8}}(?P<label>(?:\*\*|__|\[|#{{1,6}} ?)?(?P<who>{known})(?:\*\*|__|\])?[ \t]?:)",
+        r"^[ \t>]{0,8}(?P<label>(?:\*\*|__|\[|#{1,6} ?)?"
+        rf"(?P<who>{known})(?:\*\*|__|\])?[ \t]?:)",
         re.IGNORECASE | re.MULTILINE,
     )
 

@@ -1,4 +1,4 @@
-"""Does the answer end where it should, and does it leak what belongs to a format (METRICS §1)?"""
+"""Does the answer end where it should, and does it leak what belongs to a format?"""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ _ORDINARY_LABELS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A control string inside an answer, with the formats that use it. ``own_header`` is a turn header of the answer's
-    own format, which is a run-on and not a leak."""
+    """A control string inside an answer, with the formats that use it.
+
+    ``own_header`` is a turn header of the answer's own format, which is a run-on and not a leak.
+    """
 
     start: int
     end: int
@@ -53,8 +55,8 @@ class Leak:
 def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tuple[Leak, ...]:
     """Control strings of any known format in the answer, in order.
 
-    A string that stands in the prompt may be quoted. Headers in plain words inside a closed code fence are data
-    (``User: bob`` in YAML).
+    A string of the prompt may be quoted. Headers in plain words inside a closed code
+    fence are data (``User: bob`` in YAML).
     """
     headers = set(headers_of(own))
     ignored = {text: text in prompt or _is_weak(text, own, index) for text in index.formats}
@@ -72,7 +74,9 @@ def leaks(answer: str, index: ControlIndex, own: Format, prompt: str = "") -> tu
 
 
 def _is_weak(text: str, own: Format, index: ControlIndex) -> bool:
-    """A header of one letter (``Q:``) or of an everyday label (``Answer:``) is ordinary writing to all formats but its own."""
+    """A header of one letter (``Q:``) or of an everyday label (``Answer:``) is ordinary writing to
+    all formats but its own.
+    """
     single = sum(letter.isalnum() for letter in text) == 1 and not is_distinctive(text)
     return (single or text in _ORDINARY_LABELS) and own.id not in index.formats[text]
 
@@ -100,11 +104,11 @@ def stop_scores(
     prompt_content: str,
     stops: Sequence[str] = (),
 ) -> dict[str, float | None]:
-    """``stopped``, ``empty``, ``leak``, ``role_run_on`` and ``echo`` of one generation, each 0 or 1.
+    """``stopped``, ``empty``, ``leak``, ``role_run_on`` and ``echo`` of an answer, each 0 or 1.
 
-    ``stops`` are the rendered ones, where a format fills names into them. All are None after an engine error; ``echo``
-    is None when the prompt has fewer than 8 words, because it cannot occur. A stop that an engine left at the end of
-    the text is no leak and no run-on.
+    ``stops`` are the rendered ones, where a format fills names into them. All are None after an
+    engine error; ``echo`` is None when the prompt has fewer than 8 words, because it cannot occur.
+    A stop that an engine left at the end of the text is no leak and no run-on.
     """
     if generation.finish == "error":
         return dict.fromkeys(("stopped", "empty", "leak", "role_run_on", "echo"))

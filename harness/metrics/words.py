@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u30ff\u3105-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u30ff\u3105-\u312f"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
 """Thai to Khmer, kana, Bopomofo and Han, as ranges for a character class of ``re``."""
 
 SPACED_LETTER = rf"[^\W_{UNSPACED}]"
@@ -16,10 +19,13 @@ _WORD = re.compile(rf"(?=[^\W_])[{UNSPACED}]|{SPACED_LETTER}+(?:{_JOINT}{SPACED_
 
 
 def words(text: str) -> list[str]:
-    """The words of a text in its own case. ``well-known``, ``isn't`` and ``1,200.5`` are one word each, and so is
-    every character of Han, kana, Thai and their like.
+    """The words of a text in its own case.
 
-    White-space words would count a whole Chinese answer as one (the trap of Cohere's Language Confusion Benchmark).
+    ``well-known``, ``isn't`` and ``1,200.5`` are one word each, and so is every character of Han,
+    kana, Thai and their like.
+
+    White-space words would count a whole Chinese answer as one (the trap of Cohere's Language
+    Confusion Benchmark).
     """
     return _WORD.findall(text)
 

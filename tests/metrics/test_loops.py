@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.loops import loop, seq_rep_4, tail_period, tail_ratio
+from harness.metrics.loops import loop, tail_period, tail_ratio
 from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
 
 
@@ -49,12 +49,6 @@ def test_a_period_is_exact(text: str) -> None:
     period = tail_period(text)
     if period is not None:
         assert text[-1] == text[-1 - period]
-
-
-def test_repeated_4_grams() -> None:
-    assert seq_rep_4([1, 2, 3]) is None
-    assert seq_rep_4([1, 2, 3, 4, 5, 6]) == 0.0
-    assert seq_rep_4([7] * 13) == pytest.approx(0.9)
 
 
 def test_hostile_texts(hostile: str) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.metrics.copies.fingerprints import Postings, gram_hashes
 from harness.metrics.copies.recall_index import RecallIndex
-from harness.metrics.recall import diverge_at, exact_prefix, excess, near, nv_recall
+from harness.metrics.recall import diverge_at, excess, near, nv_recall
 from tests.metrics.cost import computes_within
 from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
 
@@ -33,14 +33,6 @@ def edit_letters(text: str, share: float, seed: int) -> str:
     return "".join(
         rng.choice("xyz") if rng.random() < share and letter != " " else letter for letter in text
     )
-
-
-def test_exact_prefix() -> None:
-    assert exact_prefix([1, 2, 3, 9], [1, 2, 3, 4], n=3) is True
-    assert exact_prefix([1, 2, 3, 9], [1, 2, 3, 4], n=4) is False
-    assert exact_prefix([1, 2], [1, 2]) is True
-    assert exact_prefix([1], [1, 2]) is False
-    assert exact_prefix([1], []) is None
 
 
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))

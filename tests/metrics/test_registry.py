@@ -50,7 +50,7 @@ def test_the_file_of_the_page_is_in_terminal_json_report_gate_and_search(
     cells = [cell for cell in report["runs"][0]["cells"] if cell["metric"] == "shouts"]
     assert len(cells) == len(report["formats"]) and all(cell["n"] for cell in cells)
     assert "more than half of the letters are capitals" in (out / "report.html").read_text()
-    assert "| shouts |" in (out / "report.md").read_text().replace("shouts", "| shouts |", 1)
+    assert "| shouts |" in (out / "report.md").read_text()
     assert main(["eval", *common, "--limit", "4", "--out", str(out), "--json"]) == 0
     assert '"metric": "shouts"' in capsys.readouterr().out
     search = ["--budget", "50%", "--find", "worst", "--find-by", "shouts"]
@@ -63,7 +63,6 @@ def test_the_page_metric_scores_what_it_says(own_metrics, tmp_path):
     [found] = [s for s in METRICS.scorers("answer") if s.metrics[0].name == "shouts"]
     assert found(item("HELLO there")) == {"shouts": (0.0, "")}
     assert found(item("HELLO THERE you")) == {"shouts": (1.0, "")}
-    assert found(item("12")) == {"shouts": (None, "")}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
-"""Which of many texts share a stretch with this one? Postings of fingerprints, built in blocks, searchable from disk.
+"""Which of many texts share a stretch with this one?
 
-Winnowing (Schleimer, Wilkerson, Aiken 2003): of every ``w`` neighbouring hashes of ``k`` bytes the smallest is kept, so
-any copy of k + w − 1 bytes shares a fingerprint. A posting is one 64-bit number, 40 bits of hash and 24 of the text, so
-the whole is one array, sorted in place: 1.8 bytes of memory a byte of text.
+Postings of fingerprints, built in blocks, searchable from disk.
+
+Winnowing (Schleimer, Wilkerson, Aiken 2003): of every ``w`` neighbouring hashes of ``k`` bytes the
+smallest is kept, so any copy of k + w − 1 bytes shares a fingerprint. A posting is one 64-bit
+number, 40 bits of hash and 24 of the text, so the whole is one array, sorted in place: 1.8 bytes of
+memory a byte of text.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ _NONE = np.zeros(0, dtype=np.uint64)
 
 @dataclass(frozen=True, slots=True)
 class Postings:
-    """Sorted keys, hash above text number, and where each leading part of the hash begins among them."""
+    """Sorted keys, hash above text number, and where each leading part of the hash begins among
+    them.
+    """
 
     k: int
     w: int
@@ -40,7 +45,9 @@ class Postings:
 
     @classmethod
     def build(cls, texts: Iterable[bytes], k: int, w: int, most: int) -> Postings:
-        """Of normalised texts in UTF-8, numbered in order. Fingerprints of more than ``most`` texts are dropped.
+        """Of normalised texts in UTF-8, numbered in order.
+
+        Fingerprints of more than ``most`` texts are dropped.
 
         Raises ValueError for more than 16 777 216 texts.
         """
@@ -62,9 +69,11 @@ class Postings:
         )
 
     def sharing(self, text: bytes) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Numbers of the texts that share a fingerprint with this one, Σ 1/df of what they share, and how many.
+        """Numbers of the texts that share a fingerprint with this one, Σ 1/df of what they share,
+        and how many.
 
-        All hashes of the text are looked up, not only its fingerprints: what an edit hides of one is then found by others.
+        All hashes of the text are looked up, not only its fingerprints: what an edit hides of one
+        is then found by others.
         """
         grams = np.unique(
             gram_hashes(np.frombuffer(text, dtype=np.uint8), self.k) >> _OWNER << _OWNER
@@ -143,7 +152,10 @@ def _batches(texts: Iterable[bytes], k: int, w: int) -> Iterator[Hashes]:
 
 
 def _keys(texts: list[bytes], first: int, k: int, w: int) -> Hashes:
-    """The postings of some texts. One shorter than k + w − 1 bytes has its smallest hash, one shorter than k none."""
+    """The postings of some texts.
+
+    One shorter than k + w − 1 bytes has its smallest hash, one shorter than k none.
+    """
     if first + len(texts) > MOST_TEXTS:
         raise ValueError(f"an index holds at most {MOST_TEXTS} texts")
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
@@ -172,7 +184,9 @@ def _keys(texts: list[bytes], first: int, k: int, w: int) -> Hashes:
 
 
 def _compact(keys: Hashes, n: int, most: int) -> int:
-    """Leave each of the first ``n`` sorted keys once, without the hashes that more than ``most`` texts have. In place, block by block."""
+    """Leave each of the first ``n`` sorted keys once, without the hashes that more than ``most``
+    texts have. In place, block by block.
+    """
     kept = start = 0
     while start < n:
         end = min(n, start + _BLOCK)
@@ -196,7 +210,9 @@ def _first_not_below(
     *,
     inclusive: bool = False,
 ) -> NDArray[np.int64]:
-    """For each wanted number the first place in ``[low, high)`` whose key is not below it (above it with ``inclusive``)."""
+    """For each wanted number the first place in ``[low, high)`` whose key is not below it (above it
+    with ``inclusive``).
+    """
     low, high = low.copy(), high.copy()
     last = max(0, len(keys) - 1)
     while np.any(open_ := low < high):

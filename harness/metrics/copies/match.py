@@ -1,4 +1,4 @@
-"""One text of the training set aligned with an answer: is it a copy, and of which stretch (METRICS §2.4)?"""
+"""One text of the training set aligned with an answer: is it a copy, and of which stretch?"""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _CHAIN_GAP, _CHAIN_DRIFT = 8, 3
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """One candidate aligned with the answer. The stretch is as words; its characters are only looked up for the best."""
+    """One candidate aligned with the answer.
+
+    The stretch is as words; its characters are only looked up for the best.
+    """
 
     piece: int
     theirs: WordText
@@ -46,7 +49,10 @@ class Match:
 def compare(
     at: int, text: str, plain: str, ours: WordText, aligner: Aligner, copied: NDArray[np.bool_]
 ) -> Match | None:
-    """Align one candidate with the answer. Marks the answer's words that stand in its spans in ``copied``."""
+    """Align one candidate with the answer.
+
+    Marks the answer's words of its spans in ``copied``.
+    """
     theirs = WordText.of(text)
     runs = aligner.runs(theirs.words)
     if not runs:
@@ -78,7 +84,8 @@ def compare(
 def _edited_stretch(
     runs: Sequence[Sequence[Block]], plain: str, their_plain: str, ours: WordText, theirs: WordText
 ) -> list[Block] | None:
-    """A stretch of 20 words or more in which letters were changed: runs a few words apart, alike by Indel as a whole.
+    """A stretch of 20 words or more in which letters were changed: runs a few words apart, alike by
+    Indel as a whole.
 
     One changed letter in each fourth word leaves no 20 equal words in a copy of 200 characters.
     """

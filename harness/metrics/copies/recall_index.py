@@ -1,4 +1,4 @@
-"""An index of the whole training set: which example does an answer copy, and where (METRICS §2.4)?"""
+"""An index of the whole training set: which example does an answer copy, and where?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 MOST_DOCUMENTS = 500
 CANDIDATES = 20
 BRUTE_FORCE = 2000
-"""Up to this many examples every answer is also compared with each, which finds copies with many small edits."""
+"""Up to this many examples every answer is also compared with each, which finds copies with many
+small edits.
+"""
 PIECE_CHARS, PIECE_OVERLAP = 10_000, 2_000
 INDEX_FILE = "recall-index.json"
 _VERSION = 1
@@ -38,12 +40,15 @@ _BRUTE_CUTOFF = 0.6
 
 @dataclass(frozen=True, slots=True)
 class RecallHit:
-    """What an answer has in common with its likeliest source. ``source`` is None when it shares nothing.
+    """What an answer has in common with its likeliest source.
 
-    ``flags`` are the small-set signs that hold: ``indel`` (≥ .80), ``span`` (≥ 20 equal words, or 20 words of which some
-    were changed and that are alike by Indel ≥ .80), ``block`` (≥ 15 words unbroken); ``near`` is any of them.
-    ``copied_frac`` is the share of the answer's words in spans of at least 8 words of any candidate, ``span`` and
-    ``source_span`` the longest one in characters of both texts, ``span_words`` the equal words in it.
+    ``source`` is None when it shares nothing.
+
+    ``flags`` are the small-set signs that hold: ``indel`` (≥ .80), ``span`` (≥ 20 equal words, or
+    20 words of which some were changed and that are alike by Indel ≥ .80), ``block`` (≥ 15 words
+    unbroken); ``near`` is any of them. ``copied_frac`` is the share of the answer's words in spans
+    of at least 8 words of any candidate, ``span`` and ``source_span`` the longest one in characters
+    of both texts, ``span_words`` the equal words in it.
     """
 
     source: str | None = None
@@ -63,15 +68,15 @@ class RecallHit:
         return bool(self.flags)
 
     def misplaced(self, own: str) -> bool:
-        """Whether a span of *another* example than ``own`` stands in the answer."""
+        """Whether a span of *another* example than ``own`` is in the answer."""
         return self.source not in (None, own) and "span" in self.flags
 
 
 class RecallIndex:
     """Fingerprints of texts by id. Make one with ``RecallIndex.build`` or ``RecallIndex.load``.
 
-    Longer texts are kept as pieces of 10 000 characters that overlap by 2 000, so that alignment stays quick; their
-    ``nv_recall`` is that of the piece.
+    Longer texts are kept as pieces of 10 000 characters that overlap by 2 000, so that alignment
+    stays quick; their ``nv_recall`` is that of the piece.
     """
 
     def __init__(
@@ -94,7 +99,10 @@ class RecallIndex:
 
     @classmethod
     def build(cls, texts: Iterable[tuple[str, str]]) -> RecallIndex:
-        """Index (id, text) pairs, such as the answers of a training set. They are read once and need not fit a list."""
+        """Index (id, text) pairs, such as the answers of a training set.
+
+        They are read once and need not fit a list.
+        """
         ids: list[str] = []
         places = array("I")
 
@@ -116,7 +124,10 @@ class RecallIndex:
         return cls(Texts.of(ids), kept, np.array(places, dtype=np.uint32).reshape(-1, 2), postings)
 
     def save(self, folder: str | Path) -> None:
-        """Write the index to a folder of numpy files. Raises HarnessError where that is not possible."""
+        """Write the index to a folder of numpy files.
+
+        Raises HarnessError where that is not possible.
+        """
         folder = Path(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -140,7 +151,10 @@ class RecallIndex:
 
     @classmethod
     def load(cls, folder: str | Path) -> RecallIndex:
-        """Open a saved index; texts and fingerprints stay on disk. Raises HarnessError for what is none."""
+        """Open a saved index; texts and fingerprints stay on disk.
+
+        Raises HarnessError for what is none.
+        """
         folder = Path(folder)
         try:
             facts = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
@@ -165,7 +179,10 @@ class RecallIndex:
             ) from None
 
     def query(self, answer: str, own: str | None = None) -> RecallHit:
-        """The likeliest source of an answer. Of equally good ones ``own``, the example that was asked for, wins."""
+        """The likeliest source of an answer.
+
+        Of equally good ones ``own``, the example that was asked for, wins.
+        """
         plain = normalised_text(answer)
         candidates = self._candidates(plain)
         ours = WordText.of(answer) if candidates else None
@@ -202,7 +219,9 @@ class RecallIndex:
         )
 
     def _candidates(self, plain: str) -> list[int]:
-        """Up to 20 pieces by Σ 1/df of shared fingerprints, then the most similar one by brute force."""
+        """Up to 20 pieces by Σ 1/df of shared fingerprints, then the most similar one by brute
+        force.
+        """
         chosen: list[int] = []
         found, weights, shared = self._postings.sharing(plain.encode("utf-8", "surrogatepass"))
         if len(found):

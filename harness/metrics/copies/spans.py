@@ -1,4 +1,4 @@
-"""What two texts share: word blocks in order, merged into spans (METRICS §2.3), and Indel similarity."""
+"""What two texts share: word blocks in order, merged into spans, and Indel similarity."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ SPAN_WORDS = 20
 MOST_WORDS = 2000
 """Words of each text that are aligned: alignment is quadratic for a text that repeats itself."""
 MOST_PAIRS = 200_000
-"""Pairs of equal words above which only the first 300 words of each are aligned: two texts that both loop."""
+"""Pairs of equal words above which only the first 300 words of each are aligned: two texts that
+both loop.
+"""
 _LOOPED_WORDS = 300
 MOST_CHARS = 20_000
 """Characters that Indel compares: .1 s for two texts of this length."""
@@ -80,7 +82,8 @@ def _normalised(raw: str) -> Normalised:
 def indel(answer: str, reference: str) -> float:
     """Normalised Indel similarity of two normalised texts, 0 to 1; 0 when either is empty.
 
-    Unrelated English already scores .39. rapidfuzz calls two empty texts identical: here they share nothing.
+    Unrelated English already scores .39. rapidfuzz calls two empty texts identical: here they share
+    nothing.
     """
     if not answer or not reference:
         return 0.0
@@ -101,7 +104,9 @@ class Aligner:
         self._matcher.set_seq2(answer)
 
     def runs(self, reference: Sequence[str]) -> list[list[Block]]:
-        """Ordered matching blocks, neighbours put together when both gaps are at most 2 words, 1 apart."""
+        """Ordered matching blocks, neighbours put together when both gaps are at most 2 words, 1
+        apart.
+        """
         if sum(self._counts[word] for word in reference) > MOST_PAIRS:
             matcher = SequenceMatcher(
                 None, reference[:_LOOPED_WORDS], self._answer[:_LOOPED_WORDS], autojunk=False

@@ -1,8 +1,9 @@
-"""Stretches of a foreign language written in an expected script, found word by word (METRICS §3.2).
+"""Stretches of a foreign language written in an expected script, found word by word.
 
-Whole-text detection misses one foreign sentence among seven, and eight fixed words dilute a clause with its
-neighbours. Here every word gives each language a score against the expected ones (log-likelihood ratio of its
-trigrams, function words on top), and the stretch of words with the largest sum is judged: the window fits itself.
+Whole-text detection misses one foreign sentence among seven, and eight fixed words dilute a clause
+with its neighbours. Here every word gives each language a score against the expected ones
+(log-likelihood ratio of its trigrams, function words on top), and the stretch of words with the
+largest sum is judged: the window fits itself.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ MIN_LETTERS = 16
 MIN_LETTERS_WITNESSED = 12
 MIN_WORDS = 3
 THRESHOLDS = (28.0, 14.0, 10.0)
-"""Least score in nats of a stretch with no, one, and two or more witnesses: different function words of its language,
-or lower-case words with accented letters where the expected languages have none. Tuned on one draw of texts and then
-measured once on another (tests/metrics/test_drift.py): .99 of sentences, .96 of 7-word clauses, under .2 % false alarms."""
+"""Least score in nats of a stretch with no, one, and two or more witnesses: different function
+words of its language, or lower-case words with accented letters where the expected languages
+have none. Tuned on one draw of texts and then measured once on another
+(tests/metrics/test_drift.py): .99 of sentences, .96 of 7-word clauses, under .2 % false alarms.
+"""
 
 _MOST, _LEAST = 10.0, -4.0
 _FUNCTION_WORD = 6.0
@@ -59,7 +62,9 @@ _HAN_RUN = regex.compile(rf"(?:\p{{Han}}[\p{{P}}\s]{{0,8}}){{{_HAN_ALONE},}}+")
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """Characters ``[start, end)`` that are of another language, and the score in nats by which they are."""
+    """Characters ``[start, end)`` that are of another language, and the score in nats by which they
+    are.
+    """
 
     start: int
     end: int
@@ -68,16 +73,21 @@ class Foreign:
 
 
 class LanguageDetector(Protocol):
-    """Finds stretches of languages that are not expected, in the order of the text. ``expect`` holds primary codes."""
+    """Finds stretches of languages that are not expected, in the order of the text.
+
+    ``expect`` holds primary codes.
+    """
 
     def stretches(self, text: str, expect: frozenset[str], prompt: str = "") -> list[Foreign]: ...
 
 
 class ProfileDetector:
-    """The default: exact trigram likelihoods and function words. No randomness, no seed, no download.
+    """The default: exact trigram likelihoods and function words.
 
-    Phrases of four words and more that stand in the prompt are quotes and not judged. Expected languages without a
-    profile (Icelandic, say) are not judged by words at all, only by script.
+    No randomness, no seed, no download.
+
+    Phrases of four words and more of the prompt are quotes and not judged. Expected
+    languages without a profile (Icelandic, say) are not judged by words at all, only by script.
     """
 
     def stretches(self, text: str, expect: frozenset[str], prompt: str = "") -> list[Foreign]:
@@ -89,7 +99,9 @@ class ProfileDetector:
 
 
 def _chinese_alone(text: str) -> Iterator[Foreign]:
-    """Sixteen Han characters without a kana or Hangul between them: no Japanese or Korean sentence looks so."""
+    """Sixteen Han characters without a kana or Hangul between them: no Japanese or Korean sentence
+    looks so.
+    """
     for match in _HAN_RUN.finditer(text):
         yield Foreign(match.start(), match.end(), "zh")
 
@@ -100,7 +112,10 @@ def _scorer(expect: frozenset[str], scripts: frozenset[str]) -> _Scorer:
 
 
 class _Scorer:
-    """Scores for one set of expected languages. Rows of words already met are kept: most text is the same words."""
+    """Scores for one set of expected languages.
+
+    Rows of words already met are kept: most text is the same words.
+    """
 
     def __init__(self, expect: frozenset[str], scripts: frozenset[str]) -> None:
         self._profiles = load_profiles(scripts)
@@ -135,7 +150,10 @@ class _Scorer:
         return self._judge(text, rows, scores, prompt)
 
     def _line(self, line: str) -> list[int]:
-        """Rows of a line's tokens, −1 for bullets. A line that is mostly no words (code, a table) gives one blank."""
+        """Rows of a line's tokens, −1 for bullets.
+
+        A line that is mostly no words (code, a table) gives one blank.
+        """
         rows = [self._row(token) for token in line.split()]
         words = sum(row > 0 for row in rows)
         tokens = len(rows) - rows.count(-1)
@@ -165,7 +183,9 @@ class _Scorer:
         return row
 
     def _score(self, word: str) -> Scores:
-        """For each foreign language, how much more likely the word is there than in the best expected one."""
+        """For each foreign language, how much more likely the word is there than in the best
+        expected one.
+        """
         likelihood = self._profiles.log_likelihood(word)
         score: Scores = np.clip(
             likelihood[self._away] - likelihood[self._home].max(), _LEAST, _MOST
@@ -184,7 +204,10 @@ class _Scorer:
         return score
 
     def _scores(self, rows: NDArray[np.intp]) -> Scores:
-        """One row of scores a token. A word met before adds little: a name or a loop repeated is no evidence."""
+        """One row of scores a token.
+
+        A word met before adds little: a name or a loop repeated is no evidence.
+        """
         scores = np.where(rows[:, None] < 0, 0.0, self._rows[np.maximum(rows, 0)])
         again = np.ones(len(rows), dtype=bool)
         again[np.unique(rows, return_index=True)[1]] = False
@@ -236,7 +259,9 @@ class _Scorer:
 
 
 def _best_stretch(scores: Scores) -> tuple[int, int, int, float]:
-    """Start, stop, column and sum of the run of rows with the largest column sum (Kadane's, over all columns)."""
+    """Start, stop, column and sum of the run of rows with the largest column sum (Kadane's, over
+    all columns).
+    """
     sums = np.vstack([np.zeros((1, scores.shape[1])), np.cumsum(scores, axis=0)])
     lowest = np.minimum.accumulate(sums, axis=0)
     gain = sums - lowest

@@ -1,10 +1,13 @@
-"""How likely is a word in each language? Exact n-gram likelihoods from the profiles that langdetect ships.
+"""How likely is a word in each language?
 
-langdetect itself draws n-grams at random and stops when it is sure, which on eight words is too soon: it is sure that
-"kernel driver buffer cache pipeline register" is Danish. The same profiles read exactly, word by word, need no seed and
-can be summed over any stretch of words. (A first rule with seeded langdetect, windows of 8 words and function words
-found .77 of inserted sentences at .5 to 2 % false alarms; it was one attempt and was not tuned further.)
-Profiles: langdetect 1.0.9, Apache-2.0, from Wikipedia (Shuyo 2010).
+Exact n-gram likelihoods from the profiles that langdetect ships.
+
+langdetect itself draws n-grams at random and stops when it is sure, which on eight words is too
+soon: it is sure that "kernel driver buffer cache pipeline register" is Danish. The same profiles
+read exactly, word by word, need no seed and can be summed over any stretch of words. (A first rule
+with seeded langdetect, windows of 8 words and function words found .77 of inserted sentences at .5
+to 2 % false alarms; it was one attempt and was not tuned further.) Profiles: langdetect 1.0.9,
+Apache-2.0, from Wikipedia (Shuyo 2010).
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ FLOOR = 5e-5
 """Probability of a trigram that a profile lacks: langdetect's own smoothing, 0.5 / 10 000."""
 
 _ALIASES = {"bs": "hr", "sr": "hr", "ms": "id"}
-"""Languages without a profile → their nearest one with a profile (Bosnian and Latin Serbian, Malay)."""
+"""Languages without a profile → their nearest one with a profile (Bosnian and Latin Serbian,
+Malay).
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class Profiles:
     trigrams: Mapping[str, Vector]
 
     def log_likelihood(self, word: str) -> Vector:
-        """Sum over the trigrams of ``␠word␠`` of their log-probability in each language, in nats. Lower case expected.
+        """Sum over the trigrams of ``␠word␠`` of their log-probability in each language, in nats.
+
+        Lower case expected.
 
         A trigram that no profile knows tells nothing and counts as equally likely everywhere.
         """
@@ -56,12 +63,14 @@ class Profiles:
 
 
 def profile_of(language: str) -> str:
-    """The profile that stands for a language."""
+    """The profile that represents a language."""
     return _ALIASES.get(language, language)
 
 
 def can_tell(language: str) -> bool:
-    """Whether a stretch in another language can be told from this one: it has a profile, or shares its script with none that has."""
+    """Whether a stretch in another language can be distinguished from this one: it has a profile,
+    or shares its script with none that has.
+    """
     scripts = scripts_of([language])
     return profile_of(language) in _known() or not any(
         scripts_of([other]) & scripts for other in _known()
@@ -70,7 +79,10 @@ def can_tell(language: str) -> bool:
 
 @cache
 def _known() -> dict[str, str]:
-    """Language → file of its profile. Only scripts that separate their words: the rest is told by script alone."""
+    """Language → file of its profile.
+
+    Only scripts that separate their words: the rest is recognised by script alone.
+    """
     known = {}
     for entry in (files("langdetect") / "profiles").iterdir():
         language = entry.name
@@ -81,7 +93,9 @@ def _known() -> dict[str, str]:
 
 @cache
 def load_profiles(scripts: frozenset[str]) -> Profiles:
-    """The profiles of the languages that are written in one of these scripts, loaded once (about .3 s for Latin)."""
+    """The profiles of the languages that are written in one of these scripts, loaded once (about .3
+    s for Latin).
+    """
     languages = tuple(sorted(language for language in _known() if scripts_of([language]) & scripts))
     columns: dict[str, dict[int, float]] = {}
     for column, language in enumerate(languages):

@@ -17,11 +17,24 @@ _SCRIPTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ar", "fa", "ur", "ps", "ug"), ("Arabic",)),
     **dict.fromkeys(("hi", "mr", "ne", "sa"), ("Devanagari",)),
     **dict.fromkeys(("he", "yi"), ("Hebrew",)),
-    "el": ("Greek",), "th": ("Thai",), "lo": ("Lao",), "km": ("Khmer",), "my": ("Myanmar",), "bn": ("Bengali",),
-    "ta": ("Tamil",), "te": ("Telugu",), "kn": ("Kannada",), "ml": ("Malayalam",), "gu": ("Gujarati",),
-    "pa": ("Gurmukhi",), "si": ("Sinhala",), "ka": ("Georgian",), "hy": ("Armenian",), "am": ("Ethiopic",),
+    "el": ("Greek",),
+    "th": ("Thai",),
+    "lo": ("Lao",),
+    "km": ("Khmer",),
+    "my": ("Myanmar",),
+    "bn": ("Bengali",),
+    "ta": ("Tamil",),
+    "te": ("Telugu",),
+    "kn": ("Kannada",),
+    "ml": ("Malayalam",),
+    "gu": ("Gujarati",),
+    "pa": ("Gurmukhi",),
+    "si": ("Sinhala",),
+    "ka": ("Georgian",),
+    "hy": ("Armenian",),
+    "am": ("Ethiopic",),
     "bo": ("Tibetan",),
-}  # fmt: skip
+}
 UNSPACED_SCRIPTS = frozenset(
     ("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
 )
@@ -54,7 +67,9 @@ def scripts_of(languages: Iterable[str]) -> frozenset[str]:
 
 
 def name_of(script: str) -> str:
-    """The language that a script gives away (zh for Han, ko for Hangul), or the script where several share it."""
+    """The language that a script gives away (zh for Han, ko for Hangul), or the script where
+    several share it.
+    """
     return _ONE_LANGUAGE.get(script, script)
 
 
@@ -74,10 +89,11 @@ def off_script(
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Offsets of the letters of other scripts than ``allowed``, and the languages they give away.
 
-    Letters quoted from the prompt are allowed: letter by letter for Han and Hangul, by the word for the rest (else a
-    prompt with one Russian sentence would allow the whole alphabet). A single Greek letter is a symbol. Where Latin
-    is not allowed, single names and terms in a text of its own script are no drift (``使用 Python``): Latin counts in
-    clauses of four words, or when the text has nothing else.
+    Letters quoted from the prompt are allowed: letter by letter for Han and Hangul, by the word for
+    the rest (else a prompt with one Russian sentence would allow the whole alphabet). A single
+    Greek letter is a symbol. Where Latin is not allowed, single names and terms in a text of its
+    own script are no drift (``使用 Python``): Latin counts in clauses of four words, or when the
+    text has nothing else.
     """
     if text.isascii() and "Latin" in allowed:
         return (), ()
