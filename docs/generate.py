@@ -1,4 +1,4 @@
-"""Write the reference pages that are made of the code: ``python docs/generate.py``. A test holds each against what this makes."""
+"""Write the files that are generated from the code: ``python docs/generate.py``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-REFERENCE = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
 #: Columns of the help texts.
 WIDTH = 110
 
@@ -52,21 +52,21 @@ def cli_page() -> str:
 
 
 def help_of(command: str) -> str:
-    """What ``harness COMMAND --help`` prints in a terminal of so many columns, without colours."""
+    """What ``harness COMMAND --help`` prints in a terminal of WIDTH columns, without colours."""
     from harness.cli.main import main
 
-    told = io.StringIO()
-    kept = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
+    output = io.StringIO()
+    before = {name: os.environ.get(name) for name in ("COLUMNS", "NO_COLOR", "FORCE_COLOR")}
     os.environ |= {"COLUMNS": str(WIDTH), "NO_COLOR": "1"}
     os.environ.pop("FORCE_COLOR", None)
     try:
-        with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
             main([*command.split(), "--help"])
     finally:
-        for name, value in kept.items():
+        for name, value in before.items():
             os.environ.pop(name, None)
             os.environ |= {} if value is None else {name: value}
-    return "\n".join(line.rstrip() for line in told.getvalue().strip().splitlines())
+    return "\n".join(line.rstrip() for line in output.getvalue().strip().splitlines())
 
 
 def _gate_options() -> Iterator[str]:
@@ -81,9 +81,8 @@ def _gate_options() -> Iterator[str]:
 
         def addoption(self, flag: str, **facts: Any) -> None:
             value = facts["metavar"].replace("|", "\\|")
-            self.rows.append(
-                f"| `{flag}{f'[={value}]' if 'const' in facts else f' {value}'}` | {facts['help']} |"
-            )
+            shown = f"[={value}]" if "const" in facts else f" {value}"
+            self.rows.append(f"| `{flag}{shown}` | {facts['help']} |")
 
     group = Group()
     pytest_addoption(group)  # type: ignore[arg-type]  # the two methods that it calls
@@ -103,25 +102,58 @@ def settings_page() -> str:
 
     head = f"""# Settings of a training run
 
-Written by `python docs/generate.py` from `harness/training/config`. How they work together: [Train an adapter](../training.md).
+Written by `python docs/generate.py` from `harness/training/config`. How they work together:
+[Train an adapter](../training.md).
 
-A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment variable (`HARNESS_TRAIN_LEARNING_RATE`), but {", ".join(others)}.
+A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment
+variable (`HARNESS_TRAIN_LEARNING_RATE`). Exceptions: {", ".join(others)}.
 """
     return f"{head}\n{reference().replace('### ', '## ')}"
 
 
+def report_schema() -> str:
+    """harness/report/schema.json: JSON Schema of report.json, sweep.json and a comparison."""
+    from pydantic import TypeAdapter
+    from pydantic.json_schema import GenerateJsonSchema
+
+    from harness.report.comparison import COMPARISON_SCHEMA, Comparison
+    from harness.report.document import SCHEMA, Report
+    from harness.report.sweep_document import SWEEP_SCHEMA, Sweep
+
+    class Plain(GenerateJsonSchema):
+        """Without titles that repeat the key, and without defaults."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002  # pydantic calls it
+            return False
+
+        def default_schema(self, schema: Any) -> Any:
+            return self.generate_inner(schema["schema"])
+
+    documents = {Report: SCHEMA, Comparison: COMPARISON_SCHEMA, Sweep: SWEEP_SCHEMA}
+    _, schema = TypeAdapter.json_schemas(
+        [(kind.__name__, "validation", TypeAdapter(kind)) for kind in documents],
+        schema_generator=Plain,
+    )
+    for definition in schema["$defs"].values():
+        definition.pop("title", None)
+        definition["description"] = " ".join(definition["description"].split())
+    for kind in documents:
+        schema["$defs"][kind.__name__]["required"].append("schema")
+    report = schema["$defs"].pop("Report")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": SCHEMA}
+    return json.dumps({**head, **report, **schema}, indent=1, ensure_ascii=False) + "\n"
+
+
 def report_page() -> str:
     """The schema of report.json, one table an object."""
-    from harness.report.document import SCHEMA
-
-    schema = json.loads(
-        (Path(__file__).parents[1] / "harness" / "report" / "schema.json").read_text(
-            encoding="utf-8"
-        )
-    )
+    schema = json.loads(report_schema())
     head = f"""# report.json
 
-Written by `python docs/generate.py` from [harness/report/schema.json](../../harness/report/schema.json) (JSON Schema 2020-12), which is shipped in the package. Every evaluation writes such a file; this is version `{SCHEMA}`.
+Written by `python docs/generate.py` from `harness/report`, as is
+[harness/report/schema.json](../../harness/report/schema.json) (JSON Schema 2020-12), which is
+shipped in the package. Every evaluation writes such a file; this is version `{schema["title"]}`.
+A sweep's `sweep.json` is [Sweep](#sweep), the JSON beside a comparison's page
+[Comparison](#comparison).
 
 ```python
 from pathlib import Path
@@ -131,62 +163,52 @@ report = read_report(Path("build/eval/report.json"))
 cell = report.cells(0)["chatml", "stopped"]
 print(cell.mean, cell.low, cell.high, cell.n)
 ```
-
-{schema["description"]}
 """
-    tables = list(_tables("report", schema))
-    for name, definition in schema["$defs"].items():
-        tables += list(_tables(name, definition))
-    return head + "\n" + "\n".join(tables)
+    tables = [_table("Report", schema)]
+    tables += [_table(name, definition) for name, definition in schema["$defs"].items()]
+    return "\n".join([head, *tables])
 
 
-def _tables(name: str, schema: dict[str, Any]) -> Iterator[str]:
-    """The table of an object's keys, then those of the objects within it."""
-    if "properties" not in schema:
-        yield f"## {name}\n\n{_kind(schema)}{': ' if 'description' in schema else '.'}{schema.get('description', '')}\n"
-        return
+def _table(name: str, schema: dict[str, Any]) -> str:
+    """An object's keys as a table."""
     needed = schema.get("required", ())
     rows = [
-        f"| `{key}` | {_kind(value)} | {'always' if key in needed else ''} | {value.get('description', '') or _ref_name(value)} |"
+        f"| `{key}` | {_kind(value)} | {'always' if key in needed else ''} |"
         for key, value in schema["properties"].items()
     ]
-    told = f"{schema['description']}\n\n" if "description" in schema and name != "report" else ""
-    yield (
-        f"## {name}\n\n{told}"
-        + "\n".join(["| key | type | there | |", "|---|---|---|---|", *rows])
-        + "\n"
-    )
-    for key, value in schema["properties"].items():
-        inner = value.get("items", value)
-        if "properties" in inner:
-            yield from _tables(f"{name}.{key}" if name != "report" else key, inner)
+    table = "\n".join(["| key | type | present |", "|---|---|---|", *rows])
+    return f"## {name}\n\n{schema['description']}\n\n{table}\n"
 
 
-def _ref_name(schema: dict[str, Any]) -> str:
-    ref = schema.get("$ref") or schema.get("items", {}).get("$ref", "")
-    return f"[{(name := ref.rpartition('/')[2])}](#{name})" if ref else ""
-
-
-def _kind(schema: dict[str, Any]) -> str:
-    """A schema's type in words."""
+def _kind(schema: dict[str, Any]) -> str:  # noqa: PLR0911  # one line for each kind
+    """A schema's type in words, with links to the objects in it."""
     if "const" in schema:
-        return f"`{json.dumps(schema['const'])}`"
+        return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "$ref" in schema:
-        return schema["$ref"].rpartition("/")[2]
-    kinds = schema.get("type", "any")
-    word = " or ".join([kinds] if isinstance(kinds, str) else kinds)
-    return f"array of {_kind(schema['items'])}" if "items" in schema else word
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "anyOf" in schema:
+        return " or ".join(map(_kind, schema["anyOf"]))
+    if "prefixItems" in schema:
+        return f"[{', '.join(map(_kind, schema['prefixItems']))}]"
+    if "items" in schema:
+        return f"array of {_kind(schema['items'])}"
+    if isinstance(values := schema.get("additionalProperties"), dict):
+        return f"object of {_kind(values)}"
+    return str(schema.get("type", "any"))
 
 
-PAGES: dict[str, Callable[[], str]] = {
-    "cli.md": cli_page,
-    "settings.md": settings_page,
-    "report-json.md": report_page,
+#: Each generated file of the repository, and the function that makes its text.
+FILES: dict[str, Callable[[], str]] = {
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/settings.md": settings_page,
+    "docs/reference/report-json.md": report_page,
+    "harness/report/schema.json": report_schema,
 }
 
 if __name__ == "__main__":
-    for name, page in PAGES.items():
-        (REFERENCE / name).write_text(page(), encoding="utf-8")
-        print(f"wrote {REFERENCE / name}")
+    for name, text in FILES.items():
+        (ROOT / name).write_text(text(), encoding="utf-8")
+        print(f"wrote {name}")

@@ -20,7 +20,7 @@ from experiments.minisymposium.verdicts import gate, verdicts
 from harness.errors import HarnessError
 from harness.evaluation.analysis.build_report import environment
 from harness.files import write_text
-from harness.report.document import read_table
+from harness.report.json_document import read_table
 
 RESULTS_FILE, PAGE_FILE, FIGURES = "results.json", "report.html", "figures"
 SCHEMA = "minisymposium/2"

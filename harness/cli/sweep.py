@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from harness.cli.arguments import parse
 from harness.errors import EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.report.sweep_document import Sweep
 
 
 @dataclass(frozen=True)
@@ -58,27 +61,28 @@ def sweep(args: list[str]) -> int:
         if options.dry_run
         else run_sweep(points, jobs=options.jobs, quiet=options.json)
     )
+    found = Sweep.from_points(rows)
     pictures: list[Path] = []
     if not options.dry_run:
         from harness.report.sweep_map import write_sweep_map
 
-        pictures = write_sweep_map(Sweep.from_points(rows), folder)
+        pictures = write_sweep_map(found, folder)
     if options.json:
         print(json.dumps({"points": rows, "files": [str(path) for path in pictures]}))
         return EXIT_OK
-    _print_table(rows)
+    _print_table(found)
     for path in pictures if options.dry_run else [*pictures, folder / SWEEP_FILE]:
         print(path)
     return EXIT_OK
 
 
-def _print_table(rows: list[dict[str, object]]) -> None:
+def _print_table(found: Sweep) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from harness.report.sweep_document import sweep_table
 
-    heads, lines = sweep_table(rows)
+    heads, lines = sweep_table(found.points)
     table = Table(*heads)
     for line in lines:
         table.add_row(*line)

@@ -1,27 +1,23 @@
-"""Verdicts and the reports of two runs → the comparison document."""
+"""Verdicts on two runs and the reports beside them → the comparison document."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from harness.gate.baseline import Baseline
+from harness.metrics.registry import lower_is_better
 from harness.records import GROUPS, Verdict
-from harness.report.comparison import Comparison
-from harness.report.document import read_report
-from harness.report.wording import LOWER_IS_BETTER
+from harness.report.comparison import ComparedFormat, Comparison, Difference, Side
+from harness.report.document import ReportSample, read_report
 
 REPORT_FILE = "report.json"
 #: Pairs of samples kept, spread over the formats.
-MOST = 200
-_PARENTS = (
-    3  # the folder of one adapter of several lies below the report's, and its name may have parts
-)
-
-Sample = Mapping[str, Any]
+MAX_PAIRS = 200
+#: The folder of one adapter of several is below the report's, and its name may have parts.
+_PARENTS = 3
 
 
 def build_comparison(
@@ -31,115 +27,116 @@ def build_comparison(
     paths: tuple[Path, Path],
     labels: tuple[str, str],
 ) -> Comparison:
-    """The document of two evaluations. Samples are read from the reports beside them, where there are any; ``labels`` name the two."""
+    """The document of two evaluations, with the samples of the reports at ``paths``."""
     facts = {**before.formats, **after.formats}
-    first, second = found = [run_samples(path) for path in paths]
-    samples = paired_samples(first, second, labels) if all(found) else []
+    format_ids = {verdict.format for verdict in verdicts} & set(facts)
+    runs = [run_samples(path) for path in paths]
+    samples = paired_samples(*runs, labels) if all(runs) else []
     return Comparison(
         title=f"{labels[0]} → {labels[1]}",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         before=_side(before, labels[0]),
         after=_side(after, labels[1]),
         formats=tuple(
-            {"id": id, "group": facts[id].group}
-            for id in sorted(
-                {verdict.format for verdict in verdicts} & set(facts),
-                key=lambda id: (GROUPS.index(facts[id].group), id),
+            sorted(
+                (ComparedFormat(format_id, facts[format_id].group) for format_id in format_ids),
+                key=lambda compared: (GROUPS.index(compared.group), compared.id),
             )
         ),
-        cells=tuple(_cell(verdict) for verdict in verdicts),
+        cells=tuple(map(_difference, verdicts)),
         samples=tuple(samples),
-        note=_note(paths, found, samples),
+        note=_note(paths, runs, samples),
     )
 
 
-def run_samples(path: Path) -> list[Sample]:
-    """The samples of the run that was written to a folder (or to the folder of this file); none where no report tells of it."""
+def run_samples(path: Path) -> list[ReportSample]:
+    """The samples of the run written to a folder (or to the folder of this file).
+
+    None where no report is beside or above it.
+    """
     folder = (path if path.is_dir() else path.parent).resolve()
     for place in (folder, *folder.parents[:_PARENTS]):
         file = place / REPORT_FILE
-        if not file.is_file():
-            continue
-        report = read_report(file)
-        labels = [run["label"] for run in report.runs]
-        label = labels[-1] if place == folder else folder.relative_to(place).as_posix()
-        return (
-            [sample for sample in report.samples if sample["run"] == label]
-            if label in labels
-            else []
-        )
+        if file.is_file():
+            report = read_report(file)
+            own = place == folder
+            label = report.runs[-1].label if own else folder.relative_to(place).as_posix()
+            return [sample for sample in report.samples if sample.run == label]
     return []
 
 
 def paired_samples(
-    before: Sequence[Sample], after: Sequence[Sample], labels: tuple[str, str], most: int = MOST
-) -> list[Sample]:
-    """The answers to the same case in the same format, both runs one after the other. The cases that became worse come first in a format.
+    before: Sequence[ReportSample],
+    after: Sequence[ReportSample],
+    labels: tuple[str, str],
+    limit: int = MAX_PAIRS,
+) -> list[ReportSample]:
+    """The answers to the same case in the same format, both runs one after the other.
 
-    At most ``most`` pairs, as many of each format.
+    In a format the cases that became worse come first. At most ``limit`` pairs, and as many from
+    each format.
     """
-    was = {(sample["format"], sample["case"]): sample for sample in before}
-    pairs: dict[str, list[tuple[Sample, Sample]]] = {}
+    was = {(sample.format, sample.case): sample for sample in before}
+    pairs: dict[str, list[tuple[ReportSample, ReportSample]]] = {}
     for sample in after:
-        if (first := was.get((sample["format"], sample["case"]))) is not None:
-            pairs.setdefault(sample["format"], []).append((first, sample))
-    each = max(1, most // max(1, len(pairs)))
-    kept = [
-        pair for found in pairs.values() for pair in sorted(found, key=_losses, reverse=True)[:each]
-    ]
+        if (first := was.get((sample.format, sample.case))) is not None:
+            pairs.setdefault(sample.format, []).append((first, sample))
+    each = max(1, limit // max(1, len(pairs)))
     return [
-        {**sample, "run": label}
-        for pair in kept
+        replace(sample, run=label)
+        for of_format in pairs.values()
+        for pair in sorted(of_format, key=_losses, reverse=True)[:each]
         for sample, label in zip(pair, labels, strict=True)
     ]
 
 
-def _losses(pair: tuple[Sample, Sample]) -> int:
-    """In how many measures the second answer is worse, less those in which it is better."""
-    before, after = (sample["scores"] for sample in pair)
-    both = [
-        metric
-        for metric in before
-        if before[metric] is not None
-        and after.get(metric) is not None
-        and before[metric] != after[metric]
-    ]
+def _losses(pair: tuple[ReportSample, ReportSample]) -> int:
+    """The number of metrics in which the second answer is worse, less those where it is better."""
+    before, after = (sample.scores for sample in pair)
     return sum(
-        1 if (after[metric] > before[metric]) == (metric in LOWER_IS_BETTER) else -1
-        for metric in both
+        1 if (after[metric] > value) == lower_is_better(metric) else -1
+        for metric, value in before.items()
+        if value is not None and after.get(metric) not in (None, value)
     )
 
 
-def _side(baseline: Baseline, label: str) -> dict[str, Any]:
-    """What one run is and was made with."""
-    return {
-        "label": label,
-        "name": baseline.name,
-        "model": baseline.model,
-        "adapter": baseline.adapter,
-        "native": baseline.native,
-        "environment": {**baseline.environment, **baseline.settings},
-    }
+def _side(baseline: Baseline, label: str) -> Side:
+    return Side(
+        label=label,
+        name=baseline.name,
+        model=baseline.model,
+        adapter=baseline.adapter,
+        native=baseline.native,
+        environment={**baseline.environment, **baseline.settings},
+    )
 
 
-def _cell(verdict: Verdict) -> dict[str, Any]:
-    values = asdict(verdict)
-    low, high = values.pop("interval") or (None, None)
-    return {
-        **values,
-        "before": values.pop("baseline"),
-        "after": values.pop("current"),
-        "delta": verdict.delta,
-        "low": low,
-        "high": high,
-    }
+def _difference(verdict: Verdict) -> Difference:
+    low, high = verdict.interval or (None, None)
+    return Difference(
+        format=verdict.format,
+        metric=verdict.metric,
+        outcome=verdict.outcome,
+        before=verdict.baseline,
+        after=verdict.current,
+        delta=verdict.delta,
+        low=low,
+        high=high,
+        allowed=verdict.allowed,
+        n=verdict.n,
+        p=verdict.p,
+        why=verdict.why,
+        worst_case=verdict.worst_case,
+    )
 
 
 def _note(
-    paths: tuple[Path, Path], found: Sequence[Sequence[Sample]], samples: Sequence[Sample]
+    paths: tuple[Path, Path],
+    runs: Sequence[Sequence[ReportSample]],
+    samples: Sequence[ReportSample],
 ) -> str:
     """Why there are no samples."""
-    missing = [path.name for path, its in zip(paths, found, strict=True) if not its]
+    missing = [path.name for path, run in zip(paths, runs, strict=True) if not run]
     if missing:
-        return f"No samples: no {REPORT_FILE} stands beside {' and '.join(missing)}."
-    return "" if samples else "No samples: the two reports show no case in common."
+        return f"No samples: there is no {REPORT_FILE} beside {' and '.join(missing)}."
+    return "" if samples else "No samples: the two reports have no case in common."

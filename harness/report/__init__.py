@@ -1,1 +1,1 @@
-"""Cells → report.json → report.md and report.html. Pure functions of the document; never imports torch."""
+"""Documents (report.json, sweep.json, a comparison) and the pages that are made from them."""

@@ -1,4 +1,4 @@
-"""docs/formats.md: one row a format with its computed properties, and each format's rendering of one conversation."""
+"""docs/formats.md: each format with its computed properties and one rendered conversation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ _EXAMPLE = (
 )
 _INTRODUCTION = """# The prompt formats
 
-Written by `harness formats list --markdown`; a test holds it against the code. The properties are computed, not typed:
+Written by `harness formats list --markdown`; a test compares it with the code. The properties
+are computed:
 
-- **system**: where a system prompt goes; with `unsupported` the format's owner refuses one, and the suite puts it before the first question.
-- **stable**: earlier turns keep their text when the conversation goes on. Where they do not, the owner's rendering depends on the position, and that is what is trained.
-- **stop**: what ends an answer besides the tokenizer's EOS. It stands inside the trained text.
+- **system**: where a system prompt goes. With `unsupported` the format's owner refuses one, and
+  the suite puts it before the first question.
+- **stable**: earlier turns keep their text when the conversation continues. Where they do not, the
+  owner's rendering depends on the position, and that rendering is trained.
+- **stop**: what ends an answer besides the tokenizer's EOS. It is part of the trained text.
 - **names**: whether speakers' names are part of the format.
 
 `⟨s⟩` and `⟨/s⟩` stand for the tokenizer's BOS and EOS in the examples.
@@ -41,30 +44,31 @@ def catalog_page(formats: Iterable[Format]) -> str:
         *map(_row, formats),
         "",
     ]
-    for format in formats:
-        lines += _section(format)
+    for each in formats:
+        lines += _section(each)
     return "\n".join(lines) + "\n"
 
 
-def _row(format: Format) -> str:
-    stable = "yes" if check_format(format).properties["prefix_stable"] else "**no**"
+def _row(fmt: Format) -> str:
+    stable = "yes" if check_format(fmt).properties["prefix_stable"] else "**no**"
     stops = (
-        " ".join(_code(stop.replace("\n", "⏎").replace("|", "\\|")) for stop in format.stops)
+        " ".join(_code(stop.replace("\n", "⏎").replace("|", "\\|")) for stop in fmt.stops)
         or "EOS only"
     )
-    return f"| [{format.id}](#{_anchor(format.id)}) | {format.family} | {format.system} | {stable} | {format.names} | {stops} |"
+    link = f"[{fmt.id}](#{_anchor(fmt.id)})"
+    return f"| {link} | {fmt.family} | {fmt.system} | {stable} | {fmt.names} | {stops} |"
 
 
-def _section(format: Format) -> Iterator[str]:
+def _section(fmt: Format) -> Iterator[str]:
     text = render(
-        adapt_to_format(Conversation("example", _EXAMPLE), format),
-        format,
+        adapt_to_format(Conversation("example", _EXAMPLE), fmt),
+        fmt,
         add_generation_prompt=True,
         bos_token="⟨s⟩",
         eos_token="⟨/s⟩",
     ).text
-    yield from (f"## {format.id}", "")
-    yield from (f"{format.notes} " * bool(format.notes) + f"Source: {format.origin}.", "")
+    yield from (f"## {fmt.id}", "")
+    yield from (f"{fmt.notes} " * bool(fmt.notes) + f"Source: {fmt.origin}.", "")
     fence = "~~~~" if "```" in text else "```"
     yield from (f"{fence}text", text, fence, "")
 

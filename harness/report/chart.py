@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from harness.metrics.registry import METRICS
+from harness.report.document import Confidence, SpreadRow, Training
 
-def training_svg(training: Mapping[str, Any]) -> str:
+
+def training_svg(training: Training) -> str:
     """Training loss and the measured NLL of each checkpoint over Σ learning rate."""
-    steps, checkpoints = training.get("steps", []), training.get("checkpoints", [])
+    steps, checkpoints = training.steps, training.checkpoints
     if not steps:
         return ""
     figure, axes = _figure()
@@ -41,26 +44,24 @@ def training_svg(training: Mapping[str, Any]) -> str:
     return svg_text(figure)
 
 
-def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
-    """Accuracy over confidence in bins of equal mass, one line a run; on the diagonal a model knows what it knows."""
-    runs = [item for item in confidence if item.get("reliability")]
+def reliability_svg(confidence: Sequence[Confidence]) -> str:
+    """Accuracy over confidence in bins of equal mass, one line a run; the diagonal: calibrated."""
+    runs = [(run.run, run.reliability) for run in confidence if run.reliability]
     if not runs:
         return ""
     figure, axes = _figure()
     axes.plot(
         [0, 1], [0, 1], color="#8a8f98", linewidth=1, linestyle="--", label="confidence = accuracy"
     )
-    for item, marker, colour in zip(
-        runs, "os^D", ("#3b6fb6", "#d9822b", "#2f9e77", "#9a4fc0"), strict=False
-    ):
-        bins = item["reliability"]
+    colours = ("#3b6fb6", "#d9822b", "#2f9e77", "#9a4fc0")
+    for (label, bins), marker, colour in zip(runs, "os^D", colours, strict=False):
         axes.plot(
-            [b["confidence"] for b in bins],
-            [b["accuracy"] for b in bins],
+            [b.confidence for b in bins],
+            [b.accuracy for b in bins],
             color=colour,
             marker=marker,
             linewidth=1.6,
-            label=item["run"],
+            label=label,
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -70,15 +71,17 @@ def reliability_svg(confidence: Sequence[Mapping[str, Any]]) -> str:
     return svg_text(figure)
 
 
-def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
-    """Spread over formats beside the range that shuffled formats give."""
-    rows = [item for item in spread if item["metric"] != "nll_excess"]
+def spread_svg(spread: Sequence[SpreadRow]) -> str:
+    """Spread of rates over formats beside the range that shuffled formats give."""
+    rows = [
+        row for row in spread if row.metric not in METRICS or METRICS[row.metric].unit == "rate"
+    ]
     if not rows:
         return ""
     figure, axes = _figure(height=0.6 + 0.36 * len(rows))
-    for place, item in enumerate(reversed(rows)):
+    for place, row in enumerate(reversed(rows)):
         axes.plot(
-            [item["null_low"], item["null_high"]],
+            [row.null_low, row.null_high],
             [place, place],
             color="#8a8f98",
             linewidth=7,
@@ -86,16 +89,14 @@ def spread_svg(spread: Sequence[Mapping[str, Any]]) -> str:
             label="noise alone" if not place else None,
         )
         axes.plot(
-            [item["spread"]],
+            [row.spread],
             [place],
             color="#d9822b",
             marker="D",
             linestyle="none",
-            label="seen" if not place else None,
+            label="observed" if not place else None,
         )
-    axes.set_yticks(
-        range(len(rows)), [f"{item['metric']}, {item['run']}" for item in reversed(rows)]
-    )
+    axes.set_yticks(range(len(rows)), [f"{row.metric}, {row.run}" for row in reversed(rows)])
     axes.set_xlim(0, 1)
     axes.set_xlabel("best format − worst format")
     axes.legend(frameon=False, fontsize=8)

@@ -1,70 +1,83 @@
-"""The document of a comparison: two evaluations, cell by cell. What its JSON holds, and the only thing that its page is made from."""
+"""The comparison document: two evaluations cell by cell; its JSON, from which its page is made."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
-from harness.errors import HarnessError
-from harness.report.document import read_table
+from annotated_types import MinLen
 
-COMPARISON_SCHEMA = "harness-comparison/1"
+from harness.records import Group, Outcome
+from harness.report.document import ReportSample
+from harness.report.json_document import from_table
+
+COMPARISON_SCHEMA: Literal["harness-comparison/1"] = "harness-comparison/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two runs, and what it was made with."""
+
+    label: str
+    name: str
+    model: str
+    adapter: str
+    native: str | None = None
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedFormat:
+    """A format that occurs in the comparison."""
+
+    id: str
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One metric in one format: the second run less the first, on the cases that both scored.
+
+    A ``format`` that is none of the comparison's formats is the mean over a group. ``low`` and
+    ``high`` are the 95 % interval of the difference, paired by case; ``allowed`` is what may be
+    lost; ``p`` is one-sided, of a loss (or a gain) beyond the margin, adjusted over formats.
+    """
+
+    format: str
+    metric: str
+    outcome: Outcome
+    before: float | None
+    after: float | None
+    delta: float | None
+    low: float | None
+    high: float | None
+    allowed: float
+    n: int
+    p: float | None
+    why: str
+    worst_case: str
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs and their paired differences. The nested values are plain JSON objects; schema.json (``comparison``) names their keys.
+    """Two evaluations, cell by cell: what ``harness compare --html`` writes beside its page.
 
-    A cell whose ``format`` is none of ``formats`` is the mean over a group of them. ``note`` says why there are no samples, or fewer.
+    ``samples`` hold the first run's answer and the second's, one after the other; ``note`` says why
+    there are none.
     """
 
     title: str
     created: str
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
-    formats: tuple[Mapping[str, Any], ...]
-    cells: tuple[Mapping[str, Any], ...]
-    samples: tuple[Mapping[str, Any], ...] = ()
+    before: Side
+    after: Side
+    formats: tuple[ComparedFormat, ...]
+    cells: Annotated[tuple[Difference, ...], MinLen(1)]
+    samples: tuple[ReportSample, ...] = ()
     note: str = ""
+    schema: Literal["harness-comparison/1"] = COMPARISON_SCHEMA
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "comparison") -> Comparison:
-        """Check the outer shape. Raises HarnessError for another schema or a missing part."""
-        if table.get("schema") != COMPARISON_SCHEMA:
-            raise HarnessError(
-                f"schema {table.get('schema')!r} is not {COMPARISON_SCHEMA}",
-                where=where,
-                hint="compare the two again with this version",
-            )
-        missing = [
-            name
-            for name in ("title", "created", "before", "after", "formats", "cells")
-            if name not in table
-        ]
-        if missing or not table["cells"]:
-            raise HarnessError(f"the comparison lacks {', '.join(missing) or 'cells'}", where=where)
-        given = {field.name: table[field.name] for field in fields(cls) if field.name in table}
-        values: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in given.items()
-        }
-        return cls(**values)
-
-
-def comparison_json(comparison: Comparison) -> str:
-    """Stable text: sorted keys, one value a line, a newline at the end; lone surrogates are escaped."""
-    table = {field.name: getattr(comparison, field.name) for field in fields(comparison)}
-    return (
-        json.dumps(
-            {"schema": COMPARISON_SCHEMA, **table}, indent=1, sort_keys=True, ensure_ascii=True
-        )
-        + "\n"
-    )
-
-
-def read_comparison(path: Path) -> Comparison:
-    """Read a comparison's JSON. Raises HarnessError naming the file."""
-    return Comparison.from_dict(read_table(path, "a comparison"), str(path))
+        """A comparison from its JSON object. Raises HarnessError naming the key that is wrong."""
+        return from_table(cls, table, where, "compare the two again with this version")

@@ -1,17 +1,20 @@
-"""The page of a comparison: a heat table of paired differences, worst first, and the samples of both runs side by side. Pure."""
+"""A comparison's page: a heat table of paired differences, worst first, and both runs' samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from harness.metrics.registry import in_order, lower_is_better
 from harness.records import GROUPS
-from harness.report.comparison import Comparison
+from harness.report.comparison import Comparison, Difference
 from harness.report.frame import HERE, render, shown_samples
-from harness.report.wording import LONGEST, LOWER_IS_BETTER, METRICS, MINUS, compact, signed
+from harness.report.page import metric_head
+from harness.report.wording import LONGEST, MINUS, compact, signed
 
-#: What a cell came to → its mark. The first ones fail a gate.
-MARKS = {
+#: The outcome of a difference → its symbol. The first three fail a gate.
+OUTCOME_SYMBOLS = {
     "regressed": "▼",
     "missing": "✗",
     "stale": "✗",
@@ -21,41 +24,49 @@ MARKS = {
     "same": "=",
     "new": "+",
 }
+#: In the order of the cards.
+_ABOUT = {
+    "regressed": "lost more than the margin allows, and more than noise explains",
+    "missing": "not measured or not scored in the second run",
+    "stale": "not comparable: a template or a setting changed",
+    "worse": "worse, within the margin",
+    "same": "no significant change: the interval contains zero",
+    "better": "better, within the margin",
+    "improved": "gained more than the margin",
+    "new": "not in the first run",
+}
 _HEAT = {"regressed": 0, "worse": 1, "same": 2, "better": 3, "improved": 4}
 _LOST = ("regressed", "missing", "stale")
-#: Rows of the list of what changed; the rest stands in the table alone.
+#: Rows of the list of changes; the others are in the table alone.
 _LISTED = 20
 #: Characters of all samples together, so that a page stays under a megabyte.
 _ROOM = 420_000
 
-Cell = Mapping[str, Any]
-
 
 def render_comparison(comparison: Comparison) -> str:
     """The page. Everything that comes from a model or a user is escaped and made visible."""
-    metrics = _metrics(comparison)
-    ranked = _rows(comparison, metrics)
-    groups = {format["id"]: format["group"] for format in comparison.formats}
+    metrics = in_order({cell.metric for cell in comparison.cells})
+    groups = {facts.id: facts.group for facts in comparison.formats}
+    ranked = _ranked(comparison)
     longest = min(LONGEST, max(300, _ROOM // max(1, 3 * len(comparison.samples) // 2)))
-    samples = shown_samples(
-        comparison.samples, [row["id"] for row in ranked if row["id"] in groups], longest
-    )
+    order = [name for name in ranked if name in groups]
+    samples = shown_samples(comparison.samples, order, longest)
     for block in samples:
         for case in block["cases"]:
             case["changes"] = _changes(case["runs"])
-    places = {block["format"]: {case["id"] for case in block["cases"]} for block in samples}
+    cases = {block["format"]: {case["id"] for case in block["cases"]} for block in samples}
     rows = [
         {
-            **row,
-            "linked": row["id"] in places,
-            "cells": [_shown(cell, places) for cell in row["cells"]],
+            "id": name,
+            "group": groups.get(name),
+            "linked": name in cases,
+            "cells": [_heat_cell(cells.get(metric), cases) for metric in metrics],
+            **_counts(cells.values()),
         }
-        for row in ranked
+        for name, cells in ranked.items()
     ]
-    changed = sorted(
-        (cell for cell in comparison.cells if word_of(cell) in (*_LOST, "improved")),
-        key=_worst_first,
-    )
+    changed = [cell for cell in comparison.cells if outcome_of(cell) in (*_LOST, "improved")]
+    changed.sort(key=_worst_first)
     return render(
         HERE / "comparison.html.jinja",
         title=comparison.title,
@@ -63,206 +74,150 @@ def render_comparison(comparison: Comparison) -> str:
         comparison=comparison,
         verdict=comparison_verdict(comparison),
         cards=_cards(comparison),
-        changed=[
-            {
-                **cell,
-                **_shown(cell, places),
-                "path": f"{compact(cell['before'])} → {compact(cell['after'])}",
-                "margin": compact(cell["allowed"]),
-            }
-            for cell in changed[:_LISTED]
-        ],
+        changed=[_listed(cell, cases) for cell in changed[:_LISTED]],
         more=max(0, len(changed) - _LISTED),
-        metrics=[
-            {"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER}
-            for metric in metrics
-        ],
-        means=[row for row in rows if row["id"] not in groups],
-        rows=[{**row, "group": groups[row["id"]]} for row in rows if row["id"] in groups],
+        metrics=[metric_head(metric) for metric in metrics],
+        means=[row for row in rows if row["group"] is None],
+        rows=[row for row in rows if row["group"] is not None],
         groups=[group for group in GROUPS if group in groups.values()],
         samples=samples,
         longest=longest,
-        marks=MARKS,
-        lower=LOWER_IS_BETTER,
+        symbols=OUTCOME_SYMBOLS,
         facts=_facts(comparison),
     )
 
 
-def word_of(cell: Cell) -> str:
-    """What a cell came to: the gate's outcome, and where that is ok, whether its interval lies on one side of zero."""
-    if cell["outcome"] != "ok":
-        return str(cell["outcome"])
-    low, high = (
-        (cell["low"], cell["high"])
-        if cell["metric"] not in LOWER_IS_BETTER
-        else (_minus(cell["high"]), _minus(cell["low"]))
-    )
-    if low is not None and low > 0:
-        return "better"
-    return "worse" if high is not None and high < 0 else "same"
+def outcome_of(cell: Difference) -> str:
+    """The gate's outcome; where that is ok: better, worse or same, by the interval."""
+    if cell.outcome != "ok":
+        return str(cell.outcome)
+    if cell.low is None or cell.high is None or cell.low <= 0 <= cell.high:
+        return "same"
+    return "better" if (cell.low > 0) != lower_is_better(cell.metric) else "worse"
 
 
 def comparison_verdict(comparison: Comparison) -> str:
-    """One sentence: how many measures were lost and gained."""
-    words = _format_words(comparison)
-    lost, gained, apart = (
-        words.count("regressed"),
-        words.count("improved"),
-        words.count("missing") + words.count("stale"),
+    """One sentence: how many metrics lost and gained."""
+    outcomes = _format_outcomes(comparison)
+    lost, gained = outcomes.count("regressed"), outcomes.count("improved")
+    apart = outcomes.count("missing") + outcomes.count("stale")
+    text = (
+        f"{comparison.after.label} against {comparison.before.label}: of {len(outcomes)} cells "
+        f"(one metric in one format), {lost or 'none'} lost more than the margin, "
+        f"{gained or 'none'} gained more"
     )
-    text = f"{comparison.after['label']} against {comparison.before['label']}: of {len(words)} cells, each a measure in a format, "
-    text += f"{lost or 'none'} lost more than the margin, {gained or 'none'} gained more"
     return text + (f"; {apart} cannot be compared." if apart else ".")
 
 
-def _format_words(comparison: Comparison) -> list[str]:
-    """What the cells of formats came to, without the means over groups, which say it again."""
-    ids = {format["id"] for format in comparison.formats}
-    return [word_of(cell) for cell in comparison.cells if cell["format"] in ids]
+def _format_outcomes(comparison: Comparison) -> list[str]:
+    """The outcomes of formats, without the means over groups, which repeat them."""
+    names = {facts.id for facts in comparison.formats}
+    return [outcome_of(cell) for cell in comparison.cells if cell.format in names]
 
 
 def _cards(comparison: Comparison) -> list[dict[str, Any]]:
-    words = _format_words(comparison)
-    about = {
-        "regressed": "lost more than the margin allows, and more than noise explains",
-        "missing": "not measured or not scored in the second run",
-        "stale": "not the same thing: a template or a setting changed",
-        "worse": "worse, within the margin",
-        "same": "no difference seen: the interval holds zero",
-        "better": "better, within the margin",
-        "improved": "gained more than the margin",
-        "new": "not in the first run",
-    }
+    outcomes = _format_outcomes(comparison)
     return [
-        {"word": word, "mark": MARKS[word], "count": words.count(word), "about": text}
-        for word, text in about.items()
-        if word in words
+        {"outcome": outcome, "count": outcomes.count(outcome), "about": text}
+        for outcome, text in _ABOUT.items()
+        if outcome in outcomes
     ]
 
 
-def _metrics(comparison: Comparison) -> list[str]:
-    present = {cell["metric"] for cell in comparison.cells}
-    return [metric for metric in METRICS if metric in present] + sorted(present - set(METRICS))
-
-
-def _rows(comparison: Comparison, metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """Formats and group means, worst first, each with its cells in the order of the measures."""
-    found: dict[str, dict[str, Cell]] = {}
+def _ranked(comparison: Comparison) -> dict[str, dict[str, Difference]]:
+    """Formats and group means, worst first → metric → difference."""
+    found: dict[str, dict[str, Difference]] = {}
     for cell in comparison.cells:
-        found.setdefault(cell["format"], {})[cell["metric"]] = cell
-    rows = []
-    for id, cells in found.items():
-        words = [word_of(cell) for cell in cells.values()]
-        told = {word: words.count(word) for word in MARKS if word in words and word != "same"}
-        rows.append(
-            {
-                "id": id,
-                "told": told,
-                "words": list(dict.fromkeys(words)),
-                "cells": [cells.get(metric) for metric in metrics],
-            }
-        )
-    return sorted(
-        rows,
-        key=lambda row: (
-            min(_worst_first(cell) for cell in row["cells"] if cell is not None),
-            row["id"],
-        ),
+        found.setdefault(cell.format, {})[cell.metric] = cell
+    return dict(
+        sorted(found.items(), key=lambda item: (min(map(_worst_first, item[1].values())), item[0]))
     )
 
 
-def _worst_first(cell: Cell) -> tuple[int, float, str, str]:
-    """Failures, then by the change in margins of its own; what is not comparable stands after what was lost."""
-    word = word_of(cell)
-    return (
-        0 if word == "regressed" else 1 if word in _LOST else 2,
-        _gain(cell) or 0.0,
-        cell["format"],
-        cell["metric"],
-    )
+def _worst_first(cell: Difference) -> tuple[int, float, str, str]:
+    """Losses, then what cannot be compared, then the others, each by the change in margins."""
+    outcome = outcome_of(cell)
+    rank = 0 if outcome == "regressed" else 1 if outcome in _LOST else 2
+    return rank, _gain(cell) or 0.0, cell.format, cell.metric
 
 
-def _gain(cell: Cell) -> float | None:
-    """The change as a multiple of what may be lost, a gain being positive; None where the two cannot be compared."""
-    if cell["delta"] is None or cell["outcome"] in ("missing", "stale", "new"):
+def _gain(cell: Difference) -> float | None:
+    """The change as a multiple of its margin, a gain positive; None where it cannot be compared."""
+    if cell.delta is None or cell.outcome in ("missing", "stale", "new"):
         return None
-    gain = -cell["delta"] if cell["metric"] in LOWER_IS_BETTER else cell["delta"]
-    return float(gain) / max(float(cell["allowed"]), 1e-3)
+    gain = -cell.delta if lower_is_better(cell.metric) else cell.delta
+    return gain / max(cell.allowed, 1e-3)
 
 
-def _shown(cell: Cell | None, places: Mapping[str, set[str]]) -> dict[str, Any]:
-    """A cell as the table shows it."""
+def _counts(cells: Collection[Difference]) -> dict[str, Any]:
+    """How often each outcome but ``same`` occurs in a row, and all its outcomes."""
+    outcomes = [outcome_of(cell) for cell in cells]
+    counts = {name: outcomes.count(name) for name in OUTCOME_SYMBOLS if name in outcomes}
+    counts.pop("same", None)
+    return {"counts": counts, "outcomes": list(dict.fromkeys(outcomes))}
+
+
+def _heat_cell(cell: Difference | None, cases: Mapping[str, set[str]]) -> dict[str, Any]:
+    """A difference as the table shows it; it links to the samples of its worst case."""
     if cell is None:
-        return {
-            "text": "–",
-            "word": "",
-            "between": "",
-            "heat": None,
-            "gain": None,
-            "title": "not measured in either run",
-            "link": "",
-        }
-    word, gain = word_of(cell), _gain(cell)
-    between = (
-        ""
-        if cell["low"] is None or gain is None
-        else f"{signed(cell['low'])} to {signed(cell['high'])}"
-    )
-    cases = places.get(cell["format"])
+        empty = dict.fromkeys(("outcome", "between", "link"), "")
+        return {**empty, "text": "–", "heat": None, "gain": None, "title": "not measured"}
+    outcome, gain, between, link = outcome_of(cell), _gain(cell), "", ""
+    if cell.low is not None and cell.high is not None and gain is not None:
+        between = f"{signed(cell.low)} to {signed(cell.high)}"
+    if cell.format in cases:
+        case = f".{cell.worst_case}" if cell.worst_case in cases[cell.format] else ""
+        link = f"s-{cell.format}{case}"
     return {
-        "text": "–" if gain is None else signed(cell["delta"]),
-        "word": word,
+        "text": "–" if gain is None or cell.delta is None else signed(cell.delta),
+        "outcome": outcome,
         "between": between,
-        "heat": _HEAT.get(word),
+        "heat": _HEAT.get(outcome),
         "gain": gain,
         "title": _title(cell),
-        "link": ""
-        if cases is None
-        else f"s-{cell['format']}"
-        + (f".{cell['worst_case']}" if cell["worst_case"] in cases else ""),
+        "link": link,
     }
 
 
-def _title(cell: Cell) -> str:
-    text = f"{cell['format']} · {cell['metric']}: {compact(cell['before'])} → {compact(cell['after'])}, n {cell['n']}"
-    text += f", may lose {compact(cell['allowed'])}"
-    return text + (
-        f"; {cell['why']}"
-        if cell["why"]
-        else f"; worst case: {cell['worst_case']}"
-        if cell["worst_case"]
-        else ""
+def _title(cell: Difference) -> str:
+    text = (
+        f"{cell.format} · {cell.metric}: {compact(cell.before)} → {compact(cell.after)}, "
+        f"n {cell.n}, may lose {compact(cell.allowed)}"
     )
+    worst = f"worst case: {cell.worst_case}" if cell.worst_case else ""
+    return "; ".join(filter(None, (text, cell.why or worst)))
+
+
+def _listed(cell: Difference, cases: Mapping[str, set[str]]) -> dict[str, Any]:
+    """A difference as a row of the list of changes."""
+    return {
+        **asdict(cell),
+        **_heat_cell(cell, cases),
+        "path": f"{compact(cell.before)} → {compact(cell.after)}",
+        "margin": compact(cell.allowed),
+        "low": lower_is_better(cell.metric),
+    }
 
 
 def _changes(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """(mark, text) of each measure of a case that is not the same in both runs: first what became worse."""
+    """(symbol, text) of each metric of a case that differs between the runs, losses first."""
     if len(runs) != 2:
         return []
     before, after = (run["scores"] for run in runs)
     found = []
-    for metric in before:
-        if before[metric] is None or after.get(metric) is None or before[metric] == after[metric]:
+    for metric, was in before.items():
+        now = after.get(metric)
+        if was is None or now is None or was == now:
             continue
-        worse = (after[metric] > before[metric]) == (metric in LOWER_IS_BETTER)
-        found.append(
-            (
-                "▼" if worse else "▲",
-                f"{metric} {before[metric]:.2g} → {after[metric]:.2g}".replace("-", MINUS),
-            )
-        )
+        worse = (now > was) == lower_is_better(metric)
+        text = f"{metric} {was:.2g} → {now:.2g}".replace("-", MINUS)
+        found.append(("▼" if worse else "▲", text))
     return sorted(found, key=lambda change: (change[0] != "▼", change[1]))
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str, str]]:
     """What each run was made with, side by side."""
-    sides = [
-        {**side, **side.get("environment", {})} for side in (comparison.before, comparison.after)
-    ]
+    sides = [{**asdict(s), **s.environment} for s in (comparison.before, comparison.after)]
     first = ("label", "name", "model", "adapter", "native")
     keys = [*first, *sorted({key for side in sides for key in side} - {*first, "environment"})]
     return [(key, *(str(side.get(key, "–")) for side in sides)) for key in keys]
-
-
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value

@@ -4,13 +4,13 @@
   const table = document.querySelector("table.heat");
   if (!form || !table) return;
   const groups = [...table.tBodies].filter((body) => !("fixed" in body.dataset)).map((body) => ({ body, head: body.rows[0], rows: [...body.rows].slice(1) }));
-  const state = { q: "", group: "", word: "", sort: "", down: false };
-  const told = form.querySelector("output");
+  const state = { q: "", group: "", status: "", sort: "", down: false };
+  const output = form.querySelector("output");
 
   const matches = (row) =>
     (!state.q || row.dataset.id.includes(state.q.toLowerCase())) &&
     (!state.group || row.dataset.group === state.group) &&
-    (!state.word || row.dataset.word.split(" ").includes(state.word));
+    (!state.status || row.dataset.status.split(" ").includes(state.status));
 
   const value = (row, column) => {
     const found = parseFloat(row.cells[column].dataset.value);
@@ -45,14 +45,14 @@
       if (sorted) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
       else cell.removeAttribute("aria-sort");
     }
-    told.textContent = count === all ? `${all} formats` : `${count} of ${all} formats`;
+    output.textContent = count === all ? `${all} formats` : `${count} of ${all} formats`;
   }
 
   function remember() {
-    const words = new URLSearchParams();
-    for (const name of ["q", "group", "word"]) if (state[name]) words.set(name, state[name]);
-    if (state.sort) words.set("sort", state.sort + (state.down ? ".down" : ""));
-    history.replaceState(null, "", words.size ? `#view?${words}` : "#formats");
+    const params = new URLSearchParams();
+    for (const name of ["q", "group", "status"]) if (state[name]) params.set(name, state[name]);
+    if (state.sort) params.set("sort", state.sort + (state.down ? ".down" : ""));
+    history.replaceState(null, "", params.size ? `#view?${params}` : "#formats");
     show();
   }
 
@@ -67,20 +67,20 @@
       }
       return;
     }
-    const words = new URLSearchParams(query || "");
-    const [sort, way] = (words.get("sort") || "").split(".");
-    Object.assign(state, { q: words.get("q") || "", group: words.get("group") || "", word: words.get("word") || "", sort, down: way === "down" });
-    for (const name of ["q", "group", "word"]) form.elements[name].value = state[name];
+    const params = new URLSearchParams(query || "");
+    const [sort, way] = (params.get("sort") || "").split(".");
+    Object.assign(state, { q: params.get("q") || "", group: params.get("group") || "", status: params.get("status") || "", sort, down: way === "down" });
+    for (const name of ["q", "group", "status"]) form.elements[name].value = state[name];
     show();
   }
 
   form.addEventListener("input", () => {
-    for (const name of ["q", "group", "word"]) state[name] = form.elements[name].value;
+    for (const name of ["q", "group", "status"]) state[name] = form.elements[name].value;
     remember();
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => {
-    Object.assign(state, { q: "", group: "", word: "", sort: "", down: false });
+    Object.assign(state, { q: "", group: "", status: "", sort: "", down: false });
     setTimeout(remember);
   });
   for (const cell of table.tHead.rows[0].cells) {

@@ -1,47 +1,48 @@
-"""report.html: one self-contained page, readable without scripts. A pure function of the report."""
+"""report.html: one self-contained page, readable without scripts; a pure function of the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from harness.metrics.registry import about, lower_is_better
+from harness.records import Aggregate
 from harness.report.chart import reliability_svg, spread_svg, training_svg
-from harness.report.document import Report
+from harness.report.document import Report, Training
 from harness.report.frame import HERE, render, shown_samples
-from harness.report.sweep_document import Sweep
+from harness.report.json_document import as_table
 from harness.report.sweep_map import sweep_values
 from harness.report.wording import (
     LONGEST,
-    LOWER_IS_BETTER,
-    METRICS,
-    WORD_MARKS,
-    formats_of,
+    STATUS_SYMBOLS,
     goodness,
     interval,
     metrics_of,
     number,
+    ordered_formats,
+    statuses,
     verdict,
-    words,
 )
 
 _CHECKPOINT_ROWS = tuple(
-    f"{measure}_{group}"
-    for measure in ("nll", "hazard")
-    for group in ("native", "seen", "held_out")
+    f"{metric}_{group}" for metric in ("nll", "hazard") for group in ("native", "seen", "held_out")
 )
-
-
-def render_page(template: Path, training: Mapping[str, Any] | None, **values: Any) -> str:
-    """A page in this report's style with a training's chart and tables: ``style``, ``chart`` and ``checkpoints`` in the template."""
-    chart = Markup(training_svg(training)) if training else ""  # noqa: S704  # matplotlib's
-    return render(template, chart=chart, checkpoints=checkpoint_tables(training), **values)
+_ABOUT_REFERENCES = (
+    "nll: cost of references, nats a token. hazard: probability of at least one off-language token "
+    "along a reference."
+)
+_ABOUT_RECALL = (
+    "Log-probability per token of training answers, less that of controls that were never trained "
+    "on: 0 without memory. High in trained formats alone: learnt with the format. High in all: the "
+    "content is memorised."
+)
 
 
 def render_html(report: Report, live: str = "") -> str:
     """The page. Everything that comes from a model or a user is escaped and made visible."""
+    facts = (report.model, report.settings, report.environment)
     return render_page(
         HERE / "page.html.jinja",
         report.training,
@@ -50,92 +51,71 @@ def render_html(report: Report, live: str = "") -> str:
         live=live,
         report=report,
         verdict=verdict(report),
-        metrics=[
-            {"id": metric, "about": METRICS.get(metric, ""), "low": metric in LOWER_IS_BETTER}
-            for metric in metrics_of(report)
-        ],
+        metrics=[metric_head(metric) for metric in metrics_of(report)],
         groups=_groups(report),
-        spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers and our own names
-        reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib's; labels are escaped by it
-        confidence=[
-            {**row, "run": item["run"]}
-            for item in report.confidence
-            for row in item.get("formats", ())
-        ],
-        samples=shown_samples(report.samples, [id for id, _ in formats_of(report)]),
+        spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers
+        reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib escapes
+        confidence=[(run.run, row) for run in report.confidence for row in run.formats or ()],
+        samples=shown_samples(report.samples, [name for name, _ in ordered_formats(report)]),
         longest=LONGEST,
-        marks=WORD_MARKS,
-        sweep=sweep_values(Sweep.from_dict(report.sweep, "the report's sweep"))
-        if report.sweep
-        else None,
+        symbols=STATUS_SYMBOLS,
+        sweep=sweep_values(report.sweep) if report.sweep else None,
+        facts=[(key, value) for part in facts for key, value in as_table(part).items()],
     )
 
 
-def checkpoint_tables(training: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """What each checkpoint measured: references and hazard by group, and the recall matrix, format × checkpoint."""
-    found = list((training or {}).get("checkpoints", []))
-    shared = {"epochs": [f"{checkpoint['epoch']:g}" for checkpoint in found]}
-    groups = [
+def render_page(template: Path, training: Training | None, **values: Any) -> str:
+    """A page with a training's chart and tables: ``chart`` and ``checkpoints`` in the template."""
+    chart = Markup(training_svg(training)) if training else ""  # noqa: S704  # matplotlib's
+    return render(template, chart=chart, checkpoints=checkpoint_tables(training), **values)
+
+
+def metric_head(metric: str) -> dict[str, Any]:
+    """A metric as the head of a column."""
+    return {"id": metric, "about": about(metric), "low": lower_is_better(metric)}
+
+
+def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
+    """Two tables by checkpoint: references and hazard by group, and recall by format."""
+    found = training.checkpoints if training else ()
+    rows = [
         (name, [checkpoint.get(name) for checkpoint in found])
         for name in _CHECKPOINT_ROWS
         if any(name in checkpoint for checkpoint in found)
     ]
-    formats = list(
-        dict.fromkeys(format for checkpoint in found for format in checkpoint.get("recall", {}))
+    recall = [checkpoint.get("recall", {}) for checkpoint in found]
+    formats = dict.fromkeys(name for values in recall for name in values)
+    recall_rows = [(name, [values.get(name) for values in recall]) for name in formats]
+    epochs = [f"{checkpoint['epoch']:g}" for checkpoint in found]
+    tables = (
+        ("References at each checkpoint", "metric", rows, "%.3g", _ABOUT_REFERENCES),
+        ("Recall excess, format by checkpoint", "format", recall_rows, "%+.2f", _ABOUT_RECALL),
     )
-    recall = [
-        (format, [checkpoint.get("recall", {}).get(format) for checkpoint in found])
-        for format in formats
+    names = ("caption", "corner", "rows", "form", "about")
+    return [
+        {"epochs": epochs, **dict(zip(names, table, strict=True))} for table in tables if table[2]
     ]
-    tables = []
-    if groups:
-        about = "nll: cost of references, nats a token. hazard: probability of at least one token of another script along a reference."
-        tables.append(
-            {
-                **shared,
-                "caption": "References at each checkpoint",
-                "corner": "measure",
-                "rows": groups,
-                "form": "%.3g",
-                "about": about,
-            }
-        )
-    if recall:
-        about = (
-            "Log-probability per token of training answers, less that of twins that were never trained on: 0 without memory. "
-            "High in trained formats alone: learnt with the format. High in all: the content is memorised."
-        )
-        tables.append(
-            {
-                **shared,
-                "caption": "Recall excess, format by checkpoint",
-                "corner": "format",
-                "rows": recall,
-                "form": "%+.2f",
-                "about": about,
-            }
-        )
-    return tables
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:
     """The heat table: groups → formats → cells, each cell with the values of all runs."""
-    runs = [report.cells(index) for index in range(len(report.runs))]
+    runs = [(report.cells(index), statuses(report, index)) for index in range(len(report.runs))]
+    metrics = metrics_of(report)
     found: dict[str, list[dict[str, Any]]] = {}
-    for id, group in formats_of(report):
+    for name, group in ordered_formats(report):
         row = {
-            "id": id,
-            "words": [(words(report, index)[id]) for index in range(len(runs))],
+            "id": name,
+            "statuses": [status[name] for _, status in runs],
             "cells": [
-                [_cell(run.get((id, metric)), metric) for run in runs]
-                for metric in metrics_of(report)
+                [_heat_cell(cells.get((name, metric)), metric) for cells, _ in runs]
+                for metric in metrics
             ],
         }
         found.setdefault(group, []).append(row)
     return [{"name": group, "rows": rows} for group, rows in found.items()]
 
 
-def _cell(cell: Any, metric: str) -> dict[str, Any]:
+def _heat_cell(cell: Aggregate | None, metric: str) -> dict[str, Any]:
     if cell is None:
         return {"text": "–", "title": "not measured", "heat": None, "value": None}
     return {

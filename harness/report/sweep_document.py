@@ -1,89 +1,115 @@
-"""The document of a sweep: what sweep.json holds, and what its map and its tables are made from."""
+"""The sweep document: what sweep.json holds, and what its map and its tables are made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from harness.errors import HarnessError
-from harness.report.document import read_table
+from annotated_types import MinLen
 
-SWEEP_SCHEMA = "harness-sweep/1"
+from harness.report.json_document import as_table, from_table, optional, read_table
+from harness.run_file import NLL_METRICS
+
+SWEEP_SCHEMA: Literal["harness-sweep/1"] = "harness-sweep/1"
 SWEEP_FILE = "sweep.json"
 RATE = "optimisation.learning_rate"
-_MEASURES = ("nll_held_out", "nll_seen", "nll_native")
-#: Under-trained: before the checkpoint to take. Good: from there to the turn, where no checkpoint can be told from the lowest.
+#: Under-trained: before the best checkpoint. Good: from there to the turning point, where no
+#: checkpoint differs significantly from the lowest.
 REGIONS = {"under": "under-trained", "good": "good", "over": "over-trained"}
+Region = Literal["under", "good", "over"]
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A checkpoint. ``region`` is null where the run has too few measurements to tell."""
+
+    step: int
+    epoch: float
+    sum_lr: float | None = optional()
+    region: Region | None = None
+    nll_held_out: float | None = optional()
+    nll_seen: float | None = optional()
+    nll_native: float | None = optional()
+    recall: float | None = optional()
+
+    def value(self, metric: str) -> float | None:
+        """The checkpoint's value of the metric that a sweep shows."""
+        found: float | None = getattr(self, metric) if metric else None
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRun:
+    """One point of the grid.
+
+    ``run`` is its folder; ``settings`` what the grid sets: dotted name → value as text. ``pick`` is
+    the step of the best checkpoint, ``turn`` of the turning point, ``recall_from`` the first at
+    which training answers are known better than the controls; null: none. ``why`` explains them.
+    """
+
+    run: str
+    settings: Mapping[str, str]
+    done: bool
+    curve: tuple[CurvePoint, ...]
+    measure: str | None = optional()
+    pick: int | None = None
+    turn: int | None = None
+    recall_from: int | None = None
+    best: float | None = optional()
+    last: float | None = optional()
+    why: str | None = optional()
+
+    def measured(self, metric: str) -> list[tuple[CurvePoint, float]]:
+        """The checkpoints that have a value of this metric, with it."""
+        values = ((point, point.value(metric)) for point in self.curve)
+        return [(point, value) for point, value in values if value is not None]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs over a grid. ``points`` are plain JSON objects (schema.json, ``sweep``); ``measure`` is what the map shows, "" when nothing was measured."""
+    """Runs over a grid of settings: sweep.json, and a report's sweep.
+
+    ``measure`` is what the map shows, empty when nothing was measured.
+    """
 
     measure: str
-    points: tuple[Mapping[str, Any], ...]
+    points: Annotated[tuple[SweepRun, ...], MinLen(1)]
+    schema: Literal["harness-sweep/1"] = SWEEP_SCHEMA
 
     @classmethod
-    def from_points(cls, points: Sequence[Mapping[str, Any]]) -> Sweep:
-        """Choose the measure and say of each checkpoint in which region it lies."""
-        measure = next(
-            (
-                name
-                for name in _MEASURES
-                if any(name in entry for point in points for entry in point["curve"])
-            ),
-            "",
-        )
-        return cls(
-            measure,
-            tuple(
-                {
-                    **point,
-                    "curve": [
-                        {**entry, "region": _region(entry, point, measure)}
-                        for entry in point["curve"]
-                    ],
-                }
-                for point in points
-            ),
-        )
+    def from_points(cls, points: Sequence[Mapping[str, Any]], where: str = "sweep") -> Sweep:
+        """Check the points, choose the metric, and find the region of each checkpoint."""
+        table = {"measure": "", "points": points, "schema": SWEEP_SCHEMA}
+        runs = from_table(cls, table, where, "run harness sweep again with this version").points
+        metric = next((m for m in NLL_METRICS if any(run.measured(m) for run in runs)), "")
+        return cls(metric, tuple(_with_regions(run, metric) for run in runs))
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "sweep") -> Sweep:
-        """Check the outer shape; a file of before there were schemas has none. Raises HarnessError."""
-        if table.get("schema", SWEEP_SCHEMA) != SWEEP_SCHEMA:
-            raise HarnessError(
-                f"schema {table.get('schema')!r} is not {SWEEP_SCHEMA}",
-                where=where,
-                hint="run harness sweep again with this version",
-            )
-        points = table.get("points")
-        if (
-            not isinstance(points, list)
-            or not points
-            or not all({"run", "settings", "done", "curve"} <= set(point) for point in points)
-        ):
-            raise HarnessError("the sweep has no points", where=where)
-        return cls.from_points(points)
+        """A sweep from its JSON object; the first files had no schema. Raises HarnessError."""
+        if "schema" in table:
+            from_table(cls, table, where, "run harness sweep again with this version")
+        return cls.from_points(table.get("points", ()), where)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {"schema": SWEEP_SCHEMA, "measure": self.measure, "points": list(self.points)}
+        table: dict[str, Any] = as_table(self)
+        return table
 
-    def panels(self) -> dict[str, list[Mapping[str, Any]]]:
-        """What the grid sets besides the rate, in words → the points that have it, lowest rate first."""
-        found: dict[str, list[Mapping[str, Any]]] = {}
-        for point in self.points:
+    def panels(self) -> dict[str, list[SweepRun]]:
+        """The settings besides the rate, as text → the runs with them, lowest rate first."""
+        found: dict[str, list[SweepRun]] = {}
+        for run in self.points:
             others = [
                 f"{name.rpartition('.')[2]} = {value}"
-                for name, value in point["settings"].items()
+                for name, value in run.settings.items()
                 if name != RATE
             ]
-            found.setdefault(", ".join(others), []).append(point)
+            found.setdefault(", ".join(others), []).append(run)
         return {
-            title: sorted(panel, key=lambda point: float(point["settings"].get(RATE, 0)))
+            title: sorted(panel, key=lambda run: float(run.settings.get(RATE, 0)))
             for title, panel in found.items()
         }
 
@@ -95,89 +121,73 @@ def read_sweep(path: Path) -> Sweep:
 
 
 def sweep_verdict(sweep: Sweep) -> str:
-    """One sentence: where the lowest value lies, and how many runs went beyond their turn."""
+    """One sentence: where the lowest value is, and how many runs passed their turning point."""
     measured = [
-        (entry[sweep.measure], entry, point)
-        for point in sweep.points
-        for entry in point["curve"]
-        if sweep.measure in entry
+        (value, point, run) for run in sweep.points for point, value in run.measured(sweep.measure)
     ]
     if not measured:
         return f"None of {len(sweep.points)} runs has been measured yet."
-    value, entry, point = min(measured, key=lambda item: item[0])
-    settings = ", ".join(
-        f"{name.rpartition('.')[2]} {text}" for name, text in point["settings"].items()
+    value, point, run = min(measured, key=lambda item: item[0])
+    settings = ", ".join(f"{name.rpartition('.')[2]} {text}" for name, text in run.settings.items())
+    turned = sum(any(point.region == "over" for point in run.curve) for run in sweep.points)
+    return (
+        f"{sweep.measure} is lowest with {value:.3f} nats a token at {settings}, "
+        f"epoch {point.epoch:g}; {turned} of {len(sweep.points)} surely turned."
     )
-    turned = sum(
-        any(entry["region"] == "over" for entry in point["curve"]) for point in sweep.points
-    )
-    return f"{sweep.measure} is lowest with {value:.3f} nats a token at {settings}, epoch {entry['epoch']:g}; {turned} of {len(sweep.points)} surely turned."
 
 
 def map_tables(sweep: Sweep) -> list[dict[str, Any]]:
-    """The map's figures, a table for each panel: rate × epoch, each cell with its value, region, and what happens there."""
+    """The map's numbers: for each panel rate × epoch, each cell with value, region and notes."""
     tables = []
     for title, panel in sweep.panels().items():
-        epochs = sorted({entry["epoch"] for point in panel for entry in point["curve"]})
+        epochs = sorted({point.epoch for run in panel for point in run.curve})
         rows = []
-        for point in panel:
-            at = {entry["epoch"]: entry for entry in point["curve"]}
-            rows.append(
-                {
-                    "rate": point["settings"].get(RATE, "–"),
-                    "cells": [_map_cell(at.get(epoch), point, sweep.measure) for epoch in epochs],
-                }
-            )
+        for run in panel:
+            by_epoch = {point.epoch: point for point in run.curve}
+            cells = [_map_cell(by_epoch.get(epoch), run, sweep.measure) for epoch in epochs]
+            rows.append({"rate": run.settings.get(RATE, "–"), "cells": cells})
         tables.append({"title": title, "epochs": [f"{epoch:g}" for epoch in epochs], "rows": rows})
     return tables
 
 
-def sweep_table(points: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows of text: the grid's values, the lowest and the last NLL, the turn, the pick, and the onset of recall."""
-    names = list(points[0]["settings"])
+def sweep_table(runs: Sequence[SweepRun]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of text: grid values, lowest and last NLL, turn, pick, and onset of recall."""
+    names = list(runs[0].settings)
     heads = [
         *(name.rpartition(".")[2] for name in names),
-        "lowest NLL",
-        "last NLL",
-        "turn",
-        "pick",
-        "recall from",
-        "state",
+        *("lowest NLL", "last NLL", "turn", "pick", "recall from", "state"),
     ]
     table = []
-    for point in points:
-        numbers = [f"{point[key]:.3f}" if key in point else "" for key in ("best", "last")]
+    for run in runs:
+        numbers = ["" if value is None else f"{value:.3f}" for value in (run.best, run.last)]
         steps = [
-            str(point[key]) if point.get(key) is not None else "–"
-            for key in ("turn", "pick", "recall_from")
+            "–" if step is None else str(step) for step in (run.turn, run.pick, run.recall_from)
         ]
-        state = "done" if point["done"] else "begun" if point["curve"] else "to do"
-        table.append([*(point["settings"][name] for name in names), *numbers, *steps, state])
+        state = "done" if run.done else "begun" if run.curve else "to do"
+        table.append([*(run.settings[name] for name in names), *numbers, *steps, state])
     return heads, table
 
 
-def _region(entry: Mapping[str, Any], point: Mapping[str, Any], measure: str) -> str | None:
-    """Where a checkpoint lies on its run's way; None where the run has too little to tell by."""
-    if not measure or measure not in entry or "why" not in point:
+def _with_regions(run: SweepRun, metric: str) -> SweepRun:
+    curve = tuple(replace(point, region=_region(point, run, metric)) for point in run.curve)
+    return replace(run, curve=curve)
+
+
+def _region(point: CurvePoint, run: SweepRun, metric: str) -> Region | None:
+    if point.value(metric) is None or run.why is None:
         return None
-    turn, first = point.get("turn"), point.get("pick")
-    if turn is not None and entry["step"] > turn:
+    if run.turn is not None and point.step > run.turn:
         return "over"
-    return "under" if entry["step"] < (first if first is not None else turn or 0) else "good"
+    return "under" if point.step < (run.turn or 0 if run.pick is None else run.pick) else "good"
 
 
-def _map_cell(
-    entry: Mapping[str, Any] | None, point: Mapping[str, Any], measure: str
-) -> dict[str, Any]:
-    if entry is None or measure not in entry:
+def _map_cell(point: CurvePoint | None, run: SweepRun, metric: str) -> dict[str, Any]:
+    value = None if point is None else point.value(metric)
+    if point is None or value is None:
         return {"text": "–", "region": "", "notes": ""}
     notes = [
-        word
-        for word, key in (("★ picked", "pick"), ("○ recall begins", "recall_from"))
-        if point.get(key) == entry["step"]
+        note
+        for note, step in (("★ picked", run.pick), ("○ recall begins", run.recall_from))
+        if step == point.step
     ]
-    return {
-        "text": f"{entry[measure]:.2f}",
-        "region": entry["region"] or "",
-        "notes": ", ".join(notes),
-    }
+    return {"text": f"{value:.2f}", "region": point.region or "", "notes": ", ".join(notes)}

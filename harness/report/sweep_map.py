@@ -1,8 +1,8 @@
-"""The picture of a sweep: learning rate × epochs, coloured by NLL; and the page that holds it with its figures as tables."""
+"""The map of a sweep, learning rate × epochs coloured by NLL, and the page with its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from harness.report.frame import HERE, render
 from harness.report.sweep_document import (
     RATE,
     REGIONS,
+    CurvePoint,
     Sweep,
+    SweepRun,
     map_tables,
     sweep_table,
     sweep_verdict,
@@ -28,20 +30,17 @@ _FEWEST_TO_LABEL = 0.045  # of the width: a narrower box has no room for its num
 
 
 def sweep_figure(sweep: Sweep) -> Any:
-    """A figure with one panel for each value of what the grid sets besides the rate. Each box is a checkpoint, from the one before it.
+    """A figure with one panel for each combination of the grid's other settings.
 
-    Lined: under-trained. Framed: good. Hatched: over-trained, after a turn that is sure. A star: the checkpoint that ``pick`` names.
-    A ring: training answers are known better than twins from there on. So the regions are told without colour, which shows the value.
+    Each box is a checkpoint and begins at the one before it. Horizontal lines: under-trained.
+    Frame: good. Slanting lines: over-trained, after a certain turning point. Star: the best
+    checkpoint. Ring: from there on, training answers are known better than the controls. So the
+    regions can be read without colour, which shows the value.
     """
     from matplotlib.figure import Figure
 
     panels = sweep.panels()
-    values = [
-        entry[sweep.measure]
-        for point in sweep.points
-        for entry in point["curve"]
-        if sweep.measure in entry
-    ]
+    values = [value for run in sweep.points for _, value in run.measured(sweep.measure)]
     heights = [0.9 + 0.46 * len(panel) for panel in panels.values()]
     figure = Figure(figsize=(8.4, 0.7 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[
@@ -75,9 +74,7 @@ def sweep_values(sweep: Sweep) -> dict[str, Any]:
         "regions": REGIONS,
         "heads": heads,
         "rows": rows,
-        "reasons": [
-            (Path(point["run"]).name, point["why"]) for point in sweep.points if "why" in point
-        ],
+        "reasons": [(Path(run.run).name, run.why) for run in sweep.points if run.why is not None],
     }
 
 
@@ -103,43 +100,27 @@ def write_sweep_map(sweep: Sweep, folder: Path) -> list[Path]:
     return paths
 
 
-def _draw(
-    ax: Any, panel: Sequence[Mapping[str, Any]], measure: str, span: tuple[float, float]
-) -> Any:
+def _draw(ax: Any, panel: Sequence[SweepRun], metric: str, span: tuple[float, float]) -> Any:
     """One row of boxes a run, each from the checkpoint before to its own."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    # In steps: a colour bar of many is drawn as a raster image, which the page's policy keeps out.
+    # A colour bar of many steps is drawn as a raster image, which the page's policy keeps out.
     scale = ScalarMappable(Normalize(*span), colormaps["cividis_r"].resampled(_COLOURS))
-    end = max((entry["epoch"] for point in panel for entry in point["curve"]), default=1)
-    for height, point in enumerate(panel):
-        curve = [entry for entry in point["curve"] if measure in entry]
-        for before, entry in pairwise(curve):
-            _box(
-                ax,
-                height,
-                before["epoch"],
-                entry,
-                tuple(scale.to_rgba(entry[measure])),
-                f"{entry[measure]:.2f}",
-                end,
-            )
-        for key, marker in (("pick", "*"), ("recall_from", "o")):
-            at = next(
-                (
-                    entry["epoch"]
-                    for entry in curve
-                    if point.get(key) is not None and entry["step"] == point[key]
-                ),
-                None,
-            )
-            if at is not None:
-                ax.plot([at], [height], clip_on=False, zorder=5, **_mark(marker))
+    end = max((point.epoch for run in panel for point in run.curve), default=1)
+    for height, run in enumerate(panel):
+        curve = run.measured(metric)
+        for (before, _), (point, value) in pairwise(curve):
+            colour = tuple(scale.to_rgba(value))
+            _box(ax, height, before.epoch, point, colour, f"{value:.2f}", end)
+        for step, marker in ((run.pick, "*"), (run.recall_from, "o")):
+            epochs = [point.epoch for point, _ in curve if point.step == step]
+            if epochs:
+                ax.plot(epochs[:1], [height], clip_on=False, zorder=5, **_marker_style(marker))
         if not curve:
             ax.text(0, height, " not measured yet", va="center", fontsize=9)
-    ax.set_yticks(range(len(panel)), [point["settings"].get(RATE, "") for point in panel])
+    ax.set_yticks(range(len(panel)), [run.settings.get(RATE, "") for run in panel])
     ax.set_ylim(-0.6, len(panel) - 0.4)
     ax.set_xlim(0, end * 1.02 or 1)
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -153,13 +134,13 @@ def _box(
     ax: Any,
     height: int,
     start: float,
-    entry: Mapping[str, Any],
+    point: CurvePoint,
     colour: tuple[float, ...],
     text: str,
     end: float,
 ) -> None:
-    """One checkpoint: its colour, its region as hatch or frame, and its value where there is room."""
-    width = entry["epoch"] - start
+    """A checkpoint: its colour, its region as hatch or frame, its value where there is room."""
+    width = point.epoch - start
     light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 0.5
     lines = f"{_INK}55" if light else "#ffffff77"
     ax.barh(
@@ -168,11 +149,11 @@ def _box(
         left=start,
         height=0.86,
         color=colour,
-        hatch=_HATCHES.get(entry["region"], ""),
+        hatch=_HATCHES.get(point.region or "", ""),
         edgecolor=lines,
         linewidth=0,
     )
-    if entry["region"] == "good":
+    if point.region == "good":
         ax.barh(
             height,
             width,
@@ -198,7 +179,7 @@ def _box(
         )
 
 
-def _mark(marker: str) -> dict[str, Any]:
+def _marker_style(marker: str) -> dict[str, Any]:
     face, size = {"*": (_ORANGE, 14), "o": ("white", 9)}[marker]
     return {
         "marker": marker,
@@ -221,8 +202,8 @@ def _legend(figure: Any) -> None:
         Patch(
             facecolor=_PLAIN, hatch=_HATCHES["over"], edgecolor=f"{_INK}88", label="over-trained"
         ),
-        Line2D([], [], label="picked", **_mark("*")),
-        Line2D([], [], label="recall leaves its null", **_mark("o")),
+        Line2D([], [], label="picked", **_marker_style("*")),
+        Line2D([], [], label="recall begins", **_marker_style("o")),
     ]
     figure.legend(
         handles=marks,

@@ -1,75 +1,107 @@
-"""report.md: short enough for a pull-request comment.
-
-The files of a document, each written whole or not at all; and again from its JSON.
-"""
+"""The files of a document, each written whole or not at all: report.md, the pages, their JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.report.comparison import COMPARISON_SCHEMA, Comparison, comparison_json
+from harness.files import write_text
+from harness.metrics.registry import METRICS, headline
+from harness.report.comparison import COMPARISON_SCHEMA, Comparison
 from harness.report.comparison_page import render_comparison
-from harness.report.document import Report, read_table, to_json
+from harness.report.document import Report
+from harness.report.json_document import read_table, to_json
 from harness.report.page import render_html
 from harness.report.sweep_document import SWEEP_SCHEMA, Sweep, read_sweep, sweep_verdict
 from harness.report.sweep_map import write_sweep_map
-from harness.report.wording import MAIN, WORD_MARKS, formats_of, number, path_of, verdict, words
+from harness.report.wording import STATUS_SYMBOLS, number, ordered_formats, statuses, verdict
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write report.json, report.md and report.html. Raises HarnessError when it cannot."""
+    pages = {
+        "report.json": to_json(report),
+        "report.md": render_markdown(report),
+        "report.html": render_html(report),
+    }
+    return _write(pages, folder)
+
+
+def write_comparison(comparison: Comparison, page: Path) -> list[Path]:
+    """Write a comparison's page, and its JSON beside it. Raises HarnessError when it cannot."""
+    pages = {f"{page.stem}.json": to_json(comparison), page.name: render_comparison(comparison)}
+    return _write(pages, page.parent)
+
+
+def write_again(source: Path, folder: Path, *, sweep: Path | None = None) -> list[Path]:
+    """Write the pages of a report, a sweep or a comparison from its JSON.
+
+    ``sweep`` is a sweep's folder, whose map becomes a part of the report. Raises HarnessError for a
+    file that is none of the three.
+    """
+    table = read_table(source, "a report")
+    schema = table.get("schema")
+    is_sweep = schema == SWEEP_SCHEMA or (schema is None and "points" in table)
+    if sweep is not None and (is_sweep or schema == COMPARISON_SCHEMA):
+        raise HarnessError(
+            "--sweep adds a map to a report, and this is none",
+            where=str(source),
+            hint="give a report.json, or leave --sweep out",
+        )
+    if schema == COMPARISON_SCHEMA:
+        page = folder / f"{source.stem}.html"
+        return write_comparison(Comparison.from_dict(table, str(source)), page)
+    if is_sweep:
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_sweep_map(Sweep.from_dict(table, str(source)), folder)
+    report = Report.from_dict(table, str(source))
+    return write_report(replace(report, sweep=read_sweep(sweep)) if sweep else report, folder)
 
 
 def render_markdown(report: Report) -> str:
-    """The verdict, the summary and one table. A pure function of the report."""
+    """The verdict, the summary and one table, short enough for a pull-request comment."""
     cells = [report.cells(index) for index in range(len(report.runs))]
-    labels = " → ".join(str(run["label"]) for run in report.runs)
+    status = [statuses(report, index) for index in range(len(report.runs))]
+    metrics = headline()
+    labels = _arrows(run.label for run in report.runs)
+    units = "".join(f", `{m}` in {METRICS[m].unit}" for m in metrics if METRICS[m].unit != "rate")
     lines = [f"# {_plain(report.title)}", "", _plain(verdict(report)), ""]
-    lines += [f"- {_plain(item['text'])}" for item in report.summary]
-    lines += [f"- {_plain(text)}" for item in report.budget for text in item["text"]]
-    lines += [f"- {_plain(sweep_verdict(Sweep.from_dict(report.sweep)))}"] if report.sweep else []
+    lines += [f"- {_plain(item.text)}" for item in report.summary]
+    lines += [f"- {_plain(text)}" for item in report.budget for text in item.text]
+    lines += [f"- {_plain(sweep_verdict(report.sweep))}"] if report.sweep else []
+    lines += ["", f"Values are {labels}; rates from 0 to 1{units}.", ""]
     lines += [
-        "",
-        f"Values are {labels}; rates from 0 to 1, `nll_excess` in nats a token beyond the native format.",
-        "",
+        "| format | group | " + " | ".join(metrics) + " | compatibility |",
+        "|---|---|" + "---:|" * len(metrics) + "---|",
     ]
-    lines += [
-        "| format | group | " + " | ".join(MAIN) + " | compatibility |",
-        "|---|---|" + "---:|" * len(MAIN) + "---|",
-    ]
-    for id, group in formats_of(report):
+    for name, group in ordered_formats(report):
         values = [
-            path_of(
-                [
-                    number(run[id, metric].mean if (id, metric) in run else None, metric)
-                    for run in cells
-                ]
+            _arrows(
+                number(run[name, metric].mean if (name, metric) in run else None, metric)
+                for run in cells
             )
-            for metric in MAIN
+            for metric in metrics
         ]
-        word = path_of(
-            [
-                f"{WORD_MARKS[words(report, index)[id][0]]} {words(report, index)[id][0]}"
-                for index in range(len(report.runs))
-            ]
-        )
-        lines.append(f"| {id} | {group} | " + " | ".join(values) + f" | {word} |")
-    smallest = [cell.n for run in cells for cell in run.values() if cell.n and cell.metric in MAIN]
-    span = (
-        "no"
-        if not smallest
-        else str(min(smallest))
-        if min(smallest) == max(smallest)
-        else f"{min(smallest)} to {max(smallest)}"
-    )
+        words = _arrows(f"{STATUS_SYMBOLS[run[name][0]]} {run[name][0]}" for run in status)
+        lines.append(f"| {name} | {group} | " + " | ".join(values) + f" | {words} |")
+    sizes = {c.n for run in cells for c in run.values() if c.n and c.metric in metrics} or {0}
+    span = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     lines += [
         "",
-        f"{span} cases a cell; 95 % intervals and samples in report.html. String matching is a lower bound on memorisation.",
+        f"{span} cases a cell; 95 % intervals and samples in report.html. "
+        "String matching is a lower bound on memorisation.",
         "",
+        f"Model `{_plain(report.model.name)}`, {report.model.dtype}, made {report.created} "
+        f"by harness {report.environment.get('harness')}.",
     ]
-    lines.append(
-        f"Model `{_plain(str(report.model.get('name')))}`, {report.model.get('dtype')}, made {report.created} by harness {report.environment.get('harness')}."
-    )
     return "\n".join(lines) + "\n"
+
+
+def _arrows(values: Iterable[str]) -> str:
+    """``before → after``, or the one value."""
+    return " → ".join(values)
 
 
 def _plain(text: str) -> str:
@@ -79,69 +111,9 @@ def _plain(text: str) -> str:
     )
 
 
-def write_report(report: Report, folder: Path) -> list[Path]:
-    """Write report.json, report.md and report.html. Raises HarnessError when the folder cannot be written."""
-    return _write(
-        {
-            "report.json": to_json(report),
-            "report.md": render_markdown(report),
-            "report.html": render_html(report),
-        },
-        folder,
-    )
-
-
-def write_comparison(comparison: Comparison, page: Path) -> list[Path]:
-    """Write a comparison's page, and its JSON beside it. Raises HarnessError when the folder cannot be written."""
-    return _write(
-        {
-            f"{page.stem}.json": comparison_json(comparison),
-            page.name: render_comparison(comparison),
-        },
-        page.parent,
-    )
-
-
-def write_again(source: Path, folder: Path, *, sweep: Path | None = None) -> list[Path]:
-    """Write the pages of a report, a sweep or a comparison from its JSON; a report may be given a sweep's folder to show its map.
-
-    Raises HarnessError for what is none of them.
-    """
-    table = read_table(source, "a report")
-    schema = table.get("schema")
-    is_sweep = schema == SWEEP_SCHEMA or (
-        schema is None and "points" in table
-    )  # of before there were schemas
-    if sweep is not None and (is_sweep or schema == COMPARISON_SCHEMA):
-        raise HarnessError(
-            "a sweep's map is added to a report",
-            where=str(source),
-            hint="give a report.json, or leave --sweep out",
-        )
-    if schema == COMPARISON_SCHEMA:
-        return write_comparison(
-            Comparison.from_dict(table, str(source)), folder / f"{source.stem}.html"
-        )
-    if is_sweep:
-        folder.mkdir(parents=True, exist_ok=True)
-        return write_sweep_map(Sweep.from_dict(table, str(source)), folder)
-    report = Report.from_dict(table, str(source))
-    return write_report(
-        report if sweep is None else replace(report, sweep=read_sweep(sweep).as_dict()), folder
-    )
-
-
 def _write(pages: Mapping[str, str], folder: Path) -> list[Path]:
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in pages.items():
-            partial = folder / f".{name}.partial"
-            partial.write_text(text, encoding="utf-8", errors="replace")
-            partial.replace(folder / name)
-            paths.append(folder / name)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write the report: {error.strerror}", where=str(folder)
-        ) from None
+    paths = [folder / name for name in pages]
+    for path, text in zip(paths, pages.values(), strict=True):
+        valid = text.encode("utf-8", "replace").decode("utf-8")  # a model may write half a pair
+        write_text(path, valid, what="report")
     return paths

@@ -1,1 +1,1 @@
-"""A run watched in the browser while it goes on: read-only, on this machine alone."""
+"""A run in the browser while it runs: read-only, on this machine alone."""

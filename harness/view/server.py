@@ -1,11 +1,7 @@
-"""What a run's folder tells while there is no report yet: results by format and probe, steps and checkpoints.
-
-A read-only server on the loopback address: the report of a run, or how far it is.
-"""
+"""A read-only server on the loopback address: a run's report, or its progress while it runs."""
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from dataclasses import dataclass
 from functools import partial
@@ -16,28 +12,32 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.evaluation.settings import RESULTS_FILE
-from harness.report.document import read_report
+from harness.report.document import Training, read_report
 from harness.report.page import render_html, render_page
+from harness.run_file import METRICS_FILE, read_metrics
 
-METRICS_FILE = "metrics.jsonl"
+HOST = "127.0.0.1"
 REPORT_FILE = "report.json"
+#: Seconds after which the progress page loads itself again.
+REFRESH = 4
+_HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``results``: format → probe → how many there are. ``training``: steps and checkpoints, as a report holds them; None without a training run."""
+    """``results``: format → kind of request → count. ``training``: None without a training run."""
 
     results: dict[str, dict[str, int]]
-    training: dict[str, Any] | None
+    training: Training | None
 
     @property
-    def probes(self) -> list[str]:
-        """The kinds of work that occur."""
-        return sorted({probe for row in self.results.values() for probe in row})
+    def kinds(self) -> list[str]:
+        """The kinds of request that occur."""
+        return sorted({kind for row in self.results.values() for kind in row})
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files that tell how far a run is, by name; a demo keeps its training run in ``train/``."""
+    """The files that show a run's progress, by name; a demo trains in its folder ``train/``."""
     places = {
         RESULTS_FILE: [folder],
         METRICS_FILE: [folder, folder / "train"],
@@ -51,13 +51,11 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def version_of(folder: Path) -> str:
-    """Changes whenever one of the run's files does."""
+    """A text that changes whenever one of the run's files does."""
     stamps = []
     for name, path in sorted(files_of(folder).items()):
-        for file in (
-            path,
-            path.with_name(path.name + "-wal"),
-        ):  # SQLite writes beside its file first
+        # SQLite writes to the file beside its own first.
+        for file in (path, path.with_name(path.name + "-wal")):
             if file.is_file():
                 stat = file.stat()
                 stamps.append(f"{name}:{stat.st_size}:{stat.st_mtime_ns}")
@@ -65,7 +63,7 @@ def version_of(folder: Path) -> str:
 
 
 def read_progress(folder: Path) -> Progress:
-    """Read what is there. A line that is being written is left out; a results file that cannot be read yet counts as empty."""
+    """Read what is there; a results file that cannot be read yet counts as empty."""
     files = files_of(folder)
     return Progress(
         results=_results(files[RESULTS_FILE]) if RESULTS_FILE in files else {},
@@ -75,57 +73,51 @@ def read_progress(folder: Path) -> Progress:
 
 def _results(path: Path) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
+    query = (
+        "SELECT format.name, cell.probe, count(*) FROM cell "
+        "JOIN format ON format.id = cell.format GROUP BY 1, 2"
+    )
     try:
         with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5) as db:
-            rows = db.execute(
-                "SELECT format.name, cell.probe, count(*) FROM cell JOIN format ON format.id = cell.format GROUP BY 1, 2"
-            ).fetchall()
+            rows = db.execute(query).fetchall()
     except sqlite3.Error:
         return {}
-    for format, probe, count in rows:
-        counts.setdefault(format, {})[probe] = count
+    for name, kind, count in rows:
+        counts.setdefault(name, {})[kind] = count
     return dict(sorted(counts.items()))
 
 
-def _training(path: Path) -> dict[str, Any]:
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    steps = [entry for entry in entries if entry.get("kind") == "step"]
-    checkpoints = [
-        {key: value for key, value in entry.items() if key != "kind"}
-        for entry in entries
-        if entry.get("kind") == "checkpoint"
-    ]
-    return {"schedule": "", "steps": steps, "checkpoints": checkpoints}
-
-
-HOST = "127.0.0.1"
-SECONDS = 4
-_HERE = Path(__file__).parent
+def _training(path: Path) -> Training:
+    entries = read_metrics(path.parent)
+    return Training(
+        schedule="",
+        steps=tuple(entry for entry in entries if entry["kind"] == "step"),
+        checkpoints=tuple(entry for entry in entries if entry["kind"] == "checkpoint"),
+    )
 
 
 def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server that waits for ``serve_forever``; port 0 takes a free one. Raises HarnessError when there is nothing to show or the port is taken."""
+    """A server that waits for ``serve_forever``; port 0 takes a free one.
+
+    Raises HarnessError when there is nothing to show and when the port is taken.
+    """
     if not files_of(folder):
         raise HarnessError(
-            "no run to show: neither results, nor metrics, nor a report",
+            "no run to show: the folder has no results, no metrics and no report",
             where=str(folder),
-            hint="give the --out or output_dir of a run",
+            hint="give the --out of an evaluation or the output_dir of a training run",
         )
     try:
         return ThreadingHTTPServer((HOST, port), partial(_Handler, folder))
     except OSError as error:
         raise HarnessError(
-            f"cannot listen on port {port}: {error.strerror}", hint="leave --port out"
+            f"cannot listen on port {port}: {error.strerror}",
+            hint="give another --port, or leave it out",
         ) from None
 
 
 def page_of(folder: Path) -> str:
-    """The report where there is one, else how far the run is."""
+    """The report where there is one, else the run's progress."""
     files = files_of(folder)
     if REPORT_FILE in files:
         return render_html(read_report(files[REPORT_FILE]), live=version_of(folder))
@@ -133,18 +125,18 @@ def page_of(folder: Path) -> str:
     return render_page(
         _HERE / "live.html.jinja",
         progress.training,
-        title=f"{folder.resolve().name}, going on",
+        title=f"{folder.resolve().name}, in progress",
         name=folder.resolve().name,
         progress=progress,
         sentence=_sentence(progress),
-        seconds=SECONDS,
+        seconds=REFRESH,
     )
 
 
 def _sentence(progress: Progress) -> str:
     parts = []
-    if progress.training and progress.training["steps"]:
-        last = progress.training["steps"][-1]
+    if progress.training and progress.training.steps:
+        last = progress.training.steps[-1]
         parts.append(f"step {last['step']}, epoch {last['epoch']:g}, loss {last['loss']:.3f}")
     if total := sum(sum(row.values()) for row in progress.results.values()):
         parts.append(f"{total} results in {len(progress.results)} formats")
@@ -152,7 +144,7 @@ def _sentence(progress: Progress) -> str:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """GET / is the page, GET /version what it was made from. Nothing can be changed, and other sites' pages cannot ask."""
+    """GET / is the page, GET /version the state of its files; other sites' pages cannot ask."""
 
     server_version = "harness"
     sys_version = ""
@@ -164,10 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a reader."""
         port = self.connection.getsockname()[1]
-        if self.headers.get("Host") not in (
-            f"{HOST}:{port}",
-            f"localhost:{port}",
-        ):  # a name of another site that was made to lead here
+        # Another site's name may be made to resolve to this address.
+        if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         try:
@@ -198,5 +188,5 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: the terminal belongs to the user."""
+    def log_message(self, *_: Any, **__: Any) -> None:
+        """Log nothing: the terminal belongs to the user."""

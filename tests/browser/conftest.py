@@ -61,35 +61,35 @@ def html_of(made) -> str:
 
 @pytest.fixture
 def page_of(chromium, tmp_path) -> Iterator[Callable]:
-    """Opens a document in a new tab. What the page says on the console, and what it asks of the network, fails the test."""
-    contexts, told = [], []
+    """Opens a document in a new tab. Console messages and requests to the network fail the test."""
+    contexts, messages = [], []
 
-    def open_page(hash: str = "", made=None, file: Path | None = None, **options):
+    def open_page(fragment: str = "", made=None, file: Path | None = None, **options):
         if file is None:
             file = tmp_path / "report.html"
             file.write_text(html_of(made or report(formats=12)), encoding="utf-8")
         context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on(
             "request",
             lambda request: (
-                None if request.url.startswith(("file:", "data:")) else told.append(request.url)
+                None if request.url.startswith(("file:", "data:")) else messages.append(request.url)
             ),
         )
-        page.goto(file.resolve().as_uri() + hash)
+        page.goto(file.resolve().as_uri() + fragment)
         return page
 
     yield open_page
     for context in contexts:
         context.close()
-    assert told == []
+    assert messages == []
 
 
 def violations(page) -> str:
-    """What axe finds with everything unfolded, in words; nothing for a page that keeps to its rules."""
+    """What axe finds with everything unfolded; empty for a page without a violation."""
     from axe_playwright_python.sync_playwright import Axe
 
     for details in page.locator("details").all():

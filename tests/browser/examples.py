@@ -9,10 +9,10 @@ from harness.gate.baseline import to_baseline
 from harness.gate.compare_runs import build_comparison
 from harness.gate.thresholds import read_thresholds
 from harness.gate.verdicts import compare_baselines
+from harness.metrics.registry import lower_is_better
 from harness.report.comparison import Comparison
 from harness.report.document import Report
 from harness.report.sweep_document import Sweep
-from harness.report.wording import LOWER_IS_BETTER
 from harness.resources import data_dir
 from tests.gate.conftest import build_evaluation
 from tests.report.fixture import make
@@ -23,7 +23,7 @@ FORMATS = {
     **dict.fromkeys(("alpaca-newline", "chatml", "vicuna-v1.1", "zephyr"), "seen"),
     **dict.fromkeys(("gemma3", "llama2-chat", "llama3", "mistral-v1", "openchat-3.5"), "held-out"),
 }
-MEASURES = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
+METRICS = ("choice", "on_task", "stopped", "empty", "leak", "nll_excess")
 #: How well a format does in a group, before and after training: 0 to 1.
 _LEVELS = {"native": (0.98, 0.98), "seen": (0.62, 0.92), "held-out": (0.34, 0.81)}
 _SCAFFOLDING = {
@@ -51,20 +51,21 @@ def example_report() -> Report:
     """Two runs, before and after training, in ten formats."""
     rng = random.Random(7)
     table = make(formats=len(FORMATS), samples=0)
-    names = dict(zip([format["id"] for format in table["formats"]], FORMATS, strict=True))
-    for format in table["formats"]:
-        format.update(id=names[format["id"]], group=FORMATS[names[format["id"]]])
+    for facts, (name, group) in zip(table["formats"], FORMATS.items(), strict=True):
+        facts.update(id=name, group=group)
     for at, run in enumerate(table["runs"]):
         goodness = {
-            id: min(0.99, max(0.02, _LEVELS[group][at] + rng.uniform(-0.12, 0.06)))
-            for id, group in FORMATS.items()
+            name: min(0.99, max(0.02, _LEVELS[group][at] + rng.uniform(-0.12, 0.06)))
+            for name, group in FORMATS.items()
         }
         run["cells"] = [
-            _cell(id, metric, value, rng) for id, value in goodness.items() for metric in MEASURES
+            _cell(name, metric, value, rng)
+            for name, value in goodness.items()
+            for metric in METRICS
         ]
         run["compatibility"] = [
-            {"format": id, "word": _word(value), "reason": f"stopped {value:.2f}"}
-            for id, value in goodness.items()
+            {"format": name, "word": _status(value), "reason": f"stopped {value:.2f}"}
+            for name, value in goodness.items()
         ]
     table.update(
         title="Format compatibility of Example-1B",
@@ -97,7 +98,7 @@ def example_report() -> Report:
                 "low": -0.09,
                 "high": -0.01,
                 "n": 40,
-                "text": "native nll: 1.62 → 1.57: no worse than its interval",
+                "text": "native nll: 1.62 → 1.57: no significant change",
             },
         ],
         budget=[],
@@ -105,9 +106,9 @@ def example_report() -> Report:
         changes=[],
         samples=[
             sample
-            for id in _SCAFFOLDING
+            for name in _SCAFFOLDING
             for at, run in enumerate(("before", "after"))
-            for sample in example_samples(run, id, at)
+            for sample in example_samples(run, name, at)
         ],
     )
     return Report.from_dict(table)
@@ -119,7 +120,7 @@ def example_sweep() -> Sweep:
 
 
 def example_comparison(folder) -> Comparison:
-    """Two adapters, the second of which goes on as the next speaker in two formats. Judged by the gate itself."""
+    """Two adapters, the second of which runs on in two formats; judged by the gate itself."""
     sides = []
     for at, name in enumerate(("adapter-a", "adapter-b")):
         (folder / name).mkdir()
@@ -137,7 +138,7 @@ def example_comparison(folder) -> Comparison:
             for name, margin in read_thresholds(
                 data_dir("eval") / "thresholds.toml"
             ).margins.items()
-            if name in MEASURES
+            if name in METRICS
         },
     )
     found = build_comparison(
@@ -145,10 +146,10 @@ def example_comparison(folder) -> Comparison:
     )
     samples = [
         sample
-        for id in FORMATS
+        for name in FORMATS
         for pair in zip(
-            example_samples("adapter-a", id, 1),
-            example_samples("adapter-b", id, 1 - (id in _LOST)),
+            example_samples("adapter-a", name, 1),
+            example_samples("adapter-b", name, 1 - (name in _LOST)),
             strict=True,
         )
         for sample in pair
@@ -156,7 +157,6 @@ def example_comparison(folder) -> Comparison:
     return Comparison.from_dict(
         {
             **vars(found),
-            "schema": "harness-comparison/1",
             "created": "2026-11-24T18:00:00Z",
             "samples": samples,
             "note": "",
@@ -164,9 +164,9 @@ def example_comparison(folder) -> Comparison:
     )
 
 
-def example_samples(run: str, id: str, good: int) -> list[dict[str, Any]]:
+def example_samples(run: str, name: str, good: int) -> list[dict[str, Any]]:
     """One answer in a format; a bad one runs on into the next turn."""
-    head, middle, stop = _SCAFFOLDING.get(id, ("USER: ", [["\nASSISTANT: ", "header"]], "</s>"))
+    head, middle, stop = _SCAFFOLDING.get(name, ("USER: ", [["\nASSISTANT: ", "header"]], "</s>"))
     answer, finish = _ANSWERS["good" if good else "leak"]
     marks = (
         [] if good else [{"start": 8, "end": 35, "kind": "leak", "note": "control text of chatml"}]
@@ -174,7 +174,7 @@ def example_samples(run: str, id: str, good: int) -> list[dict[str, Any]]:
     return [
         {
             "run": run,
-            "format": id,
+            "format": name,
             "case": "planets-3",
             "prompt": [[head, "header"], [_QUESTION, "content"], *middle],
             "answer": answer,
@@ -190,9 +190,11 @@ _LOST = ("llama3", "mistral-v1")
 
 
 def _values(at: int) -> dict[tuple[str, str], list[float]]:
-    """Eighty cases in each format: the second run gains on_task where formats were held out, and loses stopped in two of them.
+    """Eighty cases in each format. The second run gains on_task in held-out formats and loses
+    stopped in two of them.
 
-    A case draws the same number in both runs, so that most answers stay as they were; one in twenty is drawn anew.
+    A case draws the same number in both runs, so that most answers stay as they were; one in
+    twenty is drawn again.
     """
     shared, own = random.Random(3), random.Random(at)
     rates = {
@@ -204,16 +206,16 @@ def _values(at: int) -> dict[tuple[str, str], list[float]]:
         "nll_excess": 0.2,
     }
     found: dict[tuple[str, str], list[float]] = {}
-    for id, group in FORMATS.items():
-        for metric in MEASURES:
+    for name, group in FORMATS.items():
+        for metric in METRICS:
             rate = rates[metric]
-            if at and id in _LOST and metric in ("stopped", "leak"):
+            if at and name in _LOST and metric in ("stopped", "leak"):
                 rate = {"stopped": 0.62, "leak": 0.34}[metric]
             if at and group == "held-out" and metric == "on_task":
                 rate += 0.2
             draws = [shared.random() for _ in range(80)]
             draws = [own.random() if own.random() < 0.05 else draw for draw in draws]
-            found[id, metric] = [
+            found[name, metric] = [
                 round(rate + 0.2 * (draw - 0.5), 4)
                 if metric == "nll_excess"
                 else float(draw < rate)
@@ -222,7 +224,7 @@ def _values(at: int) -> dict[tuple[str, str], list[float]]:
     return found
 
 
-def _cell(id: str, metric: str, value: float, rng: random.Random) -> dict[str, Any]:
+def _cell(name: str, metric: str, value: float, rng: random.Random) -> dict[str, Any]:
     mean = {
         "choice": 0.35 + 0.35 * value,
         "on_task": 0.8 * value,
@@ -233,13 +235,13 @@ def _cell(id: str, metric: str, value: float, rng: random.Random) -> dict[str, A
         max(
             0.0,
             (1 - mean) * rng.uniform(0.2, 0.7)
-            if metric in LOWER_IS_BETTER and metric != "nll_excess"
+            if lower_is_better(metric) and metric != "nll_excess"
             else mean + rng.uniform(-0.04, 0.04),
         ),
     )
     return {
-        "format": id,
-        "group": FORMATS[id],
+        "format": name,
+        "group": FORMATS[name],
         "metric": metric,
         "mean": round(mean, 4),
         "low": round(max(0.0, mean - 0.12), 4),
@@ -249,5 +251,5 @@ def _cell(id: str, metric: str, value: float, rng: random.Random) -> dict[str, A
     }
 
 
-def _word(value: float) -> str:
+def _status(value: float) -> str:
     return "works" if value > 0.85 else "degraded" if value > 0.5 else "broken"

@@ -23,7 +23,7 @@ def test_filtering_and_sorting(page_of):
     assert set(shown(page)) == {f"format-{at:02}" for at in range(1, 6)}
     page.get_by_label("Has cells").select_option("improved")
     rows = [row for row in page.locator("table.heat tbody tr[data-id]").all() if row.is_visible()]
-    assert rows and all("improved" in row.locator(".words").inner_text() for row in rows)
+    assert rows and all("improved" in row.locator(".status").inner_text() for row in rows)
     page.get_by_role("button", name="Show all").click()
     page.locator("th[data-metric=stopped] button").click()
     column = page.locator("table.heat thead th").evaluate_all(
@@ -60,7 +60,7 @@ def test_a_click_on_a_cell_opens_both_answers_side_by_side(page_of):
 
 def test_a_view_has_an_address(page_of):
     page = page_of(
-        "#view?q=format-0&group=held-out&word=regressed&sort=stopped.down",
+        "#view?q=format-0&group=held-out&status=regressed&sort=stopped.down",
         made=comparison(formats=12),
     )
     assert page.locator("th[data-metric=stopped]").get_attribute("aria-sort") == "descending"

@@ -23,7 +23,7 @@ def test_the_page_follows_the_run(chromium, tmp_path):
     told: list[str] = []
 
     def publish(report):
-        """As harness.report.write does: the page may ask at any moment, and half a report is an error."""
+        """In one step: the page may ask at any moment, and half a report is an error."""
         (tmp_path / "partial").write_text(json.dumps(report))
         (tmp_path / "partial").rename(tmp_path / "report.json")
 

@@ -1,4 +1,4 @@
-"""The report as a person uses it: in Chromium, with and without scripts, by keyboard, on a phone, on paper."""
+"""The report in Chromium: with and without scripts, by keyboard, on a phone, on paper."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shown(page) -> list[str]:
     ]
 
 
-def test_filtering_by_name_group_and_word(page_of):
+def test_filtering_by_name_group_and_status(page_of):
     page = page_of()
     assert len(shown(page)) == 12 and page.locator("form.tools output").inner_text() == "12 formats"
     page.get_by_label("Format", exact=True).fill("format-1")
@@ -32,12 +32,12 @@ def test_filtering_by_name_group_and_word(page_of):
     assert shown(page) == ["format-00"]
     page.get_by_role("button", name="Show all").click()
     page.get_by_label("Compatibility").select_option("broken")
-    words = [
-        row.get_attribute("data-word")
+    statuses = [
+        row.get_attribute("data-status")
         for row in page.locator("table.heat tbody tr[data-id]").all()
         if row.is_visible()
     ]
-    assert words and set(words) == {"broken"}
+    assert statuses and set(statuses) == {"broken"}
 
 
 def test_sorting_inside_the_groups(page_of):

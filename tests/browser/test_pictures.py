@@ -23,7 +23,8 @@ COLOURS = 64
 
 @dataclass(frozen=True)
 class Picture:
-    """What is opened and how, and the elements from whose top to whose bottom the picture reaches ("" for the whole screen)."""
+    """A page and how it is opened; the picture reaches from the top of one element to the bottom of
+    another ("" for the whole screen)."""
 
     made: Callable[[Path], Any]
     first: str = "body"
@@ -98,7 +99,7 @@ def taken(page, picture: Picture) -> bytes:
 
 
 def small(png: bytes) -> bytes:
-    """The same picture with a palette: a page has few colours, and a palette of them is a third of the size."""
+    """The same picture with a palette: a page has few colours, and the file is a third as large."""
     from PIL import Image
 
     out = io.BytesIO()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from harness.gate.baseline import to_baseline
-from harness.gate.compare_runs import MOST, build_comparison, paired_samples, run_samples
+from harness.gate.compare_runs import MAX_PAIRS, build_comparison, paired_samples, run_samples
 from harness.gate.thresholds import Margin
 from harness.gate.verdicts import compare_baselines
 from harness.report import document
-from harness.report.comparison import comparison_json
+from harness.report.document import ReportSample
+from harness.report.json_document import to_json
 from tests.gate.conftest import build_evaluation
 from tests.report.fixture import make, make_sample
 
@@ -40,44 +42,41 @@ def two(tmp_path):
     )
 
 
-def test_the_document_holds_every_verdict_and_keeps_to_its_schema(two):
+def test_the_document_holds_every_verdict_and_follows_its_schema(two):
     found = two[1]()
     schema = json.loads(Path(document.__file__).with_name("schema.json").read_text())
-    Draft202012Validator({"$ref": "#/$defs/comparison", "$defs": schema["$defs"]}).validate(
-        json.loads(comparison_json(found))
+    Draft202012Validator({"$ref": "#/$defs/Comparison", "$defs": schema["$defs"]}).validate(
+        json.loads(to_json(found))
     )
-    cells = {(cell["format"], cell["metric"]): cell for cell in found.cells}
+    cells = {(cell.format, cell.metric): cell for cell in found.cells}
     assert set(cells) == {
         (id, "stopped") for id in ("format-00", "format-01", "format-02", "held-out formats")
     }
     lost = cells["format-01", "stopped"]
-    assert (lost["outcome"], lost["before"], lost["after"], lost["delta"], lost["n"]) == (
+    assert (lost.outcome, lost.before, lost.after, lost.delta, lost.n) == (
         "regressed",
         1.0,
         0.5,
         -0.5,
         60,
     )
-    assert lost["low"] < -0.5 < lost["high"] < 0
-    assert [format["id"] for format in found.formats] == [
-        "format-00",
-        "format-01",
-        "format-02",
-    ]  # without the mean over a group
-    assert found.note == "" and {sample["run"] for sample in found.samples} == {"one", "two"}
+    assert lost.low < -0.5 < lost.high < 0
+    # without the mean over a group
+    assert [facts.id for facts in found.formats] == ["format-00", "format-01", "format-02"]
+    assert found.note == "" and {sample.run for sample in found.samples} == {"one", "two"}
 
 
-def test_samples_are_paired_and_a_run_without_a_report_is_told(two):
+def test_samples_are_paired_and_a_run_without_a_report_is_named(two):
     folder, make_it = two
     samples = make_it().samples
     assert [
-        (a["format"], a["case"], a["run"], b["run"])
+        (a.format, a.case, a.run, b.run)
         for a, b in zip(samples[::2], samples[1::2], strict=True)
-        if (a["format"], a["case"]) == (b["format"], b["case"])
-    ] == [(sample["format"], sample["case"], "one", "two") for sample in samples[::2]]
+        if (a.format, a.case) == (b.format, b.case)
+    ] == [(sample.format, sample.case, "one", "two") for sample in samples[::2]]
     (folder / "two" / "report.json").unlink()
     found = make_it()
-    assert found.samples == () and found.note == "No samples: no report.json stands beside two."
+    assert found.samples == () and found.note == "No samples: there is no report.json beside two."
 
 
 def test_one_adapter_of_several_is_found_in_the_report_above(tmp_path):
@@ -88,18 +87,22 @@ def test_one_adapter_of_several_is_found_in_the_report_above(tmp_path):
     (tmp_path / "report.json").write_text(json.dumps(table))
     (tmp_path / "a" / "x").mkdir(parents=True)
     (tmp_path / "a" / "x" / "scores.json").write_text("{}")
-    assert {sample["run"] for sample in run_samples(tmp_path / "a" / "x")} == {"a/x"}
+    assert {sample.run for sample in run_samples(tmp_path / "a" / "x")} == {"a/x"}
     assert run_samples(tmp_path / "a" / "x" / "scores.json") == run_samples(tmp_path / "a" / "x")
     assert run_samples(tmp_path / "a") == []  # no run of this name
 
 
-def test_what_became_worse_stands_first_and_each_format_has_its_share():
-    before = [make_sample("x", f"f{at:02}", n, "yes") for at in range(60) for n in range(6)]
+def test_what_became_worse_comes_first_and_each_format_has_its_share():
+    before = [
+        ReportSample(**make_sample("x", f"f{at:02}", n, "yes"))
+        for at in range(60)
+        for n in range(6)
+    ]
     after = [
-        {**sample, "scores": {"on_task": 0.0 if sample["case"] == "case-4" else 1.0, "leak": None}}
+        replace(sample, scores={"on_task": 0.0 if sample.case == "case-4" else 1.0, "leak": None})
         for sample in before
     ]
     found = paired_samples(before, after, ("one", "two"))
-    assert len(found) == 2 * 60 * (MOST // 60) <= 2 * MOST
-    assert all(found[at]["case"] == "case-4" for at in range(0, len(found), 2 * (MOST // 60)))
+    assert len(found) == 2 * 60 * (MAX_PAIRS // 60) <= 2 * MAX_PAIRS
+    assert all(found[at].case == "case-4" for at in range(0, len(found), 2 * (MAX_PAIRS // 60)))
     assert paired_samples(before[:6], after[6:], ("one", "two")) == []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.report.comparison import COMPARISON_SCHEMA, Comparison
-from harness.report.wording import LOWER_IS_BETTER, METRICS
 from tests.report.fixture import make_sample
 
 LABELS = ("one", "two")
@@ -15,12 +15,12 @@ LABELS = ("one", "two")
 def make_comparison(
     formats: int = 6, metrics: int = 8, samples: int = 2, answer: str = "An answer.", seed: int = 0
 ) -> dict[str, Any]:
-    """The JSON table of a comparison with random differences. ``samples`` are pairs of each format."""
+    """A comparison's JSON with random differences and this many pairs of samples a format."""
     rng = random.Random(seed)
     ids = [f"format-{at:02}" for at in range(formats)]
     groups = {
-        id: "native" if at == 0 else "seen" if at < formats // 2 else "held-out"
-        for at, id in enumerate(ids)
+        name: "native" if at == 0 else "seen" if at < formats // 2 else "held-out"
+        for at, name in enumerate(ids)
     }
     names = list(METRICS)[:metrics]
     return {
@@ -37,15 +37,15 @@ def make_comparison(
             }
             for side, label in zip(("before", "after"), LABELS, strict=True)
         },
-        "formats": [{"id": id, "group": group} for id, group in groups.items()],
+        "formats": [{"id": name, "group": group} for name, group in groups.items()],
         "cells": [
-            cell(id, metric, round(rng.gauss(0, 0.08), 3))
-            for id in [*ids, "held-out formats"]
+            cell(name, metric, round(rng.gauss(0, 0.08), 3))
+            for name in [*ids, "held-out formats"]
             for metric in names
         ],
         "samples": [
-            make_sample(label, id, n, answer)
-            for id in ids
+            make_sample(label, name, n, answer)
+            for name in ids
             for n in range(samples)
             for label in LABELS
         ],
@@ -54,10 +54,10 @@ def make_comparison(
 
 
 def cell(
-    format: str, metric: str, delta: float, half: float = 0.05, **changed: Any
+    format_id: str, metric: str, delta: float, half: float = 0.05, **changed: Any
 ) -> dict[str, Any]:
     """One cell with a difference; its outcome follows from it, with a margin of a tenth."""
-    gain = -delta if metric in LOWER_IS_BETTER else delta
+    gain = -delta if lower_is_better(metric) else delta
     outcome = "regressed" if gain < -0.1 else "improved" if gain > 0.1 else "ok"
     numbers = {
         "before": 0.5,
@@ -68,7 +68,7 @@ def cell(
         "allowed": 0.1,
     }
     return {
-        "format": format,
+        "format": format_id,
         "metric": metric,
         "outcome": outcome,
         **numbers,

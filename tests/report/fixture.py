@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from harness.metrics.registry import METRICS
 from harness.report.document import SCHEMA, Report
-from harness.report.wording import METRICS
 
 
 def make(
@@ -16,8 +16,8 @@ def make(
     rng = random.Random(seed)
     ids = [f"format-{i:02}" for i in range(formats)]
     groups = {
-        id: "native" if i == 0 else "seen" if i < formats // 2 else "held-out"
-        for i, id in enumerate(ids)
+        name: "native" if i == 0 else "seen" if i < formats // 2 else "held-out"
+        for i, name in enumerate(ids)
     }
     labels = ["before", "after"][:runs]
     return {
@@ -29,21 +29,23 @@ def make(
         "settings": {"cases": 40, "seed": 0},
         "formats": [
             {
-                "id": id,
+                "id": name,
                 "family": "toy",
-                "group": groups[id],
+                "group": groups[name],
                 "digest": "sha256:1",
                 "origin": "ours",
                 "stops": ["</s>"],
                 "example": [["<user>", "header"], ["Hi", "content"]],
             }
-            for id in ids
+            for name in ids
         ],
         "runs": [
             {
                 "label": label,
                 "adapter": None,
-                "cells": [_cell(id, groups[id], metric, rng) for id in ids for metric in METRICS],
+                "cells": [
+                    _cell(name, groups[name], metric, rng) for name in ids for metric in METRICS
+                ],
                 "compatibility": _words(ids, rng),
             }
             for label in labels
@@ -97,8 +99,8 @@ def make(
             for label in labels
         ],
         "samples": [
-            make_sample(label, id, n, answer)
-            for id in ids
+            make_sample(label, name, n, answer)
+            for name in ids
             for n in range(samples)
             for label in labels
         ],
@@ -128,10 +130,10 @@ def report(**options: Any) -> Report:
     return Report.from_dict(make(**options))
 
 
-def _cell(id: str, group: str, metric: str, rng: random.Random) -> dict[str, Any]:
+def _cell(name: str, group: str, metric: str, rng: random.Random) -> dict[str, Any]:
     mean = round(rng.random(), 4)
     return {
-        "format": id,
+        "format": name,
         "group": group,
         "metric": metric,
         "mean": mean,
@@ -145,15 +147,15 @@ def _cell(id: str, group: str, metric: str, rng: random.Random) -> dict[str, Any
 def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
     return [
         {
-            "format": id,
+            "format": name,
             "word": rng.choice(["works", "degraded", "broken", "untestable"]),
             "reason": "a reason",
         }
-        for id in ids
+        for name in ids
     ]
 
 
-def _recall(id: str) -> dict[str, Any]:
+def _recall(name: str) -> dict[str, Any]:
     numbers = {
         "train": 0.2,
         "null": 0.1,
@@ -165,7 +167,7 @@ def _recall(id: str) -> dict[str, Any]:
     }
     return {
         "run": "after",
-        "format": id,
+        "format": name,
         "group": "native",
         "metric": "nv_recall@50%",
         "note": "few",
@@ -213,7 +215,7 @@ def _budget(run: str, ids: list[str]) -> dict[str, Any]:
         "spread": value,
         "quantiles": {"5%": value, "95%": value},
     }
-    rows = [{**row, "by_format": {id: [value, 4] for id in ids}}]
+    rows = [{**row, "by_format": {name: [value, 4] for name in ids}}]
     return {
         "run": run,
         "cells": 64,
@@ -224,9 +226,9 @@ def _budget(run: str, ids: list[str]) -> dict[str, Any]:
     }
 
 
-def _confidence(id: str) -> dict[str, Any]:
+def _confidence(name: str) -> dict[str, Any]:
     return {
-        "format": id,
+        "format": name,
         "brier": 0.5,
         "ece": 0.1,
         "overconfidence": 0.05,
@@ -235,13 +237,13 @@ def _confidence(id: str) -> dict[str, Any]:
     }
 
 
-def make_sample(run: str, id: str, n: int, answer: str) -> dict[str, Any]:
+def make_sample(run: str, name: str, n: int, answer: str) -> dict[str, Any]:
     """One answer of a run to a case."""
     prompt = [["<user>", "header"], ["Hi", "content"]]
     marks = [{"start": 0, "end": 2, "kind": "leak", "note": "control text"}]
     return {
         "run": run,
-        "format": id,
+        "format": name,
         "case": f"case-{n}",
         "prompt": prompt,
         "answer": answer,

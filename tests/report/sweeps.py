@@ -23,7 +23,7 @@ def point(
         {"step": step, "epoch": step / 4, "sum_lr": step * float(rate), "nll_held_out": value}
         for step, value in zip(STEPS, values, strict=False)
     ]
-    told = {
+    judged = {
         "measure": "nll_held_out",
         "pick": pick,
         "turn": turn,
@@ -37,7 +37,7 @@ def point(
         "settings": {RATE: rate, **others},
         "done": True,
         "curve": curve,
-        **(told if len(values) > 1 else {}),
+        **(judged if len(values) > 1 else {}),
     }
 
 

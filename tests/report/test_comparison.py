@@ -1,10 +1,10 @@
-"""The comparison's document and page: pure, worst first, small, and unmoved by what a model says."""
+"""The comparison's document and page: pure, worst first, small, and safe from model text."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,19 +15,25 @@ from jsonschema import Draft202012Validator, ValidationError
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.report import document
-from harness.report.comparison import Comparison, comparison_json, read_comparison
-from harness.report.comparison_page import MARKS, comparison_verdict, render_comparison, word_of
+from harness.report.comparison import Comparison, Difference
+from harness.report.comparison_page import (
+    OUTCOME_SYMBOLS,
+    comparison_verdict,
+    outcome_of,
+    render_comparison,
+)
+from harness.report.json_document import read_table, to_json
 from harness.report.write import write_comparison
 from tests.report.compared import cell, comparison, make_comparison
 from tests.report.test_report import HOSTILE, assert_only_text, parse
 
 
 def with_cells(*cells) -> Comparison:
-    ids = dict.fromkeys(found["format"] for found in cells)
+    names = dict.fromkeys(found["format"] for found in cells)
     return Comparison.from_dict(
         {
             **make_comparison(formats=1),
-            "formats": [{"id": id, "group": "seen"} for id in ids],
+            "formats": [{"id": name, "group": "seen"} for name in names],
             "cells": list(cells),
         }
     )
@@ -35,15 +41,14 @@ def with_cells(*cells) -> Comparison:
 
 def test_the_document_keeps_to_its_schema_and_survives_a_round_trip(tmp_path):
     schema = json.loads(Path(document.__file__).with_name("schema.json").read_text())
-    validator = Draft202012Validator({"$ref": "#/$defs/comparison", "$defs": schema["$defs"]})
+    validator = Draft202012Validator({"$ref": "#/$defs/Comparison", "$defs": schema["$defs"]})
     first = comparison(answer=HOSTILE)
     write_comparison(first, tmp_path / "page.html")
     table = json.loads((tmp_path / "page.json").read_text())
     validator.validate(table)
-    assert comparison_json(read_comparison(tmp_path / "page.json")) == comparison_json(first)
-    assert set(schema["$defs"]["comparison"]["properties"]) == {
-        field.name for field in fields(Comparison)
-    } | {"schema"}
+    again = Comparison.from_dict(read_table(tmp_path / "page.json", "a comparison"))
+    assert again == first and to_json(again) == to_json(first)
+    assert set(schema["$defs"]["Comparison"]["properties"]) == {f.name for f in fields(Comparison)}
     table["cells"][0]["delta"] = "much"
     with pytest.raises(ValidationError, match="much"):
         validator.validate(table)
@@ -59,16 +64,15 @@ def test_the_command_writes_the_page_again_from_its_json(tmp_path, capsys):
 @given(st.floats(-0.5, 0.5), st.floats(0.001, 0.3))
 def test_a_cell_is_worse_or_better_only_when_its_interval_leaves_out_zero(delta, half):
     opposite = {"better": "worse", "worse": "better", "same": "same"}
-    found = cell("a", "stopped", delta, half, outcome="ok")
-    assert (word_of(found) == "same") == (found["low"] <= 0 <= found["high"])
-    assert word_of({**found, "metric": "leak"}) == opposite[word_of(found)]  # more of it is a loss
-    assert (
-        word_of({**found, "low": -found["high"], "high": -found["low"]}) == opposite[word_of(found)]
-    )
-    assert word_of({**found, "low": None, "high": None}) == "same"
+    found = Difference(**cell("a", "stopped", delta, half, outcome="ok"))
+    outcome = outcome_of(found)
+    assert (outcome == "same") == (found.low <= 0 <= found.high)
+    assert outcome_of(replace(found, metric="leak")) == opposite[outcome]  # more is a loss
+    assert outcome_of(replace(found, low=-found.high, high=-found.low)) == opposite[outcome]
+    assert outcome_of(replace(found, low=None, high=None)) == "same"
 
 
-def test_formats_stand_worst_first_and_means_apart():
+def test_formats_are_listed_worst_first_and_means_apart():
     cells = [
         ("fine", "stopped", 0.0),
         ("slightly", "stopped", -0.08),
@@ -86,7 +90,7 @@ def test_formats_stand_worst_first_and_means_apart():
     ]
 
 
-def test_the_sign_and_a_word_stand_beside_the_colour():
+def test_a_sign_and_a_word_accompany_the_colour():
     page = render_comparison(
         with_cells(
             cell("a", "stopped", -0.3),
@@ -96,7 +100,8 @@ def test_the_sign_and_a_word_stand_beside_the_colour():
         )
     )
     shown = re.findall(
-        r'<span class="d h(\d)"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>(?:<i class="w-\w+">(\w+)</i>)?',
+        r'<span class="d h(\d)"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>'
+        r'(?:<i class="w-\w+">(\w+)</i>)?',
         page,
     )
     assert sorted(shown) == [
@@ -119,7 +124,8 @@ def test_what_cannot_be_compared_has_no_difference():
     page = render_comparison(found)
     assert "the template of a changed" in page and "−.30" not in page
     assert comparison_verdict(found).endswith(
-        "of 3 cells, each a measure in a format, none lost more than the margin, none gained more; 1 cannot be compared."
+        "of 3 cells (one metric in one format), none lost more than the margin, none gained more; "
+        "1 cannot be compared."
     )
 
 
@@ -137,7 +143,7 @@ def test_a_cell_leads_to_the_samples_of_its_worst_case():
     )
 
 
-def test_the_measures_that_changed_are_told_above_both_answers():
+def test_the_metrics_that_changed_are_listed_above_both_answers():
     table = make_comparison(formats=1, samples=1)
     before, after = table["samples"]
     before["scores"], after["scores"] = (
@@ -168,7 +174,7 @@ def test_any_text_leaves_the_page_whole(text):
     )
 
 
-def test_sixty_formats_fifteen_measures_and_two_hundred_pairs_stay_under_a_megabyte():
+def test_sixty_formats_fifteen_metrics_and_two_hundred_pairs_stay_under_a_megabyte():
     page = render_comparison(
         comparison(formats=60, metrics=15, samples=4, answer="some words " * 30)
     )
@@ -196,14 +202,15 @@ def test_nothing_is_fetched():
     [
         ("[]", "not a comparison"),
         ('{"schema": "other/2"}', "is not harness-comparison/1"),
-        ('{"schema": "harness-comparison/1"}', "lacks title"),
+        ('{"schema": "harness-comparison/1"}', "title: missing"),
     ],
 )
-def test_a_bad_file_is_told(tmp_path, text, message):
+def test_a_bad_file_is_refused(tmp_path, text, message):
     (tmp_path / "c.json").write_text(text)
     with pytest.raises(HarnessError, match=message):
-        read_comparison(tmp_path / "c.json")
+        Comparison.from_dict(read_table(tmp_path / "c.json", "a comparison"))
 
 
-def test_every_word_has_a_mark_of_its_own_or_fails_alike():
-    assert len(set(MARKS.values())) == len(MARKS) - 1  # missing and stale: neither can be compared
+def test_every_outcome_has_its_own_symbol_but_those_that_cannot_be_compared():
+    assert len(set(OUTCOME_SYMBOLS.values())) == len(OUTCOME_SYMBOLS) - 1
+    assert OUTCOME_SYMBOLS["missing"] == OUTCOME_SYMBOLS["stale"]

@@ -1,4 +1,4 @@
-"""The pages: pure, small, and unmoved by what a model says."""
+"""The pages: pure, small, and safe from model text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from harness.errors import HarnessError
+from harness.metrics.registry import METRICS
 from harness.report import document
-from harness.report.document import Report, read_report, to_json
+from harness.report.document import Report, read_report
+from harness.report.json_document import to_json
 from harness.report.page import render_html
-from harness.report.wording import METRICS, visible
+from harness.report.wording import visible
 from harness.report.write import render_markdown, write_report
 from tests.report.fixture import make, report
 
-HOSTILE = "</script><img src=x onerror=alert(1)><style>*{display:none}</style> \u202eright to left \x00 \ud800 end"
+HOSTILE = (
+    "</script><img src=x onerror=alert(1)><style>*{display:none}</style> "
+    "\u202eright to left \x00 \ud800 end"
+)
 
 
 class Tags(HTMLParser):
@@ -72,7 +77,7 @@ def test_a_report_keeps_to_its_published_schema(tmp_path):
     table["runs"][0]["cells"][0]["mean"] = "much"
     with pytest.raises(ValidationError, match="much"):
         Draft202012Validator(schema).validate(table)
-    assert set(schema["properties"]) == {field.name for field in fields(Report)} | {"schema"}
+    assert set(schema["properties"]) == {field.name for field in fields(Report)}
 
 
 def assert_only_text(page: str) -> None:
@@ -143,7 +148,7 @@ def test_a_megabyte_of_answer_is_cut_and_says_so():
     assert len(page) < 150_000 and "more characters" in page
 
 
-def test_every_format_and_measure_has_its_cell():
+def test_every_format_and_metric_has_its_cell():
     page = render_html(report(formats=5))
     assert page.count('<span class="c') == 5 * len(METRICS) * 2
     rows = [
@@ -184,13 +189,47 @@ def test_what_was_not_scored_is_no_zero():
         ("{", "not JSON"),
         ("[]", "not a report"),
         ('{"schema": "other/2"}', "is not harness-report/1"),
-        ('{"schema": "harness-report/1"}', "lacks title"),
+        ('{"schema": "harness-report/1"}', r"title: missing \(and 6 more\)"),
     ],
 )
-def test_a_bad_file_is_told(tmp_path, text, message):
+def test_a_bad_file_is_refused(tmp_path, text, message):
     (tmp_path / "r.json").write_text(text)
     with pytest.raises(HarnessError, match=message):
         read_report(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["runs"][1]["cells"][3].update(mean="much"), r"runs\[1\]\.cells\[3\]\.mean: "),
+        (
+            lambda t: t["runs"][0]["cells"][0].update(n=0),
+            r"runs\[0\]\.cells\[0\]: .* a mean without",
+        ),
+        (lambda t: t["samples"][0].pop("answer"), r"samples\[0\]\.answer: missing"),
+        (
+            lambda t: t["samples"][0].update(finish="tired"),
+            "'stop', 'length' or 'error', not 'tired'",
+        ),
+        (lambda t: t.update(runs=[]), "runs: "),
+    ],
+)
+def test_a_wrong_value_is_named_by_its_key(change, message):
+    table = make(formats=2)
+    Report.from_dict(table)
+    change(table)
+    with pytest.raises(HarnessError, match=message) as caught:
+        Report.from_dict(table, "r.json")
+    assert str(caught.value).startswith("r.json: ") and "\n" not in str(caught.value)
+
+
+def test_keys_of_other_versions_are_ignored_and_optional_ones_stay_away():
+    table = make(formats=2)
+    table["runs"][0]["cells"][0]["of_tomorrow"] = table["of_tomorrow"] = 1
+    written = json.loads(to_json(Report.from_dict(table)))
+    assert "of_tomorrow" not in written["runs"][0]["cells"][0]
+    assert "spread" not in written["confidence"][0] and "objects" not in written["confidence"][0]
+    assert written["across"][0]["worst"] is None
 
 
 def test_the_command_writes_the_pages_again(tmp_path, capsys):
@@ -264,10 +303,8 @@ def test_canned_phrases_are_shown_with_their_lift():
     new = {"text": "<b>let us", "texts": 9, "base_texts": 0, "z": 4.2}
     table["phrases"] = {"kinds": [row], "against": "the base run", "new": [new]}
     page = render_html(Report.from_dict(table))
-    assert (
-        '<th scope="row">closing</th><td>1.25</td><td>0.00</td><td>–</td><td>0.20</td><td>–</td><td>–</td>'
-        in page
-    )
+    numbers = "".join(f"<td>{text}</td>" for text in ("1.25", "0.00", "–", "0.20", "–", "–"))
+    assert f'<th scope="row">closing</th>{numbers}' in page
     assert "<q>&lt;b&gt;let us</q> (9, 0)" in page and "the base run" in page
     table["phrases"] = {"kinds": [row], "against": "the base run", "new": []}
     assert "No phrase is said clearly more" in render_html(Report.from_dict(table))

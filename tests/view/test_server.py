@@ -63,8 +63,10 @@ def test_a_training_run_that_goes_on(run):
 def test_an_evaluation_that_goes_on(tmp_path):
     with sqlite3.connect(tmp_path / "results.sqlite") as db:
         db.executescript(
-            "CREATE TABLE format (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE cell (key TEXT, format INTEGER, probe TEXT);"
-            "INSERT INTO format VALUES (1, '<b>a'), (2, 'z'); INSERT INTO cell VALUES ('1', 1, 'score'), ('2', 1, 'generate'), ('3', 2, 'score');"
+            "CREATE TABLE format (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE cell (key TEXT, format INTEGER, probe TEXT);"
+            "INSERT INTO format VALUES (1, '<b>a'), (2, 'z');"
+            "INSERT INTO cell VALUES ('1', 1, 'score'), ('2', 1, 'generate'), ('3', 2, 'score');"
         )
     page = page_of(tmp_path)
     assert "3 results in 2 formats" in page and "&lt;b&gt;a" in page
@@ -73,7 +75,7 @@ def test_an_evaluation_that_goes_on(tmp_path):
 def test_the_report_takes_the_place_of_progress_and_the_version_tells(run):
     with served(run) as port:
         before = ask(port, "/version")[1]
-        assert "Going on" in ask(port)[1]
+        assert "In progress" in ask(port)[1]
         (run / "report.json").write_text(json.dumps(make(formats=2)))
         status, page, headers = ask(port)
         assert (status, headers["Cache-Control"], headers["X-Content-Type-Options"]) == (
