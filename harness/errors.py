@@ -34,13 +34,21 @@ class HarnessError(Exception):
         return f"{place}{self.message}{hint}"
 
 
-def validation_error(error: ValidationError, where: str, hint: str = "") -> HarnessError:
-    """The first mistake that a pydantic model found in a file: ``file: key: what is wrong``."""
+def validation_error(
+    error: ValidationError, where: str, hint: str = "", known: Iterable[str] = ()
+) -> HarnessError:
+    """The first mistake that a pydantic model found in a file: ``file: key: what is wrong``.
+
+    For an unknown key the hint offers the nearest of the ``known`` ones.
+    """
     first, *others = error.errors(include_url=False)
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
+    loc = [step for step in first["loc"] if step != "[key]"]  # pydantic's mark of a table's key
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in loc)
     key = "".join(steps).removeprefix(".")
     if first["type"] == "missing":
         message = "missing"
+    elif first["type"] == "extra_forbidden":
+        message, hint = "unknown key", nearest(str(first["loc"][-1]), known) or hint
     else:
         message = first["msg"].removeprefix("Value error, ")
         message = message.replace("Input should be", "expected", 1)

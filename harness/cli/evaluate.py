@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from harness.cli.arguments import parse
-from harness.cli.evaluate_options import EvalOptions, job_of
+from harness.cli.evaluate_options import EvalOptions, eval_job
 from harness.errors import EXIT_OK
 
 
@@ -26,10 +26,10 @@ def evaluate(args: list[str]) -> int:
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
-    job = job_of(options)
+    job = eval_job(options)
     out, several = Path(options.out), len(options.adapter) > 1
     with (
-        redirect_stdout(sys.stderr) if job.cluster else nullcontext()
+        redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext()
     ):  # Ray tells of a dead worker on standard output
         if several:
             evaluations = run_adapters(
@@ -42,10 +42,10 @@ def evaluate(args: list[str]) -> int:
         (out / evaluation.label if several else out) / SCORES_FILE for evaluation in evaluations
     ]
     for evaluation, path in zip(evaluations, scores, strict=True):
-        write_baseline(to_baseline(evaluation), path)
+        write_baseline(to_baseline(evaluation, job.formats), path)
     if options.json:
         runs = [
-            {"adapter": evaluation.adapter, "cells": [asdict(cell) for cell in evaluation.cells]}
+            {"adapter": evaluation.adapter, "cells": [asdict(cell) for cell in evaluation.aggregates]}
             for evaluation in evaluations
         ]
         print(

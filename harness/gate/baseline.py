@@ -1,4 +1,4 @@
-"""What the gate compares: an evaluation reduced to its cells, their values case by case, and the facts behind them."""
+"""What the gate compares: an evaluation as values case by case, with the facts behind them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
 from harness.formats.properties import check_format, render_digest
-from harness.records import GROUPS, Case, Aggregate, Format, Group, Score
+from harness.records import GROUPS, Aggregate, Case, Format, Group, Score
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
 
-#: Decimals kept of every number: enough for a rate of thousands of cases, few enough for a diff.
+#: Decimals kept of every number: enough for a rate over thousands of cases, few enough for a diff.
 DECIMALS = 4
+#: Formats that a name like this draws have no file, and are drawn again by the same name.
+GRAMMAR = "grammar:"
 
 
 @dataclass(frozen=True, slots=True)
 class FormatFact:
-    """The template's digest, what the format is to the model, and what rendering it gives: compared by equality, without margin.
+    """What is deterministic about a format; compared by equality, without margin.
 
-    ``rendered`` is a digest of probe conversations as text with their trained parts, so that a change in how templates are run is
-    seen as well; ``facts`` are the format's computed properties (stop in the trained text, leading BOS, …).
+    ``digest`` is the template's, ``group`` what the format is to the model. ``rendered`` is a
+    digest of probe conversations as text with their trained parts, which changes also when the way
+    templates are run changes. ``facts`` are computed properties (stop in the trained text, leading
+    BOS, …).
     """
 
     digest: str
@@ -40,8 +44,11 @@ class FormatFact:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricScores:
-    """A scored cell with its value for each case of its kind, in the order of the baseline's cases. None is not scored."""
+class BaselineEntry:
+    """One metric in one format: its mean with 95 % interval, and its value for each case.
+
+    ``values`` are in the order of the baseline's cases of this ``kind``; None means not scored.
+    """
 
     format: str
     metric: str
@@ -54,24 +61,22 @@ class MetricScores:
 
     def __post_init__(self) -> None:
         scored = [value for value in self.values if value is not None]
+        place = f"{self.format} {self.metric}"
         if not scored or self.n != len(scored):
-            raise ValueError(
-                f"{self.format} {self.metric}: n is {self.n}, but {len(scored)} values are scored"
-            )
+            raise ValueError(f"{place}: n is {self.n}, but {len(scored)} values are scored")
         mean = math.fsum(scored) / self.n
         if not math.isclose(self.mean, mean, rel_tol=1e-3, abs_tol=1e-3):
-            raise ValueError(
-                f"{self.format} {self.metric}: the mean says {self.mean}, its values give {mean:.{DECIMALS}f}"
-            )
+            raise ValueError(f"{place}: mean is {self.mean}, but its values give {mean:.4f}")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """One model's numbers. The same record is made of the evaluation that is judged, so like is compared with like.
+    """One model's numbers; the evaluation that is compared with a baseline is one too.
 
-    ``name`` is the model's, for people; the digests identify it. ``cases`` holds, by kind of case, the
-    digest of each case by its id: a case that was rewritten under its old id is never paired. ``reasons``
-    tells why a cell was not scored at all; it is not kept on disk.
+    ``name`` is the model's, for people; the digests identify it. ``cases`` holds, by kind of case,
+    the digest of each case by its id, so that a case rewritten under its old id is never paired.
+    ``grammar`` holds the names that drew formats (``grammar:N:seed=S``). ``reasons`` says why a
+    (format, metric) was not scored at all; it is not kept on disk.
     """
 
     name: str
@@ -82,50 +87,57 @@ class Baseline:
     settings: Mapping[str, Any]
     formats: Mapping[str, FormatFact]
     cases: Mapping[str, Mapping[str, str]]
-    cells: tuple[MetricScores, ...]
+    entries: tuple[BaselineEntry, ...]
+    grammar: tuple[str, ...] = ()
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         seen: set[tuple[str, str]] = set()
-        for cell in self.cells:
-            place = f"{cell.format} {cell.metric}"
-            if (cell.format, cell.metric) in seen:
-                raise ValueError(f"{place}: stands twice")
-            seen.add((cell.format, cell.metric))
-            if cell.format not in self.formats:
+        for entry in self.entries:
+            place = f"{entry.format} {entry.metric}"
+            if (entry.format, entry.metric) in seen:
+                raise ValueError(f"{place}: occurs twice")
+            seen.add((entry.format, entry.metric))
+            if entry.format not in self.formats:
                 raise ValueError(f"{place}: the format has no digest")
-            if cell.kind not in self.cases:
-                raise ValueError(f"{place}: there are no {cell.kind!r} cases")
-            if len(cell.values) != len(self.cases[cell.kind]):
-                raise ValueError(
-                    f"{place}: {len(cell.values)} values for {len(self.cases[cell.kind])} cases"
-                )
+            if entry.kind not in self.cases:
+                raise ValueError(f"{place}: there are no {entry.kind!r} cases")
+            if len(entry.values) != (cases := len(self.cases[entry.kind])):
+                raise ValueError(f"{place}: {len(entry.values)} values for {cases} cases")
 
-    def cell(self, format: str, metric: str) -> MetricScores | None:
-        """The cell of a format and measure, or None if it was not scored."""
+    def entry(self, format_id: str, metric: str) -> BaselineEntry | None:
+        """The entry of a format and metric, or None if it was not scored."""
         return next(
-            (cell for cell in self.cells if (cell.format, cell.metric) == (format, metric)), None
+            (
+                entry
+                for entry in self.entries
+                if (entry.format, entry.metric) == (format_id, metric)
+            ),
+            None,
         )
 
-    def scored(self, cell: MetricScores) -> dict[str, float]:
+    def scored(self, entry: BaselineEntry) -> dict[str, float]:
         """Case id → value, of the cases that were scored."""
         return {
-            id: value
-            for id, value in zip(self.cases[cell.kind], cell.values, strict=True)
+            case_id: value
+            for case_id, value in zip(self.cases[entry.kind], entry.values, strict=True)
             if value is not None
         }
 
 
-def to_baseline(evaluation: Evaluation) -> Baseline:
-    """Reduce an evaluation to what the gate compares."""
+def to_baseline(evaluation: Evaluation, formats: Iterable[str] = ()) -> Baseline:
+    """Reduce an evaluation to what the gate compares.
+
+    ``formats`` are the names that selected its formats; those that drew some are kept.
+    """
     cases: dict[str, dict[str, str]] = {}
     for case in sorted(evaluation.cases, key=lambda case: case.id):
         cases.setdefault(kind_of(case), {})[case.id] = scored_digest(case)
-    values, reasons = _scored(evaluation.scores)
-    cells = [
-        _cell_values(cell, cases, values[cell.format, cell.metric])
-        for cell in evaluation.cells
-        if (cell.format, cell.metric) in values
+    values, reasons = _values_and_reasons(evaluation.scores)
+    entries = [
+        _entry(aggregate, cases, values[aggregate.format, aggregate.metric])
+        for aggregate in evaluation.aggregates
+        if (aggregate.format, aggregate.metric) in values
     ]
     return Baseline(
         name=evaluation.model,
@@ -137,64 +149,63 @@ def to_baseline(evaluation: Evaluation) -> Baseline:
             for key, value in sorted(evaluation.fingerprint.items())
             if key not in ("model", "adapter")
         },
-        # How recall is sampled decides no cell.
+        # The sampling of recall changes no entry.
         settings={
             key: value
             for key, value in evaluation.settings.as_dict().items()
             if not key.startswith("recall")
         },
         formats={
-            format.id: format_fact(format, evaluation.groups[format.id])
-            for format in sorted(evaluation.formats, key=lambda format: format.id)
+            chat_format.id: format_fact(chat_format, evaluation.groups[chat_format.id])
+            for chat_format in sorted(evaluation.formats, key=lambda chat_format: chat_format.id)
         },
         cases=dict(sorted(cases.items())),
-        cells=tuple(sorted(cells, key=lambda cell: (cell.format, cell.metric))),
+        entries=tuple(sorted(entries, key=_place)),
+        grammar=tuple(name for name in formats if name.startswith(GRAMMAR)),
         reasons=reasons,
     )
 
 
-def with_new_cells(old: Baseline, current: Baseline) -> Baseline:
-    """The old baseline with the cells, formats and kinds of case that it does not have yet. What it has stays as it is.
+def with_new_entries(old: Baseline, current: Baseline) -> Baseline:
+    """The old baseline with the entries, formats and kinds of case that it does not have yet.
 
-    Raises HarnessError when new cells were measured on other cases of a kind than the baseline's: one list of cases serves all cells.
+    What it has stays as it is. Raises HarnessError when new entries were measured on other cases
+    of a kind than the baseline's: one list of cases serves all entries.
     """
-    places = {(cell.format, cell.metric) for cell in old.cells}
-    added = [cell for cell in current.cells if (cell.format, cell.metric) not in places]
-    for kind in sorted({cell.kind for cell in added} & set(old.cases)):
+    places = set(map(_place, old.entries))
+    added = [entry for entry in current.entries if _place(entry) not in places]
+    kinds = {entry.kind for entry in added}
+    for kind in sorted(kinds & set(old.cases)):
         if dict(old.cases[kind]) != dict(current.cases[kind]):
+            counts = f"{len(old.cases[kind])} there, {len(current.cases[kind])} here"
             raise HarnessError(
-                f"the {kind} cases are not those of the baseline ({len(old.cases[kind])} there, {len(current.cases[kind])} here)",
-                hint="write it anew: --update-baseline",
+                f"the {kind} cases are not those of the baseline ({counts})",
+                hint="write it again: --update-baseline",
             )
-    kinds = {cell.kind for cell in added}
+    formats = {entry.format: current.formats[entry.format] for entry in added} | dict(old.formats)
+    cases = {kind: current.cases[kind] for kind in kinds} | dict(old.cases)
     return replace(
         old,
-        formats=dict(
-            sorted(
-                {
-                    **{cell.format: current.formats[cell.format] for cell in added},
-                    **old.formats,
-                }.items()
-            )
-        ),
-        cases=dict(sorted({**{kind: current.cases[kind] for kind in kinds}, **old.cases}.items())),
-        cells=tuple(sorted([*old.cells, *added], key=lambda cell: (cell.format, cell.metric))),
+        formats=dict(sorted(formats.items())),
+        cases=dict(sorted(cases.items())),
+        entries=tuple(sorted([*old.entries, *added], key=_place)),
+        grammar=tuple(dict.fromkeys([*old.grammar, *current.grammar])),
     )
 
 
-def format_fact(format: Format, group: Group) -> FormatFact:
-    """What is deterministic about a format: nothing of it depends on a model."""
-    found = check_format(format).properties
+def format_fact(chat_format: Format, group: Group) -> FormatFact:
+    """What is deterministic about a format: none of it depends on a model."""
+    properties = check_format(chat_format).properties
     return FormatFact(
-        format.digest,
+        chat_format.digest,
         group,
-        render_digest(format),
-        {name: value for name, value in sorted(found.items()) if isinstance(value, bool)},
+        render_digest(chat_format),
+        {name: value for name, value in sorted(properties.items()) if isinstance(value, bool)},
     )
 
 
 def scored_digest(case: Case) -> str:
-    """Eight hexadecimal digits over all of a case that decides its scores (its tags and its place do not)."""
+    """Eight hexadecimal digits over all of a case that decides its scores (not its tags)."""
     facts = [
         [asdict(message) for message in case.messages],
         case.choices,
@@ -207,13 +218,22 @@ def scored_digest(case: Case) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _scored(
+def rounded(value: float) -> float:
+    """A number as a baseline keeps it, never −0."""
+    return round(float(value), DECIMALS) + 0.0
+
+
+def _place(entry: BaselineEntry) -> tuple[str, str]:
+    return entry.format, entry.metric
+
+
+def _values_and_reasons(
     scores: Iterable[Score],
 ) -> tuple[dict[tuple[str, str], dict[str, float]], dict[tuple[str, str], str]]:
-    """The values of each (format, measure) that was scored, and of each other one the reason why it was not.
+    """The values of each (format, metric) by case, and why each other one was not scored.
 
-    A cell with a value that is no finite number counts as not scored as a whole: to leave such values out
-    would make a diverged model look better than it is.
+    One value that is not finite makes the whole (format, metric) not scored: to leave out such
+    values would make a diverged model look better than it is.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     reasons: dict[tuple[str, str], str] = {}
@@ -223,32 +243,27 @@ def _scored(
         else:
             values.setdefault((score.format, score.metric), {})[score.case] = score.value
     reasons = {place: why for place, why in reasons.items() if place not in values}
-    for place, found in list(values.items()):
-        if bad := sum(not math.isfinite(value) for value in found.values()):
-            reasons[place] = f"{bad} of {len(found)} values are no finite numbers"
+    for place, by_case in list(values.items()):
+        if bad := sum(not math.isfinite(value) for value in by_case.values()):
+            reasons[place] = f"{bad} of {len(by_case)} values are not finite numbers"
             del values[place]
     return values, reasons
 
 
-def _cell_values(
-    cell: Aggregate, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
-) -> MetricScores:
-    assert cell.mean is not None and cell.low is not None and cell.high is not None  # noqa: S101  # a cell with values has all three
+def _entry(
+    aggregate: Aggregate, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
+) -> BaselineEntry:
+    mean, low, high = aggregate.mean, aggregate.low, aggregate.high
+    assert mean is not None and low is not None and high is not None  # noqa: S101  # it has values
     first = next(iter(values))
     kind = next(kind for kind, ids in cases.items() if first in ids)
-    kept = tuple(rounded(values[id]) if id in values else None for id in cases[kind])
-    return MetricScores(
-        cell.format,
-        cell.metric,
-        rounded(cell.mean),
-        rounded(cell.low),
-        rounded(cell.high),
-        cell.n,
+    return BaselineEntry(
+        aggregate.format,
+        aggregate.metric,
+        rounded(mean),
+        rounded(low),
+        rounded(high),
+        aggregate.n,
         kind,
-        kept,
+        tuple(rounded(values[case_id]) if case_id in values else None for case_id in cases[kind]),
     )
-
-
-def rounded(value: float) -> float:
-    """A number as a baseline keeps it, never −0."""
-    return round(float(value), DECIMALS) + 0.0

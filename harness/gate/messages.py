@@ -1,7 +1,4 @@
-"""A verdict in words: two lines for a failure, one for a list.
-
-The end of a gate's run in words: what broke, worst first, and what to do next.
-"""
+"""A gate's run in words: each verdict, the summary, and the command to run next."""
 
 from __future__ import annotations
 
@@ -9,111 +6,92 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from harness.gate.run_gate import GateResult, suggested_baseline
-from harness.gate.thresholds import lower_is_better
-from harness.gate.verdicts import loss
+from harness.gate.verdicts import severity
+from harness.metrics.registry import lower_is_better
 from harness.records import Outcome, Verdict
 from harness.report.wording import compact, signed
 from harness.stats import minimum_detectable_effect
 
+_SHOWN = 8
+
 
 def describe(verdict: Verdict) -> str:
-    """Two lines: what changed against what is allowed, and the case to look at or the reason."""
-    return f"{headline(verdict)}\n{_second(verdict)}"
+    """Two lines: the change beside what is allowed, and the case to look at or the reason."""
+    second = (
+        f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
+    )
+    return f"{headline(verdict)}\n{f'why: {verdict.why}' if verdict.why else second}"
+
+
+def headline(verdict: Verdict) -> str:
+    """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
+    was, now = verdict.baseline, verdict.current
+    place = f"{verdict.format} · {verdict.metric}: {'' if was is None else f'{compact(was)} → '}"
+    if now is None:
+        return f"{place}not scored"
+    place += compact(now)
+    lower = lower_is_better(verdict.metric)
+    if was is None or verdict.delta is None:
+        limit = f"at {'most' if lower else 'least'} {compact(verdict.allowed)}, "
+        return f"{place} ({'' if verdict.outcome == 'new' else limit}n {verdict.n})"
+    if verdict.outcome == "missing":
+        return f"{place} (cannot be compared, n {verdict.n})"
+    if verdict.outcome == "stale":
+        return f"{place} (stale, n {verdict.n})"
+    allowed = signed(verdict.allowed if lower else -verdict.allowed)
+    p = f", p {p_value(verdict.p)}" if verdict.p is not None else ""
+    return f"{place} ({signed(verdict.delta)}, allowed {allowed}, n {verdict.n}{p})"
+
+
+def p_value(p: float) -> str:
+    """Four decimals, or ``< .0001``."""
+    return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
 
 
 def github_lines(verdicts: Iterable[Verdict]) -> list[str]:
-    """The failures as GitHub Actions reads them from a log: shown beside the pull request, without a file or line of their own."""
+    """The failures as GitHub Actions reads them from a log, to show beside the pull request."""
     return [
-        f"::error title=gate {_escaped(f'{v.format} {v.metric}', title=True)}::{_escaped(describe(v))}"
+        f"::error title={_escaped(f'gate {v.format} {v.metric}', title=True)}"
+        f"::{_escaped(describe(v))}"
         for v in verdicts
         if v.failed
     ]
 
 
 def _escaped(text: str, title: bool = False) -> str:
-    """As the workflow commands of GitHub want it: percent, line ends and, in a title, colons and commas are encoded."""
+    """Encode what GitHub's workflow commands require: %, line ends and, in a title, : and ,."""
     text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return text.replace(":", "%3A").replace(",", "%2C") if title else text
 
 
-def headline(verdict: Verdict) -> str:
-    """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
-    place = f"{verdict.format} · {verdict.metric}: "
-    if verdict.current is None:
-        return place + (
-            f"{compact(verdict.baseline)} → not scored"
-            if verdict.baseline is not None
-            else "not scored"
-        )
-    if verdict.baseline is None:
-        return place + compact(verdict.current) + f" ({_unpaired(verdict)}n {verdict.n})"
-    change = f"{compact(verdict.baseline)} → {compact(verdict.current)}"
-    if verdict.outcome in ("stale", "missing") or verdict.delta is None:
-        return (
-            place
-            + f"{change} ({'cannot be compared' if verdict.outcome == 'missing' else verdict.outcome}, n {verdict.n})"
-        )
-    allowed = signed(verdict.allowed if lower_is_better(verdict.metric) else -verdict.allowed)
-    p = f", p {p_value(verdict.p)}" if verdict.p is not None else ""
-    return place + f"{change} ({signed(verdict.delta)}, allowed {allowed}, n {verdict.n}{p})"
-
-
-def _unpaired(verdict: Verdict) -> str:
-    """The limit of an absolute check; a new cell has none."""
-    if verdict.outcome == "new":
-        return ""
-    return (
-        f"at {'most' if lower_is_better(verdict.metric) else 'least'} {compact(verdict.allowed)}, "
-    )
-
-
-def _second(verdict: Verdict) -> str:
-    if verdict.why:
-        return f"why: {verdict.why}"
-    return f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
-
-
-def p_value(p: float) -> str:
-    """Four decimals; below them only that it is below."""
-    return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
-
-
-_SHOWN = 8
-
-
 def summary_lines(result: GateResult) -> list[str]:
-    """Counts, what broke and what changed, the baseline, notes, and the next command in the last line."""
+    """Counts, what broke and what changed, the baseline, notes; last the command to run next."""
     verdicts = result.verdicts
     return [
-        f"{judgement.options.model_name}: {_counts(verdicts)}",
+        f"{result.options.model_name}: {_counts(verdicts)}",
         *_failures([verdict for verdict in verdicts if verdict.failed]),
         *_changes(verdicts),
-        *_baseline(result),
+        _baseline(result),
         *_notes(result),
-        f"next: {_next(judgement)}",
+        f"next: {_next(result)}",
     ]
 
 
 def _counts(verdicts: Sequence[Verdict]) -> str:
-    found = Counter(verdict.outcome for verdict in verdicts)
+    counts = Counter(verdict.outcome for verdict in verdicts)
     outcomes: tuple[Outcome, ...] = ("regressed", "missing", "stale", "improved", "new", "ok")
-    return ", ".join(f"{found[outcome]} {outcome}" for outcome in outcomes if found[outcome])
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome])
 
 
 def _failures(failed: Sequence[Verdict]) -> list[str]:
-    """The formats that broke in one line, then one line for each with its measures, worst first."""
+    """One line names the formats that broke, then one line each has their metrics, worst first."""
     if not failed:
         return []
-    by_format: dict[str, list[Verdict]] = {}
-    for verdict in sorted(
-        failed, key=lambda verdict: (-loss(verdict), verdict.format, verdict.metric)
-    ):
-        by_format.setdefault(verdict.format, []).append(verdict)
+    by_format: dict[str, list[str]] = {}
+    for v in sorted(failed, key=lambda v: (-severity(v), v.format, v.metric)):
+        by_format.setdefault(v.format, []).append(_short(v))
     lines = [f"formats that broke: {', '.join(by_format)}"]
-    return lines + [
-        f"  {format}: {_list([_short(verdict) for verdict in found])}"
-        for format, found in by_format.items()
-    ]
+    return lines + [f"  {format_id}: {_list(metrics)}" for format_id, metrics in by_format.items()]
 
 
 def _short(verdict: Verdict) -> str:
@@ -125,106 +103,84 @@ def _short(verdict: Verdict) -> str:
 
 
 def _changes(verdicts: Sequence[Verdict]) -> list[str]:
-    lines = []
-    if improved := [verdict for verdict in verdicts if verdict.outcome == "improved"]:
-        lines.append(
-            "improved: " + _list([f"{verdict.format} {_short(verdict)}" for verdict in improved])
-        )
-    for verdict in verdicts:
-        if verdict.outcome == "new" and verdict.why:
-            lines.append(f"  {headline(verdict)} {verdict.why}")
-    return lines
+    improved = [f"{v.format} {_short(v)}" for v in verdicts if v.outcome == "improved"]
+    lines = [f"improved: {_list(improved)}"] if improved else []
+    return lines + [f"  {headline(v)} {v.why}" for v in verdicts if v.outcome == "new" and v.why]
 
 
-def _baseline(result: GateResult) -> list[str]:
+def _baseline(result: GateResult) -> str:
     options, before = result.options, result.before
+    line = f"baseline: {options.baseline}"
     if options.baseline is None:
-        return [
-            f"baseline: none, judged by {'what --require demands' if options.require else f'the absolute limits of {options.thresholds}'}"
-        ]
+        limits = f"the absolute limits of {options.thresholds}"
+        return f"baseline: none, judged by {'--require' if options.require else limits}"
     if options.add_new:
         added = sum(verdict.outcome == "new" for verdict in result.verdicts)
-        return [
-            f"baseline: {options.baseline} ({added} new cells added, the others left as they were)"
-        ]
+        return f"{line} ({added} new entries added, the others left as they were)"
+    if options.update and not result.current.entries:
+        return f"{line} (left as it was: nothing was scored)"
     if options.update:
-        if not result.current.cells:
-            return [f"baseline: {options.baseline} (left as it was: nothing was scored)"]
-        return [
-            f"baseline: {options.baseline} ({'updated' if before else 'new'}, {len(judgement.current.cells)} cells)"
-        ]
-    return [
-        f"baseline: {options.baseline}"
-        + (f" (made with {before.name})" if before and before.name else "")
-    ]
+        count = len(result.current.entries)
+        return f"{line} ({'updated' if before else 'new'}, {count} entries)"
+    return line + (f" (made with {before.name})" if before and before.name else "")
 
 
 def _notes(result: GateResult) -> list[str]:
-    """What a reader must know to trust the verdicts: another environment, and thin comparisons."""
+    """What to know before trusting the verdicts: another environment, few cases, the power."""
     before, current = result.before, result.current
     if before is None or result.options.update:
         return []
     lines = []
     was, now = before.environment, current.environment
-    other = [
+    changed = [
         f"{key} {was.get(key)} → {now.get(key)}"
         for key in sorted({*was, *now})
         if was.get(key) != now.get(key)
     ]
-    if other:
-        lines.append(f"note: not the baseline's environment: {', '.join(other)}")
-    thin = []
+    if changed:
+        lines.append(f"note: not the baseline's environment: {', '.join(changed)}")
+    few = []
     for verdict in result.verdicts:
-        cell = before.cell(verdict.format, verdict.metric)
-        if (
-            cell
-            and 0 < verdict.n < cell.n / 2
-            and verdict.outcome in ("ok", "improved", "regressed")
-        ):
-            thin.append(f"{verdict.format} {verdict.metric} {verdict.n} of {cell.n}")
-    if thin:
-        lines.append(f"note: compared on less than half of the baseline's cases: {_list(thin)}")
+        entry = before.entry(verdict.format, verdict.metric)
+        compared = verdict.outcome in ("ok", "improved", "regressed")
+        if entry and compared and 0 < verdict.n < entry.n / 2:
+            few.append(f"{verdict.format} {verdict.metric} {verdict.n} of {entry.n}")
+    if few:
+        lines.append(f"note: compared on less than half of the baseline's cases: {_list(few)}")
     if paired := [verdict.n for verdict in result.verdicts if verdict.p is not None]:
         lines.append(_power(min(paired), max(paired)))
     return lines
 
 
-def _power(least: int, most: int) -> str:
-    """What this many cases can see at all. A pass means no more than that."""
-    points = round(100 * minimum_detectable_effect(least))
-    cases = f"{least} cases" if least == most else f"{least} to {most} cases"
-    seen = (
-        f"a loss some {points} points beyond its margin is seen four times in five, in a single format"
+def _power(fewest: int, most: int) -> str:
+    """What this many cases can find at all. A pass means no more than that."""
+    points = round(100 * minimum_detectable_effect(fewest))
+    cases = f"{fewest} cases" if fewest == most else f"{fewest} to {most} cases"
+    effect = (
+        f"a loss {points} points beyond its margin is found four times in five, in a single format"
         if points < 100
-        else "no loss can be seen"
+        else "no loss can be found"
     )
-    return f"power: {cases} a measure; with {least}, {seen}"
+    return f"power: {cases} a metric; with {fewest}, {effect}"
 
 
 def _next(result: GateResult) -> str:
-    options, verdicts = result.options, result.verdicts
+    options, before, current = result.options, result.before, result.current
     if options.baseline is None:
-        return (
-            options.command(baseline=suggested_baseline(options), update=True)
-            + "  (keep these numbers as the baseline)"
-        )
-    if options.update and result.current.cells:
-        return options.command(baseline=options.baseline) + "  (compares with it)"
-    if not result.current.cells:
-        return options.command(baseline=options.baseline) + "  (after mending what is named above)"
+        command = options.command(baseline=suggested_baseline(options), update=True)
+        return f"{command}  (keep these numbers as the baseline)"
+    if not current.entries:
+        return f"{options.command(baseline=options.baseline)}  (after mending what is named above)"
+    if options.update:
+        return f"{options.command(baseline=options.baseline)}  (compares with it)"
     # A baseline is written whole, so the formats that this run left out have to be in it.
-    left_out = result.before is not None and bool(
-        set(result.before.formats) - set(result.current.formats)
-    )
+    left_out = before is not None and bool(set(before.formats) - set(current.formats))
     command = options.command(baseline=options.baseline, update=True, every_format=left_out)
-    return command + (
-        "  (only if the losses are meant to stay)"
-        if any(v.failed for v in verdicts)
-        else "  (to keep these numbers as the baseline)"
-    )
+    failed = any(verdict.failed for verdict in result.verdicts)
+    reason = "only if you accept the losses" if failed else "to keep these numbers as the baseline"
+    return f"{command}  ({reason})"
 
 
 def _list(words: Sequence[str]) -> str:
-    return ", ".join(words[:_SHOWN]) + (
-        f", … {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    )
+    more = f", … {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more

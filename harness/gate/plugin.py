@@ -1,7 +1,7 @@
-"""The pytest hooks of the gate. eval/conftest.py imports them; all that they decide is decided in judge.py.
+"""The gate's pytest hooks, which eval/conftest.py imports; run_gate.py decides.
 
-The evaluation runs once, before collection, because the tests are its cells. ``--collect-only`` runs it
-too; what was computed before is taken from the results file.
+The evaluation runs once, before collection, because the tests are its verdicts. ``--collect-only``
+runs it too; what was computed before is taken from the results file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ __all__ = [
     "pytest_terminal_summary",
 ]
 
-_JUDGEMENT = pytest.StashKey[GateResult]()
-_KEPT = pytest.StashKey[bool]()
+_RESULT = pytest.StashKey[GateResult]()
+_WRITTEN = pytest.StashKey[bool]()
 _USAGE = "the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
 
 
@@ -59,27 +59,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         const="all",
         type=_update_mode,
         metavar="all|new",
-        help="write this run's numbers to the baseline instead of judging them; =new adds only what the baseline does not have, and judges the rest",
+        help="write this run's numbers to the baseline instead of judging them; "
+        "=new adds only what the baseline does not have, and judges the rest",
     )
     group.addoption(
         "--require",
         dest="gate_require",
-        metavar="DEMAND",
+        metavar="RULE",
         action="append",
         default=[],
-        help='judge by this, such as "held_out.stopped >= .9"; may be repeated',
+        help='require this of a mean, such as "held_out.stopped >= .9"; may be repeated',
     )
     group.addoption(
         "--report-dir",
         dest="gate_report_dir",
         metavar="DIR",
-        help="write report.json, .md and .html there, and keep the results there (default build/gate)",
+        help="write report.json, .md and .html there, and keep the results there "
+        "(default build/gate)",
     )
     group.addoption(
         "--formats",
         dest="gate_formats",
         metavar="ID,…",
-        help="these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); default: common, and all of --formats-dir",
+        help="these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); "
+        "default: the baseline's, or common, and all of --formats-dir",
+    )
+    group.addoption(
+        "--metrics",
+        dest="gate_metrics",
+        metavar="FILE.py",
+        action="append",
+        default=[],
+        help="declare metrics of your own (docs/add-a-metric.md); may be repeated",
     )
     group.addoption(
         "--formats-dir",
@@ -105,14 +116,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def _update_mode(word: str) -> str:
     if word not in ("all", "new"):
         raise argparse.ArgumentTypeError(
-            f"{word!r} is neither all nor new: put --update-baseline last, or write --update-baseline=all"
+            f"{word!r} is neither all nor new: "
+            "put --update-baseline last, or write --update-baseline=all"
         )
     return word
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse pytest-xdist: every worker would load the model again. Keep a warning of torch about itself from the user."""
+    """Refuse pytest-xdist, since every worker would load the model; silence a warning of torch."""
     if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
         raise pytest.UsageError(
             "the gate runs one model once and batches by itself: leave out -n (pytest-xdist)"
@@ -124,44 +136,42 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
-    """Evaluate and judge. A mistake of the user's ends the session with its one line and exit code 4."""
+    """Evaluate and judge. A user error ends the session with one line and exit code 4."""
     config = session.config
     with _as_user_sees(config):
-        config.stash[_JUDGEMENT] = run_gate(_options(config))
+        config.stash[_RESULT] = run_gate(_options(config))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each verdict, named ``format-measure``."""
+    """One test for each verdict, named ``format-metric``."""
     if "verdict" not in metafunc.fixturenames:
         return
-    result = metafunc.config.stash.get(_JUDGEMENT, None)
-    if (
-        result is None
-    ):  # collected by a session that did not start in this folder, so the options are unknown to it
+    result = metafunc.config.stash.get(_RESULT, None)
+    if result is None:  # the session started in another folder and does not know the options
         raise pytest.Collector.CollectError(_USAGE)
     metafunc.parametrize("verdict", result.verdicts, ids=_test_id)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> None:
-    """Write the report and the baseline, unless only the list of tests was asked for or collecting failed."""
+    """Write the report and the baseline, unless tests are only collected or collecting failed."""
     config = session.config
-    result = config.stash.get(_JUDGEMENT, None)
+    result = config.stash.get(_RESULT, None)
     if result is None or config.option.collectonly or session.testsfailed:
         return
     with _as_user_sees(config):
         write_results(result)
-    config.stash[_KEPT] = True
+    config.stash[_WRITTEN] = True
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> Generator[None, None, None]:
-    """Our summary after pytest's own, so that the next command stands at the end."""
+    """Print our summary after pytest's own, so that the next command comes last."""
     yield
-    result = config.stash.get(_JUDGEMENT, None)
-    if result is not None and config.stash.get(_KEPT, False):
+    result = config.stash.get(_RESULT, None)
+    if result is not None and config.stash.get(_WRITTEN, False):
         terminalreporter.section("gate")
         for line in summary_lines(result):
             terminalreporter.write_line(line)
@@ -172,10 +182,10 @@ def pytest_terminal_summary(
 
 @contextlib.contextmanager
 def _as_user_sees(config: pytest.Config) -> Generator[None, None, None]:
-    """Progress is shown, a HarnessError is a usage error, and a library's warning never fails the gate.
+    """Show progress, make a HarnessError a usage error, and let no library's warning fail the gate.
 
-    The last because pytest's ``filterwarnings = error`` is meant for the tests of a project, not for a
-    model that happens to be run below them.
+    The last because pytest's ``filterwarnings = error`` is meant for a project's tests, not for the
+    model that runs below them.
     """
     capture = config.pluginmanager.getplugin("capturemanager")
     shown = capture.global_and_fixture_disabled() if capture else contextlib.nullcontext()
@@ -212,6 +222,7 @@ def _options(config: pytest.Config) -> GateOptions:
         ),
         formats_dirs=tuple(option.gate_formats_dirs),
         cases=tuple(option.gate_cases),
+        metrics=tuple(option.gate_metrics),
         limit=option.gate_limit,
         tests=tuple(
             os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args

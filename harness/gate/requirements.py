@@ -1,7 +1,4 @@
-"""Current run × limits → verdicts, for a model that has no baseline yet. Pure.
-
-What a user demands outright, such as ``held_out.stopped >= .9``: parsed and judged. Pure.
-"""
+"""Verdicts without a baseline: absolute limits, and what ``--require`` demands of a mean."""
 
 from __future__ import annotations
 
@@ -13,49 +10,42 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from harness.errors import HarnessError, nearest
-from harness.gate.baseline import Baseline, MetricScores
-from harness.gate.thresholds import MEASURES, Thresholds, lower_is_better
+from harness.gate.baseline import Baseline
+from harness.gate.thresholds import Thresholds
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import GROUPS, Verdict
 
 
 def check_absolute(current: Baseline, thresholds: Thresholds) -> list[Verdict]:
-    """Judge every cell that has a limit in its format's group, sorted by format and measure.
+    """Judge each metric that has a limit in its format's group, sorted by format and metric.
 
-    A cell fails (*regressed*) when its whole 95 % interval lies beyond the limit: a few unlucky cases do
-    not fail a gate. One that was not scored at all is *missing*, which fails too.
+    It fails (*regressed*) when the whole 95 % interval lies beyond the limit, so that a few unlucky
+    cases do not fail a gate. One that was not scored at all is *missing*, which fails too.
     """
-    places = {(cell.format, cell.metric) for cell in current.cells} | set(current.reasons)
+    places = {(entry.format, entry.metric) for entry in current.entries} | set(current.reasons)
     verdicts = []
-    for format, metric in sorted(places):
-        limit = thresholds.limit(current.formats[format].group, metric)
+    for format_id, metric in sorted(places):
+        limit = thresholds.limit(current.formats[format_id].group, metric)
         if limit is not None:
-            verdicts.append(_check_limit(current, format, metric, limit))
+            verdicts.append(_check_limit(current, format_id, metric, limit))
     return verdicts
 
 
-def _check_limit(current: Baseline, format: str, metric: str, limit: float) -> Verdict:
-    cell = current.cell(format, metric)
-    if cell is None:
-        return Verdict(
-            format, metric, "missing", None, None, limit, 0, why=current.reasons[format, metric]
-        )
-    beyond = cell.low > limit if lower_is_better(metric) else cell.high < limit
-    return Verdict(
-        format,
-        metric,
-        "regressed" if beyond else "ok",
-        None,
-        cell.mean,
-        limit,
-        cell.n,
-        worst_case=_worst(current, cell),
-    )
+def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -> Verdict:
+    entry = current.entry(format_id, metric)
+    if entry is None:
+        why = current.reasons[format_id, metric]
+        return Verdict(format_id, metric, "missing", None, None, limit, 0, why=why)
+    beyond = entry.low > limit if lower_is_better(metric) else entry.high < limit
+    outcome = "regressed" if beyond else "ok"
+    worst = _worst(metric, current.scored(entry))
+    return Verdict(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)
 
 
-def _worst(current: Baseline, cell: MetricScores) -> str:
-    values = current.scored(cell)
-    sign = -1.0 if lower_is_better(cell.metric) else 1.0
-    return min(values, key=lambda id: (sign * values[id], id))
+def _worst(metric: str, values: dict[str, float]) -> str:
+    """The key of the worst value; of equals the first by name."""
+    sign = -1.0 if lower_is_better(metric) else 1.0
+    return min(values, key=lambda key: (sign * values[key], key))
 
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -65,14 +55,18 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
 }
 _FORM = re.compile(
-    r"\s*(?P<place>[^\s<>=]+)\.(?P<metric>\w+)\s*(?P<sign>>=|<=|>|<)\s*(?P<value>[-+]?(?:\d+\.?\d*|\.\d+))\s*"
+    r"\s*(?P<place>[^\s<>=]+)\.(?P<metric>\w+)\s*"
+    r"(?P<sign>>=|<=|>|<)\s*(?P<value>[-+]?(?:\d+\.?\d*|\.\d+))\s*"
 )
 _EXAMPLE = 'for example --require "held_out.stopped >= .9" or --require "llama3.leak <= .02"'
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """``place`` is a group, ``all``, or a format's id or glob; the mean of ``metric`` over it must compare with ``value``."""
+    """The mean of ``metric`` over ``place`` must compare with ``value``.
+
+    ``place`` is a group, ``all``, or the id of a format or a glob.
+    """
 
     text: str
     place: str
@@ -80,73 +74,64 @@ class Requirement:
     sign: str
     value: float
 
-    def covers(self, format: str, group: str) -> bool:
+    def covers(self, format_id: str, group: str) -> bool:
         """Whether a format belongs to the place."""
         name = self.place.replace("_", "-")
-        return self.place == "all" or name == group or fnmatchcase(format, self.place)
+        return self.place == "all" or name == group or fnmatchcase(format_id, self.place)
 
 
 def parse_requirement(text: str) -> Requirement:
-    """Read one demand. Raises HarnessError for what is none, and for an unknown measure."""
-    found = _FORM.fullmatch(text)
-    if not found:
-        raise HarnessError(f"--require {text!r} is no demand", hint=_EXAMPLE)
-    if found["metric"] not in MEASURES:
+    """Read one requirement. Raises HarnessError for an invalid one and for an unknown metric."""
+    match = _FORM.fullmatch(text)
+    if not match:
+        raise HarnessError(f"invalid --require {text!r}", hint=_EXAMPLE)
+    metric = match["metric"]
+    if metric not in METRICS:
         raise HarnessError(
-            f"--require {text!r}: unknown measure {found['metric']!r}",
-            hint=nearest(found["metric"], MEASURES),
+            f"--require {text!r}: unknown metric {metric!r}", hint=nearest(metric, METRICS)
         )
-    return Requirement(
-        text.strip(), found["place"], found["metric"], found["sign"], float(found["value"])
-    )
+    return Requirement(text.strip(), match["place"], metric, match["sign"], float(match["value"]))
 
 
 def check_requirements(current: Baseline, requirements: Sequence[Requirement]) -> list[Verdict]:
-    """One verdict a demand, on the plain mean over the place's formats: what is demanded is judged as it is seen, without an interval.
+    """One verdict per requirement, on the plain mean over the place's formats, without interval.
 
-    A place without formats, and one of whose formats some were not scored, has failed (*missing*): nothing is green by accident.
+    A place without formats, or with a format that was not scored, fails (*missing*): nothing passes
+    by accident.
     """
     return [_check(current, requirement) for requirement in requirements]
 
 
-def _check(current: Baseline, wanted: Requirement) -> Verdict:
-    formats = [id for id, fact in current.formats.items() if wanted.covers(id, fact.group)]
-    cells = {id: current.cell(id, wanted.metric) for id in formats}
-    scored = {id: cell for id, cell in cells.items() if cell is not None}
-    unscored = [id for id, cell in cells.items() if cell is None]
-    if not scored or unscored:
-        return Verdict(
-            wanted.place,
-            wanted.metric,
+def _check(current: Baseline, required: Requirement) -> Verdict:
+    metric = required.metric
+    entries = {
+        format_id: current.entry(format_id, metric)
+        for format_id, fact in current.formats.items()
+        if required.covers(format_id, fact.group)
+    }
+    scored = {format_id: entry for format_id, entry in entries.items() if entry is not None}
+    mean, n = None, 0
+    if not scored or len(scored) < len(entries):
+        outcome, why = (
             "missing",
-            None,
-            None,
-            wanted.value,
-            0,
-            why=f"required: {wanted.text}; {_why(current, wanted, unscored)}",
+            _why_missing(current, required, sorted(set(entries) - set(scored))),
         )
-    mean = math.fsum(cell.mean for cell in scored.values()) / len(scored)
-    holds = _COMPARE[wanted.sign](mean, wanted.value)
-    sign = -1.0 if lower_is_better(wanted.metric) else 1.0
-    worst = min(scored, key=lambda id: (sign * scored[id].mean, id))
-    why = f"required: {wanted.text}; worst format: {worst}"
-    return Verdict(
-        wanted.place,
-        wanted.metric,
-        "ok" if holds else "regressed",
-        None,
-        mean,
-        wanted.value,
-        sum(cell.n for cell in scored.values()),
-        why=why,
-    )
+    else:
+        mean = math.fsum(entry.mean for entry in scored.values()) / len(scored)
+        n = sum(entry.n for entry in scored.values())
+        outcome = "ok" if _COMPARE[required.sign](mean, required.value) else "regressed"
+        worst = _worst(metric, {format_id: entry.mean for format_id, entry in scored.items()})
+        why = f"worst format: {worst}"
+    why = f"required: {required.text}; {why}"
+    return Verdict(required.place, metric, outcome, None, mean, required.value, n, why=why)
 
 
-def _why(current: Baseline, wanted: Requirement, unscored: Sequence[str]) -> str:
+def _why_missing(current: Baseline, required: Requirement, unscored: Sequence[str]) -> str:
     if unscored:
-        reasons = [current.reasons.get((id, wanted.metric)) for id in unscored]
-        return f"not scored in {', '.join(unscored[:5])}" + (
-            f" ({reasons[0]})" if reasons[0] else ""
-        )
-    known = f"groups: {', '.join(group.replace('-', '_') for group in GROUPS)}, all; formats: {', '.join(list(current.formats)[:8])}, …"
-    return f"no format of this run is {wanted.place!r} ({known})"
+        reason = current.reasons.get((unscored[0], required.metric))
+        names = ", ".join(unscored[:5])
+        return f"not scored in {names}" + (f" ({reason})" if reason else "")
+    groups = ", ".join(group.replace("-", "_") for group in GROUPS)
+    formats = ", ".join(list(current.formats)[:8])
+    known = f"groups: {groups}, all; formats: {formats}, …"
+    return f"no format of this run is {required.place!r} ({known})"

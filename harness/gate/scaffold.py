@@ -17,7 +17,7 @@ _NEEDS_GGUF = ".gguf"
 
 @dataclass(frozen=True, slots=True)
 class GatePlan:
-    """What is to be gated: a model, perhaps an adapter of it, and what the gate is to measure."""
+    """The model to gate, its adapter if any, and what to measure."""
 
     model: str
     adapter: str | None = None
@@ -48,17 +48,18 @@ class GatePlan:
 
 
 def write_gate(root: Path, plan: GatePlan, *, force: bool = False) -> list[Path]:
-    """Write the gate's folder, its thresholds and the workflow. Raises HarnessError, having written nothing, when one is there already."""
+    """Write the gate's folder, its thresholds and the workflow.
+
+    Raises HarnessError, having written nothing, when one of the files exists already.
+    """
     texts = {
         root / plan.folder / name: (data_dir("eval") / name).read_text(encoding="utf-8")
         for name in SHIPPED
     }
     texts[root / WORKFLOW] = workflow(plan)
-    there = [path for path in texts if path.exists()]
-    if there and not force:
-        raise HarnessError(
-            "there already", where=", ".join(map(str, there)), hint="--force replaces it"
-        )
+    existing = ", ".join(str(path) for path in texts if path.exists())
+    if existing and not force:
+        raise HarnessError("exists already", where=existing, hint="--force replaces it")
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +81,8 @@ def workflow(plan: GatePlan) -> str:
             "build/gate/junit.xml",
         ]
     )
-    return f"""# Does the model still work in the prompt formats that people use? Written by harness gate init; yours to change.
+    return f"""# Does the model still work in the prompt formats that people use?
+# Written by harness gate init; yours to change.
 name: format gate
 on:
   pull_request:

@@ -1,27 +1,34 @@
-"""What a measure may lose before the gate fails, read from TOML."""
+"""What a metric may lose before the gate fails: the registry's margins, and thresholds.toml."""
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Self
 
-from harness.errors import HarnessError, nearest
-from harness.records import GROUPS
-from harness.report.wording import LOWER_IS_BETTER, METRICS
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-MEASURES = frozenset(METRICS)
-_TABLES = ("margins", "absolute")
+from harness.errors import HarnessError, nearest, validation_error
+from harness.metrics.registry import METRICS
+from harness.records import Group
 
 
 @dataclass(frozen=True, slots=True)
 class Margin:
-    """How much of one measure may be lost: in a format, in one that has a margin of its own, and in the mean over a group of formats.
+    """How much of one metric may be lost, in its own unit (a share, or nats per token).
 
-    In the measure's own unit: a share for rates, nats per token for ``nll`` and ``nll_excess``.
+    ``allowed`` holds in a format unless ``by_format`` has another for it, ``pooled`` for the mean
+    over a group of formats.
     """
 
     metric: str
@@ -29,119 +36,114 @@ class Margin:
     by_format: Mapping[str, float] = field(default_factory=dict)
     pooled: float | None = None
 
-    def of(self, format: str) -> float:
+    def of(self, format_id: str) -> float:
         """The margin in one format."""
-        return self.by_format.get(format, self.allowed)
+        return self.by_format.get(format_id, self.allowed)
 
     @property
     def of_group(self) -> float:
-        """The margin of the mean over a group of formats: that of one format unless another is set."""
+        """The margin of the mean over a group: that of one format unless another is set."""
         return self.allowed if self.pooled is None else self.pooled
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Margins against a baseline by measure, and absolute limits by group and measure."""
+    """Margins against a baseline by metric, and absolute limits by group and metric."""
 
     margins: Mapping[str, Margin]
     absolute: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def limit(self, group: str, metric: str) -> float | None:
-        """The absolute limit of a measure in a group, or None if it has none."""
+        """The absolute limit of a metric in a group, or None if it has none."""
         return self.absolute.get(group, {}).get(metric)
 
 
-def lower_is_better(metric: str) -> bool:
-    """Whether a rise of this measure is a loss."""
-    return metric in LOWER_IS_BETTER
+def _known_metric(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}, {nearest(name, METRICS)}")
+    return name
+
+
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+#: ``false`` in the file: the metric is recorded and not gated.
+LimitOrFalse = Annotated[
+    Limit | None, BeforeValidator(lambda value: None if value is False else value)
+]
+
+
+class MarginsTable(BaseModel):
+    """``[margins]``: a number by metric, and the tables of single formats and of groups."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, LimitOrFalse]
+
+    formats: dict[str, dict[MetricName, Limit]] = {}
+    groups: dict[MetricName, Limit] = {}
+
+    @model_validator(mode="after")
+    def _metrics_are_known(self) -> Self:
+        for name in self.__pydantic_extra__:
+            _known_metric(name)
+        return self
+
+
+class ThresholdsFile(BaseModel):
+    """thresholds.toml."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    margins: MarginsTable = MarginsTable()
+    absolute: dict[Group, dict[MetricName, Limit]] = {}
 
 
 def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresholds:
-    """Read ``[margins]``, ``[margins.groups]``, ``[margins.formats."<id>"]`` and ``[absolute.<group>]``.
+    """Read the file: its tables are ``[margins]``, with formats and groups, and ``[absolute]``.
 
-    Raises HarnessError with ``file:key`` for what is not TOML, an unknown key, measure or group, a
-    number below 0, an override of a measure without a margin, and, when the known ``formats`` are
+    A metric that the file does not list has the margin that it declares itself, if any. Raises
+    HarnessError with the file and the key for what is not TOML, an unknown key, metric or group, a
+    number below 0, an override of a metric that has no margin, and, when the known ``formats`` are
     given, an override of an unknown format.
     """
+    where = str(path)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        file = ThresholdsFile.model_validate(table)
     except OSError as error:
-        raise HarnessError(
-            f"cannot read the thresholds: {error.strerror}", where=str(path)
-        ) from None
+        raise HarnessError(f"cannot read the thresholds: {error.strerror}", where) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HarnessError(f"not TOML: {error}", where=str(path)) from None
-    _known(tables, _TABLES, str(path), "unknown key")
-    margins = _table(tables, "margins", str(path))
-    overrides = _table(margins, "formats", f"{path}:margins")
-    everywhere = _limits(
-        {key: value for key, value in margins.items() if key not in ("formats", "groups")},
-        f"{path}:margins",
-    )
-    pooled = _limits(_table(margins, "groups", f"{path}:margins"), f"{path}:margins.groups")
-    _known(
-        pooled,
-        everywhere,
-        f"{path}:margins.groups",
-        "a margin of the mean over a group, of a measure that has none by format:",
-    )
+        raise HarnessError(f"not TOML: {error}", where) from None
+    except ValidationError as error:
+        raise validation_error(error, where, known=ThresholdsFile.model_fields) from None
+    margins: dict[str, float | None] = {name: metric.margin for name, metric in METRICS.items()}
+    margins |= file.margins.__pydantic_extra__
+    allowed = {name: margin for name, margin in margins.items() if margin is not None}
+    overrides = file.margins.formats
     if formats is not None:
-        _known(overrides, formats, f"{path}:margins.formats", "unknown format")
-    by_format = {
-        id: _limits(
-            _table(overrides, id, f"{path}:margins.formats"), f"{path}:margins.formats.{id}"
-        )
-        for id in overrides
-    }
-    for id, found in by_format.items():
-        _known(
-            found,
-            everywhere,
-            f"{path}:margins.formats.{id}",
-            "an override of a measure that has no margin:",
-        )
-    absolute = _table(tables, "absolute", str(path))
-    _known(absolute, GROUPS, f"{path}:absolute", "unknown group")
+        known = list(formats)
+        for format_id in overrides:
+            if format_id not in known:
+                message = f"margins.formats: unknown format {format_id!r}"
+                raise HarnessError(message, where, nearest(format_id, known))
+    tables = {"groups": file.margins.groups}
+    tables |= {f"formats.{format_id}": table for format_id, table in overrides.items()}
+    for key, overridden in tables.items():
+        for name in overridden:
+            if name not in allowed:
+                raise HarnessError(
+                    f"margins.{key}.{name}: {name} has no margin of its own",
+                    where,
+                    f"give it one in [margins]: {name} = {overridden[name]}",
+                )
     return Thresholds(
         margins={
-            metric: Margin(
-                metric,
-                allowed,
-                {id: found[metric] for id, found in by_format.items() if metric in found},
-                pooled.get(metric),
+            name: Margin(
+                name,
+                margin,
+                {key: found[name] for key, found in overrides.items() if name in found},
+                file.margins.groups.get(name),
             )
-            for metric, allowed in everywhere.items()
+            for name, margin in allowed.items()
         },
-        absolute={
-            group: _limits(_table(absolute, group, f"{path}:absolute"), f"{path}:absolute.{group}")
-            for group in absolute
-        },
+        absolute=file.absolute,
     )
-
-
-def _table(parent: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
-    value = parent.get(key, {})
-    if not isinstance(value, dict):
-        raise HarnessError(f"{key} is a table, not {value!r}", where=where)
-    return value
-
-
-def _known(found: Iterable[str], known: Iterable[str], where: str, what: str) -> None:
-    names = list(known)
-    for key in found:
-        if key not in names:
-            raise HarnessError(f"{what} {key!r}", where=where, hint=nearest(key, names))
-
-
-def _limits(table: Mapping[str, Any], where: str) -> dict[str, float]:
-    """Measure → number. A measure's name and its number are checked."""
-    _known(table, MEASURES, where, "unknown measure")
-    for key, value in table.items():
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-            or value < 0
-        ):
-            raise HarnessError(f"{key} = {value!r} is not a number from 0 upwards", where=where)
-    return {key: float(value) for key, value in table.items()}

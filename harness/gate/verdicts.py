@@ -1,4 +1,4 @@
-"""Baseline × current → verdicts: which measure was lost in which format, and is the loss real? Pure."""
+"""Baseline × current → verdicts: which metric was lost in which format, and is the loss real?"""
 
 from __future__ import annotations
 
@@ -6,18 +6,71 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.gate.baseline import Baseline, MetricScores
-from harness.gate.thresholds import Margin, lower_is_better
+from harness.gate.baseline import Baseline, BaselineEntry
+from harness.gate.thresholds import Margin
+from harness.metrics.registry import lower_is_better
 from harness.records import GROUPS, Outcome, Verdict
-from harness.stats import holm, noninferiority
+from harness.stats import holm, noninferiority, student_interval
 
-#: One-sided level of the gate, after Holm's adjustment over the formats of a measure.
+#: One-sided level of the gate, after Holm's adjustment over the formats of a metric.
 ALPHA = 0.05
 
 
+def compare_baselines(
+    baseline: Baseline,
+    current: Baseline,
+    margins: Mapping[str, Margin],
+    selected: Callable[[BaselineEntry], bool] = lambda _: True,
+) -> list[Verdict]:
+    """Judge every entry of either run whose metric has a margin, sorted by format and metric.
+
+    *regressed*: the loss, paired by case, exceeds the margin, and the one-sided test of "worse by
+    more than the margin" stays below ``ALPHA`` after Holm's adjustment over the formats of the
+    metric. *improved*: the same the other way. *stale*: what was measured is no longer the same
+    thing (template, settings). *missing*: nothing can be paired now. *new*: the baseline does not
+    have it. Entries of the baseline that are not ``selected`` are left out.
+
+    Beside the formats, the mean over each group of two or more (``held-out formats``) is tested on
+    each case's mean over the formats: it finds a loss that is spread over formats and too small to
+    be found in any one of them.
+    """
+    verdicts: list[Verdict] = []
+    for margin in margins.values():
+        verdicts += _compare_metric(baseline, current, margin, selected)
+    return sorted(verdicts, key=lambda verdict: (verdict.format, verdict.metric))
+
+
+def _compare_metric(
+    baseline: Baseline,
+    current: Baseline,
+    margin: Margin,
+    selected: Callable[[BaselineEntry], bool],
+) -> list[Verdict]:
+    before = {
+        entry.format: entry
+        for entry in baseline.entries
+        if entry.metric == margin.metric and selected(entry)
+    }
+    after = {entry.format: entry for entry in current.entries if entry.metric == margin.metric}
+    untested: list[Verdict] = []
+    pairs: list[_Paired] = []
+    for format_id in sorted({*before, *after}):
+        if margin.metric == "nll_excess" and format_id == current.native:
+            continue  # zero by definition: it is what the excess is measured against
+        result = _pair(baseline, current, before.get(format_id), after.get(format_id), margin)
+        if isinstance(result, Verdict):
+            untested.append(result)
+        else:
+            pairs.append(result)
+    return untested + _test(pairs) + _test(_group_means(pairs, current, margin))
+
+
 @dataclass(frozen=True, slots=True)
-class _Pairs:
-    """One cell in both runs, on the cases that both scored. ``gains`` are current − baseline, a gain being positive."""
+class _Paired:
+    """One metric in one format in both runs, on the cases that both scored.
+
+    ``gains`` are current − baseline by case, with the sign changed where lower is better.
+    """
 
     format: str
     metric: str
@@ -26,9 +79,10 @@ class _Pairs:
     now: float
     gains: Mapping[str, float]
 
-    def verdict(self, outcome: Outcome, p: float | None) -> Verdict:
-        worst = min(self.gains, key=lambda id: (self.gains[id], id))
-        worst_case = worst if self.gains[worst] < 0 else ""
+    def verdict(self, outcome: Outcome, p: float) -> Verdict:
+        worst = min(self.gains, key=lambda case_id: (self.gains[case_id], case_id))
+        sign = -1.0 if lower_is_better(self.metric) else 1.0
+        interval = student_interval([sign * gain for gain in self.gains.values()])
         return Verdict(
             self.format,
             self.metric,
@@ -36,234 +90,147 @@ class _Pairs:
             self.was,
             self.now,
             self.margin,
-            len(self.gains),
+            interval.n,
             p,
-            "",
-            worst_case,
-            self._interval(),
+            worst_case=worst if self.gains[worst] < 0 else "",
+            interval=(interval.low, interval.high) if interval.n > 1 else None,
         )
 
-    def _interval(self) -> tuple[float, float] | None:
-        """Student's interval of the mean of current − baseline; None for a single case."""
-        from scipy.stats import t
 
-        n = len(self.gains)
-        if n < 2:
-            return None
-        mean = _mean(list(self.gains.values()))
-        deviation = math.sqrt(
-            math.fsum((gain - mean) ** 2 for gain in self.gains.values()) / (n - 1)
-        )
-        half = float(t.ppf(0.975, n - 1)) * deviation / math.sqrt(n)
-        centre = -mean if lower_is_better(self.metric) else mean
-        return centre - half, centre + half
-
-
-def compare_baselines(
+def _pair(
     baseline: Baseline,
     current: Baseline,
-    margins: Mapping[str, Margin],
-    selected: Callable[[MetricScores], bool] = lambda _: True,
-) -> list[Verdict]:
-    """Judge every gated cell of either run, sorted by format and measure.
+    old: BaselineEntry | None,
+    new: BaselineEntry | None,
+    margin: Margin,
+) -> Verdict | _Paired:
+    """What is decided without a test (new, missing, stale), or the pairs to test."""
+    if old is None:
+        assert new is not None  # noqa: S101  # the format is in one of the two
+        return Verdict(new.format, new.metric, "new", None, new.mean, margin.of(new.format), new.n)
 
-    A cell has *regressed* when its loss, paired by case, is more than its margin and the one-sided test of
-    "worse by more than the margin" stays below ``ALPHA`` after Holm's adjustment over the formats of the
-    measure; it has *improved* when the same holds the other way. It is *stale* when what was measured is no
-    longer the same thing (template, settings), *missing* when there is nothing to pair now, and *new* when
-    the baseline does not have it. Baseline cells that are not ``selected`` are passed over; a cell that was
-    scored in neither run is none.
+    def untested(outcome: Outcome, n: int, why: str) -> Verdict:
+        now = None if new is None else new.mean
+        allowed = margin.of(old.format)
+        return Verdict(old.format, old.metric, outcome, old.mean, now, allowed, n, why=why)
 
-    Beside the cells stands the mean over each group of two formats or more (``held-out formats``), tested on the
-    cases' means over the formats: it sees a loss that is spread over formats and too small to be seen in any one.
-    """
-    verdicts: list[Verdict] = []
-    for margin in margins.values():
-        verdicts += _compare_measure(baseline, current, margin, selected)
-    return sorted(verdicts, key=lambda verdict: (verdict.format, verdict.metric))
-
-
-def _compare_measure(
-    baseline: Baseline, current: Baseline, margin: Margin, selected: Callable[[MetricScores], bool]
-) -> list[Verdict]:
-    before = {
-        cell.format: cell
-        for cell in baseline.cells
-        if cell.metric == margin.metric and selected(cell)
-    }
-    after = {cell.format: cell for cell in current.cells if cell.metric == margin.metric}
-    settled: list[Verdict] = []
-    pairs: list[_Pairs] = []
-    for format in sorted({*before, *after}):
-        if margin.metric == "nll_excess" and format == current.native:
-            continue  # zero by definition: it is what the excess is measured against
-        found = _settle(baseline, current, before.get(format), after.get(format), margin)
-        if isinstance(found, Verdict):
-            settled.append(found)
-        else:
-            pairs.append(found)
-    return settled + _judge(pairs) + _judge(_pooled(pairs, current, margin))
+    if new is None:
+        return untested("missing", 0, _why_missing(current, old))
+    if changed := stale_facts(baseline, current, old.format, old.metric):
+        return untested("stale", new.n, "; ".join(changed))
+    was, now = baseline.scored(old), current.scored(new)
+    digests = baseline.cases[old.kind], current.cases[new.kind]
+    common = [
+        case_id for case_id in was if case_id in now and digests[0][case_id] == digests[1][case_id]
+    ]
+    if not common:
+        return untested("missing", 0, _why_unpaired(was, now))
+    sign = -1.0 if lower_is_better(old.metric) else 1.0
+    return _Paired(
+        old.format,
+        old.metric,
+        margin.of(old.format),
+        _mean([was[case_id] for case_id in common]),
+        _mean([now[case_id] for case_id in common]),
+        {case_id: sign * (now[case_id] - was[case_id]) for case_id in common},
+    )
 
 
-def _pooled(pairs: Sequence[_Pairs], current: Baseline, margin: Margin) -> list[_Pairs]:
-    """The pairs of each group's mean: a case's gain is its mean over the formats that scored it, so that cases are the clusters."""
-    found = []
+def _group_means(pairs: Sequence[_Paired], current: Baseline, margin: Margin) -> list[_Paired]:
+    """The mean over each group of formats: a case's gain is its mean over those that scored it."""
+    means = []
     for group in GROUPS:
         members = [pair for pair in pairs if current.formats[pair.format].group == group]
         if len(members) < 2:
             continue
         gains: dict[str, list[float]] = {}
         for pair in members:
-            for id, gain in pair.gains.items():
-                gains.setdefault(id, []).append(gain)
-        means = {id: _mean(values) for id, values in gains.items()}
-        was, now = _mean([pair.was for pair in members]), _mean([pair.now for pair in members])
-        found.append(_Pairs(f"{group} formats", margin.metric, margin.of_group, was, now, means))
-    return found
-
-
-def _settle(
-    baseline: Baseline,
-    current: Baseline,
-    old: MetricScores | None,
-    new: MetricScores | None,
-    margin: Margin,
-) -> Verdict | _Pairs:
-    """What is decided without a test (new, missing, stale), or the pairs to test."""
-    if old is None:
-        assert new is not None  # noqa: S101  # the format stands in one of the two
-        return Verdict(new.format, new.metric, "new", None, new.mean, margin.of(new.format), new.n)
-    allowed = margin.of(old.format)
-    if new is None:
-        return Verdict(
-            old.format,
-            old.metric,
-            "missing",
-            old.mean,
-            None,
-            allowed,
-            0,
-            why=_why_missing(current, old),
+            for case_id, gain in pair.gains.items():
+                gains.setdefault(case_id, []).append(gain)
+        means.append(
+            _Paired(
+                f"{group} formats",
+                margin.metric,
+                margin.of_group,
+                _mean([pair.was for pair in members]),
+                _mean([pair.now for pair in members]),
+                {case_id: _mean(values) for case_id, values in gains.items()},
+            )
         )
-    if changed := stale_facts(baseline, current, old.format, old.metric):
-        return Verdict(
-            old.format,
-            old.metric,
-            "stale",
-            old.mean,
-            new.mean,
-            allowed,
-            new.n,
-            why="; ".join(changed),
-        )
-    was, now = baseline.scored(old), current.scored(new)
-    same = [
-        id
-        for id in was
-        if id in now and baseline.cases[old.kind][id] == current.cases[new.kind][id]
-    ]
-    if not same:
-        return Verdict(
-            old.format,
-            old.metric,
-            "missing",
-            old.mean,
-            new.mean,
-            allowed,
-            0,
-            why=_why_apart(was, now),
-        )
-    sign = -1.0 if lower_is_better(old.metric) else 1.0
-    gains = {id: sign * (now[id] - was[id]) for id in same}
-    return _Pairs(
-        old.format,
-        old.metric,
-        allowed,
-        _mean([was[id] for id in same]),
-        _mean([now[id] for id in same]),
-        gains,
-    )
+    return means
 
 
-def _judge(pairs: Sequence[_Pairs]) -> list[Verdict]:
-    """Test the formats of one measure together."""
-    worse = _adjusted([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
-    better = _adjusted(
+def _test(pairs: Sequence[_Paired]) -> list[Verdict]:
+    """Test the formats of one metric together."""
+    worse = holm([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
+    better = holm(
         [noninferiority([-gain for gain in pair.gains.values()], pair.margin) for pair in pairs]
     )
     return [_outcome(pair, *both) for pair, *both in zip(pairs, worse, better, strict=True)]
 
 
-def _adjusted(p_values: list[float]) -> list[float]:
-    """Holm's adjustment. Where nothing was lost it is not called at all: statsmodels collects garbage on every call."""
-    return p_values if all(p == 1.0 for p in p_values) else holm(p_values)
-
-
-def _outcome(pair: _Pairs, worse: float, better: float) -> Verdict:
-    gain = _mean(list(pair.gains.values()))
-    if worse < ALPHA and -gain > pair.margin:
+def _outcome(pair: _Paired, worse: float, better: float) -> Verdict:
+    if worse < ALPHA:
         return pair.verdict("regressed", worse)
-    if better < ALPHA and gain > pair.margin:
+    if better < ALPHA:
         return pair.verdict("improved", better)
     return pair.verdict("ok", worse)
 
 
-def stale_facts(baseline: Baseline, current: Baseline, format: str, metric: str) -> list[str]:
-    """What differs in the thing that was measured, in words. These are compared by equality, without margin."""
+def stale_facts(baseline: Baseline, current: Baseline, format_id: str, metric: str) -> list[str]:
+    """What differs in the thing that was measured, in words: compared by equality."""
     facts = []
-    if _digest(baseline, format) != _digest(current, format):
-        facts.append(f"the template of {format} changed")
+    if _digest(baseline, format_id) != _digest(current, format_id):
+        facts.append(f"the template of {format_id} changed")
     else:
-        facts += _rendered_otherwise(baseline, current, format)
-    keys = sorted({*baseline.settings, *current.settings})
-    facts += [
-        f"{key} was {baseline.settings.get(key)}, is {current.settings.get(key)}"
-        for key in keys
-        if baseline.settings.get(key) != current.settings.get(key)
-    ]
-    if metric == "nll_excess" and baseline.native != current.native:
-        facts.append(f"the native format was {baseline.native}, is {current.native}")
+        facts += _changed_rendering(baseline, current, format_id)
+    facts += _differences(baseline.settings, current.settings)
+    native = current.native
+    if metric == "nll_excess" and baseline.native != native:
+        facts.append(f"the native format was {baseline.native}, is {native}")
     elif (
-        metric == "nll_excess"
-        and current.native
-        and _digest(baseline, current.native) != _digest(current, current.native)
+        metric == "nll_excess" and native and _digest(baseline, native) != _digest(current, native)
     ):
-        facts.append(f"the template of {current.native}, the native format, changed")
+        facts.append(f"the template of {native}, the native format, changed")
     return facts
 
 
-def _rendered_otherwise(baseline: Baseline, current: Baseline, format: str) -> list[str]:
-    """The properties that changed of a format whose template did not: how templates are run has changed."""
-    was, now = baseline.formats[format], current.formats[format]
-    names = sorted({*was.facts, *now.facts})
-    changed = [
-        f"{name} was {was.facts.get(name)}, is {now.facts.get(name)}"
-        for name in names
-        if was.facts.get(name) != now.facts.get(name)
-    ]
+def _changed_rendering(baseline: Baseline, current: Baseline, format_id: str) -> list[str]:
+    """What changed in a format whose template did not: the way templates are run has changed."""
+    was, now = baseline.formats[format_id], current.formats[format_id]
+    changed = _differences(was.facts, now.facts)
     if was.rendered != now.rendered or changed:
-        return [f"{format} is rendered otherwise", *changed]
+        return [f"{format_id} is rendered differently", *changed]
     return []
 
 
-def _digest(run: Baseline, format: str) -> str:
-    return run.formats[format].digest if format in run.formats else ""
+def _differences(was: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    return [
+        f"{key} was {was.get(key)}, is {now.get(key)}"
+        for key in sorted({*was, *now})
+        if was.get(key) != now.get(key)
+    ]
 
 
-def _why_missing(current: Baseline, old: MetricScores) -> str:
+def _digest(run: Baseline, format_id: str) -> str:
+    return run.formats[format_id].digest if format_id in run.formats else ""
+
+
+def _why_missing(current: Baseline, old: BaselineEntry) -> str:
     if old.format not in current.formats:
         return "the format was not evaluated"
     return current.reasons.get((old.format, old.metric)) or f"no {old.kind} case was evaluated"
 
 
-def _why_apart(was: Mapping[str, float], now: Mapping[str, float]) -> str:
+def _why_unpaired(was: Mapping[str, float], now: Mapping[str, float]) -> str:
+    message = "no case in common with the baseline"
     if rewritten := len(was.keys() & now.keys()):
-        return f"no case in common with the baseline: {rewritten} of its {len(was)} cases were rewritten, the others are gone"
-    return f"no case in common with the baseline ({len(was)} there, {len(now)} here)"
+        return f"{message}: {rewritten} of its {len(was)} cases were rewritten, the others are gone"
+    return f"{message} ({len(was)} there, {len(now)} here)"
 
 
 def accepted(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """The verdicts of a run that writes the baseline: every difference from the old one is taken as new, and named."""
+    """The verdicts of a run that writes the baseline: every difference counts as new, with why."""
     return [
         verdict
         if verdict.outcome in ("ok", "new")
@@ -278,8 +245,8 @@ def _accepted_as(verdict: Verdict) -> str:
     return f"updated: {verdict.outcome}" + (f", {verdict.why}" if verdict.why else "")
 
 
-def loss(verdict: Verdict) -> float:
-    """How bad a verdict is, to put the worst first: times the margin lost, or distance beyond an absolute limit.
+def severity(verdict: Verdict) -> float:
+    """How bad a verdict is, to sort by: the loss in margins, or the distance beyond a limit.
 
     What cannot be compared at all is infinitely bad.
     """
@@ -288,8 +255,8 @@ def loss(verdict: Verdict) -> float:
     sign = 1.0 if lower_is_better(verdict.metric) else -1.0
     if verdict.delta is None:
         return sign * (verdict.current - verdict.allowed)
-    lost = sign * verdict.delta
-    return lost / verdict.allowed if verdict.allowed else math.copysign(math.inf, lost)
+    loss = sign * verdict.delta
+    return loss / verdict.allowed if verdict.allowed else math.copysign(math.inf, loss)
 
 
 def _mean(values: Sequence[float]) -> float:

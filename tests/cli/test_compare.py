@@ -82,7 +82,7 @@ def test_a_page_is_written_with_its_json_beside_it(kept, tmp_path, capsys):
     assert (
         "one → two" in text
         and "regressed" in text
-        and "No samples: no report.json stands beside one and two." in text
+        and "No samples: there is no report.json beside one and two." in text
     )
     document = json.loads(page.with_suffix(".json").read_text())
     assert document["schema"] == "harness-comparison/1" and document["before"]["label"] == "one"

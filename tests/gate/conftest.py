@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.evaluation.aggregate import make_cells
+from harness.evaluation.aggregate import aggregate_scores
 from harness.evaluation.results import Evaluation, Results
 from harness.evaluation.settings import EvalSettings
-from harness.gate.thresholds import MEASURES
+from harness.metrics.registry import METRICS
 from harness.records import Case, Check, Format, Group, Message, Score
 
 Values = Mapping[tuple[str, str], Sequence[float | None]]
@@ -34,7 +34,7 @@ def build_evaluation(
     """(format, measure) → one value per case, None for not scored. Cases are named ``answer-000`` and so on."""
     counts: dict[str, int] = {}
     for (_, metric), column in values.items():
-        assert metric in MEASURES
+        assert metric in METRICS
         kind = KINDS.get(metric, "answer")
         counts[kind] = max(counts.get(kind, 0), len(column))
     cases = {
@@ -75,10 +75,10 @@ def build_evaluation(
         groups=group_of,
         native=native,
         cases=tuple(_case(id, kind, (texts or {}).get(id, "what?")) for id, kind in cases.items()),
-        work=(),
+        requests=(),
         results=Results({}, {}),
         scores=tuple(scores),
-        cells=tuple(make_cells(scores, group_of)),
+        aggregates=tuple(aggregate_scores(scores, group_of)),
         untestable=(),
         settings=settings or EvalSettings(),
         computed=0,

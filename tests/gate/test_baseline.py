@@ -9,8 +9,8 @@ from harness.evaluation.settings import EvalSettings
 from harness.formats import load_formats
 from harness.gate.baseline import (
     Baseline,
-    MetricScores,
     FormatFact,
+    BaselineEntry,
     format_fact,
     scored_digest,
     to_baseline,
@@ -18,7 +18,7 @@ from harness.gate.baseline import (
 from harness.records import Case, Check, Message
 
 
-def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
+def test_an_evaluation_is_reduced_to_entries_in_order(make_evaluation):
     evaluation = make_evaluation(
         {
             ("b", "stopped"): [1.0, 0.0, None],
@@ -29,18 +29,18 @@ def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
         groups={"b": "seen"},
     )
     found = to_baseline(evaluation)
-    assert [(cell.format, cell.metric) for cell in found.cells] == [
+    assert [(entry.format, entry.metric) for entry in found.entries] == [
         ("a", "nll"),
         ("a", "stopped"),
         ("b", "stopped"),
     ]
-    assert found.cell("a", "nll").values == (1.2346, 2.0)
-    assert found.cell("a", "nll").kind == "reference"
-    assert found.cell("b", "stopped").values == (1.0, 0.0, None)
-    assert found.cell("b", "stopped").n == 2
-    assert found.cell("b", "stopped").low < 0.5 < found.cell("b", "stopped").high
-    assert found.scored(found.cell("b", "stopped")) == {"answer-000": 1.0, "answer-001": 0.0}
-    assert {id: (fact.digest, fact.group) for id, fact in found.formats.items()} == {
+    assert found.entry("a", "nll").values == (1.2346, 2.0)
+    assert found.entry("a", "nll").kind == "reference"
+    assert found.entry("b", "stopped").values == (1.0, 0.0, None)
+    assert found.entry("b", "stopped").n == 2
+    assert found.entry("b", "stopped").low < 0.5 < found.entry("b", "stopped").high
+    assert found.scored(found.entry("b", "stopped")) == {"answer-000": 1.0, "answer-001": 0.0}
+    assert {format_id: (fact.digest, fact.group) for format_id, fact in found.formats.items()} == {
         "a": ("d-a", "native"),
         "b": ("d-b", "seen"),
     }
@@ -48,7 +48,7 @@ def test_an_evaluation_is_reduced_to_cells_in_order(make_evaluation):
     assert found.environment == {"backend": "fake-1", "device": "cpu", "dtype": "float32"}
 
 
-def test_only_settings_that_decide_cells_are_facts(make_evaluation):
+def test_only_settings_that_decide_entries_are_facts(make_evaluation):
     values = {("a", "stopped"): [1.0]}
     plain = to_baseline(make_evaluation(values))
     assert (
@@ -61,21 +61,21 @@ def test_only_settings_that_decide_cells_are_facts(make_evaluation):
     )
 
 
-def test_a_cell_that_was_not_scored_at_all_leaves_its_reason(make_evaluation):
+def test_an_entry_that_was_not_scored_at_all_leaves_its_reason(make_evaluation):
     found = to_baseline(
         make_evaluation(
             {("a", "stopped"): [None, None], ("b", "stopped"): [None, 1.0]}, why="no system role"
         )
     )
-    assert found.cell("a", "stopped") is None
+    assert found.entry("a", "stopped") is None
     assert found.reasons == {("a", "stopped"): "no system role"}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_numbers_that_are_not_finite_lose_the_whole_cell(make_evaluation, bad):
+def test_numbers_that_are_not_finite_lose_the_whole_entry(make_evaluation, bad):
     found = to_baseline(make_evaluation({("a", "nll"): [1.0, bad, 1.0]}))
-    assert found.cells == ()
-    assert found.reasons == {("a", "nll"): "1 of 3 values are no finite numbers"}
+    assert found.entries == ()
+    assert found.reasons == {("a", "nll"): "1 of 3 values are not finite numbers"}
 
 
 def test_what_is_deterministic_about_a_format_is_kept_with_it():
@@ -112,7 +112,7 @@ def test_a_case_digest_follows_all_that_decides_a_score():
     assert len({scored_digest(case), *map(scored_digest, others)}) == 1 + len(others)
 
 
-def cell(**changes) -> MetricScores:
+def entry(**changes) -> BaselineEntry:
     facts = {
         "format": "a",
         "metric": "stopped",
@@ -123,10 +123,10 @@ def cell(**changes) -> MetricScores:
         "kind": "answer",
         "values": (1.0, 0.0, None),
     }
-    return MetricScores(**{**facts, **changes})
+    return BaselineEntry(**{**facts, **changes})
 
 
-def baseline(*cells: MetricScores) -> Baseline:
+def baseline(*entries: BaselineEntry) -> Baseline:
     return Baseline(
         "",
         "m",
@@ -136,23 +136,23 @@ def baseline(*cells: MetricScores) -> Baseline:
         {},
         {"a": FormatFact("d", "native")},
         {"answer": {"x": "1", "y": "2", "z": "3"}},
-        cells,
+        entries,
     )
 
 
 def test_a_baseline_holds_together():
-    assert baseline(cell()).cell("a", "stopped") == cell()
+    assert baseline(entry()).entry("a", "stopped") == entry()
     with pytest.raises(ValueError, match="n is 3"):
-        cell(n=3)
-    with pytest.raises(ValueError, match=r"the mean says 0\.7"):
-        cell(mean=0.7)
-    with pytest.raises(ValueError, match="stands twice"):
-        baseline(cell(), cell())
+        entry(n=3)
+    with pytest.raises(ValueError, match=r"mean is 0\.7"):
+        entry(mean=0.7)
+    with pytest.raises(ValueError, match="occurs twice"):
+        baseline(entry(), entry())
     with pytest.raises(ValueError, match="no digest"):
-        baseline(cell(format="b"))
+        baseline(entry(format="b"))
     with pytest.raises(ValueError, match="no 'choice' cases"):
-        baseline(cell(kind="choice"))
+        baseline(entry(kind="choice"))
     with pytest.raises(ValueError, match="2 values for 3 cases"):
-        baseline(cell(values=(1.0, 0.0)))
+        baseline(entry(values=(1.0, 0.0)))
     with pytest.raises(ValueError, match="unknown group"):
         FormatFact("d", "other")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.gate.baseline import Baseline, MetricScores, FormatFact, rounded, to_baseline
+from harness.gate.baseline import Baseline, BaselineEntry, FormatFact, rounded, to_baseline
 from harness.gate.baseline_file import SCHEMA, baseline_text, read_baseline, write_baseline
 
 names = st.text(min_size=1, max_size=8)
@@ -32,8 +32,8 @@ def baselines(draw) -> Baseline:
         names, st.text("0123456789abcdef", min_size=8, max_size=8), min_size=1, max_size=5
     )
     cases = draw(st.dictionaries(st.sampled_from(["answer", "choice"]), kinds, min_size=1))
-    cells = []
-    for format in formats:
+    entries = []
+    for format_id in formats:
         for metric, column in (("stopped", rates), ("nll", numbers)):
             kind = draw(st.sampled_from(sorted(cases)))
             values = tuple(
@@ -42,8 +42,10 @@ def baselines(draw) -> Baseline:
             scored = [value for value in values if value is not None]
             if scored:
                 mean = rounded(sum(scored) / len(scored))
-                cells.append(
-                    MetricScores(format, metric, mean, mean - 1, mean + 1, len(scored), kind, values)
+                entries.append(
+                    BaselineEntry(
+                        format_id, metric, mean, mean - 1, mean + 1, len(scored), kind, values
+                    )
                 )
     return Baseline(
         draw(st.text(max_size=5)),
@@ -54,7 +56,8 @@ def baselines(draw) -> Baseline:
         {"max_new_tokens": 64, "seed": 0},
         formats,
         cases,
-        tuple(cells),
+        tuple(entries),
+        draw(st.sampled_from([(), ("grammar:3:seed=5",)])),
     )
 
 
@@ -106,27 +109,31 @@ def change(document, path, value):
     ("path", "value", "words"),
     [
         (["schema"], SCHEMA + 1, f"schema {SCHEMA + 1}, this version reads {SCHEMA}"),
-        (["model"], 3, "model: expected a str"),
-        (["native"], 3, "native: expected a str"),
-        (["formats"], [], "formats: expected a dict"),
-        (["formats", "a"], {"digest": "d"}, "formats a: no 'group'"),
-        (["formats", "a", "group"], "mine", "unknown group 'mine'"),
-        (["formats", "a", "group"], [], "unknown group"),
-        (["cases", "answer"], [], "cases answer: expected a dict"),
-        (["cases", "answer", "answer-000"], 1, "cases answer answer-000: expected a str"),
-        (["cells"], {}, "cells: expected a list"),
-        (["cells", 1], 7, "cells[1]: expected a dict"),
-        (["cells", 1, "colour"], 7, "cells[1]: unknown key 'colour'"),
-        (["cells", 1, "n"], 2.0, "cells[1] n: 2.0 is no whole number"),
+        (["model"], 3, "bad.json: model: expected a valid string, not 3"),
+        (["native"], 3, "native: expected a valid string"),
+        (["formats"], [], "formats: expected a valid dictionary"),
+        (["formats", "a"], {"digest": "d"}, "formats.a.group: missing (and 2 more)"),
+        (["formats", "a", "group"], "mine", "formats.a.group: expected 'native', 'seen' or"),
+        (["formats", "a", "group"], [], "formats.a.group: expected 'native', 'seen' or"),
+        (["formats", "a", "facts"], {"bos": 1}, "formats.a.facts.bos: expected a valid boolean"),
+        (["cases", "answer"], [], "cases.answer: expected a valid dictionary"),
+        (["cases", "answer", "answer-000"], 1, "cases.answer.answer-000: expected a valid string"),
+        (["grammar"], "grammar:3", "grammar: expected a valid list"),
+        (["nativ"], None, "nativ: unknown key — did you mean native?"),
+        (["cells"], {}, "cells: expected a valid list"),
+        (["cells", 1], 7, "cells[1]: expected a valid dictionary"),
+        (["cells", 1, "metrics"], 7, "cells[1].metrics: unknown key — did you mean metric"),
+        (["cells", 1, "n"], 2.0, "cells[1].n: expected a valid integer, not 2.0"),
         (["cells", 1, "n"], 1, "a stopped: n is 1"),
-        (["cells", 1, "mean"], 0.75, "a stopped: the mean says 0.75, its values give 0.5000"),
-        (["cells", 1, "mean"], "x", "cells[1] mean: 'x' is no finite number"),
-        (["cells", 1, "mean"], 10**400, "too large"),
+        (["cells", 1, "mean"], 0.75, "a stopped: mean is 0.75, but its values give 0.5000"),
+        (["cells", 1, "mean"], "x", "cells[1].mean: expected a valid number, not 'x'"),
+        (["cells", 1, "mean"], True, "cells[1].mean: expected a valid number, not True"),
+        (["cells", 1, "mean"], 10**400, "cells[1].mean: expected a"),
         (["cells", 1, "format"], "b", "b stopped: the format has no digest"),
-        (["cells", 1, "values"], "1x", "cells[1] values: only 0, 1 and -"),
+        (["cells", 1, "values"], "1x", "cells[1].values: expected only 0, 1 and -, not '1x'"),
         (["cells", 1, "values"], "10-", "3 values for 2 cases"),
-        (["cells", 0, "values"], [1.5, True], "cells[0] values: True is no finite number"),
-        (["cells", 0, "values"], 5, "cells[0] values: expected a list"),
+        (["cells", 0, "values"], [1.5, True], "cells[0].values[1]: expected a valid number"),
+        (["cells", 0, "values"], 5, "cells[0].values: expected a valid list"),
     ],
 )
 def test_a_bad_file_is_named_with_its_place(tmp_path, document, path, value, words):
@@ -147,14 +154,14 @@ def test_a_bad_file_is_named_with_its_place(tmp_path, document, path, value, wor
         (b"", ":1: not JSON"),
         (b"[]", "not a baseline: it has no schema"),
         (b'{"cells": []}', "it has no schema"),
-        (b'{"schema": NaN}', "NaN is no number"),
+        (b'{"schema": NaN}', "NaN is not a number"),
         (b"\xff", "not a baseline"),
         (b"[" * 100_000, "not a baseline"),
         (b'{"schema": 1}', "schema 1, this version reads 2"),
-        (b'{"schema": 2}', "no 'name'; no 'model'"),
+        (b'{"schema": 2}', "name: missing (and 8 more)"),
     ],
 )
-def test_what_is_no_baseline_is_refused(tmp_path, content, words):
+def test_anything_but_a_baseline_is_refused(tmp_path, content, words):
     file = tmp_path / "bad.json"
     file.write_bytes(content)
     with pytest.raises(HarnessError) as error:

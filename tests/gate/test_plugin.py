@@ -143,7 +143,7 @@ def test_the_options_reach_the_evaluation(gate):
         (["--limit", "0"], "--limit 0: at least 1 case"),
         (
             ["--update-baseline"],
-            "--update-baseline needs to know which — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline",
+            "--update-baseline needs --baseline FILE — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline",
         ),
         (
             ["--baseline", "no.json"],
@@ -213,18 +213,18 @@ def test_the_baseline_is_made_whole_and_then_holds(gate):
     result.stdout.fnmatch_lines(
         [
             "m: 3 new",
-            "baseline: new/base.json (new, 3 cells)",
+            "baseline: new/base.json (new, 3 entries)",
             "next: pytest eval/ --model m --baseline new/base.json  (compares with it)",
         ]
     )
-    assert len(read_baseline(gate.pytester.path / "new" / "base.json").cells) == 3
+    assert len(read_baseline(gate.pytester.path / "new" / "base.json").entries) == 3
     again = gate("--model", "m", "--baseline", "new/base.json")
     again.assert_outcomes(passed=3)
     again.stdout.fnmatch_lines(
         [
             "m: 3 ok",
             "baseline: new/base.json (made with tiny)",
-            "power: 40 to 80 cases a measure; with 40, a loss some 20 points beyond its margin is seen four times in five, in a single format",
+            "power: 40 to 80 cases a metric; with 40, a loss 20 points beyond its margin is found four times in five, in a single format",
             "next: pytest eval/ --model m --baseline new/base.json --update-baseline  (to keep these numbers as the baseline)",
         ]
     )
@@ -266,7 +266,7 @@ def test_the_summary_names_what_broke_worst_first_and_ends_with_the_next_command
             "  chatml: stopped −1.00, choice −.50",
             "  alpaca-newline: stopped −.29",
             "baseline: base.json (made with tiny)",
-            "next: pytest eval/ --model m --baseline base.json --update-baseline  (only if the losses are meant to stay)",
+            "next: pytest eval/ --model m --baseline base.json --update-baseline  (only if you accept the losses)",
             "*4 failed*",
         ],
         consecutive=False,
@@ -304,10 +304,10 @@ def test_an_update_passes_and_says_what_changed(gate):
             "m: 3 new, 1 ok",
             "  alpaca-newline · stopped: 1.00 → not scored dropped: the format was not evaluated",
             "  chatml · stopped: 1.00 → .00 (−1.00, allowed −.05, n 80, p < .0001) updated: regressed",
-            "baseline: base.json (updated, 3 cells)",
+            "baseline: base.json (updated, 3 entries)",
         ]
     )
-    assert read_baseline(path).cell("chatml", "stopped").mean == 0
+    assert read_baseline(path).entry("chatml", "stopped").mean == 0
 
 
 def test_an_update_of_some_formats_does_not_throw_the_others_away(gate):
@@ -351,7 +351,7 @@ def test_nothing_scored_fails_and_writes_nothing(gate, args):
     result = gate("--model", "m", *args)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["every format · every measure: not scored", "why: the template cannot carry a system turn"]
+        ["every format · every metric: not scored", "why: the template cannot carry a system turn"]
     )
     gate.values = {}
     gate("--model", "m", *args).assert_outcomes(failed=1)
@@ -425,7 +425,7 @@ def test_another_environment_and_thin_comparisons_are_noted(gate):
         [
             "note: not the baseline's environment: dtype float32 → bfloat16",
             "note: compared on less than half of the baseline's cases: chatml choice 1 of 40",
-            "power: 1 to 80 cases a measure; with 1, no loss can be seen",
+            "power: 1 to 80 cases a metric; with 1, no loss can be found",
         ]
     )
 
@@ -468,9 +468,9 @@ def test_only_what_is_new_is_added_and_the_rest_is_judged(gate):
     gate.values[("llama3", "stopped")] = [1.0] * 80
     result = gate("--model", "m", "--baseline", "base.json", "--update-baseline=new")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*chatml · stopped: 1.00 → .50*", "*1 new cells added*"])
+    result.stdout.fnmatch_lines(["*chatml · stopped: 1.00 → .50*", "*1 new entries added*"])
     found = read_baseline(path)
-    assert found.cell("llama3", "stopped").mean == found.cell("chatml", "stopped").mean == 1.0
+    assert found.entry("llama3", "stopped").mean == found.entry("chatml", "stopped").mean == 1.0
     assert set(before.splitlines()) - set(path.read_text().splitlines()) <= {
         line for line in before.splitlines() if line.endswith(("}}", "}"))
     }
@@ -507,7 +507,7 @@ def test_a_demand_without_a_baseline_is_all_that_is_judged(gate):
             "*required: held_out.stopped >= .9; worst format: alpaca-newline*",
         ]
     )
-    assert "is no demand" in usage_error(gate("--model", "m", "--require", "stopped"))
+    assert "invalid --require" in usage_error(gate("--model", "m", "--require", "stopped"))
 
 
 def test_thresholds_beside_the_tests_are_the_ones_that_count(gate):
@@ -517,7 +517,7 @@ def test_thresholds_beside_the_tests_are_the_ones_that_count(gate):
     (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstopped = 0.3\n")
     assert gate("--model", "m", "--baseline", "base.json").ret == 0
     (gate.pytester.path / "eval" / "thresholds.toml").write_text("[margins]\nstoped = 0.3\n")
-    assert "eval/thresholds.toml:margins" in usage_error(
+    assert "eval/thresholds.toml: margins: unknown metric 'stoped'" in usage_error(
         gate("--model", "m", "--baseline", "base.json")
     )
 

@@ -43,8 +43,10 @@ def failures(
     before, after = (
         to_baseline(make_evaluation(values)) for values in two_runs(seed, loss, losing)
     )
-    assert before.cells != after.cells
-    return [verdict.format for verdict in compare_baselines(before, after, MARGINS) if verdict.failed]
+    assert before.entries != after.entries
+    return [
+        verdict.format for verdict in compare_baselines(before, after, MARGINS) if verdict.failed
+    ]
 
 
 def test_an_unchanged_but_noisy_model_never_fails_in_50_repeats(make_evaluation):

@@ -36,7 +36,7 @@ def check(make_evaluation):
         ("h-one.leak <= 0", True),
     ],
 )
-def test_a_demand_is_judged_on_the_mean_over_its_formats(check, text, holds):
+def test_a_requirement_is_judged_on_the_mean_over_its_formats(check, text, holds):
     verdict = check(text)
     assert (verdict.outcome, verdict.failed) == (("ok", False) if holds else ("regressed", True))
     assert verdict.why.startswith(f"required: {text}")
@@ -70,6 +70,6 @@ def test_what_was_not_measured_is_not_green(check, text, why):
         "held_out.stoped >= .9",
     ],
 )
-def test_what_is_no_demand_is_refused(text):
+def test_an_invalid_requirement_is_refused(text):
     with pytest.raises(HarnessError, match="--require"):
         parse_requirement(text)

@@ -6,7 +6,12 @@ import pytest
 
 from harness.formats import load_formats
 from harness.gate.baseline import to_baseline
-from harness.gate.run_gate import GateOptions, formats_to_measure, nothing_scored, suggested_baseline
+from harness.gate.run_gate import (
+    GateOptions,
+    formats_to_measure,
+    nothing_scored,
+    suggested_baseline,
+)
 
 
 def test_the_command_can_be_pasted():

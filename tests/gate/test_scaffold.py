@@ -20,7 +20,7 @@ def steps(text: str) -> dict[str, str]:
     }
 
 
-def test_everything_is_written_and_told(tmp_path, capsys):
+def test_everything_is_written_and_printed(tmp_path, capsys):
     assert (
         main(
             [
@@ -51,7 +51,7 @@ def test_nothing_is_replaced_unasked(tmp_path):
     plan = GatePlan("m")
     (tmp_path / "eval").mkdir()
     (tmp_path / "eval" / "thresholds.toml").write_text("mine")
-    with pytest.raises(HarnessError, match="there already"):
+    with pytest.raises(HarnessError, match="exists already"):
         write_gate(tmp_path, plan)
     assert (
         not (tmp_path / WORKFLOW).exists()
@@ -64,7 +64,7 @@ def test_a_gguf_needs_its_extra():
     assert "formatproof[gate,gguf]" in steps(workflow(GatePlan("model.gguf")))["Install"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / ".github").write_text("a file")
     with pytest.raises(HarnessError, match="cannot write"):
         write_gate(tmp_path, GatePlan("m"))

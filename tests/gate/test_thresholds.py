@@ -5,10 +5,24 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.evaluation.scorer import ANSWER_METRICS
-from harness.gate.thresholds import MEASURES, lower_is_better, read_thresholds
+from harness.gate.thresholds import Margin, read_thresholds
+from harness.metrics.registry import METRICS, Metric, Registry, lower_is_better
 from harness.records import GROUPS
 from harness.resources import data_dir
+
+SHIPPED = {
+    "stopped": 0.05, "empty": 0.05, "leak": 0.05, "role_run_on": 0.05, "echo": 0.05,
+    "role_fault": 0.05, "loop": 0.05, "on_task": 0.10, "answer_strict": 0.10,
+    "answer_lenient": 0.10, "choice": 0.08, "choice_norm": 0.08, "brier": 0.10, "flip": 0.10,
+    "nll_excess": 0.15, "nll": 0.40, "drift": 0.03, "hazard": 0.05, "hazard_ref": 0.05,
+    "copied": 0.05, "gptisms": 0.10,
+}  # fmt: skip
+LIMITS = ("stopped", "empty", "leak", "role_run_on", "echo", "loop", "drift")
+SHIPPED_LIMITS = {
+    "native": dict(zip(LIMITS, (0.90, 0.10, 0.02, 0.05, 0.10, 0.05, 0.02), strict=True)),
+    "seen": dict(zip(LIMITS, (0.85, 0.10, 0.05, 0.10, 0.10, 0.10, 0.03), strict=True)),
+    "held-out": dict(zip(LIMITS, (0.50, 0.30, 0.20, 0.30, 0.20, 0.20, 0.05), strict=True)),
+}
 
 
 def read(tmp_path: Path, text: str, formats: list[str] | None = None):
@@ -17,77 +31,75 @@ def read(tmp_path: Path, text: str, formats: list[str] | None = None):
     return read_thresholds(file, formats)
 
 
-def test_the_shipped_file_reads_and_gates_every_measure():
+def test_the_shipped_file_means_what_it_says():
     shipped = read_thresholds(data_dir("eval") / "thresholds.toml", ["chatml"])
-    assert set(shipped.margins) == MEASURES
-    assert shipped.margins["stopped"].of("chatml") == 0.05
+    assert shipped.margins == {name: Margin(name, margin) for name, margin in SHIPPED.items()}
+    assert shipped.absolute == SHIPPED_LIMITS
     assert set(shipped.absolute) == set(GROUPS)
-    assert shipped.limit("native", "stopped") == 0.9
-    for metric in shipped.absolute["native"]:  # what was never trained is asked for less
+    for metric in LIMITS:  # what was never trained is asked for less
         stricter = shipped.limit("native", metric) - shipped.limit("held-out", metric)
         assert stricter < 0 if lower_is_better(metric) else stricter > 0
 
 
-def test_every_measure_of_the_scorer_has_a_direction():
-    assert (
-        set(ANSWER_METRICS)
-        | {
-            "choice",
-            "choice_norm",
-            "nll",
-            "nll_excess",
-            "hazard_ref",
-            "copied",
-            "role_fault",
-            "brier",
-            "flip",
-        }
-        == MEASURES
-    )
-    assert {metric for metric in MEASURES if lower_is_better(metric)} == MEASURES - {
-        "choice", "choice_norm", "on_task", "answer_strict", "answer_lenient", "stopped",
-    }  # fmt: skip
+def test_the_shipped_file_repeats_the_margins_that_the_metrics_declare(tmp_path):
+    assert read(tmp_path, "").margins == {name: Margin(name, SHIPPED[name]) for name in METRICS}
 
 
-def test_a_format_may_have_its_own_margin(tmp_path):
+def test_a_metric_of_the_users_has_the_margin_that_it_declares(tmp_path, monkeypatch):
+    registry = Registry()
+    for name, margin in (("shouts", 0.2), ("whispers", None)):
+        registry.add(lambda item: 1.0, (Metric(name, "answer", "x", "lower", margin=margin),))
+    monkeypatch.setattr("harness.gate.thresholds.METRICS", registry)
+    assert read(tmp_path, "").margins["shouts"] == Margin("shouts", 0.2)
+    assert "whispers" not in read(tmp_path, "").margins
+    found = read(tmp_path, "[margins]\nshouts = 0.1\nwhispers = 0.3\n").margins
+    assert (found["shouts"].allowed, found["whispers"].allowed) == (0.1, 0.3)
+
+
+def test_false_takes_a_metric_out_of_the_gate(tmp_path):
+    found = read(tmp_path, "[margins]\nleak = false\nstopped = 0\n").margins
+    assert "leak" not in found and found["stopped"].allowed == 0
+    with pytest.raises(HarnessError, match=r"margins.groups.leak: leak has no margin of its own"):
+        read(tmp_path, "[margins]\nleak = false\n[margins.groups]\nleak = 0.1\n")
+
+
+def test_a_format_and_a_group_may_have_their_own_margins(tmp_path):
     found = read(
         tmp_path,
-        '[margins]\nstopped = 0.05\n[margins.formats."vicuna-v1.1"]\nstopped = 0.2\n',
+        "[margins]\nstopped = 0.05\n[margins.groups]\nstopped = 0.03\n"
+        '[margins.formats."vicuna-v1.1"]\nstopped = 0.2\n',
         ["vicuna-v1.1"],
     )
-    assert found.margins["stopped"].of("vicuna-v1.1") == 0.2
-    assert found.margins["stopped"].of("chatml") == 0.05
+    stopped = found.margins["stopped"]
+    assert (stopped.of("vicuna-v1.1"), stopped.of("chatml"), stopped.of_group) == (0.2, 0.05, 0.03)
     assert found.limit("native", "stopped") is None
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[margin]\nstopped = 0.1", ["unknown key 'margin'", "margins"]),
-        ("[margins]\nstoped = 0.1", ["margins: unknown measure 'stoped'", "stopped"]),
-        ("[margins]\nstopped = '0.1'", ["stopped = '0.1' is not a number"]),
-        ("[margins]\nstopped = true", ["stopped = True is not a number"]),
-        ("[margins]\nstopped = -0.1", ["from 0 upwards"]),
-        ("[margins]\nstopped = nan", ["from 0 upwards"]),
-        ("[margins]\nformats = 3", ["formats is a table"]),
+        ("[margin]\nstopped = 0.1", "margin: unknown key — did you mean margins?"),
+        ("[margins]\nstoped = 0.1", "margins: unknown metric 'stoped', did you mean stopped"),
+        ("[margins]\nstopped = '0.1'", "margins.stopped: expected a valid number, not '0.1'"),
+        ("[margins]\nstopped = true", "margins.stopped: expected a valid number, not True"),
+        ("[margins]\nstopped = -0.1", "margins.stopped: expected greater than or equal to 0"),
+        ("[margins]\nstopped = nan", "margins.stopped: expected a finite number, not nan"),
+        ("[margins]\nformats = 3", "margins.formats: expected a valid dictionary, not 3"),
         (
             "[margins]\nstopped = 0.1\n[margins.formats.chatmi]\nstopped = 0.2",
-            ["unknown format 'chatmi'", "chatml"],
+            "margins.formats: unknown format 'chatmi' — did you mean chatml?",
         ),
-        (
-            "[margins]\nleak = 0.1\n[margins.formats.chatml]\nstopped = 0.2",
-            ["no margin: 'stopped'"],
-        ),
-        ("[absolute.nativ]\nstopped = 0.1", ["unknown group 'nativ'", "native"]),
-        ("[absolute.native]\nstopp = 0.1", ["absolute.native: unknown measure"]),
-        ("[margins\n", ["not TOML", "line 1"]),
+        ("[margins.groups]\nstoped = 0.1", "margins.groups.stoped: unknown metric 'stoped'"),
+        ("[absolute.nativ]\nstopped = 0.1", "absolute.nativ: expected 'native', 'seen' or"),
+        ("[absolute.native]\nstopp = 0.1", "absolute.native.stopp: unknown metric 'stopp'"),
+        ("[margins\n", "not TOML"),
     ],
 )
-def test_a_mistake_is_named_with_its_place(tmp_path, text, words):
+def test_a_mistake_is_named_with_its_place_in_one_line(tmp_path, text, words):
     with pytest.raises(HarnessError) as error:
         read(tmp_path, text, ["chatml"])
-    for word in ["thresholds.toml", *words]:
-        assert word in str(error.value)
+    assert f"thresholds.toml: {words}" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from harness.evaluation.settings import EvalSettings
 from harness.gate.baseline import to_baseline
-from harness.gate.thresholds import MEASURES, Margin, lower_is_better
-from harness.gate.verdicts import accepted, compare_baselines, loss
+from harness.gate.thresholds import Margin
+from harness.gate.verdicts import accepted, compare_baselines, severity
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import Verdict
 
-MARGINS = {metric: Margin(metric, 0.05) for metric in sorted(MEASURES)}
+MARGINS = {metric: Margin(metric, 0.05) for metric in sorted(METRICS)}
 
 
 def ones(lost: int, n: int = 80) -> list[float]:
@@ -61,7 +62,7 @@ def test_an_unchanged_model_is_ok_everywhere(judge):
     assert all(verdict.worst_case == "" and verdict.p == 1 for verdict in verdicts.values())
 
 
-@pytest.mark.parametrize("metric", sorted(MEASURES))
+@pytest.mark.parametrize("metric", sorted(METRICS))
 def test_every_measure_knows_which_way_is_worse(judge, metric):
     fewer, more = {("a", metric): ones(60)}, {("a", metric): ones(5)}
     worse, better = (
@@ -260,13 +261,13 @@ def test_accepting_names_every_difference(judge):
 def test_the_worst_is_what_lost_most_of_its_margin():
     small = Verdict("a", "drift", "regressed", 0.0, 0.3, 0.03, 80)
     large = Verdict("a", "choice", "regressed", 0.9, 0.5, 0.08, 80)
-    assert loss(small) == pytest.approx(10)
-    assert loss(large) == pytest.approx(5)
-    assert loss(Verdict("a", "leak", "missing", 0.0, None, 0.05, 0)) == math.inf
-    assert loss(Verdict("a", "leak", "stale", 0.0, 0.0, 0.05, 3)) == math.inf
-    assert loss(Verdict("a", "leak", "regressed", 0.0, 0.1, 0.0, 3)) == math.inf
-    assert loss(Verdict("a", "stopped", "regressed", None, 0.4, 0.9, 80)) == pytest.approx(0.5)
-    assert loss(Verdict("a", "empty", "regressed", None, 0.4, 0.1, 80)) == pytest.approx(0.3)
+    assert severity(small) == pytest.approx(10)
+    assert severity(large) == pytest.approx(5)
+    assert severity(Verdict("a", "leak", "missing", 0.0, None, 0.05, 0)) == math.inf
+    assert severity(Verdict("a", "leak", "stale", 0.0, 0.0, 0.05, 3)) == math.inf
+    assert severity(Verdict("a", "leak", "regressed", 0.0, 0.1, 0.0, 3)) == math.inf
+    assert severity(Verdict("a", "stopped", "regressed", None, 0.4, 0.9, 80)) == pytest.approx(0.5)
+    assert severity(Verdict("a", "empty", "regressed", None, 0.4, 0.1, 80)) == pytest.approx(0.3)
 
 
 columns = st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=30)
@@ -321,13 +322,13 @@ def test_cases_are_the_clusters_of_a_mean(judge):
     assert verdict.n == 20 and not verdict.failed and verdict.p > 0.05
 
 
-def test_the_same_template_rendered_otherwise_is_stale(make_evaluation):
+def test_the_same_template_rendered_differently_is_stale(make_evaluation):
     values = {("a", "stopped"): ones(0)}
     run = to_baseline(make_evaluation(values))
     facts = replace(run.formats["a"], rendered="0" * 16, facts={"stop_trained": True})
     [verdict] = compare_baselines(replace(run, formats={"a": facts}), run, MARGINS)
     assert verdict.outcome == "stale"
     assert (
-        verdict.why.startswith("a is rendered otherwise; ")
+        verdict.why.startswith("a is rendered differently; ")
         and "stop_trained was True, is None" in verdict.why
     )
