@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
-from harness.records import Rendered, Loglikelihood
+from harness.records import Loglikelihood, Rendered
 
 Reply = Callable[[Rendered], str]
 LogProb = Callable[[Rendered], float]
@@ -43,15 +43,12 @@ class ScriptedBackend:
         for request in requests:
             self.asked += 1
             text = self._reply(request.prompt)
-            found = sorted(
-                (text.index(stop), stop)
-                for stop in (*request.prompt.stops, self.eos_token)
-                if stop in text
-            )
-            end, stop = found[0] if found else (len(text), "")
-            yield [(request.key, Answer(text[:end], "stop" if found else "length", stop, ()))]
+            stops = (*request.prompt.stops, self.eos_token)
+            yield [(request.key, Answer.until_stop(text, stops, "length"))]
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+    def score(
+        self, requests: Sequence[ScoreRequest]
+    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
         for request in requests:
             self.asked += 1
             yield [

@@ -1,5 +1,5 @@
-"""Where answers come from: one Protocol, several engines."""
+"""Where answers come from: one protocol, and a backend for each way to run a model."""
 
-from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
+from harness.backends.protocol import Answer, Backend, GenerateRequest, ModelSpec, ScoreRequest
 
-__all__ = ["Backend", "GenerateRequest", "ScoreRequest"]
+__all__ = ["Answer", "Backend", "GenerateRequest", "ModelSpec", "ScoreRequest"]

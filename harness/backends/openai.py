@@ -186,11 +186,8 @@ class OpenAIBackend(Backend):
             text, reason = self._complete(request)
         except _PromptTooLong:
             return None
-        cut = min(((text.index(stop), stop) for stop in stops if stop in text), default=None)
-        if cut is not None:
-            return Answer(text[: cut[0]], "stop", cut[1], ())
         finish: Finish = "stop" if reason == "stop" else "length" if reason == "length" else "error"
-        return Answer(text, finish, "", ())
+        return Answer.until_stop(text, stops, finish)
 
     def _complete(self, request: GenerateRequest) -> tuple[str, str]:
         """The text of an answer and why it ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -73,8 +73,16 @@ class Answer:
     text: str
     finish: Finish
     stop: str
-    token_ids: tuple[int, ...]
+    token_ids: tuple[int, ...] = ()
     off_script: tuple[float, ...] = ()
+
+    @classmethod
+    def until_stop(cls, text: str, stops: Iterable[str], otherwise: Finish) -> Answer:
+        """The text up to the first of the stops that it holds; without one, ``otherwise``."""
+        at, stop = min(
+            ((text.index(stop), stop) for stop in stops if stop in text), default=(len(text), "")
+        )
+        return cls(text[:at], "stop" if stop else otherwise, stop)
 
 
 class Backend(Protocol):
