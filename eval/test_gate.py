@@ -1,4 +1,4 @@
-"""One test for each format and measure: pytest eval/ --model PATH|NAME --baseline FILE."""
+"""One test for each format and metric: pytest eval/ --model PATH|NAME --baseline FILE."""
 
 import pytest
 
@@ -7,6 +7,6 @@ from harness.records import Verdict
 
 
 def test_gate(verdict: Verdict) -> None:
-    """A measure must not have lost more than its margin against the baseline."""
+    """A metric must not have lost more than its margin against the baseline."""
     if verdict.failed:
         pytest.fail(describe(verdict), pytrace=False)

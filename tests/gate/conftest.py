@@ -31,7 +31,7 @@ def build_evaluation(
     settings: EvalSettings | None = None,
     formats: Sequence[str] = (),
 ) -> Evaluation:
-    """(format, measure) → one value per case, None for not scored. Cases are named ``answer-000`` and so on."""
+    """(format, metric) → one value per case, None for not scored; cases are ``answer-000``, …."""
     counts: dict[str, int] = {}
     for (_, metric), column in values.items():
         assert metric in METRICS
@@ -42,19 +42,20 @@ def build_evaluation(
         for kind, count in counts.items()
         for index in range(count)
     }
-    ids = list(dict.fromkeys([*formats, *(format for format, _ in values)]))
+    ids = list(dict.fromkeys([*formats, *(format_id for format_id, _ in values)]))
     group_of: dict[str, Group] = {
-        id: (groups or {}).get(id, "native" if id == native else "held-out") for id in ids
+        format_id: (groups or {}).get(format_id, "native" if format_id == native else "held-out")
+        for format_id in ids
     }
     scores = [
         Score(
             f"{prefix}{KINDS.get(metric, 'answer')}-{index:03}",
-            format,
+            format_id,
             metric,
             value,
             why if value is None else "",
         )
-        for (format, metric), column in values.items()
+        for (format_id, metric), column in values.items()
         for index, value in enumerate(column)
     ]
     return Evaluation(
@@ -70,11 +71,15 @@ def build_evaluation(
             "adapter": "",
         },
         formats=tuple(
-            Format(id, id, "{{ messages }}", (), (digests or {}).get(id, f"d-{id}")) for id in ids
+            Format(name, name, "{{ messages }}", (), (digests or {}).get(name, f"d-{name}"))
+            for name in ids
         ),
         groups=group_of,
         native=native,
-        cases=tuple(_case(id, kind, (texts or {}).get(id, "what?")) for id, kind in cases.items()),
+        cases=tuple(
+            _case(case_id, kind, (texts or {}).get(case_id, "what?"))
+            for case_id, kind in cases.items()
+        ),
         requests=(),
         results=Results({}, {}),
         scores=tuple(scores),
@@ -85,13 +90,13 @@ def build_evaluation(
     )
 
 
-def _case(id: str, kind: str, text: str) -> Case:
+def _case(case_id: str, kind: str, text: str) -> Case:
     given: dict[str, Any] = {
         "choice": {"choices": ("yes", "no"), "answer": 0},
         "answer": {"checks": (Check("contains", "yes"),)},
         "reference": {"reference": "yes."},
     }[kind]
-    return Case(id, (Message("user", text),), **given)
+    return Case(case_id, (Message("user", text),), **given)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from harness.evaluation.settings import EvalSettings
 from harness.formats import load_formats
 from harness.gate.baseline import (
     Baseline,
-    FormatFact,
     BaselineEntry,
+    FormatFact,
     format_fact,
     scored_digest,
     to_baseline,

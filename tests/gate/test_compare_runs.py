@@ -50,7 +50,7 @@ def test_the_document_holds_every_verdict_and_follows_its_schema(two):
     )
     cells = {(cell.format, cell.metric): cell for cell in found.cells}
     assert set(cells) == {
-        (id, "stopped") for id in ("format-00", "format-01", "format-02", "held-out formats")
+        (name, "stopped") for name in ("format-00", "format-01", "format-02", "held-out formats")
     }
     lost = cells["format-01", "stopped"]
     assert (lost.outcome, lost.before, lost.after, lost.delta, lost.n) == (

@@ -22,13 +22,15 @@ from harness.report.wording import compact, signed
                 0.00031,
                 worst_case="answer-facts-012",
             ),
-            "alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)\nworst case: answer-facts-012",
+            "alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)\n"
+            "worst case: answer-facts-012",
         ),
         (
             Verdict(
                 "chatml", "nll_excess", "regressed", -0.004, 1.5, 0.15, 40, 1e-9, worst_case="ref-1"
             ),
-            "chatml · nll_excess: .00 → 1.50 (+1.50, allowed +.15, n 40, p < .0001)\nworst case: ref-1",
+            "chatml · nll_excess: .00 → 1.50 (+1.50, allowed +.15, n 40, p < .0001)\n"
+            "worst case: ref-1",
         ),
         (
             Verdict(
@@ -47,7 +49,8 @@ from harness.report.wording import compact, signed
                 0,
                 why="no case in common with the baseline (3 there, 4 here)",
             ),
-            "chatml · leak: .10 → .20 (cannot be compared, n 0)\nwhy: no case in common with the baseline (3 there, 4 here)",
+            "chatml · leak: .10 → .20 (cannot be compared, n 0)\n"
+            "why: no case in common with the baseline (3 there, 4 here)",
         ),
         (
             Verdict(

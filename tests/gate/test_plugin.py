@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-# pytester forgets what is imported during a run, and numpy cannot be loaded twice: so what the gate imports late stands here.
+# pytester forgets what is imported during a run, and numpy cannot be loaded twice, so what the
+# gate imports late is imported here.
 import scipy.stats  # noqa: F401
 
 from harness.errors import HarnessError
 from harness.evaluation import run as job
 from harness.evaluation.analysis import build_report as reporting
+from harness.formats import load_formats
 from harness.gate.baseline_file import read_baseline
 
 pytest_plugins = ["pytester"]
@@ -24,7 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Gate:
-    """``pytest eval/`` in a folder of its own. ``values`` are what the model will score; ``jobs`` what was asked of it."""
+    """``pytest eval/`` in a folder of its own.
+
+    ``values`` are what the model will score, ``jobs`` the evaluations that were asked for.
+    """
 
     def __init__(self, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, build) -> None:
         self.pytester = pytester
@@ -42,7 +47,8 @@ class Gate:
         for name in ("conftest.py", "test_gate.py"):
             shutil.copy(ROOT / "eval" / name, folder)
         pytester.makepyprojecttoml(
-            '[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "--strict-markers -ra"\nfilterwarnings = ["error"]\n'
+            '[tool.pytest.ini_options]\ntestpaths = ["tests"]\naddopts = "--strict-markers -ra"\n'
+            'filterwarnings = ["error"]\n'
         )
         monkeypatch.setenv(
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
@@ -143,11 +149,13 @@ def test_the_options_reach_the_evaluation(gate):
         (["--limit", "0"], "--limit 0: at least 1 case"),
         (
             ["--update-baseline"],
-            "--update-baseline needs --baseline FILE — pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline",
+            "--update-baseline needs --baseline FILE — "
+            "pytest eval/ --model m --baseline eval/baselines/m.json --update-baseline",
         ),
         (
             ["--baseline", "no.json"],
-            "no.json: no such baseline — make it: pytest eval/ --model m --baseline no.json --update-baseline",
+            "no.json: no such baseline — "
+            "make it: pytest eval/ --model m --baseline no.json --update-baseline",
         ),
         (["--baseline", "eval"], "eval: cannot read the baseline"),
         (["--baseline", "pyproject.toml"], "pyproject.toml:1: not JSON"),
@@ -172,7 +180,8 @@ def test_a_bug_keeps_its_traceback(gate):
 
 def test_xdist_is_refused(gate):
     gate.pytester.makepyfile(
-        fake_xdist='def pytest_addoption(parser):\n    parser.addoption("--numprocesses", dest="numprocesses", type=int)\n'
+        fake_xdist="def pytest_addoption(parser):\n"
+        "    parser.addoption('--numprocesses', dest='numprocesses', type=int)\n"
     )
     gate.pytester.syspathinsert()
     assert "leave out -n (pytest-xdist)" in usage_error(
@@ -202,7 +211,8 @@ def test_without_a_baseline_the_absolute_limits_judge(gate):
             "formats that broke: chatml",
             "  chatml: stopped .50",
             "baseline: none, judged by the absolute limits*",
-            "next: pytest eval/ --model models/tiny --baseline eval/baselines/tiny.json --update-baseline*",
+            "next: pytest eval/ --model models/tiny "
+            "--baseline eval/baselines/tiny.json --update-baseline*",
         ]
     )
 
@@ -224,8 +234,10 @@ def test_the_baseline_is_made_whole_and_then_holds(gate):
         [
             "m: 3 ok",
             "baseline: new/base.json (made with tiny)",
-            "power: 40 to 80 cases a metric; with 40, a loss 20 points beyond its margin is found four times in five, in a single format",
-            "next: pytest eval/ --model m --baseline new/base.json --update-baseline  (to keep these numbers as the baseline)",
+            "power: 40 to 80 cases a metric; with 40, a loss 20 points beyond its "
+            "margin is found four times in five, in a single format",
+            "next: pytest eval/ --model m --baseline new/base.json --update-baseline  ("
+            "to keep these numbers as the baseline)",
         ]
     )
 
@@ -266,7 +278,8 @@ def test_the_summary_names_what_broke_worst_first_and_ends_with_the_next_command
             "  chatml: stopped −1.00, choice −.50",
             "  alpaca-newline: stopped −.29",
             "baseline: base.json (made with tiny)",
-            "next: pytest eval/ --model m --baseline base.json --update-baseline  (only if you accept the losses)",
+            "next: pytest eval/ --model m --baseline base.json --update-baseline  (only"
+            " if you accept the losses)",
             "*4 failed*",
         ],
         consecutive=False,
@@ -303,7 +316,8 @@ def test_an_update_passes_and_says_what_changed(gate):
         [
             "m: 3 new, 1 ok",
             "  alpaca-newline · stopped: 1.00 → not scored dropped: the format was not evaluated",
-            "  chatml · stopped: 1.00 → .00 (−1.00, allowed −.05, n 80, p < .0001) updated: regressed",
+            "  chatml · stopped: 1.00 → .00 (−1.00, "
+            "allowed −.05, n 80, p < .0001) updated: regressed",
             "baseline: base.json (updated, 3 entries)",
         ]
     )
@@ -435,8 +449,14 @@ def test_another_environment_and_thin_comparisons_are_noted(gate):
     [(".", ["eval/"]), ("eval", []), (".", ["--model", "formats", "eval/", "--adapter", "docs"])],
 )
 def test_the_real_folder_from_the_root_and_from_inside(folder, args):
-    """A real process: the options are known early enough, whatever stands first, and neither torch nor a model is touched on the way to the mistake."""
-    script = "import sys, pytest; code = pytest.main(sys.argv[1:]); assert 'torch' not in sys.modules; sys.exit(code)"
+    """In a process of its own the options are known in time, whatever comes first.
+
+    Neither torch nor a model is loaded before the mistake is found.
+    """
+    script = (
+        "import sys, pytest; code = pytest.main(sys.argv[1:]);"
+        " assert 'torch' not in sys.modules; sys.exit(code)"
+    )
     command = [
         sys.executable,
         "-c",
@@ -530,7 +550,18 @@ def test_failures_stand_beside_a_pull_request_on_github(gate, monkeypatch):
     result = gate("--model", "m", "--baseline", "base.json", "--junitxml", "found.xml")
     result.stdout.fnmatch_lines(
         [
-            "::error title=gate chatml stopped::chatml · stopped: 1.00 → .00*%0Aworst case: answer-000"
+            "::error title=gate chatml stopped::"
+            "chatml · stopped: 1.00 → .00*%0Aworst case: answer-000"
         ]
     )
     assert 'name="test_gate[chatml-stopped]"' in (gate.pytester.path / "found.xml").read_text()
+
+
+def test_drawn_formats_of_a_baseline_are_measured_without_naming_them(gate):
+    name = "grammar:2:seed=5"
+    gate.keys = {"native": None}
+    gate.values = {(drawn.id, "stopped"): [1.0] * 80 for drawn in load_formats().select([name])}
+    made = gate("--model", "m", "--formats", name, "--baseline", "b.json", "--update-baseline")
+    made.assert_outcomes(passed=2)
+    gate("--model", "m", "--baseline", "b.json").assert_outcomes(passed=3)  # and their mean
+    assert gate.jobs[-1].formats == (name,)

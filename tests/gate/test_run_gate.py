@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.gate.baseline import to_baseline
+from harness.gate.baseline import to_baseline, with_new_entries
 from harness.gate.run_gate import (
     GateOptions,
     formats_to_measure,
@@ -26,7 +27,8 @@ def test_the_command_can_be_pasted():
         report=True,
     )
     assert options.command(baseline=Path("base.json")) == (
-        "pytest eval/ --model 'my models/tiny' --adapter lora --formats 'chatml,llama*' --formats-dir f"
+        "pytest eval/ --model 'my models/tiny' --adapter lora "
+        "--formats 'chatml,llama*' --formats-dir f"
         " --cases a.jsonl --cases b.jsonl --limit 9 --report-dir out --baseline base.json"
     )
 
@@ -47,7 +49,7 @@ def test_the_command_can_leave_the_choice_of_formats_out():
         ("eval/test_gate.py::test_gate", "eval/baselines"),
     ],
 )
-def test_a_first_baseline_stands_beside_the_tests(tests, folder):
+def test_a_first_baseline_is_put_beside_the_tests(tests, folder):
     assert (
         suggested_baseline(GateOptions("models/tiny/", tests=(tests,)))
         == Path(folder) / "tiny.json"
@@ -69,3 +71,24 @@ def test_without_formats_those_of_the_baseline_are_measured(make_evaluation, tmp
     )
     assert formats_to_measure(before, load_formats(tmp_path)) == ("chatml", "mine")
     assert formats_to_measure(None, load_formats(tmp_path)) == ("common", "mine")
+
+
+def test_drawn_formats_of_a_baseline_are_drawn_again(make_evaluation):
+    known = load_formats()
+    drawn = ("grammar:2:seed=5",)
+    values = {(chosen.id, "stopped"): [1.0] for chosen in known.select([*drawn, "chatml"])}
+    before = to_baseline(make_evaluation(values), ["chatml", *drawn])
+    names = formats_to_measure(before, known)
+    assert names == ("chatml", *drawn)
+    assert {chosen.id for chosen in known.select(names)} == set(before.formats)
+    added = with_new_entries(
+        to_baseline(make_evaluation({("chatml", "stopped"): [1.0]}), ["chatml"]), before
+    )
+    assert (added.grammar, set(added.formats)) == (drawn, set(before.formats))
+
+
+def test_a_baseline_of_which_no_format_is_known_is_refused(make_evaluation):
+    """Such as one of drawn formats that an earlier version wrote without their names."""
+    before = to_baseline(make_evaluation({("grammar-58884e55bb", "stopped"): [1.0]}))
+    with pytest.raises(HarnessError, match="no format of the baseline is known"):
+        formats_to_measure(before, load_formats())

@@ -1,7 +1,7 @@
-"""The workflow that gate init writes, run step by step in a scratch repository against the installed wheel.
+"""The workflow that gate init writes, run in a scratch repository against the installed wheel.
 
-A tiny model learns five answers in three formats: that adapter passes against its own baseline. One trained in a single
-format fails, and the formats that broke are named.
+A tiny model learns five answers in three formats: that adapter passes against its own baseline. One
+trained in a single format fails, and the formats that broke are named.
 """
 
 from __future__ import annotations
@@ -112,10 +112,10 @@ def main() -> None:
             "--cases",
             "cases.jsonl",
         ]
-        told = run(["harness", "gate", "init", *asked], repository)
-        assert told.returncode == 0, told.stderr
+        written = run(["harness", "gate", "init", *asked], repository)
+        assert written.returncode == 0, written.stderr
         make_baseline = next(
-            line.strip() for line in told.stdout.splitlines() if "--update-baseline" in line
+            line.strip() for line in written.stdout.splitlines() if "--update-baseline" in line
         )
         made = run(make_baseline, repository)
         assert made.returncode == 0, made.stdout + made.stderr

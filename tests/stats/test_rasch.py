@@ -17,10 +17,10 @@ def grid(items, formats, deviation, seed, item=1.5):
 
 def hidden(whole, share, seed):
     part = np.full(whole.shape, np.nan)
-    for item, format in balanced_sample(
+    for item, column in balanced_sample(
         *whole.shape, round(share * whole.size), np.random.default_rng(seed)
     ):
-        part[item, format] = whole[item, format]
+        part[item, column] = whole[item, column]
     return part
 
 
