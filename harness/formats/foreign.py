@@ -1,4 +1,4 @@
-"""Chat templates that are not ours, rendered as transformers renders them."""
+"""Other people's chat templates, rendered as transformers renders them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import HarnessError
-from harness.formats.tracing import FROZEN_NOW, GenerationTag, refuse
+from harness.formats.tracing import FROZEN_NOW, GenerationTag, raise_exception
 from harness.formats.turns import BOS, EOS, Renderer
 from harness.records import Message
 
@@ -32,7 +32,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
         autoescape=False,
     )
     env.filters["tojson"] = _tojson
-    env.globals["raise_exception"] = refuse
+    env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
 
@@ -77,8 +77,8 @@ def render_foreign(
 def foreign_renderer(template: str, *, where: str) -> Renderer:
     """A chat template as a function from messages to text, or to None where it refuses them.
 
-    Raises HarnessError for a template that does not compile; its renderer does for one that tries to
-    reach the interpreter.
+    Raises HarnessError for a template that does not compile; the function raises it for one that
+    tries to reach the interpreter.
     """
     try:
         _compiled(template)

@@ -1,4 +1,4 @@
-"""The folder is the registry: every ``*.jinja`` in it is a format, and no code branches on a name."""
+"""A folder of ``*.jinja`` files as the registry of formats: no code branches on a name."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from harness.records import Format
 from harness.resources import data_dir
 
 SETS_FILE = "sets.toml"
-#: The set that is measured and trained when nothing is named.
+#: The set that is evaluated and trained by default.
 COMMON = "common"
 
 
 class FormatSet(Mapping[str, Format]):
-    """The known formats by id, sorted. Looking up an unknown id raises HarnessError with the nearest names.
+    """The known formats by id, sorted. An unknown id raises HarnessError with the nearest names.
 
-    ``sets`` are named selections beside them; ``own`` are the ids that came from the user's folders.
+    ``sets`` are named selections; ``own`` are the ids that came from the user's folders.
     """
 
     def __init__(
@@ -30,10 +30,8 @@ class FormatSet(Mapping[str, Format]):
         sets: Mapping[str, Sequence[str]] | None = None,
         own: Iterable[str] = (),
     ) -> None:
-        self._by_id = {
-            chat_format.id: chat_format
-            for chat_format in sorted(formats, key=lambda chat_format: chat_format.id)
-        }
+        by_id = {each.id: each for each in formats}
+        self._by_id = {format_id: by_id[format_id] for format_id in sorted(by_id)}
         self.sets = {
             "all": tuple(self._by_id),
             **{name: tuple(ids) for name, ids in (sets or {}).items()},
@@ -59,37 +57,41 @@ class FormatSet(Mapping[str, Format]):
 
     @property
     def default(self) -> tuple[str, ...]:
-        """What is meant when nothing is named: the common formats, and all that the user brought."""
+        """The names selected by default: the common formats and all of the user's own."""
         return (COMMON, *self.own)
 
     def select(self, names: Iterable[str]) -> list[Format]:
-        """The formats of these ids, sets (``common``, ``all``), globs (``llama*``) or draws (``grammar:200:seed=7``), in the order given, each once.
+        """The formats with these names, in the order given, each once.
 
-        Raises HarnessError for an unknown id, a glob that matches nothing and a draw that is not understood.
+        A name is an id, a set (``common``, ``all``), a glob (``llama*``) or a sample of the grammar
+        (``grammar:200:seed=7``). Raises HarnessError for an unknown id, a glob without a match and
+        an invalid sample.
         """
-        chosen: dict[str, Format] = {}
-        for name in names:
-            if name.startswith("grammar:"):
-                from harness.formats.grammar.sample import sample_by_name
-
-                chosen.update((chat_format.id, chat_format) for chat_format in sample_by_name(name))
-                continue
-            if name in self.sets and name not in self:
-                found = list(self.sets[name])
-            elif any(mark in name for mark in "*?["):
-                found = [format_id for format_id in self._by_id if fnmatchcase(format_id, name)]
-                if not found:
-                    raise HarnessError(
-                        f"no format matches {name!r}", hint="see: harness formats list"
-                    )
-            else:
-                found = [name]
-            chosen.update((format_id, self[format_id]) for format_id in found)
+        chosen = {
+            chat_format.id: chat_format for name in names for chat_format in self._named(name)
+        }
         return list(chosen.values())
+
+    def _named(self, name: str) -> list[Format]:
+        if name.startswith("grammar:"):
+            from harness.formats.grammar.sample import sample_by_name
+
+            return sample_by_name(name)
+        if name in self.sets and name not in self:
+            return [self[format_id] for format_id in self.sets[name]]
+        if not any(mark in name for mark in "*?["):
+            return [self[name]]
+        matches = [self[format_id] for format_id in self if fnmatchcase(format_id, name)]
+        if not matches:
+            raise HarnessError(f"no format matches {name!r}", hint="see: harness formats list")
+        return matches
 
 
 def load_format(path: Path, *, compiled: bool = True) -> Format:
-    """Read one format file and, unless told otherwise, compile its template. Raises HarnessError with file and line."""
+    """Read one format file and, by default, compile its template.
+
+    Raises HarnessError with file and line.
+    """
     try:
         source = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -105,10 +107,11 @@ def load_format(path: Path, *, compiled: bool = True) -> Format:
 
 
 def load_formats(*extra_dirs: Path) -> FormatSet:
-    """The shipped formats, then those of the user's folders, which may replace a shipped one of the same id.
+    """The shipped formats and those of the user's folders, which win where an id occurs twice.
 
-    The user's templates are compiled at once, so that a mistake is told before any work; the shipped
-    ones when they are first rendered.
+    The user's templates are compiled here, so that a mistake is reported before any work; the
+    shipped ones are compiled when they are first rendered. Raises HarnessError for a folder without
+    formats, and for a template of the user's that is invalid or harmful (harness.formats.guard).
     """
     shipped = data_dir("formats")
     formats: dict[str, Format] = {}
@@ -118,22 +121,9 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         paths = sorted(folder.glob("*.jinja"))
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
-        formats.update(
-            (chat_format.id, chat_format)
-            for chat_format in (load_format(path, compiled=folder != shipped) for path in paths)
-        )
-    refuse_harmful(
-        {
-            chat_format.path: chat_format.template
-            for chat_format in formats.values()
-            if Path(chat_format.path).parent != shipped
-        }
-    )
-    own = [
-        format_id
-        for format_id, chat_format in formats.items()
-        if Path(chat_format.path).parent != shipped
-    ]
-    return FormatSet(
-        formats.values(), tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8")), own
-    )
+        for path in paths:
+            formats[path.stem] = load_format(path, compiled=folder != shipped)
+    brought = [each for each in formats.values() if Path(each.path).parent != shipped]
+    refuse_harmful({each.path: each.template for each in brought})
+    sets = tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8"))
+    return FormatSet(formats.values(), sets, [each.id for each in brought])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -66,6 +67,23 @@ def parse_format(source: str, path: Path) -> Format:
         path=str(path),
         **{**dict(facts), "stops": tuple(facts.stops), "stop_tokens": tuple(facts.stop_tokens)},
     )
+
+
+def front_matter(facts: Mapping[str, str | Sequence[str]], roles: Mapping[str, str]) -> str:
+    """The comment that begins a format's file. JSON's strings and lists are TOML's too."""
+    lines = [
+        "{#---",
+        *map(_line, facts.items()),
+        "",
+        "[roles]",
+        *map(_line, roles.items()),
+        "---#}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(fact: tuple[str, str | Sequence[str]]) -> str:
+    return f"{fact[0]} = {json.dumps(fact[1], ensure_ascii=False)}"
 
 
 def _mistake(error: ValidationError, path: Path) -> HarnessError:

@@ -1,8 +1,8 @@
-"""Templates from elsewhere run once in a process of their own, with limits, before they run in ours.
+"""Run templates from elsewhere once in a limited process of their own before they run in ours.
 
-Jinja's sandbox keeps a template from reaching the interpreter; it does not keep it from looping or from
-filling the memory. Run as a module, this file is that other process: templates in on standard input,
-what is wrong with each on standard output.
+Jinja's sandbox keeps a template from reaching the interpreter, but not from looping or filling the
+memory. Run as a module, this file is that other process: it reads templates from standard input and
+writes for each the reason to refuse it, or null, to standard output.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, NoReturn
 
 from harness.errors import HarnessError
 
-#: Seconds of the processor that one template may take for a conversation of five short messages, and characters that it may write.
+#: Processor time and characters of output that a template may use for five short messages.
 SECONDS = 2.0
 CHARACTERS = 100_000
-#: Characters of the longest template that is read at all. The longest that people use hold some 20 000.
+#: Longest template that is read at all, in characters. Those in use have up to some 20 000.
 LONGEST_TEMPLATE = 1_000_000
 _MEMORY = 2 << 30
 _START = 20.0
 _HARM = {
-    "Late": f"it takes more than {SECONDS:g} s for five short messages",
+    "TimeoutError": f"it takes more than {SECONDS:g} s for five short messages",
     "SecurityError": "it tries to reach the interpreter ({error})",
     "MemoryError": "it fills the memory",
     "OverflowError": "it loops too often ({error})",
@@ -32,7 +32,10 @@ _HARM = {
 
 
 def refuse_harmful(templates: Mapping[str, str]) -> None:
-    """Raise HarnessError for the first of these templates (by place) that loops, fills the memory or tries to reach the interpreter."""
+    """Raise HarnessError for the first of these templates (by place) that does harm.
+
+    Harm is looping, filling the memory, writing too much, or trying to reach the interpreter.
+    """
     for where, template in templates.items():
         if len(template) > LONGEST_TEMPLATE:
             raise HarnessError(
@@ -42,7 +45,7 @@ def refuse_harmful(templates: Mapping[str, str]) -> None:
     if not templates:
         return
     try:
-        found = subprocess.run(  # our own interpreter and module; the template arrives on standard input
+        done = subprocess.run(
             [sys.executable, "-m", "harness.formats.guard"],
             input=json.dumps(list(templates.values())),
             capture_output=True,
@@ -51,9 +54,9 @@ def refuse_harmful(templates: Mapping[str, str]) -> None:
             timeout=_START + 2 * SECONDS * len(templates),
             check=False,
         )
-        reasons = [json.loads(line) for line in found.stdout.splitlines()]
-    except subprocess.TimeoutExpired as late:
-        reasons = [json.loads(line) for line in (late.stdout or b"").decode().splitlines()]
+        reasons = [json.loads(line) for line in done.stdout.splitlines()]
+    except subprocess.TimeoutExpired as error:
+        reasons = [json.loads(line) for line in (error.stdout or b"").decode().splitlines()]
     reasons += [f"it takes more than {SECONDS:g} s or all the memory for five short messages"] * (
         len(reasons) < len(templates)
     )
@@ -62,8 +65,8 @@ def refuse_harmful(templates: Mapping[str, str]) -> None:
             raise HarnessError(f"the template is refused: {reason}", where=where)
 
 
-def _judge(template: str) -> str | None:
-    """What is wrong with a template, or None. A template that merely refuses the conversation is not this room's matter."""
+def _harm(template: str) -> str | None:
+    """The reason to refuse a template, or None. Refusing the conversation is no harm."""
     import signal
 
     from jinja2 import TemplateError
@@ -71,11 +74,8 @@ def _judge(template: str) -> str | None:
 
     from harness.formats.foreign import render_foreign
 
-    class Late(Exception):
-        """The time is over."""
-
     def stop(*_args: Any) -> NoReturn:
-        raise Late
+        raise TimeoutError
 
     turns = [
         {"role": role, "content": f"{role} {index}"}
@@ -95,7 +95,7 @@ def _judge(template: str) -> str | None:
             )
             if len(text) > CHARACTERS:
                 return f"it writes {len(text)} characters for five short messages"
-    except (Late, SecurityError, MemoryError, OverflowError, RecursionError) as error:
+    except (TimeoutError, SecurityError, MemoryError, OverflowError, RecursionError) as error:
         return _HARM[type(error).__name__].format(error=error)
     except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
         return None
@@ -113,7 +113,7 @@ def _main() -> None:
     except ImportError:  # Windows has no such limits; the time limit of the caller remains
         pass
     for template in json.load(sys.stdin):
-        print(json.dumps(_judge(template)), flush=True)
+        print(json.dumps(_harm(template)), flush=True)
 
 
 if __name__ == "__main__":

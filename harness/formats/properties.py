@@ -1,4 +1,4 @@
-"""Properties of a format, computed and never typed by hand (DESIGN §3.7)."""
+"""Properties of a format, computed by rendering probe conversations and never typed by hand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BOS, _EOS = "<s>", "</s>"
 
 @dataclass(frozen=True)
 class FormatReport:
-    """The computed properties of a format, and a sentence for each that is not as it should be."""
+    """The computed properties of a format, and one sentence for each fault."""
 
     format: str
     properties: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,10 @@ class FormatReport:
 
 
 def check_format(chat_format: Format) -> FormatReport:
-    """Render probe conversations and look at what comes out. What a tokenizer makes of it: harness.tokens.tokenizer_check."""
+    """Render probe conversations and check the text and its spans.
+
+    ``harness.tokens.tokenizer_check`` adds what depends on a tokenizer.
+    """
     findings: list[str] = []
     properties: dict[str, Any] = {}
     try:
@@ -49,14 +52,16 @@ def check_format(chat_format: Format) -> FormatReport:
     properties["system"] = _carries(chat_format, (_SYSTEM, *_TURNS))
     if not properties["system"] and chat_format.system != "unsupported":
         findings.append(
-            f'A system prompt is refused, but the front matter says system = "{chat_format.system}": write "unsupported" or mend the template.'
+            "A system prompt is refused, but the front matter says "
+            f'system = "{chat_format.system}": write "unsupported" or mend the template.'
         )
     properties["prompt_is_prefix"] = all(
         answered.text.startswith(prompt.text) for prompt, answered in exchanges
     )
     if not properties["prompt_is_prefix"]:
         findings.append(
-            "The generation prompt is no prefix of the training text, so the model is asked in a form that it never learnt: mend the add_generation_prompt branch."
+            "The generation prompt is no prefix of the training text, so the model is asked in a "
+            "form that it never learnt: mend the add_generation_prompt branch."
         )
     properties["prefix_stable"] = _prefix_stable(chat_format, _TURNS) and (
         not properties["system"] or _prefix_stable(chat_format, (_SYSTEM, *_TURNS))
@@ -64,12 +69,14 @@ def check_format(chat_format: Format) -> FormatReport:
     properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt, _ in exchanges)
     if not properties["no_trailing_space"]:
         findings.append(
-            "The generation prompt ends in a space, which most tokenizers would have joined to the answer's first word: move it into the generation block."
+            "The generation prompt ends in a space, which most tokenizers would have joined to the "
+            "answer's first word: move it into the generation block."
         )
     properties["stop_trained"] = _stop_trained(whole)
     if not properties["stop_trained"]:
         findings.append(
-            "No stop stands inside the generation block, so the model never learns to end: put the end-of-turn mark or eos_token before endgeneration."
+            "No stop stands inside the generation block, so the model never learns to end: put the "
+            "end-of-turn mark or eos_token before endgeneration."
         )
     properties["leading_bos"] = whole.text.startswith(_BOS)
     if whole.text.startswith(_BOS * 2):
@@ -78,15 +85,18 @@ def check_format(chat_format: Format) -> FormatReport:
 
 
 def render_digest(chat_format: Format) -> str:
-    """Sixteen hexadecimal digits over what probe conversations give: prompt, text and which of it is trained. A refusal is a result too."""
-    found: list[Any] = []
+    """Sixteen hexadecimal digits over the renderings of probe conversations.
+
+    They cover the text, its spans and stops; a refusal counts as a rendering too.
+    """
+    renderings: list[Any] = []
     for messages, prompt in ((_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)):
         try:
             rendered = _render(chat_format, messages, prompt=prompt)
-            found.append([rendered.text, list(rendered.spans), list(rendered.stops)])
+            renderings.append([rendered.text, list(rendered.spans), list(rendered.stops)])
         except HarnessError:
-            found.append(None)
-    return hashlib.sha256(json.dumps(found).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+            renderings.append(None)
+    return hashlib.sha256(json.dumps(renderings).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _render(
@@ -112,7 +122,7 @@ def _carries(chat_format: Format, messages: tuple[Message, ...]) -> bool:
 
 
 def _prefix_stable(chat_format: Format, messages: tuple[Message, ...]) -> bool:
-    """Whether later turns leave the text of earlier ones as it was, up to the stop of the last answer."""
+    """Whether later turns leave the earlier text unchanged, up to the end of the last answer."""
     early, whole = _render(chat_format, messages[:-2]), _render(chat_format, messages)
     words = max(span.end for span in early.spans if span.kind == "content")
     return whole.text.startswith(early.text[:words])

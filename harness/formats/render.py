@@ -1,4 +1,4 @@
-"""Conversation × Format → Rendered: the one place where text and its spans are made. Never imports torch."""
+"""Conversation × Format → Rendered: the one place where a text and its spans are made."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def render(
 ) -> Rendered:
     """Render a conversation in a format.
 
-    ``add_generation_prompt`` ends the text where the assistant is to begin; ``continue_final_message``
-    ends it with the last answer's words, without its stop, for the model to go on. ``assistant_name`` is who
-    answers in a format with names; without it the last named assistant turn decides. Rendering loses
-    nothing: HarnessError names the format and the message when the template refuses it, drops it or
-    changes its words (outer white space may go, where the format's owner trims it).
+    ``add_generation_prompt`` ends the text where the assistant begins; ``continue_final_message``
+    ends it with the last answer's words, without its stop, for the model to continue.
+    ``assistant_name`` is who answers in a format with names; by default the last named assistant
+    turn decides. Rendering loses nothing: HarnessError names the format and the message when the
+    template refuses it, drops it or changes its words (outer white space may go, where the format's
+    owner trims it).
     """
     if continue_final_message:
         _check_unfinished(conversation, add_generation_prompt)
@@ -66,7 +67,7 @@ def render(
 def _traced(
     conversation: Conversation, chat_format: Format, shape: Shape, contents: list[str]
 ) -> tuple[str, tuple[Span, ...]]:
-    """Run the template itself over the messages, and see that nothing is lost."""
+    """Run the template itself over the messages, and check that nothing is lost."""
     try:
         text, spans = trace(chat_format, shape, contents)
     except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
@@ -84,10 +85,10 @@ def _traced(
 
 
 def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversation:
-    """The conversation as one would write it in this format: where its owner refuses a system prompt, that opens the first question.
+    """Move a system prompt into the first question where the format's owner refuses one.
 
-    This is what llama.cpp and most front ends do for such a format. Without a question to carry it the
-    conversation stays as it is, and rendering it says what is wrong.
+    llama.cpp and most front ends do the same. Without a question to carry it the conversation stays
+    as it is, and rendering it reports the mistake.
     """
     messages = conversation.messages
     if (
@@ -107,7 +108,10 @@ def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversa
 def resolved_stops(
     chat_format: Format, conversation: Conversation, assistant_name: str | None = None
 ) -> tuple[str, ...]:
-    """The format's stops, one that waits for a name once for each speaker but the one who answers: the user, other characters, a narrator."""
+    """The format's stops. One that holds ``{user_name}`` is repeated for each speaker who waits.
+
+    These are all speakers but the one who answers: the user, other characters, a narrator.
+    """
     if chat_format.names == "none":
         return chat_format.stops
     answering = assistant_name or conversation.assistant_name() or ASSISTANT_NAME
@@ -151,7 +155,7 @@ def _check_unfinished(conversation: Conversation, add_generation_prompt: bool) -
 
 
 def _without_the_end(text: str, spans: tuple[Span, ...]) -> tuple[str, tuple[Span, ...]]:
-    """Cut what follows the last message's words."""
+    """Cut the text behind the last message's words."""
     end = max(span.end for span in spans if span.kind == "content")
     return text[:end], tuple(span for span in spans if span.end <= end)
 
@@ -168,7 +172,7 @@ def _check_lossless(
         if words != message.content.strip() and words not in _without_reasoning(
             chat_format, message
         ):
-            fate = "changes" if shown[index].strip() else "drops"
+            fate = "changes" if words else "drops"
             raise HarnessError(
                 f"format {chat_format.id} {fate} message {index} ({message.role})",
                 where=conversation.source or conversation.id,
@@ -179,7 +183,10 @@ def _check_lossless(
 
 
 def _without_reasoning(chat_format: Format, message: Message) -> tuple[str, ...]:
-    """What a format may leave of an answer that opens with a think block: its owner drops the block, or its opening tag, by position."""
+    """What a format may keep of an answer that opens with a think block.
+
+    Its owner drops the block, or its opening tag, by position.
+    """
     if (
         chat_format.reasoning == "none"
         or message.role != "assistant"

@@ -1,9 +1,9 @@
-"""The text of a conversation's shape, with slots where the words go: a template run once for many conversations.
+"""Run a template once for all conversations of one shape, and fill in the words.
 
-Most templates write each message and never look into it, so all conversations with the same roles and names
-differ in their words alone. A shape is rendered once with probes in place of the words. A probe refuses to
-be read: a template that compares, searches, cuts or measures a message's content is found out and always
-rendered the long way, and so is one with a filter that is not known to leave words alone.
+Most templates write each message and never look into it, so conversations with the same roles and
+names differ in their words alone. A shape is rendered once with probes in place of the words. A
+probe refuses to be read: a template that compares, searches, cuts or measures a message's content
+is detected and always run in full, and so is one with a filter that may change the words.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from harness.errors import HarnessError
 from harness.formats.tracing import Shape, Traced, environment, trace
 from harness.records import Format, Span, SpanKind
 
-#: Filters that leave a message's words alone, or that a probe notices (trim).
+#: Filters that leave a message's words unchanged, or that a probe notices (trim).
 _HARMLESS_FILTERS = {"trim", "default", "d", "string"}
-#: Tests that look at what a value is, not at its text.
+#: Tests of a value's type, not of its text.
 _HARMLESS_TESTS = {
     "defined",
     "undefined",
@@ -39,7 +39,7 @@ _MOST_SHAPES = 4096
 
 
 class Inspected(Exception):  # a signal, never shown
-    """The template read a message's content."""
+    """The template has read a message's content."""
 
 
 class Probe(Traced):
@@ -83,7 +83,7 @@ class Probe(Traced):
 
 
 class Skeleton:
-    """The pieces of a rendered shape, in order: literal text, or the number of a message with how its words are stripped."""
+    """The pieces of a rendered shape, in order: literal text, or a message and how to strip it."""
 
     def __init__(self, text: str, spans: Sequence[Span]) -> None:
         self._pieces: list[tuple[str, Callable[[str], str] | None, SpanKind, int, bool]] = []
@@ -100,7 +100,10 @@ class Skeleton:
             )
 
     def fill(self, contents: Sequence[str]) -> tuple[str, tuple[Span, ...]] | None:
-        """Text and spans with these words in the slots. None when a slot stays empty: then neighbouring pieces may join."""
+        """Text and spans with these words in the slots.
+
+        None when a slot stays empty: then neighbouring pieces may join.
+        """
         parts: list[str] = []
         spans: list[Span] = []
         at = 0
@@ -116,7 +119,7 @@ class Skeleton:
 
 
 def _strip_of(written: str) -> Callable[[str], str]:
-    """How the template stripped a probe, told by the white space that is left of it."""
+    """How the template stripped a probe, seen from the white space that is left of it."""
     left, right = written.startswith(" "), written.endswith(" ")
     if left and right:
         return str
@@ -127,7 +130,10 @@ def _strip_of(written: str) -> Callable[[str], str]:
 
 @lru_cache(maxsize=_MOST_SHAPES)
 def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
-    """The skeleton of a shape; None for a template that reads its messages, drops one or refuses the shape."""
+    """The skeleton of a shape.
+
+    None for a template that reads its messages, drops one or refuses the shape.
+    """
     if not leaves_words_alone(chat_format.template):
         return None
     try:
@@ -140,7 +146,7 @@ def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
 
 @lru_cache(maxsize=_MOST_SHAPES)
 def leaves_words_alone(template: str) -> bool:
-    """Whether the template has no filter, test or macro that could change or read a message without the probe's noticing."""
+    """Whether no filter, test or macro could change or read a message unnoticed by a probe."""
     tree = environment().parse(template)
     filters = {node.name for node in tree.find_all(nodes.Filter)}
     tests = {node.name for node in tree.find_all(nodes.Test)}

@@ -1,12 +1,10 @@
-"""Chat templates in the Hugging Face dialect, compiled in a sandbox, with every piece of text traced.
+"""Run a chat template in the Hugging Face dialect, in a sandbox, and get text and spans together.
 
-How the spans come about: messages, BOS and EOS are handed to the template as ``Traced`` strings. They
-compare, slice, trim and split like the text they hold, but when one is written out (alone or joined to
-something) it brackets itself with Unicode noncharacters. ``{% generation %}`` writes a bracket of its own.
-One pass over the output then yields text and spans together, so they cannot drift apart, and nothing is
-ever found by searching for it. The noncharacters are chosen afresh for texts that contain them.
-
-One run of a template, with text and spans made together. Never imports torch.
+Messages, BOS and EOS are passed to the template as ``Traced`` strings. They compare, slice, trim
+and split like the text they hold, but when one is written (alone or joined to something) it
+brackets itself with Unicode noncharacters. ``{% generation %}`` writes a bracket of its own. One
+pass over the output then yields text and spans together, so they cannot drift apart, and nothing is
+ever found by searching for it. A text that contains some of the noncharacters gets others.
 """
 
 from __future__ import annotations
@@ -27,14 +25,14 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from harness.errors import HarnessError
 from harness.records import Format, Span, SpanKind
 
-#: A template that writes the date gets this one, so that a rendering never changes from day to day.
+#: The date for templates that write one, so that a rendering does not change from day to day.
 FROZEN_NOW = datetime(2024, 7, 26)
 
 _MARK_SETS = tuple(tuple(map(chr, range(0xFDD0 + i, 0xFDD4 + i))) for i in range(0, 32, 4))
 
 
 class Marks:
-    """The four noncharacters that bracket traced text in one rendering: open, number's end, close, generation."""
+    """The four noncharacters that bracket traced text in one rendering."""
 
     def __init__(self, chars: Sequence[str]) -> None:
         self.open, self.number, self.close, self.generation = chars
@@ -56,7 +54,10 @@ def marks_absent_from(texts: Sequence[str]) -> Marks:
 
 
 class Traced(str):
-    """Text that brackets itself when a template writes it. ``number`` is its place in the rendering's list of pieces."""
+    """Text that brackets itself when a template writes it.
+
+    ``number`` is its index in the rendering's list of pieces.
+    """
 
     __slots__ = ("marks", "number")
     number: int
@@ -110,7 +111,7 @@ class Traced(str):
 
 
 class GenerationTag(Extension):
-    """``{% generation %}…{% endgeneration %}``: what stands inside is trained. Same tag as in transformers."""
+    """``{% generation %}…{% endgeneration %}``, as in transformers: the text inside is trained."""
 
     tags = {"generation"}  # noqa: RUF012  # jinja2 declares it so
 
@@ -125,13 +126,14 @@ class TemplateRefusal(TemplateError):
     """The template itself called ``raise_exception``."""
 
 
-def refuse(message: str) -> None:
+def raise_exception(message: str) -> None:
+    """The function of that name in every template."""
     raise TemplateRefusal(message)
 
 
 @lru_cache(maxsize=1)
 def environment() -> ImmutableSandboxedEnvironment:
-    """The sandbox that every template runs in, set up as transformers sets up its own, but strict on undefined names."""
+    """The sandbox of our templates: that of transformers, but strict on undefined names."""
     env = ImmutableSandboxedEnvironment(
         trim_blocks=True,
         lstrip_blocks=True,
@@ -139,7 +141,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         extensions=[GenerationTag, loopcontrols],
         autoescape=False,
     )
-    env.globals["raise_exception"] = refuse
+    env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
 
@@ -148,7 +150,10 @@ _COMPILED: dict[str, Callable[..., str]] = {}
 
 
 def compile_template(chat_format: Format) -> Callable[..., str]:
-    """The format's template as a function of its variables. Raises HarnessError with file and line."""
+    """The format's template as a function of its variables.
+
+    Raises HarnessError with file and line.
+    """
     render = _COMPILED.get(chat_format.template)
     if render is None:
         try:
@@ -173,7 +178,7 @@ def _line(chat_format: Format, line: int) -> str:
 
 
 class Shape(NamedTuple):
-    """All that a rendering depends on besides the format and the words: hashable, so that it can be looked up."""
+    """Everything but the format and the words that a rendering depends on: a cache key."""
 
     roles: tuple[str, ...]
     names: tuple[str | None, ...]
@@ -187,7 +192,7 @@ class Shape(NamedTuple):
 def trace(
     chat_format: Format, shape: Shape, contents: Sequence[str], words: type[Traced] = Traced
 ) -> tuple[str, tuple[Span, ...]]:
-    """Run the format's template over messages of this shape with these contents, wrapped in ``words``.
+    """Run the format's template over messages of this shape; ``words`` is the class of contents.
 
     Raises what the template raises, and HarnessError for a template that does not compile.
     """
@@ -252,8 +257,8 @@ def _classify(
 ) -> Iterator[tuple[str, SpanKind, int, bool]]:
     """Yield (text, kind, message, trained) in order.
 
-    Inside a generation block, what stands before the answer is glue (the space that belongs to the
-    answer), what stands after it is its stop. Outside, text is header, and white space between
+    Inside a generation block, the text before the answer is glue (the space that belongs to the
+    answer) and the text behind it is its stop. Outside, text is header, and white space between
     headers is glue.
     """
     at, inside, message, answered = 0, False, -1, False
@@ -283,7 +288,7 @@ def _classify(
 
 
 def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> int:
-    """The message whose content comes first inside the generation block that begins at ``at``, or −1."""
+    """The first message written inside the generation block that begins at ``at``, or −1."""
     for mark in marks.pattern.finditer(marked, at):
         if mark[0] == marks.generation:
             break

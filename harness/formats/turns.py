@@ -1,9 +1,9 @@
-"""A format as the pieces between the words: what stands before a question, between question and answer, after an answer.
+"""A format as the pieces of text before a question, between question and answer, after an answer.
 
-Most formats are nothing else, whatever language they are written in: a Jinja template, a preset of a front
-end, an example. Pieces are found by rendering placeholders and looking at what stands between them; whoever
-reads a format this way must then compare, on conversations that were not used, since rules that depend on
-the words or on the position cannot be seen like this.
+Most formats are nothing else, whatever language they are written in: a Jinja template, a preset of
+a front end, an example. The pieces are the text between placeholders in a rendering. Rules that
+depend on the words or on the position cannot be seen this way, so a format that was read like this
+must be compared with its source on other conversations (harness.formats.exchange.comparing).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.records import Message
 #: A rendering to be read: messages, add_generation_prompt → text, or None where the format refuses.
 Renderer = Callable[[Sequence[Message], bool], str | None]
 
-#: What a reader gives as BOS and EOS, so that they are found again among the text: characters of the private use area.
+#: Stand for BOS and EOS, so that they are found again in the text: characters for private use.
 BOS, EOS = "\ue0b0", "\ue0b1"
 _SYS, _U1, _A1, _U2, _A2 = (f"Zq{word}qZ" for word in ("sys", "one", "two", "three", "four"))
 _S = Message("system", _SYS)
@@ -31,10 +31,11 @@ _TURNS = (
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """The text around the words. BOS and EOS stand in it as the two characters above.
+    """The text around the words, with the two characters above for BOS and EOS.
 
-    ``system_open`` and ``system_close`` are None where a system prompt is refused. ``answer_glue`` is white space
-    that belongs to the answer; ``stop`` ends the answer and ``answer_close`` is what is never generated behind it.
+    ``system_open`` and ``system_close`` are None where a system prompt is refused. ``answer_glue``
+    is white space that belongs to the answer; ``stop`` ends the answer, and ``answer_close`` comes
+    behind it and is never generated.
     """
 
     begin: str
@@ -53,19 +54,22 @@ class Turns:
     system_close: str | None = None
     """From the system prompt to the first question."""
     final: str = ""
-    """What ends an answer that nothing follows, instead of ``answer_close`` and behind ``stop``."""
+    """Replaces ``answer_close`` behind an answer that nothing follows."""
     trims: frozenset[str] = frozenset()
     """Roles whose words lose their outer white space."""
     stops: tuple[str, ...] = ()
 
     @property
     def opening(self) -> str:
-        """What stands before the first turn when there is no system prompt: BOS, a preamble, a default system prompt."""
+        """The text before the first turn when there is no system prompt.
+
+        That is BOS, a preamble, a default system prompt.
+        """
         return self.begin.removesuffix(self.user_open[len(self.separator) :])
 
     @property
     def separator(self) -> str:
-        """White space that stands before every question but the first."""
+        """White space before every question but the first."""
         if self.begin.endswith(self.user_open):
             return ""
         header = self.user_open.lstrip(" \n")
@@ -77,14 +81,14 @@ class Turns:
 
     @property
     def has_own_system_block(self) -> bool:
-        """Whether questions are written alike with and without a system prompt before them."""
+        """Whether a question is written alike with and without a system prompt before it."""
         return self.begin.endswith(self.user_open[len(self.separator) :]) and (
             self.system_close is None or self.system_close.endswith(self.user_open)
         )
 
     @property
     def system(self) -> str:
-        """The front matter's word for where a system prompt goes."""
+        """Where a system prompt goes, as the front matter names it."""
         if self.system_open is None:
             return "unsupported"
         if not self.has_own_system_block:
@@ -93,7 +97,10 @@ class Turns:
 
 
 def read_turns(render: Renderer) -> Turns:
-    """Find the pieces of a format by rendering placeholders. Raises HarnessError for what has no such pieces, and says why."""
+    """Find the pieces of a format by rendering placeholders.
+
+    Raises HarnessError with the reason for a format that is more than such pieces.
+    """
     whole, prompt, question = (
         render(_TURNS, False),
         render(_TURNS[:3], True),
@@ -105,26 +112,28 @@ def read_turns(render: Renderer) -> Turns:
     _begin, _ask, _between_, generation = _between(prompt, (_U1, _A1, _U2))
     if ask != ask_again:
         raise HarnessError(
-            f"an earlier answer begins otherwise than the last one ({_shown(ask)} and {_shown(ask_again)}): a rule about the position"
+            "an earlier answer begins differently from the last one "
+            f"({_shown(ask)} and {_shown(ask_again)}): a rule about the position"
         )
     if (begin, between) != (_begin, _between_) or _ask != ask:
         raise HarnessError(
-            "earlier turns are written otherwise when the conversation goes on: a rule about the position"
+            "earlier turns change when the conversation goes on: a rule about the position"
         )
     opened = generation.rstrip(" ")
     if not ask.startswith(opened):
         raise HarnessError(
-            f"the generation prompt {_shown(generation)} is not what stands before a trained answer, {_shown(ask)}"
+            f"the generation prompt {_shown(generation)} differs from the text before a trained "
+            f"answer, {_shown(ask)}"
         )
     end, final = _ends(last, between)
     user_close = _between(question, (_U1,))[1]
     if not ask.startswith(user_close) and user_close.rstrip(" \n").endswith(EOS):
-        user_close = user_close.rstrip(" \n").removesuffix(
-            EOS
-        )  # an EOS at the end of whatever is written
+        # Such a format writes EOS at the end of any text.
+        user_close = user_close.rstrip(" \n").removesuffix(EOS)
     if not ask.startswith(user_close):
         raise HarnessError(
-            f"a question ends otherwise ({_shown(user_close)}) than one that is followed by an answer ({_shown(ask)})"
+            f"a question ends differently ({_shown(user_close)}) when an answer follows "
+            f"({_shown(ask)})"
         )
     user_close = user_close if len(user_close) <= len(opened) else opened
     stop = end.rstrip(" \n")
@@ -146,13 +155,16 @@ def read_turns(render: Renderer) -> Turns:
 
 
 def refuses(render: Renderer, messages: Sequence[Message]) -> bool:
-    """Whether a format will not write these messages, or leaves words of theirs out."""
+    """Whether a format refuses these messages or leaves out some of their words."""
     text = render(messages, False)
     return text is None or any(message.content.strip() not in text for message in messages)
 
 
 def _between(text: str, words: Sequence[str]) -> list[str]:
-    """The pieces around placeholders. Raises HarnessError when one is missing, doubled or out of place."""
+    """The pieces around placeholders.
+
+    Raises HarnessError when a placeholder is missing, doubled or out of place.
+    """
     places = [text.find(word) for word in words]
     if -1 in places:
         raise HarnessError("a message is left out")
@@ -163,7 +175,7 @@ def _between(text: str, words: Sequence[str]) -> list[str]:
 
 
 def _ends(last: str, between: str) -> tuple[str, str]:
-    """What closes every answer, and what closes only one that nothing follows: an EOS at the end of a conversation."""
+    """The end of every answer, and the end of one that nothing follows: an EOS, or nothing."""
     if between.startswith(last):
         return last, ""
     same = next(
@@ -172,24 +184,25 @@ def _ends(last: str, between: str) -> tuple[str, str]:
     )
     if last[same:].strip() != EOS:
         raise HarnessError(
-            f"the last answer ends otherwise ({_shown(last)}) than one that is followed by a question ({_shown(between)})"
+            f"the last answer ends differently ({_shown(last)}) from one before a question "
+            f"({_shown(between)})"
         )
     stop = last[:same].rstrip(" \n")
     return last[:same], last[len(stop) :]
 
 
 def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | None:
-    """What stands around a system prompt, or None where there is no place for one."""
+    """The text around a system prompt, or None where there is no place for one."""
     if refuses(render, (_S, *_TURNS)):
         return None
     text = render((_S, *_TURNS), False) or ""
     if text.find(_SYS) > text.find(_U1):
         raise HarnessError(
-            "the system prompt stands behind the first question: a rule about the position"
+            "the system prompt comes after the first question: a rule about the position"
         )
     before, after, *rest = _between(text, (_SYS, _U1, _A1, _U2, _A2))
     if tuple(rest) != expected:
-        raise HarnessError("with a system prompt the other turns are written otherwise")
+        raise HarnessError("a system prompt changes the other turns")
     return before, after
 
 

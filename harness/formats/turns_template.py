@@ -1,7 +1,8 @@
-"""The Jinja template that writes a format's pieces (harness.formats.turns)."""
+"""Write the Jinja template of a format that is given by its pieces (harness.formats.turns)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from harness.formats.turns import BOS, EOS, Turns
@@ -64,7 +65,7 @@ def _question_lines(turns: Turns, words: str) -> Iterator[str]:
 
 
 def _trained_header(turns: Turns) -> str:
-    """Where no mark ends an answer: the next question's header, which a model must then learn to write."""
+    """The next question's header where no mark ends an answer: a model must learn to write it."""
     text = (turns.answer_close + turns.user_open).rstrip(" \n")
     return "" if turns.stop.strip() or not turns.has_own_system_block else text
 
@@ -118,7 +119,8 @@ def _answer_lines(turns: Turns, words: str) -> Iterator[str]:
         yield "            {%- endif %}"
         yield "        {%- endgeneration %}"
         if turns.answer_close:
-            yield f"        {{%- if {'not loop.last and' if turns.final else 'loop.last or'} loop.nextitem['role'] != 'user' %}}"
+            place = "not loop.last and" if turns.final else "loop.last or"
+            yield f"        {{%- if {place} loop.nextitem['role'] != 'user' %}}"
             yield f"            {{{{- {jinja_text(turns.answer_close)} }}}}"
             yield "        {%- endif %}"
         return
@@ -140,28 +142,14 @@ def joined(before: str, words: str, after: str) -> str:
 
 def jinja_text(text: str) -> str:
     """A Jinja expression that writes this text, its BOS and EOS as the tokenizer's."""
-    parts: list[str] = []
-    rest = text
-    while rest:
-        at = min(
-            (found for found in (rest.find(BOS), rest.find(EOS)) if found >= 0), default=len(rest)
-        )
-        if at:
-            parts.append(jinja_literal(rest[:at]))
-        if at < len(rest):
-            parts.append("bos_token" if rest[at] == BOS else "eos_token")
-        rest = rest[at + 1 :]
-    return " + ".join(parts) or "''"
+    names = {BOS: "bos_token", EOS: "eos_token"}
+    parts = [part for part in re.split(f"([{BOS}{EOS}])", text) if part]
+    return " + ".join(names.get(part) or jinja_literal(part) for part in parts) or "''"
+
+
+_ESCAPES = str.maketrans({"\\": r"\\", "'": r"\'", "\n": r"\n", "\t": r"\t", "\r": r"\r"})
 
 
 def jinja_literal(text: str) -> str:
     """Text as a Jinja string."""
-    return (
-        "'"
-        + text.replace("\\", "\\\\")
-        .replace("'", "\\'")
-        .replace("\n", "\\n")
-        .replace("\t", "\\t")
-        .replace("\r", "\\r")
-        + "'"
-    )
+    return f"'{text.translate(_ESCAPES)}'"

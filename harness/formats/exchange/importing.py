@@ -1,8 +1,7 @@
-"""A format from elsewhere as one of ours: find its pieces, write the file, compare on conversations that were not used."""
+"""Import a format: find its pieces, write its file, and compare both on other conversations."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import PLAIN, differences, renderer_of
 from harness.formats.exchange.sources import Source
-from harness.formats.frontmatter import parse_format
+from harness.formats.frontmatter import front_matter, parse_format
 from harness.formats.turns import BOS, EOS, Turns, read_turns
 from harness.formats.turns_template import template_of
 from harness.records import Format
@@ -21,7 +20,7 @@ _SEE = "harness formats detect says whether a shipped format equals it"
 
 @dataclass(frozen=True)
 class Imported:
-    """A format that was read elsewhere: the text of its file, and a sentence for each thing that it does not keep."""
+    """An imported format, the text of its file, and one sentence for each thing that was lost."""
 
     format: Format
     source: str
@@ -29,11 +28,14 @@ class Imported:
 
 
 def import_format(source: Source, format_id: str) -> Imported:
-    """Write a source as a format file. Raises HarnessError with the reason when it cannot be expressed."""
+    """Write a source as a format file.
+
+    Raises HarnessError with the reason when it cannot be expressed.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", format_id):
         raise HarnessError(
-            f"{format_id!r} cannot be a format's id",
-            hint="small letters, digits, dots and dashes: --id my-format",
+            f"invalid format id {format_id!r}",
+            hint="use small letters, digits, dots and dashes: --id my-format",
         )
     turns, lost = source.turns, list(source.lost)
     if turns is None:
@@ -42,10 +44,11 @@ def import_format(source: Source, format_id: str) -> Imported:
     if source.kind in ("SillyTavern preset", "example conversation") and not turns.stop.strip():
         turns = replace(turns, final=EOS)
         lost.append(
-            "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the end of a conversation, the next header before that"
+            "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the "
+            "end of a conversation, the next header before that"
         )
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
-    text = "\n".join(_front_matter(turns, source, format_id, lost)) + "\n" + template_of(turns)
+    text = _front_matter(turns, source, format_id, lost) + template_of(turns)
     chat_format = parse_format(text, Path(f"{format_id}.jinja"))
     if "tools" in source.template:
         lost.append("calls of tools: the conversations here have none")
@@ -53,14 +56,13 @@ def import_format(source: Source, format_id: str) -> Imported:
 
 
 def _read(source: Source) -> tuple[Turns, list[str]]:
-    """The pieces of a source that can be rendered, and what they leave behind of it."""
+    """The pieces of a source that can be rendered, and one sentence for each thing lost."""
     if source.render is None:
         raise ValueError("a source has a renderer or its pieces")
     try:
         turns = read_turns(source.render)
         chat_format = parse_format(
-            "\n".join(_front_matter(turns, source, "read", ())) + "\n" + template_of(turns),
-            Path("read.jinja"),
+            _front_matter(turns, source, "read", ()) + template_of(turns), Path("read.jinja")
         )
         wrong, details = differences(
             source.render, renderer_of(chat_format), system=chat_format.system != "unsupported"
@@ -75,19 +77,21 @@ def _read(source: Source) -> tuple[Turns, list[str]]:
 
 
 def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format, int, int]]:
-    """Each format with the number of probe conversations that it writes as the source does, and of all; best first."""
+    """Each format, the number of probe conversations it writes as the source does, and their total.
+
+    The best comes first.
+    """
     write = source.render or renderer_of(import_format(source, "example").format)
-    wanted = [write(messages, prompt) for messages, prompt in PLAIN]
-    found = []
+    wanted = [_with_own_tokens(write(messages, prompt), source) for messages, prompt in PLAIN]
+    rows = []
     for chat_format in formats:
         ours = renderer_of(chat_format)
         same = sum(
-            1
+            _with_own_tokens(ours(messages, prompt), source) == text
             for (messages, prompt), text in zip(PLAIN, wanted, strict=True)
-            if _with_own_tokens(ours(messages, prompt), source) == _with_own_tokens(text, source)
         )
-        found.append((chat_format, same, len(PLAIN)))
-    return sorted(found, key=lambda row: (-row[1], row[0].id))
+        rows.append((chat_format, same, len(PLAIN)))
+    return sorted(rows, key=lambda row: (-row[1], row[0].id))
 
 
 def _stops(turns: Turns) -> Iterator[str]:
@@ -105,37 +109,27 @@ def _stops(turns: Turns) -> Iterator[str]:
             )
 
 
-def _front_matter(
-    turns: Turns, source: Source, format_id: str, lost: Sequence[str]
-) -> Iterator[str]:
-    eos = (
-        "after every assistant turn"
-        if EOS in turns.stop
-        else "none; the mark ends the answer"
-        if turns.stop.strip()
-        else "none"
-    )
-    special = [stop for stop in turns.stops if stop in source.special_tokens]
-    yield "{#---"
-    yield f"family = {json.dumps(format_id)}"
-    yield f"system = {json.dumps(turns.system)}"
-    yield f"stops = {json.dumps(list(turns.stops), ensure_ascii=False)}"
-    if special:
-        yield f"stop_tokens = {json.dumps(special, ensure_ascii=False)}"
-    yield f"eos = {json.dumps(eos)}"
-    yield f"origin = {json.dumps(f'imported from a {source.kind}: {Path(source.where).name}', ensure_ascii=False)}"
+def _front_matter(turns: Turns, source: Source, format_id: str, lost: Sequence[str]) -> str:
+    facts: dict[str, str | Sequence[str]] = {
+        "family": format_id,
+        "system": turns.system,
+        "stops": turns.stops,
+    }
+    if special := [stop for stop in turns.stops if stop in source.special_tokens]:
+        facts["stop_tokens"] = special
+    if EOS in turns.stop:
+        facts["eos"] = "after every assistant turn"
+    else:
+        facts["eos"] = "none; the mark ends the answer" if turns.stop.strip() else "none"
+    facts["origin"] = f"imported from a {source.kind}: {Path(source.where).name}"
     if lost:
-        yield f"notes = {json.dumps('Not kept: ' + '; '.join(lost), ensure_ascii=False)}"
-    yield ""
-    yield "[roles]"
-    for role, header in (
-        ("system", _header(turns.system_open)),
-        ("user", _header(turns.user_open)),
-        ("assistant", _header(turns.assistant_open or turns.user_close)),
-    ):
-        if header and not (role == "system" and turns.system != "own"):
-            yield f"{role} = {json.dumps(header, ensure_ascii=False)}"
-    yield "---#}"
+        facts["notes"] = "Not kept: " + "; ".join(lost)
+    headers = {
+        "system": _header(turns.system_open) if turns.system == "own" else "",
+        "user": _header(turns.user_open),
+        "assistant": _header(turns.assistant_open or turns.user_close),
+    }
+    return front_matter(facts, {role: header for role, header in headers.items() if header})
 
 
 def _header(text: str | None) -> str:
@@ -143,7 +137,7 @@ def _header(text: str | None) -> str:
 
 
 def _with_own_tokens(text: str | None, source: Source) -> str | None:
-    """With the tokenizer's BOS and EOS in their places, since many templates spell them."""
+    """The text with the source's own BOS and EOS, since many templates spell them out."""
     return (
         None
         if text is None

@@ -1,18 +1,18 @@
 """Pseudo-markdown formats: headers of a role's name between delimiters.
 
-After FormatSpread (Sclar et al. 2024, arXiv 2310.11324): a format is a choice of role names, casing,
-delimiters, what stands between header and words, what stands between turns, and a closing mark. Its
-contextual rules hold here as well: the parts of one format agree with each other (one casing, one pair of
-delimiters, a closing mark only where a tag opens), and a header can always be told from the words.
+After FormatSpread (Sclar et al. 2024, arXiv 2310.11324): a format is a choice of role names,
+casing, delimiters, a closing mark, and the text between header and words and between turns. Its
+contextual rules hold here as well: the parts of one format agree with each other (one casing, one
+pair of delimiters, a closing mark only where a tag opens), and a header differs from the words.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
+from harness.formats.frontmatter import front_matter
 from harness.formats.grammar.symbols import (
     CASINGS,
     DELIMITERS,
@@ -21,7 +21,6 @@ from harness.formats.grammar.symbols import (
     ROLES,
     Split,
     half,
-    toml,
 )
 from harness.formats.turns_template import jinja_literal, joined
 
@@ -41,7 +40,7 @@ class MarkdownSpec:
 
     @property
     def id(self) -> str:
-        """A name that depends on the choices alone."""
+        """A name made from the choices alone."""
         return "grammar-" + hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:10]
 
     def header(self, role: int) -> str:
@@ -54,7 +53,7 @@ class MarkdownSpec:
 
     def source(self, family: str) -> str:
         """The format's file."""
-        return "\n".join(_lines(self, family)) + "\n"
+        return _front_matter(self, family) + _template(self)
 
     def _cased(self, role: int) -> str:
         return str(getattr(self.roles[role], self.casing)())
@@ -79,45 +78,54 @@ def draw_markdown(draw: random.Random, split: Split | None) -> MarkdownSpec:
 
 
 def _agrees(spec: MarkdownSpec) -> bool:
-    """The contextual rules: a header without a closing delimiter ends its line, and a closing mark is no other part's text."""
+    """The contextual rules.
+
+    A header without a closing delimiter ends its line, and a closing mark is not part of a gap.
+    """
     if not spec.closes and "\n" not in spec.lead:
         return False
     return not spec.closing or spec.closing.strip() not in spec.gap
 
 
-def _lines(spec: MarkdownSpec, family: str) -> Iterator[str]:
+def _front_matter(spec: MarkdownSpec, family: str) -> str:
     system, user, assistant = map(spec.header, range(3))
-    glue = spec.lead[len(spec.lead.rstrip(" ")) :]
-    asked = assistant + spec.lead[: len(spec.lead) - len(glue)]
+    facts = {
+        "family": family,
+        "system": "own" if spec.headed_system else "prefix",
+        "stops": [spec.end(2)] if spec.closing else [f"\n{user}", f"\n{assistant}"],
+        "eos": "after every assistant turn",
+        "origin": "ours: drawn from the grammar of formats",
+    }
+    roles = {"system": system} if spec.headed_system else {}
+    return front_matter(facts, {**roles, "user": user, "assistant": assistant})
+
+
+def _template(spec: MarkdownSpec) -> str:
+    system, user, assistant = map(spec.header, range(3))
+    lead, gap = spec.lead, spec.gap
+    glue = lead[len(lead.rstrip(" ")) :]
+    asked = jinja_literal(assistant + lead[: len(lead) - len(glue)])
     words = "message['content']"
-    stops = [spec.end(2)] if spec.closing else [f"\n{user}", f"\n{assistant}"]
-    yield "{#---"
-    yield f"family = {toml(family)}"
-    yield f"system = {toml('own' if spec.headed_system else 'prefix')}"
-    yield f"stops = [{', '.join(map(toml, stops))}]"
-    yield 'eos = "after every assistant turn"'
-    yield 'origin = "ours: drawn from the grammar of formats"'
-    yield ""
-    yield "[roles]"
     if spec.headed_system:
-        yield f"system = {toml(system)}"
-    yield f"user = {toml(user)}"
-    yield f"assistant = {toml(assistant)}"
-    yield "---#}"
-    yield "{{- bos_token }}"
-    yield "{%- for message in messages %}"
-    yield "    {%- if message['role'] == 'system' %}"
-    yield f"        {{{{- {joined(system + spec.lead if spec.headed_system else '', words, (spec.end(0) if spec.headed_system else '') + spec.gap)} }}}}"
-    yield "    {%- elif message['role'] == 'user' %}"
-    yield f"        {{{{- {joined(user + spec.lead, words, spec.end(1) + spec.gap)} }}}}"
-    yield "    {%- else %}"
-    yield f"        {{{{- {jinja_literal(asked)} }}}}"
-    yield "        {%- generation %}"
-    yield f"            {{{{- {joined(glue, words, spec.end(2))} + eos_token }}}}"
-    yield "        {%- endgeneration %}"
-    yield f"        {{{{- {jinja_literal(spec.gap)} }}}}"
-    yield "    {%- endif %}"
-    yield "{%- endfor %}"
-    yield "{%- if add_generation_prompt %}"
-    yield f"    {{{{- {jinja_literal(asked)} }}}}"
-    yield "{%- endif %}"
+        system_turn = joined(system + lead, words, spec.end(0) + gap)
+    else:
+        system_turn = joined("", words, gap)
+    return f"""\
+{{{{- bos_token }}}}
+{{%- for message in messages %}}
+    {{%- if message['role'] == 'system' %}}
+        {{{{- {system_turn} }}}}
+    {{%- elif message['role'] == 'user' %}}
+        {{{{- {joined(user + lead, words, spec.end(1) + gap)} }}}}
+    {{%- else %}}
+        {{{{- {asked} }}}}
+        {{%- generation %}}
+            {{{{- {joined(glue, words, spec.end(2))} + eos_token }}}}
+        {{%- endgeneration %}}
+        {{{{- {jinja_literal(gap)} }}}}
+    {{%- endif %}}
+{{%- endfor %}}
+{{%- if add_generation_prompt %}}
+    {{{{- {asked} }}}}
+{{%- endif %}}
+"""

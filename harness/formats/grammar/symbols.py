@@ -1,4 +1,7 @@
-"""What the grammar of formats draws from. Most lists are cut in two by position: even places are the training half, odd places the test half."""
+"""Role names, delimiters, marks and white space that the grammar of formats draws from.
+
+Most lists are cut in two by position: even positions are for training, odd ones for testing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ ROLES = (
     ("directive", "task", "solution"),
     ("scene", "speaker", "listener"),
 )
-#: What opens and closes a header, and what may close a turn that such a header opens ({} is the role).
+#: The opening and closing of a header, and marks that may close its turn ({} is the role).
 DELIMITERS = (
     ("", ":", ()),
     ("### ", ":", ("### end",)),
@@ -55,7 +58,8 @@ LEADS = (" ", "\n", "\n\n", "  ", "\t", "\n\t")
 GAPS = ("\n", "\n\n", "\n\n\n", "\n \n", "\n---\n", "\n***\n", "\n\n---\n\n", "\n...\n")
 CASINGS = ("lower", "title", "upper")
 
-# What tags are made of. No mark that they give stands in a shipped format (tests/formats/test_grammar.py): a family that is held out stays unseen.
+# The parts of tags. No shipped format contains a mark made of them (tests/formats/test_grammar.py),
+# so that a held-out family stays unseen.
 
 #: Brackets of a mark.
 BRACKETS = (
@@ -72,7 +76,7 @@ BRACKETS = (
     ("<:", ":>"),
     ("{|", "|}"),
 )
-#: The words that open and close a turn or a header, and what they open.
+#: The words that open and close a turn or a header, and the things that they open.
 EDGES = (
     ("begin", "end"),
     ("open", "close"),
@@ -101,9 +105,9 @@ THINGS = (
     "msg",
     "unit",
 )
-#: Begin, link, thing.
+#: Text between edge and thing.
 LINKS = ("_", "-", "_of_", " ", "", ".", "_the_", ":")
-#: What stands before every role's name, as if the header named a product.
+#: Text before every role's name, as if the header named a product.
 PHRASES = (
     "Session 7 ",
     "Chat One ",
@@ -132,12 +136,3 @@ TAG_GAPS = ("", "\n", "\n\n", " ")
 def half(values: Sequence[T], split: Split | None) -> Sequence[T]:
     """One half of the values, or all of them."""
     return values if split is None else values[0::2] if split == "train" else values[1::2]
-
-
-def toml(text: str) -> str:
-    """A text as TOML writes it."""
-    return (
-        '"'
-        + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-        + '"'
-    )

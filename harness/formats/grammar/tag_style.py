@@ -1,17 +1,18 @@
-"""Formats of tags: the control strings of chat models, with words that no model uses.
+"""Formats of tags: control strings like those of chat models, with words that no model uses.
 
-Most models mark turns with strings of their own, ``<|im_start|>`` or ``[INST]``. Four shapes cover the ways in which the
-shipped formats do so: a role's name inside a mark (not alone: ``<|user|>`` is a real one), a name between two marks, a name behind a phrase, and a question
-wrapped in marks with no names at all. A mark is a pair of brackets, an edge ("begin", "end"), a link and a thing ("part").
+Most models mark turns with strings of their own, ``<|im_start|>`` or ``[INST]``. Four shapes cover
+the ways in which the shipped formats do so: a role's name inside a mark (not alone: ``<|user|>`` is
+a real one), a name between two marks, a name behind a phrase, and a question wrapped in marks with
+no names at all. A mark is made of brackets, an edge ("begin", "end"), a link and a thing ("part").
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 
+from harness.formats.frontmatter import front_matter
 from harness.formats.grammar.symbols import (
     BRACKETS,
     CASINGS,
@@ -24,7 +25,6 @@ from harness.formats.grammar.symbols import (
     THINGS,
     Split,
     half,
-    toml,
 )
 from harness.formats.turns import BOS, EOS, Turns
 from harness.formats.turns_template import template_of
@@ -53,7 +53,7 @@ class TagSpec:
 
     @property
     def id(self) -> str:
-        """A name that depends on the pieces alone: two choices may make one format."""
+        """A name made from the pieces alone, since two choices may make the same format."""
         return (
             "grammar-tags-" + hashlib.sha256(repr(astuple(self.turns())).encode()).hexdigest()[:10]
         )
@@ -75,7 +75,7 @@ class TagSpec:
     def source(self, family: str) -> str:
         """The format's file."""
         turns = self.turns()
-        return "\n".join(_front_matter(self, turns, family)) + "\n" + template_of(turns)
+        return _front_matter(self, turns, family) + template_of(turns)
 
     def _headed(self) -> Turns:
         system, user, assistant = map(self.header, range(3))
@@ -141,17 +141,15 @@ def draw_tags(draw: random.Random, split: Split | None) -> TagSpec:
     )
 
 
-def _front_matter(spec: TagSpec, turns: Turns, family: str) -> Iterator[str]:
-    yield "{#---"
-    yield f"family = {toml(family)}"
-    yield f"system = {toml(turns.system)}"
-    yield f"stops = [{', '.join(map(toml, turns.stops))}]"
-    yield f"eos = {toml('after every assistant turn' if EOS in turns.stop else 'none; the mark ends the answer')}"
-    yield 'origin = "ours: drawn from the grammar of formats, tags"'
-    yield ""
-    yield "[roles]"
-    if turns.system == "own":
-        yield f"system = {toml(spec.header(0))}"
-    yield f"user = {toml(turns.user_open.strip())}"
-    yield f"assistant = {toml(turns.assistant_open.strip())}"
-    yield "---#}"
+def _front_matter(spec: TagSpec, turns: Turns, family: str) -> str:
+    eos = "after every assistant turn" if EOS in turns.stop else "none; the mark ends the answer"
+    facts = {
+        "family": family,
+        "system": turns.system,
+        "stops": turns.stops,
+        "eos": eos,
+        "origin": "ours: drawn from the grammar of formats, tags",
+    }
+    roles = {"system": spec.header(0)} if turns.system == "own" else {}
+    roles |= {"user": turns.user_open.strip(), "assistant": turns.assistant_open.strip()}
+    return front_matter(facts, roles)

@@ -153,7 +153,7 @@ def test_yaml_is_read_as_its_programs_read_it():
 def test_what_cannot_be_said_is_refused(capsys):
     assert main(["formats", "export", "qwen3", "--to", "sillytavern"]) == 2
     assert (
-        "qwen3 cannot be written for sillytavern: an earlier answer begins otherwise"
+        "qwen3 cannot be written for sillytavern: an earlier answer begins differently"
         in capsys.readouterr().err
     )
 
