@@ -1,26 +1,101 @@
-"""A command's options as a dataclass, parsed by tyro: help from the docstrings under the fields."""
+"""A command's options as a dataclass: parsed by tyro, help from the docstrings under the fields."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import contextlib
+import io
+import re
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from harness.cli.main import program
+from harness.docstrings import field_docstrings
+from harness.errors import HarnessError
 
 T = TypeVar("T")
+RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
 
 
 def parse(
-    kind: type[T], args: list[str], command: str, description: str, default: T | None = None
+    kind: type[T], args: list[str], command: str, description: str | None, default: T | None = None
 ) -> T:
-    """Parse ``args`` into ``kind``. Prints help or a mistake and exits as tyro does (0 and 2)."""
-    import tyro
+    """Parse ``args`` into ``kind``.
 
+    Prints help and exits with 0 when asked for it. Raises HarnessError for a mistake.
+    """
+    for each in _dataclasses(kind, default):
+        _document(each)
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(kind)
-    given = {} if default is None else {"default": default}
-    parsed: T = tyro.cli(
-        configured, args=args, prog=f"harness {command}", description=description, **given
-    )  # type: ignore[call-overload]  # the default is left out, not None
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    prog, errors = f"{program()} {command}", io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            parsed: T = tyro.cli(configured, args=args, prog=prog, description=description, **given)
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        raise HarnessError(_mistake(errors.getvalue()), hint=f"see {prog} --help") from None
     return parsed
 
 
-def comma(values: tuple[str, ...]) -> tuple[str, ...]:
+def at_least(options: Any, least: float, *names: str) -> None:
+    """Refuse values below ``least``. Raises HarnessError naming the flag."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            flag = name.replace("_", "-")
+            raise HarnessError(f"invalid --{flag} {value}: expected at least {least}")
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Raise HarnessError when a file to write is there already, unless it may be replaced."""
+    if path.exists() and not force:
+        raise HarnessError("the file exists already", where=str(path), hint="--force replaces it")
+
+
+def split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
     """``a,b c`` → ``a``, ``b``, ``c``: lists may be given with commas or as several words."""
     return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def _dataclasses(kind: type, default: Any) -> list[type]:
+    """The options, the dataclasses that they inherit from, and the sections in them."""
+    sections = [getattr(default, f.name) for f in fields(kind)] if default is not None else []  # type: ignore[arg-type]  # a dataclass
+    nested = [type(value) for value in sections if is_dataclass(value)]
+    return [base for base in kind.__mro__ if is_dataclass(base)] + nested
+
+
+def _document(kind: type) -> None:
+    """Join the lines of each field's docstring: tyro would keep its line breaks."""
+    if ":param" not in (kind.__doc__ or ""):
+        lines = (f":param {name}: {text}" for name, text in field_docstrings(kind).items())
+        kind.__doc__ = "\n".join([kind.__doc__ or "", "", *lines])
+
+
+def _mistake(text: str) -> str:
+    """tyro's box of a mistake as one sentence."""
+    lines = ("" if "──" in line else line.strip("│| ") for line in text.splitlines())
+    parts = re.split(r"\n{2,}", "\n".join(lines).strip())
+    body, others = (" ".join(part.split()) for part in (parts[0], " ".join(parts[1:])))
+    if found := re.match(r"Error parsing (\S+):.*['\"](.*?)['\"]\]?\.?$", body):
+        _, _, takes = others.partition(f"{found[1]} ")
+        kind = re.search(r"INT|FLOAT", takes.split(" ", 1)[0] if takes[:1] != "[" else takes)
+        expected = {"INT": ": expected a whole number", "FLOAT": ": expected a number"}
+        return f"invalid {found[1]} {found[2]!r}" + (expected[kind[0]] if kind else "")
+    if found := re.match(
+        r"invalid choice (.*) for argument '(.*)'. Expected one of \((.*)\)", body
+    ):
+        return f"invalid {found[2]} {found[1]}: expected one of {found[3]}"
+    if found := re.match(r"Missing from .*?: (\S+)", body):
+        return f"missing {found[1]}"
+    if found := re.match(r"Missing value for argument '(.*)'", body):
+        return f"{found[1]} needs a value"
+    if found := re.match(r"Unrecognized options: (.*)", body):
+        near = re.search(r"Perhaps you meant: (-\S+)", others)
+        hint = f": did you mean {near[1]}?" if near else ""
+        return f"unknown option {found[1].replace(', ', ' ')}{hint}"
+    return body

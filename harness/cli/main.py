@@ -1,138 +1,70 @@
-"""Dispatch: ``harness <noun> [<verb>]`` → one function, its arguments parsed from its signature."""
+"""Dispatch: ``harness <noun> [<verb>]`` → the function of that command."""
 
 from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
 from harness.extras import explain_missing
 
+#: The names of the console script.
+PROGRAMS = ("harness", "formatproof")
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command's function stands, and its line in the help."""
+    """A command's function and its line in the help."""
 
     module: str
     function: str
     summary: str
 
 
-COMMANDS: dict[str, Command] = {
-    "eval": Command(
-        "harness.cli.evaluate",
-        "evaluate",
-        "measure a model across prompt formats and write the report",
-    ),
-    "train": Command("harness.cli.train", "train", "train a LoRA adapter across prompt formats"),
-    "compare": Command(
-        "harness.cli.compare",
-        "compare",
-        "two evaluations case by case, with intervals; exit 1 on a loss",
-    ),
-    "gate init": Command(
-        "harness.cli.gate",
-        "init",
-        "write the regression gate and its CI workflow into your repository",
-    ),
-    "resume": Command("harness.cli.resume", "resume", "go on with an interrupted run"),
-    "branch": Command(
-        "harness.cli.branch", "branch", "start a new run from a checkpoint of another"
-    ),
-    "tree": Command("harness.cli.branch", "tree", "draw the tree of runs that a run belongs to"),
-    "pick": Command(
-        "harness.cli.branch", "pick", "find a run's turning point and the checkpoint to take"
-    ),
-    "average": Command(
-        "harness.cli.branch", "average", "average checkpoints of a run into an adapter"
-    ),
-    "sweep": Command(
-        "harness.cli.sweep", "sweep", "train over a grid of settings and draw the map"
-    ),
-    "merge": Command(
-        "harness.cli.merge", "merge", "work an adapter into its base: a plain model folder"
-    ),
-    "export": Command(
-        "harness.cli.export",
-        "export",
-        "make an adapter ready to share: chat template, stops, model card",
-    ),
-    "demo": Command(
-        "harness.cli.demo",
-        "demo",
-        "the whole job on SmolLM2-135M: evaluate, train, evaluate again, report",
-    ),
-    "report": Command(
-        "harness.cli.report", "report", "write report.md and report.html again from a report.json"
-    ),
-    "view": Command(
-        "harness.cli.view",
-        "view",
-        "a run's page in the browser, following the run while it goes on",
-    ),
-    "results query": Command(
-        "harness.cli.results",
-        "query",
-        "what a results file holds: measures, or everything asked and answered",
-    ),
-    "results export": Command(
-        "harness.cli.results", "export", "a results file as CSV, Parquet or JSON lines"
-    ),
-    "preview": Command(
-        "harness.cli.preview",
-        "preview",
-        "show a conversation's text and tokens in a format, trained ones coloured",
-    ),
-    "formats list": Command("harness.cli.formats", "list_formats", "the known prompt formats"),
-    "formats show": Command(
-        "harness.cli.formats", "show", "one format: its facts and its template"
-    ),
-    "formats render": Command(
-        "harness.cli.formats", "render_file", "print a conversation in a format, to the byte"
-    ),
-    "formats check": Command(
-        "harness.cli.formats",
-        "check",
-        "computed properties of formats, and what is wrong with them",
-    ),
-    "formats sample": Command(
-        "harness.cli.formats", "sample_formats", "draw procedural formats from a grammar"
-    ),
-    "formats import": Command(
-        "harness.cli.exchange",
-        "import_",
-        "make a format file of a model's template, a GGUF, a SillyTavern preset or an example",
-    ),
-    "formats export": Command(
-        "harness.cli.exchange", "export", "write a format for another program"
-    ),
-    "formats detect": Command(
-        "harness.cli.exchange", "detect", "which known format a model's chat template equals"
-    ),
-    "recall": Command(
-        "harness.cli.recall", "recall", "which outputs copy a training set, and where"
-    ),
-    "phrases": Command(
-        "harness.cli.phrases", "phrases", "canned phrases of outputs, their lift, and new ones"
-    ),
-    "drift": Command("harness.cli.drift", "drift", "which texts slip into another language"),
-    "data answers": Command(
-        "harness.cli.data",
-        "answers",
-        "let a model answer the prompts of a training set in its native format",
-    ),
-    "data canaries": Command(
-        "harness.cli.data", "canaries", "write secrets to train on, and others to compare them with"
-    ),
-    "data convert": Command(
-        "harness.cli.data",
-        "convert",
-        "write ShareGPT, Alpaca, Parquet, … as JSON lines of messages",
-    ),
-    "data check": Command("harness.cli.data", "check", "find mistakes in a training set"),
+#: Command, its module of ``harness.cli`` and function, summary.
+_TABLE = """
+eval            evaluate.evaluate       measure a model across prompt formats and write the report
+train           train.train             train a LoRA adapter across prompt formats
+compare         compare.compare         compare two evaluations case by case; exit 1 on a regression
+gate init       gate.init               write the regression gate and its CI workflow
+resume          resume.resume           resume an interrupted training run
+branch          branch.branch           start a new run from a checkpoint of another
+tree            branch.tree             draw the tree of runs that a run belongs to
+pick            branch.pick             find the turning point of a run and its best checkpoint
+average         branch.average          average checkpoints of a run into an adapter
+sweep           sweep.sweep             train over a grid of settings and draw the map
+merge           merge.merge             merge an adapter into its base model
+export          export.export           prepare an adapter for sharing: template, stops, model card
+demo            demo.demo               evaluate SmolLM2-135M, train it, evaluate it again, report
+report          report.report           write the pages again from a report.json
+view            view.view               show a run in the browser, also while it runs
+results query   results.query           print a results file: metrics, or all questions and answers
+results export  results.export          write a results file as CSV, Parquet or JSON lines
+preview         preview.preview         show a conversation's text and tokens, trained ones marked
+formats list    formats.list_formats    list the known prompt formats
+formats show    formats.show            print the file of a format: its facts and its template
+formats render  formats.render_file     print a conversation in a format, byte for byte
+formats check   formats.check           compute the properties of formats, explain their problems
+formats sample  formats.sample_formats  sample procedural formats from a grammar
+formats import  exchange.import_        make a format file from a model, a GGUF file or a preset
+formats export  exchange.export         write a format for another program
+formats detect  exchange.detect         find the known format that a chat template equals
+recall          recall.recall           find outputs that copy a training set, and where
+phrases         phrases.phrases         count canned phrases and their lift, find new ones
+drift           drift.drift             find texts that slip into another language
+data answers    data.answers            let a model answer the prompts of a training set
+data canaries   data.canaries           write secrets to train on, and controls to compare with
+data convert    data.convert            write ShareGPT, Alpaca, Parquet … as JSON lines of messages
+data check      data.check              find mistakes in a training set
+"""
+COMMANDS = {
+    name: Command(*place.split("."), summary)
+    for name, place, summary in (re.split(" {2,}", line) for line in _TABLE.split("\n") if line)
 }
 
 
@@ -169,7 +101,7 @@ def _dispatch(args: list[str]) -> int:
     if args[0] in ("-V", "--version"):
         from harness import __version__
 
-        print(f"harness {__version__}")
+        print(f"{program()} {__version__}")
         return EXIT_OK
     name = args[0]
     verbs = [key.split(" ", 1)[1] for key in COMMANDS if key.startswith(name + " ")]
@@ -187,7 +119,8 @@ def _dispatch(args: list[str]) -> int:
     command = COMMANDS[name]
     rest = args[len(name.split(" ")) :]
     with explain_missing(f"harness {name}"):
-        function = getattr(importlib.import_module(command.module), command.function)
+        module = importlib.import_module(f"harness.cli.{command.module}")
+        function = getattr(module, command.function)
         return int(function(rest) or EXIT_OK)
 
 
@@ -198,13 +131,20 @@ def help_text(noun: str = "") -> str:
     }
     width = max(map(len, shown))
     lines = [f"  {key:{width}}  {command.summary}" for key, command in shown.items()]
-    head = f"usage: harness {noun or '<command>'}{' <verb>' if noun else ''} [options]\n"
+    name = program()
+    head = f"usage: {name} {noun or '<command>'}{' <verb>' if noun else ''} [options]\n"
     tail = (
-        ""
-        if noun
-        else "\n\nharness <command> --help explains a command; harness --version tells the version."
+        f"\n\n{name} <command> --help explains a command; {name} --version prints the version."
+        if not noun
+        else ""
     )
     return head + "\n" + "\n".join(lines) + tail
+
+
+def program() -> str:
+    """The name that the user called the command by."""
+    name = Path(sys.argv[0]).stem
+    return name if name in PROGRAMS else PROGRAMS[0]
 
 
 def entry() -> None:
