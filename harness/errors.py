@@ -47,7 +47,7 @@ def validation_error(
     key = "".join(steps).removeprefix(".")
     if first["type"] == "missing":
         message = "missing"
-    elif first["type"] == "extra_forbidden":
+    elif first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         message, hint = "unknown key", nearest(str(first["loc"][-1]), known) or hint
     else:
         message = first["msg"].removeprefix("Value error, ")

@@ -71,6 +71,20 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseVariant:
+    """What was changed in the case with the id ``original``: where its question is asked.
+
+    Behind ``tokens`` tokens of other talk, of which ``position`` percent come before the facts, or
+    as question number ``turn`` of the conversation.
+    """
+
+    original: str
+    tokens: int = 0
+    position: int | None = None
+    turn: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One evaluation item: messages that end before the answer, and what to measure in it.
 
@@ -88,6 +102,7 @@ class Case:
     name: str | None = None
     tags: tuple[str, ...] = ()
     source: str = ""
+    variant: CaseVariant | None = None
 
     def __post_init__(self) -> None:
         kinds = [bool(self.choices), bool(self.checks), self.reference is not None]

@@ -32,9 +32,7 @@ def _aggregate(
     if not scored:
         return Aggregate(format_id, group, metric, None, None, None, 0, not_scored)
     mean = mean_interval(scored)
-    return Aggregate(
-        format_id, group, metric, mean.value, mean.low, mean.high, mean.n, not_scored
-    )
+    return Aggregate(format_id, group, metric, mean.value, mean.low, mean.high, mean.n, not_scored)
 
 
 def average_samples(

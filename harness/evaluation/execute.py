@@ -81,7 +81,9 @@ def _compute(
             bar.advance(len(taken.stored), "some by another evaluator" if taken.stored else "")
             if not taken.mine and pending:
                 if not waiting and not quiet:
-                    _warn(f"{name}: waiting for {len(pending)} cells that another evaluator computes")
+                    _warn(
+                        f"{name}: waiting for {len(pending)} cells that another evaluator computes"
+                    )
                 waiting = True
                 time.sleep(_POLL_S)
                 continue

@@ -121,12 +121,12 @@ class RequestBuilder:
                     request = GenerateRequest(
                         "", prompt, max_new_tokens, prefix, chat_format.stop_tokens
                     )
-                    planned.append(self._addressed("continue", case, chat_format, request, fraction))
+                    planned.append(
+                        self._addressed("continue", case, chat_format, request, fraction)
+                    )
         return planned
 
-    def _answer_starts_with_space(
-        self, case: Case, chat_format: Format, prompt: Rendered
-    ) -> bool:
+    def _answer_starts_with_space(self, case: Case, chat_format: Format, prompt: Rendered) -> bool:
         whole = self._render(case, chat_format, case.reference)
         return whole.text[len(prompt.text) : len(prompt.text) + 1] == " "
 

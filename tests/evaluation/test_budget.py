@@ -185,7 +185,10 @@ def test_a_search_by_another_measure_leaves_other_cases_alone(tmp_path):
     )
     found = go(tmp_path, [*CASES, *ASKED], backend, budget="40%", find="best", find_by="on_task")
     assert len(found.cases) == 20 and found.budget.total == 600 and backend.asked <= 240
-    assert found.budget.found_formats[0].format == FORMATS[7].id and found.budget.found_formats[0].value == 1.0
+    assert (
+        found.budget.found_formats[0].format == FORMATS[7].id
+        and found.budget.found_formats[0].value == 1.0
+    )
     with pytest.raises(HarnessError, match="these cases have no such metric"):
         go(tmp_path, ASKED, budget="10%", find="best", find_by="choice")
 

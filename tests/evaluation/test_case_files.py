@@ -16,10 +16,24 @@ GOOD = {"id": "x", "messages": [{"role": "user", "content": "q"}]}
     [
         ({**GOOD}, "exactly one of"),
         ({**GOOD, "choices": ["a", "b"], "answer": 2}, "not the index"),
-        ({**GOOD, "choices": ["a", "b"], "answer": "c"}, "not one of the choices"),
+        ({**GOOD, "choices": ["a", "b"], "answer": "c"}, "neither an index nor one of the choices"),
+        ({**GOOD, "choices": ["a", "a"], "answer": "a"}, "neither an index nor one of the choices"),
+        (
+            {**GOOD, "choices": ["a", "b"], "answer": True},
+            "neither an index nor one of the choices",
+        ),
+        ({**GOOD, "choices": ["a", " "], "answer": 0}, "choices: an empty text"),
+        ({**GOOD, "choices": "ab", "answer": 0}, "choices: expected a valid list, not 'ab'"),
+        ({**GOOD, "reference": 7}, "reference: expected a valid string, not 7"),
+        ({**GOOD, "reference": "a", "tags": "ab"}, "tags: expected a valid list, not 'ab'"),
+        ({**GOOD, "reference": "a", "id": ""}, "id: String should have at least 1 character"),
+        ({"messages": GOOD["messages"], "reference": "a"}, "id: missing"),
         ({**GOOD, "checks": [{"contain": "a"}]}, "contain"),
         ({**GOOD, "checks": [{"regex": "("}]}, "regex"),
-        ({**GOOD, "reference": "a", "refrence": "b"}, "unknown key 'refrence'.*reference"),
+        (
+            {**GOOD, "reference": "a", "refrence": "b"},
+            "refrence: unknown key — did you mean reference",
+        ),
         ({**GOOD, "messages": [], "reference": "a"}, "non-empty list"),
         (
             {**GOOD, "messages": [{"role": "assistant", "content": "q"}], "reference": "a"},
@@ -47,7 +61,7 @@ def test_broken_json_and_repeated_ids_are_told_by_their_line(tmp_path):
         load_cases([str(file)])
     file.write_text(row + "\n" + row + "\n")
     with pytest.raises(
-        HarnessError, match=r"cases\.jsonl:2: the id 'x' stands already at .*cases\.jsonl:1"
+        HarnessError, match=r"cases\.jsonl:2: the id 'x' is already used at .*cases\.jsonl:1"
     ):
         load_cases([str(file)])
 

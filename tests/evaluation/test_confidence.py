@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.evaluation.analysis.confidence import confidence_report
-from harness.evaluation.cases.variants import is_challenged, original, with_challenge
+from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -75,7 +75,7 @@ def test_a_challenge_is_a_conversation_that_goes_on(cases):
         "Oslo",
         "Are you sure? Please think again.",
     ]
-    assert is_challenged(made.id) and original(made.id) == "c1" and not is_challenged("c1")
+    assert made.id == "c1?doubted"
     with pytest.raises(ValueError, match="options"):
         with_challenge(cases[2])
 

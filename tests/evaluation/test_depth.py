@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from harness.evaluation.analysis.depth import depth_rows
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.cases.variants import at_depth, at_position, at_turn, filler_of
+from harness.evaluation.cases.variants import at_depth, at_position, at_turn, filler_from
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -14,7 +14,7 @@ from harness.records import Message
 from tests.evaluation.conftest import ask
 from tests.scripted_backend import ScriptedBackend
 
-FILLER = filler_of(load_cases(()))
+FILLER = filler_from(load_cases(()))
 CASE = ask("a1", "Say hello.", checks=[{"contains": "hello"}])
 SECOND = replace(
     ask("a2", "x", checks=[{"contains": "hello"}]),

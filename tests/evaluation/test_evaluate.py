@@ -69,7 +69,8 @@ def test_cells_hold_what_was_answered(tmp_path, cases, formats):
     assert found.aggregate("chatml", "nll_excess").mean == 0.0
     assert found.aggregate("llama3", "nll_excess").mean > 0
     assert (
-        found.aggregate("chatml", "stopped").mean == 1.0 and found.aggregate("chatml", "stopped").high == 1.0
+        found.aggregate("chatml", "stopped").mean == 1.0
+        and found.aggregate("chatml", "stopped").high == 1.0
     )
     assert not found.untestable
 

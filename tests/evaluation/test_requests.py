@@ -23,7 +23,9 @@ def answers(requests):
 
 
 def test_a_scored_text_ends_with_the_words_of_its_answer(cases):
-    requests = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8).build(cases, list(KNOWN.values()))
+    requests = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8).build(
+        cases, list(KNOWN.values())
+    )
     ends = {"Oslo", "Rome", "Lima", "Because it is so."}
     found = answers(requests)
     assert {format for format, _ in found} == set(KNOWN)
@@ -40,7 +42,9 @@ def test_a_scored_text_ends_with_the_words_of_its_answer(cases):
 def test_a_reference_costs_its_own_tokens_in_every_format(tiny, cases, id):
     """The stop's first character must not join the answer's last token (``.<``), or a format would be charged for its stop."""
     builder = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8)
-    [(_, rendered)] = answers(builder.build([case for case in cases if case.reference], [KNOWN[id]]))
+    [(_, rendered)] = answers(
+        builder.build([case for case in cases if case.reference], [KNOWN[id]])
+    )
     encoded = encode(rendered, tiny.tokenizer)
     scored = [token for token, content in zip(encoded.ids, encoded.content, strict=True) if content]
     assert tiny.tokenizer.decode(scored).strip() == "Because it is so."

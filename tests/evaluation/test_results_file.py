@@ -116,7 +116,8 @@ def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
             JOIN settings ON settings.id = cell.settings"""
         )
     expected = Counter(
-        ("t", "", w.format, w.format_digest, w.case, w.kind, w.request_type, w.settings) for w in requests
+        ("t", "", w.format, w.format_digest, w.case, w.kind, w.request_type, w.settings)
+        for w in requests
     )
     assert Counter(found) == expected
     answer = next(json.loads(row[-1]) for row in found if row[6] == "answer")
@@ -277,7 +278,8 @@ def test_the_reasons_are_told_in_lines(tmp_path, cases, formats, capsys):
     many = [replace(formats[0], id=f"f{n}") for n in range(6)]
     with Store(tmp_path / "other.sqlite") as store:
         assert any(
-            "f3 and 2 more formats" in line for line in describe_reuse(count_reuse(plan(cases, many), store))
+            "f3 and 2 more formats" in line
+            for line in describe_reuse(count_reuse(plan(cases, many), store))
         )
 
 

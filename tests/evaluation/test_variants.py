@@ -9,28 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import load_cases
+from harness.evaluation.analysis.depth import _axes
+from harness.evaluation.cases.case_files import case_digest, load_cases
 from harness.evaluation.cases.context_window import variants_of
 from harness.evaluation.cases.variants import (
-    CHARS_A_TOKEN,
+    CHARS_PER_TOKEN,
     Variants,
     at_depth,
     at_position,
     at_turn,
-    depth_of,
-    filler_of,
-    original_of,
-    position_of,
+    filler_from,
     questions,
     read_variants,
-    turn_of,
 )
 from harness.formats.render import adapt_to_format, render
-from harness.records import Message
+from harness.records import CaseVariant, Message
 from harness.tokens.encode import prompt_ids
 from tests.evaluation.conftest import ask
 
-FILLER = filler_of(load_cases(()))
+FILLER = filler_from(load_cases(()))
 CASE = ask("a1", "Say hello.", checks=[{"contains": "hello"}])
 FACTS = replace(
     ask("m1", "What is my dog called?", checks=[{"contains": "rollo"}]),
@@ -49,12 +46,12 @@ def test_a_case_stands_behind_as_many_tokens_as_asked(tokens):
     assert (
         made.messages[-1] == CASE.messages[-1]
         and made.checks == CASE.checks
-        and depth_of(made.id) == tokens
+        and made.variant == CaseVariant("a1", tokens)
     )
     assert [m.role for m in made.messages[:-1]] == ["user", "assistant"] * (len(made.messages) // 2)
     size = sum(len(m.content) for m in made.messages[:-1])
-    assert size <= tokens * CHARS_A_TOKEN
-    assert size >= tokens * CHARS_A_TOKEN - 60
+    assert size <= tokens * CHARS_PER_TOKEN
+    assert size >= tokens * CHARS_PER_TOKEN - 60
     assert all(message.content.strip() for message in made.messages)
 
 
@@ -64,7 +61,7 @@ def test_the_system_prompt_stays_first():
     assert made.messages[-3:] == FACTS.messages[-3:]
 
 
-@pytest.mark.parametrize(("tokens", "words"), [(0, "cannot be made"), (10**7, "cannot be made")])
+@pytest.mark.parametrize(("tokens", "words"), [(0, "invalid depth"), (10**7, "invalid depth")])
 def test_impossible_depths(tokens, words):
     with pytest.raises(HarnessError, match=words):
         at_depth(CASE, tokens, FILLER)
@@ -82,18 +79,14 @@ def test_facts_move_through_the_same_talk(position, tokens):
     assert made.messages[at + 1] == FACTS.messages[2]
     talk = len(made.messages) - 4
     assert abs((at - 1) - talk * position / 100) <= 1
-    assert (depth_of(made.id), position_of(made.id), original_of(made.id)) == (
-        tokens,
-        position,
-        "m1",
-    )
+    assert made.variant == CaseVariant("m1", tokens, position)
 
 
 def test_the_ends_of_the_talk():
     first, last = at_position(FACTS, 500, 0, FILLER), at_position(FACTS, 500, 100, FILLER)
     assert first.messages[1] == FACTS.messages[1]
     assert last.messages == at_depth(FACTS, 500, FILLER).messages
-    with pytest.raises(HarnessError, match="cannot be made"):
+    with pytest.raises(HarnessError, match="invalid position"):
         at_position(FACTS, 500, 101, FILLER)
 
 
@@ -105,7 +98,7 @@ def test_a_case_is_asked_as_a_later_question(turn):
         and made.messages[-3:] == FACTS.messages[-3:]
         and made.messages[0].role == "system"
     )
-    assert (turn_of(made.id), original_of(made.id), depth_of(made.id)) == (turn, "m1", 0)
+    assert made.variant == CaseVariant("m1", turn=turn)
 
 
 def test_no_question_is_answered_in_the_talk_before_it():
@@ -144,7 +137,7 @@ def test_what_the_command_line_says():
     )
     for words, match in (
         ((["x"], [], []), "--depths 'x'"),
-        ((["120%"], [], []), "--depths '120'"),
+        ((["120%"], [], []), "--depths '120%'"),
         ((["5"], ["101"], []), "--positions '101'"),
         (([], ["50"], []), "say how much"),
         (([], [], ["1"]), "--turns '1'"),
@@ -156,7 +149,7 @@ def test_what_the_command_line_says():
 @pytest.mark.parametrize("share", [25, 100])
 def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
     """The tiny model's window is 2048 tokens; its tokenizer makes some three of a word."""
-    made = variants_of(Variants(shares=(share,)), [CASE, FACTS], formats, tiny, 64)
+    made = variants_of(Variants(window_percents=(share,)), [CASE, FACTS], formats, tiny, 64)
     assert len(made) == 2
     sizes = []
     for case in made:
@@ -175,9 +168,9 @@ def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
 
 def test_a_window_must_be_known_and_large_enough(tiny, formats):
     with pytest.raises(HarnessError, match="runs elsewhere"):
-        variants_of(Variants(shares=(50,)), [CASE], formats, None, 64)
+        variants_of(Variants(window_percents=(50,)), [CASE], formats, None, 64)
     with pytest.raises(HarnessError, match="no room"):
-        variants_of(Variants(shares=(3,)), [CASE], formats, tiny, 64)
+        variants_of(Variants(window_percents=(3,)), [CASE], formats, tiny, 64)
     assert variants_of(Variants(), [CASE], formats, tiny, 64) == []
 
 
@@ -196,3 +189,22 @@ def test_other_talk_does_not_hold_the_answer():
     assert "Norway" in at_depth(picked, 100, filler[1:2]).messages[1].content, (
         "nothing else is left"
     )
+
+
+def test_ids_and_digests_of_variants_stay():
+    """Stored results are found by them, so they never change; the field ``variant`` is no part."""
+    case = ask("x", "Where is Oslo?", choices=["Norway", "Peru"], answer=0, name="Ann")
+    case = replace(case, expect_language="de")
+    filler = [("A pet?", "A cat.")]
+    made = (case, at_turn(case, 2, filler), at_depth(case, 60, filler))
+    assert {case.id: case_digest(case) for case in made} == {
+        "x": "b4188f4021c2e3f6",
+        "x#turn2": "1b306e45684b49a2",
+        "x@60": "c257c74f15eb4314",
+    }
+
+
+def test_an_id_that_looks_like_a_variant_is_none():
+    """Only cases made from another are variants, whatever a user calls his own."""
+    cases = {id_: ask(id_, "Say hi.", checks=[{"contains": "hi"}]) for id_ in ("a", "a@500")}
+    assert dict(_axes(cases))["depth"] == {"a": 0, "a@500": 0}

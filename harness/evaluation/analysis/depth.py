@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.evaluation.cases.variants import depth_of, original_of, position_of, questions, turn_of
+from harness.evaluation.cases.variants import questions
 from harness.metrics.registry import METRICS
+from harness.records import Case
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
@@ -32,23 +33,24 @@ class DepthRow:
 
 
 def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
-    """Each measure by turn, depth and position. Needs two places to compare."""
+    """The rows of each metric by turn, depth and position, where there are two places at least."""
     from harness.stats import mean_interval
 
     rows = []
-    for by, places in _axes(evaluation):
-        for metric in (name for name, metric in METRICS.items() if metric.by_depth):
-            values: dict[str, list[float]] = {}
+    metrics = [name for name, metric in METRICS.items() if metric.by_depth]
+    for by, places in _axes({case.id: case for case in evaluation.cases}):
+        for metric in metrics:
+            by_case: dict[str, list[float]] = {}
             for score in evaluation.scores:
                 if score.metric == metric and score.value is not None and score.case in places:
-                    values.setdefault(score.case, []).append(score.value)
-            held: dict[int, list[float]] = {}
-            for case, found in values.items():
-                held.setdefault(places[case], []).append(sum(found) / len(found))
-            if len(held) < 2:
+                    by_case.setdefault(score.case, []).append(score.value)
+            by_place: dict[int, list[float]] = {}
+            for case_id, values in by_case.items():
+                by_place.setdefault(places[case_id], []).append(sum(values) / len(values))
+            if len(by_place) < 2:
                 continue
-            for place in sorted(held):
-                mean = mean_interval(held[place])
+            for place in sorted(by_place):
+                mean = mean_interval(by_place[place])
                 rows.append(
                     DepthRow(
                         evaluation.label, by, place, metric, mean.value, mean.low, mean.high, mean.n
@@ -57,32 +59,24 @@ def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
     return rows
 
 
-def _axes(evaluation: Evaluation) -> Iterator[tuple[str, Mapping[str, int]]]:
-    """What varies, and each case's place along it. Variants are compared with the very cases that they were made from."""
-    cases = {case.id: case for case in evaluation.cases}
-    plain = {
-        id: case
-        for id, case in cases.items()
-        if original_of(id) not in cases or original_of(id) == id
-    }
-    yield "turn", {id: questions(case) for id, case in plain.items()}
-    turned = {id: turn for id in cases if (turn := turn_of(id)) is not None and id not in plain}
-    same = {original_of(id) for id in turned}
-    yield "asked as turn", {**{id: questions(plain[id]) for id in same}, **turned}
-    deep = {
-        id: depth_of(id)
-        for id in cases
-        if depth_of(id) and position_of(id) is None and id not in plain
-    }
-    yield "depth", {**{id: 0 for id in plain if plain[id].checks}, **deep}
-    for depth in sorted(
-        {depth_of(id) for id in cases if position_of(id) is not None and id not in plain}
-    ):
-        yield (
-            f"facts at % of {depth}",
-            {
-                id: at
-                for id in cases
-                if depth_of(id) == depth and (at := position_of(id)) is not None
-            },
-        )
+def _axes(cases: Mapping[str, Case]) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """What is varied, and each case's place along it.
+
+    Variants are compared with the very cases that they were made from.
+    """
+    variants = {id_: case.variant for id_, case in cases.items() if case.variant}
+    variants = {id_: made for id_, made in variants.items() if made.original in cases}
+    plain = {id_: case for id_, case in cases.items() if id_ not in variants}
+    yield "turn", {id_: questions(case) for id_, case in plain.items()}
+    turns = {id_: made.turn for id_, made in variants.items() if made.turn is not None}
+    asked = {variants[id_].original for id_ in turns}
+    yield "asked as turn", {**{id_: questions(plain[id_]) for id_ in asked}, **turns}
+    checked = {id_: 0 for id_, case in plain.items() if case.checks}
+    deep = [(id_, made) for id_, made in variants.items() if made.tokens]
+    yield "depth", {**checked, **{id_: made.tokens for id_, made in deep if made.position is None}}
+    positioned = [
+        (id_, made.tokens, made.position) for id_, made in deep if made.position is not None
+    ]
+    for tokens in sorted({tokens for _, tokens, _ in positioned}):
+        places = {id_: position for id_, depth, position in positioned if depth == tokens}
+        yield f"facts at % of {tokens}", places

@@ -75,7 +75,9 @@ def recall_table(
             if (values := _measures(case, format.id, results))
         }
         null = {
-            case.id: values for case in sets.controls if (values := _measures(case, format.id, results))
+            case.id: values
+            for case in sets.controls
+            if (values := _measures(case, format.id, results))
         }
         if not train or not null:
             continue

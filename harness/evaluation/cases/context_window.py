@@ -1,4 +1,4 @@
-"""Variants of the cases for one model: how much other talk fits in its window before a question, in every format."""
+"""Depths as percents of a model's context window: how much other talk fits before a question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
-from harness.evaluation.cases.variants import Filler, Variants, at_depth, filler_of
+from harness.evaluation.cases.variants import Filler, Variants, at_depth, filler_from
 from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Format
 from harness.tokens.encode import bos_text, eos_text, prompt_ids
@@ -24,105 +24,101 @@ def variants_of(
     loaded: LoadedModel | None,
     max_new_tokens: int,
 ) -> list[Case]:
-    """The variants of the cases, with the shares of the window read as depths. The talk is made of the shipped cases' questions and answers.
+    """The variants of the cases, with talk made of the shipped cases' questions and answers.
 
-    Raises HarnessError for shares of the window of a model that runs on a server or a cluster, which is not known here.
+    Raises HarnessError for percents of the window of a model that runs elsewhere, since only a
+    model that is loaded here is known to have one.
     """
     if variants == Variants():
         return []
-    filler = filler_of(load_cases(()))
-    if variants.shares and loaded is None:
-        raise HarnessError(
-            "the window of a model that runs elsewhere is not known", hint="give --depths in tokens"
+    filler = filler_from(load_cases(()))
+    if variants.window_percents:
+        if loaded is None:
+            raise HarnessError(
+                "the window of a model that runs elsewhere is not known",
+                hint="give --depths in tokens",
+            )
+        found = window_depths(
+            variants.window_percents, cases, filler, formats, loaded, max_new_tokens
         )
-    if loaded is not None:
-        variants = replace(
-            variants,
-            depths=(
-                *variants.depths,
-                *window_depths(variants.shares, cases, filler, formats, loaded, max_new_tokens),
-            ),
-        )
+        variants = replace(variants, depths=(*variants.depths, *found))
     return variants.of(cases, filler)
 
 
 def window_depths(
-    shares: Sequence[int],
+    percents: Sequence[int],
     cases: Sequence[Case],
     filler: Filler,
     formats: Sequence[Format],
     loaded: LoadedModel,
     max_new_tokens: int,
 ) -> tuple[int, ...]:
-    """For each percent of the model's window the depth at which its longest prompt, with room for the answer, just fits in it.
+    """For each percent of the window, the depth at which the longest prompt just fits in it.
 
-    The prompt is that of the longest case with checks in the format that takes most tokens, so no other is cut off. Raises
-    HarnessError for a share that not even the bare case fits in, and for a model that does not tell its window.
+    The prompt leaves room for the answer. It is that of the longest case with checks, in the format
+    that takes most tokens, so no other is cut off. Raises HarnessError for a percentage that not
+    even the bare case fits in, and for a model whose configuration names no window.
     """
-    asked = [case for case in cases if case.checks]
-    if not shares or not asked:
+    checked = [case for case in cases if case.checks]
+    if not percents or not checked:
         return ()
     window = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     if not window:
         raise HarnessError(
-            "the model does not tell its window", where=loaded.name, hint="give --depths in tokens"
+            "the model's configuration names no context window",
+            where=loaded.name,
+            hint="give --depths in tokens",
         )
-    longest = max(asked, key=lambda case: sum(len(message.content) for message in case.messages))
-    carrying = [
-        format for format in formats if _tokens(longest, 100, filler, format, loaded) is not None
-    ]
-    if not carrying:
+    longest = max(checked, key=lambda case: sum(len(message.content) for message in case.messages))
+    able = [one for one in formats if _tokens(longest, 100, filler, one, loaded) is not None]
+    if not able:
         raise HarnessError(
             f"no format can carry {longest.id} behind other talk",
             hint="leave --depths out, or choose other formats",
         )
     return tuple(
-        _depth(share, window * share // 100 - max_new_tokens, longest, filler, carrying, loaded)
-        for share in shares
+        _depth(percent, window * percent // 100 - max_new_tokens, longest, filler, able, loaded)
+        for percent in percents
     )
 
 
 def _depth(
-    share: int,
+    percent: int,
     room: int,
     case: Case,
     filler: Filler,
     formats: Sequence[Format],
     loaded: LoadedModel,
 ) -> int:
-    """The deepest place at which the prompt has at most ``room`` tokens."""
-    widest = max(
-        formats, key=lambda format: _tokens(case, max(1, room // 2), filler, format, loaded) or 0
-    )
+    """The largest depth at which the prompt has at most ``room`` tokens."""
+
+    def tokens(depth: int, chat_format: Format) -> int:
+        return _tokens(case, depth, filler, chat_format, loaded) or 0
+
+    widest = max(formats, key=lambda one: tokens(max(1, room // 2), one))
     low, high = 0, max(1, 2 * room)
     while high - low > 8:
         middle = (low + high) // 2
-        low, high = (
-            (middle, high)
-            if (_tokens(case, middle, filler, widest, loaded) or 0) <= room
-            else (low, middle)
-        )
-    while low > 0 and any(
-        (_tokens(case, low, filler, format, loaded) or 0) > room for format in formats
-    ):
+        low, high = (middle, high) if tokens(middle, widest) <= room else (low, middle)
+    while low > 0 and any(tokens(low, one) > room for one in formats):
         low -= max(1, low // 50)  # another format is the widest at this depth
     if low < 1:
         raise HarnessError(
-            f"{share} % of the window has no room for {case.id}",
+            f"{percent} % of the window has no room for {case.id}",
             hint="ask for more of it, or for depths in tokens",
         )
     return low
 
 
 def _tokens(
-    case: Case, tokens: int, filler: Filler, format: Format, loaded: LoadedModel
+    case: Case, depth: int, filler: Filler, chat_format: Format, loaded: LoadedModel
 ) -> int | None:
     """Tokens of the prompt at that depth, or None where the format cannot carry it."""
-    made = at_depth(case, tokens, filler)
+    deep = at_depth(case, depth, filler)
     try:
         rendered = render(
-            adapt_to_format(made.conversation, format),
-            format,
+            adapt_to_format(deep.conversation, chat_format),
+            chat_format,
             add_generation_prompt=True,
             bos_token=bos_text(loaded.tokenizer),
             eos_token=eos_text(loaded.tokenizer),

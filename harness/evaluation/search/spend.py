@@ -59,7 +59,9 @@ def spend(
 
         found = search(goals, metric, asking.there, cells, compute, settings.seed)
     return BudgetPlan(
-        list(asking.done.values()), BudgetSample(len(asking.done), total, tuple(found)), asking.computed
+        list(asking.done.values()),
+        BudgetSample(len(asking.done), total, tuple(found)),
+        asking.computed,
     )
 
 
