@@ -1,8 +1,66 @@
-"""Prompt-format robustness suite and training harness for local language models."""
+"""Prompt-format robustness suite and training harness for local language models.
 
-from importlib.metadata import PackageNotFoundError, version
+The functions here are those of ``harness.api``. They are loaded when first used, so that
+``import harness`` takes milliseconds and never imports torch.
+"""
 
-try:
-    __version__ = version("formatproof")
-except PackageNotFoundError:  # a bare checkout on PYTHONPATH
-    __version__ = "0.0.0"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.api import (
+        compare,
+        drift,
+        encode,
+        evaluate,
+        load_formats,
+        recall,
+        render,
+        train,
+    )
+    from harness.errors import HarnessError
+
+    __version__: str
+
+__all__ = [
+    "HarnessError",
+    "__version__",
+    "compare",
+    "drift",
+    "encode",
+    "evaluate",
+    "load_formats",
+    "recall",
+    "render",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    value: Any
+    if name == "__version__":
+        value = _version()
+    elif name == "HarnessError":
+        from harness.errors import HarnessError as value
+    else:
+        from harness import api
+
+        value = getattr(api, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("formatproof")
+    except PackageNotFoundError:  # a bare checkout on PYTHONPATH
+        return "0.0.0"

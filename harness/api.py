@@ -1,0 +1,355 @@
+"""The Python interface: the functions that ``import harness`` offers, and their results.
+
+The commands do the same: each of these calls what its command calls. Mistakes in the input raise
+HarnessError. A result prints as one line, shows as a table in a notebook (``_repr_html_``), gives
+that table as ``rows()`` and, with pandas installed, as ``to_pandas()``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import fields
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from harness import formats as _formats
+from harness.api_results import (
+    ComparisonResult,
+    DriftResult,
+    EvaluationResult,
+    RecallResult,
+    TrainResult,
+)
+from harness.errors import HarnessError, nearest
+from harness.extras import explain_missing
+from harness.records import Conversation, Encoded, Format, Rendered
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from harness.data.outputs import Output
+    from harness.evaluation.results import Evaluation
+    from harness.formats import FormatSet
+    from harness.gate.baseline import Baseline
+    from harness.metrics.copies.recall_index import RecallHit, RecallIndex
+    from harness.training.config import TrainConfig
+
+Messages = Conversation | Sequence[Mapping[str, str]]
+"""A conversation, or its messages as ``{"role": …, "content": …}``."""
+Texts = str | Path | Sequence[str]
+"""A file of outputs, as the commands read it, or a list of texts."""
+
+
+def evaluate(
+    model: str | Path,
+    *,
+    adapter: str | Path | None = None,
+    formats: Iterable[str] | None = None,
+    cases: Iterable[str | Path] | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    endpoint: str | None = None,
+    quiet: bool = True,
+    **options: Any,
+) -> EvaluationResult:
+    """Measure a model across prompt formats.
+
+    ``model`` is a folder, a GGUF file, a hub id or SmolLM2-135M-Instruct; with ``endpoint``, the
+    address of an OpenAI-compatible server, it is the model's name there. Without ``formats`` the
+    common ones are measured, without ``cases`` the shipped ones. ``out`` keeps results and reports,
+    and a second call computes only what is missing; without it nothing is kept. ``options`` are
+    further fields of ``EvalJob`` and ``EvalSettings``: ``native="chatml"``, ``max_new_tokens=32``.
+    """
+    from harness.evaluation.settings import EvalJob, EvalSettings
+
+    settings = {name: options.pop(name) for name in _fields(EvalSettings) & options.keys()}
+    if unknown := options.keys() - _fields(EvalJob):
+        known = _fields(EvalSettings) | _fields(EvalJob)
+        raise HarnessError(
+            f"evaluate: unknown option {min(unknown)!r}", hint=nearest(min(unknown), known)
+        )
+    if endpoint is not None:
+        options |= {"engine": "openai", "engine_options": {"url": endpoint}}
+    place = TemporaryDirectory() if out is None else nullcontext(str(out))
+    with explain_missing("harness.evaluate of a model on this machine"), place as folder:
+        from harness.evaluation.run import run_job
+
+        job = EvalJob(
+            model=str(model),
+            adapter=None if adapter is None else str(adapter),
+            formats=tuple(formats or ()),
+            cases=tuple(map(str, cases or ())),
+            limit=limit,
+            out=Path(folder),
+            settings=EvalSettings(**settings),
+            **options,
+        )
+        evaluation = run_job(job, quiet=quiet)
+        files = () if out is None else _write(evaluation, job.out, limit)
+    return EvaluationResult(evaluation, files)
+
+
+def _fields(kind: type) -> set[str]:
+    return {each.name for each in fields(kind)}
+
+
+def _write(evaluation: Evaluation, out: Path, limit: int | None) -> tuple[Path, ...]:
+    from harness.evaluation.analysis.build_report import write_evaluation_report
+    from harness.gate.baseline import to_baseline
+    from harness.gate.baseline_file import SCORES_FILE, write_baseline
+
+    files = write_evaluation_report([evaluation], out, model=evaluation.model, limit=limit)
+    write_baseline(to_baseline(evaluation), out / SCORES_FILE)
+    return (*files, out / SCORES_FILE)
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | TrainConfig, *, quiet: bool = True, **settings: Any
+) -> TrainResult:
+    """Train a LoRA adapter across prompt formats, or resume, or return at once when it is done.
+
+    ``config`` is a TOML file, a dictionary of the same shape or a TrainConfig. ``settings`` change
+    single settings by name: ``learning_rate=1e-4``, ``output_dir="runs/a"``.
+    """
+    from harness.training.config import TrainConfig, parse_config, read_config
+    from harness.training.runs.overrides import whole_name
+
+    if isinstance(config, Mapping):
+        chosen = parse_config(dict(config))
+    else:
+        chosen = config if isinstance(config, TrainConfig) else read_config(Path(config))
+    table = chosen.as_dict()
+    for name, value in settings.items():
+        *sections, leaf = whole_name(name, chosen).split(".")
+        place = table
+        for section in sections:
+            place = place[section]
+        place[leaf] = str(value) if isinstance(value, Path) else value
+    chosen = parse_config(table, where="train")
+    with explain_missing("harness.train"):
+        from harness.training import start
+
+        adapter = start.train(chosen, quiet=quiet)
+    return TrainResult(adapter, adapter.parent)
+
+
+def compare(
+    before: str | Path | EvaluationResult,
+    after: str | Path | EvaluationResult,
+    *,
+    metrics: Iterable[str] | None = None,
+    thresholds: str | Path | None = None,
+) -> ComparisonResult:
+    """Compare two evaluations case by case, with intervals.
+
+    Each is a result of ``evaluate``, the folder it was kept in, or a baseline file of the gate.
+    ``thresholds`` is a TOML file of what a metric may lose; without it the shipped one.
+    """
+    from harness.gate.thresholds import read_thresholds
+    from harness.gate.verdicts import compare_baselines
+    from harness.resources import data_dir
+
+    first, second = _scores(before), _scores(after)
+    file = Path(thresholds) if thresholds else data_dir("eval") / "thresholds.toml"
+    margins = dict(read_thresholds(file).margins)
+    chosen = tuple(metrics or margins)
+    for name in chosen:
+        if name not in margins:
+            raise HarnessError(f"no margin is known for {name!r}", hint=nearest(name, margins))
+    verdicts = compare_baselines(first, second, {name: margins[name] for name in chosen})
+    if not any(each.baseline is not None and each.current is not None for each in verdicts):
+        raise HarnessError(
+            "the two have no format and metric in common",
+            where="" if isinstance(after, EvaluationResult) else str(after),
+            hint="evaluate both in the same formats, on the same cases",
+        )
+    return ComparisonResult(first, second, tuple(verdicts))
+
+
+def _scores(run: str | Path | EvaluationResult) -> Baseline:
+    from harness.gate.baseline import to_baseline
+    from harness.gate.baseline_file import SCORES_FILE, read_baseline
+
+    if isinstance(run, EvaluationResult):
+        return to_baseline(run.evaluation)
+    path = Path(run)
+    if path.is_dir():
+        path = path / SCORES_FILE
+        if not path.is_file():
+            raise HarnessError(
+                f"the folder holds no {SCORES_FILE}",
+                where=str(run),
+                hint=f"harness eval MODEL --out {run} writes it",
+            )
+    return read_baseline(path)
+
+
+def load_formats(*folders: str | Path) -> FormatSet:
+    """The shipped prompt formats by id, and those of your folders, which win."""
+    return _formats.load_formats(*map(Path, folders))
+
+
+def render(
+    messages: Messages,
+    chat_format: str | Format,
+    *,
+    add_generation_prompt: bool = False,
+    continue_final_message: bool = False,
+    bos_token: str = "",
+    eos_token: str = "",
+) -> Rendered:
+    """A conversation's text in a format, with its spans and stop strings.
+
+    ``add_generation_prompt`` ends the text where the assistant begins to speak.
+    """
+    from harness.formats.render import render as render_conversation
+
+    return render_conversation(
+        _conversation(messages),
+        load_formats()[chat_format] if isinstance(chat_format, str) else chat_format,
+        add_generation_prompt=add_generation_prompt,
+        continue_final_message=continue_final_message,
+        bos_token=bos_token,
+        eos_token=eos_token,
+    )
+
+
+def encode(
+    messages: Messages,
+    chat_format: str | Format,
+    tokenizer: str | Path | PreTrainedTokenizerBase,
+    *,
+    add_generation_prompt: bool = False,
+) -> Encoded:
+    """A conversation's token ids in a format, and which of them are trained.
+
+    ``tokenizer`` is a model's name or path, or a fast tokenizer of transformers.
+    """
+    from harness.tokens.encode import bos_text, eos_text
+    from harness.tokens.encode import encode as encode_rendered
+
+    with explain_missing("harness.encode"):
+        if isinstance(tokenizer, str | Path):
+            from harness.models import load_tokenizer, locate
+
+            tokenizer = load_tokenizer(locate(str(tokenizer)))
+        rendered = render(
+            messages,
+            chat_format,
+            add_generation_prompt=add_generation_prompt,
+            bos_token=bos_text(tokenizer),
+            eos_token=eos_text(tokenizer),
+        )
+        return encode_rendered(rendered, tokenizer)
+
+
+def _conversation(messages: Messages) -> Conversation:
+    if isinstance(messages, Conversation):
+        return messages
+    from harness.data.conversations import parse_messages
+
+    return Conversation("messages", parse_messages(list(messages), "messages"))
+
+
+def recall(
+    outputs: Texts, against: Texts | RecallIndex, *, null: Texts | RecallIndex | None = None
+) -> RecallResult:
+    """Find which outputs copy a training text, and where.
+
+    ``against`` is the training set: a file or folder of it, a list of texts, or an index.
+    ``null`` holds texts of the same kind that were never trained on: what the outputs share with
+    these, they share by chance.
+    """
+    index, chance = _index(against), None if null is None else _index(null)
+    found = _outputs(outputs)
+    if not found or not len(index):
+        empty = against if found else outputs
+        raise HarnessError(
+            "nothing to compare: the file is empty",
+            where=str(empty) if isinstance(empty, str | Path) else "",
+        )
+    hits = tuple(index.query(output.text, own=output.id) for output in found)
+    return RecallResult(found, hits, _recall_summary(found, hits, chance, len(index)))
+
+
+def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
+    """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``)."""
+    from harness.metrics.drift import drift as judge
+    from harness.stats import mean_interval
+
+    languages = (expect,) if isinstance(expect, str) else tuple(expect)
+    for code in languages:
+        if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
+            raise HarnessError(
+                f"{code!r} is no language code",
+                hint="two or three letters, such as en, de, zh-Hant",
+            )
+    if not languages:
+        raise HarnessError("no language is expected", hint="for example en,de")
+    texts = _outputs(outputs)
+    if not texts:
+        raise HarnessError("the file is empty", where=str(outputs))
+    found = tuple(judge(output.text, languages, output.prompt) for output in texts)
+    scored = [float(each.drift) for each in found if each.drift is not None]
+    summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
+    if scored:
+        summary["drift"] = _interval(mean_interval(scored))
+    return DriftResult(texts, found, summary)
+
+
+def _outputs(texts: Texts) -> tuple[Output, ...]:
+    from harness.data.outputs import Output, read_outputs
+
+    if isinstance(texts, str | Path):
+        return tuple(read_outputs(str(texts)))
+    return tuple(Output(str(number), text) for number, text in enumerate(texts))
+
+
+def _index(texts: Texts | RecallIndex) -> RecallIndex:
+    from harness.data.outputs import read_answers
+    from harness.metrics.copies.recall_index import INDEX_FILE, RecallIndex
+
+    if isinstance(texts, RecallIndex):
+        return texts
+    if not isinstance(texts, str | Path):
+        return RecallIndex.build((str(number), text) for number, text in enumerate(texts))
+    if (Path(texts) / INDEX_FILE).is_file():
+        return RecallIndex.load(texts)
+    return RecallIndex.build(read_answers(str(texts)))
+
+
+def _recall_summary(
+    outputs: Sequence[Output], hits: Sequence[RecallHit], null: RecallIndex | None, trained: int
+) -> dict[str, Any]:
+    """Rates with 95 % intervals. The excess is the paired mean of (training set − null)."""
+    from harness.stats import mean_interval, paired_bootstrap
+
+    scored = [at for at, output in enumerate(outputs) if output.text.strip()]
+    never = len(null) if null else 0
+    counts = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
+    summary: dict[str, Any] = dict(counts)
+    by_chance = [null.query(outputs[at].text) for at in scored] if null else []
+    for name in ("near", "nv_recall", "copied_frac"):
+        values = [float(getattr(hits[at], name)) for at in scored]
+        if not values:
+            continue
+        summary[name] = _interval(mean_interval(values))
+        if null:
+            chance = [float(getattr(hit, name)) for hit in by_chance]
+            gaps = [value - other for value, other in zip(values, chance, strict=True)]
+            summary[f"{name}_null"] = _interval(mean_interval(chance))
+            summary[f"{name}_excess"] = _interval(paired_bootstrap(gaps))
+    if null and never < trained:
+        summary["note"] = (
+            f"the null holds {never} texts and the training set {trained}: chance matches grow "
+            "with the number of texts, so the excess is a little too high"
+        )
+    return summary
+
+
+def _interval(interval: Any) -> dict[str, float]:
+    ends = {"mean": interval.value, "low": interval.low, "high": interval.high}
+    return {name: round(value, 4) for name, value in ends.items()}

@@ -1,0 +1,188 @@
+"""The results of the Python interface (``harness.api``): tables with a name."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.extras import require
+from harness.records import Verdict
+
+if TYPE_CHECKING:
+    import pandas
+
+    from harness.data.outputs import Output
+    from harness.evaluation.results import Evaluation
+    from harness.gate.baseline import Baseline
+    from harness.metrics.copies.recall_index import RecallHit
+    from harness.metrics.drift import Drift
+
+
+class _Table:
+    """A result that is a table."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table, a dictionary for each row."""
+        raise NotImplementedError
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a data frame. Raises HarnessError where pandas is not installed."""
+        require("pandas", f"{type(self).__name__}.to_pandas()")
+        import pandas
+
+        return pandas.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        rows = self.rows()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{html.escape(_shown(row.get(name)))}</td>' for name in names)}</tr>"
+            for row in rows
+        )
+        caption = html.escape(repr(self))
+        return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True, repr=False)
+class EvaluationResult(_Table):
+    """An evaluation of one model: a row for each format and metric, with a 95 % interval.
+
+    ``evaluation`` holds everything down to single answers, ``files`` the reports written.
+    """
+
+    evaluation: Evaluation
+    files: tuple[Path, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """format, group, metric, mean, low, high, n, not_scored."""
+        return [asdict(aggregate) for aggregate in self.evaluation.aggregates]
+
+    def __repr__(self) -> str:
+        found = self.evaluation
+        name = f"{found.model} + {found.adapter}" if found.adapter else found.model
+        size = f"{len(found.formats)} formats, {len(found.cases)} cases"
+        return f"EvaluationResult({name}: {size}, {len(found.aggregates)} means)"
+
+
+@dataclass(frozen=True, repr=False)
+class TrainResult(_Table):
+    """A finished training: the adapter's folder, and a row for each step and measured checkpoint.
+
+    ``run`` is the folder with checkpoints, run.json and metrics.jsonl.
+    """
+
+    adapter: Path
+    run: Path
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The entries of metrics.jsonl."""
+        from harness.run_file import read_metrics
+
+        return read_metrics(self.run)
+
+    def __repr__(self) -> str:
+        steps = [row for row in self.rows() if row["kind"] == "step"]
+        loss = f", last loss {steps[-1]['loss']:.4g}" if steps else ""
+        return f"TrainResult({self.adapter}: {len(steps)} steps{loss})"
+
+
+@dataclass(frozen=True, repr=False)
+class ComparisonResult(_Table):
+    """Two evaluations case by case: a row for each format and metric."""
+
+    before: Baseline
+    after: Baseline
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def lost(self) -> tuple[Verdict, ...]:
+        """What was lost beyond its margin, or is missing or stale."""
+        return tuple(verdict for verdict in self.verdicts if verdict.failed)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The verdicts with their difference, as ``harness compare --json`` prints them."""
+        return [{**asdict(verdict), "delta": verdict.delta} for verdict in self.verdicts]
+
+    def __repr__(self) -> str:
+        names = f"{self.before.name or 'before'} → {self.after.name or 'after'}"
+        return f"ComparisonResult({names}: {len(self.verdicts)} compared, {len(self.lost)} lost)"
+
+
+@dataclass(frozen=True, repr=False)
+class RecallResult(_Table):
+    """Which outputs copy a training set: a row for each output. A lower bound on memorisation."""
+
+    outputs: tuple[Output, ...]
+    hits: tuple[RecallHit, ...]
+    summary: dict[str, Any]
+    """Rates with 95 % intervals, and with a null the excess over it."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What each output has in common with its likeliest source. Not scored is None, never 0."""
+        return [_recall_row(*pair) for pair in zip(self.outputs, self.hits, strict=True)]
+
+    def __repr__(self) -> str:
+        near = sum(hit.near for hit in self.hits)
+        return f"RecallResult({near} of {len(self.outputs)} outputs copy a training text)"
+
+
+@dataclass(frozen=True, repr=False)
+class DriftResult(_Table):
+    """Which texts slip into another language: a row for each text."""
+
+    outputs: tuple[Output, ...]
+    found: tuple[Drift, ...]
+    summary: dict[str, Any]
+    """The rate of drift with its 95 % interval."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Whether, why, into which languages, from which character on, and whether it returns."""
+        return [_drift_row(*pair) for pair in zip(self.outputs, self.found, strict=True)]
+
+    def __repr__(self) -> str:
+        drifted = sum(bool(each.drift) for each in self.found)
+        return f"DriftResult({drifted} of {self.summary['scored']} scored texts drift)"
+
+
+_RECALL_FIELDS = (
+    "near",
+    "span_words",
+    "span_chars",
+    "span",
+    "source",
+    "source_span",
+    "indel",
+    "nv_recall",
+    "copied_frac",
+)
+
+
+def _recall_row(output: Output, hit: RecallHit) -> dict[str, Any]:
+    if not output.text.strip():
+        nothing = dict.fromkeys((*_RECALL_FIELDS, "misplaced"))
+        return {"id": output.id, **nothing, "why": "not scored: the text is empty"}
+    found = {name: getattr(hit, name) for name in _RECALL_FIELDS}
+    found |= {name: round(found[name], 4) for name in ("indel", "nv_recall", "copied_frac")}
+    return {"id": output.id, **found, "misplaced": hit.misplaced(output.id)}
+
+
+def _drift_row(output: Output, found: Drift) -> dict[str, Any]:
+    return {
+        "id": output.id,
+        "drift": found.drift,
+        "why": found.why,
+        "languages": list(found.languages),
+        "onset_char": found.onset_char,
+        "off_script": round(found.off_script, 4),
+        "sticky": None if found.sticky is None else round(found.sticky, 4),
+        "returns": found.returns,
+    }
