@@ -50,7 +50,7 @@ def told(capsys, *args):
 def test_means_are_those_of_the_report(found, tmp_path, capsys):
     rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--json").splitlines()]
     assert {(r["format"], r["metric"]): (r["mean"], r["n"], r["not_scored"]) for r in rows} == {
-        (c.format, c.metric): (c.mean, c.n, c.not_scored) for c in found.cells
+        (c.format, c.metric): (c.mean, c.n, c.not_scored) for c in found.aggregates
     }
     text = told(capsys, "query", tmp_path, "--metric", "choice,stopped", "--format", "llama*")
     assert text.splitlines()[0].split() == ["run", "format", "metric", "mean", "n", "not_scored"]
@@ -79,7 +79,7 @@ def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
             capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
         ).splitlines()
     ]
-    assert [(row["name"], row["mean"]) for row in rows] == [("", found.cell("chatml", "answer_lenient").mean), ("other + tuned", second.cell("chatml", "answer_lenient").mean)]  # fmt: skip
+    assert [(row["name"], row["mean"]) for row in rows] == [("", found.aggregate("chatml", "answer_lenient").mean), ("other + tuned", second.aggregate("chatml", "answer_lenient").mean)]  # fmt: skip
     assert rows[0]["mean"] != rows[1]["mean"]
     text = told(capsys, "query", tmp_path, "--metric", "stopped")
     assert "other + tuned" in text and text.splitlines()[0].split()[:3] == ["run", "name", "model"]
@@ -135,9 +135,11 @@ def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
     assert 'hello, "hello"' in text and "–" in text
 
 
+@pytest.mark.extras
 @pytest.mark.parametrize("table", ["scores", "cells"])
 def test_the_three_exports_hold_the_same(found, tmp_path, capsys, table):
-    pa = pytest.importorskip("pyarrow.parquet")
+    import pyarrow.parquet as pa
+
     for kind in ("csv", "jsonl", "parquet"):
         assert "rows" in told(
             capsys,

@@ -77,8 +77,9 @@ def test_a_text_is_plain(tmp_path):
     assert text.plain and texts(text) == [("assistant", "Once upon a time.")]
 
 
+@pytest.mark.extras
 def test_json_and_parquet_hold_the_same_rows(tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
+    import pyarrow
     from pyarrow.parquet import write_table
 
     rows = [

@@ -36,7 +36,6 @@ def config(tmp_path):
 
 
 def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_path):
-    pytest.importorskip("bitsandbytes")
     trainer = make_trainer(config, NF4)
     layers = [
         module
@@ -67,7 +66,6 @@ def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_p
 
 
 def test_every_element_moves_at_1e_7(config):
-    pytest.importorskip("bitsandbytes")
     trainer = make_trainer(
         replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7)), NF4
     )

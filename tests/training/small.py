@@ -33,6 +33,8 @@ ROWS = [
 ]
 NF4 = Quantisation(load_in_4bit=True)
 INT8 = Quantisation(load_in_8bit=True)
+STORED_NF4, STORED_INT8 = (pytest.param(q, marks=pytest.mark.extras, id=str(q)) for q in (NF4, INT8))
+"""For ``parametrize``: bitsandbytes is installed by ``tox -e extras`` alone."""
 
 
 def small_config(
@@ -77,8 +79,6 @@ def small_config(
 
 
 def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) -> Trainer:
-    if quantisation:
-        pytest.importorskip("bitsandbytes")
     loaded = load(config.model, dtype=config.dtype, device="cpu", quantisation=quantisation)
     ready = prepare(config)
     if config.adapter.train_control_tokens:

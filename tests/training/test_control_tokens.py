@@ -15,7 +15,7 @@ from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.start import train
 from harness.training.step.lora import add_control_tokens, missing_tokens
-from tests.training.small import NF4, make_trainer, small_config
+from tests.training.small import STORED_NF4, make_trainer, small_config
 
 FORMATS = load_formats()
 IDS = torch.arange(3, 60).unsqueeze(0)
@@ -82,7 +82,7 @@ def test_a_token_that_was_never_trained_is_found(tiny):
     )
 
 
-@pytest.mark.parametrize("stored", [None, NF4], ids=["plain", "nf4"])
+@pytest.mark.parametrize("stored", [None, STORED_NF4], ids=str)
 @pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
 def test_only_their_rows_move_and_input_and_head_go_together(
     tiny_model, untied, tmp_path, tied, stored

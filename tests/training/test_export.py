@@ -108,8 +108,8 @@ def test_the_card_holds_what_is_known_and_no_path(run, tiny_model, tmp_path):
     )
 
 
+@pytest.mark.extras
 def test_the_card_shows_the_scores_of_run_and_report(tiny_model, tmp_path, capsys):
-    pytest.importorskip("bitsandbytes")
     from dataclasses import replace
 
     config = small_config(
@@ -160,8 +160,8 @@ def test_the_card_shows_the_scores_of_run_and_report(tiny_model, tmp_path, capsy
     assert (tmp_path / "out" / "report.json").is_file()
 
 
+@pytest.mark.extras
 def test_a_note_tells_that_the_base_was_stored_otherwise(tiny_model, tmp_path, capsys):
-    pytest.importorskip("bitsandbytes")
     config = small_config(
         tiny_model,
         tmp_path,

@@ -7,10 +7,10 @@ import torch
 
 from harness.training.config import OptimisationConfig
 from harness.training.step import gradient_checkpointing as recompute
-from tests.training.small import NF4, make_trainer, small_config
+from tests.training.small import STORED_NF4, make_trainer, small_config
 
 
-@pytest.mark.parametrize("stored", [None, NF4], ids=["plain", "nf4"])
+@pytest.mark.parametrize("stored", [None, STORED_NF4], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_result_is_the_same_with_and_without(tiny_model, tmp_path, stored, dtype):
     runs = []

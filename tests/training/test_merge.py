@@ -18,15 +18,13 @@ from harness.training.config import AdapterConfig
 from harness.training.runs.checkpoints import save_adapter
 from harness.training.share.merge import compare, merge, probe
 from harness.training.step.lora import add_adapter, add_control_tokens
-from tests.training.small import INT8, NF4
+from tests.training.small import NF4, STORED_INT8, STORED_NF4
 
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 
 def make_adapter(model, folder, *, stored=None, dtype="float32", formats=(), **settings):
     """An adapter that does something: random factors instead of B = 0."""
-    if stored:
-        pytest.importorskip("bitsandbytes")
     loaded = load(str(model), dtype=dtype, device="cpu", quantisation=stored)
     if formats:
         add_control_tokens(loaded, formats)
@@ -52,8 +50,13 @@ def answers(loaded):
     "stored",
     [
         None,
-        NF4,
-        Quantisation(load_in_4bit=True, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False),
+        STORED_NF4,
+        pytest.param(
+            Quantisation(
+                load_in_4bit=True, bnb_4bit_quant_type="fp4", bnb_4bit_use_double_quant=False
+            ),
+            marks=pytest.mark.extras,
+        ),
     ],
     ids=str,
 )
@@ -77,6 +80,7 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
         assert torch.allclose(plain(ids).logits, with_adapter.model(ids).logits, atol=1e-4)
 
 
+@pytest.mark.extras
 def test_an_adapter_trained_in_bfloat16_is_compared_in_float32(tiny_model, tmp_path):
     """The codes are those of training, quantised from bfloat16 weights; only the arithmetic is finer."""
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4, dtype="bfloat16")
@@ -84,6 +88,7 @@ def test_an_adapter_trained_in_bfloat16_is_compared_in_float32(tiny_model, tmp_p
     assert done.agreement.largest < 1e-4 and done.dtype == "float32"
 
 
+@pytest.mark.extras
 def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(
     tiny_model, tmp_path
 ):
@@ -105,7 +110,7 @@ def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-@pytest.mark.parametrize("stored", [None, NF4, INT8], ids=str)
+@pytest.mark.parametrize("stored", [None, STORED_NF4, STORED_INT8], ids=str)
 def test_they_agree_within_the_dtype(tiny_model, tmp_path, dtype, stored):
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=stored, dtype="bfloat16")
     done = merge(adapter, str(tiny_model), tmp_path / "merged", dtype)
@@ -130,6 +135,7 @@ def test_trained_control_tokens_are_merged_with_the_tied_head(tiny_model, tmp_pa
         assert torch.allclose(whole.model(ids).logits, parts.model(ids).logits, atol=1e-4)
 
 
+@pytest.mark.extras
 def test_the_command_says_how_well_it_agrees(tiny_model, tmp_path, capsys):
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4)
     assert (

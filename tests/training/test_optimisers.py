@@ -34,10 +34,10 @@ def step(parameters, optimizer, number):
     optimizer.step()
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_8bit"])
+@pytest.mark.parametrize(
+    "optim", ["adamw_torch", pytest.param("adamw_8bit", marks=pytest.mark.extras)]
+)
 def test_saved_state_goes_on_bit_for_bit(optim):
-    if optim != "adamw_torch":
-        pytest.importorskip("bitsandbytes")
     config = OptimisationConfig(optim=optim, learning_rate=1e-2)
     whole, broken = weights(), weights()
     first, second = make_optimizer(whole, config, "cpu"), make_optimizer(broken, config, "cpu")
@@ -58,8 +58,8 @@ def test_saved_state_goes_on_bit_for_bit(optim):
     assert all(torch.equal(a, b) for a, b in zip(whole, broken, strict=True))
 
 
+@pytest.mark.extras
 def test_eight_bit_moments_go_nearly_the_same_way():
-    pytest.importorskip("bitsandbytes")
     found = {}
     for optim in ("adamw_torch", "adamw_8bit"):
         found[optim] = weights()

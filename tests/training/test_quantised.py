@@ -18,7 +18,7 @@ from harness.training.start import train
 from tests.training.interrupted import ends_like_uninterrupted
 from tests.training.small import INT8, NF4, every_element_moves, make_trainer, small_config
 
-pytest.importorskip("bitsandbytes")
+pytestmark = pytest.mark.extras
 IDS = torch.arange(3, 40).unsqueeze(0)
 
 

@@ -37,7 +37,7 @@ def test_a_missing_package_is_told_before_anything_is_written(tiny_model, tmp_pa
 
 def test_what_trackers_get(tiny_model, tmp_path, monkeypatch):
     """A tracker of accelerate's kind that keeps what it is told; closed even when the run breaks."""
-    theirs = pytest.importorskip("accelerate.tracking")
+    import accelerate.tracking as theirs
 
     told = []
 
@@ -81,8 +81,8 @@ def test_what_trackers_get(tiny_model, tmp_path, monkeypatch):
     ]
 
 
+@pytest.mark.extras
 def test_tensorboard_shows_the_losses_of_metrics_jsonl(tiny_model, tmp_path):
-    pytest.importorskip("tensorboard")
     import warnings
 
     config = small_config(tiny_model, tmp_path, tracking=TrackingConfig(report_to=("tensorboard",)))
