@@ -94,8 +94,10 @@ class Backend(Protocol):
 
     @property
     def fingerprint(self) -> dict[str, str]:
-        """Everything that decides the numbers: ``backend`` with its version, ``model``, ``adapter``,
-        ``tokenizer``, ``dtype``, ``device``, and more by names of your own.
+        """Everything that decides the numbers.
+
+        ``backend`` with its version, ``model``, ``adapter``, ``tokenizer``, ``dtype``, ``device``,
+        and more by names of your own.
         """
         ...
 

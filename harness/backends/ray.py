@@ -163,7 +163,7 @@ class RayBackend(Backend):
         return [(job, result)] if job.requests else []
 
     def _replace_worker(self, job: _Job, lost: deque[_Job]) -> None:
-        """An actor died: start another and keep its batch. One that dies at its start ends the run."""
+        """Start another actor for one that died. A death at the start ends the run."""
         job.losses += 1
         if job.method == "start" or job.losses == MAX_LOSSES:
             problem = (

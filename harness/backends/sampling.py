@@ -1,4 +1,4 @@
-"""The next token of each row: the likeliest, or one drawn with noise that belongs to the row alone."""
+"""The next token of each row: the likeliest, or one sampled with noise of the row's own."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-#: So many of the likeliest tokens are sorted at first; if they do not hold a row's top_p, all are.
+#: Likeliest tokens that are sorted at first; where they do not hold top_p, all tokens are sorted.
 _FIRST = 256
-#: Logits of a row whose highest is looked for at once.
+#: Logits of a row whose highest is found at once.
 _BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw. ``top_k`` 0 and ``top_p`` 1 cut nothing; both mean what they mean in transformers' generate, in its order.
+    """How to sample. ``top_k`` 0 and ``top_p`` 1 cut nothing; both work as in transformers.
 
-    The noise of a row is a function of ``seed`` and the token's index only, so no other row of the batch has a say in it.
+    The noise of a row depends on ``seed`` and the token's index only, not on the rest of the batch.
     """
 
     temperature: float = 1.0
@@ -31,7 +31,8 @@ class Sampling:
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and 0 < self.top_p <= 1 and self.top_k >= 0):
             raise ValueError(
-                f"temperature > 0, 0 < top_p <= 1 and top_k >= 0, not {self.temperature}, {self.top_p} and {self.top_k}"
+                "expected temperature > 0, 0 < top_p <= 1 and top_k >= 0, "
+                f"not {self.temperature}, {self.top_p} and {self.top_k}"
             )
 
     def noise(self, index: int) -> float:
@@ -41,28 +42,22 @@ class Sampling:
 
 
 def seed_of(*facts: object) -> int:
-    """A seed from whatever names a draw, such as (seed, case, format, draw)."""
-    return (
-        int.from_bytes(
-            hashlib.blake2b(
-                "\0".join(map(str, facts)).encode("utf-8", "surrogatepass"), digest_size=8
-            ).digest(),
-            "big",
-        )
-        >> 1
-    )
+    """A seed from what identifies a sample, such as (seed, case, format, number)."""
+    text = "\0".join(map(str, facts)).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
 def choose(
     logits: torch.Tensor, samplings: Sequence[Sampling | None], indices: Sequence[int]
 ) -> list[int]:
-    """The next id of each row of ``logits`` [rows, vocabulary]: the likeliest where its sampling is None, else one drawn.
+    """The next id of each row of ``logits`` [rows, vocabulary].
 
-    ``indices`` are how many tokens each row has already.
+    It is the likeliest where the row's sampling is None. ``indices`` are the numbers of tokens that
+    the rows already have.
     """
     chosen = likeliest(logits)
     if logits.device.type == "mps":
-        logits = logits.cpu()  # draws are made in float64, which Apple's GPUs have not
+        logits = logits.cpu()  # sampling needs float64, which Apple's GPUs lack
     for cut in (False, True):
         rows = [
             (at, s)
@@ -70,20 +65,21 @@ def choose(
             if s is not None and cut == bool(s.top_k or s.top_p < 1)
         ]
         if rows:
-            ids = (_drawn_from_some if cut else _drawn_from_all)(
+            ids = (_sample_from_some if cut else _sample_from_all)(
                 logits[[at for at, _ in rows]],
                 [s for _, s in rows],
                 [indices[at] for at, _ in rows],
             )
-            for (at, _), id in zip(rows, ids, strict=True):
-                chosen[at] = id
+            for (at, _), token in zip(rows, ids, strict=True):
+                chosen[at] = token
     return chosen
 
 
 def likeliest(logits: torch.Tensor) -> list[int]:
     """The id of the highest logit in each row, the first of equal ones.
 
-    By blocks: on a CPU ``argmax`` over a row takes five times as long as reading it, ``amax`` over blocks does not.
+    Computed by blocks: on a CPU ``argmax`` over a row takes five times as long as reading it,
+    ``amax`` over blocks does not.
     """
     import torch
 
@@ -102,20 +98,20 @@ def likeliest(logits: torch.Tensor) -> list[int]:
     return found
 
 
-def _drawn_from_all(
+def _sample_from_all(
     logits: torch.Tensor, samplings: Sequence[Sampling], indices: Sequence[int]
 ) -> list[int]:
-    """Draws by inverting the distribution function, tokens in the vocabulary's order."""
+    """Sample by inverting the distribution function, tokens in the vocabulary's order."""
     return [
         min(at, logits.shape[1] - 1)
         for at in _inverted(_scaled(logits, samplings).double().softmax(-1), samplings, indices)
     ]
 
 
-def _drawn_from_some(
+def _sample_from_some(
     logits: torch.Tensor, samplings: Sequence[Sampling], indices: Sequence[int], first: int = _FIRST
 ) -> list[int]:
-    """The same over the likeliest tokens that top_k and top_p leave, likeliest first."""
+    """The same over the tokens that top_k and top_p leave, likeliest first."""
     import torch
 
     scores = _scaled(logits, samplings)
@@ -132,21 +128,20 @@ def _drawn_from_some(
     whole = torch.where(
         most <= size, top.logsumexp(-1, keepdim=True), scores.double().logsumexp(-1, keepdim=True)
     )
-    shares = (top - whole).exp()
-    before = shares.cumsum(-1) - shares
+    probabilities = (top - whole).exp()
+    before = probabilities.cumsum(-1) - probabilities
     if size < scores.shape[1] and bool(
-        ((most > size) & (before[:, -1:] + shares[:, -1:] < wanted)).any()
+        ((most > size) & (before[:, -1:] + probabilities[:, -1:] < wanted)).any()
     ):
-        return _drawn_from_some(logits, samplings, indices, scores.shape[1])
-    kept = shares.masked_fill(
-        (before >= wanted) & (wanted < 1), 0.0
-    )  # the smallest set that holds top_p stays
+        return _sample_from_some(logits, samplings, indices, scores.shape[1])
+    # the smallest set that holds top_p stays
+    kept = probabilities.masked_fill((before >= wanted) & (wanted < 1), 0.0)
     last = (kept > 0).sum(-1).tolist()
     places = [
         min(at, end - 1) for at, end in zip(_inverted(kept, samplings, indices), last, strict=True)
     ]
-    drawn: list[int] = ids[range(len(places)), places].tolist()
-    return drawn
+    sampled: list[int] = ids[range(len(places)), places].tolist()
+    return sampled
 
 
 def _scaled(logits: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor:
@@ -158,16 +153,16 @@ def _scaled(logits: torch.Tensor, samplings: Sequence[Sampling]) -> torch.Tensor
 
 
 def _inverted(
-    shares: torch.Tensor, samplings: Sequence[Sampling], indices: Sequence[int]
+    probabilities: torch.Tensor, samplings: Sequence[Sampling], indices: Sequence[int]
 ) -> list[int]:
-    """Where in each row of weights [rows, tokens] its noise falls."""
+    """The index at which each row's noise falls into its weights [rows, tokens]."""
     import torch
 
     noise = torch.tensor(
         [s.noise(index) for s, index in zip(samplings, indices, strict=True)],
         dtype=torch.double,
-        device=shares.device,
+        device=probabilities.device,
     ).unsqueeze(1)
-    sums = shares.cumsum(-1)
+    sums = probabilities.cumsum(-1)
     found: list[int] = (sums <= noise * sums[:, -1:]).sum(-1).tolist()
     return found

@@ -35,7 +35,9 @@ class LoadedModel:
     added_tokens: tuple[str, ...] = ()
     """Control tokens that the tokenizer got beyond its own."""
     matmul_dtype: str = ""
-    """Dtype that hand-written passes multiply in, once it is known (harness.backends.local.forward)."""
+    """The dtype in which hand-written forward passes multiply; "" until it is decided."""
+    longest_packed: int | None = field(default=None, init=False)
+    """The longest sequence that prefix-tree packing may hold; None until it is found out."""
 
     @property
     def name(self) -> str:

@@ -148,7 +148,7 @@ def test_what_is_not_plain_is_run_by_the_modules(kind, changes, lora):
 
 
 def test_what_is_too_large_to_be_copied_is_run_by_the_modules(monkeypatch):
-    monkeypatch.setattr(forward, "_COPIED", 1000)
+    monkeypatch.setattr(forward, "_MAX_COPIED", 1000)
     assert isinstance(forward_of(LOADED, 20), ModuleForward)
 
 
@@ -161,7 +161,7 @@ def test_with_an_adapter_answers_equal_generate_row_by_row(tiny, monkeypatch, co
     """And log-probabilities those of a plain pass; both ways, and again after the weights have changed."""
     from peft import LoraConfig, get_peft_model
 
-    monkeypatch.setattr(forward, "_COPIED", copied)
+    monkeypatch.setattr(forward, "_MAX_COPIED", copied)
     adapted = replace(
         tiny,
         model=get_peft_model(

@@ -1,4 +1,4 @@
-"""Sequences of like length together, under a budget of tokens."""
+"""Batches of sequences of similar length, within a budget of tokens."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 def by_length(
     items: Sequence[T], length: Callable[[T], int], budget: int, most: int
 ) -> Iterator[list[T]]:
-    """Batches of at most ``most`` items whose padded size (rows × longest) stays within ``budget`` tokens.
+    """Batches of at most ``most`` items and at most ``budget`` padded tokens (rows × longest).
 
-    Longest first, so the largest batch comes first and a run that does not fit fails at once.
+    The longest items come first, so that a run that does not fit into memory fails at once.
     """
     batch: list[T] = []
     widest = 0
@@ -30,11 +30,11 @@ def by_length(
 def least_padding(
     items: Sequence[T], length: Callable[[T], int], budget: int, call: int = 48
 ) -> list[list[T]]:
-    """The cut into batches of at most ``budget`` padded tokens that costs least, longest first.
+    """The cheapest cut into batches of at most ``budget`` padded tokens, longest items first.
 
-    A batch costs its padded tokens plus ``call``, what one more forward and backward pass costs by itself,
-    in tokens (measured on SmolLM2-135M, two cores: docs/log.md). An item longer than the budget goes alone. Exact, by
-    dynamic programming over the items sorted by length: O(n²) for n items.
+    A batch costs its padded tokens plus ``call``: what one more forward and backward pass costs by
+    itself, in tokens (measured on SmolLM2-135M, two cores: docs/log.md). An item longer than the
+    budget gets its own batch. Exact, by dynamic programming over the sorted items: O(n²).
     """
     ordered = sorted(items, key=length, reverse=True)
     cost = [0.0] + [float("inf")] * len(ordered)

@@ -1,4 +1,4 @@
-"""Continuous batching: rows leave as they end and others enter, with stops in tokens and in text."""
+"""Continuous batching: rows leave as they end and others enter; stops are tokens or text."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Decoder:
         )
 
     def run(self, rows: Sequence[DecodingRow]) -> Iterator[list[tuple[str, Answer]]]:
-        """Decode all rows and yield them as they end. Rows whose prompts begin alike enter together."""
+        """Decode all rows and yield them as they end. Similar prompts enter together."""
         longest = longest_packed(self.loaded)
         packed = [row.room for row in rows if row.room <= longest]
         forward = forward_of(self.loaded, max(packed)) if packed else None
@@ -196,7 +196,7 @@ class Decoder:
                     row.answer = _answer(row, text[:at], "stop", stop, count)
 
     def _tokens_of(self, text: str, tokens: list[int]) -> int:
-        """How many first tokens hold ``text``, with which they begin; a stop is at most a few more."""
+        """How many of the first tokens hold ``text``, with which ``tokens`` begin."""
         count = len(tokens) if text else 0
         while count and self._text(tokens[: count - 1]).startswith(text):
             count -= 1
@@ -211,7 +211,7 @@ class Decoder:
 
 
 def _staying(rows: Sequence[DecodingRow]) -> list[int]:
-    """The rows that continue, in their new order: the last one takes the place of one that ended."""
+    """The rows that continue, in their new order: the last one fills the place of an ended one."""
     order = list(range(len(rows)))
     at = 0
     while at < len(order):

@@ -1,4 +1,4 @@
-"""What share of the next token's probability lies in other scripts than a language's own."""
+"""The probability that the next token is in a script that a language does not use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-#: Rows turned to float32 at a time: a whole batch of a large vocabulary would leave the caches of the CPU.
+#: Rows converted to float32 at a time, so that a large vocabulary stays in the CPU's caches.
 _ROWS = 32
 
 
 def off_script_mass(logits: torch.Tensor, loaded: LoadedModel, language: str) -> torch.Tensor:
-    """The probability of tokens in scripts that the language does not use, [positions] of logits [positions, vocabulary]."""
+    """Logits [positions, vocabulary] → probability of tokens of other scripts, [positions]."""
     import torch
 
     flags = _flags(loaded.tokenizer, language, logits.shape[1], str(logits.device))

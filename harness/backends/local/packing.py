@@ -1,10 +1,10 @@
-"""Sequences that begin alike packed into one row: every shared token stands, and is computed, once.
+"""Prefix-tree packing: sequences that begin alike share one row, and each shared token runs once.
 
-A pack is a tree of tokens laid out in one row. A token sees its ancestors only and stands at its depth, so what the
-model computes for it is what it computes in the plain sequence, and a prompt with four options, or forty questions behind
-one preamble, is run once (tree attention, as in SpecInfer, arXiv 2305.09781, there for speculative decoding).
-
-Whether a model can be run on packs and slots: its attention must take a bias of ours and positions of ours.
+A pack is a tree of tokens laid out in one row. A token attends to its ancestors only and its
+position is its depth, so the model computes for it what it computes in the plain sequence. A prompt
+with four options, or forty questions after one preamble, is run once (tree attention, as in
+SpecInfer, arXiv 2305.09781, there for speculative decoding). The model's attention must take our
+bias and our positions for that; ``longest_packed`` finds out.
 """
 
 from __future__ import annotations
@@ -19,13 +19,31 @@ from harness.models import LoadedModel
 if TYPE_CHECKING:
     import torch
 
-#: Tokens a pack is filled up to. Attention in a pack is quadratic in it, so wider packs share more but attend slower.
+#: Tokens a pack is filled up to. Wider packs share more, but attention is quadratic in the width.
 WIDTH = 256
+#: Longer sequences run as rows of their own, without a mask of quadratic size.
+MOST_PACKED = 1 << 14
+#: Stands for "no limit".
+NO_LIMIT = 1 << 30
+
+_TAKES_A_BIAS = ("sdpa", "eager")
+_LIKE_FULL = ("full_attention", "sliding_attention")
+_TEXTS = (
+    "The capital of France is Paris. The capital of Italy is Rome, and the capital of",
+    "The capital of France is Paris. It lies on a river, and people come from far to",
+)
+#: Allowed relative error of 16-bit logits. SmolLM2 in bfloat16 was off by 0.03 in packs, by 0.5 at
+#: wrong positions and by 1.0 under a wrong mask.
+_NOISE = 0.2
 
 
 @dataclass
 class Pack:
-    """A tree of tokens. ``paths[group][member]`` are the nodes of that sequence, in order; ``groups`` are their numbers."""
+    """A tree of tokens, as lists by node.
+
+    ``groups`` are the numbers of the groups it holds; ``paths[i][j]`` are the nodes, in order, of
+    sequence j of the i-th of them.
+    """
 
     ids: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
@@ -38,18 +56,18 @@ class Pack:
         return len(self.ids)
 
     def add(self, number: int, sequences: Sequence[Sequence[int]]) -> None:
-        """Add a group of sequences, sharing whatever the pack holds of their beginnings already."""
+        """Add a group of sequences, sharing what the pack already holds of their beginnings."""
         self.groups.append(number)
         self.paths.append([self._path(sequence) for sequence in sequences])
 
     def _path(self, sequence: Sequence[int]) -> list[int]:
         node, path = -1, []
-        for depth, id in enumerate(sequence):
-            found = self._children.get((node, id))
+        for depth, token in enumerate(sequence):
+            found = self._children.get((node, token))
             if found is None:
                 found = len(self.ids)
-                self._children[node, id] = found
-                self.ids.append(id)
+                self._children[node, token] = found
+                self.ids.append(token)
                 self.parents.append(node)
                 self.depths.append(depth)
             node = found
@@ -57,7 +75,7 @@ class Pack:
         return path
 
     def undo(self, size: int) -> None:
-        """Take the last group out again; ``size`` is how long the pack was before it."""
+        """Remove the last group; ``size`` is the length of the pack before it was added."""
         self.groups.pop()
         self.paths.pop()
         for node in range(size, len(self.ids)):
@@ -66,9 +84,10 @@ class Pack:
 
 
 def pack(groups: Sequence[Sequence[Sequence[int]]], width: int = WIDTH) -> list[Pack]:
-    """Groups of sequences → packs of at most ``width`` tokens. A group stays whole, and one that is longer goes alone.
+    """Groups of sequences → packs of at most ``width`` tokens.
 
-    Groups that begin alike come together, by the order of their first sequence.
+    A group is never split, and a longer one gets a pack of its own. Groups that begin alike come
+    together: they are sorted by their first sequence.
     """
     packs: list[Pack] = []
     current = Pack()
@@ -86,9 +105,10 @@ def pack(groups: Sequence[Sequence[Sequence[int]]], width: int = WIDTH) -> list[
 def tensors(
     packs: Sequence[Pack], dtype: torch.dtype, device: str
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Ids and positions, [packs, longest], and the attention bias, [packs, 1, longest, longest]: 0 for an ancestor, else −inf.
+    """Ids and positions, [packs, longest], and the attention bias, [packs, 1, longest, longest].
 
-    Padding attends to itself, so that nothing divides by zero, and nothing attends to it.
+    The bias is 0 for an ancestor, else −inf. Padding attends to itself, so that nothing divides by
+    zero, and nothing attends to it.
     """
     import numpy as np
     import torch
@@ -114,41 +134,23 @@ def tensors(
     )
 
 
-_TAKES_A_BIAS = ("sdpa", "eager")
-_TEXTS = (
-    "The capital of France is Paris. The capital of Italy is Rome, and the capital of",
-    "The capital of France is Paris. It lies on a river, and people come from far to",
-)
-#: Relative error of 16-bit logits. SmolLM2 in bfloat16 was off by 0.03 in packs, by 0.5 at wrong positions and by 1.0 under a wrong mask.
-_NOISE = 0.2
-_LIKE_FULL = ("full_attention", "sliding_attention")
-
-
-#: What stands for "no limit".
-NO_END = 1 << 30
-#: A pack's mask has the square of its length; longer sequences are run on rows of their own, which need none.
-MOST_PACKED = 1 << 14
-
-
 def longest_packed(loaded: LoadedModel) -> int:
-    """The longest sequence that the model reads rightly in a pack; 0 if it can be packed not at all.
+    """The longest sequence that the model computes correctly in a pack; 0 if there is none.
 
-    Within its window, sliding attention is full attention. Models with a state (Mamba), attention in chunks, or positions
-    taken from the mask are run on padded rows. What the configuration does not tell, a pass over two short sequences does.
+    Within its window, sliding attention is full attention. Models with a state (Mamba), with
+    attention in chunks, or with positions taken from the mask run on padded rows. What the
+    configuration does not say, a forward pass over two short sequences shows. Found once a model.
     """
-    found = getattr(loaded, "_longest_packed", None)
-    if found is None:
+    if loaded.longest_packed is None:
         window = _window(loaded)
-        found = window if _reads_packs(loaded, window) else 0
-        loaded._longest_packed = found  # type: ignore[attr-defined]  # once a model, not once a backend
-    return int(found)
+        loaded.longest_packed = window if _can_be_packed(loaded, window) else 0
+    return loaded.longest_packed
 
 
 def most_positions(loaded: LoadedModel) -> int:
     """The most tokens that the model has positions for."""
-    return int(
-        getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None) or NO_END
-    )
+    config = loaded.model.config.get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
 
 
 def _window(loaded: LoadedModel) -> int:
@@ -160,7 +162,7 @@ def _window(loaded: LoadedModel) -> int:
     return MOST_PACKED
 
 
-def _reads_packs(loaded: LoadedModel, window: int) -> bool:
+def _can_be_packed(loaded: LoadedModel, window: int) -> bool:
     model: Any = loaded.model
     config = model.config.get_text_config()
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -173,11 +175,11 @@ def _reads_packs(loaded: LoadedModel, window: int) -> bool:
         return False
     if any(kind not in _LIKE_FULL for kind in getattr(config, "layer_types", None) or ()):
         return False
-    return _agrees(loaded, window)
+    return _equals_plain(loaded, window)
 
 
-def _agrees(loaded: LoadedModel, window: int) -> bool:
-    """Whether two sequences with a common beginning give in a pack what they give alone."""
+def _equals_plain(loaded: LoadedModel, window: int) -> bool:
+    """Whether two sequences with a common beginning give the same logits in a pack as alone."""
     import torch
 
     sequences = [

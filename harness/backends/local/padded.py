@@ -1,4 +1,4 @@
-"""Rows padded to the longest, with the cache of transformers: for models that cannot be packed (harness.backends.local.packing)."""
+"""Rows padded to the longest, with the cache of transformers: for models that cannot be packed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Padded:
-    """Runs rows that enter together. The interface is that of harness.backends.local.slots.Slots."""
+    """Runs rows that enter together. It has the interface of harness.backends.local.slots.Slots."""
 
     def __init__(self, loaded: LoadedModel, slots: int) -> None:
         self.loaded = loaded
@@ -21,7 +21,7 @@ class Padded:
         self.mask: Any = None
 
     def free(self, alive: int) -> int:
-        """All rows, once none is alive."""
+        """How many rows may enter now: all, once none is alive."""
         return 0 if alive else self.slots
 
     def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
@@ -39,7 +39,7 @@ class Padded:
         return self._forward(torch.tensor(ids, device=self.mask.device).unsqueeze(1), positions)
 
     def keep(self, order: Sequence[int]) -> None:
-        """Go on with these rows in this order."""
+        """Continue with these rows in this order."""
         import torch
 
         if order:
@@ -64,7 +64,7 @@ class Padded:
 def pad(
     rows: Sequence[Sequence[int]], loaded: LoadedModel, *, left: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, [rows, longest]. Padding is told by the mask alone, never by an id."""
+    """Ids and mask, [rows, longest]. Only the mask marks padding, never an id."""
     import torch
 
     width = max(map(len, rows))

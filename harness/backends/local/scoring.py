@@ -1,4 +1,4 @@
-"""Log-probabilities of answers' own words, in packs or in padded rows."""
+"""Log-probabilities of given answers, in prefix-tree packs or in padded rows."""
 
 from __future__ import annotations
 
@@ -21,41 +21,46 @@ if TYPE_CHECKING:
     import torch
 
 Scored = list[tuple[str, list[Loglikelihood]]]
-#: Rows of logits turned to float32 at a time.
+#: Rows of logits converted to float32 at a time.
 _ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """A request with its answers' ids up to the last one asked for, and where in them the asked-for ones stand."""
+class EncodedRequest:
+    """A request as ids: those of each answer up to the last scored one, and the places to score."""
 
     key: str
     ids: tuple[tuple[int, ...], ...]
-    asked: tuple[tuple[int, ...], ...]
+    scored: tuple[tuple[int, ...], ...]
     language: str = ""
 
+    @property
     def width(self) -> int:
+        """The length of its longest sequence."""
         return max(map(len, self.ids))
 
     @classmethod
-    def of(cls, request: ScoreRequest, loaded: LoadedModel) -> Answers:
-        """Encode a request. Nothing after the last word of an answer is run, and the first id of a text is not asked for."""
+    def of(cls, request: ScoreRequest, loaded: LoadedModel) -> EncodedRequest:
+        """Encode a request. The first id of a text has no prediction, so it is never scored."""
         encoded = [encode(answer, loaded.tokenizer) for answer in request.answers]
-        asked = tuple(
+        scored = tuple(
             tuple(at for at, content in enumerate(e.content) if content and at) for e in encoded
         )
         language = request.language if len(encoded) == 1 else ""
         return cls(
             request.key,
-            tuple(_until(e, places) for e, places in zip(encoded, asked, strict=True)),
-            asked,
+            tuple(_until(e, places) for e, places in zip(encoded, scored, strict=True)),
+            scored,
             language,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Lookup:
-    """For every asked-for token of a batch, in order: the row of the logits that predicts it, and its id. ``sizes`` part it by answer."""
+    """For each scored token of a batch, in order: the row of the logits that predicts it, its id.
+
+    ``places`` are the positions whose logits are computed; ``sizes`` are the tokens of each answer.
+    """
 
     places: list[int]
     rows: list[int]
@@ -64,28 +69,31 @@ class _Lookup:
 
 
 def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, budget: int) -> Iterator[Scored]:
-    """Score requests batch by batch, a batch being a pass of at most ``budget`` tokens. What does not fit into the model's window is left out."""
+    """Score requests in batches, each a forward pass of at most ``budget`` tokens.
+
+    A request that does not fit into the model's window is left out.
+    """
     most = most_positions(loaded)
     prepared = [
         item
-        for item in (Answers.of(request, loaded) for request in requests)
-        if item.width() <= most
+        for item in (EncodedRequest.of(request, loaded) for request in requests)
+        if item.width <= most
     ]
     longest = longest_packed(loaded)
-    packed = [item for item in prepared if item.width() <= longest]
+    packed = [item for item in prepared if item.width <= longest]
     if packed:
-        forward = forward_of(loaded, max(item.width() for item in packed))
+        forward = forward_of(loaded, max(item.width for item in packed))
         for packs in by_length(pack([item.ids for item in packed]), len, budget, budget):
             yield _score_packs(packed, packs, loaded, forward)
-    rows = [item for item in prepared if item.width() > longest]
-    for batch in by_length(rows, lambda item: item.width() * len(item.ids), budget, budget):
+    rows = [item for item in prepared if item.width > longest]
+    for batch in by_length(rows, lambda item: item.width * len(item.ids), budget, budget):
         yield _score_rows(batch, loaded)
 
 
 def _score_packs(
-    items: Sequence[Answers], packs: list[Pack], loaded: LoadedModel, forward: Forward
+    items: Sequence[EncodedRequest], packs: list[Pack], loaded: LoadedModel, forward: Forward
 ) -> Scored:
-    """One pass over packs. The logits behind a prompt are made once for all its options."""
+    """Score one batch of packs. The logits after a prompt are computed once for all its options."""
     import torch
 
     ids, positions, bias = tensors(packs, getattr(torch, loaded.dtype), loaded.device)
@@ -104,8 +112,8 @@ def _score_packs(
         return _read(batch, lookup, logits, loaded)
 
 
-def _score_rows(batch: list[Answers], loaded: LoadedModel) -> Scored:
-    """One pass over padded rows, an answer a row."""
+def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel) -> Scored:
+    """Score one batch of padded rows, each row an answer."""
     import torch
 
     ids, mask = pad([row for item in batch for row in item.ids], loaded, left=False)
@@ -119,24 +127,24 @@ def _score_rows(batch: list[Answers], loaded: LoadedModel) -> Scored:
         return _read(batch, lookup, logits, loaded)
 
 
-def _lookup(batch: Sequence[Answers], nodes: Sequence[Sequence[int]]) -> _Lookup:
+def _lookup(batch: Sequence[EncodedRequest], nodes: Sequence[Sequence[int]]) -> _Lookup:
     places: dict[int, int] = {}
     rows, ids, sizes = [], [], []
     answers = [
-        (row, asked) for item in batch for row, asked in zip(item.ids, item.asked, strict=True)
+        (row, scored) for item in batch for row, scored in zip(item.ids, item.scored, strict=True)
     ]
-    for (row, asked), path in zip(answers, nodes, strict=True):
-        for at in asked:
+    for (row, scored), path in zip(answers, nodes, strict=True):
+        for at in scored:
             rows.append(places.setdefault(path[at - 1], len(places)))
             ids.append(row[at])
-        sizes.append(len(asked))
+        sizes.append(len(scored))
     return _Lookup(list(places), rows, ids, sizes)
 
 
 def _read(
-    batch: Sequence[Answers], lookup: _Lookup, logits: torch.Tensor, loaded: LoadedModel
+    batch: Sequence[EncodedRequest], lookup: _Lookup, logits: torch.Tensor, loaded: LoadedModel
 ) -> Scored:
-    """Log-probabilities, and where a language is given what other scripts had at each token."""
+    """Log-probabilities, and with a language the probability of other scripts, at each token."""
     import torch
 
     rows, ids = (
@@ -175,5 +183,5 @@ def _read(
     return results
 
 
-def _until(encoded: Encoded, asked: Sequence[int]) -> tuple[int, ...]:
-    return encoded.ids[: asked[-1] + 1 if asked else 1]
+def _until(encoded: Encoded, scored: Sequence[int]) -> tuple[int, ...]:
+    return encoded.ids[: scored[-1] + 1 if scored else 1]

@@ -1,4 +1,4 @@
-"""Slots of keys and values as a Cache of transformers. Transformers is imported at the top: import this inside functions."""
+"""KV-cache slots as a Cache of transformers, which is imported at the top: import this lazily."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]  # transformers is not f
         return query_length, 0
 
 
-class SlotCache(Cache):  # type: ignore[misc]
-    """Where the next states go: ``fill`` for packs, ``write`` for one token a row.
+class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by mypy
+    """Decides where the next keys and values go: ``fill`` for packs, ``write`` for single tokens.
 
-    ``transformers``' own cache joins all keys with the new one at each token and pads every row to the longest; here
-    a row writes its token into its own slot.
+    transformers' own cache copies all keys to append one at each token, and pads every row to the
+    longest; here a row writes its token into its own slot.
     """
 
     def __init__(self, slots: int, width: int) -> None:
@@ -55,31 +55,31 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.width = width
         self.source: torch.Tensor | None = None
         self.target: Any = None
-        self.count = self.reach = 0
+        self.count = self.kv_len = 0
 
     def fill(self, source: torch.Tensor, target: torch.Tensor) -> None:
-        """The next forward pass is over packs: their token ``source[i]`` goes to place ``target[i]``."""
+        """The next forward pass runs packs: their token ``source[i]`` goes to ``target[i]``."""
         self.source, self.target = source, target
 
-    def write(self, target: torch.Tensor, count: int, reach: int) -> None:
-        """The next forward pass is over one token of each of ``count`` rows, none longer than ``reach`` then."""
-        self.source, self.target, self.count, self.reach = None, target, count, reach
+    def write(self, target: torch.Tensor, count: int, kv_len: int) -> None:
+        """The next forward pass runs one token of each of ``count`` rows over ``kv_len`` keys."""
+        self.source, self.target, self.count, self.kv_len = None, target, count, kv_len
 
     def put(self, store: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """Keep states [rows, heads, tokens, size]. Returns what the tokens attend to."""
+        """Keep states [rows, heads, tokens, size] and return those that the tokens attend to."""
         _, heads, _, size = states.shape
-        fresh = states.transpose(1, 2).reshape(-1, heads * size)
+        new = states.transpose(1, 2).reshape(-1, heads * size)
         if self.source is not None:
-            store.index_copy_(0, self.target, fresh.index_select(0, self.source))
+            store.index_copy_(0, self.target, new.index_select(0, self.source))
             return states
-        store.index_copy_(0, self.target, fresh)
+        store.index_copy_(0, self.target, new)
         return store.view(self.slots, self.width, heads, size)[
-            : self.count, : self.reach
+            : self.count, : self.kv_len
         ].transpose(1, 2)
 
-    def move(self, to: torch.Tensor, since: torch.Tensor, reach: int) -> None:
-        """Copy rows, as far as ``reach``."""
+    def move(self, target: torch.Tensor, source: torch.Tensor, kv_len: int) -> None:
+        """Copy the first ``kv_len`` places of the slots ``source`` to ``target``."""
         for layer in self.layers:
             for store in (layer.keys, layer.values):
-                rows = store.view(self.slots, self.width, -1)[:, :reach]
-                rows.index_copy_(0, to, rows.index_select(0, since))
+                rows = store.view(self.slots, self.width, -1)[:, :kv_len]
+                rows.index_copy_(0, target, rows.index_select(0, source))

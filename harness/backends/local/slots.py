@@ -1,4 +1,4 @@
-"""Keys and values of many rows of unequal length: slots made once, written in place, never joined or padded anew."""
+"""A KV cache for rows of unequal length: slots are allocated once and written in place."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from harness.models import LoadedModel
 if TYPE_CHECKING:
     import torch
 
-#: Keys are read up to the longest row, rounded up to this, so that kernels meet few different shapes.
+#: Keys are read up to the longest row, rounded up to this, so that kernels meet few shapes.
 _STEP = 16
 
 
 class Slots:
-    """Runs rows that come and go. Row i of every call is the i-th that is alive, in the order of entering.
+    """Runs rows that enter and leave. Row i of every call is the i-th alive, in order of entering.
 
     A row writes each token into its own slot, and a bias of −inf hides what lies behind its end.
+    ``budget`` limits the tokens of one forward pass over prompts.
     """
 
     def __init__(
@@ -41,12 +42,19 @@ class Slots:
         forward.reserve(slots, width)
 
     def free(self, alive: int) -> int:
-        """How many rows may enter now: none until a quarter of the slots is free, since one row is as dear as many."""
+        """How many rows may enter now: none until a quarter of the slots is free.
+
+        A forward pass over one prompt costs nearly as much as one over many.
+        """
         room = self.slots - alive
         return room if room * 4 >= self.slots or not alive else 0
 
     def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Run new rows' prompts, what they share once, and keep them behind those alive. Logits of their next tokens, [rows, vocabulary]."""
+        """Run the prompts of new rows and keep them behind those alive.
+
+        What they share is computed once. Returns the logits of their next tokens,
+        [rows, vocabulary].
+        """
         import torch
 
         first = len(self.lengths)
@@ -88,22 +96,22 @@ class Slots:
         positions = torch.tensor(self.lengths, device=device)
         rows = torch.arange(count, device=device)
         self.bias[rows, positions] = 0
-        reach = min(self.width, -(-(max(self.lengths) + 1) // _STEP) * _STEP)
+        kv_len = min(self.width, -(-(max(self.lengths) + 1) // _STEP) * _STEP)
         self.lengths = [length + 1 for length in self.lengths]
-        bias = self.bias[:count, None, None, :reach]
+        bias = self.bias[:count, None, None, :kv_len]
         return self.forward.tokens(
             torch.tensor(ids, device=device), positions, rows * self.width + positions, bias
         )
 
     def keep(self, order: Sequence[int]) -> None:
-        """Go on with these rows in this order. A row that moves comes from behind the last one kept."""
+        """Continue with these rows in this order. Only rows behind the last kept one move."""
         import torch
 
-        moves = [(to, since) for to, since in enumerate(order) if to != since]
+        moves = [(target, source) for target, source in enumerate(order) if target != source]
         if moves:
-            to, since = (
+            target, source = (
                 torch.tensor(part, device=self.loaded.device) for part in zip(*moves, strict=True)
             )
-            self.forward.move(to, since, max(self.lengths[at] for _, at in moves))
-            self.bias.index_copy_(0, to, self.bias.index_select(0, since))
+            self.forward.move(target, source, max(self.lengths[at] for _, at in moves))
+            self.bias.index_copy_(0, target, self.bias.index_select(0, source))
         self.lengths = [self.lengths[at] for at in order]

@@ -68,7 +68,7 @@ class Projection:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class LayerParts:
     """The parts of one layer. ``projections`` are q, k, v, o, gate, up and down."""
 
     norm: Norm
@@ -84,11 +84,11 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class DecoderParts:
     """Embedding, layers, final norm and output embedding. ``rotary`` gives the rotation of each position, as transformers does."""
 
     embedding: Tensor
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerParts, ...]
     norm: Norm
     head: Tensor
     rotary: torch.nn.Module

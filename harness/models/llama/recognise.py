@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.llama.parts import Heads, Layer, Norm, Parts, Projection
+from harness.models.llama.parts import Heads, LayerParts, Norm, DecoderParts, Projection
 from harness.models.lora_forward import is_plain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class _OtherKind(Exception):
     """Some part is not what these passes stand for."""
 
 
-def take_apart(loaded: LoadedModel, longest: int) -> Parts | None:
+def take_apart(loaded: LoadedModel, longest: int) -> DecoderParts | None:
     """The model's parts, or None if any of them is not plain.
 
     Plain is: a Llama-like class of transformers on the CPU in float32 or bfloat16, unquantised, LoRA
@@ -36,7 +36,7 @@ def take_apart(loaded: LoadedModel, longest: int) -> Parts | None:
     try:
         _check_model(loaded, model, longest)
         body = model.model
-        return Parts(
+        return DecoderParts(
             _exactly(body.embed_tokens, torch.nn.Embedding).weight,
             tuple(_layer(module, model.config) for module in body.layers),
             _norm(body.norm),
@@ -81,7 +81,7 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
     )  # peft wraps it where tokens are trained
 
 
-def _layer(module: Any, config: Any) -> Layer:
+def _layer(module: Any, config: Any) -> LayerParts:
     attention, mlp = module.self_attn, module.mlp
     projections = (
         attention.q_proj,
@@ -98,7 +98,7 @@ def _layer(module: Any, config: Any) -> Layer:
         attention.head_dim,
         attention.scaling,
     )
-    return Layer(
+    return LayerParts(
         _norm(module.input_layernorm),
         _norm(module.post_attention_layernorm),
         tuple(map(_projection, projections)),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from harness.backends.local.forward import matmul_dtype
-from harness.models.llama.parts import Parts
+from harness.models.device import matmul_dtype
+from harness.models.llama.parts import DecoderParts
 from harness.models.llama.recognise import take_apart
 from harness.training.step.handwritten.head import CrossEntropy
 from harness.training.step.handwritten.layer import LayerFunction, Layout
@@ -30,7 +30,7 @@ class HandwrittenDecoder:
     Everything is computed in ``products_in``, whatever the weights are stored in (harness.backends.local.forward).
     """
 
-    parts: Parts
+    parts: DecoderParts
     matmul_dtype: torch.dtype
 
     def losses(self, rows: PackedRows) -> tuple[Tensor, Tensor]:

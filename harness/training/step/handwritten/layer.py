@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from harness.models.llama.parts import Layer, rotate
+from harness.models.llama.parts import LayerParts, rotate
 from harness.training.step.handwritten.attention import attend, attend_back
 from harness.training.step.handwritten.packed_rows import Block
 from harness.training.step.handwritten.projection import StackedProjection
@@ -32,7 +32,7 @@ class LayerFunction(torch.autograd.Function):
     """x [tokens, hidden] → the layer's output at the tokens asked for, in the dtype of x. The adapter's factors are given to receive gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: Layer, place: Layout, *_factors: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: LayerParts, place: Layout, *_factors: Tensor) -> Tensor:
         qkv, o, gates, down = joints = [StackedProjection(layer.projections[part], x.dtype) for part in SHARED_INPUT]
         inverse = layer.norm.inverse(x)
         turned, v = layer.heads.split(qkv.forward(layer.norm.forward(x, inverse)))

@@ -1,0 +1,47 @@
+"""The dtype in which hand-written forward passes multiply."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.models import LoadedModel, ModelSource, device
+from harness.models.device import matmul_dtype
+
+
+def loaded(dtype, where="cpu"):
+    return LoadedModel(ModelSource("x", "", None, ""), None, None, dtype, where)
+
+
+@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "where"),
+    [("float32", "cpu"), ("float16", "cpu"), ("bfloat16", "cuda"), ("bfloat16", "cpu")],
+)
+def test_only_bfloat16_on_a_cpu_is_multiplied_in_float32(monkeypatch, dtype, where, faster):
+    monkeypatch.setattr(device, "_float32_is_faster", lambda: faster)
+    wide = faster and (dtype, where) == ("bfloat16", "cpu")
+    assert matmul_dtype(loaded(dtype, where)) == (torch.float32 if wide else getattr(torch, dtype))
+
+
+def test_a_model_keeps_its_choice(monkeypatch):
+    model = loaded("bfloat16")
+    monkeypatch.setattr(device, "_float32_is_faster", lambda: True)
+    assert matmul_dtype(model) == torch.float32
+    monkeypatch.setattr(device, "_float32_is_faster", lambda: False)
+    assert matmul_dtype(model) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide", "expected"), [(2.0, 1.0, True), (1.1, 1.0, False), (1.0, 2.0, False)]
+)
+def test_the_faster_is_told_by_its_best_time(monkeypatch, narrow, wide, expected):
+    """One slow product does not sway it, and a slight lead is none."""
+    calls = {
+        torch.bfloat16: iter([9.0] + [narrow] * 20),
+        torch.float32: iter([9.0, 9.0] + [wide] * 20),
+    }
+    monkeypatch.setattr(device, "_seconds", lambda dtype: next(calls[dtype]))
+    device._float32_is_faster.cache_clear()
+    assert device._float32_is_faster() is expected
+    device._float32_is_faster.cache_clear()
