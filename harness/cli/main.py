@@ -32,11 +32,11 @@ eval            evaluate.evaluate       measure a model across prompt formats an
 train           train.train             train a LoRA adapter across prompt formats
 compare         compare.compare         compare two evaluations case by case; exit 1 on a regression
 gate init       gate.init               write the regression gate and its CI workflow
-resume          resume.resume           resume an interrupted training run
-branch          branch.branch           start a new run from a checkpoint of another
-tree            branch.tree             draw the tree of runs that a run belongs to
-pick            branch.pick             find the turning point of a run and its best checkpoint
-average         branch.average          average checkpoints of a run into an adapter
+resume          runs.resume             resume an interrupted training run
+branch          runs.branch             start a new run from a checkpoint of another
+tree            runs.tree               draw the tree of runs that a run belongs to
+pick            runs.pick               find the turning point of a run and its best checkpoint
+average         runs.average            average checkpoints of a run into an adapter
 sweep           sweep.sweep             train over a grid of settings and draw the map
 merge           merge.merge             merge an adapter into its base model
 export          export.export           prepare an adapter for sharing: template, stops, model card
