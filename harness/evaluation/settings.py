@@ -51,8 +51,9 @@ class EvalSettings:
         An empty text is left out and ``samples_per_case`` is called ``draws``, so that older
         baselines stay comparable.
         """
-        values = {key: value for key, value in asdict(self).items() if value != ""}
-        return {**values, "draws": values.pop("samples_per_case")}
+        values = asdict(self)
+        values["draws"] = values.pop("samples_per_case")
+        return {key: value for key, value in values.items() if value != ""}
 
 
 @dataclass(frozen=True, slots=True)

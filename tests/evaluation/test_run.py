@@ -95,3 +95,18 @@ def test_a_base_alone_brings_no_peft_and_no_noise(tiny_model, tmp_path):
     assert not [line for line in told.stderr.splitlines() if not line.startswith("evaluate: ")], (
         told.stderr
     )
+
+
+def test_settings_are_stored_under_the_names_of_older_baselines():
+    assert EvalSettings(samples_per_case=3, budget="10%").as_dict() == {
+        "max_new_tokens": 64,
+        "seed": 0,
+        "recall_examples": 32,
+        "recall_formats": 4,
+        "flips": False,
+        "budget": "10%",
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "draws": 3,
+    }
