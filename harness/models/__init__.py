@@ -1,11 +1,17 @@
-"""A model's name or path → model, tokenizer and digest: local folder, GGUF file, hub id, or the packaged SmolLM2, with an adapter on top. Never imports torch by itself."""
+"""Models on this machine: found by name or path, loaded with an adapter, identified by a digest.
 
-from harness.models.adapters import attach_adapter, note_adapter, remove_adapter, switch_adapter
-from harness.models.base_record import (
+Importing this package does not import torch.
+"""
+
+from harness.models.adapters import (
     ADAPTER_FILE,
     BASE_FILE,
+    attach_adapter,
     describe_base,
+    note_adapter,
     read_base,
+    remove_adapter,
+    switch_adapter,
     trained_quantisation,
 )
 from harness.models.device import Dtype, pick_device, pick_dtype

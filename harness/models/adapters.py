@@ -1,20 +1,29 @@
-"""The adapter that a loaded base carries: put on, noted, taken off."""
+"""The adapter that a loaded base carries, and the base that an adapter was trained on."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
-from harness.models.added_tokens import grow
-from harness.models.base_record import ADAPTER_FILE, read_base
+from harness.models.added_tokens import add_tokens
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
 from harness.models.lora_forward import install_lean_lora, leave_casts_to_autocast
+from harness.models.quantisation import Quantisation
 from harness.models.quiet import first_line, quiet
+
+ADAPTER_FILE = "adapter_model.safetensors"
+BASE_FILE = "base.json"
+"""Written beside an adapter: the digest and shape of the base it was trained on."""
 
 
 def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
-    """Put a LoRA adapter on a loaded model, in float32. Raises HarnessError if it was made for another base."""
+    """Put a LoRA adapter on a loaded model, in float32.
+
+    Raises HarnessError for an adapter of another base and for a folder without a usable adapter.
+    """
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
         raise HarnessError(
@@ -26,7 +35,7 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
             where=adapter,
             hint="a pickled adapter_model.bin is never loaded: save it as safetensors",
         )
-    _fit(folder, loaded)
+    _fit_base(folder, loaded)
     with quiet():
         from peft import PeftModel  # inside: importing it is noisy
 
@@ -41,14 +50,14 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
 
 
 def switch_adapter(loaded: LoadedModel, adapter: str | None) -> None:
-    """Take off the adapter that the model carries and put on another, or none. The base stays as it is in memory: nothing is merged into it."""
+    """Replace the adapter that the model carries by another, or by none. Nothing is merged."""
     remove_adapter(loaded)
     if adapter is not None:
         attach_adapter(loaded, adapter)
 
 
 def remove_adapter(loaded: LoadedModel) -> None:
-    """Take the adapter off a loaded base, so that it can carry the next one: between the runs of a sweep the base is never loaded again."""
+    """Take the adapter off a loaded base, so that the base need not be loaded again."""
     unload = getattr(loaded.model, "unload", None)
     if unload is not None:
         loaded.model = unload()
@@ -56,25 +65,55 @@ def remove_adapter(loaded: LoadedModel) -> None:
 
 
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """Remember which adapter the model now carries, and let its factors be cast by autocast alone."""
+    """Remember which adapter the model now carries, and let autocast alone cast its factors."""
     leave_casts_to_autocast(loaded.model)
     loaded.lean_lora = install_lean_lora(loaded.model)
     loaded.adapter = str(folder)
     loaded.adapter_digest = digest_folder(folder)
 
 
-def _fit(folder: Path, loaded: LoadedModel) -> None:
-    """Raise HarnessError when the adapter says that it was trained on another base, and give the base the control tokens it was trained with.
+def describe_base(loaded: LoadedModel) -> dict[str, Any]:
+    """What an adapter remembers of its base."""
+    config = loaded.model.config
+    return {
+        "name": loaded.name,
+        "digest": loaded.source.digest,
+        "model_type": config.model_type,
+        "hidden_size": getattr(config, "hidden_size", None),
+        "num_hidden_layers": getattr(config, "num_hidden_layers", None),
+        "vocab_size": getattr(config, "vocab_size", None),
+        "dtype": loaded.dtype,
+        "quantisation": loaded.quantisation.as_dict() if loaded.quantisation else None,
+        "added_tokens": list(loaded.added_tokens),
+    }
 
-    An adapter of a foreign trainer is checked by peft alone.
+
+def read_base(folder: Path) -> dict[str, Any]:
+    """What an adapter remembers of its base; empty for one of a foreign trainer."""
+    file = folder / BASE_FILE
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def trained_quantisation(folder: Path) -> Quantisation:
+    """How the base was stored when this adapter was trained."""
+    return Quantisation(**(read_base(folder).get("quantisation") or {}))
+
+
+def _fit_base(folder: Path, loaded: LoadedModel) -> None:
+    """Give the base the control tokens that the adapter was trained with.
+
+    Raises HarnessError when the adapter says that it was trained on another base. An adapter of a
+    foreign trainer says nothing and is checked by peft alone.
     """
-    made_for = read_base(folder)
-    if not made_for:
+    base = read_base(folder)
+    if not base:
         return
-    if made_for["digest"] != loaded.source.digest:
+    if base["digest"] != loaded.source.digest:
         raise HarnessError(
-            f"this adapter was trained on {made_for['name']} ({made_for['digest']}), not on {loaded.name} ({loaded.source.digest})",
+            f"this adapter was trained on {base['name']} ({base['digest']}), "
+            f"not on {loaded.name} ({loaded.source.digest})",
             where=str(folder),
             hint="give the base it was trained on",
         )
-    grow(loaded, made_for.get("added_tokens", ()))
+    add_tokens(loaded, base.get("added_tokens", ()))

@@ -1,4 +1,4 @@
-"""Control tokens beyond a base's own: in its tokenizer, and rows for them in its embeddings."""
+"""Control tokens added to a base: in its tokenizer, and as rows of its embeddings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def with_tokens(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> PreTrainedTokenizerBase:
-    """A copy of the tokenizer that knows these control tokens. A copy, since what is computed of a tokenizer is kept."""
+    """A copy of the tokenizer that knows these control tokens.
+
+    It is a copy because results computed for a tokenizer are cached.
+    """
     grown = copy.deepcopy(tokenizer)
     grown.add_special_tokens(
         {"additional_special_tokens": list(texts)}, replace_extra_special_tokens=False
@@ -25,15 +28,18 @@ def with_tokens(
     return grown
 
 
-def grow(loaded: LoadedModel, texts: Sequence[str]) -> None:
-    """Add control tokens to tokenizer and model, those that are not there yet. The model's embeddings, and its head, get rows for them."""
+def add_tokens(loaded: LoadedModel, texts: Sequence[str]) -> None:
+    """Add the control tokens that are missing to the tokenizer, and rows for them to the model.
+
+    New rows of the embeddings and of the head are the mean of the others.
+    """
     import torch
 
     texts = [text for text in texts if text not in special_texts(loaded.tokenizer)]
     if not texts:
         return
     loaded.tokenizer = with_tokens(loaded.tokenizer, texts)
-    vars(loaded).pop("tokenizer_digest", None)  # it was of the tokenizer before
+    vars(loaded).pop("tokenizer_digest", None)  # it was computed of the old tokenizer
     loaded.added_tokens = (*loaded.added_tokens, *texts)
     model: Any = loaded.model
     rows = model.get_input_embeddings().weight.shape[0]

@@ -51,11 +51,11 @@ def _cpu_flag(name: str) -> bool:
 def matmul_dtype(loaded: LoadedModel) -> torch.dtype:
     """The dtype in which hand-written forward passes multiply.
 
-    It is float32 where a CPU multiplies bfloat16 slower, else the model's own: some processors with
-    AVX512_BF16 and without AMX run bfloat16 products on one port and float32 ones on two (84 against
-    150 GFLOP/s a core), others emulate bfloat16. The numbers multiplied are the same; results are
-    rounded to 24 bits instead of 8. Decided once for a model and written into checkpoints, so that a
-    resumed run computes as it began.
+    It is float32 where a CPU multiplies bfloat16 slower, else the model's own. Some processors with
+    AVX512_BF16 and without AMX run bfloat16 products on one port and float32 ones on two (84 and
+    150 GFLOP/s a core); others emulate bfloat16. The numbers multiplied are the same; results are
+    rounded to 24 bits instead of 8. Decided once for a model and written into checkpoints, so that
+    a resumed run computes as it began.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What identifies a model or an adapter: a digest of its files, whatever the folder is called."""
+"""The digest of a model's or an adapter's files, whatever their folder is called."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ _DIGESTED = (
 
 
 def digest_folder(folder: Path) -> str:
-    """A digest of a model or adapter folder: small files by content, weights by size and sampled content."""
-    hash = hashlib.sha256()
+    """The digest of a model or adapter folder: of its weights, configuration and tokenizer."""
+    digest = hashlib.sha256()
     for name in _DIGESTED:
         file = folder / name
         if file.is_file():
             data = file.read_bytes()
-            if name == "config.json":  # the path it was loaded from is no property of the model
+            if name == "config.json":  # the path it was loaded from does not count
                 facts = json.loads(data)
                 facts.pop("_name_or_path", None)
                 data = json.dumps(facts, sort_keys=True).encode()
-            hash.update(name.encode() + b"\0" + data)
+            digest.update(name.encode() + b"\0" + data)
     for file in sorted(file for pattern in WEIGHTS for file in folder.glob(pattern)):
-        hash.update(file.name.encode() + b"\0" + digest_file(file).encode())
-    return "sha256:" + hash.hexdigest()[:32]
+        digest.update(file.name.encode() + b"\0" + digest_file(file).encode())
+    return "sha256:" + digest.hexdigest()[:32]
 
 
 def digest_file(file: Path) -> str:
+    """The digest of a file's content."""
     try:
         with file.open("rb") as stream:
             return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()[:32]

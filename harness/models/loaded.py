@@ -29,11 +29,12 @@ class LoadedModel:
     adapter: str | None = None
     adapter_digest: str = ""
     lean_lora: bool = True
+    """Whether all LoRA layers have the lean forward of harness.models.lora_forward."""
     quantisation: Quantisation = field(default_factory=Quantisation)
     trained_tokens: tuple[int, ...] = ()
-    """Ids whose embeddings an adapter is to train too (harness.training.step.lora)."""
+    """Ids whose embeddings an adapter also trains (harness.training.step.lora)."""
     added_tokens: tuple[str, ...] = ()
-    """Control tokens that the tokenizer got beyond its own."""
+    """Control tokens that were added to the tokenizer."""
     matmul_dtype: str = ""
     """The dtype in which hand-written forward passes multiply; "" until it is decided."""
     longest_packed: int | None = field(default=None, init=False)
@@ -46,7 +47,10 @@ class LoadedModel:
 
     @property
     def digest(self) -> str:
-        """The source's digest, and for a model of the hub the commit that was loaded: its name stays when its files change."""
+        """The source's digest; for a model of the hub with the commit that was loaded.
+
+        The name of a model on the hub stays the same when its files change.
+        """
         commit = (
             getattr(self.model.config, "_commit_hash", None)
             if self.source.digest.startswith("hub:")
@@ -56,31 +60,30 @@ class LoadedModel:
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:
-        """A digest of all that the tokenizer does to a text: vocabulary, merges, normaliser, special tokens, chat template."""
+        """The digest of everything that decides how a text is tokenised and templated."""
         table = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        for state in ("truncation", "padding"):  # set by calls, and by ours never
+        for state in ("truncation", "padding"):  # left behind by calls, never by ours
             table.pop(state, None)
         facts = [table, self.tokenizer.special_tokens_map, self.tokenizer.chat_template]
-        return (
-            "sha256:"
-            + hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[
-                :32
-            ]
-        )
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """No gradients; a float32 adapter on a 16-bit base computes in the base's dtype.
+        """Compute without gradients, a float32 adapter on a 16-bit base in the base's dtype.
 
-        Layers that could not be fused (harness.models.lora_forward) meet the base through autocast instead.
+        Where a LoRA layer has no lean forward, autocast does that instead.
         """
         import torch
 
-        with torch.inference_mode(), contextlib.nullcontext() if self.lean_lora else self.autocast():
+        with (
+            torch.inference_mode(),
+            contextlib.nullcontext() if self.lean_lora else self.autocast(),
+        ):
             yield
 
     def autocast(self) -> Any:
-        """The context in which a float32 adapter meets a 16-bit base; nothing for a float32 base."""
+        """The context that computes a float32 adapter in the dtype of a 16-bit base."""
         import torch
 
         if self.dtype == "float32":

@@ -1,4 +1,4 @@
-"""A model's name or path → the model and its tokenizer, ready to run."""
+"""Loads a model and its tokenizer, ready to run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def load(
     """Load a model and its tokenizer, with an adapter on top if one is given.
 
     ``dtype="auto"`` takes bfloat16 where the machine computes it natively (CUDA, or a CPU with
-    AVX512_BF16 or AMX), else float32. With ``quantisation`` the linear layers are stored in four or eight
-    bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or weights, for an
-    adapter of another base and for a quantisation that cannot be had.
+    AVX512_BF16 or AMX), else float32. With ``quantisation`` the linear layers are stored in four or
+    eight bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or
+    weights, for an adapter of another base and for a quantisation that is not available.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -66,7 +66,7 @@ def load(
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
-    """The model's fast tokenizer. Raises HarnessError when it cannot be read or gives no offsets."""
+    """Load the fast tokenizer. Raises HarnessError when it cannot be read or gives no offsets."""
     from transformers import AutoTokenizer
 
     extra: dict[str, Any] = {"gguf_file": source.gguf} if source.gguf else {}

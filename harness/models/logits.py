@@ -1,4 +1,4 @@
-"""Logits at chosen positions only: the vocabulary is by far the widest matrix of a small model."""
+"""Logits at chosen positions only: the head is by far the widest matrix of a small model."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def only_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
-    """Inside, the model projects to the vocabulary at ``positions`` only: a bool mask [batch, length], or indices into batch × length.
+    """Make the model compute logits at ``positions`` only, with shape [1, positions, vocabulary].
 
-    Its logits then have the shape [1, positions, vocabulary], in row-major order or that of the indices. Done by a hook
-    before the output embedding, so whatever the model does to its logits afterwards (scaling, soft
-    caps) still happens; the arithmetic is that of the full projection.
+    ``positions`` are a bool mask [batch, length], read row by row, or indices into batch × length.
+    A hook before the output embedding selects them, so everything that the model does to its
+    logits afterwards (scaling, soft caps) still happens, in the arithmetic of the full projection.
     """
-
     import torch
 
     def gather(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

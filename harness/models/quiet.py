@@ -1,4 +1,4 @@
-"""The libraries' bars, notices and tracebacks, kept off the terminal."""
+"""Keeps the libraries' progress bars, notices and tracebacks off the terminal."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from typing import Any
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries' loading bars and hub notices off the terminal; errors still come through."""
+    """Keep the libraries' loading bars and hub notices off the terminal, but not their errors."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
-    talkers = [
-        std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")
-    ]  # say at import that a kernel from the hub is missing
+    # these two say at import that a kernel from the hub is missing
+    talkers = [std_logging.getLogger(name) for name in ("bitsandbytes", "kernels")]
     noise = [talker.level for talker in talkers]
     for talker in talkers:
         talker.setLevel(std_logging.ERROR)
@@ -43,7 +42,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_bars_of(module: str) -> Iterator[None]:
-    """Switch off the bars of a module that asks nobody before it draws one."""
+    """Switch off the progress bars of a module that has no setting for them."""
     home: Any = importlib.import_module(module)
     drawn = home.tqdm
     home.tqdm = partial(drawn, disable=True)
@@ -54,6 +53,6 @@ def no_bars_of(module: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """An error of a library in one line."""
+    """The first line of a library's error."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""A model's name or path → where it is: a local folder, a GGUF file, the packaged SmolLM2, a hub id. Nothing is loaded."""
+"""Finds a model by name or path: a folder, a GGUF file, the packaged SmolLM2, a hub id."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.models.quiet import first_line
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model is, before anything is loaded. ``digest`` names its weights, tokenizer and configuration."""
+    """Where a model is, and the digest of its weights, tokenizer and configuration."""
 
     name: str
     path: str
@@ -23,7 +23,10 @@ class ModelSource:
 
 
 def locate(name: str) -> ModelSource:
-    """Find a model without loading it. Raises HarnessError for what is neither a folder, a GGUF, a known name nor a hub id."""
+    """Find a model without loading it.
+
+    Raises HarnessError for a name that is no folder, GGUF file, packaged model or hub id.
+    """
     path = Path(name).expanduser()
     if path.is_dir():
         _check_folder(path)
@@ -49,7 +52,10 @@ def locate(name: str) -> ModelSource:
 
 
 def template_path(name: str) -> Path:
-    """Where a model's template can be read: the path itself, or the folder of a named model. From the hub come the tokenizer's small files alone."""
+    """Where a model's template can be read: the path itself, or the folder of a named model.
+
+    From the hub only the tokenizer's small files are fetched.
+    """
     path = Path(name).expanduser()
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""Llama-like decoders of transformers taken apart, for passes written by hand: training's (harness.training.step.handwritten) and inference's (harness.backends).
+"""The parts of Llama-like decoders, for the hand-written passes of training and of inference.
 
-Torch is imported at the top of these modules, so they are imported inside functions.
+Torch is imported at the top of these modules, so import them inside functions.
 """

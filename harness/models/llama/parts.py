@@ -1,7 +1,4 @@
-"""What a Llama-like decoder is made of.
-
-Linear layers that read the same input, as one: what training and inference do alike with them.
-"""
+"""The parts of a Llama-like decoder, and the operations that training and inference share."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from torch.nn.functional import linear
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """Shape of the attention: query heads, key-value heads, their width, and the scale of a score."""
+    """The shape of attention: query heads, key-value heads, their width, the scale of a score."""
 
     query: int
     key: int
@@ -23,14 +20,14 @@ class Heads:
     scale: float
 
     def split(self, qkv: Tensor) -> tuple[Tensor, Tensor]:
-        """[tokens, (query + 2 key)·width] → queries with keys, which are turned by position, and values. Views."""
+        """[tokens, (query + 2 key)·width] → views of queries with keys, and of values."""
         at = (self.query + self.key) * self.width
         return qkv[:, :at], qkv[:, at:]
 
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Root-mean-square norm (Zhang and Sennrich 2019, arXiv 1910.07467), with float32 inside as transformers has it."""
+    """Root-mean-square norm (arXiv 1910.07467), computed in float32 as transformers does."""
 
     weight: Tensor
     epsilon: float
@@ -41,7 +38,7 @@ class Norm:
         return length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
 
     def forward(self, x: Tensor, inverse: Tensor) -> Tensor:
-        """[tokens, hidden] → the same, normed."""
+        """[tokens, hidden] → the same, normalised."""
         return (x * inverse).to(x.dtype).mul_(self.weight)
 
     def backward(self, grad: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
@@ -54,7 +51,10 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ. ``down`` is A [rank, in] and ``up`` is B [out, rank], float32 parameters, or None without adapter."""
+    """y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
+
+    ``down`` is A [rank, in] and ``up`` is B [out, rank], float32 parameters; None without adapter.
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -63,7 +63,7 @@ class Projection:
     scaling: float = 1.0
 
     def parameters(self) -> tuple[torch.nn.Parameter, ...]:
-        """What an adapter trains here: A, then B."""
+        """The adapter's factors: A, then B."""
         return () if self.down is None or self.up is None else (self.down, self.up)
 
 
@@ -77,7 +77,7 @@ class LayerParts:
     heads: Heads
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """What an adapter trains in this layer, projection by projection."""
+        """The adapter's factors in this layer, projection by projection."""
         return [
             parameter for projection in self.projections for parameter in projection.parameters()
         ]
@@ -85,7 +85,10 @@ class LayerParts:
 
 @dataclass(frozen=True, slots=True)
 class DecoderParts:
-    """Embedding, layers, final norm and output embedding. ``rotary`` gives the rotation of each position, as transformers does."""
+    """Embedding, layers, final norm and output embedding.
+
+    ``rotary`` is transformers' module that gives the rotation of each position.
+    """
 
     embedding: Tensor
     layers: tuple[LayerParts, ...]
@@ -95,9 +98,9 @@ class DecoderParts:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
-    """Rotary positions (Su 2021, arXiv 2104.09864) in transformers' half-and-half layout; ``sign=-1`` turns back.
+    """Rotary positions (arXiv 2104.09864) in transformers' half-and-half layout.
 
-    x [tokens, heads·width], cos and sin [tokens, 1, width].
+    x [tokens, heads·width], cos and sin [tokens, 1, width]. ``sign=-1`` is the inverse.
     """
     heads = x.view(x.shape[0], -1, cos.shape[-1])
     half = cos.shape[-1] // 2
@@ -108,7 +111,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: int = 1) -> Tensor:
 
 
 def stacked_bias(parts: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
-    """The biases of all, side by side; zeros for a part without one, None if none has one."""
+    """The biases of all parts in one; zeros for a part without bias, None if no part has one."""
     if all(part.bias is None for part in parts):
         return None
     return torch.cat(
@@ -120,7 +123,7 @@ def stacked_bias(parts: Sequence[Projection], dtype: torch.dtype) -> Tensor | No
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor | None, add_to: Tensor | None) -> Tensor:
-    """x Wᵀ + b, plus ``add_to`` if given: [tokens, in] → [tokens, out]. A residual is added by the product itself."""
+    """x Wᵀ + b, [tokens, in] → [tokens, out]; the product itself adds ``add_to`` if given."""
     if add_to is None:
         return linear(x, weight, bias)
     out = torch.addmm(add_to, x, weight.t())

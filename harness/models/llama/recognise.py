@@ -1,4 +1,7 @@
-"""Whether a model is a plain Llama-like decoder, which passes written by hand can stand for. Everything else runs through transformers and peft."""
+"""Recognises plain Llama-like decoders, which the hand-written passes can run.
+
+Everything else runs through transformers and peft.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,30 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.llama.parts import Heads, LayerParts, Norm, DecoderParts, Projection
+from harness.models.llama.parts import DecoderParts, Heads, LayerParts, Norm, Projection
 from harness.models.lora_forward import is_plain
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
 
-#: Classes of transformers whose layers are norm, causal attention with rotary positions, norm and gated MLP, with residuals, and nothing else.
+#: Classes of transformers whose layers are norm, causal attention with rotary positions, norm and
+#: gated MLP, with residuals, and nothing else.
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
-#: Rotations that depend on the longest row of a batch: here rows of several widths share one.
+#: Rotations that depend on the longest row of a batch: ours share one for rows of all widths.
 BATCH_DEPENDENT = ("dynamic", "longrope")
 
 
 class _OtherKind(Exception):
-    """Some part is not what these passes stand for."""
+    """Some part is not what the hand-written passes compute."""
 
 
 def take_apart(loaded: LoadedModel, longest: int) -> DecoderParts | None:
     """The model's parts, or None if any of them is not plain.
 
-    Plain is: a Llama-like class of transformers on the CPU in float32 or bfloat16, unquantised, LoRA
-    without dropout in use, bias, DoRA or other variants on its linear layers, no gradient checkpointing, and
-    no row (``longest`` tokens) beyond a sliding window. To be asked anew at each batch or run, since
-    adapters can be switched off and merged; this takes about a millisecond.
+    Plain is: a Llama-like class of transformers on the CPU in float32 or bfloat16, not quantised,
+    LoRA without dropout in use, bias, DoRA or other variants on its linear layers, no gradient
+    checkpointing, and no row (``longest`` tokens) beyond a sliding window. Adapters can be switched
+    off and merged, so this is called for each batch or run; it takes about a millisecond.
     """
     model: Any = (
         loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
@@ -115,9 +119,8 @@ def _projection(module: Any) -> Projection:
     if type(module) is torch.nn.Linear:
         _need(not _hooked(module))
         return Projection(module.weight.detach(), module.bias)
-    from peft.tuners.lora.layer import (
-        Linear,  # here: whatever else it is, peft was imported for it, and importing it is slow and noisy
-    )
+    # imported late: peft is slow and noisy to import, and was imported already if this is its layer
+    from peft.tuners.lora.layer import Linear
 
     _need(
         type(module) is Linear

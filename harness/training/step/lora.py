@@ -1,7 +1,4 @@
-"""Control tokens that a format needs and the base lacks or has never trained: added to the tokenizer, their embeddings trained.
-
-LoRA on a frozen base, plain or quantised, in float32.
-"""
+"""LoRA in float32 on a frozen base, and the control tokens that formats need."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.models import quiet
-from harness.models.added_tokens import grow
+from harness.models.added_tokens import add_tokens
 from harness.models.lora_forward import leave_casts_to_autocast
 from harness.records import Format
 from harness.tokens.encode import special_texts
@@ -25,79 +22,12 @@ if TYPE_CHECKING:
 
     from harness.models import LoadedModel
 
-#: Spelt so, a string is a token wherever it is used; [INST] or ### are not.
-_TOKEN_SHAPE = re.compile(r"<\|[^\s|<>]+\|>|<｜[^｜<>]+｜>")
-
-
-def missing_tokens(
-    tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]
-) -> tuple[str, ...]:
-    """What these formats write as control tokens and the tokenizer would spell out.
-
-    Control tokens are strings of the shape ``<|…|>``, and those spelt like a stop token that the format declares: with
-    ``<end_of_turn>`` declared, ``<start_of_turn>`` is one too. Stop tokens that a format never writes are left out,
-    since nothing would train them.
-    """
-    known = special_texts(tokenizer)
-    needed: set[str] = set()
-    for format in formats:
-        shapes = {_shape(token) for token in format.stop_tokens}
-        needed |= {
-            text
-            for text in control_strings(format, tokenizer)
-            if _TOKEN_SHAPE.fullmatch(text) or _shape(text) in shapes
-        }
-    return tuple(sorted(needed - set(known)))
-
-
-def _shape(text: str) -> tuple[str, str]:
-    """How a control string opens and closes: ``[/INST]`` → ``[``, ``]``."""
-    inner = text.strip("<>[]|｜/")
-    opens, _, closes = text.partition(inner)
-    return opens.replace("/", ""), closes
-
-
-def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
-    """Give a loaded base the control tokens that these formats need, and note which embeddings an adapter must train.
-
-    New rows of the embedding begin as its mean, so that nothing is drawn by chance. Noted are the new ids and those
-    of the formats' tokens whose embedding is so short that the base cannot have trained it.
-    """
-    import torch
-
-    texts = missing_tokens(loaded.tokenizer, formats)
-    norms = (
-        torch.linalg.vector_norm(loaded.model.get_input_embeddings().weight.detach().float(), dim=1)
-        .cpu()
-        .numpy()
-    )
-    strings = {text for format in formats for text in control_strings(format, loaded.tokenizer)}
-    idle = untrained_tokens(loaded.tokenizer, sorted(strings), norms)
-    grow(loaded, texts)
-    loaded.trained_tokens = tuple(
-        sorted(
-            {loaded.tokenizer.convert_tokens_to_ids(text) for text in (*loaded.added_tokens, *idle)}
-        )
-    )
-
-
-def indices_by_layer(model: Any, ids: Sequence[int]) -> list[int] | dict[str, list[int]] | None:
-    """peft's ``trainable_token_indices``: one list where the head is tied to the embedding, one a layer where it is not."""
-    if not ids:
-        return None
-    if getattr(model.config, "tie_word_embeddings", False):
-        return list(ids)
-    names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
-    return {
-        names[id(layer)]: list(ids)
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
-    }
-
 
 def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """Wrap the model's linear layers with fresh LoRA factors. Everything else is frozen, but the embeddings of ``loaded.trained_tokens``.
+    """Wrap the model's linear layers with fresh LoRA factors, and return the wrapped model.
 
-    The factors are float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
+    Everything else is frozen, except the embeddings of ``loaded.trained_tokens``. The factors are
+    float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
     """
     import torch
 
@@ -107,7 +37,7 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
     if config.use_dora and loaded.quantisation.load_in_8bit:
         raise HarnessError(
             "adapter.use_dora: bitsandbytes cannot run an 8-bit layer whose weight DoRA has read",
-            hint="take load_in_4bit, or LoRA without DoRA",
+            hint="use load_in_4bit, or LoRA without DoRA",
         )
     targets = config.lora_target_modules
     lora = LoraConfig(
@@ -138,10 +68,72 @@ def _in_float32(model: PeftModel) -> None:
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             if "lora_" not in name and "trainable_tokens_" not in name:
-                raise AssertionError(f"{name} is trainable but no adapter weight")
+                raise AssertionError(f"{name} is trainable but not an adapter weight")
             parameter.data = parameter.data.float()
 
 
 def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
     """The trainable tensors by name, in a fixed order."""
     return {name: p.detach() for name, p in sorted(model.named_parameters()) if p.requires_grad}
+
+
+def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
+    """Add the control tokens that these formats need to a loaded base.
+
+    Also records in ``loaded.trained_tokens`` which embeddings an adapter must train: the new ones,
+    and those of the formats' tokens whose norm is so small that the base cannot have trained them.
+    New rows of the embedding start as its mean, so that nothing is random.
+    """
+    import torch
+
+    texts = missing_tokens(loaded.tokenizer, formats)
+    embedding = loaded.model.get_input_embeddings().weight.detach().float()
+    norms = torch.linalg.vector_norm(embedding, dim=1).cpu().numpy()
+    strings = {text for each in formats for text in control_strings(each, loaded.tokenizer)}
+    untrained = untrained_tokens(loaded.tokenizer, sorted(strings), norms)
+    add_tokens(loaded, texts)
+    tokens = (*loaded.added_tokens, *untrained)
+    loaded.trained_tokens = tuple(sorted(set(map(loaded.tokenizer.convert_tokens_to_ids, tokens))))
+
+
+#: A string of this shape is a token wherever it is used; [INST] or ### are not.
+_TOKEN_SHAPE = re.compile(r"<\|[^\s|<>]+\|>|<｜[^｜<>]+｜>")
+
+
+def missing_tokens(
+    tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]
+) -> tuple[str, ...]:
+    """The control tokens of these formats that the tokenizer does not have.
+
+    Control tokens are strings of the shape ``<|…|>``, and those of the same shape as a stop token
+    of the format: with ``<end_of_turn>`` declared, ``<start_of_turn>`` is one too. Stop tokens that
+    a format never writes are left out, since nothing would train them.
+    """
+    known = special_texts(tokenizer)
+    needed: set[str] = set()
+    for each in formats:
+        shapes = {_shape(token) for token in each.stop_tokens}
+        needed |= {
+            text
+            for text in control_strings(each, tokenizer)
+            if _TOKEN_SHAPE.fullmatch(text) or _shape(text) in shapes
+        }
+    return tuple(sorted(needed - set(known)))
+
+
+def _shape(text: str) -> tuple[str, str]:
+    """The begin and end of a control string: ``[/INST]`` → ``[``, ``]``."""
+    inner = text.strip("<>[]|｜/")
+    begin, _, end = text.partition(inner)
+    return begin.replace("/", ""), end
+
+
+def indices_by_layer(model: Any, ids: Sequence[int]) -> list[int] | dict[str, list[int]] | None:
+    """peft's ``trainable_token_indices``: one list, or one for each of embedding and head."""
+    if not ids:
+        return None
+    if getattr(model.config, "tie_word_embeddings", False):
+        return list(ids)
+    names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    return {names[id(layer)]: list(ids) for layer in layers}
