@@ -178,10 +178,7 @@ def _ends(last: str, between: str) -> tuple[str, str]:
     """The end of every answer, and the end of one that nothing follows: an EOS, or nothing."""
     if between.startswith(last):
         return last, ""
-    same = next(
-        (at for at, (a, b) in enumerate(zip(last, between, strict=False)) if a != b),
-        min(len(last), len(between)),
-    )
+    same = len(common_prefix(last, between))
     if last[same:].strip() != EOS:
         raise HarnessError(
             f"the last answer ends differently ({_shown(last)}) from one before a question "
@@ -189,6 +186,12 @@ def _ends(last: str, between: str) -> tuple[str, str]:
         )
     stop = last[:same].rstrip(" \n")
     return last[:same], last[len(stop) :]
+
+
+def common_prefix(one: str, other: str) -> str:
+    """The longest text that both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))]
 
 
 def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | None:

@@ -1,1 +1,1 @@
-"""Formats from and for other programs: read, import, detect, export. Never imports torch."""
+"""Read, import, detect and export formats of other programs. Never imports torch."""

@@ -1,4 +1,4 @@
-"""Two ways to write a format, compared on conversations that were not used to read it."""
+"""Compare two ways to write a format, on conversations that were not used to read it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import get_args
 
 from harness.errors import HarnessError
 from harness.formats.render import render
-from harness.formats.turns import BOS, EOS, Renderer
+from harness.formats.turns import BOS, EOS, Renderer, common_prefix
 from harness.records import Conversation, Format, Message, Role
 
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"
 
 
 def renderer_of(chat_format: Format) -> Renderer:
-    """A format of ours as a function from messages to text, with BOS and EOS as the two characters that stand for them."""
+    """A format as a function from messages to text, or to None where it refuses them.
+
+    BOS and EOS are the two characters of harness.formats.turns.
+    """
 
     def write(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
         try:
@@ -38,7 +41,7 @@ def _conversation(roles: str, *words: str) -> tuple[Message, ...]:
     )
 
 
-#: (messages, generation prompt): what every import must write exactly as its source does.
+#: (messages, generation prompt) that every import must write exactly as its source does.
 PLAIN: tuple[tuple[tuple[Message, ...], bool], ...] = tuple(
     (_conversation(roles, *words), prompt)
     for words in (
@@ -57,66 +60,63 @@ PLAIN: tuple[tuple[tuple[Message, ...], bool], ...] = tuple(
         ("suaua", False),
     )
 )
-#: What an import may leave behind, with the sentence that says so.
+#: Messages that an import may write differently, with the sentence that says so.
 _DETAILS: tuple[tuple[tuple[Message, ...], str], ...] = (
     (
         _conversation("ua", " \n a question \n", "an answer"),
-        "outer white space of questions is treated otherwise",
+        "outer white space of questions is treated differently",
     ),
     (
         _conversation("ua", "a question", " \n an answer \n"),
-        "outer white space of answers is treated otherwise",
+        "outer white space of answers is treated differently",
     ),
     (
         _conversation("sua", " \n rules \n", "a question", "an answer"),
-        "outer white space of the system prompt is treated otherwise",
+        "outer white space of the system prompt is treated differently",
     ),
     (
         _conversation("sua", "", "a question", "an answer"),
-        "an empty system prompt is written otherwise",
+        "an empty system prompt is written differently",
     ),
-    (_conversation("uua", "one", "two", "three"), "two questions in a row are written otherwise"),
+    (_conversation("uua", "one", "two", "three"), "two questions in a row are written differently"),
     (
         _conversation("uaau", "one", "two", "three", "four"),
-        "two answers in a row are written otherwise",
+        "two answers in a row are written differently",
     ),
     (
         _conversation("aua", "one", "two", "three"),
-        "a conversation that the assistant begins is written otherwise",
+        "a conversation that the assistant begins is written differently",
     ),
     (
         _conversation("usua", "one", "two", "three", "four"),
-        "a later system prompt is written otherwise",
+        "a later system prompt is written differently",
     ),
     (
         _conversation("uauaua", "one", "<think>\nhm\n</think>\n\ntwo", "three", "four"),
-        "think blocks of earlier answers are treated otherwise",
+        "think blocks of earlier answers are treated differently",
     ),
 )
 
 
 def differences(theirs: Renderer, ours: Renderer, *, system: bool = True) -> tuple[str, list[str]]:
-    """Where two ways to write a format differ: what must not, in words ("" when nothing does), and a sentence for each detail.
+    """The first difference that forbids an import, or "", and one sentence for each tolerable one.
 
-    A space at the end of a generation prompt is a detail. What ``theirs`` refuses is not compared, and neither
-    are system prompts without ``system``.
+    A space at the end of a generation prompt is tolerable. Conversations that ``theirs`` refuses
+    are not compared, nor are system prompts unless ``system``.
     """
     for messages, prompt in PLAIN:
         wanted = theirs(messages, prompt)
         if wanted is None or (not system and messages[0].role == "system"):
             continue
-        found = ours(messages, prompt)
-        if found is None or (found.rstrip(" ") if prompt else found) != (
-            wanted.rstrip(" ") if prompt else wanted
-        ):
-            return (
-                f"{_difference(wanted, found)} in a conversation of {' '.join(message.role for message in messages)}",
-                [],
-            )
+        written = ours(messages, prompt)
+        if written is None or _comparable(written, prompt) != _comparable(wanted, prompt):
+            roles = " ".join(message.role for message in messages)
+            return f"{_difference(wanted, written)} in a conversation of {roles}", []
     details = []
     if any((theirs(messages, True) or "").endswith(" ") for messages, prompt in PLAIN if prompt):
         details.append(
-            "the space at the end of the generation prompt, which most tokenizers join to the answer's first word; it begins the answer here"
+            "the space at the end of the generation prompt, which most tokenizers join to the "
+            "answer's first word; it begins the answer here"
         )
     for messages, sentence in _DETAILS:
         wanted = theirs(messages, False)
@@ -129,14 +129,15 @@ def differences(theirs: Renderer, ours: Renderer, *, system: bool = True) -> tup
     return "", details
 
 
-def _difference(wanted: str, found: str | None) -> str:
-    if found is None:
+def _comparable(text: str, prompt: bool) -> str:
+    return text.rstrip(" ") if prompt else text
+
+
+def _difference(wanted: str, written: str | None) -> str:
+    if written is None:
         return "our template refuses"
-    at = next(
-        (index for index, (a, b) in enumerate(zip(wanted, found, strict=False)) if a != b),
-        min(len(wanted), len(found)),
-    )
-    return f"the source writes {_quote(wanted[at:])} where the pieces give {_quote(found[at:])}"
+    at = len(common_prefix(wanted, written))
+    return f"the source writes {_quote(wanted[at:])} where the pieces give {_quote(written[at:])}"
 
 
 def _quote(text: str) -> str:

@@ -1,4 +1,4 @@
-"""An example conversation, with SYS, U1, A1, U2 (and A2) in the places of the words."""
+"""Read a format from an example conversation with SYS, U1, A1, U2 (and A2) for the words."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import re
 
 from harness.errors import HarnessError
 from harness.formats.exchange.programs.special_tokens import mark_special_tokens
-from harness.formats.turns import BOS, EOS, Turns
+from harness.formats.turns import BOS, EOS, Turns, common_prefix
 
 _PLACES = ("SYS", "U1", "A1", "U2", "A2")
 
 
 def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
-    """The pieces of one exchange and a half, and a sentence for each thing that an example does not show."""
+    """The pieces of an example, and one sentence for each thing that an example does not show.
+
+    Raises HarnessError when a placeholder is missing or the two generation prompts differ.
+    """
     text = mark_special_tokens(text)
     pieces, rest = _pieces(text, where)
     ask, between = pieces["A1"], pieces["U2"]
@@ -21,7 +24,7 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
     generation = pieces.get("A2", rest)
     if generation.rstrip() != ask.rstrip():
         raise HarnessError(
-            f"what stands behind U2 ({generation!r}) is not what stands between U1 and A1 ({ask!r})",
+            f"the text behind U2 ({generation!r}) differs from that between U1 and A1 ({ask!r})",
             where=where,
         )
     opened = ask.rstrip(" ")
@@ -29,10 +32,12 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
         end if end and opened.startswith(end) else opened[: len(opened) - len(opened.lstrip("\n "))]
     )
     stop = end.rstrip(" \n")
-    lost = [
-        "an example shows nothing of what happens to outer white space, to an empty system prompt or to other roles"
+    unseen = [
+        "an example does not show the treatment of outer white space, of an empty system prompt "
+        "or of other roles"
     ]
-    lost += [] if "SYS" in pieces else ["the example has no SYS: a system prompt is refused"]
+    if "SYS" not in pieces:
+        unseen.append("the example has no SYS: a system prompt is refused")
     turns = Turns(
         begin,
         user_open,
@@ -44,28 +49,28 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
         system_open=pieces.get("SYS"),
         system_close=pieces["U1"] if "SYS" in pieces else None,
     )
-    return turns, tuple(lost)
+    return turns, tuple(unseen)
 
 
 def _pieces(text: str, where: str) -> tuple[dict[str, str], str]:
-    """What stands before each place, and behind the last."""
+    """The text before each placeholder, and the text behind the last."""
     pieces: dict[str, str] = {}
     for place in _PLACES:
         if place not in text and place in ("SYS", "A2"):
             continue
-        found = re.search(rf"(?<![A-Za-z0-9]){place}(?![A-Za-z0-9])", text)
-        if found is None:
+        match = re.search(rf"(?<![A-Za-z0-9]){place}(?![A-Za-z0-9])", text)
+        if match is None:
             raise HarnessError(
                 f"no {place} in the example, or not in its place",
                 where=where,
-                hint="write a conversation with SYS, U1, A1, U2 in the places of the words",
+                hint="write a conversation with SYS, U1, A1, U2 in place of the words",
             )
-        pieces[place], text = text[: found.start()], text[found.end() :]
+        pieces[place], text = text[: match.start()], text[match.end() :]
     return pieces, text
 
 
 def _question_opens(pieces: dict[str, str], opening: str) -> tuple[str, str]:
-    """What stands before the first question and before later ones."""
+    """The text before the first question and before later ones."""
     ask, between = pieces["A1"], pieces["U2"]
     if "SYS" in pieces:
         user_open = _common_end(pieces["U1"], between) or _common_end(
@@ -75,9 +80,8 @@ def _question_opens(pieces: dict[str, str], opening: str) -> tuple[str, str]:
     else:
         begin = pieces["U1"]
         user_open = _common_end(begin.removeprefix(opening), between)
-    if (
-        user_open == between
-    ):  # a system prompt ends as an answer does: the mark is what a question ends with too
+    if user_open == between:
+        # The system prompt ends as an answer does, with the mark that ends a question too.
         user_open = between[len(_first_mark(between, ask)) :]
     if "SYS" in pieces:
         user_open = user_open.lstrip("\n")  # an empty line between turns ends the one before
@@ -86,19 +90,11 @@ def _question_opens(pieces: dict[str, str], opening: str) -> tuple[str, str]:
 
 
 def _first_mark(one: str, other: str) -> str:
-    """The first tag, with the white space behind it, that both begin with."""
-    found = re.match(rf"\s*(?:{EOS}|<[^<>]*>|\[[^\[\]]*\])\s*", one[: _same(one, other)])
-    return found[0] if found else ""
+    """The first tag that both texts begin with, and the white space around it."""
+    match = re.match(rf"\s*(?:{EOS}|<[^<>]*>|\[[^\[\]]*\])\s*", common_prefix(one, other))
+    return match[0] if match else ""
 
 
 def _common_end(one: str, other: str) -> str:
     """The longest text that both end with."""
-    return one[len(one) - _same(one[::-1], other[::-1]) :]
-
-
-def _same(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
-        min(len(one), len(other)),
-    )
+    return common_prefix(one[::-1], other[::-1])[::-1]

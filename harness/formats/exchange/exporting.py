@@ -1,4 +1,4 @@
-"""Our formats in the words of other programs. Nothing is handed out that was not read back and compared."""
+"""Write formats for other programs: each export is read back and compared before it is given."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ from harness.records import Format, Message
 
 @dataclass(frozen=True)
 class Exported:
-    """The text for another program, and a sentence for each thing that it does not keep."""
+    """The text for another program, and one sentence for each thing that was lost."""
 
     text: str
     lost: tuple[str, ...] = ()
 
 
 class _Target(NamedTuple):
-    """How a program's text is written and read; whether it spells BOS and EOS, and leaves the first BOS to its server."""
+    """How a program's text is written and read.
+
+    A program that ``spells_tokens`` has no variables for BOS and EOS, and leaves the first BOS to
+    its server.
+    """
 
     write: Callable[[Format], str]
     read: Callable[[str], Renderer]
@@ -41,7 +45,10 @@ class _Target(NamedTuple):
 
 
 def export_format(chat_format: Format, target: str) -> Exported:
-    """Write a format for a program and read it back. Raises HarnessError when the program cannot express it."""
+    """Write a format for a program and read it back.
+
+    Raises HarnessError when the program cannot express it.
+    """
     program = TARGETS[target]
     refused = f"{chat_format.id} cannot be written for {target}"
     try:
@@ -55,9 +62,9 @@ def export_format(chat_format: Format, target: str) -> Exported:
     if wrong:
         raise HarnessError(f"{refused}: {wrong}")
     if program.spells_tokens and "eos_token" in chat_format.template:
-        lost.append(f"EOS is spelt {SPELT_EOS}: put your model's in its place")
+        lost.append(f"EOS is spelt {SPELT_EOS}: replace it by your model's")
     if chat_format.names != "none":
-        lost.append("speakers' names: the program's own names stand there")
+        lost.append("speakers' names: the program writes its own")
     return Exported(text, tuple(lost))
 
 
@@ -70,8 +77,6 @@ def _unspelling(read: Renderer) -> Renderer:
 
 
 def _without_bos(read: Renderer) -> Renderer:
-    """Front ends leave the first BOS to the server that they talk to."""
-
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
         text = read(messages, add_generation_prompt)
         return None if text is None else text.removeprefix(BOS)
@@ -79,7 +84,7 @@ def _without_bos(read: Renderer) -> Renderer:
     return render
 
 
-#: What a format can be written for.
+#: The programs that a format can be written for.
 TARGETS = {
     "hf": _Target(plain, read_jinja),
     "hf-training": _Target(marked, read_jinja),

@@ -1,10 +1,10 @@
-"""Where formats from elsewhere are read: model folders, GGUF files, SillyTavern presets, an example conversation."""
+"""Read formats from model folders, GGUF files, SillyTavern presets and example conversations."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +19,27 @@ from harness.formats.turns import Renderer, Turns
 
 @dataclass(frozen=True)
 class Source:
-    """A format as it is elsewhere. ``render`` writes it, or ``turns`` are its pieces where only an example is there."""
+    """A format from elsewhere: ``render`` writes it, or ``turns`` are the pieces of an example."""
 
     where: str
     kind: str
     render: Renderer | None = None
     turns: Turns | None = None
     template: str = ""
-    """The Jinja source, where there is one."""
+    """The Jinja source, if there is one."""
     bos_token: str = ""
     eos_token: str = ""
     special_tokens: tuple[str, ...] = ()
     stops: tuple[str, ...] = ()
-    lost: tuple[str, ...] = field(default=())
-    """What reading it has already left behind, a sentence each."""
+    lost: tuple[str, ...] = ()
+    """One sentence for each thing that was lost in reading."""
 
 
 def read_source(path: Path, context: Path | None = None) -> Source:
-    """Read a model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern preset (with its context preset) or example text.
+    """Read a model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern preset or example.
 
-    Raises HarnessError for what cannot be read, holds no template, or holds one that is refused (harness.formats.guard).
+    ``context`` is the context preset of a SillyTavern preset. Raises HarnessError for a source that
+    cannot be read, has no template, or has one that is refused (harness.formats.guard).
     """
     if not path.exists():
         raise HarnessError("no such file or folder", where=str(path))
@@ -62,8 +63,8 @@ def read_source(path: Path, context: Path | None = None) -> Source:
                 facts,
             )
         return _sillytavern(facts, path, context)
-    turns, shown_not = read_example(text, str(path))
-    return Source(str(path), "example conversation", turns=turns, lost=shown_not)
+    turns, unseen = read_example(text, str(path))
+    return Source(str(path), "example conversation", turns=turns, lost=unseen)
 
 
 def _text(path: Path) -> str:
@@ -74,7 +75,7 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
     if len(text) > 20 * LONGEST_TEMPLATE:
-        raise HarnessError(f"{len(text)} characters are no prompt format", where=str(path))
+        raise HarnessError(f"too long for a format: {len(text)} characters", where=str(path))
     return text
 
 
@@ -106,15 +107,15 @@ def _model_folder(folder: Path) -> Source:
     )
 
 
-def _default_template(found: Any, where: str) -> str:
-    if isinstance(found, list):
-        named = {row.get("name"): row.get("template") for row in found if isinstance(row, dict)}
-        found = named.get("default") or next(iter(named.values()), None)
-    if not isinstance(found, str):
+def _default_template(template: Any, where: str) -> str:
+    if isinstance(template, list):
+        named = {row.get("name"): row.get("template") for row in template if isinstance(row, dict)}
+        template = named.get("default") or next(iter(named.values()), None)
+    if not isinstance(template, str):
         raise HarnessError(
             "chat_template is neither text nor a list of named templates", where=where
         )
-    return found
+    return template
 
 
 def _jinja(template: str, where: str, kind: str, facts: Mapping[str, Any]) -> Source:
@@ -135,8 +136,8 @@ def _jinja(template: str, where: str, kind: str, facts: Mapping[str, Any]) -> So
     )
 
 
-def _token(found: Any) -> str:
-    return str(found.get("content", "")) if isinstance(found, dict) else str(found or "")
+def _token(entry: Any) -> str:
+    return str(entry.get("content", "")) if isinstance(entry, dict) else str(entry or "")
 
 
 def _gguf(path: Path) -> Source:
@@ -158,16 +159,12 @@ def _gguf(path: Path) -> Source:
     )
 
     def token(name: str) -> str:
-        found = fields.get(f"tokenizer.ggml.{name}_token_id")
-        return (
-            str(tokens.contents(int(found.contents())))
-            if tokens is not None and found is not None
-            else ""
-        )
+        token_id = fields.get(f"tokenizer.ggml.{name}_token_id")
+        if tokens is None or token_id is None:
+            return ""
+        return str(tokens.contents(int(token_id.contents())))
 
-    control = [
-        index for index, kind in enumerate(kinds) if kind == 3
-    ]  # 3: CONTROL in gguf's TokenType
+    control = [index for index, kind in enumerate(kinds) if kind == 3]  # TokenType.CONTROL
     special = tuple(str(tokens.contents(index)) for index in control) if tokens is not None else ()
     facts = {
         "bos_token": token("bos"),
@@ -178,10 +175,9 @@ def _gguf(path: Path) -> Source:
 
 
 def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
-    """A preset is written as SillyTavern's instruct-mode.js writes a chat, without names."""
-    if isinstance(facts, dict) and isinstance(
-        facts.get("instruct"), dict
-    ):  # a master export holds both
+    """A preset, to be written as SillyTavern's instruct-mode.js does, without names."""
+    if isinstance(facts, dict) and isinstance(facts.get("instruct"), dict):
+        # A master export holds both presets.
         story = facts.get("context") or {}
         facts = facts["instruct"]
     else:
@@ -193,7 +189,7 @@ def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
             hint="a preset has an input_sequence",
         )
     lost = [
-        f"{key} ({facts[key]!r}) stands only at one place of a chat; every turn is written alike here"
+        f"{key} ({facts[key]!r}) is used at one place of a chat; here all turns are written alike"
         for key in ("last_input_sequence", "first_output_sequence", "last_output_sequence")
         if facts.get(key) and facts[key] != facts.get(key.partition("_")[2])
     ]

@@ -268,14 +268,14 @@ def test_an_example_conversation(tmp_path, example, like):
         for chat_format, same, of in rank_formats(source, list(FORMATS.values()))
         if same == of
     ]
-    assert "an example shows nothing" in " ".join(import_format(source, "copy").lost)
+    assert "an example does not show" in " ".join(import_format(source, "copy").lost)
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("a.txt", "U1 and no answer", "no A1 in the example"),
-        ("a.txt", "Q: U1\nA: A1\nQ: U2\nB:", "is not what stands between U1 and A1"),
+        ("a.txt", "Q: U1\nA: A1\nQ: U2\nB:", "differs from that between U1 and A1"),
         ("a.json", "{", "not JSON"),
         ("a.json", "[]", "neither a tokenizer_config.json nor a SillyTavern"),
         ("a.jinja", "{% if %}", r"a\.jinja:1: the template does not compile"),

@@ -1,1 +1,1 @@
-"""How other programs write a format, a file each: our formats in their words, and their words read."""
+"""How other programs write a format: a writer and a reader for each."""

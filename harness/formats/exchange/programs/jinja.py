@@ -1,4 +1,4 @@
-"""Jinja, for transformers, llama.cpp, text-generation-webui and axolotl."""
+"""Jinja for transformers, llama.cpp, text-generation-webui and axolotl."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _GENERATION = re.compile(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?")
 
 
 def marked(chat_format: Format) -> str:
-    """With generation marks, and with defaults for the speakers' names."""
+    """The template with generation marks, and with defaults for the speakers' names."""
     names = [name for name in ("assistant_name", "user_name") if name in chat_format.template]
     defaults = {"assistant_name": "Assistant", "user_name": "User"}
     return (
@@ -28,23 +28,23 @@ def marked(chat_format: Format) -> str:
 
 
 def plain(chat_format: Format) -> str:
-    """Without generation marks, which only training reads and llama.cpp does not know."""
+    """The template without generation marks, which llama.cpp does not know."""
     return _GENERATION.sub("", marked(chat_format))
 
 
 def read_jinja(text: str) -> Renderer:
-    """A template as it was written here."""
+    """Read a template that was written here."""
     return foreign_renderer(text, where="the exported template")
 
 
 def _block(key: str, text: str, head: str = "") -> str:
-    """A YAML block scalar. The template's last newline is no part of it."""
+    """A YAML block scalar, without the template's last newline."""
     lines = text.rstrip("\n").split("\n")
     return head + f"{key}: |-\n" + "".join(f"  {line}\n" if line else "\n" for line in lines)
 
 
 def unblock(key: str) -> Callable[[str], Renderer]:
-    """A reader of the template in a YAML block scalar."""
+    """A function that reads the template in a YAML block scalar."""
 
     def read(text: str) -> Renderer:
         lines = text.partition(f"{key}: |-\n")[2].split("\n")
@@ -69,6 +69,9 @@ def axolotl(chat_format: Format) -> str:
     stops = json.dumps(
         [stop for stop in chat_format.stops if stop == stop.strip()], ensure_ascii=False
     )
-    dataset = "datasets:\n  - path: your-data.jsonl\n    type: chat_template\n    field_messages: messages\n    roles_to_train: [assistant]\n    train_on_eos: turn\n"
+    dataset = (
+        "datasets:\n  - path: your-data.jsonl\n    type: chat_template\n"
+        "    field_messages: messages\n    roles_to_train: [assistant]\n    train_on_eos: turn\n"
+    )
     tail = f"eot_tokens: {stops}\n" if chat_format.stops and stops != "[]" else ""
     return _block("chat_template_jinja", plain(chat_format), head) + tail + dataset

@@ -1,4 +1,4 @@
-"""LLaMA-Factory: a call of its register_template."""
+"""A call of LLaMA-Factory's register_template."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def write_llamafactory(chat_format: Format) -> str:
     turns = read_turns(renderer_of(chat_format))
     if turns.final:
         raise HarnessError(
-            "only the last answer ends in EOS, and LLaMA-Factory ends every answer alike"
+            "only the last answer ends in EOS, and LLaMA-Factory ends all answers alike"
         )
     if turns.separator or not turns.has_own_system_block:
         raise HarnessError(
-            "the first question is written otherwise than later ones, and LLaMA-Factory writes all alike"
+            "the first question differs from later ones, and LLaMA-Factory writes all alike"
         )
     opens, closes = (
         turns.system_open or "",
@@ -34,19 +34,22 @@ def write_llamafactory(chat_format: Format) -> str:
         opens = opens.removeprefix(prefix)
         if not (turns.system_open and block.startswith(opens) and block.endswith(closes)):
             raise HarnessError(
-                "what stands before the first question depends on whether there is a system prompt"
+                "the text before the first question depends on whether there is a system prompt"
             )
         default = block[len(opens) : len(block) - len(closes)]
     else:
         opens = opens.removeprefix(prefix)
+    question = _slots(turns.user_open, turns.user_close + turns.assistant_open)
+    answer = _slots(turns.answer_glue, turns.stop + turns.answer_close)
     lines = [
-        f"# {chat_format.id}, for LLaMA-Factory: put this behind the other templates of src/llamafactory/data/template.py",
+        f"# {chat_format.id}, for LLaMA-Factory: put this behind the other templates of "
+        "src/llamafactory/data/template.py",
         "register_template(",
         f"    name={chat_format.id!r},",
         f"    format_prefix=EmptyFormatter(slots={_slots(prefix)}),",
         f"    format_system=StringFormatter(slots={_slots(opens, closes)}),",
-        f"    format_user=StringFormatter(slots={_slots(turns.user_open, turns.user_close + turns.assistant_open)}),",
-        f"    format_assistant=StringFormatter(slots={_slots(turns.answer_glue, turns.stop + turns.answer_close)}),",
+        f"    format_user=StringFormatter(slots={question}),",
+        f"    format_assistant=StringFormatter(slots={answer}),",
         f"    default_system={default!r}," * bool(default),
         f"    stop_words={list(chat_format.stops)!r},",
         ")",
@@ -62,8 +65,8 @@ def _slots(before: str, after: str | None = None) -> str:
 
 
 def read_llamafactory(text: str) -> Renderer:
-    """A call of register_template as it was written here."""
-    call = ast.parse(text).body[-1].value  # type: ignore[attr-defined]  # what was written here: one call
+    """Read a call of register_template that was written here."""
+    call = ast.parse(text).body[-1].value  # type: ignore[attr-defined]  # the text is one call
     given = {word.arg: word.value for word in call.keywords}
 
     def fill(key: str, words: str = "") -> str:
@@ -78,7 +81,7 @@ def read_llamafactory(text: str) -> Renderer:
     default = ast.literal_eval(given["default_system"]) if "default_system" in given else ""
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
-        """As Template._encode: the prefix, a system block if there is one, then turns; a question brings the assistant's header."""
+        """As Template._encode: prefix, system block, turns; a question ends in the next header."""
         system = messages[0].content if messages[0].role == "system" else default
         turns = messages[messages[0].role == "system" :]
         if (

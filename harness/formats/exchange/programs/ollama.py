@@ -1,4 +1,4 @@
-"""Ollama: a Go template of actions and string literals only, so that no white space of the file is ever text."""
+"""Ollama's Go templates, made of actions and string literals so that no white space is text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def write_ollama(chat_format: Format) -> str:
     turns = front_end_turns(chat_format)
     body = "\n".join(_go_lines(turns))
     stops = "".join(f"PARAMETER stop {_go(stop)}\n" for stop in chat_format.stops)
-    return f'# {chat_format.id}, for ollama: put this into your Modelfile\nTEMPLATE """{body}"""\n{stops}'
+    head = f"# {chat_format.id}, for ollama: put this into your Modelfile\n"
+    return f'{head}TEMPLATE """{body}"""\n{stops}'
 
 
 def _go_lines(turns: Turns) -> Iterator[str]:
@@ -42,7 +43,8 @@ def _go_lines(turns: Turns) -> Iterator[str]:
         yield f"{{{{- if gt $i 0 }}}}{{{{- {_go(sep)} }}}}{{{{- end }}}}"
     if not own:
         yield f"{{{{- if eq $i 0 }}}}{{{{- {_go(turns.begin)} }}}}"
-        yield f'{{{{- else if not (and (eq $i 1) (eq (index $.Messages 0).Role "system")) }}}}{{{{- {_go(turns.user_open)} }}}}{{{{- end }}}}'
+        elsewhere = '{{- else if not (and (eq $i 1) (eq (index $.Messages 0).Role "system")) }}'
+        yield f"{elsewhere}{{{{- {_go(turns.user_open)} }}}}{{{{- end }}}}"
     yield from _go_words(turns.user_open[len(sep) :] if own else "", turns.user_close)
     yield "{{- else }}"
     yield from _go_words(turns.assistant_open + turns.answer_glue, turns.stop + turns.answer_close)
@@ -61,7 +63,10 @@ def _go_words(before: str, after: str) -> Iterator[str]:
 
 
 def _go(text: str) -> str:
-    """A Go string literal; Modelfiles end a template at three quotes, which an escaped quote never makes."""
+    """A Go string literal.
+
+    A Modelfile ends a template at three quotes, which an escaped quote never makes.
+    """
     return json.dumps(spell_special_tokens(text), ensure_ascii=False)
 
 
@@ -82,12 +87,15 @@ _GO_ACTION = re.compile(r'\{\{- (?:"(?:[^"\\]|\\.)*"|[^"{}]|"(?:system|user)")*?
 
 
 def read_ollama(text: str) -> Renderer:
-    """The few actions that are written here, as Jinja. Ollama always ends with the generation prompt."""
-    found = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
+    """Read the few actions that are written here as Jinja.
+
+    Ollama always ends with the generation prompt.
+    """
+    template = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
     jinja: list[str] = []
     ends: list[str] = []
     words = dict(_GO_WORDS)
-    for action in _GO_ACTION.findall(found[1] if found else ""):
+    for action in _GO_ACTION.findall(template[1] if template else ""):
         if action == "{{- end }}":
             jinja.append(ends.pop())
             continue

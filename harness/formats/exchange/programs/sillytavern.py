@@ -22,9 +22,7 @@ def write_sillytavern(chat_format: Format) -> str:
     turns = front_end_turns(chat_format)
     closes = (turns.system_close or "").removesuffix(turns.begin)
     if turns.system_close is not None and not turns.system_close.endswith(turns.begin):
-        raise HarnessError(
-            "the first question is written otherwise behind a system prompt than without one"
-        )
+        raise HarnessError("the first question is written differently behind a system prompt")
     story = (
         spell_special_tokens(turns.system_open or "")
         + "{{#if system}}{{system}}{{/if}}"
@@ -58,7 +56,7 @@ def write_sillytavern(chat_format: Format) -> str:
 
 
 def read_sillytavern(text: str) -> Renderer:
-    """A master export as it was written here."""
+    """Read a master export that was written here."""
     facts = json.loads(text)
     inner = preset_renderer(facts["instruct"], facts["context"])
     return lambda messages, add_generation_prompt: (
@@ -67,7 +65,10 @@ def read_sillytavern(text: str) -> Renderer:
 
 
 def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Renderer:
-    """A preset as a function from messages to text. The system prompt is the story string's, or the preset's own block."""
+    """A preset as a function from messages to text.
+
+    The system prompt is in the story string, or in the preset's own block.
+    """
     separator = "\n" if preset.get("wrap") else ""
 
     def sequence(name: str) -> str:
@@ -119,17 +120,20 @@ def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Rend
 
 
 def _story(story: str, words: str) -> str:
-    """SillyTavern's story string with a system prompt alone: conditional parts for what is not there go, {{trim}} eats newlines."""
+    """SillyTavern's story string with a system prompt alone.
+
+    Conditional parts for anything else are removed, and {{trim}} removes newlines around it.
+    """
     story = re.sub(
-        r"\{\{#if system\}\}(.*?)\{\{/if\}\}", lambda found: found[1], story, flags=re.DOTALL
+        r"\{\{#if system\}\}(.*?)\{\{/if\}\}", lambda match: match[1], story, flags=re.DOTALL
     )
     story = re.sub(r"\{\{#if [^}]*\}\}.*?\{\{/if\}\}", "", story, flags=re.DOTALL)
     story = re.sub(r"(?:\r?\n)*\{\{trim\}\}(?:\r?\n)*", "", story)
-    before, found, after = story.partition("{{system}}")
+    before, system, after = story.partition("{{system}}")
     return (
         mark_special_tokens(before)
         + words
         + mark_special_tokens(re.sub(r"\{\{[^{}]*\}\}", "", after))
-        if found
+        if system
         else words + "\n"
     )
