@@ -1,1 +1,1 @@
-""""""
+"""From aggregates to findings: the report, and each table behind it."""

@@ -1,1 +1,1 @@
-""""""
+"""What is asked: cases from files and benchmarks, and variants of them at depth."""

@@ -1,1 +1,1 @@
-""""""
+"""The results file: one SQLite database of everything asked, answered and scored."""

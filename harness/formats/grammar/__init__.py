@@ -1,1 +1,1 @@
-""""""
+"""Prompt formats sampled from a grammar of tags, headings and separators."""

@@ -1,1 +1,1 @@
-""""""
+"""The language of a text: its scripts, and a detector that works on windows of words."""

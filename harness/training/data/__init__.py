@@ -1,1 +1,1 @@
-""""""
+"""Conversations × formats as training examples, and the order in which they are trained."""

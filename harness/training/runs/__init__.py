@@ -1,1 +1,1 @@
-""""""
+"""A run's folder: checkpoints, lock, metrics log, branches and trackers."""

@@ -1,1 +1,1 @@
-""""""
+"""Which checkpoint to take: measuring, early stopping, the turning point, the best one."""

@@ -1,1 +1,1 @@
-""""""
+"""An adapter made ready for others: averaged, merged, exported, with its model card."""

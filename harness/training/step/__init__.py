@@ -1,1 +1,1 @@
-""""""
+"""One optimiser step: loss, LoRA, optimisers, memory saving, several processes."""
