@@ -262,7 +262,7 @@ def _settings(options: EvalOptions) -> EvalSettings:
 
 def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
     """The name of the backend and its options."""
-    from harness.backends.registry import find_backend
+    from harness.backends.by_name import find_backend
 
     given = _pairs(options.engine_option)
     if options.endpoint is not None:

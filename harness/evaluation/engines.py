@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.backends.by_name import open_backend
 from harness.backends.protocol import Backend, ModelSpec
-from harness.backends.registry import open_backend
 from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format_id
 from harness.formats import FormatSet

@@ -80,7 +80,7 @@ class EvalJob:
     trained_families: tuple[str, ...] = ()
     variants: Variants = field(default_factory=Variants)
     engine: str = "local"
-    """A backend of ``harness.backends.registry``."""
+    """A backend of ``harness.backends.by_name``."""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     """The keyword arguments of its ``open_backend``."""
     recall: bool = False

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.backends import ModelSpec, registry
-from harness.backends.registry import BACKENDS, find_backend, open_backend
+from harness.backends.by_name import BACKENDS, find_backend, open_backend
 from harness.cli.main import main
 from harness.errors import HarnessError
 
