@@ -20,8 +20,7 @@ if TYPE_CHECKING:
         train,
     )
     from harness.errors import HarnessError
-
-    __version__: str
+    from harness.version import __version__
 
 __all__ = [
     "HarnessError",
@@ -40,27 +39,13 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    value: Any
-    if name == "__version__":
-        value = _version()
-    elif name == "HarnessError":
-        from harness.errors import HarnessError as value
-    else:
-        from harness import api
+    from importlib import import_module
 
-        value = getattr(api, name)
+    home = {"HarnessError": "harness.errors", "__version__": "harness.version"}
+    value = getattr(import_module(home.get(name, "harness.api")), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("formatproof")
-    except PackageNotFoundError:  # a bare checkout on PYTHONPATH
-        return "0.0.0"

@@ -32,7 +32,10 @@ EXTRAS = {
 
 def is_installed(package: str) -> bool:
     """Whether ``import package`` would find something. Imports nothing."""
-    return find_spec(package) is not None
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def require(package: str, by: str, where: str = "") -> None:

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness import __version__
 from harness.backends.protocol import (
     Answer,
     AnyRequest,
@@ -28,6 +27,7 @@ from harness.extras import require
 from harness.models import load_tokenizer, locate
 from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
+from harness.version import __version__
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import __version__
 from harness.evaluation.analysis.across_formats import across_rows, changes
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.analysis.confidence import confidence_report
@@ -24,6 +23,7 @@ from harness.metrics.registry import headline
 from harness.records import Conversation, Format, Message
 from harness.report.document import Report
 from harness.report.write import write_report
+from harness.version import __version__
 
 
 def build_report(
