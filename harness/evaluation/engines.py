@@ -46,14 +46,14 @@ def _native(backend: Backend, known: FormatSet) -> str | None:
 
 def _format_of_template(template: str, known: FormatSet) -> str | None:
     """The id of the format that renders what the template of a server renders, or None."""
-    from harness.formats.exchange.importing import known_as
+    from harness.formats.exchange.importing import rank_formats
     from harness.formats.exchange.sources import Source
     from harness.formats.foreign import foreign_renderer
 
     try:
         renderer = foreign_renderer(template, where="server")
         source = Source("server", "chat template", render=renderer, template=template)
-        matches = known_as(source, list(known.values()))
+        matches = rank_formats(source, list(known.values()))
     except HarnessError:
         return None
     return next((fmt.id for fmt, equal, total in matches if equal == total), None)

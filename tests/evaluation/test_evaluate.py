@@ -15,7 +15,6 @@ from harness.evaluation.analysis.phrase_report import phrase_report
 from harness.evaluation.analysis.recall_table import recall_sets
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import (
-    format_gap,
     gap_closed,
     group_mean,
     paired_change,
@@ -168,7 +167,6 @@ def test_gap_closed_is_one_minus_after_over_before(tmp_path, cases, formats):
     assert closed.value == pytest.approx(0.75)
     assert closed.low <= closed.value <= closed.high
     assert group_mean(before, "stopped", "held-out").value == 1.0
-    assert format_gap(before, "choice").value == 0.0
     assert summary([before, after])[0].name == "held-out gap closed"
 
 

@@ -208,3 +208,10 @@ def test_an_id_that_looks_like_a_variant_is_none():
     """Only cases made from another are variants, whatever a user calls his own."""
     cases = {id_: ask(id_, "Say hi.", checks=[{"contains": "hi"}]) for id_ in ("a", "a@500")}
     assert dict(_axes(cases))["depth"] == {"a": 0, "a@500": 0}
+
+
+def test_a_variant_without_its_original_is_a_case_like_others():
+    """There is nothing to compare it with, so it counts by its number of questions alone."""
+    case = at_turn(CASE, 3, FILLER)
+    axes = dict(_axes({case.id: case}))
+    assert axes["turn"] == {case.id: 3} and axes["asked as turn"] == {}

@@ -99,22 +99,6 @@ def paired_change(
     return mean_interval([float(value) for value in change if not np.isnan(value)])
 
 
-def format_gap(evaluation: Evaluation, metric: str) -> Interval | None:
-    """Mean over seen (with native) − mean over held-out formats, paired by item; formats resampled inside each group."""
-    import numpy as np
-
-    seen, held = matrix(evaluation, metric, "seen"), matrix(evaluation, metric, "held-out")
-    if seen.size == 0 or held.size == 0 or len(seen) != len(held):
-        return None
-    groups = [0] * seen.shape[1] + [1] * held.shape[1]
-    return two_way_bootstrap(
-        np.hstack([seen, held]),
-        lambda means: means[:, 0] - means[:, 1],
-        groups=groups,
-        seed=evaluation.settings.seed,
-    )
-
-
 def spreads(evaluation: Evaluation) -> dict[str, Spread]:
     """The main measures' spread over formats, for those that have one: two formats, and an item scored in all of them."""
     found = {}

@@ -1,0 +1,54 @@
+"""Which format is native, by the backend's tokenizer or by the template that a server says."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.evaluation import engines
+from harness.evaluation.engines import opened_engine
+from harness.evaluation.settings import EvalJob
+from harness.formats import load_formats
+from tests.scripted_backend import ScriptedBackend
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
+    " + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TYPO = CHATML.replace("<|im_end|>", "<|im_stop|>")
+
+
+class Server(ScriptedBackend):
+    tokenizer = None
+    closed = False
+
+    def __init__(self, template):
+        super().__init__(lambda prompt: "x")
+        self.chat_template = template
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("template", "native"),
+    [(CHATML, "chatml"), (TYPO, None), ("{% if %}", None), ("", None), (None, None)],
+)
+def test_the_native_format_is_found_by_the_template_of_a_server(monkeypatch, template, native):
+    server = Server(template)
+    monkeypatch.setattr(engines, "open_backend", lambda name, model, options: server)
+    with opened_engine(EvalJob("m"), None, load_formats()) as (backend, found):
+        assert (backend, found) == (server, native) and not server.closed
+    assert server.closed
+
+
+def test_what_the_user_says_counts(monkeypatch):
+    monkeypatch.setattr(engines, "open_backend", lambda name, model, options: Server(CHATML))
+    with opened_engine(EvalJob("m", native="llama3"), None, load_formats()) as (_, found):
+        assert found == "llama3"
+
+
+def test_a_loaded_model_runs_here_and_its_tokenizer_decides(tiny, monkeypatch):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", CHATML)
+    with opened_engine(EvalJob("m", engine="ray"), tiny, load_formats()) as (backend, found):
+        assert backend.loaded is tiny and found == "chatml"
