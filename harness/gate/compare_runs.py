@@ -30,8 +30,8 @@ def build_comparison(
     """The document of two evaluations, with the samples of the reports at ``paths``."""
     facts = {**before.formats, **after.formats}
     format_ids = {verdict.format for verdict in verdicts} & set(facts)
-    runs = [run_samples(path) for path in paths]
-    samples = paired_samples(*runs, labels) if all(runs) else []
+    first, second = runs = [run_samples(path) for path in paths]
+    samples = paired_samples(first, second, labels) if all(runs) else []
     return Comparison(
         title=f"{labels[0]} → {labels[1]}",
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -93,11 +93,12 @@ def paired_samples(
 def _losses(pair: tuple[ReportSample, ReportSample]) -> int:
     """The number of metrics in which the second answer is worse, less those where it is better."""
     before, after = (sample.scores for sample in pair)
-    return sum(
-        1 if (after[metric] > value) == lower_is_better(metric) else -1
-        for metric, value in before.items()
-        if value is not None and after.get(metric) not in (None, value)
-    )
+    changes = [
+        (metric, now > was)
+        for metric, was in before.items()
+        if was is not None and (now := after.get(metric)) is not None and now != was
+    ]
+    return sum(1 if rises == lower_is_better(metric) else -1 for metric, rises in changes)
 
 
 def _side(baseline: Baseline, label: str) -> Side:

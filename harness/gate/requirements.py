@@ -13,7 +13,7 @@ from harness.errors import HarnessError, nearest
 from harness.gate.baseline import Baseline
 from harness.gate.thresholds import Thresholds
 from harness.metrics.registry import METRICS, lower_is_better
-from harness.records import GROUPS, Verdict
+from harness.records import GROUPS, Outcome, Verdict
 
 
 def check_absolute(current: Baseline, thresholds: Thresholds) -> list[Verdict]:
@@ -37,7 +37,7 @@ def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -
         why = current.reasons[format_id, metric]
         return Verdict(format_id, metric, "missing", None, None, limit, 0, why=why)
     beyond = entry.low > limit if lower_is_better(metric) else entry.high < limit
-    outcome = "regressed" if beyond else "ok"
+    outcome: Outcome = "regressed" if beyond else "ok"
     worst = _worst(metric, current.scored(entry))
     return Verdict(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)
 
@@ -110,12 +110,10 @@ def _check(current: Baseline, required: Requirement) -> Verdict:
         if required.covers(format_id, fact.group)
     }
     scored = {format_id: entry for format_id, entry in entries.items() if entry is not None}
+    outcome: Outcome = "missing"
     mean, n = None, 0
     if not scored or len(scored) < len(entries):
-        outcome, why = (
-            "missing",
-            _why_missing(current, required, sorted(set(entries) - set(scored))),
-        )
+        why = _why_missing(current, required, sorted(set(entries) - set(scored)))
     else:
         mean = math.fsum(entry.mean for entry in scored.values()) / len(scored)
         n = sum(entry.n for entry in scored.values())

@@ -51,9 +51,9 @@ class Thresholds:
     """Margins against a baseline by metric, and absolute limits by group and metric."""
 
     margins: Mapping[str, Margin]
-    absolute: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    absolute: Mapping[Group, Mapping[str, float]] = field(default_factory=dict)
 
-    def limit(self, group: str, metric: str) -> float | None:
+    def limit(self, group: Group, metric: str) -> float | None:
         """The absolute limit of a metric in a group, or None if it has none."""
         return self.absolute.get(group, {}).get(metric)
 
@@ -93,7 +93,7 @@ class ThresholdsFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    margins: MarginsTable = MarginsTable()
+    margins: MarginsTable = Field(default_factory=lambda: MarginsTable.model_validate({}))
     absolute: dict[Group, dict[MetricName, Limit]] = {}
 
 

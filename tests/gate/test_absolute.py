@@ -53,6 +53,8 @@ def test_a_few_unlucky_cases_do_not_fail(check):
         check({("n", "stopped"): rate(44)}, native="n")["n", "stopped"].outcome == "ok"
     )  # .88, but .76 to .94
     assert check({("n", "stopped"): rate(39)}, native="n")["n", "stopped"].outcome == "regressed"
+    assert check({("n", "empty"): rate(8)}, native="n")["n", "empty"].outcome == "ok"  # from .08
+    assert check({("n", "empty"): rate(12)}, native="n")["n", "empty"].outcome == "regressed"
 
 
 def test_not_scored_is_not_passed(check):

@@ -76,7 +76,7 @@ def test_a_failure_is_two_lines(verdict, text):
     assert describe(verdict) == text
 
 
-def test_a_new_cell_has_no_limit():
+def test_a_new_entry_has_no_limit():
     assert (
         headline(Verdict("chatml", "empty", "new", None, 0.4, 0.1, 50))
         == "chatml · empty: .40 (n 50)"

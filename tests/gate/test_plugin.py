@@ -52,7 +52,7 @@ class Gate:
         )
         monkeypatch.setenv(
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1"
-        )  # loading them anew for each run takes a second
+        )  # loading them again for each run takes a second
         monkeypatch.setattr(job, "run_job", self._run_job)
         monkeypatch.setattr(reporting, "write_evaluation_report", self._write_report)
 

@@ -63,7 +63,7 @@ def test_an_unchanged_model_is_ok_everywhere(compared):
 
 
 @pytest.mark.parametrize("metric", sorted(METRICS))
-def test_every_measure_knows_which_way_is_worse(compared, metric):
+def test_every_metric_knows_which_way_is_worse(compared, metric):
     fewer, more = {("a", metric): ones(60)}, {("a", metric): ones(5)}
     worse, better = (
         ((fewer, more), (more, fewer))
@@ -125,7 +125,7 @@ def test_holm_asks_more_of_one_format_among_many(compared):
     assert among.outcome == "ok"
 
 
-def test_new_and_missing_cells(compared):
+def test_new_and_missing_entries(compared):
     both = compared({("a", "stopped"): ones(0)}, {("b", "stopped"): ones(1)})
     assert (
         both["b", "stopped"].outcome,
@@ -136,7 +136,7 @@ def test_new_and_missing_cells(compared):
     assert both["a", "stopped"].why == "the format was not evaluated"
 
 
-def test_a_cell_wholly_not_scored_now_is_missing_with_its_reason(compared):
+def test_an_entry_wholly_not_scored_now_is_missing_with_its_reason(compared):
     verdicts = compared(
         {("a", "stopped"): ones(0, 3)},
         {("a", "stopped"): [None] * 3, ("a", "choice"): [1.0]},
@@ -148,15 +148,15 @@ def test_a_cell_wholly_not_scored_now_is_missing_with_its_reason(compared):
     assert no_case["a", "stopped"].why == "no answer case was evaluated"
 
 
-def test_what_was_scored_in_neither_run_is_no_cell(compared):
+def test_what_was_scored_in_neither_run_gives_no_verdict(compared):
     empty = {("a", "stopped"): [None], ("a", "choice"): [1.0]}
     assert set(compared(empty, empty)) == {("a", "choice")}
 
 
-def test_baseline_cells_that_were_not_asked_for_are_passed_over(compared):
+def test_baseline_entries_that_were_not_asked_for_are_passed_over(compared):
     before = {("a", "stopped"): ones(0), ("b", "stopped"): ones(0)}
     verdicts = compared(
-        before, {("a", "stopped"): ones(0)}, selected=lambda cell: cell.format == "a"
+        before, {("a", "stopped"): ones(0)}, selected=lambda entry: entry.format == "a"
     )
     assert set(verdicts) == {("a", "stopped")}
 
@@ -215,7 +215,7 @@ def test_only_cases_scored_in_both_are_paired(compared):
     assert (verdict.outcome, verdict.n) == ("ok", 5)
 
 
-def test_a_measure_without_margin_is_not_gated(compared):
+def test_a_metric_without_margin_is_not_gated(compared):
     values = {("a", "stopped"): ones(0), ("a", "leak"): ones(0)}
     assert set(compared(values, values, {"leak": Margin("leak", 0.1)})) == {("a", "leak")}
 

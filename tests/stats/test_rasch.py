@@ -86,7 +86,7 @@ def test_the_spread_of_items_is_found():
     assert np.mean(found) == pytest.approx(1.5, abs=0.2)
 
 
-def test_a_whole_table_is_told_exactly():
+def test_a_whole_table_is_given_back_exactly():
     whole = grid(12, 5, 1.0, 3)
     assert draw_format_means(whole, np.random.default_rng(0), 10) == pytest.approx(
         np.tile(whole.mean(0), (10, 1))
