@@ -148,3 +148,4 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free what the backend holds, after the last request."""
+        return

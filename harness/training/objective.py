@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format_id
 from harness.formats import load_formats
 from harness.records import Format
+from harness.training.preparation import with_answers
 from harness.training.step.loss import Objective, supervised_loss
 
 if TYPE_CHECKING:
@@ -18,57 +18,66 @@ if TYPE_CHECKING:
     from harness.training.preparation import Preparation
 
 
-def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:
-    """The format that a run's drawn ones are held against."""
-    return native_format(ready.known, ready.config.objective.native, loaded)
-
-
 def native_format(formats: Iterable[Format], name: str, loaded: LoadedModel) -> Format:
-    """The format of that name, or the one that equals the model's own template. Raises HarnessError when there is none."""
-    known = {format.id: format for format in formats}
+    """The format of that name, or without a name the one that equals the model's own template.
+
+    Raises HarnessError when there is none.
+    """
+    known = {candidate.id: candidate for candidate in formats}
     wanted = name or native_format_id(loaded.tokenizer, load_formats().values()) or ""
     if wanted not in known:
-        problem = (
-            f"unknown format {wanted!r}"
-            if wanted
-            else "no known format equals the model's own chat template"
-        )
         raise HarnessError(
-            f"native: {problem}",
+            f"native: unknown format {wanted!r}"
+            if wanted
+            else "native: no known format equals the model's own chat template",
             hint="name the format that the model was tuned in: harness formats list",
         )
     return known[wanted]
 
 
+def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:
+    """The format that a run's training formats are compared with."""
+    return native_format(ready.known, ready.config.objective.native, loaded)
+
+
 def check_objective(ready: Preparation, loaded: LoadedModel) -> None:
-    """Raise HarnessError for what would fail later, before a file is written: no native format, a prompt that the evaluation asks."""
+    """Raise HarnessError, before a file is written, for what would fail later.
+
+    That is a missing native format, or a prompt that is a question of the evaluation.
+    """
     goal = ready.config.objective
     if goal.kind != "supervised" or goal.answers != "given":
         native_format_of(ready, loaded)
     if goal.answers != "given":
-        from harness.training.distill.self_answers import check_prompts, spread
+        from harness.training.distill.self_answers import check_prompts, spread_prompts
 
-        check_prompts(spread(ready.conversations, goal.prompts))
+        check_prompts(spread_prompts(ready.conversations, goal.prompts))
 
 
-def with_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
-    """The run with the conversations that it really learns from: given ones, the model's own answers, or both."""
-    from harness.training.distill.self_answers import ANSWERS_FILE, kept_answers, spread
+def with_own_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
+    """The run with the conversations that it learns from; the model answers now if it has to."""
+    from harness.training.distill.self_answers import ANSWERS_FILE, recorded_answers, spread_prompts
 
     goal = ready.config.objective
     if goal.answers == "given":
         return ready
-    prompts = spread(ready.conversations, goal.prompts)
-    file, native = Path(ready.config.output_dir) / ANSWERS_FILE, native_format_of(ready, loaded)
-    own = kept_answers(
-        file, loaded, prompts, native, goal.max_new_tokens, unfinished=goal.kind == "distillation"
+    answers = recorded_answers(
+        Path(ready.config.output_dir) / ANSWERS_FILE,
+        loaded,
+        spread_prompts(ready.conversations, goal.prompts),
+        native_format_of(ready, loaded),
+        goal.max_new_tokens,
+        unfinished=goal.kind == "distillation",
     )
-    learnt = (*own,) if goal.answers == "self" else (*ready.conversations, *own)
-    return replace(ready, rows=replace(ready.rows, conversations=learnt))
+    return with_answers(ready, answers)
 
 
 def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
-    """The objective over these conversations. A teacher reads them all here, so that no step waits and the bits never depend on the order of steps."""
+    """The objective over these conversations.
+
+    A teacher reads them all here. So no step waits, and the order of steps does not affect the
+    bits.
+    """
     from harness.training.distill.self_answers import SELF_ANSWERED, UNFINISHED
 
     goal = ready.config.objective
@@ -85,12 +94,6 @@ def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
         return Consistency(rows, goal)
     from harness.training.distill.distillation import Distillation
 
-    given = frozenset(
-        conversation.id
-        for conversation in ready.conversations
-        if SELF_ANSWERED not in conversation.tags
-    )
-    unfinished = frozenset(
-        conversation.id for conversation in ready.conversations if UNFINISHED in conversation.tags
-    )
+    given = frozenset(c.id for c in ready.conversations if SELF_ANSWERED not in c.tags)
+    unfinished = frozenset(c.id for c in ready.conversations if UNFINISHED in c.tags)
     return Distillation(loaded, rows, goal, given, unfinished)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.backends import ModelSpec, registry
+from harness.backends import ModelSpec, by_name
 from harness.backends.by_name import BACKENDS, find_backend, open_backend
 from harness.cli.main import main
 from harness.errors import HarnessError
@@ -100,8 +100,8 @@ def test_what_does_not_fit_is_reported(args, message, file, cases, tmp_path, cap
 
 def test_an_installed_package_adds_a_backend(file, command, monkeypatch):
     monkeypatch.syspath_prepend(str(file.parent))
-    point = EntryPoint("mine", "program:open_backend", registry.ENTRY_POINTS)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    point = EntryPoint("mine", "program:open_backend", by_name.ENTRY_POINTS)
+    monkeypatch.setattr(by_name, "entry_points", lambda group: [point])
     find_backend.cache_clear()
     backend = open_backend("mine", ModelSpec("toy"), {"command": command})
     assert backend.fingerprint["backend"] == "program-1"

@@ -25,7 +25,7 @@ def test_without_ray_the_pip_line_is_told(tiny_model, tmp_path, monkeypatch, cap
     [
         (["--workers", "2"], "add --engine ray"),
         (["--address", "auto"], "add --engine ray"),
-        (["--engine", "ray", "--endpoint", "http://h/v1"], "a server spreads"),
+        (["--engine", "ray", "--endpoint", "http://h/v1"], "exclude each other"),
     ],
 )
 def test_options_that_do_not_fit_are_told(args, message, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The fused decoder against transformers and peft, and the models that it leaves to them."""
+"""The hand-written decoder against transformers and peft, and the models it leaves to them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""A Llama-like decoder with a LoRA adapter, trained by forward and backward passes written by hand.
+"""A Llama-like decoder with a LoRA adapter, trained by hand-written forward and backward passes.
 
-A step of a small model is half matrix products and half everything else when autograd writes it; here
-the rest is cut (docs/decisions/012-fused-decoder.md). ``recognise.find`` says where this may be used.
+By autograd, half of a small model's step is matrix products and half is everything else; here the
+rest is reduced (docs/decisions/012-fused-decoder.md). ``decoder.find_decoder`` says where it can be
+used.
 """

@@ -1,8 +1,9 @@
-"""Causal attention of short rows by batched matrix products, forwards and backwards.
+"""Causal attention of short rows by batched matrix products, forward and backward.
 
-PyTorch's CPU kernel needs as long as this forwards and four times as long backwards, on rows of 128 tokens
-(docs/performance.md). The query heads that share a key head are stacked token by token, so no key is copied, and
-queries are taken in strips that see no key behind them, so of a long row little more than the lower triangle is computed.
+On rows of 128 tokens PyTorch's CPU kernel takes as long forward and four times as long backward
+(docs/performance.md). The query heads that share a key head are stacked token by token, so no key
+is copied. Queries are taken in strips, each over the keys up to its last token, so little more than
+the lower triangle is computed.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ from torch import Tensor
 from harness.models.llama.parts import Heads
 from harness.training.step.handwritten.packed_rows import Block
 
-#: Probabilities of rows up to this width are kept for the backward pass; of longer ones they are computed again.
+#: Probabilities of rows up to this width are kept for the backward pass, others computed again.
 KEPT_WIDTH = 512
-#: Tokens whose queries are worked through at once.
+#: Tokens whose queries are computed at once.
 STRIP = 128
 
 
 def attend(
     qk: Tensor, v: Tensor, blocks: tuple[Block, ...], heads: Heads
 ) -> tuple[Tensor, list[Tensor]]:
-    """qk [tokens, (query + key)·width], v [tokens, key·width] → the mix of values [tokens, query·width], and what ``attend_back`` needs."""
+    """qk [tokens, (query + key)·width], v [tokens, key·width] → mixed values [tokens, query·width].
+
+    The second value is what ``attend_back`` needs.
+    """
     q, k = qk[:, : heads.query * heads.width], qk[:, heads.query * heads.width :]
     out = q.new_empty(q.shape)
     kept: list[Tensor] = []
@@ -49,7 +53,7 @@ def attend(
 def attend_back(
     grad: Tensor, kept: list[Tensor], blocks: tuple[Block, ...], heads: Heads
 ) -> Tensor:
-    """The gradients of q, k and v side by side, from the one of the mix."""
+    """The gradients of q, k and v side by side, from that of the mixed values."""
     qkv = grad.new_empty(len(grad), (heads.query + 2 * heads.key) * heads.width)
     qk, v = heads.split(qkv)
     q, k = qk[:, : heads.query * heads.width], qk[:, heads.query * heads.width :]
@@ -76,7 +80,7 @@ def attend_back(
 
 
 def _strips(block: Block, heads: Heads) -> Iterator[tuple[slice, int]]:
-    """Strips of a block: where its queries lie when stacked, and how many keys the last of them sees."""
+    """The strips of a block: the place of its stacked queries, and how many keys they attend to."""
     shared = heads.query // heads.key
     for start in range(0, block.width, STRIP):
         end = min(start + STRIP, block.width)
@@ -84,7 +88,7 @@ def _strips(block: Block, heads: Heads) -> Iterator[tuple[slice, int]]:
 
 
 def _probabilities(q: Tensor, k: Tensor, heads: Heads) -> Tensor:
-    """Of a strip's queries [rows·key, tokens·shared, width] over the keys up to its last token [rows·key, tokens, width]."""
+    """A strip's queries [rows·key, tokens·shared, width] over keys [rows·key, tokens, width]."""
     scores = torch.bmm(q, k.transpose(1, 2))
     shared = heads.query // heads.key
     own = q.shape[1] // shared
@@ -94,14 +98,14 @@ def _probabilities(q: Tensor, k: Tensor, heads: Heads) -> Tensor:
 
 @functools.lru_cache(maxsize=4)
 def _behind(strip: int, shared: int, dtype: torch.dtype) -> Tensor:
-    """-inf where a key of a strip lies behind a query of it, else 0, [strip·shared, strip]."""
+    """−inf where a key of a strip comes after a query of it, else 0, [strip·shared, strip]."""
     return (
         torch.full((strip, strip), float("-inf"), dtype=dtype).triu_(1).repeat_interleave(shared, 0)
     )
 
 
 def _stack(x: Tensor, block: Block, heads: Heads) -> Tensor:
-    """[tokens, heads·width] → [rows·key heads, tokens of a row·query heads of each, width], of one block."""
+    """[tokens, heads·width] → [rows·key heads, tokens of a row·query heads of each, width]."""
     shape = (block.count, block.width, heads.key, -1, heads.width)
     return (
         x[block.start : block.end]

@@ -1,7 +1,4 @@
-"""A model taken apart for the fused decoder, and its pass over a batch.
-
-Whether the fused decoder trains what is to be trained. Everything else trains through transformers and peft.
-"""
+"""The hand-written decoder: whether it can train a model, and its pass over a batch."""
 
 from __future__ import annotations
 
@@ -25,34 +22,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HandwrittenDecoder:
-    """The passes of training over a model's parts.
-
-    Everything is computed in ``products_in``, whatever the weights are stored in (harness.backends.local.forward).
-    """
+    """A model's parts, computed in ``matmul_dtype``, whatever the weights are stored in."""
 
     parts: DecoderParts
     matmul_dtype: torch.dtype
 
     def losses(self, rows: PackedRows) -> tuple[Tensor, Tensor]:
-        """Cross-entropy in nats of each supervised token, float32 in the order of the batch, and whether it was the likeliest one."""
-        return CrossEntropy.apply(
-            self._hidden(rows), self.parts.norm, self.parts.head, rows.targets
-        )  # type: ignore[no-any-return,no-untyped-call]  # torch
+        """Cross-entropy in nats of each supervised token, and whether it was the likeliest one.
+
+        Both are in the order of the batch, the loss in float32.
+        """
+        hidden = self._hidden(rows)
+        losses, correct = CrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch
+            hidden, self.parts.norm, self.parts.head, rows.targets
+        )
+        return losses, correct
 
     def _hidden(self, rows: PackedRows) -> Tensor:
-        """What the last layer gives where a supervised token is predicted, [n, hidden], before the final norm."""
+        """The last layer's output where a supervised token is predicted, [n, hidden]."""
         x = embedding(rows.ids, self.parts.embedding).to(self.matmul_dtype)
         cos, sin = (
-            turn.transpose(0, 1) for turn in self.parts.rotary(x, rows.positions.unsqueeze(0))
+            angle.transpose(0, 1) for angle in self.parts.rotary(x, rows.positions.unsqueeze(0))
         )
         for layer in self.parts.layers:
-            asked = rows.wanted if layer is self.parts.layers[-1] else None
-            x = LayerFunction.apply(x, layer, Layout(rows.blocks, cos, sin, asked), *layer.parameters())  # type: ignore[no-untyped-call]  # torch
+            wanted = rows.wanted if layer is self.parts.layers[-1] else None
+            layout = Layout(rows.blocks, cos, sin, wanted)
+            x = LayerFunction.apply(  # type: ignore[no-untyped-call]  # torch
+                x, layer, layout, *layer.parameters()
+            )
         return x
 
 
 def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None:
-    """The model as a fused decoder, or None if a part is not plain (``take_apart``) or anything but its LoRA factors is trained."""
+    """The hand-written decoder of a model, or None where it cannot train it.
+
+    That is where a part is not plain (``take_apart``) or where more than LoRA factors is trained.
+    """
     parts = take_apart(loaded, longest)
     if parts is None:
         return None

@@ -1,4 +1,4 @@
-"""Final norm, output embedding and cross-entropy, without ever holding the logits of a whole batch."""
+"""Final norm, output embedding and cross-entropy, without the logits of a whole batch in memory."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ CHUNK = 256
 
 
 class CrossEntropy(torch.autograd.Function):
-    """Hidden states [n, hidden] and targets [n] → cross-entropy in nats, float32 [n], and whether the target was the likeliest token.
+    """Hidden states [n, hidden] and targets [n] → cross-entropy in nats, float32 [n].
 
-    A token's loss depends on its own row alone, so the gradient of the rows is computed in the same pass, while
-    the softmax is at hand (as in Liger's fused kernel, arXiv 2410.10989), and scaled later. The output embedding is frozen.
+    The second result says whether the target was the likeliest token. A token's loss depends on its
+    own row alone, so the gradient of the rows is computed in the same pass, while the softmax is in
+    memory (as in Liger's kernel, arXiv 2410.10989), and scaled later. The head is frozen.
     """
 
     @staticmethod
@@ -41,9 +42,8 @@ class CrossEntropy(torch.autograd.Function):
             )
             highest, likeliest = logits.max(-1)
             place = torch.arange(len(logits))
-            summed = (
-                highest.float() - probabilities[place, likeliest].log()
-            )  # log Σ exp: the likeliest token's probability never underflows
+            # log Σ exp: the likeliest token's probability never underflows
+            summed = highest.float() - probabilities[place, likeliest].log()
             losses[part] = summed - logits[place, wanted].float()
             correct[part] = likeliest == wanted
             probabilities[place, wanted] -= 1

@@ -1,4 +1,4 @@
-"""One Llama-like decoder layer: norm, attention, norm, gated MLP, with residuals, as a single step of autograd."""
+"""One Llama-like decoder layer as a single function of autograd."""
 
 from __future__ import annotations
 
@@ -14,46 +14,56 @@ from harness.training.step.handwritten.attention import attend, attend_back
 from harness.training.step.handwritten.packed_rows import Block
 from harness.training.step.handwritten.projection import StackedProjection
 
-#: Which of a layer's projections (q, k, v, o, gate, up, down) read the same input.
+#: The projections of a layer (q, k, v, o, gate, up, down) that read the same input.
 SHARED_INPUT = (slice(0, 3), slice(3, 4), slice(4, 6), slice(6, 7))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the tokens stand: blocks of rows, the rotation of each token [tokens, 1, width], and the tokens that are asked for (None: all)."""
+    """The tokens' blocks of rows, their rotations [tokens, 1, width], and which outputs are wanted.
+
+    ``wanted`` None means all.
+    """
 
     blocks: tuple[Block, ...]
     cos: Tensor
     sin: Tensor
-    asked: Tensor | None = None
+    wanted: Tensor | None = None
 
 
 class LayerFunction(torch.autograd.Function):
-    """x [tokens, hidden] → the layer's output at the tokens asked for, in the dtype of x. The adapter's factors are given to receive gradients."""
+    """x [tokens, hidden] → the layer's output at the wanted tokens, in the dtype of x.
+
+    The adapter's factors are arguments so that they receive gradients.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: LayerParts, place: Layout, *_factors: Tensor) -> Tensor:
-        qkv, o, gates, down = joints = [StackedProjection(layer.projections[part], x.dtype) for part in SHARED_INPUT]
+    def forward(
+        ctx: Any, x: Tensor, layer: LayerParts, layout: Layout, *_factors: Tensor
+    ) -> Tensor:
+        qkv, o, gates, down = stacked = [
+            StackedProjection(layer.projections[part], x.dtype) for part in SHARED_INPUT
+        ]
         inverse = layer.norm.inverse(x)
-        turned, v = layer.heads.split(qkv.forward(layer.norm.forward(x, inverse)))
-        mixed, kept = attend(rotate(turned, place.cos, place.sin), v, place.blocks, layer.heads)
+        qk, v = layer.heads.split(qkv.forward(layer.norm.forward(x, inverse)))
+        mixed, kept = attend(rotate(qk, layout.cos, layout.sin), v, layout.blocks, layer.heads)
         rest = x
-        if place.asked is not None:
-            rest, mixed = x[place.asked], mixed[place.asked]
+        if layout.wanted is not None:
+            rest, mixed = x[layout.wanted], mixed[layout.wanted]
         middle = o.forward(mixed, add_to=rest)
         second = layer.second_norm.inverse(middle)
         opened = gates.forward(layer.second_norm.forward(middle, second))
         gated, lifted = opened.chunk(2, 1)
         out = down.forward(silu(gated).mul_(lifted), add_to=middle)
         ctx.save_for_backward(x, inverse, mixed, middle, second, opened, *kept)
-        ctx.layer, ctx.place, ctx.joints = layer, place, joints
+        ctx.layer, ctx.layout, ctx.stacked = layer, layout, stacked
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, inverse, mixed, middle, second, opened, *kept = ctx.saved_tensors
-        layer, place = ctx.layer, ctx.place
-        qkv, o, gates, down = ctx.joints
+        layer, layout = ctx.layer, ctx.layout
+        qkv, o, gates, down = ctx.stacked
 
         gated, lifted = opened.chunk(2, 1)
         activated = silu(gated)
@@ -66,15 +76,15 @@ class LayerFunction(torch.autograd.Function):
         grad = layer.second_norm.backward(into, middle, second).add_(grad).to(x.dtype)
 
         mixed_grad, o_found = o.backward(grad, mixed)
-        if place.asked is not None:
+        if layout.wanted is not None:
             mixed_grad = torch.zeros(x.shape[0], mixed_grad.shape[1], dtype=x.dtype).index_copy_(
-                0, place.asked, mixed_grad
+                0, layout.wanted, mixed_grad
             )
-            grad = torch.zeros_like(x).index_copy_(0, place.asked, grad)
-        qkv_grad = attend_back(mixed_grad, kept, place.blocks, layer.heads)
-        turned = layer.heads.split(qkv_grad)[0]
-        turned.copy_(rotate(turned, place.cos, place.sin, -1))
-        wanted = ctx.needs_input_grad[0]
-        into, qkv_found = qkv.backward(qkv_grad, layer.norm.forward(x, inverse), wanted=wanted)
-        back = layer.norm.backward(into, x, inverse).add_(grad).to(x.dtype) if wanted else None
+            grad = torch.zeros_like(x).index_copy_(0, layout.wanted, grad)
+        qkv_grad = attend_back(mixed_grad, kept, layout.blocks, layer.heads)
+        qk_grad = layer.heads.split(qkv_grad)[0]
+        qk_grad.copy_(rotate(qk_grad, layout.cos, layout.sin, -1))
+        needed = ctx.needs_input_grad[0]
+        into, qkv_found = qkv.backward(qkv_grad, layer.norm.forward(x, inverse), needed=needed)
+        back = layer.norm.backward(into, x, inverse).add_(grad).to(x.dtype) if needed else None
         return back, None, None, *qkv_found, *o_found, *gates_found, *down_found

@@ -1,4 +1,4 @@
-"""Examples laid end to end: one long list of tokens for the matrix products, blocks of equal width for attention."""
+"""Examples laid end to end: one list of tokens for the products, blocks for attention."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.training.data.examples import Example
 if TYPE_CHECKING:
     import torch
 
-#: What one more block costs in tokens: a few small calls a layer (docs/log.md).
+#: The cost of one more block, in tokens: a few small calls a layer (docs/log.md).
 CALL = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``count`` rows of ``width`` tokens, from token ``start`` on. Rows are padded on the right."""
+    """``count`` rows of ``width`` tokens from token ``start`` on, padded on the right."""
 
     start: int
     count: int
@@ -26,15 +26,16 @@ class Block:
 
     @property
     def end(self) -> int:
-        """The token after its last."""
+        """The token after its last one."""
         return self.start + self.count * self.width
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """A batch in that layout. ``wanted`` are the tokens from which a supervised one is predicted, ``targets`` those predicted.
+    """A batch in that layout.
 
-    Both are in the order of the batch, not of the layout. All tensors are 1-D, on the CPU.
+    ``wanted`` are the tokens from which a supervised one is predicted, ``targets`` those predicted,
+    both in the order of the batch and not of the layout. All tensors are 1-D, on the CPU.
     """
 
     ids: torch.Tensor
@@ -51,7 +52,7 @@ def tokens_needed(example: Example) -> int:
 
 
 def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
-    """Lay out a batch, rows of like length together. ``fill`` is the id that pads; nothing depends on it."""
+    """Lay out a batch, rows of similar length together. Nothing depends on ``fill``, which pads."""
     import torch
 
     groups = least_padding(
@@ -79,9 +80,9 @@ def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
         if trained and at
     ]
     targets = [
-        id
+        token
         for example in batch
-        for id, trained in zip(example.encoded.ids[1:], example.encoded.trained[1:], strict=True)
+        for token, trained in zip(example.encoded.ids[1:], example.encoded.trained[1:], strict=True)
         if trained
     ]
     return PackedRows(

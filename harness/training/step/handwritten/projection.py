@@ -1,4 +1,4 @@
-"""Frozen linear layers with their LoRA factors, forwards and backwards."""
+"""Frozen linear layers with their LoRA factors, forward and backward."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from harness.models.llama.parts import Projection, affine, stacked_bias
 
 
 class StackedProjection:
-    """One use of projections that read the same input, as one: y = x Wᵀ + b + (x Aᵀ) Bᵀ with the outputs side by side.
+    """One use of projections that read the same input, as one: y = x Wᵀ + b + (x Aᵀ) Bᵀ.
 
-    W, b and A are those of all, stacked; B has those of each on its diagonal, times the scaling. So q, k and v take two
-    small products forwards and four backwards instead of six and twelve; the zeros of B cost less than the calls.
-    Everything is in the dtype of x. W is cast anew at each use: kept, it would be a second model in memory,
-    and casting takes a twentieth of the products of 1000 tokens (docs/log.md).
+    W, b and A are those of all, stacked; B is block-diagonal, times the scaling. So q, k and v take
+    two small products forward and four backward instead of six and twelve; the zeros of B cost less
+    than the calls. Everything is in the dtype of x. W is cast at each use: kept, it would be a
+    second model in memory, and casting takes a twentieth of the products of 1000 tokens
+    (docs/log.md).
     """
 
     __slots__ = ("bias", "blocks", "down", "inner", "parts", "up")
@@ -27,9 +28,8 @@ class StackedProjection:
         self.inner: Tensor | None = None
         self.down = self.up = None
         self.bias = stacked_bias(parts, dtype)
-        self.blocks: list[
-            tuple[Projection, slice, slice]
-        ] = []  # those with an adapter, their outputs, and their part of the inner width
+        # the projections with an adapter, their outputs, and their part of the inner width
+        self.blocks: list[tuple[Projection, slice, slice]] = []
         out = rank = 0
         for part in parts:
             if part.down is not None:
@@ -56,11 +56,11 @@ class StackedProjection:
         return out
 
     def backward(
-        self, grad: Tensor, x: Tensor, *, wanted: bool = True
+        self, grad: Tensor, x: Tensor, *, needed: bool = True
     ) -> tuple[Tensor | None, list[Tensor]]:
-        """The gradients of x, left out unless ``wanted``, and of the factors of each in turn, in float32."""
+        """The gradients of x, unless it is not ``needed``, and of each factor, in float32."""
         found: list[Tensor] = []
-        into = grad @ self._weight(x.dtype) if wanted else None
+        into = grad @ self._weight(x.dtype) if needed else None
         if self.down is not None and self.up is not None and self.inner is not None:
             inner_grad = grad @ self.up
             down_grad, up_grad = (inner_grad.t() @ x).float(), (grad.t() @ self.inner).float()
