@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from docs.architecture_picture import architecture_svg
+
 ROOT = Path(__file__).parents[1]
 #: Columns of the help texts.
 WIDTH = 110
@@ -206,6 +208,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/report-json.md": report_page,
     "harness/report/schema.json": report_schema,
+    "docs/pictures/architecture.svg": architecture_svg,
 }
 
 if __name__ == "__main__":
