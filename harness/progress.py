@@ -1,4 +1,4 @@
-"""Progress on standard error: rich bars on a terminal, a plain line now and then elsewhere."""
+"""Progress on standard error: bars on a terminal, else a plain line every twenty seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLAIN_EVERY_S = 20.0
 
 
 class Phase:
-    """One piece of work with a known total. ``advance`` says what is done and what it was like."""
+    """One piece of work with a known total. ``advance`` counts what is done."""
 
     def __init__(
         self, name: str, total: int, bars: Progress | None, quiet: bool, unit: str = ""
@@ -24,7 +24,7 @@ class Phase:
         self.total = total
         self.unit = unit
         self.done = 0
-        self.started = self.told = time.monotonic()
+        self.started = self.printed = time.monotonic()
         self._bars = bars
         self._quiet = quiet
         self._task = (
@@ -45,9 +45,9 @@ class Phase:
         elif (
             not self._quiet
             and count
-            and (time.monotonic() - self.told > _PLAIN_EVERY_S or self.done >= self.total)
+            and (time.monotonic() - self.printed > _PLAIN_EVERY_S or self.done >= self.total)
         ):
-            self.told = time.monotonic()
+            self.printed = time.monotonic()
             print(self._line(info), file=sys.stderr, flush=True)
 
     def _line(self, info: str) -> str:
@@ -57,8 +57,8 @@ class Phase:
             if self.done < self.total
             else f"in {spent:.0f} s"
         )
-        told = ", ".join(part for part in (self._pace(), left) if part)
-        return f"{self.name}: {self.done}/{self.total}, {told}{'  ' + info if info else ''}"
+        pace = ", ".join(part for part in (self._pace(), left) if part)
+        return f"{self.name}: {self.done}/{self.total}, {pace}{'  ' + info if info else ''}"
 
     def _pace(self) -> str:
         if not self.unit or not self.rate:
@@ -72,7 +72,10 @@ class Phase:
 
 @contextmanager
 def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> Iterator[Phase]:
-    """A phase of work on standard error; silent when ``quiet`` or when there is nothing to do. With a ``unit`` its rate is shown."""
+    """Show a phase of work, with its rate if there is a ``unit``.
+
+    Nothing is shown when ``quiet``, or when there is nothing to do.
+    """
     if quiet or total == 0 or not sys.stderr.isatty():
         yield Phase(name, total, None, quiet or total == 0, unit)
         return

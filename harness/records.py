@@ -1,7 +1,7 @@
-"""The frozen records that flow through every room of the house.
+"""The frozen records that the parts of the package pass to each other.
 
-Nothing here imports anything but the standard library. Each invariant is checked where the record
-is made, so code further down the line never asks again.
+This module imports only the standard library. Each record checks its invariants when it is made, so
+later code relies on them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ Outcome = Literal["ok", "regressed", "improved", "new", "missing", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation. ``weight`` scales the loss of an assistant's turn; at 0 the turn is context alone."""
+    """One message of a conversation.
+
+    ``weight`` scales the loss of an assistant's message; at 0 it is context alone.
+    """
 
     role: Role
     content: str
@@ -35,14 +38,15 @@ class Message:
         if self.role not in ROLES:
             raise ValueError(f"unknown role {self.role!r} (one of {', '.join(ROLES)})")
         if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"a message weighs {self.weight}, which is not a number from 0")
+            raise ValueError(f"invalid message weight {self.weight}: expected a number from 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages in order. ``source`` is ``file:line``, for error messages.
 
-    ``plain`` marks a text that is no dialogue (one assistant message): it is trained on as it is, in no prompt format.
+    ``plain`` marks a text that is not a dialogue (one assistant message), trained on without a
+    prompt format.
     """
 
     id: str
@@ -56,7 +60,7 @@ class Conversation:
             raise ValueError("a conversation needs at least one message")
 
     def assistant_name(self) -> str | None:
-        """The name of the last named assistant turn: whose turn it is in a format with names."""
+        """The name of the last named assistant message: who answers in a format with names."""
         return next(
             (m.name for m in reversed(self.messages) if m.role == "assistant" and m.name), None
         )
@@ -86,7 +90,7 @@ class CaseVariant:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One evaluation item: messages that end before the answer, and what to measure in it.
+    """One evaluation item: messages that end before the answer, and how to score it.
 
     Exactly one of ``choices`` (with ``answer``, the index of the right one), ``checks`` and
     ``reference`` is given. ``name`` is the character that the assistant plays.
@@ -123,7 +127,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One prompt format: a chat template and the facts of its front matter (DESIGN §3)."""
+    """One prompt format: a chat template and the facts of its front matter (docs/formats.md)."""
 
     id: str
     family: str
@@ -143,9 +147,9 @@ class Format:
 
 
 class Span(NamedTuple):
-    """Characters ``[start, end)`` of a rendered text. ``message`` is the index of the message it carries, or −1.
+    """Characters ``[start, end)`` of a rendered text, and the index of their message, or −1.
 
-    A named tuple, since a rendering makes a dozen: what it must satisfy is checked where they meet, in Rendered.
+    A named tuple for speed, since a rendering makes a dozen; Rendered checks them.
     """
 
     start: int
@@ -157,9 +161,10 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A conversation as the text that a model reads. The spans are sorted, disjoint and cover the text exactly.
+    """A conversation as the text that a model reads.
 
-    ``weights`` holds one number a message, or nothing when all weigh 1.
+    The spans are sorted, disjoint and cover the text exactly. ``weights`` holds one number for each
+    message, or nothing when all are 1.
     """
 
     text: str
@@ -182,9 +187,10 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids with, for each, whether it is trained. ``content`` marks the tokens that carry the last answer's own words.
+    """Token ids, and for each whether it is trained.
 
-    ``weights`` scales the loss of each token, or is empty when all weigh 1; a trained token weighs more than 0.
+    ``content`` marks the tokens that carry the last answer's own words. ``weights`` scales the loss
+    of each token, or is empty when all are 1; a trained token's weight is more than 0.
     """
 
     ids: tuple[int, ...]
@@ -200,7 +206,7 @@ class Encoded:
             raise ValueError("ids, trained, content and weights differ in length")
 
     def supervised(self) -> tuple[float, ...]:
-        """The loss weight of each trained token that has one before it, in order: the first token of a text is never predicted."""
+        """The loss weights of the trained tokens but the text's first, which is not predicted."""
         weights = self.weights or (1.0,) * len(self.ids)
         return tuple(
             weight for weight, trained in zip(weights[1:], self.trained[1:], strict=True) if trained
@@ -209,7 +215,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a model answered: ``text`` before the stop, and how it ended."""
+    """A model's answer: ``text`` before the stop, and how it ended."""
 
     case: str
     format: str
@@ -223,7 +229,8 @@ class Generation:
 class Loglikelihood:
     """Log-probability in nats of one continuation after a prompt, and its number of tokens.
 
-    ``off_script`` is the probability at each token of any that is in another script than the expected language's.
+    ``off_script`` is, at each token, the probability of all tokens in a script that the expected
+    language does not use.
     """
 
     logprob: float
@@ -234,7 +241,7 @@ class Loglikelihood:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One measure of one answer. ``value`` is None when it was not scored, which is never the same as 0."""
+    """One metric of one answer. ``value`` is None when it was not scored, which differs from 0."""
 
     case: str
     format: str
@@ -245,7 +252,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """The mean of one measure in one format with its 95 % interval. ``mean`` is None when nothing was scored."""
+    """The mean of one metric in one format with its 95 % interval.
+
+    ``mean`` is None when nothing was scored.
+    """
 
     format: str
     group: Group
@@ -265,7 +275,7 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's word on one cell against its baseline."""
+    """The gate's outcome for one aggregate against its baseline."""
 
     format: str
     metric: str

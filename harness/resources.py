@@ -1,4 +1,4 @@
-"""Where the shipped data lives, in a wheel, an editable install and a bare checkout alike."""
+"""Find the shipped data in a wheel, an editable install or a bare checkout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _PACKAGE = Path(__file__).resolve().parent
 def data_dir(kind: DataKind) -> Path:
     """The folder of shipped formats, evaluation cases or training conversations.
 
-    A wheel carries them as ``harness/_data/<kind>``; a checkout has them beside the package.
-    Raises HarnessError when neither is there.
+    A wheel has them as ``harness/_data/<kind>``, a checkout beside the package. Raises HarnessError
+    when neither is there.
     """
     for folder in (_PACKAGE / "_data" / kind, _PACKAGE.parent / kind):
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""What is wrong with a training set, found before a run is spent on it."""
+"""Find the mistakes of a training set before a run is spent on it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from harness.metrics.drift import drift
 from harness.metrics.phrases import find
 from harness.records import Case, Conversation
 
-#: Rows whose texts are this alike (Indel) are near-duplicates (METRICS §2, small-set flag).
+#: Rows of at least this Indel similarity are near-duplicates.
 NEAR_DUPLICATE = 0.80
 LONGEST_CHARS = 8000
-#: What a refused row is called here; any other is a bad row.
+#: The kind of a refused row by its reason; any other is a bad row.
 _KINDS = {"not JSON": "bad JSON", "duplicate id": "duplicate id"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One mistake: its kind, where it stands, and a sentence."""
+    """One mistake: its kind, its place, and a sentence."""
 
     kind: str
     place: str
@@ -34,7 +34,7 @@ def check_files(
     expect: str = "en",
     longest: int = LONGEST_CHARS,
 ) -> tuple[list[Conversation], list[Finding]]:
-    """Read every row it can, and list what is wrong: rows that do not parse never hide the others."""
+    """Read all readable rows and list all mistakes: a row that does not parse hides no other."""
     collection = Collection()
     for name in names:
         collection.read(name)
@@ -53,7 +53,7 @@ def check_conversations(
     expect: str = "en",
     longest: int = LONGEST_CHARS,
 ) -> list[Finding]:
-    """Structure, length, canned phrases, language, near-duplicates and overlap with evaluation cases."""
+    """Check structure, length, phrases, language, near-duplicates and overlap with cases."""
     findings: list[Finding] = []
     row_checks: tuple[Callable[[Conversation], Iterable[Finding]], ...] = (
         _structure,
@@ -78,7 +78,7 @@ def _structure(conversation: Conversation) -> Iterable[Finding]:
         yield Finding(
             "open end",
             place,
-            f"the last message is the {roles[-1]}'s, so nothing is learnt from it",
+            f"nothing is learnt from the last message, which is the {roles[-1]}'s",
         )
     for index, message in enumerate(conversation.messages):
         if not message.content.strip():
@@ -127,13 +127,13 @@ def _language(conversation: Conversation, expect: str) -> Iterable[Finding]:
     prompt = "\n".join(
         message.content for message in conversation.messages if message.role != "assistant"
     )
-    found = drift(_answers(conversation), (expect,), prompt)
-    if found.drift:
-        yield Finding("other language", conversation.source or conversation.id, found.why)
+    language = drift(_answers(conversation), (expect,), prompt)
+    if language.drift:
+        yield Finding("other language", conversation.source or conversation.id, language.why)
 
 
 def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]:
-    """Pairs of rows whose whole texts are alike, and rows whose answer stands in another."""
+    """Pairs of rows whose texts are alike, without their system prompts."""
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
@@ -162,7 +162,7 @@ def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]
 
 
 def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
-    """Training rows that hold a question or a reference of the evaluation."""
+    """Training rows that contain a question or a reference of the evaluation."""
     if not conversations or not cases:
         return
     questions = {_plain(case.messages[-1].content): case for case in cases}

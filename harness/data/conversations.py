@@ -1,4 +1,4 @@
-"""Rows in any common schema → Conversation, with every row that is none on a list."""
+"""Rows in any common schema → Conversation, with a list of the rows that are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MESSAGE_KEYS = ("role", "content", "name", "train", "weight")
 
 @dataclass(slots=True)
 class Collection:
-    """Conversations as they are read, what was refused, and which keys meant nothing. Ids are unique in it."""
+    """Conversations with unique ids, refused rows, and counts of ignored keys and of schemas."""
 
     conversations: list[Conversation] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -31,17 +31,18 @@ class Collection:
     def read(self, name: str, schema: str = "auto", split: str = "train") -> list[Conversation]:
         """Add the rows of a file, folder or hub data set and return those that are conversations.
 
-        The schema of a file is that of its first row that has one, unless one is given. Raises HarnessError when nothing can be read.
+        By default a file's schema is that of its first row with a known one. Raises HarnessError
+        when nothing can be read.
         """
         begin = len(self.conversations)
         for stem, rows in read_rows(name, split):
-            found = SCHEMAS.get(schema)
+            known = SCHEMAS.get(schema)
             for row in rows:
                 try:
                     if row.value is None:
                         raise RefusedRow("not JSON", row.problem, where=row.place)
-                    found = found or _detected(row)
-                    self._add(row, found, stem)
+                    known = known or _detected(row)
+                    self._add(row, known, stem)
                 except RefusedRow as error:
                     self.refusals.append(error.refusal(row.place))
         return self.conversations[begin:]
@@ -53,7 +54,7 @@ class Collection:
             if "id" in value:
                 raise RefusedRow(
                     "duplicate id",
-                    f"the id {conversation.id!r} stands already at {self._ids[conversation.id]}",
+                    f"the id {conversation.id!r} is already at {self._ids[conversation.id]}",
                     where=row.place,
                 )
             conversation = Conversation(
@@ -68,7 +69,7 @@ class Collection:
 def load_conversations(names: Iterable[str]) -> list[Conversation]:
     """Read conversations from files, folders and hub data sets.
 
-    Raises HarnessError with ``file:line`` for the first row that is none, and for an id that
+    Raises HarnessError with ``file:line`` for the first row that cannot be read, and for an id that
     occurs twice. A row without an id is named after its file and line.
     """
     collection = Collection()
@@ -82,25 +83,23 @@ def load_conversations(names: Iterable[str]) -> list[Conversation]:
 
 def _detected(row: DataRow) -> Schema:
     value = row.value or {}
-    found = detect(value)
-    if found is None:
-        known = "; ".join(
-            f"{schema.name}: {', '.join(schema.needs)}" for schema in SCHEMAS.values()
-        )
+    schema = detect(value)
+    if schema is None:
+        known = "; ".join(f"{each.name}: {', '.join(each.needs)}" for each in SCHEMAS.values())
         close = difflib.get_close_matches(
             next(iter(value), ""),
-            [key for schema in SCHEMAS.values() for key in schema.needs],
+            [key for each in SCHEMAS.values() for key in each.needs],
             n=1,
             cutoff=0.7,
         )
         hint = f"did you mean {close[0]}?" if close else known
         raise RefusedRow(
             "unknown schema",
-            f"the keys {', '.join(map(repr, value)) or '(none)'} are those of no schema",
+            f"no schema has the keys {', '.join(map(repr, value)) or '(none)'}",
             where=row.place,
             hint=hint,
         )
-    return found
+    return schema
 
 
 def parse_conversation(
@@ -111,7 +110,8 @@ def parse_conversation(
 ) -> Conversation:
     """One row → Conversation. Raises RefusedRow naming the place and the key.
 
-    A key that is nearly one of the schema's is taken for a slip; others (a data set's own columns) mean nothing here.
+    A key that is nearly one of the schema's is a mistake; others (a data set's own columns) are
+    ignored.
     """
     for key in row:
         if key not in schema.keys and difflib.get_close_matches(key, schema.keys, n=1, cutoff=0.8):
@@ -128,10 +128,10 @@ def parse_conversation(
         )
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise RefusedRow("bad value", "tags is a list of texts", where=place)
+        raise RefusedRow("bad value", "tags: expected a list of texts", where=place)
     row_id = row.get("id", default_id)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
-        raise RefusedRow("bad value", "id is a non-empty text or a number", where=place)
+        raise RefusedRow("bad value", "id: expected a non-empty text or a number", where=place)
     return Conversation(
         str(row_id),
         parse_messages(schema.messages(row, place), place),
@@ -146,7 +146,7 @@ def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise RefusedRow(
             "bad value",
-            "messages is a non-empty list",
+            "messages: expected a non-empty list",
             where=place,
             hint='{"messages": [{"role": "user", "content": "…"}, …]}',
         )
@@ -157,7 +157,7 @@ def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
 
 def _message(entry: Any, place: str) -> Message:
     if not isinstance(entry, dict):
-        raise RefusedRow("bad value", "a message is an object with role and content", where=place)
+        raise RefusedRow("bad value", "expected an object with role and content", where=place)
     for key in entry:
         if key not in _MESSAGE_KEYS:
             raise RefusedRow(
@@ -169,14 +169,14 @@ def _message(entry: Any, place: str) -> Message:
             "unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}"
         )
     if not isinstance(content, str):
-        raise RefusedRow("bad value", "content is a text", where=place)
+        raise RefusedRow("bad value", "content: expected a text", where=place)
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
-        raise RefusedRow("bad value", "name is a text on one line", where=place)
+        raise RefusedRow("bad value", "name: expected a text on one line", where=place)
     return Message(role, content, name, _weight(entry, role, place))
 
 
 def _joined(content: Any) -> Any:
-    """A content in parts, all of them text, as one text."""
+    """Join a content in parts if all of them are text."""
     if (
         isinstance(content, list)
         and content
@@ -192,21 +192,21 @@ def _joined(content: Any) -> Any:
 
 
 def _weight(entry: dict[str, Any], role: str, place: str) -> float:
-    """``train`` (whether) and ``weight`` (how much) as one number. Only an assistant's turn can be trained."""
+    """``train`` and ``weight`` as one number. Only an assistant's message can be trained."""
     train, weight = entry.get("train", True), entry.get("weight", 1.0)
     if not isinstance(train, bool):
-        raise RefusedRow("bad value", "train is true or false", where=place)
+        raise RefusedRow("bad value", "train: expected true or false", where=place)
     if (
         isinstance(weight, bool)
         or not isinstance(weight, int | float)
         or not 0 <= weight < math.inf
     ):
-        raise RefusedRow("bad value", "weight is a number from 0", where=place)
+        raise RefusedRow("bad value", "weight: expected a number from 0", where=place)
     if role != "assistant":
         if entry.get("train") is True or ("weight" in entry and weight > 0):
             raise RefusedRow(
                 "cannot be trained",
-                f"only an assistant's turn can be trained, not the {role}'s",
+                f"only an assistant's message can be trained, not the {role}'s",
                 where=place,
             )
         return 1.0

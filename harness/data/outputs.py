@@ -1,4 +1,4 @@
-"""Model outputs and plain texts in JSON lines: ``{"id", "text"}``, or conversations whose last answer is meant."""
+"""Model outputs and plain texts from JSON lines: ``{"id", "text"}``, or conversations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One text with what it answers, where that is known."""
+    """One text, and the prompt that it answers if that is known."""
 
     id: str
     text: str
@@ -22,7 +22,10 @@ class Output:
 
 
 def read_outputs(name: str) -> list[Output]:
-    """One output a line of a file or of a folder's files. Raises HarnessError with ``file:line`` for anything else."""
+    """One output for each line of a file or of a folder's files: a text or a last answer.
+
+    Raises HarnessError with ``file:line`` for anything else.
+    """
     return [
         _output(row, place, default_id=_default_id(file, place))
         for file in jsonl_files([name])
@@ -31,9 +34,9 @@ def read_outputs(name: str) -> list[Output]:
 
 
 def read_answers(name: str) -> list[tuple[str, str]]:
-    """(id, text) of everything that a training file teaches: each text, and each answer of its conversations.
+    """(id, text) of each text of a training file and of each answer of its conversations.
 
-    An answer after the first of its conversation is named ``id#index`` by its message.
+    From a conversation's second answer on, the id is ``id#index`` with the index of the message.
     """
     return [
         pair
@@ -53,7 +56,7 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
         messages = parse_messages(row["messages"], place)
         answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if not answers:
-            raise HarnessError("a conversation without an answer", where=place)
+            raise HarnessError("the conversation has no answer", where=place)
         asked = [
             message.content for message in messages[: answers[-1]] if message.role != "assistant"
         ]
@@ -79,7 +82,7 @@ def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple
 def _id(row: dict[str, Any], place: str, default: str) -> str:
     row_id = row.get("id", default)
     if not isinstance(row_id, str | int) or isinstance(row_id, bool) or row_id == "":
-        raise HarnessError("id is a text or a number", where=place)
+        raise HarnessError("id: expected a text or a number", where=place)
     return str(row_id)
 
 
@@ -87,6 +90,6 @@ def _text(row: dict[str, Any], place: str) -> str:
     text = row.get("text")
     if not isinstance(text, str):
         raise HarnessError(
-            "a line holds a text or messages", where=place, hint='{"id": "…", "text": "…"}'
+            "expected a text or messages", where=place, hint='{"id": "…", "text": "…"}'
         )
     return text

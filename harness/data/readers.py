@@ -1,7 +1,4 @@
-"""JSON lines with the place of every mistake.
-
-Rows of JSON lines, JSON, Parquet and hub data sets, each with the place to name in an error.
-"""
+"""Read rows of JSON lines, JSON, Parquet and hub data sets, each with its place for errors."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from harness.extras import require
 
 
 class DataRow(NamedTuple):
-    """One row as it stands in its file. ``problem`` says why it is none, then ``value`` is None."""
+    """One row of a file. ``value`` is None where there is a ``problem``."""
 
     place: str
     number: int
@@ -25,22 +22,27 @@ class DataRow(NamedTuple):
 
 
 def jsonl_rows(path: Path) -> Iterator[DataRow]:
-    """A row for each line that is not blank. Raises HarnessError when the file cannot be read."""
+    """A row for each line that is not blank. Raises HarnessError if the file cannot be read."""
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             yield _parse(line, f"{path}:{number}", number)
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (``file:line``, object) for each line that is not blank. Raises HarnessError with that place."""
+    """Yield (``file:line``, object) for each line that is not blank.
+
+    Raises HarnessError with that place.
+    """
     for row in jsonl_rows(path):
         if row.value is None:
-            raise HarnessError(row.problem, where=row.place, hint="each line is one JSON object")
+            raise HarnessError(
+                row.problem, where=row.place, hint="write one JSON object on each line"
+            )
         yield row.place, row.value
 
 
 def read_text(path: Path) -> str:
-    """The text of a file. Raises HarnessError when it cannot be read or is not UTF-8."""
+    """The text of a file. Raises HarnessError if it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -57,22 +59,23 @@ def _parse(line: str, place: str, number: int) -> DataRow:
     return (
         DataRow(place, number, value)
         if isinstance(value, dict)
-        else DataRow(
-            place, number, None, f"a line is one JSON object, not a {type(value).__name__}"
-        )
+        else DataRow(place, number, None, f"expected one JSON object, not a {type(value).__name__}")
     )
 
 
 def jsonl_files(names: Iterable[str]) -> list[Path]:
-    """The files named, and the ``*.jsonl`` of the folders named. Raises HarnessError for what is neither or empty."""
+    """These files, and the ``*.jsonl`` of these folders.
+
+    Raises HarnessError for a name that is neither, and for a folder without such files.
+    """
     files: list[Path] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found = sorted(path.glob("*.jsonl"))
-            if not found:
+            matches = sorted(path.glob("*.jsonl"))
+            if not matches:
                 raise HarnessError("the folder holds no *.jsonl file", where=name)
-            files += found
+            files += matches
         elif path.is_file():
             files.append(path)
         else:
@@ -80,21 +83,21 @@ def jsonl_files(names: Iterable[str]) -> list[Path]:
     return files
 
 
-#: owner/name, as the hub writes it.
+#: owner/name, as on the hub.
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[DataRow]]]:
     """Yield (stem, rows) of a file, of each file of a folder, or of a hub data set.
 
-    Raises HarnessError for what is none of them, or cannot be read at all.
+    Raises HarnessError for a name that is none of these, or cannot be read at all.
     """
     path = Path(name)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in READERS)
-        if not found:
+        matches = sorted(file for file in path.iterdir() if file.suffix in READERS)
+        if not matches:
             raise HarnessError(f"the folder holds no {', '.join(READERS)} file", where=name)
-        yield from ((file.stem, READERS[file.suffix](file)) for file in found)
+        yield from ((file.stem, READERS[file.suffix](file)) for file in matches)
     elif path.is_file():
         if path.suffix not in READERS:
             raise HarnessError(
@@ -117,21 +120,23 @@ def _json(path: Path) -> Iterator[DataRow]:
         raise HarnessError(
             f"not JSON: {error.msg} at line {error.lineno}",
             where=str(path),
-            hint="a file with one object a line is called .jsonl",
+            hint="name a file with one object on each line .jsonl",
         ) from None
     if isinstance(value, dict):
         value = next(
             (value[key] for key in ("data", "train") if isinstance(value.get(key), list)), [value]
         )
     if not isinstance(value, list):
-        raise HarnessError(f"a list of objects, not a {type(value).__name__}", where=str(path))
+        raise HarnessError(
+            f"expected a list of objects, not a {type(value).__name__}", where=str(path)
+        )
     for number, row in enumerate(value, 1):
         place = f"{path}:row {number}"
         yield (
             DataRow(place, number, row)
             if isinstance(row, dict)
             else DataRow(
-                place, number, None, f"a row is one JSON object, not a {type(row).__name__}"
+                place, number, None, f"expected one JSON object, not a {type(row).__name__}"
             )
         )
 
@@ -159,7 +164,7 @@ def _hub(name: str, split: str) -> Iterator[DataRow]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise HarnessError(
-            f"no such file or folder, and no split {split!r} of such a data set on the hub: {reason}",
+            f"no such file or folder, and no data set of the hub with a split {split!r}: {reason}",
             where=name,
             hint="without a network, give a file",
         ) from None
@@ -168,7 +173,7 @@ def _hub(name: str, split: str) -> Iterator[DataRow]:
 
 
 def without_nulls(value: Any) -> Any:
-    """A table gives every row every column: a missing one reads as None."""
+    """Remove null values: a table gives every row every column."""
     if isinstance(value, dict):
         return {key: without_nulls(part) for key, part in value.items() if part is not None}
     return [without_nulls(part) for part in value] if isinstance(value, list) else value

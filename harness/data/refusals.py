@@ -1,4 +1,4 @@
-"""Rows that nothing can be learnt from: each with its reason, counted, never dropped in silence."""
+"""Rows that cannot be trained on, each with its reason: counted, and never dropped silently."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFUSED_FILE = "refused.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused row: where it stands, the reason in a few words that can be counted, and the details."""
+    """One refused row: its place, a short reason that can be counted, and the details."""
 
     place: str
     reason: str
@@ -24,14 +24,14 @@ class Refusal:
 
 
 class RefusedRow(HarnessError):
-    """A mistake in one row of data. ``reason`` is its kind."""
+    """A mistake in one row of data; ``reason`` is its kind."""
 
     def __init__(self, reason: str, message: str, where: str = "", hint: str = "") -> None:
         super().__init__(message, where, hint)
         self.reason = reason
 
     def refusal(self, place: str) -> Refusal:
-        """The entry of the refusal list for the row at ``place``."""
+        """The refusal of the row at ``place``."""
         part = self.where.removeprefix(place).lstrip(": ")
         hint = f" ({self.hint})" if self.hint else ""
         return Refusal(
@@ -40,7 +40,10 @@ class RefusedRow(HarnessError):
 
 
 def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal | None:
-    """Why nothing can be learnt from a conversation that is well written, or None. Without ``answered`` a model will answer its last question: it needs none."""
+    """The reason why nothing can be learnt from a well-formed conversation, or None.
+
+    Without ``answered`` it needs a question but no answer: a model will answer it.
+    """
     place = conversation.source or conversation.id
     empty = next(
         (
@@ -75,15 +78,15 @@ def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal
 def summarise_refusals(refusals: Sequence[Refusal]) -> str:
     """``3 rows refused: 2 too long, 1 unknown role``."""
     reasons = Counter(refusal.reason for refusal in refusals)
-    told = ", ".join(
+    counts = ", ".join(
         f"{count} {reason}"
         for reason, count in sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     )
-    return f"{len(refusals)} row{'s' * (len(refusals) != 1)} refused: {told}"
+    return f"{len(refusals)} row{'s' * (len(refusals) != 1)} refused: {counts}"
 
 
 def raise_refusals(refusals: Sequence[Refusal]) -> None:
-    """Raise one HarnessError that counts them all and tells the first. Does nothing when there are none."""
+    """Raise one HarnessError with their counts and the first of them. Does nothing for none."""
     if len(refusals) == 1:
         raise HarnessError(
             refusals[0].message,
@@ -100,7 +103,10 @@ def raise_refusals(refusals: Sequence[Refusal]) -> None:
 
 
 def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
-    """Write the list into a run's folder, or remove one that is out of date. Raises HarnessError when it cannot."""
+    """Write the list into a run's folder, or remove an outdated one.
+
+    Raises HarnessError when it cannot.
+    """
     file = folder / REFUSED_FILE
     try:
         if not refusals:

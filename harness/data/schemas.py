@@ -1,4 +1,4 @@
-"""How others write a conversation: ShareGPT, Alpaca, prompt and completion, plain text → our ``messages``."""
+"""Convert rows of ShareGPT, Alpaca, prompt and completion, or text to our ``messages``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.data.refusals import RefusedRow
 
 SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 
-#: Who speaks in ShareGPT files (FastChat, axolotl, LLaMA-Factory) → our roles. What is not here is refused by name.
+#: Speakers of ShareGPT files (FastChat, axolotl, LLaMA-Factory) → roles. Others are refused.
 SHAREGPT_ROLES = {
     "system": "system",
     "human": "user",
@@ -26,7 +26,7 @@ SHAREGPT_ROLES = {
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One way to write a row: the keys that give it away, those it may have besides, and how it becomes messages."""
+    """One way to write a row: its necessary and optional keys, and its conversion to messages."""
 
     name: str
     needs: tuple[str, ...]
@@ -36,7 +36,7 @@ class Schema:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All keys that mean something."""
+        """All keys that are read."""
         return (*self.needs, *self.allows, "id", "tags")
 
 
@@ -49,7 +49,7 @@ def _sharegpt(row: dict[str, Any], place: str) -> Any:
     if not isinstance(turns, list) or not turns:
         raise RefusedRow(
             "bad value",
-            "conversations is a non-empty list",
+            "conversations: expected a non-empty list",
             where=place,
             hint='{"conversations": [{"from": "human", "value": "…"}, …]}',
         )
@@ -60,7 +60,7 @@ def _sharegpt(row: dict[str, Any], place: str) -> Any:
 
 def _turn(turn: Any, place: str) -> dict[str, Any]:
     if not isinstance(turn, dict):
-        raise RefusedRow("bad value", "a turn is an object with from and value", where=place)
+        raise RefusedRow("bad value", "expected an object with from and value", where=place)
     speaker = turn.get("from", turn.get("role"))
     if speaker not in SHAREGPT_ROLES:
         raise RefusedRow(
@@ -80,37 +80,42 @@ def _turn(turn: Any, place: str) -> dict[str, Any]:
 
 
 def _alpaca(row: dict[str, Any], place: str) -> Any:
-    """Instruction and input make one question, with a blank line between (as LLaMA-Factory and Stanford's own prompt order them)."""
+    """Instruction, blank line and input make one question, as in LLaMA-Factory and Stanford."""
     history = row.get("history") or []
     if not isinstance(history, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in history
     ):
-        raise RefusedRow("bad value", "history is a list of [question, answer]", where=place)
-    told = [
+        raise RefusedRow("bad value", "history: expected a list of [question, answer]", where=place)
+    earlier = [
         {"role": role, "content": text}
         for pair in history
         for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
     instruction, extra = row["instruction"], row.get("input") or ""
     if not isinstance(instruction, str) or not isinstance(extra, str):
-        raise RefusedRow("bad value", "instruction and input are texts", where=place)
+        raise RefusedRow("bad value", "instruction and input: expected texts", where=place)
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
     return [
         *_system(row),
-        *told,
+        *earlier,
         {"role": "user", "content": question},
         {"role": "assistant", "content": row["output"]},
     ]
 
 
 def _prompt_completion(row: dict[str, Any], place: str) -> Any:
-    """Texts or lists of messages, as TRL has them. A text completion loses the space that parted it from its prompt: formats write their own."""
+    """Two texts or two lists of messages, as in TRL.
+
+    A text loses the space between prompt and completion: formats write their own.
+    """
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, list) and isinstance(completion, list):
         return [*_system(row), *prompt, *completion]
     if not isinstance(prompt, str) or not isinstance(completion, str):
         raise RefusedRow(
-            "bad value", "prompt and completion are two texts or two lists of messages", where=place
+            "bad value",
+            "prompt and completion: expected two texts or two lists of messages",
+            where=place,
         )
     return [
         *_system(row),
@@ -124,11 +129,11 @@ def _text(row: dict[str, Any], _place: str) -> Any:
 
 
 def _system(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The system prompt that stands beside the turns. An empty one is none."""
+    """The system prompt of a row that has it beside the turns, unless it is empty."""
     return [{"role": "system", "content": row["system"]}] if row.get("system") else []
 
 
-#: In the order in which they are looked for.
+#: In order of detection.
 SCHEMAS = {
     schema.name: schema
     for schema in (
@@ -142,7 +147,7 @@ SCHEMAS = {
 
 
 def detect(row: dict[str, Any]) -> Schema | None:
-    """The first schema all of whose needed keys the row has."""
+    """The first schema whose necessary keys are all in the row."""
     return next(
         (schema for schema in SCHEMAS.values() if all(key in row for key in schema.needs)), None
     )

@@ -1,8 +1,8 @@
-"""Rendered × tokenizer → Encoded: one function, for training and for evaluation.
+"""Rendered × tokenizer → Encoded: one function for training and evaluation.
 
-The text is split where the assistant begins and stops to speak, and each part is tokenised alone. So
-the ids before an answer are exactly those that inference sends ("train as you infer"), whatever the
-answer's first letters are, and no label is ever found by searching tokens.
+The text is split where an answer begins and ends, and each part is tokenised alone. So the ids
+before an answer are exactly those that inference sends ("train as you infer"), whatever the first
+letters of the answer are, and no label is ever found by searching tokens.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _ANCHOR = "\n"
 
 
 class TokenSpan(NamedTuple):
-    """A token and its characters ``[start, end)`` of the rendered text. ``message`` is that of the first span of its part.
+    """A token and its characters ``[start, end)`` of the rendered text.
 
-    The tokens of one character (bytes of an emoji) share its place; a token of no character has ``start == end``.
+    ``message`` is that of the first span of its part. The tokens of one character (bytes of an
+    emoji) share its place; a token of no character has ``start == end``.
     """
 
     id: int
@@ -37,10 +38,10 @@ class TokenSpan(NamedTuple):
 
 
 def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The BOS text that a template may write for this tokenizer, or "" if the model was not trained with one.
+    """The BOS text that a template may write, or "" if the model was not trained with one.
 
-    A tokenizer can name a BOS that it never puts before a text (SmolLM2 names ``<|im_start|>``). It counts
-    only when the tokenizer adds it by itself or the model's own chat template writes it.
+    A tokenizer can name a BOS that it never puts before a text (SmolLM2 names ``<|im_start|>``). It
+    counts only when the tokenizer adds it by itself or the model's own chat template writes it.
     """
     bos = tokenizer.bos_token
     if not bos:
@@ -61,7 +62,7 @@ def eos_text(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Token ids of a rendered text, the mask of trained ones, and the mask of the last answer's own words.
+    """The ids of a rendered text, which of them are trained, and which carry the last answer.
 
     Content that spells a control token of this tokenizer is encoded as plain text, so a user cannot
     close a turn. A token is ``content`` when it carries at least one character of the last trained
@@ -91,7 +92,7 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 
 
 def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Iterator[TokenSpan]:
-    """The ids of ``encode`` one by one, each with the characters it stands for."""
+    """The ids of ``encode`` one by one, each with its characters."""
     for part in _parts(rendered.spans):
         begin, end = part[0].start, part[-1].end
         weight = _weight(rendered, part)
@@ -107,7 +108,7 @@ def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Itera
 
 
 def _weight(rendered: Rendered, part: list[Span]) -> float:
-    """The loss weight of a part that is tokenised alone: its message's where it is an answer."""
+    """The loss weight of a part: its message's where it is an answer, else 1."""
     message = part[0].message
     return (
         rendered.weights[message] if rendered.weights and part[0].trained and message >= 0 else 1.0
@@ -115,7 +116,7 @@ def _weight(rendered: Rendered, part: list[Span]) -> float:
 
 
 def first_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The first id of each text where it goes on from other text. None of them may be empty."""
+    """The first id of each text when it continues other text. No text may be empty."""
     anchor = _anchor_after_text(tokenizer, 1)
     skipped = len(tokenizer(anchor, add_special_tokens=False).input_ids)
     return [
@@ -125,7 +126,7 @@ def first_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[int]
 
 
 def texts_of(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The characters that each id adds to a text that goes on, its leading space too."""
+    """The characters that each id adds to a text, its leading space included."""
     before = tokenizer(_ANCHOR, add_special_tokens=False).input_ids
     skipped = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
     return [
@@ -137,7 +138,7 @@ def texts_of(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def prompt_ids(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids of a text that ends with a generation prompt: what is sent to the model."""
+    """The ids of a text that ends with a generation prompt, as sent to the model."""
     return list(encode(rendered, tokenizer).ids)
 
 
@@ -153,7 +154,7 @@ def special_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
 
 
 def _parts(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
-    """Runs of spans that are tokenised together: a new one at each change between trained and untrained, or of answer."""
+    """Runs of spans that are tokenised together: a new one where an answer begins or ends."""
     run: list[Span] = []
     for span in spans:
         if run and (
@@ -179,7 +180,7 @@ def _tokens(
     if not control or not _spelt_in_content(control, text, begin, end, marks):
         yield from _encode_text(text, begin, end, tokenizer)
         return
-    # Content spells a control token: only the marks of the format are tokens, all between them is text.
+    # Content spells a control token: only the format's marks are tokens, all between them is text.
     strips = _strips(tokenizer)
     at, anchor = begin, _anchor_after_text(tokenizer, begin)
     for start, stop in [*marks, (end, end)]:
@@ -200,7 +201,7 @@ def _tokens(
 def _spelt_in_content(
     control: re.Pattern[str], text: str, begin: int, end: int, marks: list[tuple[int, int]]
 ) -> bool:
-    """Whether a control token of this text is none of the format's own marks."""
+    """Whether the content, and not the format, spells a control token."""
     return [m.span() for m in control.finditer(text, begin, end)] != marks
 
 
@@ -220,7 +221,10 @@ def _encode_text(
     anchor: str | None = None,
     as_text: bool = False,
 ) -> list[tuple[int, int, int]]:
-    """Tokens of ``text[start:end]`` with offsets relative to ``start``; ``anchor`` is tokenised before it and dropped."""
+    """Tokens of ``text[start:end]`` with offsets relative to ``start``.
+
+    ``anchor`` is tokenised before the text, and its tokens are dropped.
+    """
     anchor = _anchor_after_text(tokenizer, start) if anchor is None else anchor
     extra: dict[str, Any] = {"split_special_tokens": True} if as_text else {}
     batch = tokenizer(
@@ -235,13 +239,13 @@ def _encode_text(
 
 
 def _anchor_after_text(tokenizer: PreTrainedTokenizerBase, start: int) -> str:
-    """What keeps a tokenizer from writing a space of its own where a text goes on."""
+    """The anchor that keeps a tokenizer from adding a space where a text continues."""
     return _ANCHOR if start and _adds_leading_space(tokenizer) else ""
 
 
 @lru_cache(maxsize=16)
 def _anchor_after_control(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The same behind a control token, where some tokenizers write a space and some do not."""
+    """The anchor behind a control token, where only some tokenizers add a space."""
     control = next(iter(special_texts(tokenizer)))
     behind = tokenizer(control + "x", add_special_tokens=False).input_ids[1:]
     return (
@@ -259,7 +263,7 @@ def _control_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | No
 
 @lru_cache(maxsize=16)
 def _strips(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[bool, bool]]:
-    """Whether each control token takes the white space to its left and right into itself."""
+    """Whether each control token swallows the white space to its left and to its right."""
     return {
         str(token.content): (token.lstrip, token.rstrip)
         for token in tokenizer.added_tokens_decoder.values()
@@ -268,7 +272,7 @@ def _strips(tokenizer: PreTrainedTokenizerBase) -> dict[str, tuple[bool, bool]]:
 
 @lru_cache(maxsize=16)
 def _adds_leading_space(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether this tokenizer puts a space of its own before a text (SentencePiece's dummy prefix)."""
+    """Whether this tokenizer adds a space before a text (SentencePiece's dummy prefix)."""
     anchor = tokenizer(_ANCHOR, add_special_tokens=False).input_ids
     behind = tokenizer(_ANCHOR + "x", add_special_tokens=False).input_ids[len(anchor) :]
     return bool(behind != tokenizer("x", add_special_tokens=False).input_ids)

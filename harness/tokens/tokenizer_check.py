@@ -1,4 +1,4 @@
-"""How a format fits a tokenizer, and the embedding behind it: the static half of the compatibility report."""
+"""Check a format against a tokenizer and its embedding, without running the model."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _TURNS = (
     Message("user", "second question"),
     Message("assistant", "second answer"),
 )
-#: What looks like a control string: <|im_end|>, </s>, [INST], <<SYS>>.
+#: Text that looks like a control string: <|im_end|>, </s>, [INST], <<SYS>>.
 _TAG = re.compile(r"<\|[^\s|<>]+\|>|<<?/?[A-Za-z_]+>>?|\[/?[A-Z_]+\]|<｜[^｜<>]+｜>")
-#: A tag whose embedding is shorter than this share of the median row was hardly trained.
+#: A tag whose embedding is shorter than this fraction of the median row was hardly trained.
 _UNTRAINED = 0.4
 _SHORT_CONTEXT = 1024
 
@@ -38,7 +38,10 @@ def check_tokenizer(
     tokenizer: PreTrainedTokenizerBase,
     norms: np.ndarray[Any, Any] | None = None,
 ) -> FormatReport:
-    """Add to a format's report what this tokenizer makes of it. ``norms`` are the lengths of the embedding's rows, [vocabulary]."""
+    """Add to a format's report the properties that depend on the tokenizer.
+
+    ``norms`` are the lengths of the embedding's rows, [vocabulary].
+    """
     properties, findings = dict(report.properties), list(report.findings)
     if not properties.get("lossless"):
         return report
@@ -51,7 +54,8 @@ def check_tokenizer(
     properties["prompt_is_token_prefix"] = encoded.ids[: len(sent)] == sent
     if properties["prefix_stable"] and not properties["prompt_is_token_prefix"]:
         findings.append(
-            "The ids of the prompt are no prefix of the ids that are trained, so the model is asked in a form that it never learnt: begin the answer inside the generation block."
+            "The ids of the prompt are no prefix of the trained ids, so the model is asked in a "
+            "form that it never learnt: begin the answer inside the generation block."
         )
     properties["boundary_safe"] = (
         tuple(tokenizer(whole.text, add_special_tokens=False).input_ids) == encoded.ids
@@ -71,7 +75,10 @@ def check_tokenizer(
 
 
 def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
-    """The lengths of the input embedding's rows, read from a folder's safetensors; None where there are none (GGUF, other layouts)."""
+    """The lengths of the input embedding's rows, read from a folder's safetensors.
+
+    None where there are none (GGUF, other layouts).
+    """
     import torch
     from safetensors import safe_open
 
@@ -107,32 +114,30 @@ def _rendered(
 
 def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str, int, str]:
     bos = tokenizer.bos_token_id
-    count = sum(1 for token_id in ids[:2] if bos is not None and token_id == bos)
+    count = 0 if bos is None else ids[:2].count(bos)
     adds = bos is not None and tokenizer("", add_special_tokens=True).input_ids[:1] == [bos]
+    finding = ""
     if count == 2:
-        return (
-            "bos_count",
-            count,
-            "The ids begin with two BOS: the template writes one and another stands behind it. Write bos_token once.",
+        finding = (
+            "The ids begin with two BOS: the template writes one too many. Write bos_token once."
         )
-    if adds and not count:
-        return (
-            "bos_count",
-            count,
-            "The tokenizer puts a BOS before every text and this format writes none, so it is asked otherwise than the model was trained: begin the template with bos_token.",
+    elif adds and not count:
+        finding = (
+            "The tokenizer puts a BOS before every text and this format writes none, so the model "
+            "is asked in a form that it never learnt: begin the template with bos_token."
         )
-    return "bos_count", count, ""
+    return "bos_count", count, finding
 
 
 def control_strings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The strings of a format that look like control tokens, whether this tokenizer knows them or not."""
+    """The strings of a format that look like control tokens, known to this tokenizer or not."""
     return _tags_in(_rendered(chat_format, tokenizer, _TURNS).text)
 
 
 def untrained_tokens(
     tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]
 ) -> list[str]:
-    """Which of these control tokens nothing has trained: their embeddings are far shorter than the others'."""
+    """Those of these control tokens whose embeddings are so short that nothing trained them."""
     import numpy as np
 
     limit = _UNTRAINED * float(np.median(norms))
@@ -162,12 +167,12 @@ def _tags(
     split = [tag for tag in chat_format.stop_tokens if tag not in known]
     if not split:
         return "tags", counts, ""
-    verb, what = ("is", "it") if len(split) == 1 else ("are", "them")
-    return (
-        "tags",
-        counts,
-        f"{', '.join(split)} {verb} plain text to this tokenizer: the model must learn to spell {what}; add {what} as special tokens or choose a format without {what}.",
+    verb, them = ("is", "it") if len(split) == 1 else ("are", "them")
+    finding = (
+        f"{', '.join(split)} {verb} plain text to this tokenizer: the model must learn to spell "
+        f"{them}; add {them} as special tokens or choose a format without {them}."
     )
+    return "tags", counts, finding
 
 
 def _untrained(
@@ -175,14 +180,12 @@ def _untrained(
 ) -> tuple[str, list[str] | None, str]:
     if norms is None:
         return "untrained_tags", None, ""
-    found = untrained_tokens(tokenizer, _tags_in(text), norms)
-    if not found:
-        return "untrained_tags", found, ""
-    return (
-        "untrained_tags",
-        found,
-        f"{', '.join(found)}: in the vocabulary, but hardly trained (short embedding). Train the embedding too (trainable_token_indices), or choose another format.",
+    tags = untrained_tokens(tokenizer, _tags_in(text), norms)
+    finding = (
+        f"{', '.join(tags)}: in the vocabulary, but hardly trained (short embedding). Train the "
+        "embedding too (trainable_token_indices), or choose another format."
     )
+    return "untrained_tags", tags, finding if tags else ""
 
 
 def _stop_ids(
@@ -192,7 +195,7 @@ def _stop_ids(
     ids: tuple[int, ...],
     trained: tuple[bool, ...],
 ) -> tuple[str, bool, str]:
-    """Whether an id that ends generation stands in the trained part: EOS, or a stop that is a single token."""
+    """Whether an id that ends generation is trained: EOS, or a stop that is a single token."""
     ends = {
         tokenizer.eos_token_id,
         *(
@@ -201,24 +204,18 @@ def _stop_ids(
             if token in special_texts(tokenizer)
         ),
     }
-    taught = any(
-        flag and token_id in ends for token_id, flag in zip(ids, trained, strict=True)
-    ) or any(stop.strip() and stop in _trained_text(whole) for stop in whole.stops)
-    return (
-        "stop_in_trained_ids",
-        taught,
-        ""
-        if taught
-        else "Nothing that ends generation stands among the trained ids: put eos_token or the stop before endgeneration.",
+    trained_text = "".join(
+        whole.text[span.start : span.end] for span in whole.spans if span.trained
     )
-
-
-def _trained_text(whole: Rendered) -> str:
-    return "".join(whole.text[span.start : span.end] for span in whole.spans if span.trained)
+    is_trained = any(
+        flag and token_id in ends for token_id, flag in zip(ids, trained, strict=True)
+    ) or any(stop.strip() and stop in trained_text for stop in whole.stops)
+    finding = "No trained id ends generation: put eos_token or the stop before endgeneration."
+    return "stop_in_trained_ids", is_trained, "" if is_trained else finding
 
 
 def _injection(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool, str]:
-    """Whether control strings in a question stay text when we encode it."""
+    """Whether control strings in a question are encoded as text."""
     controls = {tokenizer.convert_tokens_to_ids(text) for text in special_texts(tokenizer)}
 
     def count(words: str) -> int:
@@ -231,13 +228,11 @@ def _injection(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> tuple
         return sum(1 for token_id in encode(rendered, tokenizer).ids if token_id in controls)
 
     safe = count("a question") == count("a question" + "".join(_hostile(chat_format, tokenizer)))
-    return (
-        "injection_safe",
-        safe,
-        ""
-        if safe
-        else "A control string in a question becomes a control token, so a user can close the turn: this tokenizer cannot encode it as text.",
+    finding = (
+        "A control string in a question becomes a control token, so a user can close the turn: "
+        "this tokenizer cannot encode it as text."
     )
+    return "injection_safe", safe, "" if safe else finding
 
 
 def _hostile(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
@@ -247,10 +242,8 @@ def _hostile(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> Iterato
 
 def _truncation(tokenizer: PreTrainedTokenizerBase) -> tuple[str, int | None, str]:
     longest = tokenizer.model_max_length if tokenizer.model_max_length < 10**9 else None
-    if longest is not None and longest < _SHORT_CONTEXT:
-        return (
-            "longest",
-            longest,
-            f"The tokenizer cuts conversations to {longest} tokens wherever truncation is asked for: check max_length in training and serving.",
-        )
-    return "longest", longest, ""
+    finding = (
+        f"The tokenizer cuts conversations to {longest} tokens wherever truncation is requested: "
+        "check max_length in training and serving."
+    )
+    return "longest", longest, finding if longest is not None and longest < _SHORT_CONTEXT else ""

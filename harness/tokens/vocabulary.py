@@ -1,4 +1,4 @@
-"""A tokenizer's vocabulary as bytes, and the tokens of it that belong to other scripts than a language's own."""
+"""A tokenizer's vocabulary as bytes, and its tokens in scripts that a language does not use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 @lru_cache(maxsize=8)
 def token_bytes(tokenizer: PreTrainedTokenizerBase) -> tuple[bytes, ...]:
-    """What each id writes: byte-level BPE and SentencePiece are read, control tokens write nothing."""
+    """The bytes of each id in byte-level BPE or SentencePiece. Control tokens have none."""
     controls = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     letters = _byte_of_letter()
@@ -54,7 +54,7 @@ def _bytes(token: str, letters: dict[str, int] | None) -> bytes:
 
 @lru_cache(maxsize=1)
 def _byte_of_letter() -> dict[str, int]:
-    """GPT-2's way to show bytes: those that print stand for themselves, the others for letters from U+0100 on."""
+    """GPT-2's letters for bytes: printable ones as they are, the others from U+0100 on."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {

@@ -125,7 +125,7 @@ def test_a_folder_of_several_kinds_is_read_whole(tmp_path):
             "unknown role",
             "messages[0]: unknown role 'bot'",
         ),
-        ({"messages": [{"role": "user", "content": 3}]}, "bad value", "content is a text"),
+        ({"messages": [{"role": "user", "content": 3}]}, "bad value", "content: expected a text"),
         (
             {"messages": [{"role": "user", "content": "x", "contents": "y"}]},
             "unknown key",
@@ -139,20 +139,20 @@ def test_a_folder_of_several_kinds_is_read_whole(tmp_path):
         (
             {"messages": [{"role": "assistant", "content": "x", "train": "yes"}]},
             "bad value",
-            "train is true or false",
+            "train: expected true or false",
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "weight": -1}]},
             "bad value",
-            "weight is a number from 0",
+            "weight: expected a number from 0",
         ),
         (
             {"messages": [{"role": "assistant", "content": "x", "weight": float("nan")}]},
             "bad value",
             "weight",
         ),
-        ({"id": True, "messages": MESSAGES}, "bad value", "id is"),
-        ({"id": "first", "messages": MESSAGES}, "duplicate id", "stands already at"),
+        ({"id": True, "messages": MESSAGES}, "bad value", "id: expected"),
+        ({"id": "first", "messages": MESSAGES}, "duplicate id", "is already at"),
     ],
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, said):
@@ -234,7 +234,7 @@ def test_without_datasets_a_hub_id_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "datasets", None)
     with pytest.raises(HarnessError) as caught:
         load_conversations(["owner/name"])
-    assert "formatproof[data]" in caught.value.hint
+    assert "formatproof[hub]" in caught.value.hint
 
 
 def test_a_hub_data_set_is_read_like_a_file(monkeypatch):
@@ -243,6 +243,7 @@ def test_a_hub_data_set_is_read_like_a_file(monkeypatch):
 
     asked = []
     fake = types.SimpleNamespace(
+        __spec__="it is installed",
         load_dataset=lambda name, split: (
             asked.append((name, split)) or [{**SAME["sharegpt"], "id": None}]
         )
