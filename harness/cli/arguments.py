@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 from dataclasses import fields, is_dataclass
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,6 +17,7 @@ from harness.docstrings import field_docstrings
 from harness.errors import HarnessError
 
 T = TypeVar("T")
+FormatId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
 
@@ -34,7 +36,9 @@ def parse(
     prog, errors = f"{program()} {command}", io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
-            parsed: T = tyro.cli(configured, args=args, prog=prog, description=description, **given)
+            parsed: T = tyro.cli(
+                configured, args=args, prog=prog, description=cleandoc(description or ""), **given
+            )
     except SystemExit as ended:
         if not ended.code:
             raise

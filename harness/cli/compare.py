@@ -1,4 +1,4 @@
-"""harness compare: two evaluations, case by case."""
+"""harness compare: two evaluations case by case, as a table, JSON or a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from harness.cli.arguments import split_commas, parse
+from harness.cli.arguments import parse, split_commas
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError, nearest
 
 if TYPE_CHECKING:
@@ -22,30 +22,29 @@ _WORTH_SHOWING = ("regressed", "improved", "missing", "stale")
 
 @dataclass(frozen=True)
 class CompareOptions:
-    before: Annotated[str, tyro.conf.Positional]
-    """What to compare with: the folder of a harness eval (it holds scores.json), or a gate's baseline."""
-    after: Annotated[str, tyro.conf.Positional]
-    """What is compared: another such folder or file."""
-    measures: tuple[str, ...] = ()
-    """These measures alone, with commas or spaces."""
+    before: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="BEFORE")]
+    """Folder of a harness eval (with scores.json), or a gate's baseline."""
+    after: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
+    """Another such folder or file, which is compared with BEFORE."""
+    only: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--measures"])] = ()
+    """Compare only these metrics, separated by commas or spaces."""
     formats: bool = False
-    """Show every format, and not only the groups and what changed."""
+    """Show every format, not only the groups and the changes."""
     thresholds: str | None = None
-    """TOML of what a measure may lose. Without it, the shipped one."""
+    """TOML file with the margin that each metric may lose. None: the shipped one."""
     html: str | None = None
-    """Write a page of the differences, with both runs' samples side by side, to this file, and its JSON beside it."""
+    """Write a page with the differences and both runs' samples side by side to this file, and its
+    JSON beside it."""
     json: bool = False
     """Print one JSON object a line, the counts last."""
 
 
 def compare(args: list[str]) -> int:
-    """Paired differences with intervals. Exit 1 when a measure was lost beyond its margin."""
-    options = parse(
-        CompareOptions,
-        args,
-        "compare",
-        "Compare two evaluations case by case: adapters, checkpoints, quantisations or servers. Exit 1: something was lost.",
-    )
+    """Compare two evaluations case by case: adapters, checkpoints, quantisations or servers.
+
+    Exit code 1: a metric regressed beyond its margin.
+    """
+    options = parse(CompareOptions, args, "compare", compare.__doc__)
     from harness.gate.thresholds import read_thresholds
     from harness.gate.verdicts import compare_baselines
     from harness.resources import data_dir
@@ -56,18 +55,18 @@ def compare(args: list[str]) -> int:
             Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml"
         ).margins
     )
-    wanted = split_commas(options.measures) or tuple(margins)
+    wanted = split_commas(options.only) or tuple(margins)
     for name in wanted:
         if name not in margins:
             raise HarnessError(
-                f"--measures: no margin is known for {name!r}", hint=nearest(name, margins)
+                f"invalid --only {name!r}: no such metric", hint=nearest(name, margins)
             )
     verdicts = compare_baselines(before, after, {name: margins[name] for name in wanted})
     if not any(
         verdict.baseline is not None and verdict.current is not None for verdict in verdicts
     ):
         raise HarnessError(
-            "the two have no cell in common",
+            "the two evaluations have no format and metric in common",
             where=options.after,
             hint="evaluate both in the same formats, on the same cases",
         )
@@ -90,7 +89,7 @@ def _scores(name: str) -> Baseline:
         path = path / SCORES_FILE
         if not path.is_file():
             raise HarnessError(
-                f"the folder holds no {SCORES_FILE}",
+                f"the folder has no {SCORES_FILE}",
                 where=name,
                 hint=f"harness eval MODEL --out {name} writes it",
             )
@@ -108,7 +107,7 @@ def _write_page(
     page = Path(options.html or "")
     if page.suffix not in (".html", ".htm"):
         raise HarnessError(
-            f"--html {options.html}: no name of a page", hint="give a file that ends in .html"
+            f"invalid --html {options.html!r}: expected a file name that ends in .html"
         )
     names = [
         str(path.parent if path.name == SCORES_FILE else path)
@@ -125,17 +124,14 @@ def _print_json(verdicts: Sequence[Verdict]) -> None:
     for verdict in verdicts:
         print(json.dumps({**asdict(verdict), "delta": verdict.delta}))
     outcomes = [verdict.outcome for verdict in verdicts]
-    print(
-        json.dumps(
-            {"counts": {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}}
-        )
-    )
+    counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
+    print(json.dumps({"counts": counts}))
 
 
 def _print_table(
     before: Baseline, after: Baseline, verdicts: Sequence[Verdict], *, every: bool
 ) -> None:
-    """The groups' means and what changed, or every format; what was lost stands last, where it is seen."""
+    """The groups' means and the changes, or every format; losses last, where they are seen."""
     from rich.console import Console
     from rich.table import Table
 
@@ -151,18 +147,16 @@ def _print_table(
         or v.format == after.native
     ]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("format", "measure"):
+    for name in ("format", "metric"):
         table.add_column(name, no_wrap=True)
     for name in ("before", "after", "change", "95 % interval", "n", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for v in sorted(shown, key=lambda v: (v.failed, v.format, v.metric)):
-        between = (
-            "" if v.interval is None else f"{signed(v.interval[0])} to {signed(v.interval[1])}"
-        )
+        between = " to ".join(map(signed, v.interval or ()))
         change = "" if v.delta is None else signed(v.delta)
         p = "" if v.p is None or v.p == 1.0 else p_value(v.p)
-        word = "" if v.outcome == "ok" else f"{v.outcome}{f': {v.why}' if v.why else ''}"
+        outcome = "" if v.outcome == "ok" else ": ".join(filter(None, (v.outcome, v.why)))
         table.add_row(
             v.format,
             v.metric,
@@ -172,7 +166,7 @@ def _print_table(
             between,
             str(v.n),
             p,
-            word,
+            outcome,
         )
     console = Console(highlight=False)
     Console(
@@ -181,7 +175,8 @@ def _print_table(
     print(f"{before.name or 'before'} → {after.name or 'after'}: {_counts(verdicts)}")
     if not every:
         print(
-            "shown: groups, the native format, and what changed beyond its margin; --formats shows every format"
+            "shown: groups, the native format and changes beyond a margin; --formats shows every "
+            "format"
         )
 
 

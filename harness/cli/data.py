@@ -11,33 +11,31 @@ from typing import Annotated, Literal
 
 import tyro
 
-from harness.cli.arguments import parse
+from harness.cli.arguments import Files, at_least, parse, refuse_existing
 from harness.data.schemas import SchemaName
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.files import write_text
 
 
 @dataclass(frozen=True)
 class DataCheckOptions:
-    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    files: Files = ()
     """Conversation files or folders. Empty: the shipped training set."""
     cases: tuple[str, ...] = ()
-    """Evaluation cases that must not be in the data. Empty: the shipped ones."""
+    """Evaluation cases that the data must not contain. Empty: the shipped ones."""
     expect_language: str = "en"
     """Language of the answers."""
     longest: int = 8000
-    """Characters of the longest conversation."""
+    """Longest conversation allowed, in characters."""
     json: bool = False
     """Print JSON."""
 
 
 def check(args: list[str]) -> int:
-    """Find bad rows, duplicates, canned phrases, other languages, over-long rows and overlap with the evaluation."""
-    options = parse(
-        DataCheckOptions,
-        args,
-        "data check",
-        "Find mistakes in a training set. Exit code 1 when there are any.",
-    )
+    """Find mistakes in a training set: bad rows, duplicates, canned phrases, other languages,
+    over-long rows, and overlap with the evaluation. Exit code 1: there are some.
+    """
+    options = parse(DataCheckOptions, args, "data check", check.__doc__)
     from harness.data.check import check_files
     from harness.evaluation.cases.case_files import load_cases
     from harness.resources import data_dir
@@ -47,50 +45,37 @@ def check(args: list[str]) -> int:
         files, load_cases(options.cases), expect=options.expect_language, longest=options.longest
     )
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "conversations": len(conversations),
-                    "findings": [asdict(finding) for finding in findings],
-                },
-                indent=1,
-                ensure_ascii=False,
-            )
-        )
+        table = {"conversations": len(conversations), "findings": list(map(asdict, findings))}
+        print(json.dumps(table, indent=1, ensure_ascii=False))
         return EXIT_FINDINGS if findings else EXIT_OK
     for finding in findings:
         print(f"{finding.place}: {finding.kind}: {finding.message}")
     tags = Counter(tag for conversation in conversations for tag in conversation.tags[:1])
-    print(
-        f"{len(conversations)} conversations ({', '.join(f'{count} {tag}' for tag, count in sorted(tags.items()))}), {len(findings)} findings"
-    )
+    counts = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
+    print(f"{len(conversations)} conversations ({counts}), {len(findings)} findings")
     return EXIT_FINDINGS if findings else EXIT_OK
 
 
 @dataclass(frozen=True)
 class CanariesOptions:
-    out: Annotated[str, tyro.conf.Positional]
-    """Folder for canaries.jsonl (add it to your training set) and canaries-null.jsonl (never train on it)."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """Folder for canaries.jsonl (add it to your training set) and canaries-null.jsonl (never train
+    on it)."""
     n: int = 16
-    """Secrets to train on."""
+    """Number of secrets to train on."""
     null: int = 127
-    """Secrets never trained on: as many as the bits of exposure ask for (127 give up to 7 bits)."""
+    """Number of controls that are never trained on. 127 can show an exposure of up to 7 bits."""
     copies: tuple[int, ...] = (1,)
-    """How often a secret stands in the file, in turn (1 4 16)."""
+    """How often each secret is repeated; several numbers take turns (1 4 16)."""
     seed: int = 0
-    """Another seed, other secrets."""
+    """Another seed gives other secrets."""
     force: bool = False
-    """Replace files that are there."""
+    """Replace existing files."""
 
 
 def canaries(args: list[str]) -> int:
-    """Write canaries: secrets that only memory can know."""
-    options = parse(
-        CanariesOptions,
-        args,
-        "data canaries",
-        "Write secrets to train on, and others of the same form to compare them with.",
-    )
+    """Write secrets to train on, and controls of the same form to compare them with."""
+    options = parse(CanariesOptions, args, "data canaries", canaries.__doc__)
     from harness.metrics.canaries import make_canaries
 
     try:
@@ -102,59 +87,47 @@ def canaries(args: list[str]) -> int:
         raise HarnessError(str(error)) from None
     folder = Path(options.out)
     for name, rows in sets.items():
-        if (folder / name).exists() and not options.force:
-            raise HarnessError(
-                "the file is there already", where=str(folder / name), hint="--force replaces it"
-            )
-        text = "".join(
-            json.dumps(
-                {
-                    "id": row.id,
-                    "messages": [{"role": m.role, "content": m.content} for m in row.messages],
-                    "tags": list(row.tags),
-                }
-            )
-            + "\n"
+        refuse_existing(folder / name, force=options.force)
+        tables = (
+            {
+                "id": row.id,
+                "messages": [{"role": m.role, "content": m.content} for m in row.messages],
+                "tags": list(row.tags),
+            }
             for row in rows
         )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise HarnessError(
-                f"cannot write: {error.strerror}", where=str(folder / name)
-            ) from None
+        write_text(folder / name, "".join(json.dumps(table) + "\n" for table in tables))
         print(f"{folder / name}: {len(rows)} rows")
+    train, controls = (folder / name for name in sets)
     print(
-        f"next: harness eval MODEL --adapter ADAPTER --recall --train {folder / 'canaries.jsonl'} --twins {folder / 'canaries-null.jsonl'} --recall-examples {options.null}"
+        f"next: harness eval MODEL --adapter ADAPTER --recall --train {train} "
+        f"--controls {controls} --recall-examples {options.null}"
     )
     return EXIT_OK
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
     to: Literal["messages"] = "messages"
-    """The schema to write. A plain text stays one."""
+    """Schema to write. Plain texts stay plain texts."""
     out: str = ""
-    """File to write; standard output without it."""
+    """File to write. Empty: standard output."""
     schema: SchemaName = "auto"
-    """How the rows are written; seen from the first row of each file."""
+    """Schema of the rows. auto: detected from the first row of each file."""
     split: str = "train"
-    """Which split of a data set of the hub."""
+    """Split of a data set of the hub."""
     force: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
 
 
 def convert(args: list[str]) -> int:
-    """Write conversations of any known schema as JSON lines of messages. Exit code 1 when rows were refused."""
-    options = parse(
-        ConvertOptions,
-        args,
-        "data convert",
-        "Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.",
-    )
+    """Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.
+
+    Exit code 1: some rows were refused.
+    """
+    options = parse(ConvertOptions, args, "data convert", convert.__doc__)
     from harness.data.conversations import Collection, as_row
     from harness.data.refusals import summarise_refusals
 
@@ -165,57 +138,46 @@ def convert(args: list[str]) -> int:
         for conversation in collection.conversations
     )
     if options.out:
-        out = Path(options.out)
-        if out.exists() and not options.force:
-            raise HarnessError(
-                "the file is there already", where=options.out, hint="--force replaces it"
-            )
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise HarnessError(f"cannot write: {error.strerror}", where=options.out) from None
+        refuse_existing(Path(options.out), force=options.force)
+        write_text(Path(options.out), text)
     else:
         print(text, end="")
     for refusal in collection.refusals:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
-    print(
-        f"{len(collection.conversations)} conversations"
-        + (f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""),
-        file=sys.stderr,
-    )
+    refused = f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""
+    print(f"{len(collection.conversations)} conversations{refused}", file=sys.stderr)
     return EXIT_FINDINGS if collection.refusals else EXIT_OK
 
 
 @dataclass(frozen=True)
 class AnswersOptions:
-    files: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Conversation files or folders whose last questions are asked. Empty: the shipped training set."""
+    files: Files = ()
+    """Conversation files or folders whose last question is asked. Empty: the shipped training
+    set."""
     model: str = "SmolLM2-135M-Instruct"
-    """The model that answers, without any adapter."""
+    """The model that answers, without an adapter."""
     out: str = "answers.jsonl"
-    """The file to write: conversations that end with the model's answer."""
+    """File to write: conversations that end with the model's answer."""
     prompts: int = 0
-    """Ask at most so many, spread evenly. 0: all."""
+    """Ask at most this many questions, spread evenly over the data. 0: all."""
     max_new_tokens: int = 64
-    """Longest answer in tokens."""
+    """Longest answer, in tokens."""
     unfinished: bool = False
-    """Keep answers that had not ended by then, tagged "unfinished". They can be distilled; learnt as they stand they teach to stop anywhere."""
+    """Keep answers without an end by then, tagged "unfinished". Distillation can use them;
+    supervised training on them teaches to stop anywhere."""
     native: str = ""
-    """Format to ask in. Empty: the one that equals the model's own chat template."""
+    """Format of the questions. Empty: the one that equals the model's own chat template."""
     formats_dir: tuple[str, ...] = ()
-    """Folders with further formats."""
+    """Folders with more formats."""
     force: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
 
 
 def answers(args: list[str]) -> int:
-    """Let a model answer the last question of each conversation, greedily in its native format."""
-    options = parse(
-        AnswersOptions,
-        args,
-        "data answers",
-        "Let a model answer the prompts of a training set in its native format.",
-    )
+    """Let a model answer the prompts of a training set, greedily in its native format."""
+    options = parse(AnswersOptions, args, "data answers", answers.__doc__)
+    at_least(options, 0, "prompts")
+    at_least(options, 1, "max_new_tokens")
     from harness.data.conversations import load_conversations
     from harness.formats import load_formats
     from harness.models import load
@@ -223,15 +185,14 @@ def answers(args: list[str]) -> int:
     from harness.training.distill.self_answers import (
         check_prompts,
         own_answers,
-        spread,
+        spread_prompts,
         write_conversations,
     )
     from harness.training.objective import native_format
 
     out = Path(options.out)
-    if out.exists() and not options.force:
-        raise HarnessError("the file is there already", where=str(out), hint="--force replaces it")
-    prompts = spread(
+    refuse_existing(out, force=options.force)
+    prompts = spread_prompts(
         load_conversations(options.files or [str(data_dir("trainset"))]), options.prompts
     )
     check_prompts(prompts)
@@ -244,7 +205,8 @@ def answers(args: list[str]) -> int:
     )
     write_conversations(out, found)
     print(
-        f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the others had not ended after {options.max_new_tokens} tokens or were empty"
+        f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the other answers "
+        f"were empty or had no end after {options.max_new_tokens} tokens"
     )
     print(f"next: harness data check {out}")
     return EXIT_OK

@@ -1,12 +1,16 @@
-"""harness demo."""
+"""harness demo: evaluate, train, evaluate again, report, on a small model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.cli.arguments import parse
+from harness.cli.arguments import at_least, parse
 from harness.errors import EXIT_OK
+
+_DESCRIPTION = (
+    "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report."
+)
 
 
 @dataclass(frozen=True)
@@ -14,21 +18,17 @@ class DemoOptions:
     out: str = "build/demo"
     """Folder for results, adapter and report. A second run computes only what is missing."""
     limit: int | None = None
-    """At most so many cases of each kind; the demo's own subset without it."""
+    """At most this many cases of each kind. None: the demo's own subset."""
     num_train_epochs: float | None = None
-    """Passes over the training set; the recipe's without it."""
+    """Passes over the training set. None: as in the recipe."""
     model: str | None = None
-    """Another model than the recipe's."""
+    """Another model. None: that of the recipe."""
 
 
 def demo(args: list[str]) -> int:
-    """Evaluate SmolLM2-135M across formats, train it across formats, evaluate again, write the report."""
-    options = parse(
-        DemoOptions,
-        args,
-        "demo",
-        "Evaluate SmolLM2-135M across formats, train it across formats, evaluate it again, write the report.",
-    )
+    """Run the demo, unless its results are there already."""
+    options = parse(DemoOptions, args, "demo", _DESCRIPTION)
+    at_least(options, 1, "limit")
     from harness.demo import LIMIT, demo, recipe
 
     config = recipe()

@@ -1,4 +1,4 @@
-"""harness drift: which texts slip into another language."""
+"""harness drift: find texts that slip into another language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from harness.cli.arguments import comma, parse
+from harness.cli.arguments import parse, split_commas
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
@@ -18,29 +18,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DriftOptions:
-    texts: Annotated[str, tyro.conf.Positional]
-    """JSON lines of {"id", "text"} (with "prompt", what it quotes is not judged), or conversations whose last answer is meant."""
+    texts: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """JSON lines of {"id", "text"}, or conversations, of which the last answer counts. With a
+    "prompt", text that quotes it is not judged."""
     expect: tuple[str, ...] = ("en",)
-    """Languages that a text may be in, as codes (en, de, zh-Hant)."""
+    """Languages that a text may use, as codes (en, de, zh-Hant)."""
     json: bool = False
     """Print one JSON object a line, the summary last."""
 
 
 def drift(args: list[str]) -> int:
-    """Judge texts against the language they should be in."""
-    options = parse(
-        DriftOptions,
-        args,
-        "drift",
-        "Judge texts against the language they should be in: script, windows of words, onset, whether they return.",
-    )
+    """Find texts that slip into another language: script, windows of words, onset, recovery."""
+    options = parse(DriftOptions, args, "drift", drift.__doc__)
     from harness.data.outputs import read_outputs
     from harness.metrics.drift import drift as judge
 
     outputs = read_outputs(options.texts)
     if not outputs:
         raise HarnessError("the file is empty", where=options.texts)
-    expect = _languages(comma(options.expect))
+    expect = _languages(split_commas(options.expect))
     found = [judge(output.text, expect, output.prompt) for output in outputs]
     for output, row in zip(outputs, found, strict=True):
         print(json.dumps(_row(output.id, row)) if options.json else _line(output.id, row))
@@ -50,21 +46,20 @@ def drift(args: list[str]) -> int:
 
 
 def _languages(codes: tuple[str, ...]) -> tuple[str, ...]:
-    """Codes as BCP 47 writes them: two or three letters, then parts that are not read here."""
+    """Codes as BCP 47 writes them: two or three letters; further parts are not read."""
     for code in codes:
         if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
             raise HarnessError(
-                f"--expect {code!r} is no language code",
-                hint="two or three letters, such as en, de, zh-Hant",
+                f"invalid --expect {code!r}: expected a language code such as en, de or zh-Hant"
             )
     if not codes:
-        raise HarnessError("--expect names no language", hint="for example --expect en,de")
+        raise HarnessError("--expect needs a language code", hint="for example --expect en,de")
     return codes
 
 
-def _row(id: str, found: Drift) -> dict[str, Any]:
+def _row(output_id: str, found: Drift) -> dict[str, Any]:
     return {
-        "id": id,
+        "id": output_id,
         "drift": found.drift,
         "why": found.why,
         "languages": list(found.languages),
@@ -75,13 +70,16 @@ def _row(id: str, found: Drift) -> dict[str, Any]:
     }
 
 
-def _line(id: str, found: Drift) -> str:
+def _line(output_id: str, found: Drift) -> str:
     if found.drift is None:
-        return f"{id}: {found.why}"
+        return f"{output_id}: {found.why}"
     if not found.drift:
-        return f"{id}: no drift"
+        return f"{output_id}: no drift"
     back = "and comes back" if found.returns else "and does not come back"
-    return f"{id}: drift at character {found.onset_char} ({found.why}), {found.sticky:.0%} of the letters after it, {back}"
+    return (
+        f"{output_id}: drift at character {found.onset_char} ({found.why}), "
+        f"{found.sticky:.0%} of the letters after it, {back}"
+    )
 
 
 def _summary(found: list[Drift]) -> dict[str, Any]:
@@ -91,11 +89,8 @@ def _summary(found: list[Drift]) -> dict[str, Any]:
     summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
     if scored:
         rate = mean_interval(scored)
-        summary["drift"] = {
-            "mean": round(rate.value, 4),
-            "low": round(rate.low, 4),
-            "high": round(rate.high, 4),
-        }
+        numbers = {"mean": rate.value, "low": rate.low, "high": rate.high}
+        summary["drift"] = {name: round(value, 4) for name, value in numbers.items()}
     return summary
 
 
@@ -103,4 +98,8 @@ def _sentence(summary: dict[str, Any]) -> str:
     if "drift" not in summary:
         return f"none of {summary['n']} texts could be scored"
     rate = summary["drift"]
-    return f"{rate['mean']:.1%} of {summary['scored']} scored texts drift (95 % interval {rate['low']:.1%} to {rate['high']:.1%}); {summary['n'] - summary['scored']} not scored"
+    interval = f"95 % interval {rate['low']:.1%} to {rate['high']:.1%}"
+    return (
+        f"{rate['mean']:.1%} of {summary['scored']} scored texts drift ({interval}); "
+        f"{summary['n'] - summary['scored']} not scored"
+    )

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from harness.cli.arguments import parse
-from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.cli.arguments import FormatId, parse, refuse_existing
+from harness.errors import EXIT_FINDINGS, EXIT_OK
+from harness.files import write_text
 from harness.formats import load_formats
 
 if TYPE_CHECKING:
-    from harness.formats.exchange.sources import Source
+    from harness.formats.exchange.sources import Source as TemplateSource
 
-#: What names a file even when there is none, so that a slip of the pen is not looked for as a model.
-_FILES = (".json", ".jinja", ".gguf", ".txt")
+#: Suffixes of files. A name with one of them is never looked up as a model.
+_SUFFIXES = (".json", ".jinja", ".gguf", ".txt")
+Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Target = Literal[
     "hf", "hf-training", "sillytavern", "ollama", "llamacpp", "webui", "axolotl", "llamafactory"
 ]
@@ -26,57 +28,40 @@ Target = Literal[
 
 @dataclass(frozen=True)
 class ImportOptions:
-    source: Annotated[str, tyro.conf.Positional]
-    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset (.json), or a text with SYS, U1, A1, U2 in the places of the words."""
-    id: str | None = None
-    """Name of the new format. Without it, the source's own name."""
+    source: Source
+    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset
+    (.json), or an example text with SYS, U1, A1 and U2 in place of the messages."""
+    format_id: Annotated[str | None, tyro.conf.arg(name="id")] = None
+    """Id of the new format. None: derived from the source's name."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     out: str = "formats"
-    """Folder for the new file, for --formats-dir."""
+    """Folder of the new file, for --formats-dir."""
     force: bool = False
-    """Replace a file that is there."""
+    """Replace an existing file."""
     json: bool = False
     """Print JSON."""
 
 
 def import_(args: list[str]) -> int:
-    """Make a format file of a format from elsewhere, and say what it does not keep."""
+    """Make a format file from another program's format, verify it, and print what is lost."""
     from harness.formats.exchange.importing import import_format
 
-    options = parse(
-        ImportOptions,
-        args,
-        "formats import",
-        "Make a format file of a format from elsewhere, verify it, and say what it does not keep.",
-    )
-    imported = import_format(
-        _read(options.source, options.context), options.id or _id_of(Path(options.source))
-    )
+    options = parse(ImportOptions, args, "formats import", import_.__doc__)
+    format_id = options.format_id or _id_of(Path(options.source))
+    imported = import_format(_read(options.source, options.context), format_id)
     target = Path(options.out) / f"{imported.format.id}.jinja"
-    if target.exists() and not options.force:
-        raise HarnessError(
-            "the file exists already",
-            where=str(target),
-            hint="--force replaces it, --id names another",
-        )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(imported.source, encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"cannot write: {error.strerror}", where=str(target)) from None
+    refuse_existing(target, force=options.force)
+    write_text(target, imported.source)
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "format": imported.format.id,
-                    "path": str(target),
-                    "system": imported.format.system,
-                    "stops": imported.format.stops,
-                    "lost": imported.lost,
-                }
-            )
-        )
+        table = {
+            "format": imported.format.id,
+            "path": str(target),
+            "system": imported.format.system,
+            "stops": imported.format.stops,
+            "lost": imported.lost,
+        }
+        print(json.dumps(table))
         return EXIT_OK
     print(f"{target}: system {imported.format.system}, stops {list(imported.format.stops)}")
     for sentence in imported.lost:
@@ -85,12 +70,12 @@ def import_(args: list[str]) -> int:
     return EXIT_OK
 
 
-def _read(name: str, context: str | None) -> Source:
-    """The template behind a path, or behind a model's name where no such path is."""
+def _read(name: str, context: str | None) -> TemplateSource:
+    """The template at a path, or of the model of this name when there is no such path."""
     from harness.formats.exchange.sources import read_source
 
     path = Path(name)
-    if not path.exists() and path.suffix not in _FILES:
+    if not path.exists() and path.suffix not in _SUFFIXES:
         from harness.models import template_path
 
         path = template_path(name)
@@ -115,32 +100,25 @@ def _id_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    id: Annotated[str, tyro.conf.Positional]
-    """Id of the format."""
+    format_id: FormatId
+    """Format id."""
     to: Target
-    """The program that is to read it."""
+    """The program that will read it."""
     out: str | None = None
-    """File to write. Without it the text is printed."""
+    """File to write. None: print the text."""
     formats_dir: tuple[str, ...] = ()
-    """Folders with further formats."""
+    """Folders with more formats."""
 
 
 def export(args: list[str]) -> int:
-    """Write a format for another program. What was written has been read back and compared."""
+    """Write a format for another program, after reading the result back and comparing it."""
     from harness.formats.exchange.exporting import export_format
 
-    options = parse(
-        ExportOptions,
-        args,
-        "formats export",
-        "Write a format for another program. What is written has been read back and compared.",
-    )
-    exported = export_format(load_formats(*map(Path, options.formats_dir))[options.id], options.to)
+    options = parse(ExportOptions, args, "formats export", export.__doc__)
+    known = load_formats(*map(Path, options.formats_dir))
+    exported = export_format(known[options.format_id], options.to)
     if options.out:
-        try:
-            Path(options.out).write_text(exported.text, encoding="utf-8")
-        except OSError as error:
-            raise HarnessError(f"cannot write: {error.strerror}", where=options.out) from None
+        write_text(Path(options.out), exported.text)
     else:
         sys.stdout.write(exported.text)
     for sentence in exported.lost:
@@ -150,51 +128,41 @@ def export(args: list[str]) -> int:
 
 @dataclass(frozen=True)
 class DetectOptions:
-    source: Annotated[str, tyro.conf.Positional]
-    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset or example text."""
+    source: Source
+    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset or
+    example text."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     formats_dir: tuple[str, ...] = ()
-    """Folders with further formats."""
+    """Folders with more formats."""
     json: bool = False
     """Print JSON."""
 
 
 def detect(args: list[str]) -> int:
-    """Say which known formats a template equals. Exit 1 when it equals none."""
+    """Find the known formats that a template equals on conversations with and without a system
+    prompt. Exit code 1: it equals none.
+    """
     from harness.formats.exchange.importing import rank_formats
 
-    options = parse(
-        DetectOptions,
-        args,
-        "formats detect",
-        "Say which known formats a template equals, over conversations with and without a system prompt. Exit 1: none.",
-    )
+    options = parse(DetectOptions, args, "formats detect", detect.__doc__)
     source = _read(options.source, options.context)
     rows = rank_formats(source, list(load_formats(*map(Path, options.formats_dir)).values()))
-    equal = [format.id for format, same, total in rows if same == total]
+    equal = [known.id for known, same, total in rows if same == total]
     nearest = [
-        {"format": format.id, "same": same, "of": total}
-        for format, same, total in rows[:3]
+        {"format": known.id, "same": same, "of": total}
+        for known, same, total in rows[:3]
         if 0 < same < total
     ]
     if options.json:
-        print(
-            json.dumps(
-                {"source": options.source, "kind": source.kind, "equals": equal, "nearest": nearest}
-            )
-        )
+        facts = {"source": options.source, "kind": source.kind}
+        print(json.dumps({**facts, "equals": equal, "nearest": nearest}))
     elif equal:
         print(f"{source.where} equals {', '.join(equal)}")
     else:
-        near = (
-            "; nearest: "
-            + ", ".join(
-                f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest
-            )
-            if nearest
-            else ""
+        near = ", ".join(
+            f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest
         )
-        print(f"{source.where} equals no known format{near}")
+        print(f"{source.where} equals no known format{f'; nearest: {near}' if near else ''}")
         print(f"next: harness formats import {options.source}")
     return EXIT_OK if equal else EXIT_FINDINGS

@@ -1,4 +1,4 @@
-"""harness export RUN --out DIR --format ID."""
+"""harness export: prepare an adapter for sharing."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from harness.errors import EXIT_OK
 
 @dataclass(frozen=True)
 class ExportOptions:
-    source: Annotated[str, tyro.conf.Positional]
-    """A run's folder, or an adapter's."""
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|ADAPTER")]
+    """Folder of a run or of an adapter."""
     out: str
-    """New folder for what is shared."""
-    format: str
+    """New folder for the result."""
+    format_id: Annotated[str, tyro.conf.arg(name="format")]
     """Id of the prompt format that becomes the chat template."""
     base: str | None = None
-    """The model that the adapter was trained on. Without it, the one that the run names."""
+    """The model that the adapter was trained on. None: the one that the run names."""
     base_id: str | None = None
-    """The base's name for those who load the result, such as owner/name on the hub."""
+    """Name of the base for those who load the result, such as owner/name on the hub."""
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
     report: str | None = None
-    """A report.json of harness eval, whose scores go into the model card."""
+    """A report.json of harness eval; its scores go into the model card."""
     license: str = "unknown"
     """Licence of the adapter, for the model card."""
     data_license: str = "unknown"
@@ -35,20 +35,15 @@ class ExportOptions:
 
 
 def export(args: list[str]) -> int:
-    """Write adapter, chat template and model card for plain transformers and peft."""
-    options = parse(
-        ExportOptions,
-        args,
-        "export",
-        "Write adapter, chat template and model card so that plain transformers and peft load them.",
-    )
+    """Write adapter, chat template and model card so that plain transformers and peft load them."""
+    options = parse(ExportOptions, args, "export", export.__doc__)
     from harness.training.share.export import ExportJob
     from harness.training.share.export import export as write
 
     job = ExportJob(
         Path(options.source),
         Path(options.out),
-        options.format,
+        options.format_id,
         options.base,
         options.base_id,
         options.formats_dir,
@@ -58,6 +53,7 @@ def export(args: list[str]) -> int:
     )
     folder = write(job)
     print(
-        f"written: {folder} (adapter, tokenizer with the chat template {options.format}, README.md); transformers renders it as we do"
+        f"written: {folder} (adapter, tokenizer with the chat template {options.format_id}, "
+        "README.md); transformers renders it as we do"
     )
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""harness gate init: what a user needs to gate a model in a repository of their own."""
+"""harness gate init: write what gates a model in a repository of your own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.cli.arguments import comma, parse
+from harness.cli.arguments import at_least, parse, split_commas
 from harness.errors import EXIT_OK
 
 
@@ -15,35 +15,31 @@ class InitOptions:
     model: str
     """Model folder, .gguf file, hub id or SmolLM2-135M-Instruct, as the workflow will find it."""
     adapter: str | None = None
-    """LoRA adapter folder on top of the model."""
+    """Folder of a LoRA adapter on top of the model."""
     formats: tuple[str, ...] = ()
-    """Formats to gate, with commas or spaces. Empty: the common ones."""
+    """Formats to gate, separated by commas or spaces. Empty: the common ones."""
     cases: tuple[str, ...] = ()
-    """Case files of your own. Empty: the shipped ones."""
+    """Your own case files. Empty: the shipped ones."""
     limit: int | None = None
-    """At most so many cases of each kind."""
+    """At most this many cases of each kind."""
     root: str = "."
-    """The repository."""
+    """Folder of the repository."""
     folder: str = "eval"
-    """The gate's folder in it."""
+    """Folder of the gate in the repository."""
     force: bool = False
-    """Replace files that are there."""
+    """Replace existing files."""
 
 
 def init(args: list[str]) -> int:
-    """Write the gate's folder, its thresholds and a CI workflow, and say what comes next."""
+    """Write the gate, its thresholds and a GitHub Actions workflow to your repository."""
     from harness.gate.scaffold import GatePlan, write_gate
 
-    options = parse(
-        InitOptions,
-        args,
-        "gate init",
-        "Write eval/ with the gate, its thresholds and a workflow for GitHub Actions into your repository.",
-    )
+    options = parse(InitOptions, args, "gate init", init.__doc__)
+    at_least(options, 1, "limit")
     plan = GatePlan(
         options.model,
         options.adapter,
-        comma(options.formats),
+        split_commas(options.formats),
         options.cases,
         options.limit,
         options.folder.strip("/"),

@@ -99,7 +99,7 @@ def _dispatch(args: list[str]) -> int:
         print(help_text())
         return EXIT_OK
     if args[0] in ("-V", "--version"):
-        from harness import __version__
+        from harness.version import __version__
 
         print(f"{program()} {__version__}")
         return EXIT_OK

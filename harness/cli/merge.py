@@ -1,4 +1,4 @@
-"""harness merge ADAPTER --base MODEL --out DIR."""
+"""harness merge: merge an adapter into its base model."""
 
 from __future__ import annotations
 
@@ -14,28 +14,23 @@ from harness.errors import EXIT_OK
 
 @dataclass(frozen=True)
 class MergeOptions:
-    adapter: Annotated[str, tyro.conf.Positional]
-    """Adapter folder, such as RUN/adapter or RUN/checkpoint-100."""
+    adapter: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
+    """Folder of the adapter, such as RUN/adapter or RUN/checkpoint-100."""
     base: str
-    """The model that it was trained on: folder, hub id, or SmolLM2-135M-Instruct."""
+    """The model that the adapter was trained on: folder, hub id, or SmolLM2-135M-Instruct."""
     out: str
     """New folder for the merged model."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Dtype of the merged weights."""
     load_in_4bit: bool = False
-    """The adapter is another trainer's and was trained on an nf4 base. Ours remember that."""
+    """For another trainer's adapter that was trained on an nf4 base. Our adapters record this."""
     device: str = "cpu"
-    """Where to do it. A quantised base in its own dtype and one layer in float32 must fit."""
+    """Device for the merge. A quantised base in its own dtype and one layer in float32 must fit."""
 
 
 def merge(args: list[str]) -> int:
-    """Merge an adapter into its base, check that both say the same, and write a plain model folder."""
-    options = parse(
-        MergeOptions,
-        args,
-        "merge",
-        "Merge an adapter into its base, check that both say the same, and write a plain model folder.",
-    )
+    """Merge an adapter into its base, check that the outputs agree, and write a model folder."""
+    options = parse(MergeOptions, args, "merge", merge.__doc__)
     from harness.models.quantisation import Quantisation
     from harness.training.share.merge import merge as merge_adapter
 
@@ -50,10 +45,11 @@ def merge(args: list[str]) -> int:
     )
     found = done.agreement
     if done.quantisation:
-        print(f"merged into the base as it was trained on: {done.quantisation}, dequantised")
+        print(f"merged into the dequantised base that it was trained on: {done.quantisation}")
     print(
-        f"{found.positions} positions: mean KL divergence {found.divergence:.2e} nats, largest difference of a logit {found.largest:.2g}, "
-        f"same most likely token at {found.same_token:.1%}"
+        f"{found.positions} positions: mean KL divergence {found.divergence:.2e} nats, largest "
+        f"difference of a logit {found.largest:.2g}, same most likely token at "
+        f"{found.same_token:.1%}"
     )
     print(f"model: {done.folder} ({done.dtype})")
     print(f"next: harness eval {done.folder}")

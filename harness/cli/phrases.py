@@ -1,4 +1,4 @@
-"""harness phrases: canned phrases of outputs, and new ones."""
+"""harness phrases: count canned phrases of outputs, and find new ones."""
 
 from __future__ import annotations
 
@@ -8,40 +8,36 @@ from typing import Annotated
 
 import tyro
 
-from harness.cli.arguments import parse
+from harness.cli.arguments import at_least, parse
 from harness.errors import EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
 class PhrasesOptions:
-    outputs: Annotated[str, tyro.conf.Positional]
-    """Model outputs: JSON lines of {"id", "text"}, or conversations whose last answer is meant."""
+    outputs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Model outputs: JSON lines of {"id", "text"}, or conversations, of which the last answer
+    counts."""
     against: str
-    """What to compare with: the training set, or the outputs of the base model. JSON lines or a folder of them."""
+    """Texts to compare with: the training set or the base model's outputs, as JSON lines or a
+    folder of them."""
     most: int = 20
-    """Show at most so many new phrases."""
+    """Show at most this many new phrases."""
     json: bool = False
     """Print one JSON object a line: kinds, then listed phrases, then new ones."""
 
 
 def phrases(args: list[str]) -> int:
-    """Compare the canned phrases of two sets of texts."""
-    options = parse(
-        PhrasesOptions,
-        args,
-        "phrases",
-        "Canned phrases of outputs and their lift over other texts; new phrases that no list holds.",
-    )
+    """Count canned phrases of outputs and their lift over other texts, and find new phrases."""
+    options = parse(PhrasesOptions, args, "phrases", phrases.__doc__)
+    at_least(options, 0, "most")
     from harness.data.outputs import read_answers, read_outputs
     from harness.metrics.phrases import KINDS, distinctive, lift
 
     texts = [output.text for output in read_outputs(options.outputs)]
     base = [text for _, text in read_answers(options.against)]
-    if not any(map(str.strip, texts)) or not any(map(str.strip, base)):
-        raise HarnessError(
-            "no words to compare",
-            where=options.outputs if not any(map(str.strip, texts)) else options.against,
-        )
+    for file, found in ((options.outputs, texts), (options.against, base)):
+        if not any(map(str.strip, found)):
+            raise HarnessError("no words to compare", where=file)
     listed, new = lift(texts, base), distinctive(texts, base, options.most)
     if options.json:
         for item in listed:
@@ -49,31 +45,24 @@ def phrases(args: list[str]) -> int:
                 json.dumps({"listed": "kind" if item.name in KINDS else "phrase", **asdict(item)})
             )
         for phrase in new:
-            print(
-                json.dumps(
-                    {
-                        "new": phrase.text,
-                        "texts": phrase.texts,
-                        "base_texts": phrase.base_texts,
-                        "z": round(phrase.z, 2),
-                    }
-                )
-            )
+            row = asdict(phrase) | {"z": round(phrase.z, 2)}
+            print(json.dumps({"new": row.pop("text"), **row}))
         return EXIT_OK
     if not listed:
         print("no canned phrase on either side")
     for item in listed:
-        mark = " (new)" if item.new else ""
         print(
-            f"{item.name}: {item.hits} ({item.rate:.2f} per 1000 words) against {item.base_hits} ({item.base_rate:.2f}), lift {item.lift:.1f}{mark}"
+            f"{item.name}: {item.hits} ({item.rate:.2f} per 1000 words) against {item.base_hits} "
+            f"({item.base_rate:.2f}), lift {item.lift:.1f}{' (new)' if item.new else ''}"
         )
     print(
-        "said more here than there, by log-odds:"
+        "used more in the outputs, by log-odds:"
         if new
-        else "no other phrase is said clearly more here than there"
+        else "no other phrase is used significantly more in the outputs"
     )
     for phrase in new:
         print(
-            f"  {phrase.text}: in {phrase.texts} texts against {phrase.base_texts}, z {phrase.z:.1f}"
+            f"  {phrase.text}: in {phrase.texts} texts against {phrase.base_texts}, "
+            f"z {phrase.z:.1f}"
         )
     return EXIT_OK

@@ -1,4 +1,4 @@
-"""harness recall: which outputs copy a training set."""
+"""harness recall: find outputs that copy a training set."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class RecallOptions:
-    outputs: Annotated[str, tyro.conf.Positional]
-    """Model outputs: JSON lines of {"id", "text"}, or conversations whose last answer is meant."""
+    outputs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """Model outputs: JSON lines of {"id", "text"}, or conversations, of which the last answer
+    counts."""
     against: str
-    """The training set: JSON lines of texts or conversations, a folder of them, or an index that --save-index wrote."""
+    """The training set: JSON lines of texts or conversations, a folder of them, or an index written
+    with --save-index."""
     null: str | None = None
-    """Texts of the same kind that were never trained on. What the outputs share with these they share by chance."""
+    """Texts of the same kind that were never trained on. They show what is shared by chance."""
     save_index: str | None = None
-    """Folder to keep the index in, for later runs with the same training set."""
+    """Folder to store the index in, for later runs with the same training set."""
     json: bool = False
     """Print one JSON object a line, the summary last."""
 
 
 def recall(args: list[str]) -> int:
-    """Find which outputs copy a training example, and where. A lower bound on memorisation."""
-    options = parse(
-        RecallOptions,
-        args,
-        "recall",
-        "Find which outputs copy a training example, and where. String matching is a lower bound on memorisation.",
-    )
+    """Find outputs that copy a training example, and where.
+
+    String matching is a lower bound on memorisation.
+    """
+    options = parse(RecallOptions, args, "recall", recall.__doc__)
     from harness.data.outputs import read_outputs
 
     outputs = read_outputs(options.outputs)
@@ -85,7 +85,7 @@ def _index(name: str) -> RecallIndex:
 
 
 def _row(output: Output, hit: RecallHit) -> dict[str, Any]:
-    """One line of output. What was not scored is null, never 0."""
+    """One row of the JSON. A value that was not scored is null, never 0."""
     if not output.text.strip():
         return {"id": output.id, **dict.fromkeys(_FIELDS), "why": "not scored: the text is empty"}
     found = {name: getattr(hit, name) for name in _FIELDS if name != "misplaced"}
@@ -98,15 +98,19 @@ def _line(output: Output, hit: RecallHit) -> str:
         return f"{output.id}: not scored, the text is empty"
     if hit.source is None or hit.span is None or hit.source_span is None:
         return f"{output.id}: nothing in common with the training set"
-    word = "copies" if hit.near else "shares words with"
-    where = f"characters {hit.span[0]}-{hit.span[1]} of it, {hit.source_span[0]}-{hit.source_span[1]} there"
-    return f"{output.id}: {word} {hit.source}: {hit.span_words} words ({where}), indel {hit.indel:.2f}, nv_recall {hit.nv_recall:.2f}, copied {hit.copied_frac:.0%}"
+    verb = "copies" if hit.near else "shares words with"
+    here, there = ("-".join(map(str, span)) for span in (hit.span, hit.source_span))
+    return (
+        f"{output.id}: {verb} {hit.source}: {hit.span_words} words (characters {here} of it, "
+        f"{there} there), indel {hit.indel:.2f}, nv_recall {hit.nv_recall:.2f}, "
+        f"copied {hit.copied_frac:.0%}"
+    )
 
 
 def _summary(
     outputs: list[Output], hits: list[RecallHit], null: RecallIndex | None, trained: int
 ) -> dict[str, Any]:
-    """Rates with 95 % intervals; the excess is the mean over outputs of (training set − null), paired."""
+    """Rates with 95 % intervals; the excess is the paired mean of (training set − null)."""
     from harness.stats import mean_interval, paired_bootstrap
 
     scored = [at for at, output in enumerate(outputs) if output.text.strip()]
@@ -131,7 +135,8 @@ def _summary(
             )
     if null and never < trained:
         summary["note"] = (
-            f"the null holds {never} texts and the training set {trained}: chance matches grow with the number of texts, so the excess is a little too high"
+            f"the null has {never} texts and the training set {trained}: chance matches grow with "
+            "the number of texts, so the excess is slightly too high"
         )
     return summary
 
@@ -141,10 +146,11 @@ def _interval(found: Any) -> dict[str, float]:
 
 
 def _sentences(summary: dict[str, Any]) -> Iterator[str]:
-    yield f"{summary['scored']} of {summary['n']} outputs scored against {summary['trained']} training texts"
+    scored = f"{summary['scored']} of {summary['n']} outputs scored"
+    yield f"{scored} against {summary['trained']} training texts"
     for name, what in (
         ("near", "copy an example"),
-        ("nv_recall", "of an example's words stand near-verbatim"),
+        ("nv_recall", "of an example's words occur near-verbatim"),
         ("copied_frac", "of the outputs' words are copied"),
     ):
         if name not in summary:
@@ -155,9 +161,14 @@ def _sentences(summary: dict[str, Any]) -> Iterator[str]:
         )
         if f"{name}_excess" in summary:
             excess = summary[f"{name}_excess"]
-            line += f"; by chance {summary[f'{name}_null']['mean']:.1%}, excess {excess['mean']:+.1%} ({excess['low']:+.1%} to {excess['high']:+.1%})"
+            interval = f"{excess['low']:+.1%} to {excess['high']:+.1%}"
+            chance = f"{summary[f'{name}_null']['mean']:.1%}"
+            line += f"; by chance {chance}, excess {excess['mean']:+.1%} ({interval})"
         yield line
     if "note" in summary:
         yield f"note: {summary['note']}"
     if summary["null"] == 0:
-        yield "no null: give --null HELDOUT.jsonl, texts never trained on, to see what is shared by chance"
+        yield (
+            "no null: give --null HELDOUT.jsonl, texts never trained on, to see what is shared by "
+            "chance"
+        )

@@ -1,4 +1,4 @@
-"""harness report: the pages again from a report.json, a sweep.json or a comparison's JSON."""
+"""harness report: write the pages of a JSON document again."""
 
 from __future__ import annotations
 
@@ -14,29 +14,22 @@ from harness.errors import EXIT_OK
 
 @dataclass(frozen=True)
 class ReportOptions:
-    file: Annotated[str, tyro.conf.Positional]
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A report.json, the sweep.json of a sweep, or the JSON beside a comparison's page."""
     out: str | None = None
-    """Folder to write to; the file's own without it."""
+    """Folder to write to. None: the file's own folder."""
     sweep: str | None = None
-    """Folder of a harness sweep: its map of learning rate × epochs becomes a part of the report."""
+    """Folder of a harness sweep, whose map of learning rate × epochs becomes part of the report."""
 
 
 def report(args: list[str]) -> int:
-    """Write the pages of a document again."""
-    options = parse(
-        ReportOptions,
-        args,
-        "report",
-        "Write the pages again from a report.json, or from the JSON of a sweep or a comparison.",
-    )
+    """Write the pages again from a report.json, or from the JSON of a sweep or a comparison."""
+    options = parse(ReportOptions, args, "report", report.__doc__)
     from harness.report.write import write_again
 
     source = Path(options.file)
-    for path in write_again(
-        source,
-        Path(options.out) if options.out else source.parent,
-        sweep=Path(options.sweep) if options.sweep else None,
-    ):
+    folder = Path(options.out) if options.out else source.parent
+    sweep = Path(options.sweep) if options.sweep else None
+    for path in write_again(source, folder, sweep=sweep):
         print(path)
     return EXIT_OK

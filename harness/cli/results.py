@@ -1,4 +1,4 @@
-"""harness results: look into a results file, or hand it to another program."""
+"""harness results: print a results file, or write it for another program."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from harness.cli.arguments import comma, parse
+from harness.cli.arguments import parse, split_commas
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
-    from harness.evaluation.store.extract import Where
+    from harness.evaluation.store.extract import RowFilter
 
 _WIDEST = 48
 _SHOWN = {
@@ -33,61 +33,58 @@ _SHOWN = {
         "stop",
     ),
 }
-"""Columns on the terminal; what ran is shown too where it is not the same in every row."""
+"""(table, each row) → the columns on the terminal; model columns are added where they differ."""
 
 
 @dataclass(frozen=True)
 class ResultsOptions:
-    file: Annotated[str, tyro.conf.Positional]
-    """A results.sqlite, or the --out folder that holds it."""
+    file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    """A results.sqlite, or the --out folder that contains it."""
     table: Literal["scores", "cells"] = "scores"
-    """The measures of the last evaluation under each label, or everything that a model was asked and gave back."""
+    """scores: the metrics of the last evaluation under each label. cells: every request to a model
+    and its answer."""
     run: tuple[str, ...] = ()
-    """Labels of runs (evaluate; before and after in the demo). Names or globs with commas, as in the options below."""
+    """Only these labels of runs (evaluate; before and after in the demo). Names or globs, separated
+    by commas, as in the options below."""
     format: tuple[str, ...] = ()
-    """Formats."""
+    """Only these formats."""
     case: tuple[str, ...] = ()
-    """Cases."""
+    """Only these cases."""
     probe: tuple[str, ...] = ()
-    """Kinds of question: choice, answer, reference, and continue among the cells."""
+    """Only these kinds of request: choice, answer, reference; of cells also continue."""
     metric: tuple[str, ...] = ()
-    """Measures, such as choice,on_task,nll_*."""
+    """Only these metrics, such as choice,on_task,nll_*."""
 
 
 @dataclass(frozen=True)
 class QueryOptions(ResultsOptions):
     each: bool = False
-    """Every row instead of means and counts."""
+    """Print every row instead of means and counts."""
     json: bool = False
-    """One JSON object a line, with every column."""
+    """Print one JSON object a line, with every column."""
 
 
 @dataclass(frozen=True)
 class ExportOptions(ResultsOptions):
-    out: Annotated[str, tyro.conf.Positional] = "results"
-    """The file to write."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")] = "results"
+    """File to write."""
     to: Literal["csv", "parquet", "jsonl"] = "csv"
-    """Its kind. Parquet needs pyarrow."""
+    """Kind of file. parquet needs pyarrow."""
 
 
 def query(args: list[str]) -> int:
-    """Print what a results file holds."""
-    options = parse(
-        QueryOptions,
-        args,
-        "results query",
-        "Print the measures or the cells that a results file holds.",
-    )
-    from harness.evaluation.store.extract import ENGINE_COLUMNS, rows, summed
+    """Print the metrics or the cells of a results file."""
+    options = parse(QueryOptions, args, "results query", query.__doc__)
+    from harness.evaluation.store.extract import ENGINE_COLUMNS, rows, summarise_rows
 
     found = list(rows(_file(options), options.table, _where(options)))
     if not found:
         raise HarnessError(
-            "no such row",
+            "no row matches",
             where=options.file,
-            hint="leave an option out, or see all with harness results query FILE",
+            hint="leave an option out; harness results query FILE shows all",
         )
-    shown = found if options.each else summed(found, options.table)
+    shown = found if options.each else summarise_rows(found, options.table)
     if options.json:
         for row in shown:
             print(json.dumps(row, ensure_ascii=False))
@@ -97,25 +94,14 @@ def query(args: list[str]) -> int:
         for name in shown[0]
         if name in ENGINE_COLUMNS and len({row[name] for row in shown}) > 1
     }
-    _print(
-        shown,
-        [
-            name
-            for name in shown[0]
-            if name in several or name in _SHOWN[options.table, options.each]
-        ],
-    )
+    columns = several | set(_SHOWN[options.table, options.each])
+    _print(shown, [name for name in shown[0] if name in columns])
     return EXIT_OK
 
 
 def export(args: list[str]) -> int:
-    """Write what a results file holds for another program."""
-    options = parse(
-        ExportOptions,
-        args,
-        "results export",
-        "Write the measures or the cells of a results file as CSV, Parquet or JSON lines.",
-    )
+    """Write the metrics or the cells of a results file as CSV, Parquet or JSON lines."""
+    options = parse(ExportOptions, args, "results export", export.__doc__)
     from harness.evaluation.store import extract
 
     written = extract.export(
@@ -135,20 +121,23 @@ def _file(options: ResultsOptions) -> Path:
     return path / RESULTS_FILE if path.is_dir() else path
 
 
-def _where(options: ResultsOptions) -> Where:
-    from harness.evaluation.store.extract import Where
+def _where(options: ResultsOptions) -> RowFilter:
+    from harness.evaluation.store.extract import RowFilter
 
     if options.metric and options.table == "cells":
         raise HarnessError(
-            "--metric is for measures, and cells have none", hint="leave --table cells out"
+            "--metric is for scores: cells have no metric", hint="leave --table cells out"
         )
-    return Where(
-        *(comma(getattr(options, name)) for name in ("run", "format", "case", "probe", "metric"))
+    return RowFilter(
+        *(
+            split_commas(getattr(options, name))
+            for name in ("run", "format", "case", "probe", "metric")
+        )
     )
 
 
 def _print(shown: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """A plain table: numbers to the right, texts cut to one line."""
+    """A plain table: numbers right-aligned, texts cut to one line."""
     lines = [list(names), *([_cell(row[name]) for name in names] for row in shown)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(names))]
     numbers = [all(isinstance(row[name], int | float | None) for row in shown) for name in names]

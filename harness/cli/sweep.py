@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from harness.cli.arguments import parse
+from harness.cli.arguments import at_least, parse
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
@@ -18,37 +18,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SweepOptions:
-    recipe: Annotated[str, tyro.conf.Positional]
-    """A run's settings as TOML. Its output_dir holds the points' folders."""
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN.toml")]
+    """TOML file with a run's settings. Its output_dir holds the folders of all runs."""
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A setting and its values, as learning_rate=1e-4,1e-3. May be given several times: every combination is a run."""
+    """A setting and its values, such as learning_rate=1e-4,1e-3. Every combination is a run."""
     jobs: int = 1
-    """Runs at a time, each in a process with a base of its own. 1: one after the other on one base."""
+    """Runs at a time, each in its own process with its own base. 1: one after the other on one
+    base."""
     raw_alpha: bool = False
-    """Do not compensate a grid over lora_alpha. Without it B's rate is corrected, since under Adam another alpha is another rate of B in disguise."""
+    """Do not compensate a grid over lora_alpha. By default B's rate is corrected, because under
+    Adam a changed alpha amounts to a changed rate of B."""
     dry_run: bool = False
-    """Print the points and what is done of them, and train nothing."""
+    """Print the runs and their state, and train nothing."""
     json: bool = False
-    """Print one JSON object of all points."""
+    """Print one JSON object of all runs."""
 
 
 def sweep(args: list[str]) -> int:
-    """Train every point of a grid that is not done yet, and draw the map."""
-    options = parse(
-        SweepOptions,
-        args,
-        "sweep",
-        "Train over a grid of settings. The same command goes on with a sweep that was interrupted.",
-    )
+    """Train over a grid of settings and draw the map; the same command resumes a sweep."""
+    options = parse(SweepOptions, args, "sweep", sweep.__doc__)
+    at_least(options, 1, "jobs")
     from harness.report.sweep_document import SWEEP_FILE, Sweep
     from harness.training.config import read_config
     from harness.training.sweep import run_sweep, sweep_points, sweep_rows
 
-    if not options.grid or options.jobs < 1:
-        raise HarnessError(
-            "nothing to vary" if not options.grid else "--jobs must be at least 1",
-            hint="--grid learning_rate=1e-4,1e-3",
-        )
+    if not options.grid:
+        raise HarnessError("missing --grid", hint="for example --grid learning_rate=1e-4,1e-3")
     recipe = read_config(Path(options.recipe))
     grid = {
         name.strip(): values.split(",")

@@ -4,54 +4,51 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cli.arguments import parse
+from harness.cli.main import program
 from harness.data.refusals import summarise_refusals
-from harness.errors import EXIT_FINDINGS, EXIT_OK
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.training.config import TrainConfig, parse_config, read_config, read_environment
 
 if TYPE_CHECKING:
     from harness.training.plan.dry_run import DryRun
 
-#: Characters of a sample that are printed; --json has it whole.
+#: Characters of a sample that are printed; --json has all of it.
 SHOWN = 600
-#: Samples that are printed: three formats are shown three times each, more than ten not all.
+#: Samples that are printed, spread over the formats.
 SAMPLES = 10
 
 _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
-usage: harness train [RUN.toml] [--dry-run] [options]
-A flag beats the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), that beats the file, and that the default.
---dry-run says what would be done, and what memory it takes, and does nothing; with --json, for programs."""
+usage: {program} train [RUN.toml] [--dry-run [--json]] [options]
+
+A flag overrides the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), which overrides the file.
+
+--dry-run prints what the run would do and the memory it would take, and trains nothing."""
 
 
 def train(args: list[str]) -> int:
-    """Train a LoRA adapter; a flag beats the environment, that beats the file, and that the default."""
+    """Train a LoRA adapter; a flag overrides the environment, which overrides the file."""
     switches = {name: name in args for name in ("--dry-run", "--json")}
     rest = [arg for arg in args if arg not in switches]
     given = bool(rest) and not rest[0].startswith("-")
     base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
-    config = parse_config(
-        parse(TrainConfig, rest, "train", _DESCRIPTION, default=base).as_dict(), where="flags"
-    )
+    description = _DESCRIPTION.format(program=program())
+    options = parse(TrainConfig, rest, "train", description, default=base)
+    config = parse_config(options.as_dict(), where="flags")
+    if switches["--json"] and not switches["--dry-run"]:
+        raise HarnessError("--json needs --dry-run")
     if switches["--dry-run"]:
         return _dry_run(config, as_json=switches["--json"])
     from harness.training import start
     from harness.training.step.distributed import join_ranks
 
-    try:
-        final = start.train(config)
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted — start the same command again: it resumes from the last checkpoint",
-            file=sys.stderr,
-        )
-        raise
+    final = start.train(config)
     if join_ranks().is_main:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
@@ -59,37 +56,42 @@ def train(args: list[str]) -> int:
 
 
 def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
-    """Print what would be done. Exit code 1 when the run would not start."""
+    """Print what the run would do. Exit code 1 when it would not start."""
     from harness.training.plan.dry_run import dry_run
 
-    told = dry_run(config)
+    run = dry_run(config)
     if as_json:
-        print(json.dumps(told.as_dict(), indent=1, ensure_ascii=False))
+        print(json.dumps(run.as_dict(), indent=1, ensure_ascii=False))
     else:
-        print("\n".join(_told(told)))
-    return EXIT_OK if told.starts else EXIT_FINDINGS
+        print("\n".join(_describe(run)))
+    return EXIT_OK if run.starts else EXIT_FINDINGS
 
 
-def _told(run: DryRun) -> Iterator[str]:
+def _describe(run: DryRun) -> Iterator[str]:
     each = max(1, SAMPLES // max(1, len(run.samples)))
-    for format, samples in islice(run.samples.items(), SAMPLES):
+    for name, samples in islice(run.samples.items(), SAMPLES):
         for number, text in enumerate(samples[:each], 1):
-            yield f"── {format}, sample {number}; ‹trained› ──\n{text if len(text) <= SHOWN else text[: SHOWN // 2] + ' … ' + text[-SHOWN // 2 :]}\n"
+            cut = f"{text[: SHOWN // 2]} … {text[-SHOWN // 2 :]}" if len(text) > SHOWN else text
+            yield f"── {name}, sample {number}; ‹trained› ──\n{cut}\n"
     if len(run.samples) > SAMPLES:
         yield f"… and {len(run.samples) - SAMPLES} more formats: --json has samples of all\n"
     for name, value in run.facts.items():
         yield f"{name}: {value}"
     for row in run.sets:
-        yield f"set {row['path']}: {row['rows']} rows × {row['weight']:g} = {row['draws_per_epoch']} draws an epoch"
-    for format, count in run.formats.items():
-        yield f"format {format}: {count['pairs']} pairs, {count['rows']} rows, {count['supervised_tokens']} supervised tokens"
+        total = f"{row['draws_per_epoch']} draws an epoch"
+        yield f"set {row['path']}: {row['rows']} rows × {row['weight']:g} = {total}"
+    for name, count in run.formats.items():
+        tokens = f"{count['supervised_tokens']} supervised tokens"
+        yield f"format {name}: {count['pairs']} pairs, {count['rows']} rows, {tokens}"
     for memory in run.memory:
         has = f" of {memory.has / 2**30:.1f}" if memory.has else ""
-        yield f"memory on {memory.where}, {'with' if memory.checkpointing else 'without'} gradient checkpointing: {memory.bytes / 2**30:.2f}{has} GiB"
+        how = f"{'with' if memory.checkpointing else 'without'} gradient checkpointing"
+        yield f"memory on {memory.where}, {how}: {memory.bytes / 2**30:.2f}{has} GiB"
         yield from (
             f"  {part.name:18} {part.bytes / 2**20:9.1f} MiB = {part.why}" for part in memory.parts
         )
     for refusal in run.refused:
         yield f"refused ({refusal.reason}): {refusal.place}: {refusal.message}"
     if run.refused:
-        yield f"{summarise_refusals(run.refused)}{'' if run.starts else ': the run would not start (data.on_refuse = error)'}"
+        reason = "" if run.starts else ": the run would not start (data.on_refuse = error)"
+        yield f"{summarise_refusals(run.refused)}{reason}"

@@ -1,35 +1,32 @@
-"""harness view RUN: a run in the browser, while it goes on and afterwards."""
+"""harness view RUN: a run in the browser, while it runs and afterwards."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from harness.cli.arguments import parse
-from harness.errors import EXIT_OK
+from harness.cli.arguments import RunFolder, parse
+from harness.errors import EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
 class ViewOptions:
-    run: Annotated[str, tyro.conf.Positional]
+    run: RunFolder
     """Folder of an evaluation, a training run or a demo."""
     port: int = 0
-    """Port on this machine. 0 takes a free one."""
+    """Port on this machine. 0: a free one."""
     open: bool = False
     """Open the page in the browser."""
 
 
 def view(args: list[str]) -> int:
-    """Serve a run's page on this machine until it is interrupted."""
-    options = parse(
-        ViewOptions,
-        args,
-        "view",
-        "Serve a run's page on this machine (loopback only, read-only) until Ctrl-C. It follows the run while it goes on.",
-    )
+    """Serve a run's page on this machine (loopback only, read-only) until Ctrl-C.
+
+    The page follows the run while it runs.
+    """
+    options = parse(ViewOptions, args, "view", view.__doc__)
+    if not 0 <= options.port < 2**16:
+        raise HarnessError(f"invalid --port {options.port}: expected 0 to 65535")
     from harness.view.server import HOST, serve
 
     server = serve(Path(options.run), options.port)

@@ -114,7 +114,7 @@ def test_places(tiny_model, tmp_path, cases):
     ("words", "match"),
     [
         (["--budget", "lots"], "no budget"),
-        (["--find", "good"], "neither best nor worst"),
+        (["--find", "good"], "expected best, worst or best,worst"),
         (["--find-by", "choice"], "add --find"),
         (["--budget", "10%", "--flips"], "exclude each other"),
         (["--positions", "50"], "say how much"),

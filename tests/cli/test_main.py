@@ -67,6 +67,20 @@ def test_every_command_has_help(capsys):
         (["eval", "x", "--cases", "no-such.jsonl"], "no-such.jsonl: no such file"),
         (["train", "no-such.toml"], "no-such.toml: cannot read"),
         (["report", "no-such.json"], "no-such.json"),
+        (["eval", "x", "--limit", "many"], "invalid --limit 'many': expected a whole number"),
+        (["eval", "x", "--top-p", "high"], "invalid --top-p 'high': expected a number"),
+        (["eval", "x", "--dtype", "int3"], "invalid --dtype 'int3': expected one of 'auto'"),
+        (["eval", "x", "--limit", "0"], "invalid --limit 0: expected at least 1"),
+        (
+            ["eval", "x", "--formts", "chatml"],
+            "unknown option --formts chatml: did you mean --form",
+        ),
+        (["eval", "x", "--seed"], "--seed needs a value — see harness eval --help"),
+        (["eval"], "missing MODEL"),
+        (["compare", "one"], "missing AFTER"),
+        (["recall", "outputs.jsonl"], "missing --against"),
+        (["train", "--lora-r", "big"], "invalid --lora-r 'big': expected a whole number"),
+        (["train", "--json"], "--json needs --dry-run"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):
@@ -75,12 +89,39 @@ def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):
     assert message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
 
 
+def test_usage_and_help_show_the_name_that_was_called(monkeypatch, capsys):
+    for path, name in (("/bin/formatproof", "formatproof"), ("/x/pytest", "harness")):
+        monkeypatch.setattr("sys.argv", [path])
+        assert main(["--help"]) == 0
+        assert f"usage: {name} <command>" in capsys.readouterr().out
+        assert main(["eval"]) == 2
+        assert f"see {name} eval --help" in capsys.readouterr().err
+
+
+def test_a_docstring_of_several_lines_is_one_paragraph_of_help(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit):
+        main(["eval", "--help"])
+    help_text = capsys.readouterr().out
+    assert "the base is loaded once, and each adapter is a run of the report." in help_text
+
+
+def test_old_names_of_flags_still_work(capsys):
+    for flags in (
+        ["--samples-per-case", "3"],
+        ["--draws", "3"],
+        ["--temperature", "1", "--twins", "x"],
+    ):
+        assert main(["eval", "no-such-model", *flags]) == 2
+        assert "unknown option" not in capsys.readouterr().err
+
+
 def test_ctrl_c_is_exit_code_130(monkeypatch, capsys):
     monkeypatch.setattr(
         "harness.cli.formats.list_formats", lambda args: (_ for _ in ()).throw(KeyboardInterrupt)
     )
     assert main(["formats", "list"]) == 130
-    assert "goes on from there" in capsys.readouterr().err
+    assert "resumes from there" in capsys.readouterr().err
 
 
 def test_lists_come_as_json(capsys):

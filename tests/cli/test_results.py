@@ -186,8 +186,11 @@ def test_the_three_exports_hold_the_same(found, tmp_path, capsys, table):
 def test_mistakes_are_told(found, tmp_path, capsys, monkeypatch):
     for args, message in (
         (["query", str(tmp_path / "none.sqlite")], "no such file"),
-        (["query", str(tmp_path), "--format", "zephyr"], "no such row"),
-        (["query", str(tmp_path), "--table", "cells", "--metric", "choice"], "cells have none"),
+        (["query", str(tmp_path), "--format", "zephyr"], "no row matches"),
+        (
+            ["query", str(tmp_path), "--table", "cells", "--metric", "choice"],
+            "cells have no metric",
+        ),
     ):
         assert main(["results", *args]) == 2
         assert message in capsys.readouterr().err

@@ -225,7 +225,7 @@ def test_canaries_are_written_once(tmp_path, capsys):
         )
         == 0
     )
-    assert "--twins" in capsys.readouterr().out
+    assert "--controls" in capsys.readouterr().out
     rows = [
         json.loads(line) for line in (tmp_path / "c" / "canaries.jsonl").read_text().splitlines()
     ]

@@ -46,7 +46,7 @@ def test_each_point_is_bit_for_bit_the_run_it_would_be_alone(recipe, tmp_path, m
 
 def test_an_interrupted_sweep_goes_on_where_it_was(recipe, monkeypatch):
     points = sweep_points(recipe, {"learning_rate": ["1e-3", "1e-2"]})
-    original, taken = Trainer._step, []
+    original, taken = Trainer.step, []
 
     def stop_in_the_second(self, number, sum_lr):
         if len(taken) == 15:
@@ -54,14 +54,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(recipe, monkeypatch):
         taken.append(number)
         return original(self, number, sum_lr)
 
-    monkeypatch.setattr(Trainer, "_step", stop_in_the_second)
+    monkeypatch.setattr(Trainer, "step", stop_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         run_sweep(points, quiet=True)
     assert [row["done"] for row in sweep_rows(points)] == [True, False]
     again = []
     monkeypatch.setattr(
         Trainer,
-        "_step",
+        "step",
         lambda self, number, sum_lr: again.append(number) or original(self, number, sum_lr),
     )
     assert all(row["done"] for row in run_sweep(points, quiet=True))
@@ -71,7 +71,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(recipe, monkeypatch):
 def test_the_map_the_table_and_the_page_show_every_point(recipe, tmp_path):
     rows = run_sweep(sweep_points(recipe, GRID), quiet=True)
     sweep = read_sweep(Path(recipe.output_dir))
-    assert [point["settings"] for point in sweep.points] == [
+    assert [run.settings for run in sweep.points] == [
         row["settings"] for row in rows
     ] and sweep.measure == "nll_seen"
     paths = write_sweep_map(sweep, tmp_path)
@@ -86,7 +86,7 @@ def test_the_map_the_table_and_the_page_show_every_point(recipe, tmp_path):
     )  # a table for each panel, and one of the runs
     drawn = paths[0].read_text()
     assert write_sweep_map(sweep, tmp_path)[0].read_text() == drawn
-    heads, table = sweep_table(rows)
+    heads, table = sweep_table(sweep.points)
     assert heads[:2] == ["learning_rate", "num_train_epochs"] and [line[:2] for line in table] == [
         ["1e-3", "2"],
         ["1e-3", "4"],
@@ -127,7 +127,7 @@ def test_the_command_says_what_it_would_do(tmp_path, capsys):
         (["--grid", "model=a,b"], "share one base"),
         (["--grid", "learning_rate=1e-3,1e-3"], "given twice"),
         (["--grid", "learning_rate=1e-3,-1"], "greater than 0"),
-        ([], "nothing to vary"),
+        ([], "missing --grid"),
     ):
         assert main(["sweep", str(file), *wrong, "--dry-run"]) == 2
         assert why in capsys.readouterr().err
