@@ -1,1 +1,1 @@
-"""Baseline and verdicts (pure), and the pytest plugin (hooks only)."""
+"""The gate: baselines, margins and verdicts, and the pytest plugin that runs them."""

@@ -7,12 +7,15 @@ import pytest
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.gate.baseline import to_baseline, with_new_entries
+from harness.gate.baseline_file import write_baseline
 from harness.gate.run_gate import (
     GateOptions,
     formats_to_measure,
     nothing_scored,
+    run_gate,
     suggested_baseline,
 )
+from harness.metrics.registry import METRICS
 
 
 def test_the_command_can_be_pasted():
@@ -92,3 +95,37 @@ def test_a_baseline_of_which_no_format_is_known_is_refused(make_evaluation):
     before = to_baseline(make_evaluation({("grammar-58884e55bb", "stopped"): [1.0]}))
     with pytest.raises(HarnessError, match="no format of the baseline is known"):
         formats_to_measure(before, load_formats())
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "outcome"),
+    [(None, "regressed"), ("[margins]\nshouts = 0.9", "ok"), ("[margins]\nshouts = false", None)],
+)
+def test_a_metric_of_the_users_is_gated(
+    make_evaluation, tmp_path, monkeypatch, thresholds, outcome
+):
+    """With the margin that it declares, unless the thresholds say otherwise."""
+    list(METRICS)
+    for name in ("_scorers", "_metrics", "_files"):
+        monkeypatch.setattr(METRICS, name, getattr(METRICS, name).copy())
+    file = tmp_path / "shouts.py"
+    file.write_text(
+        "from harness.metrics.registry import Metric, scorer\n"
+        "@scorer(Metric('shouts', 'answer', 'capitals', 'lower', margin=0.05))\n"
+        "def shouts(item): return 0.0\n"
+    )
+    METRICS.load_file(file)
+    before, after = (
+        make_evaluation({("chatml", "shouts"): [value] * 80, ("chatml", "leak"): [0.0] * 80})
+        for value in (0.0, 0.5)
+    )
+    monkeypatch.setattr("harness.evaluation.run.run_job", lambda job: after)
+    write_baseline(to_baseline(before), tmp_path / "base.json")
+    if thresholds:
+        (tmp_path / "eval").mkdir()
+        (tmp_path / "eval" / "thresholds.toml").write_text(thresholds)
+    result = run_gate(
+        GateOptions("m", baseline=tmp_path / "base.json", metrics=(str(file),), root=tmp_path)
+    )
+    outcomes = {verdict.metric: verdict.outcome for verdict in result.verdicts}
+    assert outcomes == {"leak": "ok"} | ({"shouts": outcome} if outcome else {})
