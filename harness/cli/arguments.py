@@ -82,8 +82,12 @@ def _document(kind: type) -> None:
 
 def _mistake(text: str) -> str:
     """tyro's box of a mistake as one sentence."""
-    lines = ("" if "──" in line else line.strip("│| ") for line in text.splitlines())
-    parts = re.split(r"\n{2,}", "\n".join(lines).strip())
+    rule = re.compile("[─-]{4}")
+    lines = text.splitlines()
+    if len(lines) > 1 and rule.search(lines[1]):  # a terminal without box characters
+        del lines[0]
+    stripped = "\n".join("" if rule.search(line) else line.strip("│| ") for line in lines)
+    parts = re.split(r"\n{2,}", stripped.strip())
     body, others = (" ".join(part.split()) for part in (parts[0], " ".join(parts[1:])))
     if found := re.match(r"Error parsing (\S+):.*['\"](.*?)['\"]\]?\.?$", body):
         _, _, takes = others.partition(f"{found[1]} ")
