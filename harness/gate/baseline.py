@@ -24,7 +24,7 @@ GRAMMAR = "grammar:"
 
 
 @dataclass(frozen=True, slots=True)
-class FormatFact:
+class FormatIdentity:
     """What is deterministic about a format; compared by equality, without margin.
 
     ``digest`` is the template's, ``group`` what the format is to the model. ``rendered`` is a
@@ -85,7 +85,7 @@ class Baseline:
     native: str | None
     environment: Mapping[str, str]
     settings: Mapping[str, Any]
-    formats: Mapping[str, FormatFact]
+    formats: Mapping[str, FormatIdentity]
     cases: Mapping[str, Mapping[str, str]]
     entries: tuple[BaselineEntry, ...]
     grammar: tuple[str, ...] = ()
@@ -156,7 +156,7 @@ def to_baseline(evaluation: Evaluation, formats: Iterable[str] = ()) -> Baseline
             if not key.startswith("recall")
         },
         formats={
-            chat_format.id: format_fact(chat_format, evaluation.groups[chat_format.id])
+            chat_format.id: format_identity(chat_format, evaluation.groups[chat_format.id])
             for chat_format in sorted(evaluation.formats, key=lambda chat_format: chat_format.id)
         },
         cases=dict(sorted(cases.items())),
@@ -193,10 +193,10 @@ def with_new_entries(old: Baseline, current: Baseline) -> Baseline:
     )
 
 
-def format_fact(chat_format: Format, group: Group) -> FormatFact:
+def format_identity(chat_format: Format, group: Group) -> FormatIdentity:
     """What is deterministic about a format: none of it depends on a model."""
     properties = check_format(chat_format).properties
-    return FormatFact(
+    return FormatIdentity(
         chat_format.digest,
         group,
         render_digest(chat_format),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, Valida
 
 from harness.errors import HarnessError, validation_error
 from harness.files import write_text
-from harness.gate.baseline import Baseline, BaselineEntry, FormatFact
+from harness.gate.baseline import Baseline, BaselineEntry, FormatIdentity
 from harness.records import Group
 
 SCHEMA = 2
@@ -126,7 +126,7 @@ def read_baseline(path: Path) -> Baseline:
 
 def _baseline(file: BaselineFile) -> Baseline:
     facts = dict(file)
-    facts["formats"] = {key: FormatFact(**dict(row)) for key, row in file.formats.items()}
+    facts["formats"] = {key: FormatIdentity(**dict(row)) for key, row in file.formats.items()}
     facts["grammar"] = tuple(file.grammar)
     rows = facts.pop("cells")
     return Baseline(**facts, entries=tuple(map(_entry, rows)))

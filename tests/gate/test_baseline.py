@@ -10,8 +10,8 @@ from harness.formats import load_formats
 from harness.gate.baseline import (
     Baseline,
     BaselineEntry,
-    FormatFact,
-    format_fact,
+    FormatIdentity,
+    format_identity,
     scored_digest,
     to_baseline,
 )
@@ -80,10 +80,12 @@ def test_numbers_that_are_not_finite_lose_the_whole_entry(make_evaluation, bad):
 
 def test_what_is_deterministic_about_a_format_is_kept_with_it():
     known = load_formats()
-    fact = format_fact(known["llama3"], "held-out")
+    fact = format_identity(known["llama3"], "held-out")
     assert fact.facts["stop_trained"] and fact.facts["leading_bos"] and len(fact.rendered) == 16
     assert (
-        fact == format_fact(known["llama3"], "held-out") != format_fact(known["chatml"], "held-out")
+        fact
+        == format_identity(known["llama3"], "held-out")
+        != format_identity(known["chatml"], "held-out")
     )
     untrained = replace(
         known["llama3"],
@@ -92,7 +94,7 @@ def test_what_is_deterministic_about_a_format_is_kept_with_it():
         .replace("{%- endgeneration %}", ""),
     )
     assert (
-        format_fact(untrained, "held-out").rendered != fact.rendered
+        format_identity(untrained, "held-out").rendered != fact.rendered
     )  # the same text, with nothing of it trained
 
 
@@ -134,7 +136,7 @@ def baseline(*entries: BaselineEntry) -> Baseline:
         None,
         {},
         {},
-        {"a": FormatFact("d", "native")},
+        {"a": FormatIdentity("d", "native")},
         {"answer": {"x": "1", "y": "2", "z": "3"}},
         entries,
     )
@@ -155,4 +157,4 @@ def test_a_baseline_holds_together():
     with pytest.raises(ValueError, match="2 values for 3 cases"):
         baseline(entry(values=(1.0, 0.0)))
     with pytest.raises(ValueError, match="unknown group"):
-        FormatFact("d", "other")
+        FormatIdentity("d", "other")

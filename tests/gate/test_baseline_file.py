@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.gate.baseline import Baseline, BaselineEntry, FormatFact, rounded, to_baseline
+from harness.gate.baseline import Baseline, BaselineEntry, FormatIdentity, rounded, to_baseline
 from harness.gate.baseline_file import SCHEMA, baseline_text, read_baseline, write_baseline
 
 names = st.text(min_size=1, max_size=8)
@@ -23,7 +23,7 @@ def baselines(draw) -> Baseline:
     formats = draw(
         st.dictionaries(
             names,
-            st.builds(FormatFact, names, st.sampled_from(["native", "seen", "held-out"])),
+            st.builds(FormatIdentity, names, st.sampled_from(["native", "seen", "held-out"])),
             min_size=1,
             max_size=3,
         )

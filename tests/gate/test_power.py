@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from harness.gate.baseline import Baseline, BaselineEntry, FormatFact
+from harness.gate.baseline import Baseline, BaselineEntry, FormatIdentity
 from harness.gate.thresholds import Margin
 from harness.gate.verdicts import compare_baselines
 
@@ -32,7 +32,7 @@ def as_baseline(run: Run) -> Baseline:
         native=None,
         environment={},
         settings={},
-        formats={name: FormatFact("d", "held-out") for name in run},
+        formats={name: FormatIdentity("d", "held-out") for name in run},
         cases={"answer": {f"answer-{case:03}": "12345678" for case in range(CASES)}},
         entries=tuple(entries),
     )
