@@ -1,9 +1,16 @@
 """The folder is the registry; a bad file is told by its place."""
 
+import json
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 
+from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
+from harness.formats.exchange.exporting import TARGETS, export_format
 from harness.formats.properties import check_format
 
 GOOD = '{#---\nfamily = "toy"\nstops = ["END"]\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
@@ -105,6 +112,24 @@ def test_a_users_folder_adds_and_replaces(tmp_path):
     formats = load_formats(tmp_path)
     assert formats["mine"].family == formats["chatml"].family == "toy"
     assert "llama3" in formats
+
+
+def test_the_page_on_adding_a_format_is_right(tmp_path, monkeypatch, capsys):
+    """Its one file is checked, rendered, evaluated by default and exported without another edit."""
+    page = (Path(__file__).parents[2] / "docs" / "add-a-format.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("DIR").mkdir()
+    Path("DIR/bracket.jinja").write_text(re.search(r"^```jinja\n(.*?)^```", page, re.M | re.S)[1])
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    Path("chat.json").write_text(json.dumps({"messages": messages}))
+    check, rendering = re.findall(r"^harness (.*--formats-dir DIR)$", page, re.M)
+    assert main([*shlex.split(check), "--strict"]) == 0
+    capsys.readouterr()
+    assert main(shlex.split(rendering)) == 0
+    assert capsys.readouterr().out == "Be brief.\n\n[user] Hi\n[assistant]"
+    formats = load_formats(Path("DIR"))
+    assert formats.select(formats.default)[-1].id == "bracket"
+    assert all(export_format(formats["bracket"], target).text for target in TARGETS)
 
 
 def test_the_digest_changes_with_behaviour_only(tmp_path):
