@@ -1,4 +1,4 @@
-"""A fake engine for tests and for trying a set of cases without a model: answers come from a function."""
+"""A backend for tests, whose answers come from a function."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LogProb = Callable[[Rendered], float]
 
 
 class ScriptedBackend:
-    """Replies with ``reply(prompt)``, cut at the format's first stop, and scores with ``logprob(rendering)``."""
+    """Replies with ``reply(prompt)`` up to the first stop; scores with ``logprob(rendering)``."""
 
     bos_token = ""
     eos_token = "</s>"

@@ -58,9 +58,9 @@ def run(tmp_path, cases, *args):
 def test_a_backend_in_a_file_evaluates(file, command, cases, tmp_path, capsys):
     options = ["--engine", str(file), "--engine-option", f"command={command}"]
     assert run(tmp_path, cases, *options) == 0
-    told = json.loads(capsys.readouterr().out)
-    means = {(cell["format"], cell["metric"]): cell["mean"] for cell in told["cells"]}
-    assert told["model"] == "toy"
+    shown = json.loads(capsys.readouterr().out)
+    means = {(cell["format"], cell["metric"]): cell["mean"] for cell in shown["cells"]}
+    assert shown["model"] == "toy"
     assert means["chatml", "answer_strict"] == means["llama3", "answer_strict"] == 1
     assert (means["chatml", "stopped"], means["llama3", "stopped"]) == (1, 0)
     with closing(sqlite3.connect(tmp_path / "out" / "results.sqlite")) as results:

@@ -1,4 +1,4 @@
-"""Answers do not depend on what else is in the batch, on the room there is, or on how the keys are kept."""
+"""Answers depend neither on the rest of the batch nor on its size or cache."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ rooms = st.sampled_from([(70, 1), (200, 2), (300, 3), (16384, 128)])
 
 
 def requests_of(backend):
-    """Rows of several lengths, lengths of answers and settings; some prompts come twice, with other noise."""
+    """Rows of several lengths and settings; some prompts come twice, with other noise."""
     samplings = (
         None,
         Sampling(1.0, 0.9, 0, 1),
         Sampling(0.8, 1.0, 20, 2),
         Sampling(1.3, 1.0, 0, 3),
     )
-    rows = [(id, question) for id in IDS for question in QUESTIONS] * 2
+    rows = [(format_id, question) for format_id in IDS for question in QUESTIONS] * 2
     return [
-        GenerateRequest(str(at), asked(id, q, backend), 3 + at % 9, sampling=samplings[at % 4])
-        for at, (id, q) in enumerate(rows)
+        GenerateRequest(
+            str(at), asked(format_id, q, backend), 3 + at % 9, sampling=samplings[at % 4]
+        )
+        for at, (format_id, q) in enumerate(rows)
     ]
 
 
@@ -64,7 +66,7 @@ def test_an_answer_does_not_depend_on_the_batch(tiny, alone, picked, room):
 @given(picks, st.sampled_from([40, 150, 16384]))
 def test_a_log_probability_does_not_depend_on_the_batch(tiny, picked, budget):
     backend = TransformersBackend(tiny, budget=budget)
-    rows = [(id, question) for id in IDS for question in QUESTIONS] * 2
+    rows = [(format_id, question) for format_id in IDS for question in QUESTIONS] * 2
     requests = [
         ScoreRequest(
             str(at), tuple(answered(*rows[at], o, backend) for o in OPTIONS[at % 3 :]), "en"
@@ -130,7 +132,7 @@ def other_models(tokenizer):
 
 @pytest.mark.parametrize("name", ["mistral", "gpt2", "bloom"])
 def test_other_attention_is_packed_only_where_that_is_right(tiny, name):
-    """A window, learnt positions, ALiBi: the answers are those of generate, whichever way they are run."""
+    """A window, learnt positions, ALiBi: the answers are those of generate in any case."""
     from transformers import AutoModelForCausalLM
 
     config, longest = other_models(tiny.tokenizer)[name]
@@ -139,7 +141,9 @@ def test_other_attention_is_packed_only_where_that_is_right(tiny, name):
     assert longest_packed(other) == longest
     backend = TransformersBackend(other, budget=400)
     requests = [
-        GenerateRequest(f"{id}|{q}", asked(id, q, backend), 8) for id in IDS for q in QUESTIONS
+        GenerateRequest(f"{format_id}|{q}", asked(format_id, q, backend), 8)
+        for format_id in IDS
+        for q in QUESTIONS
     ]
     for key, answer in answers_of(backend, requests).items():
         ids = torch.tensor(
@@ -163,13 +167,13 @@ def test_a_model_with_a_state_is_not_packed(tiny):
 
 @pytest.mark.parametrize("stop", ["é", "né.", "fox\n", "日"])
 def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
-    """Token by token, where a letter takes several tokens: the stop is found with its last byte, not before and not later."""
+    """A letter may take several tokens: the stop is found with its last byte, not later."""
     decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
     pieces = tiny.tokenizer("the lazy " + stop + "!", add_special_tokens=False).input_ids
     whole = len(tiny.tokenizer("the lazy " + stop, add_special_tokens=False).input_ids)
     row = DecodingRow("k", [1], 99, (stop, "never"), frozenset())
-    for id in pieces:
-        decoder._take(row, id)
+    for token in pieces:
+        decoder._take(row, token)
         decoder._stop_at_texts([row])
         if row.answer is not None:
             break

@@ -1,4 +1,4 @@
-"""The passes by hand against transformers' and peft's modules."""
+"""The hand-written forward passes against transformers' and peft's modules."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_rows_that_enter_step_and_leave_give_what_the_modules_give(first, script
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_a_16_bit_model_stays_as_near_to_float32_as_the_modules(dtype):
-    """In its own arithmetic, and nearer in float32 arithmetic: the weights are the same 16-bit numbers."""
+    """In its own arithmetic, and nearer in float32: the weights are the same 16-bit numbers."""
     half = inferring(dtype="bfloat16")
     truth = inferring()
     truth.model.load_state_dict(
@@ -139,10 +139,16 @@ def test_keys_of_a_16_bit_model_are_kept_in_16_bits():
 
 @pytest.mark.parametrize(
     ("kind", "changes", "lora"),
-    [("qwen3", {}, {}), ("llama", {"hidden_act": "gelu"}, {}), ("llama", {}, {"use_dora": True}), ("mistral", {"sliding_window": 8}, {}),
-     ("llama", {}, {"target_modules": [*ALL, "lm_head"]}), ("llama", {}, {"trainable_token_indices": [3, 4]})],
+    [
+        ("qwen3", {}, {}),
+        ("llama", {"hidden_act": "gelu"}, {}),
+        ("llama", {}, {"use_dora": True}),
+        ("mistral", {"sliding_window": 8}, {}),
+        ("llama", {}, {"target_modules": [*ALL, "lm_head"]}),
+        ("llama", {}, {"trainable_token_indices": [3, 4]}),
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_not_plain_is_run_by_the_modules(kind, changes, lora):
     assert isinstance(forward_of(make(kind, lora=lora, **changes), 20), ModuleForward)
 
@@ -158,7 +164,7 @@ def answers_of(backend, requests):
 
 @pytest.mark.parametrize("copied", [0, 1 << 40], ids=["modules", "by hand"])
 def test_with_an_adapter_answers_equal_generate_row_by_row(tiny, monkeypatch, copied):
-    """And log-probabilities those of a plain pass; both ways, and again after the weights have changed."""
+    """Log-probabilities are those of a plain pass, also after the weights have changed."""
     from peft import LoraConfig, get_peft_model
 
     monkeypatch.setattr(forward, "_MAX_COPIED", copied)
@@ -171,7 +177,9 @@ def test_with_an_adapter_answers_equal_generate_row_by_row(tiny, monkeypatch, co
     adapted.lean_lora = install_lean_lora(adapted.model)
     backend = TransformersBackend(adapted, budget=300, most=4)
     requests = [
-        GenerateRequest(f"{id}|{q}", asked(id, q, backend), 8) for id in IDS for q in QUESTIONS
+        GenerateRequest(f"{format_id}|{q}", asked(format_id, q, backend), 8)
+        for format_id in IDS
+        for q in QUESTIONS
     ]
     scores = ScoreRequest(
         "k", tuple(answered("chatml", "fox", option, backend) for option in OPTIONS)

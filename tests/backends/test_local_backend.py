@@ -22,17 +22,17 @@ QUESTIONS = [
 OPTIONS = ["Oslo", "the lazy dog", "Paris is it", "x"]
 
 
-def answered(id, question, answer, backend):
+def answered(format_id, question, answer, backend):
     conversation = Conversation("c", (Message("user", question), Message("assistant", answer)))
     return render(
-        conversation, FORMATS[id], bos_token=backend.bos_token, eos_token=backend.eos_token
+        conversation, FORMATS[format_id], bos_token=backend.bos_token, eos_token=backend.eos_token
     )
 
 
-def asked(id, question, backend):
+def asked(format_id, question, backend):
     return render(
         Conversation("c", (Message("user", question),)),
-        FORMATS[id],
+        FORMATS[format_id],
         add_generation_prompt=True,
         bos_token=backend.bos_token,
         eos_token=backend.eos_token,
@@ -44,8 +44,8 @@ def plain_logprobs(loaded, rendered):
     with torch.no_grad():
         logits = torch.log_softmax(loaded.model(torch.tensor([encoded.ids])).logits[0].float(), -1)
     return [
-        logits[i - 1, id].item()
-        for i, (id, content) in enumerate(zip(encoded.ids, encoded.content, strict=True))
+        logits[i - 1, token].item()
+        for i, (token, content) in enumerate(zip(encoded.ids, encoded.content, strict=True))
         if content
     ]
 
@@ -54,8 +54,11 @@ def plain_logprobs(loaded, rendered):
 def test_log_probabilities_equal_a_plain_forward_pass(tiny, budget):
     backend = TransformersBackend(tiny, budget=budget)
     requests = [
-        ScoreRequest(f"{id}|{q}", tuple(answered(id, q, o, backend) for o in OPTIONS[: 1 + n % 4]))
-        for id in FORMATS
+        ScoreRequest(
+            f"{format_id}|{q}",
+            tuple(answered(format_id, q, o, backend) for o in OPTIONS[: 1 + n % 4]),
+        )
+        for format_id in FORMATS
         for n, q in enumerate(QUESTIONS)
     ]
     found = dict(pair for batch in backend.score(requests) for pair in batch)
@@ -84,8 +87,10 @@ def test_what_other_scripts_have_equals_a_plain_softmax(tiny, budget):
     backend = TransformersBackend(tiny, budget=budget)
     languages = ("en", "ru", "")
     scores = [
-        ScoreRequest(f"{id}|{n}", (answered(id, q, OPTIONS[n], backend),), languages[n])
-        for id in ("chatml", "alpaca-newline", "llama3")
+        ScoreRequest(
+            f"{format_id}|{n}", (answered(format_id, q, OPTIONS[n], backend),), languages[n]
+        )
+        for format_id in ("chatml", "alpaca-newline", "llama3")
         for n, q in enumerate(QUESTIONS)
     ]
     found = dict(pair for batch in backend.score(scores) for pair in batch)
@@ -99,8 +104,8 @@ def test_what_other_scripts_have_equals_a_plain_softmax(tiny, budget):
         )
         assert list(found[request.key][0].off_script) == pytest.approx(wanted, abs=1e-4)
     asks = [
-        GenerateRequest(f"{id}|{n}", asked(id, q, backend), 12, language=languages[n])
-        for id in ("chatml", "alpaca-newline")
+        GenerateRequest(f"{format_id}|{n}", asked(format_id, q, backend), 12, language=languages[n])
+        for format_id in ("chatml", "alpaca-newline")
         for n, q in enumerate(QUESTIONS)
     ]
     answers = dict(pair for batch in backend.generate(asks) for pair in batch)
@@ -120,7 +125,9 @@ def test_what_other_scripts_have_equals_a_plain_softmax(tiny, budget):
 def test_answers_equal_generate_row_by_row(tiny, budget):
     backend = TransformersBackend(tiny, budget=budget)
     requests = [
-        GenerateRequest(f"{id}|{q}", asked(id, q, backend), 12) for id in FORMATS for q in QUESTIONS
+        GenerateRequest(f"{format_id}|{q}", asked(format_id, q, backend), 12)
+        for format_id in FORMATS
+        for q in QUESTIONS
     ]
     found = dict(pair for batch in backend.generate(requests) for pair in batch)
     for request in requests:
@@ -135,7 +142,7 @@ def test_answers_equal_generate_row_by_row(tiny, budget):
 
 
 def test_a_textual_stop_ends_an_answer_across_tokens(tiny):
-    """Whatever the model says in its first tokens becomes the stop; the answer then ends before it."""
+    """What the model says first becomes the stop; the answer then ends before it."""
     backend = TransformersBackend(tiny)
     prompt = asked("chatml", "fox", backend)
     [[(_, free)]] = list(backend.generate([GenerateRequest("k", prompt, 12)]))

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that is slow, busy, dying or without log-probabilities: a small one, on loopback."""
+"""An OpenAI-compatible server on loopback: slow, busy, dying, without log-probabilities."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.records import Conversation, Message
+from harness.report.document import Confidence
 from tests.evaluation.conftest import ask
 from tests.patience import HANG_S
 
@@ -30,9 +31,9 @@ FORMATS = load_formats()
 
 
 class Server(ThreadingHTTPServer):
-    """Answers "Oslo" and the length of the prompt, after a pause; its faults are set by the test, and come at once.
+    """Answers "Oslo" and the length of the prompt, after a pause. The test sets its faults.
 
-    The first ``mute`` requests get no answer. The first requests, as many as are to come ``together``, wait for each other.
+    The first ``mute`` requests get no answer. The first ``together`` requests wait for each other.
     """
 
     daemon_threads = True
@@ -118,7 +119,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         if "messages" in body:
             content = f"heard {len(body['messages'])}"
-            self.reply(200, {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": content}}]})  # fmt: skip
+            message = {"role": "assistant", "content": content}
+            facts = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            self.reply(200, {**facts, "choices": [choice]})
             return
         choice = {
             "index": 0,
@@ -149,7 +153,13 @@ class Handler(BaseHTTPRequestHandler):
                 offsets = [-1] * len(tokens)
             if self.server.style == "pieces" and "one two" not in body["prompt"]:
                 tokens = [token.replace("o", "\ufffd") for token in tokens]
-            choice = {"index": 0, "text": body["prompt"] + "!", "finish_reason": "length", "logprobs": {"tokens": tokens, "token_logprobs": values, "text_offset": offsets, "top_logprobs": None}}  # fmt: skip
+            logprobs = {"tokens": tokens, "token_logprobs": values, "text_offset": offsets}
+            choice = {
+                "index": 0,
+                "text": body["prompt"] + "!",
+                "finish_reason": "length",
+                "logprobs": {**logprobs, "top_logprobs": None},
+            }
         self.reply(
             200,
             {
@@ -183,11 +193,14 @@ def server():
     found.server_close()
 
 
-def prompts(n, id="chatml"):
+def prompts(n, format_id="chatml"):
     made = [Conversation("c", (Message("user", f"Question {at}?"),)) for at in range(n)]
     return [
         GenerateRequest(
-            str(at), render(c, FORMATS[id], add_generation_prompt=True), 8, messages=c.messages
+            str(at),
+            render(c, FORMATS[format_id], add_generation_prompt=True),
+            8,
+            messages=c.messages,
         )
         for at, c in enumerate(made)
     ]
@@ -236,7 +249,7 @@ def test_the_pauses_grow(server, pauses):
 
 
 def test_a_server_that_is_too_slow_is_asked_again(server):
-    """Four times at least: on a machine that stands still, others are late too."""
+    """Four times at least: on a stalled machine others are late too."""
     server.mute = 2
     assert len(answers(OpenAIBackend(server.url, "m", timeout=0.5), prompts(2))) == 2
     assert server.asked >= 4
@@ -308,7 +321,7 @@ def test_a_server_that_loads_its_model_is_waited_for(server, pauses):
     assert pauses == [1.0, 1.0]
 
 
-def test_a_server_that_is_not_there_is_told_soon(pauses):
+def test_a_server_that_is_not_there_is_reported_soon(pauses):
     with pytest.raises(HarnessError, match="cannot be reached"):
         OpenAIBackend("http://127.0.0.1:9/v1", "m").facts.identity  # noqa: B018
     assert pauses == [0.5, 0.5]
@@ -369,7 +382,7 @@ def test_a_prompt_beyond_the_servers_context_is_left_out(server, tmp_path, capsy
     assert "left out 1 cells, which are not scored" in capsys.readouterr().err
 
 
-def test_a_refusal_is_told_in_one_line(server):
+def test_a_refusal_is_one_line(server):
     server.faults = [401]
     with pytest.raises(HarnessError, match=r"answers 401.*fault 401"):
         answers(OpenAIBackend(server.url, "m", concurrency=1), prompts(1))
@@ -407,12 +420,12 @@ def test_no_log_probabilities_is_not_scored_and_never_zero(server, tmp_path):
         NO_LOGPROBS
     }
     assert found.aggregate("chatml", "stopped").mean == 1.0
-    assert confidence_report(found) == {"run": "evaluate"}
+    assert confidence_report(found) == Confidence("evaluate")
 
 
 @pytest.mark.parametrize("style", ["openai", "vllm", "sglang"])
 def test_log_probabilities_of_an_echo(server, style):
-    """vLLM counts the BOS that it put before in its offsets; SGLang gives −1 for each (both read in their sources)."""
+    """As in their sources: vLLM's offsets count the BOS it puts before, SGLang gives −1."""
     server.echoes, server.style = True, style
     backend = OpenAIBackend(server.url, "m")
     assert backend.no_loglikelihood == ""
@@ -428,7 +441,7 @@ def test_log_probabilities_of_an_echo(server, style):
     assert scorings[0].token_logprobs == (-2.0, -2.0, -0.25, -2.0)
 
 
-def test_tokens_that_cannot_be_told_apart_are_not_scored_and_never_zero(server, tmp_path):
+def test_tokens_that_cannot_be_aligned_are_not_scored_and_never_zero(server, tmp_path):
     server.echoes, server.style = True, "pieces"
     cases = [
         ask("c1", "Capital of Norway?", choices=["Oslo", "Rome"], answer=0),

@@ -1,4 +1,4 @@
-"""A pack holds every sequence whole, each shared token once, and lets a token see its own past and nothing else."""
+"""A pack holds every sequence, each shared token once; a token attends to its own past only."""
 
 from __future__ import annotations
 

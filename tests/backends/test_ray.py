@@ -1,4 +1,4 @@
-"""What of the spread engine needs no cluster. The rest is in tests/peers/test_ray.py."""
+"""The parts of the Ray backend that need no cluster. The rest is in tests/peers/test_ray.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.cli.main import main
 from harness.errors import HarnessError
 
 
-def test_without_ray_the_pip_line_is_told(tiny_model, tmp_path, monkeypatch, capsys):
+def test_without_ray_the_pip_line_is_reported(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert (
         main(["eval", str(tiny_model), "--engine", "ray", "--limit", "1", "--out", str(tmp_path)])
@@ -28,7 +28,7 @@ def test_without_ray_the_pip_line_is_told(tiny_model, tmp_path, monkeypatch, cap
         (["--engine", "ray", "--endpoint", "http://h/v1"], "exclude each other"),
     ],
 )
-def test_options_that_do_not_fit_are_told(args, message, tmp_path, capsys):
+def test_options_that_do_not_fit_are_reported(args, message, tmp_path, capsys):
     assert main(["eval", "m", *args, "--limit", "1", "--out", str(tmp_path)]) == 2
     assert message in capsys.readouterr().err
 

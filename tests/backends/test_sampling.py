@@ -1,4 +1,4 @@
-"""Draws follow the distribution that transformers' own warpers leave, with noise of the row's own."""
+"""Samples follow the distribution of transformers' warpers, with noise of the row's own."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def warped(logits, temperature, top_p, top_k):
 def test_frequencies_are_the_probabilities_that_generate_draws_from(
     size, temperature, top_p, top_k
 ):
-    """The larger vocabulary is flat enough for top_p to reach behind the tokens that are sorted at first."""
+    """The larger vocabulary is so flat that top_p needs more than the tokens sorted at first."""
     logits = torch.randn(1, size, generator=torch.Generator().manual_seed(size)) * (
         2.0 if size == 50 else 0.3
     )
     sampling = Even(temperature, top_p, top_k)
     drawn = [
-        id
+        token
         for at in range(0, GRID, 200)
-        for id in choose(logits.expand(200, size), [sampling] * 200, range(at, at + 200))
+        for token in choose(logits.expand(200, size), [sampling] * 200, range(at, at + 200))
     ]
     frequencies = torch.bincount(torch.tensor(drawn), minlength=size) / GRID
     assert (frequencies - warped(logits, temperature, top_p, top_k)[0]).abs().max() <= 1.5 / GRID
@@ -102,7 +102,7 @@ def test_impossible_settings_are_refused(wrong):
 
 @given(st.integers(1, 400), st.integers(1, 4), st.integers(0, 2**31), st.booleans())
 def test_the_likeliest_is_the_first_of_the_highest(size, rows, seed, half):
-    """Few different values, so that many are equal, in vocabularies that blocks fit and in others."""
+    """Few different values, so that many are equal; vocabularies that blocks fit, and others."""
     logits = torch.randint(-3, 3, (rows, size), generator=torch.Generator().manual_seed(seed)).to(
         torch.bfloat16 if half else torch.float32
     )

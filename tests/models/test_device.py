@@ -35,7 +35,7 @@ def test_a_model_keeps_its_choice(monkeypatch):
 @pytest.mark.parametrize(
     ("narrow", "wide", "expected"), [(2.0, 1.0, True), (1.1, 1.0, False), (1.0, 2.0, False)]
 )
-def test_the_faster_is_told_by_its_best_time(monkeypatch, narrow, wide, expected):
+def test_the_faster_is_chosen_by_its_best_time(monkeypatch, narrow, wide, expected):
     """One slow product does not sway it, and a slight lead is none."""
     calls = {
         torch.bfloat16: iter([9.0] + [narrow] * 20),

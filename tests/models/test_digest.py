@@ -1,4 +1,4 @@
-"""A model's digest: its files, not where they lie."""
+"""A model's digest depends on its files, not on their folder."""
 
 import json
 import shutil

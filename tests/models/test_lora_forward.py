@@ -22,13 +22,13 @@ def adapted(tiny_model, dtype="float32"):
 
 def test_it_equals_pefts_forward(tiny_model):
     ids = torch.arange(3, 40).reshape(1, -1)
-    plain, fused = adapted(tiny_model), adapted(tiny_model)
-    assert install_lean_lora(fused)
+    plain, lean = adapted(tiny_model), adapted(tiny_model)
+    assert install_lean_lora(lean)
     with torch.inference_mode():
         expected = plain(ids).logits
-        assert torch.allclose(fused(ids).logits, expected, atol=1e-5)
-        with fused.disable_adapter():
-            assert not torch.allclose(fused(ids).logits, expected, atol=1e-2), (
+        assert torch.allclose(lean(ids).logits, expected, atol=1e-5)
+        with lean.disable_adapter():
+            assert not torch.allclose(lean(ids).logits, expected, atol=1e-2), (
                 "the adapter does something, and can be switched off"
             )
 

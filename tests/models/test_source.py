@@ -1,4 +1,4 @@
-"""Finding models: what is wrong is told before anything heavy happens."""
+"""Finding models: mistakes are reported before anything is loaded."""
 
 import shutil
 
@@ -14,23 +14,23 @@ def copy(tiny_model, tmp_path, drop=()):
     return folder
 
 
-def test_a_folder_without_tokenizer_is_told(tiny_model, tmp_path):
+def test_a_folder_without_tokenizer_is_reported(tiny_model, tmp_path):
     with pytest.raises(HarnessError, match="holds no tokenizer"):
         locate(str(copy(tiny_model, tmp_path, ["tokenizer*"])))
 
 
-def test_a_folder_without_safetensors_is_told(tiny_model, tmp_path):
+def test_a_folder_without_safetensors_is_reported(tiny_model, tmp_path):
     with pytest.raises(HarnessError, match=r"no \*\.safetensors"):
         locate(str(copy(tiny_model, tmp_path, ["*.safetensors"])))
 
 
-def test_an_adapter_given_as_a_model_is_told(tmp_path):
+def test_an_adapter_given_as_a_model_is_reported(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(HarnessError, match="--adapter"):
         locate(str(tmp_path))
 
 
-def test_nothing_there_is_told():
+def test_nothing_there_is_reported():
     with pytest.raises(HarnessError, match="no model at"):
         locate("./no/such/folder")
 

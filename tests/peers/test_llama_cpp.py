@@ -1,7 +1,8 @@
 """llama.cpp's own template engine writes the exported templates as we do.
 
-Its server (PyPI xllamacpp) is started on loopback with the SmolLM2 GGUF and one template, and asked for the prompt of a
-conversation. One process a template: the library does not free a server whole.
+Its server (PyPI xllamacpp) is started on loopback with the SmolLM2 GGUF and one template, and asked
+for the prompt of a conversation. Each template has a process of its own: the library does not free
+all of a server.
 """
 
 from __future__ import annotations
@@ -26,10 +27,9 @@ from tests.patience import HANG_S, eventually
 
 pytestmark = pytest.mark.peers
 
-FORMATS = {
-    id: format for id, format in load_formats().items() if "strftime_now" not in format.template
-}  # that date is frozen here
-#: Every sixth, and those whose templates use the most of Jinja. All 105 were compared once (docs/log.md).
+#: Without those that write a date, which is frozen in our templates.
+FORMATS = {fmt.id: fmt for fmt in load_formats().values() if "strftime_now" not in fmt.template}
+#: Every sixth, and those that use most of Jinja. All 105 were compared once (docs/log.md).
 SAMPLE = sorted(
     {
         *list(FORMATS)[::6],
@@ -48,11 +48,14 @@ import json, sys, urllib.request, xllamacpp
 job = json.load(sys.stdin)
 params = xllamacpp.CommonParams()
 params.model.path, params.chat_template, params.use_jinja = job["model"], job["template"], True
-params.n_ctx, params.n_parallel, params.warmup, params.hostnames, params.port, params.verbosity = 256, 1, False, ["127.0.0.1"], 0, 0
+params.n_ctx, params.n_parallel, params.warmup = 256, 1, False
+params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, 0
 server = xllamacpp.Server(params)
 body = json.dumps({"messages": job["messages"]}).encode()
-request = urllib.request.Request(server.listening_address + "/apply-template", body, {"Content-Type": "application/json"})
-print("PROMPT" + json.dumps(json.load(urllib.request.urlopen(request, timeout=600))["prompt"]), flush=True)
+address, kind = server.listening_address + "/apply-template", {"Content-Type": "application/json"}
+request = urllib.request.Request(address, body, kind)
+answer = json.load(urllib.request.urlopen(request, timeout=600))
+print("PROMPT" + json.dumps(answer["prompt"]), flush=True)
 """
 
 
@@ -62,7 +65,8 @@ params = xllamacpp.CommonParams()
 params.model.path, params.port, params.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
 params.n_ctx, params.n_parallel, params.verbosity, params.endpoint_props = 4096, 4, 0, True
 for cpu in (params.cpuparams, params.cpuparams_batch):
-    cpu.n_threads, cpu.poll = 1, 0  # its threads spin while they wait for each other: on a busy machine two are slower than one
+    # threads spin while they wait for each other: on a busy machine two are slower than one
+    cpu.n_threads, cpu.poll = 1, 0
 server = xllamacpp.Server(params)
 time.sleep(600)
 """
@@ -156,8 +160,8 @@ def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys)
     assert row.split("|")[3].strip() == "–", "not scored, and not 0"
     capsys.readouterr()
     assert main([*args, "--out", str(out), "--json", "-v"]) == 0
-    told = capsys.readouterr()
-    assert json.loads(told.out)["cells"] and "24 of 24 cells come from the store" in told.err
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["cells"] and "24 of 24 cells come from the store" in shown.err
     chat = [
         "eval",
         "smollm2",
@@ -233,7 +237,7 @@ def test_a_server_that_dies_half_way_and_comes_back_at_once(llama_server, tmp_pa
 def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(
     llama_server, tmp_path, capsys
 ):
-    """Killed half-way: a clear line and exit code 2. Started again: only what is missing, and the same as without the kill."""
+    """Killed half-way: one line, exit code 2. Started again: only what is missing."""
     args = [
         "eval",
         "smollm2",
@@ -249,11 +253,11 @@ def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(
     args += ["--concurrency", "1", "--retries", "1", "--json"]
     with at_the(12, llama_server.kill):
         assert main([*args, "--out", str(tmp_path / "out")]) == 2
-    told = capsys.readouterr()
+    shown = capsys.readouterr()
     assert (
-        "the server cannot be reached" in told.err
-        and "goes on from there" in told.err
-        and told.out == ""
+        "the server cannot be reached" in shown.err
+        and "goes on from there" in shown.err
+        and shown.out == ""
     )
     kept = stored(tmp_path / "out")
     assert len(kept) == 11
@@ -270,8 +274,8 @@ def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(
     assert stored(tmp_path / "whole") == stored(tmp_path / "out")
 
 
-@pytest.mark.parametrize("id", SAMPLE)
-def test_the_server_writes_the_same_prompt(id):
+@pytest.mark.parametrize("format_id", SAMPLE)
+def test_the_server_writes_the_same_prompt(format_id):
     pytest.importorskip("xllamacpp")
     turns = [
         Message("system", "Be brief."),
@@ -279,10 +283,10 @@ def test_the_server_writes_the_same_prompt(id):
         Message("assistant", "1"),
         Message("user", "Two {x} 漢?"),
     ]
-    turns = turns[FORMATS[id].system == "unsupported" :]
+    turns = turns[FORMATS[format_id].system == "unsupported" :]
     job = {
         "model": gguf(),
-        "template": export_format(FORMATS[id], "llamacpp").text,
+        "template": export_format(FORMATS[format_id], "llamacpp").text,
         "messages": [{"role": m.role, "content": m.content} for m in turns],
     }
     done = subprocess.run(
@@ -297,7 +301,7 @@ def test_the_server_writes_the_same_prompt(id):
     assert line, done.stderr[-2000:]
     ours = render(
         Conversation("c", tuple(turns)),
-        FORMATS[id],
+        FORMATS[format_id],
         add_generation_prompt=True,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",

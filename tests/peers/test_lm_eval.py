@@ -1,9 +1,10 @@
-"""lm-evaluation-harness reads the same log-probabilities and picks the same options in every common format.
+"""lm-evaluation-harness reads the same log-probabilities and picks the same options.
 
-Given the same token ids, all sums agree. Given the same strings it makes other ids where a prompt ends in a blank line: it moves the
-white space behind a context to the answer and tokenises both at once, so that the two line ends become two tokens before a word. A
-prompt that is sent to a model ends with one token for both, and that is what is scored here ("train as you infer", DESIGN §3). In all
-other formats the ids are the same, and its sums differ by the log-probability of that white space, the same for every option.
+Given the same token ids, all sums agree. Given the same strings it makes other ids where a prompt
+ends in a blank line: it moves the white space after a context to the answer and tokenises both at
+once, so that the two line ends become two tokens before a word. A prompt that is sent to a model
+ends with one token for both, and that is what is scored here. In all other formats the ids are the
+same, and its sums differ by the log-probability of that white space, the same for every option.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ FORMATS, ITEMS = 8, 10
 
 @dataclass(frozen=True)
 class Item:
-    """A four-option item in a format: our sums, the peer's from our ids and from the strings, and whether the strings gave our ids."""
+    """A four-option item in a format: our sums, and the peer's from our ids and from strings.
+
+    ``same_ids``: whether the strings gave our ids.
+    """
 
     format: str
     prompt: str
@@ -37,7 +41,7 @@ class Item:
 
 
 def split(rendered, tokenizer):
-    """A rendering as strings and as ids, each parted before the last answer's words."""
+    """A rendering as strings and as ids, each split before the last answer's words."""
     words = [span for span in rendered.spans if span.kind == "content" and span.trained]
     encoded = encode(rendered, tokenizer)
     asked = [at for at, content in enumerate(encoded.content) if content]
@@ -57,7 +61,9 @@ def items():
     cases = {
         case.id: case for case in [case for case in load_cases() if len(case.choices) == 4][:ITEMS]
     }
-    planned = RequestBuilder(backend, 1).build(list(cases.values()), known.select(known.default)[:FORMATS])
+    planned = RequestBuilder(backend, 1).build(
+        list(cases.values()), known.select(known.default)[:FORMATS]
+    )
     ours = {
         key: tuple(s.logprob for s in scorings)
         for batch in backend.score([item.request for item in planned])
@@ -70,7 +76,9 @@ def items():
         device="cpu",
         add_bos_token=False,
     )
-    parted = [split(answer, loaded.tokenizer) for item in planned for answer in item.request.answers]
+    parted = [
+        split(answer, loaded.tokenizer) for item in planned for answer in item.request.answers
+    ]
     own = [(strings, *ids) for strings, ids in parted]
     its = [(strings, *peer._encode_pair(*strings)) for strings, _ in parted]
     same = [a[1] + a[2] == b[1] + b[2] for a, b in zip(own, its, strict=True)]

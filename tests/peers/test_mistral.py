@@ -1,4 +1,4 @@
-"""Mistral's own library writes and encodes conversations as the formats named after its versions do.
+"""Mistral's own library writes and encodes conversations as our formats of its versions do.
 
 mistral-common ships the tokenizers of the versions as data (Apache-2.0); nothing is fetched.
 """
@@ -59,25 +59,29 @@ def theirs(file, turns):
     return MistralTokenizer.from_file(str(folder() / file)).encode_chat_completion(request)
 
 
-def ours(id, turns):
+def ours(format_id, turns):
     conversation = Conversation("c", tuple(Message(role, content) for role, content in turns))
     return render(
-        conversation, FORMATS[id], add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+        conversation,
+        FORMATS[format_id],
+        add_generation_prompt=True,
+        bos_token="<s>",
+        eos_token="</s>",
     )
 
 
 @pytest.mark.parametrize(
     "name", ["one question", "a second", "rules"]
 )  # of other letters their text shows the bytes
-@pytest.mark.parametrize(("id", "file"), (SENTENCEPIECE | TEKKEN).items())
-def test_the_same_text(id, file, name):
+@pytest.mark.parametrize(("format_id", "file"), (SENTENCEPIECE | TEKKEN).items())
+def test_the_same_text(format_id, file, name):
     pieces = theirs(file, CONVERSATIONS[name]).text.replace("▁", " ").replace("<0x0A>", "\n")
-    assert ours(id, CONVERSATIONS[name]).text == pieces
+    assert ours(format_id, CONVERSATIONS[name]).text == pieces
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-@pytest.mark.parametrize(("id", "file"), SENTENCEPIECE.items())
-def test_the_same_ids(id, file, name, tmp_path):
+@pytest.mark.parametrize(("format_id", "file"), SENTENCEPIECE.items())
+def test_the_same_ids(format_id, file, name, tmp_path):
     from transformers import AutoTokenizer
 
     shutil.copy(folder() / file, tmp_path / "tokenizer.model")
@@ -92,6 +96,6 @@ def test_the_same_ids(id, file, name, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     assert (
-        list(encode(ours(id, CONVERSATIONS[name]), tokenizer).ids)
+        list(encode(ours(format_id, CONVERSATIONS[name]), tokenizer).ids)
         == theirs(file, CONVERSATIONS[name]).tokens
     )

@@ -1,4 +1,4 @@
-"""Many workers on a Ray cluster: the same results as one process, and a killed worker costs its batch only."""
+"""Ray workers give the results of one process, and a killed one costs its batch only."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_results_are_those_of_one_process(spread, tiny):
 
 
 def stuck_at(key, folder):
-    """A worker that stops for ever in the batch with that key, the first time anybody works at it, and leaves a file with its process id."""
+    """A worker that hangs in the batch with that key the first time, and writes its process id."""
 
     class Stuck(Worker):
         def generate(self, requests):
@@ -125,7 +125,7 @@ def stuck_at(key, folder):
 def test_a_killed_worker_costs_its_batch_only(
     cluster, tiny_model, tiny, tmp_path, monkeypatch, how
 ):
-    """It is killed in the midst of the first batch, which it would never finish; nothing here depends on how long anything takes."""
+    """It is killed in the first batch, which it would never finish; no timing matters here."""
     alone = TransformersBackend(tiny)
     _, _, texts = planned(alone)
     monkeypatch.setattr(ray_engine, "Worker", stuck_at(texts[0].key, tmp_path))
@@ -162,7 +162,7 @@ def test_a_mistake_arrives_as_itself(cluster, tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:port"])
-def test_a_cluster_that_is_not_there_is_told_at_once(address):
+def test_a_cluster_that_is_not_there_is_reported_at_once(address):
     with pytest.raises(HarnessError, match="no Ray cluster"):
         connect(ray, address)
 

@@ -1,1 +1,1 @@
-"""Models on this machine, through transformers or the hand-written decoder."""
+"""The engine of this machine: prefix-tree packing, continuous batching, hand-written passes."""

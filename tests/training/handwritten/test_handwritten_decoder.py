@@ -174,7 +174,7 @@ def test_long_rows_and_small_chunks(monkeypatch):
 
 @pytest.mark.parametrize(("matmul_dtype", "share"), [("bfloat16", 1.3), ("float32", 0.7)])
 def test_bfloat16_weights_train_as_near_to_float32_as_autocast_does(matmul_dtype, share):
-    """Multiplied in bfloat16 about as near, in float32 nearer: what is left is the rounding of the weights."""
+    """In bfloat16 about as near, in float32 nearer: only the weights are rounded then."""
     rows = batch(6, [40, 33, 21, 40])
     truth = gradients(make(), plain_losses, rows)
     half = make(dtype="bfloat16")
