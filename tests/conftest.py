@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from random import SystemRandom
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,15 +14,45 @@ from tests.tiny import build_model, build_tokenizer
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# No property hangs on the machine's speed: no deadline, and no complaint about slow drawing. The same examples at each run;
-# HYPOTHESIS_EXAMPLES=10000 is the long run, which draws new ones.
-settings.register_profile(
-    "suite",
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-    derandomize="HYPOTHESIS_EXAMPLES" not in os.environ,
-)
-settings.load_profile("suite")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let hypothesis draw the same examples at each run on a desk, and new ones in CI.
+
+    With ``CI=true``, and in the long run (``HYPOTHESIS_EXAMPLES=10000``), the examples come from a
+    fresh seed that is printed at the end. ``pytest --hypothesis-seed=N`` draws them again, and a
+    failing test prints a ``@reproduce_failure`` line that replays its one example.
+    No property depends on the machine's speed, so there is no deadline.
+    """
+    draws_new = os.environ.get("CI") or "HYPOTHESIS_EXAMPLES" in os.environ
+    if draws_new and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(SystemRandom().randrange(2**32))
+    seeded = config.option.hypothesis_seed is not None
+    settings.register_profile(
+        "suite",
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        derandomize=not seeded,
+        print_blob=seeded,
+    )
+    settings.load_profile("suite")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how to draw hypothesis' examples again."""
+    if seed := terminalreporter.config.option.hypothesis_seed:
+        terminalreporter.write_line(f"hypothesis: --hypothesis-seed={seed} repeats these examples")
+
+
+_LOCAL = {"tokenizer", "tiny_model", "tiny"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the tiny model: ``tox -e light`` has no torch and leaves it out."""
+    for item in items:
+        if _LOCAL & set(getattr(item, "fixturenames", ())):
+            item.add_marker("local")
 
 
 @pytest.fixture(scope="session")
