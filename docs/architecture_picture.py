@@ -7,7 +7,6 @@ all. Imports inside functions count; those for type checking do too.
 from __future__ import annotations
 
 import ast
-import html
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,7 +142,7 @@ def architecture_svg() -> str:
                 f'<path d="M{x:g} {y:g}C{x:g} {y + bend:g} {u:g} {v - bend:g} {u:g} {v:g}" '
                 'fill="none" stroke="#667" marker-end="url(#tip)"/>'
             )
-    parts += [_box(box, members[box], *places[box], box in light()) for box in sorted(members)]
+    parts += [_box(box, *places[box], box in light()) for box in sorted(members)]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
@@ -151,19 +150,10 @@ def _middle(values: list[float], width: float) -> float:
     return sum(values) / len(values) if values else width / 2
 
 
-def _box(name: str, inside: list[str], x: float, y: float, torch_free: bool) -> str:
-    about = ", ".join(f"{room}.py" for room in inside) if name == "base" else _about(inside[0])
+def _box(name: str, x: float, y: float, torch_free: bool) -> str:
     fill = "#e4f3e4" if torch_free else "#e3ecfa"
     return (
-        f"<g><title>{html.escape(about)}</title>"
         f'<rect x="{x - WIDTH / 2:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" rx="6" '
         f'fill="{fill}" stroke="#667"/>'
-        f'<text x="{x:g}" y="{y + 21:g}" font-size="15">{name}</text></g>'
+        f'<text x="{x:g}" y="{y + 21:g}" font-size="15">{name}</text>'
     )
-
-
-def _about(room: str) -> str:
-    """The first line of a room's docstring."""
-    file = ROOT / "harness" / room / "__init__.py"
-    source = file if file.is_file() else file.parent.with_suffix(".py")
-    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or "").split("\n")[0]

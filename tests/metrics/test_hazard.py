@@ -87,6 +87,7 @@ def test_whole_texts_agree_with_the_measure_on_text(text: str, language: str) ->
     )
 
 
+@pytest.mark.local
 def test_a_byte_level_vocabulary() -> None:
     tokenizer = build_tokenizer()
     pieces = token_bytes(tokenizer)

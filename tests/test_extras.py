@@ -1,0 +1,112 @@
+"""What the light installation says where a command needs more than it has.
+
+In ``tox -e light`` torch is really not there; elsewhere the imports are blocked.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from harness.cli.main import main
+from harness.errors import HarnessError
+from harness.extras import EXTRAS, explain_missing, is_installed, require
+
+LOCAL = [name for name, extra in EXTRAS.items() if extra == "local"]
+NEEDS_LOCAL = [
+    ["eval", "MODEL", "--out", "out"],
+    ["train", "run.toml"],
+    ["demo", "--out", "out"],
+    ["data", "answers", "rows.jsonl", "--model", "MODEL", "--out", "out"],
+    ["merge", "adapter", "--base", "MODEL", "--out", "out"],
+    ["preview", "chat.json", "--format", "chatml", "--model", "MODEL"],
+]
+
+
+class Blocked:
+    """Finds none of these packages, and lets nobody after it find them."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in LOCAL:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.fixture
+def light(monkeypatch, tmp_path):
+    """A folder to work in, and no package of the extra [local]."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in LOCAL]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Blocked(), *sys.meta_path])
+    model = tmp_path / "MODEL"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "tokenizer.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"")
+    row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+    (tmp_path / "rows.jsonl").write_text(row + "\n")
+    (tmp_path / "chat.json").write_text(row)
+    (tmp_path / "run.toml").write_text(
+        'model = "MODEL"\noutput_dir = "out"\n[data]\ntrain = ["rows.jsonl"]\n'
+    )
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("args", NEEDS_LOCAL, ids=lambda args: args[0])
+def test_a_command_says_in_one_line_what_to_install(light, capsys, args):
+    assert main(args) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error == [line for line in error if line.startswith("error: ")] and len(error) == 1
+    assert error[0].endswith(" — pip install 'formatproof[local]'")
+    assert f"harness {args[0]}" in error[0] and " needs " in error[0]
+    assert not (light / "out").exists(), "nothing is begun"
+
+
+def test_the_light_commands_run(light, capsys):
+    (light / "outputs.jsonl").write_text('{"id": "a", "text": "The sea was calm that evening."}\n')
+    for args in (
+        ["formats", "list"],
+        ["formats", "check"],
+        ["formats", "render", "llama3", "chat.json"],
+        ["data", "check", "rows.jsonl"],
+        ["recall", "outputs.jsonl", "--against", "rows.jsonl"],
+        ["drift", "outputs.jsonl"],
+        ["phrases", "outputs.jsonl"],
+    ):
+        assert main(args) in (0, 1), capsys.readouterr().err
+
+
+def test_the_python_functions_say_it_too(light):
+    import harness
+
+    with pytest.raises(HarnessError, match=r"harness\.evaluate of a model on this machine needs"):
+        harness.evaluate("MODEL")
+    with pytest.raises(HarnessError, match=r"harness\.encode needs .*"):
+        harness.encode([{"role": "user", "content": "a"}], "chatml", "MODEL")
+    with pytest.raises(HarnessError, match=r"harness\.train needs"):
+        harness.train("run.toml")
+
+
+def test_a_missing_package_that_is_no_extra_of_ours_keeps_its_traceback():
+    with pytest.raises(ModuleNotFoundError), explain_missing("harness x"):
+        import no_such_package  # noqa: F401
+
+
+def test_a_missing_module_of_an_installed_package_is_a_bug(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    monkeypatch.setattr("harness.extras.is_installed", lambda name: True)
+    with pytest.raises(ModuleNotFoundError), explain_missing("harness x"):
+        raise ModuleNotFoundError("No module named 'torch.gone'", name="torch.gone")
+
+
+def test_require(monkeypatch):
+    require("pytest", "this test")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert not is_installed("ray")
+    with pytest.raises(HarnessError) as caught:
+        require("ray", "--engine ray", "here")
+    assert str(caught.value) == "here: --engine ray needs ray — pip install 'formatproof[ray]'"
