@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.evaluation.analysis.build_report import print_table, write_evaluation_report
 from harness.evaluation.analysis.summary import summary
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.report.document import Training
+from harness.run_file import read_metrics
 from harness.training.config import TrainConfig, read_config
-from harness.training.runs.metrics_log import read_entries
 
 MODEL = "SmolLM2-135M-Instruct"
 #: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
@@ -65,25 +65,23 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     return evaluations
 
 
-def training_curve(run: Path, config: TrainConfig) -> dict[str, Any]:
+def training_curve(run: Path, config: TrainConfig) -> Training:
     """The run's log as the report shows it."""
-    entries = read_entries(run)
-    steps = [
-        {key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")}
-        for entry in entries
-        if entry["kind"] == "step"
-    ]
-    checkpoints = [
-        {key: value for key, value in entry.items() if key != "kind" and "items" not in key}
-        for entry in entries
-        if entry["kind"] == "checkpoint"
-    ]
-    return {
-        "schedule": config.schedule.lr_scheduler_type,
-        "steps": steps,
-        "checkpoints": checkpoints,
-        "config": config.as_dict(),
-    }
+    entries = read_metrics(run)
+    return Training(
+        schedule=config.schedule.lr_scheduler_type,
+        steps=tuple(
+            {key: entry[key] for key in ("step", "loss", "learning_rate", "sum_lr")}
+            for entry in entries
+            if entry["kind"] == "step"
+        ),
+        checkpoints=tuple(
+            {key: value for key, value in entry.items() if key != "kind" and "items" not in key}
+            for entry in entries
+            if entry["kind"] == "checkpoint"
+        ),
+        config=config.as_dict(),
+    )
 
 
 def recipe() -> TrainConfig:

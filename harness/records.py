@@ -184,6 +184,11 @@ class Rendered:
         if at != len(self.text):
             raise ValueError(f"spans end at {at}, the text at {len(self.text)}")
 
+    @property
+    def pieces(self) -> tuple[tuple[str, str], ...]:
+        """The text in pieces, each with the kind of its span."""
+        return tuple((self.text[span.start : span.end], span.kind) for span in self.spans)
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:

@@ -13,8 +13,7 @@ from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS
 from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.requests import PlannedRequest, RequestBuilder, Untestable
 from harness.evaluation.scorer import Scorer
-from harness.evaluation.search.budget import budgeted
-from harness.evaluation.search.spend import BudgetPlan, spend
+from harness.evaluation.search.budget import BudgetPlan, budgeted, spend
 from harness.evaluation.store.results_file import Store
 from harness.records import Case, Format, Group
 

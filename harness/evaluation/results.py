@@ -11,6 +11,7 @@ from harness.evaluation.settings import EvalSettings
 from harness.metrics.control_strings import ControlIndex
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.records import Aggregate, Case, Format, Group, Loglikelihood, Score
+from harness.report.document import FoundFormat, RecallEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,6 @@ class Results:
 
     answers: dict[tuple[str, str, float], Answer]
     scorings: dict[tuple[str, str], list[Loglikelihood]]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundFormat:
-    """The best or worst format that a search found.
-
-    ``value`` with its interval is measured on ``n`` cases that the search did not use.
-    """
-
-    goal: str
-    metric: str
-    format: str
-    value: float
-    low: float
-    high: float
-    n: int
-    searched_value: float
-    searched_n: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +46,6 @@ class RecallSets:
 
 
 @dataclass(frozen=True, slots=True)
-class RecallRow:
-    """One metric of recall in one format.
-
-    The mean on training rows (``train``), on controls (``null``), and their difference
-    (``excess``) with its interval.
-    """
-
-    format: str
-    group: Group
-    metric: str
-    train: float
-    null: float
-    excess: float
-    low: float
-    high: float
-    n_train: int
-    n_null: int
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
 class RecallTable:
     """All rows of recall, and for each format the median log-probability of a training answer.
 
@@ -91,7 +53,7 @@ class RecallTable:
     where the model knows the content in its trained formats only.
     """
 
-    rows: tuple[RecallRow, ...]
+    rows: tuple[RecallEntry, ...]
     median_log_pz: dict[str, float]
     format_leak: dict[str, float]
 

@@ -108,7 +108,7 @@ def evaluate(
     table = None
     if recall:
         recalled = read_results(plan.recall_requests, store)
-        table = recall_table(recall, recalled, plan.recall_formats, groups, settings.seed)
+        table = recall_table(recall, recalled, plan.recall_formats, groups, settings.seed, label)
     store.put_scores(
         label,
         f"{model} + {adapter}" if adapter else model,

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from harness.errors import HarnessError
+from harness.evaluation.analysis.budget_report import budget_report, budget_rows
 from harness.evaluation.analysis.build_report import build_report, print_table
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.run import evaluate
-from harness.evaluation.search.budget import budget_report, budget_rows, budgeted, pairs_in_budget
+from harness.evaluation.search.budget import budgeted, pairs_in_budget
 from harness.evaluation.search.thompson import read_goals, search
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -87,7 +88,7 @@ def test_what_a_budget_says(text, cells):
 
 @pytest.mark.parametrize("text", ["", "ten", "0", "-3", "0%", "101%", "1.5", "nan", "inf", "10%%"])
 def test_what_is_no_budget(text):
-    with pytest.raises(HarnessError, match="no budget"):
+    with pytest.raises(HarnessError, match="invalid --budget"):
         pairs_in_budget(text, 1200)
 
 
@@ -166,7 +167,7 @@ def test_a_search_finds_the_best_and_the_worst_within_its_budget(tmp_path):
     assert ranks.index(best.format) >= 22 and ranks.index(worst.format) <= 7
     assert best.n == worst.n == 20 and best.value > worst.value
     assert best.low <= best.value <= best.high
-    text = budget_report(found)["text"]
+    text = budget_report(found).text
     assert (
         text[0].startswith(f"best format by choice: {best.format}, ")
         and "cases that were not searched on" in text[0]

@@ -9,6 +9,7 @@ from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
+from harness.report.document import Admission
 from tests.evaluation.conftest import ask
 from tests.scripted_backend import ScriptedBackend
 
@@ -41,16 +42,13 @@ def likes(*options):
 def test_brier_and_its_spread(tmp_path, cases, formats):
     found = run(tmp_path, cases, formats, likes("Oslo", "Rome"))
     report = confidence_report(found)
-    by_format = {row["format"]: row for row in report["formats"]}
-    assert by_format["chatml"]["n"] == 2
-    assert (
-        by_format["llama3"]["brier"] == pytest.approx(2 / 3)
-        and by_format["llama3"]["accuracy"] == 0.5
-    )
+    by_format = {row.format: row for row in report.formats}
+    assert by_format["chatml"].n == 2
+    assert by_format["llama3"].brier == pytest.approx(2 / 3) and by_format["llama3"].accuracy == 0.5
     assert found.aggregate("llama3", "brier").mean == pytest.approx(2 / 3)
-    assert by_format["chatml"]["brier"] < by_format["llama3"]["brier"]
-    assert report["spread"] > 0.04
-    assert "objects" not in report
+    assert by_format["chatml"].brier < by_format["llama3"].brier
+    assert report.spread > 0.04
+    assert report.objects is None
 
 
 def test_a_right_choice_may_be_given_up(tmp_path, cases, formats):
@@ -102,7 +100,7 @@ def test_who_says_that_there_is_no_answer(tmp_path, formats):
         likes(),
         reply=lambda prompt: "Nobody, no.</s>" if "Sun" in prompt.text else "Of boats.</s>",
     )
-    assert confidence_report(found)["objects"] == {
-        "false-premise": {"rate": 1.0, "cases": 1, "answers": 3},
-        "unanswerable": {"rate": 0.0, "cases": 1, "answers": 3},
+    assert confidence_report(found).objects == {
+        "false-premise": Admission(rate=1.0, cases=1, answers=3),
+        "unanswerable": Admission(rate=0.0, cases=1, answers=3),
     }

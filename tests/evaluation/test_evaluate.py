@@ -172,7 +172,7 @@ def test_gap_closed_is_one_minus_after_over_before(tmp_path, cases, formats):
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [(-3.0, "worse"), (0.0, "no worse than its interval"), (0.5, "no worse than its interval")],
+    [(-3.0, "worse"), (0.0, "no significant loss"), (0.5, "no significant loss")],
 )
 def test_the_native_format_is_worse_only_when_its_whole_interval_is(
     tmp_path, cases, formats, change, word
@@ -212,13 +212,13 @@ def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, fo
     marks = [
         mark
         for sample in samples(found)
-        if sample["case"] == "a1"
-        for mark in sample["marks"]
-        if mark["kind"] == "recall"
+        if sample.case == "a1"
+        for mark in sample.marks
+        if mark.kind == "recall"
     ]
     assert len(marks) == 3
-    assert f"Well. {text}"[marks[0]["start"] : marks[0]["end"]] == text.rstrip(".")
-    assert "ferry#1" in marks[0]["note"]
+    assert f"Well. {text}"[marks[0].start : marks[0].end] == text.rstrip(".")
+    assert "ferry#1" in marks[0].note
 
 
 def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases, formats):
@@ -236,15 +236,11 @@ def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases
         recall=sets,
     )
     found = phrase_report([before, after])
-    closing = next(row for row in found["kinds"] if row["kind"] == "closing")
-    assert closing["rates"] == {"before": 0.0, "after": 250.0} and closing["training"] == 0.0
-    assert (
-        closing["lift_over_base"] > 1
-        and closing["lift_over_training"] > 1
-        and closing["worst"] in GROUPS
-    )
-    assert found["against"] == "the base run"
-    assert phrase_report([after])["against"] == "the training answers"
+    closing = next(row for row in found.kinds if row.kind == "closing")
+    assert closing.rates == {"before": 0.0, "after": 250.0} and closing.training == 0.0
+    assert closing.lift_over_base > 1 and closing.lift_over_training > 1 and closing.worst in GROUPS
+    assert found.against == "the base run"
+    assert phrase_report([after]).against == "the training answers"
 
 
 def test_trained_canaries_are_exposed(tmp_path, formats):

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from harness.evaluation.analysis.across_formats import across_rows, changes
+from harness.evaluation.analysis.budget_report import budget_report
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.analysis.confidence import confidence_report
 from harness.evaluation.analysis.depth import depth_rows
 from harness.evaluation.analysis.phrase_report import phrase_report
 from harness.evaluation.analysis.sample_answers import samples
-from harness.evaluation.analysis.summary import spreads, summary
+from harness.evaluation.analysis.summary import spread_rows, summary
 from harness.evaluation.results import Evaluation
-from harness.evaluation.search.budget import budget_report
 from harness.formats.render import render
 from harness.metrics.registry import headline
 from harness.records import Conversation, Format, Message
-from harness.report.document import Report
+from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.write import write_report
 from harness.version import __version__
 
@@ -31,65 +31,52 @@ def build_report(
     *,
     model: str,
     limit: int | None = None,
-    training: dict[str, Any] | None = None,
+    training: Training | None = None,
 ) -> Report:
     """One report of one or two evaluations (before, after) of the same model on the same cases."""
     last = evaluations[-1]
-    return Report.from_dict(
-        {
-            "schema": "harness-report/1",
-            "title": f"Format compatibility of {last.model}",
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "model": {
-                "name": last.model,
-                "asked_for": model,
-                "digest": last.fingerprint["model"],
-                "dtype": " ".join(
-                    filter(None, (last.fingerprint["dtype"], last.fingerprint.get("quantisation")))
-                ),
-                "native_format": last.native,
-            },
-            "environment": environment(),
-            "settings": {
-                **last.settings.as_dict(),
-                "cases": len(last.cases),
-                "limit_per_kind": limit,
-                "backend": last.fingerprint["backend"],
-            },
-            "formats": [_format(format, last) for format in last.formats],
-            "runs": [_run(evaluation) for evaluation in evaluations],
-            "summary": [asdict(item) for item in summary(evaluations)],
-            "spread": [
-                {"run": e.label, "metric": metric, **asdict(found)}
-                for e in evaluations
-                for metric, found in spreads(e).items()
-            ],
-            "across": [
-                asdict(row) for evaluation in evaluations for row in across_rows(evaluation)
-            ],
-            "changes": [asdict(change) for change in changes(*evaluations)]
-            if len(evaluations) == 2
-            else [],
-            "budget": [
-                found
-                for evaluation in evaluations
-                if (found := budget_report(evaluation)) is not None
-            ],
-            "recall": [
-                {"run": e.label, **asdict(row)}
-                for e in evaluations
-                if e.recall
-                for row in e.recall.rows
-            ],
-            "format_leak": [
-                {"run": e.label, **e.recall.format_leak} for e in evaluations if e.recall
-            ],
-            "phrases": phrase_report(evaluations),
-            "confidence": [confidence_report(evaluation) for evaluation in evaluations],
-            "depth": [asdict(row) for evaluation in evaluations for row in depth_rows(evaluation)],
-            "samples": [sample for evaluation in evaluations for sample in samples(evaluation)],
-            "training": training,
-        }
+    facts = last.fingerprint
+    budgets = [budget_report(evaluation) for evaluation in evaluations]
+    recalls = [(evaluation.label, evaluation.recall) for evaluation in evaluations]
+    return Report(
+        title=f"Format compatibility of {last.model}",
+        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        model=ModelFacts(
+            name=last.model,
+            digest=facts["model"],
+            dtype=" ".join(filter(None, (facts["dtype"], facts.get("quantisation")))),
+            native_format=last.native,
+            asked_for=model,
+        ),
+        environment=environment(),
+        settings={
+            **last.settings.as_dict(),
+            "cases": len(last.cases),
+            "limit_per_kind": limit,
+            "backend": facts["backend"],
+        },
+        formats=tuple(_format_facts(one, last) for one in last.formats),
+        runs=tuple(
+            Run(
+                evaluation.label,
+                Path(evaluation.adapter).name if evaluation.adapter else None,
+                evaluation.aggregates,
+                tuple(compatibility(evaluation)),
+            )
+            for evaluation in evaluations
+        ),
+        summary=tuple(summary(evaluations)),
+        spread=tuple(row for evaluation in evaluations for row in spread_rows(evaluation)),
+        across=tuple(row for evaluation in evaluations for row in across_rows(evaluation)),
+        changes=tuple(changes(*evaluations)) if len(evaluations) == 2 else (),
+        budget=tuple(budget for budget in budgets if budget is not None),
+        recall=tuple(row for _, table in recalls if table for row in table.rows),
+        format_leak=tuple({"run": run, **table.format_leak} for run, table in recalls if table),
+        confidence=tuple(confidence_report(evaluation) for evaluation in evaluations),
+        depth=tuple(row for evaluation in evaluations for row in depth_rows(evaluation)),
+        phrases=phrase_report(evaluations),
+        samples=tuple(sample for evaluation in evaluations for sample in samples(evaluation)),
+        training=training,
     )
 
 
@@ -99,7 +86,7 @@ def write_evaluation_report(
     *,
     model: str,
     limit: int | None = None,
-    training: dict[str, Any] | None = None,
+    training: Training | None = None,
 ) -> list[Path]:
     """Write report.json, report.md and report.html."""
     return list(
@@ -108,53 +95,52 @@ def write_evaluation_report(
 
 
 def environment() -> dict[str, Any]:
-    """What the numbers were computed with."""
+    """What the numbers were computed with; without torch installed, only what needs none."""
+    facts = {
+        "harness": __version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }
+    if find_spec("torch") is None:
+        return facts
     import torch
     import transformers
 
     return {
-        "harness": __version__,
-        "python": platform.python_version(),
+        **facts,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
 
-def _format(format: Format, evaluation: Evaluation) -> dict[str, Any]:
-    example = Conversation(
-        "example",
-        (
-            Message("user", "Hello"),
-            Message("assistant", "Hi there"),
-            Message("user", "How are you?"),
-        ),
+def _format_facts(chat_format: Format, evaluation: Evaluation) -> FormatFacts:
+    messages = (
+        Message("user", "Hello"),
+        Message("assistant", "Hi there"),
+        Message("user", "How are you?"),
     )
-    rendered = render(example, format, add_generation_prompt=True, bos_token="", eos_token="<eos>")
-    return {
-        "id": format.id,
-        "family": format.family,
-        "group": evaluation.groups[format.id],
-        "digest": format.digest,
-        "origin": format.origin,
-        "stops": list(rendered.stops),
-        "example": [[rendered.text[s.start : s.end], s.kind] for s in rendered.spans],
-    }
-
-
-def _run(evaluation: Evaluation) -> dict[str, Any]:
-    return {
-        "label": evaluation.label,
-        "adapter": Path(evaluation.adapter).name if evaluation.adapter else None,
-        "cells": [asdict(cell) for cell in evaluation.aggregates],
-        "compatibility": [asdict(item) for item in compatibility(evaluation)],
-    }
+    rendered = render(
+        Conversation("example", messages),
+        chat_format,
+        add_generation_prompt=True,
+        bos_token="",
+        eos_token="<eos>",
+    )
+    return FormatFacts(
+        id=chat_format.id,
+        family=chat_format.family,
+        group=evaluation.groups[chat_format.id],
+        digest=chat_format.digest,
+        stops=rendered.stops,
+        example=rendered.pieces,
+        origin=chat_format.origin,
+    )
 
 
 def print_table(evaluations: Sequence[Evaluation]) -> None:
-    """Format, group, then before → after for the main measures."""
+    """Print each format and its group, with the headline metrics before → after."""
     from rich.console import Console
     from rich.table import Table
 
@@ -164,26 +150,19 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     for metric in headline():
         table.add_column(metric, justify="right", no_wrap=True)
     last = evaluations[-1]
-    for format in last.formats:
-        table.add_row(
-            format.id,
-            last.groups[format.id],
-            *(_change(evaluations, format.id, metric) for metric in headline()),
-        )
+    for name in (one.id for one in last.formats):
+        course = [_course(evaluations, name, metric) for metric in headline()]
+        table.add_row(name, last.groups[name], *course)
     console = Console(highlight=False)
-    Console(
-        width=max(console.width, 132) if not console.is_terminal else None, highlight=False
-    ).print(table)
-    for line in [
-        line
-        for evaluation in evaluations
-        for line in (budget_report(evaluation) or {}).get("text", [])
-    ]:
-        print(line)
+    width = None if console.is_terminal else max(console.width, 132)
+    Console(width=width, highlight=False).print(table)
+    for evaluation in evaluations:
+        if (budget := budget_report(evaluation)) is not None:
+            print(*budget.text, sep="\n")
 
 
-def _change(evaluations: Sequence[Evaluation], format: str, metric: str) -> str:
-    cells = [evaluation.aggregate(format, metric) for evaluation in evaluations]
+def _course(evaluations: Sequence[Evaluation], format_id: str, metric: str) -> str:
+    means = [evaluation.aggregate(format_id, metric) for evaluation in evaluations]
     return " → ".join(
-        "–" if cell is None or cell.mean is None else f"{cell.mean:.2f}" for cell in cells
+        "–" if mean is None or mean.mean is None else f"{mean.mean:.2f}" for mean in means
     )

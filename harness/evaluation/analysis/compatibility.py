@@ -5,28 +5,15 @@ docs/measures.md states the limits in words.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from harness.evaluation.results import Evaluation
 from harness.records import Aggregate
-
-Status = Literal["works", "degraded", "broken", "untestable", "sampled"]
+from harness.report.document import Compatibility
 
 #: How far a format may fall behind the native one and still count as working.
 MARGIN = 0.10
 #: Rates beyond which a format is broken whatever it answers.
 BROKEN_EMPTY, BROKEN_LEAK, BROKEN_STOPPED = 0.5, 0.5, 0.5
 WORKS_STOPPED, WORKS_LEAK, WORKS_EXCESS = 0.9, 0.05, 0.35
-
-
-@dataclass(frozen=True, slots=True)
-class Compatibility:
-    """A format's status and the reason for it."""
-
-    format: str
-    word: Status
-    reason: str
 
 
 def compatibility(evaluation: Evaluation) -> list[Compatibility]:

@@ -1,35 +1,17 @@
-"""The same measures deep in a conversation: by the turn of the question, behind other talk, and by the place of the facts (METRICS §1)."""
+"""Metrics by the turn of the question, by depth in a conversation, and by the place of the facts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.evaluation.cases.variants import questions
 from harness.metrics.registry import METRICS
 from harness.records import Case
+from harness.report.document import DepthRow
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class DepthRow:
-    """One measure at one place: mean over formats of the cases there, with its 95 % interval; ``n`` counts cases.
-
-    ``by`` is what was varied: ``turn`` (different cases by their number of questions), ``asked as turn`` (the same cases),
-    ``depth`` (tokens of other talk), ``facts at % of 2000`` (where in that much talk the facts stand).
-    """
-
-    run: str
-    by: str
-    place: int
-    metric: str
-    mean: float
-    low: float
-    high: float
-    n: int
 
 
 def depth_rows(evaluation: Evaluation) -> list[DepthRow]:

@@ -10,10 +10,11 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import recall_case, spread_evenly
 from harness.evaluation.requests import reference_prefix
-from harness.evaluation.results import RecallRow, RecallSets, RecallTable, Results
+from harness.evaluation.results import RecallSets, RecallTable, Results
 from harness.metrics.canaries import TAG, exposure
 from harness.metrics.recall import NEAR, diverge_at, excess, extractable, near, nv_recall
 from harness.records import Case, Format, Group
+from harness.report.document import RecallEntry
 
 #: The parts of a reference that a continuation is given.
 PREFIX_FRACTIONS = (0.0, 0.25, 0.5)
@@ -56,9 +57,10 @@ def recall_table(
     formats: Sequence[Format],
     groups: Mapping[str, Group],
     seed: int,
+    run: str = "evaluate",
 ) -> RecallTable:
     """Compare training rows with controls by log-probability and by their continuations."""
-    rows: list[RecallRow] = []
+    rows: list[RecallEntry] = []
     medians: dict[str, float] = {}
     for chat_format in formats:
         train, controls = (
@@ -71,7 +73,7 @@ def recall_table(
             _add_exposure(train, controls)
         medians[chat_format.id] = statistics.median(values["log_pz"] for values in train)
         rows += [
-            _row(chat_format.id, groups[chat_format.id], metric, train, controls, seed)
+            _row(run, chat_format.id, groups[chat_format.id], metric, train, controls, seed)
             for metric in train[0]
             if metric != "log_pz"
         ]
@@ -83,20 +85,21 @@ def recall_table(
 
 
 def _row(
+    run: str,
     format_id: str,
     group: Group,
     metric: str,
     train: Sequence[Values],
     controls: Sequence[Values],
     seed: int,
-) -> RecallRow:
+) -> RecallEntry:
     ours, theirs = ([values[metric] for values in side] for side in (train, controls))
     found = excess(ours, theirs, seed)
     if found.value is None or found.low is None or found.high is None:
         raise AssertionError("both sides were checked to hold items")
-    return RecallRow(
+    return RecallEntry(
+        run,
         format_id,
-        group,
         metric,
         statistics.fmean(ours),
         statistics.fmean(theirs),
@@ -106,6 +109,7 @@ def _row(
         found.n_train,
         found.n_null,
         found.note,
+        group,
     )
 
 

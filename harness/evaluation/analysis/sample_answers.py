@@ -1,8 +1,6 @@
-"""Answers to show: the prompt with its scaffolding, the answer, and what in it was noticed."""
+"""Answers to show in a report: the prompt, the answer, and what was noticed in it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.evaluation.results import Evaluation
@@ -11,82 +9,68 @@ from harness.metrics.phrases import find
 from harness.metrics.roles import role_faults, users_of
 from harness.metrics.stop import leaks
 from harness.records import Case, Format
+from harness.report.document import Highlight, ReportSample
 
-#: Cases shown per format. The rest are numbers in the cells.
+#: Cases shown for each format.
 SHOWN = 6
 
 
-def samples(evaluation: Evaluation) -> list[dict[str, Any]]:
-    """The first few answered cases of each format, the same cases in every format and run."""
-    formats = {format.id: format for format in evaluation.formats}
-    answered = [case for case in evaluation.cases if case.checks]
-    shown = {case.id: case for case in answered[:: max(1, len(answered) // SHOWN)][:SHOWN]}
+def samples(evaluation: Evaluation) -> list[ReportSample]:
+    """The answers to a few cases in each format: the same cases in every format and run."""
+    formats = {one.id: one for one in evaluation.formats}
+    checked = [case for case in evaluation.cases if case.checks]
+    shown = {case.id: case for case in checked[:: max(1, len(checked) // SHOWN)][:SHOWN]}
     scores: dict[tuple[str, str], dict[str, float | None]] = {}
     for score in evaluation.scores:
         if score.case in shown:
             scores.setdefault((score.case, score.format), {})[score.metric] = score.value
     found = []
-    for work in evaluation.requests:
-        answer = evaluation.results.answers.get((work.case, work.format, 0.0))
-        if (
-            work.case not in shown
-            or answer is None
-            or not isinstance(work.request, GenerateRequest)
-        ):
+    for planned in evaluation.requests:
+        answer = evaluation.results.answers.get((planned.case, planned.format, 0.0))
+        request, case = planned.request, shown.get(planned.case)
+        if case is None or answer is None or not isinstance(request, GenerateRequest):
             continue
-        prompt = work.request.prompt
         found.append(
-            {
-                "run": evaluation.label,
-                "format": work.format,
-                "case": work.case,
-                "prompt": [[prompt.text[s.start : s.end], s.kind] for s in prompt.spans],
-                "answer": answer.text,
-                "stop": answer.stop,
-                "finish": answer.finish,
-                "scores": scores.get((work.case, work.format), {}),
-                "marks": _marks(answer, shown[work.case], formats[work.format], evaluation),
-            }
+            ReportSample(
+                run=evaluation.label,
+                format=planned.format,
+                case=planned.case,
+                prompt=request.prompt.pieces,
+                answer=answer.text,
+                finish=answer.finish,
+                scores=scores.get((planned.case, planned.format), {}),
+                marks=_highlights(answer, case, formats[planned.format], evaluation),
+                stop=answer.stop,
+            )
         )
     return found
 
 
-def _marks(
-    answer: Answer, case: Case, format: Format, evaluation: Evaluation
-) -> list[dict[str, Any]]:
+def _highlights(
+    answer: Answer, case: Case, chat_format: Format, evaluation: Evaluation
+) -> tuple[Highlight, ...]:
+    """Control text, canned phrases, other scripts, role faults and copies of training answers."""
     prompt = "\n".join(message.content for message in case.messages)
-    marks: list[dict[str, Any]] = []
+    found: list[Highlight] = []
     if evaluation.control_index is not None:
-        marks += [
-            {
-                "start": leak.start,
-                "end": leak.end,
-                "kind": "leak",
-                "note": "control text of " + ", ".join(leak.formats[:3]),
-            }
-            for leak in leaks(answer.text, evaluation.control_index, format, prompt)
+        found += [
+            Highlight(
+                leak.start, leak.end, "leak", f"control text of {', '.join(leak.formats[:3])}"
+            )
+            for leak in leaks(answer.text, evaluation.control_index, chat_format, prompt)
         ]
-    marks += [
-        {"start": hit.start, "end": hit.end, "kind": "gptism", "note": hit.kind}
-        for hit in find(answer.text)
-    ]
-    marks += [
-        {"start": at, "end": at + 1, "kind": "drift", "note": "letter of another script"}
+    found += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(answer.text)]
+    found += [
+        Highlight(at, at + 1, "drift", "letter of another script")
         for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
     ]
     if case.name:
-        marks += [
-            {"start": f.start, "end": f.end, "kind": "role", "note": f.kind}
-            for f in role_faults(answer.text, case.name, users_of(case))
+        found += [
+            Highlight(fault.start, fault.end, "role", fault.kind)
+            for fault in role_faults(answer.text, case.name, users_of(case))
         ]
     hit = evaluation.training_index.query(answer.text) if evaluation.training_index else None
     if hit is not None and hit.near and hit.span is not None:
-        marks.append(
-            {
-                "start": hit.span[0],
-                "end": hit.span[1],
-                "kind": "recall",
-                "note": f"{hit.span_words} words of the training answer {hit.source}",
-            }
-        )
-    return sorted(marks, key=lambda mark: (mark["start"], mark["end"]))
+        note = f"{hit.span_words} words of the training answer {hit.source}"
+        found.append(Highlight(*hit.span, "recall", note))
+    return tuple(sorted(found, key=lambda mark: (mark.start, mark.end)))

@@ -11,8 +11,8 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
-from harness.evaluation.results import FoundFormat
 from harness.metrics.registry import METRICS
+from harness.report.document import FoundFormat
 
 if TYPE_CHECKING:
     import numpy as np
