@@ -189,8 +189,8 @@ class RequestBuilder:
         digest, settings = case_digest(case), _settings(request)
         scored = request.answers if isinstance(request, ScoreRequest) else ()
         spans = [list(rendered.spans) for rendered in scored]
-        facts = [self._engine, request_type, case.id, digest, chat_format.id, chat_format.digest]
-        facts += [prefix_fraction, settings, _texts(request), spans]
+        where = (request_type, case.id, digest, chat_format.id, chat_format.digest, prefix_fraction)
+        facts = [self._engine, *where, settings, _texts(request), spans]
         text = json.dumps(facts).encode("utf-8", "surrogatepass")
         key = hashlib.sha256(text).hexdigest()[:32]
         return PlannedRequest(

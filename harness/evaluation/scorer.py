@@ -78,7 +78,7 @@ class Scorer:
         place = (case.id, chat_format.id)
         if case.checks:
             answer = results.answers.get((*place, 0.0))
-            return answer and self._answer_item(case, chat_format, answer)
+            return None if answer is None else self._answer_item(case, chat_format, answer)
         scorings = results.scorings.get(place)
         if scorings is None:
             return None
