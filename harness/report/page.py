@@ -86,7 +86,7 @@ def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
     recall = [checkpoint.get("recall", {}) for checkpoint in found]
     formats = dict.fromkeys(name for values in recall for name in values)
     recall_rows = [(name, [values.get(name) for values in recall]) for name in formats]
-    epochs = [f"{checkpoint['epoch']:g}" for checkpoint in found]
+    epochs = [f"epoch {checkpoint['epoch']:g}" for checkpoint in found]
     tables = (
         ("References at each checkpoint", "metric", rows, "%.3g", _ABOUT_REFERENCES),
         ("Recall excess, format by checkpoint", "format", recall_rows, "%+.2f", _ABOUT_RECALL),

@@ -282,7 +282,7 @@ def test_checkpoints_are_tables_of_references_and_of_recall():
         "References at each checkpoint",
         "epoch 1.5",
         "<td>+0.75</td>",
-        "<td>-0.02</td><td>–</td>",
+        "<td>−0.02</td><td>–</td>",
         "<td>0.0012</td>",
     ):
         assert words in page
@@ -307,4 +307,4 @@ def test_canned_phrases_are_shown_with_their_lift():
     assert f'<th scope="row">closing</th>{numbers}' in page
     assert "<q>&lt;b&gt;let us</q> (9, 0)" in page and "the base run" in page
     table["phrases"] = {"kinds": [row], "against": "the base run", "new": []}
-    assert "No phrase is said clearly more" in render_html(Report.from_dict(table))
+    assert "No phrase is used significantly more" in render_html(Report.from_dict(table))

@@ -78,12 +78,11 @@ def test_an_old_file_without_a_schema_is_read(tmp_path, capsys):
     ]
 
 
-def test_the_figures_of_the_map_stand_in_its_tables():
+def test_the_tables_have_the_numbers_of_the_map():
     sweep = Sweep.from_points(points())
     [table] = map_tables(sweep)
-    assert table["epochs"] == ["0", "1", "2", "3", "4"] and [
-        row["rate"] for row in table["rows"]
-    ] == ["1e-4", "1e-3", "5e-3"]
+    assert table["epochs"] == [f"epoch {epoch}" for epoch in range(5)]
+    assert [row["rate"] for row in table["rows"]] == ["1e-4", "1e-3", "5e-3"]
     assert table["rows"][2]["cells"][1] == {"text": "1.74", "region": "good", "notes": "★ picked"}
     assert table["rows"][2]["cells"][2] == {
         "text": "1.82",
