@@ -26,9 +26,9 @@ def clock(monkeypatch):
         def monotonic(self):
             return self.now
 
-    found = Clock()
-    monkeypatch.setattr(module, "time", found)
-    return found
+    moved = Clock()
+    monkeypatch.setattr(module, "time", moved)
+    return moved
 
 
 def test_off_a_terminal_a_line_now_and_then(capsys, clock):
@@ -54,7 +54,7 @@ def test_slow_work_keeps_its_digits_and_work_without_unit_has_no_rate(capsys, cl
     assert second == "slow: 1/3, 0.033 cells/s, 60 s left"
 
 
-def test_nothing_is_said_when_quiet_or_when_there_is_nothing_to_do(capsys, clock):
+def test_nothing_is_shown_when_quiet_or_when_there_is_nothing_to_do(capsys, clock):
     for total, quiet in ((5, True), (0, False)):
         with progress("x", total, quiet=quiet) as bar:
             clock.now += 100

@@ -1,11 +1,12 @@
-"""A tiny model and tokenizer made on the spot: two layers, byte-level BPE, a few hundred tokens. Needs nothing but what harness needs."""
+"""A tiny model and tokenizer, made on the spot: two layers, byte-level BPE, 355 tokens."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 

@@ -1,4 +1,4 @@
-"""Every kind of mistake that a training set can have is found, with its line, and a good set is silent."""
+"""Each kind of mistake in a training set is reported with its line, and a good set has none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from harness.cli.main import main
 from harness.data.check import check_files
 from harness.evaluation.cases.case_files import load_cases
 
-GOOD = "The old mill by the river grinds no flour now, but its wheel still turns when the water is high."
+GOOD = (
+    "The old mill by the river grinds no flour now, but its wheel still turns when the water is "
+    "high."
+)
 
 
 def row(question="What is by the river?", answer=GOOD, **rest):
@@ -57,16 +60,19 @@ def test_each_mistake_is_found_at_its_line(tmp_path, bad, kind):
     assert (kind, "set.jsonl:2") in kinds(tmp_path, row(), bad)
 
 
-def test_duplicates_and_near_duplicates_are_told_apart(tmp_path):
-    found = kinds(
+def test_duplicates_and_near_duplicates_are_distinguished(tmp_path):
+    findings = kinds(
         tmp_path,
         row(),
         row(),
         row(answer=GOOD.replace("flour", "wheat")),
         row("Something else?", "Quite another matter, with nothing in common."),
     )
-    assert ("duplicate", "set.jsonl:2") in found and ("near-duplicate", "set.jsonl:3") in found
-    assert not any(place == "set.jsonl:4" for _, place in found)
+    assert ("duplicate", "set.jsonl:2") in findings and (
+        "near-duplicate",
+        "set.jsonl:3",
+    ) in findings
+    assert not any(place == "set.jsonl:4" for _, place in findings)
 
 
 def test_a_repeated_id_is_found(tmp_path):
@@ -80,13 +86,13 @@ def test_questions_and_references_of_the_evaluation_are_found(tmp_path):
     reference = max(
         (case for case in cases if case.reference), key=lambda case: len(case.reference)
     )
-    found = kinds(
+    findings = kinds(
         tmp_path,
         row(question=cases[0].messages[-1].content.upper()),
         row("Tell me.", reference.reference),
         cases=cases,
     )
-    assert ("overlap", "set.jsonl:1") in found and ("overlap", "set.jsonl:2") in found
+    assert ("overlap", "set.jsonl:1") in findings and ("overlap", "set.jsonl:2") in findings
 
 
 def test_the_shipped_set_is_clean(capsys):

@@ -1,4 +1,4 @@
-"""Rows of every common schema and file type become the same conversation, and each row that does not says why."""
+"""Rows of every schema and file type give the same conversation, and refused rows say why."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_prompt_and_completion_may_be_lists_of_messages(tmp_path):
 
 def test_an_input_follows_its_instruction_and_history_comes_first(tmp_path):
     row = {"instruction": "Add.", "input": "1 2", "output": "3", "history": [["Hi", "Hello"]]}
-    told = texts(load_conversations([write(tmp_path / "s.jsonl", [row])])[0])
-    assert told == [
+    messages = texts(load_conversations([write(tmp_path / "s.jsonl", [row])])[0])
+    assert messages == [
         ("user", "Hi"),
         ("assistant", "Hello"),
         ("user", "Add.\n\n1 2"),
@@ -96,12 +96,12 @@ def test_json_and_parquet_hold_the_same_rows(tmp_path):
     (tmp_path / "data.json").write_text(json.dumps({"data": rows}, indent=1))
     write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
     write(tmp_path / "rows.jsonl", rows)
-    found = [
+    read = [
         [(c.id, c.messages) for c in load_conversations([str(tmp_path / name)])]
         for name in ("rows.jsonl", "list.json", "data.json", "rows.parquet")
     ]
-    assert found[0] == found[1] == found[2] == found[3]
-    assert found[0][1][1][1] == Message("assistant", "y", None, 0.0)
+    assert read[0] == read[1] == read[2] == read[3]
+    assert read[0][1][1][1] == Message("assistant", "y", None, 0.0)
 
 
 def test_a_folder_of_several_kinds_is_read_whole(tmp_path):
@@ -157,7 +157,7 @@ def test_a_folder_of_several_kinds_is_read_whole(tmp_path):
 )
 def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, said):
     collection = Collection()
-    kept = collection.read(
+    others = collection.read(
         write(
             tmp_path / "set.jsonl",
             [{"id": "first", "messages": MESSAGES}, row, {"messages": MESSAGES}],
@@ -172,7 +172,7 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, sa
     else:
         [refusal] = collection.refusals
         assert refusal.place.endswith("set.jsonl:2")
-    assert len(kept) == 2, "the rows around it are read"
+    assert len(others) == 2, "the rows around it are read"
     assert refusal.reason == reason and said in refusal.message
 
 
@@ -246,15 +246,15 @@ def test_a_hub_data_set_is_read_like_a_file(monkeypatch):
         __spec__="it is installed",
         load_dataset=lambda name, split: (
             asked.append((name, split)) or [{**SAME["sharegpt"], "id": None}]
-        )
+        ),
     )
     monkeypatch.setitem(sys.modules, "datasets", fake)
     collection = Collection()
-    [found] = collection.read("owner/set", split="test")
+    [conversation] = collection.read("owner/set", split="test")
     assert (
         asked == [("owner/set", "test")]
-        and found.id == "set-1"
-        and found.source == "owner/set:row 1"
+        and conversation.id == "set-1"
+        and conversation.source == "owner/set:row 1"
     )
 
 
@@ -295,8 +295,8 @@ def test_converted_rows_are_read_as_the_same(tmp_path, capsys):
         )
         == 1
     )
-    told = capsys.readouterr()
+    shown = capsys.readouterr()
     assert (
-        json.loads(told.out)["messages"][0]["content"] == "Be brief."
-        and "bad.jsonl:2: bad value" in told.err
+        json.loads(shown.out)["messages"][0]["content"] == "Be brief."
+        and "bad.jsonl:2: bad value" in shown.err
     )

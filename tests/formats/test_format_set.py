@@ -1,4 +1,4 @@
-"""The folder is the registry; a bad file is told by its place."""
+"""The folder is the registry, and a mistake in a file is reported with its place."""
 
 import json
 import re
@@ -13,10 +13,13 @@ from harness.formats import load_format, load_formats
 from harness.formats.exchange.exporting import TARGETS, export_format
 from harness.formats.properties import check_format
 
-GOOD = '{#---\nfamily = "toy"\nstops = ["END"]\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
+GOOD = (
+    '{#---\nfamily = "toy"\nstops = ["END"]\n---#}\n'
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+)
 
 
-#: What their owners write depends on what follows: a think block, an address, the place of the system prompt.
+#: Their owners change earlier turns: a think block, an address, the place of the system prompt.
 PREFIX_UNSTABLE = {
     "codellama-70b",
     "deepseek-r1",
@@ -100,7 +103,7 @@ def test_a_format_of_a_sets_name_goes_first(tmp_path):
         ),
     ],
 )
-def test_a_bad_file_is_told_by_its_place(tmp_path, text, message):
+def test_a_mistake_in_a_file_is_reported_with_its_place(tmp_path, text, message):
     (tmp_path / "bad.jinja").write_text(text)
     with pytest.raises(HarnessError, match=message):
         load_format(tmp_path / "bad.jinja")
@@ -149,7 +152,8 @@ def test_the_digest_changes_with_behaviour_only(tmp_path):
 
 def test_check_finds_what_is_wrong(tmp_path):
     (tmp_path / "bad.jinja").write_text(
-        '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}'
+        '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}'
+        "{{ m.role }}: {% generation %}{{ m.content }}{% endgeneration %}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     findings = " ".join(check_format(load_format(tmp_path / "bad.jinja")).findings)

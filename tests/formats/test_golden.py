@@ -1,6 +1,6 @@
-"""Each format over eight shapes of conversation, as files: a change of a rendering is seen in the diff that makes it.
+"""Golden renderings of each format for eight shapes of conversation: a change shows in the diff.
 
-Write them anew with UPDATE_GOLDEN=1 pytest tests/formats/test_golden.py, and read the diff.
+UPDATE_GOLDEN=1 pytest tests/formats/test_golden.py writes them again.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ SHAPES = {
 
 
 def shapes(chat_format):
-    found = {}
+    renderings = {}
     for name, (messages, how) in SHAPES.items():
         try:
-            found[name] = render(
+            renderings[name] = render(
                 Conversation(name, messages),
                 chat_format,
                 bos_token="<BOS>",
@@ -61,8 +61,8 @@ def shapes(chat_format):
                 **how,
             ).text
         except HarnessError as error:
-            found[name] = {"refused": error.message}
-    return found
+            renderings[name] = {"refused": error.message}
+    return renderings
 
 
 @pytest.mark.parametrize("format_id", list(FORMATS))

@@ -28,18 +28,15 @@ from harness.formats.properties import check_format
 from harness.formats.render import render
 from harness.formats.turns import EOS
 from harness.records import Conversation
-from tests.formats.test_render import EXAMPLES, conversations, kept
+from tests.formats.test_render import EXAMPLES, conversations, possible_texts
 
 STYLES = ["markdown", "tags"]
-SAMPLED = {
-    chat_format.id: chat_format
+SAMPLES = {
+    (style, split): sample(n, 7, split, style=style)
     for style in STYLES
-    for chat_format in (
-        *sample(300, 7, style=style),
-        *sample(100, 7, "train", style=style),
-        *sample(100, 7, "test", style=style),
-    )
+    for split, n in ((None, 300), ("train", 100), ("test", 100))
 }
+SAMPLED = {chat_format.id: chat_format for sampled in SAMPLES.values() for chat_format in sampled}
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -104,8 +101,9 @@ def test_a_random_split_keeps_the_combinations_apart():
     assert {f.family for f in train} == {"grammar-train"}
 
 
-def test_every_sampled_format_has_all_its_properties():
-    for report in map(check_format, SAMPLED.values()):
+@pytest.mark.parametrize(("style", "split"), SAMPLES)
+def test_every_sampled_format_has_all_its_properties(style, split):
+    for report in map(check_format, SAMPLES[style, split]):
         assert report.findings == (), report.format
         assert {name for name, value in report.properties.items() if value is not True} == set(), (
             report.format
@@ -124,7 +122,7 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
             if s.kind == "content" and s.message == index
         )
         assert shown == message.content
-        assert shown.strip() in kept(chat_format, message)
+        assert shown.strip() in possible_texts(chat_format, message)
     for span in rendered.spans:
         if span.trained and span.kind == "content":
             assert conversation.messages[span.message].role == "assistant"
@@ -147,7 +145,7 @@ def test_a_sampled_format_written_to_a_file_is_the_same(tmp_path):
         assert load_format(file).digest == to_format(spec).digest
 
 
-def test_settings_name_a_draw():
+def test_settings_name_a_sample():
     assert load_formats().select(["grammar:5:seed=7:split=train"]) == sample(5, 7, "train")
     assert sample_by_name("grammar:3") == sample(3, 0)
     assert sample_by_name("grammar:3:style=tags:split=train") == sample(3, 0, "train", style="tags")
@@ -169,6 +167,6 @@ def test_settings_name_a_draw():
         "grammar:3:sed=1",
     ],
 )
-def test_a_draw_that_is_not_understood_is_told(name):
+def test_an_invalid_sample_is_an_error(name):
     with pytest.raises(HarnessError, match=name):
         load_formats().select([name])

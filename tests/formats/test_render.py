@@ -1,4 +1,4 @@
-"""Rendering: text and spans made together, nothing lost, whatever stands in the messages."""
+"""Text and spans are made together and lose nothing, whatever the messages contain."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def fitting(conversation: Conversation, chat_format: Format) -> Conversation:
     )
 
 
-def kept(chat_format: Format, message: Message) -> set[str]:
-    """What of a message may stand in the text: all of it, or what its owner leaves of an answer with a think block."""
+def possible_texts(chat_format: Format, message: Message) -> set[str]:
+    """The texts that a message may become: its words, or an answer without its think block."""
     whole = {message.content.strip()}
     if (
         chat_format.reasoning == "last-turn"
@@ -92,7 +92,7 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
             for s in rendered.spans
             if s.kind == "content" and s.message == index
         )
-        assert shown.strip() in kept(FORMATS[format_id], message)
+        assert shown.strip() in possible_texts(FORMATS[format_id], message)
     for span in rendered.spans:
         if span.trained:
             assert span.kind in ("content", "stop", "eos", "glue")
@@ -245,7 +245,8 @@ def test_two_characters_and_a_narrator():
     )
     whole = render(Conversation("c", turns), FORMATS["roleplay-names"], eos_token="</s>")
     assert whole.text.endswith(
-        "Dov: Who is there?\nMira: Only me.\nNarrator: The lamp goes out.\nDov: {{char}}, {{user}} and {name}: light it!\nMira: Done.</s>"
+        "Dov: Who is there?\nMira: Only me.\nNarrator: The lamp goes out.\n"
+        "Dov: {{char}}, {{user}} and {name}: light it!\nMira: Done.</s>"
     )
     assert [
         whole.text[s.start : s.end]

@@ -1,4 +1,4 @@
-"""The short way to a rendering gives what the long way gives, and a template that reads its messages is found out."""
+"""A skeleton renders as the template does, and templates that read their messages have none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHAPE = Shape(("user", "assistant"), (None, None), False, "<s>", "</s>", "Assist
 
 @given(conversations(), st.sampled_from(list(FORMATS)), st.booleans())
 @settings(max_examples=EXAMPLES)
-def test_both_ways_agree_on_text_and_spans(conversation, format_id, prompt):
+def test_skeleton_and_template_agree_on_text_and_spans(conversation, format_id, prompt):
     chat_format = FORMATS[format_id]
     conversation = adapt_to_format(conversation, chat_format)
     shape = Shape(
@@ -42,7 +42,7 @@ def test_both_ways_agree_on_text_and_spans(conversation, format_id, prompt):
     )
 
 
-def test_nearly_all_shipped_formats_take_the_short_way():
+def test_nearly_all_shipped_formats_have_a_skeleton():
     assert {
         format_id
         for format_id, chat_format in FORMATS.items()
@@ -72,14 +72,14 @@ def test_nearly_all_shipped_formats_take_the_short_way():
         "m.content if {m.content: 1} else ''",
     ],
 )
-def test_a_template_that_reads_its_messages_takes_the_long_way(tmp_path, expression):
+def test_a_template_that_reads_its_messages_has_no_skeleton(tmp_path, expression):
     source = (
         '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ ' + expression + " }}{% endfor %}"
     )
     assert skeleton_of(parse_format(source, tmp_path / "toy.jinja"), SHAPE) is None
 
 
-def test_a_refusal_is_still_told_with_its_place():
+def test_a_refusal_names_its_place():
     conversation = Conversation(
         "c", (Message("system", "rules"), Message("user", "hi")), source="f.jsonl:3"
     )

@@ -1,4 +1,4 @@
-"""Encoding: the ids of a prompt are a prefix of the ids that were trained, and labels follow the spans."""
+"""The ids of a prompt are a prefix of the trained ids, and labels follow the spans."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_content_never_becomes_a_control_token(conversation, format_id):
 
 @pytest.mark.parametrize("format_id", FORMATS)
 def test_the_content_mask_decodes_to_the_last_answer(format_id):
-    """The tokenizer joins a space to "Oslo": such a token begins before the answer and carries it."""
+    """The tokenizer joins a space to "Oslo": its token begins before the answer and carries it."""
     assert TOKENIZER.tokenize(" Oslo.") == ["ĠOslo", "."]
     words = ("What is it?", "first", "again", "Oslo.")
     messages = (
@@ -88,7 +88,7 @@ def test_the_content_mask_decodes_to_the_last_answer(format_id):
 
 
 def test_no_token_is_shared_by_two_answers():
-    """Answers side by side are tokenised apart, so that each token has the weight of its own answer."""
+    """Adjacent answers are tokenised apart, so that each token has the weight of its own answer."""
     spans = (Span(0, 1, "content", 0, True), Span(1, 6, "content", 1, True))
     encoded = encode(Rendered(" Oslo.", spans, (), weights=(0.5, 2.0)), TOKENIZER)
     assert TOKENIZER.convert_ids_to_tokens(encoded.ids) == ["Ġ", "Os", "lo", "."]
@@ -97,7 +97,10 @@ def test_no_token_is_shared_by_two_answers():
 
 
 def metaspace_tokenizer(prepend):
-    """As Llama 2's (a space of its own at the start of a text, or behind control tokens too), one control token eating white space."""
+    """As Llama 2's: a space at the start of a text, or behind control tokens too.
+
+    Two control tokens swallow white space.
+    """
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -144,7 +147,7 @@ TOKENIZERS = {
 )
 @settings(max_examples=20)
 def test_hostile_words_change_no_token_around_them(kind, format_id, words):
-    """A question that spells a control token is encoded with the ids that its text would have if the token were none."""
+    """Encoding with and without a control token in the content gives the same ids around it."""
     tokenizer = TOKENIZERS[kind]
     roles = ("user", "assistant", "user", "assistant")
     rendered = render(

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a format: each fault is found, and a fitting pair has none."""
+"""Each fault of a format with a tokenizer is reported, and a matching pair has none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def adding_bos():
     return tokenizer
 
 
-def test_a_fitting_pair_has_no_finding(tokenizer):
+def test_a_matching_pair_has_no_finding(tokenizer):
     report = look("chatml", tokenizer)
     assert report.findings == ()
     assert report.properties["tags"] == {"<|im_end|>": 1, "<|im_start|>": 1}
@@ -40,20 +40,23 @@ def test_a_fitting_pair_has_no_finding(tokenizer):
     )
 
 
-def test_split_tags_are_counted_and_told(tokenizer):
+def test_split_tags_are_counted_and_reported(tokenizer):
     report = look("llama3", tokenizer)
     assert report.properties["tags"]["<|eot_id|>"] > 1
     assert "plain text to this tokenizer" in " ".join(report.findings)
 
 
-def test_a_missing_bos_is_told():
+def test_a_missing_bos_is_reported():
     tokenizer = adding_bos()
     assert "this format writes none" in " ".join(look("chatml", tokenizer).findings)
     assert look("alpaca-newline", tokenizer).properties["bos_count"] == 1
 
 
-def test_two_bos_are_told(tmp_path):
-    source = '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% endfor %}'
+def test_two_bos_are_reported(tmp_path):
+    source = (
+        '{#---\nfamily = "toy"\n---#}\n{{ bos_token }}{{ bos_token }}{% for m in messages %}'
+        "{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% endfor %}"
+    )
     chat_format = parse_format(source, tmp_path / "toy.jinja")
     assert "two BOS" in " ".join(
         check_tokenizer(check_format(chat_format), chat_format, adding_bos()).findings
@@ -70,7 +73,7 @@ def test_a_tag_that_nothing_has_trained(tokenizer):
     ] and "trainable_token_indices" in " ".join(report.findings)
 
 
-def test_a_short_limit_is_told():
+def test_a_short_limit_is_reported():
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = 512
     assert "cuts conversations to 512 tokens" in " ".join(look("chatml", tokenizer).findings)

@@ -1,4 +1,4 @@
-"""What is written for another program says there what it says here."""
+"""An export renders in the other program as the format does here."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_transformers_writes_the_exported_template_as_we_do(format_id, tokenizer
 def test_transformers_masks_what_we_train(tokenizer):
     chat_format = FORMATS["chatml"]
     rows = [{"role": m.role, "content": m.content} for m in TURNS]
-    found = tokenizer.apply_chat_template(
+    encoded = tokenizer.apply_chat_template(
         rows,
         chat_template=export_format(chat_format, "hf-training").text,
         return_dict=True,
@@ -98,8 +98,10 @@ def test_transformers_masks_what_we_train(tokenizer):
     )
     masked = tokenizer.decode(
         [
-            format_id
-            for format_id, trained in zip(found["input_ids"], found["assistant_masks"], strict=True)
+            token_id
+            for token_id, trained in zip(
+                encoded["input_ids"], encoded["assistant_masks"], strict=True
+            )
             if trained
         ]
     )

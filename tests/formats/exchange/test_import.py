@@ -18,9 +18,10 @@ from harness.formats.foreign import foreign_renderer, render_foreign
 from harness.formats.properties import check_format
 from harness.formats.render import render
 from harness.records import Conversation, Message
+from tests.tiny import CHATML
 
 FORMATS = load_formats()
-#: What these write of a turn depends on where it stands.
+#: These write a turn differently at different positions.
 BY_POSITION = {
     "alpaca-input",
     "chatglm2",
@@ -124,7 +125,6 @@ def test_the_answer_and_its_end_are_trained(format_id, words):
 
 
 def test_a_model_folder(tmp_path, capsys):
-    template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     folder = tmp_path / "My Model"
     folder.mkdir()
     facts = {
@@ -132,7 +132,7 @@ def test_a_model_folder(tmp_path, capsys):
         "eos_token": "<|im_end|>",
         "chat_template": [
             {"name": "tool_use", "template": "x"},
-            {"name": "default", "template": template},
+            {"name": "default", "template": CHATML},
         ],
         "added_tokens_decoder": {"1": {"content": "<|im_end|>", "special": True}},
     }
@@ -191,7 +191,8 @@ PRESET = {
     "wrap": True,
 }
 STORY = {
-    "story_string": "{{#if system}}{{system}}\n{{/if}}{{#if scenario}}Scenario: {{scenario}}\n{{/if}}{{trim}}\n"
+    "story_string": "{{#if system}}{{system}}\n{{/if}}"
+    "{{#if scenario}}Scenario: {{scenario}}\n{{/if}}{{trim}}\n"
 }
 
 
@@ -290,7 +291,7 @@ def test_an_example_conversation(tmp_path, example, like):
         ("a.jinja", "{% set x = 'a' * 99999999999 %}{{ x }}", "fills the memory"),
         (
             "a.jinja",
-            "{% for i in range(99999) %}{{ 'ten words, ten words, and again ten words' }}{% endfor %}",
+            "{% for i in range(99999) %}{{ 'ten words, ten words, again ten words' }}{% endfor %}",
             "characters for five short messages",
         ),
         ("a.jinja", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "calls itself without end"),
@@ -310,7 +311,10 @@ def test_a_template_of_the_users_is_tried_out_before_it_runs_here(tmp_path):
 
 
 def test_templates_are_rendered_as_transformers_renders_them(tokenizer):
-    template = "{{ bos_token }}{% for m in messages %}{% if tools %}no{% endif %}{{ m | tojson }}{{ undefined_name }}{% endfor %}{{ strftime_now('') }}"
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if tools %}no{% endif %}{{ m | tojson }}"
+        "{{ undefined_name }}{% endfor %}{{ strftime_now('') }}"
+    )
     rows = [{"role": "user", "content": "ä <b> 'x'"}]
     assert render_foreign(
         template, rows, add_generation_prompt=True, bos_token=tokenizer.bos_token, eos_token=""

@@ -1,7 +1,7 @@
 """The pieces that are read of a template, against the slots that LLaMA-Factory reads of it.
 
-Facts from hiyouga/LLaMA-Factory tests/data/test_template.py at ff6d4d12ee (Apache-2.0): the two templates whose slots
-its test spells out, and the Modelfile that it writes for Llama 3.
+Facts from hiyouga/LLaMA-Factory tests/data/test_template.py at ff6d4d12ee (Apache-2.0): the two
+templates whose slots its test spells out, and the Modelfile that it writes for Llama 3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SLOTS = {
         "default": "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
     },
     "llama3": {
-        "user": "<|start_header_id|>user<|end_header_id|>\n\n{{content}}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+        "user": "<|start_header_id|>user<|end_header_id|>\n\n{{content}}<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
         "assistant": "{{content}}<|eot_id|>",
         "system": "<|start_header_id|>system<|end_header_id|>\n\n{{content}}<|eot_id|>",
         "prefix": "<|begin_of_text|>",
@@ -52,7 +53,7 @@ def test_the_slots_of_a_template(format_id):
 
 
 def test_an_ollama_file_has_its_words_and_stops():
-    """Theirs writes <|begin_of_text|>, ours leaves it to Ollama, which adds the model's BOS itself: two would be one too many."""
+    """Theirs writes <|begin_of_text|>; ours does not, since Ollama adds the model's BOS itself."""
     text = export_format(FORMATS["llama3"], "ollama").text
     assert set(re.findall(r'PARAMETER stop "(.*)"', text)) & MODELFILE_STOPS
     assert "<|begin_of_text|>" not in text
