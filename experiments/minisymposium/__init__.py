@@ -1,1 +1,4 @@
-"""The experiment of docs/minisymposium.md: the runs of a study file on one base, and what they show."""
+"""The experiment of docs/minisymposium.md: the runs of a study file on one base, and their results.
+
+It runs from a checkout: ``python -m experiments.minisymposium``.
+"""

@@ -16,28 +16,31 @@ from harness.errors import EXIT_OK, HarnessError
 @dataclass(frozen=True)
 class MiniSymposiumOptions:
     study: Annotated[str, tyro.conf.Positional] = "docs/recipes/minisymposium/study.toml"
-    """The study file: its recipes stand beside it."""
+    """The study file; its recipes are beside it."""
     out: str = ""
-    """Folder for runs, results, figures and report.html: build/minisymposium, or build/minisymposium-smoke. The same command goes on where it was interrupted."""
+    """Folder for runs, results, figures and report.html: build/minisymposium, or
+    build/minisymposium-smoke. The same command resumes where it was interrupted."""
     part: tuple[int, ...] = ()
-    """Only these parts (1 to 8); what earlier calls found of the others stays."""
+    """Only these parts (1 to 8); the results of the others are kept."""
     scale: Annotated[str, tyro.conf.arg(metavar="full|smoke")] = "full"
-    """smoke: a few steps and cases of everything, to try the code. Its numbers mean nothing."""
+    """smoke: a few steps and cases of everything, to test the code. Its numbers mean nothing."""
     model: str = ""
-    """Another model than the recipes'."""
+    """A model to take in place of that of the recipes."""
     plan: bool = False
-    """Print what each part would take, and do nothing."""
+    """Print the cost of each part and exit."""
     page: str = ""
-    """Write the results that are in --out into this page (docs/minisymposium.md), its figures and results.json into the folder beside it, and do nothing else."""
+    """Only write the results in --out into this page (docs/minisymposium.md), and its figures and
+    results.json into the folder beside it."""
 
 
 def minisymposium(args: list[str]) -> int:
-    """Run the experiment, or what is left of it."""
+    """Train and measure all runs of docs/minisymposium.md, and write its report."""
     options = parse(
         MiniSymposiumOptions,
         args,
         "minisymposium",
-        "Train and measure all runs of the experiment of docs/minisymposium.md, and write its report.",
+        minisymposium.__doc__,
+        prog="python -m experiments.minisymposium",
     )
     from experiments.minisymposium.study import PARTS, read_study
 
@@ -45,9 +48,9 @@ def minisymposium(args: list[str]) -> int:
     out = Path(options.out or f"build/minisymposium{'-smoke' * (options.scale == 'smoke')}")
     parts = options.part or PARTS
     if unknown := sorted(set(parts) - set(PARTS)):
-        raise HarnessError(f"--part {unknown[0]}: there is no such part", hint="1 to 8")
+        raise HarnessError(f"invalid --part {unknown[0]}", hint="expected 1 to 8")
     if options.scale not in ("full", "smoke"):
-        raise HarnessError(f"--scale {options.scale!r} is no scale", hint="full or smoke")
+        raise HarnessError(f"invalid --scale {options.scale!r}", hint="expected full or smoke")
     if options.plan:
         from experiments.minisymposium.budget import costs, table
 
@@ -67,9 +70,8 @@ def minisymposium(args: list[str]) -> int:
     )
     results = run_experiment(lab, tuple(parts))
     for verdict in results["verdicts"]:
-        print(
-            f"{'holds' if verdict['holds'] else 'does not hold'}: {verdict['demand']}: {verdict['found']}"
-        )
+        word = "holds" if verdict["holds"] else "does not hold"
+        print(f"{word}: {verdict['demand']}: {verdict['found']}")
     print(f"report: {out / PAGE_FILE}")
     return EXIT_OK
 

@@ -1,4 +1,4 @@
-"""What the experiment will take, before it is started: tokens of every run at measured speeds."""
+"""The cost of the experiment before it is started: the tokens of every run at measured speeds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from harness.training.data.examples import make_plan
 from harness.training.data.training_rows import encoded_rows
 from harness.training.preparation import prepare
 
-#: Measured on two cores on 2026-11-26 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a step, cells a second of a checkpoint.
-TOKENS_PER_SECOND, CELLS_PER_SECOND = 295.0, 12.0
-#: Another objective reads the logits, and the consistency loss a second text.
+#: Measured on two cores on 2026-11-26 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a
+#: step, (case, format) pairs a second of a checkpoint.
+TOKENS_PER_SECOND, PAIRS_PER_SECOND = 295.0, 12.0
+#: How much slower a step is: distillation reads all logits, consistency a second text as well.
 SLOWER = {"supervised": 1.0, "distillation": 1.5, "consistency": 2.2}
-#: Seconds of an evaluation of each kind, of the base.
+#: Seconds of an evaluation of the base, by kind.
 EVALUATIONS = {
     "references": 19.0,
     "choices": 5.0,
@@ -28,7 +29,7 @@ EVALUATIONS = {
 
 @dataclass(frozen=True, slots=True)
 class PartCost:
-    """What one part adds to those before it: runs that are not trained yet, their steps and tokens, and estimated minutes."""
+    """The cost that one part adds to those before it: its new runs, and estimated minutes."""
 
     part: int
     runs: tuple[str, ...]
@@ -40,7 +41,7 @@ class PartCost:
 
 
 def costs(study: Study, folder: Path, parts: tuple[int, ...] = PARTS) -> list[PartCost]:
-    """The parts in order; a run that several share is counted with the first."""
+    """The parts in order. A run that several parts share is counted with the first."""
     counted: set[str] = set()
     found = []
     for part in parts:
@@ -67,7 +68,10 @@ def costs(study: Study, folder: Path, parts: tuple[int, ...] = PARTS) -> list[Pa
 
 
 def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, float]:
-    """Steps, tokens, checkpoints, seconds of training and of measuring. Of an automatic branch only the branches, at most all of its rounds."""
+    """Steps, tokens, checkpoints, seconds of training and of measuring.
+
+    Of an automatic branch only the branches are counted, as if all rounds were needed.
+    """
     ready = prepare(config)
     plan_cache = encoded_rows(
         config, ready.rows, ready.trained, load_tokenizer(locate(config.model))
@@ -96,7 +100,7 @@ def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, fl
         tokens,
         checkpoints,
         tokens / TOKENS_PER_SECOND * SLOWER[config.objective.kind],
-        checkpoints * cells / CELLS_PER_SECOND,
+        checkpoints * cells / PAIRS_PER_SECOND,
     )
 
 
@@ -120,13 +124,15 @@ def table(found: list[PartCost]) -> list[str]:
         "| part | runs | steps | tokens | checkpoints | training, min | measuring, min |",
         "|---|---|---|---|---|---|---|",
     ]
-    lines += [
-        f"| {cost.part} | {', '.join(cost.runs) or '–'} | {cost.steps} | {cost.tokens} | {cost.checkpoints} | {cost.training:.1f} | {cost.measuring:.1f} |"
-        for cost in found
+    counts = [(c.steps, c.tokens, c.checkpoints, c.training, c.measuring) for c in found]
+    rows = [
+        (str(cost.part), ", ".join(cost.runs) or "–", *count)
+        for cost, count in zip(found, counts, strict=True)
     ]
-    training, measuring = (
-        sum(cost.training for cost in found),
-        sum(cost.measuring for cost in found),
-    )
-    total = f"| all | {sum(len(cost.runs) for cost in found)} runs | {sum(cost.steps for cost in found)} | {sum(cost.tokens for cost in found)} | {sum(cost.checkpoints for cost in found)} | {training:.1f} | {measuring:.1f} |"
-    return [*lines, total, "", f"estimated: {training + measuring:.0f} minutes"]
+    sums = [sum(column) for column in zip(*counts, strict=True)]
+    rows.append(("all", f"{sum(len(cost.runs) for cost in found)} runs", *sums))
+    lines += [
+        f"| {part} | {runs} | {steps} | {tokens} | {checkpoints} | {train:.1f} | {measure:.1f} |"
+        for part, runs, steps, tokens, checkpoints, train, measure in rows
+    ]
+    return [*lines, "", f"estimated: {sums[3] + sums[4]:.0f} minutes"]

@@ -1,4 +1,4 @@
-"""Part 8: what the 7B recipe would take on a 12 GB card, by arithmetic. It is not run."""
+"""Part 8: the cost of the 7B recipe on a 12 GB card, by arithmetic. It is not run."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from experiments.minisymposium.study import SMOKE_STEPS
 from harness.training.config import read_config
 from harness.training.plan.dry_run import CARD_BYTES, dry_run
 
-#: Weights of Mistral-7B, and floating-point operations a weight and token: 2 forwards, 2 backwards through the frozen base to its inputs,
-#: 2 for the forward pass that checkpointing repeats. The adapter's own are under 1 % of that.
+#: Weights of Mistral-7B, and floating-point operations for each weight and token: 2 forward, 2
+#: backward through the frozen base to its inputs, 2 for the forward that checkpointing repeats.
+#: The adapter adds less than 1 %.
 WEIGHTS, OPERATIONS = 7.24e9, 6
-#: Assumed, not measured: what a 12 GB card of the RTX 3060's kind keeps up of its 25 TFLOP/s (16 bits, float32 sums) on nf4 weights.
+#: Assumed, not measured: what a 12 GB card such as the RTX 3060 sustains of its 25 TFLOP/s (16
+#: bits, float32 sums) on nf4 weights.
 CARD_FLOPS = 9e12
 
 
 def card_plan(lab: Experiment) -> dict[str, Any]:
-    """The dry run of the 7B recipe. The tokenizer of the study's model stands in for its own, so that every machine counts the same tokens with nothing to download."""
+    """The dry run of the 7B recipe.
+
+    The study's model lends its tokenizer, so that every machine counts the same tokens and nothing
+    is downloaded.
+    """
     recipe = read_config(lab.folder / lab.study.plan)
     if lab.scale == "smoke":
         recipe = replace(recipe, optimisation=replace(recipe.optimisation, max_steps=SMOKE_STEPS))

@@ -1,4 +1,4 @@
-"""All parts in order, and their results in one file that every figure, table and number is made from."""
+"""All parts in order. Every figure, table and number is made from one file of results."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
 
 
 def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
-    """Train and measure the parts and write results, figures and page. What is there already is not computed again; other parts of an earlier call stay."""
+    """Train and measure the parts, and write results, figures and page.
+
+    Nothing is computed twice, and the other parts of earlier calls are kept.
+    """
     lab.out.mkdir(parents=True, exist_ok=True)
     earlier = _earlier(lab)
     found: dict[str, Any] = dict(earlier["parts"])
@@ -57,20 +60,20 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
 
 
 def _earlier(lab: Experiment) -> dict[str, Any]:
-    """What earlier calls found. Raises HarnessError where they had another scale or model: their parts would stand beside these."""
+    """The results of earlier calls. Raises HarnessError for another scale or model."""
     if not (lab.out / RESULTS_FILE).is_file():
         return {"parts": {}, "gate": None}
     found = read_results(lab.out / RESULTS_FILE)
     if (found["scale"], found["model"]["digest"]) != (lab.scale, lab.loaded.source.digest):
-        told = f"this folder holds a {found['scale']} run of {found['model']['name']}"
+        message = f"this folder holds a {found['scale']} run of {found['model']['name']}"
         raise HarnessError(
-            told, where=str(lab.out), hint="choose another --out or remove the folder"
+            message, where=str(lab.out), hint="choose another --out or remove the folder"
         )
     return found
 
 
 def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None) -> dict[str, Any]:
-    """The results file, whole, and the pages from it."""
+    """Write the results file and the pages made from it."""
     times = lab.out / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
     results = {
@@ -89,9 +92,7 @@ def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None)
     results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
     text = json.dumps(results, indent=1, sort_keys=True) + "\n"
     write_text(lab.out / RESULTS_FILE, text)
-    results = dict(
-        json.loads(text)
-    )  # in the order of the file, so that what is shown now is what is shown later
+    results = dict(json.loads(text))  # in the file's order: the page is the same when made later
     write_pages(results, lab.out)
     return results
 

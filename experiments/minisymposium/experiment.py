@@ -1,4 +1,4 @@
-"""The experiment at work: runs trained once each on one base, and models evaluated, all of it found again when it is started anew."""
+"""Trains each run of a study once, on one base, and evaluates models. A restart repeats nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ SMOKE_CASES = 2
 
 @dataclass
 class Experiment:
-    """A study in ``folder``, its runs in ``out/runs`` and its results file in ``out/eval``. ``model`` replaces that of the recipes."""
+    """A study in ``folder``, its runs in ``out/runs`` and its results file in ``out/eval``.
+
+    ``model`` replaces that of the recipes.
+    """
 
     study: Study
     folder: Path
@@ -48,28 +51,30 @@ class Experiment:
         return read_run(self.folder, name, self.out / "runs", model=self.model, scale=self.scale)
 
     def run(self, name: str) -> Path:
-        """Where a run stands."""
+        """The folder of a run."""
         return Path(self.config(name).output_dir)
 
     @cached_property
     def loaded(self) -> LoadedModel:
-        """The base of all runs. It is loaded once, and carries one adapter after the other."""
+        """The base of all runs, loaded once. Adapters are attached to it one after the other."""
         return load_base(self.config(self.study.best))
 
     @cached_property
     def native(self) -> str:
         """The id of the base's own format."""
-        return native_format_id(self.loaded.tokenizer, load_formats().values()) or self.study.seen[0]
+        return (
+            native_format_id(self.loaded.tokenizer, load_formats().values()) or self.study.seen[0]
+        )
 
     @cached_property
     def families(self) -> tuple[str, ...]:
-        """The families that the best recipe trains in: what is seen and what is held out is said by it, for every model alike."""
+        """The families that the best recipe trains in. They are seen, for every model."""
         return tuple(
             sorted({format.family for format in prepare(self.config(self.study.best)).trained})
         )
 
     def train(self, names: Iterable[str]) -> None:
-        """Train what is not trained yet, and note how long each took."""
+        """Train what is not trained yet, and note how long each run took."""
         from harness.models import switch_adapter
         from harness.models.adapters import remove_adapter
 
@@ -82,7 +87,7 @@ class Experiment:
             self.note(f"train {name}", began)
 
     def note(self, what: str, began: float) -> None:
-        """Add the seconds since ``began`` to what was noted before: a run that was interrupted took the sum."""
+        """Add the seconds since ``began`` to those noted before, by interrupted calls."""
         seconds = time.monotonic() - began
         if seconds < 1:
             return
@@ -104,9 +109,10 @@ class Experiment:
         recall: str = "",
         settings: EvalSettings | None = None,
     ) -> Evaluation:
-        """Evaluate the base with an adapter or without on some files of eval/cases. What the results file has is not computed again.
+        """Evaluate the base, with an adapter or without, on some files of eval/cases.
 
-        ``recall`` names a run whose rows the model may have memorised. The results of a label are kept in memory too.
+        What the results file holds is not computed again, and the evaluation of a label is kept in
+        memory. ``recall`` names a run whose rows the model may have memorised.
         """
         from harness.models import switch_adapter
 

@@ -1,4 +1,4 @@
-"""The figures of the page, each a pure function of the results: the same bytes for the same numbers."""
+"""The figures of the page. Each is a function of the results: equal numbers give equal bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_figures(found: Mapping[str, Any], folder: Path) -> dict[str, str]:
 
 
 def sum_lr(part: Mapping[str, Any]) -> Any:
-    """Held-out NLL over Σ learning rate, a line a rate: what patience can buy."""
+    """Held-out NLL over Σ learning rate, a line for each rate."""
     figure, [axes] = _panels(1)
     for row, colour in zip(part["rows"], COLOURS, strict=False):
         points = [point for point in row["curve"] if point["sum_lr"] > 0]
@@ -64,7 +64,7 @@ def sum_lr(part: Mapping[str, Any]) -> Any:
 
 
 def symptoms(part: Mapping[str, Any]) -> Any:
-    """When each symptom leaves its null, over the steps of the over-trained run."""
+    """The steps of the over-trained run at which each symptom is present."""
     rows = list(reversed(part["symptoms"]))
     figure, [axes] = _panels(1, height=0.9 + 0.34 * len(rows))
     last = max(part["steps"])
@@ -171,15 +171,15 @@ def formats(part: Mapping[str, Any]) -> Any:
 
 
 def _around(gaps: Sequence[Mapping[str, float]]) -> tuple[float, float]:
-    """Limits that hold the whole intervals and the line at 90 %; an interval that ends far outside is cut at ±200 %."""
+    """Limits that hold all intervals and the line at 90 %, but not more than ±200 %."""
     low, high = min(gap["low"] for gap in gaps), max(gap["high"] for gap in gaps)
     return max(-2.0, min(low, 0.0)) - 0.05, min(2.0, max(high, 1.0)) + 0.05
 
 
 def drift(part: Mapping[str, Any]) -> Any:
-    """Hazards and the share of drifting answers over the steps, a panel a format."""
+    """Hazards and the rate of drifting answers over the steps, a panel for each format."""
     figure, panels = _panels(len(part["formats"]))
-    for axes, (format, rows) in zip(panels, part["formats"].items(), strict=True):
+    for axes, (format_id, rows) in zip(panels, part["formats"].items(), strict=True):
         for row, colour in zip(sorted(rows, key=lambda row: row["symptom"]), COLOURS, strict=False):
             points = [point for point in row["points"] if point["value"] is not None]
             axes.plot(
@@ -190,7 +190,7 @@ def drift(part: Mapping[str, Any]) -> Any:
                 markersize=4,
                 label=row["symptom"],
             )
-        axes.set_title(format, fontsize=9)
+        axes.set_title(format_id, fontsize=9)
         _labelled(axes, "step", "probability, or share of answers")
     return figure
 

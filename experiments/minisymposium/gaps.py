@@ -1,4 +1,4 @@
-"""Part 6: how much of the held-out format gap each way of training closes, what it costs in the native format, and what it memorises."""
+"""Part 6: the share of the held-out gap that each recipe closes, its native cost, its recall."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.training.selection.memorisation import gain_and_null
 
 
 def formats(lab: Experiment) -> dict[str, Any]:
-    """Every recipe of the part on references (all formats) and choices (native) of the evaluation; the best one on everything."""
+    """Measure each recipe on references (all formats) and choices (native), the best on all."""
     before = _references(lab, "base", None), _choices(lab, "base", None)
     rows = [_row(lab, name, before) for name in lab.study.formats]
     base = {
@@ -64,7 +64,7 @@ def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> d
 
 
 def _recall(start: Mapping[str, Any], end: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What training rows gained beyond twins over the run, and what 95 % of exchanged ones stay below."""
+    """What training rows gained beyond controls over the run, and its permutation null's 95 %."""
     found = (
         gain_and_null(start["recall_items"], end["recall_items"]) if "recall_items" in end else None
     )
@@ -77,7 +77,7 @@ def _recall(start: Mapping[str, Any], end: Mapping[str, Any]) -> Mapping[str, An
 
 
 def _best(lab: Experiment) -> dict[str, Any]:
-    """The best recipe measured as ``harness demo`` measures: answers, choices and references, before and after, with a report of its own."""
+    """Measure the best recipe as ``harness demo`` does, before and after, with its own report."""
     study, name = lab.study, lab.study.best
     pair = [headline(lab, "base", None), headline(lab, "best", lab.run(name) / "adapter")]
     write_evaluation_report(
@@ -90,7 +90,7 @@ def _best(lab: Experiment) -> dict[str, Any]:
 
 
 def headline(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
-    """All kinds of cases in all formats of the study, as the gate asks for them, and recall."""
+    """Measure all kinds of cases in all formats of the study, as the gate does, and recall."""
     return lab.evaluate(
         f"headline, {label}",
         adapter,
@@ -101,7 +101,7 @@ def headline(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
 
 
 def gated(lab: Experiment, label: str, adapter: Path) -> Evaluation:
-    """Just what the gate measures: the same without recall. It finds all cells in the results file."""
+    """Measure what the gate measures: the same without recall. The answers are there already."""
     return lab.evaluate(f"gate, {label}", adapter, limit=lab.study.headline_cases)
 
 

@@ -12,16 +12,22 @@ import harness.report
 from experiments.minisymposium.sections import Section, sections
 from harness.errors import HarnessError
 
-#: What stands around the results in docs/minisymposium.md.
+#: The marks around the results in docs/minisymposium.md.
 BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
-#: What stands there while there are none.
-NONE_YET = "The full run is still to be made. Its figures, tables and numbers will stand here, written from `results.json` by the command above.\n"
+#: The text between them while there are no results.
+NONE_YET = (
+    "The full run is still to be made. Its figures, tables and numbers will stand here, "
+    "written from `results.json` by the command above.\n"
+)
 
 
 def with_results(
     page: str, results: Mapping[str, Any] | None, pictures: str = "minisymposium"
 ) -> str:
-    """The page with its results written anew; ``pictures`` is the folder of the figures, as seen from the page. Raises HarnessError without the marks."""
+    """The page with these results. Raises HarnessError for a page without the marks.
+
+    ``pictures`` is the folder of the figures, as seen from the page.
+    """
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
@@ -36,7 +42,7 @@ def markdown(found: Sequence[Section], pictures: str) -> str:
     parts = []
     for section in found:
         parts.append(f"## {section.title}\n")
-        parts += [_paragraph(line) for line in section.lines]
+        parts += [f"{line}\n" for line in section.lines]
         if section.rows:
             rows = [section.heads, tuple("---" for _ in section.heads), *section.rows]
             parts.append(
@@ -49,16 +55,13 @@ def markdown(found: Sequence[Section], pictures: str) -> str:
     return re.sub(r"^(- .*\n)\n(?=- )", r"\1", "\n".join(parts), flags=re.M) + "\n"
 
 
-def _paragraph(line: str) -> str:
-    return line + "\n"
-
-
 def page_html(found: Sequence[Section], svgs: Mapping[str, str], note: str) -> str:
-    """One page that needs nothing else. Everything but our own figures is escaped."""
+    """One self-contained page. Everything but our own figures is escaped."""
     style = (Path(harness.report.__file__).parent / "page.css").read_text(encoding="utf-8")
     body = "\n".join(_section(section, svgs) for section in found)
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>MiniSymposium</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>MiniSymposium</title>
 <style>{style}
 svg {{ max-width: 100%; height: auto }} td {{ vertical-align: top }}</style></head>
 <body><main><h1>MiniSymposium</h1><p>{html.escape(note)}</p>

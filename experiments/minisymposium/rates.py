@@ -1,4 +1,7 @@
-"""Parts 1, 3, 4 and 5: what the learning rate, its shape and alpha do, read from the runs' own logs and from references that no run saw."""
+"""Parts 1, 3, 4 and 5: the effects of the learning rate, its schedule and alpha.
+
+Read from the runs' own logs, and from references that no run was chosen by.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,19 @@ from typing import Any
 from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import as_dict, by_case, difference, mean_of
 from harness.evaluation.settings import EvalSettings
+from harness.run_file import NLL_METRICS, measured_checkpoints
 from harness.training.auto_branch import ROUNDS_FILE
-from harness.training.config import NLL_MEASURES
-from harness.training.runs.metrics_log import measured_checkpoints
-from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint
+from harness.training.selection.best_checkpoint import find_best_checkpoint, items_key_of
 from harness.training.sweep import SweepPoint, sweep_rows
 
-MEASURE = NLL_MEASURES[0]
+MEASURE = NLL_METRICS[0]
 #: A checkpoint is good when its held-out NLL is within this share of the lowest on the map.
 GOOD = 0.01
 RATE = "optimisation.learning_rate"
 
 
 def rate_map(lab: Experiment) -> dict[str, Any]:
-    """Part 1. Every run of the map with its curve and its region; ``rows`` are those of a sweep."""
+    """Part 1. Every run of the map with its curve and its region. ``rows`` are those of a sweep."""
     rows = sweep_rows(
         [
             SweepPoint({RATE: f"{lab.config(name).optimisation.learning_rate:g}"}, lab.config(name))
@@ -63,7 +65,7 @@ def _ends(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _region(row: dict[str, Any], lowest: float) -> str:
-    """under: it never comes near the lowest of the map and is still falling. over: it has surely turned. good: it is near, and has not."""
+    """Over-trained: it has a turning point. Good: none, and it ends near the map's lowest."""
     row["pick_value"] = next(
         (point[MEASURE] for point in row["curve"] if point["step"] == row.get("pick")), None
     )
@@ -75,9 +77,11 @@ def _region(row: dict[str, Any], lowest: float) -> str:
 
 
 def patience(lab: Experiment) -> dict[str, Any]:
-    """Part 3. The picked checkpoint of the low rate less that of the high one, on the evaluation's references in held-out formats, over seeds.
+    """Part 3. The best checkpoint of the low rate less that of the high one, over seeds.
 
-    Beside it the checkpoint of the low run whose Σ learning rate is nearest to that of the high pick: what the same Σ does at a slower pace.
+    Measured by held-out NLL on the evaluation's references. The checkpoint of the low run whose
+    Σ learning rate is nearest to that of the high pick is compared as well: an equal Σ, reached
+    more slowly.
     """
     import numpy as np
 
@@ -124,7 +128,11 @@ def _nearest(entries: Sequence[dict[str, Any]], sum_lr: float) -> dict[str, Any]
 def _at_pick(lab: Experiment, name: str) -> dict[str, Any]:
     found = find_best_checkpoint(lab.run(name))
     step = found.step if found.step is not None else found.turn_step or 0
-    return _at(lab, name, next(entry for entry in measured_checkpoints(lab.run(name)) if entry["step"] == step))
+    return _at(
+        lab,
+        name,
+        next(entry for entry in measured_checkpoints(lab.run(name)) if entry["step"] == step),
+    )
 
 
 def _at(lab: Experiment, name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +158,7 @@ def _told(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def held_out_nll(lab: Experiment, label: str, adapter: Path | None) -> dict[str, float]:
-    """Reference → NLL a token, mean over the held-out formats, on references of the evaluation, by which nothing is chosen."""
+    """Reference → NLL a token, mean over held-out formats. No choice depends on these items."""
     evaluation = lab.evaluate(
         f"references, {label}", adapter, ["references"], settings=EvalSettings()
     )
@@ -158,8 +166,14 @@ def held_out_nll(lab: Experiment, label: str, adapter: Path | None) -> dict[str,
 
 
 def schedules(lab: Experiment) -> dict[str, Any]:
-    """Part 4. Shapes of the rate against the constant one at the same step, item by item of the development references; and the automatic branch."""
-    logs = {name: measured_checkpoints(lab.run(name)) for name in (lab.study.constant, *lab.study.schedules)}
+    """Part 4. Each schedule against the constant rate at the same step, and the automatic branch.
+
+    Differences are paired by item of the development references.
+    """
+    logs = {
+        name: measured_checkpoints(lab.run(name))
+        for name in (lab.study.constant, *lab.study.schedules)
+    }
     last = min(entries[-1]["step"] for entries in logs.values())
     ends = {
         name: next(entry for entry in reversed(entries) if entry["step"] <= last)
@@ -173,8 +187,10 @@ def schedules(lab: Experiment) -> dict[str, Any]:
             "step": end["step"],
             "sum_lr": end["sum_lr"],
             "nll": end[MEASURE],
-            "native": end[NLL_MEASURES[2]],
-            "against_constant": difference(reference[items_key_of(MEASURE)], end[items_key_of(MEASURE)]),
+            "native": end[NLL_METRICS[2]],
+            "against_constant": difference(
+                reference[items_key_of(MEASURE)], end[items_key_of(MEASURE)]
+            ),
             "curve": [
                 {key: entry[key] for key in ("step", "sum_lr", MEASURE)}
                 for entry in logs[name]
@@ -199,12 +215,15 @@ def automatic(lab: Experiment) -> dict[str, Any]:
     facts = json.loads((trunk / ROUNDS_FILE).read_text(encoding="utf-8"))
     chosen = facts["chosen"]
     run = trunk / chosen["run"]
-    value = next(entry[MEASURE] for entry in measured_checkpoints(run) if entry["step"] == chosen["step"])
+    value = next(
+        entry[MEASURE] for entry in measured_checkpoints(run) if entry["step"] == chosen["step"]
+    )
     return {**facts, "nll": value}
 
 
 def alphas(lab: Experiment) -> dict[str, Any]:
-    """Part 5. The curves of other alphas with and without correction, and how far each strays from that of the reference."""
+    """Part 5. The curves of other alphas, with and without correction, and their largest distance
+    from that of the reference."""
     study = lab.study
     logs = {
         name: measured_checkpoints(lab.run(name))

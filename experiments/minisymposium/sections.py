@@ -1,4 +1,4 @@
-"""The page as data: what each part says of the results. No number stands here; every one is read."""
+"""The page as data: sentences and tables of each part. All numbers are read from the results."""
 
 from __future__ import annotations
 
@@ -66,7 +66,11 @@ def _map(part: Part) -> Section:
         if part["pick_short_of_lowest"] is not None
         else ""
     )
-    line = f"Held-out NLL before training is {part['start']:.3f} nats a token on the development references. The lowest of the map is {part['lowest']:.3f}, in {part['lowest_run']} at step {part['lowest_step']}. {shorter}"
+    line = (
+        f"Held-out NLL before training is {part['start']:.3f} nats a token on the development "
+        f"references. The lowest of the map is {part['lowest']:.3f}, in {part['lowest_run']} at "
+        f"step {part['lowest_step']}. {shorter}"
+    )
     heads = (
         "rate",
         "epochs",
@@ -91,7 +95,11 @@ def _symptoms(part: Part) -> Section:
         )
         for row in part["symptoms"]
     )
-    line = f"The run {part['run']}, in the order in which its symptoms leave their nulls. Answers were asked for at some checkpoints only (the ticks), so a step is the first of those from which it was seen to the end."
+    line = (
+        f"The run {part['run']}, in the order in which its symptoms leave their nulls. Answers "
+        "were asked for at some checkpoints only (the ticks), so a step is the first of those from "
+        "which it was seen to the end."
+    )
     return Section(
         "2. The over-trained run",
         (line,),
@@ -106,12 +114,13 @@ def _patience(part: Part) -> Section:
     rows = tuple(
         (
             str(pair["seed"]),
-            f"step {pair['high']['step']}, Σ {pair['high']['sum_lr']:.3g} of {pair['high']['end_sum_lr']:.3g}",
+            _at(pair["high"]),
             f"{pair['high']['nll']:.3f}",
-            f"step {pair['low']['step']}, Σ {pair['low']['sum_lr']:.3g} of {pair['low']['end_sum_lr']:.3g}",
+            _at(pair["low"]),
             f"{pair['low']['nll']:.3f}",
             _interval(pair["difference"]),
-            f"step {pair['equal']['step']}, Σ {pair['equal']['sum_lr']:.3g}: {_interval(pair['equal_difference'])}",
+            f"step {pair['equal']['step']}, Σ {pair['equal']['sum_lr']:.3g}: "
+            f"{_interval(pair['equal_difference'])}",
         )
         for pair in part["pairs"]
     )
@@ -122,7 +131,11 @@ def _patience(part: Part) -> Section:
         if total["low"] > 0
         else "neither is surely better"
     )
-    line = f"Picked checkpoint of the low rate less that of the high one, held-out NLL on {part['items']} references that nothing was chosen by, {part['seeds']} seeds: {_interval(total)}; {verdict}."
+    line = (
+        "Picked checkpoint of the low rate less that of the high one, held-out NLL on "
+        f"{part['items']} references that nothing was chosen by, {part['seeds']} seeds: "
+        f"{_interval(total)}; {verdict}."
+    )
     return Section(
         "3. Does patience buy anything?",
         (line,),
@@ -153,12 +166,15 @@ def _schedules(part: Part) -> Section:
     )
     auto = part["auto_branch"]
     rounds = "; ".join(
-        f"{_place(found['run'])} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} at step {found['step']}, {found['why']}"
+        f"{_place(found['run'])} at rate {found['learning_rate']:g}: lowest {found['value']:.3f} "
+        f"at step {found['step']}, {found['why']}"
         for found in auto["rounds"]
     )
     lines = (
-        "Equal steps and equal Σ learning rate, one seed: a difference smaller than its interval says nothing, and one beyond it is of this seed.",
-        f"The automatic branch chose step {auto['chosen']['step']} of {_place(auto['chosen']['run'])}, held-out NLL {auto['nll']:.3f} ({rounds}).",
+        "Equal steps and equal Σ learning rate, one seed: a difference smaller than its interval "
+        "says nothing, and one beyond it is of this seed.",
+        f"The automatic branch chose step {auto['chosen']['step']} of "
+        f"{_place(auto['chosen']['run'])}, held-out NLL {auto['nll']:.3f} ({rounds}).",
     )
     return Section(
         "4. Schedules",
@@ -201,11 +217,14 @@ def _formats(part: Part) -> Section:
             _interval(row["native_nll_change"]),
             _interval(row["native_choice_change"]),
             _recall(row["recall_excess"]),
-            ", ".join(f"{id} {value:+.2f}" for id, value in row["recall"].items()),
+            ", ".join(f"{each} {value:+.2f}" for each, value in row["recall"].items()),
         )
         for row in part["rows"]
     )
-    start = f"Before training the held-out excess is {_interval(base['excess'])} nats a token and native choice accuracy {_interval(base['choice_native'])}."
+    start = (
+        f"Before training the held-out excess is {_interval(base['excess'])} nats a token and "
+        f"native choice accuracy {_interval(base['choice_native'])}."
+    )
     heads = (
         "trained on",
         "steps",
@@ -227,16 +246,19 @@ def _formats(part: Part) -> Section:
 def _drift(part: Part) -> Section:
     rows = tuple(
         (
-            format,
+            format_id,
             row["symptom"],
             _step(row["from"]),
             _value(row["points"][0]["value"]),
             _value(row["points"][-1]["value"]),
         )
-        for format, found in part["formats"].items()
+        for format_id, found in part["formats"].items()
         for row in found
     )
-    line = f"A positive control: {part['rows']}. The step is the first from which the paired difference to the base is surely for the worse at every checkpoint."
+    line = (
+        f"A positive control: {part['rows']}. The step is the first from which the paired "
+        "difference to the base is surely for the worse at every checkpoint."
+    )
     return Section(
         "7. Drift on purpose",
         (line,),
@@ -248,8 +270,13 @@ def _drift(part: Part) -> Section:
 
 def _card(part: Part) -> Section:
     lines = (
-        f"`{part['recipe']}` ({part['model']}) was validated by `--dry-run` and has never been run here: no such card was at hand. Tokens were counted with the tokenizer of {part['tokenizer_of']}.",
-        f"Peak memory {part['memory_gib']:.1f} GiB with gradient checkpointing. {part['tokens_per_epoch']} tokens an epoch × 7.24e9 weights × 6 operations at an assumed {part['card_flops']:.0e} operations a second: {part['minutes_per_epoch']:.0f} min an epoch, {part['epochs']:g} epochs.",
+        f"`{part['recipe']}` ({part['model']}) was validated by `--dry-run` and has never been run "
+        "here: no such card was at hand. Tokens were counted with the tokenizer of "
+        f"{part['tokenizer_of']}.",
+        f"Peak memory {part['memory_gib']:.1f} GiB with gradient checkpointing. "
+        f"{part['tokens_per_epoch']} tokens an epoch × 7.24e9 weights × 6 operations at an assumed "
+        f"{part['card_flops']:.0e} operations a second: {part['minutes_per_epoch']:.0f} min an "
+        f"epoch, {part['epochs']:g} epochs.",
     )
     rows = tuple((row["name"], f"{row['mib']:.0f}", row["why"]) for row in part["memory"])
     return Section("8. The 7B plan", lines, ("memory", "MiB", "because"), rows)
@@ -261,7 +288,8 @@ def _time(results: Mapping[str, Any]) -> Section:
     return Section(
         "What it took",
         (
-            f"{total:.0f} minutes of work in all, on {results['environment']['machine']} with {results['environment']['threads']} threads.",
+            f"{total:.0f} minutes of work in all, on {results['environment']['machine']} with "
+            f"{results['environment']['threads']} threads.",
         ),
         ("", "minutes"),
         rows,
@@ -285,10 +313,15 @@ def _place(run: str) -> str:
     return "the trunk" if run == "." else run
 
 
+def _at(pick: Part) -> str:
+    return f"step {pick['step']}, Σ {pick['sum_lr']:.3g} of {pick['end_sum_lr']:.3g}"
+
+
 def _recall(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "–"
-    return f"{found['value']:+.2f} {'leaves' if beyond(found['value'], found['limit']) else 'within'} {found['limit']:+.2f}"
+    verb = "leaves" if beyond(found["value"], found["limit"]) else "within"
+    return f"{found['value']:+.2f} {verb} {found['limit']:+.2f}"
 
 
 def _step(step: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The study file: which recipes the experiment is made of, and what part each plays."""
+"""The study file: the recipes of the experiment, and the part of each."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SMOKE_STEPS = 4
 
 @dataclass(frozen=True)
 class Study:
-    """Names of recipes beside the study file, by the part that they play. ``NAME@1`` is recipe NAME.toml under seed 1.
+    """Names of recipes beside the study file, by their part. ``NAME@1`` is NAME.toml with seed 1.
 
-    One name may stand in several parts: its run is trained once. ``symptom_steps`` are the checkpoints of the over-trained
-    run that are asked for answers; ``*_cases`` are cases of each kind.
+    A run that several parts name is trained once. ``symptom_steps`` are the checkpoints of the
+    over-trained run that answer cases; ``*_cases`` count cases of each kind.
     """
 
     map: tuple[str, ...]
@@ -44,7 +44,7 @@ class Study:
     drift_cases: int
 
     def runs(self, part: int) -> tuple[str, ...]:
-        """What has to be trained for a part, in order; each name once."""
+        """The runs that a part needs, in order; each name once."""
         names = {
             1: self.map,
             2: (self.over,),
@@ -59,7 +59,7 @@ class Study:
 
 
 def read_study(path: Path) -> Study:
-    """Read a study file. Raises HarnessError for what is no study."""
+    """Read a study file. Raises HarnessError for an invalid one."""
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -72,7 +72,7 @@ def read_study(path: Path) -> Study:
             )
         return TypeAdapter(Study).validate_python(table)
     except OSError as error:
-        hint = "start it in the repository, where docs/recipes/minisymposium/study.toml is"
+        hint = "run it in the repository, where docs/recipes/minisymposium/study.toml is"
         raise HarnessError(
             f"cannot read the study: {error.strerror}", where=str(path), hint=hint
         ) from None
@@ -88,9 +88,10 @@ def read_study(path: Path) -> Study:
 def read_run(
     folder: Path, name: str, out: Path, *, model: str = "", scale: Scale = "full"
 ) -> TrainConfig:
-    """The settings of a run of the study in ``folder``. It stands in ``out`` under the last part of its recipe's output_dir.
+    """The settings of a run of the study in ``folder``.
 
-    A smoke run has the same settings but few steps and few references, so that all of the code is passed through with a tiny model.
+    Its folder is in ``out``, named by the last part of its recipe's output_dir. A smoke run has few
+    steps and references, so that a tiny model runs all of the code.
     """
     recipe, _, seed = name.partition("@")
     config = read_config(folder / f"{recipe}.toml")

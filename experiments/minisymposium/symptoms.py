@@ -1,4 +1,4 @@
-"""Parts 2 and 7: what appears in which order along a run, each measure against its null."""
+"""Parts 2 and 7: the order in which symptoms appear along a run, each against its null."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import by_case, difference, mean_of
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
-from harness.training.config import NLL_MEASURES
+from harness.run_file import NLL_METRICS, measured_checkpoints
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
-from harness.training.runs.metrics_log import measured_checkpoints
-from harness.training.selection.memorisation import leaves_null
 from harness.training.selection.best_checkpoint import find_best_checkpoint
+from harness.training.selection.memorisation import leaves_null
 
-#: Symptoms read from answers and references: name → measure, the ids of its cases, and whether more of it is worse.
+#: Symptoms read from answers and references: name → metric, prefix of its case ids, more is worse.
 ANSWERED = {
     "false statement on an unanswerable question": ("on_task", "premise-", False),
     "canned phrase": ("gptisms", "", True),
@@ -64,7 +63,10 @@ def over_training(lab: Experiment) -> dict[str, Any]:
 
 
 def drifting(lab: Experiment) -> dict[str, Any]:
-    """Part 7. The run that is taught Chinese: hazard and drifting answers at every checkpoint, in a trained and in a held-out format."""
+    """Part 7. The run that is taught Chinese: hazard and drifting answers at every checkpoint.
+
+    In a trained and in a held-out format.
+    """
     name, study = lab.study.drift, lab.study
     formats = (lab.config(name).formats.train[0], study.held_out[0])
     settings = EvalSettings(max_new_tokens=40)
@@ -85,16 +87,16 @@ def drifting(lab: Experiment) -> dict[str, Any]:
         for folder in _looked_at(lab, checkpoint_dirs(lab.run(name)))
     }
     found = {}
-    for format in formats:
+    for format_id in formats:
         rows = [
-            course(symptom, base, later, formats=[format])
+            course(symptom, base, later, formats=[format_id])
             for symptom in (
                 "drift hazard along references",
                 "drift hazard along answers",
                 "answer in another language",
             )
         ]
-        found[format] = in_order(rows)
+        found[format_id] = in_order(rows)
     return {"run": name, "formats": found, "rows": "one Chinese answer to three English ones"}
 
 
@@ -106,7 +108,10 @@ def _looked_at(lab: Experiment, folders: Sequence[Path]) -> Sequence[Path]:
 def course(
     symptom: str, base: Evaluation, later: Mapping[int, Evaluation], *, formats: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A measure along the checkpoints. Its null is the base model on the same cases: it appears where the paired difference is surely for the worse, and stays so."""
+    """A metric along the checkpoints, with the base model on the same cases as its null.
+
+    It appears where the paired difference is significantly worse, at all later checkpoints too.
+    """
     metric, kind, more_is_worse = ANSWERED[symptom]
     sign = 1 if more_is_worse else -1
     null = _worse(by_case(base, metric, kind=kind, formats=formats), sign)
@@ -129,7 +134,10 @@ def course(
 
 
 def onset(seen: Mapping[int, bool]) -> int | None:
-    """The step from which a symptom is seen at every checkpoint to the end: one that comes and goes is what 95 % lets through."""
+    """The step from which a symptom is seen at every checkpoint to the end, or None.
+
+    One that comes and goes is expected at a level of 5 %.
+    """
     first = None
     for step in sorted(seen, reverse=True):
         if not seen[step]:
@@ -139,12 +147,12 @@ def onset(seen: Mapping[int, bool]) -> int | None:
 
 
 def _worse(values: Mapping[str, float], sign: int) -> dict[str, float]:
-    """The share that is bad: what it is, or one less what is good."""
-    return {id: value if sign > 0 else 1 - value for id, value in values.items()}
+    """The rate of bad answers: the value, or one less the rate of good ones."""
+    return {case: value if sign > 0 else 1 - value for case, value in values.items()}
 
 
 def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[str, Any]:
-    """Training answers that come back nearly word for word after half of them, beyond what twins do."""
+    """Training answers continued nearly verbatim from their first half, beyond the controls."""
     points: list[dict[str, Any]] = []
     for step, evaluation in {0: base, **later}.items():
         rows = [
@@ -173,12 +181,15 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
 
 
 def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Log-probability a token that training answers gained since the start beyond their twins, with the permutation null of ``pick``."""
+    """The gain of training answers in log-probability a token beyond that of their controls.
+
+    Its null is the permutation null of ``pick``.
+    """
     start = entries[0]["recall"]
     points = [
         {
             "step": entry["step"],
-            "value": fmean(entry["recall"][id] - start[id] for id in start),
+            "value": fmean(entry["recall"][each] - start[each] for each in start),
             "difference": None,
         }
         for entry in entries
@@ -198,7 +209,7 @@ def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def _turn(run: Path, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The rise of held-out NLL: it appears at the first checkpoint after the turn."""
     turn = find_best_checkpoint(run).turn_step
-    measure = NLL_MEASURES[0]
+    measure = NLL_METRICS[0]
     points = [
         {"step": entry["step"], "value": entry[measure], "difference": None} for entry in entries
     ]
@@ -214,7 +225,7 @@ def _turn(run: Path, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By the step at which they appear, those that never do last."""
+    """Sort by the step at which they appear; those that never do come last."""
     return sorted(rows, key=lambda row: (row["from"] is None, row["from"] or 0, row["symptom"]))
 
 

@@ -1,4 +1,4 @@
-"""What the issue asks to hold, judged by the tools themselves: the gate, ``pick`` and the automatic branch."""
+"""The demands on the experiment, judged by the gate, ``pick`` and the automatic branch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,17 @@ from harness.training.selection.memorisation import beyond
 
 #: Failures that the page shows.
 SHOWN = 8
-#: What the issue demands.
+#: The demanded share of the gap, and the allowed distance from the lowest value.
 GAP_CLOSED, WITHIN = 0.90, 0.01
 
 
 def gate(lab: Experiment) -> dict[str, Any]:
-    """``pytest eval/`` with a baseline of the best run, on the over-trained one: its exit code, its command, and what it says."""
+    """Run ``pytest eval/`` on the over-trained run with a baseline of the best one."""
     baseline = lab.out / "best.json"
     study = lab.study
     write_baseline(to_baseline(gated(lab, "best", lab.run(study.best) / "adapter")), baseline)
     over = lab.run(study.over) / "adapter"
-    gated(
-        lab, "over-trained", over
-    )  # with this base in memory; the gate finds it in the results file
+    gated(lab, "over-trained", over)  # the gate finds these answers in the results file
     limit = SMOKE_CASES if lab.scale == "smoke" else study.headline_cases
     options = [
         "--model",
@@ -74,14 +72,14 @@ def gate(lab: Experiment) -> dict[str, Any]:
         "exit": told.returncode,
         "command": command,
         "failed": len(failures),
-        "failures": _one_a_measure(failures),
+        "failures": _one_for_each_metric(failures),
         "error": error,
     }
 
 
 def _failures(report: Path) -> list[tuple[str, str]]:
-    """(test, first line of why) of every check that failed."""
-    tests = ElementTree.parse(report).iter("testcase")  # noqa: S314  # pytest's own, of the line before
+    """(test, first line of its message) of every check that failed."""
+    tests = ElementTree.parse(report).iter("testcase")  # noqa: S314  # written by pytest
     return [
         (test.get("name", ""), (found.get("message", "").strip().splitlines() or [""])[0])
         for test in tests
@@ -89,8 +87,8 @@ def _failures(report: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _one_a_measure(failures: list[tuple[str, str]]) -> list[str]:
-    """The first failure of each measure."""
+def _one_for_each_metric(failures: list[tuple[str, str]]) -> list[str]:
+    """The first failure of each metric."""
     first: dict[str, str] = {}
     for name, why in failures:
         first.setdefault(name.rstrip("]").rpartition("-")[2], why)
@@ -100,7 +98,7 @@ def _one_a_measure(failures: list[tuple[str, str]]) -> list[str]:
 def verdicts(
     parts: Mapping[str, Mapping[str, Any]], gate_run: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Each demand with what was found and whether it holds; a part that was not run gives none."""
+    """Each demand with the finding and whether it holds, of the parts that were run."""
     found: list[dict[str, Any]] = []
     if "6" in parts:
         found += _best_recipe(parts["6"]["rows"][-1])
@@ -108,7 +106,8 @@ def verdicts(
         short = parts["1"]["pick_short_of_lowest"]
         found.append(
             _verdict(
-                "harness pick chooses a checkpoint within 1 % of the lowest held-out NLL of the map",
+                "harness pick chooses a checkpoint within 1 % of the lowest held-out NLL of the "
+                "map",
                 short <= WITHIN,
                 f"{short:+.2%}",
             )
@@ -126,7 +125,8 @@ def verdicts(
         text = f"exit {gate_run['exit']}, {gate_run['failed']} checks named"
         found.append(
             _verdict(
-                "pytest eval/ with a baseline of the best run fails the over-trained one and names why",
+                "pytest eval/ with a baseline of the best run fails the over-trained one "
+                "and names why",
                 gate_run["exit"] == 1 and gate_run["failed"] > 0,
                 text,
             )
@@ -137,7 +137,8 @@ def verdicts(
 def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     gap, choice = row["gap_closed"], row["native_choice_change"]
     text = (
-        f"{gap['value']:.0%} (95 % interval {gap['low']:.0%} to {gap['high']:.0%}, {gap['n']} references)"
+        f"{gap['value']:.0%} (95 % interval {gap['low']:.0%} to {gap['high']:.0%}, "
+        f"{gap['n']} references)"
         if gap
         else "not measured"
     )
@@ -149,10 +150,16 @@ def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
         )
     ]
     if choice:
-        text = f"{choice['value']:+.3f} (95 % interval {choice['low']:+.3f} to {choice['high']:+.3f}, {choice['n']} questions)"
+        text = (
+            f"{choice['value']:+.3f} (95 % interval {choice['low']:+.3f} to "
+            f"{choice['high']:+.3f}, {choice['n']} questions)"
+        )
         found.append(_verdict("native choice accuracy is not lower", choice["value"] >= 0, text))
     if recall := row["recall_excess"]:
-        text = f"{recall['value']:+.3f} nats a token over the run; 95 % of exchanged rows and twins stay below {recall['limit']:+.3f} ({recall['rows']} rows, {recall['twins']} twins)"
+        text = (
+            f"{recall['value']:+.3f} nats a token over the run; 95 % of exchanged rows and twins "
+            f"stay below {recall['limit']:+.3f} ({recall['rows']} rows, {recall['twins']} twins)"
+        )
         found.append(
             _verdict(
                 "recall excess stays within its null",

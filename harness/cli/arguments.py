@@ -23,9 +23,14 @@ Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 
 
 def parse(
-    kind: type[T], args: list[str], command: str, description: str | None, default: T | None = None
+    kind: type[T],
+    args: list[str],
+    command: str,
+    description: str | None,
+    default: T | None = None,
+    prog: str | None = None,
 ) -> T:
-    """Parse ``args`` into ``kind``.
+    """Parse ``args`` into ``kind``. ``prog`` is how the command is called, if not ``harness …``.
 
     Prints help and exits with 0 when asked for it. Raises HarnessError for a mistake.
     """
@@ -33,7 +38,7 @@ def parse(
         _document(each)
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(kind)
     given: dict[str, Any] = {} if default is None else {"default": default}
-    prog, errors = f"{program()} {command}", io.StringIO()
+    prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
             parsed: T = tyro.cli(
@@ -68,7 +73,7 @@ def split_commas(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def _dataclasses(kind: type, default: Any) -> list[type]:
     """The options, the dataclasses that they inherit from, and the sections in them."""
-    sections = [getattr(default, f.name) for f in fields(kind)] if default is not None else []  # type: ignore[arg-type]  # a dataclass
+    sections = [getattr(default, f.name) for f in fields(kind)] if default is not None else []
     nested = [type(value) for value in sections if is_dataclass(value)]
     return [base for base in kind.__mro__ if is_dataclass(base)] + nested
 

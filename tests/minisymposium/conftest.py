@@ -1,4 +1,8 @@
-"""A smoke run of every part on the tiny model, made once. Of runs that differ in numbers alone it takes a few; `python -m experiments.minisymposium --scale smoke` takes all."""
+"""A smoke run of every part on the tiny model, made once.
+
+Of runs that differ in numbers alone it takes a few; ``python -m experiments.minisymposium --scale
+smoke`` takes all.
+"""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def test_every_part_has_results_and_the_page_shows_them(smoke):
 
 def test_a_second_run_trains_and_evaluates_nothing_and_gives_the_same_numbers(smoke, monkeypatch):
     lab, results = smoke
-    monkeypatch.setattr(Trainer, "_step", lambda *_: 1 / 0)
+    monkeypatch.setattr(Trainer, "step", lambda *_: 1 / 0)
     again = Experiment(lab.study, lab.folder, lab.out, lab.model, "smoke", quiet=True)
     found = run_experiment(again, (1, 3, 5, 7))
     assert (

@@ -1,4 +1,4 @@
-"""The committed page agrees with the committed results, and rewriting it changes nothing but the results."""
+"""The committed page agrees with the committed results, and rewriting it changes nothing else."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.minisymposium.__main__ import minisymposium
 from experiments.minisymposium.compose import RESULTS_FILE, SCHEMA
 from experiments.minisymposium.figures import figures
 from experiments.minisymposium.page import NONE_YET, with_results
 from experiments.minisymposium.sections import sections
-from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.report.chart import svg_text
 
@@ -33,19 +33,8 @@ def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
     results = json.loads((lab.out / RESULTS_FILE).read_text())
     page = tmp_path / "minisymposium.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    assert (
-        main(
-            [
-                "minisymposium",
-                str(lab.folder / "study.toml"),
-                "--out",
-                str(lab.out),
-                "--page",
-                str(page),
-            ]
-        )
-        == 0
-    )
+    words = [str(lab.folder / "study.toml"), "--out", str(lab.out), "--page", str(page)]
+    assert minisymposium(words) == 0
     assert str(page) in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
     assert NONE_YET not in text and text == with_results(text, results)

@@ -16,7 +16,7 @@ from harness.formats import load_formats
 from harness.resources import data_dir
 from harness.training.config import TrainConfig, read_config
 from harness.training.runs.overrides import differences
-from harness.training.step.schedules import Schedule
+from harness.training.schedules import Schedule
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "minisymposium"
 STUDY = read_study(FOLDER / "study.toml")
@@ -30,7 +30,7 @@ def config(name: str) -> TrainConfig:
 
 def sum_lr(run: TrainConfig, steps: int | None = None) -> float:
     total = round(STEPS_PER_EPOCH * run.optimisation.num_train_epochs)
-    return run.optimisation.learning_rate * Schedule.of(run.schedule, total).summed(steps or total)
+    return run.optimisation.learning_rate * Schedule(run.schedule, total).summed(steps or total)
 
 
 def test_every_recipe_is_used_and_every_used_one_is_there():
