@@ -69,7 +69,7 @@ def parse_format(source: str, path: Path) -> Format:
     )
 
 
-def front_matter(facts: Mapping[str, str | Sequence[str]], roles: Mapping[str, str]) -> str:
+def write_front_matter(facts: Mapping[str, str | Sequence[str]], roles: Mapping[str, str]) -> str:
     """The comment that begins a format's file. JSON's strings and lists are TOML's too."""
     lines = [
         "{#---",

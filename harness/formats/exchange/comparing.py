@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from typing import get_args
 
 from harness.errors import HarnessError
@@ -35,9 +36,10 @@ def renderer_of(chat_format: Format) -> Renderer:
 
 
 def _conversation(roles: str, *words: str) -> tuple[Message, ...]:
+    """Messages of these roles, given by their first letters, with the words in turn."""
     names = {role[0]: role for role in get_args(Role)}
     return tuple(
-        Message(names[role], words[index % len(words)] or "") for index, role in enumerate(roles)
+        Message(names[role], word) for role, word in zip(roles, cycle(words), strict=False)
     )
 
 

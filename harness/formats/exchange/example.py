@@ -8,7 +8,7 @@ from harness.errors import HarnessError
 from harness.formats.exchange.programs.special_tokens import mark_special_tokens
 from harness.formats.turns import BOS, EOS, Turns, common_prefix
 
-_PLACES = ("SYS", "U1", "A1", "U2", "A2")
+_PLACEHOLDERS = ("SYS", "U1", "A1", "U2", "A2")
 
 
 def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
@@ -55,17 +55,17 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
 def _pieces(text: str, where: str) -> tuple[dict[str, str], str]:
     """The text before each placeholder, and the text behind the last."""
     pieces: dict[str, str] = {}
-    for place in _PLACES:
-        if place not in text and place in ("SYS", "A2"):
+    for placeholder in _PLACEHOLDERS:
+        if placeholder not in text and placeholder in ("SYS", "A2"):
             continue
-        match = re.search(rf"(?<![A-Za-z0-9]){place}(?![A-Za-z0-9])", text)
+        match = re.search(rf"(?<![A-Za-z0-9]){placeholder}(?![A-Za-z0-9])", text)
         if match is None:
             raise HarnessError(
-                f"no {place} in the example, or not in its place",
+                f"no {placeholder} in the example, or not in its place",
                 where=where,
                 hint="write a conversation with SYS, U1, A1, U2 in place of the words",
             )
-        pieces[place], text = text[: match.start()], text[match.end() :]
+        pieces[placeholder], text = text[: match.start()], text[match.end() :]
     return pieces, text
 
 

@@ -9,12 +9,12 @@ from typing import NamedTuple
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import differences, renderer_of
 from harness.formats.exchange.programs.jinja import (
-    axolotl,
-    marked,
-    plain,
     read_jinja,
-    unblock,
-    webui,
+    write_axolotl,
+    write_jinja,
+    write_training_jinja,
+    write_webui,
+    yaml_block_reader,
 )
 from harness.formats.exchange.programs.llamafactory import read_llamafactory, write_llamafactory
 from harness.formats.exchange.programs.ollama import read_ollama, write_ollama
@@ -86,11 +86,11 @@ def _without_bos(read: Renderer) -> Renderer:
 
 #: The programs that a format can be written for.
 TARGETS = {
-    "hf": _Target(plain, read_jinja),
-    "hf-training": _Target(marked, read_jinja),
-    "llamacpp": _Target(plain, read_jinja),
-    "webui": _Target(webui, unblock("instruction_template")),
-    "axolotl": _Target(axolotl, unblock("chat_template_jinja")),
+    "hf": _Target(write_jinja, read_jinja),
+    "hf-training": _Target(write_training_jinja, read_jinja),
+    "llamacpp": _Target(write_jinja, read_jinja),
+    "webui": _Target(write_webui, yaml_block_reader("instruction_template")),
+    "axolotl": _Target(write_axolotl, yaml_block_reader("chat_template_jinja")),
     "sillytavern": _Target(write_sillytavern, read_sillytavern, spells_tokens=True),
     "ollama": _Target(write_ollama, read_ollama, spells_tokens=True),
     "llamafactory": _Target(write_llamafactory, read_llamafactory),

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import PLAIN, differences, renderer_of
 from harness.formats.exchange.sources import Source
-from harness.formats.frontmatter import front_matter, parse_format
+from harness.formats.frontmatter import parse_format, write_front_matter
 from harness.formats.turns import BOS, EOS, Turns, read_turns
 from harness.formats.turns_template import template_of
 from harness.records import Format
@@ -129,7 +129,7 @@ def _front_matter(turns: Turns, source: Source, format_id: str, lost: Sequence[s
         "user": _header(turns.user_open),
         "assistant": _header(turns.assistant_open or turns.user_close),
     }
-    return front_matter(facts, {role: header for role, header in headers.items() if header})
+    return write_front_matter(facts, {role: header for role, header in headers.items() if header})
 
 
 def _header(text: str | None) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import random
 from dataclasses import astuple, dataclass
 
-from harness.formats.frontmatter import front_matter
+from harness.formats.frontmatter import write_front_matter
 from harness.formats.grammar.symbols import (
     CASINGS,
     DELIMITERS,
@@ -97,7 +97,7 @@ def _front_matter(spec: MarkdownSpec, family: str) -> str:
         "origin": "ours: drawn from the grammar of formats",
     }
     roles = {"system": system} if spec.headed_system else {}
-    return front_matter(facts, {**roles, "user": user, "assistant": assistant})
+    return write_front_matter(facts, {**roles, "user": user, "assistant": assistant})
 
 
 def _template(spec: MarkdownSpec) -> str:

@@ -96,7 +96,7 @@ def sample_by_name(name: str) -> list[Format]:
         int(facts.get("seed", "0")),
         cast("Split | None", split),
         compositional="random" not in facts,
-        style=cast("Style", style),
+        style=style,
     )
 
 

@@ -12,7 +12,7 @@ import hashlib
 import random
 from dataclasses import astuple, dataclass
 
-from harness.formats.frontmatter import front_matter
+from harness.formats.frontmatter import write_front_matter
 from harness.formats.grammar.symbols import (
     BRACKETS,
     CASINGS,
@@ -152,4 +152,4 @@ def _front_matter(spec: TagSpec, turns: Turns, family: str) -> str:
     }
     roles = {"system": spec.header(0)} if turns.system == "own" else {}
     roles |= {"user": turns.user_open.strip(), "assistant": turns.assistant_open.strip()}
-    return front_matter(facts, roles)
+    return write_front_matter(facts, roles)

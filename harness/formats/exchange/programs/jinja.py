@@ -14,7 +14,7 @@ from harness.records import Format
 _GENERATION = re.compile(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?")
 
 
-def marked(chat_format: Format) -> str:
+def write_training_jinja(chat_format: Format) -> str:
     """The template with generation marks, and with defaults for the speakers' names."""
     names = [name for name in ("assistant_name", "user_name") if name in chat_format.template]
     defaults = {"assistant_name": "Assistant", "user_name": "User"}
@@ -27,9 +27,9 @@ def marked(chat_format: Format) -> str:
     )
 
 
-def plain(chat_format: Format) -> str:
+def write_jinja(chat_format: Format) -> str:
     """The template without generation marks, which llama.cpp does not know."""
-    return _GENERATION.sub("", marked(chat_format))
+    return _GENERATION.sub("", write_training_jinja(chat_format))
 
 
 def read_jinja(text: str) -> Renderer:
@@ -43,7 +43,7 @@ def _block(key: str, text: str, head: str = "") -> str:
     return head + f"{key}: |-\n" + "".join(f"  {line}\n" if line else "\n" for line in lines)
 
 
-def unblock(key: str) -> Callable[[str], Renderer]:
+def yaml_block_reader(key: str) -> Callable[[str], Renderer]:
     """A function that reads the template in a YAML block scalar."""
 
     def read(text: str) -> Renderer:
@@ -58,12 +58,12 @@ def unblock(key: str) -> Callable[[str], Renderer]:
     return read
 
 
-def webui(chat_format: Format) -> str:
+def write_webui(chat_format: Format) -> str:
     """An instruction template of text-generation-webui."""
-    return _block("instruction_template", plain(chat_format))
+    return _block("instruction_template", write_jinja(chat_format))
 
 
-def axolotl(chat_format: Format) -> str:
+def write_axolotl(chat_format: Format) -> str:
     """The lines of an axolotl config."""
     head = f"# {chat_format.id}, for axolotl: put this into your config\nchat_template: jinja\n"
     stops = json.dumps(
@@ -74,4 +74,4 @@ def axolotl(chat_format: Format) -> str:
         "    field_messages: messages\n    roles_to_train: [assistant]\n    train_on_eos: turn\n"
     )
     tail = f"eot_tokens: {stops}\n" if chat_format.stops and stops != "[]" else ""
-    return _block("chat_template_jinja", plain(chat_format), head) + tail + dataset
+    return _block("chat_template_jinja", write_jinja(chat_format), head) + tail + dataset
