@@ -130,13 +130,14 @@ def evaluate(args: list[str]) -> int:
 
     job = _job(options)
     out, several = Path(options.out), len(options.adapter) > 1
-    progress = {"quiet": options.json, "verbose": options.verbose}
     # Ray reports a dead worker on standard output.
     with redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext():
         if several:
-            evaluations = run_adapters(job, options.adapter, **progress)
+            evaluations = run_adapters(
+                job, options.adapter, quiet=options.json, verbose=options.verbose
+            )
         else:
-            evaluations = [run_job(job, **progress)]
+            evaluations = [run_job(job, quiet=options.json, verbose=options.verbose)]
     paths = write_evaluation_report(evaluations, out, model=options.model, limit=options.limit)
     scores = [(out / each.label if several else out) / SCORES_FILE for each in evaluations]
     for evaluation, path in zip(evaluations, scores, strict=True):

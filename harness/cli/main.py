@@ -6,7 +6,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,10 +62,16 @@ data canaries   data.canaries           write secrets to train on, and controls 
 data convert    data.convert            write ShareGPT, Alpaca, Parquet … as JSON lines of messages
 data check      data.check              find mistakes in a training set
 """
-COMMANDS = {
-    name: Command(*place.split("."), summary)
-    for name, place, summary in (re.split(" {2,}", line) for line in _TABLE.split("\n") if line)
-}
+
+
+def _commands() -> Iterator[tuple[str, Command]]:
+    for line in _TABLE.strip().splitlines():
+        name, place, summary = re.split(" {2,}", line)
+        module, function = place.split(".")
+        yield name, Command(module, function, summary)
+
+
+COMMANDS = dict(_commands())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -220,4 +220,5 @@ def _facts(comparison: Comparison) -> list[tuple[str, str, str]]:
     sides = [{**asdict(s), **s.environment} for s in (comparison.before, comparison.after)]
     first = ("label", "name", "model", "adapter", "native")
     keys = [*first, *sorted({key for side in sides for key in side} - {*first, "environment"})]
-    return [(key, *(str(side.get(key, "–")) for side in sides)) for key in keys]
+    was, now = sides
+    return [(key, str(was.get(key, "–")), str(now.get(key, "–"))) for key in keys]

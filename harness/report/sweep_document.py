@@ -146,7 +146,9 @@ def map_tables(sweep: Sweep) -> list[dict[str, Any]]:
             by_epoch = {point.epoch: point for point in run.curve}
             cells = [_map_cell(by_epoch.get(epoch), run, sweep.measure) for epoch in epochs]
             rows.append({"rate": run.settings.get(RATE, "–"), "cells": cells})
-        tables.append({"title": title, "epochs": [f"epoch {epoch:g}" for epoch in epochs], "rows": rows})
+        tables.append(
+            {"title": title, "epochs": [f"epoch {epoch:g}" for epoch in epochs], "rows": rows}
+        )
     return tables
 
 

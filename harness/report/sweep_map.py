@@ -107,7 +107,7 @@ def _draw(ax: Any, panel: Sequence[SweepRun], metric: str, span: tuple[float, fl
     from matplotlib.colors import Normalize
 
     # A colour bar of many steps is drawn as a raster image, which the page's policy keeps out.
-    scale = ScalarMappable(Normalize(*span), colormaps["cividis_r"].resampled(_COLOURS))
+    scale: Any = ScalarMappable(Normalize(*span), colormaps["cividis_r"].resampled(_COLOURS))
     end = max((point.epoch for run in panel for point in run.curve), default=1)
     for height, run in enumerate(panel):
         curve = run.measured(metric)
