@@ -109,13 +109,13 @@ def read_turns(render: Renderer) -> Turns:
     if whole is None or prompt is None or question is None:
         raise HarnessError("a plain conversation of two exchanges cannot be rendered")
     begin, ask, between, ask_again, last = _between(whole, (_U1, _A1, _U2, _A2))
-    _begin, _ask, _between_, generation = _between(prompt, (_U1, _A1, _U2))
+    *earlier, generation = _between(prompt, (_U1, _A1, _U2))
     if ask != ask_again:
         raise HarnessError(
             "an earlier answer begins differently from the last one "
             f"({_shown(ask)} and {_shown(ask_again)}): a rule about the position"
         )
-    if (begin, between) != (_begin, _between_) or _ask != ask:
+    if earlier != [begin, ask, between]:
         raise HarnessError(
             "earlier turns change when the conversation goes on: a rule about the position"
         )
