@@ -1,12 +1,15 @@
 """Prompt-format robustness suite and training harness for local language models.
 
 The functions here are those of ``harness.api``. They are loaded when first used, so that
-``import harness`` takes milliseconds and never imports torch.
+``import harness`` takes milliseconds and never imports torch. It sets how long torch's waiting
+threads spin, unless the user has (``harness.threads``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from harness.threads import limit_spinning
 
 if TYPE_CHECKING:
     from harness.api import (
@@ -34,6 +37,8 @@ __all__ = [
     "render",
     "train",
 ]
+
+limit_spinning()  # before anything loads torch, which reads it once
 
 
 def __getattr__(name: str) -> Any:
