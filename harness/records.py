@@ -59,6 +59,11 @@ class Conversation:
         if not self.messages:
             raise ValueError("a conversation needs at least one message")
 
+    @property
+    def place(self) -> str:
+        """Its source, or its id, for error messages."""
+        return self.source or self.id
+
     def assistant_name(self) -> str | None:
         """The name of the last named assistant message: who answers in a format with names."""
         return next(

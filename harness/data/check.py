@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.data.conversations import Collection
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
-from harness.records import Case, Conversation
+from harness.records import Case, Conversation, Role
 
 #: Rows of at least this Indel similarity are near-duplicates.
 NEAR_DUPLICATE = 0.80
@@ -55,94 +55,63 @@ def check_conversations(
 ) -> list[Finding]:
     """Check structure, length, phrases, language, near-duplicates and overlap with cases."""
     findings: list[Finding] = []
-    row_checks: tuple[Callable[[Conversation], Iterable[Finding]], ...] = (
-        _structure,
-        lambda c: _length(c, longest),
-        _phrases,
-        lambda c: _language(c, expect),
-    )
     for conversation in conversations:
-        for check in row_checks:
-            findings += check(conversation)
-    findings += _near_duplicates(conversations)
-    findings += overlaps(conversations, cases)
-    return findings
+        mistakes = (
+            *_structure(conversation),
+            *_length(conversation, longest),
+            *_phrases(conversation),
+            *_language(conversation, expect),
+        )
+        findings += [Finding(kind, conversation.place, message) for kind, message in mistakes]
+    return [*findings, *_near_duplicates(conversations), *overlaps(conversations, cases)]
 
 
-def _structure(conversation: Conversation) -> Iterable[Finding]:
-    place = conversation.source or conversation.id
+def _structure(conversation: Conversation) -> Iterator[tuple[str, str]]:
     roles = [message.role for message in conversation.messages]
     if "assistant" not in roles:
-        yield Finding("no answer", place, "there is no assistant message to learn from")
+        yield "no answer", "there is no assistant message to learn from"
     elif roles[-1] != "assistant":
-        yield Finding(
-            "open end",
-            place,
-            f"nothing is learnt from the last message, which is the {roles[-1]}'s",
-        )
+        yield "open end", f"nothing is learnt from the last message, which is the {roles[-1]}'s"
     for index, message in enumerate(conversation.messages):
+        name = f"messages[{index}]"
         if not message.content.strip():
-            yield Finding("empty message", place, f"messages[{index}] ({message.role}) is empty")
+            yield "empty message", f"{name} ({message.role}) is empty"
         if message.role == "system" and index:
-            yield Finding(
-                "late system",
-                place,
-                f"messages[{index}] is a system message in the middle; many formats refuse it",
-            )
+            yield "late system", f"{name} is a late system message, which many formats refuse"
         if index and message.role == roles[index - 1]:
-            yield Finding(
-                "repeated role",
-                place,
-                f"messages[{index}] has the same role as the one before ({message.role})",
-            )
+            yield "repeated role", f"{name} has the role of the one before ({message.role})"
 
 
-def _length(conversation: Conversation, longest: int) -> Iterable[Finding]:
+def _length(conversation: Conversation, longest: int) -> Iterator[tuple[str, str]]:
     size = sum(len(message.content) for message in conversation.messages)
     if size > longest:
-        yield Finding(
-            "over-long",
-            conversation.source or conversation.id,
-            f"{size} characters, over {longest}",
-        )
+        yield "over-long", f"{size} characters, over {longest}"
 
 
-def _answers(conversation: Conversation) -> str:
-    return "\n".join(
-        message.content for message in conversation.messages if message.role == "assistant"
-    )
-
-
-def _phrases(conversation: Conversation) -> Iterable[Finding]:
-    for hit in find(_answers(conversation)):
+def _phrases(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    for hit in find(_text(conversation, "assistant")):
         if hit.kind != "slop":  # one such word alone means little
-            yield Finding(
-                "canned phrase",
-                conversation.source or conversation.id,
-                f"{hit.text!r} ({hit.kind})",
-            )
+            yield "canned phrase", f"{hit.text!r} ({hit.kind})"
 
 
-def _language(conversation: Conversation, expect: str) -> Iterable[Finding]:
-    prompt = "\n".join(
-        message.content for message in conversation.messages if message.role != "assistant"
-    )
-    language = drift(_answers(conversation), (expect,), prompt)
+def _language(conversation: Conversation, expect: str) -> Iterator[tuple[str, str]]:
+    prompt = _text(conversation, "system", "user")
+    language = drift(_text(conversation, "assistant"), (expect,), prompt)
     if language.drift:
-        yield Finding("other language", conversation.source or conversation.id, language.why)
+        yield "other language", language.why
 
 
-def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]:
+def _text(conversation: Conversation, *roles: Role) -> str:
+    """The words of these roles."""
+    return "\n".join(message.content for message in conversation.messages if message.role in roles)
+
+
+def _near_duplicates(conversations: Sequence[Conversation]) -> Iterator[Finding]:
     """Pairs of rows whose texts are alike, without their system prompts."""
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
-    texts = [
-        "\n".join(m.content for m in c.messages if m.role != "system").casefold()
-        for c in conversations
-    ]
-    if len(texts) < 2:
-        return
+    texts = [_text(each, "user", "assistant").casefold() for each in conversations]
     for row, text in enumerate(texts[:-1]):
         scores = process.cdist(
             [text],
@@ -150,18 +119,13 @@ def _near_duplicates(conversations: Sequence[Conversation]) -> Iterable[Finding]
             scorer=Indel.normalized_similarity,
             score_cutoff=NEAR_DUPLICATE,
         )[0]
-        for offset, score in enumerate(scores):
+        for other, score in zip(conversations[row + 1 :], scores, strict=True):
             if score >= NEAR_DUPLICATE:
-                other = conversations[row + 1 + offset]
                 kind = "duplicate" if score == 1 else "near-duplicate"
-                yield Finding(
-                    kind,
-                    other.source or other.id,
-                    f"{score:.0%} like {conversations[row].source or conversations[row].id}",
-                )
+                yield Finding(kind, other.place, f"{score:.0%} like {conversations[row].place}")
 
 
-def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterable[Finding]:
+def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterator[Finding]:
     """Training rows that contain a question or a reference of the evaluation."""
     if not conversations or not cases:
         return
@@ -169,7 +133,7 @@ def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> It
     references = [(case.id, case.reference) for case in cases if case.reference]
     index = RecallIndex.build(references) if references else None
     for conversation in conversations:
-        place = conversation.source or conversation.id
+        place = conversation.place
         for message in conversation.messages:
             case = questions.get(_plain(message.content)) if message.role == "user" else None
             if case is not None:
@@ -177,7 +141,7 @@ def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> It
                     "overlap", place, f"asks the question of case {case.id} ({case.source})"
                 )
         if index is not None:
-            hit = index.query(_answers(conversation))
+            hit = index.query(_text(conversation, "assistant"))
             if hit.near:
                 yield Finding(
                     "overlap", place, f"its answer is near the reference of case {hit.source}"

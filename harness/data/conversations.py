@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.data.readers import DataRow, read_rows
-from harness.data.refusals import Refusal, RefusedRow
+from harness.data.refusals import Refusal, RefusedRow, bad_value
 from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
 from harness.records import ROLES, Conversation, Message
@@ -128,10 +128,10 @@ def parse_conversation(
         )
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise RefusedRow("bad value", "tags: expected a list of texts", where=place)
+        raise bad_value(place, "tags: expected a list of texts")
     row_id = row.get("id", default_id)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
-        raise RefusedRow("bad value", "id: expected a non-empty text or a number", where=place)
+        raise bad_value(place, "id: expected a non-empty text or a number")
     return Conversation(
         str(row_id),
         parse_messages(schema.messages(row, place), place),
@@ -144,11 +144,10 @@ def parse_conversation(
 def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
     """The ``messages`` list of a row. Raises RefusedRow naming the message's index."""
     if not isinstance(value, list) or not value:
-        raise RefusedRow(
-            "bad value",
+        raise bad_value(
+            place,
             "messages: expected a non-empty list",
-            where=place,
-            hint='{"messages": [{"role": "user", "content": "…"}, …]}',
+            '{"messages": [{"role": "user", "content": "…"}, …]}',
         )
     return tuple(
         _message(entry, f"{place}: messages[{index}]") for index, entry in enumerate(value)
@@ -157,7 +156,7 @@ def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
 
 def _message(entry: Any, place: str) -> Message:
     if not isinstance(entry, dict):
-        raise RefusedRow("bad value", "expected an object with role and content", where=place)
+        raise bad_value(place, "expected an object with role and content")
     for key in entry:
         if key not in _MESSAGE_KEYS:
             raise RefusedRow(
@@ -169,9 +168,9 @@ def _message(entry: Any, place: str) -> Message:
             "unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}"
         )
     if not isinstance(content, str):
-        raise RefusedRow("bad value", "content: expected a text", where=place)
+        raise bad_value(place, "content: expected a text")
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
-        raise RefusedRow("bad value", "name: expected a text on one line", where=place)
+        raise bad_value(place, "name: expected a text on one line")
     return Message(role, content, name, _weight(entry, role, place))
 
 
@@ -195,13 +194,13 @@ def _weight(entry: dict[str, Any], role: str, place: str) -> float:
     """``train`` and ``weight`` as one number. Only an assistant's message can be trained."""
     train, weight = entry.get("train", True), entry.get("weight", 1.0)
     if not isinstance(train, bool):
-        raise RefusedRow("bad value", "train: expected true or false", where=place)
+        raise bad_value(place, "train: expected true or false")
     if (
         isinstance(weight, bool)
         or not isinstance(weight, int | float)
         or not 0 <= weight < math.inf
     ):
-        raise RefusedRow("bad value", "weight: expected a number from 0", where=place)
+        raise bad_value(place, "weight: expected a number from 0")
     if role != "assistant":
         if entry.get("train") is True or ("weight" in entry and weight > 0):
             raise RefusedRow(

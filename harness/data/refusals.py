@@ -39,12 +39,17 @@ class RefusedRow(HarnessError):
         )
 
 
+def bad_value(place: str, message: str, hint: str = "") -> RefusedRow:
+    """A value of the wrong type or outside its range."""
+    return RefusedRow("bad value", message, place, hint)
+
+
 def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal | None:
     """The reason why nothing can be learnt from a well-formed conversation, or None.
 
     Without ``answered`` it needs a question but no answer: a model will answer it.
     """
-    place = conversation.source or conversation.id
+    place = conversation.place
     empty = next(
         (
             index

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.data.refusals import RefusedRow
+from harness.data.refusals import RefusedRow, bad_value
 
 SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 
@@ -47,11 +47,10 @@ def _messages(row: dict[str, Any], _place: str) -> Any:
 def _sharegpt(row: dict[str, Any], place: str) -> Any:
     turns = row["conversations"]
     if not isinstance(turns, list) or not turns:
-        raise RefusedRow(
-            "bad value",
+        raise bad_value(
+            place,
             "conversations: expected a non-empty list",
-            where=place,
-            hint='{"conversations": [{"from": "human", "value": "…"}, …]}',
+            '{"conversations": [{"from": "human", "value": "…"}, …]}',
         )
     return _system(row) + [
         _turn(turn, f"{place}: conversations[{index}]") for index, turn in enumerate(turns)
@@ -60,7 +59,7 @@ def _sharegpt(row: dict[str, Any], place: str) -> Any:
 
 def _turn(turn: Any, place: str) -> dict[str, Any]:
     if not isinstance(turn, dict):
-        raise RefusedRow("bad value", "expected an object with from and value", where=place)
+        raise bad_value(place, "expected an object with from and value")
     speaker = turn.get("from", turn.get("role"))
     if speaker not in SHAREGPT_ROLES:
         raise RefusedRow(
@@ -85,7 +84,7 @@ def _alpaca(row: dict[str, Any], place: str) -> Any:
     if not isinstance(history, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in history
     ):
-        raise RefusedRow("bad value", "history: expected a list of [question, answer]", where=place)
+        raise bad_value(place, "history: expected a list of [question, answer]")
     earlier = [
         {"role": role, "content": text}
         for pair in history
@@ -93,7 +92,7 @@ def _alpaca(row: dict[str, Any], place: str) -> Any:
     ]
     instruction, extra = row["instruction"], row.get("input") or ""
     if not isinstance(instruction, str) or not isinstance(extra, str):
-        raise RefusedRow("bad value", "instruction and input: expected texts", where=place)
+        raise bad_value(place, "instruction and input: expected texts")
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
     return [
         *_system(row),
@@ -112,11 +111,7 @@ def _prompt_completion(row: dict[str, Any], place: str) -> Any:
     if isinstance(prompt, list) and isinstance(completion, list):
         return [*_system(row), *prompt, *completion]
     if not isinstance(prompt, str) or not isinstance(completion, str):
-        raise RefusedRow(
-            "bad value",
-            "prompt and completion: expected two texts or two lists of messages",
-            where=place,
-        )
+        raise bad_value(place, "prompt and completion: expected two texts or two lists of messages")
     return [
         *_system(row),
         {"role": "user", "content": prompt},

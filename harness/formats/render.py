@@ -78,7 +78,7 @@ def _traced(
         )
         raise HarnessError(
             f"format {chat_format.id} cannot render this conversation: {reason}",
-            where=conversation.source or conversation.id,
+            where=conversation.place,
         ) from None
     _check_lossless(conversation, chat_format, text, spans)
     return text, spans
@@ -141,7 +141,7 @@ def _user_name(conversation: Conversation) -> str:
 
 def _check_unfinished(conversation: Conversation, add_generation_prompt: bool) -> None:
     last = conversation.messages[-1]
-    where = conversation.source or conversation.id
+    where = conversation.place
     if add_generation_prompt:
         raise HarnessError(
             "a generation prompt and an unfinished last message exclude each other", where=where
@@ -175,7 +175,7 @@ def _check_lossless(
             fate = "changes" if words else "drops"
             raise HarnessError(
                 f"format {chat_format.id} {fate} message {index} ({message.role})",
-                where=conversation.source or conversation.id,
+                where=conversation.place,
                 hint="the format has no place for a system prompt"
                 if message.role == "system"
                 else "the template must write every message's content once",

@@ -47,10 +47,7 @@ def test_nearly_all_shipped_formats_have_a_skeleton():
         format_id
         for format_id, chat_format in FORMATS.items()
         if skeleton_of(chat_format, SHAPE) is None
-    } == {
-        "deepseek-r1",
-        "qwen3",
-    }
+    } == {"deepseek-r1", "qwen3"}
 
 
 @pytest.mark.parametrize(

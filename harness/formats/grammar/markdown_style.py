@@ -13,15 +13,7 @@ import random
 from dataclasses import astuple, dataclass
 
 from harness.formats.frontmatter import write_front_matter
-from harness.formats.grammar.symbols import (
-    CASINGS,
-    DELIMITERS,
-    GAPS,
-    LEADS,
-    ROLES,
-    Split,
-    half,
-)
+from harness.formats.grammar.symbols import CASINGS, DELIMITERS, GAPS, LEADS, ROLES, Split, half
 from harness.formats.turns_template import jinja_literal, joined
 
 
