@@ -20,14 +20,14 @@ def test_the_page_follows_the_run(chromium, tmp_path):
     server = serve(tmp_path)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = chromium.new_page()
-    told: list[str] = []
+    messages: list[str] = []
 
     def publish(report):
         """In one step: the page may ask at any moment, and half a report is an error."""
         (tmp_path / "partial").write_text(json.dumps(report))
         (tmp_path / "partial").rename(tmp_path / "report.json")
 
-    page.on("console", lambda message: told.append(message.text))
+    page.on("console", lambda message: messages.append(message.text))
     try:
         page.goto(f"http://{HOST}:{server.server_address[1]}/")
         assert page.get_by_text("step 3").is_visible()
@@ -43,4 +43,4 @@ def test_the_page_follows_the_run(chromium, tmp_path):
         page.close()
         server.shutdown()
         server.server_close()
-    assert [line for line in told if "favicon" not in line and "404" not in line] == []
+    assert [line for line in messages if "favicon" not in line and "404" not in line] == []

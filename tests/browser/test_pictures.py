@@ -1,6 +1,7 @@
-"""The pictures that the docs show are made here: ``tox -e browser -- --screenshots docs/pictures -k picture``.
+"""The docs' pictures: ``tox -e browser -- --screenshots docs/pictures -k picture`` writes them.
 
-The figures in them are made up (examples.py). ``--report build/demo/report.html --screenshots docs`` makes docs/report.png of a real report.
+Their numbers are made up (examples.py). ``--report build/demo/report.html --screenshots docs``
+makes docs/report.png from a real report.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Picture:
     made: Callable[[Path], Any]
     first: str = "body"
     last: str = "body"
-    hash: str = ""
+    fragment: str = ""
     options: dict[str, Any] = field(
         default_factory=lambda: {"viewport": {"width": 1100, "height": 1600}}
     )
@@ -64,7 +65,7 @@ def test_picture(name, page_of, tmp_path, pytestconfig):
     )
     picture = PICTURES[name]
     page = page_of(
-        picture.hash,
+        picture.fragment,
         **({"file": Path(given)} if given else {"made": picture.made(tmp_path)}),
         **picture.options,
     )

@@ -42,8 +42,8 @@ def test_the_map_and_its_figures_are_shown(page_of, made):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_ink_can_be_told_from_the_paper(page_of, scheme):
-    """What stands outside the boxes takes the page's colour."""
+def test_its_ink_contrasts_with_the_paper(page_of, scheme):
+    """Text outside the boxes takes the page's colour."""
     page = page_of(made=Sweep.from_points(points()), color_scheme=scheme)
     label = page.locator("figure.map svg text", has_text="learning rate").first
     ink, paper = label.evaluate(

@@ -20,7 +20,7 @@ GOOD = {
 
 
 @pytest.fixture
-def kept(tmp_path):
+def written(tmp_path):
     def write(name, changes=(), **keys):
         (tmp_path / name).mkdir()
         write_baseline(
@@ -32,18 +32,18 @@ def kept(tmp_path):
     return write
 
 
-def test_equal_evaluations(kept, capsys):
-    assert main(["compare", kept("one"), kept("two")]) == 0
+def test_equal_evaluations(written, capsys):
+    assert main(["compare", written("one"), written("two")]) == 0
     out = capsys.readouterr().out
     assert "held-out formats" in out and "5 ok" in out and "regressed" not in out
 
 
-def test_a_loss_is_told_with_its_interval_and_exits_1(kept, capsys):
+def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
     worse = {
         ("a", "stopped"): [0.0] * 30 + [1.0] * 30,
         ("a", "nll"): [0.4 + at / 60 for at in range(60)],
     }
-    assert main(["compare", kept("one"), kept("two", worse), "--json"]) == 1
+    assert main(["compare", written("one"), written("two", worse), "--json"]) == 1
     *rows, counts = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     found = {(row["format"], row["metric"]): row for row in rows}
     lost = found["a", "stopped"]
@@ -53,28 +53,28 @@ def test_a_loss_is_told_with_its_interval_and_exits_1(kept, capsys):
         0
     ] == pytest.approx(-0.6)
     assert counts["counts"]["regressed"] == 2  # the format, and the mean over its group
-    assert main(["compare", str(kept("three")), str(kept("four", worse))]) == 1
+    assert main(["compare", str(written("three")), str(written("four", worse))]) == 1
     assert "−.50" in capsys.readouterr().out
 
 
-def test_measures_can_be_chosen(kept, capsys):
-    one, two = kept("one"), kept("two", {("a", "stopped"): [0.0] * 60})
+def test_metrics_can_be_chosen(written, capsys):
+    one, two = written("one"), written("two", {("a", "stopped"): [0.0] * 60})
     assert main(["compare", one, two, "--measures", "nll"]) == 0
     assert main(["compare", one, two, "--measures", "stoped"]) == 2
     assert "did you mean stopped" in capsys.readouterr().err
 
 
-def test_what_cannot_be_compared_is_told(kept, tmp_path, capsys):
-    assert main(["compare", kept("one"), str(tmp_path)]) == 2
+def test_evaluations_that_cannot_be_compared_are_refused_or_stale(written, tmp_path, capsys):
+    assert main(["compare", written("one"), str(tmp_path)]) == 2
     assert "harness eval MODEL --out" in capsys.readouterr().err
-    assert main(["compare", kept("two"), kept("three", prefix="other-")]) == 1
+    assert main(["compare", written("two"), written("three", prefix="other-")]) == 1
     assert "no case in common" in capsys.readouterr().out
-    assert main(["compare", kept("four"), kept("five", digests={"a": "changed"})]) == 1
+    assert main(["compare", written("four"), written("five", digests={"a": "changed"})]) == 1
     assert "stale: the template of a changed" in capsys.readouterr().out
 
 
-def test_a_page_is_written_with_its_json_beside_it(kept, tmp_path, capsys):
-    one, two = kept("one"), kept("two", {("a", "stopped"): [0.0] * 30 + [1.0] * 30})
+def test_a_page_is_written_with_its_json_beside_it(written, tmp_path, capsys):
+    one, two = written("one"), written("two", {("a", "stopped"): [0.0] * 30 + [1.0] * 30})
     page = tmp_path / "pages" / "difference.html"
     assert main(["compare", one, two, "--html", str(page)]) == 1
     assert str(page) in capsys.readouterr().out

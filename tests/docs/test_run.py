@@ -1,4 +1,4 @@
-"""The pages' commands are run, in the pages' order, on a tiny model and a few rows; those that are not are listed with a reason."""
+"""The pages' commands are run in order on a tiny model, or listed with a reason."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NOT_RUN = {
     r"python -m experiments.minisymposium": "hours: tests/minisymposium runs its smallest scale",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
-    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py and test_variants.py",
-    r"--formats (all|grammar:100)": "a hundred formats take too long here: tests/evaluation/test_budget.py",
-    r"branch runs/train --from before-turn": "a run of two steps has no turn; docs/branching.md has one that has",
+    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
+    r"--formats (all|grammar:100)": "a hundred formats: tests/evaluation/test_budget.py",
+    r"branch runs/train --from before-turn": "two steps have no turning point; see docs/branching.md",
     r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
-#: A finding is no mistake: these say with exit code 1 that they found one.
+#: These exit with 1 when they find something.
 FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check")
 COMMANDS_RUN = [
     command
@@ -49,7 +49,7 @@ def workspace(tmp_path_factory, tiny_model) -> Path:
 
 
 def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
-    """Type in ``folder``, where SmolLM2-135M-Instruct is the tiny model too and every training is small."""
+    """Work in ``folder``; SmolLM2-135M-Instruct is the tiny model, and trainings are small."""
     patch.chdir(folder)
     patch.setattr(source, "packaged_model", lambda: (tiny_model, digest_folder(tiny_model)))
     for key, value in SMALL_RUN.items():
@@ -80,11 +80,10 @@ def run(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
             for word in (flag, value)
         ]
     code = main(words)
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     allowed = (0, 1) if " ".join(words).startswith(FINDINGS) else (0,)
-    assert code in allowed, (
-        f"{command.block.place}: {command.text}\nexit {code}\n{told.out[-1000:]}{told.err[-1000:]}"
-    )
+    output = printed.out[-1000:] + printed.err[-1000:]
+    assert code in allowed, f"{command.block.place}: {command.text}\nexit {code}\n{output}"
 
 
 def test_the_report_is_read_as_shown(workspace, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Every fenced block of README.md and docs/ is run, or read strictly by what it is for, or listed here with a reason."""
+"""Every fenced block of README.md and docs/ is run, parsed strictly, or listed with a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHOWN = {
     (
         "README.md",
         "format               group",
-    ): "what the demo printed: 13 minutes on the real model; the lead writes it anew by tox -e demo",
+    ): "output of the demo, which takes 13 minutes: written again by tox -e demo",
     (
         "docs/gate.md",
         "alpaca-newline · stopped",
@@ -77,13 +77,13 @@ def place(tmp_path, monkeypatch) -> Path:
 def test_every_block_has_a_reader_or_a_reason():
     texts = [block for block in WRITTEN if block.language not in READ]
     assert not [block.place for block in texts if block.language != "text"]
-    told = {
+    readers = {
         key: [b for b in texts if b.page == key[0] and b.text.startswith(key[1])] for key in SHOWN
     }
     assert not [
-        block.place for block in texts if not any(block in found for found in told.values())
+        block.place for block in texts if not any(block in found for found in readers.values())
     ]
-    assert all(told.values()), "a reason without its block"
+    assert all(readers.values()), "a reason without its block"
 
 
 @pytest.mark.parametrize("command", harness_commands(), ids=lambda c: c.block.place)

@@ -1,4 +1,4 @@
-"""A folder in which the pages' commands can be typed as they stand: the names that they use lead to a tiny model and a few rows."""
+"""A folder for the pages' commands: the names in them lead to a tiny model and a few rows."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 from harness.cli.main import main
 from tests.docs.snippets import ROOT
 
-#: Settings of every training there, by environment: they beat a recipe's file, and a flag on the page beats them.
+#: Settings of every training, by environment: they override a recipe, and flags override them.
 SMALL_RUN = {
-    "MODEL": "./my-model", "TRAIN": "rows.jsonl", "ON_REFUSE": "skip", "REFERENCES": "2", "FORMATS_MEASURED": "1", "RECALL_ROWS": "1",
-    "PER_DEVICE_TRAIN_BATCH_SIZE": "1", "GRADIENT_ACCUMULATION_STEPS": "1", "LORA_R": "4", "DTYPE": "float32", "LOAD_IN_4BIT": "false", "OPTIM": "adamw_torch", "ANSWERS": "given", "NATIVE": "chatml",
+    "MODEL": "./my-model", "TRAIN": "rows.jsonl", "ON_REFUSE": "skip", "DTYPE": "float32",
+    "REFERENCES": "2", "FORMATS_MEASURED": "1", "RECALL_ROWS": "1", "LORA_R": "4",
+    "PER_DEVICE_TRAIN_BATCH_SIZE": "1", "GRADIENT_ACCUMULATION_STEPS": "1", "OPTIM": "adamw_torch",
+    "LOAD_IN_4BIT": "false", "ANSWERS": "given", "NATIVE": "chatml",
 }  # fmt: skip
-#: Flags of every evaluation there, unless the page gives them: one case of each kind, two tokens an answer.
+#: Flags of every evaluation, unless the page gives them: one case of each kind, short answers.
 SMALL_EVAL = {"--cases": "my-cases.jsonl", "--max-new-tokens": "2", "--limit": "1"}
 _CASES = (
     {
@@ -51,7 +53,7 @@ max_steps = 2
 
 
 def build(folder: Path, model: Path) -> None:
-    """Fill ``folder``, the current one. One training of two steps makes the adapter that all names of adapters lead to."""
+    """Fill ``folder``, the current one; all names of adapters lead to one of two steps."""
     for name in ("my-model", "base"):
         shutil.copytree(model, folder / name)
     shutil.copytree(ROOT / "docs" / "recipes", folder / "docs" / "recipes")

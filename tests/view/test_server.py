@@ -118,7 +118,7 @@ def test_it_listens_on_this_machine_alone(run):
     server.server_close()
 
 
-def test_a_broken_report_is_told_and_the_server_goes_on(run):
+def test_a_broken_report_is_reported_and_the_server_continues(run):
     (run / "report.json").write_text("{")
     with served(run) as port:
         status, text, _ = ask(port)
@@ -126,11 +126,11 @@ def test_a_broken_report_is_told_and_the_server_goes_on(run):
         assert ask(port, "/version")[0] == 200
 
 
-def test_a_folder_without_a_run_is_told(tmp_path, capsys):
+def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
     assert main(["view", str(tmp_path)]) == 2
     assert "no run to show" in capsys.readouterr().err
 
 
-def test_a_taken_port_is_told(run):
+def test_a_taken_port_is_refused(run):
     with served(run) as port, pytest.raises(HarnessError, match="cannot listen"):
         serve(run, port)
