@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0, help="no new round is begun later")
     parser.add_argument("--longest", type=float, default=240.0, help="seconds for one measurement")
     parser.add_argument("--steps", type=int, default=2, help="optimiser steps of train")
-    parser.add_argument("--limit", type=int, default=4, help="cases of each kind of eval")
+    parser.add_argument("--limit", type=int, default=3, help="cases of each kind of eval")
     parser.add_argument("--formats", nargs="+", default=["smollm2", "chatml", "alpaca-stanford"])
     parser.add_argument("--work", choices=WORKS, help=argparse.SUPPRESS)
     options = parser.parse_args()
