@@ -18,6 +18,15 @@ _TURNS = (
 )
 _SYSTEM = Message("system", "the rules")
 _BOS, _EOS = "<s>", "</s>"
+#: The finding for each property that every format should have.
+_FAULTS = {
+    "prompt_is_prefix": "The generation prompt is no prefix of the training text, so the model is "
+    "asked in a form that it never learnt: mend the add_generation_prompt branch.",
+    "no_trailing_space": "The generation prompt ends in a space, which most tokenizers would have "
+    "joined to the answer's first word: move it into the generation block.",
+    "stop_trained": "No stop is inside the generation block, so the model never learns to end: put "
+    "the end-of-turn mark or eos_token before endgeneration.",
+}
 
 
 @dataclass(frozen=True)
@@ -34,8 +43,6 @@ def check_format(chat_format: Format) -> FormatReport:
 
     ``harness.tokens.tokenizer_check`` adds what depends on a tokenizer.
     """
-    findings: list[str] = []
-    properties: dict[str, Any] = {}
     try:
         whole = _render(chat_format, _TURNS)
         exchanges = [
@@ -43,42 +50,27 @@ def check_format(chat_format: Format) -> FormatReport:
             (_render(chat_format, _TURNS[:3], prompt=True), whole),
         ]
     except HarnessError as error:
-        return FormatReport(
-            chat_format.id,
-            {"lossless": False},
-            (f"A plain conversation cannot be rendered: {error.message}.",),
-        )
-    properties["lossless"] = True
-    properties["system"] = _carries(chat_format, (_SYSTEM, *_TURNS))
-    if not properties["system"] and chat_format.system != "unsupported":
+        finding = f"A plain conversation cannot be rendered: {error.message}."
+        return FormatReport(chat_format.id, {"lossless": False}, (finding,))
+    system = _carries(chat_format, (_SYSTEM, *_TURNS))
+    properties = {
+        "lossless": True,
+        "system": system,
+        "prompt_is_prefix": all(
+            answered.text.startswith(prompt.text) for prompt, answered in exchanges
+        ),
+        "prefix_stable": _prefix_stable(chat_format, _TURNS)
+        and (not system or _prefix_stable(chat_format, (_SYSTEM, *_TURNS))),
+        "no_trailing_space": not any(prompt.text.endswith(" ") for prompt, _ in exchanges),
+        "stop_trained": _stop_trained(whole),
+        "leading_bos": whole.text.startswith(_BOS),
+    }
+    findings = [sentence for name, sentence in _FAULTS.items() if not properties[name]]
+    if not system and chat_format.system != "unsupported":
         findings.append(
             "A system prompt is refused, but the front matter says "
             f'system = "{chat_format.system}": write "unsupported" or mend the template.'
         )
-    properties["prompt_is_prefix"] = all(
-        answered.text.startswith(prompt.text) for prompt, answered in exchanges
-    )
-    if not properties["prompt_is_prefix"]:
-        findings.append(
-            "The generation prompt is no prefix of the training text, so the model is asked in a "
-            "form that it never learnt: mend the add_generation_prompt branch."
-        )
-    properties["prefix_stable"] = _prefix_stable(chat_format, _TURNS) and (
-        not properties["system"] or _prefix_stable(chat_format, (_SYSTEM, *_TURNS))
-    )
-    properties["no_trailing_space"] = not any(prompt.text.endswith(" ") for prompt, _ in exchanges)
-    if not properties["no_trailing_space"]:
-        findings.append(
-            "The generation prompt ends in a space, which most tokenizers would have joined to the "
-            "answer's first word: move it into the generation block."
-        )
-    properties["stop_trained"] = _stop_trained(whole)
-    if not properties["stop_trained"]:
-        findings.append(
-            "No stop stands inside the generation block, so the model never learns to end: put the "
-            "end-of-turn mark or eos_token before endgeneration."
-        )
-    properties["leading_bos"] = whole.text.startswith(_BOS)
     if whole.text.startswith(_BOS * 2):
         findings.append("The text begins with two BOS: write bos_token once.")
     return FormatReport(chat_format.id, properties, tuple(findings))

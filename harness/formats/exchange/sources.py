@@ -47,23 +47,15 @@ def read_source(path: Path, context: Path | None = None) -> Source:
         return _model_folder(path)
     if path.suffix == ".gguf":
         return _gguf(path)
-    text = _text(path)
     if path.suffix in (".jinja", ".jinja2", ".j2"):
-        return _jinja(text, str(path), "chat template", _neighbour(path))
+        return _jinja(_text(path), str(path), "chat template", _config_of(path.parent))
     if path.suffix == ".json":
-        try:
-            facts = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+        facts = _json(path)
         if isinstance(facts, dict) and "chat_template" in facts:
-            return _jinja(
-                _default_template(facts["chat_template"], str(path)),
-                str(path),
-                "tokenizer_config.json",
-                facts,
-            )
+            template = _default_template(facts["chat_template"], str(path))
+            return _jinja(template, str(path), "tokenizer_config.json", facts)
         return _sillytavern(facts, path, context)
-    turns, unseen = read_example(text, str(path))
+    turns, unseen = read_example(_text(path), str(path))
     return Source(str(path), "example conversation", turns=turns, lost=unseen)
 
 
@@ -79,26 +71,35 @@ def _text(path: Path) -> str:
     return text
 
 
-def _neighbour(path: Path) -> dict[str, Any]:
-    file = path.parent / "tokenizer_config.json"
-    return dict(json.loads(_text(file))) if file.is_file() else {}
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except json.JSONDecodeError as error:
+        raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+
+
+def _object(path: Path) -> dict[str, Any]:
+    facts = _json(path)
+    if not isinstance(facts, dict):
+        raise HarnessError("expected one JSON object", where=str(path))
+    return facts
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """The folder's tokenizer_config.json; empty without one."""
+    path = folder / "tokenizer_config.json"
+    return _object(path) if path.is_file() else {}
 
 
 def _model_folder(folder: Path) -> Source:
-    config = folder / "tokenizer_config.json"
-    facts = json.loads(_text(config)) if config.is_file() else {}
-    file = folder / "chat_template.jinja"
+    config, file = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    facts = _config_of(folder)
     if file.is_file():
         return _jinja(_text(file), str(file), "model folder", facts)
     if facts.get("chat_template"):
-        return _jinja(
-            _default_template(facts["chat_template"], str(config)),
-            str(config),
-            "model folder",
-            facts,
-        )
-    ggufs = sorted(folder.glob("*.gguf"))
-    if ggufs:
+        template = _default_template(facts["chat_template"], str(config))
+        return _jinja(template, str(config), "model folder", facts)
+    if ggufs := sorted(folder.glob("*.gguf")):
         return _gguf(ggufs[0])
     raise HarnessError(
         "the folder has no chat template",
@@ -181,7 +182,7 @@ def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
         story = facts.get("context") or {}
         facts = facts["instruct"]
     else:
-        story = json.loads(_text(context)) if context else {}
+        story = _object(context) if context else {}
     if not isinstance(facts, dict) or "input_sequence" not in facts:
         raise HarnessError(
             "neither a tokenizer_config.json nor a SillyTavern instruct preset",

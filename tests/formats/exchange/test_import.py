@@ -303,6 +303,28 @@ def test_what_is_refused_and_why(tmp_path, name, text, message):
         import_format(read_source(tmp_path / name), "x")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", r"config\.json:1: not JSON"), ("[]", "expected one JSON object")]
+)
+def test_a_config_that_cannot_be_read_is_an_error(tmp_path, text, message):
+    (tmp_path / "tokenizer_config.json").write_text(text)
+    (tmp_path / "chat_template.jinja").write_text(CHATML)
+    (tmp_path / "preset.json").write_text(json.dumps(PRESET))
+    for path, context in (
+        (tmp_path, None),
+        (tmp_path / "chat_template.jinja", None),
+        (tmp_path / "preset.json", tmp_path / "tokenizer_config.json"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            read_source(path, context)
+
+
+def test_a_context_that_does_not_exist_is_an_error(tmp_path):
+    (tmp_path / "preset.json").write_text(json.dumps(PRESET))
+    with pytest.raises(HarnessError, match="cannot read: No such file"):
+        read_source(tmp_path / "preset.json", tmp_path / "context.json")
+
+
 def test_a_template_of_the_users_is_tried_out_before_it_runs_here(tmp_path):
     template = "{% for i in range(999999999) %}x{% endfor %}"
     (tmp_path / "loop.jinja").write_text('{#---\nfamily = "toy"\n---#}\n' + template)
