@@ -19,7 +19,7 @@ from harness.records import Loglikelihood
 
 FIRST_CLAIM = 64
 CLAIM_S = 60.0
-"""Seconds of work to claim at a time: short enough for evaluators that join, and batches are full."""
+"""Seconds of work to claim at a time: short for evaluators that join, long enough for batches."""
 _POLL_S = 0.2
 
 Batches = Iterator[list[tuple[str, Any]]]

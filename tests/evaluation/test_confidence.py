@@ -31,7 +31,7 @@ def run(tmp_path, cases, formats, logprob, reply=lambda _: "No.</s>", **settings
 
 
 def likes(*options):
-    """Log-probability −1 for a rendering that ends with one of these options, −5 for others; in Llama 3 nothing differs."""
+    """Log-probability −1 for a text with one of these options at its end, −5 for others."""
     return lambda rendered: (
         -1.0
         if any(option in rendered.text[-40:] for option in options) and rendered.format != "llama3"

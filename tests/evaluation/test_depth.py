@@ -53,7 +53,7 @@ def test_rows_by_turn_and_by_depth(tmp_path, formats):
 
 
 def test_rows_of_the_same_cases_asked_later(tmp_path, formats):
-    """A model that forgets after six questions: a2 is compared with a2, and a1, which was not asked later, stays out."""
+    """A model forgets after six questions: a2 is compared with a2, and a1 has no variant."""
     cases = [CASE, SECOND, at_turn(SECOND, 4, FILLER), at_turn(SECOND, 9, FILLER)]
     marks = {
         "chatml": "<|im_start|>user",

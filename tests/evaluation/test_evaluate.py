@@ -116,7 +116,8 @@ def test_nothing_stale_is_taken(tmp_path, cases, formats, change):
 
 def test_what_a_format_cannot_carry_is_not_scored_and_not_zero(tmp_path, cases, formats):
     refusing = parse_format(
-        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{% if m.role == "system" %}{{ raise_exception("no system here") }}{% endif %}{{ m.content }}\n{% endfor %}',
+        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{% if m.role == "system" %}'
+        '{{ raise_exception("no system here") }}{% endif %}{{ m.content }}\n{% endfor %}',
         tmp_path / "toy.jinja",
     )
     with_system = Case(
@@ -193,7 +194,10 @@ def test_the_native_format_is_worse_only_when_its_whole_interval_is(
 
 
 def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, formats):
-    text = "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps along the quay as he had done every evening for years."
+    text = (
+        "The harbour was quiet when the last ferry came in, and the old pilot counted the lamps"
+        " along the quay as he had done every evening for years."
+    )
     row = Case("t", (Message("user", "Tell me."),), reference=text)
     sets = RecallSets((row,), (row,), (("ferry#1", text),))
     found = go(
@@ -244,7 +248,7 @@ def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases
 
 
 def test_trained_canaries_are_exposed(tmp_path, formats):
-    """A model that prefers the trained secrets by far has them at the top of the ranking; one that does not has chance bits."""
+    """A model that prefers the trained secrets ranks them first; any other has chance bits."""
     trained, null = (
         tuple(map(recall_case, make_canaries(8, 0, trained=kind))) for kind in (True, False)
     )

@@ -1,4 +1,4 @@
-"""The results file: what is refused, what is stale, what survives a kill, and two evaluators that share the work."""
+"""The results file: refusals, stale results, kills, and two evaluators that share one file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_an_older_file_is_refused_with_a_next_step(tmp_path):
     with closing(sqlite3.connect(at(tmp_path), isolation_level=None)) as db:
         db.execute("CREATE TABLE result (key TEXT PRIMARY KEY, payload TEXT)")
         db.execute("PRAGMA user_version=1")
-    with pytest.raises(HarnessError, match=r"older version.*which tokenizer") as caught:
+    with pytest.raises(HarnessError, match=r"older version.*tokenizer") as caught:
         Store(at(tmp_path))
     assert "move the file away" in caught.value.hint
 
@@ -111,8 +111,9 @@ def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
             requests, Named(adapter="a1"), store, quiet=True
         )  # the work's engine counts, and that is without an adapter
         found = store.select(
-            """SELECT engine.tokenizer, engine.adapter, format.name, format.digest, item.name, item.kind, probe, settings.facts FROM cell
-            JOIN engine ON engine.id = cell.engine JOIN format ON format.id = cell.format JOIN item ON item.id = cell.item
+            """SELECT engine.tokenizer, engine.adapter, format.name, format.digest, item.name,
+            item.kind, probe, settings.facts FROM cell JOIN engine ON engine.id = cell.engine
+            JOIN format ON format.id = cell.format JOIN item ON item.id = cell.item
             JOIN settings ON settings.id = cell.settings"""
         )
     expected = Counter(
@@ -145,6 +146,8 @@ CHANGES = {
     "dtype": 15,
     "backend": 15,
     "device": 15,
+    "quantisation": 15,
+    "engine_version": 15,
     "template": 5,
     "stops": 2,
     "generation settings": 6,
@@ -159,8 +162,8 @@ def test_a_change_reuses_no_stale_cell_and_says_why(tmp_path, cases, formats, ch
     with Store(at(tmp_path)) as store:
         assert execute(plan(cases, formats), Named(), store, quiet=True) == 15
     backend, tokens, why = Named(), 8, "settings"
-    if change in ("model", "adapter", "tokenizer", "dtype", "backend", "device"):
-        backend, why = Named(**{change: "another"}), change
+    if CHANGES[change] == 15:
+        backend, why = Named(**{change: "another"}), change.replace("_", " ")
     elif change == "template":
         formats, why = (
             [
@@ -290,7 +293,8 @@ def test_measures_of_the_last_evaluation_are_kept(tmp_path, cases, formats):
                 Named(), cases, formats, GROUPS, "chatml", store, EvalSettings(), quiet=True
             )
             kept = store.select(
-                """SELECT item.name, format.name, metric.name, value, why FROM score JOIN item ON item.id = score.item
+                """SELECT item.name, format.name, metric.name, value, why
+                FROM score JOIN item ON item.id = score.item
                 JOIN format ON format.id = score.format JOIN metric ON metric.id = score.metric"""
             )
     assert Counter(kept) == Counter(
@@ -328,9 +332,15 @@ def reply(prompt):
     return f"Answer of {len(prompt.text)}.</s>"
 
 execute.Claims = functools.partial(execute.Claims, lease=math.inf)
-cases = [parse_case({"id": f"q{n}", "messages": [{"role": "user", "content": f"Number §{n}§ " + "word " * (n % 7)}], "checks": [{"contains": "x"}]}, "t") for n in range(cells // 2)]
+texts = [f"Number §{n}§ " + "word " * (n % 7) for n in range(cells // 2)]
+rest = {"checks": [{"contains": "x"}]}
+cases = [
+    parse_case({"id": f"q{n}", "messages": [{"role": "user", "content": text}], **rest}, "t")
+    for n, text in enumerate(texts)
+]
 backend = ScriptedBackend(reply)
-requests = RequestBuilder(backend, 8).build(cases, load_formats().select(["chatml", "alpaca-newline"]))
+formats = load_formats().select(["chatml", "alpaca-newline"])
+requests = RequestBuilder(backend, 8).build(cases, formats)
 with Store(Path(path)) as store:
     print("ready", flush=True)
     print("computed", execute.execute(requests, backend, store, quiet=True), flush=True)
@@ -338,10 +348,10 @@ with Store(Path(path)) as store:
 
 
 class Evaluator:
-    """A process that evaluates a scripted engine, a cell a batch, and writes a line of its log for each. No lease of its ever ends.
+    """A process that evaluates a scripted engine in batches of one and logs a line for each.
 
-    Before cell number ``most`` it stands still, so that it never ends before it is killed. At a ``meeting`` the first
-    cells of all ``count`` evaluators wait for each other.
+    Its leases never end. It stops before cell number ``most``, so that it is alive until it is
+    killed. At a ``meeting`` the first cells of all ``count`` evaluators wait for each other.
     """
 
     def __init__(self, path, log, cells, pause=0.0, *, most=-1, meeting=None, count=2):
@@ -391,7 +401,7 @@ def meeting(tmp_path):
 
 
 def test_a_kill_at_any_moment_loses_at_most_the_batch_in_flight(tmp_path, start):
-    """Twelve kills at random moments, start-up and transactions included; every batch is one cell here."""
+    """Twelve kills at random moments, start-up and transactions included, with batches of one."""
     cells, kills, each, random_ = 1200, 12, 90, random.Random(5)
     for number in range(1, kills + 1):
         worker = start(at(tmp_path), tmp_path / "log", cells, 0.001, most=each)
@@ -454,9 +464,10 @@ def test_a_claim_is_refused_to_others_until_its_lease_ends(tmp_path, cases, form
         assert first.take(keys, 9).mine == keys[:8], "with another at work, no more than a part"
         assert second.take(keys, 99).mine == keys[8:]
         assert second.take(keys, 99).mine == []
-        with store.writing():  # the first sits on another machine, whose processes cannot be seen, and was last heard of an hour ago
+        with store.writing():  # the first is on another machine, last heard of an hour ago
             store.db.execute(
-                "UPDATE evaluator SET machine = 'elsewhere', heartbeat = heartbeat - 3600 WHERE id = ?",
+                "UPDATE evaluator SET machine = 'elsewhere', heartbeat = heartbeat - 3600"
+                " WHERE id = ?",
                 (first.id,),
             )
         assert second.take(keys, 99).mine == keys[:8]

@@ -76,7 +76,7 @@ def test_an_untrained_model_has_no_seen_format(tiny_model, tmp_path):
 
 
 def test_a_base_alone_brings_no_peft_and_no_noise(tiny_model, tmp_path):
-    """In a process of its own: importing peft takes seconds, and with bitsandbytes beside it prints of a kernel that is missing."""
+    """In its own process: importing peft takes seconds, and may print of a missing kernel."""
     args = [
         "eval",
         str(tiny_model),
@@ -89,7 +89,10 @@ def test_a_base_alone_brings_no_peft_and_no_noise(tiny_model, tmp_path):
         "--out",
         str(tmp_path),
     ]
-    code = f"import sys; from harness.cli.main import main; code = main({args!r}); print('peft' in sys.modules); sys.exit(code)"
+    code = (
+        f"import sys; from harness.cli.main import main; code = main({args!r});"
+        " print('peft' in sys.modules); sys.exit(code)"
+    )
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.splitlines()[-1] == "False"
     assert not [line for line in told.stderr.splitlines() if not line.startswith("evaluate: ")], (

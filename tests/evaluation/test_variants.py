@@ -1,4 +1,4 @@
-"""The same question elsewhere in a conversation: behind talk, as a later question, its facts moved, up to the model's window."""
+"""Variants of a case: behind other talk, as a later question, with its facts moved."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from harness.evaluation.results import Evaluation
 from harness.records import Aggregate
-from harness.report.document import Compatibility
+from harness.report.document import Compatibility, Status
 
 #: How far a format may fall behind the native one and still count as working.
 MARGIN = 0.10
@@ -18,31 +18,26 @@ WORKS_STOPPED, WORKS_LEAK, WORKS_EXCESS = 0.9, 0.05, 0.35
 
 def compatibility(evaluation: Evaluation) -> list[Compatibility]:
     """The status of every format of an evaluation."""
-    return [_status(evaluation, chat_format.id) for chat_format in evaluation.formats]
+    return [Compatibility(one.id, *_status(evaluation, one.id)) for one in evaluation.formats]
 
 
-def _status(evaluation: Evaluation, name: str) -> Compatibility:
+def _status(evaluation: Evaluation, name: str) -> tuple[Status, str]:
     cells = {cell.metric: cell for cell in evaluation.aggregates if cell.format == name}
     if all(cell.mean is None for cell in cells.values()):
         reasons = [item.why for item in evaluation.untestable if item.format == name]
         if evaluation.budget is not None and not reasons:
-            return Compatibility(name, "sampled", "none of its cases was computed")
+            return "sampled", "none of its cases was computed"
         why = reasons[0] if reasons else "no case was scored"
-        return Compatibility(name, "untestable", f"no case can be put into this format: {why}")
+        return "untestable", f"no case can be put into this format: {why}"
     if evaluation.budget is not None:
         most = max(cell.n for cell in cells.values())
-        return Compatibility(
-            name, "sampled", f"at most {most} of its cases were computed, too few for a status"
-        )
+        return "sampled", f"at most {most} of its cases were computed, too few for a status"
     if broken := _broken(cells, evaluation):
-        return Compatibility(name, "broken", broken)
+        return "broken", broken
     if flaws := _flaws(cells, evaluation, name):
-        return Compatibility(name, "degraded", "; ".join(flaws))
-    if evaluation.native:
-        return Compatibility(
-            name, "works", "as good as native within the margin, stops, leaks nothing"
-        )
-    return Compatibility(name, "works", "stops, leaks nothing, answers")
+        return "degraded", "; ".join(flaws)
+    native = "as good as native within the margin, stops, leaks nothing"
+    return "works", native if evaluation.native else "stops, leaks nothing, answers"
 
 
 def _broken(cells: dict[str, Aggregate], evaluation: Evaluation) -> str:

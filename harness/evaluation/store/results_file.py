@@ -1,8 +1,7 @@
-"""Results on disk: one SQLite file a run, each result at an address of its own, so a run goes on where it stopped.
+"""The results file: one SQLite database, each result at its own address, so that a run can resume.
 
-An address is the digest of all that decides the result (work.py); its parts stand in tables beside it, to be asked for.
-
-The tables of a results file, and how one is opened: created whole, or checked, or refused with what to do instead.
+An address (the column ``key``) is the digest of everything that decides the result (requests.py);
+tables beside it hold its parts.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Store:
         self.db.close()
 
     def missing(self, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that have no result yet."""
+        """The keys without a result."""
         wanted = set(keys)
         return wanted - {
             key
@@ -56,19 +55,24 @@ class Store:
         }
 
     def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The payloads of those of the keys that are there."""
-        found = self.select(
+        """The payloads of the keys that have one."""
+        payloads = self.select(
             "SELECT key, payload FROM cell WHERE key IN (SELECT value FROM json_each(?))",
             [json.dumps(sorted(set(keys)))],
         )
-        return {key: json.loads(payload) for key, payload in found}
+        return {key: json.loads(payload) for key, payload in payloads}
 
     def put(self, batch: Sequence[tuple[PlannedRequest, Any]]) -> None:
-        """Add one batch of results and give up their claims: all of it or nothing. What is there already stays."""
+        """Add one batch of results and release their claims, all or nothing.
+
+        A result that is already there stays.
+        """
         with self.writing():
             self.db.executemany(
-                "INSERT OR IGNORE INTO cell (key, engine, format, item, settings, probe, share, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*self._place(request), json.dumps(payload)) for request, payload in batch],
+                "INSERT OR IGNORE INTO cell"
+                " (key, engine, format, item, settings, probe, share, payload)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*self._address(request), json.dumps(payload)) for request, payload in batch],
             )
             self.db.executemany(
                 "DELETE FROM claim WHERE key = ?", [(request.key,) for request, _ in batch]
@@ -85,7 +89,10 @@ class Store:
         formats: Iterable[Format],
         cases: Iterable[Case],
     ) -> None:
-        """Keep the measures of an evaluation, in place of those of the last one with this label and engine. ``name``: the model's, for people."""
+        """Keep an evaluation's scores, in place of those of the last with its label and engine.
+
+        ``name`` is the model's, for people.
+        """
         from harness.evaluation.cases.case_files import case_digest, kind_of
 
         with self.writing():
@@ -97,8 +104,7 @@ class Store:
             )
             run = inserted.lastrowid
             format_ids = {
-                format.id: self._id("format", name=format.id, digest=format.digest)
-                for format in formats
+                one.id: self._id("format", name=one.id, digest=one.digest) for one in formats
             }
             item_ids = {
                 case.id: self._id(
@@ -120,13 +126,13 @@ class Store:
             self.db.executemany("INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)", list(rows))
 
     def select(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows of a question."""
+        """The rows of a SELECT statement."""
         with file_errors(self.path):
             return self.db.execute(statement, values).fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction for writing. Ids that it made are forgotten when it fails."""
+        """One transaction for writing. If it fails, the ids that it made are forgotten."""
         known = dict(self._ids)
         try:
             with file_errors(self.path), transaction(self.db):
@@ -135,7 +141,7 @@ class Store:
             self._ids = known
             raise
 
-    def _place(self, request: PlannedRequest) -> tuple[str, int, int, int, int, str, float]:
+    def _address(self, request: PlannedRequest) -> tuple[str, int, int, int, int, str, float]:
         return (
             request.key,
             self._engine(request.engine),
@@ -153,69 +159,80 @@ class Store:
         )
 
     def _id(self, table: str, **values: str) -> int:
-        """The id of a row, which is made when it is not there. Table and column names are our own."""
+        """The id of a row, which is added if it is missing. Table and column names are ours."""
         place = (table, tuple(values.values()))
         if place not in self._ids:
             names = ", ".join(values)
             marks = ", ".join("?" * len(values))
-            self.db.execute(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})", place[1])  # noqa: S608
-            unique = {
-                name: value for name, value in values.items() if name in ("facts", "name", "digest")
-            }
+            insert = f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+            self.db.execute(insert, place[1])
+            unique = [name for name in values if name in ("facts", "name", "digest")]
             where = " AND ".join(f"{name} = ?" for name in unique)
-            self._ids[place] = self.db.execute(
-                f"SELECT id FROM {table} WHERE {where}", list(unique.values())
-            ).fetchone()[0]  # noqa: S608
+            select = f"SELECT id FROM {table} WHERE {where}"  # noqa: S608
+            found = self.db.execute(select, [values[name] for name in unique])
+            self._ids[place] = found.fetchone()[0]
         return self._ids[place]
 
 
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x666D7470
-"""Says ``fmtp`` in the file's header, so that another program's database is never taken for results."""
+"""``fmtp`` in the file's header, so that no other program's database is taken for results."""
 BUSY_S = 60.0
 _ANOTHER = "choose another --out, or move the file away"
 
 _SCHEMA = (
-    # what ran: one row per distinct fingerprint; ``facts`` is the whole of it
+    # the model and its backend: one row for each fingerprint, which ``facts`` holds whole
     """CREATE TABLE engine (
-      id INTEGER PRIMARY KEY, model TEXT NOT NULL, adapter TEXT NOT NULL, tokenizer TEXT NOT NULL, dtype TEXT NOT NULL,
-      backend TEXT NOT NULL, device TEXT NOT NULL, facts TEXT NOT NULL UNIQUE)""",
-    "CREATE TABLE format (id INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (name, digest))",
-    "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL, UNIQUE (name, digest))",
+      id INTEGER PRIMARY KEY, model TEXT NOT NULL, adapter TEXT NOT NULL, tokenizer TEXT NOT NULL,
+      dtype TEXT NOT NULL, backend TEXT NOT NULL, device TEXT NOT NULL,
+      facts TEXT NOT NULL UNIQUE)""",
+    """CREATE TABLE format (
+      id INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, UNIQUE (name, digest))""",
+    """CREATE TABLE item (
+      id INTEGER PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+      UNIQUE (name, digest))""",
     "CREATE TABLE settings (id INTEGER PRIMARY KEY, facts TEXT NOT NULL UNIQUE)",
-    # a finished piece of work: its address in parts, and what came of it
+    # a request with its result: ``probe`` is its type, ``share`` its prefix fraction
     """CREATE TABLE cell (
-      id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
-      engine INTEGER NOT NULL REFERENCES engine, format INTEGER NOT NULL REFERENCES format, item INTEGER NOT NULL REFERENCES item,
-      settings INTEGER NOT NULL REFERENCES settings, probe TEXT NOT NULL, share REAL NOT NULL, payload TEXT NOT NULL)""",
+      id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, engine INTEGER NOT NULL REFERENCES engine,
+      format INTEGER NOT NULL REFERENCES format, item INTEGER NOT NULL REFERENCES item,
+      settings INTEGER NOT NULL REFERENCES settings, probe TEXT NOT NULL, share REAL NOT NULL,
+      payload TEXT NOT NULL)""",
     "CREATE INDEX cell_place ON cell (format, item, probe)",
     # which evaluators are alive, and what they have claimed
-    "CREATE TABLE evaluator (id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL, heartbeat REAL NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE claim (key TEXT PRIMARY KEY, evaluator TEXT NOT NULL REFERENCES evaluator ON DELETE CASCADE) WITHOUT ROWID",
+    """CREATE TABLE evaluator (
+      id TEXT PRIMARY KEY, machine TEXT NOT NULL, pid INTEGER NOT NULL,
+      heartbeat REAL NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE claim (
+      key TEXT PRIMARY KEY,
+      evaluator TEXT NOT NULL REFERENCES evaluator ON DELETE CASCADE) WITHOUT ROWID""",
     "CREATE INDEX claim_evaluator ON claim (evaluator)",
-    # what the cells are worth: the measures of the last evaluation under each label
+    # the scores of the last evaluation under each label
     """CREATE TABLE run (
-      id INTEGER PRIMARY KEY, label TEXT NOT NULL, engine INTEGER NOT NULL REFERENCES engine, name TEXT NOT NULL, native TEXT NOT NULL,
-      settings TEXT NOT NULL,
-      UNIQUE (label, engine))""",
+      id INTEGER PRIMARY KEY, label TEXT NOT NULL, engine INTEGER NOT NULL REFERENCES engine,
+      name TEXT NOT NULL, native TEXT NOT NULL, settings TEXT NOT NULL, UNIQUE (label, engine))""",
     "CREATE TABLE metric (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     """CREATE TABLE score (
-      run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE, metric INTEGER NOT NULL REFERENCES metric, format INTEGER NOT NULL REFERENCES format,
-      item INTEGER NOT NULL REFERENCES item, value REAL, why TEXT NOT NULL, PRIMARY KEY (run, metric, format, item)) WITHOUT ROWID""",
+      run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+      metric INTEGER NOT NULL REFERENCES metric, format INTEGER NOT NULL REFERENCES format,
+      item INTEGER NOT NULL REFERENCES item, value REAL, why TEXT NOT NULL,
+      PRIMARY KEY (run, metric, format, item)) WITHOUT ROWID""",
 )
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection for writing, the file made when it is not there. Raises HarnessError for a file that cannot be used."""
+    """A connection for writing; a missing file is created.
+
+    Raises HarnessError for a file that cannot be used.
+    """
     with file_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None)
         try:
             _wal(db)
             db.execute("PRAGMA foreign_keys=ON")
-            db.execute(
-                "PRAGMA synchronous=NORMAL"
-            )  # a killed process loses nothing; a power cut at most the last batches
+            # A killed process loses nothing, a power cut at most the last batches.
+            db.execute("PRAGMA synchronous=NORMAL")
             with transaction(db):
                 _create_or_check(db, path)
         except BaseException:
@@ -225,7 +242,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
-    """A connection for reading a file that is there."""
+    """A connection for reading. Raises HarnessError for a missing file and for any other kind."""
     if not path.is_file():
         raise HarnessError(
             "no such file",
@@ -246,7 +263,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing, and no other writer between its reads and its writes."""
+    """All or nothing, with no other writer between the reads and the writes."""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -258,7 +275,7 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
 
 @contextmanager
 def file_errors(path: Path) -> Iterator[None]:
-    """Tell of a file that fails (no space, no right, no database) in one line."""
+    """Turn a failure of the file (no space, no permission, no database) into a HarnessError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
@@ -270,7 +287,7 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def _wal(db: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log. SQLite does not wait here for another that does the same, so we do."""
+    """Switch to a write-ahead log, waiting for others that do the same, as SQLite does not."""
     until = time.monotonic() + BUSY_S
     while True:
         try:
@@ -310,9 +327,9 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         and db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'result'").fetchone()[0]
     ):
         raise HarnessError(
-            "written by an older version (schema 1), whose results do not say which tokenizer made them",
+            "written by an older version (schema 1) that did not record the tokenizer",
             where=str(path),
             hint=_ANOTHER,
         )
     if not ours or version != SCHEMA_VERSION:
-        raise HarnessError("a database, but not one of results", where=str(path), hint=_ANOTHER)
+        raise HarnessError("a database, but no results file", where=str(path), hint=_ANOTHER)
