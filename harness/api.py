@@ -158,11 +158,11 @@ def compare(
     chosen = tuple(metrics or margins)
     for name in chosen:
         if name not in margins:
-            raise HarnessError(f"no margin is known for {name!r}", hint=nearest(name, margins))
+            raise HarnessError(f"no such metric: {name!r}", hint=nearest(name, margins))
     verdicts = compare_baselines(first, second, {name: margins[name] for name in chosen})
     if not any(each.baseline is not None and each.current is not None for each in verdicts):
         raise HarnessError(
-            "the two have no format and metric in common",
+            "the two evaluations have no format and metric in common",
             where="" if isinstance(after, EvaluationResult) else str(after),
             hint="evaluate both in the same formats, on the same cases",
         )
@@ -180,7 +180,7 @@ def _scores(run: str | Path | EvaluationResult) -> Baseline:
         path = path / SCORES_FILE
         if not path.is_file():
             raise HarnessError(
-                f"the folder holds no {SCORES_FILE}",
+                f"the folder has no {SCORES_FILE}",
                 where=str(run),
                 hint=f"harness eval MODEL --out {run} writes it",
             )
@@ -272,7 +272,7 @@ def recall(
             where=str(empty) if isinstance(empty, str | Path) else "",
         )
     hits = tuple(index.query(output.text, own=output.id) for output in found)
-    return RecallResult(found, hits, _recall_summary(found, hits, chance, len(index)))
+    return RecallResult(found, hits, _recall_summary(found, hits, chance, len(index)), index)
 
 
 def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
@@ -284,11 +284,10 @@ def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     for code in languages:
         if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
             raise HarnessError(
-                f"{code!r} is no language code",
-                hint="two or three letters, such as en, de, zh-Hant",
+                f"invalid language {code!r}: expected a code such as en, de or zh-Hant"
             )
     if not languages:
-        raise HarnessError("no language is expected", hint="for example en,de")
+        raise HarnessError("no expected language is given", hint="for example en,de")
     texts = _outputs(outputs)
     if not texts:
         raise HarnessError("the file is empty", where=str(outputs))
@@ -344,8 +343,8 @@ def _recall_summary(
             summary[f"{name}_excess"] = _interval(paired_bootstrap(gaps))
     if null and never < trained:
         summary["note"] = (
-            f"the null holds {never} texts and the training set {trained}: chance matches grow "
-            "with the number of texts, so the excess is a little too high"
+            f"the null has {never} texts and the training set {trained}: chance matches grow with "
+            "the number of texts, so the excess is slightly too high"
         )
     return summary
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.data.outputs import Output
     from harness.evaluation.results import Evaluation
     from harness.gate.baseline import Baseline
-    from harness.metrics.copies.recall_index import RecallHit
+    from harness.metrics.copies.recall_index import RecallHit, RecallIndex
     from harness.metrics.drift import Drift
 
 
@@ -125,6 +125,8 @@ class RecallResult(_Table):
     hits: tuple[RecallHit, ...]
     summary: dict[str, Any]
     """Rates with 95 % intervals, and with a null the excess over it."""
+    index: RecallIndex
+    """Of the training set, for further calls."""
 
     def rows(self) -> list[dict[str, Any]]:
         """What each output has in common with its likeliest source. Not scored is None, never 0."""

@@ -114,7 +114,7 @@ def test_drift_says_what_the_command_says(tmp_path, capsys):
     *rows, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows == json.loads(json.dumps(found.rows())) and summary["summary"] == found.summary
     assert not harness.drift(texts[1:2], expect=["en", "de"]).rows()[0]["drift"]
-    with pytest.raises(HarnessError, match="language code"):
+    with pytest.raises(HarnessError, match="invalid language"):
         harness.drift(texts, expect="english language")
     with pytest.raises(HarnessError, match="empty"):
         harness.drift([])

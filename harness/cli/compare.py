@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from harness.cli.arguments import parse, split_commas
-from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError, nearest
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.gate.baseline import Baseline
@@ -45,55 +45,23 @@ def compare(args: list[str]) -> int:
     Exit code 1: a metric regressed beyond its margin.
     """
     options = parse(CompareOptions, args, "compare", compare.__doc__)
-    from harness.gate.thresholds import read_thresholds
-    from harness.gate.verdicts import compare_baselines
-    from harness.resources import data_dir
+    from harness import api
 
-    before, after = (_scores(name) for name in (options.before, options.after))
-    margins = dict(
-        read_thresholds(
-            Path(options.thresholds) if options.thresholds else data_dir("eval") / "thresholds.toml"
-        ).margins
+    found = api.compare(
+        options.before,
+        options.after,
+        metrics=split_commas(options.only),
+        thresholds=options.thresholds,
     )
-    wanted = split_commas(options.only) or tuple(margins)
-    for name in wanted:
-        if name not in margins:
-            raise HarnessError(
-                f"invalid --only {name!r}: no such metric", hint=nearest(name, margins)
-            )
-    verdicts = compare_baselines(before, after, {name: margins[name] for name in wanted})
-    if not any(
-        verdict.baseline is not None and verdict.current is not None for verdict in verdicts
-    ):
-        raise HarnessError(
-            "the two evaluations have no format and metric in common",
-            where=options.after,
-            hint="evaluate both in the same formats, on the same cases",
-        )
+    before, after, verdicts = found.before, found.after, found.verdicts
     pages = _write_page(options, before, after, verdicts) if options.html else []
-    lost = [verdict for verdict in verdicts if verdict.failed]
     if options.json:
         _print_json(verdicts)
     else:
         _print_table(before, after, verdicts, every=options.formats)
         for path in pages:
             print(path)
-    return EXIT_FINDINGS if lost else EXIT_OK
-
-
-def _scores(name: str) -> Baseline:
-    from harness.gate.baseline_file import SCORES_FILE, read_baseline
-
-    path = Path(name)
-    if path.is_dir():
-        path = path / SCORES_FILE
-        if not path.is_file():
-            raise HarnessError(
-                f"the folder has no {SCORES_FILE}",
-                where=name,
-                hint=f"harness eval MODEL --out {name} writes it",
-            )
-    return read_baseline(path)
+    return EXIT_FINDINGS if found.lost else EXIT_OK
 
 
 def _write_page(

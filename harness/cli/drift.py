@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from harness.cli.arguments import parse, split_commas
-from harness.errors import EXIT_OK, HarnessError
+from harness.errors import EXIT_OK
 
 if TYPE_CHECKING:
     from harness.metrics.drift import Drift
@@ -30,44 +29,14 @@ class DriftOptions:
 def drift(args: list[str]) -> int:
     """Find texts that slip into another language: script, windows of words, onset, recovery."""
     options = parse(DriftOptions, args, "drift", drift.__doc__)
-    from harness.data.outputs import read_outputs
-    from harness.metrics.drift import drift as judge
+    from harness import api
 
-    outputs = read_outputs(options.texts)
-    if not outputs:
-        raise HarnessError("the file is empty", where=options.texts)
-    expect = _languages(split_commas(options.expect))
-    found = [judge(output.text, expect, output.prompt) for output in outputs]
-    for output, row in zip(outputs, found, strict=True):
-        print(json.dumps(_row(output.id, row)) if options.json else _line(output.id, row))
-    summary = _summary(found)
+    result = api.drift(options.texts, split_commas(options.expect))
+    for output, found, row in zip(result.outputs, result.found, result.rows(), strict=True):
+        print(json.dumps(row) if options.json else _line(output.id, found))
+    summary = result.summary
     print(json.dumps({"summary": summary}) if options.json else _sentence(summary))
     return EXIT_OK
-
-
-def _languages(codes: tuple[str, ...]) -> tuple[str, ...]:
-    """Codes as BCP 47 writes them: two or three letters; further parts are not read."""
-    for code in codes:
-        if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
-            raise HarnessError(
-                f"invalid --expect {code!r}: expected a language code such as en, de or zh-Hant"
-            )
-    if not codes:
-        raise HarnessError("--expect needs a language code", hint="for example --expect en,de")
-    return codes
-
-
-def _row(output_id: str, found: Drift) -> dict[str, Any]:
-    return {
-        "id": output_id,
-        "drift": found.drift,
-        "why": found.why,
-        "languages": list(found.languages),
-        "onset_char": found.onset_char,
-        "off_script": round(found.off_script, 4),
-        "sticky": None if found.sticky is None else round(found.sticky, 4),
-        "returns": found.returns,
-    }
 
 
 def _line(output_id: str, found: Drift) -> str:
@@ -80,18 +49,6 @@ def _line(output_id: str, found: Drift) -> str:
         f"{output_id}: drift at character {found.onset_char} ({found.why}), "
         f"{found.sticky:.0%} of the letters after it, {back}"
     )
-
-
-def _summary(found: list[Drift]) -> dict[str, Any]:
-    from harness.stats import mean_interval
-
-    scored = [float(row.drift) for row in found if row.drift is not None]
-    summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
-    if scored:
-        rate = mean_interval(scored)
-        numbers = {"mean": rate.value, "low": rate.low, "high": rate.high}
-        summary["drift"] = {name: round(value, 4) for name, value in numbers.items()}
-    return summary
 
 
 def _sentence(summary: dict[str, Any]) -> str:
