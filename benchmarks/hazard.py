@@ -33,7 +33,7 @@ from harness.training.config import (
     TrainConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.preparation import make_example_cache, prepare, run_digest
+from harness.training.preparation import prepare, run_digest
 
 #: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
 CHINESE = (
@@ -133,7 +133,7 @@ def main() -> None:
         return {"control": entry}
 
     Trainer(
-        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest), measure
+        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest), measure
     ).run(quiet=True)
     for format in formats:
         base = table[0][1][format.id]

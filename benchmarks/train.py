@@ -153,13 +153,13 @@ def make_plan(folder: Path, steps: int, batch: int, tokens_per_pass: int) -> dic
     from harness.models import describe_base, load, locate
     from harness.training.config import OptimisationConfig, TrainConfig
     from harness.training.data.examples import make_plan as draw
-    from harness.training.preparation import make_example_cache, prepare
+    from harness.training.preparation import prepare
     from harness.training.runs.checkpoints import save_adapter
     from harness.training.step.lora import add_adapter
 
     config = TrainConfig(optimisation=OptimisationConfig(per_device_train_batch_size=batch))
     ready, loaded = prepare(config), load(MODEL, dtype="bfloat16", device="cpu")
-    cache = make_example_cache(ready, loaded)
+    cache = ready.encode(loaded.tokenizer)[0]
     drawn = draw(config, cache)
     examples = [[cache(pair).encoded for pair in drawn.step(number)] for number in range(steps)]
     save_adapter(add_adapter(loaded, config.adapter, 0), folder / "first", describe_base(loaded))

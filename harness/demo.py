@@ -1,4 +1,4 @@
-"""The main job on the real SmolLM2-135M: evaluate, train across formats, evaluate again, report."""
+"""The main job on SmolLM2-135M: evaluate, train across formats, evaluate again, report."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.run_file import read_metrics
 from harness.training.config import TrainConfig, read_config
 
 MODEL = "SmolLM2-135M-Instruct"
-#: The stated subset: at most so many cases of each kind, spread evenly over the shipped files.
+#: Largest number of cases of each kind, spread evenly over the shipped files.
 LIMIT = 24
 SETTINGS = EvalSettings(max_new_tokens=48, recall_examples=16, recall_formats=3)
 
 
 def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
-    """Run the four steps and print the table. What is in ``out`` already is not computed again."""
+    """Run the four steps and print the table. Results that ``out`` has are not computed again."""
     from harness.models import attach_adapter, load
     from harness.training.preparation import prepare
     from harness.training.start import train
@@ -30,7 +30,7 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     began = time.monotonic()
     config = replace(config, output_dir=str(out / "train"))
     ready = prepare(config)
-    families = tuple(sorted({format.family for format in ready.trained}))
+    families = tuple(sorted({trained.family for trained in ready.trained}))
     job = EvalJob(
         model=config.model,
         limit=limit,
@@ -43,7 +43,7 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     loaded = load(config.model, dtype=config.dtype)
     before = run_job(replace(job, label="before"), loaded=loaded)
     adapter = train(config, loaded=loaded)
-    if loaded.adapter is None:
+    if loaded.adapter is None:  # training was done before, so it left ``loaded`` as it was
         attach_adapter(loaded, str(adapter))
     after = run_job(replace(job, label="after"), loaded=loaded)
     evaluations = [before, after]

@@ -1,18 +1,17 @@
-"""Files and folders that are there whole or not at all, whatever ends the process or the power.
+"""Write files and folders that appear whole or not at all, whatever ends the process or the power.
 
-Bytes go to a neighbour with a hidden name, are forced to the disk, and take their place by a rename, which
-POSIX makes atomic; then the folder that holds the name is forced to the disk too, or the rename itself
-could be lost.
-
-A folder that appears whole or not at all.
+The content goes to a neighbour with a hidden name, is forced to the disk, and takes its place by a
+rename, which POSIX makes atomic. Then the folder that holds the name is forced to the disk too,
+since the rename itself could still be lost.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -22,31 +21,48 @@ _REMOVED = ".removed-"
 FREE_SPACE = "free some space and start the same command again: it resumes"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's text in one step. Raises OSError and leaves the old file when it cannot."""
-    partial = path.with_name(f"{_PARTIAL}{path.name}")
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+def write_text(path: Path, text: str, *, what: str = "file", hint: str = "") -> None:
+    """Replace a file's text in one step, with ``\\n`` as line end. Raises as ``atomic_file``."""
+    with atomic_file(path, what=what, hint=hint) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 @contextmanager
-def whole(target: Path, *, what: str, hint: str = FREE_SPACE) -> Iterator[Path]:
-    """Give a fresh folder to fill, and put it at ``target`` when the block ends well, in place of what was there.
+def atomic_file(path: Path, *, what: str = "file", hint: str = "") -> Iterator[Path]:
+    """Give a path to write to; the file there becomes ``path`` when the block ends well.
 
-    Raises HarnessError when the disk is full or cannot be written, and leaves nothing then. safetensors
-    reports a full disk by an exception of its own, which is no OSError.
+    Folders above it are made. Raises HarnessError naming ``what`` when it cannot be written, and
+    leaves the old file then.
     """
-    from safetensors import SafetensorError
+    partial = _hidden(_PARTIAL, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(what, error, path, hint) from None
+    finally:
+        if partial.exists():
+            partial.unlink()
 
-    partial = target.with_name(f"{_PARTIAL}{target.name}")
+
+@contextmanager
+def atomic_folder(
+    target: Path, *, what: str = "folder", hint: str = FREE_SPACE, replace: bool = True
+) -> Iterator[Path]:
+    """Give a fresh folder to fill; it becomes ``target`` when the block ends well.
+
+    With ``replace`` it takes the place of what was there. Raises HarnessError naming ``what`` when
+    the disk is full or cannot be written, and without ``replace`` when ``target`` is there and not
+    an empty folder. Nothing is left behind then.
+    """
+    if not replace and target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise HarnessError(
+            "the folder exists already", where=str(target), hint="choose another --out or remove it"
+        )
+    partial = _hidden(_PARTIAL, target)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -58,27 +74,33 @@ def whole(target: Path, *, what: str, hint: str = FREE_SPACE) -> Iterator[Path]:
         remove(target)
         partial.rename(target)
         sync_folder(target.parent)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise HarnessError(
-            f"cannot write the {what}: {reason}", where=str(target), hint=hint
-        ) from None
+    except (OSError, *_safetensors_errors()) as error:
+        raise _unwritable(what, error, target, hint) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def new_folder(target: Path) -> AbstractContextManager[Path]:
+    """An ``atomic_folder`` for a user's --out, which must not exist yet."""
+    hint = "free some space, or choose another --out"
+    return atomic_folder(target, hint=hint, replace=False)
+
+
 def remove(folder: Path) -> None:
-    """Take a folder away in one step: half of it is never seen under its own name."""
+    """Remove a folder in one step: half of it is never seen under its own name."""
     if not folder.exists():
         return
-    away = folder.with_name(f"{_REMOVED}{folder.name}")
+    away = _hidden(_REMOVED, folder)
     shutil.rmtree(away, ignore_errors=True)
     folder.rename(away)
     shutil.rmtree(away)
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what an earlier process was writing or removing when it ended. Only under the run's lock."""
+    """Remove what an earlier process was writing or removing when it ended.
+
+    Only for a folder that no other process writes to.
+    """
     for pattern in (f"{_PARTIAL}*", f"{_REMOVED}*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -90,6 +112,11 @@ def sync_folder(folder: Path) -> None:
         _sync(folder)
 
 
+def _hidden(prefix: str, path: Path) -> Path:
+    """A neighbour of ``path`` that no other process writes to."""
+    return path.with_name(f"{prefix}{os.getpid()}-{path.name}")
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -98,35 +125,12 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def fresh_folder(target: Path) -> Iterator[Path]:
-    """Give a folder to write into that becomes ``target`` when the block ends well, and vanishes when it does not.
-
-    Raises HarnessError when the target exists already and when it cannot be written, such as on a full disk.
-    """
-    from safetensors import SafetensorError
-
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise HarnessError(
-            "the folder exists already", where=str(target), hint="choose another --out or remove it"
-        )
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        _sync_files(partial)
-        partial.replace(target)
-    except (OSError, SafetensorError) as error:
-        raise HarnessError(
-            f"cannot write: {getattr(error, 'strerror', None) or error}",
-            where=str(target),
-            hint="free some space, or choose another --out",
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _safetensors_errors() -> tuple[type[Exception], ...]:
+    """safetensors reports a full disk by an exception of its own, which is not an OSError."""
+    module = sys.modules.get("safetensors")
+    return (module.SafetensorError,) if module else ()
 
 
-def _sync_files(folder: Path) -> None:
-    for file in folder.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+def _unwritable(what: str, error: Exception, path: Path, hint: str) -> HarnessError:
+    reason = getattr(error, "strerror", None) or error
+    return HarnessError(f"cannot write the {what}: {reason}", where=str(path), hint=hint)

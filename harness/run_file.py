@@ -1,108 +1,127 @@
-"""An evaluation as a user asks for it: names and paths in, Evaluation out.
+"""What a training run's folder says of itself: ``run.json`` and ``metrics.jsonl``.
 
-``run.json``: what a run is, so that it can be resumed, evaluated and branched without its recipe.
+``run.json`` holds all that is needed to resume, evaluate and branch a run without its recipe.
+``metrics.jsonl`` holds one line for each step and for each checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, validation_error
 from harness.files import write_text
 
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+#: Metrics of a checkpoint that are logged item by item, so that a rise can be told from noise.
+NLL_METRICS = ("nll_held_out", "nll_seen", "nll_native")
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Where a run started from: a checkpoint of another. ``parent`` is relative to the run's own folder.
-
-    ``schedule_from`` is the step at which the run's schedule begins, ``optimizer`` whether Adam's moments came
-    along, ``changed`` what was set otherwise than in the parent, ``rescaled_b`` the factor that B was multiplied with.
-    """
+    """Where a run started: from a checkpoint of another, its parent."""
 
     parent: str
+    """The parent's folder, relative to the run's own."""
     parent_digest: str
     parent_step: int
     step: int
     schedule_from: int
+    """The step at which the run's schedule begins."""
     optimizer: str
+    """``keep`` or ``reset``: whether Adam's moments came along."""
     changed: dict[str, Any]
+    """The settings that differ from the parent's."""
     rescaled_b: float = 1.0
+    """The factor that B was multiplied with."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunMetadata:
-    """A run's settings and what they were resolved to. ``directory`` is where its relative paths start, ``data`` what a model card tells of the training set,
-    ``stopped`` the step and reason of an early end."""
+    """A run's settings and what they were resolved to."""
 
     digest: str
+    """Of all that decides the weights; two runs with one digest give the same adapter."""
     trained_formats: tuple[str, ...]
     trained_families: tuple[str, ...]
     held_out_formats: tuple[str, ...]
     config: dict[str, Any]
-    directory: str
+    directory: str = "."
+    """The folder that relative paths of ``config`` start from."""
     data: dict[str, Any] = field(default_factory=dict)
+    """Counts of the training set, for the model card."""
     branch: Branch | None = None
     stopped: dict[str, Any] | None = None
+    """Step and reason when the run ended early."""
 
 
 def read_run_metadata(run: Path) -> RunMetadata | None:
-    """The note of a run folder, or nothing when there is none. Raises HarnessError for one that is no note."""
+    """What run.json says, or None when there is none. Raises HarnessError for an invalid one."""
+    from pydantic import TypeAdapter, ValidationError
+
     file = run / RUN_FILE
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        branch = found.get("branch")
-        return RunMetadata(
-            found["digest"],
-            tuple(found["trained_formats"]),
-            tuple(found["trained_families"]),
-            tuple(found["held_out_formats"]),
-            found["config"],
-            found.get("directory", "."),
-            found.get("data", {}),
-            Branch(**branch) if branch else None,
-            found.get("stopped"),
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise HarnessError(f"not a run's note: {error}", where=str(file)) from None
+        return TypeAdapter(RunMetadata).validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise validation_error(error, str(file)) from None
 
 
 def require_run_metadata(run: Path) -> RunMetadata:
-    """The note of a run folder. Raises HarnessError when the folder holds no run."""
-    note = read_run_metadata(run)
-    if note is None:
+    """What run.json says. Raises HarnessError when the folder holds no run, or an invalid one."""
+    metadata = read_run_metadata(run)
+    if metadata is None:
         raise HarnessError(
             "no run here",
             where=str(run),
             hint="give a folder that harness train wrote (it holds run.json)",
         )
-    return note
+    return metadata
 
 
-def write_run_metadata(run: Path, note: RunMetadata) -> None:
-    """Write the note whole. Raises HarnessError when it cannot, or when another run's stands there."""
+def write_run_metadata(run: Path, metadata: RunMetadata) -> None:
+    """Write run.json. Raises HarnessError when it cannot, or when the folder holds another run."""
     existing = read_run_metadata(run)
-    if existing is not None and existing.digest != note.digest:
-        raise HarnessError(
-            "this folder holds a run with other settings, data or base",
-            where=str(run),
-            hint="choose another --output-dir or remove the folder",
-        )
-    try:
-        write_text(run / RUN_FILE, json.dumps(asdict(note), indent=1) + "\n")
-    except OSError as error:
-        raise HarnessError(
-            f"cannot write the run's folder: {error.strerror}", where=str(run)
-        ) from None
+    if existing is not None and existing.digest != metadata.digest:
+        raise other_run(run)
+    text = json.dumps(asdict(metadata), indent=1) + "\n"
+    write_text(run / RUN_FILE, text, what="run's folder")
 
 
-def here() -> str:
-    """The folder that relative paths start from."""
-    return os.getcwd()  # noqa: PTH109  # as text, as the note keeps it
+def other_run(run: Path) -> HarnessError:
+    """The error for a folder whose run has another digest."""
+    return HarnessError(
+        "this folder holds a run with other settings, data or base",
+        where=str(run),
+        hint="choose another --output-dir or remove the folder",
+    )
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The entries of a run's metrics.jsonl, oldest first; none when there is no such file.
+
+    A last line without a line end was cut off and is left out. Raises HarnessError for any other
+    line that is not a JSON object.
+    """
+    file = run / METRICS_FILE
+    if not file.is_file():
+        return []
+    entries = []
+    for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise HarnessError(f"not JSON: {error}", where=f"{file}:{number}") from None
+        if not isinstance(entry, dict) or "kind" not in entry:
+            raise HarnessError("not an entry with a kind", where=f"{file}:{number}")
+        entries.append(entry)
+    return entries
+
+
+def measured_checkpoints(run: Path) -> list[dict[str, Any]]:
+    """The entries of the checkpoints that were measured, oldest first."""
+    return [entry for entry in read_metrics(run) if entry["kind"] == "checkpoint"]

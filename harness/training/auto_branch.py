@@ -1,4 +1,7 @@
-"""What people do by hand: train at a high rate until the turn, go back to the last good checkpoint, continue at a lower rate, until nothing is gained."""
+"""Train until held-out NLL rises, return to the last good checkpoint, continue at a lower rate.
+
+This repeats until a branch gains nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,82 +9,87 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.files import whole, write_text
+from harness.files import atomic_folder, write_text
 from harness.models import ADAPTER_FILE, BASE_FILE, remove_adapter
-from harness.training.branch import BranchRequest, make_branch
+from harness.run_file import measured_checkpoints
+from harness.training.branch import BranchRequest, NothingLeftError, make_branch
 from harness.training.config import TrainConfig
 from harness.training.preparation import config_of_run
 from harness.training.runs.lock import run_lock
-from harness.training.runs.metrics_log import measured_checkpoints
-from harness.training.selection.early_stopping import StopDecision
-from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint, turning_point_of
+from harness.training.selection.best_checkpoint import (
+    find_best_checkpoint,
+    items_key_of,
+    turning_point_of,
+)
+from harness.training.selection.early_stopping import StopDecision, StopRule
 from harness.training.single_run import load_base, train_one
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
 
-#: In the trunk's folder: the rounds and what was chosen, and the adapter of it.
+#: In the trunk's folder: the rounds and the choice, and the chosen adapter.
 ROUNDS_FILE = "auto_branch.json"
 CHOSEN = "chosen"
 
 
 @dataclass(frozen=True, slots=True)
-class Round:
-    """One run of the tree: its lowest checkpoint, what it gained over the run before (mean over items and its standard error), and what followed."""
+class BranchRound:
+    """One run of the tree."""
 
     run: str
     learning_rate: float
     step: int
+    """Its lowest checkpoint, where the metric is ``value``."""
     value: float
     gain: float | None
+    """What it gained over the best run before, as a mean over items."""
     gain_error: float | None
+    """The standard error of ``gain``."""
     why: str
+    """What followed."""
 
 
 def auto_branch(
     config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False
 ) -> Path:
-    """Train trunk and branches, and return the folder of the chosen adapter, ``<output_dir>/chosen``.
+    """Train trunk and branches. Returns the chosen adapter's folder, ``<output_dir>/chosen``.
 
-    Every step is what the commands do (train, pick, branch, resume), each run is an ordinary one, and all are found again when
-    the same command starts anew. Raises HarnessError for settings under which no turn could be found.
+    Each step is what a command does (train, pick, branch, resume), and each run is an ordinary one.
+    Finished runs are found again when the same command is repeated. Changes ``loaded`` while it
+    trains, and removes the adapter in the end. Raises HarnessError for settings under which no
+    turning point could be found.
     """
     _check(config)
     if loaded is None:
         loaded = load_base(config)
     trunk = Path(config.output_dir)
-    settings = config.auto_branch
-    say = _silent if quiet else _say
-    run, rounds, best = trunk, list[Round](), (trunk, 0)
-    for number in range(settings.branch_rounds + 1):
+    metric = config.auto_branch.branch_measure
+    run, rounds, best = trunk, list[BranchRound](), (trunk, 0)
+    for number in range(config.auto_branch.branch_rounds + 1):
         train_one(
             config_of_run(run) if number else config,
             loaded=loaded,
             quiet=quiet,
-            turned=_until_turn(settings.branch_measure),
+            stop_rule=_stop_after_turning_point(metric),
         )
         remove_adapter(loaded)
-        found, gained = _judge(run, number, settings.branch_measure, best)
-        best = (run, found.step) if gained else best
-        following = _next(run, number, config) if gained else "nothing gained: it ends here"
-        rounds.append(
-            found := Round(
-                **{
-                    **asdict(found),
-                    "run": "." if run == trunk else run.relative_to(trunk).as_posix(),
-                    "why": _text(following),
-                }
-            )
-        )
-        say(
-            f"{found.run}: rate {found.learning_rate:g}, {settings.branch_measure} lowest at step {found.step} with {found.value:.3f}; {found.why}"
-        )
+        lowest, gained = _compare_with_best(run, number, metric, best)
+        following: Path | str = "nothing gained: it ends here"
+        if gained:
+            best = (run, lowest.step)
+            following = _next_branch(run, number, config)
+        name = "." if run == trunk else run.relative_to(trunk).as_posix()
+        why = following if isinstance(following, str) else f"continued in {following.name}"
+        rounds.append(replace(lowest, run=name, why=why))
+        if not quiet:
+            value = f"{metric} lowest at step {lowest.step} with {lowest.value:.3f}"
+            line = f"{name}: rate {lowest.learning_rate:g}, {value}; {why}"
+            print(line, file=sys.stderr, flush=True)
         if isinstance(following, str):
             break
         run = following
@@ -97,123 +105,103 @@ def _check(config: TrainConfig) -> None:
         )
     if config.evaluation.references < 2:
         raise HarnessError(
-            "auto_branch needs references to see the turn",
+            "auto_branch needs references to find the turning point",
             where="evaluation.references",
             hint="12 or more",
         )
     if settings.branch_measure == "nll_held_out" and not config.formats.held_out:
         raise HarnessError(
             "auto_branch.branch_measure = 'nll_held_out' needs formats.held_out",
-            hint="hold out a family, or take nll_seen",
+            hint="hold out a family, or use nll_seen",
         )
     if config.checkpoints.save_total_limit:
         raise HarnessError(
-            "auto_branch goes back to earlier checkpoints",
+            "auto_branch returns to earlier checkpoints",
             where="checkpoints.save_total_limit",
             hint="leave it at 0",
         )
 
 
-def _until_turn(measure: str) -> Callable[[list[dict[str, Any]]], StopDecision]:
-    """A run's end: its turn is sure."""
+def _stop_after_turning_point(metric: str) -> StopRule:
+    """End a run when its turning point is significant."""
 
-    def turned(entries: list[dict[str, Any]]) -> StopDecision:
+    def rule(entries: list[dict[str, Any]]) -> StopDecision:
         if len(entries) < 3:
             return StopDecision()
-        turn = turning_point_of(entries, measure, draws=500)  # at every checkpoint, so fewer than pick takes
-        return StopDecision(
-            f"{measure} has turned at step {entries[turn.at]['step']}" if turn.rises else ""
-        )
+        turn = turning_point_of(entries, metric, resamples=500)  # fewer: at every checkpoint
+        step = entries[turn.at]["step"]
+        return StopDecision(f"{metric} has turned at step {step}" if turn.rises else "")
 
-    return turned
+    return rule
 
 
-def _judge(run: Path, number: int, measure: str, best: tuple[Path, int]) -> tuple[Round, bool]:
-    """The run's lowest checkpoint, and whether it is lower than the best so far by more than one standard error over items."""
+def _compare_with_best(
+    run: Path, number: int, metric: str, best: tuple[Path, int]
+) -> tuple[BranchRound, bool]:
+    """The run's lowest checkpoint, and whether it is better than the best one so far.
+
+    That is, lower by more than one standard error over items.
+    """
     import numpy as np
 
     entries = measured_checkpoints(run)
-    lowest = entries[turning_point_of(entries, measure, draws=1, where=str(run)).at]
+    lowest = entries[turning_point_of(entries, metric, resamples=1, where=str(run)).at]
     rate = config_of_run(run).optimisation.learning_rate
+    made = BranchRound("", rate, int(lowest["step"]), float(lowest[metric]), None, None, "")
     if number == 0:
-        return Round("", rate, int(lowest["step"]), float(lowest[measure]), None, None, ""), True
-    before = next(entry for entry in measured_checkpoints(best[0]) if entry["step"] == best[1])[
-        items_key_of(measure)
-    ]
-    gains = np.array(
-        [
-            before[item] - value
-            for item, value in lowest[items_key_of(measure)].items()
-            if item in before
-        ]
-    )
+        return made, True
+    key, (best_run, step) = items_key_of(metric), best
+    [before] = [entry[key] for entry in measured_checkpoints(best_run) if entry["step"] == step]
+    items = lowest[key].items()
+    gains = np.array([before[item] - value for item, value in items if item in before])
     gain, error = float(gains.mean()), float(gains.std(ddof=1) / np.sqrt(len(gains)))
-    return Round(
-        "", rate, int(lowest["step"]), float(lowest[measure]), gain, error, ""
-    ), gain > error
+    return replace(made, gain=gain, gain_error=error), gain > error
 
 
-def _next(run: Path, number: int, config: TrainConfig) -> Path | str:
-    """The next branch's folder, made unless it is there, or why there is none."""
+def _next_branch(run: Path, number: int, config: TrainConfig) -> Path | str:
+    """The folder of the next branch, made if it is missing, or why there is none."""
     settings = config.auto_branch
     if number == settings.branch_rounds:
         return f"{number} rounds are done"
-    picked = find_best_checkpoint(run, settings.branch_measure, margin=settings.branch_margin)
-    if picked.checkpoint is None:
-        return picked.reason
+    best = find_best_checkpoint(run, settings.branch_measure)
+    if best.checkpoint is None:
+        return best.reason
     child = Path(config.output_dir) / "branches" / f"auto-{number + 1}"
     if not child.exists():
         rate = config_of_run(run).optimisation.learning_rate * settings.branch_factor
-        place = f"step:{Path(picked.checkpoint).name.split('-')[1]}"
+        request = BranchRequest(
+            run,
+            f"step:{Path(best.checkpoint).name.split('-')[1]}",
+            (f"learning_rate={rate!r}",),
+            epochs=settings.branch_epochs,
+            out=child,
+        )
         try:
-            make_branch(
-                BranchRequest(
-                    run,
-                    place,
-                    (f"learning_rate={rate!r}",),
-                    epochs=settings.branch_epochs,
-                    out=child,
-                )
-            )
-        except HarnessError as error:
-            if "nothing is left" not in error.message:
-                raise
-            return f"{picked.reason} {error.message}"
+            make_branch(request)
+        except NothingLeftError as error:
+            return f"{best.reason} {error.message}"
     return child
 
 
-def _choose(trunk: Path, best: tuple[Path, int], rounds: list[Round]) -> Path:
-    """Put the adapter of the lowest checkpoint of the tree beside the trunk's, with the rounds."""
+def _choose(trunk: Path, best: tuple[Path, int], rounds: list[BranchRound]) -> Path:
+    """Copy the adapter of the tree's lowest checkpoint next to the trunk's, and list the rounds."""
     run, step = best
-    if not (run / f"checkpoint-{step}").is_dir():
+    checkpoint = run / f"checkpoint-{step}"
+    if not checkpoint.is_dir():
         raise HarnessError(
             "no checkpoint is better than the base",
             where=str(trunk),
             hint="lower learning_rate, or measure earlier: checkpoints.save_steps",
         )
     chosen = trunk / CHOSEN
+    name = "." if run == trunk else run.relative_to(trunk).as_posix()
+    record = {
+        "chosen": {"run": name, "step": step},
+        "rounds": [asdict(each) for each in rounds],
+    }
     with run_lock(trunk):
-        with whole(chosen, what="adapter") as folder:
-            for name in (ADAPTER_FILE, "adapter_config.json", BASE_FILE):
-                shutil.copyfile(run / f"checkpoint-{step}" / name, folder / name)
-        facts = {
-            "chosen": {
-                "run": "." if run == trunk else run.relative_to(trunk).as_posix(),
-                "step": step,
-            },
-            "rounds": [asdict(found) for found in rounds],
-        }
-        write_text(trunk / ROUNDS_FILE, json.dumps(facts, indent=1) + "\n")
+        with atomic_folder(chosen, what="adapter") as folder:
+            for file in (ADAPTER_FILE, "adapter_config.json", BASE_FILE):
+                shutil.copyfile(checkpoint / file, folder / file)
+        write_text(trunk / ROUNDS_FILE, json.dumps(record, indent=1) + "\n")
     return chosen
-
-
-def _text(following: Path | str) -> str:
-    return following if isinstance(following, str) else f"continued in {following.name}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def _silent(_line: str) -> None:
-    return

@@ -1,6 +1,7 @@
-"""A new run from a checkpoint of another, with some settings changed and the weights' function as it was.
+"""A new run from a checkpoint of another, with some settings changed.
 
-A checkpoint under another lora_alpha: B divided by what the scale is multiplied with, so that the adapter computes the same.
+The function of the weights stays. Under another lora_alpha, B is divided by the factor that the
+scale is multiplied with, so that the adapter computes the same.
 """
 
 from __future__ import annotations
@@ -13,9 +14,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError
-from harness.files import whole
+from harness.files import atomic_folder
 from harness.models import ADAPTER_FILE, BASE_FILE
-from harness.run_file import Branch, require_run_metadata, write_run_metadata
+from harness.run_file import (
+    METRICS_FILE,
+    Branch,
+    measured_checkpoints,
+    require_run_metadata,
+    write_run_metadata,
+)
 from harness.training.config import TrainConfig
 from harness.training.preparation import (
     Preparation,
@@ -34,88 +41,84 @@ from harness.training.runs.checkpoints import (
     step_of,
     write_state,
 )
-from harness.training.runs.metrics_log import METRICS_FILE, measured_checkpoints
 from harness.training.runs.overrides import differences, read_setting, short_name, with_settings
 from harness.training.runs.run_tree import mark_branch
 from harness.training.selection.best_checkpoint import find_best_checkpoint
 
-#: What the function of a checkpoint's weights rests on; the two that may change are dealt with below.
+#: Settings that the function of the weights depends on, and those of them that may still change.
 _FIXED = ("model", "adapter.", "quantisation.")
 _FREE = ("adapter.lora_alpha", "adapter.lora_dropout")
 
 
 @dataclass(frozen=True, slots=True)
 class BranchRequest:
-    """What to branch and how. ``at`` is step:N, epoch:E, before-turn or last; ``settings`` are name=value.
-
-    ``schedule`` "restart" begins the schedule at the branch, over the branch's own steps; "continue" goes on where the
-    trunk's was. ``epochs`` is the branch's own length, over what ``settings`` say of num_train_epochs.
-    """
+    """What to branch and how."""
 
     run: Path
     at: str
+    """step:N, epoch:E, before-turn or last."""
     settings: tuple[str, ...] = ()
+    """Changed settings, as name=value."""
     optimizer: Literal["keep", "reset"] = "keep"
     schedule: Literal["restart", "continue"] = "restart"
+    """Whether the schedule starts over, over the branch's own steps, or continues the trunk's."""
     rescale_b: bool = False
     epochs: float = 0.0
+    """The branch's own length; overrides num_train_epochs in ``settings``."""
     out: Path | None = None
 
 
-def make_branch(request: BranchRequest) -> Path:
-    """Write the new run's folder, ready to be trained with ``resume``, and return it.
+class NothingLeftError(HarnessError):
+    """The checkpoint lies at the end of the run that is asked for."""
 
-    It holds its own copy of the checkpoint, so it lives when the trunk is removed. Raises HarnessError for a checkpoint that is not there,
-    for settings under which the weights would mean something else, and when no step would be left to train.
+
+def make_branch(request: BranchRequest) -> Path:
+    """Write the new run's folder, ready for ``resume``, and return it.
+
+    It has its own copy of the checkpoint, so the trunk can be removed. Raises HarnessError for a
+    checkpoint that does not exist and for settings under which the weights would have another
+    meaning, and NothingLeftError when no step would be left to train.
     """
     run = request.run
     checkpoint = find_checkpoint(run, request.at)
     trunk = config_of_run(run)
     state = read_state(checkpoint)
-    config = with_settings(
-        trunk, dict(read_setting(text, trunk) for text in request.settings), where="--set"
-    )
+    settings = dict(read_setting(text, trunk) for text in request.settings)
+    config = with_settings(trunk, settings, where="--set")
     if request.epochs:
-        config = replace(
-            config,
-            optimisation=replace(
-                config.optimisation, num_train_epochs=state["epoch"] + request.epochs
-            ),
-        )
+        epochs = state["epoch"] + request.epochs
+        config = replace(config, optimisation=replace(config.optimisation, num_train_epochs=epochs))
     changed = differences(trunk, config)
     factor = _check(trunk, config, changed, request.rescale_b)
-    out = request.out or run / "branches" / "_".join(
-        filter(None, [f"step-{state['step']}", short_name(changed)])
-    )
+    name = "_".join(filter(None, [f"step-{state['step']}", short_name(changed)]))
+    out = request.out or run / "branches" / name
     if out.exists():
         raise HarnessError(
-            "there is something already",
+            "the folder exists already",
             where=str(out),
             hint="resume it with harness resume, or give --out",
         )
-    config = replace(config, output_dir=str(out))
-    ready = prepare(config)
+    ready = prepare(replace(config, output_dir=str(out)))
     start = _start(ready, run, state)
-    note = require_run_metadata(run)
-    origin = note.branch.schedule_from if note.branch else 0
+    parent = require_run_metadata(run)
+    trunk_start = parent.branch.schedule_from if parent.branch else 0
     branch = Branch(
         os.path.relpath(run, out),
-        note.digest,
+        parent.digest,
         int(state["step"]),
         start,
-        start if request.schedule == "restart" else origin,
+        start if request.schedule == "restart" else trunk_start,
         request.optimizer,
         changed,
         factor,
     )
-    with whole(out, what="branch", hint="free some space and branch again") as folder:
+    with atomic_folder(out, what="branch", hint="free some space and branch again") as folder:
         _fill(folder, ready, checkpoint, branch, state)
         from harness.training.distill.self_answers import ANSWERS_FILE
 
-        if (
-            run / ANSWERS_FILE
-        ).is_file() and config.objective == trunk.objective:  # the very same texts
-            shutil.copyfile(run / ANSWERS_FILE, folder / ANSWERS_FILE)
+        answers = run / ANSWERS_FILE
+        if answers.is_file() and config.objective == trunk.objective:  # exactly the same texts
+            shutil.copyfile(answers, folder / ANSWERS_FILE)
         _copy_measured(folder, run, trunk, branch, config)
     if checkpoint.is_dir():
         mark_branch(run, checkpoint, out)
@@ -123,51 +126,58 @@ def make_branch(request: BranchRequest) -> Path:
 
 
 def find_checkpoint(run: Path, at: str) -> Path:
-    """The checkpoint that step:N, epoch:E (the newest up to there), before-turn or last means. Raises HarnessError when there is none."""
+    """The checkpoint at step:N, epoch:E (the newest up to there), before-turn or last.
+
+    Raises HarnessError when there is none.
+    """
     require_run_metadata(run)
-    found = checkpoint_dirs(run)
-    if not found:
+    checkpoints = checkpoint_dirs(run)
+    if not checkpoints:
         raise HarnessError("no checkpoint", where=str(run))
     kind, _, number = at.partition(":")
     if at == "last":
-        return found[-1]
+        return checkpoints[-1]
     if at == "before-turn":
-        picked = find_best_checkpoint(run)
-        if picked.checkpoint is None:
-            raise HarnessError(f"no checkpoint before the turn. {picked.reason}", where=str(run))
-        return Path(picked.checkpoint)
+        best = find_best_checkpoint(run)
+        if best.checkpoint is None:
+            raise HarnessError(
+                f"no checkpoint before the turning point. {best.reason}", where=str(run)
+            )
+        return Path(best.checkpoint)
     try:
         if kind == "step":
-            return next(path for path in found if step_of(path) == int(number))
-        if kind == "epoch":
-            return [path for path in found if read_state(path)["epoch"] <= float(number) + 1e-9][-1]
-    except (StopIteration, IndexError):
+            matches = [path for path in checkpoints if step_of(path) == int(number)]
+        else:
+            epoch = {"epoch": float}[kind](number) + 1e-9
+            matches = [path for path in checkpoints if read_state(path)["epoch"] <= epoch]
+    except (ValueError, KeyError):
         raise HarnessError(
-            f"no checkpoint at {at}",
-            where=str(run),
-            hint="there are steps " + ", ".join(str(step_of(path)) for path in found),
+            f"invalid --from {at!r}", hint="give step:N, epoch:E, before-turn or last"
         ) from None
-    except ValueError:
-        pass
-    raise HarnessError(
-        f"--from {at!r} is no place", hint="give step:N, epoch:E, before-turn or last"
-    )
+    if not matches:
+        steps = ", ".join(str(step_of(path)) for path in checkpoints)
+        raise HarnessError(
+            f"no checkpoint at {at}", where=str(run), hint=f"there are steps {steps}"
+        )
+    return matches[-1]
 
 
 def _check(
     trunk: TrainConfig, config: TrainConfig, changed: dict[str, Any], rescale: bool
 ) -> float:
-    """The factor for B under which the function stays what it was. Raises HarnessError for a change that cannot keep it."""
+    """The factor for B that keeps the function. Raises HarnessError for changes that cannot."""
     for name in changed:
         if name.startswith(_FIXED) and name not in _FREE:
             raise HarnessError(
-                f"--set {name}: the checkpoint's weights would mean something else",
+                f"--set {name}: the checkpoint's weights would have another meaning",
                 hint="start a new run",
             )
-    factor = trunk.adapter.lora_alpha / config.adapter.lora_alpha
+    before, after = trunk.adapter.lora_alpha, config.adapter.lora_alpha
+    factor = before / after
     if factor != 1 and not rescale:
         raise HarnessError(
-            f"lora_alpha {trunk.adapter.lora_alpha:g} → {config.adapter.lora_alpha:g} would multiply what the adapter adds by {1 / factor:g}",
+            f"lora_alpha {before:g} → {after:g} would multiply the adapter's output by "
+            f"{1 / factor:g}",
             hint="--rescale-b keeps the function and changes only how fast it is learnt on",
         )
     if factor == 1 and rescale:
@@ -176,13 +186,14 @@ def _check(
 
 
 def _start(ready: Preparation, run: Path, state: dict[str, Any]) -> int:
-    """The branch's step at the place, in epochs, where its checkpoint was written."""
+    """The branch's step at the epoch where its checkpoint was written."""
     plan = plan_of(ready, run)
-    start: int = max(1, round(state["epoch"] * plan.steps_per_epoch))
+    epoch, epochs = state["epoch"], ready.config.optimisation.num_train_epochs
+    start = max(1, round(plan.step_at(epoch)))
     if start >= plan.total_steps:
-        raise HarnessError(
-            f"nothing is left to train: the checkpoint stands at epoch {state['epoch']:g} of {ready.config.optimisation.num_train_epochs:g}",
-            hint=f"--set num_train_epochs={state['epoch'] + 1:g} or more",
+        raise NothingLeftError(
+            f"nothing is left to train: the checkpoint is at epoch {epoch:g} of {epochs:g}",
+            hint=f"--set num_train_epochs={epoch + 1:g} or more",
         )
     return start
 
@@ -199,46 +210,42 @@ def _fill(
         if file.is_file() and file.name not in (STATE_FILE, BRANCHES_FILE):
             shutil.copyfile(file, start / file.name)
     if branch.rescaled_b != 1:
-        rescale_b(
-            start,
-            branch.rescaled_b,
-            ready.config.adapter.lora_alpha,
-            moments=branch.optimizer == "keep",
-        )
+        alpha, moments = ready.config.adapter.lora_alpha, branch.optimizer == "keep"
+        rescale_b(start, branch.rescaled_b, alpha, moments=moments)
     if branch.optimizer == "reset":
         from safetensors.torch import save_file
 
         save_file({}, start / OPTIMIZER_FILE)
-    write_state(
-        start, {**state, "digest": digest, "step": branch.step, "config": ready.config.as_dict()}
-    )
+    state = {**state, "digest": digest, "step": branch.step, "config": ready.config.as_dict()}
+    write_state(start, state)
 
 
 def _copy_measured(
     folder: Path, run: Path, trunk: TrainConfig, branch: Branch, config: TrainConfig
 ) -> None:
-    """The trunk's measures of the checkpoint, where the branch would measure the same: the function has not changed."""
-    if any(
-        getattr(trunk, part) != getattr(config, part)
-        for part in ("model", "dtype", "data", "formats", "evaluation")
-    ):
+    """Copy the trunk's metrics of the checkpoint if the branch would measure the same.
+
+    The function of the weights has not changed.
+    """
+    parts = ("model", "dtype", "data", "formats", "evaluation")
+    if any(getattr(trunk, part) != getattr(config, part) for part in parts):
         return
-    found = [entry for entry in measured_checkpoints(run) if entry["step"] == branch.parent_step]
-    if found:
-        (folder / METRICS_FILE).write_text(
-            json.dumps({**found[-1], "step": branch.step}) + "\n", encoding="utf-8"
-        )
+    for entry in measured_checkpoints(run):
+        if entry["step"] == branch.parent_step:
+            text = json.dumps({**entry, "step": branch.step}) + "\n"
+            (folder / METRICS_FILE).write_text(text, encoding="utf-8")
 
 
-#: How Adam's moments follow when B is multiplied by f: its gradient is divided by f.
+#: How Adam's moments change when B is multiplied by f: its gradient is divided by f.
 _POWERS = {"step": 0, "exp_avg": -1, "exp_avg_sq": -2, "max_exp_avg_sq": -2}
 
 
 def rescale_b(checkpoint: Path, factor: float, lora_alpha: float, *, moments: bool) -> None:
-    """Multiply every B of a checkpoint by ``factor``, and Adam's moments with it, and note the new lora_alpha.
+    """Multiply every B of a checkpoint by ``factor`` and set its lora_alpha.
 
-    The adapter adds (alpha / r) · B(A(x)). With alpha divided by the factor the sum is the same; the gradient of B is
-    divided by it, its first moment so too, its second twice. Raises HarnessError for the moments of another optimiser.
+    The adapter adds (alpha / r) · B(A(x)). With alpha divided by the factor the sum is the same.
+    The gradient of B is divided by it, so Adam's first moment is too, and the second twice. Raises
+    HarnessError for the moments of another optimiser.
     """
     from safetensors.torch import load_file, save_file
 
@@ -260,9 +267,8 @@ def rescale_b(checkpoint: Path, factor: float, lora_alpha: float, *, moments: bo
             raise HarnessError(
                 f"the optimiser's {field!r} cannot be rescaled", hint="--optimizer reset"
             )
-        scaled[name] = (
-            value * factor ** _POWERS[field] if _is_b(parameter) and _POWERS[field] else value
-        )
+        power = _POWERS[field] if _is_b(parameter) else 0
+        scaled[name] = value * factor**power if power else value
     save_file(scaled, checkpoint / OPTIMIZER_FILE)
 
 

@@ -1,21 +1,18 @@
-"""One optimiser step: forward and backward over its batches, one normalisation, one move of the weights.
-
-The training loop: supervised-only logits, one normalisation a step, checkpoints that resume bit for bit.
-"""
+"""The training loop: one optimiser step after another, checkpoints between, resumed exactly."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
 from harness.files import clear_leftovers
 from harness.models import LoadedModel, describe_base, note_adapter
 from harness.models.lora_forward import install_lean_lora
 from harness.progress import progress
+from harness.run_file import other_run
 from harness.training.config import OptimisationConfig, TrainConfig
 from harness.training.data.examples import (
     Example,
@@ -37,13 +34,13 @@ from harness.training.runs.checkpoints import (
 )
 from harness.training.runs.metrics_log import MetricsLog
 from harness.training.runs.trackers import Track, trackers
-from harness.training.selection.early_stopping import StopDecision, value_of
+from harness.training.schedules import Schedule
+from harness.training.selection.early_stopping import StopDecision, StopRule, value_of
 from harness.training.step.distributed import Ranks
-from harness.training.step.gradient_checkpointing import set_up
+from harness.training.step.gradient_checkpointing import enable_checkpointing
 from harness.training.step.lora import adapter_weights, add_adapter
 from harness.training.step.loss import Objective, Tally, supervised_loss
 from harness.training.step.optimisers import Rates, clip, make_optimizer
-from harness.training.step.schedules import Schedule
 
 if TYPE_CHECKING:
     import torch
@@ -52,9 +49,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step did. ``loss`` is the mean over its supervised tokens in nats, weighted as they are, ``grad_norm`` is taken before clipping.
+    """What a step did. ``loss`` is the mean over its supervised tokens in nats, weighted as they
+    are.
 
-    ``formats`` tells each format's tokens, unweighted mean loss and share of tokens that the model would have chosen.
+    ``grad_norm`` is taken before clipping. ``formats`` has each format's tokens, unweighted mean
+    loss, and share of tokens that the model would have chosen.
     """
 
     loss: float
@@ -64,7 +63,11 @@ class StepResult:
 
 
 class Updater:
-    """Owns the optimiser of an adapter. The loss is normalised over the whole step, however it is cut into batches and dealt to processes."""
+    """Owns the optimiser of an adapter.
+
+    The loss is normalised over the whole step, however it is cut into micro-batches and split over
+    processes.
+    """
 
     def __init__(
         self,
@@ -87,11 +90,11 @@ class Updater:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         weight = sum(sum(example.encoded.supervised()) for example in examples)
-        own = self.ranks.scatter(examples, weight, self.parameters)
-        reports = self.ranks.reduce(self.parameters, self._backward(own, weight))
+        part = self.ranks.scatter(examples, weight, self.parameters)
+        reports = self.ranks.reduce(self.parameters, self._backward(part, weight))
         norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
         self.optimizer.step()
-        tally = Tally([part for _, parts in reports for part in parts])
+        tally = Tally([tallied for _, parts in reports for tallied in parts])
         return StepResult(
             sum(total for total, _ in reports),
             sum(example.supervised for example in examples),
@@ -100,19 +103,22 @@ class Updater:
         )
 
     def follow(self) -> None:
-        """Compute parts of the leader's steps until it releases the team."""
-        while work := self.ranks.receive(self.parameters):
-            self.ranks.reduce(self.parameters, self._backward(work.examples, work.weight))
+        """Compute gradients for the main process's steps until it releases this one."""
+        while share := self.ranks.receive(self.parameters):
+            self.ranks.reduce(self.parameters, self._backward(share.examples, share.weight))
 
     @property
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Everything that is trained, in an order that all processes share."""
+        """Everything that is trained, in the same order in all processes."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def _backward(
         self, examples: Sequence[Example], weight: float
     ) -> tuple[float, list[tuple[list[Example], torch.Tensor]]]:
-        """Gradients of these examples' part of the step's loss. Returns that part in nats, and the tally's parts."""
+        """Compute the gradients of these examples' part of the step's loss.
+
+        Returns that part in nats, and the parts of its tally.
+        """
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
@@ -123,7 +129,10 @@ class Updater:
         return total, tally.parts
 
     def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The micro-batches of a step: the hand-written decoder needs no padding, everything else does."""
+        """The micro-batches of a step.
+
+        The handwritten decoder lays rows of any length end to end; everything else pads them.
+        """
         from harness.training.step.handwritten.decoder import find_decoder
         from harness.training.step.handwritten.packed_rows import tokens_needed
 
@@ -137,17 +146,16 @@ class Updater:
         )
 
 
-#: (step, epoch, Σ learning rate) → what to log of this checkpoint.
+#: A checkpoint's step → what to log of it.
 Measure = Callable[[int], dict[str, Any]]
-#: All measured checkpoints so far → what is to be said of the newest.
-Judge = Callable[[list[dict[str, Any]]], StopDecision]
 
 
 @dataclass(frozen=True, slots=True)
 class StepLog:
     """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats.
 
-    ``learning_rate`` is factor A's (``lr_A``); ``s_lr_B`` is B's times the adapter's scaling, the pace at which B moves the model.
+    ``learning_rate`` is that of factor A. ``s_lr_B`` is B's times the adapter's scaling: the pace
+    at which B moves the model.
     """
 
     step: int
@@ -158,15 +166,20 @@ class StepLog:
     supervised_tokens: int
     grad_norm: float
     seconds: float
-    lr_A: float
     s_lr_B: float
     formats: dict[str, dict[str, float]]
 
+    def as_entry(self) -> dict[str, Any]:
+        """As metrics.jsonl holds it, where the rate of A has two names."""
+        return {"kind": "step", **asdict(self), "lr_A": self.learning_rate}
+
 
 class Trainer:
-    """Trains one adapter on a loaded base. ``run`` may be called again after an interruption: it goes on.
+    """Trains one adapter on a loaded base, which it changes: ``loaded`` carries the adapter from
+    now.
 
-    ``schedule_from`` is the step at which the schedule begins: 0, or where a branch left its trunk.
+    ``run`` resumes after an interruption. ``schedule_from`` is the step at which the schedule
+    begins: 0, or where a branch left its trunk.
     """
 
     def __init__(
@@ -179,7 +192,7 @@ class Trainer:
         objective: Objective = supervised_loss,
         *,
         schedule_from: int = 0,
-        judge: Judge | None = None,
+        stop_rule: StopRule | None = None,
         ranks: Ranks | None = None,
     ) -> None:
         self.config = config
@@ -187,18 +200,18 @@ class Trainer:
         self.cache = cache
         self.digest = digest
         self.measure = measure
-        self.judge = judge
+        self.stop_rule = stop_rule
         self.stopped: dict[str, Any] | None = None
         self.folder = Path(config.output_dir)
         self.base = describe_base(loaded)
         self.plan: TrainingPlan = make_plan(config, cache)
         opt = config.optimisation
         self.schedule_from = schedule_from
-        self.schedule = Schedule.of(config.schedule, self.plan.total_steps - schedule_from)
+        self.schedule = Schedule(config.schedule, self.plan.total_steps - schedule_from)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.lean_lora = install_lean_lora(self.model)
-        loaded.model = self.model  # a PeftModel forwards all that we ask of a model
-        self.recomputes = set_up(
+        loaded.model = self.model  # a PeftModel passes on all that we ask of a model
+        enable_checkpointing(
             opt.gradient_checkpointing,
             loaded,
             self.model,
@@ -210,7 +223,10 @@ class Trainer:
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
     def run(self, *, quiet: bool = False) -> Path:
-        """Train to the end, or until a checkpoint is judged to be the last, and return the folder of the final adapter, ``<output_dir>/adapter``."""
+        """Train to the end, or until the stop rule ends the run.
+
+        Returns the folder of the final adapter, ``<output_dir>/adapter``.
+        """
         import torch
 
         torch.manual_seed(self.config.seed)
@@ -225,13 +241,11 @@ class Trainer:
             bar.advance(step) if step else None
             stop = self._measured(step, sum_lr)
             while step < self.plan.total_steps and not stop:
-                entry = self._step(step, sum_lr)
+                entry = self.step(step, sum_lr)
                 step, sum_lr = entry.step, entry.sum_lr
-                self._log({"kind": "step", **_fields(entry)})
-                bar.advance(
-                    1,
-                    f"loss {entry.loss:.3f}  {entry.supervised_tokens / entry.seconds:.0f} tokens/s",
-                )
+                self._log(entry.as_entry())
+                pace = entry.supervised_tokens / entry.seconds
+                bar.advance(1, f"loss {entry.loss:.3f}  {pace:.0f} tokens/s")
                 if step % self.save_every == 0 or step == self.plan.total_steps:
                     self._checkpoint(step, sum_lr)
                     stop = self._measured(step, sum_lr)
@@ -240,104 +254,89 @@ class Trainer:
                 self._log({"kind": "stopped", **self.stopped})
         self.model.eval()
         final = self.folder / "adapter"
-        save_adapter(
-            self.model,
-            final,
-            self.base,
-            self.loaded.tokenizer if self.loaded.added_tokens else None,
-        )
+        tokenizer = self.loaded.tokenizer if self.loaded.added_tokens else None
+        save_adapter(self.model, final, self.base, tokenizer)
         note_adapter(self.loaded, final)
         return final
 
     def _resume(self) -> tuple[int, float]:
-        """Go on from the newest checkpoint. Returns its step and Σ learning rate."""
-        found = checkpoint_dirs(self.folder)
-        if not found:
+        """Load the newest checkpoint. Returns its step and Σ learning rate."""
+        checkpoints = checkpoint_dirs(self.folder)
+        if not checkpoints:
             return 0, 0.0
-        if read_state(found[-1])["digest"] != self.digest:
-            raise HarnessError(
-                "this folder holds a run with other settings, data or base",
-                where=str(self.folder),
-                hint="choose another output_dir or remove the folder",
-            )
-        state = load_checkpoint(found[-1], self.model, self.optimizer)
+        if read_state(checkpoints[-1])["digest"] != self.digest:
+            raise other_run(self.folder)
+        state = load_checkpoint(checkpoints[-1], self.model, self.optimizer)
         self.loaded.matmul_dtype = state.get("products_in", "")
         return int(state["step"]), float(state["sum_lr"])
 
-    def _step(self, number: int, sum_lr: float) -> StepLog:
+    def step(self, number: int, sum_lr: float) -> StepLog:
+        """Do optimiser step ``number``, from 0. ``sum_lr`` is Σ learning rate before it."""
         began = time.monotonic()
-        rate = self.config.optimisation.learning_rate * self.schedule.factor(
-            number - self.schedule_from
-        )
-        done = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
-        epoch = (number + 1) / self.plan.steps_per_epoch
+        factor = self.schedule.factor(number - self.schedule_from)
+        rate = self.config.optimisation.learning_rate * factor
+        result = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
         rates = self.updater.rates
         return StepLog(
             number + 1,
-            round(epoch, 4),
-            done.loss,
+            round(self.plan.epoch_at(number + 1), 4),
+            result.loss,
             rate,
             sum_lr + rate,
-            done.supervised_tokens,
-            done.grad_norm,
+            result.supervised_tokens,
+            result.grad_norm,
             time.monotonic() - began,
-            rate,
             rate * rates.b_over_a * rates.scaling,
-            done.formats,
+            result.formats,
         )
 
     def _checkpoint(self, step: int, sum_lr: float) -> None:
         self.metrics_log.sync()
-        epoch = step / self.plan.steps_per_epoch
         state = {
             "digest": self.digest,
-            "epoch": epoch,
+            "epoch": self.plan.epoch_at(step),
             "sum_lr": sum_lr,
-            "schedule": _fields(self.schedule),
             "config": self.config.as_dict(),
         }
         state["products_in"] = self.loaded.matmul_dtype
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
 
     def _measured(self, step: int, sum_lr: float) -> str:
-        """Measure this checkpoint unless that was done before the run was interrupted, and prune. Returns why to stop, or nothing."""
+        """Measure this checkpoint, unless an interrupted process did, and prune the others.
+
+        Returns why to stop, or "".
+        """
         last = self.metrics_log.checkpoints[-1:]
         if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
-            kept = random_state()
+            random_before = random_state()
             entry = {
                 "kind": "checkpoint",
                 "step": step,
-                "epoch": round(step / self.plan.steps_per_epoch, 4),
+                "epoch": round(self.plan.epoch_at(step), 4),
                 "sum_lr": sum_lr,
                 **self.measure(step),
             }
-            set_random_state(
-                kept
-            )  # whether a checkpoint was measured before or after an interruption changes nothing
-            if self.judge and (marks := self.judge([*self.metrics_log.checkpoints, entry]).marks):
+            # Whether a checkpoint is measured before or after an interruption changes nothing.
+            set_random_state(random_before)
+            if marks := self._decision([*self.metrics_log.checkpoints, entry]).marks:
                 entry["marks"] = list(marks)
             self._log(entry)
-        prune(
-            self.folder,
-            self.config.checkpoints,
-            self._scores() if self.config.checkpoints.keep_best else {},
-        )
-        return (
-            self.judge(self.metrics_log.checkpoints).stop
-            if self.judge and self.metrics_log.checkpoints
-            else ""
-        )
+        keep = self.config.checkpoints
+        prune(self.folder, keep, self._scores() if keep.keep_best else {})
+        return self._decision(self.metrics_log.checkpoints).stop
+
+    def _decision(self, checkpoints: list[dict[str, Any]]) -> StopDecision:
+        if self.stop_rule and checkpoints:
+            return self.stop_rule(checkpoints)
+        return StopDecision()
 
     def _scores(self) -> dict[int, float]:
-        """The deciding measure by step, lower is better."""
-        evaluation = self.config.evaluation
-        sign = -1.0 if evaluation.greater_is_better else 1.0
-        values = {
-            entry["step"]: value_of(entry, evaluation.metric_for_best_model)
-            for entry in self.metrics_log.checkpoints
-        }
-        return {step: sign * value for step, value in values.items() if value is not None}
+        """The deciding metric by step, lower is better."""
+        name = self.config.evaluation.metric_for_best_model
+        entries = self.metrics_log.checkpoints
+        values = {entry["step"]: value_of(entry, name) for entry in entries}
+        return {step: value for step, value in values.items() if value is not None}
 
     def _log(self, entry: dict[str, Any]) -> None:
         self.metrics_log.write(entry)
@@ -346,7 +345,3 @@ class Trainer:
     def weights(self) -> dict[str, torch.Tensor]:
         """The adapter's trainable tensors by name."""
         return adapter_weights(self.model)
-
-
-def _fields(record: Any) -> dict[str, Any]:
-    return {name: getattr(record, name) for name in record.__dataclass_fields__}

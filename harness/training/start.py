@@ -1,4 +1,4 @@
-"""A training run as a user asks for it: settings in, adapter folder out."""
+"""Start or resume a training run: settings in, adapter folder out."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 
 def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
-    """Train, or go on with an interrupted run, or return at once when it is done. Returns the final adapter's folder.
+    """Train, or resume an interrupted run, or return at once when it is done.
 
-    With ``auto_branch.branch_at_turn`` that is the chosen adapter of the whole tree. Raises HarnessError when another process
-    trains in the folder or another run stands there.
+    Returns the folder of the final adapter; with ``auto_branch.branch_at_turn``, of the chosen one
+    of the whole tree. ``loaded`` is the base if it is loaded already. It is **changed**: training
+    puts the adapter into it, and ``harness.models.remove_adapter`` takes it out again. A run that
+    is done leaves it as it is.
+
+    Raises HarnessError when another process trains in the folder, or when the folder holds another
+    run.
     """
     if config.auto_branch.branch_at_turn:
         from harness.training.auto_branch import auto_branch
@@ -27,5 +32,9 @@ def train(config: TrainConfig, *, loaded: LoadedModel | None = None, quiet: bool
 
 
 def resume(run: Path, *, loaded: LoadedModel | None = None, quiet: bool = False) -> Path:
-    """Go on with a run from what its own run.json says. Its relative paths start where it was started. Returns the adapter's folder."""
+    """Resume a run from the settings in its run.json. Returns and raises as ``train``.
+
+    The run's relative paths start from the present folder; the command changes to the one where the
+    run was started.
+    """
     return train(config_of_run(run), loaded=loaded, quiet=quiet)

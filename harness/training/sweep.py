@@ -1,4 +1,4 @@
-"""Many runs over a grid of settings, one base model in memory, every run an ordinary one that resumes."""
+"""Train a grid of settings on one base model. Each point is an ordinary run."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import write_text
 from harness.report.sweep_document import SWEEP_FILE, Sweep
-from harness.training.config import NLL_MEASURES, TrainConfig
-from harness.training.runs.metrics_log import measured_checkpoints
+from harness.run_file import NLL_METRICS, measured_checkpoints
+from harness.training.config import TrainConfig
 from harness.training.runs.overrides import short_name, whole_name, with_settings
-from harness.training.selection.best_checkpoint import items_key_of, find_best_checkpoint
+from harness.training.selection.best_checkpoint import find_best_checkpoint, items_key_of
 from harness.training.single_run import load_base, train_one
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
 
 _ALPHA = "adapter.lora_alpha"
-#: A grid over these would need another base at each point.
-_BASE = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "output_dir")
+#: Settings that all points share, since a grid over them would need several bases or folders.
+_SHARED = ("model", "dtype", "quantisation.", "adapter.train_control_tokens", "output_dir")
 
 
 @dataclass(frozen=True, slots=True)
 class SweepPoint:
-    """One run of a sweep: what the grid sets, and the whole settings."""
+    """One run of a sweep: the settings of the grid as text, and the whole settings."""
 
     settings: dict[str, str]
     config: TrainConfig
@@ -37,17 +37,18 @@ class SweepPoint:
 def sweep_points(
     recipe: TrainConfig, grid: Mapping[str, Sequence[str]], *, compensate: bool = True
 ) -> list[SweepPoint]:
-    """The points of a grid (name → values as text), each with a folder of its own in the recipe's output_dir.
+    """The points of a grid (name → values as text), each with its own folder in output_dir.
 
-    Under Adam, alpha → k·alpha does what lr_B → k·lr_B does with lr_A as it is, so a grid over alpha is one over the
-    rate in disguise. Unless told otherwise each point therefore takes the recipe's alpha as optimisation.compensate_alpha.
+    Under Adam, alpha → k·alpha does what lr_B → k·lr_B does with an unchanged lr_A, so a grid over
+    alpha would be one over the rate. With ``compensate`` each point therefore takes the recipe's
+    alpha as optimisation.compensate_alpha.
     """
-    named: dict[str, list[str]] = {
+    named = {
         whole_name(name, recipe): [value.strip() for value in values]
         for name, values in grid.items()
     }
     for name, values in named.items():
-        if name.startswith(_BASE):
+        if name.startswith(_SHARED):
             raise HarnessError(
                 f"--grid {name}: all points share one base", hint="run a sweep for each"
             )
@@ -56,18 +57,16 @@ def sweep_points(
                 f"--grid {name}: no values", hint=f"--grid {name.rpartition('.')[2]}=1,2"
             )
     base = replace(recipe, auto_branch=replace(recipe.auto_branch, branch_at_turn=False))
-    if compensate and _ALPHA in named:
-        base = _compensated(base)
+    optimisation = recipe.optimisation
+    if compensate and _ALPHA in named and not optimisation.compensate_alpha:
+        alpha = recipe.adapter.lora_alpha
+        base = replace(base, optimisation=replace(optimisation, compensate_alpha=alpha))
     points = []
     for combination in itertools.product(*named.values()):
         settings = dict(zip(named, combination, strict=True))
         config = with_settings(base, settings, where="--grid")
-        points.append(
-            SweepPoint(
-                settings,
-                replace(config, output_dir=str(Path(recipe.output_dir) / short_name(settings))),
-            )
-        )
+        folder = Path(recipe.output_dir) / short_name(settings)
+        points.append(SweepPoint(settings, replace(config, output_dir=str(folder))))
     if len({point.config.output_dir for point in points}) < len(points):
         raise HarnessError("--grid: a value is given twice")
     return points
@@ -80,7 +79,10 @@ def run_sweep(
     loaded: LoadedModel | None = None,
     quiet: bool = False,
 ) -> list[dict[str, Any]]:
-    """Train every point that is not done yet and return a row for each. With several jobs each process loads the base once."""
+    """Train every point that is not done yet, and return a row for each.
+
+    With several jobs, each process loads the base once.
+    """
     folder = Path(points[0].config.output_dir).parent
     folder.mkdir(parents=True, exist_ok=True)
     if jobs == 1:
@@ -93,56 +95,39 @@ def run_sweep(
 
 
 def sweep_rows(points: Sequence[SweepPoint]) -> list[dict[str, Any]]:
-    """What each point came to, from its folder alone; a point that has not begun has no curve."""
-    rows = []
-    for point in points:
-        run = Path(point.config.output_dir)
-        curve = [_curve_point(entry) for entry in measured_checkpoints(run)] if run.is_dir() else []
-        row: dict[str, Any] = {
-            "run": str(run),
-            "settings": point.settings,
-            "done": (run / "adapter").is_dir(),
-            "curve": curve,
+    """The results of each point, from its folder alone. A point not begun has an empty curve."""
+    return [_row(point, Path(point.config.output_dir)) for point in points]
+
+
+def _row(point: SweepPoint, run: Path) -> dict[str, Any]:
+    entries = measured_checkpoints(run)
+    row: dict[str, Any] = {
+        "run": str(run),
+        "settings": point.settings,
+        "done": (run / "adapter").is_dir(),
+        "curve": [_curve_point(entry) for entry in entries],
+    }
+    common = [name for name in NLL_METRICS if all(items_key_of(name) in entry for entry in entries)]
+    if len(entries) > 1 and common:
+        metric = common[0]
+        best = find_best_checkpoint(run, metric)
+        row |= {
+            "measure": metric,
+            "pick": best.step,
+            "turn": best.turn_step,
+            "recall_from": best.recall_from,
+            "why": best.reason,
+            "best": min(entry[metric] for entry in entries),
+            "last": entries[-1][metric],
         }
-        entries = measured_checkpoints(run) if curve else []
-        measure = next(
-            (
-                name
-                for name in NLL_MEASURES
-                if entries and all(items_key_of(name) in entry for entry in entries)
-            ),
-            "",
-        )
-        if measure and len(entries) > 1:
-            found = find_best_checkpoint(run, measure)
-            row |= {
-                "measure": measure,
-                "pick": found.step,
-                "turn": found.turn_step,
-                "recall_from": found.recall_from,
-                "why": found.reason,
-            }
-            row |= {"best": min(entry[measure] for entry in entries), "last": entries[-1][measure]}
-        rows.append(row)
-    return rows
+    return row
 
 
 def _curve_point(entry: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("step", "epoch", "sum_lr", *NLL_MEASURES)
+    keys = ("step", "epoch", "sum_lr", *NLL_METRICS)
     recall = entry.get("recall") or {}
-    return {
-        **{key: entry[key] for key in kept if key in entry},
-        **({"recall": max(recall.values())} if recall else {}),
-    }
-
-
-def _compensated(recipe: TrainConfig) -> TrainConfig:
-    if recipe.optimisation.compensate_alpha:
-        return recipe
-    return replace(
-        recipe,
-        optimisation=replace(recipe.optimisation, compensate_alpha=recipe.adapter.lora_alpha),
-    )
+    point = {key: entry[key] for key in keys if key in entry}
+    return point | ({"recall": max(recall.values())} if recall else {})
 
 
 def _train_here(points: Sequence[SweepPoint], loaded: LoadedModel | None, quiet: bool) -> None:
@@ -156,7 +141,7 @@ def _train_here(points: Sequence[SweepPoint], loaded: LoadedModel | None, quiet:
 
 
 def _train_apart(points: Sequence[SweepPoint], jobs: int) -> None:
-    """In processes of their own, which begin afresh: the threads of torch do not survive a fork."""
+    """Train in spawned processes: the threads of torch do not survive a fork."""
     from concurrent.futures import ProcessPoolExecutor
     from multiprocessing import get_context
 
@@ -164,15 +149,15 @@ def _train_apart(points: Sequence[SweepPoint], jobs: int) -> None:
         list(pool.map(_train_point, [point.config for point in points]))
 
 
-_kept: dict[str, LoadedModel] = {}
+_loaded_bases: dict[str, LoadedModel] = {}
 
 
 def _train_point(config: TrainConfig) -> Path:
-    """One point in a worker, which keeps its base for the next."""
+    """Train one point in a worker, which keeps its base for the next."""
     from harness.models import remove_adapter
 
-    if config.model not in _kept:
-        _kept[config.model] = load_base(config)
-    adapter = train_one(config, loaded=_kept[config.model], quiet=True)
-    remove_adapter(_kept[config.model])
+    if config.model not in _loaded_bases:
+        _loaded_bases[config.model] = load_base(config)
+    adapter = train_one(config, loaded=_loaded_bases[config.model], quiet=True)
+    remove_adapter(_loaded_bases[config.model])
     return adapter

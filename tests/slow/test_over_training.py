@@ -12,11 +12,11 @@ import pytest
 from harness.evaluation.cases.case_files import load_cases
 from harness.models import load
 from harness.resources import data_dir
-from harness.training.config import NLL_MEASURES, EvaluationConfig, TrainConfig, read_config
+from harness.run_file import NLL_METRICS, measured_checkpoints
+from harness.training.config import EvaluationConfig, TrainConfig, read_config
 from harness.training.preparation import prepare
-from harness.training.runs.metrics_log import measured_checkpoints
-from harness.training.selection.checkpoint_eval import CheckpointMeasure
 from harness.training.selection.best_checkpoint import find_best_checkpoint
+from harness.training.selection.checkpoint_eval import CheckpointMeasure
 from harness.training.start import train
 
 pytestmark = pytest.mark.slow
@@ -56,7 +56,7 @@ def test_the_turn_is_found_and_the_branch_beats_both_ends(tmp_path):
     points = measured_checkpoints(trunk)
     print(
         json.dumps(
-            [[point["step"], *(round(point[name], 4) for name in NLL_MEASURES)] for point in points]
+            [[point["step"], *(round(point[name], 4) for name in NLL_METRICS)] for point in points]
         )
     )
     found = find_best_checkpoint(trunk)

@@ -53,7 +53,7 @@ def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_p
         len(layers) == 210
         and 0.25 < stored / sum(2 * m.in_features * m.out_features for m in layers) < 0.27
     )
-    losses = [trainer._step(number, 0.0).loss for number in range(8)]
+    losses = [trainer.step(number, 0.0).loss for number in range(8)]
     assert sum(losses[-2:]) < 0.7 * sum(losses[:2])
     adapter = tmp_path / "adapter"
     save_adapter(trainer.model, adapter, describe_base(trainer.loaded))
@@ -73,7 +73,7 @@ def test_every_element_moves_at_1e_7(config):
         name: weight.clone() for name, weight in trainer.weights().items() if "lora_A" in name
     }
     for number in range(50):
-        trainer._step(number, 0.0)
+        trainer.step(number, 0.0)
     moved = {
         name: (trainer.weights()[name] != weight).float().mean().item()
         for name, weight in before.items()

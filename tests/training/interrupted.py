@@ -14,7 +14,7 @@ from harness.training.start import train
 
 def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, stop_at: int) -> None:
     """Train until before step number ``stop_at``."""
-    original = Trainer._step
+    original = Trainer.step
 
     def stop(self, number, sum_lr):
         if number == stop_at:
@@ -22,7 +22,7 @@ def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, stop_at: int
         return original(self, number, sum_lr)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", stop)
+        patch.setattr(Trainer, "step", stop)
         with pytest.raises(KeyboardInterrupt):
             train(config, quiet=True)
 

@@ -22,7 +22,7 @@ from harness.training.config import (
     TrainConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.preparation import make_example_cache, prepare, run_digest
+from harness.training.preparation import prepare, run_digest
 from harness.training.step.lora import add_control_tokens
 
 ROWS = [
@@ -33,7 +33,9 @@ ROWS = [
 ]
 NF4 = Quantisation(load_in_4bit=True)
 INT8 = Quantisation(load_in_8bit=True)
-STORED_NF4, STORED_INT8 = (pytest.param(q, marks=pytest.mark.extras, id=str(q)) for q in (NF4, INT8))
+STORED_NF4, STORED_INT8 = (
+    pytest.param(q, marks=pytest.mark.extras, id=str(q)) for q in (NF4, INT8)
+)
 """For ``parametrize``: bitsandbytes is installed by ``tox -e extras`` alone."""
 
 
@@ -84,7 +86,7 @@ def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     return Trainer(
-        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest)
+        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest)
     )
 
 
@@ -92,7 +94,7 @@ def every_element_moves(trainer: Trainer) -> None:
     """Fifty steps move every element of every factor A, and all factors stay float32."""
     before = {name: weight.clone() for name, weight in trainer.weights().items()}
     for number in range(50):
-        trainer._step(number, 0.0)
+        trainer.step(number, 0.0)
     for name, weight in trainer.weights().items():
         assert weight.dtype == torch.float32
         if "lora_A" in name:

@@ -14,12 +14,12 @@ from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.distill.alignment import (
     LEFT_OUT,
-    AnswerTokens,
     AnswerToken,
+    AnswerTokens,
     align,
     answers_of,
-    places,
-    translation,
+    logit_rows,
+    opening_table,
 )
 from tests.tiny import build_tokenizer
 from tests.tokens.test_encode import metaspace_tokenizer
@@ -42,7 +42,10 @@ def written(words: str, format, tokenizer=TOKENIZER, *, system: bool = False):
     head = (Message("system", "the rules"),) if system else ()
     conversation = Conversation("x", (*head, Message("user", "fox?"), Message("assistant", words)))
     return render(
-        adapt_to_format(conversation, format), format, bos_token="<|endoftext|>", eos_token="<|im_end|>"
+        adapt_to_format(conversation, format),
+        format,
+        bos_token="<|endoftext|>",
+        eos_token="<|im_end|>",
     )
 
 
@@ -136,22 +139,23 @@ def test_the_tokens_of_an_answer_are_the_rows_trained_ones():
         assert (
             {token.at for token in found.tokens}
             == {at for at, trained in enumerate(encoded.trained) if trained}
-            == set(places(encoded))
+            == set(logit_rows(encoded))
         )
         assert all(encoded.ids[token.at] == token.id for token in found.tokens)
         assert (
-            "".join(found.before(t) for t in found.tokens[:1]) == found.lead[: len(found.lead)]
+            "".join(found.leading_in(t) for t in found.tokens[:1])
+            == found.leading[: len(found.leading)]
             or found.tokens[0].end <= 0
         )
 
 
 def test_a_space_before_the_first_word_is_the_lead():
     vicuna, chatml = answer("Oslo.", FORMATS["vicuna-v1.1"]), answer("Oslo.", NATIVE)
-    assert (vicuna.lead, chatml.lead) == (" ", "")
+    assert (vicuna.leading, chatml.leading) == (" ", "")
     opening = align(vicuna, chatml)[0]
     assert opening.place == "opening"
     assert (
-        vicuna.before(vicuna.tokens[opening.first]) == " "
+        vicuna.leading_in(vicuna.tokens[opening.first]) == " "
         or vicuna.tokens[opening.first].start == 0
     )
 
@@ -169,18 +173,18 @@ def test_a_token_is_translated_to_what_opens_the_same_text_behind_the_other_lead
     from harness.tokens.encode import first_ids, texts_of
 
     size = len(tokenizer) + 5
-    table = translation(tokenizer, size, "", " ")
+    table = opening_table(tokenizer, size, "", " ")
     words = [id for id in range(len(tokenizer)) if id not in tokenizer.added_tokens_decoder]
     for id, text in zip(words, texts_of(words, tokenizer), strict=True):
         if text and "\ufffd" not in text:
             assert table[id] == first_ids([" " + text], tokenizer)[0], text
     assert table[len(tokenizer) :].tolist() == list(range(len(tokenizer), size))
     assert all(table[id] == id for id in tokenizer.added_tokens_decoder)
-    assert translation(tokenizer, size, " ", " ").tolist() == list(range(size))
+    assert opening_table(tokenizer, size, " ", " ").tolist() == list(range(size))
 
 
 def test_a_token_without_the_lead_that_is_to_go_is_left_out():
-    table = translation(TOKENIZER, len(TOKENIZER), " ", "")
+    table = opening_table(TOKENIZER, len(TOKENIZER), " ", "")
     spaced, plain = (
         TOKENIZER(text, add_special_tokens=False).input_ids for text in (" fox", "fox")
     )

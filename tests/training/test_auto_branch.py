@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.run_file import measured_checkpoints, read_metrics
 from harness.training.auto_branch import auto_branch
 from harness.training.config import (
     AutoBranchConfig,
@@ -17,7 +18,6 @@ from harness.training.config import (
     ScheduleConfig,
 )
 from harness.training.loop import Trainer
-from harness.training.runs.metrics_log import measured_checkpoints, read_entries
 from harness.training.runs.run_tree import run_tree
 from harness.training.selection.checkpoint_eval import CheckpointMeasure
 from harness.training.start import resume, train
@@ -79,7 +79,7 @@ def test_it_stops_at_the_turn_goes_back_and_continues_at_a_tenth(config, bowl):
     assert (chosen / WEIGHTS).read_bytes() == (
         trunk / "branches" / "auto-1" / "checkpoint-10" / WEIGHTS
     ).read_bytes()
-    stopped = [entry for entry in read_entries(trunk) if entry["kind"] == "stopped"]
+    stopped = [entry for entry in read_metrics(trunk) if entry["kind"] == "stopped"]
     assert len(stopped) == 1 and stopped[0]["step"] < 18 and "turned at step 6" in stopped[0]["why"]
     tree = run_tree(trunk)
     assert (
@@ -92,14 +92,14 @@ def test_it_stops_at_the_turn_goes_back_and_continues_at_a_tenth(config, bowl):
 def test_started_anew_it_finds_its_runs_and_trains_nothing(config, bowl, monkeypatch):
     first = train(config, quiet=True)
     before = (first / WEIGHTS).read_bytes()
-    monkeypatch.setattr(Trainer, "_step", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "step", lambda *a: pytest.fail("trained again"))
     assert resume(Path(config.output_dir), quiet=True) == first
     assert (first / WEIGHTS).read_bytes() == before
 
 
 def test_interrupted_anywhere_it_ends_the_same(config, bowl, monkeypatch, tmp_path):
     whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
-    original, left = Trainer._step, [0]
+    original, left = Trainer.step, [0]
 
     def stop_now_and_then(self, number, sum_lr):
         left[0] += 1
@@ -107,7 +107,7 @@ def test_interrupted_anywhere_it_ends_the_same(config, bowl, monkeypatch, tmp_pa
             raise KeyboardInterrupt
         return original(self, number, sum_lr)
 
-    monkeypatch.setattr(Trainer, "_step", stop_now_and_then)
+    monkeypatch.setattr(Trainer, "step", stop_now_and_then)
     for _ in range(20):
         try:
             chosen = train(config, quiet=True)
@@ -132,5 +132,5 @@ def test_settings_under_which_no_turn_can_be_seen_are_refused(config):
         auto_branch(replace(config, formats=FormatsConfig(train=("chatml",))))
     with pytest.raises(HarnessError, match="needs references"):
         auto_branch(replace(config, evaluation=EvaluationConfig(references=0)))
-    with pytest.raises(HarnessError, match="goes back to earlier checkpoints"):
+    with pytest.raises(HarnessError, match="returns to earlier checkpoints"):
         auto_branch(replace(config, checkpoints=replace(config.checkpoints, save_total_limit=2)))

@@ -60,19 +60,6 @@ def test_cut_to_the_adapters_rank_it_is_the_best_that_numpy_finds(run, tmp_path)
     assert made.lost == pytest.approx(worst, rel=1e-3)
 
 
-def test_the_factors_mean_is_another_thing(run, tmp_path):
-    chosen = [run / f"checkpoint-{step}" for step in (4, 12)]
-    average(chosen, tmp_path / "factors", of="factors")
-    first, second = (load_file(folder / WEIGHTS) for folder in chosen)
-    for name, value in load_file(tmp_path / "factors" / WEIGHTS).items():
-        assert torch.allclose(value, (first[name] + second[name]) / 2, atol=1e-7), name
-    exact = {name: sum(added(folder)[name] for folder in chosen) / 2 for name in added(chosen[0])}
-    assert any(
-        not torch.allclose(value, exact[name], atol=1e-5)
-        for name, value in added(tmp_path / "factors").items()
-    )
-
-
 def test_the_command_writes_an_adapter_that_loads(run, tiny_model, tmp_path, capsys):
     assert (
         main(["average", str(run), "--last", "2", "--out", str(tmp_path / "mean"), "--json"]) == 0

@@ -9,8 +9,8 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.run_file import RunMetadata, write_run_metadata
-from harness.training.selection.memorisation import leaves_null
 from harness.training.selection.best_checkpoint import find_best_checkpoint
+from harness.training.selection.memorisation import leaves_null
 
 ITEMS = [f"dev-{number:03}" for number in range(12)]
 
@@ -50,17 +50,19 @@ def make_run(folder, curve, recall=None, missing=()):
 
 
 def test_the_checkpoint_before_the_rise_is_named_with_its_reason(tmp_path):
-    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9]), draws=200)
+    found = find_best_checkpoint(
+        make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9]), resamples=200
+    )
     assert (found.step, found.epoch, found.turn_step, found.turned) == (8, 1.0, 8, True)
     assert found.checkpoint.endswith("checkpoint-8") and found.turn_range == (8, 8)
     assert (
-        "nll_held_out falls to 1.950 at step 8 (epoch 1) and then rises, to 2.450 at the last, in 100% of 200 draws of 12 items."
+        "nll_held_out falls to 1.950 at step 8 (epoch 1) and then rises, to 2.450 at the last, in 100% of 200 resamples of 12 items."
         in found.reason
     )
 
 
 def test_a_run_that_still_falls_has_not_turned(tmp_path):
-    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.3]), draws=200)
+    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.3]), resamples=200)
     assert (
         not found.turned
         and found.turn_step is None
@@ -71,23 +73,28 @@ def test_a_run_that_still_falls_has_not_turned(tmp_path):
 
 def test_a_run_that_only_rises_has_no_good_checkpoint_and_exits_1(tmp_path, capsys):
     run = make_run(tmp_path / "run", [1.0, 1.3, 1.6, 1.9])
-    assert find_best_checkpoint(run, draws=200).step is None
+    assert find_best_checkpoint(run, resamples=200).step is None
     assert main(["pick", str(run)]) == 1
     assert "lower the rate, or save earlier" in capsys.readouterr().out
 
 
 def test_the_newest_kept_checkpoint_up_to_the_pick_is_named(tmp_path):
-    found = find_best_checkpoint(make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9], missing=(8,)), draws=200)
+    found = find_best_checkpoint(
+        make_run(tmp_path / "run", [2.0, 1.6, 1.4, 1.5, 1.9], missing=(8,)), resamples=200
+    )
     assert found.step == 8 and found.checkpoint.endswith("checkpoint-4")
 
 
 def test_recall_can_decide_and_is_told_beside_the_nll(tmp_path):
     run = make_run(tmp_path / "run", [2.0, 1.9, 1.8, 1.7, 1.6], recall=[0.0, 0.0, 0.3, 0.6, 0.9])
-    by_nll, by_recall = find_best_checkpoint(run, draws=200), find_best_checkpoint(run, "recall")
+    by_nll, by_recall = (
+        find_best_checkpoint(run, resamples=200),
+        find_best_checkpoint(run, "recall"),
+    )
     assert (
         by_nll.step == 16
         and by_nll.recall_from == 8
-        and "known better than twins from step 8 on" in by_nll.reason
+        and "known better than controls from step 8 on" in by_nll.reason
     )
     assert by_recall.turned and by_recall.step == 4 and by_recall.turn_step == 4
 
@@ -98,7 +105,7 @@ def test_mistakes_say_what_to_set(tmp_path):
     run = make_run(tmp_path / "run", [2.0])
     with pytest.raises(HarnessError, match=r"fewer than two checkpoints.*evaluation\.references"):
         find_best_checkpoint(run)
-    with pytest.raises(HarnessError, match="no turn can be found in 'loss'"):
+    with pytest.raises(HarnessError, match="no turning point can be found in 'loss'"):
         find_best_checkpoint(run, "loss")
     with pytest.raises(HarnessError, match="no recall was measured"):
         find_best_checkpoint(run, "recall")

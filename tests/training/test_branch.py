@@ -14,14 +14,13 @@ from safetensors.torch import load_file
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.models import load
-from harness.run_file import read_run_metadata
+from harness.run_file import read_metrics, read_run_metadata
 from harness.training.branch import BranchRequest, find_checkpoint, make_branch
 from harness.training.config import CheckpointsConfig, EvaluationConfig, ScheduleConfig
 from harness.training.runs.checkpoints import checkpoint_dirs, prune, read_state, step_of
-from harness.training.runs.metrics_log import read_entries
-from harness.training.runs.run_tree import children_of, run_tree, root_of
+from harness.training.runs.run_tree import children_of, root_of, run_tree
+from harness.training.schedules import Schedule
 from harness.training.start import resume, train
-from harness.training.step.schedules import Schedule
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -45,7 +44,7 @@ def trunk(trained, tmp_path):
 
 
 def steps(run):
-    return [entry for entry in read_entries(run) if entry["kind"] == "step"]
+    return [entry for entry in read_metrics(run) if entry["kind"] == "step"]
 
 
 def test_a_branch_that_changes_nothing_ends_bit_for_bit_like_its_trunk(trunk):
@@ -53,15 +52,15 @@ def test_a_branch_that_changes_nothing_ends_bit_for_bit_like_its_trunk(trunk):
     assert (resume(branch, quiet=True) / WEIGHTS).read_bytes() == (
         trunk / "adapter" / WEIGHTS
     ).read_bytes()
-    measured_checkpoints = [
+    measured = [
         [
             entry["nll_seen"]
-            for entry in read_entries(run)
+            for entry in read_metrics(run)
             if entry["kind"] == "checkpoint" and entry["step"] >= 6
         ]
         for run in (trunk, branch)
     ]
-    assert measured_checkpoints[0] == measured_checkpoints[1]
+    assert measured[0] == measured[1]
 
 
 def test_a_cosine_goes_on_or_begins_anew_as_asked(run_config):
@@ -78,7 +77,7 @@ def test_a_cosine_goes_on_or_begins_anew_as_asked(run_config):
         assert same == (schedule == "continue")
     assert rates["continue"] == [entry["learning_rate"] for entry in steps(trunk)][6:]
     assert rates["restart"] == [
-        1e-2 * Schedule(name="cosine", total=6, warmup=1).factor(step) for step in range(6)
+        1e-2 * Schedule(ScheduleConfig(warmup_steps=1), 6).factor(step) for step in range(6)
     ]
 
 
@@ -122,7 +121,7 @@ def test_the_optimiser_is_kept_or_reset(trunk):
 def test_another_alpha_is_refused_unless_b_is_rescaled(trunk):
     with pytest.raises(
         HarnessError,
-        match=r"lora_alpha 8 → 24 would multiply what the adapter adds by 3 — --rescale-b",
+        match=r"lora_alpha 8 → 24 would multiply the adapter's output by 3 — --rescale-b",
     ):
         make_branch(BranchRequest(trunk, "step:6", ("lora_alpha=24",)))
     assert not (trunk / "branches").exists()
@@ -161,7 +160,7 @@ def test_the_moments_are_those_that_the_rescaled_run_would_have(trunk):
 
 @pytest.mark.parametrize("setting", ["lora_r=8", "model=other", "lora_target_modules=q_proj"])
 def test_what_the_weights_rest_on_cannot_change(trunk, setting):
-    with pytest.raises(HarnessError, match="would mean something else"):
+    with pytest.raises(HarnessError, match="would have another meaning"):
         make_branch(BranchRequest(trunk, "step:6", (setting,)))
 
 
@@ -170,17 +169,17 @@ def test_mistakes_name_what_there_is(trunk):
         make_branch(BranchRequest(trunk, "step:5"))
     with pytest.raises(
         HarnessError,
-        match="nothing is left to train: the checkpoint stands at epoch 4 of 4 — --set num_train_epochs=5",
+        match="nothing is left to train: the checkpoint is at epoch 4 of 4 — --set num_train_epochs=5",
     ):
         make_branch(BranchRequest(trunk, "last"))
     with pytest.raises(HarnessError, match="did you mean"):
         make_branch(BranchRequest(trunk, "step:6", ("learning_rat=1",)))
     with pytest.raises(HarnessError, match=r"data\.train or formats\.train"):
         make_branch(BranchRequest(trunk, "step:6", ("train=x",)))
-    with pytest.raises(HarnessError, match="is no place"):
+    with pytest.raises(HarnessError, match="invalid --from"):
         make_branch(BranchRequest(trunk, "somewhere"))
     make_branch(BranchRequest(trunk, "step:6"))
-    with pytest.raises(HarnessError, match="there is something already"):
+    with pytest.raises(HarnessError, match="the folder exists already"):
         make_branch(BranchRequest(trunk, "step:6"))
 
 

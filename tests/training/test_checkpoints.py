@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness.files import clear_leftovers, remove, whole, write_text
+from harness.files import atomic_folder, clear_leftovers, remove, write_text
+from harness.run_file import read_metrics
 from harness.training.config import CheckpointsConfig
 from harness.training.runs.checkpoints import removable
 from harness.training.runs.lock import holder_of, run_lock
-from harness.training.runs.metrics_log import MetricsLog, read_entries
+from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import resume, train
 
 sizes = st.lists(st.integers(1, 60), unique=True, max_size=15)
@@ -68,7 +69,7 @@ def test_the_best_checkpoint_stays_after_the_run(run_config):
     )
     train(config, quiet=True)
     points = [
-        e for e in read_entries(Path(config.output_dir)) if e["kind"] == "checkpoint" and e["step"]
+        e for e in read_metrics(Path(config.output_dir)) if e["kind"] == "checkpoint" and e["step"]
     ]
     best = min(points, key=lambda e: e["nll_seen"])["step"]
     assert {int(p.name.split("-")[1]) for p in Path(config.output_dir).glob("checkpoint-*")} == {
@@ -85,14 +86,14 @@ from pathlib import Path
 from harness.training.config import parse_config
 from harness.training.start import train
 import json
-import harness.train.checkpoints
+import harness.training.runs.checkpoints
 config = parse_config(json.loads(sys.argv[1]))
 original = harness.training.runs.checkpoints.save_checkpoint
 def limited(run, step, *rest):
     if step == 4:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
     return original(run, step, *rest)
-import harness.train.loop
+import harness.training.loop
 harness.training.loop.save_checkpoint = limited
 try:
     train(config, quiet=True)
@@ -130,12 +131,12 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(run_config):
 
 def test_a_folder_is_put_in_place_whole_or_not_at_all(tmp_path):
     target = tmp_path / "thing"
-    with whole(target, what="thing") as folder:
+    with atomic_folder(target, what="thing") as folder:
         (folder / "a").write_text("1")
         assert not target.exists()
     with (
         pytest.raises(HarnessError, match="cannot write the thing: No space"),
-        whole(target, what="thing") as folder,
+        atomic_folder(target, what="thing") as folder,
     ):
         (folder / "a").write_text("2")
         raise OSError(28, "No space left on device")
@@ -165,10 +166,10 @@ def test_a_line_that_was_cut_off_is_no_entry(tail):
             metrics_log.write({"kind": "step", "step": 1})
         with (run / "metrics.jsonl").open("ab") as stream:
             stream.write(tail.replace(b"\n", b""))
-        assert read_entries(run) == [{"kind": "step", "step": 1}]
+        assert read_metrics(run) == [{"kind": "step", "step": 1}]
         with MetricsLog(run, 1) as metrics_log:
             metrics_log.write({"kind": "step", "step": 2})
-        assert [entry["step"] for entry in read_entries(run)] == [1, 2]
+        assert [entry["step"] for entry in read_metrics(run)] == [1, 2]
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(run_config, tmp_path):

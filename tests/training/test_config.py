@@ -12,7 +12,7 @@ from harness.training.config import (
     read_config,
     read_environment,
 )
-from harness.training.config.reading import keys
+from harness.training.config.reading import keys, parse_recorded
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_values_out_of_range_are_told():
         ),
         (
             {"optimisation": {"lr_scheduler_type": "cosine"}},
-            "unknown key optimisation.lr_scheduler_type (it stands in [schedule])",
+            "unknown key optimisation.lr_scheduler_type (it belongs to [schedule])",
         ),
         (
             {"adapter": {"model": "x"}},
-            "unknown key adapter.model (it stands at the top of the file)",
+            "unknown key adapter.model (it belongs at the top of the file)",
         ),
         ({"schedule": {"lr_scheduler_type": "wsd"}}, "(here it is called warmup_stable_decay)"),
         ({"optimisation": {"optim": "adamw_torch_fused"}}, "here it is called adamw_torch"),
@@ -95,6 +95,15 @@ def test_values_out_of_range_are_told():
         ),
         ({"schedule": {"points": [[0, 1], [1, 1]]}}, "have no effect unless"),
         ({"formats": {"format_weights": {"chatml": 2}}}, "have no effect unless"),
+        (
+            {"schedule": {"decay_type": "linear"}},
+            'unknown key schedule.decay_type (removed; use lr_scheduler_type = "piecewise"',
+        ),
+        ({"formats": {"mixing": "fixed"}}, '(removed; use mixing = "balanced")'),
+        (
+            {"optimisation": {"optim": "paged_adamw_32bit"}},
+            '(removed; use optim = "paged_adamw_8bit")',
+        ),
     ],
 )
 def test_a_mistake_says_what_would_be_right(table, told):
@@ -181,3 +190,13 @@ def test_mistakes_of_file_and_environment_are_told_together(write):
     )
     assert "HARNESS_TRAIN_LR: no such key (here it is called learning_rate)" in text
     assert "3 mistakes" in text
+
+
+def test_recorded_settings_of_an_earlier_version_are_read_where_they_mean_the_same():
+    recorded = TrainConfig().as_dict()
+    recorded["schedule"] |= {"decay_type": "1-sqrt", "midpoint": 0.5, "steepness": 10.0}
+    recorded["objective"]["hold_native"] = True
+    assert parse_recorded(recorded, "run.json") == TrainConfig()
+    recorded["schedule"]["steepness"] = 40.0
+    with pytest.raises(HarnessError, match="steepness \\(removed; use"):
+        parse_recorded(recorded, "run.json")

@@ -101,7 +101,7 @@ def test_only_their_rows_move_and_input_and_head_go_together(
         name: p.clone() for name, p in trainer.model.named_parameters() if not p.requires_grad
     }
     for number in range(4):
-        trainer._step(number, 0.0)
+        trainer.step(number, 0.0)
     for name in rows:
         assert (
             trainer.weights()[name].dtype == torch.float32

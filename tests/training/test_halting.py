@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from harness.training.start import train
 from harness.training.config import (
     CheckpointsConfig,
     DataConfig,
@@ -18,6 +17,7 @@ from harness.training.config import (
     TrainConfig,
 )
 from harness.training.loop import Trainer
+from harness.training.start import train
 
 #: What a made-up measure gives at steps 0, 1, 2, …: best at step 2.
 CURVE = [2.0, 1.5, 1.2, 1.3, 1.25, 1.4, 1.5, 1.6, 1.7, 1.8]
@@ -78,17 +78,17 @@ def test_a_stopped_run_says_why_in_its_last_line_and_in_run_json(config, capsys)
 
 def test_an_interrupted_run_keeps_its_patience(config, monkeypatch):
     """Two of the three checkpoints without a gain were before the interruption."""
-    original = Trainer._step
+    original = Trainer.step
 
     def cut(self, number, sum_lr, at):
         if number == at:
             raise KeyboardInterrupt
         return original(self, number, sum_lr)
 
-    monkeypatch.setattr(Trainer, "_step", lambda self, number, sum_lr: cut(self, number, sum_lr, 4))
+    monkeypatch.setattr(Trainer, "step", lambda self, number, sum_lr: cut(self, number, sum_lr, 4))
     with pytest.raises(KeyboardInterrupt):
         train(config, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", original)
+    monkeypatch.setattr(Trainer, "step", original)
     run = train(config, quiet=True).parent
     assert entries(run)[-1]["step"] == 5
     assert [e["step"] for e in entries(run) if e["kind"] == "checkpoint"] == [0, 1, 2, 3, 4, 5]

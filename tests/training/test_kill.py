@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.run_file import read_metrics
 from harness.training.config import AdapterConfig, CheckpointsConfig, EvaluationConfig
-from harness.training.runs.metrics_log import read_entries
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,7 +74,7 @@ def result(run: Path):
     """What must not depend on interruptions: the adapter's bytes, the log but for its clock, the checkpoints that are left."""
     log = [
         {key: value for key, value in entry.items() if key != "seconds"}
-        for entry in read_entries(run)
+        for entry in read_metrics(run)
     ]
     return (
         (run / "adapter" / "adapter_model.safetensors").read_bytes(),

@@ -9,13 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.backends.local import forward as arithmetic
 from harness.errors import HarnessError
-from harness.models import load
+from harness.models import device, load
 from harness.training.config import EvaluationConfig, ScheduleConfig
 from harness.training.data.examples import micro_batches
 from harness.training.loop import Trainer
-from harness.training.preparation import make_example_cache, prepare, run_digest
+from harness.training.preparation import prepare, run_digest
 from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
@@ -33,7 +32,7 @@ def make(config):
     loaded = load(config.model, dtype="float32", device="cpu")
     ready = prepare(config)
     return Trainer(
-        config, loaded, make_example_cache(ready, loaded), run_digest(ready, loaded.source.digest)
+        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest)
     )
 
 
@@ -63,7 +62,7 @@ def test_weights_equal_plain_transformers_and_peft(config):
     steps = ours.plan.total_steps
     assert steps >= 20
     for number in range(steps):
-        log = ours._step(number, 0.0)
+        log = ours.step(number, 0.0)
         theirs.model.train()
         for group in reference.param_groups:
             group["lr"] = log.learning_rate
@@ -107,7 +106,7 @@ def test_accumulation_and_micro_batches_change_nothing(config):
             ),
         )
         trainer = make(run)
-        logs = [trainer._step(number, 0.0) for number in range(trainer.plan.total_steps)]
+        logs = [trainer.step(number, 0.0) for number in range(trainer.plan.total_steps)]
         results.append((logs, trainer.weights()))
     for logs, weights in results[1:]:
         assert [log.loss for log in logs] == pytest.approx(
@@ -149,11 +148,11 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
 def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, first):
     """Float32 and bfloat16 products give other weights, so what the clock says after an interruption must not count."""
     config = replace(config, dtype="bfloat16")
-    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: first)
+    monkeypatch.setattr(device, "_float32_is_faster", lambda: first)
     whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
     broken = replace(config, output_dir=str(tmp_path / "broken"))
     interrupt(broken, monkeypatch, stop_at=7)
-    monkeypatch.setattr(arithmetic, "_wide_is_faster", lambda: not first)
+    monkeypatch.setattr(device, "_float32_is_faster", lambda: not first)
     resumed = train(broken, quiet=True)
     name = "adapter_model.safetensors"
     assert (resumed / name).read_bytes() == (whole / name).read_bytes()
@@ -163,7 +162,7 @@ def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, fir
 
 def test_a_finished_run_is_not_trained_again(config, monkeypatch):
     first = train(config, quiet=True)
-    monkeypatch.setattr(Trainer, "_step", lambda *a: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "step", lambda *a: pytest.fail("trained again"))
     assert train(config, quiet=True) == first
 
 
@@ -188,7 +187,7 @@ def test_the_base_stays_frozen(config):
     frozen = {
         name: p.clone() for name, p in trainer.model.named_parameters() if not p.requires_grad
     }
-    trainer._step(0, 0.0)
+    trainer.step(0, 0.0)
     assert all(
         torch.equal(p, frozen[name])
         for name, p in trainer.model.named_parameters()
@@ -199,7 +198,7 @@ def test_the_base_stays_frozen(config):
 def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
     folder(config)
     trainer = make(config)
-    trainer._step(0, 0.0)
+    trainer.step(0, 0.0)
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")

@@ -11,16 +11,14 @@ from hypothesis import strategies as st
 
 from harness.training.data.mixing import RowSet, draw_formats, epoch_repeats
 
-POLICIES = ("balanced", "uniform", "weighted", "fixed", "all")
+POLICIES = ("balanced", "uniform", "weighted", "all")
 sizes = st.tuples(st.integers(1, 12), st.integers(1, 30), st.integers(0, 40), st.integers(0, 5))
 weighted_sets = st.lists(st.tuples(st.integers(1, 12), st.floats(0.1, 5)), min_size=1, max_size=4)
 
 
 def draw(policy, formats, rows, epoch, seed, weights=None):
-    names = [f"row {row}" for row in range(rows)]
-    return draw_formats(
-        policy, weights or [1.0] * formats, [RowSet.weighted(range(rows))], names, epoch, seed
-    )
+    sets = [RowSet.weighted(range(rows))]
+    return draw_formats(policy, weights or [1.0] * formats, sets, epoch, seed)
 
 
 def make_sets(shapes):
@@ -85,14 +83,6 @@ def test_all_meets_every_pair_in_every_epoch():
     assert sorted(draw("all", 3, 2, 5, 0)) == [(e, f) for e in range(2) for f in range(3)]
 
 
-@given(sizes)
-def test_fixed_keeps_a_rows_format_whatever_stands_beside_it(size):
-    formats, examples, epoch, seed = size
-    kept = dict(draw("fixed", formats, examples, epoch, seed))
-    assert kept == dict(draw("fixed", formats, examples, epoch + 7, seed))
-    assert kept.items() <= dict(draw("fixed", formats, examples + 5, epoch, seed)).items()
-
-
 def test_weighted_draws_in_proportion_and_never_at_weight_0():
     used = Counter(
         f for epoch in range(200) for _, f in draw("weighted", 3, 20, epoch, 0, [3.0, 1.0, 0.0])
@@ -102,37 +92,38 @@ def test_weighted_draws_in_proportion_and_never_at_weight_0():
 
 
 @given(weighted_sets, st.integers(0, 30), st.integers(0, 5))
-def test_every_epoch_has_as_many_visits_as_the_weights_say(shapes, epoch, seed):
+def test_every_epoch_has_as_many_repeats_as_the_weights_say(shapes, epoch, seed):
     sets = make_sets(shapes)
     met = Counter(row for row, _ in epoch_repeats(sets, epoch, seed))
     for chosen in sets:
-        assert sum(met[row] for row in chosen.rows) == chosen.draws == max(1, round(chosen.draws))
+        assert (
+            sum(met[row] for row in chosen.rows) == chosen.repeats == max(1, round(chosen.repeats))
+        )
 
 
 @given(weighted_sets, st.integers(1, 20), st.integers(0, 5))
 def test_over_the_run_each_row_gets_its_share_to_within_one(shapes, epochs, seed):
     sets = make_sets(shapes)
-    met = [visit for epoch in range(epochs) for visit in epoch_repeats(sets, epoch, seed)]
+    met = [repeat for epoch in range(epochs) for repeat in epoch_repeats(sets, epoch, seed)]
     count = Counter(row for row, _ in met)
     for chosen in sets:
-        share = chosen.draws * epochs / len(chosen.rows)
+        share = chosen.repeats * epochs / len(chosen.rows)
         assert all(abs(count[row] - share) < 1 for row in chosen.rows)
     for row, times in count.items():
-        assert sorted(visit for r, visit in met if r == row) == list(range(times)), (
-            "visits are numbered without gaps"
+        assert sorted(repeat for r, repeat in met if r == row) == list(range(times)), (
+            "repeats are numbered without gaps"
         )
 
 
 @given(weighted_sets, st.integers(1, 6), st.integers(0, 5))
 def test_balanced_stays_balanced_for_each_row_of_a_weighted_set(shapes, formats, seed):
-    """In any F visits of a row that begin at a multiple of F it meets every format."""
+    """In any F repeats of a row that begin at a multiple of F it meets every format."""
     sets = make_sets(shapes)
-    names = [str(row) for row in range(sum(size for size, _ in shapes))]
     met: dict[int, Counter[int]] = {}
     epochs = 3 * formats
     for epoch in range(epochs):
-        for row, format in draw_formats("balanced", [1.0] * formats, sets, names, epoch, seed):
-            met.setdefault(row, Counter())[format] += 1
+        for row, at in draw_formats("balanced", [1.0] * formats, sets, epoch, seed):
+            met.setdefault(row, Counter())[at] += 1
     for counts in met.values():
-        numbers = [counts[format] for format in range(formats)]
+        numbers = [counts[at] for at in range(formats)]
         assert max(numbers) - min(numbers) <= 1

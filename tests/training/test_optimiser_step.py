@@ -72,7 +72,9 @@ def reference_step(model, optimizer, rows):
 def test_twenty_steps_are_those_of_transformers_and_peft(tiny_model, monkeypatch, handwritten):
     ours, theirs = adapted(tiny_model), adapted(tiny_model)
     if not handwritten:
-        monkeypatch.setattr("harness.training.step.handwritten.decoder.find_decoder", lambda *_: None)
+        monkeypatch.setattr(
+            "harness.training.step.handwritten.decoder.find_decoder", lambda *_: None
+        )
     assert (find_decoder(ours, 40) is not None) or not handwritten
     updater = Updater(ours, ours.model, CONFIG)
     trained = [p for _, p in sorted(theirs.model.named_parameters()) if p.requires_grad]

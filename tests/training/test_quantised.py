@@ -72,7 +72,7 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
         [p for n, p in sorted(theirs.named_parameters()) if p.requires_grad], weight_decay=0.0
     )
     for number in range(8):
-        log = ours._step(number, 0.0)
+        log = ours.step(number, 0.0)
         optimizer.param_groups[0]["lr"] = log.learning_rate
         optimizer.zero_grad()
         examples = [ours.cache(pair) for pair in ours.plan.step(number)]
@@ -128,7 +128,7 @@ def test_the_loss_falls(tiny_model, tmp_path, stored, adapter):
         ),
         stored,
     )
-    losses = [trainer._step(number, 0.0).loss for number in range(trainer.plan.total_steps)]
+    losses = [trainer.step(number, 0.0).loss for number in range(trainer.plan.total_steps)]
     assert sum(losses[-4:]) < 0.93 * sum(losses[:4])
 
 
@@ -138,8 +138,8 @@ def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
     plain, measured = make_trainer(config, NF4), make_trainer(config, NF4)
     before = dequantised(next(iter(linears(measured.loaded.model).values()))).clone()
     for number in range(4):
-        plain._step(number, 0.0)
-        measured._step(number, 0.0)
+        plain.step(number, 0.0)
+        measured.step(number, 0.0)
         measured.model.eval()
         with measured.loaded.inference():
             measured.model(input_ids=IDS)

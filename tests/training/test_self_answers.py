@@ -30,9 +30,9 @@ from harness.training.distill.self_answers import (
     SELF_ANSWERED,
     UNFINISHED,
     check_prompts,
-    kept_answers,
     own_answers,
-    spread,
+    recorded_answers,
+    spread_prompts,
     write_conversations,
 )
 from harness.training.distill.teacher import base_only
@@ -132,11 +132,11 @@ def test_an_adapter_is_switched_off_for_the_teacher_and_on_again(tiny):
 
 def test_what_is_written_is_read_back_and_not_made_again(talkative, tmp_path, monkeypatch):
     file = tmp_path / "run" / "answers.jsonl"
-    first = kept_answers(file, talkative, ASKED, NATIVE, 8)
+    first = recorded_answers(file, talkative, ASKED, NATIVE, 8)
     monkeypatch.setattr(
         "harness.training.distill.self_answers.own_answers", lambda *a: pytest.fail("made again")
     )
-    again = kept_answers(file, talkative, ASKED, NATIVE, 8)
+    again = recorded_answers(file, talkative, ASKED, NATIVE, 8)
     assert [replace(c, source="") for c in first] == [replace(c, source="") for c in again] and len(
         again
     ) == 2
@@ -153,15 +153,15 @@ def test_names_and_odd_characters_survive_the_file(tmp_path):
 
 def test_a_question_of_the_evaluation_is_no_prompt():
     asked = load_cases()[0].messages
-    with pytest.raises(HarnessError, match="not trained on"):
+    with pytest.raises(HarnessError, match="cannot be trained on"):
         check_prompts([Conversation("x", (*asked, Message("assistant", "…")))])
     check_prompts(ASKED)
 
 
 def test_prompts_are_spread_over_the_whole_set():
     rows = [replace(ASKED[0], id=str(n)) for n in range(10)]
-    assert [c.id for c in spread(rows, 5)] == ["0", "2", "4", "6", "8"]
-    assert spread(rows, 0) == rows == spread(rows, 99)
+    assert [c.id for c in spread_prompts(rows, 5)] == ["0", "2", "4", "6", "8"]
+    assert spread_prompts(rows, 0) == rows == spread_prompts(rows, 99)
 
 
 def small(model, data, folder, objective):

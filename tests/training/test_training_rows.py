@@ -142,7 +142,7 @@ def test_a_plain_text_is_trained_as_it_is_whatever_is_drawn(config, write):
         cache, plan, _ = plan_of(replace(config, formats=replace(config.formats, mixing=mixing)))
         assert len(list(plan.pairs())) == 4, "two texts, two epochs, one format each"
         for pair in plan.pairs():
-            assert cache.format(pair).id == cache(pair).format == "raw"
+            assert cache.format_of(pair).id == cache(pair).format == "raw"
             assert cache.rendered(pair).text.startswith(
                 cache.conversations[pair[0]].messages[0].content
             )
@@ -181,13 +181,13 @@ def test_weights_of_formats_and_families(config):
         ),
     )
     cache, plan, _ = plan_of(weighted)
-    assert {cache.format(pair).id for pair in plan.pairs()} <= {"chatml", "alpaca-newline"}
-    with pytest.raises(HarnessError, match="no trained format or family") as caught:
+    assert {cache.format_of(pair).id for pair in plan.pairs()} <= {"chatml", "alpaca-newline"}
+    with pytest.raises(HarnessError, match="not a trained format or family") as caught:
         plan_of(
             replace(weighted, formats=replace(weighted.formats, format_weights={"alpacca": 1.0}))
         )
     assert "did you mean alpaca" in caught.value.hint
-    with pytest.raises(HarnessError, match="weighs 0"):
+    with pytest.raises(HarnessError, match="has weight 0"):
         plan_of(
             replace(
                 weighted,

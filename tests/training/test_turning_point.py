@@ -44,17 +44,17 @@ def table(seed, curve, items=16, noise=0.05):
 
 
 def test_a_clear_turn_is_found_at_its_place():
-    found = find_turning_point(table(0, [2.0, 1.6, 1.4, 1.3, 1.5, 1.8, 2.2]), draws=300)
+    found = find_turning_point(table(0, [2.0, 1.6, 1.4, 1.3, 1.5, 1.8, 2.2]), resamples=300)
     assert found.rises and found.at == 3 and found.low == found.high == 3 and found.rise > 0.2
 
 
 def test_a_falling_curve_has_not_turned():
-    found = find_turning_point(table(1, [2.0, 1.6, 1.4, 1.3, 1.2, 1.15]), draws=300)
+    found = find_turning_point(table(1, [2.0, 1.6, 1.4, 1.3, 1.2, 1.15]), resamples=300)
     assert not found.rises and found.at == 5
 
 
 def test_a_curve_that_only_rises_turned_at_its_start():
-    found = find_turning_point(table(2, [1.0, 1.2, 1.4, 1.9]), draws=300)
+    found = find_turning_point(table(2, [1.0, 1.2, 1.4, 1.9]), resamples=300)
     assert found.rises and found.at == found.back == 0
 
 
@@ -63,13 +63,13 @@ def test_a_curve_that_only_rises_turned_at_its_start():
 )
 def test_noise_is_seldom_taken_for_a_turn(shape):
     """At most one curve in ten without a rise; with the items that chose the turn judging it, more than half would be."""
-    alarms = sum(find_turning_point(table(seed, shape), draws=200).rises for seed in range(100))
+    alarms = sum(find_turning_point(table(seed, shape), resamples=200).rises for seed in range(100))
     assert alarms <= 10
 
 
 def test_a_small_rise_is_seen_in_most_curves():
     found = [
-        find_turning_point(table(seed, [2.0, 1.5, 1.2, 1.0, 1.03, 1.06, 1.09]), draws=200)
+        find_turning_point(table(seed, [2.0, 1.5, 1.2, 1.0, 1.03, 1.06, 1.09]), resamples=200)
         for seed in range(40)
     ]
     assert sum(turn.rises for turn in found) >= 36
@@ -77,11 +77,16 @@ def test_a_small_rise_is_seen_in_most_curves():
 
 def test_the_margin_goes_back_over_what_cannot_be_told_from_the_turn():
     values = table(3, [2.0, 1.32, 1.31, 1.3, 1.6, 1.9], items=12, noise=0.2)
-    near, far = find_turning_point(values, margin=0.0, draws=200), find_turning_point(values, margin=2.0, draws=200)
+    near, far = (
+        find_turning_point(values, margin=0.0, resamples=200),
+        find_turning_point(values, margin=2.0, resamples=200),
+    )
     assert near.back == near.at == far.at and far.back < far.at
 
 
 @given(st.integers(0, 1000))
 def test_equal_arguments_give_equal_turns(seed):
     values = table(seed, [1.0, 0.9, 1.0], items=4)
-    assert find_turning_point(values, draws=20, seed=seed) == find_turning_point(values, draws=20, seed=seed)
+    assert find_turning_point(values, resamples=20, seed=seed) == find_turning_point(
+        values, resamples=20, seed=seed
+    )

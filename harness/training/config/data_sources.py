@@ -1,4 +1,4 @@
-"""[data] and [formats]: what is learnt, and in which prompt formats."""
+"""[data] and [formats]: the conversations of a run and its prompt formats."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class DataSource:
     path: str
     """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
     weight: Annotated[float, Gt(0)] = 1.0
-    """Draws of its average row an epoch: 2 shows each row twice, 0.5 every other epoch."""
+    """Repeats of its average row per epoch: 2 shows each row twice, 0.5 every other epoch."""
     schema: SchemaName = "auto"
-    """How its rows are written; data.schema when auto."""
+    """How its rows are written. auto: as data.schema says."""
     split: str = "train"
     """Which split of a data set of the hub."""
 
 
 def source_of(value: str | DataSource) -> DataSource:
-    """``path`` or ``path:weight`` as a source. A colon that no number follows belongs to the path."""
+    """``path`` or ``path:weight`` as a source; a colon without a number is part of the path."""
     if isinstance(value, DataSource):
         return value
     path, colon, weight = value.rpartition(":")
@@ -38,7 +38,7 @@ def source_of(value: str | DataSource) -> DataSource:
         return DataSource(value)
 
 
-def _told(value: str | DataSource) -> list[str]:
+def _as_flag(value: str | DataSource) -> list[str]:
     return [value if isinstance(value, str) else f"{value.path}:{value.weight:g}"]
 
 
@@ -47,7 +47,7 @@ _FLAG = tyro.constructors.PrimitiveConstructorSpec(
     metavar="PATH[:WEIGHT]",
     instance_from_str=lambda args: args[0],
     is_instance=lambda value: isinstance(value, str | DataSource),
-    str_from_instance=_told,
+    str_from_instance=_as_flag,
 )
 
 
@@ -56,13 +56,15 @@ class DataConfig:
     """What to learn from."""
 
     train: tuple[Annotated[str | DataSource, _FLAG], ...] = ()
-    """Conversation files, folders of them or data sets of the hub: "path", "path:weight", or a table {path, weight, schema, split}. Empty: the shipped training set."""
+    """Conversation files, folders of them or data sets of the hub: "path", "path:weight", or a
+    table {path, weight, schema, split}. Empty: the shipped training set."""
     schema: SchemaName = "auto"
-    """How rows are written. auto: seen from the first row of each file."""
+    """How rows are written. auto: detected from the first row of each file."""
     max_length: Annotated[int, Ge(16)] = 1024
-    """Tokens of the longest conversation; a longer one is refused by name, never cut."""
+    """Tokens of the longest conversation. A longer one is refused, never cut."""
     on_refuse: Literal["error", "skip"] = "error"
-    """What happens to rows that cannot be learnt from. error: the run does not start. skip: they are left out, counted, and listed in refused.jsonl."""
+    """What happens to rows that cannot be learnt from. error: the run does not start. skip: they
+    are left out, counted, and listed in refused.jsonl."""
 
     def sources(self) -> tuple[DataSource, ...]:
         """The sets to learn from, each with its weight and schema."""
@@ -73,9 +75,9 @@ class DataConfig:
         )
 
     def problems(self) -> list[str]:
-        """Weights that are no weights."""
+        """Weights that are not positive numbers."""
         return [
-            f"train = {_told(value)[0]!r}: a weight must be a number above 0"
+            f"train = {_as_flag(value)[0]!r}: a weight must be a number above 0"
             for value in self.train
             if not 0 < source_of(value).weight < math.inf
         ]
@@ -83,21 +85,26 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class FormatsConfig:
-    """Which prompt formats the model meets."""
+    """The prompt formats of the run."""
 
     train: Annotated[tuple[str, ...], tyro.conf.arg(name="formats")] = ("common",)
-    """What to train in: ids, globs, sets ("common", "all") or draws ("grammar:200:seed=7:split=train", with ":style=tags" made-up control strings). Families in held_out are left out of sets and globs."""
+    """What to train in: ids, globs, sets ("common", "all") or random formats of the grammar
+    ("grammar:200:seed=7:split=train", with ":style=tags" made-up control strings). Families in
+    held_out are left out of sets and globs."""
     held_out: tuple[str, ...] = ()
-    """Formats never trained in, in which checkpoints are measured. Their whole families stay out."""
+    """Formats that checkpoints are measured in and that are never trained in, nor their families.
+    """
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""
-    mixing: Literal["balanced", "uniform", "weighted", "fixed", "all"] = "balanced"
-    """balanced: over F epochs each example meets each of F formats once. uniform: drawn at random. weighted: drawn by format_weights. fixed: each example keeps one format for ever. all: every format in every epoch."""
+    mixing: Literal["balanced", "uniform", "weighted", "all"] = "balanced"
+    """balanced: over F epochs each conversation is used once in each of F formats. uniform: drawn
+    at random. weighted: drawn by format_weights. all: every format in every epoch."""
     format_weights: dict[str, Annotated[float, Ge(0)]] = field(default_factory=dict)
-    """Weights of formats or families when mixing is weighted; a format's own beats its family's, and what is not named weighs 1."""
+    """Weights of formats or families when mixing is weighted. A format's own overrides its
+    family's; the others have weight 1."""
 
     def problems(self) -> list[str]:
-        """Settings that would do nothing."""
+        """Settings that would have no effect."""
         return (
             ['format_weights: have no effect unless mixing = "weighted"']
             if self.format_weights and self.mixing != "weighted"

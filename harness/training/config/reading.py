@@ -1,4 +1,4 @@
-"""TOML and environment → the tree, with every mistake told at once."""
+"""Read TOML and environment into the tree of settings, and report all mistakes together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from harness.errors import HarnessError, nearest
 from harness.training.config.data_sources import DataSource
-from harness.training.config.other_trainers import foreign_key, foreign_value
+from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
 
 #: A key's variable is this and the key in capitals: HARNESS_TRAIN_LEARNING_RATE.
@@ -21,7 +21,7 @@ ENVIRONMENT = "HARNESS_TRAIN_"
 
 
 def read_config(path: Path, environment: Mapping[str, str] | None = None) -> TrainConfig:
-    """Read a TOML file, and over it the variables HARNESS_TRAIN_* of ``environment``.
+    """Read a TOML file; variables HARNESS_TRAIN_* of ``environment`` override it.
 
     Raises one HarnessError that names every mistake of both.
     """
@@ -35,36 +35,45 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
 
 
 def read_environment(environment: Mapping[str, str] = os.environ) -> TrainConfig:
-    """The defaults, and over them the variables HARNESS_TRAIN_*."""
+    """The defaults, overridden by the variables HARNESS_TRAIN_*. Raises as ``read_config``."""
     return _with_environment({}, "environment", environment)
 
 
 def parse_config(table: dict[str, Any], where: str = "settings") -> TrainConfig:
-    """Check a table of settings against the tree. Raises one HarnessError that names every mistake in it."""
+    """Check a table of settings against the tree.
+
+    Raises one HarnessError that names every mistake in it.
+    """
     config, problems = _parse(table)
     if config is None or problems:
         raise _refusal(problems, where)
     return config
 
 
+def parse_recorded(table: dict[str, Any], where: str) -> TrainConfig:
+    """The settings that a run recorded, by this version or an earlier one.
+
+    Raises HarnessError when a setting that was removed had a value that is no longer possible.
+    """
+    return parse_config(without_removed(table), where)
+
+
 def keys() -> dict[str, str]:
-    """Each key's name on the command line and in the environment → its place in the tree, ``section.key``."""
+    """Name on the command line and in the environment → place in the tree, ``section.key``."""
     places: dict[str, str] = {}
     for section, kind in [("", TrainConfig), *_sections().items()]:
         hints = get_type_hints(kind, include_extras=True)
         for f in fields(kind):
             if f.name not in _sections():
-                places[_flag(hints[f.name]) or f.name] = (
-                    f"{section}.{f.name}" if section else f.name
-                )
+                name = _flag(hints[f.name]) or f.name
+                places[name] = f"{section}.{f.name}" if section else f.name
     return places
 
 
 def _flag(hint: Any) -> str:
     """The name that tyro.conf.arg gives a field."""
-    return next(
-        (str(name) for extra in get_args(hint) if (name := getattr(extra, "name", None))), ""
-    )
+    names = (getattr(extra, "name", None) for extra in get_args(hint))
+    return next((str(name) for name in names if name), "")
 
 
 @lru_cache(maxsize=1)
@@ -85,7 +94,7 @@ def _with_environment(
     for variable in sorted(name for name in environment if name.startswith(ENVIRONMENT)):
         key = variable.removeprefix(ENVIRONMENT).lower()
         if key not in places:
-            problems.append(f"{variable}: no such key ({foreign_key(key) or nearest(key, places)})")
+            problems.append(f"{variable}: no such key ({explain_key(key) or nearest(key, places)})")
             continue
         section, _, name = places[key].rpartition(".")
         target = table.setdefault(section, {}) if section else table
@@ -93,44 +102,32 @@ def _with_environment(
             target[name] = _value(environment[variable], section, name)
             origin[places[key]] = variable
     config, found = _parse(table)
-    problems += [
-        next(
-            (
-                f"{variable}: {told}"
-                for place, variable in origin.items()
-                if told.startswith(f"{place} ")
-            ),
-            told,
-        )
-        for told in found
-    ]
+    for problem in found:
+        variable = next((origin[place] for place in origin if problem.startswith(f"{place} ")), "")
+        problems.append(f"{variable}: {problem}" if variable else problem)
     if config is None or problems:
         raise _refusal(problems, where)
     return config
 
 
 def _value(text: str, section: str, name: str) -> Any:
-    """A variable's text as TOML would give it: JSON where it is a list or a table, else words between commas for a list."""
+    """A variable's text as TOML would give it: JSON, or for a list words between commas."""
     default = getattr(_sections()[section]() if section else TrainConfig(), name)
     if text[:1] in "[{":
         try:
             return json.loads(text)
         except json.JSONDecodeError:
             return text
-    return (
-        [word.strip() for word in text.split(",") if word.strip()]
-        if isinstance(default, tuple)
-        else text
-    )
+    if isinstance(default, tuple):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    return text
 
 
 def _refusal(problems: list[str], where: str) -> HarnessError:
     unique = list(dict.fromkeys(problems))
-    return HarnessError(
-        "; ".join(unique),
-        where=where,
-        hint=f"{len(unique)} mistake{'s' * (len(unique) > 1)}; harness train --help lists every key",
-    )
+    count = f"{len(unique)} mistake{'s' * (len(unique) > 1)}"
+    hint = f"{count}; harness train --help lists every key"
+    return HarnessError("; ".join(unique), where=where, hint=hint)
 
 
 def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
@@ -140,26 +137,24 @@ def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
     try:
         config = TypeAdapter(TrainConfig).validate_python(table)
     except ValidationError as error:
-        return None, problems + list(_told(error.errors()))
+        return None, problems + list(_messages(error.errors()))
     problems += config.problems()
     for section in _sections():
         part = getattr(config, section)
-        problems += [
-            f"{section}.{problem}"
-            for problem in (part.problems() if hasattr(part, "problems") else ())
-        ]
+        found = part.problems() if hasattr(part, "problems") else ()
+        problems += [f"{section}.{problem}" for problem in found]
     return config, problems
 
 
-def _told(errors: list[Any]) -> Iterator[str]:
-    """Each mistake once. pydantic tells one for each member of a union: the one that got furthest is meant."""
+def _messages(errors: list[Any]) -> Iterator[str]:
+    """Each mistake once. pydantic has one for each member of a union: the deepest is meant."""
     places: dict[str, str] = {}
     for item in errors:
         steps = [str(step) for step in item["loc"] if not _is_branch(step)]
         place = ".".join(steps)
-        said = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-        better = foreign_value(place, item["input"])
-        entry = f"{place} = {item['input']!r}: {said}{f' ({better})' if better else ''}"
+        message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+        better = explain_value(place, item["input"])
+        entry = f"{place} = {item['input']!r}: {message}{f' ({better})' if better else ''}"
         places = {old: text for old, text in places.items() if not place.startswith(f"{old}.")}
         if not any(old.startswith(f"{place}.") for old in places):
             places.setdefault(place, entry)
@@ -167,32 +162,29 @@ def _told(errors: list[Any]) -> Iterator[str]:
 
 
 def _is_branch(step: str | int) -> bool:
-    """Whether a step of pydantic's path names a member of a union and no key."""
+    """Whether a step of pydantic's path names a member of a union, not a key."""
     return isinstance(step, str) and (
         step in ("str", "bool", "int", "float", DataSource.__name__) or "[" in step
     )
 
 
 def _unknown(table: dict[str, Any], section: Any, prefix: str) -> Iterator[str]:
-    """Keys that are none of ours. ``section`` is the part of the tree that the table should be like."""
+    """Keys that the part of the tree that ``table`` stands for does not have."""
     known = {f.name: getattr(section, f.name) for f in fields(section)}
     for key, value in table.items():
         if key not in known:
-            yield f"unknown key {prefix}{key} ({_offer(key)})"
+            yield f"unknown key {prefix}{key} ({_instead(key)})"
         elif is_dataclass(known[key]) and isinstance(value, dict):
             yield from _unknown(value, known[key], f"{prefix}{key}.")
         elif prefix + key == "data.train" and isinstance(value, list):
             for number, row in enumerate(value):
-                yield from (
-                    _unknown(row, DataSource(""), f"data.train.{number}.")
-                    if isinstance(row, dict)
-                    else ()
-                )
+                if isinstance(row, dict):
+                    yield from _unknown(row, DataSource(""), f"data.train.{number}.")
 
 
-def _offer(key: str) -> str:
-    elsewhere = [place for place in keys().values() if place.rpartition(".")[2] == key]
-    if elsewhere:
-        section = elsewhere[0].rpartition(".")[0]
-        return f"it stands in [{section}]" if section else "it stands at the top of the file"
-    return foreign_key(key) or nearest(key, {place.rpartition(".")[2] for place in keys().values()})
+def _instead(key: str) -> str:
+    sections = {place.rpartition(".")[2]: place.rpartition(".")[0] for place in keys().values()}
+    if key in sections:
+        section = sections[key]
+        return f"it belongs to [{section}]" if section else "it belongs at the top of the file"
+    return explain_key(key) or nearest(key, sections)

@@ -1,40 +1,40 @@
-"""The tables of docs/reference/settings.md, made of the dataclasses."""
+"""The tables of docs/reference/settings.md, derived from the dataclasses."""
 
 from __future__ import annotations
 
 import ast
 import inspect
-import re
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from harness.data.schemas import SchemaName
-from harness.training.config.sections import ScheduleName
+from annotated_types import Ge, Gt, Interval, Le, Lt
+
+from harness.training.config.data_sources import DataSource
 from harness.training.config.tree import TrainConfig
 
 
 def reference() -> str:
-    """One table a section: key, kind, default, what it does."""
+    """One table for each section: key, kind, default, description."""
     tree = TrainConfig()
     sections = [f.name for f in fields(tree) if is_dataclass(getattr(tree, f.name))]
-    parts = [_table("Top of the file", TrainConfig, tree, skip=tuple(sections))]
-    parts += [
-        _table(f"`[{name}]`", type(getattr(tree, name)), getattr(tree, name)) for name in sections
-    ]
+    parts = [_table("Top of the file", tree, skip=tuple(sections))]
+    parts += [_table(f"`[{name}]`", getattr(tree, name)) for name in sections]
     return "\n\n".join(parts) + "\n"
 
 
-def _table(title: str, kind: type, values: Any, skip: tuple[str, ...] = ()) -> str:
-    told = _docstrings(kind)
+def _table(title: str, section: Any, skip: tuple[str, ...] = ()) -> str:
+    kind = type(section)
+    about, hints = _docstrings(kind), get_type_hints(kind, include_extras=True)
     rows = [
-        f"| `{f.name}` | {_kind(str(f.type))} | `{_toml(getattr(values, f.name))}` | {told[f.name]} |"
-        for f in fields(kind)  # a section is a dataclass
+        f"| `{f.name}` | {_kind(hints[f.name])} | `{_toml(getattr(section, f.name))}` "
+        f"| {about[f.name]} |"
+        for f in fields(kind)
         if f.name not in skip
     ]
     summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-    return "\n".join(
-        [f"### {title}", "", summary, "", "| key | kind | default | |", "|---|---|---|---|", *rows]
-    )
+    head = ["| key | kind | default | |", "|---|---|---|---|"]
+    return "\n".join([f"### {title}", "", summary, "", *head, *rows])
 
 
 def _docstrings(kind: type) -> dict[str, str]:
@@ -46,37 +46,50 @@ def _docstrings(kind: type) -> dict[str, str]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             name = node.target.id
         elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            found[name] = str(node.value.value).replace("|", "\\|")
+            found[name] = " ".join(str(node.value.value).split()).replace("|", "\\|")
             name = ""
     return found
 
 
-def _kind(hint: str) -> str:
-    """A field's annotation in words: ``Annotated[float, Gt(0)] | None`` → number above 0, or none."""
-    if "DataSource" in hint:
-        return "list of paths, path:weight or tables"
-    if choices := re.findall(r"Literal\[([^]]*)\]", hint):
-        words = ", ".join(word.strip().strip("\"'") for word in choices[0].split(","))
-        return f"{'list of: ' if hint.startswith('tuple') else ''}{'true, false, ' if 'bool' in hint else ''}{words}"
-    if hint in ("SchemaName", "ScheduleName"):
-        return ", ".join(get_args({"SchemaName": SchemaName, "ScheduleName": ScheduleName}[hint]))
-    if hint.startswith("tuple[tuple"):
-        return "list of [number, number]"
-    bounds = re.findall(r"(Gt|Ge|Lt|Le)\(([^)]*)\)", hint)
-    limits = "".join(
-        f" {({'Gt': '>', 'Ge': '≥', 'Lt': '<', 'Le': '≤'})[how]} {value}" for how, value in bounds
-    )
-    base = next((word for part, word in _BASES if part in hint), "text")
-    return base + limits
+def _kind(hint: Any) -> str:
+    """A field's type in words: ``Annotated[float, Gt(0)] | None`` → number > 0."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        text = _kind(args[0]) + "".join(map(_bound, args[1:]))
+    elif origin in (Union, UnionType):
+        text = _kinds([arg for arg in args if arg is not NoneType])
+    elif origin is Literal:
+        text = ", ".join(map(str, args))
+    elif origin is tuple:
+        text = f"list of {_items(args[0])}"
+    elif origin is dict:
+        text = "table of " + _kind(args[1]).replace("number", "numbers", 1)
+    else:
+        text = {int: "whole number", float: "number", bool: "true or false"}.get(hint, "text")
+    return text
 
 
-_BASES = (
-    ("dict", "table of numbers"),
-    ("tuple", "list of texts"),
-    ("int", "whole number"),
-    ("float", "number"),
-    ("bool", "true or false"),
-)
+def _items(hint: Any) -> str:
+    if get_origin(hint) is tuple:
+        return "[number, number]"
+    if DataSource in get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint):
+        return "paths, path:weight or tables"
+    return "texts" if hint is str else _kind(hint)
+
+
+def _kinds(hints: list[Any]) -> str:
+    if hints[0] is bool and len(hints) > 1:
+        return "true, false, " + _kinds(hints[1:])
+    return _kind(hints[-1])
+
+
+def _bound(extra: Any) -> str:
+    if isinstance(extra, Interval):
+        return f" ≥ {extra.ge} ≤ {extra.le}"
+    for kind, sign in ((Gt, ">"), (Ge, "≥"), (Lt, "<"), (Le, "≤")):
+        if isinstance(extra, kind):
+            return f" {sign} {getattr(extra, kind.__name__.lower())}"
+    return ""
 
 
 def _toml(value: Any) -> str:

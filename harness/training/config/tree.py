@@ -1,4 +1,4 @@
-"""The whole tree."""
+"""The whole tree of settings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from harness.training.config.sections import (
     ObjectiveConfig,
     OptimisationConfig,
     QuantisationConfig,
-    ScheduleConfig,
     StoppingConfig,
     TrackingConfig,
 )
+from harness.training.schedules import ScheduleConfig
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. Every key of every section has a name of its own, which is also its flag and its environment variable."""
+    """A training run. No two keys share a name, so a key's name is also its flag and its
+    environment variable."""
 
     model: str = "SmolLM2-135M-Instruct"
     """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""
@@ -47,12 +48,10 @@ class TrainConfig:
 
     def problems(self) -> list[str]:
         """Settings of different sections that do not go together."""
-        if self.stopping.watched and not (
-            self.evaluation.references or self.evaluation.recall_rows
-        ):
-            return [
-                "stopping: nothing is measured (evaluation.references and evaluation.recall_rows are 0)"
-            ]
+        measured = self.evaluation.references or self.evaluation.recall_rows
+        if self.stopping.watched and not measured:
+            zero = "evaluation.references and evaluation.recall_rows are 0"
+            return [f"stopping: nothing is measured ({zero})"]
         return []
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,9 +1,12 @@
-"""Every (conversation, format) pair rendered and encoded once, and the order in which steps take them."""
+"""The examples of a run, each encoded once, and the order in which the steps take them."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import least_padding
@@ -36,9 +39,10 @@ class Example:
 
 
 class ExampleCache:
-    """Encodes a pair when it is first asked for and keeps it: nothing is tokenised twice.
+    """Encodes a (row, format) pair when it is first asked for: nothing is tokenised twice.
 
-    ``sets`` are the rows by weight; all in one when left out. A plain text wears the format ``raw`` whatever was drawn.
+    ``sets`` are the rows by weight, by default all in one. A plain text is rendered in the format
+    ``raw`` whatever was drawn for it.
     """
 
     def __init__(
@@ -60,44 +64,46 @@ class ExampleCache:
             if any(c.plain for c in conversations)
             else None
         )
-        self._kept: dict[Pair, Example] = {}
+        self._examples: dict[Pair, Example] = {}
 
     def __call__(self, pair: Pair) -> Example:
-        """The pair's example. Raises RefusedRow for a row that is too long, trains nothing or cannot be rendered."""
-        if pair not in self._kept:
-            self._kept[pair] = self._make(pair)
-        return self._kept[pair]
+        """The pair's example.
 
-    def format(self, pair: Pair) -> Format:
-        """What the pair's row is rendered in."""
-        return (
-            self._raw if self._raw and self.conversations[pair[0]].plain else self.formats[pair[1]]
-        )
+        Raises RefusedRow for a row that is too long, trains nothing or cannot be rendered.
+        """
+        if pair not in self._examples:
+            self._examples[pair] = self._make(pair)
+        return self._examples[pair]
+
+    def format_of(self, pair: Pair) -> Format:
+        """The format that the pair's row is rendered in."""
+        row, at = pair
+        return self._raw if self._raw and self.conversations[row].plain else self.formats[at]
 
     def rendered(self, pair: Pair) -> Rendered:
-        """The pair's text and its spans. Raises HarnessError when the format cannot carry the row."""
-        format = self.format(pair)
+        """The pair's text and spans. Raises HarnessError when the format cannot express the row."""
+        chat_format = self.format_of(pair)
         return render(
-            adapt_to_format(self.conversations[pair[0]], format),
-            format,
+            adapt_to_format(self.conversations[pair[0]], chat_format),
+            chat_format,
             bos_token=self._bos,
             eos_token=self._eos,
         )
 
     def refusals(self, pairs: Iterable[Pair]) -> dict[int, Refusal]:
-        """Encode these pairs now. Returns, by row, why one of its pairs cannot be learnt from."""
-        found: dict[int, Refusal] = {}
+        """Encode these pairs now. Returns why rows cannot be learnt from, by row."""
+        refused: dict[int, Refusal] = {}
         for pair in pairs:
-            if pair[0] not in found:
+            if pair[0] not in refused:
                 try:
                     self(pair)
                 except RefusedRow as error:
-                    found[pair[0]] = error.refusal(error.where)
-        return found
+                    refused[pair[0]] = error.refusal(error.where)
+        return refused
 
     def _make(self, pair: Pair) -> Example:
-        conversation, format = self.conversations[pair[0]], self.format(pair)
-        place = conversation.source or conversation.id
+        conversation, chat_format = self.conversations[pair[0]], self.format_of(pair)
+        place = conversation.place
         try:
             encoded = encode(self.rendered(pair), self._tokenizer)
         except HarnessError as error:
@@ -105,42 +111,65 @@ class ExampleCache:
                 "not to be rendered", error.message, where=place, hint=error.hint
             ) from None
         if len(encoded.ids) > self._max_length:
+            length = f"{len(encoded.ids)} tokens in format {chat_format.id}"
             raise RefusedRow(
                 "too long",
-                f"{len(encoded.ids)} tokens in format {format.id}, over max_length = {self._max_length}",
+                f"{length}, over max_length = {self._max_length}",
                 where=place,
                 hint="raise data.max_length or split the conversation",
             )
         if not any(encoded.trained[1:]):
             raise RefusedRow(
                 "no assistant turn",
-                f"no assistant turn to learn from in format {format.id}",
+                f"no assistant turn to learn from in format {chat_format.id}",
                 where=place,
             )
-        return Example(conversation.id, format.id, encoded)
+        return Example(conversation.id, chat_format.id, encoded)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainingPlan:
-    """All optimiser steps of a run, as (example, format) pairs. A pure function of the settings and the sizes."""
+    """All optimiser steps of a run, as (row, format) pairs. Every step has at least one.
+
+    Epochs may differ in size, and the last step of each may be smaller than the others. A run may
+    end inside its last epoch.
+    """
 
     epochs: tuple[tuple[Pair, ...], ...]
     step_size: int
     total_steps: int
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in a whole epoch; the last may be smaller. Every epoch has as many pairs as the first."""
-        return -(-len(self.epochs[0]) // self.step_size)
+    @cached_property
+    def steps_by_epoch(self) -> tuple[int, ...]:
+        """Optimiser steps of each whole epoch."""
+        return tuple(-(-len(epoch) // self.step_size) for epoch in self.epochs)
+
+    @cached_property
+    def _first_steps(self) -> list[int]:
+        """The number of the first step of each epoch."""
+        return [0, *accumulate(self.steps_by_epoch[:-1])]
 
     def step(self, number: int) -> tuple[Pair, ...]:
         """The pairs of optimiser step ``number``, from 0."""
-        epoch, at = divmod(number, self.steps_per_epoch)
-        return self.epochs[epoch][at * self.step_size : (at + 1) * self.step_size]
+        epoch = bisect_right(self._first_steps, number) - 1
+        begin = (number - self._first_steps[epoch]) * self.step_size
+        return self.epochs[epoch][begin : begin + self.step_size]
 
     def pairs(self) -> Iterator[Pair]:
         """Every pair of the run, in order."""
         return (pair for number in range(self.total_steps) for pair in self.step(number))
+
+    def epoch_at(self, steps: int) -> float:
+        """How many epochs the first ``steps`` steps are."""
+        epoch = bisect_right(self._first_steps, steps) - 1
+        size = self.steps_by_epoch[epoch]
+        return (epoch * size + steps - self._first_steps[epoch]) / size
+
+    def step_at(self, epochs: float) -> float:
+        """How many steps ``epochs`` epochs are; the inverse of ``epoch_at``."""
+        epoch = min(int(epochs), len(self.epochs) - 1)
+        size = self.steps_by_epoch[epoch]
+        return epochs * size + (self._first_steps[epoch] - epoch * size)
 
 
 def make_plan(config: TrainConfig, cache: ExampleCache) -> TrainingPlan:
@@ -148,45 +177,53 @@ def make_plan(config: TrainConfig, cache: ExampleCache) -> TrainingPlan:
     opt = config.optimisation
     size = opt.per_device_train_batch_size * opt.gradient_accumulation_steps
     weights = _format_weights(config.formats.format_weights, cache.formats)
-    names = [conversation.id for conversation in cache.conversations]
     plain = {row for row, conversation in enumerate(cache.conversations) if conversation.plain}
-
-    def epoch(number: int) -> tuple[Pair, ...]:
-        drawn = draw_formats(config.formats.mixing, weights, cache.sets, names, number, config.seed)
-        if config.formats.mixing == "all":  # a plain text has one format, so it is met once
-            drawn = [pair for pair in drawn if pair[1] == 0 or pair[0] not in plain]
-        return tuple(drawn)
-
-    first = epoch(0)
-    steps = -(-len(first) // size)
-    total = opt.max_steps or max(1, round(steps * opt.num_train_epochs))
-    return TrainingPlan((first, *map(epoch, range(1, -(-total // steps)))), size, total)
+    epochs: list[tuple[Pair, ...]] = []
+    steps = 0
+    while steps < opt.max_steps if opt.max_steps else len(epochs) < opt.num_train_epochs:
+        mixing = config.formats.mixing
+        pairs = draw_formats(mixing, weights, cache.sets, len(epochs), config.seed)
+        if mixing == "all":  # a plain text has one format, so it is used once
+            pairs = [pair for pair in pairs if pair[1] == 0 or pair[0] not in plain]
+        epochs.append(tuple(pairs))
+        steps += -(-len(pairs) // size)
+    drawn = TrainingPlan(tuple(epochs), size, opt.max_steps)
+    if opt.max_steps:
+        return drawn
+    return replace(drawn, total_steps=max(1, round(drawn.step_at(opt.num_train_epochs))))
 
 
 def _format_weights(given: Mapping[str, float], formats: Sequence[Format]) -> list[float]:
-    """One weight a format: its own, else its family's, else 1. Raises HarnessError for a name that is neither, or when nothing is left."""
-    known = {name for format in formats for name in (format.id, format.family)}
+    """One weight for each format: its own, else its family's, else 1.
+
+    Raises HarnessError for a name that is neither, or when all weights are 0.
+    """
+    known = {name for trained in formats for name in (trained.id, trained.family)}
     for name in given:
         if name not in known:
             raise HarnessError(
-                f"formats.format_weights: {name!r} is no trained format or family",
+                f"formats.format_weights: {name!r} is not a trained format or family",
                 hint=nearest(name, known),
             )
-    weights = [given.get(format.id, given.get(format.family, 1.0)) for format in formats]
+    weights = [given.get(trained.id, given.get(trained.family, 1.0)) for trained in formats]
     if not any(weights):
-        raise HarnessError("formats.format_weights: every trained format weighs 0")
+        raise HarnessError("formats.format_weights: every trained format has weight 0")
     return weights
 
 
 def micro_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
-    """Split a step into the forward passes that pad least. The loss is a sum over all of them, so the split changes nothing."""
+    """Split a step into the micro-batches that pad least.
+
+    The loss is a sum over all of them, so the split does not change the result.
+    """
     return least_padding(examples, lambda example: len(example.encoded.ids), budget)
 
 
 def even_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
-    """Split a step into the fewest passes of at most ``budget`` tokens, about as large as each other, rows of like length together.
+    """Split a step into the fewest micro-batches of at most ``budget`` tokens, of similar size.
 
-    For a model that pads next to nothing within a pass (harness.training.step.handwritten). An example longer than the budget goes alone.
+    Rows of similar length come together. For a model that pads hardly anything within a batch
+    (harness.training.step.handwritten). An example longer than the budget goes alone.
     """
     ordered = sorted(examples, key=lambda example: len(example.encoded.ids), reverse=True)
     total = sum(len(example.encoded.ids) for example in ordered)

@@ -1,4 +1,4 @@
-"""The rows of a run: read from their sets, and left out or refused where nothing can be learnt from them."""
+"""The rows of a run: read from their sets, with those refused that cannot be learnt from."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.data.conversations import Collection
 from harness.data.refusals import (
     REFUSED_FILE,
     Refusal,
-    summarise_refusals,
     raise_refusals,
+    summarise_refusals,
     unlearnable,
     write_refusals,
 )
@@ -30,21 +30,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """What was read. ``set_of`` tells the set of a conversation's id, ``weights`` has one number a set.
-
-    ``schemas`` counts rows by schema, ``ignored`` the keys of rows that mean nothing here.
-    """
+    """The conversations that were read, and what was failed on the way."""
 
     conversations: tuple[Conversation, ...]
     set_of: Mapping[str, int] = field(default_factory=dict)
+    """A conversation's id → the index of its set."""
     weights: tuple[float, ...] = (1.0,)
+    """One number for each set."""
     refused: tuple[Refusal, ...] = ()
     schemas: Mapping[str, int] = field(default_factory=dict)
+    """Rows by schema."""
     ignored: Mapping[str, int] = field(default_factory=dict)
+    """Keys of rows that have no meaning here, by number of rows."""
 
 
 def read_training_rows(config: DataConfig, *, answered: bool = True) -> TrainingRows:
-    """Read every set; rows need no answer when ``answered`` is false. Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left."""
+    """Read every set. Rows need no answer when ``answered`` is false.
+
+    Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left.
+    """
     collection = Collection()
     set_of: dict[str, int] = {}
     sources = config.sources()
@@ -53,45 +57,56 @@ def read_training_rows(config: DataConfig, *, answered: bool = True) -> Training
             (conversation.id, number)
             for conversation in collection.read(source.path, source.schema, source.split)
         )
-    why = {
+    problem_of = {
         conversation.id: unlearnable(conversation, answered=answered)
         for conversation in collection.conversations
     }
-    refused = [*collection.refusals, *filter(None, why.values())]
+    refused = [*collection.refusals, *filter(None, problem_of.values())]
     if config.on_refuse == "error":
         raise_refusals(refused)
-    kept = tuple(
-        conversation for conversation in collection.conversations if why[conversation.id] is None
+    learnable = tuple(
+        conversation
+        for conversation in collection.conversations
+        if problem_of[conversation.id] is None
     )
-    if not kept:
+    if not learnable:
         raise HarnessError(
             f"nothing to learn from: {summarise_refusals(refused)}",
             where=", ".join(source.path for source in sources),
         )
     weights = tuple(source.weight for source in sources)
     return TrainingRows(
-        kept, set_of, weights, tuple(refused), dict(collection.schemas), dict(collection.ignored)
+        learnable,
+        set_of,
+        weights,
+        tuple(refused),
+        dict(collection.schemas),
+        dict(collection.ignored),
     )
 
 
 def row_sets(
     conversations: Sequence[Conversation], set_of: Mapping[str, int], weights: Sequence[float]
 ) -> tuple[RowSet, ...]:
-    """Conversations by set, as indices. One that no set knows (an answer that the model gave itself) weighs 1."""
-    own = len(weights)
+    """Conversations by set, as indices. Those of no set (the model's own answers) have weight 1."""
+    no_set = len(weights)
     rows: dict[int, list[int]] = {}
     for row, conversation in enumerate(conversations):
-        rows.setdefault(set_of.get(conversation.id, own), []).append(row)
+        rows.setdefault(set_of.get(conversation.id, no_set), []).append(row)
     return tuple(RowSet.weighted(rows[number], (*weights, 1.0)[number]) for number in sorted(rows))
 
 
 def encoded_rows(
-    config: TrainConfig, rows: TrainingRows, formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase
+    config: TrainConfig,
+    rows: TrainingRows,
+    formats: Sequence[Format],
+    tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[ExampleCache, tuple[Refusal, ...]]:
-    """Everything that the run will meet, rendered and encoded, and what was refused on the way.
+    """Render and encode all that the run will use, and return what was refused on the way.
 
-    A row that fails in one format that is drawn for it is refused in all. The others are then drawn anew, until none fails.
-    Raises HarnessError when ``on_refuse`` is error, or when no row is left.
+    A row that fails in one format that is drawn for it is refused in all. The others are then drawn
+    again, until none fails. Raises HarnessError when ``on_refuse`` is error, or when no row is
+    left.
     """
     conversations, refused = list(rows.conversations), list[Refusal]()
     while True:
@@ -102,25 +117,28 @@ def encoded_rows(
             config.data.max_length,
             row_sets(conversations, rows.set_of, rows.weights),
         )
-        found = cache.refusals(make_plan(config, cache).pairs())
-        if not found:
+        failed = cache.refusals(make_plan(config, cache).pairs())
+        if not failed:
             return cache, tuple(refused)
         if config.data.on_refuse == "error":
-            raise_refusals(list(found.values()))
-        refused += found.values()
+            raise_refusals(list(failed.values()))
+        refused += failed.values()
         conversations = [
-            conversation for row, conversation in enumerate(conversations) if row not in found
+            conversation for row, conversation in enumerate(conversations) if row not in failed
         ]
         if not conversations:
             raise HarnessError(f"nothing to learn from: {summarise_refusals(refused)}")
 
 
 def report_refusals(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
-    """Say on standard error what was left out and ignored, and list it in the run's folder."""
+    """Print what was left out and ignored to standard error, and list it in the run's folder."""
     refused = [*rows.refused, *encoding]
     write_refusals(folder, refused)
     if refused:
-        print(f"{summarise_refusals(refused)}; each with its reason: {folder / REFUSED_FILE}", file=sys.stderr)
+        print(
+            f"{summarise_refusals(refused)}; each with its reason: {folder / REFUSED_FILE}",
+            file=sys.stderr,
+        )
     if rows.ignored:
         keys = ", ".join(f"{key} ({count})" for key, count in Counter(rows.ignored).most_common(8))
-        print(f"keys of the data that mean nothing here, by rows: {keys}", file=sys.stderr)
+        print(f"ignored keys of the data (rows): {keys}", file=sys.stderr)

@@ -1,17 +1,13 @@
 """Which tokens of one answer, written in two formats, predict the same thing.
 
-The words of an answer are the same in every format; its tokens are not. One format puts a space before the
-first word, another tokenises the last full stop together with its closing mark. So positions are
-matched by characters: two tokens are paired when they begin behind the same characters of the words, because then both
-models have read the same words and are asked what comes next. The next token itself may differ.
+The words of an answer are the same in every format; its tokens are not. One format puts a space
+before the first word, another tokenises the last full stop together with its end mark. So positions
+are matched by characters: two tokens are paired when they begin after the same characters of the
+words, because then both models have read the same words and predict what comes next. The next token
+itself may differ.
 
-The same first word with another lead: ``Oslo`` behind a newline is ``·Oslo`` behind a colon.
-
-A belief about the first token of an answer is carried from one format to another by writing every token of the vocabulary
-anew: its text less the one lead, behind the other, and of that the first token. Between formats with the same
-lead nothing changes.
-
-The conversations of a run in the model's native format, and how each example's tokens lie beside them.
+The same first word has another token after other leading whitespace: ``Oslo`` after a newline is
+``·Oslo`` after a colon. ``opening_table`` translates between the two for the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -37,9 +33,11 @@ Place = Literal["opening", "inside", "stop"]
 
 
 class AnswerToken(NamedTuple):
-    """A trained token: where it stands in the row's ids, its id, and its characters counted from the first of the words.
+    """A trained token of an answer.
 
-    ``start`` is negative where the format's own white space stands before the words; ``end`` exceeds their length in the stop.
+    ``at`` is its index in the row's ids. ``start`` and ``end`` count characters from the first of
+    the words: ``start`` is negative in leading whitespace, ``end`` exceeds their length in the
+    stop.
     """
 
     at: int
@@ -50,19 +48,22 @@ class AnswerToken(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AnswerTokens:
-    """One answer as a format writes it: its words without outer white space, what is trained before them, and its tokens."""
+    """One answer as a format writes it: its words without outer whitespace, and its tokens.
+
+    ``leading`` is the whitespace before the words that is trained.
+    """
 
     words: str
-    lead: str
+    leading: str
     tokens: tuple[AnswerToken, ...]
 
-    def before(self, token: AnswerToken) -> str:
-        """The characters of ``token`` that stand before the words."""
-        return self.lead[len(self.lead) + token.start :] if token.start < 0 else ""
+    def leading_in(self, token: AnswerToken) -> str:
+        """The leading whitespace that ``token`` holds."""
+        return self.leading[len(self.leading) + token.start :] if token.start < 0 else ""
 
 
 class TokenPair(NamedTuple):
-    """Indices into the tokens of two answers that are asked the same question."""
+    """Indices into the tokens of two answers that predict the same thing."""
 
     first: int
     second: int
@@ -70,14 +71,17 @@ class TokenPair(NamedTuple):
 
 
 def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[int, AnswerTokens]:
-    """The trained answers of a rendered conversation by message. One without words, or with foreign text among them, is left out."""
+    """The trained answers of a rendered conversation, by message.
+
+    An answer without words, or with text of the format among them, is left out.
+    """
     tokens: dict[int, list[AnswerToken]] = {}
     for index, token in enumerate(token_spans(rendered, tokenizer)):
         if token.trained and index:
             tokens.setdefault(token.message, []).append(
                 AnswerToken(index, token.id, token.start, token.end)
             )
-    found = {}
+    answers = {}
     for message, trained in tokens.items():
         spans = [
             span
@@ -90,28 +94,28 @@ def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[i
         words = whole.strip()
         if words:
             begin = spans[0].start + len(whole) - len(whole.lstrip())
-            lead = rendered.text[min(begin, trained[0].start) : begin]
-            found[message] = AnswerTokens(
+            leading = rendered.text[min(begin, trained[0].start) : begin]
+            answers[message] = AnswerTokens(
                 words,
-                lead,
+                leading,
                 tuple(t._replace(start=t.start - begin, end=t.end - begin) for t in trained),
             )
-    return found
+    return answers
 
 
 def align(first: AnswerTokens, second: AnswerTokens) -> list[TokenPair]:
-    """The pairs of two writings of one answer, in order. None where the words differ."""
+    """The pairs of two writings of one answer, in order; none where the words differ."""
     if first.words != second.words:
         return []
     size = len(first.words)
-    theirs = {key: at for at, key in _keys(second.tokens)}
+    second_at = {key: at for at, key in _contexts(second.tokens)}
     pairs = []
-    opened = _opening(first), _opening(second)
-    if None not in opened:
-        pairs.append(TokenPair(opened[0] or 0, opened[1] or 0, "opening"))
-    for key, at in {key: at for at, key in _keys(first.tokens)}.items():
-        if key in theirs and key > (0, ()) and key[0] <= size:
-            pairs.append(TokenPair(at, theirs[key], "stop" if key[0] == size else "inside"))
+    openings = _opening(first), _opening(second)
+    if openings[0] is not None and openings[1] is not None:
+        pairs.append(TokenPair(openings[0], openings[1], "opening"))
+    for key, at in {key: at for at, key in _contexts(first.tokens)}.items():
+        if key in second_at and key > (0, ()) and key[0] <= size:
+            pairs.append(TokenPair(at, second_at[key], "stop" if key[0] == size else "inside"))
     return pairs
 
 
@@ -122,11 +126,13 @@ def _opening(answer: AnswerTokens) -> int | None:
     )
 
 
-def _keys(tokens: Sequence[AnswerToken]) -> Iterator[tuple[int, tuple[int, tuple[int, ...]]]]:
-    """(index, what has been read before it): the characters, and the ids of a character of which only some bytes were read.
+def _contexts(
+    tokens: Sequence[AnswerToken],
+) -> Iterator[tuple[int, tuple[int, tuple[int, ...]]]]:
+    """(index, what was read before it): the characters, and the ids of a partly read character.
 
-    A token that shares its character with the one before it has read part of that character: another
-    tokenisation has read the same only after the same ids.
+    A token that shares its character with the one before it follows a part of that character:
+    another tokenisation has read the same only after the same ids.
     """
     read = 0
     inside: tuple[int, ...] = ()
@@ -140,123 +146,124 @@ def _keys(tokens: Sequence[AnswerToken]) -> Iterator[tuple[int, tuple[int, tuple
         read = max(read, token.end)
 
 
-def places(encoded: Encoded) -> dict[int, int]:
+def logit_rows(encoded: Encoded) -> dict[int, int]:
     """Index in a row → which of the row's trained tokens that is: the row of its logits."""
-    return {
-        index: place
-        for place, index in enumerate(
-            index for index, trained in enumerate(encoded.trained) if trained and index
-        )
-    }
+    trained = [at for at, is_trained in enumerate(encoded.trained) if is_trained and at]
+    return {index: row for row, index in enumerate(trained)}
 
 
-#: What cannot be written behind the other lead: tokens that do not begin with their own.
+#: Marks tokens that cannot follow the other whitespace: those that do not begin with their own.
 LEFT_OUT = -1
 _UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 @lru_cache(maxsize=64)
-def translation(
-    tokenizer: PreTrainedTokenizerBase, size: int, lead: str, other: str
+def opening_table(
+    tokenizer: PreTrainedTokenizerBase, size: int, leading: str, other: str
 ) -> torch.Tensor:
-    """For each id of a token that opens an answer behind ``lead``, the id that opens it behind ``other``; long [size].
+    """Id of a token that opens an answer after ``leading`` → id that opens it after ``other``.
 
-    ``size`` is the width of the logits. A control token keeps its id: it is no word, and what ends an answer is
-    mapped by who knows both stops. A piece that is no whole character is joined by its spelling in the
-    vocabulary, and where there is no such joint piece the answer begins with the other lead itself.
+    A long tensor [size]; ``size`` is the width of the logits. A token's text, less the one leading
+    whitespace and after the other, is tokenised, and its first token is taken. A control token
+    keeps its id: it is not a word, and stops are mapped elsewhere. A piece of a character is joined
+    by its spelling in the vocabulary; where there is no such joint piece, the answer begins with
+    ``other``.
     """
     import torch
 
     table = torch.arange(size)
-    if lead == other:
+    if leading == other:
         return table
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    words = [id for id in range(min(size, len(tokenizer))) if id not in special]
+    words = [at for at in range(min(size, len(tokenizer))) if at not in special]
     texts = texts_of(words, tokenizer)
-    kept = [
-        (id, other + text[len(lead) :])
-        for id, text in zip(words, texts, strict=True)
-        if _whole(text) and text.startswith(lead) and text != lead
+    translatable = [
+        (at, other + text[len(leading) :])
+        for at, text in zip(words, texts, strict=True)
+        if _is_whole(text) and text.startswith(leading) and text != leading
     ]
-    if lead:
+    if leading:
         table[words] = LEFT_OUT
-    if kept:
-        table[[id for id, _ in kept]] = torch.tensor(
-            first_ids([text for _, text in kept], tokenizer)
-        )
-    if not lead:
-        broken = [id for id, text in zip(words, texts, strict=True) if not _whole(text)]
-        _join_bytes(table, tokenizer, broken, other)
+    if translatable:
+        first = first_ids([text for _, text in translatable], tokenizer)
+        table[[at for at, _ in translatable]] = torch.tensor(first)
+    if not leading:
+        pieces = [at for at, text in zip(words, texts, strict=True) if not _is_whole(text)]
+        _join_pieces(table, tokenizer, pieces, other)
     return table
 
 
-def _whole(text: str) -> bool:
+def _is_whole(text: str) -> bool:
     return _UNDECODABLE not in text
 
 
-def _join_bytes(
-    table: torch.Tensor, tokenizer: PreTrainedTokenizerBase, ids: list[int], lead: str
+def _join_pieces(
+    table: torch.Tensor, tokenizer: PreTrainedTokenizerBase, ids: list[int], leading: str
 ) -> None:
-    """Pieces of a character: lead and piece as one piece of the vocabulary, or else the lead's first token."""
-    [opened] = first_ids([lead], tokenizer)
-    spelling = tokenizer.convert_ids_to_tokens(opened)
+    """Pieces of a character: whitespace and piece as one token, or else the whitespace's first."""
+    [opening] = first_ids([leading], tokenizer)
+    spelling = tokenizer.convert_ids_to_tokens(opening)
     vocabulary = tokenizer.get_vocab()
-    for id, piece in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
-        table[id] = vocabulary.get(spelling + piece, opened)
+    for at, piece in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        table[at] = vocabulary.get(spelling + piece, opening)
 
 
 @dataclass(frozen=True, slots=True)
 class AlignedAnswer:
-    """One answer of an example beside the same answer in the native format. ``control`` says that the native stop is a control token."""
+    """One answer of an example, and the same answer in the native format."""
 
-    drawn: AnswerTokens
+    student: AnswerTokens
     native: AnswerTokens
     pairs: tuple[TokenPair, ...]
     stop: TokenPair | None
     control: bool
+    """Whether the native stop is a control token."""
 
     @property
     def stop_ids(self) -> tuple[int, int] | None:
-        """What ends the answer: the first token of the drawn format's stop, and that of the native one."""
-        return (
-            (self.drawn.tokens[self.stop.first].id, self.native.tokens[self.stop.second].id)
-            if self.stop
-            else None
-        )
+        """What ends the answer: the first token of the student's stop, and of the native one."""
+        if self.stop is None:
+            return None
+        student, native = self.student.tokens, self.native.tokens
+        return student[self.stop.first].id, native[self.stop.second].id
 
-    def ends_at(self, pair: TokenPair) -> bool:
-        """Whether the native stop's probability at this pair is that of ending: a control token says nothing else, text may."""
+    def may_stop(self, pair: TokenPair) -> bool:
+        """Whether the probability of the native stop at this pair is that of ending the answer.
+
+        A control token has no other meaning; text may have one before the end of the words.
+        """
         return self.control or pair.place == "stop"
 
-    def leads(self, pair: TokenPair) -> tuple[str, str]:
-        """What stands before the words in the opening token, natively and drawn."""
-        return self.native.before(self.native.tokens[pair.second]), self.drawn.before(
-            self.drawn.tokens[pair.first]
-        )
+    def leading(self, pair: TokenPair) -> tuple[str, str]:
+        """The leading whitespace in the opening tokens: native, student."""
+        native, student = self.native.tokens[pair.second], self.student.tokens[pair.first]
+        return self.native.leading_in(native), self.student.leading_in(student)
 
-    def written(self, pair: TokenPair, tokenizer: PreTrainedTokenizerBase, size: int) -> int:
-        """The native row's next token as the drawn format writes it."""
-        id = self.native.tokens[pair.second].id
+    def expected_id(self, pair: TokenPair, tokenizer: PreTrainedTokenizerBase, size: int) -> int:
+        """The native row's next token as the student's format writes it."""
+        native = self.native.tokens[pair.second].id
         if pair.place == "stop" and self.stop_ids:
             return self.stop_ids[0]
-        return (
-            int(translation(tokenizer, size, *self.leads(pair))[id])
-            if pair.place == "opening"
-            else id
-        )
+        if pair.place == "opening":
+            return int(opening_table(tokenizer, size, *self.leading(pair))[native])
+        return native
 
     def rows(
-        self, pairs: Sequence[TokenPair], drawn: Encoded, native: Encoded
+        self, pairs: Sequence[TokenPair], student: Encoded, native: Encoded
     ) -> tuple[list[int], list[int]]:
-        """The rows of both sides' supervised logits that the pairs stand for."""
-        ours, theirs = places(drawn), places(native)
-        return [ours[self.drawn.tokens[pair.first].at] for pair in pairs], [
-            theirs[self.native.tokens[pair.second].at] for pair in pairs
-        ]
+        """The rows of the pairs in both sides' supervised logits."""
+        student_rows, native_rows = logit_rows(student), logit_rows(native)
+        return (
+            [student_rows[self.student.tokens[pair.first].at] for pair in pairs],
+            [native_rows[self.native.tokens[pair.second].at] for pair in pairs],
+        )
 
 
 class NativeRows:
-    """Renders conversations natively when they are first asked for, and aligns examples with them."""
+    """The conversations of a run in the native format, each aligned with its examples.
+
+    Conversations are rendered when they are first asked for.
+    """
 
     def __init__(
         self,
@@ -267,68 +274,52 @@ class NativeRows:
     ) -> None:
         self.native = native
         self.tokenizer = tokenizer
-        self.conversations = {
-            conversation.id: conversation
-            for conversation in conversations
-            if not conversation.plain
-        }
-        self._formats = {format.id: format for format in formats}
+        self.conversations = {c.id: c for c in conversations if not c.plain}
+        self._formats = {trained.id: trained for trained in formats}
         self._special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
         self._bos, self._eos = bos_text(tokenizer), eos_text(tokenizer)
-        self._answers: dict[str, dict[int, AnswerTokens]] = {}
-        self._beside: dict[tuple[str, str], list[AlignedAnswer]] = {}
+        self._native_answers: dict[str, dict[int, AnswerTokens]] = {}
+        self._aligned: dict[tuple[str, str], list[AlignedAnswer]] = {}
 
-    def encoded(self, id: str) -> Encoded:
-        """A conversation as its native row."""
-        return encode(self._rendered(id, self.native), self.tokenizer)
+    def encoded(self, conversation: str) -> Encoded:
+        """A conversation, by id, as its native row."""
+        return encode(self._rendered(conversation, self.native), self.tokenizer)
 
     def aligned(self, example: Example) -> list[AlignedAnswer]:
-        """The example's answers that the native row holds too, in order."""
+        """The example's answers that the native row has too, in order."""
         key = (example.conversation, example.format)
         if example.conversation not in self.conversations:
             return []
-        if key not in self._beside:
-            self._beside[key] = list(self._align(*key))
-        return self._beside[key]
+        if key not in self._aligned:
+            self._aligned[key] = list(self._align(*key))
+        return self._aligned[key]
 
-    def _align(self, id: str, format: str) -> list[AlignedAnswer]:
-        if id not in self._answers:
-            self._answers[id] = self._answers_in(id, self.native)
-        natively = self._answers[id]
-        found = []
-        for number, drawn in self._answers_in(id, self._formats[format]).items():
-            native = natively.get(number)
-            pairs = align(drawn, native) if native else []
+    def _align(self, conversation: str, format_id: str) -> Iterator[AlignedAnswer]:
+        if conversation not in self._native_answers:
+            self._native_answers[conversation] = self._answers_in(conversation, self.native)
+        native_answers = self._native_answers[conversation]
+        for number, student in self._answers_in(conversation, self._formats[format_id]).items():
+            native = native_answers.get(number)
+            pairs = align(student, native) if native else []
             if native and pairs:
                 stop = next((pair for pair in pairs if pair.place == "stop"), None)
-                found.append(
-                    AlignedAnswer(
-                        drawn,
-                        native,
-                        tuple(pairs),
-                        stop,
-                        stop is not None and native.tokens[stop.second].id in self._special,
-                    )
-                )
-        return found
+                control = stop is not None and native.tokens[stop.second].id in self._special
+                yield AlignedAnswer(student, native, tuple(pairs), stop, control)
 
-    def _answers_in(self, id: str, format: Format) -> dict[int, AnswerTokens]:
-        """The answers by their number, since a format that merges the system prompt into a question shifts the messages."""
-        conversation = adapt_to_format(self.conversations[id], format)
-        numbers = {
-            at: number
-            for number, at in enumerate(
-                at
-                for at, message in enumerate(conversation.messages)
-                if message.role == "assistant"
-            )
-        }
-        return {
-            numbers[message]: answer
-            for message, answer in answers_of(self._rendered(id, format), self.tokenizer).items()
-        }
+    def _answers_in(self, conversation: str, chat_format: Format) -> dict[int, AnswerTokens]:
+        """The answers by their number.
 
-    def _rendered(self, id: str, format: Format) -> Rendered:
+        Not by message: a format that merges the system prompt into a question shifts the messages.
+        """
+        messages = adapt_to_format(self.conversations[conversation], chat_format).messages
+        assistant = [at for at, message in enumerate(messages) if message.role == "assistant"]
+        answers = answers_of(self._rendered(conversation, chat_format), self.tokenizer)
+        return {assistant.index(at): answer for at, answer in answers.items()}
+
+    def _rendered(self, conversation: str, chat_format: Format) -> Rendered:
         return render(
-            adapt_to_format(self.conversations[id], format), format, bos_token=self._bos, eos_token=self._eos
+            adapt_to_format(self.conversations[conversation], chat_format),
+            chat_format,
+            bos_token=self._bos,
+            eos_token=self._eos,
         )

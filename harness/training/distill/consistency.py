@@ -1,4 +1,4 @@
-"""Consistency: besides learning the answers, believe the same at their tokens in the drawn and in the native format."""
+"""Consistency: learn the answers, and predict the same in the training and the native format."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.records import Encoded
 from harness.training.config import ObjectiveConfig
-from harness.training.distill.alignment import LEFT_OUT, AlignedAnswer, NativeRows, TokenPair, translation
+from harness.training.distill.alignment import (
+    LEFT_OUT,
+    AlignedAnswer,
+    NativeRows,
+    TokenPair,
+    opening_table,
+)
 from harness.training.distill.soft_targets import jensen_shannon
 from harness.training.step.loss import Tally, summed, supervised_logits
 
@@ -19,23 +24,25 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.training.data.examples import Example
 
-#: A probability that stands for none, so that every logarithm and its gradient is finite.
+#: Replaces a probability of 0, so that every logarithm and its gradient is finite.
 _LEAST = 1e-30
 
 
 class Consistency:
-    """Cross-entropy in the drawn format, plus ``consistency_weight`` · JS(native ‖ drawn) summed over aligned tokens.
+    """Cross-entropy in the training format, plus ``consistency_weight`` · JS(native ‖ training).
 
-    Both sides are the model in training. By default the native side is held (no gradient): the drawn format is to come to it, and
-    it is not to go to a format that the model does not understand yet. The symmetric divergence is bounded, so an
-    early token of which one side knows nothing cannot drown the rest (the consistency term of R-Drop, Wu 2021,
-    arXiv 2106.14448, is the symmetric KL, which is not).
+    The divergence is summed over aligned tokens. Both sides are the model in training. The native
+    side has no gradient: the other format moves towards it, not it towards a format that the model
+    does not know yet. JS is bounded, so an early token that one side knows nothing of cannot
+    dominate (R-Drop, arXiv 2106.14448, uses the symmetric KL, which is not bounded).
     """
 
     def __init__(self, rows: NativeRows, config: ObjectiveConfig) -> None:
         self.rows = rows
-        self.config = config
-        self.native = {id: rows.encoded(id) for id in rows.conversations}
+        self.weight = config.consistency_weight
+        self.native = {
+            conversation: rows.encoded(conversation) for conversation in rows.conversations
+        }
 
     def __call__(
         self, loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None
@@ -45,112 +52,108 @@ class Consistency:
     def token_losses(
         self, loaded: LoadedModel, batch: Sequence[Example]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of each supervised token of a batch in its order, float32, and whether the model would have chosen it."""
+        """The float32 loss of each supervised token, in order, and whether it was the likeliest."""
         import torch
 
-        logits, said = supervised_logits(loaded, [example.encoded for example in batch])
-        ours = torch.log_softmax(logits.float(), -1)
-        learnt = torch.nn.functional.nll_loss(ours, said, reduction="none")
-        theirs = self._natively(
-            loaded,
-            [example.conversation for example in batch if example.conversation in self.native],
-        )
-        parts = zip(
-            batch, torch.split(ours, [_size(example.encoded) for example in batch]), strict=True
-        )
-        apart = [
-            self._apart(example, own, theirs.get(example.conversation)) for example, own in parts
+        logits, labels = supervised_logits(loaded, [example.encoded for example in batch])
+        logprobs = torch.log_softmax(logits.float(), -1)
+        cross_entropy = torch.nn.functional.nll_loss(logprobs, labels, reduction="none")
+        native = self._native_logprobs(loaded, [example.conversation for example in batch])
+        parts = torch.split(logprobs, [example.supervised for example in batch])
+        divergences = [
+            self._divergence(example, part, native.get(example.conversation))
+            for example, part in zip(batch, parts, strict=True)
         ]
-        return learnt + self.config.consistency_weight * torch.cat(apart), logits.detach().argmax(
-            -1
-        ) == said
+        losses = cross_entropy + self.weight * torch.cat(divergences)
+        return losses, logits.detach().argmax(-1) == labels
 
-    def _natively(self, loaded: LoadedModel, ids: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Log-probabilities along the native rows of these conversations, each [its supervised tokens, vocabulary]."""
+    def _native_logprobs(
+        self, loaded: LoadedModel, conversations: Sequence[str]
+    ) -> dict[str, torch.Tensor]:
+        """Log-probabilities along native rows, each [its supervised tokens, vocabulary]."""
         import torch
 
-        rows = [self.native[id] for id in dict.fromkeys(ids)]
-        if not rows:
+        ids = [each for each in dict.fromkeys(conversations) if each in self.native]
+        if not ids:
             return {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.hold_native):
+        rows = [self.native[each] for each in ids]
+        with torch.no_grad():
             logits, _ = supervised_logits(loaded, rows)
-            parts = torch.split(torch.log_softmax(logits.float(), -1), [_size(row) for row in rows])
-        return dict(zip(dict.fromkeys(ids), parts, strict=True))
+            logprobs = torch.log_softmax(logits.float(), -1)
+        sizes = [sum(row.trained[1:]) for row in rows]
+        return dict(zip(ids, torch.split(logprobs, sizes), strict=True))
 
-    def _apart(
-        self, example: Example, own: torch.Tensor, other: torch.Tensor | None
+    def _divergence(
+        self, example: Example, logprobs: torch.Tensor, native: torch.Tensor | None
     ) -> torch.Tensor:
-        """JS at each supervised token of one example, 0 where the native row has no counterpart or says it in other tokens."""
+        """JS at each supervised token of one example.
+
+        0 where the native row has no counterpart, or writes it in other tokens.
+        """
         import torch
 
-        apart = own.new_zeros(len(own))
-        for aligned in self.rows.aligned(example) if other is not None else ():
-            said = [
-                aligned.written(pair, self.rows.tokenizer, own.shape[-1]) for pair in aligned.pairs
-            ]
+        divergence = logprobs.new_zeros(len(logprobs))
+        if native is None:
+            return divergence
+        tokenizer, size = self.rows.tokenizer, logprobs.shape[-1]
+        for answer in self.rows.aligned(example):
             pairs = [
                 pair
-                for pair, id in zip(aligned.pairs, said, strict=True)
-                if id == aligned.drawn.tokens[pair.first].id
+                for pair in answer.pairs
+                if answer.expected_id(pair, tokenizer, size) == answer.student.tokens[pair.first].id
             ]
-            if pairs and other is not None:
-                rows, sources = aligned.rows(
-                    pairs, example.encoded, self.native[example.conversation]
+            if pairs:
+                native_row = self.native[example.conversation]
+                rows, native_rows = answer.rows(pairs, example.encoded, native_row)
+                translated = translate_logprobs(native[native_rows], answer, pairs, tokenizer)
+                index = torch.tensor(rows, device=logprobs.device)
+                divergence = divergence.index_add(
+                    0, index, jensen_shannon(translated, logprobs[rows])
                 )
-                carried = carry(other[sources], aligned, pairs, self.rows.tokenizer)
-                apart = apart.index_add(
-                    0, torch.tensor(rows, device=own.device), jensen_shannon(carried, own[rows])
-                )
-        return apart
+        return divergence
 
 
-def carry(
+def translate_logprobs(
     logprobs: torch.Tensor,
-    aligned: AlignedAnswer,
+    answer: AlignedAnswer,
     pairs: Sequence[TokenPair],
     tokenizer: PreTrainedTokenizerBase,
 ) -> torch.Tensor:
-    """Native log-probabilities [pairs, vocabulary] in the drawn format's lead and stop, with their gradient."""
+    """Native log-probabilities [pairs, vocabulary] with the student's whitespace and stop."""
     import torch
 
     return torch.stack(
         [
-            _with_stop(_with_lead(row, aligned, pair, tokenizer), aligned, pair)
+            _with_stop(_with_leading(row, answer, pair, tokenizer), answer, pair)
             for pair, row in zip(pairs, logprobs, strict=True)
         ]
     )
 
 
-def _with_lead(
-    row: torch.Tensor, aligned: AlignedAnswer, pair: TokenPair, tokenizer: PreTrainedTokenizerBase
+def _with_leading(
+    row: torch.Tensor, answer: AlignedAnswer, pair: TokenPair, tokenizer: PreTrainedTokenizerBase
 ) -> torch.Tensor:
-    leads = aligned.leads(pair)
-    if pair.place != "opening" or leads[0] == leads[1]:
+    native, student = answer.leading(pair)
+    if pair.place != "opening" or native == student:
         return row
     import torch
 
-    table = translation(tokenizer, len(row), *leads).to(row.device)
-    kept = table != LEFT_OUT
-    moved = torch.zeros_like(row).index_add(0, table[kept], row[kept].exp())
+    table = opening_table(tokenizer, len(row), native, student).to(row.device)
+    known = table != LEFT_OUT
+    moved = torch.zeros_like(row).index_add(0, table[known], row[known].exp())
     return (moved / moved.sum()).clamp(min=_LEAST).log()
 
 
-def _with_stop(row: torch.Tensor, aligned: AlignedAnswer, pair: TokenPair) -> torch.Tensor:
-    if (
-        aligned.stop_ids is None
-        or aligned.stop_ids[0] == aligned.stop_ids[1]
-        or not aligned.ends_at(pair)
-    ):
+def _with_stop(row: torch.Tensor, answer: AlignedAnswer, pair: TokenPair) -> torch.Tensor:
+    if answer.stop_ids is None or not answer.may_stop(pair):
+        return row
+    student, native = answer.stop_ids
+    if student == native:
         return row
     import torch
 
-    drawn, native = aligned.stop_ids
-    ends = torch.logaddexp(row[drawn], row[native])
+    both = torch.logaddexp(row[student], row[native])
     return row.index_put(
-        (torch.tensor([drawn, native], device=row.device),),
-        torch.stack([ends, torch.full_like(ends, math.log(_LEAST))]),
+        (torch.tensor([student, native], device=row.device),),
+        torch.stack([both, torch.full_like(both, math.log(_LEAST))]),
     )
-
-
-def _size(encoded: Encoded) -> int:
-    return sum(encoded.trained[1:])

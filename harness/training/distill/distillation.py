@@ -1,4 +1,4 @@
-"""Format distillation: in every drawn format the model shall answer as the base model does in its native one."""
+"""Format distillation: in every format the model answers as the base does in its native one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.training.config import ObjectiveConfig
 from harness.training.distill.alignment import NativeRows
-from harness.training.distill.soft_targets import Targets, certain, kullback_leibler, make_targets
+from harness.training.distill.soft_targets import (
+    Targets,
+    hard_targets,
+    kullback_leibler,
+    soft_targets,
+)
 from harness.training.distill.teacher import teacher_distributions
 from harness.training.step.loss import Tally, summed, supervised_logits
 
@@ -20,13 +25,16 @@ if TYPE_CHECKING:
 
 
 class Distillation:
-    """The objective of knowledge distillation with the base model as its own teacher (Hinton 2015, arXiv 1503.02531).
+    """Knowledge distillation with the base model as its own teacher (Hinton 2015, arXiv
+    1503.02531).
 
-    At each answer token KL(teacher ‖ student), times temperature²; the teacher is the base without adapter and reads the same
-    conversation in the native format. ``supervised`` names the conversations whose given answers are learnt as well: there
-    the loss is (1 − supervised_weight) · KL + supervised_weight · cross-entropy. Both are sums over the same
-    supervised tokens. ``unfinished`` names those whose last answer was cut: they teach only what the teacher believes, which at
-    the cut is to go on, and nothing that is certain, such as the rest of a stop that the text only has because it was cut.
+    The loss of an answer token is KL(teacher ‖ student) times temperature². The teacher is the base
+    without adapter; it reads the same conversation in the native format. ``supervised`` are the ids
+    of conversations whose given answers are learnt as well: there the loss is (1 −
+    supervised_weight) · KL + supervised_weight · cross-entropy, both sums over the same tokens.
+    ``unfinished`` are those whose last answer was cut. They teach only the teacher's distribution,
+    which at the cut is to continue, and no hard targets, such as the rest of a stop that the text
+    has only because it was cut.
     """
 
     def __init__(
@@ -41,11 +49,16 @@ class Distillation:
         self.config = config
         self.unfinished = unfinished
         self.supervised = supervised if config.supervised_weight else frozenset()
+        only_supervised = self.supervised if config.supervised_weight == 1 else frozenset()
         self.native = {
-            id: rows.encoded(id) for id in rows.conversations if not self._only_supervised(id)
+            conversation: rows.encoded(conversation)
+            for conversation in rows.conversations
+            if conversation not in only_supervised
         }
-        found = teacher_distributions(loaded, list(self.native.values()), config.top_k, config.temperature)
-        self.teacher_distributions = dict(zip(self.native, found, strict=True))
+        distributions = teacher_distributions(
+            loaded, list(self.native.values()), config.top_k, config.temperature
+        )
+        self.teacher = dict(zip(self.native, distributions, strict=True))
 
     def __call__(
         self, loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None
@@ -55,56 +68,47 @@ class Distillation:
     def token_losses(
         self, loaded: LoadedModel, batch: Sequence[Example]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of each supervised token of a batch in its order, float32, and whether the model would have chosen it."""
+        """The float32 loss of each supervised token, in order, and whether it was the likeliest."""
         import torch
 
-        logits, said = supervised_logits(loaded, [example.encoded for example in batch])
-        parts = torch.split(logits, [sum(example.encoded.trained[1:]) for example in batch])
-        losses = torch.cat(
-            [self._losses(example, own) for example, own in zip(batch, parts, strict=True)]
-        )
-        return losses, logits.detach().argmax(-1) == said
+        logits, labels = supervised_logits(loaded, [example.encoded for example in batch])
+        parts = torch.split(logits, [example.supervised for example in batch])
+        losses = [self._losses(example, part) for example, part in zip(batch, parts, strict=True)]
+        return torch.cat(losses), logits.detach().argmax(-1) == labels
 
     def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
-        """Those of one example; ``logits`` is [its supervised tokens, vocabulary]."""
-        weight = (
-            1.0
-            if example.conversation not in self.native
-            else self.config.supervised_weight
-            if example.conversation in self.supervised
-            else 0.0
-        )
-        learnt = (
-            kullback_leibler(logits, _to(certain(example.encoded), logits))
-            if weight
-            else logits.new_zeros(len(logits)).float()
-        )
+        """The losses of one example; ``logits`` is [its supervised tokens, vocabulary]."""
+        weight = self._supervised_weight(example.conversation)
+        cross_entropy = logits.new_zeros(len(logits)).float()
+        if weight:
+            cross_entropy = kullback_leibler(logits, _to(hard_targets(example.encoded), logits))
         if weight == 1:
-            return learnt
+            return cross_entropy
+        temperature = self.config.temperature
         targets = _to(self.targets(example, logits.shape[-1]), logits)
-        distilled = (
-            kullback_leibler(logits, targets, self.config.temperature) * self.config.temperature**2
-        )
+        distilled = kullback_leibler(logits, targets, temperature) * temperature**2
         if example.conversation in self.unfinished:
             distilled = distilled * targets.soft
-        return weight * learnt + (1 - weight) * distilled
+        return weight * cross_entropy + (1 - weight) * distilled
 
     def targets(self, example: Example, size: int) -> Targets:
-        """What the student should believe along an example."""
-        id = example.conversation
-        return make_targets(
+        """The teacher's targets along an example; ``size`` is the width of the logits."""
+        conversation = example.conversation
+        return soft_targets(
             example.encoded,
-            self.native[id],
+            self.native[conversation],
             self.rows.aligned(example),
-            self.teacher_distributions[id],
+            self.teacher[conversation],
             self.rows.tokenizer,
             size,
         )
 
-    def _only_supervised(self, id: str) -> bool:
-        return id in self.supervised and self.config.supervised_weight == 1
+    def _supervised_weight(self, conversation: str) -> float:
+        if conversation not in self.native:
+            return 1.0
+        return self.config.supervised_weight if conversation in self.supervised else 0.0
 
 
 def _to(targets: Targets, logits: torch.Tensor) -> Targets:
-    fields = ("ids", "probabilities", "used", "rest", "soft")
-    return replace(targets, **{name: getattr(targets, name).to(logits.device) for name in fields})
+    names = ("ids", "probabilities", "used", "rest", "soft")
+    return replace(targets, **{name: getattr(targets, name).to(logits.device) for name in names})

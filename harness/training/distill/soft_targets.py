@@ -1,15 +1,22 @@
-"""What the student should believe at each of its trained tokens: the teacher's beliefs in the student's format.
+"""Targets of distillation: the teacher's distribution at each trained token of a student's row.
 
-How far two distributions over the vocabulary lie apart, in nats a token.
+Also the divergences between two distributions over the vocabulary, in nats a token.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.records import Encoded
-from harness.training.distill.alignment import LEFT_OUT, AnswerToken, AlignedAnswer, places, translation
+from harness.training.distill.alignment import (
+    LEFT_OUT,
+    AlignedAnswer,
+    AnswerToken,
+    logit_rows,
+    opening_table,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -20,141 +27,146 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """A distribution for each trained token of a row: ``probabilities`` of ``ids``, both [tokens, k], and of all others together, ``rest`` [tokens].
-
-    Columns where ``used`` is false hold nothing. ``soft`` marks the tokens that have the teacher's beliefs; the
-    others are certain, as in supervised training: what stands before the words, the stop after its first
-    token, and tokens that begin where no token of the teacher does.
-    """
+    """A target distribution for each trained token of a row."""
 
     ids: torch.Tensor
+    """[tokens, k]."""
     probabilities: torch.Tensor
+    """Of ``ids``, [tokens, k]."""
     used: torch.Tensor
+    """[tokens, k], false in columns that hold nothing."""
     rest: torch.Tensor
+    """The probability of all other tokens together, [tokens]."""
     soft: torch.Tensor
+    """[tokens], true where the target is the teacher's distribution.
+
+    The others are hard, as in supervised training: whitespace before the words, the stop after its
+    first token, and tokens that begin where no token of the teacher does.
+    """
 
 
-def certain(encoded: Encoded, columns: int = 1) -> Targets:
+def hard_targets(encoded: Encoded, columns: int = 1) -> Targets:
     """Each trained token with probability 1."""
     import torch
 
-    own = torch.tensor(
-        [id for id, trained in zip(encoded.ids[1:], encoded.trained[1:], strict=True) if trained]
-    )
-    ids = own.unsqueeze(1).repeat(1, columns)
+    pairs = zip(encoded.ids[1:], encoded.trained[1:], strict=True)
+    labels = torch.tensor([token for token, trained in pairs if trained])
+    ids = labels.unsqueeze(1).repeat(1, columns)
     probabilities = torch.zeros(ids.shape)
     probabilities[:, 0] = 1.0
     used = torch.zeros(ids.shape, dtype=torch.bool)
     used[:, 0] = True
-    return Targets(
-        ids, probabilities, used, torch.zeros(len(own)), torch.zeros(len(own), dtype=torch.bool)
-    )
+    nothing = torch.zeros(len(labels))
+    return Targets(ids, probabilities, used, nothing, nothing.bool())
 
 
-def make_targets(
+def soft_targets(
     encoded: Encoded,
     native: Encoded,
     answers: list[AlignedAnswer],
-    teacher_distributions: TeacherDistribution,
+    teacher: TeacherDistribution,
     tokenizer: PreTrainedTokenizerBase,
     size: int,
 ) -> Targets:
-    """Carry the beliefs along ``native`` over to the tokens of ``encoded``. ``size`` is the width of the logits.
+    """Translate the teacher's distribution along ``native`` to the tokens of ``encoded``.
 
-    Three things are rewritten (docs/distillation.md). The lead: a first word is spelt with the student's
-    white space. The stop: what the teacher gives to ending its answer goes to the first token of the student's stop, at every
-    token where the teacher's is a control token, else at the end alone. The spelling: where the student's next token is another than the teacher's, it
-    gets what the teacher gives to the text that it writes, token by token.
+    ``size`` is the width of the logits. Three things are rewritten (docs/distillation.md). Leading
+    whitespace: a first word is spelt after the student's. Stop: the probability of the native stop
+    goes to the first token of the student's, at every token if the native stop is a control token,
+    otherwise at the end alone. Spelling: where the student's next token differs from the teacher's,
+    it gets the probability of the text that it writes, token by token.
     """
     import torch
 
-    sources = places(native)
-    made = certain(encoded, teacher_distributions.ids.shape[1] + 1)
-    for aligned in answers:
-        at, source = aligned.rows(aligned.pairs, encoded, native)
-        ids = teacher_distributions.ids[source].long().cpu()
-        probabilities = teacher_distributions.probabilities[source].cpu().clone()
-        rest = teacher_distributions.rest[source].cpu().clone()
-        own = [teacher_distributions.own[sources[token.at]].item() for token in aligned.native.tokens]
-        _write_lead(aligned, ids, probabilities, rest, tokenizer, size)
-        _write_stop(aligned, ids)
+    native_rows = logit_rows(native)
+    targets = hard_targets(encoded, teacher.ids.shape[1] + 1)
+    for answer in answers:
+        rows, sources = answer.rows(answer.pairs, encoded, native)
+        ids = teacher.ids[sources].long().cpu()
+        probabilities = teacher.probabilities[sources].cpu().clone()
+        rest = teacher.rest[sources].cpu().clone()
+        labels = [
+            teacher.label_probability[native_rows[token.at]].item()
+            for token in answer.native.tokens
+        ]
+        _rewrite_leading(answer, ids, probabilities, rest, tokenizer, size)
+        _rewrite_stop(answer, ids)
         ids, probabilities, _ = merged(ids, probabilities)
-        spare = torch.full((len(at), 1), LEFT_OUT)
-        ids, probabilities = (
-            torch.cat([ids, spare], 1),
-            torch.cat([probabilities, torch.zeros(len(at), 1)], 1),
-        )
-        _write_spelling(aligned, ids, probabilities, own, tokenizer, size)
+        spare = torch.full((len(rows), 1), LEFT_OUT)
+        ids = torch.cat([ids, spare], 1)
+        probabilities = torch.cat([probabilities, torch.zeros(len(rows), 1)], 1)
+        _rewrite_spelling(answer, ids, probabilities, labels, tokenizer, size)
         ids, probabilities, used = merged(ids, probabilities)
-        made.ids[at], made.probabilities[at], made.used[at] = ids, probabilities, used
-        made.rest[at], made.soft[at] = rest, True
-    return made
+        targets.ids[rows], targets.probabilities[rows] = ids, probabilities
+        targets.used[rows], targets.rest[rows], targets.soft[rows] = used, rest, True
+    return targets
 
 
-def _write_lead(
-    aligned: AlignedAnswer,
+def _rewrite_leading(
+    answer: AlignedAnswer,
     ids: torch.Tensor,
     probabilities: torch.Tensor,
     rest: torch.Tensor,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     size: int,
 ) -> None:
-    for row, pair in enumerate(aligned.pairs):
-        if pair.place == "opening" and (leads := aligned.leads(pair))[0] != leads[1]:
-            ids[row] = translation(tokenizer, size, *leads)[ids[row]]
-            if leads[
-                0
-            ]:  # a teacher that is known to begin with its lead: the rest of its beliefs is no beginning
+    for row, pair in enumerate(answer.pairs):
+        native, student = answer.leading(pair)
+        if pair.place == "opening" and native != student:
+            ids[row] = opening_table(tokenizer, size, native, student)[ids[row]]
+            if native:  # what does not begin with it cannot begin the answer
                 probabilities[row, ids[row] == LEFT_OUT] = 0.0
                 probabilities[row] /= probabilities[row].sum().clamp(min=1e-9)
                 rest[row] = 0.0
 
 
-def _write_stop(aligned: AlignedAnswer, ids: torch.Tensor) -> None:
-    if aligned.stop_ids is None:
+def _rewrite_stop(answer: AlignedAnswer, ids: torch.Tensor) -> None:
+    if answer.stop_ids is None:
         return
-    drawn, native = aligned.stop_ids
-    for row, pair in enumerate(aligned.pairs):
-        if aligned.ends_at(pair):
-            ids[row][ids[row] == native] = drawn
+    student, native = answer.stop_ids
+    for row, pair in enumerate(answer.pairs):
+        if answer.may_stop(pair):
+            ids[row][ids[row] == native] = student
 
 
-def _write_spelling(
-    aligned: AlignedAnswer,
+def _rewrite_spelling(
+    answer: AlignedAnswer,
     ids: torch.Tensor,
     probabilities: torch.Tensor,
-    own: list[float],
-    tokenizer: Any,
+    labels: list[float],
+    tokenizer: PreTrainedTokenizerBase,
     size: int,
 ) -> None:
-    for row, pair in enumerate(aligned.pairs):
-        token = aligned.drawn.tokens[pair.first]
-        expected = aligned.written(pair, tokenizer, size)
-        column = (ids[row] == expected).nonzero().flatten().tolist()
-        if token.id != expected and column:
-            moved = min(
-                _spelt(aligned, pair.second, token, own), float(probabilities[row, column[0]])
-            )
-            probabilities[row, column[0]] -= moved
+    for row, pair in enumerate(answer.pairs):
+        token = answer.student.tokens[pair.first]
+        expected = answer.expected_id(pair, tokenizer, size)
+        columns = (ids[row] == expected).nonzero().flatten().tolist()
+        if token.id != expected and columns:
+            column = columns[0]
+            spelt = _probability_of_text(answer, pair.second, token, labels)
+            moved = min(spelt, float(probabilities[row, column]))
+            probabilities[row, column] -= moved
             ids[row, -1], probabilities[row, -1] = token.id, moved
 
 
-def _spelt(aligned: AlignedAnswer, at: int, token: AnswerToken, own: list[float]) -> float:
-    """What the teacher gives to writing the text of ``token``: the product over its tokens until they cover it."""
+def _probability_of_text(
+    answer: AlignedAnswer, at: int, token: AnswerToken, labels: list[float]
+) -> float:
+    """The teacher's probability of the text of ``token``: the product over its own tokens."""
     probability = 1.0
-    for place in range(at, len(aligned.native.tokens)):
-        probability *= own[place]
-        if aligned.native.tokens[place].end >= token.end:
+    for place in range(at, len(answer.native.tokens)):
+        probability *= labels[place]
+        if answer.native.tokens[place].end >= token.end:
             break
-        if place > at and aligned.native.tokens[place].start >= len(aligned.native.words):
-            break  # one token of the stop is enough: the rest of it is the format's
+        if place > at and answer.native.tokens[place].start >= len(answer.native.words):
+            break  # one token of the stop is enough: the format dictates the others
     return probability
 
 
 def merged(
     ids: torch.Tensor, probabilities: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Add up what stands twice in a row, and drop id −1. Returns ids, probabilities and which columns are used."""
+    """Add up equal ids of a row, and drop id −1. Returns ids, probabilities and used columns."""
     import torch
 
     ids, order = ids.sort(1)
@@ -163,10 +175,10 @@ def merged(
     first[:, 1:] = ids[:, 1:] != ids[:, :-1]
     group = first.long().cumsum(1) - 1
     summed = torch.zeros_like(probabilities).scatter_add(1, group, probabilities)
-    kept = torch.zeros_like(ids).scatter(1, group, ids)
-    used = (torch.arange(ids.shape[1]) <= group[:, -1:]) & (kept != LEFT_OUT)
+    unique = torch.zeros_like(ids).scatter(1, group, ids)
+    used = (torch.arange(ids.shape[1]) <= group[:, -1:]) & (unique != LEFT_OUT)
     return (
-        torch.where(used, kept, kept.max(1, keepdim=True).values),
+        torch.where(used, unique, unique.max(1, keepdim=True).values),
         torch.where(used, summed, 0.0),
         used,
     )
@@ -175,10 +187,11 @@ def merged(
 def kullback_leibler(
     logits: torch.Tensor, targets: Targets, temperature: float = 1.0
 ) -> torch.Tensor:
-    """KL(target ‖ softmax(logits / temperature)) at each token, [tokens]; ``logits`` is [tokens, vocabulary].
+    """KL(target ‖ softmax(logits / temperature)) at each token, [tokens].
 
-    All tokens that a target does not name count as one outcome, so this is a lower bound of the divergence of the whole
-    distributions (data processing), and equal to it when the target names all. For a certain target it is the
+    ``logits`` is [tokens, vocabulary]. All tokens that a target does not name count as one outcome.
+    So this is a lower bound of the divergence of the whole distributions (data processing
+    inequality), and equal to it when the target names all. For a hard target it is the
     cross-entropy. float32 throughout, whatever the logits' dtype.
     """
     import torch
@@ -196,9 +209,10 @@ def kullback_leibler(
 
 
 def jensen_shannon(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """JS of log-probabilities [tokens, vocabulary], all finite, at each token: between 0 and log 2 (Lin 1991, IEEE Trans. Inf. Theory 37)."""
-    import math
+    """JS of finite log-probabilities [tokens, vocabulary], at each token: between 0 and log 2.
 
+    Lin 1991, IEEE Trans. Inf. Theory 37.
+    """
     import torch
 
     middle = torch.logaddexp(first, second) - math.log(2)

@@ -1,11 +1,14 @@
-"""What the base model believes at every token of an answer in its own format: computed once, kept small."""
+"""The teacher: the base model's distribution at every token of an answer in its native format.
+
+It is computed once and kept small.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import by_length
 from harness.training.step.loss import supervised_logits
@@ -16,51 +19,50 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.records import Encoded
 
-#: Padded tokens of a teacher's forward pass. It decides the last bits of what is kept, so it is no setting.
+#: Padded tokens of a forward pass. It affects the last bits of the result, so it is not a setting.
 _BUDGET = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherDistribution:
-    """The teacher's distribution before each trained token of a row: the ``k`` likeliest tokens, and all others as one.
+    """The teacher's distribution before each trained token of a row.
 
-    ``ids`` (int32) and ``probabilities`` (float32) are [tokens, k], ``rest`` [tokens] is what the others have together, and ``own``
-    [tokens] is what the row's own next token has. 8 bytes for each of ``k``, so that 64 need 0.5 kB a token where
-    the logits of a vocabulary of 49 152 need 192 kB in float32.
+    The ``k`` likeliest tokens are kept, and all others as one: 8 bytes for each of ``k``, so that
+    64 need 0.5 kB a token, where the logits of a vocabulary of 49 152 need 192 kB in float32.
     """
 
     ids: torch.Tensor
+    """int32 [tokens, k]."""
     probabilities: torch.Tensor
+    """Of ``ids``, float32 [tokens, k]."""
     rest: torch.Tensor
-    own: torch.Tensor
+    """The probability of all other tokens together, [tokens]."""
+    label_probability: torch.Tensor
+    """The probability of the row's own next token, [tokens]."""
 
 
 def teacher_distributions(
     loaded: LoadedModel, rows: Sequence[Encoded], top_k: int, temperature: float
 ) -> list[TeacherDistribution]:
-    """Run the base model over rows in its own format, an adapter on it switched off. ``top_k`` 0 keeps the whole vocabulary.
+    """Run the base model, without its adapter, over rows. ``top_k`` 0 keeps the whole vocabulary.
 
-    The rows are batched by their length alone, so that the same rows give the same bits in an interrupted run.
+    The rows are batched by length alone, so that the same rows give the same bits after a resume.
     """
-    found: dict[int, TeacherDistribution] = {}
+    distributions: dict[int, TeacherDistribution] = {}
     for batch in by_length(range(len(rows)), lambda row: len(rows[row].ids), _BUDGET, 64):
-        found.update(
-            zip(
-                batch, _batch(loaded, [rows[row] for row in batch], top_k, temperature), strict=True
-            )
-        )
-    return [found[row] for row in range(len(rows))]
+        made = _batch(loaded, [rows[row] for row in batch], top_k, temperature)
+        distributions.update(zip(batch, made, strict=True))
+    return [distributions[row] for row in range(len(rows))]
 
 
 @contextlib.contextmanager
-def base_only(loaded: LoadedModel) -> Any:
-    """The model as it was before any adapter: no second copy in memory."""
+def base_only(loaded: LoadedModel) -> Iterator[None]:
+    """Switch the adapter off inside the block: the base needs no second copy in memory."""
     disable = getattr(loaded.model, "disable_adapter", None)
+    has_adapter = disable and hasattr(loaded.model, "peft_config")
     training = loaded.model.training
     loaded.model.eval()
-    with (
-        disable() if disable and hasattr(loaded.model, "peft_config") else contextlib.nullcontext()
-    ):
+    with disable() if disable and has_adapter else contextlib.nullcontext():
         yield
     loaded.model.train(training)
 
@@ -71,11 +73,12 @@ def _batch(
     import torch
 
     with base_only(loaded), torch.no_grad():
-        logits, said = supervised_logits(loaded, rows)
+        logits, labels = supervised_logits(loaded, rows)
     logprobs = torch.log_softmax(logits.float() / temperature, -1)
-    own = logprobs.gather(1, said.unsqueeze(1)).squeeze(1).exp()
-    top, kept = logprobs.topk(min(top_k or logprobs.shape[1], logprobs.shape[1]), -1)
-    others = logprobs.scatter(1, kept, -torch.inf).logsumexp(-1).exp()
+    label_probability = logprobs.gather(1, labels.unsqueeze(1)).squeeze(1).exp()
+    top, ids = logprobs.topk(min(top_k or logprobs.shape[1], logprobs.shape[1]), -1)
+    rest = logprobs.scatter(1, ids, -torch.inf).logsumexp(-1).exp()
     sizes = [sum(row.trained[1:]) for row in rows]
-    columns = (torch.split(column, sizes) for column in (kept.int(), top.exp(), others, own))
-    return [TeacherDistribution(*row) for row in zip(*columns, strict=True)]
+    columns = (ids.int(), top.exp(), rest, label_probability)
+    parts = zip(*(torch.split(column, sizes) for column in columns), strict=True)
+    return [TeacherDistribution(*part) for part in parts]

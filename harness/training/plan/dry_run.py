@@ -1,4 +1,4 @@
-"""What a run would do, before anything is spent on it. The tokenizer is loaded, the model is not."""
+"""What a run would do, at no cost: the tokenizer is loaded, the model is not."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from harness.models.added_tokens import with_tokens
 from harness.records import Rendered
 from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
-from harness.training.data.mixing import Pair
-from harness.training.data.training_rows import encoded_rows, row_sets
+from harness.training.data.mixing import Pair, RowSet
 from harness.training.plan.memory_estimate import (
     ModelShape,
     Part,
@@ -23,8 +22,8 @@ from harness.training.plan.memory_estimate import (
     total,
 )
 from harness.training.preparation import Preparation, prepare, with_expected_answers
+from harness.training.schedules import Schedule
 from harness.training.step.lora import missing_tokens
-from harness.training.step.schedules import Schedule
 
 if TYPE_CHECKING:
     from harness.models import ModelSource
@@ -35,7 +34,7 @@ CARD_BYTES = 12 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """An estimate of the peak on one device. ``has`` is what that device has, in bytes."""
+    """An estimate of the peak memory on one device. ``has`` is what that device has, in bytes."""
 
     where: str
     checkpointing: bool
@@ -50,7 +49,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """All that ``harness train --dry-run`` tells. ``refused`` rows end a run unless ``starts``; ``samples`` are marked texts by format."""
+    """All that ``harness train --dry-run`` says.
+
+    ``refused`` rows end a run unless ``starts``. ``samples`` are marked texts by format.
+    """
 
     facts: dict[str, Any]
     sets: list[dict[str, Any]]
@@ -73,88 +75,86 @@ class DryRun:
 
 
 def dry_run(config: TrainConfig) -> DryRun:
-    """Plan the run, encode every pair of it, and estimate its memory. Rows that would be refused are listed, whatever on_refuse says."""
+    """Plan a run. Refused rows are listed even if they would end it."""
     from harness.models import load_tokenizer, locate
 
     lenient = replace(config, data=replace(config.data, on_refuse="skip"))
     ready = with_expected_answers(prepare(lenient), Path(config.output_dir))
     source = locate(config.model)
     tokenizer = load_tokenizer(source)
-    if config.adapter.train_control_tokens and (
-        missing := missing_tokens(tokenizer, ready.trained)
-    ):
-        tokenizer = with_tokens(tokenizer, missing)
-    cache, refused = encoded_rows(lenient, ready.rows, ready.trained, tokenizer)
+    if config.adapter.train_control_tokens:
+        tokenizer = with_tokens(tokenizer, missing_tokens(tokenizer, ready.trained))
+    cache, refused = ready.encode(tokenizer)
     plan = make_plan(config, cache)
+    schedule = Schedule(config.schedule, plan.total_steps)
     pairs = list(plan.pairs())
-    schedule = Schedule.of(config.schedule, plan.total_steps)
     examples = [cache(pair) for pair in pairs]
     facts = {
         "conversations": len(cache.conversations),
         "schemas": dict(ready.rows.schemas),
         "ignored_keys": dict(ready.rows.ignored),
         "steps": plan.total_steps,
-        "steps_per_epoch": plan.steps_per_epoch,
+        "steps_per_epoch": plan.steps_by_epoch[0],
         "tokens": sum(len(example.encoded.ids) for example in examples),
         "supervised_tokens": sum(example.supervised for example in examples),
         "longest": max(len(example.encoded.ids) for example in examples),
         "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
-        "held_out": [format.id for format in ready.held_out],
+        "held_out": [excluded.id for excluded in ready.held_out],
     }
+    budget = config.optimisation.max_tokens_per_batch
     batches = [
         batch
         for number in range(plan.total_steps)
-        for batch in micro_batches(
-            [cache(p) for p in plan.step(number)], config.optimisation.max_tokens_per_batch
-        )
+        for batch in micro_batches([cache(pair) for pair in plan.step(number)], budget)
     ]
-    every = (*ready.rows.refused, *refused)
+    all_refused = (*ready.rows.refused, *refused)
     return DryRun(
         facts,
         _sets(config, ready, cache),
-        every,
-        not every or config.data.on_refuse == "skip",
+        all_refused,
+        not all_refused or config.data.on_refuse == "skip",
         *_by_format(cache, pairs),
         memories(config, source, batches),
     )
 
 
 def _sets(config: TrainConfig, ready: Preparation, cache: ExampleCache) -> list[dict[str, Any]]:
-    """Each set's rows and draws an epoch; a set none of whose rows is left has none."""
-    told = []
+    """Each set's rows, and their repeats per epoch; none where no row is left."""
+    sets = []
     for number, source in enumerate(config.data.sources()):
         rows = [c for c in cache.conversations if ready.rows.set_of.get(c.id) == number]
-        [found] = row_sets(rows, {}, (source.weight,)) or [None]
-        told.append(
+        repeats = RowSet.weighted(range(len(rows)), source.weight).repeats if rows else 0
+        sets.append(
             {
                 "path": source.path,
                 "rows": len(rows),
                 "weight": source.weight,
-                "draws_per_epoch": found.draws if found else 0,
+                "draws_per_epoch": repeats,
             }
         )
-    return told
+    return sets
 
 
 def _by_format(
     cache: ExampleCache, pairs: Sequence[Pair]
 ) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
-    """Pairs, different rows and supervised tokens of each format, and its first samples."""
-    met: dict[str, list[Pair]] = {format.id: [] for format in cache.formats}
+    """Pairs, distinct rows and supervised tokens of each format, and its first samples."""
+    by_format: dict[str, list[Pair]] = {trained.id: [] for trained in cache.formats}
     for pair in pairs:
-        met.setdefault(cache.format(pair).id, []).append(pair)
+        by_format.setdefault(cache.format_of(pair).id, []).append(pair)
     counts = {
-        id: {
-            "pairs": len(of),
-            "rows": len({row for row, _ in of}),
-            "supervised_tokens": sum(cache(p).supervised for p in of),
+        format_id: {
+            "pairs": len(its_pairs),
+            "rows": len({row for row, _ in its_pairs}),
+            "supervised_tokens": sum(cache(pair).supervised for pair in its_pairs),
         }
-        for id, of in met.items()
+        for format_id, its_pairs in by_format.items()
     }
-    return counts, {
-        id: [marked(cache.rendered(pair)) for pair in dict.fromkeys(of)][:SAMPLES]
-        for id, of in met.items()
+    samples = {
+        format_id: [marked(cache.rendered(pair)) for pair in dict.fromkeys(its_pairs)][:SAMPLES]
+        for format_id, its_pairs in by_format.items()
     }
+    return counts, samples
 
 
 def marked(rendered: Rendered) -> str:
@@ -163,18 +163,18 @@ def marked(rendered: Rendered) -> str:
     parts = []
     for span in rendered.spans:
         text = rendered.text[span.start : span.end]
-        parts.append(
-            f"‹{text}›"
-            if span.trained and (not weights or span.message < 0 or weights[span.message] > 0)
-            else text
-        )
+        weight = weights[span.message] if weights and span.message >= 0 else 1.0
+        parts.append(f"‹{text}›" if span.trained and weight > 0 else text)
     return "".join(parts).replace("›‹", "")
 
 
 def memories(
     config: TrainConfig, source: ModelSource, batches: Sequence[Sequence[Example]]
 ) -> list[Memory]:
-    """The estimate here, as configured, and for a 7B model in nf4 on a 12 GB card; each with and without checkpointing."""
+    """The estimate for this machine, and for a 7B model in nf4 on a 12 GB card.
+
+    Each with and without gradient checkpointing.
+    """
     from harness.models import pick_device, pick_dtype
     from harness.training.plan.memory_estimate import memory_of, mistral_7b, shape_of
 
@@ -192,50 +192,36 @@ def memories(
         device=device,
     )
     card = replace(here, storage="nf4 with double quantisation", compute_bytes=2, device="cuda")
-    found = []
-    for name, shape, step, has in (
-        (
-            f"this machine ({device}, {here.storage})",
-            shape_of(source, targets),
-            here,
-            memory_of(device),
-        ),
+    machine = f"this machine ({device}, {here.storage})"
+    devices = (
+        (machine, shape_of(source, targets), here, memory_of(device)),
         ("a 12 GB card (7B, nf4)", mistral_7b(targets), card, CARD_BYTES),
-    ):
-        for checkpointing in (False, True):
-            found.append(
-                Memory(
-                    name,
-                    checkpointing,
-                    _peak(shape, replace(step, checkpointing=checkpointing), batches),
-                    has,
-                )
-            )
-    return found
+    )
+    return [
+        Memory(name, on, _peak(shape, replace(step, checkpointing=on), batches), has)
+        for name, shape, step, has in devices
+        for on in (False, True)
+    ]
 
 
 def _peak(
     shape: ModelShape, step: StepShape, batches: Sequence[Sequence[Example]]
 ) -> tuple[Part, ...]:
-    """The estimate of the forward pass that needs most."""
+    """The estimate of the micro-batch that needs most."""
     sizes = {
         (len(batch) * max(len(e.encoded.ids) for e in batch), sum(e.supervised for e in batch))
         for batch in batches
     }
-    return max(
-        (
-            estimate(shape, replace(step, tokens=tokens, supervised=supervised))
-            for tokens, supervised in sizes
-        ),
-        key=total,
+    estimates = (
+        estimate(shape, replace(step, tokens=tokens, supervised=supervised))
+        for tokens, supervised in sizes
     )
+    return max(estimates, key=total)
 
 
 def _storage(config: TrainConfig, dtype: str) -> Storage:
-    if config.quantisation.load_in_4bit:
-        return (
-            "nf4 with double quantisation"
-            if config.quantisation.bnb_4bit_use_double_quant
-            else "nf4"
-        )
-    return "int8" if config.quantisation.load_in_8bit else dtype  # type: ignore[return-value]  # a dtype's name is a storage's
+    quantisation = config.quantisation
+    if quantisation.load_in_4bit:
+        double = quantisation.bnb_4bit_use_double_quant
+        return "nf4 with double quantisation" if double else "nf4"
+    return "int8" if quantisation.load_in_8bit else dtype  # type: ignore[return-value]  # a dtype's name is a storage's

@@ -1,10 +1,10 @@
-"""The peak memory of a training step, as a sum that can be read.
+"""The peak memory of a training step, as a sum with a reason for each term.
 
-Nothing is loaded: a model's shapes come from its configuration. What autograd keeps is counted for a
-decoder of the Llama kind with LoRA on its linear layers, in the order of its forward pass; other models differ in the part
-called activations. tests/training/test_memory_estimate.py holds it against what torch keeps, and against the peak of a process.
-
-A model's shapes from its configuration alone: built on torch's meta device, where tensors have no content.
+No weight is loaded: shapes come from the model's configuration, on torch's meta device. What
+autograd keeps is counted for a decoder of the Llama kind with LoRA on its linear layers, in the
+order of its forward pass; other models differ in the term called activations.
+tests/training/test_memory_estimate.py compares it with what torch keeps, and with the peak of a
+process.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Storage = Literal["float32", "bfloat16", "float16", "int8", "nf4", "nf4 with double quantisation"]
 
-#: Bytes a weight of a linear layer. Four bits come with a float32 scale for each 64 weights; double quantisation stores those
-#: in eight bits, with a float32 for each 256 of them (QLoRA, arXiv 2305.14314, section 3).
+#: Bytes per weight of a linear layer. Four bits come with a float32 scale for each 64 weights;
+#: double quantisation stores those in eight bits, with a float32 for each 256 of them (QLoRA, arXiv
+#: 2305.14314, section 3).
 WEIGHT_BYTES: dict[Storage, float] = {
     "float32": 4.0,
     "bfloat16": 2.0,
@@ -31,20 +32,19 @@ WEIGHT_BYTES: dict[Storage, float] = {
     "nf4": 0.5 + 4 / 64,
     "nf4 with double quantisation": 0.5 + 1 / 64 + 4 / (64 * 256),
 }
-#: Bytes of Adam's two moments a trained weight. Eight-bit ones have a float32 scale for each 256.
+#: Bytes of Adam's two moments per trained weight. In eight bits with a float32 scale for each 256.
 MOMENT_BYTES = {
     "adamw_torch": 8.0,
     "adamw_8bit": 2.0 + 8 / 256,
-    "paged_adamw_32bit": 8.0,
     "paged_adamw_8bit": 2.0 + 8 / 256,
 }
-#: What a process holds before it loads a model: the interpreter with torch and transformers, or a CUDA context.
+#: What a process holds before it loads a model: torch and transformers, or a CUDA context.
 RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 500 * 2**20, "mps": 300 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What the sum needs to know of a model. ``adapted`` are (inputs, outputs) of each layer that gets factors."""
+    """A model's shape. ``adapted`` are (inputs, outputs) of each layer with LoRA factors."""
 
     linear_weights: int
     other_weights: int
@@ -58,7 +58,10 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """What the sum needs to know of a step's largest forward pass. ``tokens`` are padded ones, ``supervised`` those with a loss."""
+    """The largest forward pass of a step.
+
+    ``tokens`` counts padding, ``supervised`` only tokens with a loss.
+    """
 
     storage: Storage
     compute_bytes: int
@@ -73,7 +76,7 @@ class StepShape:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One term of the sum, in bytes, and how it comes about."""
+    """One term of the sum, in bytes, and how it is computed."""
 
     name: str
     bytes: int
@@ -81,63 +84,49 @@ class Part:
 
 
 def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
-    """The terms of the peak: when the backward pass begins, and all that the forward pass kept is still there."""
+    """The terms of the peak, which is reached when the backward pass begins."""
     factors = sum(step.rank * (inputs + outputs) for inputs, outputs in model.adapted)
     b = step.compute_bytes
     weight = WEIGHT_BYTES[step.storage]
     other = 4.0 if step.storage == "float32" else 2.0
+    weights = model.linear_weights * weight + model.other_weights * other
     layer, terms = layer_activations(model, step)
-    kept = model.layers * model.hidden * b + layer if step.checkpointing else model.layers * layer
-    what = (
-        f"{model.layers} layers × {model.hidden} × {b} B + one layer's {layer:,} B"
-        if step.checkpointing
-        else f"{model.layers} layers × {layer:,} B ({terms})"
-    )
+    kept = model.layers * layer
+    formula = f"{model.layers} layers × {layer:,} B ({terms})"
+    if step.checkpointing:
+        kept = model.layers * model.hidden * b + layer
+        formula = f"{model.layers} layers × {model.hidden} × {b} B + one layer's {layer:,} B"
     logit = 12 if b == 4 else 14
+    moment = MOMENT_BYTES[step.optim]
+    supervised = f"{step.supervised:,} supervised tokens"
     parts = [
-        Part(
-            "base weights",
-            round(model.linear_weights * weight + model.other_weights * other),
-            _weights_told(model, step.storage, weight, other),
-        ),
+        Part("base weights", round(weights), _weights_formula(model, step.storage, weight, other)),
         Part("adapter", 4 * factors, f"{factors:,} weights × 4 B (float32)"),
         Part("gradients", 4 * factors, f"{factors:,} × 4 B"),
-        Part(
-            "moments",
-            round(MOMENT_BYTES[step.optim] * factors),
-            f"{factors:,} × {MOMENT_BYTES[step.optim]:.3g} B ({step.optim})",
-        ),
-        Part("activations", step.tokens * kept, f"{step.tokens:,} tokens × ({what})"),
+        Part("moments", round(moment * factors), f"{factors:,} × {moment:.3g} B ({step.optim})"),
+        Part("activations", step.tokens * kept, f"{step.tokens:,} tokens × ({formula})"),
         Part(
             "logits",
             step.supervised * model.vocabulary * logit,
-            f"{step.supervised:,} supervised tokens × {model.vocabulary:,} × {logit} B",
+            f"{supervised} × {model.vocabulary:,} × {logit} B",
         ),
     ]
     if b < 4:
-        parts.append(
-            Part("factors in 16 bits", b * factors, f"{factors:,} × {b} B, cast once a step")
-        )
+        text = f"{factors:,} × {b} B, cast once a step"
+        parts.append(Part("factors in 16 bits", b * factors, text))
     if step.storage not in ("float32", "bfloat16", "float16"):
         largest = max((inputs * outputs for inputs, outputs in model.adapted), default=0)
-        parts.append(
-            Part(
-                "dequantised layer",
-                largest * b,
-                f"{largest:,} weights of the largest layer × {b} B",
-            )
-        )
-    return (
-        *parts,
-        Part("runtime", RUNTIME_BYTES[step.device], f"libraries and context ({step.device})"),
-    )
+        text = f"{largest:,} weights of the largest layer × {b} B"
+        parts.append(Part("dequantised layer", largest * b, text))
+    runtime = f"libraries and context ({step.device})"
+    return (*parts, Part("runtime", RUNTIME_BYTES[step.device], runtime))
 
 
 def layer_activations(model: ModelShape, step: StepShape) -> tuple[int, str]:
-    """Bytes a token that one layer keeps for its backward pass, and their terms.
+    """Bytes per token that one layer keeps for its backward pass, and their terms.
 
-    Frozen weights keep nothing of their input; a factor A does, and layers that read the same input share it.
-    With dropout each keeps its own copy, and a mask.
+    Frozen weights keep nothing of their input; a factor A does, and layers that read the same input
+    share it. With dropout each keeps its own copy, and a mask.
     """
     h, q, i, b = model.hidden, model.query, model.intermediate, step.compute_bytes
     inputs = sum(wide for wide, _ in model.adapted) // max(1, model.layers)
@@ -156,18 +145,18 @@ def total(parts: tuple[Part, ...]) -> int:
     return sum(part.bytes for part in parts)
 
 
-def _weights_told(model: ModelShape, storage: Storage, weight: float, other: float) -> str:
-    return f"{model.linear_weights:,} linear weights × {weight:.4g} B ({storage}) + {model.other_weights:,} others × {other:g} B"
+def _weights_formula(model: ModelShape, storage: Storage, weight: float, other: float) -> str:
+    linear = f"{model.linear_weights:,} linear weights × {weight:.4g} B ({storage})"
+    return f"{linear} + {model.other_weights:,} others × {other:g} B"
 
 
 def shape_of(source: ModelSource, targets: str | tuple[str, ...]) -> ModelShape:
-    """The shape of a located model. Raises HarnessError when its configuration cannot be read."""
+    """The shape of a located model. Raises HarnessError when its configuration is unreadable."""
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(
-            source.path, **({"gguf_file": source.gguf} if source.gguf else {})
-        )
+        gguf = {"gguf_file": source.gguf} if source.gguf else {}
+        config = AutoConfig.from_pretrained(source.path, **gguf)
     except (OSError, ValueError) as error:
         raise HarnessError(
             f"cannot read the model's configuration: {str(error).splitlines()[0]}",
@@ -177,14 +166,14 @@ def shape_of(source: ModelSource, targets: str | tuple[str, ...]) -> ModelShape:
 
 
 def mistral_7b(targets: str | tuple[str, ...] = "all-linear") -> ModelShape:
-    """The shape of a 7B model: transformers' own defaults for Mistral, which are those of Mistral-7B-v0.1."""
+    """The shape of a 7B model: transformers' defaults for Mistral, those of Mistral-7B-v0.1."""
     from transformers import MistralConfig
 
     return shape_from(MistralConfig(), targets)
 
 
 def shape_from(config: Any, targets: str | tuple[str, ...]) -> ModelShape:
-    """Count a configuration's weights. As peft does, "all-linear" leaves the output embedding out."""
+    """Count a configuration's weights. Like peft, "all-linear" excludes the output embedding."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -193,6 +182,7 @@ def shape_from(config: Any, targets: str | tuple[str, ...]) -> ModelShape:
     with quiet(), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     head = model.get_output_embeddings()
+    names = (targets,) if isinstance(targets, str) else targets
     linear = {
         name: module
         for name, module in model.named_modules()
@@ -201,7 +191,7 @@ def shape_from(config: Any, targets: str | tuple[str, ...]) -> ModelShape:
     chosen = [
         module
         for name, module in linear.items()
-        if targets == "all-linear" or name.rsplit(".", 1)[-1] in _names(targets)
+        if targets == "all-linear" or name.rsplit(".", 1)[-1] in names
     ]
     weights = sum(module.weight.numel() for module in linear.values())
     text = config.get_text_config()
@@ -218,20 +208,16 @@ def shape_from(config: Any, targets: str | tuple[str, ...]) -> ModelShape:
     )
 
 
-def _names(targets: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (targets,) if isinstance(targets, str) else targets
-
-
 def memory_of(device: str) -> int | None:
-    """Bytes that a device has in all, or None where it does not say."""
+    """The total memory of a device in bytes, or None where it is unknown."""
     import torch
 
     if device.startswith("cuda"):
         return int(torch.cuda.get_device_properties(0).total_memory)
     limit = Path("/sys/fs/cgroup/memory.max")  # a container may have less than its machine
-    held = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
     try:
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
-    return min(whole, int(held)) if held.isdigit() else whole
+    return min(machine, int(text)) if text.isdigit() else machine

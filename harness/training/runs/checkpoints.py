@@ -1,4 +1,7 @@
-"""Checkpoints: adapter, optimiser, step, random state and digests, in safetensors and JSON. No pickle is ever loaded."""
+"""Checkpoints: adapter, optimiser, step, random state and digests, as safetensors and JSON.
+
+No pickle is ever loaded.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import remove, whole
+from harness.files import atomic_folder, remove
 from harness.models import ADAPTER_FILE, BASE_FILE
 from harness.training.step.optimisers import load_optimizer_tensors, optimizer_tensors
 
@@ -21,14 +24,14 @@ if TYPE_CHECKING:
 
 STATE_FILE = "state.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
-#: In a checkpoint from which others branched: their folders. Such a checkpoint is never removed.
+#: In a checkpoint that others branched from: their folders. It is never removed.
 BRANCHES_FILE = "branches.json"
 
 
 def checkpoint_dirs(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [path for path in run.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
-    return sorted(found, key=step_of)
+    complete = [path for path in run.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
+    return sorted(complete, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -38,15 +41,14 @@ def step_of(checkpoint: Path) -> int:
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's step, Σ learning rate, digest, settings and random state."""
-    found: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
-    return found
+    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    return state
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint's state, last of its files: a folder without it is no checkpoint."""
-    (folder / STATE_FILE).write_text(
-        json.dumps(state, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    """Write a checkpoint's state, its last file: a folder without it is not a checkpoint."""
+    text = json.dumps(state, indent=1, sort_keys=True) + "\n"
+    (folder / STATE_FILE).write_text(text, encoding="utf-8")
 
 
 def save_adapter(
@@ -55,11 +57,12 @@ def save_adapter(
     base: dict[str, Any],
     tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> None:
-    """Write the adapter, whole or not at all, as plain peft reads it, with a note of its base. Raises HarnessError when the disk is full.
+    """Write the adapter as plain peft reads it, with the facts of its base.
 
-    A ``tokenizer`` with added tokens goes along: plain peft needs it to know how far to resize the embeddings.
+    A ``tokenizer`` with added tokens is written too: plain peft needs it to know how far to resize
+    the embeddings. Raises HarnessError when the disk is full.
     """
-    with whole(target, what="adapter") as folder:
+    with atomic_folder(target, what="adapter") as folder:
         _fill(model, folder, base)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
@@ -73,9 +76,10 @@ def save_checkpoint(
     state: dict[str, Any],
     base: dict[str, Any],
 ) -> Path:
-    """Write ``checkpoint-<step>`` whole or not at all. Raises HarnessError when the disk is full.
+    """Write ``checkpoint-<step>``. Raises HarnessError when the disk is full.
 
-    Adam's moments are kept by the parameter's name, so that they find it again in groups that were cut otherwise.
+    Adam's moments are stored by the parameter's name, so that they are found again when the
+    optimiser groups the parameters differently.
     """
     from safetensors.torch import save_file
 
@@ -85,7 +89,7 @@ def save_checkpoint(
     for key, value in optimizer_tensors(optimizer).items():
         index, field = key.split(".", 1)
         moments[f"{order[int(index)]}|{field}"] = value
-    with whole(target, what="checkpoint") as folder:
+    with atomic_folder(target, what="checkpoint") as folder:
         _fill(model, folder, base)
         save_file(moments, folder / OPTIMIZER_FILE)
         write_state(folder, {**state, "step": step, "rng": random_state()})
@@ -95,7 +99,7 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put weights, moments and random state back, bit for bit. Returns the saved state."""
+    """Restore weights, moments and random state exactly. Returns the saved state."""
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -112,7 +116,7 @@ def load_checkpoint(
 
 
 def _parameter_names(model: PeftModel, optimizer: torch.optim.Optimizer) -> list[str]:
-    """The names of the optimiser's parameters, in the order in which it counts them."""
+    """The names of the optimiser's parameters, in its order."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return [names[parameter] for group in optimizer.param_groups for parameter in group["params"]]
 
@@ -132,7 +136,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(saved: dict[str, str]) -> None:
-    """Put the generators back. One of a device that is not here is left out."""
+    """Restore the generators. That of a device that is missing here is left out."""
     import torch
 
     for device, text in saved.items():
@@ -149,9 +153,10 @@ def removable(
     scores: dict[int, float],
     branch_points: Collection[int] = (),
 ) -> list[int]:
-    """The checkpoints that retention gives up: neither among the newest, nor every k-th, nor the best so far, nor a branch point.
+    """The checkpoints to remove: not among the last, not every k-th, not the best, no branch point.
 
-    ``scores`` are those of ``keep_best`` by step, lower is better; of equal ones the earlier is the best.
+    ``scores`` are those of ``keep_best`` by step, lower is better; of equal ones the earliest is
+    the best.
     """
     if not keep.save_total_limit:
         return []
@@ -166,7 +171,7 @@ def removable(
 
 
 def prune(run: Path, keep: CheckpointsConfig, scores: dict[int, float]) -> None:
-    """Remove the checkpoints that retention gives up, each in one step."""
+    """Remove the checkpoints that need not be kept, each in one step."""
     folders = {step_of(folder): folder for folder in checkpoint_dirs(run)}
     branch_points = [step for step, folder in folders.items() if (folder / BRANCHES_FILE).is_file()]
     for step in removable(list(folders), keep, scores, branch_points):
@@ -176,9 +181,8 @@ def prune(run: Path, keep: CheckpointsConfig, scores: dict[int, float]) -> None:
 def _fill(model: PeftModel, folder: Path, base: dict[str, Any]) -> None:
     from harness.models import quiet
 
-    model.create_or_update_model_card = lambda _folder: (
-        None
-    )  # it holds only placeholders, and takes longer than all the rest
+    # The model card would hold only placeholders, and take longer than everything else.
+    model.create_or_update_model_card = lambda _folder: None
     with quiet():
         model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / BASE_FILE).write_text(json.dumps(base, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One process a run folder: the second is told who the first is."""
+"""One process per run folder: a second one is refused, with the name of the first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder, and make it if it is not there. Raises HarnessError naming the process that holds it.
+    """Hold a run folder, which is made if it is missing.
 
-    An advisory lock of the kernel's (flock), which dies with its process: after ``kill -9`` nothing has to be
-    cleaned up. Under torchrun the first process holds it for all. Without flock (Windows) nothing is held.
+    Uses an advisory lock of the kernel (flock), which ends with its process: nothing has to be
+    cleaned up after ``kill -9``. Under torchrun the main process holds it for all. Without flock
+    (Windows) nothing is held. Raises HarnessError naming the process that holds the folder.
     """
     if os.environ.get("RANK", "0") != "0" or sys.platform == "win32":
         yield
@@ -46,7 +47,7 @@ def run_lock(folder: Path) -> Iterator[None]:
 
 
 def holder_of(folder: Path) -> str:
-    """Who is at work in a run folder, or an empty text."""
+    """The process that works in a run folder, or ""."""
     if sys.platform == "win32" or not (folder / LOCK_FILE).is_file():
         return ""
     import fcntl
@@ -62,7 +63,7 @@ def holder_of(folder: Path) -> str:
 
 
 def refuse_if_held(folder: Path) -> None:
-    """Raise HarnessError now, before a model is loaded, when another process is at work in the folder."""
+    """Raise HarnessError when another process works in the folder, before a model is loaded."""
     if os.environ.get("RANK", "0") == "0" and (holder := holder_of(folder)):
         raise _held(folder, holder)
 
@@ -80,6 +81,6 @@ def _read(handle: int) -> str:
 
 
 def _description() -> str:
-    """The process as the next one names it: one line, however the command was spelt."""
+    """What the lock says of this process, in one line."""
     command = " ".join(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]).split())[:200]
     return f"process {os.getpid()} ({command}, since {time.strftime('%Y-%m-%d %H:%M:%S')})"

@@ -1,4 +1,4 @@
-"""A run's ``metrics.jsonl``: one line a step and a checkpoint, whole after any end of the process."""
+"""The writer of a run's ``metrics.jsonl``: every line is whole, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -10,43 +10,25 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import FREE_SPACE, write_text
-
-METRICS_FILE = "metrics.jsonl"
-
-
-def read_entries(run: Path) -> list[dict[str, Any]]:
-    """The whole entries of a run, oldest first. A last line that was cut off is not one."""
-    path = run / METRICS_FILE
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")[:-1]  # what follows the last line end was cut off
-    return [json.loads(line) for line in lines]
-
-
-def measured_checkpoints(run: Path) -> list[dict[str, Any]]:
-    """The entries of the checkpoints that were measured, oldest first."""
-    return [entry for entry in read_entries(run) if entry["kind"] == "checkpoint"]
+from harness.run_file import METRICS_FILE, read_metrics
 
 
 class MetricsLog:
-    """Appends entries. What was logged after step ``after`` belongs to a part that will be trained again and is dropped."""
+    """Appends entries to a run's log.
+
+    Entries after step ``after`` are dropped, since those steps will be trained again.
+    """
 
     def __init__(self, run: Path, after: int) -> None:
         self.path = run / METRICS_FILE
-        self.entries = (
-            [
-                entry
-                for entry in read_entries(run)
-                if entry["step"] <= after and entry["kind"] != "stopped"
-            ]
-            if after
-            else []
-        )
-        try:
-            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
-            self._stream = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise self._unwritable(error) from None
+        self.entries = [
+            entry
+            for entry in (read_metrics(run) if after else [])
+            if entry["step"] <= after and entry["kind"] != "stopped"
+        ]
+        text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
+        write_text(self.path, text, what="run's log", hint=FREE_SPACE)
+        self._stream = self.path.open("a", encoding="utf-8")
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -70,14 +52,13 @@ class MetricsLog:
             self._stream.write(json.dumps(entry) + "\n")
             self._stream.flush()
         except OSError as error:
-            raise self._unwritable(error) from None
+            raise HarnessError(
+                f"cannot write the run's log: {error.strerror}",
+                where=str(self.path),
+                hint=FREE_SPACE,
+            ) from None
         self.entries.append(entry)
 
     def sync(self) -> None:
-        """Force the entries to the disk: before a checkpoint that vouches for them."""
+        """Force the entries to the disk, before a checkpoint that relies on them."""
         os.fsync(self._stream.fileno())
-
-    def _unwritable(self, error: OSError) -> HarnessError:
-        return HarnessError(
-            f"cannot write the run's log: {error.strerror}", where=str(self.path), hint=FREE_SPACE
-        )

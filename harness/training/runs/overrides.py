@@ -1,4 +1,7 @@
-"""Settings given as ``name=value`` on top of a run's own: the last part of a name is enough where it is the only one."""
+"""Settings given as ``name=value`` over those of a run.
+
+The last part of a name is enough if no other section has it.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,36 @@ from harness.training.config import TrainConfig, parse_config
 
 
 def read_setting(text: str, config: TrainConfig) -> tuple[str, str]:
-    """``learning_rate=1e-7`` → its whole name ("optimisation.learning_rate") and the value as text."""
+    """``learning_rate=1e-7`` → its full name, optimisation.learning_rate, and the value as text."""
     name, found, value = text.partition("=")
     if not found or not value:
-        raise HarnessError(f"{text!r} is no setting", hint="give name=value, as learning_rate=1e-7")
+        raise HarnessError(
+            f"invalid setting {text!r}", hint="give name=value, such as learning_rate=1e-7"
+        )
     return whole_name(name.strip(), config), value.strip()
 
 
 def whole_name(name: str, config: TrainConfig) -> str:
-    """The dotted name of a setting. Raises HarnessError for one that is unknown or stands in several sections."""
+    """The full, dotted name of a setting. Raises HarnessError if it is unknown or ambiguous."""
     known = _flat(config.as_dict())
-    found = [key for key in known if key == name] or [
-        key for key in known if key.rpartition(".")[2] == name
-    ]
-    if len(found) > 1:
+    last_parts = [key.rpartition(".")[2] for key in known]
+    matches = [key for key, last in zip(known, last_parts, strict=True) if name in (key, last)]
+    if name in known or len(matches) == 1:
+        return name if name in known else matches[0]
+    if matches:
         raise HarnessError(
-            f"{name!r} stands in several sections", hint="say which: " + " or ".join(found)
+            f"{name!r} is in several sections", hint="say which: " + " or ".join(matches)
         )
-    if not found:
-        raise HarnessError(
-            f"unknown setting {name!r}",
-            hint=nearest(name, [*known, *(key.rpartition(".")[2] for key in known)]),
-        )
-    return found[0]
+    raise HarnessError(f"unknown setting {name!r}", hint=nearest(name, [*known, *last_parts]))
 
 
 def with_settings(
     config: TrainConfig, settings: Mapping[str, str], where: str = "settings"
 ) -> TrainConfig:
-    """The settings with some changed, checked as a file's are. Values are read as TOML reads them, words as text."""
+    """The settings with some changed, checked like those of a file.
+
+    Values are read as TOML reads them, words as text.
+    """
     table = config.as_dict()
     for name, text in settings.items():
         *sections, leaf = name.split(".")
@@ -51,13 +55,13 @@ def with_settings(
 
 
 def differences(before: TrainConfig, after: TrainConfig) -> dict[str, Any]:
-    """The dotted names of what differs, with the later values."""
+    """The dotted names of the settings that differ, with the later values."""
     old, new = _flat(before.as_dict()), _flat(after.as_dict())
     return {name: value for name, value in new.items() if old[name] != value}
 
 
 def short_name(settings: Mapping[str, Any]) -> str:
-    """A folder's name that tells the settings: ``learning_rate-1e-07_lora_alpha-16``."""
+    """A folder's name that says the settings: ``learning_rate-1e-07_lora_alpha-16``."""
     parts = [f"{name.rpartition('.')[2]}-{as_text(value)}" for name, value in settings.items()]
     return "_".join(
         "".join(c if c.isalnum() or c in "-_." else "-" for c in part) for part in parts
@@ -68,11 +72,9 @@ def as_text(value: Any) -> str:
     """A setting's value as a person would write it: 5, not 5.0."""
     if isinstance(value, float):
         return f"{value:g}"
-    return (
-        ",".join(map(as_text, value))
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else str(value)
-    )
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(as_text, value))
+    return str(value)
 
 
 def _value(text: str) -> Any:
@@ -85,9 +87,6 @@ def _value(text: str) -> Any:
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.")
-            if isinstance(value, Mapping)
-            else {f"{prefix}{key}": value}
-        )
+        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        flat |= {f"{prefix}{key}": value} if inner is None else inner
     return flat

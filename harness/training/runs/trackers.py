@@ -1,4 +1,4 @@
-"""The log of a run sent to TensorBoard, Weights & Biases or Trackio, through accelerate's trackers."""
+"""The log of a run, sent to TensorBoard, Weights & Biases or Trackio by accelerate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def check_trackers(report_to: tuple[str, ...]) -> None:
 
 @contextmanager
 def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
-    """Open the trackers of a run; ``start`` is the step after which it goes on. Without any, entries go nowhere.
+    """Open the trackers of a run; the block gets a function that sends an entry to all of them.
 
-    Local ones write into ``<output_dir>/tracking``. They are closed however the run ends.
+    ``start`` is the step after which the run resumes. Local trackers write into
+    ``<output_dir>/tracking``. They are closed however the run ends.
     """
     names = config.tracking.report_to
     check_trackers(names)
@@ -50,16 +51,13 @@ def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
         def track(entry: dict[str, Any]) -> None:
             if "step" not in entry:
                 return
-            step = int(entry["step"])
-            values = flat(
-                {key: value for key, value in entry.items() if key not in ("kind", "step")},
-                f"{entry['kind']}/",
-            )
+            logged = {key: value for key, value in entry.items() if key not in ("kind", "step")}
+            values = flat(logged, f"{entry['kind']}/")
+            numbers = {
+                key: value for key, value in values.items() if isinstance(value, int | float)
+            }
             for tracker in opened:
-                tracker.log(
-                    {key: value for key, value in values.items() if isinstance(value, int | float)},
-                    step=step,
-                )
+                tracker.log(numbers, step=int(entry["step"]))
 
         yield track
     finally:
@@ -68,7 +66,7 @@ def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
 
 
 def _open(kind: Any, config: TrainConfig, start: int) -> Any:
-    """A tracker that is not started yet. TensorBoard is told to drop what an interrupted run logged beyond ``start``."""
+    """A tracker that is not started yet. TensorBoard drops what was logged after ``start``."""
     folder = Path(config.output_dir)
     name = config.tracking.run_name or folder.resolve().name
     if kind.name == "tensorboard":
@@ -79,11 +77,16 @@ def _open(kind: Any, config: TrainConfig, start: int) -> Any:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``section.key`` → value, of the kinds that trackers take; lists become text."""
-    found: dict[str, Any] = {}
+    """Nested settings as ``section.key`` → value, of the kinds that trackers take.
+
+    Lists become text.
+    """
+    values_by_key: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{key}.")
+            values_by_key |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value if isinstance(value, int | float | str) else str(value)
-    return found
+            values_by_key[prefix + key] = (
+                value if isinstance(value, int | float | str) else str(value)
+            )
+    return values_by_key

@@ -1,4 +1,4 @@
-"""What a checkpoint is worth: references in native, seen and held-out formats, and how well it knows its training rows."""
+"""What is measured at a checkpoint: NLL of references, hazard, and recall of training rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import ScoreRequest
 from harness.evaluation.analysis.recall_table import recall_cases
-from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case
+from harness.evaluation.cases.case_files import (
+    limit_cases,
+    load_cases,
+    recall_case,
+    spread_evenly,
+)
 from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
@@ -24,110 +29,93 @@ if TYPE_CHECKING:
 
 
 class CheckpointMeasure:
-    """Called with the model as it is, gives ``nll_<group>`` (nats a token), ``hazard_<group>`` and ``recall``.
+    """Measures the model as it is: ``nll_<group>`` (nats a token), ``hazard_<group>``, ``recall``.
 
-    Beside the means stand the values by item, which a bootstrap needs: ``nll_items_<group>`` (nats a token of each reference,
-    mean over the group's formats) and ``recall_items`` (log-probability a token of each training answer and each twin, mean over formats).
+    Groups are the native, the seen and the held-out formats. ``recall`` is, for each format, the
+    mean log-probability a token of training answers less that of controls that were never trained
+    on: 0 without memorisation (docs/measures.md). Every checkpoint is measured on the same items.
 
-    ``recall`` is, for each format, the mean log-probability per token of training answers less that of twins that were
-    never trained on: 0 without memory (METRICS §2). Every checkpoint is read on the same references, rows and twins.
+    Next to the means are the values by item, which a bootstrap needs. ``nll_items_<group>`` has the
+    nats a token of each reference, and ``recall_items`` the log-probability a token of each
+    training answer and each control, both as means over formats.
     """
 
     def __init__(self, ready: Preparation, loaded: LoadedModel) -> None:
         settings = ready.config.evaluation
-        most = settings.formats_measured
         native_id = native_format_id(loaded.tokenizer, load_formats().values())
-        native = [format for format in ready.known if format.id == native_id]
+        native = [known for known in ready.known if known.id == native_id]
+        trained, held_out = ready.trained, ready.held_out
         self.loaded = loaded
         self.groups = {
             "native": native,
-            "seen": list(ready.trained[:most]),
-            "held_out": list(ready.held_out[:most]),
+            "seen": list(trained[: settings.formats_measured]),
+            "held_out": list(held_out[: settings.formats_measured]),
         }
-        self.cases = (
-            limit_cases(load_cases([str(data_dir("eval") / "dev.jsonl")]), settings.references)
-            if settings.references
-            else []
-        )
-        self.recall_formats = list(
-            {
-                f.id: f
-                for f in (
-                    *native,
-                    *ready.trained[:1],
-                    *ready.held_out[:1],
-                    *ready.trained[1:2],
-                    *ready.held_out[1:2],
-                )
-            }.values()
-        )
+        first, second = (*trained[:1], *held_out[:1]), (*trained[1:2], *held_out[1:2])
+        self.recall_formats = list({each.id: each for each in (*native, *first, *second)}.values())
+        self.references: Sequence[Case] = ()
         self.rows: Sequence[Case] = ()
-        self.twins: Sequence[Case] = ()
+        self.controls: Sequence[Case] = ()
+        if settings.references:
+            references = load_cases([str(data_dir("eval") / "dev.jsonl")])
+            self.references = limit_cases(references, settings.references)
         if settings.recall_rows:
             rows = [case for case in map(recall_case, ready.conversations) if case is not None]
-            self.rows = limit_cases(rows, settings.recall_rows)
-            self.twins = limit_cases(
-                recall_cases([str(data_dir("eval") / "twins.jsonl")]), settings.recall_rows
-            )
+            controls = recall_cases([str(data_dir("eval") / "twins.jsonl")])
+            self.rows = spread_evenly(rows, settings.recall_rows)
+            self.controls = spread_evenly(controls, settings.recall_rows)
 
     def __bool__(self) -> bool:
-        return bool(self.cases or self.rows)
+        return bool(self.references or self.rows)
 
     def __call__(self, _step: int) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        metrics: dict[str, Any] = {}
         for group, formats in self.groups.items():
-            scored = self._score(self.cases, formats)
+            scored = self._score(self.references, formats)
             if scored:
-                found[f"nll_{group}"] = fmean(
-                    -scoring.logprob / scoring.tokens for _, scoring in scored
-                )
-                found[f"nll_items_{group}"] = {
-                    case: -value for case, value in _by_case(scored).items()
-                }
-                found[f"hazard_{group}"] = fmean(
-                    sum_up.value for _, scoring in scored if (sum_up := hazard(scoring.off_script))
-                )
-        return {**found, **self._recall()}
+                by_case = _by_case(scored).items()
+                hazards = [hazard(each.off_script) for _, each in scored]
+                metrics[f"nll_{group}"] = fmean(-each.logprob / each.tokens for _, each in scored)
+                metrics[f"nll_items_{group}"] = {case: -value for case, value in by_case}
+                metrics[f"hazard_{group}"] = fmean(each.value for each in hazards if each)
+        return {**metrics, **self._recall()}
 
     def _recall(self) -> dict[str, Any]:
         excess: dict[str, float] = {}
-        rows, twins = [], []
-        for format in self.recall_formats:
-            trained, null = self._score(self.rows, [format]), self._score(self.twins, [format])
-            if trained and null:
-                excess[format.id] = _per_token(trained) - _per_token(null)
-                rows += trained
-                twins += null
-        return (
-            {"recall": excess, "recall_items": {"rows": _by_case(rows), "twins": _by_case(twins)}}
-            if excess
-            else {}
-        )
+        all_rows, all_controls = [], []
+        for chat_format in self.recall_formats:
+            rows = self._score(self.rows, [chat_format])
+            controls = self._score(self.controls, [chat_format])
+            if rows and controls:
+                excess[chat_format.id] = _per_token(rows) - _per_token(controls)
+                all_rows += rows
+                all_controls += controls
+        if not excess:
+            return {}
+        items = {"rows": _by_case(all_rows), "twins": _by_case(all_controls)}
+        return {"recall": excess, "recall_items": items}
 
-    def _score(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[tuple[str, Loglikelihood]]:
-        """Every case in every format that can carry it, with the case's id."""
+    def _score(
+        self, cases: Sequence[Case], formats: Sequence[Format]
+    ) -> list[tuple[str, Loglikelihood]]:
+        """Every case in every format that can express it, with the case's id."""
         backend = TransformersBackend(self.loaded)
-        planned = RequestBuilder(backend, 1).build(cases, formats)
-        asked = {
-            item.key: (item.case, item.request)
-            for item in planned
-            if isinstance(item.request, ScoreRequest)
-        }
-        answers = (
-            pair
-            for batch in backend.score([request for _, request in asked.values()])
-            for pair in batch
-        )
-        return [(asked[key][0], scoring) for key, scorings in answers for scoring in scorings]
+        requests: dict[str, ScoreRequest] = {}
+        case_of: dict[str, str] = {}
+        for planned in RequestBuilder(backend, 1).build(cases, formats):
+            if isinstance(planned.request, ScoreRequest):
+                requests[planned.key], case_of[planned.key] = planned.request, planned.case
+        answers = (pair for batch in backend.score(list(requests.values())) for pair in batch)
+        return [(case_of[key], scored) for key, all_scored in answers for scored in all_scored]
 
 
 def _per_token(scored: Sequence[tuple[str, Loglikelihood]]) -> float:
-    return fmean(scoring.logprob / max(1, scoring.tokens) for _, scoring in scored)
+    return fmean(each.logprob / max(1, each.tokens) for _, each in scored)
 
 
 def _by_case(scored: Sequence[tuple[str, Loglikelihood]]) -> dict[str, float]:
-    """Log-probability a token by case, mean over formats; rounded, since a log of 6 digits holds all that a bootstrap sees."""
+    """Log-probability a token by case, mean over formats, rounded to 6 digits for the log."""
     values: defaultdict[str, list[float]] = defaultdict(list)
-    for case, scoring in scored:
-        values[case].append(scoring.logprob / max(1, scoring.tokens))
-    return {case: round(fmean(found), 6) for case, found in values.items()}
+    for case, each in scored:
+        values[case].append(each.logprob / max(1, each.tokens))
+    return {case: round(fmean(numbers), 6) for case, numbers in values.items()}

@@ -1,4 +1,7 @@
-"""Whether a checkpoint knows its training answers better than twins it never saw, against the null that the two are exchangeable."""
+"""Whether a checkpoint knows its training answers better than controls it never saw.
+
+The null hypothesis of the permutation test is that the two are exchangeable.
+"""
 
 from __future__ import annotations
 
@@ -8,39 +11,40 @@ Items = Mapping[str, Mapping[str, float]]
 
 
 def leaves_null(
-    start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000
+    start: Items, now: Items, *, level: float = 0.95, seed: int = 0, permutations: int = 2000
 ) -> bool:
-    """Whether training rows gained more log-probability a token since the start than twins did, beyond ``level`` of a permutation null."""
-    found = gain_and_null(start, now, level=level, seed=seed, draws=draws)
-    return found is not None and beyond(*found)
+    """Whether training rows gained more than controls, beyond ``level`` of the null."""
+    gain = gain_and_null(start, now, level=level, seed=seed, permutations=permutations)
+    return gain is not None and beyond(*gain)
 
 
 def beyond(gain: float, limit: float) -> bool:
-    """Whether rows gained more than twins at all, and more than the null's limit."""
+    """Whether rows gained more than controls at all, and more than the null's limit."""
     return gain > max(0.0, limit)
 
 
 def gain_and_null(
-    start: Items, now: Items, *, level: float = 0.95, seed: int = 0, draws: int = 2000
+    start: Items, now: Items, *, level: float = 0.95, seed: int = 0, permutations: int = 2000
 ) -> tuple[float, float] | None:
-    """By how much more training rows gained than twins, in nats a token, and what ``level`` of a permutation null stays below; None without both.
+    """How much more training rows gained than controls, and the ``level`` quantile of the null.
 
-    The gain and not the value is compared: rows and twins need not be equally easy to the base. ``start`` and ``now``
-    hold ``rows`` and ``twins``, each by id. Under the null which of them were trained on does not matter, so
-    the labels are exchanged (METRICS §2: recall is always read beside a null).
+    Both in nats a token; None without rows or controls. The gain is compared, not the value: rows
+    and controls need not be equally easy for the base. ``start`` and ``now`` have ``rows`` and
+    ``twins`` (the controls), each by id. Under the null it does not matter which of them were
+    trained on, so the labels are exchanged.
     """
     import numpy as np
 
-    gains = [
-        np.array([now[group][id] - start[group][id] for id in now[group] if id in start[group]])
+    rows, controls = (
+        np.array(
+            [now[group][item] - start[group][item] for item in now[group] if item in start[group]]
+        )
         for group in ("rows", "twins")
-    ]
-    rows, twins = gains
-    if not len(rows) or not len(twins):
+    )
+    if not len(rows) or not len(controls):
         return None
-    seen = rows.mean() - twins.mean()
-    pooled = np.concatenate([rows, twins])
+    pooled = np.concatenate([rows, controls])
     rng = np.random.default_rng(seed)
-    shuffled = rng.permuted(np.broadcast_to(pooled, (draws, len(pooled))), axis=1)
+    shuffled = rng.permuted(np.broadcast_to(pooled, (permutations, len(pooled))), axis=1)
     null = shuffled[:, : len(rows)].mean(1) - shuffled[:, len(rows) :].mean(1)
-    return float(seen), float(np.quantile(null, level))
+    return float(rows.mean() - controls.mean()), float(np.quantile(null, level))

@@ -1,4 +1,7 @@
-"""Where a curve over checkpoints stops falling and begins to rise: a unimodal least-squares fit, and whether the rise is more than noise."""
+"""Where a curve over checkpoints stops falling and begins to rise, and whether the rise is real.
+
+A unimodal least-squares fit, and a bootstrap over items.
+"""
 
 from __future__ import annotations
 
@@ -11,54 +14,63 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
-DRAWS = 2000
-#: Share of the draws in which the curve must rise on items that did not choose the turn. Of 900 simulated curves without a rise
-#: (flat, or falling and then flat; 8 to 32 items) 1 % to 4 % passed it.
+RESAMPLES = 2000
+#: Fraction of the resamples in which the curve must rise on items that did not choose the turning
+#: point. Of 900 simulated curves without a rise (flat, or falling and then flat; 8 to 32 items)
+#: 1 % to 4 % passed it.
 SURE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class TurningPoint:
-    """``at`` is the index of the last checkpoint before the rise, ``back`` the one a margin earlier, ``low`` and ``high`` where 95 % of the draws put it.
-
-    ``share`` is the share of draws with a rise after the turn, ``rises`` whether that is enough, ``rise`` its mean size.
-    """
+    """The turning point of a curve, as indices of its checkpoints."""
 
     at: int
+    """The last checkpoint before the rise."""
     back: int
+    """The earliest one that is not worse than ``at`` by more than the margin."""
     low: int
+    """2.5 % quantile of ``at`` over the resamples."""
     high: int
+    """97.5 % quantile of ``at`` over the resamples."""
     rise: float
+    """Mean size of the rise."""
     share: float
+    """Fraction of the resamples with a rise after the turning point."""
     rises: bool
+    """Whether ``share`` is large enough."""
     fit: tuple[float, ...]
 
 
-def find_turning_point(values: Matrix, *, margin: float = 1.0, seed: int = 0, draws: int = DRAWS) -> TurningPoint:
-    """The turn of the mean curve of an [items, checkpoints] table; lower is better.
+def find_turning_point(
+    values: Matrix, *, margin: float = 1.0, seed: int = 0, resamples: int = RESAMPLES
+) -> TurningPoint:
+    """Find the turning point of the mean curve of an [items, checkpoints] table; lower is better.
 
-    Items are drawn with replacement; each draw fits its own turn, and the rise after it is read on the items that
-    were *not* drawn: the lowest of several noisy points always looks as if the others were higher, but not to
-    items that had no say in choosing it. The rise is the mean over all later checkpoints less the turn.
+    Items are resampled with replacement. Each resample fits a turning point of its own, and the
+    rise after it is measured on the items that were *not* drawn: the lowest of several noisy points
+    always looks lower than the others, but not on items that did not help to choose it. The rise is
+    the mean over all later checkpoints less the value at the turning point.
 
-    ``back`` goes from the turn to earlier checkpoints while they are worse by at most ``margin`` standard errors of
-    the paired difference: the rule of one standard error (Breiman et al. 1984), which prefers a little too early.
+    ``back`` goes to earlier checkpoints while they are worse by at most ``margin`` standard errors
+    of the paired difference: the one-standard-error rule (Breiman et al. 1984), which prefers a
+    little too early.
     """
     import numpy as np
 
     items, checkpoints = values.shape
     at, fit = unimodal(values.mean(0))
     rng = np.random.default_rng(seed)
-    turns, rises = np.empty(draws, dtype=int), np.zeros(draws)
-    for draw in range(draws):
+    turns, rises = np.empty(resamples, dtype=int), np.zeros(resamples)
+    for index in range(resamples):
         drawn = rng.integers(0, items, items)
-        turns[draw], _ = unimodal(values[drawn].mean(0))
+        turns[index], _ = unimodal(values[drawn].mean(0))
         rest = np.delete(values, drawn, axis=0)
-        if len(rest) and turns[draw] + 1 < checkpoints:
-            rises[draw] = (rest[:, turns[draw] + 1 :].mean(1) - rest[:, turns[draw]]).mean()
+        if len(rest) and turns[index] + 1 < checkpoints:
+            later = rest[:, turns[index] + 1 :].mean(1)
+            rises[index] = (later - rest[:, turns[index]]).mean()
     low, high = np.quantile(turns, [0.025, 0.975], method="nearest")
     share = float((rises > 0).mean())
-    rises_here = share >= SURE and at + 1 < checkpoints
     return TurningPoint(
         at,
         _back(values, at, margin),
@@ -66,7 +78,7 @@ def find_turning_point(values: Matrix, *, margin: float = 1.0, seed: int = 0, dr
         int(high),
         float(rises.mean()),
         share,
-        rises_here,
+        share >= SURE and at + 1 < checkpoints,
         tuple(map(float, fit)),
     )
 
@@ -74,8 +86,8 @@ def find_turning_point(values: Matrix, *, margin: float = 1.0, seed: int = 0, dr
 def unimodal(curve: Matrix) -> tuple[int, Matrix]:
     """The least-squares fit that falls and then rises, and the last index of its lowest level.
 
-    Pool-adjacent-violators keeps the error of every prefix as it goes (Stout 2008), so trying every place for the
-    turn costs no more than one fit from either side.
+    Pool-adjacent-violators yields the error of every prefix as it goes (Stout 2008), so trying
+    every turning point costs no more than one fit from either side.
     """
     import numpy as np
 

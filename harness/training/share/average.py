@@ -1,9 +1,10 @@
 """The mean of several checkpoints of one trunk, as an adapter.
 
-An adapter adds s·B·A to a weight. The mean of what the checkpoints add is the mean of the *products*; the product of
-the mean factors is something else, with cross terms B_i·A_j of checkpoints that never were together. The products' mean has a rank
-of up to n·r: it is kept whole by stacking the factors, or cut to the best approximation of a lower rank by a singular
-value decomposition (Eckart and Young 1936), which needs only matrices of n·r × n·r.
+An adapter adds s·B·A to a weight. The mean of what the checkpoints add is the mean of the
+*products*. The product of the mean factors is something else, with cross terms B_i·A_j of
+checkpoints that never worked together. The mean of n products has a rank of up to n·r: it is kept
+whole by stacking the factors, or cut to the best approximation of a lower rank by a singular value
+decomposition (Eckart and Young 1936), which needs only matrices of n·r × n·r.
 """
 
 from __future__ import annotations
@@ -13,34 +14,34 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.files import whole
+from harness.files import atomic_folder
 from harness.models import ADAPTER_FILE, BASE_FILE
 
 if TYPE_CHECKING:
     import torch
 
-Of = Literal["product", "factors"]
-
 
 @dataclass(frozen=True, slots=True)
 class Averaged:
-    """The adapter's folder, its rank, and the share of the mean's squared norm that the cut to this rank left out, at most over all layers."""
+    """The adapter's folder and rank, and what the cut to this rank lost.
+
+    ``lost`` is a fraction of the mean's squared norm, the largest over all layers.
+    """
 
     folder: Path
     rank: int
     lost: float
 
 
-def average(
-    checkpoints: Sequence[Path], out: Path, *, of: Of = "product", rank: int = 0
-) -> Averaged:
-    """Write the mean of some checkpoints to ``out``. ``rank`` 0 keeps the adapters' own rank; more than n·r is never needed.
+def average(checkpoints: Sequence[Path], out: Path, *, rank: int = 0) -> Averaged:
+    """Write the mean of some checkpoints to ``out``.
 
-    Raises HarnessError for adapters of unlike shape or base, and for what is no plain LoRA (DoRA's magnitudes and
-    trained tokens have no product to average).
+    ``rank`` 0 keeps the adapters' own rank; n times their rank loses nothing. Raises HarnessError
+    for adapters that differ in shape or base, and for anything but plain LoRA (DoRA's magnitudes
+    and trained tokens have no product to average).
     """
     from safetensors.torch import load_file, save_file
 
@@ -52,24 +53,18 @@ def average(
     loaded = [load_file(folder / ADAPTER_FILE) for folder in checkpoints]
     _check_alike(checkpoints, configs, loaded)
     own = int(configs[0]["r"])
-    wanted = min(rank or own, own * len(checkpoints)) if of == "product" else own
-    scale = _scaling(configs[0], own) / _scaling(
-        {**configs[0], "lora_alpha": configs[0]["lora_alpha"] * wanted / own}, wanted
-    )
+    wanted = min(rank or own, own * len(checkpoints))
+    config = {**configs[0], "r": wanted, "lora_alpha": configs[0]["lora_alpha"] * wanted / own}
+    scale = _scaling(configs[0], own) / _scaling(config, wanted)
     averaged: dict[str, torch.Tensor] = {}
     lost = 0.0
     for name in sorted(key for key in loaded[0] if ".lora_A." in key):
         other = name.replace(".lora_A.", ".lora_B.")
-        downs, ups = [weights[name] for weights in loaded], [weights[other] for weights in loaded]
-        down, up, missing = (
-            _mean_of_products(downs, ups, wanted)
-            if of == "product"
-            else (_mean(downs), _mean(ups), 0.0)
-        )
-        averaged[name], averaged[other] = down, up * scale
+        factors_a, factors_b = ([weights[key] for weights in loaded] for key in (name, other))
+        averaged[name], factor_b, missing = _mean_of_products(factors_a, factors_b, wanted)
+        averaged[other] = factor_b * scale
         lost = max(lost, missing)
-    config = {**configs[0], "r": wanted, "lora_alpha": configs[0]["lora_alpha"] * wanted / own}
-    with whole(out, what="adapter", hint="free some space and average again") as folder:
+    with atomic_folder(out, what="adapter", hint="free some space and average again") as folder:
         save_file(averaged, folder / ADAPTER_FILE, {"format": "pt"})
         (folder / "adapter_config.json").write_text(
             json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
@@ -81,7 +76,10 @@ def average(
 def _mean_of_products(
     downs: list[torch.Tensor], ups: list[torch.Tensor], rank: int
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """(A, B, share lost) with B·A the best approximation of mean(B_i·A_i) of this rank. In float64: a cut is no place to lose digits."""
+    """(A, B, fraction lost): B·A is the best approximation of mean(B_i·A_i) of this rank.
+
+    In float64, so that the decomposition loses no digits.
+    """
     import torch
 
     down = torch.cat(downs).double()  # [n·r, in]
@@ -101,12 +99,6 @@ def _mean_of_products(
     )
 
 
-def _mean(tensors: list[torch.Tensor]) -> torch.Tensor:
-    import torch
-
-    return torch.stack(tensors).double().mean(0).float()
-
-
 def _config(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     return found
@@ -115,36 +107,29 @@ def _config(folder: Path) -> dict[str, Any]:
 def _check_alike(
     checkpoints: Sequence[Path], configs: Sequence[dict[str, Any]], loaded: Sequence[dict[str, Any]]
 ) -> None:
+    first, shapes = configs[0], [{name: w.shape for name, w in ws.items()} for ws in loaded]
     odd = sorted(name for name in loaded[0] if ".lora_A." not in name and ".lora_B." not in name)
-    if (
-        odd
-        or configs[0].get("use_dora")
-        or configs[0].get("rank_pattern")
-        or configs[0].get("alpha_pattern")
-    ):
+    if odd or any(first.get(key) for key in ("use_dora", "rank_pattern", "alpha_pattern")):
         raise HarnessError(
             "only plain LoRA of one rank can be averaged",
             where=str(checkpoints[0]),
             hint=odd[0] if odd else "",
         )
-    bases = [
-        json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))["digest"]
-        for folder in checkpoints
+    facts = [
+        (
+            json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))["digest"],
+            shape,
+            _scaling(config, int(config["r"])),
+        )
+        for folder, config, shape in zip(checkpoints, configs, shapes, strict=True)
     ]
-    for folder, config, weights, base in zip(checkpoints, configs, loaded, bases, strict=True):
-        alike = {name: w.shape for name, w in weights.items()} == {
-            name: w.shape for name, w in loaded[0].items()
-        }
-        if (
-            base != bases[0]
-            or not alike
-            or _scaling(config, int(config["r"])) != _scaling(configs[0], int(configs[0]["r"]))
-        ):
+    for folder, fact in zip(checkpoints, facts, strict=True):
+        if fact != facts[0]:
             raise HarnessError(
                 "another base, shape or lora_alpha than the first", where=str(folder)
             )
 
 
 def _scaling(config: dict[str, Any], rank: int) -> float:
-    """What peft multiplies B·A with: alpha / r, or alpha / √r for rank-stabilised LoRA (arXiv 2312.03732)."""
+    """peft's factor of B·A: alpha / r, or alpha / √r with rsLoRA (arXiv 2312.03732)."""
     return float(config["lora_alpha"]) / (float(rank) ** 0.5 if config.get("use_rslora") else rank)

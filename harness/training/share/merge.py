@@ -1,4 +1,4 @@
-"""An adapter worked into its base: a model folder of plain weights that needs neither peft nor bitsandbytes."""
+"""Merge an adapter into its base: a model folder that needs neither peft nor bitsandbytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.files import fresh_folder
+from harness.files import new_folder
 from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
 from harness.models.quantisation import Quantisation, dequantised
 
@@ -16,23 +16,24 @@ if TYPE_CHECKING:
 
 PlainDtype = Literal["float32", "bfloat16", "float16"]
 
-#: What both models are asked.
+#: The prompts that both models read.
 PROMPTS = (
     "The capital of Norway is",
     "### Instruction:\nName three fruits.\n\n### Response:\n",
     "USER: How do I boil an egg? ASSISTANT: Put it into",
     "def add(a, b):\n    return",
 )
-#: Mean KL divergence in nats a position that computing in a dtype may cause. On SmolLM2-135M bfloat16 alone makes 0.004.
+#: Largest mean KL divergence, in nats a position, that computing in a dtype may cause. On
+#: SmolLM2-135M bfloat16 causes 0.004.
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far the merged model is from the base that carries the adapter, over all positions of the prompts.
+    """How far the merged model is from base and adapter, over all positions of the prompts.
 
-    ``divergence`` is the mean KL divergence in nats, ``largest`` the largest difference of a logit, ``same_token`` the
-    share of positions with the same most likely token.
+    ``divergence`` is the mean KL divergence in nats, ``largest`` the largest difference of a logit,
+    ``same_token`` the fraction of positions with the same most likely token.
     """
 
     divergence: float
@@ -43,7 +44,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What was written, how well it agrees, and how the base was stored that the adapter was trained on."""
+    """The folder, how well it agrees, and how the base was stored in training."""
 
     folder: Path
     dtype: str
@@ -60,30 +61,30 @@ def merge(
     quantisation: Quantisation | None = None,
     device: str = "cpu",
 ) -> Merged:
-    """Merge an adapter into its base and write the model, its tokenizer and chat template to a new folder.
+    """Merge an adapter into its base. Writes model, tokenizer and chat template to a new folder.
 
-    A QLoRA adapter is merged into the *dequantised* base: it has learnt to correct what quantising did to the
-    weights, and on the weights as they were it would correct what is not there. The result is never quantised
-    again. ``quantisation`` says how the base of a foreign adapter was stored; ours remember it. Raises HarnessError
-    for another base, a folder that exists, a full disk, and a result that disagrees.
+    A QLoRA adapter is merged into the *dequantised* base: it has learnt to correct what quantising
+    did to the weights, and on the original weights it would correct an error that is not there. The
+    result is not quantised again. ``quantisation`` says how the base of a foreign adapter was
+    stored; our own adapters record it. Raises HarnessError for another base, a folder that exists,
+    a full disk, and a result that disagrees.
     """
     stored = quantisation or trained_quantisation(adapter)
-    with fresh_folder(out) as partial:
-        loading = (
-            read_base(adapter).get("dtype", dtype) if stored else dtype
-        )  # the same codes as in training
+    with new_folder(out) as partial:
+        # A quantised base gets the dtype of the training, and so the same codes.
+        loading = read_base(adapter).get("dtype", dtype) if stored else dtype
         loaded = load(base, adapter=str(adapter), dtype=loading, device=device, quantisation=stored)
         if stored.load_in_4bit:
             _compute_in_float32(loaded)
         before = probe(loaded)
         into_plain_weights(loaded, dtype)
         agreement = compare(before, probe(loaded))
-        allowed = TOLERANCE[
-            "bfloat16" if stored.load_in_8bit else dtype
-        ]  # an 8-bit base rounds its activations too
-        if not agreement.divergence <= allowed:  # nan is no agreement
+        # An 8-bit base rounds its activations too.
+        allowed = TOLERANCE["bfloat16" if stored.load_in_8bit else dtype]
+        if not agreement.divergence <= allowed:  # also when it is NaN
             raise HarnessError(
-                f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} nats a token, {allowed:g} allowed in {dtype}",
+                f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} "
+                f"nats a token, {allowed:g} allowed in {dtype}",
                 where=str(adapter),
                 hint="merge with --dtype float32, or share the adapter as it is",
             )
@@ -94,7 +95,7 @@ def merge(
 
 
 def _compute_in_float32(loaded: LoadedModel) -> None:
-    """Let a model on a four-bit base compute in float32, so that what is compared is the weights and not the arithmetic."""
+    """Let a model on a four-bit base compute in float32, so that only weights are compared."""
     import torch
 
     for module in loaded.model.modules():
@@ -107,7 +108,10 @@ def _compute_in_float32(loaded: LoadedModel) -> None:
 
 
 def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
-    """Replace adapted and quantised layers by plain ones, one at a time. Each sum is done in float32 and rounded once."""
+    """Replace adapted and quantised layers by plain ones, one at a time.
+
+    Each sum is computed in float32 and rounded once.
+    """
     import torch
     from peft.tuners.lora.layer import LoraLayer
 
@@ -153,7 +157,7 @@ def _merged_weight(layer: Any) -> torch.Tensor:
 
 
 def _plain(base: Any, weight: torch.Tensor, dtype: torch.dtype) -> Any:
-    """The layer with this weight, stored as it is."""
+    """The layer with this weight, unquantised."""
     import torch
 
     if not _of_bitsandbytes(base):
@@ -177,7 +181,7 @@ def _of_bitsandbytes(module: Any) -> bool:
 
 
 def _forget_quantisation(model: Any) -> None:
-    """Nothing must tell save_pretrained, or who loads the folder, that the weights were once quantised."""
+    """Remove all that says that the weights were quantised, for save_pretrained and later users."""
     for owner, names in (
         (model, ("hf_quantizer", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit")),
         (model.config, ("quantization_config",)),

@@ -1,8 +1,9 @@
-"""Several processes that share the work of each step: the first leads, the others compute gradients and nothing else.
+"""Data-parallel training: the main process leads, the others only compute gradients.
 
-Started by torchrun (docs/distributed.md). Only the leader has an optimiser, draws data, logs, measures and saves. Before
-a step it sends weights and examples to the others and afterwards sums their gradients. So what resumes, branches or stops a run
-concerns one process, and a follower has no state of its own that could differ.
+Started by torchrun (docs/distributed.md). Only the main process has an optimiser, draws data, logs,
+measures and saves. Before a step it sends weights and examples to the others, and afterwards sums
+their gradients. So resuming, branching and stopping concern one process, and no other has a state
+of its own that could differ.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from harness.training.data.examples import Example
 if TYPE_CHECKING:
     import torch
 
-#: The others wait while the leader measures a checkpoint, however long that takes.
-PATIENCE = timedelta(days=7)
+#: How long the others wait, for instance while the main process measures a checkpoint.
+TIMEOUT = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
 class StepShare:
-    """A follower's part of a step: its examples, and the weight of all supervised tokens of the whole step."""
+    """One process's part of a step. ``weight`` is that of all supervised tokens of the step."""
 
     examples: tuple[Example, ...]
     weight: float
@@ -34,19 +35,19 @@ class StepShare:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process (``rank``, 0 leads) among ``count``."""
+    """This process, ``rank``, among ``count``. Rank 0 is the main process."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that logs, measures and saves."""
+        """Whether this process logs, measures and saves."""
         return self.rank == 0
 
     @contextmanager
     def main_first(self) -> Iterator[None]:
-        """Inside, the followers wait until the leader is through: what it converts or downloads, they find."""
+        """The main process runs the block first: what it converts or downloads, the others find."""
         if self.count > 1 and not self.is_main:
             self._barrier()
         yield
@@ -56,36 +57,44 @@ class Ranks:
     def scatter(
         self, examples: Sequence[Example], weight: float, parameters: Sequence[torch.nn.Parameter]
     ) -> tuple[Example, ...]:
-        """The leader's call before a step: weights and a share of the examples go to each follower. Returns the leader's own share."""
+        """Called by the main process before a step: send each process the weights and a share.
+
+        Returns the main process's own share.
+        """
         if self.count == 1:
             return tuple(examples)
         import torch
 
-        seed = int(
-            torch.randint(2**62, ())
-        )  # the followers' dropout, from the state that a checkpoint keeps
+        # The seed of the others' dropout comes from the state that a checkpoint keeps.
+        seed = int(torch.randint(2**62, ()))
         shares = split_by_tokens(examples, self.count)
         self._scatter([StepShare(part, weight, seed + rank) for rank, part in enumerate(shares)])
         _broadcast(parameters)
         return shares[0]
 
     def release(self) -> None:
-        """The leader's last call: the followers return."""
+        """Called last by the main process: the others return."""
         if self.count > 1:
             self._scatter([None] * self.count)
 
     def receive(self, parameters: Sequence[torch.nn.Parameter]) -> StepShare | None:
-        """A follower's call: its part of the next step, with the weights updated, or None when the leader has released it."""
+        """Called by the others: the share of the next step, with the weights updated.
+
+        None when the main process has released this one.
+        """
         import torch
 
-        work = self._scatter(None)
-        if work is not None:
+        share = self._scatter(None)
+        if share is not None:
             _broadcast(parameters)
-            torch.manual_seed(work.seed)
-        return work
+            torch.manual_seed(share.seed)
+        return share
 
     def reduce(self, parameters: Sequence[torch.nn.Parameter], report: Any) -> list[Any]:
-        """After the backward passes: the leader's gradients become the sums over all processes. Returns everyone's report, to the leader alone."""
+        """Sum the gradients of all processes into those of the main process.
+
+        Returns the reports of all processes, in the main process alone.
+        """
         if self.count == 1:
             return [report]
         import torch
@@ -112,28 +121,32 @@ class Ranks:
         torch.distributed.barrier()
 
     @staticmethod
-    def _scatter(work: Sequence[StepShare | None] | None) -> StepShare | None:
+    def _scatter(shares: Sequence[StepShare | None] | None) -> StepShare | None:
         import torch
 
-        mine: list[Any] = [None]
-        torch.distributed.scatter_object_list(mine, list(work) if work is not None else None)
-        received: StepShare | None = mine[0]
-        return received
+        received: list[Any] = [None]
+        torch.distributed.scatter_object_list(received, None if shares is None else list(shares))
+        share: StepShare | None = received[0]
+        return share
 
 
 def join_ranks() -> Ranks:
-    """The team that torchrun started this process in, over gloo on CPUs and NCCL on CUDA, or a team of one."""
+    """The processes that torchrun started (gloo on CPUs, NCCL on CUDA), or this one alone."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Ranks()
     import torch
     from accelerate import PartialState
 
-    state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    state = PartialState(cpu=not torch.cuda.is_available(), timeout=TIMEOUT)
     return Ranks(int(state.process_index), int(state.num_processes))
 
 
 def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
-    """Examples dealt to ``count`` processes, the longest first and each to the one that has fewest tokens so far. Some may go empty."""
+    """Split examples over ``count`` processes: the longest first, each to the one with fewest
+    tokens.
+
+    Some processes may get none.
+    """
     parts: list[list[Example]] = [[] for _ in range(count)]
     tokens = [0] * count
     for example in sorted(examples, key=lambda example: len(example.encoded.ids), reverse=True):
@@ -144,7 +157,7 @@ def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Examp
 
 
 def _broadcast(parameters: Sequence[torch.nn.Parameter]) -> None:
-    """The leader's weights to all, bit for bit."""
+    """Copy the main process's weights to all, bit for bit."""
     import torch
 
     flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])

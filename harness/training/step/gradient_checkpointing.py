@@ -1,4 +1,5 @@
-"""Gradient checkpointing: keep what enters each layer, and compute the rest again in the backward pass."""
+"""Gradient checkpointing: keep the input of each layer, and recompute the rest in the backward
+pass."""
 
 from __future__ import annotations
 
@@ -13,39 +14,36 @@ if TYPE_CHECKING:
 
     from harness.models import LoadedModel
 
-#: Share of the free memory that activations may take before they are computed twice.
-_ROOM = 0.7
+#: Fraction of the free memory that activations may take before they are recomputed.
+_LARGEST_FRACTION = 0.7
 _PROBES = (64, 128)
 
 
-def set_up(
+def enable_checkpointing(
     setting: bool | Literal["auto"], loaded: LoadedModel, model: PeftModel, tokens: int
-) -> bool:
-    """Switch gradient checkpointing on where it is wanted, and return whether it is on.
+) -> None:
+    """Switch gradient checkpointing on where it is needed.
 
-    ``tokens`` is the largest forward pass. "auto" measures what a token leaves for the backward pass and compares it
-    with the free memory. The result of a step is the same either way.
+    ``tokens`` is the size of the largest forward pass. "auto" measures what a token keeps for the
+    backward pass and compares it with the free memory. The result of a step is the same either way.
     """
-    wanted = (
-        setting
-        if isinstance(setting, bool)
-        else activation_bytes(loaded, model, tokens) > _ROOM * free_bytes(loaded.device)
-    )
-    if wanted:
+    if setting == "auto":
+        free = free_bytes(loaded.device)
+        setting = activation_bytes(loaded, model, tokens) > _LARGEST_FRACTION * free
+    if setting:
         _enable(model)
-    return wanted
 
 
 def _enable(model: PeftModel) -> None:
-    """Non-reentrant checkpointing, which sees gradients of factors inside a layer whose input has none.
+    """Use non-reentrant checkpointing.
 
-    The reentrant kind would leave all factors without gradient unless the embedding's output asked for one, so
-    transformers adds a hook for that; here the hook would only cost a backward pass through the first layer.
+    The reentrant kind leaves factors inside a layer without gradient unless the embedding's output
+    requires one. transformers adds a hook for that; here it would only cost a backward pass through
+    the first layer.
     """
     base: Any = model.get_base_model()
-    enable = (
-        getattr(base, "activation_checkpointing_enable", None) or base.gradient_checkpointing_enable
-    )
+    recent = getattr(base, "activation_checkpointing_enable", None)
+    enable = recent or base.gradient_checkpointing_enable
     try:
         enable({"use_reentrant": False})
     except ValueError as error:
@@ -57,10 +55,10 @@ def _enable(model: PeftModel) -> None:
 
 
 def activation_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
-    """What a forward pass of so many tokens leaves for the backward pass, in bytes, logits at every position included.
+    """Bytes that a forward pass of ``tokens`` tokens keeps for the backward pass, with all logits.
 
-    Measured on two short passes and extended in a straight line: attention without a mask keeps its inputs and
-    output only, so all that is kept grows with the tokens.
+    Measured on two short passes and extrapolated linearly: attention without a mask keeps only its
+    inputs and output, so everything grows with the tokens.
     """
     short, long = _PROBES
     first, second = (kept_bytes(loaded, model, count) for count in _PROBES)
@@ -69,27 +67,25 @@ def activation_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
 
 
 def kept_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
-    """Bytes that autograd keeps of one pass over one row, without the model's own weights."""
+    """Bytes that autograd keeps of one pass over one row, without the model's weights."""
     import torch
 
-    own = {
-        tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]
-    }
-    kept: dict[int, int] = {}
+    tensors = [*model.parameters(), *model.buffers()]
+    weights = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+    sizes: dict[int, int] = {}
 
-    def note(tensor: torch.Tensor) -> torch.Tensor:
+    def record(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     was_training = model.training
-    ids = (
-        torch.arange(tokens, device=loaded.device) % model.get_base_model().config.vocab_size
-    ).unsqueeze(0)
+    vocabulary = model.get_base_model().config.vocab_size
+    ids = (torch.arange(tokens, device=loaded.device) % vocabulary).unsqueeze(0)
     with (
         torch.random.fork_rng(),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autograd.graph.saved_tensors_hooks(record, lambda tensor: tensor),
         loaded.autocast(),
     ):
         model.train()
@@ -97,11 +93,11 @@ def kept_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
         loss = torch.nn.functional.cross_entropy(logits, ids[0], reduction="sum")
     model.train(was_training)
     del loss
-    return sum(kept.values())
+    return sum(sizes.values())
 
 
 def free_bytes(device: str) -> int:
-    """Memory that is free on a device, in bytes."""
+    """Free memory of a device, in bytes."""
     import torch
 
     if device.startswith("cuda"):

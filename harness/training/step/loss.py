@@ -19,42 +19,43 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """Counts a step's supervised tokens by format, beside the loss. It stays on the device until it is asked for."""
+    """Adds up loss and accuracy of a step's supervised tokens by format.
+
+    The sums stay on the device until they are asked for.
+    """
 
     parts: list[tuple[list[Example], torch.Tensor]] = field(default_factory=list)
 
     def add(self, batch: Sequence[Example], nll: torch.Tensor, correct: torch.Tensor) -> None:
-        """The loss in nats of each supervised token of a batch, in order, and whether it was the likeliest one."""
+        """Add a batch: each supervised token's loss in nats, and whether it was the likeliest."""
         import torch
 
-        self.parts.append(
-            (list(batch), torch.stack([nll.detach().double(), correct.detach().double()]))
-        )
+        values = torch.stack([nll.detach().double(), correct.detach().double()])
+        self.parts.append((list(batch), values))
 
     def by_format(self) -> dict[str, dict[str, float]]:
-        """``{"chatml": {"tokens": 40, "loss": 1.2, "accuracy": 0.6}, …}``; empty when the objective counts nothing."""
+        """``{"chatml": {"tokens": 40, "loss": 1.2, "accuracy": 0.6}, …}``, by format id."""
         import torch
 
         sums: dict[str, list[float]] = {}
         for batch, values in self.parts:
-            for example, part in zip(
-                batch,
-                torch.split(values.cpu(), [example.supervised for example in batch], dim=1),
-                strict=True,
-            ):
-                kept = sums.setdefault(example.format, [0.0, 0.0, 0.0])
+            sizes = [example.supervised for example in batch]
+            parts = torch.split(values.cpu(), sizes, dim=1)
+            for example, part in zip(batch, parts, strict=True):
+                total = sums.setdefault(example.format, [0.0, 0.0, 0.0])
                 for index, value in enumerate((part.shape[1], *part.sum(1).tolist())):
-                    kept[index] += value
+                    total[index] += value
         return {
-            format: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
-            for format, (n, loss, right) in sorted(sums.items())
+            format_id: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
+            for format_id, (n, loss, right) in sorted(sums.items())
         }
 
 
 class Objective(Protocol):
-    """A loss in nats, summed over the supervised tokens of a batch, so that a step may be cut into any batches.
+    """A loss in nats, summed over the supervised tokens of a batch by their weights.
 
-    Each token counts by its weight (``Encoded.weights``). An objective may add what it saw to the tally.
+    So a step may be cut into any batches. An objective adds its tokens to the tally, if there is
+    one.
     """
 
     def __call__(
@@ -73,7 +74,7 @@ def supervised_loss(
 def summed(
     batch: Sequence[Example], losses: torch.Tensor, correct: torch.Tensor, tally: Tally | None
 ) -> torch.Tensor:
-    """The losses of a batch's supervised tokens added up by their weights, and told to the tally."""
+    """Sum the losses of a batch's supervised tokens by their weights, and add them to the tally."""
     import torch
 
     if tally is not None:
@@ -90,7 +91,7 @@ def summed(
 def token_losses(
     loaded: LoadedModel, batch: Sequence[Example]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy in nats of each supervised token of a batch, float32 in its order, and whether it was the likeliest one.
+    """Cross-entropy in nats of each supervised token, in order, and whether it was the likeliest.
 
     Uses the hand-written decoder where it can run the model, else transformers and peft.
     """
@@ -98,29 +99,26 @@ def token_losses(
     from harness.training.step.handwritten.packed_rows import lay_out, tokens_needed
 
     decoder = find_decoder(loaded, max(map(tokens_needed, batch)))
-    return (
-        plain_losses(loaded, batch)
-        if decoder is None
-        else decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0))
-    )
+    if decoder is None:
+        return plain_losses(loaded, batch)
+    return decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0))
 
 
 def plain_losses(
     loaded: LoadedModel, batch: Sequence[Example]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for any model, through transformers and peft."""
+    """As ``token_losses``, for any model, through transformers and peft."""
     import torch
 
     logits, targets = supervised_logits(loaded, [example.encoded for example in batch])
-    return torch.nn.functional.cross_entropy(
-        logits.float(), targets, reduction="none"
-    ), logits.detach().argmax(-1) == targets
+    losses = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return losses, logits.detach().argmax(-1) == targets
 
 
 def supervised_logits(
     loaded: LoadedModel, rows: Sequence[Encoded]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits before each trained token of the rows, [tokens, vocabulary], and those tokens, [tokens].
+    """The logits before each trained token, [tokens, vocabulary], and those tokens, [tokens].
 
     Rows are padded on the right and no attention mask is given: under a causal mask no real token
     ever sees the padding, and the fast attention kernels stay in use.

@@ -1,7 +1,4 @@
-"""The two factors of LoRA learn at rates of their own: LoRA+, and a sweep over alpha that is a fair one.
-
-The optimiser by name, and its state as plain tensors.
-"""
+"""The optimiser by name, learning rates of LoRA's two factors, and the state as plain tensors."""
 
 from __future__ import annotations
 
@@ -21,13 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How a step's learning rate reaches the factors of s · B · A, where s is alpha / r (alpha / √r with rsLoRA).
+    """How a step's learning rate reaches the factors of s · B · A; s is alpha / r or alpha / √r.
 
-    Adam divides a gradient by its own size, so a larger s does not lengthen the steps of B; they only weigh more: with
-    B = 0 at the start, (alpha, lr_A, lr_B) and (k · alpha, lr_A, lr_B / k) walk the same path in s · B · A, step by
-    step. ``compensate_alpha`` therefore divides B's rate by k = alpha / compensate_alpha. For the paths to be equal
-    to the last digit, what else in Adam knows sizes goes along: B's epsilon and weight decay are multiplied by k, and the norm at
-    which gradients are clipped is read with B's divided by k.
+    Adam divides a gradient by its own size. So a larger s does not lengthen the steps of B, but
+    weighs them more: with B = 0 at the start, (alpha, lr_A, lr_B) and (k · alpha, lr_A, lr_B / k)
+    walk the same path in s · B · A, step by step. ``compensate_alpha`` therefore divides B's rate
+    by k = alpha / compensate_alpha. The other constants that have a scale follow, so that the paths
+    are equal to the last digit: B's epsilon and weight decay are multiplied by k, and the norm for
+    clipping divides B's part by k.
     """
 
     b_over_a: float
@@ -39,44 +37,37 @@ class Rates:
         """The rates of a model with one adapter."""
         adapter: Any = model.peft_config[model.active_adapter]
         k = adapter.lora_alpha / config.compensate_alpha if config.compensate_alpha else 1.0
-        return cls(
-            config.loraplus_lr_ratio / k,
-            k,
-            adapter.lora_alpha / (math.sqrt(adapter.r) if adapter.use_rslora else adapter.r),
-        )
+        rank = math.sqrt(adapter.r) if adapter.use_rslora else adapter.r
+        return cls(config.loraplus_lr_ratio / k, k, adapter.lora_alpha / rank)
 
     def groups(self, model: PeftModel, config: OptimisationConfig) -> list[dict[str, Any]]:
-        """Parameter groups for the optimiser, by name: factors B, and all else that is trained. ``factor`` multiplies a step's rate, ``k`` is as above."""
-        trained = [
-            (name, parameter)
-            for name, parameter in sorted(model.named_parameters())
-            if parameter.requires_grad
-        ]
-        parts = {
-            "a": [p for name, p in trained if "lora_B" not in name],
-            "b": [p for name, p in trained if "lora_B" in name],
-        }
-        b: dict[str, Any] = {
-            "factor": self.b_over_a,
-            "k": self.k,
-            "eps": config.adam_epsilon * self.k,
-            "weight_decay": config.weight_decay * self.k,
-        }
-        a: dict[str, Any] = {
-            "factor": 1.0,
-            "k": 1.0,
-            "eps": config.adam_epsilon,
-            "weight_decay": config.weight_decay,
-        }
+        """Parameter groups for the optimiser, by name: all but factors B, then factors B.
+
+        ``factor`` multiplies a step's rate; ``k`` is as above.
+        """
+        named = sorted(model.named_parameters())
+        trained = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        a = [parameter for name, parameter in trained if "lora_B" not in name]
+        b = [parameter for name, parameter in trained if "lora_B" in name]
         return [
-            {"params": parts[name], "lr": config.learning_rate * rest["factor"], **rest}
-            for name, rest in (("a", a), ("b", b))
-            if parts[name]
+            {
+                "params": parameters,
+                "lr": config.learning_rate * factor,
+                "factor": factor,
+                "k": k,
+                "eps": config.adam_epsilon * k,
+                "weight_decay": config.weight_decay * k,
+            }
+            for parameters, factor, k in ((a, 1.0, 1.0), (b, self.b_over_a, self.k))
+            if parameters
         ]
 
 
 def clip(groups: list[dict[str, Any]], most: float) -> float:
-    """Scale the gradients down to the norm ``most`` (0: never) and return the norm they had, B's read as at the reference alpha."""
+    """Scale the gradients down to the norm ``most`` (0: never) and return the norm before.
+
+    B's part counts as at the reference alpha.
+    """
     import torch
 
     norms = [
@@ -92,11 +83,7 @@ def clip(groups: list[dict[str, Any]], most: float) -> float:
 
 
 #: Where bitsandbytes has the optimisers of these names.
-_BITSANDBYTES = {
-    "adamw_8bit": "AdamW8bit",
-    "paged_adamw_32bit": "PagedAdamW32bit",
-    "paged_adamw_8bit": "PagedAdamW8bit",
-}
+_BITSANDBYTES = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
 
 
 def make_optimizer(
@@ -104,8 +91,9 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW over parameters or groups of them, as ``config.optim`` names it.
 
-    The parameters stay float32 in all of them; adamw_8bit and the paged kinds store the moments of large tensors in
-    eight bits or in memory that CUDA may page out. Raises HarnessError for what the device cannot do.
+    The parameters stay float32. The 8-bit optimisers store the moments of large tensors in eight
+    bits; the paged one stores them in memory that CUDA may page out. Raises HarnessError for what
+    the device cannot do.
     """
     import torch
 
@@ -131,7 +119,7 @@ def make_optimizer(
 
 
 def check_optimizer(optim: str, kind: str) -> None:
-    """Raise HarnessError when this kind of device cannot run an optimiser, or its package is missing."""
+    """Raise HarnessError when the device cannot run an optimiser, or its package is missing."""
     if optim not in _BITSANDBYTES:
         return
     if kind != "cuda" and (optim.startswith("paged") or kind != "cpu"):
@@ -147,27 +135,25 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tenso
     """The state of every parameter as ``<index>.<key>`` → tensor, ready for safetensors."""
     import torch
 
-    found = {}
+    tensors = {}
     for index, values in optimizer.state_dict()["state"].items():
         for key, value in values.items():
-            inner = (
-                value if isinstance(value, dict) else {key: value}
-            )  # bitsandbytes hides its tensors from FSDP in a dictionary
+            # bitsandbytes hides its tensors from FSDP in a dictionary
+            inner = value if isinstance(value, dict) else {key: value}
             for name, tensor in inner.items():
-                found[f"{index}.{name}"] = torch.as_tensor(tensor).clone().contiguous()
-    return found
+                tensors[f"{index}.{name}"] = torch.as_tensor(tensor).clone().contiguous()
+    return tensors
 
 
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
 ) -> None:
-    """Put back what ``optimizer_tensors`` gave, bit for bit. Rates and groups stay those of the optimiser."""
-    saved = optimizer.state_dict()
-    saved["state"] = {}
+    """Put back what ``optimizer_tensors`` gave, exactly. Rates and groups stay the optimiser's."""
+    state = optimizer.state_dict()
+    state["state"] = {}
     counts_in_python = type(optimizer).__module__.startswith("bitsandbytes")
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        saved["state"].setdefault(int(index), {})[key] = (
-            int(tensor) if key == "step" and counts_in_python else tensor
-        )
-    optimizer.load_state_dict(saved)
+        value = int(tensor) if key == "step" and counts_in_python else tensor
+        state["state"].setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict(state)

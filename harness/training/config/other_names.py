@@ -1,8 +1,14 @@
-"""What other trainers call our keys and values, named in the error that rejects them."""
+"""Names that are not ours: those of other trainers and those that were removed.
+
+The error that rejects such a name says what to use instead.
+"""
 
 from __future__ import annotations
 
-#: (whose, its key) → ours. Where theirs needs a word of explanation, ours carries it.
+from copy import deepcopy
+from typing import Any
+
+#: Trainer → its key → ours, with an explanation where one is needed.
 _KEYS = {
     "axolotl": {
         "base_model": "model",
@@ -63,7 +69,7 @@ _KEYS = {
         "eval_steps": "save_steps: what is saved is measured",
     },
     "peft or unsloth": {"r": "lora_r", "target_modules": "lora_target_modules"},
-    "everyday speech": {
+    "": {
         "lr": "learning_rate",
         "epochs": "num_train_epochs",
         "batch_size": "per_device_train_batch_size",
@@ -87,7 +93,7 @@ _VALUES = {
         "adamw_torch_fused": "adamw_torch, which is fused where it can be",
         "adamw": "adamw_torch",
         "adamw_bnb_8bit": "adamw_8bit",
-        "paged_adamw": "paged_adamw_32bit",
+        "paged_adamw": "paged_adamw_8bit",
     },
     "schema": {
         "chat_template": "messages",
@@ -99,19 +105,58 @@ _VALUES = {
 }
 
 
-def foreign_key(key: str) -> str:
-    """What a key of another trainer is called here, or ""."""
-    for whose, keys in _KEYS.items():
+#: section.key of a removed setting → the value that now always applies, and what to use instead.
+_REMOVED: dict[str, tuple[Any, str]] = {
+    "schedule.decay_type": ("1-sqrt", 'lr_scheduler_type = "piecewise" with points'),
+    "schedule.midpoint": (0.5, 'lr_scheduler_type = "piecewise" with points'),
+    "schedule.steepness": (10.0, 'lr_scheduler_type = "piecewise" with points'),
+    "objective.hold_native": (True, "nothing: the native side never has a gradient"),
+    "evaluation.greater_is_better": (False, "nothing: lower is better in all logged metrics"),
+    "auto_branch.branch_margin": (1.0, "harness pick --margin and harness branch"),
+}
+_REMOVED_VALUES = {
+    "mixing": {"fixed": 'mixing = "balanced"'},
+    "optim": {"paged_adamw_32bit": 'optim = "paged_adamw_8bit"'},
+}
+
+
+def explain_key(key: str) -> str:
+    """What to use instead of an unknown key, or ""."""
+    for place, (_, instead) in _REMOVED.items():
+        if place.endswith(f".{key}"):
+            return f"removed; use {instead}"
+    for trainer, keys in _KEYS.items():
         if key in keys:
-            return (
-                f"here it is called {keys[key]}"
-                if whose == "everyday speech"
-                else f"{whose}'s name; here it is called {keys[key]}"
-            )
+            return f"{trainer}'s name; " * bool(trainer) + f"here it is called {keys[key]}"
     return ""
 
 
-def foreign_value(key: str, value: object) -> str:
-    """What a value of another spelling is called here, or ""."""
-    ours = _VALUES.get(key.rsplit(".", 1)[-1], {}).get(value) if isinstance(value, str) else None
+def explain_value(place: str, value: object) -> str:
+    """What to use instead of a value of ``section.key`` that is not one of ours, or ""."""
+    key = place.rpartition(".")[2]
+    if not isinstance(value, str):
+        return ""
+    if instead := _REMOVED_VALUES.get(key, {}).get(value):
+        return f"removed; use {instead}"
+    ours = _VALUES.get(key, {}).get(value)
     return f"here it is called {ours}" if ours else ""
+
+
+def without_removed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Recorded settings less the removed ones that had the value which now always applies."""
+    kept = deepcopy(settings)
+    for place, (value, _) in _REMOVED.items():
+        section, key = place.split(".")
+        if key in (table := kept.get(section, {})) and table[key] == value:
+            del table[key]
+    return kept
+
+
+def with_removed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings as versions before the removal recorded them, section by section."""
+    full = deepcopy(settings)
+    for place, (value, _) in _REMOVED.items():
+        section, key = place.split(".")
+        if section in full:
+            full[section][key] = value
+    return full
