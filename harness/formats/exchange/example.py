@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.errors import HarnessError
-from harness.formats.exchange.programs.special_tokens import mark_special_tokens
+from harness.formats.exchange.programs.special_tokens import unspell_tokens
 from harness.formats.turns import BOS, EOS, Turns, common_prefix
 
 _PLACEHOLDERS = ("SYS", "U1", "A1", "U2", "A2")
@@ -16,7 +16,7 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
 
     Raises HarnessError when a placeholder is missing or the two generation prompts differ.
     """
-    text = mark_special_tokens(text)
+    text = unspell_tokens(text)
     pieces, rest = _pieces(text, where)
     ask, between = pieces["A1"], pieces["U2"]
     begin, user_open = _question_opens(pieces, BOS if text.startswith(BOS) else "")

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from harness.formats.exchange.programs.special_tokens import front_end_turns, spell_special_tokens
+from harness.formats.exchange.programs.special_tokens import front_end_turns, spell_tokens
 from harness.formats.foreign import foreign_renderer
 from harness.formats.turns import Renderer, Turns
 from harness.records import Format
@@ -67,7 +67,7 @@ def _go(text: str) -> str:
 
     A Modelfile ends a template at three quotes, which an escaped quote never makes.
     """
-    return json.dumps(spell_special_tokens(text), ensure_ascii=False)
+    return json.dumps(spell_tokens(text), ensure_ascii=False)
 
 
 _GO_WORDS = (

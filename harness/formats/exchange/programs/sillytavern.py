@@ -10,8 +10,8 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.formats.exchange.programs.special_tokens import (
     front_end_turns,
-    mark_special_tokens,
-    spell_special_tokens,
+    spell_tokens,
+    unspell_tokens,
 )
 from harness.formats.turns import Renderer
 from harness.records import Format, Message
@@ -24,24 +24,22 @@ def write_sillytavern(chat_format: Format) -> str:
     if turns.system_close is not None and not turns.system_close.endswith(turns.begin):
         raise HarnessError("the first question is written differently behind a system prompt")
     story = (
-        spell_special_tokens(turns.system_open or "")
+        spell_tokens(turns.system_open or "")
         + "{{#if system}}{{system}}{{/if}}"
-        + spell_special_tokens(closes)
+        + spell_tokens(closes)
     )
-    sequence = spell_special_tokens(turns.assistant_open + turns.answer_glue)
+    sequence = spell_tokens(turns.assistant_open + turns.answer_glue)
     preset = {
         "instruct": {
             "name": chat_format.id,
-            "input_sequence": spell_special_tokens(turns.user_open),
-            "first_input_sequence": spell_special_tokens(turns.begin)
+            "input_sequence": spell_tokens(turns.user_open),
+            "first_input_sequence": spell_tokens(turns.begin)
             if turns.begin != turns.user_open
             else "",
-            "input_suffix": spell_special_tokens(turns.user_close),
+            "input_suffix": spell_tokens(turns.user_close),
             "output_sequence": sequence,
-            "output_suffix": spell_special_tokens(turns.stop + turns.answer_close),
-            "last_output_sequence": spell_special_tokens(turns.assistant_open)
-            if turns.answer_glue
-            else "",
+            "output_suffix": spell_tokens(turns.stop + turns.answer_close),
+            "last_output_sequence": spell_tokens(turns.assistant_open) if turns.answer_glue else "",
             "system_sequence": "",
             "system_suffix": "",
             "stop_sequence": "\n".join(stop for stop in chat_format.stops if "\n" not in stop),
@@ -72,7 +70,7 @@ def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Rend
     separator = "\n" if preset.get("wrap") else ""
 
     def sequence(name: str) -> str:
-        return mark_special_tokens(str(preset.get(name) or ""))
+        return unspell_tokens(str(preset.get(name) or ""))
 
     def turn(role: str, words: str, first: bool = False) -> str:
         opens = (first and sequence(f"first_{role}_sequence")) or sequence(f"{role}_sequence")
@@ -97,20 +95,16 @@ def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Rend
         return words + "\n"
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
-        parts = []
-        for index, message in enumerate(messages):
+        parts: list[str] = []
+        first = True
+        for message in messages:
             if message.role == "system":
-                if index:
+                if parts:
                     return None
                 parts.append(system(message.content))
             elif message.role == "user":
-                parts.append(
-                    turn(
-                        "input",
-                        message.content,
-                        first=not any(earlier.role == "user" for earlier in messages[:index]),
-                    )
-                )
+                parts.append(turn("input", message.content, first))
+                first = False
             else:
                 parts.append(turn("output", message.content))
         opens = sequence("output_sequence")
@@ -130,10 +124,6 @@ def _story(story: str, words: str) -> str:
     story = re.sub(r"\{\{#if [^}]*\}\}.*?\{\{/if\}\}", "", story, flags=re.DOTALL)
     story = re.sub(r"(?:\r?\n)*\{\{trim\}\}(?:\r?\n)*", "", story)
     before, system, after = story.partition("{{system}}")
-    return (
-        mark_special_tokens(before)
-        + words
-        + mark_special_tokens(re.sub(r"\{\{[^{}]*\}\}", "", after))
-        if system
-        else words + "\n"
-    )
+    if not system:
+        return words + "\n"
+    return unspell_tokens(before) + words + unspell_tokens(re.sub(r"\{\{[^{}]*\}\}", "", after))

@@ -15,12 +15,12 @@ EOS_TEXTS = ("</s>", "<|endoftext|>", "<eos>", "<|eos|>", "<EOS>")
 SPELT_BOS, SPELT_EOS = "<s>", "</s>"
 
 
-def spell_special_tokens(text: str) -> str:
+def spell_tokens(text: str) -> str:
     """Replace the two characters that stand for BOS and EOS by their spelling."""
     return text.replace(BOS, SPELT_BOS).replace(EOS, SPELT_EOS)
 
 
-def mark_special_tokens(text: str) -> str:
+def unspell_tokens(text: str) -> str:
     """Replace every spelling of BOS and EOS by the two characters that stand for them."""
     for written, mark in (
         *((text, BOS) for text in BOS_TEXTS),
