@@ -74,7 +74,9 @@ def atomic_folder(
         remove(target)
         partial.rename(target)
         sync_folder(target.parent)
-    except (OSError, *_safetensors_errors()) as error:
+    except Exception as error:
+        if not isinstance(error, (OSError, *_safetensors_errors())):
+            raise
         raise _unwritable(what, error, target, hint) from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)

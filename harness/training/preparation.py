@@ -103,7 +103,7 @@ def run_digest(
         for c in ready.conversations
     ]
     sets = row_sets(ready.conversations, ready.rows.set_of, ready.rows.weights)
-    parts = [
+    parts: list[Any] = [
         facts,
         data,
         [[chosen.rows, chosen.repeats] for chosen in sets],

@@ -135,4 +135,4 @@ def _may_continue(recorded: RunMetadata | None, config: TrainConfig) -> bool:
     """Whether the run ended early under limits that its settings no longer have."""
     if recorded is None or not recorded.stopped:
         return False
-    return recorded.config["stopping"] != json.loads(json.dumps(asdict(config.stopping)))
+    return bool(recorded.config["stopping"] != json.loads(json.dumps(asdict(config.stopping))))
