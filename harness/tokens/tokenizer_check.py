@@ -93,6 +93,26 @@ def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
     return None
 
 
+def control_strings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The strings of a format that look like control tokens, known to this tokenizer or not."""
+    return _tags_in(_rendered(chat_format, tokenizer, _TURNS).text)
+
+
+def untrained_tokens(
+    tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]
+) -> list[str]:
+    """Those of these control tokens whose embeddings are so short that nothing trained them."""
+    import numpy as np
+
+    limit = _UNTRAINED * float(np.median(norms))
+    known = special_texts(tokenizer)
+    return [
+        text
+        for text in strings
+        if text in known and norms[tokenizer.convert_tokens_to_ids(text)] < limit
+    ]
+
+
 def _rendered(
     chat_format: Format,
     tokenizer: PreTrainedTokenizerBase,
@@ -127,26 +147,6 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str,
             "is asked in a form that it never learnt: begin the template with bos_token."
         )
     return "bos_count", count, finding
-
-
-def control_strings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The strings of a format that look like control tokens, known to this tokenizer or not."""
-    return _tags_in(_rendered(chat_format, tokenizer, _TURNS).text)
-
-
-def untrained_tokens(
-    tokenizer: PreTrainedTokenizerBase, strings: list[str], norms: np.ndarray[Any, Any]
-) -> list[str]:
-    """Those of these control tokens whose embeddings are so short that nothing trained them."""
-    import numpy as np
-
-    limit = _UNTRAINED * float(np.median(norms))
-    known = special_texts(tokenizer)
-    return [
-        text
-        for text in strings
-        if text in known and norms[tokenizer.convert_tokens_to_ids(text)] < limit
-    ]
 
 
 def _tags_in(text: str) -> list[str]:
