@@ -80,14 +80,7 @@ def test_noise_is_even_over_seeds_and_tokens():
 
 def test_a_seed_names_its_draw():
     assert (
-        len(
-            {
-                seed_of(0, case, format, draw)
-                for case in "abc"
-                for format in "xy"
-                for draw in range(3)
-            }
-        )
+        len({seed_of(0, case, fmt, draw) for case in "abc" for fmt in "xy" for draw in range(3)})
         == 18
     )
 

@@ -153,8 +153,8 @@ def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys)
     )
     assert any(sample["answer"].strip() for sample in report["samples"])
     page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
-    for format in words:
-        assert format in page and format in text
+    for name in words:
+        assert name in page and name in text
     assert "Format compatibility of smollm2" in page
     row = next(line for line in text.splitlines() if line.startswith("| smollm2 |"))
     assert row.split("|")[3].strip() == "–", "not scored, and not 0"

@@ -105,8 +105,8 @@ def pick(sums):
 
 def accuracies(items, sums):
     return {
-        format: sum(pick(sums(item)) == item.right for item in items if item.format == format)
-        for format in {item.format for item in items}
+        name: sum(pick(sums(item)) == item.right for item in items if item.format == name)
+        for name in {item.format for item in items}
     }
 
 
