@@ -154,7 +154,7 @@ def read_turns(render: Renderer) -> Turns:
     return turns
 
 
-def refuses(render: Renderer, messages: Sequence[Message]) -> bool:
+def _refuses(render: Renderer, messages: Sequence[Message]) -> bool:
     """Whether a format refuses these messages or leaves out some of their words."""
     text = render(messages, False)
     return text is None or any(message.content.strip() not in text for message in messages)
@@ -196,7 +196,7 @@ def common_prefix(one: str, other: str) -> str:
 
 def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | None:
     """The text around a system prompt, or None where there is no place for one."""
-    if refuses(render, (_S, *_TURNS)):
+    if _refuses(render, (_S, *_TURNS)):
         return None
     text = render((_S, *_TURNS), False) or ""
     if text.find(_SYS) > text.find(_U1):
@@ -210,15 +210,14 @@ def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | No
 
 
 def _trims(render: Renderer) -> frozenset[str]:
+    """The roles whose words lose their outer white space."""
     trimmed = set()
-    for role, index in (("user", 0), ("assistant", 1)):
-        messages = list(_TURNS)
-        messages[index] = Message(role, f" \n{messages[index].content}\n ")  # type: ignore[arg-type]  # the two roles
-        trimmed |= {role} if render(messages, False) == render(_TURNS, False) else set()
-    if render((Message("system", f" \n{_SYS}\n "), *_TURNS), False) == render(
-        (_S, *_TURNS), False
-    ) and not refuses(render, (_S, *_TURNS)):
-        trimmed.add("system")
+    for messages, index in ((_TURNS, 0), (_TURNS, 1), ((_S, *_TURNS), 0)):
+        message = messages[index]
+        padded = replace(message, content=f" \n{message.content}\n ")
+        spaced = (*messages[:index], padded, *messages[index + 1 :])
+        if not _refuses(render, messages) and render(spaced, False) == render(messages, False):
+            trimmed.add(message.role)
     return frozenset(trimmed)
 
 
