@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.arguments import at_least, parse
-from harness.errors import EXIT_OK
+from harness.errors import EXIT_OK, HarnessError
 
 _DESCRIPTION = (
     "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report."
@@ -34,10 +34,13 @@ def demo(args: list[str]) -> int:
     config = recipe()
     if options.model:
         config = replace(config, model=options.model)
-    if options.num_train_epochs:
+    epochs = options.num_train_epochs
+    if epochs is not None and not epochs > 0:
+        raise HarnessError(f"invalid --num-train-epochs {epochs}: expected more than 0")
+    if epochs:
         config = replace(
             config,
-            optimisation=replace(config.optimisation, num_train_epochs=options.num_train_epochs),
+            optimisation=replace(config.optimisation, num_train_epochs=epochs),
         )
     demo(config, Path(options.out), options.limit or LIMIT)
     return EXIT_OK

@@ -23,7 +23,7 @@ NOT_RUN = {
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
     r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
     r"--formats (all|grammar:100)": "a hundred formats: tests/evaluation/test_budget.py",
-    r"branch runs/train --from before-turn": "two steps have no turning point; see docs/branching.md",
+    r"branch runs/train --from before-turn": "two steps have no turning point: docs/branching.md",
     r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
