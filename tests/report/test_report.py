@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -221,6 +221,18 @@ def test_a_wrong_value_is_named_by_its_key(change, message):
     with pytest.raises(HarnessError, match=message) as caught:
         Report.from_dict(table, "r.json")
     assert str(caught.value).startswith("r.json: ") and "\n" not in str(caught.value)
+
+
+def test_a_report_with_the_required_keys_alone_is_read(tmp_path):
+    names = {f.name for f in fields(Report) if f.default is MISSING} | {"schema", "samples"}
+    table = {name: value for name, value in make(formats=2).items() if name in names}
+    for sample in table["samples"]:
+        del sample["stop"], sample["marks"][0]["note"]
+    for facts in table["formats"]:
+        del facts["origin"]
+    found = Report.from_dict(table)
+    assert parse(render_html(found)) and render_markdown(found)
+    assert found.samples[0].stop == "" and found.across == ()
 
 
 def test_keys_of_other_versions_are_ignored_and_optional_ones_stay_away():
