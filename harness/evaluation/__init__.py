@@ -1,1 +1,1 @@
-"""Cases × formats × backend → cells."""
+"""Evaluate a model: cases × formats → requests → scores → aggregates; run.py is the entrance."""

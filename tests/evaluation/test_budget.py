@@ -1,4 +1,4 @@
-"""A budget of cells: what is computed, what is estimated, and that the two are told apart."""
+"""A budget: what is computed, what is estimated, and that a report separates the two."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ASKED = [ask(f"a{n}", f"Say word {n}.", checks=[{"contains": "word"}]) for n in 
 
 
 def skilled(rendered):
-    """Right with a chance that hangs on the format and the case, the same every time."""
+    """Right with a chance that depends on the format and the case, the same every time."""
     at = [f.id for f in FORMATS].index(rendered.format)
     number = int(rendered.text.split("Question ")[1].split("?")[0])
     right = random.Random(f"{rendered.format}/{number}").random() < 0.2 + 0.6 * at / 29 + 0.2 * (
@@ -82,12 +82,12 @@ def test_a_sample_is_mixed():
     ("text", "cells"),
     [("10%", 120), ("100%", 1200), ("0.01%", 1), ("300", 300), (" 2.5 % ", 30), ("9999", 1200)],
 )
-def test_what_a_budget_says(text, cells):
+def test_sizes_of_a_budget(text, cells):
     assert pairs_in_budget(text, 1200) == cells
 
 
 @pytest.mark.parametrize("text", ["", "ten", "0", "-3", "0%", "101%", "1.5", "nan", "inf", "10%%"])
-def test_what_is_no_budget(text):
+def test_invalid_budgets(text):
     with pytest.raises(HarnessError, match="invalid --budget"):
         pairs_in_budget(text, 1200)
 
@@ -136,7 +136,7 @@ def test_each_kind_of_case_has_its_share_and_references_are_left_out(tmp_path):
         budgeted([ask("r", "Why?", reference="So.")])
 
 
-def test_the_report_tells_estimates_from_cells(tmp_path, capsys):
+def test_the_report_separates_estimates_from_computed_pairs(tmp_path, capsys):
     found = go(tmp_path, CASES, budget="120")
     assert {word.word for word in compatibility(found)} == {"sampled"}
     fingerprint = {**found.fingerprint, "dtype": "none"}
@@ -209,7 +209,7 @@ def test_a_search_never_asks_twice_or_beyond_its_budget(formats, items, cells, s
     assert [one.goal for one in found] == ["best", "worst"]
 
 
-def test_too_small_a_budget_for_a_search_is_told():
+def test_too_small_a_budget_for_a_search():
     with pytest.raises(HarnessError, match="too small"):
         search(
             ("best", "worst"),
@@ -221,3 +221,21 @@ def test_too_small_a_budget_for_a_search_is_told():
         )
     with pytest.raises(HarnessError, match="expected best, worst"):
         read_goals("bset")
+
+
+@pytest.mark.parametrize(("metric", "worst"), [("empty", "f3"), ("leak", "f3"), ("choice", "f0")])
+def test_a_search_knows_which_direction_is_better(metric, worst):
+    """f3 has a value of 1 in nine of ten cases, f0 in none, the others in half of them."""
+
+    def compute(pairs):
+        rates = {"f0": 0, "f3": 9}
+        return {
+            (case, name): float(int(case[1:]) % 10 < rates.get(name, 5)) for case, name in pairs
+        }
+
+    pairs = [(f"c{at}", f"f{number}") for at in range(200) for number in range(4)]
+    found = {one.goal: one for one in search(("best", "worst"), metric, pairs, 400, compute, 0)}
+    best = "f0" if worst == "f3" else "f3"
+    assert (found["best"].format, found["worst"].format) == (best, worst)
+    assert found["worst"].value == pytest.approx(0.9 if worst == "f3" else 0.0, abs=0.1)
+    assert found["worst"].searched_value == pytest.approx(found["worst"].value, abs=0.2)

@@ -45,7 +45,7 @@ GOOD = {"id": "x", "messages": [{"role": "user", "content": "q"}]}
         ),
     ],
 )
-def test_a_bad_row_is_told_by_its_line(tmp_path, row, message):
+def test_a_bad_row_is_named_by_its_line(tmp_path, row, message):
     file = tmp_path / "cases.jsonl"
     file.write_text("\n" + json.dumps(row) + "\n")
     with pytest.raises(HarnessError, match=message) as caught:
@@ -53,7 +53,7 @@ def test_a_bad_row_is_told_by_its_line(tmp_path, row, message):
     assert "cases.jsonl:2" in str(caught.value)
 
 
-def test_broken_json_and_repeated_ids_are_told_by_their_line(tmp_path):
+def test_broken_json_and_repeated_ids_are_named_by_their_line(tmp_path):
     file = tmp_path / "cases.jsonl"
     row = json.dumps({**GOOD, "reference": "a"})
     file.write_text(row + "\n{\n")

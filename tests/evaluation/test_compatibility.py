@@ -16,7 +16,7 @@ CHOICES = {options: ("a", "b", "c", "d")[:options] for options in (2, 4)}
 
 @dataclass
 class Run:
-    """What compatibility reads of an evaluation."""
+    """The parts of an evaluation that compatibility reads."""
 
     formats: tuple[Format, ...]
     aggregates: list

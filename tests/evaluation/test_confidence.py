@@ -1,4 +1,4 @@
-"""Confidence by format and across formats, choices under doubt, and questions without an answer."""
+"""Confidence by format and across formats, challenged choices, and questions without an answer."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_brier_and_its_spread(tmp_path, cases, formats):
     assert report.objects is None
 
 
-def test_a_right_choice_may_be_given_up(tmp_path, cases, formats):
+def test_a_right_choice_may_be_abandoned(tmp_path, cases, formats):
     def doubted(rendered):
         if "Are you sure" in rendered.text:
             return -1.0 if "Lima" in rendered.text[-60:] else -5.0
@@ -66,7 +66,7 @@ def test_a_right_choice_may_be_given_up(tmp_path, cases, formats):
     ]
 
 
-def test_a_challenge_is_a_conversation_that_goes_on(cases):
+def test_a_challenge_continues_the_conversation(cases):
     made = with_challenge(cases[0])
     assert [message.content for message in made.messages] == [
         "Capital of Norway?",
@@ -78,7 +78,7 @@ def test_a_challenge_is_a_conversation_that_goes_on(cases):
         with_challenge(cases[2])
 
 
-def test_who_says_that_there_is_no_answer(tmp_path, formats):
+def test_how_often_a_missing_answer_is_admitted(tmp_path, formats):
     cases = [
         ask(
             "p1",

@@ -1,4 +1,4 @@
-"""Measures by turn, depth and place, each beside the cases that it is to be compared with."""
+"""Metrics by turn, depth and place, each beside the cases that it is compared with."""
 
 from __future__ import annotations
 

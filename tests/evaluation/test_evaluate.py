@@ -54,7 +54,7 @@ def go(tmp_path, cases, formats, backend, **rest):
         )
 
 
-def test_cells_hold_what_was_answered(tmp_path, cases, formats):
+def test_aggregates_of_scripted_answers(tmp_path, cases, formats):
     found = go(tmp_path, cases, formats, ScriptedBackend(good, right))
     assert {f: found.aggregate(f, "choice").mean for f in GROUPS} == {
         "chatml": 1.0,
@@ -74,7 +74,7 @@ def test_cells_hold_what_was_answered(tmp_path, cases, formats):
     assert not found.untestable
 
 
-def test_a_second_run_computes_nothing_and_says_the_same(tmp_path, cases, formats):
+def test_a_second_run_computes_nothing_and_equals_the_first(tmp_path, cases, formats):
     first = go(tmp_path, cases, formats, ScriptedBackend(good, right))
     backend = ScriptedBackend(good, right)
     second = go(tmp_path, cases, formats, backend)
@@ -88,7 +88,7 @@ def test_adding_a_format_costs_one_column(tmp_path, cases, formats):
 
 
 @pytest.mark.parametrize("change", ["model", "template", "stops", "case", "settings"])
-def test_nothing_stale_is_taken(tmp_path, cases, formats, change):
+def test_stale_results_are_not_reused(tmp_path, cases, formats, change):
     go(tmp_path, cases, formats, ScriptedBackend(good, right))
     backend, settings = (
         ScriptedBackend(good, right, name="other" if change == "model" else "scripted"),
@@ -225,7 +225,7 @@ def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, fo
     assert "ferry#1" in marks[0].note
 
 
-def test_phrases_of_a_run_stand_beside_its_base_and_its_training(tmp_path, cases, formats):
+def test_phrases_of_a_run_beside_its_base_and_its_training(tmp_path, cases, formats):
     row = Case("t", (Message("user", "Tell me."),), reference="Plain words and no more.")
     sets = RecallSets((row,), (row,), (("t", "Plain words and no more."),))
     before = go(
@@ -284,7 +284,7 @@ def test_trained_canaries_are_exposed(tmp_path, formats):
 
 
 def test_a_gap_is_closed_in_formats_that_are_held_out_in_both(tmp_path, cases, formats):
-    """Adapters that were trained in different formats have different held-out ones."""
+    """Adapters trained in different formats have different held-out ones."""
     runs = [
         go(tmp_path, cases, formats, ScriptedBackend(good, right, name=name)) for name in ("a", "b")
     ]
@@ -299,7 +299,7 @@ def test_a_gap_is_closed_in_formats_that_are_held_out_in_both(tmp_path, cases, f
     assert paired_change(runs[0], other, "choice", "native").n == 2
 
 
-def test_changes_of_means_over_draws_are_tested_too(tmp_path, cases, formats):
+def test_changes_of_means_over_samples_are_tested_too(tmp_path, cases, formats):
     runs = [
         go(tmp_path, cases, formats, ScriptedBackend(good, right, name=name)) for name in ("a", "b")
     ]
@@ -319,7 +319,7 @@ def test_changes_of_means_over_draws_are_tested_too(tmp_path, cases, formats):
     )
 
 
-def test_rows_and_twins_may_be_numbered_alike(tmp_path):
+def test_rows_and_controls_may_have_equal_ids(tmp_path):
     rows = [
         {
             "id": "1",

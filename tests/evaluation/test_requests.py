@@ -32,10 +32,10 @@ def test_a_scored_text_ends_with_the_words_of_its_answer(cases):
     )
     ends = {"Oslo", "Rome", "Lima", "Because it is so."}
     found = answers(requests)
-    assert {format for format, _ in found} == set(KNOWN)
+    assert {name for name, _ in found} == set(KNOWN)
     assert [
-        (format, rendered.text[-20:])
-        for format, rendered in found
+        (name, rendered.text[-20:])
+        for name, rendered in found
         if not rendered.text.endswith(tuple(ends))
     ] == []
 

@@ -56,7 +56,7 @@ def at(tmp_path):
     return tmp_path / "r.sqlite"
 
 
-# what is no results file
+# other files
 
 
 def test_a_newer_file_is_refused_and_left_alone(tmp_path):
@@ -80,7 +80,7 @@ def test_an_older_file_is_refused_with_a_next_step(tmp_path):
 
 
 @pytest.mark.parametrize("made", ["text", "another database"])
-def test_what_is_no_results_file_is_told(tmp_path, made):
+def test_other_files_are_refused(tmp_path, made):
     if made == "text":
         at(tmp_path).write_text("not a database, but long enough to be looked at as one" * 20)
     else:
@@ -109,7 +109,7 @@ def test_the_parts_of_an_address_can_be_asked_for(tmp_path, cases, formats):
     with Store(at(tmp_path)) as store:
         execute(
             requests, Named(adapter="a1"), store, quiet=True
-        )  # the work's engine counts, and that is without an adapter
+        )  # the engine of the requests counts, which has no adapter
         found = store.select(
             """SELECT engine.tokenizer, engine.adapter, format.name, format.digest, item.name,
             item.kind, probe, settings.facts FROM cell JOIN engine ON engine.id = cell.engine
@@ -136,7 +136,7 @@ def test_a_batch_that_fails_half_way_leaves_nothing(tmp_path, cases, formats):
         assert store.get([requests[0].key]) == {requests[0].key: {"text": "kept"}}
 
 
-# what is stale
+# stale results
 
 CHANGES = {
     "nothing": 0,
@@ -263,7 +263,7 @@ def test_a_hub_models_commit_is_part_of_the_address(tiny):
     assert hub.digest == "hub:owner/name@def"
 
 
-def test_the_reasons_are_told_in_lines(tmp_path, cases, formats, capsys):
+def test_the_reasons_are_printed(tmp_path, cases, formats, capsys):
     with Store(at(tmp_path)) as store:
         execute(plan(cases[:2], formats[:1]), Named(), store, quiet=True)
         capsys.readouterr()
@@ -286,7 +286,7 @@ def test_the_reasons_are_told_in_lines(tmp_path, cases, formats, capsys):
         )
 
 
-def test_measures_of_the_last_evaluation_are_kept(tmp_path, cases, formats):
+def test_scores_of_the_last_evaluation_are_kept(tmp_path, cases, formats):
     for _ in range(2):
         with Store(at(tmp_path)) as store:
             found = evaluate(
@@ -400,7 +400,7 @@ def meeting(tmp_path):
     return folder
 
 
-def test_a_kill_at_any_moment_loses_at_most_the_batch_in_flight(tmp_path, start):
+def test_a_kill_at_any_moment_loses_at_most_the_current_batch(tmp_path, start):
     """Twelve kills at random moments, start-up and transactions included, with batches of one."""
     cells, kills, each, random_ = 1200, 12, 90, random.Random(5)
     for number in range(1, kills + 1):
@@ -476,7 +476,7 @@ def test_a_claim_is_refused_to_others_until_its_lease_ends(tmp_path, cases, form
         assert store.select("SELECT * FROM claim") == store.select("SELECT * FROM evaluator") == []
 
 
-def test_a_long_batch_keeps_its_claim_by_the_heart(tmp_path, cases, formats):
+def test_a_long_batch_keeps_its_claim_by_the_heartbeat(tmp_path, cases, formats):
     keys = [item.key for item in plan(cases, formats)]
     with (
         Store(at(tmp_path)) as store,
@@ -485,9 +485,7 @@ def test_a_long_batch_keeps_its_claim_by_the_heart(tmp_path, cases, formats):
         Claims(other, beat=60) as second,
     ):
         mine = first.take(keys, 99).mine
-        with (
-            store.writing()
-        ):  # elsewhere, where its process cannot be seen, and not heard of since the epoch
+        with store.writing():  # on another machine, not heard of since the epoch
             store.db.execute(
                 "UPDATE evaluator SET machine = 'elsewhere', heartbeat = 0 WHERE id = ?",
                 (first.id,),
@@ -500,7 +498,7 @@ def test_a_long_batch_keeps_its_claim_by_the_heart(tmp_path, cases, formats):
         assert not set(second.take(keys, 99).mine) & set(mine)
 
 
-def test_an_engine_that_fails_gives_its_claims_back(tmp_path, cases, formats):
+def test_an_engine_that_fails_releases_its_claims(tmp_path, cases, formats):
     class Failing(Named):
         def generate(self, requests):
             yield from super().generate(requests[:2])

@@ -1,4 +1,4 @@
-"""Sampled answers: seeds of their own, cells of their own, and means over draws."""
+"""Sampled answers: their seeds, their addresses, and means over samples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(backend, cases, formats, path, **settings):
         )
 
 
-def test_every_draw_has_a_seed_and_an_address_of_its_own(cases, formats):
+def test_every_sample_has_its_own_seed_and_address(cases, formats):
     builder = RequestBuilder(ScriptedBackend(lambda prompt: "x"), 8, Sampling(0.7, 0.9, 5, seed=3))
     checked = [case for case in cases if case.checks]
     requests = [item for draw in range(3) for item in builder.build(checked, formats, draw)]
@@ -65,8 +65,8 @@ def test_other_settings_never_reuse_an_answer(cases, formats, tmp_path, change):
     assert (first.computed > answers, again.computed, other.computed) == (True, 0, answers)
 
 
-def test_scores_are_means_over_draws_and_cases_stay_items(cases, formats, tmp_path):
-    """Of four draws, every other says hello: a case is half right, and n counts cases."""
+def test_scores_are_means_over_samples_and_cases_stay_items(cases, formats, tmp_path):
+    """Of four samples, every other says hello: a case is half right, and n counts cases."""
     turn = count()
     backend = ScriptedBackend(lambda prompt: "hello" if next(turn) % 2 else "nothing")
     [case] = [case for case in cases if case.id == "a1"]
@@ -84,6 +84,6 @@ def test_scores_are_means_over_draws_and_cases_stay_items(cases, formats, tmp_pa
         ["--temperature", "1", "--top-p", "0"],
     ],
 )
-def test_settings_that_do_nothing_or_cannot_be_are_refused(args, capsys):
+def test_useless_and_impossible_settings_are_refused(args, capsys):
     assert main(["eval", "nothing-here", *args]) == 2
     assert "--t" in capsys.readouterr().err

@@ -41,7 +41,7 @@ FACTS = replace(
 
 
 @given(st.integers(20, 4000))
-def test_a_case_stands_behind_as_many_tokens_as_asked(tokens):
+def test_a_case_is_moved_behind_as_many_tokens_as_asked(tokens):
     made = at_depth(CASE, tokens, FILLER)
     assert (
         made.messages[-1] == CASE.messages[-1]
@@ -131,7 +131,7 @@ def test_which_cases_have_which_variants():
     ]
 
 
-def test_what_the_command_line_says():
+def test_options_of_the_command_line():
     assert read_variants(["500", "90%", "2000"], ["0", "50%"], ["4"]) == Variants(
         (500, 2000), (90,), (0, 50), (4,)
     )
@@ -147,16 +147,16 @@ def test_what_the_command_line_says():
 
 
 @pytest.mark.parametrize("share", [25, 100])
-def test_a_share_of_the_window_fits_in_every_format(tiny, formats, share):
+def test_a_percentage_of_the_window_fits_in_every_format(tiny, formats, share):
     """The tiny model's window is 2048 tokens; its tokenizer makes some three of a word."""
     made = variants_of(Variants(window_percents=(share,)), [CASE, FACTS], formats, tiny, 64)
     assert len(made) == 2
     sizes = []
     for case in made:
-        for format in formats:
+        for chat_format in formats:
             rendered = render(
-                adapt_to_format(case.conversation, format),
-                format,
+                adapt_to_format(case.conversation, chat_format),
+                chat_format,
                 add_generation_prompt=True,
                 bos_token="",
                 eos_token="<|im_end|>",
@@ -204,7 +204,7 @@ def test_ids_and_digests_of_variants_stay():
     }
 
 
-def test_an_id_that_looks_like_a_variant_is_none():
+def test_an_id_that_looks_like_that_of_a_variant():
     """Only cases made from another are variants, whatever a user calls his own."""
     cases = {id_: ask(id_, "Say hi.", checks=[{"contains": "hi"}]) for id_ in ("a", "a@500")}
     assert dict(_axes(cases))["depth"] == {"a": 0, "a@500": 0}

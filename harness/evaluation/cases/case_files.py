@@ -129,7 +129,7 @@ def kind_of(case: Case) -> Kind:
 def case_digest(case: Case) -> str:
     """A digest of what a model is asked in a case.
 
-    The checks are no part of it, so that an answer can be checked anew without a new run.
+    The checks are no part of it, so that answers can be checked again without a new run.
     """
     asked = [
         [astuple(message) for message in case.messages],
