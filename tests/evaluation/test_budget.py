@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,19 @@ def test_a_search_knows_which_direction_is_better(metric, worst):
     assert (found["best"].format, found["worst"].format) == (best, worst)
     assert found["worst"].value == pytest.approx(0.9 if worst == "f3" else 0.0, abs=0.1)
     assert found["worst"].searched_value == pytest.approx(found["worst"].value, abs=0.2)
+
+
+@pytest.mark.parametrize(("goal", "expected"), [("best", "f3"), ("worst", "f0")])
+def test_a_search_spends_most_on_the_formats_that_it_is_after(goal, expected):
+    """Rates of 0, 30, 60 and 90 %, and a budget for a quarter of all pairs."""
+    asked = Counter()
+
+    def compute(pairs):
+        asked.update(name for _, name in pairs)
+        return {
+            (case, name): float(int(case[1:]) % 10 < 3 * int(name[1:])) for case, name in pairs
+        }
+
+    pairs = [(f"c{at}", f"f{number}") for at in range(400) for number in range(4)]
+    search((goal,), "choice", pairs, 400, compute, 0)
+    assert asked[expected] > 0.6 * sum(asked.values())
