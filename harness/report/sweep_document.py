@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,10 +38,6 @@ class CurvePoint:
         """The checkpoint's value of the metric that a sweep shows."""
         found: float | None = getattr(self, metric) if metric else None
         return found
-
-
-#: The metrics that a sweep may show, the first one present first.
-_METRICS = tuple(f.name for f in fields(CurvePoint) if f.name.startswith("nll_"))
 
 
 @dataclass(frozen=True, slots=True)
