@@ -1,8 +1,8 @@
 """The site of these pages: ``sphinx-build -W docs build/docs`` (``tox -e docs``).
 
-The pages are plain Markdown and read as such on a code host. What only the site needs is added here while it
-is built: its table of contents, made of the links of index.md, and the docstrings of the modules that
-reference/python.md names. Why Sphinx: decisions/017-docs-generator.md.
+The pages are plain Markdown and read as such on a code host. What only the site needs is added here
+while it is built: its table of contents, made of the links of index.md, and the docstrings of the
+modules that reference/python.md names. Why Sphinx: decisions/017-docs-generator.md.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _HIDDEN = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
 
 
 def _contents(index: str) -> str:
-    """The site's table of contents: one part a heading of index.md, holding the pages linked below it.
+    """The site's table of contents: a part for each heading of index.md, with the pages linked there.
 
-    A page that index.md does not link is in no table, which Sphinx says, and ``-W`` makes a failure.
+    Sphinx warns of a page that index.md does not link, and ``-W`` makes that a failure.
     """
     parts = re.split(r"^## (.+)\n", index, flags=re.M)[1:]
     trees = []

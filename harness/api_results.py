@@ -38,10 +38,8 @@ class _Table:
         rows = self.rows()
         names = list(dict.fromkeys(name for row in rows for name in row))
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-        body = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(_shown(row.get(name)))}</td>' for name in names)}</tr>"
-            for row in rows
-        )
+        cells = [[html.escape(_shown(row.get(name))) for name in names] for row in rows]
+        body = "".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in cells)
         caption = html.escape(repr(self))
         return f"<table><caption>{caption}</caption><tr>{head}</tr>{body}</table>"
 

@@ -70,7 +70,7 @@ class Experiment:
     def families(self) -> tuple[str, ...]:
         """The families that the best recipe trains in. They are seen, for every model."""
         return tuple(
-            sorted({format.family for format in prepare(self.config(self.study.best)).trained})
+            sorted({each.family for each in prepare(self.config(self.study.best)).trained})
         )
 
     def train(self, names: Iterable[str]) -> None:

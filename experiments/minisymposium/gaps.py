@@ -52,13 +52,15 @@ def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> d
         "gap_closed": _told(gap_closed(before[0], after[0])),
         "excess": _told(group_mean(after[0], "nll_excess", "held-out")),
         "by_format": {
-            id: cell.mean
-            for id in lab.study.held_out
-            if (cell := after[0].aggregate(id, "nll_excess")) is not None
+            format_id: found.mean
+            for format_id in lab.study.held_out
+            if (found := after[0].aggregate(format_id, "nll_excess")) is not None
         },
         "native_nll_change": _told(paired_change(before[0], after[0], "nll", "native")),
         "native_choice_change": _told(paired_change(before[1], after[1], "choice", "native")),
-        "recall": {id: end["recall"][id] - start["recall"][id] for id in end.get("recall", {})},
+        "recall": {
+            each: end["recall"][each] - start["recall"][each] for each in end.get("recall", {})
+        },
         "recall_excess": _recall(start, end),
     }
 

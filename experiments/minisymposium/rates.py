@@ -93,9 +93,9 @@ def patience(lab: Experiment) -> dict[str, Any]:
         equal = _at(lab, low, _nearest(measured_checkpoints(lab.run(low)), fast["sum_lr"]))
         columns.append(
             {
-                id: slow["items"][id] - value
-                for id, value in fast["items"].items()
-                if id in slow["items"]
+                case: slow["items"][case] - value
+                for case, value in fast["items"].items()
+                if case in slow["items"]
             }
         )
         told = {
@@ -111,7 +111,7 @@ def patience(lab: Experiment) -> dict[str, Any]:
                 "equal_difference": difference(fast["items"], equal["items"]),
             }
         )
-    table = np.array([[column[id] for column in columns] for id in columns[0]])
+    table = np.array([[column[case] for column in columns] for case in columns[0]])
     return {
         "pairs": pairs,
         "difference": as_dict(two_way_bootstrap(table)),

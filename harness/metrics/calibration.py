@@ -79,7 +79,9 @@ def expected_calibration_error(
     for few items.
     """
     found = reliability(confidence, correct, bins)
-    return math.fsum(bin.n * abs(bin.confidence - bin.accuracy) for bin in found) / len(confidence)
+    return math.fsum(each.n * abs(each.confidence - each.accuracy) for each in found) / len(
+        confidence
+    )
 
 
 @dataclass(frozen=True, slots=True)

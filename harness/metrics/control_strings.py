@@ -48,9 +48,9 @@ def control_strings(formats: Iterable[Format]) -> ControlIndex:
     everyday label (``Answer:``), except to its own format.
     """
     users: dict[str, set[str]] = {eos: set() for eos in EOS_STRINGS}
-    for format in formats:
-        for text in (*headers_of(format), *ends_of(format)):
-            users.setdefault(text, set()).add(format.id)
+    for chat_format in formats:
+        for text in (*headers_of(chat_format), *ends_of(chat_format)):
+            users.setdefault(text, set()).add(chat_format.id)
     anywhere = [text for text in users if is_distinctive(text)]
     return ControlIndex(
         formats={text: tuple(sorted(ids)) for text, ids in sorted(users.items())},
@@ -63,18 +63,17 @@ def is_distinctive(text: str) -> bool:
     return text in EOS_STRINGS or bool(_TOKEN.match(text))
 
 
-def headers_of(format: Format) -> list[str]:
+def headers_of(chat_format: Format) -> list[str]:
     """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no
     format names).
     """
-    headers = [text for text in map(_filled, format.roles.values()) if MARKED.search(text)]
+    headers = [text for text in map(_filled, chat_format.roles.values()) if MARKED.search(text)]
     return [*headers, *(token for text in headers for token in _TOKEN.findall(text))]
 
 
-def ends_of(format: Format) -> list[str]:
-    return [
-        text for text in map(_filled, (*format.stops, *format.stop_tokens)) if MARKED.search(text)
-    ]
+def ends_of(chat_format: Format) -> list[str]:
+    ends = map(_filled, (*chat_format.stops, *chat_format.stop_tokens))
+    return [text for text in ends if MARKED.search(text)]
 
 
 def _filled(text: str) -> str:

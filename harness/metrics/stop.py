@@ -99,7 +99,7 @@ def _without_fences(answer: str) -> str:
 
 def stop_scores(
     generation: Generation,
-    format: Format,
+    chat_format: Format,
     index: ControlIndex,
     prompt_content: str,
     stops: Sequence[str] = (),
@@ -114,11 +114,11 @@ def stop_scores(
         return dict.fromkeys(("stopped", "empty", "leak", "role_run_on", "echo"))
     stopped = generation.finish == "stop"
     text = (
-        _without_own_end(generation.text, (*stops, *ends_of(format)))
+        _without_own_end(generation.text, (*stops, *ends_of(chat_format)))
         if stopped
         else generation.text
     )
-    found = leaks(text, index, format, prompt_content)
+    found = leaks(text, index, chat_format, prompt_content)
     named = any(
         re.search(rf"^{re.escape(stop.strip())}", text, re.MULTILINE)
         for stop in stops

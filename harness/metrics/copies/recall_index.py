@@ -107,11 +107,11 @@ class RecallIndex:
         places = array("I")
 
         def pieces() -> Iterator[str]:
-            for id, text in texts:
+            for text_id, text in texts:
                 for start in _piece_starts(text):
                     places.extend((len(ids), start))
                     yield text[start : start + PIECE_CHARS]
-                ids.append(id)
+                ids.append(text_id)
 
         kept = Texts.of(pieces())
         k, w = _MANY if len(kept) > _LARGE else _FEW
