@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from harness.backends.protocol import Answer, Backend, GenerateRequest, ScoreRequest
@@ -110,13 +110,17 @@ def _warn(text: str) -> None:
 def _score(backend: Backend, planned: Iterable[PlannedRequest]) -> Batches:
     requests = [item.request for item in planned if isinstance(item.request, ScoreRequest)]
     for batch in backend.score(requests):
-        yield [(key, [asdict(scoring) for scoring in scorings]) for key, scorings in batch]
+        yield [(key, [_payload(scoring) for scoring in scorings]) for key, scorings in batch]
 
 
 def _answer(backend: Backend, planned: Iterable[PlannedRequest]) -> Batches:
     requests = [item.request for item in planned if isinstance(item.request, GenerateRequest)]
     for batch in backend.generate(requests):
-        yield [(key, asdict(answer)) for key, answer in batch]
+        yield [(key, _payload(answer)) for key, answer in batch]
+
+
+def _payload(result: Answer | Loglikelihood) -> dict[str, Any]:
+    return {field.name: getattr(result, field.name) for field in fields(result)}
 
 
 def read_results(requests: Sequence[PlannedRequest], store: Store) -> Results:

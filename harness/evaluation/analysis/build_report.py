@@ -19,7 +19,7 @@ from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import spread_rows, summary
 from harness.evaluation.results import Evaluation
 from harness.formats.render import render
-from harness.metrics.registry import headline
+from harness.metrics.registry import METRICS, headline, in_order
 from harness.records import Conversation, Format, Message
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.write import write_report
@@ -64,6 +64,10 @@ def build_report(
                 tuple(compatibility(evaluation)),
             )
             for evaluation in evaluations
+        ),
+        metrics=tuple(
+            METRICS[name]
+            for name in in_order(one.metric for e in evaluations for one in e.aggregates)
         ),
         summary=tuple(summary(evaluations)),
         spread=tuple(row for evaluation in evaluations for row in spread_rows(evaluation)),
