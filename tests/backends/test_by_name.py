@@ -17,6 +17,7 @@ from harness.backends import ModelSpec, by_name
 from harness.backends.by_name import BACKENDS, find_backend, open_backend
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.models.quantisation import Quantisation
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "add-a-backend.md"
 
@@ -116,6 +117,13 @@ def test_every_backend_of_ours_is_found(name):
     assert find_backend(name).__module__.startswith("harness.backends.")
 
 
-def test_a_server_takes_no_adapter():
-    with pytest.raises(HarnessError, match="loads its adapter itself"):
-        open_backend("openai", ModelSpec("m", adapter="a"), {"url": "http://h/v1"})
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ModelSpec("m", adapter="a"), "loads its adapter itself"),
+        (ModelSpec("m", quantisation=Quantisation(load_in_4bit=True)), "stores its model itself"),
+    ],
+)
+def test_a_server_decides_about_adapter_and_quantisation(model, message):
+    with pytest.raises(HarnessError, match=message):
+        open_backend("openai", model, {"url": "http://h/v1"})
