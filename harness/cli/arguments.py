@@ -6,9 +6,10 @@ import contextlib
 import io
 import re
 from dataclasses import fields, is_dataclass
+from functools import cache
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -17,6 +18,7 @@ from harness.docstrings import field_docstrings
 from harness.errors import HarnessError
 
 T = TypeVar("T")
+_PLACEHOLDERS = {str: "TEXT", int: "INT", float: "FLOAT"}
 FormatId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
@@ -36,6 +38,8 @@ def parse(
     """
     for each in _dataclasses(kind, default):
         _document(each)
+        if default is None:
+            _simplify(each)
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(kind)
     given: dict[str, Any] = {} if default is None else {"default": default}
     prog, errors = prog or f"{program()} {command}", io.StringIO()
@@ -78,11 +82,32 @@ def _dataclasses(kind: type, default: Any) -> list[type]:
     return [base for base in kind.__mro__ if is_dataclass(base)] + nested
 
 
+@cache
 def _document(kind: type) -> None:
     """Join the lines of each field's docstring: tyro would keep its line breaks."""
-    if ":param" not in (kind.__doc__ or ""):
-        lines = (f":param {name}: {text}" for name, text in field_docstrings(kind).items())
-        kind.__doc__ = "\n".join([kind.__doc__ or "", "", *lines])
+    lines = (f":param {name}: {text}" for name, text in field_docstrings(kind).items())
+    kind.__doc__ = "\n".join([kind.__doc__ or "", "", *lines])
+
+
+@cache
+def _simplify(kind: type) -> None:
+    """Show a short placeholder for each value, and no default that says nothing."""
+    hints = get_type_hints(kind, include_extras=True)
+    for f in fields(kind):
+        if f.name not in vars(kind)["__annotations__"]:
+            continue
+        hint = hints[f.name]
+        value, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+        repeatable = tyro.conf.UseAppendAction in marks
+        types = (value, *get_args(value))
+        placeholder = next((_PLACEHOLDERS[t] for t in types if t in _PLACEHOLDERS), None)
+        if placeholder and get_origin(value) is tuple and not repeatable:
+            placeholder += " ..."
+        hint_text = None
+        if f.default is None or f.default is False or f.default in ((), ""):
+            hint_text = "(repeatable)" if repeatable else ""
+        shown = tyro.conf.arg(metavar=placeholder, help_behavior_hint=hint_text)
+        kind.__annotations__[f.name] = Annotated[(value, shown, *marks)]
 
 
 def _mistake(text: str) -> str:

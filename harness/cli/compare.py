@@ -31,7 +31,7 @@ class CompareOptions:
     formats: bool = False
     """Show every format, not only the groups and the changes."""
     thresholds: str | None = None
-    """TOML file with the margin that each metric may lose. None: the shipped one."""
+    """TOML file with the margin that each metric may lose. Default: the shipped one."""
     html: str | None = None
     """Write a page with the differences and both runs' samples side by side to this file, and its
     JSON beside it."""

@@ -20,9 +20,9 @@ from harness.files import write_text
 @dataclass(frozen=True)
 class DataCheckOptions:
     files: Files = ()
-    """Conversation files or folders. Empty: the shipped training set."""
+    """Conversation files or folders. Default: the shipped training set."""
     cases: tuple[str, ...] = ()
-    """Evaluation cases that the data must not contain. Empty: the shipped ones."""
+    """Evaluation cases that the data must not contain. Default: the shipped ones."""
     expect_language: str = "en"
     """Language of the answers."""
     longest: int = 8000
@@ -113,7 +113,7 @@ class ConvertOptions:
     to: Literal["messages"] = "messages"
     """Schema to write. Plain texts stay plain texts."""
     out: str = ""
-    """File to write. Empty: standard output."""
+    """File to write. Default: standard output."""
     schema: SchemaName = "auto"
     """Schema of the rows. auto: detected from the first row of each file."""
     split: str = "train"
@@ -152,7 +152,7 @@ def convert(args: list[str]) -> int:
 @dataclass(frozen=True)
 class AnswersOptions:
     files: Files = ()
-    """Conversation files or folders whose last question is asked. Empty: the shipped training
+    """Conversation files or folders whose last question is asked. Default: the shipped training
     set."""
     model: str = "SmolLM2-135M-Instruct"
     """The model that answers, without an adapter."""
@@ -166,7 +166,7 @@ class AnswersOptions:
     """Keep answers without an end by then, tagged "unfinished". Distillation can use them;
     supervised training on them teaches to stop anywhere."""
     native: str = ""
-    """Format of the questions. Empty: the one that equals the model's own chat template."""
+    """Format of the questions. Default: the one that equals the model's own chat template."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     force: bool = False

@@ -18,11 +18,11 @@ class DemoOptions:
     out: str = "build/demo"
     """Folder for results, adapter and report. A second run computes only what is missing."""
     limit: int | None = None
-    """At most this many cases of each kind. None: the demo's own subset."""
+    """At most this many cases of each kind. Default: the demo's own subset."""
     num_train_epochs: float | None = None
-    """Passes over the training set. None: as in the recipe."""
+    """Passes over the training set. Default: as in the recipe."""
     model: str | None = None
-    """Another model. None: that of the recipe."""
+    """Another model. Default: that of the recipe."""
 
 
 def demo(args: list[str]) -> int:

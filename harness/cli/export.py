@@ -21,11 +21,11 @@ class ExportOptions:
     format_id: Annotated[str, tyro.conf.arg(name="format")]
     """Id of the prompt format that becomes the chat template."""
     base: str | None = None
-    """The model that the adapter was trained on. None: the one that the run names."""
+    """The model that the adapter was trained on. Default: the one that the run names."""
     base_id: str | None = None
     """Name of the base for those who load the result, such as owner/name on the hub."""
     formats_dir: tuple[str, ...] = ()
-    """Folders with further formats."""
+    """Folders with more formats."""
     report: str | None = None
     """A report.json of harness eval; its scores go into the model card."""
     license: str = "unknown"

@@ -127,7 +127,7 @@ class CheckOptions:
     ids: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FORMAT ...]")
     ] = ()
-    """Format ids or globs. Empty: all."""
+    """Format ids or globs. Default: all."""
     model: str | None = None
     """Also check against this model's tokenizer."""
     formats_dir: tuple[str, ...] = ()
@@ -202,8 +202,7 @@ class SampleOptions:
 def sample_formats(args: list[str]) -> int:
     """Sample procedural formats from a grammar and print how each begins, or write them as files.
 
-    --formats and a recipe's formats.train and formats.held_out name such a sample
-    grammar:N:seed=S:split=train:style=tags.
+    In --formats and in a recipe such a sample is called grammar:N:seed=S:split=train:style=tags.
     """
     from harness.formats.grammar.sample import sample_sources
 

@@ -17,9 +17,9 @@ class InitOptions:
     adapter: str | None = None
     """Folder of a LoRA adapter on top of the model."""
     formats: tuple[str, ...] = ()
-    """Formats to gate, separated by commas or spaces. Empty: the common ones."""
+    """Formats to gate, separated by commas or spaces. Default: the common ones."""
     cases: tuple[str, ...] = ()
-    """Your own case files. Empty: the shipped ones."""
+    """Your own case files. Default: the shipped ones."""
     limit: int | None = None
     """At most this many cases of each kind."""
     root: str = "."

@@ -33,7 +33,7 @@ class PreviewOptions:
     html: str | None = None
     """Also write the preview to this HTML file."""
     formats_dir: tuple[str, ...] = ()
-    """Folders with further formats."""
+    """Folders with more formats."""
 
 
 def preview(args: list[str]) -> int:

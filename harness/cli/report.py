@@ -17,7 +17,7 @@ class ReportOptions:
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """A report.json, the sweep.json of a sweep, or the JSON beside a comparison's page."""
     out: str | None = None
-    """Folder to write to. None: the file's own folder."""
+    """Folder to write to. Default: the file's own folder."""
     sweep: str | None = None
     """Folder of a harness sweep, whose map of learning rate × epochs becomes part of the report."""
 

@@ -47,7 +47,7 @@ class BranchOptions:
     rescale_b: bool = False
     """With a changed lora_alpha: divide B accordingly, so that the adapter computes the same."""
     out: str | None = None
-    """Folder of the branch. None: one in RUN/branches."""
+    """Folder of the branch. Default: one in RUN/branches."""
     only_create: bool = False
     """Write the folder without training it; harness resume trains it."""
     json: bool = False
@@ -59,7 +59,7 @@ class TreeOptions:
     run: RunFolder
     """Folder of a run, whose whole tree is drawn."""
     metric: Annotated[str, tyro.conf.arg(aliases=["--measure"])] = ""
-    """Scores to show: nll_held_out, nll_seen or nll_native. Empty: the first that was logged."""
+    """Scores to show: nll_held_out, nll_seen or nll_native. Default: the first one logged."""
     json: bool = False
     """Print the tree as one JSON object."""
 
@@ -69,7 +69,7 @@ class PickOptions:
     run: RunFolder
     """Folder of a run."""
     by: str = ""
-    """What decides: nll_held_out, nll_seen, nll_native or recall. Empty: the first NLL that was
+    """What decides: nll_held_out, nll_seen, nll_native or recall. Default: the first NLL that was
     logged."""
     margin: float = 1.0
     """How far before the turning point, in standard errors of the paired difference to it."""
@@ -90,7 +90,7 @@ class AverageOptions:
     rank: int = 0
     """Rank of the result. 0: that of the adapters. N times their rank loses nothing."""
     out: str | None = None
-    """Folder of the adapter. None: RUN/average-<steps>."""
+    """Folder of the adapter. Default: RUN/average-<steps>."""
     json: bool = False
     """Print {"adapter", "rank", "lost"}."""
 
