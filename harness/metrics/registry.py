@@ -218,6 +218,11 @@ class Registry(Mapping[str, Metric]):
         self._scorers.append(Scorer(function, metrics, file))
         self._metrics.update({metric.name: metric for metric in metrics})
 
+    def describe(self, metric: Metric) -> None:
+        """Know a metric that a report names and no function here computes."""
+        if metric.name not in self:
+            self._metrics[metric.name] = metric
+
     def scorers(self, kind: Kind) -> list[Scorer]:
         """The functions that score items of a kind, in the order of their first metrics."""
         self._discover()

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
+from harness.metrics.registry import METRICS, Metric
 from harness.records import Aggregate, Finish, Group
 from harness.report.json_document import from_table, optional, read_table
 from harness.report.sweep_document import Sweep
@@ -358,6 +359,7 @@ class Report:
     """One model, one or two runs (before, after) on the same cases.
 
     ``created`` is in UTC, ISO 8601. ``environment``: versions, machine, threads, device.
+    ``metrics``: those of the cells, so that the pages need no file that declares them.
     ``settings``: what decides the numbers besides model, cases and formats. ``format_leak``: per
     run, format → median log-probability of a training answer less that in the trained formats, in
     nats.
@@ -370,6 +372,7 @@ class Report:
     settings: Mapping[str, Any]
     formats: tuple[FormatFacts, ...]
     runs: Annotated[tuple[Run, ...], MinLen(1)]
+    metrics: tuple[Metric, ...] = ()
     summary: tuple[SummaryLine, ...] = ()
     spread: tuple[SpreadRow, ...] = ()
     across: tuple[AcrossRow, ...] = ()
@@ -388,7 +391,10 @@ class Report:
     @classmethod
     def from_dict(cls, table: Mapping[str, Any], where: str = "report") -> Report:
         """A report from its JSON object. Raises HarnessError naming the key that is wrong."""
-        return from_table(cls, table, where, "make the report again with this version")
+        report = from_table(cls, table, where, "make the report again with this version")
+        for metric in report.metrics:
+            METRICS.describe(metric)
+        return report
 
     def cells(self, run: int) -> dict[tuple[str, str], Aggregate]:
         """The means of run number ``run``: (format, metric) → Aggregate."""

@@ -58,6 +58,18 @@ def test_the_file_of_the_page_is_in_terminal_json_report_gate_and_search(
     assert "worst format by shouts" in capsys.readouterr().out
 
 
+def test_a_report_is_drawn_again_without_the_file(own_metrics, tmp_path, tiny_model, monkeypatch):
+    """report.json holds what is known of each metric: direction and sentence survive."""
+    file, out = str(from_the_page(tmp_path)), tmp_path / "run"
+    command = ["eval", str(tiny_model), "--formats", "chatml", "--limit", "2", "--metrics", file]
+    assert main([*command, "--out", str(out)]) == 0
+    monkeypatch.delitem(METRICS._metrics, "shouts")
+    assert "shouts" not in METRICS
+    assert main(["report", str(out / "report.json")]) == 0
+    assert "more than half of the letters are capitals" in (out / "report.html").read_text()
+    assert METRICS["shouts"].lower_is_better
+
+
 def test_the_page_metric_scores_what_it_says(own_metrics, tmp_path):
     METRICS.load_file(from_the_page(tmp_path))
     [found] = [s for s in METRICS.scorers("answer") if s.metrics[0].name == "shouts"]
