@@ -202,11 +202,23 @@ def _kind(schema: dict[str, Any]) -> str:  # noqa: PLR0911  # one line for each 
     return str(schema.get("type", "any"))
 
 
+def measures_page() -> str:
+    """docs/measures.md with the table of metrics as the registry has it."""
+    from harness.metrics.registry import metrics_table
+
+    page = (ROOT / "docs" / "measures.md").read_text(encoding="utf-8")
+    head, rest = page.split("<!-- metrics:begin", 1)
+    note, _ = rest.split("\n", 1)
+    tail = rest.split("<!-- metrics:end -->", 1)[1]
+    return f"{head}<!-- metrics:begin{note}\n{metrics_table()}\n<!-- metrics:end -->{tail}"
+
+
 #: Each generated file of the repository, and the function that makes its text.
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/settings.md": settings_page,
     "docs/reference/report-json.md": report_page,
+    "docs/measures.md": measures_page,
     "harness/report/schema.json": report_schema,
     "docs/pictures/architecture.svg": architecture_svg,
 }
