@@ -28,7 +28,7 @@ class Zygote:
     def __init__(self):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "train" / "zygote.py")],
+            [sys.executable, str(ROOT / "tests" / "training" / "zygote.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -101,8 +101,8 @@ def _with_environment(
         if isinstance(target, dict):
             target[name] = _value(environment[variable], section, name)
             origin[places[key]] = variable
-    config, found = _parse(table)
-    for problem in found:
+    config, mistakes = _parse(table)
+    for problem in mistakes:
         variable = next((origin[place] for place in origin if problem.startswith(f"{place} ")), "")
         problems.append(f"{variable}: {problem}" if variable else problem)
     if config is None or problems:
@@ -141,8 +141,8 @@ def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
     problems += config.problems()
     for section in _sections():
         part = getattr(config, section)
-        found = part.problems() if hasattr(part, "problems") else ()
-        problems += [f"{section}.{problem}" for problem in found]
+        if hasattr(part, "problems"):
+            problems += [f"{section}.{problem}" for problem in part.problems()]
     return config, problems
 
 

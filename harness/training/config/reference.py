@@ -40,15 +40,15 @@ def _table(title: str, section: Any, skip: tuple[str, ...] = ()) -> str:
 def _docstrings(kind: type) -> dict[str, str]:
     """The text under each field, from the source."""
     [definition] = ast.parse(inspect.getsource(kind)).body
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     name = ""
     for node in definition.body if isinstance(definition, ast.ClassDef) else ():
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             name = node.target.id
         elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            found[name] = " ".join(str(node.value.value).split()).replace("|", "\\|")
+            texts[name] = " ".join(str(node.value.value).split()).replace("|", "\\|")
             name = ""
-    return found
+    return texts
 
 
 def _kind(hint: Any) -> str:

@@ -91,10 +91,10 @@ def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
     other = 4.0 if step.storage == "float32" else 2.0
     weights = model.linear_weights * weight + model.other_weights * other
     layer, terms = layer_activations(model, step)
-    kept = model.layers * layer
+    per_token = model.layers * layer
     formula = f"{model.layers} layers × {layer:,} B ({terms})"
     if step.checkpointing:
-        kept = model.layers * model.hidden * b + layer
+        per_token = model.layers * model.hidden * b + layer
         formula = f"{model.layers} layers × {model.hidden} × {b} B + one layer's {layer:,} B"
     logit = 12 if b == 4 else 14
     moment = MOMENT_BYTES[step.optim]
@@ -104,7 +104,7 @@ def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
         Part("adapter", 4 * factors, f"{factors:,} weights × 4 B (float32)"),
         Part("gradients", 4 * factors, f"{factors:,} × 4 B"),
         Part("moments", round(moment * factors), f"{factors:,} × {moment:.3g} B ({step.optim})"),
-        Part("activations", step.tokens * kept, f"{step.tokens:,} tokens × ({formula})"),
+        Part("activations", step.tokens * per_token, f"{step.tokens:,} tokens × ({formula})"),
         Part(
             "logits",
             step.supervised * model.vocabulary * logit,

@@ -15,8 +15,8 @@ from harness.training.config import TrainConfig, parse_config
 
 def read_setting(text: str, config: TrainConfig) -> tuple[str, str]:
     """``learning_rate=1e-7`` → its full name, optimisation.learning_rate, and the value as text."""
-    name, found, value = text.partition("=")
-    if not found or not value:
+    name, equals, value = text.partition("=")
+    if not equals or not value:
         raise HarnessError(
             f"invalid setting {text!r}", hint="give name=value, such as learning_rate=1e-7"
         )

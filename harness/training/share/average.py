@@ -100,8 +100,9 @@ def _mean_of_products(
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return found
+    text = (folder / "adapter_config.json").read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(text)
+    return config
 
 
 def _check_alike(
