@@ -94,13 +94,13 @@ def _chosen(values: Matrix, names: Sequence[str], seed: int) -> tuple[Chosen | N
     """The best and the worst format, chosen on one half of the items and measured on the other."""
     from harness.stats import best_and_worst
 
-    found = best_and_worst(values, seed=seed)
-    if found is None:
+    halves = best_and_worst(values, seed=seed)
+    if halves is None:
         return None, None
-    best, worst = found.best_mean, found.worst_mean
+    best, worst = halves.best_mean, halves.worst_mean
     return (
-        (names[found.best], best.value, best.low, best.high),
-        (names[found.worst], worst.value, worst.low, worst.high),
+        (names[halves.best], best.value, best.low, best.high),
+        (names[halves.worst], worst.value, worst.low, worst.high),
     )
 
 

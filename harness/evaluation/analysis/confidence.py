@@ -34,9 +34,9 @@ def confidence_report(evaluation: Evaluation) -> Confidence:
     formats = reliable = None
     if by_format:
         formats = tuple(
-            FormatConfidence(name, **asdict(found))
+            FormatConfidence(name, **asdict(facts))
             for name, items in by_format.items()
-            if (found := calibration(items)) is not None
+            if (facts := calibration(items)) is not None
         )
         everything = believed([item for items in by_format.values() for item in items])
         reliable = tuple(ConfidenceBin(**asdict(one)) for one in reliability(*everything))

@@ -35,7 +35,7 @@ def phrase_report(evaluations: Sequence[Evaluation]) -> Phrases:
         rows.append(
             PhraseRow(
                 kind,
-                {run: found for run, found in rates.items() if found is not None},
+                {run: hits for run, hits in rates.items() if hits is not None},
                 rate(training, [kind]),
                 over_base.get(kind),
                 over_training.get(kind),
@@ -56,5 +56,5 @@ def _answers(evaluation: Evaluation) -> dict[str, list[str]]:
     return answers
 
 
-def _by_kind(found: Sequence[Lift]) -> dict[str, float]:
-    return {item.name: item.lift for item in found if item.name in KINDS}
+def _by_kind(lifts: Sequence[Lift]) -> dict[str, float]:
+    return {item.name: item.lift for item in lifts if item.name in KINDS}

@@ -64,7 +64,7 @@ def recall_table(
     medians: dict[str, float] = {}
     for chat_format in formats:
         train, controls = (
-            [found for case in cases if (found := _values(case, chat_format.id, results))]
+            [values for case in cases if (values := _values(case, chat_format.id, results))]
             for cases in (sets.train, sets.controls)
         )
         if not train or not controls:
@@ -94,8 +94,8 @@ def _row(
     seed: int,
 ) -> RecallEntry:
     ours, theirs = ([values[metric] for values in side] for side in (train, controls))
-    found = excess(ours, theirs, seed)
-    if found.value is None or found.low is None or found.high is None:
+    difference = excess(ours, theirs, seed)
+    if difference.value is None or difference.low is None or difference.high is None:
         raise AssertionError("both sides were checked to hold items")
     return RecallEntry(
         run,
@@ -103,12 +103,12 @@ def _row(
         metric,
         statistics.fmean(ours),
         statistics.fmean(theirs),
-        found.value,
-        found.low,
-        found.high,
-        found.n_train,
-        found.n_null,
-        found.note,
+        difference.value,
+        difference.low,
+        difference.high,
+        difference.n_train,
+        difference.n_null,
+        difference.note,
         group,
     )
 

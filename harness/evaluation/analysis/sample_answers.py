@@ -24,13 +24,13 @@ def samples(evaluation: Evaluation) -> list[ReportSample]:
     for score in evaluation.scores:
         if score.case in shown:
             scores.setdefault((score.case, score.format), {})[score.metric] = score.value
-    found = []
+    chosen = []
     for planned in evaluation.requests:
         answer = evaluation.results.answers.get((planned.case, planned.format, 0.0))
         request, case = planned.request, shown.get(planned.case)
         if case is None or answer is None or not isinstance(request, GenerateRequest):
             continue
-        found.append(
+        chosen.append(
             ReportSample(
                 run=evaluation.label,
                 format=planned.format,
@@ -43,7 +43,7 @@ def samples(evaluation: Evaluation) -> list[ReportSample]:
                 stop=answer.stop,
             )
         )
-    return found
+    return chosen
 
 
 def _highlights(
@@ -51,26 +51,26 @@ def _highlights(
 ) -> tuple[Highlight, ...]:
     """Control text, canned phrases, other scripts, role faults and copies of training answers."""
     prompt = "\n".join(message.content for message in case.messages)
-    found: list[Highlight] = []
+    marks: list[Highlight] = []
     if evaluation.control_index is not None:
-        found += [
+        marks += [
             Highlight(
                 leak.start, leak.end, "leak", f"control text of {', '.join(leak.formats[:3])}"
             )
             for leak in leaks(answer.text, evaluation.control_index, chat_format, prompt)
         ]
-    found += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(answer.text)]
-    found += [
+    marks += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(answer.text)]
+    marks += [
         Highlight(at, at + 1, "drift", "letter of another script")
         for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
     ]
     if case.name:
-        found += [
+        marks += [
             Highlight(fault.start, fault.end, "role", fault.kind)
             for fault in role_faults(answer.text, case.name, users_of(case))
         ]
     hit = evaluation.training_index.query(answer.text) if evaluation.training_index else None
     if hit is not None and hit.near and hit.span is not None:
         note = f"{hit.span_words} words of the training answer {hit.source}"
-        found.append(Highlight(*hit.span, "recall", note))
-    return tuple(sorted(found, key=lambda mark: (mark.start, mark.end)))
+        marks.append(Highlight(*hit.span, "recall", note))
+    return tuple(sorted(marks, key=lambda mark: (mark.start, mark.end)))

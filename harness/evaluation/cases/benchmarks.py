@@ -107,7 +107,7 @@ def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mappi
 
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(dataset, config, split=split)
+        rows = datasets.load_dataset(dataset, config, split=split)
     except (ConnectionError, FileNotFoundError, OSError) as error:
         offline = datasets.config.HF_HUB_OFFLINE
         hint = (
@@ -122,9 +122,9 @@ def _load(dataset: str, config: str | None, split: str | None) -> Iterable[Mappi
         raise HarnessError(
             _first_line(error), where=where, hint="write hub:NAME:CONFIG:SPLIT"
         ) from None
-    if isinstance(found, datasets.DatasetDict):
-        found = found[next((name for name in SPLITS if name in found), next(iter(found)))]
-    return found  # type: ignore[no-any-return]  # datasets is not typed
+    if isinstance(rows, datasets.DatasetDict):
+        rows = rows[next((name for name in SPLITS if name in rows), next(iter(rows)))]
+    return rows  # type: ignore[no-any-return]  # datasets is not typed
 
 
 def _first_line(error: Exception) -> str:
@@ -143,8 +143,8 @@ def as_case(row: Row, case_id: str, place: str) -> dict[str, Any] | None:
     """
     for columns, convert in _SHAPES:
         if columns <= set(row):
-            found = convert(row)
-            return None if found is None else {"id": case_id, **found}
+            case = convert(row)
+            return None if case is None else {"id": case_id, **case}
     shapes = "; ".join(" + ".join(sorted(columns)) for columns, _ in _SHAPES)
     raise HarnessError(
         f"no known shape has the columns {', '.join(sorted(row))}",

@@ -73,19 +73,19 @@ _CASE_ROW = TypeAdapter(_CaseRow)
 def parse_case(row: dict[str, Any], place: str) -> Case:
     """One row → Case. Raises HarnessError naming the place and the key."""
     try:
-        found = _CASE_ROW.validate_python(row)
-        if not all(map(str.strip, found.choices)):
+        checked = _CASE_ROW.validate_python(row)
+        if not all(map(str.strip, checked.choices)):
             raise ValueError("choices: an empty text")
         return Case(
-            id=found.id,
-            messages=parse_messages(found.messages, place),
-            choices=tuple(found.choices),
-            answer=_answer(found.answer, found.choices),
-            checks=tuple(map(parse_check, found.checks)),
-            reference=found.reference,
-            expect_language=found.expect_language,
-            name=found.name,
-            tags=tuple(found.tags),
+            id=checked.id,
+            messages=parse_messages(checked.messages, place),
+            choices=tuple(checked.choices),
+            answer=_answer(checked.answer, checked.choices),
+            checks=tuple(map(parse_check, checked.checks)),
+            reference=checked.reference,
+            expect_language=checked.expect_language,
+            name=checked.name,
+            tags=tuple(checked.tags),
             source=place,
         )
     except ValidationError as error:

@@ -38,10 +38,10 @@ def variants_of(
                 "the window of a model that runs elsewhere is not known",
                 hint="give --depths in tokens",
             )
-        found = window_depths(
+        depths = window_depths(
             variants.window_percents, cases, filler, formats, loaded, max_new_tokens
         )
-        variants = replace(variants, depths=(*variants.depths, *found))
+        variants = replace(variants, depths=(*variants.depths, *depths))
     return variants.of(cases, filler)
 
 

@@ -57,8 +57,10 @@ def pairs_in_budget(budget: str, total: int) -> int:
 
 def searchable(kind: Kind) -> list[str]:
     """The metrics of 0 or 1 that a kind of case has, headline metrics first."""
-    found = [metric for metric in METRICS.values() if metric.binary and metric.kind == kind]
-    return [m.name for m in sorted(found, key=lambda m: (not m.headline, m.rank)) if not m.optional]
+    binary = [metric for metric in METRICS.values() if metric.binary and metric.kind == kind]
+    return [
+        m.name for m in sorted(binary, key=lambda m: (not m.headline, m.rank)) if not m.optional
+    ]
 
 
 def estimated(kind: Kind) -> list[str]:
@@ -133,8 +135,8 @@ def spend(
                 for case, name in pairs
             }
 
-        found = search(goals, metric, possible, budget, compute, settings.seed)
-    sample = BudgetSample(len(asked), total, tuple(found))
+        formats_found = search(goals, metric, possible, budget, compute, settings.seed)
+    sample = BudgetSample(len(asked), total, tuple(formats_found))
     return BudgetPlan(list(asked.values()), sample, computed)
 
 

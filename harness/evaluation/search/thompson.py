@@ -26,8 +26,8 @@ Compute = Callable[[Sequence[Pair]], Mapping[Pair, float | None]]
 
 #: Pairs computed between two looks at the results.
 ROUND = 32
-#: The share of a goal's pairs kept for the cases on which the format found is reported.
-KEPT = 0.25
+#: The fraction of a goal's pairs reserved for the cases that the format found is reported on.
+RESERVED = 0.25
 
 
 @dataclass
@@ -81,13 +81,13 @@ def search(
     pairs = list(pairs)
     cases = list(dict.fromkeys(case for case, _ in pairs))
     order = [cases[at] for at in rng.permutation(len(cases))]
-    searched, kept = order[: (len(order) + 1) // 2], order[(len(order) + 1) // 2 :]
+    searched, held_back = order[: (len(order) + 1) // 2], order[(len(order) + 1) // 2 :]
     known = set(pairs)
     arms = {
         name: Arm(remaining=[case for case in searched if (case, name) in known][::-1])
         for name in dict.fromkeys(name for _, name in pairs)
     }
-    reserve = min(len(kept), max(1, int(budget / len(goals) * KEPT)))
+    reserve = min(len(held_back), max(1, int(budget / len(goals) * RESERVED)))
     lower = METRICS[metric].lower_is_better
     _pull(arms, goals, lower, budget - reserve * len(goals), compute, rng)
     tried = {name: arm for name, arm in arms.items() if arm.good + arm.bad}
@@ -99,7 +99,7 @@ def search(
     results = []
     for goal in goals:
         name = (max if goal == "best" else min)(tried, key=lambda name: tried[name].mean)
-        values = compute([(case, name) for case in kept if (case, name) in known][:reserve])
+        values = compute([(case, name) for case in held_back if (case, name) in known][:reserve])
         scored = [value for value in values.values() if value is not None]
         results.append(_report(goal, metric, name, scored, tried[name]))
     return results

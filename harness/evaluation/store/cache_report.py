@@ -62,7 +62,7 @@ def describe_reuse(counts: Sequence[ReuseCount]) -> Iterator[str]:
 
 def _stored(store: Store, format_id: str) -> dict[_Place, list[_Parts]]:
     """The addresses of a format's stored cells."""
-    found: dict[_Place, list[_Parts]] = {}
+    addresses: dict[_Place, list[_Parts]] = {}
     rows = store.select(
         """SELECT probe, item.name, share, engine.facts, format.digest, item.digest, settings.facts
         FROM cell JOIN engine ON engine.id = cell.engine JOIN format ON format.id = cell.format
@@ -72,8 +72,8 @@ def _stored(store: Store, format_id: str) -> dict[_Place, list[_Parts]]:
     )
     for request_type, case, prefix_fraction, *parts in rows:
         place = (request_type, case, prefix_fraction)
-        found.setdefault(place, []).append(_parts(*parts))
-    return found
+        addresses.setdefault(place, []).append(_parts(*parts))
+    return addresses
 
 
 def _parts(engine: str, format_digest: str, case_digest: str, settings: str) -> _Parts:

@@ -118,14 +118,14 @@ def _results(payload: str) -> Iterator[Row]:
         yield {"option": option, **nothing, **scoring}
 
 
-def summarise_rows(found: Iterable[Row], table: Table) -> list[Row]:
+def summarise_rows(table_rows: Iterable[Row], table: Table) -> list[Row]:
     """The mean of each run, engine, format and metric, or the cells of each format and probe."""
     scores = table == "scores"
     keys = (
         ("run", "name", *_ENGINE, "format", "metric") if scores else (*_ENGINE, "format", "probe")
     )
     groups: dict[tuple[str, ...], list[Any]] = {}
-    for row in found:
+    for row in table_rows:
         value = row["value"] if scores else row["option"]
         groups.setdefault(tuple(row[key] for key in keys), []).append(value)
     summarise = _mean if scores else _count
@@ -149,7 +149,7 @@ def _count(options: list[int | None]) -> Row:
     return {"cells": sum(not option for option in options)}
 
 
-def export(found: Iterable[Row], table: Table, to: str, out: Path) -> int:
+def export(table_rows: Iterable[Row], table: Table, to: str, out: Path) -> int:
     """Write rows to a file and return how many; a failure leaves no file."""
     write: Callable[[Iterable[Row], Table, Path], int] = {
         "csv": _csv,
@@ -157,16 +157,16 @@ def export(found: Iterable[Row], table: Table, to: str, out: Path) -> int:
         "parquet": _parquet,
     }[to]
     with atomic_file(out) as partial:
-        return write(found, table, partial)
+        return write(table_rows, table, partial)
 
 
-def _csv(found: Iterable[Row], table: Table, out: Path) -> int:
+def _csv(table_rows: Iterable[Row], table: Table, out: Path) -> int:
     """Lists become JSON, and None an empty field."""
     n = 0
     with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(COLUMNS[table]))
         writer.writeheader()
-        for row in found:
+        for row in table_rows:
             n += 1
             writer.writerow(
                 {
@@ -177,17 +177,17 @@ def _csv(found: Iterable[Row], table: Table, out: Path) -> int:
     return n
 
 
-def _jsonl(found: Iterable[Row], table: Table, out: Path) -> int:
+def _jsonl(table_rows: Iterable[Row], table: Table, out: Path) -> int:
     n = 0
     with out.open("w", encoding="utf-8") as file:
-        for row in found:
+        for row in table_rows:
             n += 1
             ordered = {name: row[name] for name in COLUMNS[table]}
             file.write(json.dumps(ordered, ensure_ascii=False) + "\n")
     return n
 
 
-def _parquet(found: Iterable[Row], table: Table, out: Path) -> int:
+def _parquet(table_rows: Iterable[Row], table: Table, out: Path) -> int:
     require("pyarrow", "writing Parquet")
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -201,7 +201,7 @@ def _parquet(found: Iterable[Row], table: Table, out: Path) -> int:
     }
     schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS[table].items()])
     n = 0
-    waiting = iter(found)
+    waiting = iter(table_rows)
     with pq.ParquetWriter(out, schema) as writer:
         while part := list(islice(waiting, _BATCH)):
             writer.write_batch(pa.RecordBatch.from_pylist(part, schema=schema))

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -169,8 +169,8 @@ class Store:
             unique = [name for name in values if name in ("facts", "name", "digest")]
             where = " AND ".join(f"{name} = ?" for name in unique)
             select = f"SELECT id FROM {table} WHERE {where}"  # noqa: S608
-            found = self.db.execute(select, [values[name] for name in unique])
-            self._ids[place] = found.fetchone()[0]
+            row = self.db.execute(select, [values[name] for name in unique]).fetchone()
+            self._ids[place] = row[0]
         return self._ids[place]
 
 
@@ -314,8 +314,7 @@ def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
 
 def _check(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    with closing(db.execute("PRAGMA application_id")) as found:
-        ours = found.fetchone()[0] == APPLICATION_ID
+    ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
     if ours and version > SCHEMA_VERSION:
         raise HarnessError(
             f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})",
