@@ -18,7 +18,8 @@ from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
     r"--engine ray": "starts a cluster: tox -e peers",
-    r"python -m experiments.minisymposium": "hours: tests/minisymposium runs its smallest scale",
+    r"--engine program": "the page's own file: tests/backends/test_by_name.py",
+    r"--metrics shouts.py": "the page's own file: tests/metrics/test_registry.py",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
     r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
