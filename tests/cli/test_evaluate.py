@@ -8,6 +8,8 @@ import pytest
 
 from harness.cli.evaluate import evaluate
 from harness.errors import HarnessError
+from harness.report.document import read_report
+from harness.report.json_document import to_json
 
 
 @pytest.fixture
@@ -52,7 +54,9 @@ def go(tiny_model, tmp_path, cases, *words):
         *words,
     ]
     assert evaluate(args) == 0
-    return json.loads((out / "report.json").read_text())
+    text = (out / "report.json").read_text()
+    assert to_json(read_report(out / "report.json")) == text
+    return json.loads(text)
 
 
 def test_a_budget(tiny_model, tmp_path, cases, capsys):
