@@ -75,7 +75,7 @@ def test_the_light_commands_run(light, capsys):
         ["data", "check", "rows.jsonl"],
         ["recall", "outputs.jsonl", "--against", "rows.jsonl"],
         ["drift", "outputs.jsonl"],
-        ["phrases", "outputs.jsonl"],
+        ["phrases", "outputs.jsonl", "--against", "outputs.jsonl"],
     ):
         assert main(args) in (0, 1), capsys.readouterr().err
 

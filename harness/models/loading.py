@@ -31,10 +31,10 @@ def load(
     eight bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or
     weights, for an adapter of another base and for a quantisation that is not available.
     """
+    source = locate(name)  # before torch is imported, which takes seconds
     import torch
     from transformers import AutoModelForCausalLM
 
-    source = locate(name)
     where = pick_device() if device == "auto" else device
     chosen = pick_dtype(where) if dtype == "auto" else dtype
     stored = quantisation or Quantisation()
