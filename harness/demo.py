@@ -11,6 +11,7 @@ from harness.evaluation.analysis.summary import summary
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.extras import require
 from harness.report.document import Training
 from harness.run_file import read_metrics
 from harness.training.config import TrainConfig, read_config
@@ -27,6 +28,7 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
     from harness.training.preparation import prepare
     from harness.training.start import train
 
+    require("torch", "harness demo")
     began = time.monotonic()
     config = replace(config, output_dir=str(out / "train"))
     ready = prepare(config)
