@@ -228,7 +228,7 @@ class Theirs(Side):
             groups,
             SETTINGS.recall_formats,
         )
-        both = (*sets.train, *sets.null)
+        both = (*sets.train, *sets.controls)
         planned = (
             builder.build(limit_cases(load_cases(), limit), formats)
             + builder.build(both, few)
