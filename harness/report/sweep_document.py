@@ -132,7 +132,7 @@ def sweep_verdict(sweep: Sweep) -> str:
     turned = sum(any(point.region == "over" for point in run.curve) for run in sweep.points)
     return (
         f"{sweep.measure} is lowest with {value:.3f} nats a token at {settings}, "
-        f"epoch {point.epoch:g}; {turned} of {len(sweep.points)} surely turned."
+        f"epoch {point.epoch:g}; {turned} of {len(sweep.points)} runs passed the turning point."
     )
 
 

@@ -33,7 +33,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     """A figure with one panel for each combination of the grid's other settings.
 
     Each box is a checkpoint and begins at the one before it. Horizontal lines: under-trained.
-    Frame: good. Slanting lines: over-trained, after a certain turning point. Star: the best
+    Frame: good. Slanting lines: over-trained, after the turning point. Star: the best
     checkpoint. Ring: from there on, training answers are known better than the controls. So the
     regions can be read without colour, which shows the value.
     """

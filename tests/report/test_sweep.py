@@ -122,7 +122,7 @@ def test_the_map_is_read_without_colour():
 def test_the_verdict_names_the_best_and_counts_the_turns():
     assert sweep_verdict(Sweep.from_points(points())) == (
         "nll_held_out is lowest with 1.710 nats a token at learning_rate 1e-3, epoch 3; "
-        "1 of 3 surely turned."
+        "1 of 3 runs passed the turning point."
     )
     begun = {
         "run": "runs/a",
