@@ -138,7 +138,7 @@ Function = Callable[[Any], Scored | Mapping[str, Scored]]
 
 
 @dataclass(frozen=True, slots=True)
-class Scorer:
+class ScoreFunction:
     """A function that scores one item, and the metrics that it gives."""
 
     function: Function
@@ -191,7 +191,7 @@ class Registry(Mapping[str, Metric]):
     """
 
     def __init__(self) -> None:
-        self._scorers: list[Scorer] = []
+        self._scorers: list[ScoreFunction] = []
         self._metrics: dict[str, Metric] = {}
         self._files: set[Path] = set()
         self._discovered = False
@@ -215,7 +215,7 @@ class Registry(Mapping[str, Metric]):
             raise HarnessError("a scorer gives metrics of one kind, at least one", where=file)
         if taken := [metric.name for metric in metrics if metric.name in self._metrics]:
             raise HarnessError(f"metric {taken[0]!r} is already declared", where=file)
-        self._scorers.append(Scorer(function, metrics, file))
+        self._scorers.append(ScoreFunction(function, metrics, file))
         self._metrics.update({metric.name: metric for metric in metrics})
 
     def describe(self, metric: Metric) -> None:
@@ -223,7 +223,7 @@ class Registry(Mapping[str, Metric]):
         if metric.name not in self:
             self._metrics[metric.name] = metric
 
-    def scorers(self, kind: Kind) -> list[Scorer]:
+    def scorers(self, kind: Kind) -> list[ScoreFunction]:
         """The functions that score items of a kind, in the order of their first metrics."""
         self._discover()
         found = [scorer for scorer in self._scorers if scorer.metrics[0].kind == kind]
