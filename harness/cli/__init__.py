@@ -1,1 +1,1 @@
-"""The ``harness`` command: parse, call, print. Every heavy import stands inside its command."""
+"""The ``harness`` command: parse, call, print. Heavy imports are inside the commands."""

@@ -20,7 +20,7 @@
   function order(rows) {
     const column = [...table.tHead.rows[0].cells].findIndex((cell) => cell.dataset.metric === state.sort);
     if (column < 0) return rows;
-    // What was not scored stands last, whichever way the column is sorted.
+    // What was not scored comes last, whichever way the column is sorted.
     return [...rows].sort((a, b) => {
       const [x, y] = [value(a, column), value(b, column)];
       if (x === null || y === null) return (x === null) - (y === null);

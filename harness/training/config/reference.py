@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
+from harness.docstrings import field_docstrings
 from harness.training.config.data_sources import DataSource
 from harness.training.config.tree import TrainConfig
 
@@ -25,7 +25,8 @@ def reference() -> str:
 
 def _table(title: str, section: Any, skip: tuple[str, ...] = ()) -> str:
     kind = type(section)
-    about, hints = _docstrings(kind), get_type_hints(kind, include_extras=True)
+    hints = get_type_hints(kind, include_extras=True)
+    about = {name: text.replace("|", "\\|") for name, text in field_docstrings(kind).items()}
     rows = [
         f"| `{f.name}` | {_kind(hints[f.name])} | `{_toml(getattr(section, f.name))}` "
         f"| {about[f.name]} |"
@@ -35,20 +36,6 @@ def _table(title: str, section: Any, skip: tuple[str, ...] = ()) -> str:
     summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
     head = ["| key | kind | default | |", "|---|---|---|---|"]
     return "\n".join([f"### {title}", "", summary, "", *head, *rows])
-
-
-def _docstrings(kind: type) -> dict[str, str]:
-    """The text under each field, from the source."""
-    [definition] = ast.parse(inspect.getsource(kind)).body
-    texts: dict[str, str] = {}
-    name = ""
-    for node in definition.body if isinstance(definition, ast.ClassDef) else ():
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            name = node.target.id
-        elif name and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            texts[name] = " ".join(str(node.value.value).split()).replace("|", "\\|")
-            name = ""
-    return texts
 
 
 def _kind(hint: Any) -> str:
