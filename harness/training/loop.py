@@ -38,7 +38,7 @@ from harness.training.schedules import Schedule
 from harness.training.selection.early_stopping import StopDecision, StopRule, value_of
 from harness.training.step.distributed import Ranks
 from harness.training.step.gradient_checkpointing import enable_checkpointing
-from harness.training.step.lora import adapter_weights, add_adapter
+from harness.training.step.lora import add_adapter
 from harness.training.step.loss import Objective, Tally, supervised_loss
 from harness.training.step.optimisers import Rates, clip, make_optimizer
 
@@ -341,7 +341,3 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         self.metrics_log.write(entry)
         self.track(entry)
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The adapter's trainable tensors by name."""
-        return adapter_weights(self.model)

@@ -10,7 +10,7 @@ import torch
 from harness.models import describe_base, load
 from harness.training.runs.checkpoints import save_adapter
 from harness.training.share.merge import compare, merge, probe
-from tests.training.small import NF4, make_trainer, small_config
+from tests.training.small import NF4, make_trainer, small_config, weights_of
 
 pytestmark = pytest.mark.slow
 MODEL = "SmolLM2-135M-Instruct"
@@ -70,14 +70,14 @@ def test_every_element_moves_at_1e_7(config):
         replace(config, optimisation=replace(config.optimisation, learning_rate=1e-7)), NF4
     )
     before = {
-        name: weight.clone() for name, weight in trainer.weights().items() if "lora_A" in name
+        name: weight.clone() for name, weight in weights_of(trainer).items() if "lora_A" in name
     }
     for number in range(50):
         trainer.step(number, 0.0)
     moved = {
-        name: (trainer.weights()[name] != weight).float().mean().item()
+        name: (weights_of(trainer)[name] != weight).float().mean().item()
         for name, weight in before.items()
     }
     print("least moved", min(moved.values()))
     assert min(moved.values()) > 0.99
-    assert torch.float32 == trainer.weights()[next(iter(before))].dtype
+    assert torch.float32 == weights_of(trainer)[next(iter(before))].dtype

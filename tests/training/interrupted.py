@@ -1,4 +1,4 @@
-"""A run that is interrupted and started again, beside one that is not."""
+"""Interrupt a run, resume it, and compare it with an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, stop_at: int
 def ends_like_uninterrupted(
     config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> Path:
-    """Train once whole, and once interrupted before step number ``stop_at``: both must end in the same bytes. Returns the second run's folder."""
+    """Train once uninterrupted, and once interrupted before step number ``stop_at``: both end in
+    the same bytes. Returns the second run's folder."""
     whole = train(replace(config, output_dir=str(folder / "whole")), quiet=True)
     broken = replace(config, output_dir=str(folder / "broken"))
     interrupt(broken, monkeypatch, stop_at)

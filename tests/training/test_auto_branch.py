@@ -1,4 +1,4 @@
-"""Trunk, turn, branch: by the same steps as by hand, and found again when started anew."""
+"""Trunk, turning point, branch: the same steps as by hand, and finished runs are reused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def config(run_config):
 
 @pytest.fixture
 def bowl(monkeypatch):
-    """Measures as a high rate would give them: NLL falls to a floor that a lower rate takes further down, and rises after 1 + rounds checkpoints."""
+    """Metrics as of a high rate: NLL falls to a floor that a lower rate lowers further, and rises
+    after 1 + rounds checkpoints."""
 
     def measure(self, step):
         rate = self.rate

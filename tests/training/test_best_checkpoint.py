@@ -1,4 +1,4 @@
-"""From a run's log to the checkpoint to take, in a sentence."""
+"""From a run's log to the checkpoint to take and the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ITEMS = [f"dev-{number:03}" for number in range(12)]
 
 
 def make_run(folder, curve, recall=None, missing=()):
-    """A run folder with a log and empty checkpoints: the mean curve of twelve items of unlike difficulty, and gains of training answers."""
+    """A run folder with a log and empty checkpoints: the mean curve of twelve items that differ in
+    difficulty, and gains of training answers."""
     folder.mkdir()
     write_run_metadata(
         folder, RunMetadata("sha256:0", (), (), (), {"optimisation": {"learning_rate": 0.01}}, ".")

@@ -1,4 +1,4 @@
-"""A branch changes what it was told to and nothing else."""
+"""A branch changes the given settings and nothing else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WEIGHTS = "adapter_model.safetensors"
 
 @pytest.fixture(scope="module")
 def trained(shared_config):
-    """Twelve steps at a constant rate, a checkpoint every two, each measured."""
+    """Twelve steps at a constant rate, with a measured checkpoint every two."""
     config = replace(
         shared_config,
         schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
@@ -39,7 +39,7 @@ def trained(shared_config):
 
 @pytest.fixture
 def trunk(trained, tmp_path):
-    """A copy of it, to be branched."""
+    """A copy of the trunk, to be branched."""
     return Path(shutil.copytree(trained, tmp_path / "trunk"))
 
 
@@ -82,7 +82,8 @@ def test_a_cosine_goes_on_or_begins_anew_as_asked(run_config):
 
 
 def test_the_branch_really_takes_the_lower_rate(trunk):
-    """transformers' LambdaLR would put the old rate back on loading; here the next steps move by a tenth."""
+    """transformers' LambdaLR would restore the old rate on loading; here the next steps use a
+    tenth."""
     branch = make_branch(BranchRequest(trunk, "step:6", ("learning_rate=1e-3",)))
     resume(branch, quiet=True)
     assert (
@@ -142,7 +143,8 @@ def test_with_b_rescaled_the_logits_are_equal(trunk, tiny_model, alpha, exact):
 
 
 def test_the_moments_are_those_that_the_rescaled_run_would_have(trunk):
-    """B' = B / 2 under twice the alpha has a gradient twice as large, so m' = 2 m and v' = 4 v; those of A stay."""
+    """B' = B / 2 under twice the alpha has a gradient twice as large, so m' = 2 m and v' = 4 v;
+    those of A stay."""
     branch = make_branch(BranchRequest(trunk, "step:6", ("lora_alpha=16",), rescale_b=True))
     old, new = (
         load_file(run / "checkpoint-6" / "optimizer.safetensors") for run in (trunk, branch)

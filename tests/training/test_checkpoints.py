@@ -1,4 +1,4 @@
-"""What is kept, what is removed, and what a disk that refuses leaves behind."""
+"""Which checkpoints are kept, which are removed, and what a full disk leaves behind."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ except Exception as error:
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing_half_written(run_config):
-    """By a limit of the kernel's on file sizes: safetensors then raises what is no OSError. With room again the run ends as ever."""
+    """A limit of the kernel on file sizes makes safetensors raise an error that is not an OSError.
+    With space again the run ends as usual."""
     told = subprocess.run(
         [sys.executable, "-c", FULL, json.dumps(run_config.as_dict())],
         capture_output=True,

@@ -1,4 +1,5 @@
-"""Settings: every mistake of file and environment at once, foreign names explained, one place for each key."""
+"""Settings: all mistakes of file and environment together, foreign names explained, one place for
+each key."""
 
 import pytest
 

@@ -1,4 +1,5 @@
-"""Control tokens that the base lacks or never trained: added, trained, saved, and loaded again by plain peft."""
+"""Control tokens that the base lacks or never trained: added, trained, saved, and loaded again by
+plain peft."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.start import train
 from harness.training.step.lora import add_control_tokens, missing_tokens
-from tests.training.small import STORED_NF4, make_trainer, small_config
+from tests.training.small import STORED_NF4, make_trainer, small_config, weights_of
 
 FORMATS = load_formats()
 IDS = torch.arange(3, 60).unsqueeze(0)
@@ -94,9 +95,9 @@ def test_only_their_rows_move_and_input_and_head_go_together(
         adapter={"train_control_tokens": True},
     )
     trainer = make_trainer(config, stored)
-    rows = [name for name in trainer.weights() if "trainable_tokens" in name]
+    rows = [name for name in weights_of(trainer) if "trainable_tokens" in name]
     assert len(rows) == (1 if tied else 2)
-    before = {name: weight.clone() for name, weight in trainer.weights().items()}
+    before = {name: weight.clone() for name, weight in weights_of(trainer).items()}
     frozen = {
         name: p.clone() for name, p in trainer.model.named_parameters() if not p.requires_grad
     }
@@ -104,8 +105,8 @@ def test_only_their_rows_move_and_input_and_head_go_together(
         trainer.step(number, 0.0)
     for name in rows:
         assert (
-            trainer.weights()[name].dtype == torch.float32
-            and (trainer.weights()[name] != before[name]).any(1).all()
+            weights_of(trainer)[name].dtype == torch.float32
+            and (weights_of(trainer)[name] != before[name]).any(1).all()
         ), name
     assert all(
         torch.equal(p, frozen[name])

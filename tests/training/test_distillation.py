@@ -1,4 +1,4 @@
-"""Distillation and consistency against sums written out by hand in float64, and what must not change them."""
+"""Distillation and consistency against sums computed by hand in float64."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from harness.training.preparation import prepare, run_digest
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.small import weights_of
 
 ROWS = [
     (None, "the quick fox?", "over the lazy dog"),
@@ -86,7 +87,7 @@ def make(config):
 
 def stir(trainer):
     torch.manual_seed(5)
-    for weight in trainer.weights().values():
+    for weight in weights_of(trainer).values():
         weight.add_(torch.randn_like(weight) * 0.05)
 
 
@@ -97,7 +98,8 @@ def logprobs(model, ids):
 
 
 def by_hand(trainer, example, native):
-    """The loss of one example with dictionaries and the spelling of byte-level pieces: no character offsets, no tensors of targets."""
+    """The loss of one example with dictionaries and the spelling of byte-level pieces: no character
+    offsets, no tensors of targets."""
     tokenizer = trainer.loaded.tokenizer
     pieces, eos = tokenizer.convert_ids_to_tokens, tokenizer.eos_token_id
     student = logprobs(trainer.model, example.encoded.ids)
@@ -174,7 +176,8 @@ def test_the_loss_equals_the_divergence_written_out_in_float64(config, drawn):
 
 
 def test_in_the_native_format_an_untrained_adapter_has_nothing_to_learn(config):
-    """Up to what stands behind the stop's first token, which chatml has not: teacher and student are the same model on the same ids."""
+    """Up to the text after the stop's first token, which chatml lacks, teacher and student are the
+    same model on the same ids."""
     for top_k in (0, 8):
         trainer, objective = make(replace(config, objective=replace(config.objective, top_k=top_k)))
         loss = objective(trainer.loaded, [trainer.cache((row, 0)) for row in range(len(ROWS))])
@@ -297,7 +300,8 @@ def test_a_row_without_a_native_counterpart_is_learnt_as_it_stands(config, kind)
 
 
 def test_temperature_keeps_the_size_of_the_loss(config):
-    """At a high temperature T²·KL tends to half the variance-weighted difference of logits: it neither vanishes nor explodes."""
+    """At a high temperature T²·KL tends to half the variance-weighted difference of logits: it
+    neither vanishes nor explodes."""
     found = {}
     for temperature in (1.0, 2.0, 50.0):
         trainer, objective = make(

@@ -1,4 +1,4 @@
-"""Two gloo processes against one, and how a step is dealt."""
+"""Two gloo processes against one, and how a step is split."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def run(tmp_path, model, name, *launcher):
 
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path, tiny_model):
-    """The last step of an epoch has two rows for two processes, the others three; one row trains a single token."""
+    """The last step of an epoch has two rows for two processes, the others three; one row trains a
+    single token."""
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     alone, _ = run(tmp_path, tiny_model, "alone")
     both, printed = run(tmp_path, tiny_model, "both", *launcher)

@@ -1,4 +1,5 @@
-"""Stopping is a pure function of what was logged: the first reason is told, and a resumed run judges alike."""
+"""Stopping is a pure function of the log: it names the first reason, and a resumed run decides
+alike."""
 
 from __future__ import annotations
 

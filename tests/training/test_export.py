@@ -1,4 +1,4 @@
-"""harness export: what is written is loaded by plain transformers and peft, in a process that never imports harness."""
+"""harness export: plain transformers and peft load the result, in a process without harness."""
 
 from __future__ import annotations
 

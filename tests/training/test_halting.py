@@ -1,4 +1,4 @@
-"""A run that is watched: it ends where the log says so, and an interrupted one ends at the same step."""
+"""A run under limits ends where the log says so; an interrupted one ends at the same step."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def config(tiny_model, tmp_path, monkeypatch):
     )
 
     class Made:
-        """Stands in for the measures, which have tests of their own."""
+        """Replaces the metrics, which have tests of their own."""
 
         def __init__(self, *_args):
             pass

@@ -1,4 +1,5 @@
-"""A run that is killed at any moment and started again ends byte for byte like one that was never interrupted."""
+"""A run that is killed at any moment and started again ends byte for byte like one that was never
+interrupted."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ def zygote():
 
 @pytest.fixture
 def config(run_config):
-    """Dropout, so that the random state counts; measured checkpoints, pruned to the newest and the best."""
+    """Dropout, so that the random state matters; checkpoints are measured and pruned to the last
+    and the best."""
     return replace(
         run_config,
         adapter=AdapterConfig(lora_r=4, lora_alpha=8, lora_dropout=0.2),
@@ -71,7 +73,8 @@ def config(run_config):
 
 
 def result(run: Path):
-    """What must not depend on interruptions: the adapter's bytes, the log but for its clock, the checkpoints that are left."""
+    """What must not depend on interruptions: the adapter's bytes, the log without its clock, the
+    remaining checkpoints."""
     log = [
         {key: value for key, value in entry.items() if key != "seconds"}
         for entry in read_metrics(run)
@@ -97,7 +100,7 @@ def nothing_half_written(run: Path):
 
 @pytest.fixture
 def whole(config, zygote, tmp_path):
-    """The run that nobody interrupts, how long it took, and at how many moments it touched the disk."""
+    """The uninterrupted run, its duration, and the number of events at which it touched the disk."""
     run = tmp_path / "whole"
     zygote.run(replace(config, output_dir=str(tmp_path / "warm-up")))
     began = time.monotonic()
@@ -129,7 +132,8 @@ def test_killed_at_twenty_random_moments_it_ends_like_an_uninterrupted_run(
 def test_killed_before_any_touch_of_the_disk_it_ends_like_an_uninterrupted_run(
     config, zygote, whole, tmp_path
 ):
-    """Every rename, fsync, removal and log line of the run is a moment to die at; a sample of them each time, all with KILL_ALL=1."""
+    """Kill at every rename, fsync, removal and log line with KILL_ALL=1, otherwise at a sample of
+    them."""
     expected, _, events = whole
     moments = list(range(1, events + 1))
     for die_at in moments if os.environ.get("KILL_ALL") else random.Random(1).sample(moments, 5):

@@ -1,4 +1,4 @@
-"""Alpha acts on the learning rate: the identity in float64 to the last bit, and what the trainer makes of it."""
+"""Alpha acts on the learning rate: the identity in float64 to the last bit, and in the trainer."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def walk(alpha, rate_a, rate_b, *, k=1.0, steps=30, norm=0.0):
 
 @pytest.mark.parametrize("norm", [0.0, 0.5])
 def test_the_alpha_identity_is_exact(norm):
-    """(alpha, lr_A, lr_B) and (k·alpha, lr_A, lr_B/k) give the same A, B/k and the same product at every step, bit for bit."""
+    """(alpha, lr_A, lr_B) and (k·alpha, lr_A, lr_B/k) give the same A, B/k and the same product at
+    every step, bit for bit."""
     a, b, products = walk(3.0, 1e-2, 1e-2, norm=norm)
     a_k, b_k, products_k = walk(3.0 * K, 1e-2, 1e-2 / K, k=K, norm=norm)
     assert torch.equal(a, a_k) and torch.equal(b, b_k * K)
@@ -44,7 +45,8 @@ def test_the_alpha_identity_is_exact(norm):
 
 
 def test_without_compensation_alpha_is_a_rate():
-    """k·alpha is k·lr_B with lr_A as it was, bit for bit, so a sweep over alpha alone is one over rates."""
+    """k·alpha equals k·lr_B with an unchanged lr_A, bit for bit, so a sweep over alpha alone is one
+    over rates."""
     _, _, plain = walk(3.0, 1e-2, 1e-2)
     _, _, more = walk(3.0 * K, 1e-2, 1e-2, k=K)
     _, _, faster = walk(3.0, 1e-2, 1e-2 * K)

@@ -20,7 +20,7 @@ from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.training.conftest import ROWS
 from tests.training.interrupted import ends_like_uninterrupted, interrupt
-from tests.training.small import every_element_moves
+from tests.training.small import every_element_moves, weights_of
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def folder(config):
 def test_weights_equal_plain_transformers_and_peft(config):
     """Twenty steps against the model's own loss over labels, one row at a time, in float32.
 
-    Adam divides a gradient by its own size: with the usual epsilon of 1e-8 the rounding of a gradient near zero is a whole step on some processors.
+    Adam divides a gradient by its own size: with the usual epsilon of 1e-8 the rounding of a
+    gradient near zero is a whole step on some processors.
     """
     config = replace(
         config, optimisation=replace(config.optimisation, num_train_epochs=7, adam_epsilon=1e-6)
@@ -89,8 +90,8 @@ def test_weights_equal_plain_transformers_and_peft(config):
         )
         reference.step()
         assert log.loss == pytest.approx(total, abs=1e-5)
-    for name, weight in ours.weights().items():
-        assert torch.allclose(weight, theirs.weights()[name], atol=1e-5), name
+    for name, weight in weights_of(ours).items():
+        assert torch.allclose(weight, weights_of(theirs)[name], atol=1e-5), name
 
 
 def test_accumulation_and_micro_batches_change_nothing(config):
@@ -107,7 +108,7 @@ def test_accumulation_and_micro_batches_change_nothing(config):
         )
         trainer = make(run)
         logs = [trainer.step(number, 0.0) for number in range(trainer.plan.total_steps)]
-        results.append((logs, trainer.weights()))
+        results.append((logs, weights_of(trainer)))
     for logs, weights in results[1:]:
         assert [log.loss for log in logs] == pytest.approx(
             [log.loss for log in results[0][0]], abs=1e-5
@@ -146,7 +147,8 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, first):
-    """Float32 and bfloat16 products give other weights, so what the clock says after an interruption must not count."""
+    """Float32 and bfloat16 products give other weights, so a timing after an interruption must not
+    decide."""
     config = replace(config, dtype="bfloat16")
     monkeypatch.setattr(device, "_float32_is_faster", lambda: first)
     whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
@@ -239,7 +241,8 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
 
 
 def test_each_checkpoint_is_measured_on_the_same_rows(config):
-    """From step 0 on: references by group, the hazard along them, and what training rows have over twins."""
+    """From step 0 on: references by group, the hazard along them, and the excess of training rows
+    over controls."""
     measured_checkpoints = replace(
         config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2)
     )

@@ -1,4 +1,4 @@
-"""The sum of the memory against what torch keeps, and against the peak of a process."""
+"""The estimated memory against what torch keeps, and against the peak of a process."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_weights_and_factors_are_counted_exactly(tiny_model):
 
 
 def test_the_shape_of_a_7b_model_is_mistrals():
-    """Published: 7.24 B weights; 41.9 M in LoRA of rank 16 on all linear layers; nf4 with double quantisation near 4.1 GB (QLoRA, table 6: 5.0 GB for LLaMA-7B with all)."""
+    """Published: 7.24 B weights; 41.9 M in LoRA of rank 16 on all linear layers; nf4 with double
+    quantisation near 4.1 GB (QLoRA, table 6: 5.0 GB for LLaMA-7B with all)."""
     shape = mistral_7b()
     assert shape.linear_weights + shape.other_weights == 7_241_732_096
     step = StepShape("nf4 with double quantisation", 2, 16, "adamw_torch", 512, 256, device="cuda")
@@ -108,7 +109,7 @@ def test_checkpointing_and_fewer_tokens_need_less():
 
 
 def test_a_layer_without_factors_keeps_no_less_than_nothing():
-    """The sum does not divide by what is not there."""
+    """The estimate does not divide by what a model lacks."""
     bare = ModelShape(10, 10, (), 0, 8, 8, 16, 100)
     assert layer_activations(bare, STEP)[0] > 0 and total(estimate(bare, STEP)) > 0
 
@@ -138,7 +139,8 @@ print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_peak_of_a_process_is_as_estimated(dtype):
-    """SmolLM2-135M, 1024 tokens, half of them supervised: within a factor of 1.5 (the allocator keeps some of what was freed)."""
+    """SmolLM2-135M, 1024 tokens, half of them supervised: within a factor of 1.5 (the allocator
+    keeps some of what was freed)."""
     out = subprocess.run(
         [sys.executable, "-c", PEAK, "1024", dtype], check=True, capture_output=True, text=True
     )

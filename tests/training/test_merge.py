@@ -1,4 +1,4 @@
-"""harness merge: the model that comes out says what base and adapter said."""
+"""harness merge: the merged model computes what base and adapter computed."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
 
 @pytest.mark.extras
 def test_an_adapter_trained_in_bfloat16_is_compared_in_float32(tiny_model, tmp_path):
-    """The codes are those of training, quantised from bfloat16 weights; only the arithmetic is finer."""
+    """The codes are those of training, quantised from bfloat16 weights; only the arithmetic is
+    finer."""
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4, dtype="bfloat16")
     done = merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
     assert done.agreement.largest < 1e-4 and done.dtype == "float32"
@@ -178,7 +179,8 @@ def test_another_base_is_refused(tiny_model, tmp_path):
 
 
 def test_a_disk_that_takes_no_more_leaves_nothing(tiny_model, tmp_path):
-    """The limit on a file's size stands in for a full disk: the write itself fails, inside safetensors."""
+    """The limit on a file's size stands in for a full disk: the write itself fails, inside
+    safetensors."""
     adapter = make_adapter(tiny_model, tmp_path / "adapter")
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"

@@ -1,4 +1,4 @@
-"""Draws: balanced means balanced, weights are kept to, and a draw depends on nothing but its arguments."""
+"""Mixing: balanced means balanced, weights are exact, and a draw depends only on its arguments."""
 
 import random
 import subprocess
@@ -117,7 +117,7 @@ def test_over_the_run_each_row_gets_its_share_to_within_one(shapes, epochs, seed
 
 @given(weighted_sets, st.integers(1, 6), st.integers(0, 5))
 def test_balanced_stays_balanced_for_each_row_of_a_weighted_set(shapes, formats, seed):
-    """In any F repeats of a row that begin at a multiple of F it meets every format."""
+    """In any F repeats of a row that begin at a multiple of F it is used once in every format."""
     sets = make_sets(shapes)
     met: dict[int, Counter[int]] = {}
     epochs = 3 * formats

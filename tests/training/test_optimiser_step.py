@@ -1,4 +1,5 @@
-"""An optimiser step against plain transformers, peft and AdamW: loss, gradients and weights, over twenty steps in float32."""
+"""An optimiser step against plain transformers, peft and AdamW: loss, gradients and weights, over
+twenty steps in float32."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def adapted(tiny_model):
 
 
 def reference_step(model, optimizer, rows):
-    """One row at a time through the model's own loss over labels. Returns the loss and the gradients before clipping."""
+    """One row at a time through the model's own loss over labels. Returns the loss and the
+    gradients before clipping."""
     model.train()
     optimizer.zero_grad()
     count = sum(sum(row.encoded.trained[1:]) for row in rows)

@@ -1,4 +1,4 @@
-"""QLoRA on the CPU: against plain peft, against itself interrupted, and after it was measured."""
+"""QLoRA on the CPU: against plain peft, against itself interrupted, and after a measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from harness.models.quantisation import Quantisation, dequantised, is_quantised
 from harness.training.config import QuantisationConfig
 from harness.training.start import train
 from tests.training.interrupted import ends_like_uninterrupted
-from tests.training.small import INT8, NF4, every_element_moves, make_trainer, small_config
+from tests.training.small import (
+    INT8,
+    NF4,
+    every_element_moves,
+    make_trainer,
+    small_config,
+    weights_of,
+)
 
 pytestmark = pytest.mark.extras
 IDS = torch.arange(3, 40).unsqueeze(0)
@@ -66,7 +73,7 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if parameter.requires_grad:
-                parameter.copy_(ours.weights()[name])
+                parameter.copy_(weights_of(ours)[name])
     theirs.train()
     optimizer = torch.optim.AdamW(
         [p for n, p in sorted(theirs.named_parameters()) if p.requires_grad], weight_decay=0.0
@@ -95,7 +102,7 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
         assert log.loss == pytest.approx(total, abs=1e-5)
     for name, parameter in theirs.named_parameters():
         if parameter.requires_grad:
-            assert torch.allclose(parameter, ours.weights()[name], atol=1e-5), name
+            assert torch.allclose(parameter, weights_of(ours)[name], atol=1e-5), name
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -133,7 +140,8 @@ def test_the_loss_falls(tiny_model, tmp_path, stored, adapter):
 
 
 def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
-    """On a CPU with AVX512_BF16 bitsandbytes would pack the weights for good at the first pass without gradients."""
+    """On a CPU with AVX512_BF16 bitsandbytes would pack the weights for good at the first pass
+    without gradients."""
     config = small_config(tiny_model, tmp_path)
     plain, measured = make_trainer(config, NF4), make_trainer(config, NF4)
     before = dequantised(next(iter(linears(measured.loaded.model).values()))).clone()
@@ -144,8 +152,8 @@ def test_measuring_in_the_middle_of_a_run_changes_nothing(tiny_model, tmp_path):
         with measured.loaded.inference():
             measured.model(input_ids=IDS)
     assert torch.equal(before, dequantised(next(iter(linears(measured.loaded.model).values()))))
-    for name, weight in plain.weights().items():
-        assert torch.equal(weight, measured.weights()[name]), name
+    for name, weight in weights_of(plain).items():
+        assert torch.equal(weight, weights_of(measured)[name]), name
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,8 @@ def theirs(name, warmup, total, **kwargs):
     ],
 )
 def test_it_equals_transformers(name, settings, peer, kwargs, warmup):
-    """Ours never starts at 0: its step s with w steps of warm-up is their step s + 1 with w + 1 of them. Without warm-up both are the same."""
+    """Ours never starts at 0: its step s with w warm-up steps is their step s + 1 with w + 1 of
+    them. Without warm-up both are equal."""
     ours = Schedule(
         ScheduleConfig(
             lr_scheduler_type=name,
@@ -70,7 +71,8 @@ def test_it_equals_transformers(name, settings, peer, kwargs, warmup):
 
 
 def test_a_floor_is_that_of_transformers():
-    """warmup_stable_decay has one under the same name; the floor of its warm-up is not ours, so there is none here."""
+    """warmup_stable_decay has one under the same name; its warm-up has a floor that ours lacks, so
+    there is none here."""
     ours = Schedule(
         ScheduleConfig(
             lr_scheduler_type="warmup_stable_decay",
@@ -117,7 +119,8 @@ def test_every_factor_lies_between_0_and_1(config, total):
 @settings(max_examples=40)
 @given(configs())
 def test_smooth_shapes_have_no_jumps(config):
-    """Ten times the steps, a tenth of the largest change, give or take: what only a continuous curve does. Restarts and doubled points jump on purpose."""
+    """With ten times the steps the largest change is about a tenth, as only a continuous curve has
+    it. Restarts and doubled points jump on purpose."""
     if (
         config.lr_scheduler_type in ("cosine_with_restarts", "piecewise")
         or config.lr_scheduler_type == "warmup_stable_decay"

@@ -240,7 +240,7 @@ def test_the_command_writes_conversations(talkative, monkeypatch, tmp_path, caps
 
 @pytest.fixture
 def asking(tiny_model, tmp_path):
-    """A run whose rows are questions alone; the model answers two of the three."""
+    """A run whose rows are only questions; the model answers two of the three."""
     data = tmp_path / "prompts.jsonl"
     write_conversations(data, [replace(row, messages=row.messages[:1]) for row in ASKED])
     config = small(

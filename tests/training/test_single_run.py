@@ -1,4 +1,4 @@
-"""What a run trains in, decided before any model is loaded."""
+"""Which formats a run trains in, decided before any model is loaded."""
 
 from __future__ import annotations
 

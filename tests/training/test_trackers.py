@@ -36,7 +36,7 @@ def test_a_missing_package_is_told_before_anything_is_written(tiny_model, tmp_pa
 
 
 def test_what_trackers_get(tiny_model, tmp_path, monkeypatch):
-    """A tracker of accelerate's kind that keeps what it is told; closed even when the run breaks."""
+    """A tracker of accelerate's kind that keeps what it gets; closed even when the run breaks."""
     import accelerate.tracking as theirs
 
     told = []

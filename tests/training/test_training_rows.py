@@ -1,4 +1,4 @@
-"""What is learnt from: sets with weights, refused rows on a list, and what the dry run tells of both."""
+"""The rows of a run: sets with weights, refused rows, and the dry run of both."""
 
 from __future__ import annotations
 

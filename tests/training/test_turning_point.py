@@ -1,4 +1,4 @@
-"""The unimodal fit against scipy's isotonic regression over every split, and how often noise is taken for a turn."""
+"""The unimodal fit against scipy's isotonic regression over every split, and its false alarms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _parts(curve, split):
 
 
 def table(seed, curve, items=16, noise=0.05):
-    """Items of unlike difficulty on one curve, with noise of their own at each checkpoint."""
+    """Items that differ in difficulty on one curve, with independent noise at each checkpoint."""
     rng = np.random.default_rng(seed)
     return (
         np.array(curve) + rng.normal(0, 1, (items, 1)) + rng.normal(0, noise, (items, len(curve)))
@@ -62,7 +62,8 @@ def test_a_curve_that_only_rises_turned_at_its_start():
     "shape", [[1.0] * 8, [2.0, 1.5, 1.2, 1.0, 1.0, 1.0, 1.0, 1.0]], ids=["flat", "falls and stays"]
 )
 def test_noise_is_seldom_taken_for_a_turn(shape):
-    """At most one curve in ten without a rise; with the items that chose the turn judging it, more than half would be."""
+    """At most one curve in ten without a rise; if the items that chose the turning point also
+    judged it, more than half."""
     alarms = sum(find_turning_point(table(seed, shape), resamples=200).rises for seed in range(100))
     assert alarms <= 10
 

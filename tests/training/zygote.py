@@ -1,7 +1,8 @@
-"""A process that has imported everything and forks one child for each line of orders: a fresh run in a moment, that may be killed.
+"""Forks a child for each order from a process that has imported everything: a fresh run at once.
 
-An order is a JSON line {"config": table, "die_at": n or null}; with ``die_at`` the child kills itself with SIGKILL just before its n-th
-write, fsync or rename. Answers: the child's process id when it starts, and [how it ended, what it would have died at] when it has ended.
+An order is a JSON line {"config": table, "die_at": n or null}; with ``die_at`` the child kills
+itself with SIGKILL just before its n-th write, fsync or rename. The answers are the child's process
+id when it starts, and its exit code when it has ended.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from harness.tokens.tokenizer_check import control_strings, untrained_tokens
 from harness.training.config import AdapterConfig
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
@@ -70,11 +69,6 @@ def _in_float32(model: PeftModel) -> None:
             if "lora_" not in name and "trainable_tokens_" not in name:
                 raise AssertionError(f"{name} is trainable but not an adapter weight")
             parameter.data = parameter.data.float()
-
-
-def adapter_weights(model: PeftModel) -> dict[str, torch.Tensor]:
-    """The trainable tensors by name, in a fixed order."""
-    return {name: p.detach() for name, p in sorted(model.named_parameters()) if p.requires_grad}
 
 
 def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
