@@ -184,7 +184,7 @@ def test_a_note_tells_that_the_base_was_stored_otherwise(tiny_model, tmp_path, c
         str(tmp_path / "e"),
     ]
     assert main(command) == 0
-    assert "--load-in-4bit measures what was trained" in capsys.readouterr().err
+    assert "--load-in-4bit measures it as it was trained" in capsys.readouterr().err
 
 
 def test_a_bos_that_the_model_was_never_given_is_not_written(tokenizer):

@@ -145,7 +145,7 @@ def test_the_command_says_how_well_it_agrees(tiny_model, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert (
-        "nf4+double, dequantised" in out
+        "dequantised base that it was trained on: nf4+double" in out
         and "mean KL divergence" in out
         and "same most likely token at" in out
     )

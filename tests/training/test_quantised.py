@@ -229,7 +229,7 @@ def test_a_base_that_is_quantised_already_is_told(tmp_path):
 
 
 def test_a_missing_library_is_told(tiny_model, monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("harness.extras.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match="needs bitsandbytes"):
         NF4.loading("cpu", "float32", str(tiny_model))
 

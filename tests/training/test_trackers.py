@@ -23,7 +23,7 @@ def test_without_trackers_nothing_is_imported_or_written(tiny_model, tmp_path):
 
 def test_a_missing_package_is_told_before_anything_is_written(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "wandb" else object()
+        "harness.extras.find_spec", lambda name: None if name == "wandb" else object()
     )
     with pytest.raises(HarnessError, match=r"needs wandb"):
         check_trackers(("wandb",))
