@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step did. ``loss`` is the mean over its supervised tokens in nats, weighted as they
-    are.
+    """What a step did. ``loss`` is the weighted mean over its supervised tokens, in nats.
 
     ``grad_norm`` is taken before clipping. ``formats`` has each format's tokens, unweighted mean
     loss, and share of tokens that the model would have chosen.
@@ -175,8 +174,7 @@ class StepLog:
 
 
 class Trainer:
-    """Trains one adapter on a loaded base, which it changes: ``loaded`` carries the adapter from
-    now.
+    """Trains one adapter on a loaded base. It changes ``loaded``, which then carries the adapter.
 
     ``run`` resumes after an interruption. ``schedule_from`` is the step at which the schedule
     begins: 0, or where a branch left its trunk.

@@ -22,8 +22,7 @@ from harness.training.schedules import ScheduleConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run. No two keys share a name, so a key's name is also its flag and its
-    environment variable."""
+    """A training run. A key is also a flag and a variable, so no two share a name."""
 
     model: str = "SmolLM2-135M-Instruct"
     """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""

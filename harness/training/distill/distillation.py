@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 
 class Distillation:
-    """Knowledge distillation with the base model as its own teacher (Hinton 2015, arXiv
-    1503.02531).
+    """Knowledge distillation with the base model as its own teacher (arXiv 1503.02531).
 
     The loss of an answer token is KL(teacher ‖ student) times temperature². The teacher is the base
     without adapter; it reads the same conversation in the native format. ``supervised`` are the ids

@@ -144,8 +144,7 @@ def _answered(key: str, prompt: Conversation, answer: Answer) -> Conversation:
 
 
 def check_prompts(conversations: Sequence[Conversation]) -> None:
-    """Raise HarnessError when a prompt is a question of the shipped evaluation, or there is no
-    question."""
+    """Raise HarnessError for a prompt without a question, or with one of the evaluation's."""
     cases = [*load_cases(), *load_cases([str(data_dir("eval") / "dev.jsonl")])]
     for finding in overlaps([_prompt(conversation) for conversation in conversations], cases):
         raise HarnessError(

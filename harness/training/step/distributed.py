@@ -142,10 +142,9 @@ def join_ranks() -> Ranks:
 
 
 def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
-    """Split examples over ``count`` processes: the longest first, each to the one with fewest
-    tokens.
+    """Split examples over processes: the longest first, each to the one with fewest tokens.
 
-    Some processes may get none.
+    Some of the ``count`` processes may get none.
     """
     parts: list[list[Example]] = [[] for _ in range(count)]
     tokens = [0] * count

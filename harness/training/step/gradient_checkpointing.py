@@ -1,5 +1,4 @@
-"""Gradient checkpointing: keep the input of each layer, and recompute the rest in the backward
-pass."""
+"""Gradient checkpointing: keep only the input of each layer, and recompute the rest."""
 
 from __future__ import annotations
 
