@@ -26,6 +26,7 @@ NOT_RUN = {
     r"--formats (all|grammar:100)": "a hundred formats: tests/evaluation/test_budget.py",
     r"branch runs/train --from before-turn": "two steps have no turning point: docs/branching.md",
     r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
+    r"--to parquet": "needs pyarrow: tests/cli/test_results.py (tox -e extras)",
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
 #: These exit with 1 when they find something.
