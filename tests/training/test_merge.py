@@ -16,7 +16,7 @@ from harness.models import describe_base, load
 from harness.models.quantisation import Quantisation
 from harness.training.config import AdapterConfig
 from harness.training.runs.checkpoints import save_adapter
-from harness.training.share.merge import compare, merge, probe
+from harness.training.share.merge import Agreement, compare, merge, probe
 from harness.training.step.lora import add_adapter, add_control_tokens
 from tests.training.small import NF4, STORED_INT8, STORED_NF4
 
@@ -201,3 +201,12 @@ def test_a_disk_that_takes_no_more_leaves_nothing(tiny_model, tmp_path):
     )
     assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
+
+
+def test_logits_that_are_not_numbers_are_no_agreement(tiny_model, tmp_path, monkeypatch):
+    adapter = make_adapter(tiny_model, tmp_path / "adapter")
+    nothing = Agreement(float("nan"), float("nan"), 0.0, 1)
+    monkeypatch.setattr("harness.training.share.merge.compare", lambda *_: nothing)
+    with pytest.raises(HarnessError, match="the merged model disagrees"):
+        merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
+    assert not (tmp_path / "merged").exists()
