@@ -195,10 +195,7 @@ def _choose(trunk: Path, best: tuple[Path, int], rounds: list[BranchRound]) -> P
         )
     chosen = trunk / CHOSEN
     name = "." if run == trunk else run.relative_to(trunk).as_posix()
-    record = {
-        "chosen": {"run": name, "step": step},
-        "rounds": [asdict(each) for each in rounds],
-    }
+    record = {"chosen": {"run": name, "step": step}, "rounds": [asdict(each) for each in rounds]}
     with run_lock(trunk):
         with atomic_folder(chosen, what="adapter") as folder:
             for file in (ADAPTER_FILE, "adapter_config.json", BASE_FILE):

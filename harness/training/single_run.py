@@ -16,11 +16,7 @@ from harness.training.data.training_rows import report_refusals
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
 from harness.training.runs.trackers import check_trackers
-from harness.training.selection.early_stopping import (
-    StopRule,
-    combined,
-    configured_rule,
-)
+from harness.training.selection.early_stopping import StopRule, combined, configured_rule
 from harness.training.step.lora import add_control_tokens
 from harness.training.step.optimisers import check_optimizer
 

@@ -98,12 +98,12 @@ def test_values_out_of_range_are_told():
         ({"formats": {"format_weights": {"chatml": 2}}}, "have no effect unless"),
         (
             {"schedule": {"decay_type": "linear"}},
-            'unknown key schedule.decay_type (removed; use lr_scheduler_type = "piecewise"',
+            'unknown key schedule.decay_type (removed: use lr_scheduler_type = "piecewise"',
         ),
-        ({"formats": {"mixing": "fixed"}}, '(removed; use mixing = "balanced")'),
+        ({"formats": {"mixing": "fixed"}}, '(removed: use "balanced")'),
         (
             {"optimisation": {"optim": "paged_adamw_32bit"}},
-            '(removed; use optim = "paged_adamw_8bit")',
+            '(removed: use "paged_adamw_8bit")',
         ),
     ],
 )
@@ -199,5 +199,5 @@ def test_recorded_settings_of_an_earlier_version_are_read_where_they_mean_the_sa
     recorded["objective"]["hold_native"] = True
     assert parse_recorded(recorded, "run.json") == TrainConfig()
     recorded["schedule"]["steepness"] = 40.0
-    with pytest.raises(HarnessError, match="steepness \\(removed; use"):
+    with pytest.raises(HarnessError, match="steepness \\(removed: use"):
         parse_recorded(recorded, "run.json")

@@ -105,18 +105,18 @@ _VALUES = {
 }
 
 
-#: section.key of a removed setting → the value that now always applies, and what to use instead.
+#: section.key of a removed setting → the value that now always applies, and what to do instead.
 _REMOVED: dict[str, tuple[Any, str]] = {
-    "schedule.decay_type": ("1-sqrt", 'lr_scheduler_type = "piecewise" with points'),
-    "schedule.midpoint": (0.5, 'lr_scheduler_type = "piecewise" with points'),
-    "schedule.steepness": (10.0, 'lr_scheduler_type = "piecewise" with points'),
-    "objective.hold_native": (True, "nothing: the native side never has a gradient"),
-    "evaluation.greater_is_better": (False, "nothing: lower is better in all logged metrics"),
-    "auto_branch.branch_margin": (1.0, "harness pick --margin and harness branch"),
+    "schedule.decay_type": ("1-sqrt", 'use lr_scheduler_type = "piecewise" with points'),
+    "schedule.midpoint": (0.5, 'use lr_scheduler_type = "piecewise" with points'),
+    "schedule.steepness": (10.0, 'use lr_scheduler_type = "piecewise" with points'),
+    "objective.hold_native": (True, "the native side never has a gradient"),
+    "evaluation.greater_is_better": (False, "lower is better in all logged metrics"),
+    "auto_branch.branch_margin": (1.0, "use harness pick --margin, then harness branch"),
 }
 _REMOVED_VALUES = {
-    "mixing": {"fixed": 'mixing = "balanced"'},
-    "optim": {"paged_adamw_32bit": 'optim = "paged_adamw_8bit"'},
+    "mixing": {"fixed": 'use "balanced"'},
+    "optim": {"paged_adamw_32bit": 'use "paged_adamw_8bit"'},
 }
 
 
@@ -124,7 +124,7 @@ def explain_key(key: str) -> str:
     """What to use instead of an unknown key, or ""."""
     for place, (_, instead) in _REMOVED.items():
         if place.endswith(f".{key}"):
-            return f"removed; use {instead}"
+            return f"removed: {instead}"
     for trainer, keys in _KEYS.items():
         if key in keys:
             return f"{trainer}'s name; " * bool(trainer) + f"here it is called {keys[key]}"
@@ -137,7 +137,7 @@ def explain_value(place: str, value: object) -> str:
     if not isinstance(value, str):
         return ""
     if instead := _REMOVED_VALUES.get(key, {}).get(value):
-        return f"removed; use {instead}"
+        return f"removed: {instead}"
     ours = _VALUES.get(key, {}).get(value)
     return f"here it is called {ours}" if ours else ""
 

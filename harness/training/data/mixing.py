@@ -33,11 +33,7 @@ class RowSet:
 
 
 def draw_formats(
-    policy: Policy,
-    weights: Sequence[float],
-    sets: Sequence[RowSet],
-    epoch: int,
-    seed: int,
+    policy: Policy, weights: Sequence[float], sets: Sequence[RowSet], epoch: int, seed: int
 ) -> list[Pair]:
     """The (row, format) pairs of one epoch, in training order.
 

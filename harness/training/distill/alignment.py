@@ -126,9 +126,7 @@ def _opening(answer: AnswerTokens) -> int | None:
     )
 
 
-def _contexts(
-    tokens: Sequence[AnswerToken],
-) -> Iterator[tuple[int, tuple[int, tuple[int, ...]]]]:
+def _contexts(tokens: Sequence[AnswerToken]) -> Iterator[tuple[int, tuple[int, tuple[int, ...]]]]:
     """(index, what was read before it): the characters, and the ids of a partly read character.
 
     A token that shares its character with the one before it follows a part of that character:

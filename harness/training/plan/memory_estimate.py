@@ -33,11 +33,7 @@ WEIGHT_BYTES: dict[Storage, float] = {
     "nf4 with double quantisation": 0.5 + 1 / 64 + 4 / (64 * 256),
 }
 #: Bytes of Adam's two moments per trained weight. In eight bits with a float32 scale for each 256.
-MOMENT_BYTES = {
-    "adamw_torch": 8.0,
-    "adamw_8bit": 2.0 + 8 / 256,
-    "paged_adamw_8bit": 2.0 + 8 / 256,
-}
+MOMENT_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.0 + 8 / 256, "paged_adamw_8bit": 2.0 + 8 / 256}
 #: What a process holds before it loads a model: torch and transformers, or a CUDA context.
 RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 500 * 2**20, "mps": 300 * 2**20}
 

@@ -25,7 +25,7 @@ def read_setting(text: str, config: TrainConfig) -> tuple[str, str]:
 
 def whole_name(name: str, config: TrainConfig) -> str:
     """The full, dotted name of a setting. Raises HarnessError if it is unknown or ambiguous."""
-    known = _flat(config.as_dict())
+    known = flat(config.as_dict())
     last_parts = [key.rpartition(".")[2] for key in known]
     matches = [key for key, last in zip(known, last_parts, strict=True) if name in (key, last)]
     if name in known or len(matches) == 1:
@@ -56,7 +56,7 @@ def with_settings(
 
 def differences(before: TrainConfig, after: TrainConfig) -> dict[str, Any]:
     """The dotted names of the settings that differ, with the later values."""
-    old, new = _flat(before.as_dict()), _flat(after.as_dict())
+    old, new = flat(before.as_dict()), flat(after.as_dict())
     return {name: value for name, value in new.items() if old[name] != value}
 
 
@@ -84,9 +84,10 @@ def _value(text: str) -> Any:
         return text
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values as ``section.key`` → value."""
+    by_name: dict[str, Any] = {}
     for key, value in table.items():
-        inner = _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
-        flat |= {f"{prefix}{key}": value} if inner is None else inner
-    return flat
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
+        by_name |= {f"{prefix}{key}": value} if inner is None else inner
+    return by_name

@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_text
-from harness.run_file import (
-    NLL_METRICS,
-    read_metrics,
-    read_run_metadata,
-    require_run_metadata,
-)
+from harness.run_file import NLL_METRICS, read_metrics, read_run_metadata, require_run_metadata
 from harness.training.runs.checkpoints import BRANCHES_FILE, checkpoint_dirs
 from harness.training.runs.lock import holder_of
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from harness.extras import require
 from harness.training.config import TrainConfig
+from harness.training.runs.overrides import flat
 
 
 class Track(Protocol):
@@ -43,10 +44,15 @@ def trackers(config: TrainConfig, start: int = 0) -> Iterator[Track]:
         _open(LOGGER_TYPE_TO_CLASS[str(name)], config, start)
         for name in filter_trackers(list(names), folder)
     ]
+    plain = (int, float, str)  # what all trackers take
+    settings = {
+        name: value if isinstance(value, plain) else str(value)
+        for name, value in flat(config.as_dict()).items()
+    }
     try:
         for tracker in opened:
             tracker.start()
-            tracker.store_init_configuration(flat(config.as_dict()))
+            tracker.store_init_configuration(settings)
 
         def track(entry: dict[str, Any]) -> None:
             if "step" not in entry:
@@ -74,19 +80,3 @@ def _open(kind: Any, config: TrainConfig, start: int) -> Any:
     if kind.name == "wandb":
         return kind(config.tracking.project, name=name, dir=str(folder), resume="allow")
     return kind(config.tracking.project, name=name)
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as ``section.key`` → value, of the kinds that trackers take.
-
-    Lists become text.
-    """
-    values_by_key: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            values_by_key |= flat(value, f"{prefix}{key}.")
-        else:
-            values_by_key[prefix + key] = (
-                value if isinstance(value, int | float | str) else str(value)
-            )
-    return values_by_key

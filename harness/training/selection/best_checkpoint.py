@@ -15,11 +15,7 @@ from harness.run_file import NLL_METRICS, measured_checkpoints, require_run_meta
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
 from harness.training.runs.run_tree import root_of
 from harness.training.selection.memorisation import leaves_null
-from harness.training.selection.turning_point import (
-    RESAMPLES,
-    TurningPoint,
-    find_turning_point,
-)
+from harness.training.selection.turning_point import RESAMPLES, TurningPoint, find_turning_point
 
 RECALL = "recall"
 

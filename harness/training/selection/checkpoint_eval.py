@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import ScoreRequest
 from harness.evaluation.analysis.recall_table import recall_cases
-from harness.evaluation.cases.case_files import (
-    limit_cases,
-    load_cases,
-    recall_case,
-    spread_evenly,
-)
+from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case, spread_evenly
 from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
