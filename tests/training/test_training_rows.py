@@ -12,6 +12,7 @@ from harness.cli.main import main
 from harness.data.refusals import REFUSED_FILE
 from harness.errors import HarnessError
 from harness.models import load_tokenizer, locate
+from harness.run_file import read_metrics
 from harness.training.config import (
     DataConfig,
     DataSource,
@@ -132,6 +133,30 @@ def test_a_set_of_refused_rows_alone_is_an_error(config, write):
     for rows in (BAD[:1], BAD[2:3]):
         with pytest.raises(HarnessError, match="nothing to learn from: 1 row refused"):
             plan_of(with_data(config, write("bad.jsonl", rows), on_refuse="skip"))
+
+
+def test_every_step_of_a_run_with_plain_texts_of_half_weight_has_tokens(config, write, tmp_path):
+    """With mixing = all, an epoch's pairs depend on how many plain texts it has."""
+    (tmp_path / "both").mkdir()
+    write("both/chat.jsonl", GOOD)
+    write("both/text.jsonl", [{"text": f"the quick brown fox {n}"} for n in range(4)])
+    config = with_data(config, f"{tmp_path / 'both'}:0.5")
+    config = replace(
+        config,
+        formats=replace(config.formats, mixing="all"),
+        optimisation=replace(config.optimisation, num_train_epochs=4),
+        seed=1,
+    )
+    cache, plan, _ = plan_of(config)
+    assert len({len(epoch) for epoch in plan.epochs}) > 1, "epochs differ in size"
+    entries = read_metrics(train(config, quiet=True).parent)
+    steps = [entry for entry in entries if entry["kind"] == "step"]
+    assert all(step["supervised_tokens"] > 0 and step["loss"] > 0 for step in steps)
+    pairs = [pair for epoch in plan.epochs for pair in epoch]
+    assert sum(step["supervised_tokens"] for step in steps) == sum(
+        cache(pair).supervised for pair in pairs
+    )
+    assert steps[-1]["epoch"] == 4
 
 
 def test_a_plain_text_is_trained_as_it_is_whatever_is_drawn(config, write):
