@@ -1,7 +1,9 @@
-"""What a tenth of the cells says about all of them: estimated quantiles over formats, and the best and worst format found, against the full grid.
+"""What a tenth of the cells says about all of them: estimated quantiles over formats, and the best
+and worst format found, against the full grid.
 
-The grid is real: a model's choices on the shipped cases in formats drawn from the grammar, each cell computed once through the store.
-Then, for many seeds, only a share of its cells is shown to each estimator:
+The grid is real: a model's choices on the shipped cases in formats drawn from the grammar, each
+cell computed once through the store. Then, for many seeds, only a share of its cells is shown to
+each estimator:
 
 ours        balanced sample, Rasch model with precisions by marginal likelihood, unseen cells drawn (harness.stats.rasch.complete)
 ridge       the same sample and model with one fixed penalty (standard deviation 1), unseen cells at their expected value, as in
@@ -16,7 +18,6 @@ Run: python benchmarks/budget.py [--model SmolLM2-135M-Instruct] [--formats gram
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +106,10 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
     places = [
         (str(item), str(format)) for item in range(grid.shape[0]) for format in range(grid.shape[1])
     ]
-    compute: Callable = lambda asked: {
-        place: float(grid[int(place[0]), int(place[1])]) for place in asked
-    }  # noqa: E731
+
+    def compute(asked: list[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        return {place: float(grid[int(place[0]), int(place[1])]) for place in asked}
+
     cells = round(share * grid.size)
     for seed in range(seeds):
         best, worst = search(("best", "worst"), "choice", places, cells, compute, seed)

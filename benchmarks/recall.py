@@ -1,7 +1,9 @@
-"""The recall index against rapidfuzz's cdist on the same answers: build, memory, queries, and what each finds.
+"""The recall index against rapidfuzz's cdist on the same answers: build, memory, queries, and what
+each finds.
 
-Answers of about 900 characters are drawn from a vocabulary of 30 000 words with natural frequencies; outputs to be judged hold a
-planted stretch of 200 characters with edits, a whole answer with edits, or nothing. Nothing of it was used in tuning.
+Answers of about 900 characters are drawn from a vocabulary of 30 000 words with natural
+frequencies; outputs to be judged hold a planted stretch of 200 characters with edits, a whole
+answer with edits, or nothing. Nothing of it was used in tuning.
 Run: python benchmarks/recall.py [--answers 1000000] [--queries 200] [--brute 3] [--check 20000] [--seed 1]
 """
 

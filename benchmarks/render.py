@@ -1,6 +1,8 @@
-"""Conversations a second through render(), spans included, against transformers' apply_chat_template on the same templates.
+"""Conversations a second through render(), spans included, against transformers'
+apply_chat_template on the same templates.
 
-One core, no tokenising on either side (tokenize=False), caches of both warm, rounds alternating; the texts are compared first.
+One core, no tokenising on either side (tokenize=False), caches of both warm, rounds alternating;
+the texts are compared first.
 Run: python benchmarks/render.py [--conversations 10000] [--rounds 7]
 """
 

@@ -60,15 +60,13 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
     from harness.models import load
     from harness.training.config import read_config
     from harness.training.data.examples import make_plan
-    from harness.training.data.training_rows import encoded_rows
     from harness.training.loop import Updater
     from harness.training.preparation import prepare
     from harness.training.step.lora import add_adapter
 
     config = read_config(RECIPE)
     loaded = load(config.model, dtype=config.dtype, device="cpu")
-    ready = prepare(config)
-    cache, _ = encoded_rows(config, ready.rows, ready.trained, loaded.tokenizer)
+    cache, _ = prepare(config).encode(loaded.tokenizer)
     plan = make_plan(config, cache)
     steps = [[cache(pair) for pair in plan.step(number)] for number in range(options.steps)]
     updater = Updater(loaded, add_adapter(loaded, config.adapter, 0), config.optimisation)

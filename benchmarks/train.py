@@ -1,9 +1,12 @@
-"""Our training step against TRL's SFTTrainer: the same ids, labels, first weights, batches, optimiser, dtype and threads.
+"""Our training step against TRL's SFTTrainer: the same ids, labels, first weights, batches,
+optimiser, dtype and threads.
 
-Each side is a process of its own and takes its steps in turn, so that a busy machine is equally busy for all. Rows are the shipped
-training set in the common formats, LoRA (r = 16) on all linear layers, SmolLM2-135M in bfloat16. TRL runs with gradient checkpointing off,
-as ours has it, and once more with its own default; "trl-float32" loads the model in float32, which is faster on some CPUs (ours multiplies
-in float32 there by itself). The machine's peak is that of a square matrix product, in bfloat16 and in float32, timed between the steps.
+Each side is a process of its own and takes its steps in turn, so that a busy machine is equally
+busy for all. Rows are the shipped training set in the common formats, LoRA (r = 16) on all linear
+layers, SmolLM2-135M in bfloat16. TRL runs with gradient checkpointing off, as ours has it, and once
+more with its own default; "trl-float32" loads the model in float32, which is faster on some CPUs
+(ours multiplies in float32 there by itself). The machine's peak is that of a square matrix product,
+in bfloat16 and in float32, timed between the steps.
 Run: python benchmarks/train.py [--steps 6] [--batch 8] [--threads 2] [--trl-python PYTHON]
 The interpreter given by --trl-python needs trl and peft; left out, this one.
 """

@@ -9,7 +9,6 @@ from experiments.minisymposium.study import PARTS, Study, read_run
 from harness.models import load_tokenizer, locate
 from harness.training.config import TrainConfig
 from harness.training.data.examples import make_plan
-from harness.training.data.training_rows import encoded_rows
 from harness.training.preparation import prepare
 
 #: Measured on two cores on 2026-11-26 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a
@@ -73,9 +72,7 @@ def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, fl
     Of an automatic branch only the branches are counted, as if all rounds were needed.
     """
     ready = prepare(config)
-    plan_cache = encoded_rows(
-        config, ready.rows, ready.trained, load_tokenizer(locate(config.model))
-    )[0]
+    plan_cache, _ = ready.encode(load_tokenizer(locate(config.model)))
     plan = make_plan(config, plan_cache)
     tokens = sum(len(plan_cache(pair).encoded.ids) for pair in plan.pairs())
     steps = plan.total_steps
