@@ -36,7 +36,7 @@ _HIDDEN = "```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```\n"
 
 
 def _contents(index: str) -> str:
-    """The site's table of contents: a part for each heading of index.md, with the pages linked there.
+    """The site's table of contents: a part for each heading of index.md, with its linked pages.
 
     Sphinx warns of a page that index.md does not link, and ``-W`` makes that a failure.
     """
