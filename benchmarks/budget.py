@@ -31,7 +31,9 @@ POINTS = 0.02
 
 
 def make_grid(model: str, formats: str, cases: str, limit: int | None, out: Path) -> np.ndarray:
-    """Right (1) or wrong (0), [cases, formats]; what the store in ``out`` has is not computed again."""
+    """Right (1) or wrong (0), [cases, formats]; what the store in ``out`` has is not computed
+    again.
+    """
     from harness.evaluation.analysis.summary import matrix
     from harness.evaluation.run import run_job
     from harness.evaluation.settings import EvalJob
@@ -66,7 +68,9 @@ def ridge(part: np.ndarray) -> np.ndarray:
 
 
 def quantile_errors(grid: np.ndarray, share: float, seeds: int) -> None:
-    """Print the mean error of each quantile, how many lie within two points, and what the intervals cover."""
+    """Print the mean error of each quantile, how many lie within two points, and what the intervals
+    cover.
+    """
     truth = np.quantile(grid.mean(0), QUANTILES)
     errors: dict[str, list[np.ndarray]] = {"ours": [], "ridge": [], "naive": []}
     covered, mean_errors, widths = [], [], []
@@ -99,7 +103,9 @@ def quantile_errors(grid: np.ndarray, share: float, seeds: int) -> None:
 
 
 def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
-    """Print how far the formats found are from the true best and worst, for the search and for even spending."""
+    """Print how far the formats found are from the true best and worst, for the search and for even
+    spending.
+    """
     means = grid.mean(0)
     regrets: dict[str, list[tuple[float, float]]] = {"search": [], "uniform": []}
     told = []

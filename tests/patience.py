@@ -1,4 +1,6 @@
-"""Waiting for other threads and processes, on a machine of any speed: for what they do, never for how long it takes them."""
+"""Waiting for other threads and processes, on a machine of any speed: for what they do, never for
+how long it takes them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ import time
 from collections.abc import Callable
 
 HANG_S = 600.0
-"""When to give up on what never comes. A bound against a test that hangs, and no measure of speed."""
+"""When to give up on what never comes.
+
+A bound against a test that hangs, and no measure of speed.
+"""
 
 
 def eventually(true: Callable[[], object]) -> None:

@@ -125,10 +125,8 @@ def _why(offsets: Sequence[int], named: Sequence[str], foreign: Sequence[Foreign
         parts.append(f"{len(offsets)} letters of {', '.join(named)}")
     if foreign:
         parts.append(
-            (
-                f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character"
-                f" {foreign[0].start}"
-            )
+            f"{', '.join(dict.fromkeys(part.language for part in foreign))} from character"
+            f" {foreign[0].start}"
         )
     return "; ".join(parts)
 

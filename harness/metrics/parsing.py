@@ -42,10 +42,8 @@ _VALUES = {word: value for value, word in enumerate(_UNITS)} | {
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 
 _DIGITS = re.compile(
-    (
-        rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*"
-        rf"|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
-    )
+    rf"(?<!{SPACED_LETTER})(?<!_)[-−+]?(?:\d[\d,]*(?:\.\d+)*"
+    rf"|(?<!\.)\.\d+)(?:[eE][-+]?\d{{1,3}}(?!\w))?"
 )
 _GROUPED = re.compile(r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 _WORD = re.compile(

@@ -135,9 +135,7 @@ def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
     low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
     value = float(np.mean(train) - np.mean(null))
     note = (
-        f"only {len(null)} controls (under {MIN_NULL}): no headline"
-        if len(null) < MIN_NULL
-        else ""
+        f"only {len(null)} controls (under {MIN_NULL}): no headline" if len(null) < MIN_NULL else ""
     )
     return Excess(value, float(low), float(high), len(train), len(null), note)
 

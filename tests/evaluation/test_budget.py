@@ -249,9 +249,7 @@ def test_a_search_spends_most_on_the_formats_that_it_is_after(goal, expected):
 
     def compute(pairs):
         asked.update(name for _, name in pairs)
-        return {
-            (case, name): float(int(case[1:]) % 10 < 3 * int(name[1:])) for case, name in pairs
-        }
+        return {(case, name): float(int(case[1:]) % 10 < 3 * int(name[1:])) for case, name in pairs}
 
     pairs = [(f"c{at}", f"f{number}") for at in range(400) for number in range(4)]
     search((goal,), "choice", pairs, 400, compute, 0)

@@ -1,6 +1,8 @@
-"""Coverage-guided fuzzing of the measures with atheris: python tests/fuzz/fuzz_measures.py -max_total_time=120
+"""Coverage-guided fuzzing of the measures with atheris: python tests/fuzz/fuzz_measures.py
+-max_total_time=120
 
-Arguments are libFuzzer's. It stops at the first text that breaks a measure, and writes it to a file.
+Arguments are libFuzzer's. It stops at the first text that breaks a measure, and writes it to a
+file.
 """
 
 from __future__ import annotations

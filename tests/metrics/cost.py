@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def computes_within(seconds: float) -> Iterator[None]:
-    """Raises AssertionError when this thread computes for longer: a bound against blow-up. What else the machine does takes the clock's time, not this one's."""
+    """Raises AssertionError when this thread computes for longer: a bound against blow-up.
+
+    What else the machine does takes the clock's time, not this one's.
+    """
     began = time.thread_time()
     yield
     spent = time.thread_time() - began

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.formats import load_formats
+from harness.metrics.control_strings import control_strings
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.loops import loop, tail_period, tail_ratio
@@ -13,14 +14,15 @@ from harness.metrics.parsing import first_object, numbers
 from harness.metrics.phrases import find
 from harness.metrics.recall import near, nv_recall
 from harness.metrics.roles import role_faults
-from harness.metrics.control_strings import control_strings
 from harness.metrics.stop import leaks, stop_scores
 from harness.metrics.words import word_spans
 from harness.records import Generation
 from tests.metrics.cost import computes_within
 
 SLOWEST = 5.0
-"""Seconds that all measures together may take on texts of a few thousand characters: a bound against blow-up, not a benchmark."""
+"""Seconds that all measures together may take on texts of a few thousand characters: a bound
+against blow-up, not a benchmark.
+"""
 
 _FORMATS = list(load_formats().values())
 _CONTROLS = control_strings(_FORMATS)
@@ -28,7 +30,10 @@ _OWN = next(format for format in _FORMATS if format.id == "alpaca-newline")
 
 
 def judge(text: str, other: str) -> None:
-    """Run every measure. Raises AssertionError when one breaks its promise, and whatever a measure raises."""
+    """Run every measure.
+
+    Raises AssertionError when one breaks its promise, and whatever a measure raises.
+    """
     with computes_within(SLOWEST):
         _drift(text, other)
         _recall(text, other)

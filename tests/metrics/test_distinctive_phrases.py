@@ -1,4 +1,6 @@
-"""Phrases that one side uses more are found, those of both sides are not, and chance finds next to none."""
+"""Phrases that one side uses more are found, those of both sides are not, and chance finds next to
+none.
+"""
 
 from __future__ import annotations
 

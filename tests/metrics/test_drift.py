@@ -1,13 +1,15 @@
 """Figures of the default detector, expecting English. None of the measured texts is copied here.
 
-Tuned on one draw and measured once, with nothing turned afterwards, on another: software messages of 25 languages (8 to
-25 words, Debian's .mo files) set into English manuals, and pieces of 800 characters of English and code.
+Tuned on one draw and measured once, with nothing turned afterwards, on another: software messages
+of 25 languages (8 to 25 words, Debian's .mo files) set into English manuals, and pieces of 800
+characters of English and code.
 
     sentences 1486 of 1500 (.991), 7-word clauses 1443 of 1500 (.962: under METRICS' target of .98)
     false alarms by words: standard library 3 of 2000, other code 2 of 2000, Debian notes 1 of 2000, npm manuals 0 of 774
     (on the tuning draw: READMEs 2 of 1332, licences with lists of names 7 of 1133)
 
-The sentences in ``sentences.py`` were looked at while tuning: the tests on them guard against loss, they measure nothing.
+The sentences in ``sentences.py`` were looked at while tuning: the tests on them guard against loss,
+they measure nothing.
 """
 
 import random
@@ -217,7 +219,9 @@ def test_clean_english_is_quick() -> None:
 
 
 def test_a_language_without_a_profile_is_not_called_fine():
-    """Basque shares the Latin script and has no profile: English cannot be told from it, Chinese can. Georgian has its own script."""
+    """Basque shares the Latin script and has no profile: English cannot be told from it, Chinese
+    can. Georgian has its own script.
+    """
     english = "Today the weather is good and we go up to the mountains with our friends for the whole day."
     assert drift(english, ("eu",)).drift is None
     assert drift(english + "然后渡船来了", ("eu",)).drift is True

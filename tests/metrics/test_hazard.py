@@ -1,4 +1,6 @@
-"""Off-script tokens are told by letters and by lead bytes, and their probability is summed up over a path."""
+"""Off-script tokens are told by letters and by lead bytes, and their probability is summed up over
+a path.
+"""
 
 from __future__ import annotations
 

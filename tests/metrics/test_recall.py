@@ -164,7 +164,9 @@ def test_nothing_is_found_in_unrelated_text() -> None:
 
 
 def test_spans_are_found_through_edits_and_swaps() -> None:
-    """200 characters of a source inside an unrelated answer (METRICS §2: 99 % with 10 % edits, 100 % with 20 % swaps)."""
+    """200 characters of a source inside an unrelated answer (METRICS §2: 99 % with 10 % edits, 100
+    % with 20 % swaps).
+    """
     found = {"edits": 0, "swaps": 0}
     for seed in range(60):
         part = TEXTS[seed][1][200:400]
@@ -221,7 +223,9 @@ def test_hostile_texts(hostile: str) -> None:
 
 
 def test_letters_changed_all_over_do_not_hide_a_span() -> None:
-    """200 characters in which every fifth word is misspelt: no 20 equal words are left, and it is a copy."""
+    """200 characters in which every fifth word is misspelt: no 20 equal words are left, and it is a
+    copy.
+    """
     words = made_up(11).split()[20:55]
     copy = " ".join("x" + word[1:] if at % 5 == 4 else word for at, word in enumerate(words))
     hit = INDEX.query(f"{ENGLISH[1]} {copy} {ENGLISH[2]}")

@@ -1,4 +1,6 @@
-"""Verbatim, near-verbatim, misplaced and innocent outputs are told apart: 2000 of them, drawn with seeds that no tuning used."""
+"""Verbatim, near-verbatim, misplaced and innocent outputs are told apart: 2000 of them, drawn with
+seeds that no tuning used.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ for text in TRAINED.values():
 
 
 def innocent(rng: random.Random, n: int) -> str:
-    """Text in the training set's own words and turns of phrase, each word drawn after the one before."""
+    """Text in the training set's own words and turns of phrase, each word drawn after the one
+    before.
+    """
     words = [rng.choice(list(NEXT))]
     while len(words) < n:
         words.append(rng.choice(NEXT.get(words[-1]) or list(NEXT)))

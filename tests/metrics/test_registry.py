@@ -1,4 +1,6 @@
-"""A metric is one file: declared there, it is scored, shown, gated and searched without another edit."""
+"""A metric is one file: declared there, it is scored, shown, gated and searched without another
+edit.
+"""
 
 from __future__ import annotations
 

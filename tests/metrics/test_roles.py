@@ -1,4 +1,6 @@
-"""Answers that speak for the user, under another name or out of character, and innocent ones beside each."""
+"""Answers that speak for the user, under another name or out of character, and innocent ones beside
+each.
+"""
 
 from __future__ import annotations
 

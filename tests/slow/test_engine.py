@@ -1,4 +1,6 @@
-"""The engine on the real SmolLM2-135M in float32 against plain transformers, one sequence at a time."""
+"""The engine on the real SmolLM2-135M in float32 against plain transformers, one sequence at a
+time.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def test_log_probabilities_equal_one_sequence_at_a_time(loaded):
         case for case in load_cases() if case.reference
     ][:2]
     planned = RequestBuilder(backend, 1).build(cases, load_formats().select(FORMATS))
-    found = dict(pair for batch in backend.score([item.request for item in planned]) for pair in batch)
+    found = dict(
+        pair for batch in backend.score([item.request for item in planned]) for pair in batch
+    )
     for item in planned:
         for scoring, rendered in zip(found[item.key], item.request.answers, strict=True):
             assert list(scoring.token_logprobs) == pytest.approx(

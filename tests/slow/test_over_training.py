@@ -1,4 +1,6 @@
-"""An over-training run on the real model is caught: the checkpoint before the turn, and a branch from there that beats both ends."""
+"""An over-training run on the real model is caught: the checkpoint before the turn, and a branch
+from there that beats both ends.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""QLoRA on the real SmolLM2-135M-Instruct, on the CPU: it learns, it moves at 1e-7, it takes a quarter, it merges."""
+"""QLoRA on the real SmolLM2-135M-Instruct, on the CPU: it learns, it moves at 1e-7, it takes a
+quarter, it merges.
+"""
 
 from __future__ import annotations
 

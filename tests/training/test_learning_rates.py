@@ -14,7 +14,10 @@ K = 4.0  # a power of two: scaling by it rounds nothing
 
 
 def walk(alpha, rate_a, rate_b, *, k=1.0, steps=30, norm=0.0):
-    """Fit B·A·alpha/r to a matrix with AdamW in float64. Returns A, B and the products on the way."""
+    """Fit B·A·alpha/r to a matrix with AdamW in float64.
+
+    Returns A, B and the products on the way.
+    """
     torch.manual_seed(0)
     target = torch.randn(6, 5, dtype=torch.float64)
     a = torch.nn.Parameter(torch.randn(3, 5, dtype=torch.float64))
