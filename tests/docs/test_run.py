@@ -19,7 +19,7 @@ NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
     r"--engine ray": "starts a cluster: tox -e peers",
     r"--engine program": "the page's own file: tests/backends/test_by_name.py",
-    r"--metrics shouts.py": "the page's own file: tests/metrics/test_registry.py",
+    r"--metrics": "a file that declares metrics: tests/metrics/test_registry.py",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
     r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
