@@ -1,4 +1,6 @@
-"""The cost of a reference, in every format by the native format's count of tokens."""
+"""NLL of a reference, per token of the native format."""
+
+from __future__ import annotations
 
 import pytest
 
@@ -6,14 +8,29 @@ from harness.metrics.likelihood import reference_nll
 from harness.metrics.registry import ReferenceItem
 from harness.records import Case, Format, Loglikelihood, Message
 
-CASE = Case("r", (Message("user", "q"),), reference="a b c")
-FORMAT = Format("toy", "toy", "", (), "")
+CASE = Case("c", (Message("user", "?"),), reference="a reference")
+FORMAT = Format("f", "f", "", (), "")
 
 
-def test_formats_are_compared_by_the_native_count_of_tokens():
-    """A format that splits the same words into twice as many tokens is not half as expensive."""
-    item = ReferenceItem(CASE, FORMAT, Loglikelihood(-12.0, 8), Loglikelihood(-8.0, 4))
-    assert reference_nll(item) == {"nll": pytest.approx(3.0), "nll_excess": pytest.approx(1.0)}
-    alone = ReferenceItem(CASE, FORMAT, Loglikelihood(-12.0, 8), None)
-    assert reference_nll(alone)["nll"] == pytest.approx(1.5)
-    assert reference_nll(alone)["nll_excess"][0] is None
+def nll(here: Loglikelihood, native: Loglikelihood | None):
+    return reference_nll(ReferenceItem(CASE, FORMAT, here, native))
+
+
+def test_both_formats_are_divided_by_the_native_tokens():
+    assert nll(Loglikelihood(-12.0, 6), Loglikelihood(-8.0, 4)) == {
+        "nll": 3.0,
+        "nll_excess": pytest.approx(1.0),
+    }
+
+
+def test_without_a_native_format_its_own_tokens_count_and_there_is_no_excess():
+    found = nll(Loglikelihood(-12.0, 6), None)
+    assert found["nll"] == 2.0 and found["nll_excess"][0] is None
+
+
+def test_a_reference_without_a_token_is_not_scored():
+    for found in (
+        nll(Loglikelihood(0.0, 0), None),
+        nll(Loglikelihood(-1.0, 1), Loglikelihood(0.0, 0)),
+    ):
+        assert found["nll"][0] is None and found["nll_excess"][0] is None
