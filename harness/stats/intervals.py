@@ -24,6 +24,10 @@ class Interval:
     n: int
 
 
+_Z = 1.9599639845400545
+"""The 97.5 % quantile of the normal distribution."""
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Mean of one value per item, with Wilson's interval when all are 0 or 1, else Student's."""
     if all(value in (0.0, 1.0) for value in values):
@@ -33,10 +37,10 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 def wilson(successes: int, n: int) -> Interval:
     """Wilson's score interval of a rate (Wilson 1927)."""
-    from statsmodels.stats.proportion import proportion_confint
-
-    low, high = proportion_confint(successes, n, alpha=0.05, method="wilson")
-    return Interval(successes / n, float(low), float(high), n)
+    rate, width = successes / n, 1 + _Z**2 / n
+    centre = (rate + _Z**2 / (2 * n)) / width
+    half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)) / width
+    return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n)
 
 
 def student_interval(values: Sequence[float]) -> Interval:

@@ -1,5 +1,7 @@
 """Intervals of means against textbook values and statsmodels."""
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +26,12 @@ def test_wilson_equals_statsmodels_to_the_last_digit(n):
     for k in range(n + 1):
         found = wilson(k, n)
         assert (found.low, found.high) == proportion_confint(k, n, 0.05, method="wilson")
+
+
+def test_statistics_need_no_package_that_only_tests_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "statsmodels", None)
+    monkeypatch.setitem(sys.modules, "statsmodels.stats.proportion", None)
+    assert mean_interval([0.0, 1.0, 1.0]).n == 3
 
 
 def test_a_mean_of_rates_gets_wilson_and_of_others_student():
