@@ -66,6 +66,14 @@ def test_the_way_names_what_is_in_its_files():
         assert set(names.split(" and ")) <= _defined(ROOT / "docs" / link), (names, link)
 
 
+def test_the_code_is_written_in_plain_words():
+    """These words each had several meanings here, and plainer ones exist."""
+    riddles = re.compile(r"\b(?:anew|told|stands|so many|METRICS §|DESIGN §)", re.I)
+    texts = [file for end in ("py", "jinja", "js") for file in PACKAGE.rglob(f"*.{end}")]
+    for file in texts:
+        assert not riddles.findall(file.read_text(encoding="utf-8")), file
+
+
 def _defined(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}

@@ -71,7 +71,7 @@ def _trained_header(turns: Turns) -> str:
 
 
 def _always_opened(turns: Turns) -> bool:
-    """Whether the opening stands first with a system prompt too."""
+    """Whether the opening comes first with a system prompt too."""
     return turns.system_open is None or turns.system_open.startswith(turns.opening)
 
 

@@ -154,7 +154,7 @@ def metadata_of_run(ready: Preparation, digest: str, branch: Branch | None = Non
 def with_expected_answers(ready: Preparation, run: Path) -> Preparation:
     """The run with the conversations that it learns from, before its model is loaded.
 
-    Answers of the model's own are read from ``run`` if they are there. Otherwise each stands as a
+    Answers of the model's own are read from ``run`` if they are there. Otherwise each is replaced by a
     text of the longest permitted length.
     """
     goal = ready.config.objective

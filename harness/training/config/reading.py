@@ -169,7 +169,7 @@ def _is_branch(step: str | int) -> bool:
 
 
 def _unknown(table: dict[str, Any], section: Any, prefix: str) -> Iterator[str]:
-    """Keys that the part of the tree that ``table`` stands for does not have."""
+    """Keys of ``table`` that its part of the tree does not have."""
     known = {f.name: getattr(section, f.name) for f in fields(section)}
     for key, value in table.items():
         if key not in known:
