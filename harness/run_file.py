@@ -16,7 +16,7 @@ from harness.files import write_text
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-#: Metrics of a checkpoint that are logged item by item, so that a rise can be distinguished from noise.
+#: Metrics of a checkpoint that are logged item by item, so that a rise can be set against noise.
 NLL_METRICS = ("nll_held_out", "nll_seen", "nll_native")
 
 

@@ -154,8 +154,8 @@ def metadata_of_run(ready: Preparation, digest: str, branch: Branch | None = Non
 def with_expected_answers(ready: Preparation, run: Path) -> Preparation:
     """The run with the conversations that it learns from, before its model is loaded.
 
-    Answers of the model's own are read from ``run`` if they are there. Otherwise each is replaced by a
-    text of the longest permitted length.
+    Answers of the model's own are read from ``run`` if they are there. Otherwise each is replaced
+    by a text of the longest permitted length.
     """
     goal = ready.config.objective
     if goal.answers == "given":
