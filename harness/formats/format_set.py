@@ -55,6 +55,10 @@ class FormatSet(Mapping[str, Format]):
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def __repr__(self) -> str:
+        shown = [*self._by_id][:3] + ["…"] * (len(self) > 3)
+        return f"FormatSet({len(self)} formats: {', '.join(shown)})"
+
     @property
     def default(self) -> tuple[str, ...]:
         """The names selected by default: the common formats and all of the user's own."""

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.formats import load_format, load_formats
+from harness.formats import FormatSet, load_format, load_formats
 from harness.formats.exchange.exporting import TARGETS, export_format
 from harness.formats.properties import check_format
 
@@ -162,3 +162,10 @@ def test_check_finds_what_is_wrong(tmp_path):
         and "two BOS" in findings
         and "never learns to end" in findings
     )
+
+
+def test_a_set_prints_its_size_and_its_first_names():
+    known = load_formats()
+    assert repr(known).startswith(f"FormatSet({len(known)} formats: ") and "…" in repr(known)
+    two = FormatSet([known["chatml"], known["alpaca-newline"]])
+    assert repr(two) == "FormatSet(2 formats: alpaca-newline, chatml)"
