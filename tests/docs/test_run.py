@@ -62,6 +62,7 @@ def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
 def test_the_commands_of_a_page_run_one_after_the_other(
     page, workspace, tiny_model, tmp_path, monkeypatch, capsys
 ):
+    """``run`` asserts the exit code of each."""
     shutil.copytree(workspace, tmp_path / "here")
     small(monkeypatch, tmp_path / "here", tiny_model)
     for block in blocks(page):

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.backends import by_name
 from harness.cli import arguments
 from harness.cli.main import COMMANDS
 from harness.errors import HarnessError
+from harness.metrics import registry
 from harness.training.config import TrainConfig, parse_config, read_config
 from tests.docs.snippets import (
     MADE,
@@ -88,6 +90,7 @@ def test_every_block_has_a_reader_or_a_reason():
 
 @pytest.mark.parametrize("command", harness_commands(), ids=lambda c: c.block.place)
 def test_every_harness_command_is_taken_by_its_parser(command, place, monkeypatch):
+    """``read_harness`` asserts that the parser took the words."""
     read_harness(command.words, monkeypatch)
 
 
@@ -114,6 +117,7 @@ def read_harness(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Non
     "block", [b for b in WRITTEN if b.language in SHELL], ids=lambda b: b.place
 )
 def test_every_other_command_is_known(block, place, monkeypatch):
+    """``read_other`` asserts it, program by program."""
     for command in commands(block):
         if command.words[0] != "harness":
             read_other(command, monkeypatch)
@@ -210,10 +214,15 @@ def gate_parser() -> argparse.ArgumentParser:
     "block", [b for b in WRITTEN if b.language == "toml"], ids=lambda b: b.place
 )
 def test_every_toml_is_a_run(block):
-    """Or a part of the reader's pyproject.toml, which the pages on plugins run."""
+    """Or entry points of the reader's pyproject.toml. ``parse_config`` raises on a wrong key."""
     table = tomllib.loads(block.text)
-    if "project" not in table:
-        parse_config(table)
+    if "project" in table:
+        assert set(table["project"]["entry-points"]) <= {
+            by_name.ENTRY_POINTS,
+            registry.ENTRY_POINTS,
+        }
+    else:
+        assert parse_config(table)
 
 
 @pytest.mark.parametrize(
@@ -221,13 +230,14 @@ def test_every_toml_is_a_run(block):
 )
 def test_every_json_is_rows(block):
     for line in block.text.splitlines():
-        json.loads(line)
+        assert isinstance(json.loads(line), dict)
 
 
 @pytest.mark.parametrize(
     "block", [b for b in WRITTEN if b.language == "python"], ids=lambda b: b.place
 )
 def test_every_python_compiles(block):
+    """``compile`` raises on a wrong syntax. The pages' own tests run them."""
     compile(block.text, block.place, "exec")
 
 

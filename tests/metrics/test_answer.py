@@ -166,7 +166,8 @@ def test_lenient_is_never_below_strict(text: str) -> None:
 
 def test_hostile_answers(hostile: str) -> None:
     with computes_within(20):
-        score_answer(MANY, hostile)
+        score = score_answer(MANY, hostile)
+    assert score.strict == score.lenient == 0.0 and score.failed  # no text passes all of MANY
 
 
 def test_a_regex_that_explodes_is_stopped() -> None:

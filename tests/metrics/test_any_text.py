@@ -20,4 +20,5 @@ any_text = st.text(st.characters(), max_size=200) | st.lists(
 
 @given(any_text, any_text)
 def test_any_text(text: str, other: str) -> None:
+    """``judge`` asserts what must hold of each metric."""
     judge(text, other)

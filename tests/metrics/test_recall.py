@@ -217,9 +217,13 @@ def test_chinese_copies_are_found() -> None:
 
 def test_hostile_texts(hostile: str) -> None:
     with computes_within(20):
-        nv_recall(hostile, hostile[::-1])
-        near(hostile, hostile)
-        RecallIndex.build([("x", hostile[:50_000]), ("y", ENGLISH[0])]).query(hostile)
+        backwards = nv_recall(hostile, hostile[::-1])
+        same = near(hostile, hostile)
+        index = RecallIndex.build([("x", hostile[:50_000]), ("y", ENGLISH[0])])
+        hit = index.query(hostile)
+    assert 0 <= backwards.value <= 1
+    assert same == bool(hostile.strip())
+    assert hit.source in ("x", None)
 
 
 def test_letters_changed_all_over_do_not_hide_a_span() -> None:

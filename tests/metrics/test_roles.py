@@ -60,4 +60,5 @@ def test_without_a_name_only_speaking_for_others_counts() -> None:
 
 def test_hostile_texts(hostile: str) -> None:
     with computes_within(5):
-        role_faults(hostile, **SCENE)
+        faults = role_faults(hostile, **SCENE)
+    assert all(0 <= fault.start < fault.end <= len(hostile) for fault in faults)
