@@ -5,7 +5,7 @@ The grid is real: a model's choices on the shipped cases in formats drawn from t
 cell computed once through the store. Then, for many seeds, only a share of its cells is shown to
 each estimator:
 
-ours        balanced sample, Rasch model with precisions by marginal likelihood, unseen cells drawn (harness.stats.rasch.complete)
+ours        balanced sample, Rasch model with precisions by marginal likelihood, unseen cells drawn (harness.stats.rasch.draw_format_means)
 ridge       the same sample and model with one fixed penalty (standard deviation 1), unseen cells at their expected value, as in
             PromptEval's plain estimator (Polo et al. 2024, eq. 3)
 naive       each format's mean over the same cells

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,24 +71,23 @@ def help_of(command: str) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().strip().splitlines())
 
 
-def _gate_options() -> Iterator[str]:
+def _gate_options() -> list[str]:
     """The options that the gate's pytest hook adds, as rows."""
     from harness.gate.plugin import pytest_addoption
 
-    class Group:
-        rows: list[str] = []  # noqa: RUF012  # one object, thrown away
+    rows: list[str] = []
 
+    class Group:
         def getgroup(self, *_: str) -> Group:
             return self
 
         def addoption(self, flag: str, **facts: Any) -> None:
             value = facts["metavar"].replace("|", "\\|")
             shown = f"[={value}]" if "const" in facts else f" {value}"
-            self.rows.append(f"| `{flag}{shown}` | {facts['help']} |")
+            rows.append(f"| `{flag}{shown}` | {facts['help']} |")
 
-    group = Group()
-    pytest_addoption(group)  # type: ignore[arg-type]  # the two methods that it calls
-    yield from group.rows
+    pytest_addoption(Group())  # type: ignore[arg-type]  # the two methods that it calls
+    return rows
 
 
 def settings_page() -> str:
