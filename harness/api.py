@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from harness.data.outputs import Output
     from harness.evaluation.results import Evaluation
+    from harness.evaluation.settings import EvalJob
     from harness.formats import FormatSet
     from harness.gate.baseline import Baseline
     from harness.metrics.copies.recall_index import RecallHit, RecallIndex
@@ -88,7 +89,7 @@ def evaluate(
             **options,
         )
         evaluation = run_job(job, quiet=quiet)
-        files = () if out is None else _write(evaluation, job.out, limit)
+        files = () if out is None else tuple(write_files([evaluation], job))
     return EvaluationResult(evaluation, files)
 
 
@@ -96,14 +97,18 @@ def _fields(kind: type) -> set[str]:
     return {each.name for each in fields(kind)}
 
 
-def _write(evaluation: Evaluation, out: Path, limit: int | None) -> tuple[Path, ...]:
+def write_files(evaluations: Sequence[Evaluation], job: EvalJob) -> list[Path]:
+    """Write the report of a job's evaluations, and the scores of each, which come last."""
     from harness.evaluation.analysis.build_report import write_evaluation_report
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
-    files = write_evaluation_report([evaluation], out, model=evaluation.model, limit=limit)
-    write_baseline(to_baseline(evaluation), out / SCORES_FILE)
-    return (*files, out / SCORES_FILE)
+    files = write_evaluation_report(evaluations, job.out, model=job.model, limit=job.limit)
+    for evaluation in evaluations:
+        folder = job.out / evaluation.label if len(evaluations) > 1 else job.out
+        write_baseline(to_baseline(evaluation, job.formats), folder / SCORES_FILE)
+        files.append(folder / SCORES_FILE)
+    return files
 
 
 def train(

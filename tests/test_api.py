@@ -13,7 +13,9 @@ import harness
 from harness.api_results import EvaluationResult
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.gate.baseline_file import read_baseline
 from harness.records import Conversation, Message
+from harness.report.document import read_report
 
 LAMPS = "The lamps along the quay were lit one by one as the evening came down over the harbour."
 CASES = [
@@ -188,6 +190,14 @@ def test_nothing_is_kept_without_a_folder(measured, tiny_model, tmp_path, monkey
     assert again.rows() == measured[1].rows()
     with pytest.raises(HarnessError, match="no format and metric in common"):
         harness.compare(again, again, metrics=["nll"])
+
+
+def test_a_kept_evaluation_says_how_its_formats_were_drawn(measured, tiny_model, tmp_path):
+    """Without the name that drew them, a gate with these scores could not draw them again."""
+    asked = {**measured[0], "formats": ["grammar:1:seed=5"]}
+    found = harness.evaluate(tiny_model, out=tmp_path / "drawn", **asked)
+    assert read_baseline(found.files[-1]).grammar == ("grammar:1:seed=5",)
+    assert read_report(tmp_path / "drawn" / "report.json").model.asked_for == str(tiny_model)
 
 
 def test_encoding_trains_the_answer_alone(tiny_model, tokenizer):

@@ -123,13 +123,12 @@ class EvalOptions:
 def evaluate(args: list[str]) -> int:
     """Measure a model across prompt formats and write report.html, report.md and report.json."""
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
-    from harness.evaluation.analysis.build_report import print_table, write_evaluation_report
+    from harness.api import write_files
+    from harness.evaluation.analysis.build_report import print_table
     from harness.evaluation.run import run_adapters, run_job
-    from harness.gate.baseline import to_baseline
-    from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
     job = _job(options)
-    out, several = Path(options.out), len(options.adapter) > 1
+    several = len(options.adapter) > 1
     # Ray reports a dead worker on standard output.
     with redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext():
         if several:
@@ -138,10 +137,8 @@ def evaluate(args: list[str]) -> int:
             )
         else:
             evaluations = [run_job(job, quiet=options.json, verbose=options.verbose)]
-    paths = write_evaluation_report(evaluations, out, model=options.model, limit=options.limit)
-    scores = [(out / each.label if several else out) / SCORES_FILE for each in evaluations]
-    for evaluation, path in zip(evaluations, scores, strict=True):
-        write_baseline(to_baseline(evaluation, job.formats), path)
+    paths = write_files(evaluations, job)
+    scores = paths[-len(evaluations) :]
     if options.json:
         runs = [
             {"adapter": each.adapter, "cells": [asdict(cell) for cell in each.aggregates]}
