@@ -22,6 +22,8 @@ from harness.api_results import (
     EvaluationResult,
     RecallResult,
     TrainResult,
+    drift_summary,
+    recall_summary,
 )
 from harness.errors import HarnessError, nearest
 from harness.extras import explain_missing
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from harness.evaluation.settings import EvalJob
     from harness.formats import FormatSet
     from harness.gate.baseline import Baseline
-    from harness.metrics.copies.recall_index import RecallHit, RecallIndex
+    from harness.metrics.copies.recall_index import RecallIndex
     from harness.training.config import TrainConfig
 
 Messages = Conversation | Sequence[Mapping[str, str]]
@@ -277,13 +279,12 @@ def recall(
             where=str(empty) if isinstance(empty, str | Path) else "",
         )
     hits = tuple(index.query(output.text, own=output.id) for output in found)
-    return RecallResult(found, hits, _recall_summary(found, hits, chance, len(index)), index)
+    return RecallResult(found, hits, recall_summary(found, hits, chance, len(index)), index)
 
 
 def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``)."""
     from harness.metrics.drift import drift as judge
-    from harness.stats import mean_interval
 
     languages = (expect,) if isinstance(expect, str) else tuple(expect)
     for code in languages:
@@ -297,11 +298,7 @@ def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     if not texts:
         raise HarnessError("the file is empty", where=str(outputs))
     found = tuple(judge(output.text, languages, output.prompt) for output in texts)
-    scored = [float(each.drift) for each in found if each.drift is not None]
-    summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
-    if scored:
-        summary["drift"] = _interval(mean_interval(scored))
-    return DriftResult(texts, found, summary)
+    return DriftResult(texts, found, drift_summary(found))
 
 
 def _outputs(texts: Texts) -> tuple[Output, ...]:
@@ -323,37 +320,3 @@ def _index(texts: Texts | RecallIndex) -> RecallIndex:
     if (Path(texts) / INDEX_FILE).is_file():
         return RecallIndex.load(texts)
     return RecallIndex.build(read_answers(str(texts)))
-
-
-def _recall_summary(
-    outputs: Sequence[Output], hits: Sequence[RecallHit], null: RecallIndex | None, trained: int
-) -> dict[str, Any]:
-    """Rates with 95 % intervals. The excess is the paired mean of (training set − null)."""
-    from harness.stats import mean_interval, paired_bootstrap
-
-    scored = [at for at, output in enumerate(outputs) if output.text.strip()]
-    never = len(null) if null else 0
-    counts = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
-    summary: dict[str, Any] = dict(counts)
-    by_chance = [null.query(outputs[at].text) for at in scored] if null else []
-    for name in ("near", "nv_recall", "copied_frac"):
-        values = [float(getattr(hits[at], name)) for at in scored]
-        if not values:
-            continue
-        summary[name] = _interval(mean_interval(values))
-        if null:
-            chance = [float(getattr(hit, name)) for hit in by_chance]
-            gaps = [value - other for value, other in zip(values, chance, strict=True)]
-            summary[f"{name}_null"] = _interval(mean_interval(chance))
-            summary[f"{name}_excess"] = _interval(paired_bootstrap(gaps))
-    if null and never < trained:
-        summary["note"] = (
-            f"the null has {never} texts and the training set {trained}: chance matches grow with "
-            "the number of texts, so the excess is slightly too high"
-        )
-    return summary
-
-
-def _interval(interval: Any) -> dict[str, float]:
-    ends = {"mean": interval.value, "low": interval.low, "high": interval.high}
-    return {name: round(value, 4) for name, value in ends.items()}

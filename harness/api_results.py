@@ -1,8 +1,10 @@
-"""The results of the Python interface (``harness.api``): tables with a name."""
+"""The results of the Python interface (``harness.api``): rows, and rates with an interval."""
 
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +20,15 @@ if TYPE_CHECKING:
     from harness.gate.baseline import Baseline
     from harness.metrics.copies.recall_index import RecallHit, RecallIndex
     from harness.metrics.drift import Drift
+    from harness.stats import Interval
 
 
-class _Table:
+class _Table(ABC):
     """A result that is a table."""
 
+    @abstractmethod
     def rows(self) -> list[dict[str, Any]]:
         """The table, a dictionary for each row."""
-        raise NotImplementedError
 
     def to_pandas(self) -> pandas.DataFrame:
         """The table as a data frame. Raises HarnessError where pandas is not installed."""
@@ -186,3 +189,48 @@ def _drift_row(output: Output, found: Drift) -> dict[str, Any]:
         "sticky": None if found.sticky is None else round(found.sticky, 4),
         "returns": found.returns,
     }
+
+
+def recall_summary(
+    outputs: Sequence[Output], hits: Sequence[RecallHit], null: RecallIndex | None, trained: int
+) -> dict[str, Any]:
+    """Rates with 95 % intervals. The excess is the paired mean of (training set − null)."""
+    from harness.stats import mean_interval, paired_bootstrap
+
+    scored = [at for at, output in enumerate(outputs) if output.text.strip()]
+    never = len(null) if null else 0
+    counts = {"n": len(outputs), "scored": len(scored), "trained": trained, "null": never}
+    summary: dict[str, Any] = dict(counts)
+    by_chance = [null.query(outputs[at].text) for at in scored] if null else []
+    for name in ("near", "nv_recall", "copied_frac"):
+        values = [float(getattr(hits[at], name)) for at in scored]
+        if not values:
+            continue
+        summary[name] = _interval(mean_interval(values))
+        if null:
+            chance = [float(getattr(hit, name)) for hit in by_chance]
+            gaps = [value - other for value, other in zip(values, chance, strict=True)]
+            summary[f"{name}_null"] = _interval(mean_interval(chance))
+            summary[f"{name}_excess"] = _interval(paired_bootstrap(gaps))
+    if null and never < trained:
+        summary["note"] = (
+            f"the null has {never} texts and the training set {trained}: chance matches grow with "
+            "the number of texts, so the excess is slightly too high"
+        )
+    return summary
+
+
+def drift_summary(found: Sequence[Drift]) -> dict[str, Any]:
+    """The rate of drift over the texts that could be scored, with its 95 % interval."""
+    from harness.stats import mean_interval
+
+    scored = [float(each.drift) for each in found if each.drift is not None]
+    summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
+    if scored:
+        summary["drift"] = _interval(mean_interval(scored))
+    return summary
+
+
+def _interval(interval: Interval) -> dict[str, float]:
+    ends = {"mean": interval.value, "low": interval.low, "high": interval.high}
+    return {name: round(value, 4) for name, value in ends.items()}
