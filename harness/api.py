@@ -155,17 +155,17 @@ def compare(
     Each is a result of ``evaluate``, the folder it was kept in, or a baseline file of the gate.
     ``thresholds`` is a TOML file of what a metric may lose; without it the shipped one.
     """
-    from harness.gate.thresholds import read_thresholds
+    from harness.gate.thresholds import THRESHOLDS_FILE, read_thresholds
     from harness.gate.verdicts import compare_baselines
     from harness.resources import data_dir
 
     first, second = _scores(before), _scores(after)
-    file = Path(thresholds) if thresholds else data_dir("eval") / "thresholds.toml"
+    file = Path(thresholds) if thresholds else data_dir("eval") / THRESHOLDS_FILE
     margins = dict(read_thresholds(file).margins)
     chosen = tuple(metrics or margins)
     for name in chosen:
         if name not in margins:
-            raise HarnessError(f"no such metric: {name!r}", hint=nearest(name, margins))
+            raise HarnessError(f"unknown metric {name!r}", hint=nearest(name, margins))
     verdicts = compare_baselines(first, second, {name: margins[name] for name in chosen})
     if not any(each.baseline is not None and each.current is not None for each in verdicts):
         raise HarnessError(
@@ -183,15 +183,19 @@ def _scores(run: str | Path | EvaluationResult) -> Baseline:
     if isinstance(run, EvaluationResult):
         return to_baseline(run.evaluation)
     path = Path(run)
-    if path.is_dir():
-        path = path / SCORES_FILE
-        if not path.is_file():
-            raise HarnessError(
-                f"the folder has no {SCORES_FILE}",
-                where=str(run),
-                hint=f"harness eval MODEL --out {run} writes it",
-            )
-    return read_baseline(path)
+    if not path.exists():
+        raise HarnessError(
+            "no such file or folder",
+            where=str(path),
+            hint=f"give the --out folder of a harness eval, its {SCORES_FILE}, or a baseline",
+        )
+    if path.is_dir() and not (path / SCORES_FILE).is_file():
+        raise HarnessError(
+            f"the folder has no {SCORES_FILE}",
+            where=str(path),
+            hint=f"harness eval MODEL --out {path} writes it",
+        )
+    return read_baseline(path / SCORES_FILE if path.is_dir() else path)
 
 
 def load_formats(*folders: str | Path) -> FormatSet:

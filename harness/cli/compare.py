@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from harness.cli.arguments import parse, split_commas
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
+    from harness.api_results import ComparisonResult
     from harness.gate.baseline import Baseline
     from harness.records import Verdict
 
@@ -56,7 +58,7 @@ def compare(args: list[str]) -> int:
     before, after, verdicts = found.before, found.after, found.verdicts
     pages = _write_page(options, before, after, verdicts) if options.html else []
     if options.json:
-        _print_json(verdicts)
+        _print_json(found)
     else:
         _print_table(before, after, verdicts, every=options.formats)
         for path in pages:
@@ -88,12 +90,11 @@ def _write_page(
     return write_comparison(document, page)
 
 
-def _print_json(verdicts: Sequence[Verdict]) -> None:
-    for verdict in verdicts:
-        print(json.dumps({**asdict(verdict), "delta": verdict.delta}))
-    outcomes = [verdict.outcome for verdict in verdicts]
-    counts = {outcome: outcomes.count(outcome) for outcome in sorted(set(outcomes))}
-    print(json.dumps({"counts": counts}))
+def _print_json(found: ComparisonResult) -> None:
+    for row in found.rows():
+        print(json.dumps(row))
+    counts = Counter(verdict.outcome for verdict in found.verdicts)
+    print(json.dumps({"counts": dict(sorted(counts.items()))}))
 
 
 def _print_table(
@@ -103,7 +104,7 @@ def _print_table(
     from rich.console import Console
     from rich.table import Table
 
-    from harness.gate.messages import p_value
+    from harness.gate.messages import outcome_counts, p_value
     from harness.report.wording import compact, signed
 
     shown = [
@@ -140,18 +141,9 @@ def _print_table(
     Console(
         width=max(console.width, 132) if not console.is_terminal else None, highlight=False
     ).print(table)
-    print(f"{before.name or 'before'} → {after.name or 'after'}: {_counts(verdicts)}")
+    print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(verdicts)}")
     if not every:
         print(
             "shown: groups, the native format and changes beyond a margin; --formats shows every "
             "format"
         )
-
-
-def _counts(verdicts: Sequence[Verdict]) -> str:
-    outcomes = [verdict.outcome for verdict in verdicts]
-    return ", ".join(
-        f"{outcomes.count(outcome)} {outcome}"
-        for outcome in ("regressed", "missing", "stale", "improved", "new", "ok")
-        if outcome in outcomes
-    )

@@ -19,7 +19,7 @@ SCHEMA = 2
 #: What harness eval writes beside its report: a baseline of that evaluation.
 SCORES_FILE = "scores.json"
 _DIGITS: Mapping[str, float | None] = {"0": 0.0, "1": 1.0, "-": None}
-_REMAKE = "delete the file and make it again with --update-baseline"
+_REMAKE = "delete the file and make it again with harness eval or --update-baseline"
 
 
 def _unpack(values: Any) -> Any:
@@ -109,7 +109,9 @@ def read_baseline(path: Path) -> Baseline:
     except json.JSONDecodeError as error:
         message = f"not JSON: {error.msg} at column {error.colno}"
         raise HarnessError(message, f"{path}:{error.lineno}", _REMAKE) from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, NaN, an endless integer or nesting
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where, _REMAKE) from None
+    except (ValueError, RecursionError) as error:  # NaN, an endless integer or nesting
         raise HarnessError(f"not a baseline: {error}", where, _REMAKE) from None
     if not isinstance(document, dict) or "schema" not in document:
         raise HarnessError("not a baseline: it has no schema", where, _REMAKE)

@@ -68,7 +68,7 @@ def summary_lines(result: GateResult) -> list[str]:
     """Counts, what broke and what changed, the baseline, notes; last the command to run next."""
     verdicts = result.verdicts
     return [
-        f"{result.options.model_name}: {_counts(verdicts)}",
+        f"{result.options.model_name}: {outcome_counts(verdicts)}",
         *_failures([verdict for verdict in verdicts if verdict.failed]),
         *_changes(verdicts),
         _baseline(result),
@@ -77,7 +77,8 @@ def summary_lines(result: GateResult) -> list[str]:
     ]
 
 
-def _counts(verdicts: Sequence[Verdict]) -> str:
+def outcome_counts(verdicts: Sequence[Verdict]) -> str:
+    """``1 regressed, 2 improved, 60 ok``: the worst first, and only what there is."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     outcomes: tuple[Outcome, ...] = ("regressed", "missing", "stale", "improved", "new", "ok")
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome])

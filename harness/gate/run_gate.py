@@ -13,7 +13,7 @@ from harness.formats import FormatSet, load_formats
 from harness.gate.baseline import Baseline, BaselineEntry, to_baseline, with_new_entries
 from harness.gate.baseline_file import read_baseline, write_baseline
 from harness.gate.requirements import check_absolute, check_requirements, parse_requirement
-from harness.gate.thresholds import Thresholds, read_thresholds
+from harness.gate.thresholds import THRESHOLDS_FILE, Thresholds, read_thresholds
 from harness.gate.verdicts import accepted, compare_baselines
 from harness.metrics.registry import METRICS
 from harness.records import Verdict
@@ -21,8 +21,6 @@ from harness.resources import data_dir
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
-
-THRESHOLDS_FILE = "thresholds.toml"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.gate.thresholds import THRESHOLDS_FILE
 from harness.resources import data_dir
 
 WORKFLOW = Path(".github") / "workflows" / "format-gate.yml"
 #: What the gate's folder holds, copied from the shipped one, so that a user can read and change it.
-SHIPPED = ("conftest.py", "test_gate.py", "thresholds.toml")
+SHIPPED = ("conftest.py", "test_gate.py", THRESHOLDS_FILE)
 _NEEDS_GGUF = ".gguf"
 
 

@@ -22,6 +22,8 @@ from harness.errors import HarnessError, nearest, validation_error
 from harness.metrics.registry import METRICS
 from harness.records import Group
 
+THRESHOLDS_FILE = "thresholds.toml"
+
 
 @dataclass(frozen=True, slots=True)
 class Margin:

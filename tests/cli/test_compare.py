@@ -52,6 +52,7 @@ def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
     assert found["a", "nll"]["outcome"] == "improved" and found["a", "nll"]["interval"][
         0
     ] == pytest.approx(-0.6)
+    assert list(counts["counts"]) == ["improved", "ok", "regressed"]
     assert counts["counts"]["regressed"] == 2  # the format, and the mean over its group
     assert main(["compare", str(written("three")), str(written("four", worse))]) == 1
     assert "−.50" in capsys.readouterr().out
@@ -67,6 +68,9 @@ def test_metrics_can_be_chosen(written, capsys):
 def test_evaluations_that_cannot_be_compared_are_refused_or_stale(written, tmp_path, capsys):
     assert main(["compare", written("one"), str(tmp_path)]) == 2
     assert "harness eval MODEL --out" in capsys.readouterr().err
+    for pair in (["gone", "one"], ["one", "gone"]):
+        assert main(["compare", *(str(tmp_path / name) for name in pair)]) == 2
+        assert "gone: no such file or folder — give the --out" in capsys.readouterr().err
     assert main(["compare", written("two"), written("three", prefix="other-")]) == 1
     assert "no case in common" in capsys.readouterr().out
     assert main(["compare", written("four"), written("five", digests={"a": "changed"})]) == 1

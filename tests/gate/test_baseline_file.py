@@ -155,7 +155,7 @@ def test_a_bad_file_is_named_with_its_place(tmp_path, document, path, value, wor
         (b"[]", "not a baseline: it has no schema"),
         (b'{"cells": []}', "it has no schema"),
         (b'{"schema": NaN}', "NaN is not a number"),
-        (b"\xff", "not a baseline"),
+        (b"\xff", "not UTF-8 at byte 0"),
         (b"[" * 100_000, "not a baseline"),
         (b'{"schema": 1}', "schema 1, this version reads 2"),
         (b'{"schema": 2}', "name: missing (and 8 more)"),
