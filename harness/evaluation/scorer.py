@@ -64,8 +64,8 @@ class Scorer:
         if item is None:
             return {
                 metric.name: (None, why_not or "not computed")
-                for metric in METRICS.values()
-                if metric.kind == kind and not metric.optional
+                for metric in METRICS.computed(kind)
+                if not metric.optional
             }
         values: Values = {}
         for scorer in METRICS.scorers(kind):

@@ -213,7 +213,8 @@ class Registry(Mapping[str, Metric]):
         file = function.__code__.co_filename if hasattr(function, "__code__") else ""
         if not metrics or len({metric.kind for metric in metrics}) > 1:
             raise HarnessError("a scorer gives metrics of one kind, at least one", where=file)
-        if taken := [metric.name for metric in metrics if metric.name in self._metrics]:
+        declared = {metric.name for one in self._scorers for metric in one.metrics}
+        if taken := [metric.name for metric in metrics if metric.name in declared]:
             raise HarnessError(f"metric {taken[0]!r} is already declared", where=file)
         self._scorers.append(ScoreFunction(function, metrics, file))
         self._metrics.update({metric.name: metric for metric in metrics})
@@ -229,6 +230,11 @@ class Registry(Mapping[str, Metric]):
         found = [scorer for scorer in self._scorers if scorer.metrics[0].kind == kind]
         return sorted(found, key=lambda scorer: scorer.metrics[0].rank)
 
+    def computed(self, kind: Kind) -> list[Metric]:
+        """The metrics of a kind without those that only a report names, in their order."""
+        found = [metric for scorer in self.scorers(kind) for metric in scorer.metrics]
+        return sorted(found, key=lambda metric: metric.rank)
+
     def load_file(self, path: Path) -> None:
         """Run a Python file that declares metrics, once.
 
@@ -238,7 +244,7 @@ class Registry(Mapping[str, Metric]):
         path = path.resolve()
         if path in self._files:
             return
-        before = len(self._metrics)
+        before = len(self._scorers)
         spec = importlib.util.spec_from_file_location(f"formatproof_metrics_{path.stem}", path)
         if spec is None or spec.loader is None or not path.is_file():
             raise HarnessError("not a Python file with metrics", where=str(path))
@@ -250,7 +256,7 @@ class Registry(Mapping[str, Metric]):
             raise HarnessError(
                 f"cannot load metrics: {type(error).__name__}: {error}", where=str(path)
             ) from error
-        if len(self._metrics) == before:
+        if len(self._scorers) == before:
             raise HarnessError(
                 "declares no metric", where=str(path), hint="see docs/add-a-metric.md"
             )

@@ -12,6 +12,9 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.evaluation.results import Results
+from harness.evaluation.scorer import Scorer
+from harness.evaluation.search.budget import searchable
 from harness.metrics import registry
 from harness.metrics.registry import METRICS, AnswerItem, Metric, Registry, scorer
 from harness.records import Case, Check, Format, Message
@@ -40,7 +43,7 @@ def item(text: str) -> AnswerItem:
     return AnswerItem(case, chat_format, text, "stop", (), (), (), None)
 
 
-def test_the_file_of_the_page_is_in_terminal_json_report_gate_and_search(
+def test_the_file_of_the_page_is_in_terminal_json_report_and_search(
     own_metrics, tmp_path, tiny_model, capsys
 ):
     file = str(from_the_page(tmp_path))
@@ -130,6 +133,19 @@ def test_a_file_is_loaded_once(own_metrics, tmp_path):
     METRICS.load_file(file)
     METRICS.load_file(file)
     assert list(METRICS).count("shouts") == 1
+
+
+def test_a_metric_known_from_a_report_may_still_be_declared(own_metrics, tmp_path):
+    """Until it is, nothing computes it, so it is neither scored nor searched by."""
+    METRICS.describe(Metric("shouts", "answer", "loud", "lower", binary=True))
+    assert METRICS["shouts"].about == "loud" and "shouts" not in searchable("answer")
+    case = Case("c", (Message("user", "Hello"),), checks=(Check("contains", "x"),))
+    chat_format = Format("f", "f", "", (), "")
+    bare = Scorer([chat_format], None, [chat_format])
+    assert "shouts" not in bare.values(case, chat_format, Results({}, {}))
+    METRICS.load_file(from_the_page(tmp_path))
+    assert METRICS["shouts"].about != "loud" and "shouts" in searchable("answer")
+    assert "shouts" in bare.values(case, chat_format, Results({}, {}))
 
 
 def test_an_entry_point_declares_metrics(monkeypatch):

@@ -57,7 +57,7 @@ def pairs_in_budget(budget: str, total: int) -> int:
 
 def searchable(kind: Kind) -> list[str]:
     """The metrics of 0 or 1 that a kind of case has, headline metrics first."""
-    binary = [metric for metric in METRICS.values() if metric.binary and metric.kind == kind]
+    binary = [metric for metric in METRICS.computed(kind) if metric.binary]
     return [
         m.name for m in sorted(binary, key=lambda m: (not m.headline, m.rank)) if not m.optional
     ]
