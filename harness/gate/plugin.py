@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,85 +35,6 @@ _WRITTEN = pytest.StashKey[bool]()
 _USAGE = "the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """The gate's options."""
-    group = parser.getgroup("gate", "does a model still work in every prompt format?")
-    group.addoption(
-        "--model",
-        dest="gate_model",
-        metavar="PATH|NAME",
-        help="model folder, .gguf file, hub id or SmolLM2-135M-Instruct",
-    )
-    group.addoption(
-        "--adapter", dest="gate_adapter", metavar="DIR", help="LoRA adapter to put on the model"
-    )
-    group.addoption(
-        "--baseline",
-        dest="gate_baseline",
-        metavar="FILE",
-        help="numbers to compare with; without it absolute limits are checked",
-    )
-    group.addoption(
-        "--update-baseline",
-        dest="gate_update",
-        nargs="?",
-        const="all",
-        type=_update_mode,
-        metavar="all|new",
-        help="write this run's numbers to the baseline instead of judging them; "
-        "=new adds only what the baseline does not have, and judges the rest",
-    )
-    group.addoption(
-        "--require",
-        dest="gate_require",
-        metavar="RULE",
-        action="append",
-        default=[],
-        help='require this of a mean, such as "held_out.stopped >= .9"; may be repeated',
-    )
-    group.addoption(
-        "--report-dir",
-        dest="gate_report_dir",
-        metavar="DIR",
-        help="write report.json, .md and .html there, and keep the results there "
-        "(default build/gate)",
-    )
-    group.addoption(
-        "--formats",
-        dest="gate_formats",
-        metavar="ID,…",
-        help="these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); "
-        "default: the baseline's, or common, and all of --formats-dir",
-    )
-    group.addoption(
-        "--metrics",
-        dest="gate_metrics",
-        metavar="FILE.py",
-        action="append",
-        default=[],
-        help="declare metrics of your own (docs/add-a-metric.md); may be repeated",
-    )
-    group.addoption(
-        "--formats-dir",
-        dest="gate_formats_dirs",
-        metavar="DIR",
-        action="append",
-        default=[],
-        help="a folder of your own formats; may be repeated",
-    )
-    group.addoption(
-        "--cases",
-        dest="gate_cases",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="cases instead of the shipped ones; may be repeated",
-    )
-    group.addoption(
-        "--limit", dest="gate_limit", metavar="N", type=int, help="at most N cases of each kind"
-    )
-
-
 def _update_mode(word: str) -> str:
     if word not in ("all", "new"):
         raise argparse.ArgumentTypeError(
@@ -120,6 +42,66 @@ def _update_mode(word: str) -> str:
             "put --update-baseline last, or write --update-baseline=all"
         )
     return word
+
+
+_REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--model": {
+        "metavar": "PATH|NAME",
+        "help": "model folder, .gguf file, hub id or SmolLM2-135M-Instruct",
+    },
+    "--adapter": {"metavar": "DIR", "help": "LoRA adapter to put on the model"},
+    "--baseline": {
+        "metavar": "FILE",
+        "help": "numbers to compare with; without it absolute limits are checked",
+    },
+    "--update-baseline": {
+        "metavar": "all|new",
+        "nargs": "?",
+        "const": "all",
+        "type": _update_mode,
+        "help": "write this run's numbers to the baseline instead of judging them; "
+        "=new adds only what the baseline does not have, and judges the rest",
+    },
+    "--require": {
+        "metavar": "RULE",
+        "help": 'require this of a mean, such as "held_out.stopped >= .9"; may be repeated',
+        **_REPEATABLE,
+    },
+    "--report-dir": {
+        "metavar": "DIR",
+        "help": "write report.json, .md and .html there, and keep the results there "
+        "(default build/gate)",
+    },
+    "--formats": {
+        "metavar": "ID,…",
+        "help": "these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); "
+        "default: the baseline's, or common, and all of --formats-dir",
+    },
+    "--metrics": {
+        "metavar": "FILE.py",
+        "help": "declare metrics of your own (docs/add-a-metric.md); may be repeated",
+        **_REPEATABLE,
+    },
+    "--formats-dir": {
+        "metavar": "DIR",
+        "help": "a folder of your own formats; may be repeated",
+        **_REPEATABLE,
+    },
+    "--cases": {
+        "metavar": "FILE",
+        "help": "cases instead of the shipped ones; may be repeated",
+        **_REPEATABLE,
+    },
+    "--limit": {"metavar": "N", "type": int, "help": "at most N cases of each kind"},
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The gate's options. The value of ``--flag`` is ``gate_flag``, apart from pytest's own."""
+    group = parser.getgroup("gate", "does a model still work in every prompt format?")
+    for flag, facts in _OPTIONS.items():
+        group.addoption(flag, dest=f"gate_{flag[2:].replace('-', '_')}", **facts)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -212,15 +194,15 @@ def _options(config: pytest.Config) -> GateOptions:
         model=option.gate_model,
         adapter=option.gate_adapter,
         baseline=Path(option.gate_baseline) if option.gate_baseline else None,
-        update=option.gate_update == "all",
-        add_new=option.gate_update == "new",
+        update=option.gate_update_baseline == "all",
+        add_new=option.gate_update_baseline == "new",
         require=tuple(option.gate_require),
         folder=Path(option.gate_report_dir or here / "build" / "gate"),
         report=bool(option.gate_report_dir),
         formats=tuple(
             name.strip() for name in (option.gate_formats or "").split(",") if name.strip()
         ),
-        formats_dirs=tuple(option.gate_formats_dirs),
+        formats_dirs=tuple(option.gate_formats_dir),
         cases=tuple(option.gate_cases),
         metrics=tuple(option.gate_metrics),
         limit=option.gate_limit,
