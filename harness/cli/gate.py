@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.arguments import at_least, parse, split_commas
-from harness.errors import EXIT_OK
+from harness.errors import EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,12 @@ class InitOptions:
     """Folder of a LoRA adapter on top of the model."""
     formats: tuple[str, ...] = ()
     """Formats to gate, separated by commas or spaces. Default: the common ones."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders of your own formats, in the repository."""
     cases: tuple[str, ...] = ()
     """Your own case files. Default: the shipped ones."""
+    metrics: tuple[str, ...] = ()
+    """Python files that declare metrics of your own (docs/add-a-metric.md)."""
     limit: int | None = None
     """At most this many cases of each kind."""
     root: str = "."
@@ -32,22 +36,35 @@ class InitOptions:
 
 def init(args: list[str]) -> int:
     """Write the gate, its thresholds and a GitHub Actions workflow to your repository."""
-    from harness.gate.scaffold import GatePlan, write_gate
-
     options = parse(InitOptions, args, "gate init", init.__doc__)
+    from harness.gate.run_gate import GateOptions, suggested_baseline
+    from harness.gate.scaffold import package, write_gate
+
     at_least(options, 1, "limit")
-    plan = GatePlan(
+    if not options.model:
+        raise HarnessError("--model needs a value")
+    folder = Path(options.folder)
+    if folder.is_absolute() or ".." in folder.parts or not folder.parts:
+        raise HarnessError(
+            f"invalid --folder {options.folder!r}: expected a folder in the repository",
+            hint="such as eval",
+        )
+    gate = GateOptions(
         options.model,
         options.adapter,
-        split_commas(options.formats),
-        options.cases,
-        options.limit,
-        options.folder.strip("/"),
+        formats=split_commas(options.formats),
+        formats_dirs=options.formats_dir,
+        cases=options.cases,
+        metrics=options.metrics,
+        limit=options.limit,
+        tests=(f"{folder.as_posix()}/",),
     )
-    for path in write_gate(Path(options.root), plan, force=options.force):
+    for path in write_gate(Path(options.root), gate, force=options.force):
         print(f"wrote {path}")
     print("next, in the repository, with a model that you trust:")
-    print(f"  python -m pip install {shlex.quote(plan.package)}")
-    print(f"  {shlex.join(['pytest', *plan.arguments, '--update-baseline'])}")
-    print(f"  git add {plan.folder} .github && git commit -m 'Gate the prompt formats'")
+    print(f"  python -m pip install {shlex.quote(package(gate))}")
+    print(f"  {gate.command(baseline=suggested_baseline(gate), update=True)}")
+    print(
+        f"  git add {shlex.quote(gate.tests[0])} .github && git commit -m 'Gate the prompt formats'"
+    )
     return EXIT_OK

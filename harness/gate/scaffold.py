@@ -3,61 +3,34 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.gate.run_gate import GateOptions, suggested_baseline
 from harness.gate.thresholds import THRESHOLDS_FILE
 from harness.resources import data_dir
 
 WORKFLOW = Path(".github") / "workflows" / "format-gate.yml"
 #: What the gate's folder holds, copied from the shipped one, so that a user can read and change it.
 SHIPPED = ("conftest.py", "test_gate.py", THRESHOLDS_FILE)
-_NEEDS_GGUF = ".gguf"
 
 
-@dataclass(frozen=True, slots=True)
-class GatePlan:
-    """The model to gate, its adapter if any, and what to measure."""
-
-    model: str
-    adapter: str | None = None
-    formats: tuple[str, ...] = ()
-    cases: tuple[str, ...] = ()
-    limit: int | None = None
-    folder: str = "eval"
-
-    @property
-    def baseline(self) -> str:
-        """Where the numbers of the accepted model are kept."""
-        return f"{self.folder}/baselines/{Path(self.model).name}.json"
-
-    @property
-    def arguments(self) -> list[str]:
-        """pytest's arguments, the same for making the baseline and for comparing with it."""
-        words = [f"{self.folder}/", "--model", self.model]
-        words += ["--adapter", self.adapter] if self.adapter else []
-        words += ["--formats", ",".join(self.formats)] if self.formats else []
-        words += [word for file in self.cases for word in ("--cases", file)]
-        words += ["--limit", str(self.limit)] if self.limit is not None else []
-        return [*words, "--baseline", self.baseline]
-
-    @property
-    def package(self) -> str:
-        """The distribution with the extras that this model needs."""
-        return "formatproof[gate,gguf]" if self.model.endswith(_NEEDS_GGUF) else "formatproof[gate]"
+def package(options: GateOptions) -> str:
+    """The distribution with the extras that the gate of this model needs."""
+    extras = "gate,gguf" if options.model.endswith(".gguf") else "gate"
+    return f"formatproof[{extras}]"
 
 
-def write_gate(root: Path, plan: GatePlan, *, force: bool = False) -> list[Path]:
-    """Write the gate's folder, its thresholds and the workflow.
+def write_gate(root: Path, options: GateOptions, *, force: bool = False) -> list[Path]:
+    """Write the gate's folder, its thresholds and the workflow. ``options.tests`` is that folder.
 
     Raises HarnessError, having written nothing, when one of the files exists already.
     """
     texts = {
-        root / plan.folder / name: (data_dir("eval") / name).read_text(encoding="utf-8")
+        root / options.tests[0] / name: (data_dir("eval") / name).read_text(encoding="utf-8")
         for name in SHIPPED
     }
-    texts[root / WORKFLOW] = workflow(plan)
+    texts[root / WORKFLOW] = workflow(options)
     existing = ", ".join(str(path) for path in texts if path.exists())
     if existing and not force:
         raise HarnessError("exists already", where=existing, hint="--force replaces it")
@@ -70,18 +43,10 @@ def write_gate(root: Path, plan: GatePlan, *, force: bool = False) -> list[Path]
     return list(texts)
 
 
-def workflow(plan: GatePlan) -> str:
+def workflow(options: GateOptions) -> str:
     """A workflow for GitHub Actions: install, gate, keep the report whatever the outcome."""
-    command = shlex.join(
-        [
-            "pytest",
-            *plan.arguments,
-            "--report-dir",
-            "build/gate",
-            "--junitxml",
-            "build/gate/junit.xml",
-        ]
-    )
+    command = options.command(baseline=suggested_baseline(options))
+    command += " --report-dir build/gate --junitxml build/gate/junit.xml"
     return f"""# Does the model still work in the prompt formats that people use?
 # Written by harness gate init; yours to change.
 name: format gate
@@ -100,7 +65,7 @@ jobs:
           cache: pip
           cache-dependency-path: {WORKFLOW.as_posix()}
       - name: Install
-        run: python -m pip install {shlex.quote(plan.package)}
+        run: python -m pip install {shlex.quote(package(options))}
       - name: Gate
         run: {command}
       - name: Keep the report
