@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.backends.by_name import open_backend
+from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import Backend, ModelSpec
 from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format_id
@@ -26,8 +27,6 @@ def opened_engine(
     A ``loaded`` model runs in this process, whatever engine the job names.
     """
     if loaded is not None:
-        from harness.backends.local.backend import TransformersBackend
-
         backend: Backend = TransformersBackend(loaded)
     else:
         model = ModelSpec(job.model, job.adapter, job.dtype, job.quantisation)

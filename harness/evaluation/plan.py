@@ -30,7 +30,6 @@ class EvalPlan:
 
     cases: tuple[Case, ...]
     formats: tuple[Format, ...]
-    groups: dict[str, Group]
     requests: tuple[PlannedRequest, ...]
     further_samples: tuple[list[PlannedRequest], ...]
     """The second and later samples of each answer."""
@@ -90,7 +89,6 @@ def make_plan(
     return EvalPlan(
         tuple(cases),
         tuple(formats),
-        groups,
         tuple(requests),
         tuple(build_further_samples(backend, settings, cases, formats)),
         tuple(recall_requests),

@@ -47,14 +47,13 @@ class RecallSets:
 
 @dataclass(frozen=True, slots=True)
 class RecallTable:
-    """All rows of recall, and for each format the median log-probability of a training answer.
+    """All rows of recall, and how much less likely the training answers are in each format.
 
-    ``format_leak`` is that median, in nats, less the median over the trained formats: far below 0
-    where the model knows the content in its trained formats only.
+    ``format_leak`` is the median log-probability of a training answer, in nats, less its median
+    over the trained formats: far below 0 where the model knows the content in those only.
     """
 
     rows: tuple[RecallEntry, ...]
-    median_log_pz: dict[str, float]
     format_leak: dict[str, float]
 
 

@@ -81,7 +81,7 @@ def recall_table(
     leak = {
         name: median - statistics.median(trained) for name, median in medians.items() if trained
     }
-    return RecallTable(tuple(rows), medians, leak)
+    return RecallTable(tuple(rows), leak)
 
 
 def _row(
