@@ -244,13 +244,18 @@ def test_a_search_knows_which_direction_is_better(metric, worst):
 
 @pytest.mark.parametrize(("goal", "expected"), [("best", "f3"), ("worst", "f0")])
 def test_a_search_spends_most_on_the_formats_that_it_is_after(goal, expected):
-    """Rates of 0, 30, 60 and 90 %, and a budget for a quarter of all pairs."""
-    asked = Counter()
+    """Rates of 0, 30, 60 and 90 %, and a budget for a quarter of all pairs.
+
+    A quarter of it is kept for the report, and the rest is spent 32 pairs at a time.
+    """
+    asked, rounds = Counter(), []
 
     def compute(pairs):
+        rounds.append(len(pairs))
         asked.update(name for _, name in pairs)
         return {(case, name): float(int(case[1:]) % 10 < 3 * int(name[1:])) for case, name in pairs}
 
     pairs = [(f"c{at}", f"f{number}") for at in range(400) for number in range(4)]
-    search((goal,), "choice", pairs, 400, compute, 0)
+    [found] = search((goal,), "choice", pairs, 400, compute, 0)
     assert asked[expected] > 0.6 * sum(asked.values())
+    assert rounds == [*[32] * 9, 12, 100] and found.n == 100
