@@ -61,9 +61,9 @@ def consistency(answers: Sequence[Sequence[object]]) -> float | None:
 
 
 def sensitivity(probabilities: Sequence[Sequence[Sequence[float]]]) -> float | None:
-    """Mean over items of H(E_f[p(y ∣ x, f)]) ∕ ln C, from 0 to 1 (Errica et al.
+    """Mean over items of H(E_f[p(y ∣ x, f)]) ∕ ln C, from 0 to 1.
 
-    2025, arXiv 2406.12334).
+    Errica et al. 2025, arXiv 2406.12334.
 
     ``probabilities`` is items × formats × options. 0: sure, and of the same option in all formats;
     1: formats together spread over all options evenly. An unsure model counts as sensitive, so read
