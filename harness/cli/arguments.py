@@ -127,7 +127,10 @@ def _mistake(text: str) -> str:
     if found := re.match(
         r"invalid choice (.*) for argument '(.*)'. Expected one of \((.*)\)", body
     ):
-        return f"invalid {found[2]} {found[1]}: expected one of {found[3]}"
+        choices = found[3].split(", ")
+        if "'None'" in choices:  # of an optional value, which tyro puts in no order
+            choices = sorted({*choices} - {"'None'"})
+        return f"invalid {found[2]} {found[1]}: expected one of {', '.join(choices)}"
     if found := re.match(r"Missing from .*?: (\S+)", body):
         return f"missing {found[1]}"
     if found := re.match(r"Missing value for argument '(.*)'", body):

@@ -76,15 +76,15 @@ class CanariesOptions:
 def canaries(args: list[str]) -> int:
     """Write secrets to train on, and controls of the same form to compare them with."""
     options = parse(CanariesOptions, args, "data canaries", canaries.__doc__)
+    at_least(options, 1, "n", "null")
+    if min(options.copies, default=0) < 1:
+        raise HarnessError("invalid --copies: expected numbers of at least 1")
     from harness.metrics.canaries import make_canaries
 
-    try:
-        sets = {
-            "canaries.jsonl": make_canaries(options.n, options.seed, copies=options.copies),
-            "canaries-null.jsonl": make_canaries(options.null, options.seed, trained=False),
-        }
-    except ValueError as error:
-        raise HarnessError(str(error)) from None
+    sets = {
+        "canaries.jsonl": make_canaries(options.n, options.seed, copies=options.copies),
+        "canaries-null.jsonl": make_canaries(options.null, options.seed, trained=False),
+    }
     folder = Path(options.out)
     for name, rows in sets.items():
         refuse_existing(folder / name, force=options.force)

@@ -116,7 +116,9 @@ def read_messages(file: str) -> Conversation:
         value = json.loads(text)
     except OSError as error:
         raise HarnessError(f"cannot read: {error.strerror}", where=file) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where=file) from None
+    except (ValueError, RecursionError) as error:  # also an endless integer or nesting
         raise HarnessError(f"not JSON: {error}", where=file) from None
     messages = value.get("messages") if isinstance(value, dict) else value
     return Conversation(Path(file).stem, parse_messages(messages, file), (), file)

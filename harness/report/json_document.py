@@ -24,7 +24,9 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    except (ValueError, RecursionError) as error:  # also an endless integer or nesting
         raise HarnessError(f"not JSON: {error}", where=str(path)) from None
     if not isinstance(table, dict):
         raise HarnessError(f"not {what}", where=str(path))
@@ -41,7 +43,8 @@ def from_table(kind: type[T], table: Mapping[str, Any], where: str, hint: str) -
 
     schema = next(f.default for f in fields(kind) if f.name == "schema")  # type: ignore[arg-type]  # a dataclass
     if table.get("schema") != schema:
-        raise HarnessError(f"schema {table.get('schema')!r} is not {schema}", where, hint)
+        found = f"schema {table['schema']!r} is not" if "schema" in table else "no schema, expected"
+        raise HarnessError(f"{found} {schema}", where, hint)
     try:
         return TypeAdapter(kind).validate_python(dict(table))
     except ValidationError as error:

@@ -85,12 +85,36 @@ def test_every_command_has_help(capsys):
         (["recall", "outputs.jsonl"], "missing --against"),
         (["train", "--lora-r", "big"], "invalid --lora-r 'big': expected a whole number"),
         (["train", "--json"], "--json needs --dry-run"),
+        (
+            ["formats", "sample", "--split", "x"],
+            "invalid --split 'x': expected one of 'test', 'train' — see",
+        ),
+        (["data", "canaries", "folder", "--n", "0"], "invalid --n 0: expected at least 1"),
+        (["data", "canaries", "folder", "--null", "0"], "invalid --null 0: expected at least 1"),
+        (["data", "canaries", "folder", "--copies", "0"], "invalid --copies"),
+        (["data", "canaries", "folder", "--copies"], "invalid --copies"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):
     assert main(args) == 2
     out, err = capsys.readouterr()
     assert message in err and err.startswith("error: ") and err.count("\n") == 1 and out == ""
+
+
+@pytest.mark.parametrize("command", [["report"], ["formats", "render", "chatml"]])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "not UTF-8 at byte 0"),
+        (b"[" * 100_000, "not JSON"),
+        (b"1" * 5000, "not JSON"),
+    ],
+)
+def test_a_file_that_is_no_json_is_one_line(command, content, message, tmp_path, capsys):
+    (tmp_path / "bad.json").write_bytes(content)
+    assert main([*command, str(tmp_path / "bad.json")]) == 2
+    error = capsys.readouterr().err
+    assert f"bad.json: {message}" in error and error.count("\n") == 1
 
 
 def test_usage_and_help_show_the_name_that_was_called(monkeypatch, capsys):

@@ -188,6 +188,7 @@ def test_what_was_not_scored_is_no_zero():
     [
         ("{", "not JSON"),
         ("[]", "not a report"),
+        ("{}", "no schema, expected harness-report/1"),
         ('{"schema": "other/2"}', "is not harness-report/1"),
         ('{"schema": "harness-report/1"}', r"title: missing \(and 6 more\)"),
     ],
