@@ -11,9 +11,8 @@ from harness.gate.baseline import Baseline
 from harness.metrics.registry import lower_is_better
 from harness.records import GROUPS, Verdict
 from harness.report.comparison import ComparedFormat, Comparison, Difference, Side
-from harness.report.document import ReportSample, read_report
+from harness.report.document import REPORT_FILE, ReportSample, read_report
 
-REPORT_FILE = "report.json"
 #: Pairs of samples kept, spread over the formats.
 MAX_PAIRS = 200
 #: The folder of one adapter of several is below the report's, and its name may have parts.

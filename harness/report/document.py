@@ -15,6 +15,7 @@ from harness.report.json_document import from_table, optional, read_table
 from harness.report.sweep_document import Sweep
 
 SCHEMA: Literal["harness-report/1"] = "harness-report/1"
+REPORT_FILE = "report.json"
 
 Status = Literal["works", "degraded", "broken", "untestable", "sampled"]
 #: A rendered text as pairs of [text, kind of span].

@@ -11,7 +11,7 @@ from harness.files import write_text
 from harness.metrics.registry import METRICS, headline
 from harness.report.comparison import COMPARISON_SCHEMA, Comparison
 from harness.report.comparison_page import render_comparison
-from harness.report.document import Report
+from harness.report.document import REPORT_FILE, Report
 from harness.report.json_document import read_table, to_json
 from harness.report.page import render_html
 from harness.report.sweep_document import SWEEP_SCHEMA, Sweep, read_sweep, sweep_verdict
@@ -22,7 +22,7 @@ from harness.report.wording import STATUS_SYMBOLS, number, ordered_formats, stat
 def write_report(report: Report, folder: Path) -> list[Path]:
     """Write report.json, report.md and report.html. Raises HarnessError when it cannot."""
     pages = {
-        "report.json": to_json(report),
+        REPORT_FILE: to_json(report),
         "report.md": render_markdown(report),
         "report.html": render_html(report),
     }

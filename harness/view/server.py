@@ -12,12 +12,11 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.evaluation.settings import RESULTS_FILE
-from harness.report.document import Training, read_report
+from harness.report.document import REPORT_FILE, Training, read_report
 from harness.report.page import render_html, render_page
 from harness.run_file import METRICS_FILE, read_metrics
 
 HOST = "127.0.0.1"
-REPORT_FILE = "report.json"
 #: Seconds after which the progress page loads itself again.
 REFRESH = 4
 _HERE = Path(__file__).parent
