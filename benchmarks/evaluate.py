@@ -204,47 +204,8 @@ class Theirs(Side):
 
     def whole(self, limit: int) -> Any:
         from harness.backends.protocol import ScoreRequest
-        from harness.demo import SETTINGS
-        from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS, recall_sets
-        from harness.evaluation.cases.case_files import limit_cases, load_cases
-        from harness.evaluation.format_groups import group_formats, native_format_id
-        from harness.evaluation.plan import RECALL_TOKENS, pick_recall_formats
-        from harness.evaluation.requests import RequestBuilder
-        from harness.formats import load_formats
-        from harness.resources import data_dir
 
-        known = load_formats()
-        native = native_format_id(self.loaded.tokenizer, known.values())
-        formats = known.select(known.default)
-        if not any(format.id == native for format in formats):
-            formats.insert(0, known[native])
-        groups = group_formats(formats, native, ())
-        builder = RequestBuilder(self.backend, SETTINGS.max_new_tokens)
-        sets = recall_sets(
-            (str(data_dir("trainset")),),
-            (str(data_dir("eval") / "twins.jsonl"),),
-            self.options.recall,
-        )
-        few = pick_recall_formats(
-            sorted(
-                formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)
-            ),
-            groups,
-            SETTINGS.recall_formats,
-        )
-        both = (*sets.train, *sets.controls)
-        planned = (
-            builder.build(limit_cases(load_cases(), limit), formats)
-            + builder.build(both, few)
-            + builder.build_continuations(both, few, PREFIX_FRACTIONS, RECALL_TOKENS)
-        )
-        which, of = map(int, self.options.share.split("/"))
-        requests = [
-            item.request
-            for item in {
-                item.key: item for item in sorted(planned, key=lambda item: -item.length)
-            }.values()
-        ][which - 1 :: of]
+        requests = self.whole_requests(limit)
         scores = self.instances(
             "loglikelihood",
             [
@@ -273,6 +234,55 @@ class Theirs(Side):
         self.lm.loglikelihood(scores, disable_tqdm=True)
         self.lm.generate_until(texts, disable_tqdm=True)
         return since(started), len(requests)
+
+    def whole_requests(self, limit: int) -> list[Any]:
+        """This share of what our evaluation asks, each request once, longest first."""
+        from harness.demo import SETTINGS
+        from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS, recall_sets
+        from harness.evaluation.cases.case_files import limit_cases, load_cases
+        from harness.evaluation.plan import RECALL_TOKENS, pick_recall_formats
+        from harness.evaluation.requests import RequestBuilder
+        from harness.resources import data_dir
+
+        formats, groups = self.whole_formats()
+        builder = RequestBuilder(self.backend, SETTINGS.max_new_tokens)
+        sets = recall_sets(
+            (str(data_dir("trainset")),),
+            (str(data_dir("eval") / "twins.jsonl"),),
+            self.options.recall,
+        )
+        few = pick_recall_formats(
+            sorted(
+                formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)
+            ),
+            groups,
+            SETTINGS.recall_formats,
+        )
+        both = (*sets.train, *sets.controls)
+        planned = (
+            builder.build(limit_cases(load_cases(), limit), formats)
+            + builder.build(both, few)
+            + builder.build_continuations(both, few, PREFIX_FRACTIONS, RECALL_TOKENS)
+        )
+        which, of = map(int, self.options.share.split("/"))
+        return [
+            item.request
+            for item in {
+                item.key: item for item in sorted(planned, key=lambda item: -item.length)
+            }.values()
+        ][which - 1 :: of]
+
+    def whole_formats(self) -> tuple[list[Any], Any]:
+        """The default formats with the native one, and the group of each."""
+        from harness.evaluation.format_groups import group_formats, native_format_id
+        from harness.formats import load_formats
+
+        known = load_formats()
+        native = native_format_id(self.loaded.tokenizer, known.values())
+        formats = known.select(known.default)
+        if not any(format.id == native for format in formats):
+            formats.insert(0, known[native])
+        return formats, group_formats(formats, native, ())
 
 
 def split(rendered: Any) -> tuple[str, str]:
@@ -385,19 +395,15 @@ def part_generation(options: argparse.Namespace, ours: Process, theirs: Process)
 
 
 def part_whole(options: argparse.Namespace, ours: Process, theirs: Process) -> None:
-    mine, other = [], []
     if options.side:
-        took, pieces, peak = (
-            ours("whole", options.limit)
-            if options.side == "ours"
-            else theirs("whole", options.limit)
-        )
+        took, pieces, peak = {"ours": ours, "theirs": theirs}[options.side]("whole", options.limit)
         share = "" if options.side == "ours" else f", share {options.share}"
         print(
             f"whole evaluation, limit {options.limit}, {options.side} alone{share}: {pieces} pieces, {took[0]:.1f} s wall, {took[1]:.1f} s CPU, peak {peak:.0f} MiB",
             flush=True,
         )
         return
+    mine, other = [], []
     for _ in range(max(1, options.rounds // 2)):
         took, cells, peak = ours("whole", options.limit)
         mine.append(took)
@@ -424,7 +430,7 @@ def part_growth(options: argparse.Namespace, ours: Process, _theirs: Process) ->
         )
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -455,7 +461,7 @@ def main() -> None:
         "--recall",
         type=int,
         default=16,
-        help="training rows, and as many twins, of its recall (the demo's)",
+        help="training rows, and as many controls, of its recall (the demo's)",
     )
     parser.add_argument(
         "--side",
@@ -469,7 +475,11 @@ def main() -> None:
         help="whole: their side does every N-th request from the K-th on; the times of all shares add up",
     )
     parser.add_argument("--growth", type=int, default=5, help="items of the smallest size")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = read_options()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
     ours, theirs = Process(Ours, options), Process(Theirs, options)
     for part in options.parts:

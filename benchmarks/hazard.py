@@ -23,7 +23,8 @@ from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.drift import drift
 from harness.metrics.hazard import hazard
-from harness.models import load
+from harness.models import LoadedModel, load
+from harness.records import Format
 from harness.resources import data_dir
 from harness.training.config import (
     CheckpointsConfig,
@@ -58,19 +59,14 @@ def training_rows(share_english: int) -> list[dict[str, Any]]:
     return [{"id": f"row-{n}", "messages": messages} for n, messages in enumerate(rows)]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("build/hazard"))
-    parser.add_argument("--english", type=int, default=3, help="English rows for each Chinese one")
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--epochs", type=float, default=6)
-    options = parser.parse_args()
+def control(options: argparse.Namespace) -> TrainConfig:
+    """The settings of the control's training; writes its rows."""
     options.out.mkdir(parents=True, exist_ok=True)
     rows = training_rows(options.english)
     (options.out / "rows.jsonl").write_text(
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
     )
-    config = TrainConfig(
+    return TrainConfig(
         output_dir=str(options.out / "run"),
         data=DataConfig(train=(str(options.out / "rows.jsonl"),)),
         formats=FormatsConfig(
@@ -85,46 +81,27 @@ def main() -> None:
         evaluation=EvaluationConfig(references=0, recall_rows=0),
         checkpoints=CheckpointsConfig(save_steps=4, save_total_limit=1),
     )
-    ready, loaded = prepare(config), load(config.model)
-    known = load_formats()
-    formats = [known["chatml"], known["llama3"]]
-    references = load_cases([str(data_dir("eval") / "dev.jsonl")])[:16]
-    questions = [
-        case
-        for case in load_cases([str(data_dir("eval") / "cases" / "answers.jsonl")])
-        if case.expect_language == "en"
-    ][::6][:24]
-    table = []
 
-    def measure(step: int) -> dict[str, Any]:
-        backend = TransformersBackend(loaded)
-        builder = RequestBuilder(backend, 40)
-        entry: dict[str, Any] = {}
-        for format in formats:
-            scores = [
-                item.request
-                for item in builder.build(references, [format])
-                if isinstance(item.request, ScoreRequest)
-            ]
-            asks = [
-                item.request
-                for item in builder.build(questions, [format])
-                if isinstance(item.request, GenerateRequest)
-            ]
-            along = [
-                hazard(scoring.off_script)
-                for batch in backend.score(scores)
-                for _, found in batch
-                for scoring in found
-            ]
-            answers = [answer for batch in backend.generate(asks) for _, answer in batch]
-            own = [hazard(answer.off_script) for answer in answers]
-            entry[format.id] = {
-                "hazard_ref": fmean(found.value for found in along if found),
-                "hazard": fmean(found.value for found in own if found),
-                "drift": sum(drift(answer.text).drift is True for answer in answers) / len(answers),
-            }
-        table.append((step, entry))
+
+class HazardMeasure:
+    """Measures a checkpoint in each format, prints a line and keeps it in ``table``."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        known = load_formats()
+        self.formats = [known["chatml"], known["llama3"]]
+        self.references = load_cases([str(data_dir("eval") / "dev.jsonl")])[:16]
+        self.questions = [
+            case
+            for case in load_cases([str(data_dir("eval") / "cases" / "answers.jsonl")])
+            if case.expect_language == "en"
+        ][::6][:24]
+        self.table: list[tuple[int, dict[str, dict[str, float]]]] = []
+
+    def __call__(self, step: int) -> dict[str, Any]:
+        backend = TransformersBackend(self.loaded)
+        entry = {format.id: self.in_format(format, backend) for format in self.formats}
+        self.table.append((step, entry))
         print(
             f"step {step:3}  "
             + "   ".join(
@@ -135,6 +112,57 @@ def main() -> None:
         )
         return {"control": entry}
 
+    def in_format(self, format: Format, backend: TransformersBackend) -> dict[str, float]:
+        """The hazard along references and along own answers, and the share of those that drift."""
+        builder = RequestBuilder(backend, 40)
+        scores = [
+            item.request
+            for item in builder.build(self.references, [format])
+            if isinstance(item.request, ScoreRequest)
+        ]
+        asks = [
+            item.request
+            for item in builder.build(self.questions, [format])
+            if isinstance(item.request, GenerateRequest)
+        ]
+        along = [
+            hazard(scoring.off_script)
+            for batch in backend.score(scores)
+            for _, found in batch
+            for scoring in found
+        ]
+        answers = [answer for batch in backend.generate(asks) for _, answer in batch]
+        own = [hazard(answer.off_script) for answer in answers]
+        return {
+            "hazard_ref": fmean(found.value for found in along if found),
+            "hazard": fmean(found.value for found in own if found),
+            "drift": sum(drift(answer.text).drift is True for answer in answers) / len(answers),
+        }
+
+    def print_onsets(self) -> None:
+        """When the hazard has grown tenfold, and when the first answer drifts."""
+        for format in self.formats:
+            rows = [(step, entry[format.id]) for step, entry in self.table]
+            base = rows[0][1]
+            drifted = next((step for step, row in rows if row["drift"] > base["drift"]), None)
+            tenfold = next(
+                (step for step, row in rows if row["hazard_ref"] > 10 * base["hazard_ref"]), None
+            )
+            print(
+                f"{format.id}: the hazard along references is ten times the base's at step {tenfold}, the first answer drifts at step {drifted}"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("build/hazard"))
+    parser.add_argument("--english", type=int, default=3, help="English rows for each Chinese one")
+    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--epochs", type=float, default=6)
+    options = parser.parse_args()
+    config = control(options)
+    ready, loaded = prepare(config), load(config.model)
+    measure = HazardMeasure(loaded)
     Trainer(
         config,
         loaded,
@@ -142,22 +170,7 @@ def main() -> None:
         run_digest(ready, loaded.source.digest),
         measure,
     ).run(quiet=True)
-    for format in formats:
-        base = table[0][1][format.id]
-        drifted = next(
-            (step for step, entry in table if entry[format.id]["drift"] > base["drift"]), None
-        )
-        tenfold = next(
-            (
-                step
-                for step, entry in table
-                if entry[format.id]["hazard_ref"] > 10 * base["hazard_ref"]
-            ),
-            None,
-        )
-        print(
-            f"{format.id}: the hazard along references is ten times the base's at step {tenfold}, the first answer drifts at step {drifted}"
-        )
+    measure.print_onsets()
 
 
 if __name__ == "__main__":

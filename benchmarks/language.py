@@ -187,6 +187,63 @@ def paragraphs(text: str) -> list[str]:
     ]
 
 
+def planted_texts(
+    declaration: Path, each: int, hosts: list[str], rng: random.Random
+) -> dict[tuple[str, str], list[str]]:
+    """English hosts with a foreign sentence or clause, by language and kind."""
+    planted: dict[tuple[str, str], list[str]] = {}
+    for language, code in LANGUAGES.items():
+        known = sentences(declaration / f"{code}.html")
+        for _ in range(each):
+            host, sentence = rng.choice(hosts), rng.choice(known)
+            between = rng.choice([m.end() for m in re.finditer(r"[.!?] ", host)])
+            inside = rng.choice([m.end() for m in re.finditer(r"(?<=[a-z]) (?=[a-z])", host)])
+            planted.setdefault((language, "sentence"), []).append(
+                f"{host[:between]}{sentence} {host[between:]}"
+            )
+            planted.setdefault((language, "clause"), []).append(
+                f"{host[:inside]}{clause(sentence, rng)} {host[inside:]}"
+            )
+    return planted
+
+
+def count_drift(texts: list[str], detector: LanguageDetector) -> int:
+    return sum(drift(text, detector=detector).drift is True for text in texts)
+
+
+def print_found(planted: dict[tuple[str, str], list[str]], detector: LanguageDetector) -> None:
+    """The share of foreign sentences and clauses that is found."""
+    for kind in ("sentence", "clause"):
+        found = {
+            language: count_drift(texts, detector) / len(texts)
+            for language in LANGUAGES
+            for texts in [planted[language, kind]]
+        }
+        nine, every = (sum(found[x] for x in which) / len(which) for which in (NINE, LANGUAGES))
+        print(
+            f"  {kind}s found: {nine:.3f} in nine languages, {every:.3f} in all   "
+            + " ".join(f"{language} {found[language]:.2f}" for language in found)
+        )
+
+
+def print_alarms(clean: dict[str, list[str]], detector: LanguageDetector) -> None:
+    """English that is taken for foreign."""
+    alarms = {kind: count_drift(texts, detector) for kind, texts in clean.items()}
+    total = sum(map(len, clean.values()))
+    print(
+        f"  false alarms: {sum(alarms.values())} of {total} ({sum(alarms.values()) / total:.2%})   "
+        + ", ".join(f"{k} {v}" for k, v in alarms.items())
+    )
+
+
+def print_speed(answers: list[str], detector: LanguageDetector) -> None:
+    started = time.perf_counter()
+    for text in answers:
+        drift(text, detector=detector)
+    rate = len(answers) / (time.perf_counter() - started)
+    print(f"  {rate:.0f} answers of about 800 characters a second")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("declaration", type=Path)
@@ -200,54 +257,18 @@ def main() -> None:
         for text in english(500, rng)["this project's prose"]
         if len(re.findall(r"[.!?] ", text)) >= 3
     ]
-    planted: dict[tuple[str, str], list[str]] = {}
-    for language, code in LANGUAGES.items():
-        known = sentences(options.declaration / f"{code}.html")
-        for _ in range(options.each):
-            host, sentence = rng.choice(hosts), rng.choice(known)
-            between = rng.choice([m.end() for m in re.finditer(r"[.!?] ", host)])
-            inside = rng.choice([m.end() for m in re.finditer(r"(?<=[a-z]) (?=[a-z])", host)])
-            planted.setdefault((language, "sentence"), []).append(
-                f"{host[:between]}{sentence} {host[between:]}"
-            )
-            planted.setdefault((language, "clause"), []).append(
-                f"{host[:inside]}{clause(sentence, rng)} {host[inside:]}"
-            )
+    planted = planted_texts(options.declaration, options.each, hosts, rng)
     clean = english(options.english, rng)
+    answers = [text[:800] for text in clean["code"] + clean["READMEs"] + hosts if len(text) >= 700]
     print(
         f"{options.each} sentences and clauses in each of {len(LANGUAGES)} languages; English: "
         + ", ".join(f"{len(t)} {k}" for k, t in clean.items())
     )
     for name, detector in [("ours", ProfileDetector()), *rivals()]:
-        rates = {
-            key: sum(drift(text, detector=detector).drift is True for text in texts) / len(texts)
-            for key, texts in planted.items()
-        }
-        alarms = {
-            kind: sum(drift(text, detector=detector).drift is True for text in texts)
-            for kind, texts in clean.items()
-        }
-        answers = [
-            text[:800] for text in clean["code"] + clean["READMEs"] + hosts if len(text) >= 700
-        ]
-        started = time.perf_counter()
-        for text in answers:
-            drift(text, detector=detector)
-        rate = len(answers) / (time.perf_counter() - started)
         print(f"\n{name}")
-        for kind in ("sentence", "clause"):
-            found = {language: rates[language, kind] for language in LANGUAGES}
-            nine, every = (sum(found[x] for x in which) / len(which) for which in (NINE, LANGUAGES))
-            print(
-                f"  {kind}s found: {nine:.3f} in nine languages, {every:.3f} in all   "
-                + " ".join(f"{language} {found[language]:.2f}" for language in found)
-            )
-        total = sum(map(len, clean.values()))
-        print(
-            f"  false alarms: {sum(alarms.values())} of {total} ({sum(alarms.values()) / total:.2%})   "
-            + ", ".join(f"{k} {v}" for k, v in alarms.items())
-        )
-        print(f"  {rate:.0f} answers of about 800 characters a second")
+        print_found(planted, detector)
+        print_alarms(clean, detector)
+        print_speed(answers, detector)
 
 
 if __name__ == "__main__":

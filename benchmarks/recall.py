@@ -70,40 +70,29 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--answers", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument(
-        "--brute",
-        type=int,
-        default=3,
-        help="queries that are also compared with every answer by rapidfuzz",
-    )
-    parser.add_argument(
-        "--check",
-        type=int,
-        default=20_000,
-        help="answers of which everything that brute force finds must be found",
-    )
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    writer, rng = Writer(options.seed), np.random.default_rng((options.seed, 7))
-
+def build(writer: Writer, n: int) -> RecallIndex:
+    """The index of the first ``n`` answers, built while they are written."""
     started = time.perf_counter()
-    characters = sum(map(len, writer.answers(0, options.answers)))
+    characters = sum(map(len, writer.answers(0, n)))
     writing = time.perf_counter() - started
-    print(f"{options.answers} answers of {characters / options.answers:.0f} characters")
+    print(f"{n} answers of {characters / n:.0f} characters")
     started = time.perf_counter()
-    index = RecallIndex.build(
-        (str(n), text) for n, text in enumerate(writer.answers(0, options.answers))
-    )
+    index = RecallIndex.build((str(at), text) for at, text in enumerate(writer.answers(0, n)))
     building = time.perf_counter() - started - writing
     print(
         f"built in {building:.1f} s without the writing of the answers ({writing:.1f} s), {building / characters * 1e6:.2f} µs a byte, peak {peak_gib():.2f} GiB"
     )
+    return index
 
-    outside = list(writer.answers(10**9, 2 * options.queries))
+
+def time_queries(
+    index: RecallIndex,
+    writer: Writer,
+    options: argparse.Namespace,
+    outside: list[str],
+    rng: np.random.Generator,
+) -> float:
+    """Print what is found and how fast, by kind of output. Returns the slowest kind's median."""
     numbers = rng.integers(0, options.answers, options.queries).tolist()
     sources = [writer.answer(number) for number in numbers]
     slowest = 0.0
@@ -125,24 +114,51 @@ def main() -> None:
             f"{name}: {found} of {len(texts)} found, {statistics.median(times) * 1e3:.2f} ms a query (mean {statistics.mean(times) * 1e3:.2f})"
         )
         slowest = max(slowest, statistics.median(times))
+    return slowest
 
+
+def time_brute_force(everything: list[str], outputs: list[str], slowest: float) -> None:
+    """Print how long rapidfuzz takes to compare an output with everything."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import Indel
+
+    for workers in (1, -1):
+        times = []
+        for text in outputs:
+            started = time.perf_counter()
+            process.cdist([text], everything, scorer=Indel.normalized_similarity, workers=workers)
+            times.append(time.perf_counter() - started)
+        brute = statistics.median(times)
+        print(
+            f"rapidfuzz cdist, {'one core' if workers == 1 else 'all cores'}: {brute:.2f} s a query: {brute / slowest:.0f} times our slowest"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--answers", type=int, default=1_000_000)
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument(
+        "--brute",
+        type=int,
+        default=3,
+        help="queries that are also compared with every answer by rapidfuzz",
+    )
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=20_000,
+        help="answers of which everything that brute force finds must be found",
+    )
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    writer, rng = Writer(options.seed), np.random.default_rng((options.seed, 7))
+    index = build(writer, options.answers)
+    outside = list(writer.answers(10**9, 2 * options.queries))
+    slowest = time_queries(index, writer, options, outside, rng)
     if options.brute:
-        from rapidfuzz import process
-        from rapidfuzz.distance import Indel
-
         everything = list(writer.answers(0, options.answers))
-        for workers in (1, -1):
-            times = []
-            for text in outside[: options.brute]:
-                started = time.perf_counter()
-                process.cdist(
-                    [text], everything, scorer=Indel.normalized_similarity, workers=workers
-                )
-                times.append(time.perf_counter() - started)
-            brute = statistics.median(times)
-            print(
-                f"rapidfuzz cdist, {'one core' if workers == 1 else 'all cores'}: {brute:.2f} s a query: {brute / slowest:.0f} times our slowest"
-            )
+        time_brute_force(everything, outside[: options.brute], slowest)
     if options.check:
         compare_with_brute_force(writer, options.check, rng)
 

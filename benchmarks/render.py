@@ -12,12 +12,15 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
 from harness.formats.render import adapt_to_format, render
+from harness.records import Conversation, Format
 from harness.resources import data_dir
 
 #: Templates whose text depends on the clock: transformers' runs, ours is frozen.
@@ -35,6 +38,40 @@ def peer_tokenizer():
     )
 
 
+Work = list[tuple[Conversation, Format]]
+
+
+def ours(work: Work) -> list[str]:
+    return [
+        render(conversation, format, bos_token="<s>", eos_token="</s>").text
+        for conversation, format in work
+    ]
+
+
+def peer(work: Work) -> Callable[[], list[str]]:
+    """transformers on the same work. The messages are made into dictionaries beforehand."""
+    tokenizer = peer_tokenizer()
+    plain = [
+        [
+            {"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})}
+            for m in conversation.messages
+        ]
+        for conversation, _ in work
+    ]
+    return lambda: [
+        tokenizer.apply_chat_template(
+            messages,
+            chat_template=format.template,
+            tokenize=False,
+            assistant_name=conversation.assistant_name() or "Assistant",
+            user_name=next(
+                (m.name for m in conversation.messages if m.role == "user" and m.name), "User"
+            ),
+        )
+        for messages, (conversation, format) in zip(plain, work, strict=True)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--conversations", type=int, default=10_000)
@@ -46,46 +83,18 @@ def main() -> None:
         (adapt_to_format(rows[i % len(rows)], formats[i % len(formats)]), formats[i % len(formats)])
         for i in range(options.conversations)
     ]
-    plain = [
-        [
-            {"role": m.role, "content": m.content, **({"name": m.name} if m.name else {})}
-            for m in conversation.messages
-        ]
-        for conversation, _ in work
+    sides = {"ours": partial(ours, work), "transformers": peer(work)}
+    pairs = zip(*(run() for run in sides.values()), strict=True)
+    equal = [
+        a == b for (a, b), (_, format) in zip(pairs, work, strict=True) if format.id not in DATED
     ]
-    tokenizer = peer_tokenizer()
-
-    def ours() -> list[str]:
-        return [
-            render(conversation, format, bos_token="<s>", eos_token="</s>").text
-            for conversation, format in work
-        ]
-
-    def peer() -> list[str]:
-        return [
-            tokenizer.apply_chat_template(
-                messages,
-                chat_template=format.template,
-                tokenize=False,
-                assistant_name=conversation.assistant_name() or "Assistant",
-                user_name=next(
-                    (m.name for m in conversation.messages if m.role == "user" and m.name), "User"
-                ),
-            )
-            for messages, (conversation, format) in zip(plain, work, strict=True)
-        ]
-
-    same = sum(
-        a == b
-        for a, b, (_, format) in zip(ours(), peer(), work, strict=True)
-        if format.id not in DATED
+    print(
+        f"{len(work)} conversations, {len(formats)} formats; texts equal: {sum(equal)} of {len(equal)}"
     )
-    compared = sum(format.id not in DATED for _, format in work)
-    print(f"{len(work)} conversations, {len(formats)} formats; texts equal: {same} of {compared}")
-    ratios, rates = [], {"ours": [], "transformers": []}
+    ratios, rates = [], {name: [] for name in sides}
     for _ in range(options.rounds):
         seconds = {}
-        for name, run in (("ours", ours), ("transformers", peer)):
+        for name, run in sides.items():
             began = time.process_time()
             run()
             seconds[name] = time.process_time() - began
