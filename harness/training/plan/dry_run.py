@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ from harness.training.plan.memory_estimate import (
     StepShape,
     Storage,
     estimate,
+    memory_of,
+    mistral_7b,
+    shape_of,
     total,
 )
 from harness.training.preparation import Preparation, prepare, with_expected_answers
@@ -151,7 +155,9 @@ def _by_format(
         for format_id, its_pairs in by_format.items()
     }
     samples = {
-        format_id: [marked(cache.rendered(pair)) for pair in dict.fromkeys(its_pairs)][:SAMPLES]
+        format_id: [
+            marked(cache.rendered(pair)) for pair in islice(dict.fromkeys(its_pairs), SAMPLES)
+        ]
         for format_id, its_pairs in by_format.items()
     }
     return counts, samples
@@ -176,7 +182,6 @@ def memories(
     Each with and without gradient checkpointing.
     """
     from harness.models import pick_device, pick_dtype
-    from harness.training.plan.memory_estimate import memory_of, mistral_7b, shape_of
 
     targets = config.adapter.lora_target_modules
     device = pick_device()
