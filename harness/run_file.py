@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,3 +126,14 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
 def measured_checkpoints(run: Path) -> list[dict[str, Any]]:
     """The entries of the checkpoints that were measured, oldest first."""
     return [entry for entry in read_metrics(run) if entry["kind"] == "checkpoint"]
+
+
+def items_key_of(metric: str) -> str:
+    """The key of a metric's values by item: nll_held_out → nll_items_held_out."""
+    return metric.replace("nll_", "nll_items_", 1)
+
+
+def first_logged(entries: Sequence[dict[str, Any]], *, items: bool = False) -> str:
+    """The first of NLL_METRICS that any entry has, item by item with ``items``; "" if none does."""
+    keys = {name: items_key_of(name) if items else name for name in NLL_METRICS}
+    return next((name for name in keys if any(keys[name] in entry for entry in entries)), "")

@@ -13,9 +13,9 @@ from typing import Any
 from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import as_dict, by_case, difference, mean_of
 from harness.evaluation.settings import EvalSettings
-from harness.run_file import NLL_METRICS, measured_checkpoints
+from harness.run_file import NLL_METRICS, items_key_of, measured_checkpoints
 from harness.training.auto_branch import ROUNDS_FILE
-from harness.training.selection.best_checkpoint import find_best_checkpoint, items_key_of
+from harness.training.selection.best_checkpoint import find_best_checkpoint
 from harness.training.sweep import SweepPoint, sweep_rows
 
 MEASURE = NLL_METRICS[0]

@@ -16,16 +16,13 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import atomic_folder, write_text
 from harness.models import ADAPTER_FILE, BASE_FILE, remove_adapter
-from harness.run_file import measured_checkpoints
+from harness.run_file import items_key_of, measured_checkpoints
 from harness.training.branch import BranchRequest, NothingLeftError, make_branch
 from harness.training.config import TrainConfig
 from harness.training.preparation import config_of_run
+from harness.training.runs.checkpoints import step_of
 from harness.training.runs.lock import run_lock
-from harness.training.selection.best_checkpoint import (
-    find_best_checkpoint,
-    items_key_of,
-    turning_point_of,
-)
+from harness.training.selection.best_checkpoint import find_best_checkpoint, turning_point_of
 from harness.training.selection.early_stopping import StopDecision, StopRule
 from harness.training.single_run import load_base, train_one
 
@@ -83,7 +80,7 @@ def auto_branch(
         if gained:
             best = (run, lowest.step)
             following = _next_branch(run, number, config)
-        name = "." if run == trunk else run.relative_to(trunk).as_posix()
+        name = run.relative_to(trunk).as_posix()
         why = following if isinstance(following, str) else f"continued in {following.name}"
         rounds.append(replace(lowest, run=name, why=why))
         if not quiet:
@@ -171,7 +168,7 @@ def _next_branch(run: Path, number: int, config: TrainConfig) -> Path | str:
         rate = config_of_run(run).optimisation.learning_rate * settings.branch_factor
         request = BranchRequest(
             run,
-            f"step:{Path(best.checkpoint).name.split('-')[1]}",
+            f"step:{step_of(Path(best.checkpoint))}",
             (f"learning_rate={rate!r}",),
             epochs=settings.branch_epochs,
             out=child,
@@ -194,7 +191,7 @@ def _choose(trunk: Path, best: tuple[Path, int], rounds: list[BranchRound]) -> P
             hint="lower learning_rate, or measure earlier: checkpoints.save_steps",
         )
     chosen = trunk / CHOSEN
-    name = "." if run == trunk else run.relative_to(trunk).as_posix()
+    name = run.relative_to(trunk).as_posix()
     record = {"chosen": {"run": name, "step": step}, "rounds": [asdict(each) for each in rounds]}
     with run_lock(trunk):
         with atomic_folder(chosen, what="adapter") as folder:

@@ -295,8 +295,8 @@ class Trainer:
             "epoch": self.plan.epoch_at(step),
             "sum_lr": sum_lr,
             "config": self.config.as_dict(),
+            "products_in": self.loaded.matmul_dtype,
         }
-        state["products_in"] = self.loaded.matmul_dtype
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
 
     def _measured(self, step: int, sum_lr: float) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import write_text
 from harness.report.sweep_document import SWEEP_FILE, Sweep
-from harness.run_file import NLL_METRICS, measured_checkpoints
+from harness.run_file import NLL_METRICS, items_key_of, measured_checkpoints
 from harness.training.config import TrainConfig
 from harness.training.runs.overrides import short_name, whole_name, with_settings
-from harness.training.selection.best_checkpoint import find_best_checkpoint, items_key_of
+from harness.training.selection.best_checkpoint import find_best_checkpoint
+from harness.training.selection.early_stopping import value_of
 from harness.training.single_run import load_base, train_one
 
 if TYPE_CHECKING:
@@ -125,9 +126,9 @@ def _row(point: SweepPoint, run: Path) -> dict[str, Any]:
 
 def _curve_point(entry: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("step", "epoch", "sum_lr", *NLL_METRICS)
-    recall = entry.get("recall") or {}
     point = {key: entry[key] for key in keys if key in entry}
-    return point | ({"recall": max(recall.values())} if recall else {})
+    recall = value_of(entry, "recall")
+    return point if recall is None else point | {"recall": recall}
 
 
 def _train_here(points: Sequence[SweepPoint], loaded: LoadedModel | None, quiet: bool) -> None:

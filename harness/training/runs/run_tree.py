@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_text
-from harness.run_file import NLL_METRICS, read_metrics, read_run_metadata, require_run_metadata
+from harness.run_file import first_logged, read_metrics, read_run_metadata, require_run_metadata
 from harness.training.runs.checkpoints import BRANCHES_FILE, checkpoint_dirs
 from harness.training.runs.lock import holder_of
 
@@ -49,9 +49,7 @@ def run_tree(run: Path, metric: str = "") -> RunNode:
     metadata = require_run_metadata(run)
     entries = read_metrics(run)
     measured = [entry for entry in entries if entry["kind"] == "checkpoint"]
-    if not metric:
-        logged = (name for name in NLL_METRICS if any(name in entry for entry in measured))
-        metric = next(logged, "")
+    metric = metric or first_logged(measured)
     scores = [(int(entry["step"]), float(entry[metric])) for entry in measured if metric in entry]
     branch = metadata.branch
     start = branch.step if branch else 0

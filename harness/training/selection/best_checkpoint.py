@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.run_file import NLL_METRICS, measured_checkpoints, require_run_metadata
+from harness.run_file import (
+    NLL_METRICS,
+    first_logged,
+    items_key_of,
+    measured_checkpoints,
+    require_run_metadata,
+)
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
 from harness.training.runs.run_tree import root_of
 from harness.training.selection.memorisation import leaves_null
@@ -80,12 +86,6 @@ def find_best_checkpoint(
     )
 
 
-def first_logged(entries: Sequence[dict[str, Any]], *, items: bool = False) -> str:
-    """The first of NLL_METRICS that any entry has, item by item with ``items``; "" if none does."""
-    keys = {name: items_key_of(name) if items else name for name in NLL_METRICS}
-    return next((name for name in keys if any(keys[name] in entry for entry in entries)), "")
-
-
 def turning_point_of(
     entries: Sequence[dict[str, Any]],
     metric: str,
@@ -114,11 +114,6 @@ def turning_point_of(
     items = [item for item in entries[0][key] if all(item in entry[key] for entry in entries)]
     table = np.array([[entry[key][item] for entry in entries] for item in items])
     return find_turning_point(table, margin=margin, seed=seed, resamples=resamples)
-
-
-def items_key_of(metric: str) -> str:
-    """The key of a metric's values by item: nll_held_out → nll_items_held_out."""
-    return metric.replace("nll_", "nll_items_", 1)
 
 
 def _recall_from(run: Path, entries: Sequence[dict[str, Any]], seed: int) -> int | None:
