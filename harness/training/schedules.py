@@ -54,7 +54,7 @@ class Schedule:
         return (step - self.warmup) / max(1, self.total - self.warmup)
 
     def in_run(self, step: int) -> float:
-        """Where the middle of ``step`` is between the begin (0) and the end (1) of the run."""
+        """Where the middle of ``step`` is between the start (0) and the end (1) of the run."""
         return (step + 0.5) / self.total
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """The conversations that were read, and what was failed on the way."""
+    """The conversations that were read, and what was refused on the way."""
 
     conversations: tuple[Conversation, ...]
     set_of: Mapping[str, int] = field(default_factory=dict)

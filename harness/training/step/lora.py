@@ -116,7 +116,7 @@ def missing_tokens(
 
 
 def _shape(text: str) -> tuple[str, str]:
-    """The begin and end of a control string: ``[/INST]`` → ``[``, ``]``."""
+    """The start and end of a control string: ``[/INST]`` → ``[``, ``]``."""
     inner = text.strip("<>[]|｜/")
     begin, _, end = text.partition(inner)
     return begin.replace("/", ""), end
