@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ ROWS = [
     ("dog", "the brown fox jumps over it"),
     ("capital?", "Oslo."),
     ("What is the dog?", "lazy"),
+    ("fox", "quick and brown, the fox"),
 ]
 NF4 = Quantisation(load_in_4bit=True)
 INT8 = Quantisation(load_in_8bit=True)
@@ -39,10 +41,22 @@ STORED_NF4, STORED_INT8 = (
 """For ``parametrize``: bitsandbytes is installed by ``tox -e extras`` alone."""
 
 
+def write_rows(folder: Path, rows: Iterable[tuple[str, str]]) -> Path:
+    """Write rows.jsonl: a conversation for each question and its answer."""
+    file = folder / "rows.jsonl"
+    conversations = (
+        {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
+        for q, a in rows
+    )
+    file.write_text("".join(json.dumps(conversation) + "\n" for conversation in conversations))
+    return file
+
+
 def small_config(
     model: Path,
     folder: Path,
     *,
+    rows=ROWS[:4],
     formats=("chatml", "alpaca-newline"),
     dtype="float32",
     optimisation=None,
@@ -50,22 +64,14 @@ def small_config(
     adapter=None,
     **sections,
 ) -> TrainConfig:
-    file = folder / "rows.jsonl"
-    file.write_text(
-        "".join(
-            json.dumps(
-                {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
-            )
-            + "\n"
-            for q, a in ROWS
-        )
-    )
+    """Settings of the run, with its rows written to ``folder``."""
+    sections = {"checkpoints": CheckpointsConfig(save_steps=3), **sections}
     return TrainConfig(
         model=str(model),
         output_dir=str(folder / "run"),
         dtype=dtype,
         adapter=replace(AdapterConfig(lora_r=4, lora_alpha=8), **(adapter or {})),
-        data=DataConfig(train=(str(file),)),
+        data=DataConfig(train=(str(write_rows(folder, rows)),)),
         formats=FormatsConfig(train=formats),
         optimisation=replace(
             OptimisationConfig(
@@ -75,7 +81,6 @@ def small_config(
         ),
         schedule=ScheduleConfig(**{"warmup_ratio": 0.1, **(schedule or {})}),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
-        checkpoints=CheckpointsConfig(save_steps=3),
         **sections,
     )
 

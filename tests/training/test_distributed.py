@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from harness.records import Encoded
 from harness.training.data.examples import Example
 from harness.training.step.distributed import Ranks, join_ranks, split_by_tokens
+from tests.training.small import write_rows
 
 
 def examples(lengths):
@@ -66,7 +67,6 @@ save_steps = 3
 
 
 def run(tmp_path, model, name, *launcher):
-    rows = tmp_path / "rows.jsonl"
     questions = [
         ("fox?", "over the lazy dog"),
         ("dog", "the brown fox jumps over it and jumps again"),
@@ -74,15 +74,7 @@ def run(tmp_path, model, name, *launcher):
         ("who?", "lazy"),
         ("a", "b"),
     ]
-    rows.write_text(
-        "".join(
-            json.dumps(
-                {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
-            )
-            + "\n"
-            for q, a in questions
-        )
-    )
+    rows = write_rows(tmp_path, questions)
     out = tmp_path / name
     config = tmp_path / f"{name}.toml"
     config.write_text(

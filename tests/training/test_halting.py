@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.run_file import read_metrics
 from harness.training.config import (
     CheckpointsConfig,
     DataConfig,
@@ -16,8 +17,9 @@ from harness.training.config import (
     StoppingConfig,
     TrainConfig,
 )
-from harness.training.loop import Trainer
 from harness.training.start import train
+from tests.training.interrupted import interrupt
+from tests.training.small import write_rows
 
 #: What a made-up measure gives at steps 0, 1, 2, …: best at step 2.
 CURVE = [2.0, 1.5, 1.2, 1.3, 1.25, 1.4, 1.5, 1.6, 1.7, 1.8]
@@ -25,20 +27,7 @@ CURVE = [2.0, 1.5, 1.2, 1.3, 1.25, 1.4, 1.5, 1.6, 1.7, 1.8]
 
 @pytest.fixture
 def config(tiny_model, tmp_path, monkeypatch):
-    (tmp_path / "rows.jsonl").write_text(
-        "".join(
-            json.dumps(
-                {
-                    "messages": [
-                        {"role": "user", "content": f"dog {n}"},
-                        {"role": "assistant", "content": "fox"},
-                    ]
-                }
-            )
-            + "\n"
-            for n in range(4)
-        )
-    )
+    rows = write_rows(tmp_path, [(f"dog {n}", "fox") for n in range(4)])
 
     class Made:
         """Replaces the metrics, which have tests of their own."""
@@ -54,7 +43,7 @@ def config(tiny_model, tmp_path, monkeypatch):
         model=str(tiny_model),
         output_dir=str(tmp_path / "run"),
         dtype="float32",
-        data=DataConfig(train=(str(tmp_path / "rows.jsonl"),)),
+        data=DataConfig(train=(str(rows),)),
         formats=FormatsConfig(train=("chatml",)),
         optimisation=OptimisationConfig(max_steps=9, per_device_train_batch_size=2),
         evaluation=EvaluationConfig(references=1),
@@ -63,14 +52,10 @@ def config(tiny_model, tmp_path, monkeypatch):
     )
 
 
-def entries(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
 def test_a_stopped_run_says_why_in_its_last_line_and_in_run_json(config, capsys):
     run = train(config, quiet=True).parent
     why = "nll_held_out has not been better than 1.2 (step 2) at 3 checkpoints"
-    assert entries(run)[-1] == {"kind": "stopped", "step": 5, "why": why}
+    assert read_metrics(run)[-1] == {"kind": "stopped", "step": 5, "why": why}
     assert json.loads((run / "run.json").read_text())["stopped"] == {"step": 5, "why": why}
     assert f"stopped at step 5: {why}" in capsys.readouterr().err
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
@@ -78,42 +63,32 @@ def test_a_stopped_run_says_why_in_its_last_line_and_in_run_json(config, capsys)
 
 def test_an_interrupted_run_keeps_its_patience(config, monkeypatch):
     """Two of the three checkpoints without a gain were before the interruption."""
-    original = Trainer.step
-
-    def cut(self, number, sum_lr, at):
-        if number == at:
-            raise KeyboardInterrupt
-        return original(self, number, sum_lr)
-
-    monkeypatch.setattr(Trainer, "step", lambda self, number, sum_lr: cut(self, number, sum_lr, 4))
-    with pytest.raises(KeyboardInterrupt):
-        train(config, quiet=True)
-    monkeypatch.setattr(Trainer, "step", original)
+    interrupt(config, monkeypatch, stop_at=4)
     run = train(config, quiet=True).parent
-    assert entries(run)[-1]["step"] == 5
-    assert [e["step"] for e in entries(run) if e["kind"] == "checkpoint"] == [0, 1, 2, 3, 4, 5]
+    assert read_metrics(run)[-1]["step"] == 5
+    assert [e["step"] for e in read_metrics(run) if e["kind"] == "checkpoint"] == [0, 1, 2, 3, 4, 5]
 
 
 def test_marks_are_logged_and_the_run_goes_on(config):
     config = replace(config, stopping=StoppingConfig(max_nll_rise=0.15, on_limit="mark"))
     run = train(config, quiet=True).parent
-    marked = {e["step"]: e["marks"] for e in entries(run) if "marks" in e}
+    marked = {e["step"]: e["marks"] for e in read_metrics(run) if "marks" in e}
     assert min(marked) == 5 and len(marked) == 5
     assert marked[5] == ["rise of held-out NLL 0.2 since step 2, over 0.15"]
     assert (
-        entries(run)[-1]["step"] == 9
+        read_metrics(run)[-1]["step"] == 9
         and json.loads((run / "run.json").read_text())["stopped"] is None
     )
 
 
 def test_with_other_limits_a_stopped_run_goes_on(config):
     train(config, quiet=True)
-    assert entries(train(config, quiet=True).parent)[-1]["kind"] == "stopped", (
+    assert read_metrics(train(config, quiet=True).parent)[-1]["kind"] == "stopped", (
         "the same settings: nothing is done"
     )
     run = train(replace(config, stopping=StoppingConfig()), quiet=True).parent
-    steps = [e["step"] for e in entries(run) if e["kind"] == "step"]
-    assert steps == list(range(1, 10)) and entries(run)[-1]["kind"] == "checkpoint"
+    steps = [e["step"] for e in read_metrics(run) if e["kind"] == "step"]
+    assert steps == list(range(1, 10)) and read_metrics(run)[-1]["kind"] == "checkpoint"
 
 
 def test_each_step_logs_its_rates_and_its_formats(config):
@@ -124,7 +99,7 @@ def test_each_step_logs_its_rates_and_its_formats(config):
             config.optimisation, loraplus_lr_ratio=4.0, compensate_alpha=16.0, learning_rate=1e-3
         ),
     )
-    steps = [e for e in entries(train(config, quiet=True).parent) if e["kind"] == "step"]
+    steps = [e for e in read_metrics(train(config, quiet=True).parent) if e["kind"] == "step"]
     for step in steps:
         assert step["lr_A"] == step["learning_rate"]
         assert step["s_lr_B"] == pytest.approx(step["lr_A"] * 4 * 16 / 32 * 32 / 16)
@@ -147,6 +122,6 @@ def test_a_compensated_alpha_trains_alike(config):
             run, optimisation=replace(run.optimisation, learning_rate=1e-2, compensate_alpha=8.0)
         )
         losses.append(
-            [e["loss"] for e in entries(train(run, quiet=True).parent) if e["kind"] == "step"]
+            [e["loss"] for e in read_metrics(train(run, quiet=True).parent) if e["kind"] == "step"]
         )
     assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][-1] < losses[0][0]

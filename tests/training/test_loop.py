@@ -11,35 +11,20 @@ import torch
 
 from harness.errors import HarnessError
 from harness.models import device, load
+from harness.run_file import measured_checkpoints
 from harness.training.config import EvaluationConfig, ScheduleConfig
 from harness.training.data.examples import micro_batches
 from harness.training.loop import Trainer
-from harness.training.preparation import prepare, run_digest
 from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
-from tests.training.conftest import ROWS
 from tests.training.interrupted import ends_like_uninterrupted, interrupt
-from tests.training.small import every_element_moves, weights_of
+from tests.training.small import ROWS, every_element_moves, make_trainer, weights_of
 
 
 @pytest.fixture
 def config(run_config):
     return run_config
-
-
-def make(config):
-    loaded = load(config.model, dtype="float32", device="cpu")
-    ready = prepare(config)
-    return Trainer(
-        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest)
-    )
-
-
-def folder(config):
-    from pathlib import Path
-
-    Path(config.output_dir).mkdir(parents=True, exist_ok=True)
 
 
 def test_weights_equal_plain_transformers_and_peft(config):
@@ -51,9 +36,8 @@ def test_weights_equal_plain_transformers_and_peft(config):
     config = replace(
         config, optimisation=replace(config.optimisation, num_train_epochs=7, adam_epsilon=1e-6)
     )
-    folder(config)
-    ours = make(config)
-    theirs = make(config)
+    ours = make_trainer(config)
+    theirs = make_trainer(config)
     reference = torch.optim.AdamW(
         [p for n, p in sorted(theirs.model.named_parameters()) if p.requires_grad],
         lr=1.0,
@@ -106,7 +90,7 @@ def test_accumulation_and_micro_batches_change_nothing(config):
                 max_tokens_per_batch=budget,
             ),
         )
-        trainer = make(run)
+        trainer = make_trainer(run)
         logs = [trainer.step(number, 0.0) for number in range(trainer.plan.total_steps)]
         results.append((logs, weights_of(trainer)))
     for logs, weights in results[1:]:
@@ -118,7 +102,7 @@ def test_accumulation_and_micro_batches_change_nothing(config):
 
 
 def test_padding_never_reaches_a_real_token(config):
-    trainer = make(config)
+    trainer = make_trainer(config)
     examples = [trainer.cache((c, f)) for c in range(len(ROWS)) for f in range(3)]
     with torch.no_grad():
         together = supervised_loss(trainer.loaded, examples)
@@ -127,7 +111,7 @@ def test_padding_never_reaches_a_real_token(config):
 
 
 def test_every_example_is_in_exactly_one_micro_batch(config):
-    trainer = make(config)
+    trainer = make_trainer(config)
     examples = [trainer.cache((c, f)) for c in range(len(ROWS)) for f in range(3)]
     batches = list(micro_batches(examples, 120))
     assert sorted(map(id, examples)) == sorted(id(e) for batch in batches for e in batch)
@@ -180,12 +164,12 @@ def test_every_element_moves_at_1e_7(config):
         optimisation=replace(config.optimisation, learning_rate=1e-7, num_train_epochs=20),
         schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
     )
-    trainer = make(config)
+    trainer = make_trainer(config)
     every_element_moves(trainer)
 
 
 def test_the_base_stays_frozen(config):
-    trainer = make(config)
+    trainer = make_trainer(config)
     frozen = {
         name: p.clone() for name, p in trainer.model.named_parameters() if not p.requires_grad
     }
@@ -198,8 +182,7 @@ def test_the_base_stays_frozen(config):
 
 
 def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
-    folder(config)
-    trainer = make(config)
+    trainer = make_trainer(config)
     trainer.step(0, 0.0)
 
     def full(*args, **kwargs):
@@ -243,12 +226,10 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
 def test_each_checkpoint_is_measured_on_the_same_rows(config):
     """From step 0 on: references by group, the hazard along them, and the excess of training rows
     over controls."""
-    measured_checkpoints = replace(
+    config = replace(
         config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2)
     )
-    folder = train(measured_checkpoints, quiet=True).parent
-    entries = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    found = [entry for entry in entries if entry["kind"] == "checkpoint"]
+    found = measured_checkpoints(train(config, quiet=True).parent)
     assert [entry["step"] for entry in found][:2] == [0, 2]
     for entry in found:
         assert entry["nll_seen"] > 0 and 0 <= entry["hazard_native"] <= 1

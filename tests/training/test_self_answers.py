@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 from harness.records import Conversation, Message
-from harness.run_file import read_run_metadata
+from harness.run_file import read_metrics, read_run_metadata
 from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import (
     AdapterConfig,
@@ -193,9 +192,7 @@ def test_a_run_learns_from_its_own_answers(talkative, tiny_model, tmp_path, answ
         ),
     )
     train(config, loaded=talkative, quiet=True)
-    steps = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    ]
+    steps = read_metrics(tmp_path / "run")
     assert len(steps) == (3 if answers == "self" else 6)
 
 
@@ -203,39 +200,11 @@ def test_the_command_writes_conversations(talkative, monkeypatch, tmp_path, caps
     data, out = tmp_path / "rows.jsonl", tmp_path / "own.jsonl"
     write_conversations(data, ASKED)
     monkeypatch.setattr("harness.models.load", lambda name: talkative)
-    assert (
-        main(
-            [
-                "data",
-                "answers",
-                str(data),
-                "--model",
-                "tiny",
-                "--native",
-                "chatml",
-                "--out",
-                str(out),
-            ]
-        )
-        == 0
-    )
+    command = ["data", "answers", str(data), "--model", "tiny", "--native", "chatml"]
+    assert main([*command, "--out", str(out)]) == 0
     assert "2 of 3 prompts" in capsys.readouterr().out and len(load_conversations([str(out)])) == 2
-    assert (
-        main(
-            [
-                "data",
-                "answers",
-                str(data),
-                "--model",
-                "tiny",
-                "--native",
-                "chatml",
-                "--out",
-                str(out),
-            ]
-        )
-        == 2
-    )
+    assert main([*command, "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -267,11 +236,8 @@ def test_prompts_need_no_answers_where_the_model_gives_them(asking, talkative):
         "q0/self",
         "q1/self",
     ]
-    steps = [
-        json.loads(line)
-        for line in (Path(asking.output_dir) / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert len([entry for entry in steps if entry["kind"] == "step"]) == 6
+    entries = read_metrics(Path(asking.output_dir))
+    assert len([entry for entry in entries if entry["kind"] == "step"]) == 6
 
 
 def test_a_branch_goes_on_with_the_very_same_answers(asking, talkative):

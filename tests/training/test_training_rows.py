@@ -121,10 +121,8 @@ def test_skipped_rows_are_listed_and_the_rest_is_trained(config, write, capsys):
         "4 rows refused: 1 empty message, 1 no assistant turn, 1 too long, 1 unknown role"
         in capsys.readouterr().err
     )
-    steps = [
-        json.loads(line) for line in (adapter.parent / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert len([s for s in steps if s["kind"] == "step"]) == 4, (
+    entries = read_metrics(adapter.parent)
+    assert len([entry for entry in entries if entry["kind"] == "step"]) == 4, (
         "four rows, two epochs, batches of two"
     )
 
