@@ -6,18 +6,26 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import HarnessError
-from harness.run_file import measured_checkpoints, read_metrics
-from harness.training.auto_branch import auto_branch
+from harness.run_file import (
+    RunMetadata,
+    measured_checkpoints,
+    read_metrics,
+    write_run_metadata,
+)
+from harness.training.auto_branch import _compare_with_best, auto_branch
 from harness.training.config import (
     AutoBranchConfig,
     EvaluationConfig,
     FormatsConfig,
     ScheduleConfig,
+    TrainConfig,
 )
 from harness.training.loop import Trainer
+from harness.training.runs.metrics_log import MetricsLog
 from harness.training.runs.run_tree import run_tree
 from harness.training.selection.checkpoint_eval import CheckpointMeasure
 from harness.training.start import resume, train
@@ -126,6 +134,26 @@ def test_a_finished_run_can_be_branched_later(config, bowl):
     over = train(plain, quiet=True)
     assert len(measured_checkpoints(over.parent)) == 10  # to the end: nothing watched for the turn
     assert train(config, quiet=True).name == "chosen"
+
+
+@pytest.mark.parametrize(("errors", "better"), [(0.8, False), (1.2, True)])
+def test_a_branch_is_better_if_it_gains_more_than_one_standard_error(tmp_path, errors, better):
+    noise = np.array([-1.0, 1.0, -1.0, 1.0])
+    gains = noise + errors * noise.std(ddof=1) / 2
+    start = {f"i{n}": 3.0 for n in range(4)}
+    lower = {item: value - gain for (item, value), gain in zip(start.items(), gains, strict=True)}
+    for name, curve in (("trunk", [start]), ("branch", [start, lower])):
+        metadata = RunMetadata("sha256:0", (), (), (), TrainConfig().as_dict())
+        write_run_metadata(tmp_path / name, metadata)
+        with MetricsLog(tmp_path / name, after=0) as metrics_log:
+            for step, items in enumerate(curve):
+                mean = float(np.mean(list(items.values())))
+                entry = {"kind": "checkpoint", "step": step, "nll_held_out": mean}
+                metrics_log.write({**entry, "nll_items_held_out": items})
+    best = (tmp_path / "trunk", 0)
+    made, gained = _compare_with_best(tmp_path / "branch", 1, "nll_held_out", best)
+    assert made.step == 1 and made.gain == pytest.approx(errors * made.gain_error)
+    assert gained is better
 
 
 def test_settings_under_which_no_turn_can_be_seen_are_refused(config):

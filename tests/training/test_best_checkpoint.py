@@ -86,6 +86,14 @@ def test_the_newest_kept_checkpoint_up_to_the_pick_is_named(tmp_path):
     assert found.step == 8 and found.checkpoint.endswith("checkpoint-4")
 
 
+def test_of_checkpoints_that_cannot_be_told_apart_the_earliest_is_taken(tmp_path):
+    run = make_run(tmp_path / "run", [2.0, 1.401, 1.4, 1.5, 1.9])
+    found = find_best_checkpoint(run, resamples=200)
+    assert (found.turn_step, found.step) == (8, 4)
+    assert "Step 4 (1.951) is the earliest that is not significantly worse." in found.reason
+    assert find_best_checkpoint(run, margin=0.0, resamples=200).step == 8
+
+
 def test_recall_can_decide_and_is_told_beside_the_nll(tmp_path):
     run = make_run(tmp_path / "run", [2.0, 1.9, 1.8, 1.7, 1.6], recall=[0.0, 0.0, 0.3, 0.6, 0.9])
     by_nll, by_recall = (

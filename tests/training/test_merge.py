@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -165,6 +166,21 @@ def test_a_result_that_disagrees_is_not_written(tiny_model, tmp_path, monkeypatc
     with pytest.raises(HarnessError, match="disagrees"):
         merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "allowed"), [("float32", 1e-5), ("float16", 2e-3), ("bfloat16", 2e-2)]
+)
+def test_each_dtype_may_differ_as_far_as_its_rounding_goes(
+    tiny_model, tmp_path, monkeypatch, dtype, allowed
+):
+    adapter = make_adapter(tiny_model, tmp_path / "adapter")
+    found = Agreement(0.9 * allowed, 1.0, 1.0, 1)
+    monkeypatch.setattr("harness.training.share.merge.compare", lambda *_: found)
+    merge(adapter, str(tiny_model), tmp_path / "near", dtype)
+    found = replace(found, divergence=1.1 * allowed)
+    with pytest.raises(HarnessError, match=f"{allowed:g} allowed in {dtype}"):
+        merge(adapter, str(tiny_model), tmp_path / "far", dtype)
 
 
 def test_another_base_is_refused(tiny_model, tmp_path):

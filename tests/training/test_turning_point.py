@@ -85,6 +85,29 @@ def test_the_margin_goes_back_over_what_cannot_be_told_from_the_turn():
     assert near.back == near.at == far.at and far.back < far.at
 
 
+@pytest.mark.parametrize(("margin", "back"), [(0.7, 1), (0.9, 0)])
+def test_the_margin_counts_standard_errors(margin, back):
+    """The first checkpoint is worse than the second by 0.8 standard errors."""
+    noise = np.array([-1.0, 1.0, -1.0, 1.0])
+    error = noise.std(ddof=1) / 2
+    values = np.stack([noise + 0.8 * error, np.zeros(4), np.full(4, 9.0)], axis=1)
+    found = find_turning_point(values, margin=margin, resamples=20)
+    assert (found.at, found.back) == (1, back)
+
+
+@pytest.mark.parametrize(("deciding", "inside"), [(3, True), (4, False)])
+def test_the_range_leaves_one_resample_in_forty_out_on_either_side(deciding, inside):
+    """3 of 12 items are all missing from 3.2 % of the resamples, 4 of 12 from 0.8 %. Only those
+    resamples turn elsewhere."""
+    early, late = [1.0, 0.0, 0.5, 1.0], [1.0, 0.9, 0.5, 0.0]
+    values = np.array([[1.0, 1.0, 0.0, -100.0]] * deciding + [early] * (12 - deciding))
+    found = find_turning_point(values)
+    assert (found.low, found.high) == (1 if inside else 3, 3)
+    values = np.array([[1.0, -100.0, 0.0, 1.0]] * deciding + [late] * (12 - deciding))
+    found = find_turning_point(values)
+    assert (found.low, found.high) == (1, 3 if inside else 1)
+
+
 @given(st.integers(0, 1000))
 def test_equal_arguments_give_equal_turns(seed):
     values = table(seed, [1.0, 0.9, 1.0], items=4)
