@@ -91,8 +91,8 @@ class FormatSet(Mapping[str, Format]):
         return matches
 
 
-def load_format(path: Path, *, compiled: bool = True) -> Format:
-    """Read one format file and, by default, compile its template.
+def load_format(path: Path, *, checked: bool = True) -> Format:
+    """Read one format file and, by default, check its front matter and compile its template.
 
     Raises HarnessError with file and line.
     """
@@ -102,8 +102,8 @@ def load_format(path: Path, *, compiled: bool = True) -> Format:
         raise HarnessError(f"cannot read the format: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-    chat_format = parse_format(source, path)
-    if compiled:
+    chat_format = parse_format(source, path, checked=checked)
+    if checked:
         from harness.formats.tracing import compile_template
 
         compile_template(chat_format)
@@ -113,9 +113,10 @@ def load_format(path: Path, *, compiled: bool = True) -> Format:
 def load_formats(*extra_dirs: Path) -> FormatSet:
     """The shipped formats and those of the user's folders, which win where an id occurs twice.
 
-    The user's templates are compiled here, so that a mistake is reported before any work; the
-    shipped ones are compiled when they are first rendered. Raises HarnessError for a folder without
-    formats, and for a template of the user's that is invalid or harmful (harness.formats.guard).
+    The user's files are checked here, so that a mistake is reported before any work. The shipped
+    ones are checked by the tests, and their templates compiled when they are first rendered. Raises
+    HarnessError for a folder without formats, and for a file of the user's that is invalid or
+    harmful (harness.formats.guard).
     """
     shipped = data_dir("formats")
     formats: dict[str, Format] = {}
@@ -126,7 +127,7 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         for path in paths:
-            formats[path.stem] = load_format(path, compiled=folder != shipped)
+            formats[path.stem] = load_format(path, checked=folder != shipped)
     brought = [each for each in formats.values() if Path(each.path).parent != shipped]
     refuse_harmful({each.path: each.template for each in brought})
     sets = tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8"))

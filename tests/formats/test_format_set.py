@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,7 @@ def test_at_least_sixty_formats():
 @pytest.mark.parametrize("format_id", list(load_formats()))
 def test_every_shipped_format_has_all_its_properties(format_id):
     chat_format = load_formats()[format_id]
+    assert load_format(Path(chat_format.path)) == chat_format, "its front matter is valid"
     report = check_format(chat_format)
     assert report.findings == ()
     wanted = {"lossless", "prompt_is_prefix", "no_trailing_space", "stop_trained"}
@@ -47,6 +50,14 @@ def test_every_shipped_format_has_all_its_properties(format_id):
     assert report.properties["prefix_stable"] == (format_id not in PREFIX_UNSTABLE)
     assert report.properties["system"] == (chat_format.system != "unsupported")
     assert chat_format.origin and (chat_format.stops or format_id == "raw")
+
+
+def test_pydantic_is_not_imported_to_read_the_shipped_formats():
+    code = (
+        "import sys; from harness.formats import load_formats; load_formats(); "
+        "sys.exit('pydantic' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_unknown_id_offers_the_nearest():
