@@ -10,6 +10,7 @@ from harness.metrics.calibration import (
     confidences,
     expected_calibration_error,
     option_confidences,
+    reliability,
 )
 from harness.metrics.choice import choices
 from harness.metrics.registry import ChoiceItem
@@ -55,6 +56,7 @@ def test_calibration_error() -> None:
     assert expected_calibration_error([0.5] * 4, [True, True, False, False]) == pytest.approx(0.0)
     assert expected_calibration_error([0.9] * 10, [False] * 10) == pytest.approx(0.9)
     assert expected_calibration_error([0.2, 0.8], [True, False]) == pytest.approx(0.8)
+    assert [each.n for each in reliability([n / 30 for n in range(30)], [True] * 30)] == [3] * 10
     with pytest.raises(ValueError, match="number of items"):
         expected_calibration_error([], [])
 

@@ -19,6 +19,8 @@ def test_a_path() -> None:
     assert found is not None
     assert found.value == pytest.approx(1 - 0.9 * 0.4 * 0.8)
     assert (found.highest, found.first) == (0.6, 2)
+    even = hazard([0.49, 0.5])
+    assert even is not None and even.first == 1
     assert hazard([]) is None
     sure = hazard([1.0, 1.0])
     assert sure is not None and sure.value == pytest.approx(1.0) and sure.first == 0

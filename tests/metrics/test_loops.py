@@ -1,3 +1,5 @@
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +26,40 @@ def test_loops_are_found(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "a", "no no no", "-" * 39, *ENGLISH, *OTHER_SCRIPTS.values()])
 def test_real_text_does_not_loop(text: str) -> None:
     assert not loop(text).looping
+
+
+def noise(n: int, seed: int = 0) -> str:
+    return "".join(random.Random(seed).choices("abcdefghijklmnopqrstuvwxyz", k=n))
+
+
+@pytest.mark.parametrize(
+    ("unit", "times", "period"),
+    [
+        (noise(50), 4, 50),
+        (noise(50), 3, None),
+        ("ab", 20, 2),
+        ("ab", 19, None),
+        (noise(200), 4, 200),
+        (noise(201), 5, None),
+    ],
+)
+def test_a_period_counts_from_four_repeats_and_forty_characters(
+    unit: str, times: int, period: int | None
+) -> None:
+    assert tail_period(f"A start: {unit * times}") == period
+
+
+@pytest.mark.parametrize(("letters", "looping"), [(6, True), (12, False)])
+def test_lines_that_differ_enough_are_no_loop(letters: int, looping: bool) -> None:
+    """Ratios of 3.4 and 2.7, on either side of the limit."""
+    text = "".join(f"{noise(letters, line)} is a very good item.\n" for line in range(40))
+    assert loop(text).looping == looping
+
+
+def test_the_ratio_is_of_the_last_400_characters() -> None:
+    text = noise(400)
+    assert tail_ratio("zzz" + text) == tail_ratio(text)
+    assert tail_ratio("zzz" + text[1:]) != tail_ratio(text[1:])
 
 
 def test_a_loop_that_was_left_is_none() -> None:

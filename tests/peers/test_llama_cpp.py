@@ -122,19 +122,16 @@ def llama_server():
     found.kill()
 
 
-def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
-    args = [
-        "eval",
-        "smollm2",
-        "--endpoint",
-        llama_server.url,
-        "--formats",
-        "chatml,llama3,plain-qa",
-        "--limit",
-        "6",
-        "--max-new-tokens",
-        "16",
+def eval_args(server, limit, max_new_tokens, *more):
+    return [
+        *("eval", "smollm2", "--endpoint", server.url),
+        *("--limit", str(limit), "--max-new-tokens", str(max_new_tokens)),
+        *more,
     ]
+
+
+def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys):
+    args = eval_args(llama_server, 6, 16, "--formats", "chatml,llama3,plain-qa")
     out = tmp_path / "out"
     assert main([*args, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text())
@@ -162,20 +159,7 @@ def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys)
     assert main([*args, "--out", str(out), "--json", "-v"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["cells"] and "24 of 24 cells come from the store" in shown.err
-    chat = [
-        "eval",
-        "smollm2",
-        "--endpoint",
-        llama_server.url,
-        "--chat",
-        "--limit",
-        "3",
-        "--max-new-tokens",
-        "16",
-        "--out",
-        str(tmp_path / "chat"),
-        "--json",
-    ]
+    chat = eval_args(llama_server, 3, 16, "--chat", "--out", str(tmp_path / "chat"), "--json")
     assert main(chat) == 0
     assert {cell["format"] for cell in json.loads(capsys.readouterr().out)["cells"]} == {"smollm2"}
 
@@ -211,19 +195,7 @@ def test_a_server_that_dies_half_way_and_comes_back_at_once(llama_server, tmp_pa
         llama_server.kill()
         llama_server.start()
 
-    args = [
-        "eval",
-        "smollm2",
-        "--endpoint",
-        llama_server.url,
-        "--formats",
-        "chatml,zephyr",
-        "--limit",
-        "8",
-        "--max-new-tokens",
-        "12",
-        "--json",
-    ]
+    args = eval_args(llama_server, 8, 12, "--formats", "chatml,zephyr", "--json")
     with at_the(8, fall_over) as sent:
         assert main([*args, "--out", str(tmp_path / "out"), "--concurrency", "2"]) == 0
     cells = {
@@ -238,19 +210,8 @@ def test_a_server_that_stays_dead_ends_the_run_and_the_next_one_goes_on(
     llama_server, tmp_path, capsys
 ):
     """Killed half-way: one line, exit code 2. Started again: only what is missing."""
-    args = [
-        "eval",
-        "smollm2",
-        "--endpoint",
-        llama_server.url,
-        "--formats",
-        "chatml,zephyr",
-        "--limit",
-        "8",
-        "--max-new-tokens",
-        "12",
-    ]
-    args += ["--concurrency", "1", "--retries", "1", "--json"]
+    args = eval_args(llama_server, 8, 12, "--formats", "chatml,zephyr", "--json")
+    args += ["--concurrency", "1", "--retries", "1"]
     with at_the(12, llama_server.kill):
         assert main([*args, "--out", str(tmp_path / "out")]) == 2
     shown = capsys.readouterr()
