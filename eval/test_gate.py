@@ -3,10 +3,10 @@
 import pytest
 
 from harness.gate.messages import describe
-from harness.records import Verdict
+from harness.records import GateCheck
 
 
-def test_gate(verdict: Verdict) -> None:
+def test_gate(verdict: GateCheck) -> None:
     """A metric must not have lost more than its margin against the baseline."""
     if verdict.failed:
         pytest.fail(describe(verdict), pytrace=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.extras import require
-from harness.records import Verdict
+from harness.records import GateCheck
 
 if TYPE_CHECKING:
     import pandas
@@ -102,10 +102,10 @@ class ComparisonResult(_Table):
 
     before: Baseline
     after: Baseline
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[GateCheck, ...]
 
     @property
-    def lost(self) -> tuple[Verdict, ...]:
+    def lost(self) -> tuple[GateCheck, ...]:
         """What was lost beyond its margin, or is missing or stale."""
         return tuple(verdict for verdict in self.verdicts if verdict.failed)
 

@@ -284,7 +284,7 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateCheck:
     """The gate's outcome for one aggregate against its baseline."""
 
     format: str

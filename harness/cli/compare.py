@@ -17,7 +17,7 @@ from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 if TYPE_CHECKING:
     from harness.api_results import ComparisonResult
     from harness.gate.baseline import Baseline
-    from harness.records import Verdict
+    from harness.records import GateCheck
 
 _WORTH_SHOWING = ("regressed", "improved", "missing", "stale")
 
@@ -67,7 +67,7 @@ def compare(args: list[str]) -> int:
 
 
 def _write_page(
-    options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[Verdict]
+    options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[GateCheck]
 ) -> list[Path]:
     from harness.evaluation.run import adapter_labels
     from harness.gate.baseline_file import SCORES_FILE
@@ -98,7 +98,7 @@ def _print_json(found: ComparisonResult) -> None:
 
 
 def _print_table(
-    before: Baseline, after: Baseline, verdicts: Sequence[Verdict], *, every: bool
+    before: Baseline, after: Baseline, verdicts: Sequence[GateCheck], *, every: bool
 ) -> None:
     """The groups' means and the changes, or every format; losses last, where they are seen."""
     from rich.console import Console

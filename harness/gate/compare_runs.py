@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.gate.baseline import Baseline
 from harness.metrics.registry import lower_is_better
-from harness.records import GROUPS, Verdict
+from harness.records import GROUPS, GateCheck
 from harness.report.comparison import ComparedFormat, Comparison, Difference, Side
 from harness.report.document import REPORT_FILE, ReportSample, read_report
 
@@ -22,7 +22,7 @@ _PARENTS = 3
 def build_comparison(
     before: Baseline,
     after: Baseline,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[GateCheck],
     paths: tuple[Path, Path],
     labels: tuple[str, str],
 ) -> Comparison:
@@ -111,7 +111,7 @@ def _side(baseline: Baseline, label: str) -> Side:
     )
 
 
-def _difference(verdict: Verdict) -> Difference:
+def _difference(verdict: GateCheck) -> Difference:
     low, high = verdict.interval or (None, None)
     return Difference(
         format=verdict.format,

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 from harness.gate.run_gate import GateResult, suggested_baseline
 from harness.gate.verdicts import severity
 from harness.metrics.registry import lower_is_better
-from harness.records import Outcome, Verdict
+from harness.records import GateCheck, Outcome
 from harness.report.wording import compact, signed
 from harness.stats import minimum_detectable_effect
 
 _SHOWN = 8
 
 
-def describe(verdict: Verdict) -> str:
+def describe(verdict: GateCheck) -> str:
     """Two lines: the change beside what is allowed, and the case to look at or the reason."""
     second = (
         f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
@@ -23,7 +23,7 @@ def describe(verdict: Verdict) -> str:
     return f"{headline(verdict)}\n{f'why: {verdict.why}' if verdict.why else second}"
 
 
-def headline(verdict: Verdict) -> str:
+def headline(verdict: GateCheck) -> str:
     """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
     was, now = verdict.baseline, verdict.current
     place = f"{verdict.format} · {verdict.metric}: {'' if was is None else f'{compact(was)} → '}"
@@ -48,7 +48,7 @@ def p_value(p: float) -> str:
     return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
 
 
-def github_lines(verdicts: Iterable[Verdict]) -> list[str]:
+def github_lines(verdicts: Iterable[GateCheck]) -> list[str]:
     """The failures as GitHub Actions reads them from a log, to show beside the pull request."""
     return [
         f"::error title={_escaped(f'gate {v.format} {v.metric}', title=True)}"
@@ -77,14 +77,14 @@ def summary_lines(result: GateResult) -> list[str]:
     ]
 
 
-def outcome_counts(verdicts: Sequence[Verdict]) -> str:
+def outcome_counts(verdicts: Sequence[GateCheck]) -> str:
     """``1 regressed, 2 improved, 60 ok``: the worst first, and only what there is."""
     counts = Counter(verdict.outcome for verdict in verdicts)
     outcomes: tuple[Outcome, ...] = ("regressed", "missing", "stale", "improved", "new", "ok")
     return ", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome])
 
 
-def _failures(failed: Sequence[Verdict]) -> list[str]:
+def _failures(failed: Sequence[GateCheck]) -> list[str]:
     """One line names the formats that broke, then one line each has their metrics, worst first."""
     if not failed:
         return []
@@ -95,7 +95,7 @@ def _failures(failed: Sequence[Verdict]) -> list[str]:
     return lines + [f"  {format_id}: {_list(metrics)}" for format_id, metrics in by_format.items()]
 
 
-def _short(verdict: Verdict) -> str:
+def _short(verdict: GateCheck) -> str:
     if verdict.outcome in ("missing", "stale"):
         return f"{verdict.metric} {verdict.outcome}"
     if verdict.delta is None:
@@ -103,7 +103,7 @@ def _short(verdict: Verdict) -> str:
     return f"{verdict.metric} {signed(verdict.delta)}"
 
 
-def _changes(verdicts: Sequence[Verdict]) -> list[str]:
+def _changes(verdicts: Sequence[GateCheck]) -> list[str]:
     improved = [f"{v.format} {_short(v)}" for v in verdicts if v.outcome == "improved"]
     lines = [f"improved: {_list(improved)}"] if improved else []
     return lines + [f"  {headline(v)} {v.why}" for v in verdicts if v.outcome == "new" and v.why]

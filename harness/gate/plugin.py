@@ -19,7 +19,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.gate.messages import github_lines, summary_lines
 from harness.gate.run_gate import GateOptions, GateResult, run_gate, write_results
-from harness.records import Verdict
+from harness.records import GateCheck
 
 __all__ = [
     "pytest_addoption",
@@ -179,7 +179,7 @@ def _as_user_sees(config: pytest.Config) -> Generator[None, None, None]:
         raise pytest.UsageError(str(error)) from None
 
 
-def _test_id(verdict: Verdict) -> str:
+def _test_id(verdict: GateCheck) -> str:
     return f"{verdict.format}-{verdict.metric}".replace(" ", "-")
 
 

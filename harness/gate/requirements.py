@@ -13,10 +13,10 @@ from harness.errors import HarnessError, nearest
 from harness.gate.baseline import Baseline
 from harness.gate.thresholds import Thresholds
 from harness.metrics.registry import METRICS, lower_is_better
-from harness.records import GROUPS, Outcome, Verdict
+from harness.records import GROUPS, GateCheck, Outcome
 
 
-def check_absolute(current: Baseline, thresholds: Thresholds) -> list[Verdict]:
+def check_absolute(current: Baseline, thresholds: Thresholds) -> list[GateCheck]:
     """Judge each metric that has a limit in its format's group, sorted by format and metric.
 
     It fails (*regressed*) when the whole 95 % interval lies beyond the limit, so that a few unlucky
@@ -31,15 +31,15 @@ def check_absolute(current: Baseline, thresholds: Thresholds) -> list[Verdict]:
     return verdicts
 
 
-def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -> Verdict:
+def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -> GateCheck:
     entry = current.entry(format_id, metric)
     if entry is None:
         why = current.reasons[format_id, metric]
-        return Verdict(format_id, metric, "missing", None, None, limit, 0, why=why)
+        return GateCheck(format_id, metric, "missing", None, None, limit, 0, why=why)
     beyond = entry.low > limit if lower_is_better(metric) else entry.high < limit
     outcome: Outcome = "regressed" if beyond else "ok"
     worst = _worst(metric, current.scored(entry))
-    return Verdict(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)
+    return GateCheck(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)
 
 
 def _worst(metric: str, values: dict[str, float]) -> str:
@@ -93,7 +93,7 @@ def parse_requirement(text: str) -> Requirement:
     return Requirement(text.strip(), match["place"], metric, match["sign"], float(match["value"]))
 
 
-def check_requirements(current: Baseline, requirements: Sequence[Requirement]) -> list[Verdict]:
+def check_requirements(current: Baseline, requirements: Sequence[Requirement]) -> list[GateCheck]:
     """One verdict per requirement, on the plain mean over the place's formats, without interval.
 
     A place without formats, or with a format that was not scored, fails (*missing*): nothing passes
@@ -102,7 +102,7 @@ def check_requirements(current: Baseline, requirements: Sequence[Requirement]) -
     return [_check(current, requirement) for requirement in requirements]
 
 
-def _check(current: Baseline, required: Requirement) -> Verdict:
+def _check(current: Baseline, required: Requirement) -> GateCheck:
     metric = required.metric
     entries = {
         format_id: current.entry(format_id, metric)
@@ -121,7 +121,7 @@ def _check(current: Baseline, required: Requirement) -> Verdict:
         worst = _worst(metric, {format_id: entry.mean for format_id, entry in scored.items()})
         why = f"worst format: {worst}"
     why = f"required: {required.text}; {why}"
-    return Verdict(required.place, metric, outcome, None, mean, required.value, n, why=why)
+    return GateCheck(required.place, metric, outcome, None, mean, required.value, n, why=why)
 
 
 def _why_missing(current: Baseline, required: Requirement, unscored: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from harness.gate.requirements import check_absolute, check_requirements, parse_
 from harness.gate.thresholds import THRESHOLDS_FILE, Thresholds, read_thresholds
 from harness.gate.verdicts import accepted, compare_baselines
 from harness.metrics.registry import METRICS
-from harness.records import Verdict
+from harness.records import GateCheck
 from harness.resources import data_dir
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class GateResult:
     evaluation: Evaluation
     before: Baseline | None
     current: Baseline
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[GateCheck, ...]
 
 
 def run_gate(options: GateOptions) -> GateResult:
@@ -125,7 +125,7 @@ def _compare(
     current: Baseline,
     thresholds: Thresholds,
     selected: set[str] | None,
-) -> list[Verdict]:
+) -> list[GateCheck]:
     """The verdicts against the baseline. A baseline yet to be made has no entries."""
 
     def was_selected(entry: BaselineEntry) -> bool:
@@ -148,10 +148,10 @@ def _nothing_to_judge(options: GateOptions, current: Baseline) -> HarnessError:
     )
 
 
-def nothing_scored(reasons: Iterable[str]) -> Verdict:
+def nothing_scored(reasons: Iterable[str]) -> GateCheck:
     """The one verdict of a run in which nothing was scored."""
     why = next(iter(reasons), "") or "no case was evaluated"
-    return Verdict("every format", "every metric", "missing", None, None, 0.0, 0, why=why)
+    return GateCheck("every format", "every metric", "missing", None, None, 0.0, 0, why=why)
 
 
 def write_results(result: GateResult) -> None:

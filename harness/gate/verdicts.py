@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from harness.gate.baseline import Baseline, BaselineEntry
 from harness.gate.thresholds import Margin
 from harness.metrics.registry import lower_is_better
-from harness.records import GROUPS, Outcome, Verdict
+from harness.records import GROUPS, GateCheck, Outcome
 from harness.stats import holm, noninferiority, student_interval
 
 #: One-sided level of the gate, after Holm's adjustment over the formats of a metric.
@@ -21,7 +21,7 @@ def compare_baselines(
     current: Baseline,
     margins: Mapping[str, Margin],
     selected: Callable[[BaselineEntry], bool] = lambda _: True,
-) -> list[Verdict]:
+) -> list[GateCheck]:
     """Judge every entry of either run whose metric has a margin, sorted by format and metric.
 
     *regressed*: the loss, paired by case, exceeds the margin, and the one-sided test of "worse by
@@ -34,7 +34,7 @@ def compare_baselines(
     each case's mean over the formats: it finds a loss that is spread over formats and too small to
     be found in any one of them.
     """
-    verdicts: list[Verdict] = []
+    verdicts: list[GateCheck] = []
     for margin in margins.values():
         verdicts += _compare_metric(baseline, current, margin, selected)
     return sorted(verdicts, key=lambda verdict: (verdict.format, verdict.metric))
@@ -45,20 +45,20 @@ def _compare_metric(
     current: Baseline,
     margin: Margin,
     selected: Callable[[BaselineEntry], bool],
-) -> list[Verdict]:
+) -> list[GateCheck]:
     before = {
         entry.format: entry
         for entry in baseline.entries
         if entry.metric == margin.metric and selected(entry)
     }
     after = {entry.format: entry for entry in current.entries if entry.metric == margin.metric}
-    untested: list[Verdict] = []
+    untested: list[GateCheck] = []
     pairs: list[_Paired] = []
     for format_id in sorted({*before, *after}):
         if margin.metric == "nll_excess" and format_id == current.native:
             continue  # zero by definition: it is what the excess is measured against
         result = _pair(baseline, current, before.get(format_id), after.get(format_id), margin)
-        if isinstance(result, Verdict):
+        if isinstance(result, GateCheck):
             untested.append(result)
         else:
             pairs.append(result)
@@ -79,11 +79,11 @@ class _Paired:
     now: float
     gains: Mapping[str, float]
 
-    def verdict(self, outcome: Outcome, p: float) -> Verdict:
+    def verdict(self, outcome: Outcome, p: float) -> GateCheck:
         worst = min(self.gains, key=lambda case_id: (self.gains[case_id], case_id))
         sign = -1.0 if lower_is_better(self.metric) else 1.0
         interval = student_interval([sign * gain for gain in self.gains.values()])
-        return Verdict(
+        return GateCheck(
             self.format,
             self.metric,
             outcome,
@@ -103,16 +103,18 @@ def _pair(
     old: BaselineEntry | None,
     new: BaselineEntry | None,
     margin: Margin,
-) -> Verdict | _Paired:
+) -> GateCheck | _Paired:
     """What is decided without a test (new, missing, stale), or the pairs to test."""
     if old is None:
         assert new is not None  # noqa: S101  # the format is in one of the two
-        return Verdict(new.format, new.metric, "new", None, new.mean, margin.of(new.format), new.n)
+        return GateCheck(
+            new.format, new.metric, "new", None, new.mean, margin.of(new.format), new.n
+        )
 
-    def untested(outcome: Outcome, n: int, why: str) -> Verdict:
+    def untested(outcome: Outcome, n: int, why: str) -> GateCheck:
         now = None if new is None else new.mean
         allowed = margin.of(old.format)
-        return Verdict(old.format, old.metric, outcome, old.mean, now, allowed, n, why=why)
+        return GateCheck(old.format, old.metric, outcome, old.mean, now, allowed, n, why=why)
 
     if new is None:
         return untested("missing", 0, _why_missing(current, old))
@@ -160,7 +162,7 @@ def _group_means(pairs: Sequence[_Paired], current: Baseline, margin: Margin) ->
     return means
 
 
-def _test(pairs: Sequence[_Paired]) -> list[Verdict]:
+def _test(pairs: Sequence[_Paired]) -> list[GateCheck]:
     """Test the formats of one metric together."""
     worse = holm([noninferiority(list(pair.gains.values()), pair.margin) for pair in pairs])
     better = holm(
@@ -169,7 +171,7 @@ def _test(pairs: Sequence[_Paired]) -> list[Verdict]:
     return [_outcome(pair, *both) for pair, *both in zip(pairs, worse, better, strict=True)]
 
 
-def _outcome(pair: _Paired, worse: float, better: float) -> Verdict:
+def _outcome(pair: _Paired, worse: float, better: float) -> GateCheck:
     if worse < ALPHA:
         return pair.verdict("regressed", worse)
     if better < ALPHA:
@@ -229,7 +231,7 @@ def _why_unpaired(was: Mapping[str, float], now: Mapping[str, float]) -> str:
     return f"{message} ({len(was)} there, {len(now)} here)"
 
 
-def accepted(verdicts: Sequence[Verdict]) -> list[Verdict]:
+def accepted(verdicts: Sequence[GateCheck]) -> list[GateCheck]:
     """The verdicts of a run that writes the baseline: every difference counts as new, with why."""
     return [
         verdict
@@ -239,13 +241,13 @@ def accepted(verdicts: Sequence[Verdict]) -> list[Verdict]:
     ]
 
 
-def _accepted_as(verdict: Verdict) -> str:
+def _accepted_as(verdict: GateCheck) -> str:
     if verdict.current is None:
         return f"dropped: {verdict.why}"
     return f"updated: {verdict.outcome}" + (f", {verdict.why}" if verdict.why else "")
 
 
-def severity(verdict: Verdict) -> float:
+def severity(verdict: GateCheck) -> float:
     """How bad a verdict is, to sort by: the loss in margins, or the distance beyond a limit.
 
     What cannot be compared at all is infinitely bad.

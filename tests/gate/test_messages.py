@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from harness.gate.messages import describe, headline, p_value
-from harness.records import Verdict
+from harness.records import GateCheck
 from harness.report.wording import compact, signed
 
 
@@ -11,7 +11,7 @@ from harness.report.wording import compact, signed
     ("verdict", "text"),
     [
         (
-            Verdict(
+            GateCheck(
                 "alpaca-newline",
                 "stopped",
                 "regressed",
@@ -26,20 +26,20 @@ from harness.report.wording import compact, signed
             "worst case: answer-facts-012",
         ),
         (
-            Verdict(
+            GateCheck(
                 "chatml", "nll_excess", "regressed", -0.004, 1.5, 0.15, 40, 1e-9, worst_case="ref-1"
             ),
             "chatml · nll_excess: .00 → 1.50 (+1.50, allowed +.15, n 40, p < .0001)\n"
             "worst case: ref-1",
         ),
         (
-            Verdict(
+            GateCheck(
                 "chatml", "leak", "missing", 0.1, None, 0.05, 0, why="the format was not evaluated"
             ),
             "chatml · leak: .10 → not scored\nwhy: the format was not evaluated",
         ),
         (
-            Verdict(
+            GateCheck(
                 "chatml",
                 "leak",
                 "missing",
@@ -53,21 +53,21 @@ from harness.report.wording import compact, signed
             "why: no case in common with the baseline (3 there, 4 here)",
         ),
         (
-            Verdict(
+            GateCheck(
                 "chatml", "leak", "stale", 0.1, 0.2, 0.05, 9, why="the template of chatml changed"
             ),
             "chatml · leak: .10 → .20 (stale, n 9)\nwhy: the template of chatml changed",
         ),
         (
-            Verdict("chatml", "stopped", "regressed", None, 0.4, 0.9, 50, worst_case="a"),
+            GateCheck("chatml", "stopped", "regressed", None, 0.4, 0.9, 50, worst_case="a"),
             "chatml · stopped: .40 (at least .90, n 50)\nworst case: a",
         ),
         (
-            Verdict("chatml", "empty", "regressed", None, 0.4, 0.1, 50, worst_case="a"),
+            GateCheck("chatml", "empty", "regressed", None, 0.4, 0.1, 50, worst_case="a"),
             "chatml · empty: .40 (at most .10, n 50)\nworst case: a",
         ),
         (
-            Verdict("chatml", "empty", "missing", None, None, 0.1, 0, why="no system role"),
+            GateCheck("chatml", "empty", "missing", None, None, 0.1, 0, why="no system role"),
             "chatml · empty: not scored\nwhy: no system role",
         ),
     ],
@@ -78,7 +78,7 @@ def test_a_failure_is_two_lines(verdict, text):
 
 def test_a_new_entry_has_no_limit():
     assert (
-        headline(Verdict("chatml", "empty", "new", None, 0.4, 0.1, 50))
+        headline(GateCheck("chatml", "empty", "new", None, 0.4, 0.1, 50))
         == "chatml · empty: .40 (n 50)"
     )
 

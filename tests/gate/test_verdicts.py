@@ -12,7 +12,7 @@ from harness.gate.baseline import to_baseline
 from harness.gate.thresholds import Margin
 from harness.gate.verdicts import accepted, compare_baselines, severity
 from harness.metrics.registry import METRICS, lower_is_better
-from harness.records import Verdict
+from harness.records import GateCheck
 
 MARGINS = {metric: Margin(metric, 0.05) for metric in sorted(METRICS)}
 
@@ -261,15 +261,17 @@ def test_accepting_names_every_difference(compared):
 
 
 def test_the_worst_is_what_lost_most_of_its_margin():
-    small = Verdict("a", "drift", "regressed", 0.0, 0.3, 0.03, 80)
-    large = Verdict("a", "choice", "regressed", 0.9, 0.5, 0.08, 80)
+    small = GateCheck("a", "drift", "regressed", 0.0, 0.3, 0.03, 80)
+    large = GateCheck("a", "choice", "regressed", 0.9, 0.5, 0.08, 80)
     assert severity(small) == pytest.approx(10)
     assert severity(large) == pytest.approx(5)
-    assert severity(Verdict("a", "leak", "missing", 0.0, None, 0.05, 0)) == math.inf
-    assert severity(Verdict("a", "leak", "stale", 0.0, 0.0, 0.05, 3)) == math.inf
-    assert severity(Verdict("a", "leak", "regressed", 0.0, 0.1, 0.0, 3)) == math.inf
-    assert severity(Verdict("a", "stopped", "regressed", None, 0.4, 0.9, 80)) == pytest.approx(0.5)
-    assert severity(Verdict("a", "empty", "regressed", None, 0.4, 0.1, 80)) == pytest.approx(0.3)
+    assert severity(GateCheck("a", "leak", "missing", 0.0, None, 0.05, 0)) == math.inf
+    assert severity(GateCheck("a", "leak", "stale", 0.0, 0.0, 0.05, 3)) == math.inf
+    assert severity(GateCheck("a", "leak", "regressed", 0.0, 0.1, 0.0, 3)) == math.inf
+    assert severity(GateCheck("a", "stopped", "regressed", None, 0.4, 0.9, 80)) == pytest.approx(
+        0.5
+    )
+    assert severity(GateCheck("a", "empty", "regressed", None, 0.4, 0.1, 80)) == pytest.approx(0.3)
 
 
 columns = st.lists(st.sampled_from([0.0, 1.0, None]), min_size=1, max_size=30)
