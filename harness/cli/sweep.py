@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from harness.cli.arguments import at_least, parse
-from harness.errors import EXIT_OK, HarnessError
+from harness.errors import EXIT_OK, EXIT_USAGE, HarnessError
 
 if TYPE_CHECKING:
     from harness.report.sweep_document import Sweep
@@ -56,6 +56,7 @@ def sweep(args: list[str]) -> int:
         if options.dry_run
         else run_sweep(points, jobs=options.jobs, quiet=options.json)
     )
+    ended = EXIT_OK if options.dry_run or all(row["done"] for row in rows) else EXIT_USAGE
     found = Sweep.from_points(rows)
     pictures: list[Path] = []
     if not options.dry_run:
@@ -64,11 +65,11 @@ def sweep(args: list[str]) -> int:
         pictures = write_sweep_map(found, folder)
     if options.json:
         print(json.dumps({"points": rows, "files": [str(path) for path in pictures]}))
-        return EXIT_OK
+        return ended
     _print_table(found)
     for path in pictures if options.dry_run else [*pictures, folder / SWEEP_FILE]:
         print(path)
-    return EXIT_OK
+    return ended
 
 
 def _print_table(found: Sweep) -> None:

@@ -37,6 +37,11 @@ from harness.training.runs.trackers import Track, trackers
 from harness.training.schedules import Schedule
 from harness.training.selection.early_stopping import StopDecision, StopRule, value_of
 from harness.training.step.distributed import Ranks
+from harness.training.step.failure import (
+    refuse_broken_weights,
+    refuse_guessing,
+    refuse_not_finite,
+)
 from harness.training.step.gradient_checkpointing import enable_checkpointing
 from harness.training.step.lora import add_adapter
 from harness.training.step.loss import Objective, Tally, supervised_loss
@@ -84,18 +89,25 @@ class Updater:
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
-    def step(self, examples: Sequence[Example], rate: float) -> StepResult:
-        """Move the weights once at this learning rate, that of factor A."""
+    def step(self, examples: Sequence[Example], rate: float, number: int = 0) -> StepResult:
+        """Move the weights once at this learning rate, that of factor A.
+
+        ``number`` is the step's, from 0. Raises TrainingFailedError, before any weight is moved,
+        when the loss or the gradient is not finite.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         weight = sum(sum(example.encoded.supervised()) for example in examples)
         part = self.ranks.scatter(examples, weight, self.parameters)
         reports = self.ranks.reduce(self.parameters, self._backward(part, weight))
         norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
+        loss = sum(total for total, _ in reports)
+        found = {"the loss": loss, "the gradient": norm}
+        refuse_not_finite(self.loaded, number + 1, rate, found)
         self.optimizer.step()
         tally = Tally([tallied for _, parts in reports for tallied in parts])
         return StepResult(
-            sum(total for total, _ in reports),
+            loss,
             sum(example.supervised for example in examples),
             norm,
             tally.by_format(),
@@ -245,6 +257,7 @@ class Trainer:
                 pace = entry.supervised_tokens / entry.seconds
                 bar.advance(1, f"loss {entry.loss:.3f}  {pace:.0f} tokens/s")
                 if step % self.save_every == 0 or step == self.plan.total_steps:
+                    self._refuse_failed(entry)
                     self._checkpoint(step, sum_lr)
                     stop = self._measured(step, sum_lr)
             if stop:
@@ -273,7 +286,8 @@ class Trainer:
         began = time.monotonic()
         factor = self.schedule.factor(number - self.schedule_from)
         rate = self.config.optimisation.learning_rate * factor
-        result = self.updater.step([self.cache(pair) for pair in self.plan.step(number)], rate)
+        examples = [self.cache(pair) for pair in self.plan.step(number)]
+        result = self.updater.step(examples, rate, number)
         rates = self.updater.rates
         return StepLog(
             number + 1,
@@ -287,6 +301,16 @@ class Trainer:
             rate * rates.b_over_a * rates.scaling,
             result.formats,
         )
+
+    def _refuse_failed(self, last: StepLog) -> None:
+        """Raise TrainingFailedError, before a checkpoint is written, if the run cannot be used."""
+        rate = last.learning_rate
+        refuse_broken_weights(self.loaded, self.updater.parameters, last.step, rate)
+        if self.config.objective.kind == "supervised":  # only its loss is the tokens' own
+            steps = [entry for entry in self.metrics_log.entries if entry["kind"] == "step"]
+            losses, gradients = ([each[key] for each in steps] for key in ("loss", "grad_norm"))
+            size = self.loaded.model.get_input_embeddings().num_embeddings
+            refuse_guessing(losses, gradients, size, last.step, rate)
 
     def _checkpoint(self, step: int, sum_lr: float) -> None:
         self.metrics_log.sync()
@@ -308,12 +332,15 @@ class Trainer:
         if self.measure and (not last or last[0]["step"] != step):
             self.model.eval()
             random_before = random_state()
+            metrics = self.measure(step)
+            rate = self.config.optimisation.learning_rate
+            refuse_not_finite(self.loaded, step, rate, _means(metrics))
             entry = {
                 "kind": "checkpoint",
                 "step": step,
                 "epoch": round(self.plan.epoch_at(step), 4),
                 "sum_lr": sum_lr,
-                **self.measure(step),
+                **metrics,
             }
             # Whether a checkpoint is measured before or after an interruption changes nothing.
             set_random_state(random_before)
@@ -339,3 +366,10 @@ class Trainer:
     def _log(self, entry: dict[str, Any]) -> None:
         self.metrics_log.write(entry)
         self.track(entry)
+
+
+def _means(metrics: dict[str, Any]) -> dict[str, float]:
+    """Every mean among a checkpoint's metrics, by a name for people."""
+    single = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    recall = {f"recall in {name}": value for name, value in metrics.get("recall", {}).items()}
+    return single | recall

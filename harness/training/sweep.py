@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.training.runs.overrides import short_name, whole_name, with_setting
 from harness.training.selection.best_checkpoint import find_best_checkpoint
 from harness.training.selection.early_stopping import value_of
 from harness.training.single_run import load_base, train_one
+from harness.training.step.failure import TrainingFailedError
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -82,7 +84,8 @@ def run_sweep(
 ) -> list[dict[str, Any]]:
     """Train every point that is not done yet, and return a row for each.
 
-    With several jobs, each process loads the base once.
+    With several jobs, each process loads the base once. A point whose training fails is reported on
+    standard error, and the others go on: that one is not ``done``.
     """
     folder = Path(points[0].config.output_dir).parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -137,8 +140,16 @@ def _train_here(points: Sequence[SweepPoint], loaded: LoadedModel | None, quiet:
     for point in points:
         if loaded is None:
             loaded = load_base(point.config)
-        train_one(point.config, loaded=loaded, quiet=quiet)
+        try:
+            train_one(point.config, loaded=loaded, quiet=quiet)
+        except TrainingFailedError as error:
+            _report_failure(point.config, error)
         remove_adapter(loaded)
+
+
+def _report_failure(config: TrainConfig, error: TrainingFailedError) -> None:
+    """Say which point failed. Its curve ends there, and the sweep goes on with the others."""
+    print(f"{config.output_dir}: {error}", file=sys.stderr)
 
 
 def _train_apart(points: Sequence[SweepPoint], jobs: int) -> None:
@@ -153,12 +164,14 @@ def _train_apart(points: Sequence[SweepPoint], jobs: int) -> None:
 _loaded_bases: dict[str, LoadedModel] = {}
 
 
-def _train_point(config: TrainConfig) -> Path:
+def _train_point(config: TrainConfig) -> None:
     """Train one point in a worker, which keeps its base for the next."""
     from harness.models import remove_adapter
 
     if config.model not in _loaded_bases:
         _loaded_bases[config.model] = load_base(config)
-    adapter = train_one(config, loaded=_loaded_bases[config.model], quiet=True)
+    try:
+        train_one(config, loaded=_loaded_bases[config.model], quiet=True)
+    except TrainingFailedError as error:
+        _report_failure(config, error)
     remove_adapter(_loaded_bases[config.model])
-    return adapter

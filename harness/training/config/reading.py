@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -138,12 +139,25 @@ def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
         config = TypeAdapter(TrainConfig).validate_python(table)
     except ValidationError as error:
         return None, problems + list(_messages(error.errors()))
+    problems += _not_finite(asdict(config), "")
     problems += config.problems()
     for section in _sections():
         part = getattr(config, section)
         if hasattr(part, "problems"):
             problems += [f"{section}.{problem}" for problem in part.problems()]
     return config, problems
+
+
+def _not_finite(value: Any, place: str) -> Iterator[str]:
+    """Each number of the tree that is NaN or infinite."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _not_finite(each, f"{place}.{key}" if place else key)
+    elif isinstance(value, (list, tuple)):
+        for number, each in enumerate(value):
+            yield from _not_finite(each, f"{place}.{number}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{place} = {value!r}: expected a finite number"
 
 
 def _messages(errors: list[Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,8 @@ class ObjectiveConfig:
 class OptimisationConfig:
     """Steps and rates."""
 
-    learning_rate: Annotated[float, Gt(0)] = 2e-4
-    """Peak learning rate; that of factor A when the two factors differ."""
+    learning_rate: Annotated[float, Gt(0), Le(100)] = 2e-4
+    """Peak learning rate, at most 100; that of factor A when the two factors differ."""
     num_train_epochs: Annotated[float, Gt(0)] = 3.0
     """Passes over the conversations. A part of an epoch is allowed."""
     max_steps: Annotated[int, Ge(0)] = 0
