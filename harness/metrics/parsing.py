@@ -63,11 +63,20 @@ def numbers(text: str) -> Iterator[float]:
     no minus, and version numbers and dates with dots give none. "one" counts as 1 even where it is
     a pronoun.
     """
+    return (value for value, _, _ in number_spans(text))
+
+
+def number_spans(text: str) -> Iterator[tuple[float, int, int]]:
+    """Every number with its place; those of ``1,2,3`` share one."""
     for match in _DIGITS.finditer(text):
-        yield from _values(match[0], glued=match.start() > 0 and text[match.start() - 1] in ")]")
-    for sign, ten, unit, small, scale in _WORD.findall(text):
+        glued = match.start() > 0 and text[match.start() - 1] in ")]"
+        end = match.start() + len(match[0].rstrip(","))
+        for value in _values(match[0], glued):
+            yield value, match.start(), end
+    for match in _WORD.finditer(text):
+        sign, ten, unit, small, scale = match.groups(default="")
         value = _VALUES[(ten or small).lower()] + (_VALUES[unit.lower()] if unit else 0)
-        yield (-value if sign else value) * _SCALES.get(scale.lower(), 1)
+        yield (-value if sign else value) * _SCALES.get(scale.lower(), 1), *match.span()
 
 
 def _values(written: str, glued: bool) -> Iterator[float]:
@@ -84,9 +93,9 @@ def _values(written: str, glued: bool) -> Iterator[float]:
             yield value
 
 
-def number_in(wanted: float, text: str) -> bool:
-    """Whether one of the text's numbers equals ``wanted``, to nine digits."""
-    return any(math.isclose(number, wanted, rel_tol=1e-9, abs_tol=1e-9) for number in numbers(text))
+def same_number(one: float, other: float) -> bool:
+    """Whether two numbers are equal, to nine digits."""
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
 
 
 _MOST_STARTS = 100

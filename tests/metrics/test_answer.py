@@ -2,14 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.answer import (
-    FORM_KINDS,
-    KINDS,
-    lenient_text,
-    parse_check,
-    passes,
-    score_answer,
-)
+from harness.metrics.answer import lenient_text, score_answer
+from harness.metrics.checks import FORM_KINDS, KINDS, parse_check, passes
 from harness.records import Case, Check, Message
 from tests.metrics.cost import computes_within
 
@@ -56,6 +50,13 @@ HOLDS = [
     ({"language": "en"}, "Je ne sais pas encore ce que je veux faire demain.", False),
     ({"language": "fr"}, "Je ne sais pas encore ce que je veux faire demain.", True),
     ({"language": "en"}, "42", True),
+    ({"says": "Oslo"}, "It is not Oslo.", False),
+    ({"not_says": "Oslo"}, "It is not Oslo.", True),
+    ({"picks": ["even", "odd"]}, "even or odd", False),
+    ({"order": ["a", "b"]}, "b, a", False),
+    ({"date": "05-03"}, "3rd of May", True),
+    ({"objects": "fur"}, "Fish have no fur.", True),
+    ({"admits": True}, "I don't know.", False),
 ]
 
 
@@ -84,6 +85,12 @@ def test_every_kind_is_tested() -> None:
         ({"lines": 1.5}, "from 1"),
         ({"uppercase": False}, "takes true"),
         ({"language": "english please"}, "language code"),
+        ({"picks": ["a"]}, "two or more"),
+        ({"picks": "a"}, "two or more"),
+        ({"order": [["a"], []]}, "two or more"),
+        ({"date": "3 May"}, "a date such as"),
+        ({"date": "13-01"}, "a date such as"),
+        ({"admits": False}, "takes true"),
         ({"contains": "a", "regex": "b"}, "one key"),
         ({}, "one key"),
         ("contains", "one key"),
@@ -124,7 +131,14 @@ def test_strict_lenient_and_on_task_part() -> None:
 
 def test_on_task_needs_a_content_check_where_the_case_has_one() -> None:
     assert score_answer(case({"contains": "Oslo"}, {"max_words": 9}), "Bergen").on_task == 0.0
-    assert score_answer(case({"uppercase": True}, {"max_words": 9}), "bergen").on_task == 1.0
+    assert score_answer(case({"uppercase": True}, {"max_words": 9}), "BERGEN").on_task == 1.0
+    assert score_answer(case({"uppercase": True}, {"max_words": 9}), "bergen").on_task == 0.0
+
+
+def test_on_task_needs_every_check_of_content() -> None:
+    both = case({"contains": "red"}, {"not_says": "blue"}, {"max_words": 2})
+    assert score_answer(both, "It is certainly a red one").on_task == 1.0
+    assert score_answer(both, "red, blue").on_task == 0.0
 
 
 def test_case_and_json_are_judged_as_written() -> None:

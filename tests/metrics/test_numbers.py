@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.metrics.parsing import number_in, numbers
+from harness.metrics.checks import passes
+from harness.metrics.parsing import numbers
+from harness.records import Check
 
 
 @pytest.mark.parametrize(
@@ -32,10 +34,10 @@ def test_numbers(text: str, expected: list[float]) -> None:
 
 @given(st.integers(-(10**9), 10**9))
 def test_any_integer_is_found_with_and_without_commas(value: int) -> None:
-    assert number_in(value, f"It is {value}.")
-    assert number_in(value, f"It is {value:,}.")
+    assert passes(Check("number", value), f"It is {value}.")
+    assert passes(Check("number", value), f"It is {value:,}.")
 
 
 def test_a_part_of_a_number_is_not_it() -> None:
-    assert not number_in(3, "13, 30, 3.5 and 1,300")
-    assert not number_in(20, "twenty-one")
+    assert not passes(Check("number", 3), "13, 30, 3.5 and 1,300")
+    assert not passes(Check("number", 20), "twenty-one")

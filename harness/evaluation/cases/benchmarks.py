@@ -269,7 +269,7 @@ def _spans(row: Row) -> dict[str, Any] | None:
 
 
 def _answered(question: str, answer: Any) -> dict[str, Any] | None:
-    """A number must be in the answer (on_task), and be the last number there (strict)."""
+    """A number must be the last number of the answer."""
     if answer is None or answer in ("", []):
         return None
     if isinstance(answer, (int, float)) or (

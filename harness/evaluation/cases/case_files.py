@@ -15,7 +15,7 @@ from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
 from harness.evaluation.cases.benchmarks import benchmark_rows, is_benchmark
-from harness.metrics.answer import parse_check
+from harness.metrics.checks import parse_check
 from harness.metrics.registry import KINDS, Kind
 from harness.records import Case, Conversation
 from harness.resources import data_dir

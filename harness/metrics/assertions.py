@@ -1,0 +1,164 @@
+"""What a text asserts, and which of several options it settles for.
+
+Rules for English, kept few: a negation reaches to the end of its clause.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from harness.metrics.normalise import composed
+from harness.metrics.words import SPACED_LETTER
+
+Option = str | Sequence[str]
+"""A text, or several spellings of one thing."""
+
+_REACH = 160
+"""Characters of a clause that are looked at on each side: a bound on the work."""
+
+_SUBJECT = r"(?:it|they|he|she|that|this|there|i|you|we|is|are|was|instead)\b"
+_BOUNDARY = re.compile(
+    r"[!?;:,()\n—–…]|\.(?!\d)|\s-+\s"
+    r"|\b(?:however|although|though|because|since|so|while|whereas)\b"
+    rf"|(?<!anything )(?<!nothing )\bbut\b|\band(?=\s+{_SUBJECT})",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(
+    r"\bnot (?:only|just|merely|simply)\b|\bno (?:doubt|wonder|matter|problem)\b"
+    r"|\b(?:not|never|n't) (?:forget|worry|hesitate)\b|\w+n't (?:forget|worry|hesitate)\b"
+    r"|\bwithout (?:a )?doubt\b|\bno(?:thing|ne)? (?:other|else|less) than\b|\bnothing but\b"
+    rf"|\bno(?=\s+(?:the|an?)\b|\s+{_SUBJECT})",
+    re.IGNORECASE,
+)
+_NEGATION = re.compile(
+    r"\b(?:not|no|never|neither|nor|none|nobody|nothing|no-one|cannot|dont|doesnt|didnt|isnt"
+    r"|wasnt|arent|unlike|lacks?|lacked|lacking)\b|n't\b"
+    r"|\b(?:rather|other|less|more|\w+er) than\b|\binstead of\b|\bfar from\b|\banything but\b"
+    r"|\b(?:false|wrong|incorrect|untrue|myth|mistake|mistaken|impossible) (?:that|to|for)\b"
+    r"|\b(?:deny|denies|denied|doubt|doubts)\b|\bfail(?:s|ed)? to\b",
+    re.IGNORECASE,
+)
+_MORE = re.compile(r"\s*(?:or|nor)\b", re.IGNORECASE)
+_QUALITY = r"(?:(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b)"
+_REFUTED = re.compile(
+    rf"[\"'*_)\]\s]*(?:[\w-]+\s+)?(?:(?:is|was|are|were|would be)\s+(?:\w+ly\s+)?{_QUALITY}"
+    rf"|(?:is|was|are|were)n't\b)|'s\s+{_QUALITY}",
+    re.IGNORECASE,
+)
+
+
+def plain(text: str) -> str:
+    """Composed letters and straight apostrophes, so that two spellings of one word are one."""
+    return composed(text).replace("’", "'")
+
+
+def spellings(option: Option) -> Sequence[str]:
+    """The texts of an option."""
+    return (option,) if isinstance(option, str) else option
+
+
+def pattern(needles: Iterable[str]) -> re.Pattern[str]:
+    """A pattern for one of the texts at word boundaries, the longest first.
+
+    No boundary is asked of an edge that is no letter (``C++``) or whose script writes no spaces;
+    Korean particles follow their word without one, so Hangul needs none either.
+    """
+    longest_first = sorted(map(plain, needles), key=len, reverse=True)
+    return re.compile("|".join(map(_bounded, longest_first)), re.IGNORECASE)
+
+
+_EDGE = SPACED_LETTER.replace(r"\W_", r"\W")
+_EDGE_THERE = rf"(?:(?![\uac00-\ud7af]){SPACED_LETTER}|_)"
+
+
+def _bounded(needle: str) -> str:
+    parts = needle.split()
+    before = f"(?<!{_EDGE})" if parts and re.match(_EDGE_THERE, parts[0]) else ""
+    after = f"(?!{_EDGE})" if parts and re.match(_EDGE_THERE, parts[-1][-1]) else ""
+    return before + r"\s+".join(map(re.escape, parts)) + after
+
+
+def asserted(text: str, start: int, end: int) -> bool:
+    """Whether ``text[start:end]`` is no part of a negated clause.
+
+    ``It is not X``, ``rather than X`` and ``X is wrong`` negate X; ``No, it is X`` and ``not only
+    X`` do not. The text is ``plain``.
+    """
+    return not (negated(text, start) or _REFUTED.match(clause_after(text, end)))
+
+
+def negated(text: str, start: int) -> bool:
+    """Whether a negation comes before ``start`` in its clause."""
+    return _NEGATION.search(clause_before(text, start)) is not None
+
+
+def clause_before(text: str, start: int) -> str:
+    """The part of the clause that comes before ``start``; ``or`` goes on with a negated list."""
+    window = text[max(0, start - _REACH) : start]
+    ends = [match.end() for match in _BOUNDARY.finditer(window)]
+    while ends and _MORE.match(window, ends[-1]):
+        ends.pop()
+    return without_harmless(window[ends[-1] if ends else 0 :])
+
+
+def without_harmless(text: str) -> str:
+    """The text without its negations that negate nothing, such as ``no doubt`` or ``not only``."""
+    return _HARMLESS.sub(" ", text)
+
+
+def clause_after(text: str, end: int) -> str:
+    """The part of the clause that comes after ``end``."""
+    return _BOUNDARY.split(text[end : end + _REACH], maxsplit=1)[0]
+
+
+def mentions(option: Option, text: str) -> Iterator[tuple[int, int]]:
+    """Where a text asserts an option."""
+    for match in pattern(spellings(option)).finditer(text):
+        if asserted(text, *match.span()):
+            yield match.span()
+
+
+def says(value: Option, answer: str) -> bool:
+    """Whether the answer asserts one of the texts."""
+    return next(mentions(value, plain(answer)), None) is not None
+
+
+def picks(options: Sequence[Option], answer: str) -> bool:
+    """Whether the first of the options that the answer asserts is options[0], and it alone.
+
+    Options in a row, joined by a comma, ``or`` or ``and``, are an enumeration and no choice.
+    """
+    text = plain(answer)
+    found = sorted(
+        (start, end, index)
+        for index, option in enumerate(options)
+        for start, end in mentions(option, text)
+    )
+    if not found or found[0][2] != 0:
+        return False
+    (_, end, _), others = found[0], [start for start, _, index in found if index]
+    return not (others and _JOINED.fullmatch(text, end, others[0]))
+
+
+_JOINED = re.compile(
+    r"[^\w.!?]*|[^\w.!?]*(?:[\w-]+[^\w.!?,/&]*)?(?:[,/&][^\w.!?]*(?:(?:or|and)\b[^\w.!?]*)?"
+    r"|\b(?:or|and)\b[^\w.!?]*)(?:(?:an?|the)\b[^\w.!?]*)?",
+    re.IGNORECASE,
+)
+
+
+def in_order(options: Sequence[Option], answer: str) -> bool:
+    """Whether the options are mentioned in this order, at the beginning or at the end.
+
+    What comes before or after, such as the list as it was given, does not matter.
+    """
+    text = plain(answer)
+    found = sorted(
+        (match.start(), index)
+        for index, option in enumerate(options)
+        for match in pattern(spellings(option)).finditer(text)
+    )
+    order = [index for _, index in found]
+    wanted = list(range(len(options)))
+    return order[: len(wanted)] == wanted or order[-len(wanted) :] == wanted

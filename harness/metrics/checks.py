@@ -1,0 +1,242 @@
+"""The check language of case files: what an answer must say, in which form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from harness.errors import nearest
+from harness.metrics.assertions import (
+    Option,
+    asserted,
+    in_order,
+    pattern,
+    picks,
+    plain,
+    says,
+    spellings,
+)
+from harness.metrics.dates import date_spans, same_date
+from harness.metrics.objections import admits, objects
+from harness.metrics.parsing import has_members, number_spans, same_number
+from harness.metrics.words import words
+from harness.records import Check
+
+CONTENT_KINDS = (
+    "says",
+    "not_says",
+    "picks",
+    "order",
+    "number",
+    "date",
+    "objects",
+    "admits",
+    "contains",
+    "starts_with",
+    "regex",
+    "equals",
+    "json",
+)
+"""What is answered; only these decide ``on_task``."""
+FORM_KINDS = (
+    "not_contains",
+    "max_words",
+    "min_words",
+    "lines",
+    "uppercase",
+    "lowercase",
+    "language",
+)
+"""How it is written."""
+KINDS = CONTENT_KINDS + FORM_KINDS
+
+AS_A_WHOLE = ("equals", "json", *FORM_KINDS)
+"""Kinds that judge the answer with what it copies from its conversation."""
+
+REGEX_SECONDS = 1.0
+"""Time limit of one regex check: a case file must not be able to stop a run."""
+
+
+def passes(check: Check, answer: str) -> bool:
+    """Whether one check holds for a text as it is.
+
+    Raises ValueError for a kind that does not exist.
+    """
+    try:
+        holds = _CHECKS[check.kind]
+    except KeyError:
+        raise ValueError(_unknown(check.kind)) from None
+    return holds(check.value, answer)
+
+
+def parse_check(mapping: Mapping[str, Any]) -> Check:
+    """One check of a case file: an object of exactly one key, such as ``{"contains": "Oslo"}``.
+
+    Raises ValueError with a plain sentence for anything else, an unknown kind, a value of the wrong
+    type and a regex that does not compile.
+    """
+    if not isinstance(mapping, Mapping) or len(mapping) != 1:
+        raise ValueError(
+            f'a check is an object of one key such as {{"contains": "Oslo"}}, not {mapping!r}'
+        )
+    ((kind, value),) = mapping.items()
+    if kind not in KINDS:
+        raise ValueError(_unknown(kind))
+    wanted, fits = _VALUES[kind]
+    if not fits(value):
+        raise ValueError(f"the check {kind!r} takes {wanted}, not {value!r}")
+    if kind == "regex":
+        import regex
+
+        try:
+            re.compile(value, re.IGNORECASE | re.MULTILINE)
+            regex.compile(value, regex.IGNORECASE | regex.MULTILINE)
+        except (re.error, regex.error, RecursionError, OverflowError) as error:
+            raise ValueError(f"the regex {value!r} does not compile: {error}") from None
+    return Check(kind, tuple(value) if isinstance(value, list) else value)
+
+
+def _unknown(kind: object) -> str:
+    return f"unknown check {kind!r}; {nearest(str(kind), KINDS)}"
+
+
+def _contains(value: Option, answer: str) -> bool:
+    return pattern(spellings(value)).search(plain(answer)) is not None
+
+
+def _starts_with(value: Option, answer: str) -> bool:
+    return pattern(spellings(value)).match(plain(answer).lstrip()) is not None
+
+
+def _equals(value: Any, answer: str) -> bool:
+    def whole(text: str) -> str:
+        return " ".join(plain(text).split()).removesuffix(".").rstrip().casefold()
+
+    return whole(answer) in map(whole, spellings(value))
+
+
+def _regex(value: Any, answer: str) -> bool:
+    """``regex`` instead of ``re`` for its time limit alone; the pattern was accepted by ``re``."""
+    import regex
+
+    try:
+        return bool(
+            regex.search(value, answer, regex.IGNORECASE | regex.MULTILINE, timeout=REGEX_SECONDS)
+        )
+    except TimeoutError:
+        return False
+
+
+def _number(value: float, answer: str) -> bool:
+    """An asserted number; one in a row of others, as in ``7, 8 or 9``, is no answer."""
+    text = plain(answer)
+    found = list(number_spans(text))
+    in_row = {
+        place
+        for (one, *at), (other, *then) in pairwise(found)
+        if at == then or (one != other and _ROW.fullmatch(text, at[1], then[0]))
+        for place in (tuple(at), tuple(then))
+    }
+    return any(
+        same_number(number, value) and (start, end) not in in_row and asserted(text, start, end)
+        for number, start, end in found
+    )
+
+
+_ROW = re.compile(r"\s*(?:,\s*(?:or\b|and\b)?|/|\bor\b|\band\b|\bto\b)\s*")
+
+
+def _date(value: str, answer: str) -> bool:
+    text = plain(answer)
+    return any(
+        same_date(value, found) and asserted(text, start, end)
+        for found, start, end in date_spans(text)
+    )
+
+
+def _language(value: Any, answer: str) -> bool:
+    from harness.metrics.drift import drift
+
+    return drift(answer, (value,)).drift is not True
+
+
+def _lines(text: str) -> int:
+    return sum(1 for line in text.splitlines() if line.strip())
+
+
+_CHECKS: dict[str, Callable[[Any, str], bool]] = {
+    "contains": _contains,
+    "not_contains": lambda value, answer: not _contains(value, answer),
+    "says": says,
+    "not_says": lambda value, answer: not says(value, answer),
+    "picks": picks,
+    "order": in_order,
+    "objects": objects,
+    "admits": admits,
+    "date": _date,
+    "regex": _regex,
+    "equals": _equals,
+    "starts_with": _starts_with,
+    "number": _number,
+    "json": has_members,
+    "max_words": lambda value, answer: len(words(answer)) <= value,
+    "min_words": lambda value, answer: len(words(answer)) >= value,
+    "lines": lambda value, answer: _lines(answer) == value,
+    "uppercase": lambda _, answer: answer.isupper(),
+    "lowercase": lambda _, answer: answer.islower(),
+    "language": _language,
+}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_texts(value: Any) -> bool:
+    return _is_text(value) or (
+        isinstance(value, list) and bool(value) and all(map(_is_text, value))
+    )
+
+
+def _is_options(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(map(_is_texts, value))
+
+
+_DATE = re.compile(r"(?:\d{4}-)?(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+_VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    **dict.fromkeys(
+        ("contains", "not_contains", "says", "not_says", "equals", "starts_with", "objects"),
+        ("a text or a list of texts", _is_texts),
+    ),
+    **dict.fromkeys(("picks", "order"), ("a list of two or more options", _is_options)),
+    "regex": ("a regular expression", _is_text),
+    "date": (
+        "a date such as 2024-05-03, or 05-03 of any year",
+        lambda value: isinstance(value, str) and bool(_DATE.fullmatch(value)),
+    ),
+    "number": ("a number", _is_number),
+    "json": (
+        "true or an object of expected members",
+        lambda value: value is True or isinstance(value, dict),
+    ),
+    **dict.fromkeys(("max_words", "min_words", "lines"), ("a whole number from 1", _is_count)),
+    **dict.fromkeys(("uppercase", "lowercase", "admits"), ("true", lambda value: value is True)),
+    "language": (
+        "a language code such as en or zh",
+        lambda value: (
+            isinstance(value, str) and bool(re.fullmatch(r"[A-Za-z]{2,3}(?:[-_]\w+)*", value))
+        ),
+    ),
+}
