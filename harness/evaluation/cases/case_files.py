@@ -74,8 +74,7 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
     """One row → Case. Raises HarnessError naming the place and the key."""
     try:
         checked = _CASE_ROW.validate_python(row)
-        if not all(map(str.strip, checked.choices)):
-            raise ValueError("choices: an empty text")
+        _check_choices(checked.choices)
         return Case(
             id=checked.id,
             messages=parse_messages(checked.messages, place),
@@ -94,9 +93,24 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         raise HarnessError(str(error), where=place) from None
 
 
+def _check_choices(choices: Sequence[str]) -> None:
+    """Refuse an empty option, and two that differ in nothing but case and space.
+
+    They get nearly the same probability, so that no model could choose between them.
+    """
+    seen: dict[str, str] = {}
+    for choice in choices:
+        plain = " ".join(choice.casefold().split())
+        if not plain:
+            raise ValueError("choices: an empty text")
+        if plain in seen:
+            raise ValueError(f"choices: {seen[plain]!r} and {choice!r} are the same option")
+        seen[plain] = choice
+
+
 def _answer(value: Any, choices: list[str]) -> int | None:
     """An index stays; the text of one of the choices becomes its index."""
-    if isinstance(value, str) and choices.count(value) == 1:
+    if isinstance(value, str) and value in choices:
         return choices.index(value)
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise ValueError(f"answer {value!r} is neither an index nor one of the choices")
