@@ -91,6 +91,7 @@ def evaluate(
             **options,
         )
         evaluation = run_job(job, quiet=quiet)
+        evaluation.refuse_if_nothing_scored()
         files = () if out is None else tuple(write_files([evaluation], job))
     return EvaluationResult(evaluation, files)
 

@@ -8,19 +8,37 @@ server's template is measured. The server adds BOS itself.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
-from harness.backends.protocol import Answer, Backend, GenerateRequest, ModelSpec, ScoreRequest
-from harness.backends.server_facts import RESUME, ServerFacts, one_line
+from harness.backends.protocol import (
+    Answer,
+    Answers,
+    Backend,
+    GenerateRequest,
+    ModelSpec,
+    ScoreRequest,
+    Scorings,
+)
+from harness.backends.server_answers import (
+    MalformedError,
+    one_line,
+    read_choice,
+    read_logprobs,
+    read_text,
+    without_credentials,
+)
+from harness.backends.server_facts import RESUME, ServerFacts
 from harness.errors import HarnessError
 from harness.records import Finish, Loglikelihood, Rendered
 
 if TYPE_CHECKING:
-    from openai import OpenAI
+    from openai import APIStatusError, OpenAI
 
 RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
 ResultT = TypeVar("ResultT")
@@ -28,6 +46,8 @@ ResultT = TypeVar("ResultT")
 NO_LOGPROBS = "the server gives no log-probabilities of a prompt"
 MAX_STOPS = 4
 """OpenAI takes no more; the other stops are cut off here."""
+_MALFORMED_PAUSES = (0.5, 2.0)
+"""Seconds before a request is sent again whose answer was malformed: a proxy may be starting."""
 _MAX_TOKENS_BEFORE = 2
 """Tokens that a server may put before the text, such as BOS."""
 
@@ -57,8 +77,9 @@ class OpenAIBackend(Backend):
     """One model of a server.
 
     After 408, 409, 429, 5xx, time-outs and lost connections a request is tried again ``retries``
-    times, with growing pauses. Raises HarnessError when the server cannot be reached or refuses a
-    request; the caller keeps what was answered before.
+    times, with growing pauses, after a malformed answer twice. Raises HarnessError when the server
+    cannot be reached, refuses a request or keeps answering nonsense; the caller keeps what was
+    answered before. A user name and password in ``base_url`` are sent, and shown nowhere.
     """
 
     def __init__(
@@ -72,21 +93,22 @@ class OpenAIBackend(Backend):
         timeout: float = 120.0,
         retries: int = 8,
     ) -> None:
-        if not base_url.startswith(("http://", "https://")):
+        self.base_url = without_credentials(base_url).rstrip("/")
+        if not _is_address(base_url):
             raise HarnessError(
-                f"{base_url!r} is no address of a server",
+                f"{self.base_url!r} is no address of a server",
                 hint="for example http://localhost:8080/v1",
             )
-        self.base_url = base_url.rstrip("/")
         self.model = model
         self.chat = chat
         self.concurrency = concurrency
         from openai import OpenAI
 
         self._client: OpenAI = OpenAI(
-            base_url=self.base_url, api_key=api_key, max_retries=retries, timeout=timeout
+            base_url=base_url.rstrip("/"), api_key=api_key, max_retries=retries, timeout=timeout
         )
-        self.facts = ServerFacts(self._client, self.base_url, model, timeout)
+        self._pauses = _MALFORMED_PAUSES[:retries]
+        self.facts = ServerFacts(self._client, base_url.rstrip("/"), model, timeout)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -101,7 +123,8 @@ class OpenAIBackend(Backend):
 
     @property
     def eos_token(self) -> str:
-        return str(self.facts.props.get("eos_token") or "")
+        token = self.facts.props.get("eos_token")
+        return token if isinstance(token, str) else ""
 
     @property
     def chat_template(self) -> str | None:
@@ -128,13 +151,11 @@ class OpenAIBackend(Backend):
         complete = tokens and all(value is not None for value, _, _ in tokens[1:])
         return "" if complete else NO_LOGPROBS
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
         """Answers, greedy or drawn by the server, each as soon as it arrives."""
         yield from self._all(requests, self._answer)
 
-    def score(
-        self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities from servers that echo a prompt with them (vLLM, SGLang).
 
         The server tokenises the whole text at once; a token that reaches over the edge of the
@@ -183,14 +204,13 @@ class OpenAIBackend(Backend):
     def _answer(self, request: GenerateRequest) -> Answer | None:
         stops = () if self.chat else request.prompt.stops
         try:
-            text, reason = self._complete(request)
+            text, finish = self._complete(request)
         except _PromptTooLong:
             return None
-        finish: Finish = "stop" if reason == "stop" else "length" if reason == "length" else "error"
         return Answer.until_stop(text, stops, finish)
 
-    def _complete(self, request: GenerateRequest) -> tuple[str, str]:
-        """The text of an answer and why it ended."""
+    def _complete(self, request: GenerateRequest) -> tuple[str, Finish]:
+        """The text of an answer and how it ended."""
         settings: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
@@ -206,20 +226,21 @@ class OpenAIBackend(Backend):
             if sampling.top_k:  # not in OpenAI's API; vLLM, SGLang and llama.cpp call it so
                 settings["extra_body"] = {"top_k": sampling.top_k}
         if self.chat:
-            messages: Any = [
+            settings["messages"] = [
                 {"role": message.role, "content": message.content} for message in request.messages
             ]
-            reply = self._ask(
-                lambda: self._client.chat.completions.create(messages=messages, **settings)
-            ).choices[0]
-            return reply.message.content or "", str(reply.finish_reason)
-        if request.prompt.stops:
-            settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
-        prompt = request.prompt.text + request.prefix
-        choice = self._ask(
-            lambda: self._client.completions.create(prompt=prompt, **settings)
-        ).choices[0]
-        return choice.text, str(choice.finish_reason)
+            create: Any = self._client.chat.completions.with_raw_response.create
+        else:
+            if request.prompt.stops:
+                settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
+            settings["prompt"] = request.prompt.text + request.prefix
+            create = self._client.completions.with_raw_response.create
+
+        def call() -> tuple[str, Finish]:
+            choice = read_choice(_body(create(**settings)))
+            return read_text(choice, request.max_new_tokens, chat=self.chat)
+
+        return self._ask(call)
 
     def _score(self, request: ScoreRequest) -> list[Loglikelihood] | None:
         try:
@@ -251,52 +272,77 @@ class OpenAIBackend(Backend):
         Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's
         offsets count the BOS that it put before.
         """
-        logprobs = (
-            self._client.completions.create(
-                model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
-            )
-            .choices[0]
-            .logprobs
+        create: Any = self._client.completions.with_raw_response.create
+        reply = create(
+            model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
         )
-        if (
-            logprobs is None
-            or not logprobs.tokens
-            or not logprobs.token_logprobs
-            or not all(isinstance(token, str) for token in logprobs.tokens)
-        ):
-            return None
+        logprobs = read_logprobs(read_choice(_body(reply)))
         for before in range(_MAX_TOKENS_BEFORE + 1):
-            tokens = logprobs.tokens[before:]
-            if tokens and "".join(tokens).startswith(text):
-                ends = list(itertools.accumulate(map(len, tokens)))
-                places = zip(logprobs.token_logprobs[before:], [0, *ends], ends, strict=False)
-                return [(value, start, end) for value, start, end in places if start < len(text)]
+            tokens = (logprobs or [])[before:]
+            if tokens and "".join(token for token, _ in tokens).startswith(text):
+                ends = list(itertools.accumulate(len(token) for token, _ in tokens))
+                places = zip(tokens, [0, *ends[:-1]], ends, strict=True)
+                return [
+                    (value, start, end) for (_, value), start, end in places if start < len(text)
+                ]
         return None
 
     def _ask(self, call: Callable[[], ResultT]) -> ResultT:
-        """Call the server, and turn its errors into ours."""
+        """Call the server, and again after a malformed answer; turn its errors into ours."""
+        for pause in self._pauses:
+            try:
+                return self._ask_once(call)
+            except MalformedError:
+                time.sleep(pause)
+        try:
+            return self._ask_once(call)
+        except MalformedError as error:
+            raise HarnessError(
+                f"the server gives a malformed answer: {error}", where=self.base_url, hint=RESUME
+            ) from None
+
+    def _ask_once(self, call: Callable[[], ResultT]) -> ResultT:
         import openai
 
         try:
             return call()
         except openai.APIStatusError as error:
-            code = error.status_code
-            if code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
-                raise _PromptTooLong from None
-            message = f"the server answers {code}: {one_line(error.message)}"
-            if code in _NOT_SUPPORTED:
-                hint = "the server does not serve such a request: look at its log"
-                raise _NotSupported(message, where=self.base_url, hint=hint) from None
-            refused = "look at the server's log, and at --api-key-env and the model's name"
-            raise HarnessError(
-                message, where=self.base_url, hint=refused if code < 500 else RESUME
-            ) from None
+            raise self._refusal(error) from None
         except openai.APIConnectionError as error:  # a time-out too
             raise HarnessError(
                 f"the server cannot be reached: {one_line(str(error))}",
                 where=self.base_url,
                 hint=RESUME,
             ) from None
+
+    def _refusal(self, error: APIStatusError) -> Exception:
+        code = error.status_code
+        if code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
+            return _PromptTooLong()
+        message = f"the server answers {code}: {one_line(error.message)}"
+        if code in _NOT_SUPPORTED:
+            hint = "the server does not serve such a request: look at its log"
+            return _NotSupported(message, where=self.base_url, hint=hint)
+        if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            wait = error.response.headers.get("retry-after", "")
+            asked = f"; it asks to wait {wait[:20]} s" if wait[:1].isdigit() else ""
+            return HarnessError(message + asked, where=self.base_url, hint=RESUME)
+        hint = "look at the server's log, and at --api-key-env and the model's name"
+        return HarnessError(message, where=self.base_url, hint=hint)
+
+
+def _body(reply: Any) -> str:
+    """The text of a raw answer; bytes that are no UTF-8 are replaced."""
+    content: bytes = reply.http_response.content
+    return content.decode("utf-8", "replace")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, or a port that is no number
+        return False
 
 
 class _PromptTooLong(Exception):

@@ -85,6 +85,22 @@ class Answer:
         return cls(text[:at], "stop" if stop else otherwise, stop)
 
 
+NOT_FINITE = "not finite:"
+"""How the reason begins where a model's number is NaN or infinite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unscored:
+    """Takes the place of a result that cannot be used, and says why. It is never stored."""
+
+    why: str
+
+
+Answers = Sequence[tuple[str, Answer | Unscored]]
+Scorings = Sequence[tuple[str, Sequence[Loglikelihood] | Unscored]]
+"""A batch of results, each with its request's key."""
+
+
 class Backend(Protocol):
     """Runs a model. Results come batch by batch, in any order, each with its request's key.
 
@@ -136,14 +152,15 @@ class Backend(Protocol):
         """Whether it renders the messages itself, so that only its own template is measured."""
         return False
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
         """Generate answers. A request that cannot be served is left out, and not scored."""
         ...
 
-    def score(
-        self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
-        """Score the given answers, a Loglikelihood for each rendering of a request."""
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
+        """Score the given answers, a Loglikelihood for each rendering of a request.
+
+        Numbers that are not finite need no care: the caller does not score them, and says so.
+        """
         ...
 
     def close(self) -> None:

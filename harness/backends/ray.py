@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.protocol import (
-    Answer,
+    Answers,
     AnyRequest,
     Backend,
     GenerateRequest,
     ModelSpec,
     ScoreRequest,
+    Scorings,
 )
 from harness.errors import HarnessError
 from harness.extras import require
 from harness.models import load_tokenizer, locate
-from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
 from harness.version import __version__
 
@@ -107,13 +107,11 @@ class RayBackend(Backend):
         if self._ours:
             self._ray.shutdown()
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
         """Answers, batch by batch as the workers finish them."""
         yield from self._distribute("generate", requests)
 
-    def score(
-        self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities, batch by batch as the workers finish them."""
         yield from self._distribute("score", requests)
 

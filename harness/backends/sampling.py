@@ -49,13 +49,19 @@ def seed_of(*facts: object) -> int:
 
 def choose(
     logits: torch.Tensor, samplings: Sequence[Sampling | None], indices: Sequence[int]
-) -> list[int]:
-    """The next id of each row of ``logits`` [rows, vocabulary].
+) -> list[int | None]:
+    """The next id of each row of ``logits`` [rows, vocabulary], None where they are not finite.
 
     It is the likeliest where the row's sampling is None. ``indices`` are the numbers of tokens that
     the rows already have.
     """
-    chosen = likeliest(logits)
+    import torch
+
+    best = likeliest(logits)
+    highest = logits[range(len(best)), best]  # NaN, +inf or −inf if any logit is, or all are
+    finite = torch.isfinite(highest).tolist()
+    chosen = [token if usable else None for token, usable in zip(best, finite, strict=True)]
+    samplings = [s if usable else None for s, usable in zip(samplings, finite, strict=True)]
     if logits.device.type == "mps":
         logits = logits.cpu()  # sampling needs float64, which Apple's GPUs lack
     for cut in (False, True):

@@ -11,6 +11,7 @@ from functools import cached_property
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from harness.backends.server_answers import one_line, without_credentials
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class ServerFacts:
     """
 
     def __init__(self, client: OpenAI, base_url: str, model: str, patience: float) -> None:
-        self.base_url = base_url
+        self.base_url = base_url  # with a password, if the user gave one
         self.model = model
         self._client = client.with_options(max_retries=0, timeout=10.0)
         self._patience = patience
@@ -78,18 +79,15 @@ class ServerFacts:
                 if tries == _MAX_CONNECTIONS:
                     raise HarnessError(
                         f"the server cannot be reached: {one_line(str(error))}",
-                        where=self.base_url,
+                        where=without_credentials(self.base_url),
                         hint=RESUME,
                     ) from None
                 time.sleep(0.5)
+            except (ValueError, RecursionError):  # no JSON: a page for people, or a broken one
+                return {}
             else:
                 return page if isinstance(page, dict) else {}
         raise AssertionError("unreachable: the loop ends only by return or raise")
-
-
-def one_line(text: str) -> str:
-    """A server's message in one line of at most 200 characters."""
-    return " ".join(text.split())[:200]
 
 
 def _without(table: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

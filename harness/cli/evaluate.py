@@ -137,6 +137,8 @@ def evaluate(args: list[str]) -> int:
             )
         else:
             evaluations = [run_job(job, quiet=options.json, verbose=options.verbose)]
+    for each in evaluations:
+        each.refuse_if_nothing_scored()
     paths = write_files(evaluations, job)
     scores = paths[-len(evaluations) :]
     if options.json:

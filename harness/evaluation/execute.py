@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
-from typing import Any
 
-from harness.backends.protocol import Answer, Backend, GenerateRequest, ScoreRequest
+from harness.backends.protocol import Answer, Backend, GenerateRequest, ScoreRequest, Unscored
 from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.results import Results
 from harness.evaluation.store.cache_report import count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
+from harness.evaluation.store.payloads import Result, from_payload, to_payload, why_unscored
 from harness.evaluation.store.results_file import Store
 from harness.progress import progress
 from harness.records import Loglikelihood
@@ -22,7 +22,7 @@ CLAIM_S = 60.0
 """Seconds of work to claim at a time: short for evaluators that join, long enough for batches."""
 _POLL_S = 0.2
 
-Batches = Iterator[list[tuple[str, Any]]]
+Batches = Iterator[Sequence[tuple[str, Result | Unscored]]]
 
 
 def execute(
@@ -38,7 +38,10 @@ def execute(
 
     ``verbose`` first prints on standard error what is reused, and why the rest is not. Other
     evaluators may fill the same file: their claims are waited for, and computed here if they die.
+    A stored result that cannot be read is computed again. A new one that cannot be used, such as a
+    NaN, is not stored: the store remembers why (``Store.unscored``) until it is closed.
     """
+    _remove_unreadable(requests, store, label)
     if verbose:
         for line in describe_reuse(count_reuse(requests, store)):
             print(f"{label}: {line}", file=sys.stderr)
@@ -69,7 +72,7 @@ def _compute(
     quiet: bool,
 ) -> int:
     """Claim a part, compute it, store it batch by batch, until nothing is missing."""
-    pending = list(todo)
+    pending, store = list(todo), claims.store
     computed = claimed = 0
     waiting = False
     most = FIRST_CLAIM
@@ -91,16 +94,47 @@ def _compute(
             began, before = time.monotonic(), computed
             try:
                 for batch in compute(todo[key] for key in taken.mine):
-                    claims.store.put([(todo[key], payload) for key, payload in batch])
-                    computed += len(batch)
+                    computed += _keep(batch, todo, store)
                     bar.advance(len(batch))
             finally:
                 claims.release(taken.mine)  # what the engine left out, or never reached
             rate = (computed - before) / max(time.monotonic() - began, 1e-3)
             most = max(FIRST_CLAIM, int(rate * CLAIM_S))
-    if claimed > computed and not quiet:
-        _warn(f"{name}: the engine left out {claimed - computed} cells, which are not scored")
+    unscored = Counter(store.unscored[key] for key in todo if key in store.unscored)
+    if not quiet:
+        for why, count in unscored.items():
+            _warn(f"{name}: {count} cells are not scored: {why}")
+        if left_out := claimed - computed - unscored.total():
+            _warn(f"{name}: the engine left out {left_out} cells, which are not scored")
     return computed
+
+
+def _keep(
+    batch: Sequence[tuple[str, Result | Unscored]], todo: dict[str, PlannedRequest], store: Store
+) -> int:
+    """Store the usable results of a batch, note why the others are not scored, count the first."""
+    usable = []
+    for key, result in batch:
+        if why := why_unscored(result):
+            store.unscored[key] = why
+        elif not isinstance(result, Unscored):
+            usable.append((todo[key], to_payload(result)))
+    store.put(usable)
+    return len(usable)
+
+
+def _remove_unreadable(requests: Sequence[PlannedRequest], store: Store, label: str) -> None:
+    """Remove stored results that cannot be read, such as what a bad sector or a bug left behind."""
+    planned = {item.key: item for item in requests}
+    broken = []
+    for key, text in store.get(planned).items():
+        try:
+            from_payload(planned[key], text)
+        except ValueError:
+            broken.append(key)
+    if broken:
+        store.remove(broken)
+        _warn(f"{label}: {len(broken)} stored results cannot be read and are computed again")
 
 
 def _warn(text: str) -> None:
@@ -109,40 +143,31 @@ def _warn(text: str) -> None:
 
 def _score(backend: Backend, planned: Iterable[PlannedRequest]) -> Batches:
     requests = [item.request for item in planned if isinstance(item.request, ScoreRequest)]
-    for batch in backend.score(requests):
-        yield [(key, [_payload(scoring) for scoring in scorings]) for key, scorings in batch]
+    yield from backend.score(requests)
 
 
 def _answer(backend: Backend, planned: Iterable[PlannedRequest]) -> Batches:
     requests = [item.request for item in planned if isinstance(item.request, GenerateRequest)]
-    for batch in backend.generate(requests):
-        yield [(key, _payload(answer)) for key, answer in batch]
-
-
-def _payload(result: Answer | Loglikelihood) -> dict[str, Any]:
-    return {field.name: getattr(result, field.name) for field in fields(result)}
+    yield from backend.generate(requests)
 
 
 def read_results(requests: Sequence[PlannedRequest], store: Store) -> Results:
-    """The stored results of these requests. What is missing is left out."""
+    """The stored results of these requests, and why others cannot be scored.
+
+    What was never computed is left out.
+    """
     payloads = store.get({item.key for item in requests})
     answers: dict[tuple[str, str, float], Answer] = {}
     scorings: dict[tuple[str, str], list[Loglikelihood]] = {}
+    unscored: dict[tuple[str, str], str] = {}
     for item in requests:
-        payload = payloads.get(item.key)
-        if payload is None:
+        if item.key in store.unscored:
+            unscored[item.case, item.format] = store.unscored[item.key]
+        if item.key not in payloads:
             continue
-        if isinstance(item.request, ScoreRequest):
-            scorings[item.case, item.format] = [
-                Loglikelihood(**_with_tuples(scoring)) for scoring in payload
-            ]
+        result = from_payload(item, payloads[item.key])
+        if isinstance(result, Answer):
+            answers[item.case, item.format, item.prefix_fraction] = result
         else:
-            answer = Answer(**_with_tuples(payload))
-            answers[item.case, item.format, item.prefix_fraction] = answer
-    return Results(answers, scorings)
-
-
-def _with_tuples(payload: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in payload.items()
-    }
+            scorings[item.case, item.format] = list(result)
+    return Results(answers, scorings, unscored)

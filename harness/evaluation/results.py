@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harness.backends.protocol import Answer
+from harness.errors import HarnessError
 from harness.evaluation.requests import PlannedRequest, Untestable
 from harness.evaluation.settings import EvalSettings
 from harness.metrics.control_strings import ControlIndex
@@ -19,11 +21,12 @@ class Results:
     """What the model answered.
 
     ``answers``: (case id, format id, prefix fraction) → answer. ``scorings``: (case id, format
-    id) → log-likelihood of each scored text.
+    id) → log-likelihood of each scored text. ``unscored``: the same → why a result is not usable.
     """
 
     answers: dict[tuple[str, str, float], Answer]
     scorings: dict[tuple[str, str], list[Loglikelihood]]
+    unscored: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,18 @@ class Evaluation:
     control_index: ControlIndex | None = field(default=None, repr=False)
     training_index: RecallIndex | None = field(default=None, repr=False)
     training_answers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    def refuse_if_nothing_scored(self) -> None:
+        """Raise HarnessError when the model gave no usable result at all, as one full of NaN."""
+        results = self.results
+        if results.unscored and not results.answers and not results.scorings:
+            why, count = Counter(results.unscored.values()).most_common(1)[0]
+            raise HarnessError(
+                f"nothing can be scored: {why} (in {count} of {len(self.requests)} cells); NaN or "
+                "infinite log-probabilities come from the model's weights or from its dtype",
+                where=self.adapter or self.model,
+                hint="look for NaN in the weights, or try --dtype float32",
+            )
 
     def aggregate(self, format_id: str, metric: str) -> Aggregate | None:
         """The mean of a metric in a format with its interval, or None."""

@@ -61,6 +61,7 @@ class Scorer:
         """
         kind = kind_of(case)
         item = self._item(case, chat_format, results)
+        why_not = why_not or results.unscored.get((case.id, chat_format.id))
         if item is None:
             return {
                 metric.name: (None, why_not or "not computed")

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from harness.backends.protocol import NOT_FINITE
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
 from harness.formats.properties import check_format, render_digest
@@ -232,17 +233,25 @@ def _values_and_reasons(
 ) -> tuple[dict[tuple[str, str], dict[str, float]], dict[tuple[str, str], str]]:
     """The values of each (format, metric) by case, and why each other one was not scored.
 
-    One value that is not finite makes the whole (format, metric) not scored: to leave out such
-    values would make a diverged model look better than it is.
+    One value that is not finite, or that a NaN of the model kept from being scored, makes the whole
+    (format, metric) not scored: to leave out such values would make a diverged model look better
+    than it is.
     """
     values: dict[tuple[str, str], dict[str, float]] = {}
     reasons: dict[tuple[str, str], str] = {}
     for score in scores:
         if score.value is None:
-            reasons.setdefault((score.format, score.metric), score.why)
+            place = (score.format, score.metric)
+            if score.why.startswith(NOT_FINITE) or place not in reasons:
+                reasons[place] = score.why
         else:
             values.setdefault((score.format, score.metric), {})[score.case] = score.value
-    reasons = {place: why for place, why in reasons.items() if place not in values}
+    reasons = {
+        place: why
+        for place, why in reasons.items()
+        if place not in values or why.startswith(NOT_FINITE)
+    }
+    values = {place: by_case for place, by_case in values.items() if place not in reasons}
     for place, by_case in list(values.items()):
         if bad := sum(not math.isfinite(value) for value in by_case.values()):
             reasons[place] = f"{bad} of {len(by_case)} values are not finite numbers"

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 from harness.backends.local.decoding import Decoder, eos_ids
 from harness.backends.local.forward import arithmetic
 from harness.backends.local.scoring import score
-from harness.backends.protocol import Answer, Backend, GenerateRequest, ModelSpec, ScoreRequest
+from harness.backends.protocol import (
+    Answers,
+    Backend,
+    GenerateRequest,
+    ModelSpec,
+    ScoreRequest,
+    Scorings,
+)
 from harness.models import LoadedModel
-from harness.records import Loglikelihood
 from harness.tokens.encode import bos_text, eos_text
 
 if TYPE_CHECKING:
@@ -83,7 +89,7 @@ class TransformersBackend(Backend):
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return self.loaded.tokenizer
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[list[tuple[str, Answer]]]:
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
         """Answers, greedy or drawn. Rows that have stopped make room for others.
 
         A prompt that fills the model's window is left out.
@@ -98,9 +104,7 @@ class TransformersBackend(Backend):
             [row for row in map(decoder.prepare, requests) if row.max_new_tokens > 0]
         )
 
-    def score(
-        self, requests: Sequence[ScoreRequest]
-    ) -> Iterator[list[tuple[str, list[Loglikelihood]]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities of the answers' own words.
 
         A beginning that several answers or requests share is computed once.

@@ -12,7 +12,7 @@ from harness.backends.local.off_script import off_script_mass
 from harness.backends.local.packing import longest_packed, most_positions
 from harness.backends.local.padded import Padded
 from harness.backends.local.slots import Slots
-from harness.backends.protocol import Answer, GenerateRequest
+from harness.backends.protocol import NOT_FINITE, Answer, Answers, GenerateRequest, Unscored
 from harness.backends.sampling import Sampling, choose
 from harness.models import LoadedModel
 from harness.records import Finish
@@ -40,7 +40,7 @@ class DecodingRow:
     sampling: Sampling | None = None
     tokens: list[int] = field(default_factory=list)
     off_script: list[float] = field(default_factory=list)
-    answer: Answer | None = None
+    answer: Answer | Unscored | None = None
 
     @property
     def room(self) -> int:
@@ -99,7 +99,7 @@ class Decoder:
             request.sampling,
         )
 
-    def run(self, rows: Sequence[DecodingRow]) -> Iterator[list[tuple[str, Answer]]]:
+    def run(self, rows: Sequence[DecodingRow]) -> Iterator[Answers]:
         """Decode all rows and yield them as they end. Similar prompts enter together."""
         longest = longest_packed(self.loaded)
         packed = [row.room for row in rows if row.room <= longest]
@@ -114,13 +114,11 @@ class Decoder:
                 deque(sorted(alike, key=lambda row: row.ids)), None if beyond else forward
             )
 
-    def _decode(
-        self, waiting: deque[DecodingRow], forward: Forward | None
-    ) -> Iterator[list[tuple[str, Answer]]]:
+    def _decode(self, waiting: deque[DecodingRow], forward: Forward | None) -> Iterator[Answers]:
         """Let rows enter where others have left: no row waits for the longest of a batch."""
         engine = self._engine(waiting, forward)
         alive: list[DecodingRow] = []
-        ended: list[tuple[str, Answer]] = []
+        ended: list[tuple[str, Answer | Unscored]] = []
         while alive or waiting:
             with self.loaded.inference():
                 if waiting and (room := engine.free(len(alive))):
@@ -152,7 +150,10 @@ class Decoder:
         self._read_off_script(rows, logits)
         chosen = choose(logits, [row.sampling for row in rows], [len(row.tokens) for row in rows])
         for row, token in zip(rows, chosen, strict=True):
-            self._take(row, token)
+            if token is None:
+                row.answer = Unscored(f"{NOT_FINITE} a logit is NaN or infinite")
+            else:
+                self._take(row, token)
         self._stop_at_texts([row for row in rows if row.answer is None and row.stops])
         for row in rows:
             if row.answer is None and len(row.tokens) >= row.max_new_tokens:

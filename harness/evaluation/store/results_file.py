@@ -25,10 +25,14 @@ ENGINE_PARTS = ("model", "adapter", "tokenizer", "dtype", "backend", "device")
 
 
 class Store:
-    """One file of results. Each batch is one transaction; several processes may share the file."""
+    """One file of results. Each batch is one transaction; several processes may share the file.
+
+    ``unscored`` says by key why a request of this process has no usable result; it is not written.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.unscored: dict[str, str] = {}
         self.db = connect(path)
         self._ids: dict[tuple[str, tuple[Any, ...]], int] = {}
 
@@ -54,13 +58,18 @@ class Store:
             )
         }
 
-    def get(self, keys: Iterable[str]) -> dict[str, Any]:
-        """The payloads of the keys that have one."""
+    def get(self, keys: Iterable[str]) -> dict[str, str]:
+        """The payloads of the keys that have one, as JSON."""
         payloads = self.select(
             "SELECT key, payload FROM cell WHERE key IN (SELECT value FROM json_each(?))",
             [json.dumps(sorted(set(keys)))],
         )
-        return {key: json.loads(payload) for key, payload in payloads}
+        return dict(payloads)
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove results, so that they are computed again."""
+        with self.writing():
+            self.db.executemany("DELETE FROM cell WHERE key = ?", [(key,) for key in keys])
 
     def put(self, batch: Sequence[tuple[PlannedRequest, Any]]) -> None:
         """Add one batch of results and release their claims, all or nothing.
@@ -72,7 +81,10 @@ class Store:
                 "INSERT OR IGNORE INTO cell"
                 " (key, engine, format, item, settings, probe, share, payload)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*self._address(request), json.dumps(payload)) for request, payload in batch],
+                [
+                    (*self._address(request), json.dumps(payload, allow_nan=False))
+                    for request, payload in batch
+                ],
             )
             self.db.executemany(
                 "DELETE FROM claim WHERE key = ?", [(request.key,) for request, _ in batch]

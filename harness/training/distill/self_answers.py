@@ -71,9 +71,11 @@ def own_answers(
         answers = dict(pair for batch in backend.generate(requests) for pair in batch)
     finished = ("stop", "length") if unfinished else ("stop",)
     return [
-        _answered(key, prompt, answers[key])
+        _answered(key, prompt, answer)
         for key, prompt in prompts.items()
-        if key in answers and answers[key].finish in finished and answers[key].text.strip()
+        if isinstance(answer := answers.get(key), Answer)
+        and answer.finish in finished
+        and answer.text.strip()
     ]
 
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.protocol import ScoreRequest
+from harness.backends.protocol import ScoreRequest, Unscored
 from harness.evaluation.analysis.recall_table import recall_cases
 from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case, spread_evenly
 from harness.evaluation.format_groups import native_format_id
@@ -101,7 +101,12 @@ class CheckpointMeasure:
             if isinstance(planned.request, ScoreRequest):
                 requests[planned.key], case_of[planned.key] = planned.request, planned.case
         answers = (pair for batch in backend.score(list(requests.values())) for pair in batch)
-        return [(case_of[key], scored) for key, all_scored in answers for scored in all_scored]
+        return [
+            (case_of[key], scored)
+            for key, all_scored in answers
+            if not isinstance(all_scored, Unscored)
+            for scored in all_scored
+        ]
 
 
 def _per_token(scored: Sequence[tuple[str, Loglikelihood]]) -> float:
