@@ -110,10 +110,11 @@ def architecture_svg() -> str:
     """The picture as SVG: the entrances above, the base below."""
     members, edges = boxes()
     edges = reduced(edges)
-    height = levels(edges)
+    # The base has the lowest floor to itself.
+    height = levels({box: targets | {"base"} - {box} for box, targets in edges.items()})
     floors: dict[int, list[str]] = {}
     for box in sorted(members):
-        floors.setdefault(max(height[box], box != "base"), []).append(box)
+        floors.setdefault(height[box], []).append(box)
     top, widest = max(floors), max(map(len, floors.values()))
     places: dict[str, tuple[float, float]] = {}
     width = widest * (WIDTH + GAP) + GAP

@@ -195,7 +195,7 @@ def recall_summary(
     outputs: Sequence[Output], hits: Sequence[RecallHit], null: RecallIndex | None, trained: int
 ) -> dict[str, Any]:
     """Rates with 95 % intervals. The excess is the paired mean of (training set − null)."""
-    from harness.stats import mean_interval, paired_bootstrap
+    from harness.stats import difference_interval, mean_interval, rate_interval
 
     scored = [at for at, output in enumerate(outputs) if output.text.strip()]
     never = len(null) if null else 0
@@ -206,12 +206,17 @@ def recall_summary(
         values = [float(getattr(hits[at], name)) for at in scored]
         if not values:
             continue
-        summary[name] = _interval(mean_interval(values))
+        whole = name == "near"  # 0 or 1; the others are shares of an answer
+        summary[name] = _interval(rate_interval(values) if whole else mean_interval(values, 0, 1))
         if null:
             chance = [float(getattr(hit, name)) for hit in by_chance]
             gaps = [value - other for value, other in zip(values, chance, strict=True)]
-            summary[f"{name}_null"] = _interval(mean_interval(chance))
-            summary[f"{name}_excess"] = _interval(paired_bootstrap(gaps))
+            summary[f"{name}_null"] = _interval(
+                rate_interval(chance) if whole else mean_interval(chance, 0, 1)
+            )
+            summary[f"{name}_excess"] = _interval(
+                difference_interval(gaps) if whole else mean_interval(gaps, -1, 1)
+            )
     if null and never < trained:
         summary["note"] = (
             f"the null has {never} texts and the training set {trained}: chance matches grow with "
@@ -222,15 +227,15 @@ def recall_summary(
 
 def drift_summary(found: Sequence[Drift]) -> dict[str, Any]:
     """The rate of drift over the texts that could be scored, with its 95 % interval."""
-    from harness.stats import mean_interval
+    from harness.stats import rate_interval
 
     scored = [float(each.drift) for each in found if each.drift is not None]
     summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
     if scored:
-        summary["drift"] = _interval(mean_interval(scored))
+        summary["drift"] = _interval(rate_interval(scored))
     return summary
 
 
-def _interval(interval: Interval) -> dict[str, float]:
+def _interval(interval: Interval) -> dict[str, float | None]:
     ends = {"mean": interval.value, "low": interval.low, "high": interval.high}
-    return {name: round(value, 4) for name, value in ends.items()}
+    return {name: None if end is None else round(end, 4) for name, end in ends.items()}

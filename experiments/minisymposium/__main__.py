@@ -60,6 +60,7 @@ def minisymposium(args: list[str]) -> int:
         return _write_page(Path(options.page), out)
     from experiments.minisymposium.compose import PAGE_FILE, run_experiment
     from experiments.minisymposium.experiment import Experiment
+    from experiments.minisymposium.sections import OUTCOMES
 
     lab = Experiment(
         study,
@@ -70,7 +71,7 @@ def minisymposium(args: list[str]) -> int:
     )
     results = run_experiment(lab, tuple(parts))
     for verdict in results["verdicts"]:
-        word = "holds" if verdict["holds"] else "does not hold"
+        word = OUTCOMES[verdict["holds"]].strip("*")
         print(f"{word}: {verdict['demand']}: {verdict['found']}")
     print(f"report: {out / PAGE_FILE}")
     return EXIT_OK

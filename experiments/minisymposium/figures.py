@@ -149,7 +149,7 @@ def alpha(part: Mapping[str, Any]) -> Any:
 
 def formats(part: Mapping[str, Any]) -> Any:
     """The share of the held-out gap that each recipe closes, with intervals."""
-    rows = [row for row in reversed(part["rows"]) if row["gap_closed"]]
+    rows = [row for row in reversed(part["rows"]) if _bounded(row["gap_closed"])]
     figure, [axes] = _panels(1, height=0.9 + 0.36 * len(rows))
     for place, row in enumerate(rows):
         gap = row["gap_closed"]
@@ -168,6 +168,10 @@ def formats(part: Mapping[str, Any]) -> Any:
     axes.set_xlim(*_around([row["gap_closed"] for row in rows]))
     axes.set_xlabel("share of the held-out NLL excess that is gone, 95 % interval; dashed: 90 %")
     return figure
+
+
+def _bounded(gap: Mapping[str, Any] | None) -> bool:
+    return bool(gap and gap["low"] is not None)
 
 
 def _around(gaps: Sequence[Mapping[str, float]]) -> tuple[float, float]:

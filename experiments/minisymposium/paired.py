@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.evaluation.results import Evaluation, scores_by_format
+from harness.metrics.registry import METRICS
 
 if TYPE_CHECKING:
     from harness.stats import Interval
@@ -26,20 +27,40 @@ def by_case(
 
 
 def difference(
-    before: Mapping[str, float], after: Mapping[str, float], seed: int = 0
+    before: Mapping[str, float], after: Mapping[str, float], metric: str
 ) -> dict[str, Any] | None:
-    """Mean of after − before over the common cases, with a 95 % bootstrap interval, or None."""
-    from harness.stats.bootstrap import paired_bootstrap
-
+    """Mean of after − before over the common cases, with its 95 % interval, or None."""
     common = [case for case in before if case in after]
     if not common:
         return None
-    return as_dict(paired_bootstrap([after[case] - before[case] for case in common], seed=seed))
+    return as_dict(METRICS[metric].difference([after[case] - before[case] for case in common]))
 
 
 def as_dict(interval: Interval) -> dict[str, Any]:
     """An interval for JSON."""
     return {"value": interval.value, "low": interval.low, "high": interval.high, "n": interval.n}
+
+
+def above(found: Mapping[str, Any] | None, limit: float = 0.0) -> bool:
+    """Whether the whole interval is above the limit; False where there is no interval."""
+    return bool(found and found["low"] is not None and found["low"] > limit)
+
+
+def below(found: Mapping[str, Any] | None, limit: float = 0.0) -> bool:
+    """Whether the whole interval is below the limit; False where there is no interval."""
+    return bool(found and found["high"] is not None and found["high"] < limit)
+
+
+def spelt(found: Mapping[str, Any] | None, form: str = ".3f") -> str:
+    """``.5 (.4 to .6, n 40)``."""
+    if found is None:
+        return "–"
+    span = (
+        "no interval"
+        if found["low"] is None
+        else f"{found['low']:{form}} to {found['high']:{form}}"
+    )
+    return f"{found['value']:{form}} ({span}, n {found['n']})"
 
 
 def mean_of(values: Mapping[str, float]) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import as_dict, by_case, difference, mean_of
 from harness.evaluation.settings import EvalSettings
+from harness.metrics.registry import METRICS
 from harness.run_file import NLL_METRICS, items_key_of, measured_checkpoints
 from harness.training.auto_branch import ROUNDS_FILE
 from harness.training.selection.best_checkpoint import find_best_checkpoint
@@ -85,8 +86,6 @@ def patience(lab: Experiment) -> dict[str, Any]:
     """
     import numpy as np
 
-    from harness.stats import two_way_bootstrap
-
     pairs, columns = [], []
     for number, (high, low) in enumerate(lab.study.pairs):
         fast, slow = _at_pick(lab, high), _at_pick(lab, low)
@@ -101,20 +100,20 @@ def patience(lab: Experiment) -> dict[str, Any]:
         told = {
             "high": _told(fast),
             "low": _told(slow),
-            "difference": difference(fast["items"], slow["items"]),
+            "difference": difference(fast["items"], slow["items"], "nll"),
         }
         pairs.append(
             {
                 "seed": number,
                 **told,
                 "equal": _told(equal),
-                "equal_difference": difference(fast["items"], equal["items"]),
+                "equal_difference": difference(fast["items"], equal["items"], "nll"),
             }
         )
     table = np.array([[column[case] for column in columns] for case in columns[0]])
     return {
         "pairs": pairs,
-        "difference": as_dict(two_way_bootstrap(table)),
+        "difference": as_dict(METRICS["nll"].difference(table)),
         "seeds": len(pairs),
         "items": len(table),
     }
@@ -189,7 +188,7 @@ def schedules(lab: Experiment) -> dict[str, Any]:
             "nll": end[MEASURE],
             "native": end[NLL_METRICS[2]],
             "against_constant": difference(
-                reference[items_key_of(MEASURE)], end[items_key_of(MEASURE)]
+                reference[items_key_of(MEASURE)], end[items_key_of(MEASURE)], "nll"
             ),
             "curve": [
                 {key: entry[key] for key in ("step", "sum_lr", MEASURE)}

@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from experiments.minisymposium.paired import above, below, spelt
 from harness.training.selection.memorisation import beyond
 
+#: What the page says of a demand that holds, that does not, and that its interval leaves open.
+OUTCOMES = {True: "holds", False: "**does not hold**", None: "undecided"}
 Part = Mapping[str, Any]
 
 
@@ -32,7 +35,7 @@ def sections(results: Mapping[str, Any]) -> list[Section]:
 
 def _demands(results: Mapping[str, Any]) -> Section:
     rows = tuple(
-        (verdict["demand"], "holds" if verdict["holds"] else "**does not hold**", verdict["found"])
+        (verdict["demand"], OUTCOMES[verdict["holds"]], verdict["found"])
         for verdict in results["verdicts"]
     )
     gate = results.get("gate")
@@ -118,23 +121,23 @@ def _patience(part: Part) -> Section:
             f"{pair['high']['nll']:.3f}",
             _at(pair["low"]),
             f"{pair['low']['nll']:.3f}",
-            _interval(pair["difference"]),
+            spelt(pair["difference"]),
             f"step {pair['equal']['step']}, Σ {pair['equal']['sum_lr']:.3g}: "
-            f"{_interval(pair['equal_difference'])}",
+            f"{spelt(pair['equal_difference'])}",
         )
         for pair in part["pairs"]
     )
     verdict = (
         "the low rate is better"
-        if total["high"] < 0
+        if below(total)
         else "the high rate is better"
-        if total["low"] > 0
-        else "neither is surely better"
+        if above(total)
+        else "neither is significantly better"
     )
     line = (
         "Picked checkpoint of the low rate less that of the high one, held-out NLL on "
         f"{part['items']} references that nothing was chosen by, {part['seeds']} seeds: "
-        f"{_interval(total)}; {verdict}."
+        f"{spelt(total)}; {verdict}."
     )
     return Section(
         "3. Does patience buy anything?",
@@ -160,7 +163,7 @@ def _schedules(part: Part) -> Section:
             f"{row['sum_lr']:.3g}",
             f"{row['nll']:.3f}",
             f"{row['native']:.3f}",
-            _interval(row["against_constant"]),
+            spelt(row["against_constant"]),
         )
         for row in part["rows"]
     )
@@ -213,17 +216,17 @@ def _formats(part: Part) -> Section:
         (
             row["run"].removeprefix("format-"),
             str(row["steps"]),
-            _interval(row["gap_closed"], "{:.0%}"),
-            _interval(row["native_nll_change"]),
-            _interval(row["native_choice_change"]),
+            spelt(row["gap_closed"], ".0%"),
+            spelt(row["native_nll_change"]),
+            spelt(row["native_choice_change"]),
             _recall(row["recall_excess"]),
             ", ".join(f"{each} {value:+.2f}" for each, value in row["recall"].items()),
         )
         for row in part["rows"]
     )
     start = (
-        f"Before training the held-out excess is {_interval(base['excess'])} nats a token and "
-        f"native choice accuracy {_interval(base['choice_native'])}."
+        f"Before training the held-out excess is {spelt(base['excess'])} nats a token and "
+        f"native choice accuracy {spelt(base['choice_native'])}."
     )
     heads = (
         "trained on",
@@ -330,10 +333,3 @@ def _step(step: int | None) -> str:
 
 def _value(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
-
-
-def _interval(found: Mapping[str, Any] | None, form: str = "{:.3f}") -> str:
-    if found is None:
-        return "–"
-    value, low, high = (form.format(found[key]) for key in ("value", "low", "high"))
-    return f"{value} ({low} to {high}, n {found['n']})"

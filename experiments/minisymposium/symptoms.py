@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import by_case, difference, mean_of
+from experiments.minisymposium.paired import above, by_case, difference, mean_of
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
 from harness.run_file import NLL_METRICS, measured_checkpoints
@@ -119,12 +119,9 @@ def course(
     for step, evaluation in later.items():
         values = _worse(by_case(evaluation, metric, kind=kind, formats=formats), sign)
         points.append(
-            {"step": step, "value": mean_of(values), "difference": difference(null, values)}
+            {"step": step, "value": mean_of(values), "difference": difference(null, values, metric)}
         )
-    seen = {
-        point["step"]: bool(point["difference"] and point["difference"]["low"] > 0)
-        for point in points
-    }
+    seen = {point["step"]: above(point["difference"]) for point in points}
     return {
         "symptom": symptom,
         "null": "the base model on the same cases, paired",

@@ -11,6 +11,7 @@ from xml.etree import ElementTree  # reads only what pytest wrote
 
 from experiments.minisymposium.experiment import SMOKE_CASES, Experiment
 from experiments.minisymposium.gaps import gated
+from experiments.minisymposium.paired import above, below, spelt
 from harness.gate.baseline import to_baseline
 from harness.gate.baseline_file import write_baseline
 from harness.resources import data_dir
@@ -98,7 +99,10 @@ def _one_for_each_metric(failures: list[tuple[str, str]]) -> list[str]:
 def verdicts(
     parts: Mapping[str, Mapping[str, Any]], gate_run: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """Each demand with the finding and whether it holds, of the parts that were run."""
+    """Each demand of the parts that were run, with the finding and whether it holds.
+
+    True or False where the whole interval says so, None where it includes both.
+    """
     found: list[dict[str, Any]] = []
     if "6" in parts:
         found += _best_recipe(parts["6"]["rows"][-1])
@@ -136,25 +140,16 @@ def verdicts(
 
 def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     gap, choice = row["gap_closed"], row["native_choice_change"]
-    text = (
-        f"{gap['value']:.0%} (95 % interval {gap['low']:.0%} to {gap['high']:.0%}, "
-        f"{gap['n']} references)"
-        if gap
-        else "not measured"
-    )
     found = [
-        _verdict(
+        _judged(
             "the best recipe closes at least 90 % of the held-out gap (NLL excess)",
-            bool(gap and gap["value"] >= GAP_CLOSED),
-            text,
+            gap,
+            GAP_CLOSED,
+            ".0%",
         )
     ]
     if choice:
-        text = (
-            f"{choice['value']:+.3f} (95 % interval {choice['low']:+.3f} to "
-            f"{choice['high']:+.3f}, {choice['n']} questions)"
-        )
-        found.append(_verdict("native choice accuracy is not lower", choice["value"] >= 0, text))
+        found.append(_judged("native choice accuracy is not lower", choice, 0.0, "+.3f"))
     if recall := row["recall_excess"]:
         text = (
             f"{recall['value']:+.3f} nats a token over the run; 95 % of exchanged rows and twins "
@@ -170,5 +165,13 @@ def _best_recipe(row: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _verdict(demand: str, holds: bool, found: str) -> dict[str, Any]:
+def _judged(
+    demand: str, found: Mapping[str, Any] | None, limit: float, form: str
+) -> dict[str, Any]:
+    """A demand that a number be at least ``limit``, judged by its interval."""
+    holds = True if above(found, limit) else False if below(found, limit) else None
+    return _verdict(demand, holds, spelt(found, form) if found else "not measured")
+
+
+def _verdict(demand: str, holds: bool | None, found: str) -> dict[str, Any]:
     return {"demand": demand, "holds": holds, "found": found}

@@ -65,6 +65,12 @@ def _line(output: Output, hit: RecallHit) -> str:
     )
 
 
+def _span(found: dict[str, Any], form: str) -> str:
+    if found["low"] is None:
+        return "no interval: too few texts, or all or a few alike"
+    return f"95 % interval {found['low']:{form}} to {found['high']:{form}}"
+
+
 def _sentences(summary: dict[str, Any]) -> Iterator[str]:
     scored = f"{summary['scored']} of {summary['n']} outputs scored"
     yield f"{scored} against {summary['trained']} training texts"
@@ -76,14 +82,11 @@ def _sentences(summary: dict[str, Any]) -> Iterator[str]:
         if name not in summary:
             continue
         found = summary[name]
-        line = (
-            f"{found['mean']:.1%} {what} (95 % interval {found['low']:.1%} to {found['high']:.1%})"
-        )
+        line = f"{found['mean']:.1%} {what} ({_span(found, '.1%')})"
         if f"{name}_excess" in summary:
             excess = summary[f"{name}_excess"]
-            interval = f"{excess['low']:+.1%} to {excess['high']:+.1%}"
             chance = f"{summary[f'{name}_null']['mean']:.1%}"
-            line += f"; by chance {chance}, excess {excess['mean']:+.1%} ({interval})"
+            line += f"; by chance {chance}, excess {excess['mean']:+.1%} ({_span(excess, '+.1%')})"
         yield line
     if "note" in summary:
         yield f"note: {summary['note']}"

@@ -9,8 +9,8 @@ from harness.evaluation.execute import read_results
 from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
+from harness.metrics.registry import METRICS
 from harness.records import Aggregate, Case, Group, Score
-from harness.stats import mean_interval
 
 
 def aggregate_scores(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
@@ -31,7 +31,7 @@ def _aggregate(
     not_scored = len(values) - len(scored)
     if not scored:
         return Aggregate(format_id, group, metric, None, None, None, 0, not_scored)
-    mean = mean_interval(scored)
+    mean = METRICS[metric].interval(scored)
     return Aggregate(format_id, group, metric, mean.value, mean.low, mean.high, mean.n, not_scored)
 
 

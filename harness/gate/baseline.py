@@ -46,7 +46,8 @@ class FormatIdentity:
 
 @dataclass(frozen=True, slots=True)
 class BaselineEntry:
-    """One metric in one format: its mean with 95 % interval, and its value for each case.
+    """One metric in one format: its mean with 95 % interval (None: there is none), and its
+    value for each case.
 
     ``values`` are in the order of the baseline's cases of this ``kind``; None means not scored.
     """
@@ -54,8 +55,8 @@ class BaselineEntry:
     format: str
     metric: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     kind: str
     values: tuple[float | None, ...]
@@ -262,16 +263,15 @@ def _values_and_reasons(
 def _entry(
     aggregate: Aggregate, cases: Mapping[str, Mapping[str, str]], values: Mapping[str, float]
 ) -> BaselineEntry:
-    mean, low, high = aggregate.mean, aggregate.low, aggregate.high
-    assert mean is not None and low is not None and high is not None  # noqa: S101  # it has values
+    assert aggregate.mean is not None  # noqa: S101  # it has values
     first = next(iter(values))
     kind = next(kind for kind, ids in cases.items() if first in ids)
     return BaselineEntry(
         aggregate.format,
         aggregate.metric,
-        rounded(mean),
-        rounded(low),
-        rounded(high),
+        rounded(aggregate.mean),
+        None if aggregate.low is None else rounded(aggregate.low),
+        None if aggregate.high is None else rounded(aggregate.high),
         aggregate.n,
         kind,
         tuple(rounded(values[case_id]) if case_id in values else None for case_id in cases[kind]),

@@ -49,8 +49,8 @@ class CellRow(_Strict):
     format: str
     metric: str
     mean: FiniteFloat
-    low: FiniteFloat
-    high: FiniteFloat
+    low: FiniteFloat | None
+    high: FiniteFloat | None
     n: int
     cases: str
     values: Annotated[list[FiniteFloat | None], BeforeValidator(_unpack)]

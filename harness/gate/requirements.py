@@ -36,7 +36,8 @@ def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -
     if entry is None:
         why = current.reasons[format_id, metric]
         return GateCheck(format_id, metric, "missing", None, None, limit, 0, why=why)
-    beyond = entry.low > limit if lower_is_better(metric) else entry.high < limit
+    near = entry.low if lower_is_better(metric) else entry.high
+    beyond = near is not None and (near > limit if lower_is_better(metric) else near < limit)
     outcome: Outcome = "regressed" if beyond else "ok"
     worst = _worst(metric, current.scored(entry))
     return GateCheck(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from harness.gate.baseline import Baseline, BaselineEntry
 from harness.gate.thresholds import Margin
-from harness.metrics.registry import lower_is_better
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import GROUPS, GateCheck, Outcome
-from harness.stats import holm, noninferiority, student_interval
+from harness.stats import holm, noninferiority
 
 #: One-sided level of the gate, after Holm's adjustment over the formats of a metric.
 ALPHA = 0.05
@@ -82,7 +82,7 @@ class _Paired:
     def verdict(self, outcome: Outcome, p: float) -> GateCheck:
         worst = min(self.gains, key=lambda case_id: (self.gains[case_id], case_id))
         sign = -1.0 if lower_is_better(self.metric) else 1.0
-        interval = student_interval([sign * gain for gain in self.gains.values()])
+        interval = METRICS[self.metric].difference([sign * gain for gain in self.gains.values()])
         return GateCheck(
             self.format,
             self.metric,
@@ -93,7 +93,9 @@ class _Paired:
             interval.n,
             p,
             worst_case=worst if self.gains[worst] < 0 else "",
-            interval=(interval.low, interval.high) if interval.n > 1 else None,
+            interval=None
+            if interval.low is None or interval.high is None
+            else (interval.low, interval.high),
         )
 
 

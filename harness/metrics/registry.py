@@ -24,6 +24,9 @@ from harness.records import Case, Format, Loglikelihood
 if TYPE_CHECKING:
     from harness.metrics.control_strings import ControlIndex
     from harness.metrics.copies.recall_index import RecallIndex
+    from harness.stats import Interval, Matrix
+
+    Values = Sequence[float] | Matrix
 
 Kind = Literal["choice", "answer", "reference"]
 KINDS: tuple[Kind, ...] = ("choice", "answer", "reference")
@@ -83,6 +86,25 @@ class Metric:
     def lower_is_better(self) -> bool:
         """Whether a rise is a loss."""
         return self.better == "lower"
+
+    def interval(self, values: Values) -> Interval:
+        """The mean with the 95 % interval that fits this metric's values.
+
+        ``values``: one per item, or an items × formats table with NaN where nothing was scored.
+        """
+        from harness.stats import mean_interval, rate_interval
+
+        if self.binary:
+            return rate_interval(values)
+        return mean_interval(values, *((0.0, 1.0) if self.unit == "rate" else ()))
+
+    def difference(self, values: Values) -> Interval:
+        """The mean difference of two runs, paired by item, with its 95 % interval."""
+        from harness.stats import difference_interval, mean_interval
+
+        if self.binary:
+            return difference_interval(values)
+        return mean_interval(values, *((-1.0, 1.0) if self.unit == "rate" else ()))
 
 
 @dataclass(frozen=True, slots=True)

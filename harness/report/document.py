@@ -21,7 +21,7 @@ Status = Literal["works", "degraded", "broken", "untestable", "sampled"]
 #: A rendered text as pairs of [text, kind of span].
 Pieces = tuple[tuple[str, str], ...]
 #: A format that was chosen on half of the cases: [format, mean, low, high] on the other half.
-Chosen = tuple[str, float, float, float]
+Chosen = tuple[str, float, float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class SummaryLine:
-    """One figure with its 95 % interval and a sentence."""
+    """One figure with a sentence and its 95 % interval, null where none can be given."""
 
     name: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     text: str
 
@@ -112,8 +112,8 @@ class AcrossRow:
     formats: int
     n: int
     avg: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     max: float
     min: float
     spread: float
@@ -133,7 +133,7 @@ class AcrossRow:
 class Change:
     """A rate in one format before and after, on the cases that both runs scored.
 
-    ``low`` and ``high`` bound the difference (paired bootstrap). ``p`` is McNemar's, adjusted over
+    ``low`` and ``high`` bound the difference, paired by case. ``p`` is McNemar's, adjusted over
     formats.
     """
 
@@ -141,8 +141,8 @@ class Change:
     metric: str
     before: float
     after: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
     n: int
 
@@ -185,8 +185,8 @@ class FoundFormat:
     metric: str
     format: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
     searched_value: float
     searched_n: int
@@ -280,8 +280,8 @@ class DepthRow:
     place: int
     metric: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int
 
 

@@ -80,11 +80,11 @@ def signed(value: float) -> str:
 
 
 def interval(cell: Aggregate) -> str:
-    """The 95 % interval and n in words."""
+    """The 95 % interval, where there is one, and n in words."""
     if cell.mean is None:
         return f"not scored ({cell.not_scored} cases)"
     low, high = number(cell.low, cell.metric), number(cell.high, cell.metric)
-    text = f"95 % interval {low} to {high}, n {cell.n}"
+    text = f"n {cell.n}" if cell.low is None else f"95 % interval {low} to {high}, n {cell.n}"
     return text + (f", {cell.not_scored} not scored" if cell.not_scored else "")
 
 

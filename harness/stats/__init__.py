@@ -1,14 +1,20 @@
 """Intervals, paired tests, permutation nulls and the Rasch model of items × formats."""
 
-from harness.stats.bootstrap import paired_bootstrap, two_way_bootstrap, two_way_ratio
-from harness.stats.format_effects import BestAndWorst, Spread, best_and_worst, cochran_q, spread
+from harness.stats.format_effects import (
+    BestAndWorst,
+    Spread,
+    best_and_worst,
+    cochran_q,
+    least_share,
+    spread,
+)
 from harness.stats.intervals import (
     Interval,
     Matrix,
-    clustered_interval,
+    difference_interval,
     mean_interval,
-    student_interval,
-    wilson,
+    rate_interval,
+    ratio_interval,
 )
 from harness.stats.paired import (
     holm,
@@ -24,18 +30,16 @@ __all__ = [
     "Matrix",
     "Spread",
     "best_and_worst",
-    "clustered_interval",
     "cochran_q",
+    "difference_interval",
     "holm",
+    "least_share",
     "mcnemar",
     "mean_interval",
     "minimum_detectable_effect",
     "noninferiority",
-    "paired_bootstrap",
     "paired_test",
+    "rate_interval",
+    "ratio_interval",
     "spread",
-    "student_interval",
-    "two_way_bootstrap",
-    "two_way_ratio",
-    "wilson",
 ]

@@ -68,7 +68,7 @@ def test_what_changed_is_tested_format_by_format(tmp_path, formats):
     gained, lost = found["llama3", "choice"], found["chatml", "choice"]
     assert (gained.before, gained.after, gained.n) == pytest.approx(
         (2 / 12, 1.0, 12)
-    ) and gained.low > 0.5
+    ) and gained.low > 0.35
     assert gained.p == pytest.approx(3 * 2 / 2**10) and lost.p == 1.0
     assert found["alpaca-newline", "on_task"].p == 1.0
     page = render_html(build_report([before, after], model="toy"))

@@ -30,14 +30,14 @@ def answered(metric, values, format="chatml"):
 def test_it_appears_when_it_is_surely_worse_and_never_when_it_is_better(symptom):
     metric, _, more_is_worse = ANSWERED[symptom]
     good, bad = (0.0, 1.0) if more_is_worse else (1.0, 0.0)
-    base = answered(metric, [good] * 12)
+    base = answered(metric, [good] * 36)
     slightly, surely = (
-        answered(metric, [bad] + [good] * 11),
-        answered(metric, [bad] * 8 + [good] * 4),
+        answered(metric, [bad] + [good] * 35),
+        answered(metric, [bad] * 24 + [good] * 12),
     )
     found = course(symptom, base, {6: base, 12: slightly, 18: surely})
     assert found["from"] == 18 and [point["step"] for point in found["points"]] == [0, 6, 12, 18]
-    assert found["points"][-1]["value"] == pytest.approx(8 / 12)
+    assert found["points"][-1]["value"] == pytest.approx(24 / 36)
     assert course(symptom, surely, {6: base})["from"] is None
     assert course(symptom, base, {6: surely, 12: base, 18: surely})["from"] == 18
 
@@ -48,8 +48,8 @@ def test_a_symptom_that_does_not_stay_has_no_onset():
 
 
 def test_only_the_cases_of_both_are_compared():
-    assert difference({"a": 1.0}, {"b": 2.0}) is None
-    assert difference({"a": 1.0, "b": 5.0}, {"a": 2.0, "c": 9.0})["value"] == 1.0
+    assert difference({"a": 1.0}, {"b": 2.0}, "nll") is None
+    assert difference({"a": 1.0, "b": 5.0}, {"a": 2.0, "c": 9.0}, "nll")["value"] == 1.0
     two = Answered(
         [
             Score("premise-1", "x", "drift", 1.0, ""),
@@ -71,21 +71,34 @@ def test_the_order_is_that_of_the_steps():
 
 
 def best(gap, choice, recall):
+    """A row whose intervals are ±.1 around these values."""
     row = {
-        "gap_closed": {"value": gap, "low": 0, "high": 1, "n": 40},
-        "native_choice_change": {"value": choice, "low": -1, "high": 1, "n": 9},
+        "gap_closed": {"value": gap, "low": gap - 0.1, "high": gap + 0.1, "n": 40},
+        "native_choice_change": {
+            "value": choice,
+            "low": choice - 0.1,
+            "high": choice + 0.1,
+            "n": 9,
+        },
         "recall_excess": {"value": recall, "limit": 0.1, "rows": 8, "twins": 8},
     }
     return {"6": {"rows": [{}, row]}}
 
 
-def test_a_demand_holds_only_where_the_number_says_so():
-    assert [
-        verdict["holds"] for verdict in verdicts(best(0.9, 0.0, 0.1), {"exit": 1, "failed": 3})
-    ] == [True] * 4
-    assert [
-        verdict["holds"] for verdict in verdicts(best(0.89, -0.01, 0.11), {"exit": 0, "failed": 0})
-    ] == [False] * 4
+def test_a_demand_holds_or_fails_only_where_the_whole_interval_says_so():
+    gate = [{"exit": 1, "failed": 3}, {"exit": 0, "failed": 0}]
+    judged = [
+        [verdict["holds"] for verdict in verdicts(found, gate[gate_failed])]
+        for found, gate_failed in (
+            (best(1.01, 0.11, 0.1), 0),
+            (best(0.79, -0.11, 0.11), 1),
+            (best(0.9, 0.0, 0.1), 0),
+        )
+    ]
+    assert judged == [[True] * 4, [False] * 4, [None, None, True, True]]
+    unbounded = best(1.0, 0.0, 0.1)
+    unbounded["6"]["rows"][-1]["gap_closed"] |= {"low": None, "high": None}
+    assert verdicts(unbounded, gate[0])[0]["holds"] is None
     maps = {
         "1": {"pick": 2.02, "pick_short_of_lowest": 0.01, "lowest": 2.0},
         "4": {"auto_branch": {"nll": 2.03}},

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stats import best_and_worst, cochran_q, spread
+from harness.stats import best_and_worst, cochran_q, least_share, spread
 
 
 def test_cochrans_q_equals_the_textbook():
@@ -80,3 +80,14 @@ def test_a_real_winner_is_found():
         0.0,
     )
     assert best_and_worst(table[:1]) is None and best_and_worst(np.full((4, 2), np.nan)) is None
+
+
+@pytest.mark.parametrize("formats", [5, 6, 18])
+def test_what_measured_formats_tell_of_others_holds_in_95_of_100(formats):
+    """The share of all formats that are no worse than the worst of those drawn."""
+    rng = np.random.default_rng(formats)
+    for draw in (rng.normal, rng.exponential, lambda size: rng.random(size) ** 9):
+        everything = np.sort(draw(size=20_000))
+        worst = rng.choice(everything, (1000, formats)).min(1)
+        shares = 1 - np.searchsorted(everything, worst) / len(everything)
+        assert 0.93 <= (shares >= least_share(formats)).mean() <= 0.97

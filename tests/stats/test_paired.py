@@ -10,7 +10,6 @@ from harness.stats import (
     mcnemar,
     minimum_detectable_effect,
     noninferiority,
-    paired_bootstrap,
     paired_test,
 )
 
@@ -104,15 +103,6 @@ def test_noninferiority_keeps_its_level_at_the_margin():
         for _ in range(600)
     )
     assert 0.02 <= alarms / 600 <= 0.08
-
-
-def test_paired_bootstrap_is_seeded_and_covers():
-    assert paired_bootstrap([0.1, 0.2, -0.1], seed=5) == paired_bootstrap([0.1, 0.2, -0.1], seed=5)
-    rng = np.random.default_rng(6)
-    found = [
-        paired_bootstrap(rng.gamma(2, 0.5, 60) - 1, seed=seed, draws=400) for seed in range(500)
-    ]
-    assert 0.92 <= sum(one.low <= 0 <= one.high for one in found) / 500 <= 0.97
 
 
 def test_a_hundred_items_find_about_nine_points():

@@ -10,7 +10,7 @@ from harness.evaluation.analysis.summary import matrix
 from harness.evaluation.results import scores_by_format
 from harness.metrics.calibration import option_confidences
 from harness.metrics.choice import picked
-from harness.metrics.registry import main_rates
+from harness.metrics.registry import METRICS, main_rates
 from harness.metrics.robustness import (
     across,
     consistency,
@@ -39,7 +39,7 @@ def across_rows(evaluation: Evaluation) -> list[AcrossRow]:
 def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
     import numpy as np
 
-    from harness.stats import clustered_interval, minimum_detectable_effect
+    from harness.stats import minimum_detectable_effect
 
     values = matrix(evaluation, metric)
     if values.shape[1] < 2:
@@ -47,7 +47,7 @@ def _row(evaluation: Evaluation, metric: str) -> AcrossRow | None:
     scored = scores_by_format(evaluation.scores, metric)
     names = [one.id for one in evaluation.formats if one.id in scored]
     means = dict(zip(names, np.nanmean(values, axis=0).tolist(), strict=True))
-    shape, mean = across(list(means.values())), clustered_interval(values)
+    shape, mean = across(list(means.values())), METRICS[metric].interval(values)
     native = means.get(evaluation.native or "")
     held_out = [means[name] for name in names if evaluation.groups[name] == "held-out"]
     options = _options(evaluation) if metric == "choice" else []
@@ -116,10 +116,10 @@ def _cochran(values: Matrix) -> float | None:
 def changes(before: Evaluation, after: Evaluation) -> list[Change]:
     """What changed in each format, on the cases scored in both runs.
 
-    With a bootstrap interval of the paired difference and an exact test: McNemar's for values of 0
+    With an interval of the paired difference and an exact test: McNemar's for values of 0
     and 1, a sign test for means over samples. ``p`` is adjusted over formats (Holm).
     """
-    from harness.stats import holm, paired_bootstrap, paired_test
+    from harness.stats import holm, paired_test
 
     rows: list[Change] = []
     seed = after.settings.seed
@@ -134,7 +134,7 @@ def changes(before: Evaluation, after: Evaluation) -> list[Change]:
         adjusted = holm([paired_test(*pair, seed=seed) for pair in pairs.values()])
         for (name, (first, second)), p in zip(pairs.items(), adjusted, strict=True):
             differences = [b - a for a, b in zip(first, second, strict=True)]
-            change = paired_bootstrap(differences, seed=seed)
+            change = METRICS[metric].difference(differences)
             means = (sum(first) / change.n, sum(second) / change.n)
             rows.append(Change(name, metric, *means, change.low, change.high, p, change.n))
     return rows

@@ -98,13 +98,14 @@ def _describe_row(row: BudgetRow) -> str:
 
 
 def _describe_found(found: FoundFormat) -> str:
-    value = Estimate(found.value, found.low, found.high)
     return (
-        f"{found.goal} format by {found.metric}: {found.format}, {_percent(value)} on {found.n}"
+        f"{found.goal} format by {found.metric}: {found.format}, {_percent(found)} on {found.n}"
         f" cases that were not searched on ({found.searched_value:.0%} on the"
         f" {found.searched_n} that were)"
     )
 
 
-def _percent(value: Estimate) -> str:
+def _percent(value: Estimate | FoundFormat) -> str:
+    if value.low is None or value.high is None:
+        return f"{100 * value.value:.0f} %"
     return f"{100 * value.value:.0f} % ({100 * value.low:.0f} to {100 * value.high:.0f})"

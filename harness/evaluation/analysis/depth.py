@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
     """The rows of each metric by turn, depth and position, where there are two places at least."""
-    from harness.stats import mean_interval
-
     rows = []
     metrics = [name for name, metric in METRICS.items() if metric.by_depth]
     for by, places in _axes({case.id: case for case in evaluation.cases}):
@@ -32,7 +30,7 @@ def depth_rows(evaluation: Evaluation) -> list[DepthRow]:
             if len(by_place) < 2:
                 continue
             for place in sorted(by_place):
-                mean = mean_interval(by_place[place])
+                mean = METRICS[metric].interval(by_place[place])
                 rows.append(
                     DepthRow(
                         evaluation.label, by, place, metric, mean.value, mean.low, mean.high, mean.n

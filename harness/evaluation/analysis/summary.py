@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.evaluation.results import Evaluation, scores_by_format
-from harness.metrics.registry import lower_is_better, main_rates
+from harness.metrics.registry import METRICS, main_rates
 from harness.records import GROUPS
 from harness.report.document import SpreadRow, SummaryLine
-from harness.stats import Interval, mean_interval, spread, two_way_bootstrap, two_way_ratio
+from harness.stats import Interval, least_share, ratio_interval, spread
 
 if TYPE_CHECKING:
     from harness.stats import Matrix
@@ -21,13 +21,7 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     """A line each for the held-out gap closed, changes, group means, recall and drift."""
     lines: list[SummaryLine] = []
     if len(evaluations) == 2:
-        closed = gap_closed(*evaluations)
-        if closed is not None:
-            text = (
-                f"{closed.value:.0%} of the held-out NLL excess is gone"
-                f" (95 % interval {closed.low:.0%} to {closed.high:.0%})"
-            )
-            lines.append(_line("held-out gap closed", closed, text))
+        lines += _gap(*evaluations)
         lines += _native_changes(*evaluations)
     for metric in ("nll_excess", *main_rates()):
         for group in GROUPS:
@@ -35,23 +29,68 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
             if means[-1] is not None and not (metric == "nll_excess" and group == "native"):
                 path = " → ".join(f"{mean.value:.2f}" for mean in means if mean is not None)
                 text = f"mean {metric} over {group} formats: {path}"
+                if group == "held-out":
+                    text += _beyond(evaluations[-1], metric)
                 lines.append(_line(f"{group} {metric}", means[-1], text))
     return [*lines, *_recall(evaluations), *_drift(evaluations)]
 
 
+#: From this many held-out formats on the summary says what they tell of others.
+_FORMATS_TO_TELL = 5
+
+
+def _beyond(evaluation: Evaluation, metric: str) -> str:
+    """What the held-out formats tell of formats like them that were not measured."""
+    import numpy as np
+
+    values = matrix(evaluation, metric, "held-out")
+    if values.shape[1] < _FORMATS_TO_TELL:
+        return ""
+    means = np.nanmean(values, axis=0)
+    worst = means.max() if METRICS[metric].lower_is_better else means.min()
+    return (
+        f"; the worst of these {values.shape[1]} has {worst:.2f}, and with 95 % confidence at least"
+        f" {least_share(values.shape[1]):.0%} of formats like them are no worse than that"
+    )
+
+
 def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
-    """1 − held-out NLL excess after ÷ before, items and formats both resampled in pairs."""
+    """1 − held-out NLL excess after ÷ before, over these formats and references."""
     first, second = _paired(before, after, "nll_excess", "held-out")
-    if first.size == 0:
-        return None
-    left = two_way_ratio(second, first, seed=after.settings.seed)
-    return left and Interval(1 - left.value, 1 - left.high, 1 - left.low, left.n)
+    left = ratio_interval(second, first) if first.size else None
+    if left is None or left.low is None or left.high is None:
+        return left and Interval(1 - left.value, None, None, left.n, left.why)
+    return Interval(1 - left.value, 1 - left.high, 1 - left.low, left.n)
+
+
+def _gap(before: Evaluation, after: Evaluation) -> list[SummaryLine]:
+    """The reduction of the held-out NLL excess, and which share of it that is.
+
+    The share is left out where its interval is unbounded, because the excess before may be 0.
+    """
+    change = paired_change(before, after, "nll_excess", "held-out")
+    closed = gap_closed(before, after)
+    if change is None or closed is None:
+        return []
+    reduced = Interval(
+        -change.value,
+        None if change.high is None else -change.high,
+        None if change.low is None else -change.low,
+        change.n,
+        change.why,
+    )
+    text = f"held-out NLL excess reduced by {reduced.value:.2f} nats a token ({_span(reduced)})"
+    lines = [_line("held-out nll_excess reduction", reduced, text)]
+    if closed.low is None:
+        return lines
+    share = f"{closed.value:.0%} of the held-out NLL excess is gone ({_span(closed, '.0%')})"
+    return [_line("held-out gap closed", closed, share), *lines]
 
 
 def _native_changes(before: Evaluation, after: Evaluation) -> list[SummaryLine]:
     """What training did to the model in its own format.
 
-    It is called worse only when the whole interval says so.
+    It is called worse, or better, only when the whole interval says so.
     """
     lines = []
     for metric in ("nll", "choice"):
@@ -59,15 +98,25 @@ def _native_changes(before: Evaluation, after: Evaluation) -> list[SummaryLine]:
         means = [group_mean(evaluation, metric, "native") for evaluation in (before, after)]
         if change is None or means[0] is None or means[1] is None:
             continue
-        worse = change.low > 0 if lower_is_better(metric) else change.high < 0
         text = (
             f"native {metric}: {means[0].value:.2f} → {means[1].value:.2f},"
-            f" change {change.value:+.2f}"
-            f" (95 % interval {change.low:+.2f} to {change.high:+.2f}):"
-            f" {'worse' if worse else 'no significant loss'}"
+            f" change {change.value:+.2f} ({_span(change, '+.2f')}): {_direction(change, metric)}"
         )
         lines.append(_line(f"native {metric} change", change, text))
     return lines
+
+
+def _direction(change: Interval, metric: str) -> str:
+    if change.low is None or change.high is None or change.low <= 0 <= change.high:
+        return "no significant change"
+    return "worse" if (change.low > 0) == METRICS[metric].lower_is_better else "better"
+
+
+def _span(interval: Interval, form: str = ".2f") -> str:
+    """The interval in words, or why there is none."""
+    if interval.low is None or interval.high is None:
+        return f"no interval: {interval.why}"
+    return f"95 % interval {interval.low:{form}} to {interval.high:{form}}"
 
 
 def _recall(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
@@ -119,12 +168,9 @@ def _drift(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
 
 
 def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interval | None:
-    """The mean of a metric over the formats of a group, or with None over all.
-
-    Items and formats are both resampled.
-    """
+    """The mean of a metric over the formats of a group, or with None over all."""
     values = matrix(evaluation, metric, group)
-    return two_way_bootstrap(values, seed=evaluation.settings.seed) if values.size else None
+    return METRICS[metric].interval(values) if values.size else None
 
 
 def paired_change(
@@ -133,11 +179,8 @@ def paired_change(
     """Mean change of a metric over the items scored in both runs, in the formats of a group."""
     import numpy as np
 
-    first, second = _paired(before, after, metric, group)
-    if first.size == 0:
-        return None
-    change = np.nanmean(second - first, axis=1)
-    return mean_interval([float(value) for value in change if not np.isnan(value)])
+    change = np.subtract(*reversed(_paired(before, after, metric, group)))
+    return METRICS[metric].difference(change) if np.isfinite(change).any() else None
 
 
 def spread_rows(evaluation: Evaluation) -> list[SpreadRow]:

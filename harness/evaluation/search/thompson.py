@@ -148,8 +148,6 @@ def _picks(
 
 
 def _report(goal: Goal, metric: str, name: str, values: Sequence[float], arm: Arm) -> FoundFormat:
-    from harness.stats import mean_interval
-
     if not values:
         raise HarnessError(
             "no case is left to report the format found on",
@@ -157,5 +155,5 @@ def _report(goal: Goal, metric: str, name: str, values: Sequence[float], arm: Ar
         )
     n = arm.good + arm.bad
     searched = (arm.bad if METRICS[metric].lower_is_better else arm.good) / n
-    mean = mean_interval(values)
+    mean = METRICS[metric].interval(values)
     return FoundFormat(goal, metric, name, mean.value, mean.low, mean.high, mean.n, searched, n)
