@@ -309,7 +309,7 @@ class Trainer:
         if self.config.objective.kind == "supervised":  # only its loss is the tokens' own
             steps = [entry for entry in self.metrics_log.entries if entry["kind"] == "step"]
             losses, gradients = ([each[key] for each in steps] for key in ("loss", "grad_norm"))
-            size = self.loaded.model.get_input_embeddings().num_embeddings
+            size = self.model.get_base_model().config.get_text_config().vocab_size
             refuse_guessing(losses, gradients, size, last.step, rate)
 
     def _checkpoint(self, step: int, sum_lr: float) -> None:
