@@ -74,6 +74,8 @@ def _holds(check: Check, text: str, own: str) -> bool:
 
 
 def _name(check: Check) -> str:
+    if check.kind == "any":
+        return " or ".join(map(_name, check.value))
     return f"{check.kind}={check.value!r}"
 
 

@@ -38,6 +38,7 @@ CONTENT_KINDS = (
     "regex",
     "equals",
     "json",
+    "any",
 )
 """What is answered; only these decide ``on_task``."""
 FORM_KINDS = (
@@ -84,6 +85,8 @@ def parse_check(mapping: Mapping[str, Any]) -> Check:
     ((kind, value),) = mapping.items()
     if kind not in KINDS:
         raise ValueError(_unknown(kind))
+    if kind == "any":
+        return Check(kind, _alternatives(value))
     wanted, fits = _VALUES[kind]
     if not fits(value):
         raise ValueError(f"the check {kind!r} takes {wanted}, not {value!r}")
@@ -96,6 +99,19 @@ def parse_check(mapping: Mapping[str, Any]) -> Check:
         except (re.error, regex.error, RecursionError, OverflowError) as error:
             raise ValueError(f"the regex {value!r} does not compile: {error}") from None
     return Check(kind, tuple(value) if isinstance(value, list) else value)
+
+
+def _alternatives(value: Any) -> tuple[Check, ...]:
+    """The checks of ``any``: two or more that judge the same part of an answer."""
+    checks = tuple(map(parse_check, value)) if isinstance(value, list) else ()
+    if len(checks) < 2 or any(
+        check.kind not in CONTENT_KINDS or check.kind in AS_A_WHOLE for check in checks
+    ):
+        raise ValueError(
+            "the check 'any' takes a list of two or more checks such as says, objects or number, "
+            f"not {value!r}"
+        )
+    return checks
 
 
 def _unknown(kind: object) -> str:
@@ -181,6 +197,7 @@ _CHECKS: dict[str, Callable[[Any, str], bool]] = {
     "starts_with": _starts_with,
     "number": _number,
     "json": has_members,
+    "any": lambda checks, answer: any(passes(check, answer) for check in checks),
     "max_words": lambda value, answer: len(words(answer)) <= value,
     "min_words": lambda value, answer: len(words(answer)) >= value,
     "lines": lambda value, answer: _lines(answer) == value,

@@ -56,6 +56,10 @@ HOLDS = [
     ({"order": ["a", "b"]}, "b, a", False),
     ({"date": "05-03"}, "3rd of May", True),
     ({"objects": "fur"}, "Fish have no fur.", True),
+    ({"any": [{"objects": "fur"}, {"says": "scales"}]}, "Fish have no fur.", True),
+    ({"any": [{"objects": "fur"}, {"says": "scales"}]}, "They have scales.", True),
+    ({"any": [{"objects": "fur"}, {"says": "scales"}]}, "To keep warm.", False),
+    ({"any": [{"number": 3}, {"any": [{"says": "b"}, {"says": "trio"}]}]}, "A trio.", True),
     ({"admits": True}, "I don't know.", False),
 ]
 
@@ -91,6 +95,12 @@ def test_every_kind_is_tested() -> None:
         ({"date": "3 May"}, "a date such as"),
         ({"date": "13-01"}, "a date such as"),
         ({"admits": False}, "takes true"),
+        ({"any": [{"says": "a"}]}, "two or more"),
+        ({"any": {"says": "a"}}, "two or more"),
+        ({"any": [{"says": "a"}, {"max_words": 3}]}, "such as says"),
+        ({"any": [{"says": "a"}, {"equals": "a"}]}, "such as says"),
+        ({"any": [{"says": "a"}, {"sais": "a"}]}, "did you mean says"),
+        ({"any": [{"says": "a"}, {"number": "3"}]}, "takes a number"),
         ({"contains": "a", "regex": "b"}, "one key"),
         ({}, "one key"),
         ("contains", "one key"),
@@ -139,6 +149,13 @@ def test_on_task_needs_every_check_of_content() -> None:
     both = case({"contains": "red"}, {"not_says": "blue"}, {"max_words": 2})
     assert score_answer(both, "It is certainly a red one").on_task == 1.0
     assert score_answer(both, "red, blue").on_task == 0.0
+
+
+def test_alternatives_decide_on_task_and_are_named_when_they_fail() -> None:
+    one_of = case({"any": [{"says": "fur"}, {"number": 3}]})
+    assert score_answer(one_of, "**Three**!").on_task == 1.0
+    score = score_answer(one_of, "Not fur.")
+    assert score.on_task == 0.0 and score.failed == ("says='fur' or number=3",)
 
 
 def test_case_and_json_are_judged_as_written() -> None:
