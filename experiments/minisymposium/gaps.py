@@ -13,7 +13,7 @@ from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_c
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
 from harness.run_file import measured_checkpoints
-from harness.training.selection.memorisation import gain_and_null
+from harness.training.selection.memorisation import controls_of, gain_and_null
 
 
 def formats(lab: Experiment) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _recall(start: Mapping[str, Any], end: Mapping[str, Any]) -> Mapping[str, An
         "value": found[0],
         "limit": found[1],
         "rows": len(end["recall_items"]["rows"]),
-        "twins": len(end["recall_items"]["twins"]),
+        "twins": len(controls_of(end["recall_items"])),
     }
 
 

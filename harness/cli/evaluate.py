@@ -60,10 +60,11 @@ class EvalOptions:
     recall: bool = False
     """Also measure recall of a training set."""
     train: tuple[str, ...] = ()
-    """With --recall: training conversations. Default: the shipped training set."""
+    """With --recall: training conversations. Default: those of the adapter's run, without one the
+    shipped training set."""
     controls: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--twins"])] = ()
-    """With --recall: conversations of the same kinds that were never trained on. Default: those
-    of the shipped training set."""
+    """With --recall: conversations of the same pool that were never trained on. Default: those that
+    the adapter's run set aside; for rows of the shipped training set, the shipped ones."""
     recall_examples: int = 32
     """With --recall: at most this many training rows and as many controls. A headline number needs
     100 controls."""
@@ -126,6 +127,7 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files
     from harness.evaluation.analysis.build_report import print_table
+    from harness.evaluation.analysis.recall_summary import recall_texts
     from harness.evaluation.run import run_adapters, run_job
 
     job = _job(options)
@@ -151,6 +153,8 @@ def evaluate(args: list[str]) -> int:
         print(json.dumps({"model": evaluations[0].model, **cells}))
         return EXIT_OK
     print_table(evaluations)
+    for text in recall_texts(evaluations):
+        print(text)
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
     other = scores[-1].parent if several else "OTHER"
     compare = f"harness compare {scores[0].parent} {other}"

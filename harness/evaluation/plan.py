@@ -35,6 +35,8 @@ class EvalPlan:
     """The second and later samples of each answer."""
     recall_requests: tuple[PlannedRequest, ...]
     recall_formats: tuple[Format, ...]
+    base_requests: tuple[PlannedRequest, ...]
+    """Those of recall that the base is asked too, where there is an adapter on it."""
     untestable: tuple[Untestable, ...]
     budget: BudgetPlan | None
     """What a budget pays for, where there is one. A search has computed some of it already."""
@@ -54,6 +56,7 @@ def make_plan(
     store: Store,
     settings: EvalSettings,
     recall: RecallSets | None,
+    base: Backend | None = None,
     *,
     label: str,
     quiet: bool,
@@ -76,6 +79,7 @@ def make_plan(
             challenged = [with_challenge(case) for case in cases if case.choices]
             requests += builder.build(challenged, formats)
     recall_requests: list[PlannedRequest] = []
+    base_requests: list[PlannedRequest] = []
     recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
     if recall is not None and backend.no_loglikelihood:
         if not quiet:
@@ -83,6 +87,8 @@ def make_plan(
     elif recall is not None:
         both = (*recall.train, *recall.controls)
         recall_requests = builder.build(both, recall_formats)
+        if base is not None:
+            base_requests = RequestBuilder(base, 1).build(both, recall_formats)
         recall_requests += builder.build_continuations(
             both, recall_formats, PREFIX_FRACTIONS, RECALL_TOKENS
         )
@@ -93,6 +99,7 @@ def make_plan(
         tuple(build_further_samples(backend, settings, cases, formats)),
         tuple(recall_requests),
         tuple(recall_formats),
+        tuple(base_requests),
         tuple(builder.untestable),
         budget,
     )

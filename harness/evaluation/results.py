@@ -13,7 +13,7 @@ from harness.evaluation.settings import EvalSettings
 from harness.metrics.control_strings import ControlIndex
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.records import Aggregate, Case, Format, Group, Loglikelihood, Score
-from harness.report.document import FoundFormat, RecallEntry
+from harness.report.document import FoundFormat, RecallEntry, Separation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class BudgetSample:
 
 @dataclass(frozen=True, slots=True)
 class RecallSets:
-    """What may have been memorised, and controls that cannot have been."""
+    """What may have been memorised, and controls that cannot have been, where there are any."""
 
     train: tuple[Case, ...]
     controls: tuple[Case, ...]
@@ -50,7 +50,7 @@ class RecallSets:
 
 @dataclass(frozen=True, slots=True)
 class RecallTable:
-    """All rows of recall, and how much less likely the training answers are in each format.
+    """All rows of recall, and how well it separates trained rows from controls in each format.
 
     ``format_leak`` is the median log-probability of a training answer, in nats, less its median
     over the trained formats: far below 0 where the model knows the content in those only.
@@ -58,6 +58,9 @@ class RecallTable:
 
     rows: tuple[RecallEntry, ...]
     format_leak: dict[str, float]
+    separations: tuple[Separation, ...] = ()
+    note: str = ""
+    """Why the numbers are no headline, or ""."""
 
 
 @dataclass(frozen=True)

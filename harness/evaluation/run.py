@@ -6,17 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.backends.local.backend import TransformersBackend
+from harness.backends.local.backend import TransformersBackend, base_of
 from harness.backends.protocol import Backend
 from harness.errors import HarnessError
 from harness.evaluation.aggregate import aggregate_scores, average_samples
-from harness.evaluation.analysis.recall_table import recall_sets, recall_table
+from harness.evaluation.analysis.recall_table import recall_table
 from harness.evaluation.cases.case_files import limit_cases, load_cases
 from harness.evaluation.cases.context_window import variants_of
 from harness.evaluation.engines import opened_engine
 from harness.evaluation.execute import execute, read_results
 from harness.evaluation.format_groups import group_formats
 from harness.evaluation.plan import make_plan
+from harness.evaluation.recall_rows import recall_sets_of, run_of
 from harness.evaluation.results import Evaluation, RecallSets
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
@@ -26,7 +27,6 @@ from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.registry import METRICS
 from harness.models import LoadedModel
 from harness.records import GROUPS, Case, Format, Group
-from harness.resources import data_dir
 from harness.run_file import read_run_metadata
 
 
@@ -44,7 +44,7 @@ def run_job(
     if job.native is not None:
         known[job.native]
     cases = limit_cases(load_cases(job.cases), job.limit)
-    recall = _recall_sets(job) if job.recall else None
+    recall = recall_sets_of(job) if job.recall else None
     with opened_engine(job, loaded, known) as (backend, native):
         loaded = backend.loaded if isinstance(backend, TransformersBackend) else None
         formats, groups = _formats_and_groups(job, backend, known, formats, native)
@@ -93,10 +93,23 @@ def evaluate(
     answers = recall.answers if recall else ()
     training_index = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, training_index)
+    base = base_of(backend) if recall else None
     plan = make_plan(
-        backend, cases, formats, groups, scorer, store, settings, recall, label=label, quiet=quiet
+        backend,
+        cases,
+        formats,
+        groups,
+        scorer,
+        store,
+        settings,
+        recall,
+        base,
+        label=label,
+        quiet=quiet,
     )
     computed = execute(plan.everything, backend, store, label=label, quiet=quiet, verbose=verbose)
+    if base:
+        computed += execute(plan.base_requests, base, store, label=f"{label}: base", quiet=quiet)
     results = read_results(plan.requests, store)
     scores = average_samples(
         scorer.score(plan.cases, results, plan.untestable),
@@ -107,8 +120,12 @@ def evaluate(
     )
     table = None
     if recall:
-        recalled = read_results(plan.recall_requests, store)
-        table = recall_table(recall, recalled, plan.recall_formats, groups, settings.seed, label)
+        recalled, by_base = (
+            read_results(requests, store) for requests in (plan.recall_requests, plan.base_requests)
+        )
+        table = recall_table(
+            recall, recalled, plan.recall_formats, groups, label, by_base if base else None
+        )
     store.put_scores(
         label,
         f"{model} + {adapter}" if adapter else model,
@@ -155,23 +172,11 @@ def _formats_and_groups(
     return sorted(formats, key=lambda one: (GROUPS.index(groups[one.id]), one.id)), groups
 
 
-def _recall_sets(job: EvalJob) -> RecallSets:
-    """The sets that the job names, or the shipped ones."""
-    return recall_sets(
-        job.train or (str(data_dir("trainset")),),
-        job.controls or (str(data_dir("eval") / "twins.jsonl"),),
-        job.settings.recall_examples,
-    )
-
-
 def _trained_families(adapter: str | None) -> tuple[str, ...]:
     """The families of formats that an adapter was trained in, as its run.json says."""
-    if adapter is None:
-        return ()
-    for folder in (Path(adapter), Path(adapter).parent):
-        if (metadata := read_run_metadata(folder)) is not None:
-            return metadata.trained_families
-    return ()
+    run = run_of(adapter)
+    metadata = read_run_metadata(run) if run else None
+    return metadata.trained_families if metadata else ()
 
 
 def run_adapters(

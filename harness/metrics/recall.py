@@ -21,11 +21,12 @@ from harness.metrics.copies.spans import (
 )
 from harness.metrics.normalise import normalised_text
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
+from harness.metrics.words import words
 
 NEAR = 0.9
 """``near`` from this similarity is a near copy: about 10 % of the characters edited."""
-MIN_NULL = 100
-_DRAWS = 2000
+GRAM = 5
+"""Words of the grams of ``ngram_score`` (arXiv 2510.11372)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +39,6 @@ class NvRecall:
     value: float
     spans: tuple[CommonSpan, ...]
     truncated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Excess:
-    """Mean over training examples minus mean over controls, with its 95 % bootstrap interval.
-
-    ``note`` says why it is no headline: fewer than 100 controls, or nothing to compare (then the
-    numbers are None).
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n_train: int
-    n_null: int
-    note: str = ""
 
 
 def diverge_at(a: Sequence[object], b: Sequence[object]) -> int:
@@ -89,6 +74,25 @@ def nv_recall(answer: str, reference: str) -> NvRecall:
     return NvRecall(value, spans, ours.truncated or theirs.truncated)
 
 
+def ngram_score(answer: str, reference: str) -> float | None:
+    """Share of the reference's 5-grams of words that occur in the answer, at any place.
+
+    It rises before whole answers are recalled (arXiv 2510.11372). A reference of fewer words is one
+    gram. None for a reference without words.
+    """
+    wanted, given = (words(normalised_text(text)) for text in (reference, answer))
+    n = min(GRAM, len(wanted))
+    if not n:
+        return None
+    found = set(_grams(given, n))
+    grams = _grams(wanted, n)
+    return sum(gram in found for gram in grams) / len(grams)
+
+
+def _grams(of: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(of[at : at + n]) for at in range(len(of) - n + 1)]
+
+
 def samples_needed(log_pz: float, p: float) -> float:
     """How many samples show an answer of this log-probability (nats) at least once with probability
     ``p`` (Hayes 2024).
@@ -109,35 +113,6 @@ def extractable(log_pz: float, n: int, p: float) -> bool:
     extraction.
     """
     return samples_needed(log_pz, p) <= n
-
-
-def excess(train: Sequence[float], null: Sequence[float], seed: int) -> Excess:
-    """Difference of the means of two unpaired samples of one metric.
-
-    Its interval comes from 2000 bootstrap resamples of both.
-    """
-    if not train or not null:
-        return Excess(
-            None,
-            None,
-            None,
-            len(train),
-            len(null),
-            "nothing to compare with" if train else "nothing scored",
-        )
-    import numpy as np
-
-    rng = np.random.default_rng(seed)
-    means = [
-        np.array([values[rng.integers(0, len(values), len(values))].mean() for _ in range(_DRAWS)])
-        for values in (np.asarray(train, dtype=float), np.asarray(null, dtype=float))
-    ]
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    value = float(np.mean(train) - np.mean(null))
-    note = (
-        f"only {len(null)} controls (under {MIN_NULL}): no headline" if len(null) < MIN_NULL else ""
-    )
-    return Excess(value, float(low), float(high), len(train), len(null), note)
 
 
 @scorer(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +64,18 @@ def remove_adapter(loaded: LoadedModel) -> None:
     if unload is not None:
         loaded.model = unload()
     loaded.adapter, loaded.adapter_digest, loaded.lean_lora = None, "", True
+
+
+@contextlib.contextmanager
+def base_only(loaded: LoadedModel) -> Iterator[None]:
+    """Switch the adapter off inside the block: the base needs no second copy in memory."""
+    disable = getattr(loaded.model, "disable_adapter", None)
+    has_adapter = disable and hasattr(loaded.model, "peft_config")
+    training = loaded.model.training
+    loaded.model.eval()
+    with disable() if disable and has_adapter else contextlib.nullcontext():
+        yield
+    loaded.model.train(training)
 
 
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:

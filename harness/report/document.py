@@ -206,20 +206,47 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class RecallEntry:
-    """Recall of the training set in one format: trained rows, controls, and the excess."""
+    """Recall of the training set in one format: trained rows, controls, and the excess.
+
+    ``format`` is "all formats" for the mean over them, row by row. Without controls ``null`` and
+    ``excess`` are None, and the interval is that of the trained rows. Without an interval ``low``
+    and ``high`` are None.
+    """
 
     run: str
     format: str
     metric: str
     train: float
-    null: float
-    excess: float
-    low: float
-    high: float
+    null: float | None
+    excess: float | None
+    low: float | None
+    high: float | None
     n_train: int
     n_null: int
     note: str
     group: Group | None = optional()  # noqa: RUF009  # a field without a value of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Separation:
+    """How well a metric separates trained rows from controls in one format.
+
+    ``auc``: how often a trained row has the higher value, 0.5 by chance. ``found``: share of
+    trained rows above all but 1 % of the controls, None with fewer than 99 of them.
+    """
+
+    run: str
+    format: str
+    metric: str
+    auc: float
+    auc_low: float | None
+    auc_high: float | None
+    found: float | None
+    found_low: float | None
+    found_high: float | None
+    n_train: int
+    n_null: int
+    group: Group
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +407,7 @@ class Report:
     changes: tuple[Change, ...] = ()
     budget: tuple[Budget, ...] = ()
     recall: tuple[RecallEntry, ...] = ()
+    separations: tuple[Separation, ...] = ()
     format_leak: tuple[Mapping[str, str | float], ...] = ()
     confidence: tuple[Confidence, ...] = ()
     depth: tuple[DepthRow, ...] = ()

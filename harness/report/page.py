@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,13 @@ _ABOUT_REFERENCES = (
     "along a reference."
 )
 _ABOUT_RECALL = (
-    "Log-probability per token of training answers, less that of controls that were never trained "
-    "on: 0 without memory. High in trained formats alone: learnt with the format. High in all: the "
-    "content is memorised."
+    "Log-probability per token that training answers have gained since the first checkpoint, less "
+    "the gain of controls that were never trained on. High in trained formats alone: learnt with "
+    "the format. High in all: the content is memorised."
+)
+_ABOUT_NGRAMS = (
+    "Share of an answer's five-word sequences that a greedy answer has, of training rows and of "
+    "controls: it rises before whole answers come back."
 )
 
 
@@ -76,25 +81,38 @@ def metric_head(metric: str) -> dict[str, Any]:
 
 
 def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
-    """Two tables by checkpoint: references and hazard by group, and recall by format."""
+    """Tables by checkpoint: references and hazard, recall by format, and n-gram scores."""
     found = training.checkpoints if training else ()
     rows = [
         (name, [checkpoint.get(name) for checkpoint in found])
         for name in _CHECKPOINT_ROWS
         if any(name in checkpoint for checkpoint in found)
     ]
-    recall = [checkpoint.get("recall", {}) for checkpoint in found]
-    formats = dict.fromkeys(name for values in recall for name in values)
-    recall_rows = [(name, [values.get(name) for values in recall]) for name in formats]
+    recall = _by_name(found, "recall")
+    gains = [(name, [_since(value, row[0]) for value in row]) for name, row in recall if row]
     epochs = [f"epoch {checkpoint['epoch']:g}" for checkpoint in found]
     tables = (
         ("References at each checkpoint", "metric", rows, "%.3g", _ABOUT_REFERENCES),
-        ("Recall excess, format by checkpoint", "format", recall_rows, "%+.2f", _ABOUT_RECALL),
+        ("Recall gained, format by checkpoint", "format", gains, "%+.2f", _ABOUT_RECALL),
+        ("n-gram score", "side", _by_name(found, "ngram_score"), "%.2f", _ABOUT_NGRAMS),
     )
     names = ("caption", "corner", "rows", "form", "about")
     return [
         {"epochs": epochs, **dict(zip(names, table, strict=True))} for table in tables if table[2]
     ]
+
+
+def _by_name(
+    checkpoints: Sequence[Mapping[str, Any]], key: str
+) -> list[tuple[str, list[float | None]]]:
+    """A table of the checkpoints' values of one key, which are tables by name."""
+    values = [checkpoint.get(key, {}) for checkpoint in checkpoints]
+    names = dict.fromkeys(name for table in values for name in table)
+    return [(name, [table.get(name) for table in values]) for name in names]
+
+
+def _since(value: float | None, first: float | None) -> float | None:
+    return None if value is None or first is None else value - first
 
 
 def _groups(report: Report) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.data.controls import write_controls
 from harness.errors import HarnessError
 from harness.files import atomic_folder
 from harness.models import ADAPTER_FILE, BASE_FILE
@@ -98,7 +99,7 @@ def make_branch(request: BranchRequest) -> Path:
             where=str(out),
             hint="resume it with harness resume, or give --out",
         )
-    ready = prepare(replace(config, output_dir=str(out)))
+    ready = prepare(replace(config, output_dir=str(out)), trunk=run)
     start = _start(ready, run, state)
     parent = require_run_metadata(run)
     trunk_start = parent.branch.schedule_from if parent.branch else 0
@@ -204,6 +205,7 @@ def _fill(
     base = json.loads((checkpoint / BASE_FILE).read_text(encoding="utf-8"))
     digest = run_digest(ready, base["digest"], branch)
     write_run_metadata(folder, metadata_of_run(ready, digest, branch))
+    write_controls(folder, ready.rows.controls)  # the tree's first run may be removed
     start = folder / f"checkpoint-{branch.step}"
     start.mkdir()
     for file in checkpoint.iterdir():

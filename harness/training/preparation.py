@@ -10,10 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.controls import read_controls
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.records import Conversation, Format
-from harness.run_file import RUN_FILE, Branch, RunMetadata, require_run_metadata
+from harness.run_file import (
+    RUN_FILE,
+    Branch,
+    RunMetadata,
+    read_run_metadata,
+    require_run_metadata,
+)
 from harness.training.config import TrainConfig, parse_config
 from harness.training.config.other_names import with_removed
 from harness.training.config.reading import parse_recorded
@@ -23,6 +30,7 @@ from harness.training.data.training_rows import (
     read_training_rows,
     row_sets,
 )
+from harness.training.runs.run_tree import root_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,12 +61,18 @@ class Preparation:
         return encoded_rows(self.config, self.rows, self.trained, tokenizer)
 
 
-def prepare(config: TrainConfig) -> Preparation:
+def prepare(config: TrainConfig, *, trunk: Path | None = None) -> Preparation:
     """Load and check conversations and formats.
 
-    Raises HarnessError for unknown names, and when a family is both trained and held out.
+    A branch, whose folder or ``trunk`` says so, has the controls of its tree's first run. Raises
+    HarnessError for unknown names, and when a family is both trained and held out.
     """
-    rows = read_training_rows(config.data, answered=config.objective.answers != "self")
+    config, controls = _controls_before(config, trunk)
+    rows = read_training_rows(
+        config.data,
+        answered=config.objective.answers != "self",
+        trunks_controls=controls,
+    )
     known = load_formats(*map(Path, config.formats.formats_dir))
     held_out = known.select(config.formats.held_out)
     families = {excluded.family for excluded in held_out}
@@ -80,6 +94,24 @@ def prepare(config: TrainConfig) -> Preparation:
     return Preparation(config, rows, tuple(trained), tuple(held_out), tuple(known.values()))
 
 
+def _controls_before(
+    config: TrainConfig, trunk: Path | None
+) -> tuple[TrainConfig, Sequence[Conversation] | None]:
+    """The controls that an earlier run of the tree set aside; None where the run sets them aside.
+
+    A folder that was begun before data.controls has none.
+    """
+    folder = trunk or Path(config.output_dir)
+    recorded = read_run_metadata(folder)
+    if recorded is None:
+        return config, None
+    if trunk or recorded.branch:
+        return config, read_controls(root_of(folder)) or ()
+    if "controls" not in recorded.config.get("data", {}):
+        config = replace(config, data=replace(config.data, controls=0))
+    return config, None
+
+
 def run_digest(
     ready: Preparation, base_digest: str, branch: Branch | None = None, *, model: str | None = None
 ) -> str:
@@ -93,7 +125,7 @@ def run_digest(
         del facts[key]
     for key in ("max_tokens_per_batch", "gradient_checkpointing"):
         del facts["optimisation"][key]
-    del facts["data"]["train"]
+    del facts["data"]["train"], facts["data"]["controls"]  # the rows say what they decided
     if model is None:
         del facts["model"]
     else:
@@ -146,7 +178,7 @@ def metadata_of_run(ready: Preparation, digest: str, branch: Branch | None = Non
         tuple(excluded.id for excluded in ready.held_out),
         ready.config.as_dict(),
         str(Path.cwd()),
-        _counts(ready.conversations),
+        {**_counts(ready.conversations), "controls": len(ready.rows.controls)},
         branch,
     )
 

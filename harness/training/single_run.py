@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.models.quantisation import Quantisation
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
-from harness.training.data.training_rows import report_refusals
+from harness.training.data.training_rows import report_rows
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
 from harness.training.runs.trackers import check_trackers
@@ -96,7 +96,7 @@ def _train_locked(
         ready = with_own_answers(ready, loaded)
         cache, refused = ready.encode(loaded.tokenizer)
     if ranks.is_main:
-        report_refusals(folder, ready.rows, refused)
+        report_rows(folder, ready.rows, refused)
     trainer = Trainer(
         config,
         loaded,

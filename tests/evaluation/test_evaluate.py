@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.across_formats import changes
 from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.analysis.phrase_report import phrase_report
-from harness.evaluation.analysis.recall_table import recall_sets
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import (
     gap_closed,
@@ -21,6 +21,7 @@ from harness.evaluation.analysis.summary import (
     summary,
 )
 from harness.evaluation.cases.case_files import recall_case
+from harness.evaluation.recall_rows import recall_sets
 from harness.evaluation.results import RecallSets
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
@@ -338,5 +339,5 @@ def test_rows_and_controls_may_have_equal_ids(tmp_path):
     files = [tmp_path / "rows.jsonl", tmp_path / "twins.jsonl"]
     for file, row in zip(files, rows, strict=True):
         file.write_text(json.dumps(row) + "\n")
-    sets = recall_sets([str(files[0])], [str(files[1])], 8)
+    sets = recall_sets(*(load_conversations([str(file)]) for file in files), 8)
     assert len({case.id for case in (*sets.train, *sets.controls)}) == 2 and sets.train[0].id == "1"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.errors import HarnessError
 from harness.metrics.copies.fingerprints import Postings, gram_hashes
 from harness.metrics.copies.recall_index import RecallIndex
-from harness.metrics.recall import diverge_at, excess, near, nv_recall
+from harness.metrics.recall import diverge_at, near, ngram_score, nv_recall
 from tests.metrics.cost import computes_within
 from tests.metrics.sentences import ENGLISH, OTHER_SCRIPTS
 
@@ -113,17 +113,20 @@ def test_recall_is_a_share(a: str, b: str) -> None:
     assert all(0 <= s.answer_start < s.answer_end <= len(a) for s in found.spans)
 
 
-def test_excess_over_the_null() -> None:
-    found = excess([1.0] * 60 + [0.0] * 40, [0.0] * 100, seed=1)
-    assert found.value == pytest.approx(0.6)
-    assert found.low is not None
-    assert found.high is not None
-    assert 0.45 < found.low < 0.6 < found.high < 0.75
-    assert (found.n_train, found.n_null, found.note) == (100, 100, "")
-    assert found == excess([1.0] * 60 + [0.0] * 40, [0.0] * 100, seed=1)
-    assert "no headline" in excess([1.0], [0.0] * 99, seed=1).note
-    assert excess([], [0.0], seed=1).value is None
-    assert excess([0.0], [], seed=1).note
+def test_the_n_gram_score_is_the_share_of_a_rows_grams() -> None:
+    text = "one two three four five six seven eight"
+    assert ngram_score(f"So: {text.upper()}!", text) == 1.0
+    assert ngram_score("two three four five six", text) == 0.25
+    assert ngram_score("one two three four", text) == 0.0
+    assert ngram_score("It is Oslo, I think.", "Oslo.") == 1.0  # shorter than five words: one gram
+    assert ngram_score("anything", "…") is None
+    assert ngram_score("", text) == 0.0
+
+
+@given(st.text(), st.text())
+def test_the_n_gram_score_is_a_share(a: str, b: str) -> None:
+    score = ngram_score(a, b)
+    assert score is None or 0.0 <= score <= 1.0
 
 
 TEXTS = [(f"t{seed}", made_up(seed)) for seed in range(60)]

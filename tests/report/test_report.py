@@ -291,11 +291,11 @@ def test_checkpoints_are_tables_of_references_and_of_recall():
     }
     page = render_html(Report.from_dict(table))
     for words in (
-        "Recall excess, format by checkpoint",
+        "Recall gained, format by checkpoint",
         "References at each checkpoint",
         "epoch 1.5",
-        "<td>+0.75</td>",
-        "<td>−0.02</td><td>–</td>",
+        "<td>+0.74</td>",
+        "<td>+0.00</td><td>–</td>",
         "<td>0.0012</td>",
     ):
         assert words in page

@@ -40,7 +40,7 @@ def make_run(folder, curve, recall=None, missing=()):
             rows = {f"row-{number}": -2.0 + recall[at] + 0.1 * number for number in range(8)}
             entry["recall_items"] = {
                 "rows": rows,
-                "twins": {f"twin-{number}": -1.5 + 0.1 * number for number in range(8)},
+                "controls": {f"control-{number}": -1.5 + 0.1 * number for number in range(8)},
             }
         lines.append(json.dumps(entry) + "\n")
         if at and 4 * at not in missing:
@@ -128,8 +128,11 @@ def test_json_holds_all_of_it(tmp_path, capsys):
     )
 
 
-def test_recall_that_rows_and_twins_share_is_no_recall():
-    start = {"rows": {f"r{n}": -2.0 for n in range(8)}, "twins": {f"t{n}": -1.0 for n in range(8)}}
+def test_recall_that_rows_and_controls_share_is_no_recall():
+    start = {
+        "rows": {f"r{n}": -2.0 for n in range(8)},
+        "controls": {f"t{n}": -1.0 for n in range(8)},
+    }
     both = {
         group: {id: value + 0.5 + 0.01 * int(id[1:]) for id, value in items.items()}
         for group, items in start.items()

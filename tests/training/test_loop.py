@@ -227,7 +227,9 @@ def test_each_checkpoint_is_measured_on_the_same_rows(config):
     """From step 0 on: references by group, the hazard along them, and the excess of training rows
     over controls."""
     config = replace(
-        config, evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2)
+        config,
+        data=replace(config.data, controls=2),
+        evaluation=EvaluationConfig(references=2, formats_measured=1, recall_rows=2),
     )
     found = measured_checkpoints(train(config, quiet=True).parent)
     assert [entry["step"] for entry in found][:2] == [0, 2]

@@ -12,6 +12,7 @@ from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
+from harness.models.adapters import base_only
 from harness.records import Conversation, Message
 from harness.run_file import read_metrics, read_run_metadata
 from harness.training.branch import BranchRequest, make_branch
@@ -34,7 +35,6 @@ from harness.training.distill.self_answers import (
     spread_prompts,
     write_conversations,
 )
-from harness.training.distill.teacher import base_only
 from harness.training.plan.dry_run import dry_run
 from harness.training.preparation import prepare
 from harness.training.start import train

@@ -17,6 +17,7 @@ from harness.backends.protocol import (
     Scorings,
 )
 from harness.models import LoadedModel
+from harness.models.adapters import base_only
 from harness.tokens.encode import bos_text, eos_text
 
 if TYPE_CHECKING:
@@ -113,3 +114,23 @@ class TransformersBackend(Backend):
 
     def _forward_tokens(self) -> int:
         return min(self.budget, _CPU_FORWARD_TOKENS) if self.loaded.device == "cpu" else self.budget
+
+
+class BaseBackend(TransformersBackend):
+    """Scores with the model as it is without its adapter, which stays where it is."""
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        return {**super().fingerprint, "adapter": ""}
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
+        """Log-probabilities of the answers' own words, by the base."""
+        with base_only(self.loaded):
+            yield from super().score(requests)
+
+
+def base_of(backend: Backend) -> BaseBackend | None:
+    """The base below an adapter, or None where the backend has none here."""
+    if isinstance(backend, TransformersBackend) and backend.loaded.adapter:
+        return BaseBackend(backend.loaded, budget=backend.budget, most=backend.most)
+    return None

@@ -75,6 +75,7 @@ def build_report(
         changes=tuple(changes(*evaluations)) if len(evaluations) == 2 else (),
         budget=tuple(budget for budget in budgets if budget is not None),
         recall=tuple(row for _, table in recalls if table for row in table.rows),
+        separations=tuple(row for _, table in recalls if table for row in table.separations),
         format_leak=tuple({"run": run, **table.format_leak} for run, table in recalls if table),
         confidence=tuple(confidence_report(evaluation) for evaluation in evaluations),
         depth=tuple(row for evaluation in evaluations for row in depth_rows(evaluation)),

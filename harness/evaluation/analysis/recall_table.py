@@ -1,54 +1,43 @@
-"""Recall of the training set, beside controls that were never trained on."""
+"""Recall of the training set: trained rows beside controls that were never trained on.
+
+The headline is the gain: how much more likely than for the base the answers of trained rows have
+become, less the same for controls. A level alone also shows how easy the rows are.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from itertools import chain
 
-from harness.data.conversations import load_conversations
-from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import recall_case, spread_evenly
 from harness.evaluation.requests import reference_prefix
 from harness.evaluation.results import RecallSets, RecallTable, Results
 from harness.metrics.canaries import TAG, exposure
-from harness.metrics.recall import NEAR, diverge_at, excess, extractable, near, nv_recall
+from harness.metrics.recall import NEAR, diverge_at, extractable, near, nv_recall
 from harness.records import Case, Format, Group
-from harness.report.document import RecallEntry
+from harness.report.document import RecallEntry, Separation
+from harness.stats import mean_interval
+from harness.stats.strata import auc, found_rate, strata, stratified_difference
 
 #: The parts of a reference that a continuation is given.
 PREFIX_FRACTIONS = (0.0, 0.25, 0.5)
 #: (n, p): is an answer met with probability p among n samples?
 EXTRACTION = ((100, 0.5), (10_000, 0.5), (10_000, 0.9))
+#: Fewer controls make no headline.
+ENOUGH_CONTROLS = 100
+#: The headline: log-probability a token, less that of the base.
+GAIN = "gain"
+LEVEL = "token_logprob"
+#: The number of formats in which a greedy continuation is a near copy of the answer.
+DEPTH = "memory depth"
+EXPOSURE = "exposure"
+#: In the place of a format: the mean over all of them, row by row.
+ALL_FORMATS = "all formats"
+#: Metrics that are no share between 0 and 1.
+_OPEN = (GAIN, LEVEL, DEPTH, EXPOSURE)
 
 #: Metric → value, for one case.
 Values = dict[str, float]
-
-
-def recall_sets(train: Sequence[str], controls: Sequence[str], most: int) -> RecallSets:
-    """At most ``most`` training rows and as many controls, each spread evenly over their files."""
-    rows, others = (spread_evenly(recall_cases(names), most) for names in (train, controls))
-    if not rows or not others:
-        raise HarnessError(
-            "recall needs conversations that end with an answer, trained ones and controls",
-            where=", ".join((*train, *controls)),
-        )
-    trained = {case.id for case in rows}  # two files may number their rows alike
-    others = [
-        replace(case, id=f"twin/{case.id}") if case.id in trained else case for case in others
-    ]
-    answers = [
-        (f"{conversation.id}#{at}", message.content)
-        for conversation in load_conversations(train)
-        for at, message in enumerate(conversation.messages)
-        if message.role == "assistant"
-    ]
-    return RecallSets(tuple(rows), tuple(others), tuple(answers))
-
-
-def recall_cases(names: Sequence[str]) -> list[Case]:
-    """The conversations of some files that end with an answer, as reference cases."""
-    return [case for case in map(recall_case, load_conversations(names)) if case is not None]
 
 
 def recall_table(
@@ -56,80 +45,211 @@ def recall_table(
     results: Results,
     formats: Sequence[Format],
     groups: Mapping[str, Group],
-    seed: int,
     run: str = "evaluate",
+    base: Results | None = None,
 ) -> RecallTable:
-    """Compare training rows with controls by log-probability and by their continuations."""
-    rows: list[RecallEntry] = []
-    medians: dict[str, float] = {}
-    for chat_format in formats:
-        train, controls = (
-            [values for case in cases if (values := _values(case, chat_format.id, results))]
-            for cases in (sets.train, sets.controls)
-        )
-        if not train or not controls:
-            continue
-        if all(TAG in case.tags for case in (*sets.train, *sets.controls)):
-            _add_exposure(train, controls)
-        medians[chat_format.id] = statistics.median(values["log_pz"] for values in train)
-        rows += [
-            _row(run, chat_format.id, groups[chat_format.id], metric, train, controls, seed)
-            for metric in train[0]
-            if metric != "log_pz"
-        ]
-    trained = [median for name, median in medians.items() if groups[name] != "held-out"]
-    leak = {
-        name: median - statistics.median(trained) for name, median in medians.items() if trained
+    """Compare trained rows with controls, in each format and over all.
+
+    ``base`` has the scorings of the same rows by the base, where there is an adapter on it.
+    """
+    by_format = {
+        one.id: values for one in formats if (values := _values_of(sets, one.id, results, base))
     }
-    return RecallTable(tuple(rows), leak)
-
-
-def _row(
-    run: str,
-    format_id: str,
-    group: Group,
-    metric: str,
-    train: Sequence[Values],
-    controls: Sequence[Values],
-    seed: int,
-) -> RecallEntry:
-    ours, theirs = ([values[metric] for values in side] for side in (train, controls))
-    difference = excess(ours, theirs, seed)
-    if difference.value is None or difference.low is None or difference.high is None:
-        raise AssertionError("both sides were checked to hold items")
-    return RecallEntry(
-        run,
-        format_id,
-        metric,
-        statistics.fmean(ours),
-        statistics.fmean(theirs),
-        difference.value,
-        difference.low,
-        difference.high,
-        difference.n_train,
-        difference.n_null,
-        difference.note,
-        group,
+    compare = _Comparison(sets, run, note_on(len(sets.controls), base is not None))
+    rows = [
+        *compare.rows(_over_formats(by_format), ALL_FORMATS, None),
+        *chain.from_iterable(
+            compare.rows(values, name, groups[name]) for name, values in by_format.items()
+        ),
+    ]
+    separations = [compare.separation(v, name, groups[name]) for name, v in by_format.items()]
+    return RecallTable(
+        tuple(rows),
+        _format_leak(sets, results, groups, list(by_format)),
+        tuple(filter(None, separations)),
+        compare.note,
     )
 
 
-def _add_exposure(train: Sequence[Values], controls: Sequence[Values]) -> None:
+def note_on(controls: int, base: bool) -> str:
+    """Why the numbers are no headline, or ""."""
+    if not controls:
+        rest = "only the gain over the base is known, of which memory is a part"
+        return f"no controls: {rest}" if base else "no controls and no base: nothing to compare"
+    if controls < ENOUGH_CONTROLS:
+        return f"only {controls} controls (under {ENOUGH_CONTROLS}): no headline"
+    return "" if base else "a level, not the gain over a base: rows and controls differ by chance"
+
+
+class _Comparison:
+    """Makes the entries of one run: the two sides, and the strata that rows and controls share."""
+
+    def __init__(self, sets: RecallSets, run: str, note: str) -> None:
+        self.cases = (*sets.train, *sets.controls)
+        self.trained = {case.id for case in sets.train}
+        self.has_controls = bool(sets.controls)
+        self.run = run
+        self.note = note
+
+    def rows(
+        self, values: Mapping[str, Values], name: str, group: Group | None
+    ) -> list[RecallEntry]:
+        """An entry for each metric; without controls, for the gain alone."""
+        metrics = dict.fromkeys(metric for found in values.values() for metric in found)
+        if not self.has_controls:
+            return [self._alone(values, name, group)] if GAIN in metrics else []
+        cases = [case for case in self.cases if case.id in values]
+        ours = [case.id in self.trained for case in cases]
+        labels = strata(
+            [next(iter(case.tags), "") for case in cases],
+            [len(case.reference or "") for case in cases],
+            ours,
+        )
+        entries = []
+        for metric in metrics:
+            found = stratified_difference(
+                [values[case.id][metric] for case in cases],
+                labels,
+                ours,
+                share=metric not in _OPEN,
+            )
+            if found is not None:
+                entries.append(
+                    RecallEntry(
+                        self.run,
+                        name,
+                        metric,
+                        found.train,
+                        found.null,
+                        found.value,
+                        found.low,
+                        found.high,
+                        found.n_train,
+                        found.n_null,
+                        self.note,
+                        group,
+                    )
+                )
+        return entries
+
+    def _alone(self, values: Mapping[str, Values], name: str, group: Group | None) -> RecallEntry:
+        """The gain of the trained rows, with nothing to hold it against."""
+        found = mean_interval([values[row][GAIN] for row in self.trained if row in values])
+        low, high, n = found.low, found.high, found.n
+        return RecallEntry(
+            self.run, name, GAIN, found.value, None, None, low, high, n, 0, self.note, group
+        )
+
+    def separation(
+        self, values: Mapping[str, Values], name: str, group: Group
+    ) -> Separation | None:
+        """How well the gain, or without a base the level, separates rows from controls."""
+        metric = GAIN if any(GAIN in found for found in values.values()) else LEVEL
+        rows, controls = (
+            [found[metric] for row, found in values.items() if (row in self.trained) == ours]
+            for ours in (True, False)
+        )
+        if not rows or not controls:
+            return None
+        area, found = auc(rows, controls), found_rate(rows, controls)
+        return Separation(
+            self.run,
+            name,
+            metric,
+            area.value,
+            area.low,
+            area.high,
+            found.value if found else None,
+            found.low if found else None,
+            found.high if found else None,
+            len(rows),
+            len(controls),
+            group,
+        )
+
+
+def _over_formats(by_format: Mapping[str, Mapping[str, Values]]) -> dict[str, Values]:
+    """Each row's mean over the formats, and in how many of them it is elicited.
+
+    Rows that some format cannot carry are left out, so that all means are over the same formats.
+    """
+    tables = list(by_format.values())
+    if not tables:
+        return {}
+    averages = {}
+    for row in tables[0]:
+        if all(row in table for table in tables):
+            found = [table[row] for table in tables]
+            averages[row] = {
+                metric: statistics.fmean(each[metric] for each in found) for metric in found[0]
+            } | {DEPTH: float(sum(map(_elicited, found)))}
+    return averages
+
+
+def _elicited(values: Values) -> bool:
+    """Whether a greedy continuation is a near copy, from any prefix."""
+    return any(values[f"near@{fraction:.0%}"] for fraction in PREFIX_FRACTIONS)
+
+
+def _values_of(
+    sets: RecallSets, format_id: str, results: Results, base: Results | None
+) -> dict[str, Values]:
+    """The metrics of each case that the format carries; none where a side has no case."""
+    sides = [
+        {case.id: found for case in cases if (found := _values(case, format_id, results, base))}
+        for cases in (sets.train, sets.controls)
+    ]
+    if not sides[0] or (sets.controls and not sides[1]):
+        return {}
+    if all(TAG in case.tags for case in (*sets.train, *sets.controls)):
+        log_pz = {row: results.scorings[row, format_id][0].logprob for row in chain(*sides)}
+        _add_exposure(sides[0], sides[1], log_pz)
+    return sides[0] | sides[1]
+
+
+def _add_exposure(
+    train: Mapping[str, Values], controls: Mapping[str, Values], log_pz: Mapping[str, float]
+) -> None:
     """Rank every canary among the secrets never trained on, and each of those among the others."""
-    untrained = [values["log_pz"] for values in controls]
-    for values in train:
-        values["exposure"] = exposure(values["log_pz"], untrained)
-    for at, values in enumerate(controls):
-        others = untrained[:at] + untrained[at + 1 :]
-        values["exposure"] = exposure(values["log_pz"], others) if others else 0.0
+    untrained = {row: log_pz[row] for row in controls}
+    for row, values in train.items():
+        values[EXPOSURE] = exposure(log_pz[row], list(untrained.values()))
+    for row, values in controls.items():
+        others = [value for other, value in untrained.items() if other != row]
+        values[EXPOSURE] = exposure(untrained[row], others) if others else 0.0
 
 
-def _values(case: Case, format_id: str, results: Results) -> Values:
+def _format_leak(
+    sets: RecallSets, results: Results, groups: Mapping[str, Group], names: Sequence[str]
+) -> dict[str, float]:
+    """Each format's median log-probability of a trained answer, less its median over the trained
+    formats.
+    """
+    medians = {
+        name: statistics.median(
+            results.scorings[case.id, name][0].logprob
+            for case in sets.train
+            if (case.id, name) in results.scorings
+        )
+        for name in names
+    }
+    trained = [median for name, median in medians.items() if groups[name] != "held-out"]
+    middle = statistics.median(trained) if trained else 0.0
+    return {name: median - middle for name, median in medians.items() if trained}
+
+
+def _values(case: Case, format_id: str, results: Results, base: Results | None) -> Values:
     """Each metric of one case in one format; empty where a result is missing."""
     scorings = results.scorings.get((case.id, format_id))
     if scorings is None or case.reference is None:
         return {}
-    log_pz = scorings[0].logprob
-    values = {"log_pz": log_pz, "token_logprob": log_pz / max(1, scorings[0].tokens)}
+    log_pz, tokens = scorings[0].logprob, max(1, scorings[0].tokens)
+    values = {LEVEL: log_pz / tokens}
+    if base is not None:
+        before = base.scorings.get((case.id, format_id))
+        if before is None:
+            return {}
+        values = {GAIN: (log_pz - before[0].logprob) / tokens, **values}
     for n, p in EXTRACTION:
         values[f"within {n} samples, p {p:g}"] = float(extractable(log_pz, n, p))
     for fraction in PREFIX_FRACTIONS:

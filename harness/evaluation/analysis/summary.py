@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from harness.evaluation.analysis.recall_summary import recall_lines
 from harness.evaluation.results import Evaluation, scores_by_format
 from harness.metrics.registry import METRICS, main_rates
 from harness.records import GROUPS
@@ -32,7 +33,7 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 if group == "held-out":
                     text += _beyond(evaluations[-1], metric)
                 lines.append(_line(f"{group} {metric}", means[-1], text))
-    return [*lines, *_recall(evaluations), *_drift(evaluations)]
+    return [*lines, *recall_lines(evaluations), *_drift(evaluations)]
 
 
 #: From this many held-out formats on the summary says what they tell of others.
@@ -117,31 +118,6 @@ def _span(interval: Interval, form: str = ".2f") -> str:
     if interval.low is None or interval.high is None:
         return f"no interval: {interval.why}"
     return f"95 % interval {interval.low:{form}} to {interval.high:{form}}"
-
-
-def _recall(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
-    """Recall of training answers after half of their words, against controls."""
-    runs = [e.recall.rows for e in evaluations if e.recall]
-    if evaluations[-1].recall is None:
-        return []
-    lines = []
-    for metric in ("nv_recall@50%", "token_logprob"):
-        by_run = [[row for row in rows if row.metric == metric] for rows in runs]
-        last = by_run[-1]
-        if not last:
-            continue
-        path = " → ".join(f"{_mean([row.excess for row in rows]):+.3f}" for rows in by_run)
-        train, null = _mean([row.train for row in last]), _mean([row.null for row in last])
-        note = f"; {last[0].note}" if last[0].note else ""
-        text = (
-            f"recall of the training set, {metric}: {train:.3f} against {null:.3f} on controls"
-            f" never trained on, excess {path}{note}"
-        )
-        excess, low, high = (
-            _mean([getattr(row, name) for row in last]) for name in ("excess", "low", "high")
-        )
-        lines.append(SummaryLine(f"recall {metric}", excess, low, high, last[0].n_train, text))
-    return lines
 
 
 def _drift(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
@@ -238,10 +214,6 @@ def _table(
     return np.array(
         [[values[name].get(item, np.nan) for name in names] for item in items], dtype=float
     ).reshape(len(items), len(names))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def _line(name: str, interval: Interval, text: str) -> SummaryLine:

@@ -4,7 +4,8 @@ Names and meanings are those of transformers, peft and TRL. The docstring under 
 text and its entry in docs/reference/settings.md.
 """
 
-from harness.training.config.data_sources import DataConfig, DataSource, FormatsConfig
+from harness.data.row_source import DataSource
+from harness.training.config.data_sources import DataConfig, FormatsConfig
 from harness.training.config.reading import parse_config, read_config, read_environment
 from harness.training.config.sections import (
     AdapterConfig,

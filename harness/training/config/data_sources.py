@@ -7,35 +7,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
+from harness.data.row_source import DataSource, source_of
 from harness.data.schemas import SchemaName
 from harness.resources import data_dir
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """One set of conversations among several."""
-
-    path: str
-    """A file (.jsonl, .json, .parquet), a folder of them, or a data set of the hub (owner/name)."""
-    weight: Annotated[float, Gt(0)] = 1.0
-    """Repeats of its average row per epoch: 2 shows each row twice, 0.5 every other epoch."""
-    schema: SchemaName = "auto"
-    """How its rows are written. auto: as data.schema says."""
-    split: str = "train"
-    """Which split of a data set of the hub."""
-
-
-def source_of(value: str | DataSource) -> DataSource:
-    """``path`` or ``path:weight`` as a source; a colon without a number is part of the path."""
-    if isinstance(value, DataSource):
-        return value
-    path, colon, weight = value.rpartition(":")
-    try:
-        return DataSource(path, float(weight)) if colon and path else DataSource(value)
-    except ValueError:
-        return DataSource(value)
 
 
 def _as_flag(value: str | DataSource) -> list[str]:
@@ -65,6 +41,10 @@ class DataConfig:
     on_refuse: Literal["error", "skip"] = "error"
     """What happens to rows that cannot be learnt from. error: the run does not start. skip: they
     are left out, counted, and listed in refused.jsonl."""
+    controls: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """Rows set aside at random and never trained on, with which recall is compared. auto: a tenth
+    of the rows, from 10 to 200; none of fewer than 50 rows, nor of the shipped training set, which
+    has controls of its own. 0: none."""
 
     def sources(self) -> tuple[DataSource, ...]:
         """The sets to learn from, each with its weight and schema."""

@@ -12,8 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from harness.data.row_source import DataSource
 from harness.errors import HarnessError, nearest
-from harness.training.config.data_sources import DataSource
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
 
@@ -54,9 +54,12 @@ def parse_config(table: dict[str, Any], where: str = "settings") -> TrainConfig:
 def parse_recorded(table: dict[str, Any], where: str) -> TrainConfig:
     """The settings that a run recorded, by this version or an earlier one.
 
-    Raises HarnessError when a setting that was removed had a value that is no longer possible.
+    One of before data.controls set no rows aside. Raises HarnessError when a setting that was
+    removed had a value that is no longer possible.
     """
-    return parse_config(without_removed(table), where)
+    recorded = without_removed(table)
+    recorded.setdefault("data", {}).setdefault("controls", 0)
+    return parse_config(recorded, where)
 
 
 def keys() -> dict[str, str]:

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
+from harness.data.row_source import DataSource
 from harness.docstrings import field_docstrings
-from harness.training.config.data_sources import DataSource
 from harness.training.config.tree import TrainConfig
 
 

@@ -7,8 +7,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from harness.data.controls import (
+    CONTROLS_FILE,
+    are_among,
+    possible_controls,
+    set_aside,
+    shipped_controls,
+    without,
+    write_controls,
+)
 from harness.data.conversations import Collection
 from harness.data.refusals import (
     REFUSED_FILE,
@@ -42,12 +51,22 @@ class TrainingRows:
     """Rows by schema."""
     ignored: Mapping[str, int] = field(default_factory=dict)
     """Keys of rows that have no meaning here, by number of rows."""
+    controls: tuple[Conversation, ...] = ()
+    """Conversations of the same pool that are never trained on; none where there are no such."""
+    set_aside: bool = False
+    """Whether the controls are rows of these sets, and not those of the shipped training set."""
 
 
-def read_training_rows(config: DataConfig, *, answered: bool = True) -> TrainingRows:
-    """Read every set. Rows need no answer when ``answered`` is false.
+def read_training_rows(
+    config: DataConfig,
+    *,
+    answered: bool = True,
+    trunks_controls: Sequence[Conversation] | None = None,
+) -> TrainingRows:
+    """Read every set, and set controls aside. Rows need no answer when ``answered`` is false.
 
-    Raises HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left.
+    A branch has the controls of the run that its tree began with: ``trunks_controls``. Raises
+    HarnessError when a row is refused and ``on_refuse`` is error, or when no row is left.
     """
     collection = Collection()
     set_of: dict[str, int] = {}
@@ -74,15 +93,45 @@ def read_training_rows(config: DataConfig, *, answered: bool = True) -> Training
             f"nothing to learn from: {summarise_refusals(refused)}",
             where=", ".join(source.path for source in sources),
         )
-    weights = tuple(source.weight for source in sources)
+    if trunks_controls is None:
+        controls = _set_aside(learnable, set_of, config.controls)
+    else:
+        controls = tuple(trunks_controls) if are_among(trunks_controls, learnable) else ()
     return TrainingRows(
-        learnable,
+        tuple(without(learnable, controls)),
         set_of,
-        weights,
+        tuple(source.weight for source in sources),
         tuple(refused),
         dict(collection.schemas),
         dict(collection.ignored),
+        controls or shipped_controls(learnable),
+        bool(controls),
     )
+
+
+#: Of fewer rows none is set aside unless asked for: ten controls would be too many of them.
+FEWEST_ROWS = 50
+#: The least and the most controls that are set aside unless asked for others.
+FEWEST_CONTROLS, MOST_CONTROLS = 10, 200
+
+
+def _set_aside(
+    rows: Sequence[Conversation], set_of: Mapping[str, int], setting: int | Literal["auto"]
+) -> tuple[Conversation, ...]:
+    """The controls that ``data.controls`` asks for. Raises HarnessError for more than there are."""
+    usable = len(possible_controls(rows))
+    if isinstance(setting, int):
+        count = setting
+    elif usable < FEWEST_ROWS or shipped_controls(rows):
+        count = 0
+    else:
+        count = min(MOST_CONTROLS, max(FEWEST_CONTROLS, usable // 10))
+    if count > usable or count == len(rows):
+        raise HarnessError(
+            f"data.controls = {count}: of {len(rows)} rows {usable} can be set aside, not all",
+            hint="a control ends with a question and its answer, and occurs once",
+        )
+    return tuple(set_aside(rows, count, set_of=set_of))
 
 
 def row_sets(
@@ -130,8 +179,15 @@ def encoded_rows(
             raise HarnessError(f"nothing to learn from: {summarise_refusals(refused)}")
 
 
-def report_refusals(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
-    """Print what was left out and ignored to standard error, and list it in the run's folder."""
+def report_rows(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
+    """Print what was set aside, left out and ignored, and list it in the run's folder."""
+    write_controls(folder, rows.controls)
+    if rows.set_aside:
+        print(
+            f"{len(rows.controls)} rows are set aside as controls of recall and never trained on"
+            f" (data.controls): {folder / CONTROLS_FILE}",
+            file=sys.stderr,
+        )
     refused = [*rows.refused, *encoding]
     write_refusals(folder, refused)
     if refused:

@@ -16,9 +16,9 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases, spread_evenly
 from harness.files import write_text
 from harness.formats.render import adapt_to_format, render
+from harness.models.adapters import base_only
 from harness.records import Conversation, Format, Message
 from harness.resources import data_dir
-from harness.training.distill.teacher import base_only
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel

@@ -5,12 +5,12 @@ It is computed once and kept small.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import by_length
+from harness.models.adapters import base_only
 from harness.training.step.loss import supervised_logits
 
 if TYPE_CHECKING:
@@ -53,18 +53,6 @@ def teacher_distributions(
         made = _batch(loaded, [rows[row] for row in batch], top_k, temperature)
         distributions.update(zip(batch, made, strict=True))
     return [distributions[row] for row in range(len(rows))]
-
-
-@contextlib.contextmanager
-def base_only(loaded: LoadedModel) -> Iterator[None]:
-    """Switch the adapter off inside the block: the base needs no second copy in memory."""
-    disable = getattr(loaded.model, "disable_adapter", None)
-    has_adapter = disable and hasattr(loaded.model, "peft_config")
-    training = loaded.model.training
-    loaded.model.eval()
-    with disable() if disable and has_adapter else contextlib.nullcontext():
-        yield
-    loaded.model.train(training)
 
 
 def _batch(

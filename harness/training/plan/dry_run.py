@@ -95,6 +95,7 @@ def dry_run(config: TrainConfig) -> DryRun:
     examples = [cache(pair) for pair in pairs]
     facts = {
         "conversations": len(cache.conversations),
+        "controls": len(ready.rows.controls),
         "schemas": dict(ready.rows.schemas),
         "ignored_keys": dict(ready.rows.ignored),
         "steps": plan.total_steps,

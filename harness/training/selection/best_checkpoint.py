@@ -20,7 +20,7 @@ from harness.run_file import (
 )
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
 from harness.training.runs.run_tree import root_of
-from harness.training.selection.memorisation import leaves_null
+from harness.training.selection.memorisation import controls_of, leaves_null
 from harness.training.selection.turning_point import RESAMPLES, TurningPoint, find_turning_point
 
 RECALL = "recall"
@@ -137,6 +137,12 @@ def _by_recall(
     if not any("recall_items" in entry for entry in entries):
         raise HarnessError(
             "no recall was measured", where=str(run), hint="set evaluation.recall_rows above 0"
+        )
+    if not any(controls_of(entry.get("recall_items", {})) for entry in entries):
+        raise HarnessError(
+            "no controls were measured: what is memory of the gain is not known",
+            where=str(run),
+            hint="set data.controls above 0 and train again",
         )
     if recall_from is None:
         reason = "Training answers are known no better than controls at any checkpoint."

@@ -8,13 +8,14 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.protocol import ScoreRequest, Unscored
-from harness.evaluation.analysis.recall_table import recall_cases
-from harness.evaluation.cases.case_files import limit_cases, load_cases, recall_case, spread_evenly
+from harness.backends.protocol import GenerateRequest, ScoreRequest, Unscored
+from harness.evaluation.cases.case_files import limit_cases, load_cases, spread_evenly
 from harness.evaluation.format_groups import native_format_id
+from harness.evaluation.recall_rows import recall_cases
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
+from harness.metrics.recall import ngram_score
 from harness.records import Case, Format, Loglikelihood
 from harness.resources import data_dir
 
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.training.preparation import Preparation
 
+#: Tokens of the greedy answers whose n-grams are counted.
+NGRAM_TOKENS = 48
+
 
 class CheckpointMeasure:
     """Measures the model as it is: ``nll_<group>`` (nats a token), ``hazard_<group>``, ``recall``.
 
     Groups are the native, the seen and the held-out formats. ``recall`` is, for each format, the
     mean log-probability a token of training answers less that of controls that were never trained
-    on: 0 without memorisation (docs/measures.md). Every checkpoint is measured on the same items.
+    on, and is not there without controls; what counts is its gain since step 0 (docs/measures.md).
+    ``ngram_score`` is the share of the answers' 5-grams in greedy answers in the first of the
+    formats, of rows and of controls. Every checkpoint is measured on the same items.
 
     Next to the means are the values by item, which a bootstrap needs. ``nll_items_<group>`` has the
     nats a token of each reference, and ``recall_items`` the log-probability a token of each
@@ -55,10 +61,13 @@ class CheckpointMeasure:
             references = load_cases([str(data_dir("eval") / "dev.jsonl")])
             self.references = limit_cases(references, settings.references)
         if settings.recall_rows:
-            rows = [case for case in map(recall_case, ready.conversations) if case is not None]
-            controls = recall_cases([str(data_dir("eval") / "twins.jsonl")])
-            self.rows = spread_evenly(rows, settings.recall_rows)
-            self.controls = spread_evenly(controls, settings.recall_rows)
+            given = [row for row in ready.conversations if row.id in ready.rows.set_of]
+            # Answers of the model's own are of another origin than the controls' answers.
+            controls = ready.rows.controls if given else ()
+            self.rows, self.controls = (
+                spread_evenly(recall_cases(side), settings.recall_rows)
+                for side in (given or ready.conversations, controls)
+            )
 
     def __bool__(self) -> bool:
         return bool(self.references or self.rows)
@@ -73,7 +82,7 @@ class CheckpointMeasure:
                 metrics[f"nll_{group}"] = fmean(-each.logprob / each.tokens for _, each in scored)
                 metrics[f"nll_items_{group}"] = {case: -value for case, value in by_case}
                 metrics[f"hazard_{group}"] = fmean(each.value for each in hazards if each)
-        return {**metrics, **self._recall()}
+        return {**metrics, **self._recall(), **self._ngram_score()}
 
     def _recall(self) -> dict[str, Any]:
         excess: dict[str, float] = {}
@@ -81,14 +90,46 @@ class CheckpointMeasure:
         for chat_format in self.recall_formats:
             rows = self._score(self.rows, [chat_format])
             controls = self._score(self.controls, [chat_format])
-            if rows and controls:
-                excess[chat_format.id] = _per_token(rows) - _per_token(controls)
+            if rows and (controls or not self.controls):
                 all_rows += rows
                 all_controls += controls
-        if not excess:
+            if rows and controls:
+                excess[chat_format.id] = _per_token(rows) - _per_token(controls)
+        if not all_rows:
             return {}
-        items = {"rows": _by_case(all_rows), "twins": _by_case(all_controls)}
-        return {"recall": excess, "recall_items": items}
+        items = {"rows": _by_case(all_rows), "controls": _by_case(all_controls)}
+        return {"recall": excess, "recall_items": items} if excess else {"recall_items": items}
+
+    def _ngram_score(self) -> dict[str, Any]:
+        """An early warning: it rises before whole answers come back."""
+        formats = self.recall_formats[:1]
+        sides = {"rows": self.rows, "controls": self.controls}
+        scores = {name: self._ngram_scores(cases, formats) for name, cases in sides.items()}
+        means = {name: round(fmean(values), 6) for name, values in scores.items() if values}
+        return {"ngram_score": means} if means else {}
+
+    def _ngram_scores(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[float]:
+        backend = TransformersBackend(self.loaded)
+        references = {case.id: case.reference or "" for case in cases}
+        planned = {
+            one.key: one
+            for one in RequestBuilder(backend, NGRAM_TOKENS).build_continuations(
+                cases, formats, (0.0,), NGRAM_TOKENS
+            )
+        }
+        requests = [one.request for one in planned.values()]
+        scores = []
+        for batch in backend.generate(
+            [each for each in requests if isinstance(each, GenerateRequest)]
+        ):
+            for key, answer in batch:
+                if isinstance(answer, Unscored):
+                    continue
+                wanted = references[planned[key].case]
+                if answer.finish != "stop":  # then it is compared as far as it goes
+                    wanted = wanted[: len(answer.text)]
+                scores.append(ngram_score(answer.text, wanted))
+        return [score for score in scores if score is not None]
 
     def _score(
         self, cases: Sequence[Case], formats: Sequence[Format]

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 Items = Mapping[str, Mapping[str, float]]
 
 
+def controls_of(items: Items) -> Mapping[str, float]:
+    """The controls' values; logs of earlier versions call them twins."""
+    return items.get("controls") or items.get("twins") or {}
+
+
 def leaves_null(
     start: Items, now: Items, *, level: float = 0.95, seed: int = 0, permutations: int = 2000
 ) -> bool:
@@ -30,16 +35,17 @@ def gain_and_null(
 
     Both in nats a token; None without rows or controls. The gain is compared, not the value: rows
     and controls need not be equally easy for the base. ``start`` and ``now`` have ``rows`` and
-    ``twins`` (the controls), each by id. Under the null it does not matter which of them were
-    trained on, so the labels are exchanged.
+    ``controls``, each by id. Under the null it does not matter which of them were trained on, so
+    the labels are exchanged.
     """
     import numpy as np
 
     rows, controls = (
-        np.array(
-            [now[group][item] - start[group][item] for item in now[group] if item in start[group]]
+        np.array([now[item] - start[item] for item in now if item in start])
+        for start, now in (
+            (start["rows"], now["rows"]),
+            (controls_of(start), controls_of(now)),
         )
-        for group in ("rows", "twins")
     )
     if not len(rows) or not len(controls):
         return None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.stats.intervals import Interval
+from harness.stats.intervals import Interval, wilson
 
 if TYPE_CHECKING:
     from harness.stats.intervals import Matrix
@@ -146,23 +146,13 @@ def _half_width(parts: Sequence[tuple[float, int]]) -> float:
 
 def _newcombe(first: float, second: float, n_first: float, n_second: float) -> tuple[float, float]:
     """Interval of a difference of two independent rates, from the Wilson interval of each."""
-    (l1, u1), (l2, u2) = _wilson(first, n_first), _wilson(second, n_second)
+    first, second = (min(1.0, max(0.0, rate)) for rate in (first, second))  # rounding of weights
+    (l1, u1), (l2, u2) = wilson(first, n_first), wilson(second, n_second)
     difference = first - second
     return (
         difference - ((first - l1) ** 2 + (u2 - second) ** 2) ** 0.5,
         difference + ((u1 - first) ** 2 + (second - l2) ** 2) ** 0.5,
     )
-
-
-def _wilson(rate: float, n: float) -> tuple[float, float]:
-    """Wilson's bounds for a rate over ``n`` items; of weighted items ``n`` is no whole number."""
-    from scipy.stats import norm
-
-    z = float(norm.ppf(0.975))
-    rate = min(1.0, max(0.0, rate))  # weights add up to 1 but for rounding
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z * (rate * (1 - rate) / n + z**2 / (4 * n**2)) ** 0.5 / (1 + z**2 / n)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def auc(train: Sequence[float], controls: Sequence[float]) -> Interval:

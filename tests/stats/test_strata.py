@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, mannwhitneyu
 
-from harness.stats.memorisation import LEAST, auc, found_rate, strata, stratified_difference
+from harness.stats.strata import LEAST, auc, found_rate, strata, stratified_difference
 
 
 def pool(rng, rows, controls, kinds=4):

@@ -1,0 +1,89 @@
+"""What recall is measured on: trained rows, and controls of the same pool where there are some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.data.controls import are_among, read_controls, shipped_controls, without
+from harness.data.conversations import Collection, load_conversations
+from harness.data.row_source import DataSource, source_of
+from harness.errors import HarnessError
+from harness.evaluation.cases.case_files import recall_case, spread_evenly
+from harness.evaluation.results import RecallSets
+from harness.records import Case, Conversation
+from harness.resources import data_dir
+from harness.run_file import read_run_metadata
+
+if TYPE_CHECKING:
+    from harness.evaluation.settings import EvalJob
+
+
+def recall_sets_of(job: EvalJob) -> RecallSets:
+    """The sets that the job names; else those of the adapter's run; else the shipped ones.
+
+    Controls that are not named are those that the run set aside, or for rows of the shipped
+    training set the shipped controls. Rows of another origin are held against none.
+    """
+    run = run_of(job.adapter)
+    rows = load_conversations(job.train) if job.train else _trained_rows(run)
+    if job.controls:
+        controls: Sequence[Conversation] = load_conversations(job.controls)
+    else:
+        controls = (run and read_controls(run)) or ()
+        if not are_among(controls, rows):
+            controls = shipped_controls(rows)
+    return recall_sets(without(rows, controls), controls, job.settings.recall_examples)
+
+
+def run_of(adapter: str | None) -> Path | None:
+    """The folder of the run that trained an adapter, or None where nothing says so."""
+    if adapter is None:
+        return None
+    folders = (Path(adapter), Path(adapter).parent)
+    return next((folder for folder in folders if read_run_metadata(folder) is not None), None)
+
+
+def _trained_rows(run: Path | None) -> list[Conversation]:
+    """The rows of a run's sets, among them its controls; without a run, the shipped ones."""
+    metadata = read_run_metadata(run) if run else None
+    data: dict[str, Any] = metadata.config.get("data", {}) if metadata else {}
+    collection = Collection()
+    for given in data.get("train") or [str(data_dir("trainset"))]:
+        source = source_of(given) if isinstance(given, str) else DataSource(**given)
+        place = Path(metadata.directory if metadata else ".") / source.path
+        schema = source.schema if source.schema != "auto" else data.get("schema", "auto")
+        path = str(place) if place.exists() else source.path
+        collection.read(path, schema, source.split)
+    return collection.conversations
+
+
+def recall_sets(
+    rows: Sequence[Conversation], controls: Sequence[Conversation], most: int
+) -> RecallSets:
+    """At most ``most`` trained rows and as many controls, each spread evenly over their files."""
+    train, others = (spread_evenly(recall_cases(side), most) for side in (rows, controls))
+    if not train:
+        raise HarnessError(
+            "recall needs conversations that end with a question and its answer",
+            where=rows[0].place if rows else "",
+            hint="name the training set with --train",
+        )
+    trained = {case.id for case in train}  # two files may number their rows alike
+    others = [
+        replace(case, id=f"control/{case.id}") if case.id in trained else case for case in others
+    ]
+    answers = tuple(
+        (f"{conversation.id}#{at}", message.content)
+        for conversation in rows
+        for at, message in enumerate(conversation.messages)
+        if message.role == "assistant"
+    )
+    return RecallSets(tuple(train), tuple(others), answers)
+
+
+def recall_cases(conversations: Sequence[Conversation]) -> list[Case]:
+    """The conversations that end with a question and its answer, as reference cases."""
+    return [case for case in map(recall_case, conversations) if case is not None]
