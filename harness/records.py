@@ -149,6 +149,8 @@ class Format:
     origin: str = ""
     notes: str = ""
     path: str = ""
+    trusted: bool = field(default=False, compare=False, repr=False)
+    """Whether the template is one of ours. Others run in a limited process (formats/guard.py)."""
 
 
 class Span(NamedTuple):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.formats.guard import TemplateFaultError, render_guarded
 from harness.formats.render import render
 from harness.records import Conversation, Format, Group, Message
 from harness.tokens.encode import bos_text, eos_text
@@ -23,11 +25,17 @@ _EXAMPLES = (
 def native_format_id(tokenizer: PreTrainedTokenizerBase, formats: Iterable[Format]) -> str | None:
     """The id of the format that equals the tokenizer's chat template, or None.
 
-    Both are compared on three example conversations.
+    Both are compared on three example conversations. A template that does harm equals none, and is
+    reported on standard error.
     """
-    if not tokenizer.chat_template:
+    template = _default_template(tokenizer.chat_template)
+    if not template:
         return None
-    expected = [_by_template(tokenizer, messages) for messages in _EXAMPLES]
+    try:
+        expected = [_by_template(tokenizer, template, messages) for messages in _EXAMPLES]
+    except HarnessError as error:
+        print(f"{error}; --native names the model's format", file=sys.stderr)
+        return None
     return next(
         (
             fmt.id
@@ -38,18 +46,22 @@ def native_format_id(tokenizer: PreTrainedTokenizerBase, formats: Iterable[Forma
     )
 
 
-def _by_template(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> str | None:
-    from jinja2 import TemplateError
+def _default_template(template: Any) -> str:
+    """The template that transformers takes: a tokenizer may have several by name."""
+    chosen = template.get("default") if isinstance(template, dict) else template
+    return chosen if isinstance(chosen, str) else ""
 
+
+def _by_template(
+    tokenizer: PreTrainedTokenizerBase, template: str, messages: Sequence[Message]
+) -> str | None:
+    tokens = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    rows = [{"role": m.role, "content": m.content} for m in messages]
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                [{"role": m.role, "content": m.content} for m in messages],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
+        return render_guarded(
+            template, rows, "the model's template", add_generation_prompt=True, tokens=tokens
         )
-    except (TemplateError, TypeError):
+    except TemplateFaultError:
         return None
 
 

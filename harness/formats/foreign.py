@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, Undefined
-from jinja2.exceptions import SecurityError
+from jinja2 import Template, Undefined
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness.errors import HarnessError
+from harness.formats.guard import TemplateFaultError, check_template, render_guarded
 from harness.formats.tracing import FROZEN_NOW, GenerationTag, raise_exception
 from harness.formats.turns import BOS, EOS, Renderer
 from harness.records import Message
@@ -50,7 +49,8 @@ def _tojson(
 
 
 @lru_cache(maxsize=256)
-def _compiled(template: str) -> Template:
+def compiled(template: str) -> Template:
+    """A template of transformers' dialect, compiled in this process."""
     return _environment().from_string(template)
 
 
@@ -59,49 +59,39 @@ def render_foreign(
     messages: Sequence[Mapping[str, str]],
     *,
     add_generation_prompt: bool,
-    bos_token: str,
-    eos_token: str,
+    **tokens: str,
 ) -> str:
-    """The text that transformers' apply_chat_template writes. Raises what the template raises."""
-    return _compiled(template).render(
+    """The text that transformers' apply_chat_template writes, computed in this process.
+
+    ``tokens`` are the tokenizer's special tokens, such as ``bos_token``. Raises what the template
+    raises. For templates from elsewhere call ``foreign_renderer`` or ``guard.render_guarded``.
+    """
+    return compiled(template).render(
         messages=messages,
         tools=None,
         documents=None,
         add_generation_prompt=add_generation_prompt,
-        bos_token=bos_token,
-        eos_token=eos_token,
         generation_mark="",
+        **tokens,
     )
 
 
 def foreign_renderer(template: str, *, where: str) -> Renderer:
     """A chat template as a function from messages to text, or to None where it refuses them.
 
-    Raises HarnessError for a template that does not compile; the function raises it for one that
-    tries to reach the interpreter.
+    It runs in a limited process (harness.formats.guard). Raises HarnessError for a template that
+    does not compile or does harm, and so does the function.
     """
-    try:
-        _compiled(template)
-    except TemplateSyntaxError as error:
-        raise HarnessError(
-            f"the template does not compile: {error.message}", where=f"{where}:{error.lineno}"
-        ) from None
+    check_template(template, where)
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
         rows = [{"role": message.role, "content": message.content} for message in messages]
+        tokens = {"bos_token": BOS, "eos_token": EOS}
         try:
-            return render_foreign(
-                template,
-                rows,
-                add_generation_prompt=add_generation_prompt,
-                bos_token=BOS,
-                eos_token=EOS,
+            return render_guarded(
+                template, rows, where, add_generation_prompt=add_generation_prompt, tokens=tokens
             )
-        except SecurityError as error:
-            raise HarnessError(
-                f"the template tries to reach the interpreter: {error}", where=where
-            ) from None
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
+        except TemplateFaultError:
             return None
 
     return render

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, nearest
 from harness.formats.frontmatter import parse_format
-from harness.formats.guard import refuse_harmful
+from harness.formats.guard import check_template
 from harness.records import Format
 from harness.resources import data_dir
 
@@ -91,10 +91,11 @@ class FormatSet(Mapping[str, Format]):
         return matches
 
 
-def load_format(path: Path, *, checked: bool = True) -> Format:
-    """Read one format file and, by default, check its front matter and compile its template.
+def load_format(path: Path, *, shipped: bool = False) -> Format:
+    """Read one format file. One that is not ``shipped`` is checked, and its template too.
 
-    Raises HarnessError with file and line.
+    Raises HarnessError with file and line for a file that is invalid or whose template does not
+    compile or does harm (harness.formats.guard).
     """
     try:
         source = path.read_text(encoding="utf-8")
@@ -102,11 +103,10 @@ def load_format(path: Path, *, checked: bool = True) -> Format:
         raise HarnessError(f"cannot read the format: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-    chat_format = parse_format(source, path, checked=checked)
-    if checked:
-        from harness.formats.tracing import compile_template
-
-        compile_template(chat_format)
+    chat_format = parse_format(source, path, checked=not shipped, trusted=shipped)
+    if not shipped:
+        front = source.replace("\r\n", "\n").removesuffix(chat_format.template)
+        check_template(chat_format.template, str(path), 1 + front.count("\n"))
     return chat_format
 
 
@@ -115,8 +115,7 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
 
     The user's files are checked here, so that a mistake is reported before any work. The shipped
     ones are checked by the tests, and their templates compiled when they are first rendered. Raises
-    HarnessError for a folder without formats, and for a file of the user's that is invalid or
-    harmful (harness.formats.guard).
+    HarnessError for a folder without formats, and as ``load_format`` for the user's files.
     """
     shipped = data_dir("formats")
     formats: dict[str, Format] = {}
@@ -127,8 +126,7 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         for path in paths:
-            formats[path.stem] = load_format(path, checked=folder != shipped)
-    brought = [each for each in formats.values() if Path(each.path).parent != shipped]
-    refuse_harmful({each.path: each.template for each in brought})
+            formats[path.stem] = load_format(path, shipped=folder == shipped)
+    own = [each.id for each in formats.values() if not each.trusted]
     sets = tomllib.loads((shipped / SETS_FILE).read_text(encoding="utf-8"))
-    return FormatSet(formats.values(), sets, [each.id for each in brought])
+    return FormatSet(formats.values(), sets, own)

@@ -44,13 +44,14 @@ class FrontMatter:
     notes: str = ""
 
 
-def parse_format(source: str, path: Path, *, checked: bool = True) -> Format:
+def parse_format(source: str, path: Path, *, checked: bool = True, trusted: bool = False) -> Format:
     """Read one format file's text. The format's id is the file's stem.
 
     Raises HarnessError naming the file and the key for: no front matter, TOML that does not parse,
     an unknown key, a missing family, a value of the wrong type or outside its closed set. With
     ``checked=False``, for files that the tests have checked, the last four are not looked for, and
-    pydantic is not imported: that takes longer than to read all shipped formats.
+    pydantic is not imported: that takes longer than to read all shipped formats. A ``trusted``
+    template is one of ours.
     """
     source = source.replace("\r\n", "\n")
     front = _FRONT.match(source)
@@ -73,6 +74,7 @@ def parse_format(source: str, path: Path, *, checked: bool = True) -> Format:
         template=template,
         digest="sha256:" + hashlib.sha256(stamp).hexdigest()[:16],
         path=str(path),
+        trusted=trusted,
         **{**vars(facts), "stops": tuple(facts.stops), "stop_tokens": tuple(facts.stop_tokens)},
     )
 

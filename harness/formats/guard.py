@@ -1,120 +1,176 @@
-"""Run templates from elsewhere once in a limited process of their own before they run in ours.
+"""Run templates from elsewhere in a limited process of their own, every time.
 
-Jinja's sandbox keeps a template from reaching the interpreter, but not from looping or filling the
-memory. Run as a module, this file is that other process: it reads templates from standard input and
-writes for each the reason to refuse it, or null, to standard output.
+Jinja's sandbox keeps a template from reaching the interpreter, but not from looping, filling the
+memory or writing without end, neither when it is compiled (constants are folded) nor when it runs.
+A harmless first rendering says little: a template can wait for a sixth message or for another BOS.
+So a template that is not shipped is compiled and run by one process that stays
+(harness.formats.guard_process), with limits of time, memory and output at each rendering. It is
+ended and started again when a template does not stop. One that did harm is refused from then on.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 
-#: Processor time and characters of output that a template may use for five short messages.
+#: Processor time and characters that a rendering may use beyond what its words take.
 SECONDS = 2.0
 CHARACTERS = 100_000
+#: Words of this many characters give a rendering another second.
+_CHARACTERS_A_SECOND = 100_000
+#: How many times a format may write its words: a few repeat the system prompt in each turn.
+_REPEATED = 16
 #: Longest template that is read at all, in characters. Those in use have up to some 20 000.
 LONGEST_TEMPLATE = 1_000_000
-_MEMORY = 2 << 30
-_START = 20.0
-_HARM = {
-    "TimeoutError": f"it takes more than {SECONDS:g} s for five short messages",
-    "SecurityError": "it tries to reach the interpreter ({error})",
-    "MemoryError": "it fills the memory",
-    "OverflowError": "it loops too often ({error})",
-    "RecursionError": "it calls itself without end",
-}
+#: Seconds on the clock after which the process is ended, whatever it is doing.
+_PATIENCE = 60.0
+_STUCK = f"it takes more than {SECONDS:g} s or all the memory"
 
 
-def refuse_harmful(templates: Mapping[str, str]) -> None:
-    """Raise HarnessError for the first of these templates (by place) that does harm.
+class TemplateFaultError(Exception):
+    """What a template raised in the process: the exception's ``name`` and message."""
 
-    Harm is looping, filling the memory, writing too much, or trying to reach the interpreter.
+    def __init__(self, name: str, message: str) -> None:
+        self.name = name
+        super().__init__(message)
+
+
+def check_template(template: str, where: str, first_line: int = 1) -> None:
+    """Compile a template and run it on a few short messages.
+
+    Raises HarnessError for one that does not compile, naming its line (``first_line`` is the
+    template's own in its file), and for one that does harm: it loops, fills the memory, writes too
+    much, or tries to reach the interpreter. Refusing the messages is no harm.
     """
-    for where, template in templates.items():
-        if len(template) > LONGEST_TEMPLATE:
-            raise HarnessError(
-                f"a template of {len(template)} characters; at most {LONGEST_TEMPLATE} are read",
-                where=where,
-            )
-    if not templates:
-        return
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "harness.formats.guard"],
-            input=json.dumps(list(templates.values())),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            timeout=_START + 2 * SECONDS * len(templates),
-            check=False,
+    if len(template) > LONGEST_TEMPLATE:
+        raise HarnessError(
+            f"a template of {len(template)} characters; at most {LONGEST_TEMPLATE} are read",
+            where=where,
         )
-        reasons = [json.loads(line) for line in done.stdout.splitlines()]
-    except subprocess.TimeoutExpired as error:
-        reasons = [json.loads(line) for line in (error.stdout or b"").decode().splitlines()]
-    reasons += [f"it takes more than {SECONDS:g} s or all the memory for five short messages"] * (
-        len(reasons) < len(templates)
-    )
-    for where, reason in zip(templates, reasons, strict=False):
-        if reason:
-            raise HarnessError(f"the template is refused: {reason}", where=where)
+    syntax = _ask({"do": "check", "template": template}, template, where)
+    if syntax:
+        message, line = syntax
+        raise HarnessError(
+            f"the template does not compile: {message}", where=f"{where}:{first_line - 1 + line}"
+        )
 
 
-def _harm(template: str) -> str | None:
-    """The reason to refuse a template, or None. Refusing the conversation is no harm."""
-    import signal
+def render_guarded(
+    template: str,
+    messages: Sequence[Mapping[str, str]],
+    where: str,
+    *,
+    add_generation_prompt: bool,
+    tokens: Mapping[str, str],
+) -> str:
+    """What ``harness.formats.foreign.render_foreign`` writes, by the limited process.
 
-    from jinja2 import TemplateError
-    from jinja2.exceptions import SecurityError
+    Raises HarnessError for harm, and TemplateFaultError for what the template raises.
+    """
+    options = {"add_generation_prompt": add_generation_prompt, "tokens": dict(tokens)}
+    asked = {"do": "render", "template": template, "messages": list(messages), **options}
+    return str(_ask(asked, template, where, sum(len(row["content"]) for row in messages)))
 
-    from harness.formats.foreign import render_foreign
 
-    def stop(*_args: Any) -> NoReturn:
-        raise TimeoutError
+def trace_guarded(
+    template: str, shape: Sequence[Any], contents: Sequence[str], where: str, *, probe: bool
+) -> tuple[str, list[list[Any]]]:
+    """Text and spans of ``harness.formats.tracing.trace``, by the limited process.
 
-    turns = [
-        {"role": role, "content": f"{role} {index}"}
-        for index, role in enumerate(("system", "user", "assistant", "user", "assistant"))
-    ]
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGPROF, stop)
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    try:
-        for messages in (turns, turns[1:2]):
-            text = render_foreign(
-                template,
-                messages,
-                add_generation_prompt=len(messages) == 1,
-                bos_token="<s>",
-                eos_token="</s>",
+    ``probe`` traces probes instead of texts. Raises as ``render_guarded``.
+    """
+    asked = {"do": "trace", "template": template, "shape": list(shape), "contents": list(contents)}
+    text, spans = _ask({**asked, "probe": probe}, template, where, sum(map(len, contents)))
+    return text, spans
+
+
+_HARMFUL: dict[str, str] = {}
+
+
+def _ask(request: dict[str, Any], template: str, where: str, characters: int = 0) -> Any:
+    """Send one request. Raises HarnessError for a template that does harm, now or before."""
+    if template not in _HARMFUL:
+        request["seconds"] = SECONDS + characters / _CHARACTERS_A_SECOND
+        request["most"] = CHARACTERS + _REPEATED * characters
+        reply = _PROCESS.ask(request)
+        if "harm" not in reply:
+            if "fault" in reply:
+                raise TemplateFaultError(*reply["fault"])
+            return reply["result"]
+        _HARMFUL[template] = reply["harm"]
+    raise HarnessError(f"the template is refused: {_HARMFUL[template]}", where=where)
+
+
+class _Process:
+    """The limited process, started when it is first needed, and again after it had to be ended."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: subprocess.Popen[str] | None = None
+        self._owner = 0
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Its reply, or harm when it ends or says nothing."""
+        with self._lock:
+            running = self._start()
+            assert running.stdin is not None and running.stdout is not None  # noqa: S101  # pipes
+            timer = threading.Timer(_PATIENCE + request["seconds"], running.kill)
+            timer.daemon = True
+            timer.start()
+            try:
+                running.stdin.write(json.dumps(request) + "\n")
+                running.stdin.flush()
+                line = running.stdout.readline()
+            except (OSError, ValueError):
+                line = ""
+            finally:
+                timer.cancel()
+            if line.endswith("\n"):
+                reply: dict[str, Any] = json.loads(line)
+                return reply
+            self.end()
+            return {"harm": _STUCK}
+
+    def _start(self) -> subprocess.Popen[str]:
+        """The process. One that was started before a fork belongs to the parent."""
+        if self._running is not None and self._owner != os.getpid():
+            self._running = None
+        elif self._running is not None and self._running.poll() is not None:
+            self.end()
+        if self._running is None:
+            package = str(Path(__file__).parents[2])
+            paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._owner = os.getpid()
+            self._running = subprocess.Popen(
+                # -P: not from the present folder, where anything may be called jinja2.py
+                [sys.executable, "-P", "-m", "harness.formats.guard_process"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
-            if len(text) > CHARACTERS:
-                return f"it writes {len(text)} characters for five short messages"
-    except (TimeoutError, SecurityError, MemoryError, OverflowError, RecursionError) as error:
-        return _HARM[type(error).__name__].format(error=error)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError):
-        return None
-    finally:
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_PROF, 0)
-    return None
+        return self._running
+
+    def end(self) -> None:
+        """End it. The next request starts another."""
+        running, self._running = self._running, None
+        if running is not None and self._owner == os.getpid():
+            running.kill()
+            with suppress(OSError, ValueError):  # what it did not read is lost
+                running.communicate()
 
 
-def _main() -> None:
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    except ImportError:  # Windows has no such limits; the time limit of the caller remains
-        pass
-    for template in json.load(sys.stdin):
-        print(json.dumps(_harm(template)), flush=True)
-
-
-if __name__ == "__main__":
-    _main()
+_PROCESS = _Process()
+atexit.register(_PROCESS.end)

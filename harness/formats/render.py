@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jinja2 import TemplateError
-from jinja2.exceptions import SecurityError
 
 from harness.errors import HarnessError
 from harness.formats.skeleton import skeleton_of
-from harness.formats.tracing import Shape, trace
+from harness.formats.tracing import REFUSALS, Shape, trace
 from harness.records import Conversation, Format, Message, Rendered, Span
 
 USER_NAME = "User"
@@ -70,7 +69,7 @@ def _traced(
     """Run the template itself over the messages, and check that nothing is lost."""
     try:
         text, spans = trace(chat_format, shape, contents)
-    except (TemplateError, SecurityError, TypeError, ArithmeticError) as error:
+    except REFUSALS as error:
         reason = (
             f"{type(error).__name__}: {error}"
             if not isinstance(error, TemplateError)

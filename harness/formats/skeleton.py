@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NoReturn
 
-from jinja2 import TemplateError, nodes
-from jinja2.exceptions import SecurityError
+from jinja2 import nodes
 
 from harness.errors import HarnessError
-from harness.formats.tracing import Shape, Traced, environment, trace
+from harness.formats.tracing import REFUSALS, Shape, Traced, environment, trace
 from harness.records import Format, Span, SpanKind
 
 #: Filters that leave a message's words unchanged, or that a probe notices (trim).
@@ -138,7 +137,7 @@ def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
         return None
     try:
         text, spans = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
-    except (Inspected, TemplateError, SecurityError, TypeError, ArithmeticError, HarnessError):
+    except (Inspected, HarnessError, *REFUSALS):
         return None
     written = [span.message for span in spans if span.kind == "content"]
     return Skeleton(text, spans) if sorted(written) == list(range(len(shape.roles))) else None
@@ -147,7 +146,10 @@ def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
 @lru_cache(maxsize=_MOST_SHAPES)
 def leaves_words_alone(template: str) -> bool:
     """Whether no filter, test or macro could change or read a message unnoticed by a probe."""
-    tree = environment().parse(template)
+    try:
+        tree = environment().parse(template)
+    except RecursionError:
+        return False
     filters = {node.name for node in tree.find_all(nodes.Filter)}
     tests = {node.name for node in tree.find_all(nodes.Test)}
     return (

@@ -9,20 +9,19 @@ ever found by searching for it. A text that contains some of the noncharacters g
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple, SupportsIndex
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, TemplateError, UndefinedError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.errors import HarnessError
+from harness.formats.guard import TemplateFaultError, trace_guarded
 from harness.records import Format, Span, SpanKind
 
 #: The date for templates that write one, so that a rendering does not change from day to day.
@@ -126,6 +125,10 @@ class TemplateRefusal(TemplateError):
     """The template itself called ``raise_exception``."""
 
 
+#: What a template raises that refuses messages, or that fails on them.
+REFUSALS = (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError)
+
+
 def raise_exception(message: str) -> None:
     """The function of that name in every template."""
     raise TemplateRefusal(message)
@@ -149,32 +152,12 @@ def environment() -> ImmutableSandboxedEnvironment:
 _COMPILED: dict[str, Callable[..., str]] = {}
 
 
-def compile_template(chat_format: Format) -> Callable[..., str]:
-    """The format's template as a function of its variables.
-
-    Raises HarnessError with file and line.
-    """
-    render = _COMPILED.get(chat_format.template)
+def compile_text(template: str) -> Callable[..., str]:
+    """A template as a function of its variables, compiled in this process."""
+    render = _COMPILED.get(template)
     if render is None:
-        try:
-            render = environment().from_string(chat_format.template).render
-        except TemplateSyntaxError as error:
-            raise HarnessError(
-                f"the template does not compile: {error.message}",
-                where=_line(chat_format, error.lineno),
-            ) from None
-        _COMPILED[chat_format.template] = render
+        render = _COMPILED[template] = environment().from_string(template).render
     return render
-
-
-def _line(chat_format: Format, line: int) -> str:
-    if not chat_format.path:
-        return chat_format.id
-    front_lines = 0
-    with contextlib.suppress(OSError):
-        source = Path(chat_format.path).read_text(encoding="utf-8").replace("\r\n", "\n")
-        front_lines = source.removesuffix(chat_format.template).count("\n")
-    return f"{chat_format.path}:{front_lines + line}"
 
 
 class Shape(NamedTuple):
@@ -194,8 +177,36 @@ def trace(
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the format's template over messages of this shape; ``words`` is the class of contents.
 
-    Raises what the template raises, and HarnessError for a template that does not compile.
+    A template that is not shipped runs in a limited process (harness.formats.guard). Raises what
+    the template raises, and HarnessError for one that does harm there.
     """
+    if chat_format.trusted:
+        render = compile_text(chat_format.template)
+        return run_traced(render, shape, contents, words, chat_format.template)
+    where, probe = chat_format.path or chat_format.id, words is not Traced
+    try:
+        text, spans = trace_guarded(chat_format.template, shape, contents, where, probe=probe)
+    except TemplateFaultError as fault:
+        raise _exception(fault) from None
+    return text, tuple(Span(*span) for span in spans)
+
+
+def _exception(fault: TemplateFaultError) -> Exception:
+    """A fault in the limited process as the exception that it was there."""
+    kinds: tuple[type[Exception], ...] = (TemplateRefusal, UndefinedError, TypeError)
+    kind = next((kind for kind in kinds if kind.__name__ == fault.name), TemplateError)
+    named = kind is not TemplateError or fault.name == "TemplateError"
+    return kind(str(fault) if named else f"{fault.name}: {fault}")
+
+
+def run_traced(
+    render: Callable[..., str],
+    shape: Shape,
+    contents: Sequence[str],
+    words: type[Traced],
+    template: str,
+) -> tuple[str, tuple[Span, ...]]:
+    """Run a compiled ``template`` over messages of this shape, in this process."""
     names = [name for name in shape.names if name]
     marks = marks_absent_from(
         [
@@ -205,7 +216,7 @@ def trace(
             shape.eos_token,
             shape.assistant_name,
             shape.user_name,
-            chat_format.template,
+            template,
         ]
     )
     pieces: list[tuple[SpanKind, int]] = [("content", index) for index in range(len(contents))] + [
@@ -220,7 +231,7 @@ def trace(
         if name:
             entry["name"] = name
         messages.append(entry)
-    marked = compile_template(chat_format)(
+    marked = render(
         messages=messages,
         add_generation_prompt=shape.add_generation_prompt,
         bos_token=Traced(shape.bos_token, len(contents), marks),

@@ -107,4 +107,4 @@ def random_split_of(spec: MarkdownSpec | TagSpec) -> Split:
 
 def to_format(spec: MarkdownSpec | TagSpec, family: str = "grammar") -> Format:
     """The choices as a format like any other."""
-    return parse_format(spec.source(family), Path(f"{spec.id}.jinja"))
+    return parse_format(spec.source(family), Path(f"{spec.id}.jinja"), trusted=True)

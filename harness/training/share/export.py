@@ -13,6 +13,7 @@ from harness.errors import HarnessError, nearest
 from harness.files import new_folder
 from harness.formats import load_formats
 from harness.formats.exchange.exporting import export_format
+from harness.formats.guard import render_guarded
 from harness.formats.render import render
 from harness.models import (
     ADAPTER_FILE,
@@ -212,6 +213,9 @@ def _check(
         if turns[count - 1].role == "system":
             continue
         rows = [{"role": message.role, "content": message.content} for message in turns[:count]]
+        if not chat_format.trusted:  # transformers would run it without limits
+            tokens = {name: str(token) for name, token in again.special_tokens_map.items()}
+            render_guarded(template, rows, str(folder), add_generation_prompt=prompt, tokens=tokens)
         theirs = again.apply_chat_template(rows, tokenize=False, add_generation_prompt=prompt)
         ours = render(
             Conversation("check", turns[:count]),
