@@ -21,6 +21,7 @@ from harness.metrics.assertions import (
 from harness.metrics.dates import date_spans, same_date
 from harness.metrics.objections import admits, objects
 from harness.metrics.parsing import has_members, number_spans, same_number
+from harness.metrics.roles import in_role
 from harness.metrics.words import words
 from harness.records import Check
 
@@ -33,6 +34,7 @@ CONTENT_KINDS = (
     "date",
     "objects",
     "admits",
+    "in_role",
     "contains",
     "starts_with",
     "regex",
@@ -191,6 +193,7 @@ _CHECKS: dict[str, Callable[[Any, str], bool]] = {
     "order": in_order,
     "objects": objects,
     "admits": admits,
+    "in_role": lambda _, answer: in_role(answer),
     "date": _date,
     "regex": _regex,
     "equals": _equals,
@@ -249,7 +252,9 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
         lambda value: value is True or isinstance(value, dict),
     ),
     **dict.fromkeys(("max_words", "min_words", "lines"), ("a whole number from 1", _is_count)),
-    **dict.fromkeys(("uppercase", "lowercase", "admits"), ("true", lambda value: value is True)),
+    **dict.fromkeys(
+        ("uppercase", "lowercase", "admits", "in_role"), ("true", lambda value: value is True)
+    ),
     "language": (
         "a language code such as en or zh",
         lambda value: (

@@ -13,6 +13,7 @@ from typing import Literal
 
 from harness.metrics.phrases import find
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
+from harness.metrics.words import words
 from harness.records import Case
 
 Kind = Literal["speaks-for-user", "wrong-speaker", "out-of-character"]
@@ -27,6 +28,11 @@ _BROKEN = re.compile(
     r"|(?:in|break(?:ing)?|out of|stay(?:ing)? in) (?:my )?(?:character|role-?play)\b)",
     re.IGNORECASE,
 )
+
+_FIRST_PERSON = re.compile(r"\b(?:I|me|my|mine|myself|we|us|our|ours)\b", re.IGNORECASE)
+_SECOND_PERSON = re.compile(r"\byou(?:rs?)?\b", re.IGNORECASE)
+FRAGMENT = 8
+"""Words of the longest answer in role that needs no first person, such as "The Heron"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,23 @@ def _labels(text: str, users: frozenset[str], others: frozenset[str]) -> Iterato
             match.start("label"),
             match.end("label"),
         )
+
+
+def in_role(text: str) -> bool:
+    """Whether an answer speaks as a character: in the first person or in a fragment that addresses
+    nobody, and never as an AI.
+
+    "You are Quill, an old librarian" does not: it repeats the system message.
+    """
+    spoken = text.replace("’", "'")
+    first = _FIRST_PERSON.search(spoken)
+    second = _SECOND_PERSON.search(spoken)
+    if first is None and (second is not None or len(words(spoken)) > FRAGMENT):
+        return False
+    opens_with_you = second is not None and not words(spoken[: second.start()])
+    return not opens_with_you and not any(
+        fault.kind == "out-of-character" for fault in role_faults(spoken, name="the character")
+    )
 
 
 @lru_cache(maxsize=64)

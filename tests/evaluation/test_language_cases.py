@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of, load_cases
 from harness.metrics.drift import drift
 
@@ -57,6 +58,12 @@ def test_one_language_has_a_name_and_a_local_folder_comes_first(tmp_path, monkey
     mine = {"id": "mine", "messages": [{"role": "user", "content": "Hoi!"}], "reference": "Hoi!"}
     (tmp_path / "languages" / "nl.jsonl").write_text(json.dumps(mine))
     assert [case.id for case in load_cases(["languages"])] == ["mine"]
+
+
+def test_a_name_that_is_nowhere_is_an_error_with_that_name():
+    with pytest.raises(HarnessError, match="no such file or folder") as caught:
+        load_cases(["languages/fr.jsonl"])
+    assert str(caught.value).startswith("languages/fr.jsonl")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -61,6 +61,8 @@ HOLDS = [
     ({"any": [{"objects": "fur"}, {"says": "scales"}]}, "To keep warm.", False),
     ({"any": [{"number": 3}, {"any": [{"says": "b"}, {"says": "trio"}]}]}, "A trio.", True),
     ({"admits": True}, "I don't know.", False),
+    ({"in_role": True}, "You are a baker.", False),
+    ({"in_role": True}, "I am a baker.", True),
 ]
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.metrics.roles import role_faults
+from harness.metrics.roles import in_role, role_faults
 from tests.metrics.cost import computes_within
 
 SCENE = {"name": "Mira", "users": ["Dov"], "others": ["The Miller"]}
@@ -62,3 +62,41 @@ def test_hostile_texts(hostile: str) -> None:
     with computes_within(5):
         faults = role_faults(hostile, **SCENE)
     assert all(0 <= fault.start < fault.end <= len(hostile) for fault in faults)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I am a blacksmith.",
+        "I'm a blacksmith.",
+        "The Heron.",
+        "In the lighthouse on the island, where else?",
+        "For you, I make clocks.",
+        "A blacksmith, friend, and the last one who will mend our old ploughs.",
+        "Bread, cakes and pies, made at three at night by me.",
+    ],
+)
+def test_an_answer_in_role_speaks_as_itself_or_is_a_fragment(answer):
+    assert in_role(answer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "You are Quill, an old librarian who loves maps.",
+        '"You are Quill." I love maps.',
+        "Your country is made of ice.",
+        "In the lighthouse, on the island, which you know.",
+        "Quill is an old librarian who loves maps very much.",
+        "I am an AI that plays a blacksmith.",
+        "As a language model, I have no trade.",
+        "I’m just a language model.",
+    ],
+)
+def test_an_answer_that_describes_the_character_or_leaves_it_is_not_in_role(answer):
+    assert not in_role(answer)
+
+
+def test_a_fragment_has_at_most_eight_words():
+    assert in_role("one two three four five six seven eight")
+    assert not in_role("one two three four five six seven eight nine")
