@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -41,7 +42,7 @@ def is_installed(package: str) -> bool:
 def require(package: str, by: str, where: str = "") -> None:
     """Raise the HarnessError that says how to install ``package``, unless it is there."""
     if not is_installed(package):
-        raise _missing(package, by, where)
+        raise not_installed(package, by, where)
 
 
 @contextmanager
@@ -52,13 +53,24 @@ def explain_missing(by: str) -> Iterator[None]:
     """
     try:
         yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS or is_installed(package):
+    except ImportError as error:
+        package = missing_package(error)
+        if not package:
             raise
-        raise _missing(package, by) from None
+        raise not_installed(package, by) from None
 
 
-def _missing(package: str, by: str, where: str = "") -> HarnessError:
+def missing_package(error: ImportError) -> str:
+    """The optional package that an import error is about, or "" where it is about another thing.
+
+    transformers raises a plain ImportError whose text names what to install.
+    """
+    name = (error.name or "").partition(".")[0]
+    words = [name] if isinstance(error, ModuleNotFoundError) else re.findall(r"[\w-]+", str(error))
+    return next((word for word in words if word in EXTRAS and not is_installed(word)), "")
+
+
+def not_installed(package: str, by: str, where: str = "") -> HarnessError:
+    """The error that says who needs a package, and how to install it."""
     hint = f"pip install 'formatproof[{EXTRAS[package]}]'"
     return HarnessError(f"{by} needs {package}", where=where, hint=hint)

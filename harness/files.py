@@ -1,5 +1,6 @@
-"""Write files and folders that appear whole or not at all, whatever ends the process or the power.
+"""Read files that may be damaged, and write files and folders that appear whole or not at all.
 
+What ends the process or the power leaves no half of a file behind.
 The content goes to a neighbour with a hidden name, is forced to the disk, and takes its place by a
 rename, which POSIX makes atomic. Then the folder that holds the name is forced to the disk too,
 since the rename itself could still be lost.
@@ -7,18 +8,78 @@ since the rename itself could still be lost.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
 FREE_SPACE = "free some space and start the same command again: it resumes"
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def read_text(path: Path, what: str = "") -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises HarnessError, naming ``what`` it is, when it cannot be read or is not UTF-8.
+    """
+    verb = f"cannot read the {what}" if what else "cannot read"
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise HarnessError(f"{verb}: {error.strerror}", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    except ValueError as error:  # a path with a null character
+        raise HarnessError(f"{verb}: {error}", where=repr(str(path))) from None
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises HarnessError naming the file, and the line of a mistake."""
+    try:
+        value = parse_json(read_text(path))
+    except json.JSONDecodeError as error:
+        raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+    except ValueError as error:
+        raise HarnessError(f"not JSON: {error}", where=str(path)) from None
+    if half := half_character(json.dumps(value, ensure_ascii=False)):
+        raise HarnessError(f"half a character ({half}) in a text", where=str(path))
+    return value
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises HarnessError as ``read_json``, and for anything else."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise HarnessError("expected one JSON object", where=str(path))
+    return value
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for a mistake, and for nesting without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def half_character(text: str) -> str:
+    """The first half of a character (a lone surrogate) in a text as ``\\ud83d``, or "".
+
+    No file can hold one. It is left of a text that was cut in the middle of a character.
+    """
+    found = _SURROGATES.search(text)
+    return f"\\u{ord(found[0]):x}" if found else ""
 
 
 def write_text(path: Path, text: str, *, what: str = "file", hint: str = "") -> None:

@@ -115,10 +115,12 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(file.read_bytes().split(b"\n")[:-1], 1):
         try:
             entry = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise HarnessError(f"not JSON: {error}", where=f"{file}:{number}") from None
-        if not isinstance(entry, dict) or "kind" not in entry:
+        if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
             raise HarnessError("not an entry with a kind", where=f"{file}:{number}")
+        if not isinstance(entry.get("step"), int):
+            raise HarnessError("not an entry with a step", where=f"{file}:{number}")
         entries.append(entry)
     return entries
 

@@ -12,7 +12,7 @@ import tyro
 
 from harness.cli.arguments import FormatId, at_least, parse
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
-from harness.files import write_text
+from harness.files import parse_json, read_json, write_text
 from harness.formats import load_formats
 from harness.records import Conversation, Format, Message
 
@@ -111,15 +111,13 @@ def read_messages(file: str) -> Conversation:
     """A conversation from a JSON file. Raises HarnessError naming the file."""
     from harness.data.conversations import parse_messages
 
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        value = json.loads(text)
-    except OSError as error:
-        raise HarnessError(f"cannot read: {error.strerror}", where=file) from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=file) from None
-    except (ValueError, RecursionError) as error:  # also an endless integer or nesting
-        raise HarnessError(f"not JSON: {error}", where=file) from None
+    if file == "-":
+        try:
+            value = parse_json(sys.stdin.read())
+        except ValueError as error:
+            raise HarnessError(f"not JSON: {error}", where=file) from None
+    else:
+        value = read_json(Path(file))
     messages = value.get("messages") if isinstance(value, dict) else value
     return Conversation(Path(file).stem, parse_messages(messages, file), (), file)
 

@@ -13,6 +13,7 @@ from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow, bad_value
 from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
+from harness.files import half_character
 from harness.records import ROLES, Conversation, Message
 
 _MESSAGE_KEYS = ("role", "content", "name", "train", "weight")
@@ -129,6 +130,8 @@ def parse_conversation(
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise bad_value(place, "tags: expected a list of texts")
+    if half := half_character("".join([str(row.get("id")), *tags])):
+        raise bad_value(place, f"id or tags: half a character ({half})")
     row_id = row.get("id", default_id)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
         raise bad_value(place, "id: expected a non-empty text or a number")
@@ -169,8 +172,12 @@ def _message(entry: Any, place: str) -> Message:
         )
     if not isinstance(content, str):
         raise bad_value(place, "content: expected a text")
+    if half := half_character(content):
+        raise bad_value(place, f"content: half a character ({half}); the text was cut there")
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
         raise bad_value(place, "name: expected a text on one line")
+    if half := half_character(name or ""):
+        raise bad_value(place, f"name: half a character ({half})")
     return Message(role, content, name, _weight(entry, role, place))
 
 

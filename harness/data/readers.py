@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
 from harness.extras import require
+from harness.files import parse_json, read_text
 
 
 class DataRow(NamedTuple):
@@ -41,21 +42,13 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield row.place, row.value
 
 
-def read_text(path: Path) -> str:
-    """The text of a file. Raises HarnessError if it cannot be read or is not UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-
-
 def _parse(line: str, place: str, number: int) -> DataRow:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except json.JSONDecodeError as error:
         return DataRow(place, number, None, f"not JSON: {error.msg} at column {error.pos + 1}")
+    except ValueError as error:
+        return DataRow(place, number, None, f"not JSON: {error}")
     return (
         DataRow(place, number, value)
         if isinstance(value, dict)
@@ -115,13 +108,15 @@ def read_rows(name: str, split: str = "train") -> Iterator[tuple[str, Iterator[D
 def _json(path: Path) -> Iterator[DataRow]:
     """A list of objects, an object that holds one under ``data`` or ``train``, or a single row."""
     try:
-        value = json.loads(read_text(path))
+        value = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise HarnessError(
             f"not JSON: {error.msg} at line {error.lineno}",
             where=str(path),
             hint="name a file with one object on each line .jsonl",
         ) from None
+    except ValueError as error:
+        raise HarnessError(f"not JSON: {error}", where=str(path)) from None
     if isinstance(value, dict):
         value = next(
             (value[key] for key in ("data", "train") if isinstance(value.get(key), list)), [value]

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from harness.errors import HarnessError, nearest
+from harness.files import read_text
 from harness.formats.frontmatter import parse_format
 from harness.formats.guard import check_template
 from harness.records import Format
@@ -97,12 +98,7 @@ def load_format(path: Path, *, shipped: bool = False) -> Format:
     Raises HarnessError with file and line for a file that is invalid or whose template does not
     compile or does harm (harness.formats.guard).
     """
-    try:
-        source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"cannot read the format: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    source = read_text(path, "format")
     chat_format = parse_format(source, path, checked=not shipped, trusted=shipped)
     if not shipped:
         front = source.replace("\r\n", "\n").removesuffix(chat_format.template)

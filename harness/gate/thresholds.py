@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from harness.errors import HarnessError, nearest, validation_error
+from harness.files import read_text
 from harness.metrics.registry import METRICS
 from harness.records import Group
 
@@ -109,14 +110,11 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
     """
     where = str(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        file = ThresholdsFile.model_validate(table)
-    except OSError as error:
-        raise HarnessError(f"cannot read the thresholds: {error.strerror}", where) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise HarnessError(f"not TOML: {error}", where) from None
+        file = ThresholdsFile.model_validate(tomllib.loads(read_text(path, "thresholds")))
     except ValidationError as error:
         raise validation_error(error, where, known=ThresholdsFile.model_fields) from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise HarnessError(f"not TOML: {error}", where) from None
     margins: dict[str, float | None] = {name: metric.margin for name, metric in METRICS.items()}
     margins |= file.margins.__pydantic_extra__
     allowed = {name: margin for name, margin in margins.items() if margin is not None}

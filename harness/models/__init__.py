@@ -11,6 +11,7 @@ from harness.models.adapters import (
     note_adapter,
     read_base,
     remove_adapter,
+    require_base,
     switch_adapter,
     trained_quantisation,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "quiet",
     "read_base",
     "remove_adapter",
+    "require_base",
     "switch_adapter",
     "template_path",
     "trained_quantisation",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.files import read_json_object
 from harness.models.added_tokens import add_tokens
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
@@ -43,9 +43,10 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
 
         try:
             loaded.model = PeftModel.from_pretrained(loaded.model, adapter)
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # peft and safetensors raise anything for a damaged file
             raise HarnessError(
-                f"the adapter does not fit {loaded.name}: {first_line(error)}", where=adapter
+                f"the adapter does not fit {loaded.name}, or is damaged: {first_line(error)}",
+                where=adapter,
             ) from None
     loaded.model.eval()
     note_adapter(loaded, folder)
@@ -105,13 +106,31 @@ def describe_base(loaded: LoadedModel) -> dict[str, Any]:
 def read_base(folder: Path) -> dict[str, Any]:
     """What an adapter remembers of its base; empty for one of a foreign trainer."""
     file = folder / BASE_FILE
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    found = read_json_object(file)
+    if missing := {"name", "digest"} - found.keys():
+        raise HarnessError(f"no key {min(missing)!r}", where=str(file))
     return found
+
+
+def require_base(folder: Path) -> dict[str, Any]:
+    """What an adapter of ours remembers of its base. Raises HarnessError when it says nothing."""
+    base = read_base(folder)
+    if not base:
+        raise HarnessError(
+            f"no {BASE_FILE}", where=str(folder), hint="give what harness train wrote"
+        )
+    return base
 
 
 def trained_quantisation(folder: Path) -> Quantisation:
     """How the base was stored when this adapter was trained."""
-    return Quantisation(**(read_base(folder).get("quantisation") or {}))
+    stored = read_base(folder).get("quantisation") or {}
+    try:
+        return Quantisation(**stored)
+    except TypeError:
+        raise HarnessError(f"unknown quantisation {stored}", str(folder / BASE_FILE)) from None
 
 
 def _fit_base(folder: Path, loaded: LoadedModel) -> None:

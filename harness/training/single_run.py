@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.models import ADAPTER_FILE
 from harness.models.quantisation import Quantisation
+from harness.models.tensor_files import are_readable
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
@@ -76,6 +78,9 @@ def _train_locked(
     config = ready.config
     final = folder / "adapter"
     done = (final / "adapter_config.json").is_file() and recorded and recorded.digest == digest
+    if done and not are_readable(final / ADAPTER_FILE):
+        print(f"{final}: damaged; it is written again", file=sys.stderr)
+        done = False
     if ranks.is_main and done and not _may_continue(recorded, config):
         ranks.release()
         return final

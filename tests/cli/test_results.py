@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import sqlite3
 import sys
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -206,3 +208,10 @@ def test_mistakes_are_refused(found, tmp_path, capsys, monkeypatch):
     )
     assert "formatproof[parquet]" in capsys.readouterr().err
     assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_damaged_result_is_one_line(found, tmp_path, capsys):
+    with closing(sqlite3.connect(tmp_path / "results.sqlite", isolation_level=None)) as db:
+        db.execute("UPDATE cell SET payload = substr(payload, 1, 20) WHERE id = 1")
+    assert main(["results", "query", str(tmp_path), "--table", "cells"]) == 2
+    assert "a stored result cannot be read" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
 from harness.evaluation.cases.benchmarks import benchmark_rows, is_benchmark
+from harness.files import half_character
 from harness.metrics.checks import parse_check
 from harness.metrics.registry import KINDS, Kind
 from harness.records import Case, Conversation
@@ -83,6 +84,11 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
     try:
         checked = _CASE_ROW.validate_python(row)
         _check_choices(checked.choices)
+        texts = [checked.id, *checked.choices, checked.reference or "", checked.name or ""]
+        if half := half_character(
+            "".join([*texts, *checked.tags, json.dumps(checked.checks, ensure_ascii=False)])
+        ):
+            raise ValueError(f"half a character ({half}) in a text")
         return Case(
             id=checked.id,
             messages=parse_messages(checked.messages, place),

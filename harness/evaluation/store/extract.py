@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.errors import HarnessError
 from harness.evaluation.store.results_file import connect_to_read, file_errors
 from harness.extras import require
 from harness.files import atomic_file
@@ -103,7 +104,19 @@ def rows(path: Path, table: Table, where: RowFilter) -> Iterator[Row]:
             if table == "scores":
                 yield row
             else:
-                yield from ({**row, **result} for result in _results(values[-1]))
+                yield from ({**row, **result} for result in _readable(values[-1], path))
+
+
+def _readable(payload: str, path: Path) -> list[Row]:
+    """The result of one cell. Raises HarnessError for one that was damaged."""
+    try:
+        return list(_results(payload))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise HarnessError(
+            "a stored result cannot be read",
+            where=str(path),
+            hint="the same harness eval computes it again",
+        ) from None
 
 
 def _results(payload: str) -> Iterator[Row]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.extras import require
+from harness.files import read_json, read_json_object, read_text
 from harness.formats.exchange.example import read_example
 from harness.formats.exchange.programs.sillytavern import preset_renderer
 from harness.formats.foreign import foreign_renderer
@@ -50,7 +50,7 @@ def read_source(path: Path, context: Path | None = None) -> Source:
     if path.suffix in (".jinja", ".jinja2", ".j2"):
         return _jinja(_text(path), str(path), "chat template", _config_of(path.parent))
     if path.suffix == ".json":
-        facts = _json(path)
+        facts = read_json(path)
         if isinstance(facts, dict) and "chat_template" in facts:
             template = _default_template(facts["chat_template"], str(path))
             return _jinja(template, str(path), "tokenizer_config.json", facts)
@@ -60,35 +60,16 @@ def read_source(path: Path, context: Path | None = None) -> Source:
 
 
 def _text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+    text = read_text(path)
     if len(text) > 20 * LONGEST_TEMPLATE:
         raise HarnessError(f"too long for a format: {len(text)} characters", where=str(path))
     return text
 
 
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
-
-
-def _object(path: Path) -> dict[str, Any]:
-    facts = _json(path)
-    if not isinstance(facts, dict):
-        raise HarnessError("expected one JSON object", where=str(path))
-    return facts
-
-
 def _config_of(folder: Path) -> dict[str, Any]:
     """The folder's tokenizer_config.json; empty without one."""
     path = folder / "tokenizer_config.json"
-    return _object(path) if path.is_file() else {}
+    return read_json_object(path) if path.is_file() else {}
 
 
 def _model_folder(folder: Path) -> Source:
@@ -120,11 +101,9 @@ def _default_template(template: Any, where: str) -> str:
 
 
 def _jinja(template: str, where: str, kind: str, facts: Mapping[str, Any]) -> Source:
-    tokens = [
-        _token(row)
-        for row in (facts.get("added_tokens_decoder") or {}).values()
-        if row.get("special")
-    ]
+    added = facts.get("added_tokens_decoder")
+    rows = added.values() if isinstance(added, dict) else ()
+    tokens = [_token(row) for row in rows if isinstance(row, dict) and row.get("special")]
     return Source(
         where,
         kind,
@@ -142,21 +121,24 @@ def _token(entry: Any) -> str:
 
 def _gguf(path: Path) -> Source:
     require("gguf", "reading a GGUF file", str(path))
-    from gguf import GGUFReader
-
     try:
-        fields = GGUFReader(path).fields
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"not a GGUF file: {error}", where=str(path)) from None
-    template = fields.get("tokenizer.chat_template")
+        template, facts = _gguf_facts(path)
+    except Exception as error:  # for a damaged file the reader raises anything
+        reason = str(error) or type(error).__name__
+        raise HarnessError(f"not a GGUF file, or damaged: {reason}", where=str(path)) from None
     if template is None:
         raise HarnessError("the file's metadata holds no chat template", where=str(path))
+    return _jinja(template, str(path), "GGUF metadata", facts)
+
+
+def _gguf_facts(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """The template in a file's metadata, and its tokens as tokenizer_config.json names them."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    template = fields.get("tokenizer.chat_template")
     tokens = fields.get("tokenizer.ggml.tokens")
-    kinds = (
-        fields["tokenizer.ggml.token_type"].contents()
-        if "tokenizer.ggml.token_type" in fields
-        else []
-    )
+    kinds = fields.get("tokenizer.ggml.token_type")
 
     def token(name: str) -> str:
         token_id = fields.get(f"tokenizer.ggml.{name}_token_id")
@@ -164,24 +146,29 @@ def _gguf(path: Path) -> Source:
             return ""
         return str(tokens.contents(int(token_id.contents())))
 
-    control = [index for index, kind in enumerate(kinds) if kind == 3]  # TokenType.CONTROL
+    control = [
+        index
+        for index, kind in enumerate([] if kinds is None else kinds.contents())
+        if kind == 3  # TokenType.CONTROL
+    ]
     special = tuple(str(tokens.contents(index)) for index in control) if tokens is not None else ()
     facts = {
         "bos_token": token("bos"),
         "eos_token": token("eos"),
         "added_tokens_decoder": {text: {"content": text, "special": True} for text in special},
     }
-    return _jinja(str(template.contents()), str(path), "GGUF metadata", facts)
+    return None if template is None else str(template.contents()), facts
 
 
 def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
     """A preset, to be written as SillyTavern's instruct-mode.js does, without names."""
     if isinstance(facts, dict) and isinstance(facts.get("instruct"), dict):
         # A master export holds both presets.
-        story = facts.get("context") or {}
+        story = facts.get("context")
+        story = story if isinstance(story, dict) else {}
         facts = facts["instruct"]
     else:
-        story = _object(context) if context else {}
+        story = read_json_object(context) if context else {}
     if not isinstance(facts, dict) or "input_sequence" not in facts:
         raise HarnessError(
             "neither a tokenizer_config.json nor a SillyTavern instruct preset",

@@ -14,6 +14,7 @@ from typing import Any, get_args, get_type_hints
 
 from harness.data.row_source import DataSource
 from harness.errors import HarnessError, nearest
+from harness.files import read_text
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
 
@@ -27,10 +28,8 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
     Raises one HarnessError that names every mistake of both.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HarnessError(f"cannot read the settings: {error.strerror}", where=str(path)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        table = tomllib.loads(read_text(path, "settings"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise HarnessError(f"not TOML: {error}", where=str(path)) from None
     return _with_environment(table, str(path), environment or {})
 

@@ -11,8 +11,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.files import atomic_folder, remove
+from harness.errors import HarnessError
+from harness.files import atomic_folder, read_json_object, remove
 from harness.models import ADAPTER_FILE, BASE_FILE
+from harness.models.tensor_files import read_tensors
 from harness.training.step.optimisers import load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
@@ -30,7 +32,11 @@ BRANCHES_FILE = "branches.json"
 
 def checkpoint_dirs(run: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    complete = [path for path in run.glob("checkpoint-*") if (path / STATE_FILE).is_file()]
+    complete = [
+        path
+        for path in run.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdecimal() and (path / STATE_FILE).is_file()
+    ]
     return sorted(complete, key=step_of)
 
 
@@ -40,8 +46,15 @@ def step_of(checkpoint: Path) -> int:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """A checkpoint's step, Σ learning rate, digest, settings and random state."""
-    state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    """A checkpoint's step, Σ learning rate, digest, settings and random state.
+
+    Raises HarnessError when the file is damaged.
+    """
+    state = read_json_object(checkpoint / STATE_FILE)
+    kinds: dict[str, Any] = {"step": int, "sum_lr": int | float, "digest": str, "rng": dict}
+    for name, kind in {**kinds, "epoch": int | float}.items():
+        if not isinstance(state.get(name), kind):
+            raise HarnessError(f"no {name}", where=str(checkpoint / STATE_FILE))
     return state
 
 
@@ -99,19 +112,27 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, model: PeftModel, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Restore weights, moments and random state exactly. Returns the saved state."""
-    from peft import set_peft_model_state_dict
-    from safetensors.torch import load_file
+    """Restore weights, moments and random state exactly. Returns the saved state.
+
+    Raises HarnessError for a damaged checkpoint, and changes nothing then.
+    """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     state = read_state(folder)
-    set_peft_model_state_dict(model, load_file(folder / ADAPTER_FILE))
+    generators = _generator_states(state["rng"], str(folder / STATE_FILE))
+    weights = read_tensors(folder / ADAPTER_FILE)
+    if weights.keys() != get_peft_model_state_dict(model).keys():
+        raise HarnessError("other tensors than the adapter has", where=str(folder / ADAPTER_FILE))
     index = {name: at for at, name in enumerate(_parameter_names(model, optimizer))}
     saved = {}
-    for key, value in load_file(folder / OPTIMIZER_FILE).items():
-        name, field = key.rsplit("|", 1)
+    for key, value in read_tensors(folder / OPTIMIZER_FILE).items():
+        name, _, field = key.rpartition("|")
+        if name not in index:
+            raise HarnessError(f"no parameter {name!r}", where=str(folder / OPTIMIZER_FILE))
         saved[f"{index[name]}.{field}"] = value
+    set_peft_model_state_dict(model, weights)
     load_optimizer_tensors(optimizer, saved)
-    set_random_state(state["rng"])
+    set_random_state(generators)
     return state
 
 
@@ -133,6 +154,21 @@ def random_state() -> dict[str, Any]:
         device: base64.b64encode(state.numpy().tobytes()).decode()
         for device, state in states.items()
     }
+
+
+def _generator_states(saved: dict[str, Any], where: str) -> dict[str, str]:
+    """The generators' states, checked. Raises HarnessError."""
+    import torch
+
+    expected = len(torch.get_rng_state())
+    for device, text in saved.items():
+        try:
+            size = len(base64.b64decode(text, validate=True))
+        except (ValueError, TypeError):
+            size = 0
+        if not size or (device == "cpu" and size != expected):
+            raise HarnessError(f"rng.{device}: no state of a generator", where=where)
+    return saved
 
 
 def set_random_state(saved: dict[str, str]) -> None:

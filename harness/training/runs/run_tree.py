@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_text
+from harness.errors import HarnessError
+from harness.files import read_json, write_text
 from harness.run_file import first_logged, read_metrics, read_run_metadata, require_run_metadata
 from harness.training.runs.checkpoints import BRANCHES_FILE, checkpoint_dirs
 from harness.training.runs.lock import holder_of
@@ -106,5 +107,7 @@ def mark_branch(run: Path, checkpoint: Path, child: Path) -> None:
 
 def _branches_of(checkpoint: Path) -> list[str]:
     file = checkpoint / BRANCHES_FILE
-    names: list[str] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    names = read_json(file) if file.is_file() else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise HarnessError("expected a list of folders", where=str(file))
     return names

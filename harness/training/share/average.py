@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.files import atomic_folder
-from harness.models import ADAPTER_FILE, BASE_FILE
+from harness.files import atomic_folder, read_json_object
+from harness.models import ADAPTER_FILE, BASE_FILE, require_base
+from harness.models.tensor_files import read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -43,14 +44,14 @@ def average(checkpoints: Sequence[Path], out: Path, *, rank: int = 0) -> Average
     for adapters that differ in shape or base, and for anything but plain LoRA (DoRA's magnitudes
     and trained tokens have no product to average).
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     if len(checkpoints) < 2:
         raise HarnessError(
             "an average needs two checkpoints or more", hint="--steps a,b or --last 2"
         )
     configs = [_config(folder) for folder in checkpoints]
-    loaded = [load_file(folder / ADAPTER_FILE) for folder in checkpoints]
+    loaded = [read_tensors(folder / ADAPTER_FILE) for folder in checkpoints]
     _check_alike(checkpoints, configs, loaded)
     own = int(configs[0]["r"])
     wanted = min(rank or own, own * len(checkpoints))
@@ -100,9 +101,7 @@ def _mean_of_products(
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    text = (folder / "adapter_config.json").read_text(encoding="utf-8")
-    config: dict[str, Any] = json.loads(text)
-    return config
+    return read_json_object(folder / "adapter_config.json")
 
 
 def _check_alike(
@@ -118,7 +117,7 @@ def _check_alike(
         )
     facts = [
         (
-            json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))["digest"],
+            require_base(folder)["digest"],
             shape,
             _scaling(config, int(config["r"])),
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, nearest
-from harness.files import new_folder
+from harness.files import new_folder, read_json_object
 from harness.formats import load_formats
 from harness.formats.exchange.exporting import export_format
 from harness.formats.guard import render_guarded
@@ -123,7 +123,7 @@ def _chat_format(job: ExportJob, run: RunMetadata | None) -> Format:
 
 
 def _base_of(adapter: Path) -> str:
-    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    config = read_json_object(adapter / "adapter_config.json")
     name = config.get("base_model_name_or_path")
     if not name:
         raise HarnessError(
@@ -156,7 +156,7 @@ def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_format: Format, fo
 
 
 def _write_adapter(adapter: Path, base_id: str, folder: Path) -> None:
-    settings = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    settings = read_json_object(adapter / "adapter_config.json")
     settings["base_model_name_or_path"] = base_id
     (folder / "adapter_config.json").write_text(
         json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"

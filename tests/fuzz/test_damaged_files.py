@@ -1,0 +1,267 @@
+"""Whatever happened to a file: it is read, or one line says what is wrong. Never a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.cli.formats import read_messages
+from harness.data.conversations import Collection
+from harness.errors import HarnessError
+from harness.evaluation.cases.case_files import parse_case
+from harness.files import half_character, parse_json, read_json
+from harness.formats.exchange.sources import read_source
+from harness.formats.format_set import load_format
+from harness.gate.baseline_file import read_baseline
+from harness.gate.thresholds import read_thresholds
+from harness.resources import data_dir
+from harness.run_file import read_metrics, read_run_metadata
+from harness.training.config import read_config
+from tests.damage import damages
+from tests.tiny import CHATML
+
+#: Name → a healthy file, and how it is read.
+TEXTS = {
+    "tokenizer_config.json": (json.dumps({"chat_template": CHATML, "eos_token": "x"}), read_source),
+    "preset.json": (json.dumps({"input_sequence": "Q", "output_sequence": "A"}), read_source),
+    "toy.jinja": ('{#---\nfamily = "t"\n---#}\n' + CHATML, load_format),
+    "run.toml": ('model = "m"\n[optimisation]\nlearning_rate = 1e-4\n', read_config),
+    "thresholds.toml": ("[margins]\nstopped = 0.05\n", read_thresholds),
+    "baseline.json": ('{"schema": 4, "name": "m", "cells": []}', read_baseline),
+    "messages.json": (
+        '[{"role": "user", "content": "hi 😀"}]',
+        lambda path: read_messages(str(path)),
+    ),
+    "rows.jsonl": (
+        '{"messages": [{"role": "user", "content": "hi"}]}\n' * 3,
+        lambda path: Collection().read(str(path)),
+    ),
+    "rows.json": (
+        '[{"prompt": "a", "completion": "b"}]',
+        lambda path: Collection().read(str(path)),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("damaged")
+
+
+def read(path, reader):
+    """Read a file: a value, or an error of one line."""
+    try:
+        return reader(path)
+    except HarnessError as error:
+        assert len(str(error).splitlines()) == 1, str(error)
+        return error
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@given(damage=damages)
+def test_a_damaged_text(folder, name, damage):
+    text, reader = TEXTS[name]
+    path = folder / name
+    path.write_bytes(damage(text.encode()))
+    read(path, reader)
+
+
+@pytest.mark.parametrize("name", sorted(set(TEXTS) - {"baseline.json"}))
+def test_the_healthy_text_is_read_with_and_without_a_byte_order_mark(folder, name):
+    text, reader = TEXTS[name]
+    path = folder / name
+    for start in ("", "\ufeff"):
+        path.write_text(start + text, encoding="utf-8")
+        assert not isinstance(read(path, reader), HarnessError)
+
+
+def test_a_trailing_comma_is_named_with_its_line(tmp_path):
+    (tmp_path / "tokenizer_config.json").write_text('{\n"chat_template": "x",}')
+    with pytest.raises(HarnessError, match=r"tokenizer_config\.json:2: not JSON"):
+        read_source(tmp_path)
+
+
+def test_half_a_character_in_a_row_is_refused_with_its_place(tmp_path):
+    row = {"messages": [{"role": "user", "content": "cut \ud83d"}]}
+    whole = {"messages": [{"role": "user", "content": "whole \U0001f600"}]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(whole) + "\n" + json.dumps(row))
+    found = Collection()
+    found.read(str(tmp_path / "rows.jsonl"))
+    [refusal] = found.refusals
+    assert refusal.place.endswith("rows.jsonl:2") and "half a character" in refusal.message
+    assert len(found.conversations) == 1
+    case = {"id": "c", "messages": whole["messages"], "reference": "cut \ud83d"}
+    with pytest.raises(HarnessError, match="half a character"):
+        parse_case(case, "cases:1")
+    parse_case({**case, "reference": "whole \U0001f600"}, "cases:1")
+
+
+@given(st.text() | st.text().map(json.dumps))
+def test_any_text_is_json_or_a_value_error(text):
+    try:
+        value = parse_json(text)
+    except ValueError:
+        return
+    written = json.dumps(value, ensure_ascii=False)
+    if not half_character(written):
+        written.encode()
+
+
+def test_a_file_that_is_no_file(tmp_path):
+    for path in (tmp_path, tmp_path / "none", Path("a\0b")):
+        with pytest.raises(HarnessError, match="cannot read"):
+            read_json(path)
+
+
+# GGUF
+
+
+@pytest.fixture(scope="module")
+def gguf_bytes(folder):
+    gguf = pytest.importorskip("gguf")
+    path = folder / "toy.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_chat_template(CHATML)
+    writer.add_token_list(["<s>", "</s>", "<|im_end|>", "a"])
+    writer.add_token_types([3, 3, 3, 1])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+@settings(max_examples=300)
+@given(damage=damages)
+def test_a_damaged_gguf_file(folder, gguf_bytes, damage):
+    path = folder / "damaged.gguf"
+    path.write_bytes(damage(gguf_bytes))
+    read(path, read_source)
+
+
+def test_the_healthy_gguf_file(folder, gguf_bytes):
+    path = folder / "healthy.gguf"
+    path.write_bytes(gguf_bytes)
+    assert read_source(path).bos_token == "<s>"
+
+
+# models, adapters and runs
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model, tmp_path_factory):
+    """A finished run of the tiny model with checkpoints at steps 2 and 4."""
+    from harness.training.config import CheckpointsConfig
+    from harness.training.start import train
+    from tests.training.small import small_config
+
+    config = small_config(
+        tiny_model,
+        tmp_path_factory.mktemp("run"),
+        optimisation={"max_steps": 4},
+        checkpoints=CheckpointsConfig(save_steps=2),
+    )
+    train(config, quiet=True)
+    return config
+
+
+MODEL_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"]
+
+
+@pytest.mark.parametrize("name", MODEL_FILES)
+@settings(max_examples=12)
+@given(damage=damages)
+def test_a_damaged_model(tiny_model, folder, name, damage):
+    from harness.models import load
+
+    copy = folder / "model"
+    shutil.copytree(tiny_model, copy, dirs_exist_ok=True)
+    (copy / name).write_bytes(damage((tiny_model / name).read_bytes()))
+    read(str(copy), lambda path: load(path, device="cpu", dtype="float32"))
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "base.json"])
+@settings(max_examples=12)
+@given(damage=damages)
+def test_a_damaged_adapter(tiny_model, run, folder, name, damage):
+    from harness.models import load
+
+    adapter, copy = Path(run.output_dir) / "adapter", folder / "adapter"
+    shutil.copytree(adapter, copy, dirs_exist_ok=True)
+    (copy / name).write_bytes(damage((adapter / name).read_bytes()))
+    load_it = lambda path: load(str(tiny_model), adapter=path, device="cpu", dtype="float32")  # noqa: E731
+    read(str(copy), load_it)
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.jsonl"])
+@given(damage=damages)
+def test_a_damaged_record_of_a_run(run, folder, name, damage):
+    (folder / name).write_bytes(damage((Path(run.output_dir) / name).read_bytes()))
+    read(folder, read_run_metadata if name == "run.json" else read_metrics)
+
+
+STATE = ["state.json", "optimizer.safetensors", "adapter_model.safetensors"]
+
+
+@pytest.mark.parametrize("name", STATE)
+@settings(max_examples=8)
+@given(damage=damages)
+def test_a_damaged_checkpoint(run, folder, name, damage):
+    """Training takes the one before and ends as if nothing had happened, or says why not."""
+    from harness.training.start import train
+
+    whole, copy = Path(run.output_dir), folder / "resumed"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(whole, copy)
+    shutil.rmtree(copy / "adapter")
+    target = copy / "checkpoint-4" / name
+    data = damage(target.read_bytes())
+    target.write_bytes(data)
+    found = read(copy, lambda path: train(replace(run, output_dir=str(path)), quiet=True))
+    if (
+        isinstance(found, Path)
+        and len(data) < 0.99 * (whole / "checkpoint-4" / name).stat().st_size
+    ):
+        same = (found / "adapter_model.safetensors").read_bytes()
+        assert same == (whole / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", STATE)
+def test_a_cut_checkpoint_is_reported_and_the_one_before_is_used(run, folder, name, capsys):
+    from harness.training.start import train
+
+    whole, copy = Path(run.output_dir), folder / "cut"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(whole, copy)
+    shutil.rmtree(copy / "adapter")
+    target = copy / "checkpoint-4" / name
+    target.write_bytes(target.read_bytes()[:-100])
+    found = train(replace(run, output_dir=str(copy)), quiet=True)
+    assert "checkpoint-4 is damaged and left out" in capsys.readouterr().err
+    wanted = (whole / "adapter" / "adapter_model.safetensors").read_bytes()
+    assert (found / "adapter_model.safetensors").read_bytes() == wanted
+
+
+def test_a_cut_final_adapter_is_noticed_and_written_again(run, folder, capsys):
+    from harness.training.start import train
+
+    copy = folder / "final"
+    shutil.copytree(Path(run.output_dir), copy)
+    file = copy / "adapter" / "adapter_model.safetensors"
+    wanted = file.read_bytes()
+    file.write_bytes(wanted[:-100])
+    train(replace(run, output_dir=str(copy)), quiet=True)
+    assert file.read_bytes() == wanted
+    assert "damaged; it is written again" in capsys.readouterr().err
+
+
+def test_the_shipped_thresholds_are_healthy():
+    """The control of the fuzz on thresholds: the file that is damaged there is of this kind."""
+    read_thresholds(data_dir("eval") / "thresholds.toml")
