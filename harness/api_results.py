@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.extras import require
-from harness.records import GateCheck
+from harness.records import GateCheck, Verdict
 
 if TYPE_CHECKING:
     import pandas
@@ -66,6 +66,13 @@ class EvaluationResult(_Table):
     def rows(self) -> list[dict[str, Any]]:
         """format, group, metric, mean, low, high, n, not_scored."""
         return [asdict(aggregate) for aggregate in self.evaluation.aggregates]
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The word for each format (works, degraded, broken, unclear, untestable), and why."""
+        from harness.evaluation.analysis.format_verdicts import verdicts
+
+        return verdicts(self.evaluation)
 
     def __repr__(self) -> str:
         found = self.evaluation

@@ -19,6 +19,8 @@ SPAN_KINDS: tuple[str, ...] = ("bos", "header", "content", "stop", "eos", "glue"
 Finish = Literal["stop", "length", "error"]
 Group = Literal["native", "seen", "held-out"]
 GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
+Word = Literal["works", "degraded", "broken", "unclear", "untestable"]
+WORDS: tuple[Word, ...] = ("broken", "degraded", "unclear", "untestable", "works")
 Outcome = Literal["ok", "regressed", "improved", "new", "missing", "stale"]
 
 
@@ -283,6 +285,40 @@ class Aggregate:
             raise ValueError(
                 f"{self.format}/{self.metric}: a mean without items, or items without a mean"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a verdict rests on: a mean over ``n`` cases, with the one that speaks most for it.
+
+    Where there is a ``reference``, ``low`` and ``high`` bound ``loss``, how much worse than it the
+    format is on the same cases; else they bound ``value``. The interval is that of the test: None
+    where none can be given. ``worst_case`` is empty where no case lost.
+    """
+
+    metric: str
+    value: float
+    n: int
+    reference: float | None = None
+    loss: float | None = None
+    low: float | None = None
+    high: float | None = None
+    worst_case: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Does the model work in this format? One word, with reason, evidence and remedy.
+
+    ``needed`` is the number of cases of each kind that would settle an unclear one, if any would.
+    """
+
+    format: str
+    word: Word
+    reason: str
+    remedy: str = ""
+    evidence: Evidence | None = None
+    needed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ class EvalOptions:
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Print what is reused, and why the rest is computed."""
     json: bool = False
-    """Print the cells as JSON and nothing else."""
+    """Print the verdicts and cells as JSON and nothing else."""
 
 
 def evaluate(args: list[str]) -> int:
@@ -127,6 +127,7 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files
     from harness.evaluation.analysis.build_report import print_table
+    from harness.evaluation.analysis.format_verdicts import verdicts
     from harness.evaluation.analysis.recall_summary import recall_texts
     from harness.evaluation.run import run_adapters, run_job
 
@@ -146,11 +147,15 @@ def evaluate(args: list[str]) -> int:
     scores = paths[-len(evaluations) :]
     if options.json:
         runs = [
-            {"adapter": each.adapter, "cells": [asdict(cell) for cell in each.aggregates]}
+            {
+                "adapter": each.adapter,
+                "verdicts": [asdict(found) for found in verdicts(each)],
+                "cells": [asdict(cell) for cell in each.aggregates],
+            }
             for each in evaluations
         ]
-        cells = {"runs": runs} if several else {"cells": runs[0]["cells"]}
-        print(json.dumps({"model": evaluations[0].model, **cells}))
+        found = {"runs": runs} if several else runs[0]
+        print(json.dumps({"model": evaluations[0].model, **found}))
         return EXIT_OK
     print_table(evaluations)
     for text in recall_texts(evaluations):

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from harness.metrics.registry import METRICS, Metric
-from harness.records import Aggregate, Finish, Group
+from harness.records import Aggregate, Finish, Group, Verdict
 from harness.report.json_document import from_table, optional, read_table
 from harness.report.sweep_document import Sweep
 
 SCHEMA: Literal["harness-report/1"] = "harness-report/1"
 REPORT_FILE = "report.json"
 
-Status = Literal["works", "degraded", "broken", "untestable", "sampled"]
 #: A rendered text as pairs of [text, kind of span].
 Pieces = tuple[tuple[str, str], ...]
 #: A format that was chosen on half of the cases: [format, mean, low, high] on the other half.
@@ -49,22 +48,13 @@ class FormatFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Compatibility:
-    """A format's status, and the sentence that explains it."""
-
-    format: str
-    word: Status
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
-    """One evaluation: its means by format and metric, and each format's status."""
+    """One evaluation: its means by format and metric, and the verdict on each format."""
 
     label: str
     adapter: str | None
     cells: tuple[Aggregate, ...]
-    compatibility: tuple[Compatibility, ...]
+    verdicts: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True, slots=True)

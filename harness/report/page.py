@@ -17,14 +17,16 @@ from harness.report.json_document import as_table
 from harness.report.sweep_map import sweep_values
 from harness.report.wording import (
     LONGEST,
-    STATUS_SYMBOLS,
+    WORD_SYMBOLS,
+    counted_words,
+    evidence_text,
     goodness,
     interval,
     metrics_of,
     number,
     ordered_formats,
-    statuses,
-    verdict,
+    verdict_lines,
+    verdicts_of,
 )
 
 _CHECKPOINT_ROWS = tuple(
@@ -55,7 +57,8 @@ def render_html(report: Report, live: str = "") -> str:
         skip="formats",
         live=live,
         report=report,
-        verdict=verdict(report),
+        verdict=counted_words(report),
+        lines=verdict_lines(report.runs[-1].verdicts),
         metrics=[metric_head(metric) for metric in metrics_of(report)],
         groups=_groups(report),
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers
@@ -63,7 +66,7 @@ def render_html(report: Report, live: str = "") -> str:
         confidence=[(run.run, row) for run in report.confidence for row in run.formats or ()],
         samples=shown_samples(report.samples, [name for name, _ in ordered_formats(report)]),
         longest=LONGEST,
-        symbols=STATUS_SYMBOLS,
+        symbols=WORD_SYMBOLS,
         sweep=sweep_values(report.sweep) if report.sweep else None,
         facts=[(key, value) for part in facts for key, value in as_table(part).items()],
     )
@@ -117,13 +120,14 @@ def _since(value: float | None, first: float | None) -> float | None:
 
 def _groups(report: Report) -> list[dict[str, Any]]:
     """The heat table: groups → formats → cells, each cell with the values of all runs."""
-    runs = [(report.cells(index), statuses(report, index)) for index in range(len(report.runs))]
+    runs = [(report.cells(index), verdicts_of(report, index)) for index in range(len(report.runs))]
     metrics = metrics_of(report)
     found: dict[str, list[dict[str, Any]]] = {}
     for name, group in ordered_formats(report):
         row = {
             "id": name,
-            "statuses": [status[name] for _, status in runs],
+            "verdicts": [found[name] for _, found in runs],
+            "evidence": evidence_text(runs[-1][1][name].evidence),
             "cells": [
                 [_heat_cell(cells.get((name, metric)), metric) for cells, _ in runs]
                 for metric in metrics

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.metrics.registry import METRICS, in_order
-from harness.records import GROUPS, Aggregate
+from harness.records import GROUPS, Aggregate, Evidence, Verdict
 
 if TYPE_CHECKING:
     from harness.report.document import Report
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
 #: Characters of a prompt or an answer that a page shows.
 LONGEST = 2000
 MINUS = "\N{MINUS SIGN}"
-STATUS_SYMBOLS = {"works": "✓", "degraded": "△", "broken": "✗", "untestable": "?", "sampled": "~"}
+WORD_SYMBOLS = {"broken": "✗", "degraded": "△", "unclear": "~", "untestable": "?", "works": "✓"}
+#: Formats of one word that get a line of their own in the terminal.
+MOST_LINES = 8
 
 
 def visible(text: str, longest: int = LONGEST) -> str:
@@ -99,16 +102,68 @@ def goodness(value: float | None, metric: str) -> int | None:
     return min(4, int(share * 5))
 
 
-def statuses(report: Report, run: int) -> dict[str, tuple[str, str]]:
-    """Format → (status, reason) of a run."""
-    return {item.format: (item.word, item.reason) for item in report.runs[run].compatibility}
+def verdicts_of(report: Report, run: int) -> dict[str, Verdict]:
+    """Format → its verdict in a run."""
+    return {verdict.format: verdict for verdict in report.runs[run].verdicts}
 
 
-def verdict(report: Report) -> str:
+def counted_words(report: Report) -> str:
     """One sentence: how many formats work, before and after."""
     parts = []
-    for index, run in enumerate(report.runs):
-        found = [status for status, _ in statuses(report, index).values()]
-        counts = ", ".join(f"{found.count(s)} {s}" for s in STATUS_SYMBOLS if s in found)
+    for run in report.runs:
+        found = [verdict.word for verdict in run.verdicts]
+        counts = ", ".join(f"{found.count(word)} {word}" for word in WORD_SYMBOLS if word in found)
         parts.append(f"{run.label}: {counts}" if len(report.runs) > 1 else counts)
     return f"Of {len(report.formats)} formats — " + "; ".join(parts) + "."
+
+
+def evidence_text(found: Evidence | None) -> str:
+    """``choice .40 against .60, loss .12 to .28, 48 cases, worst: choice-facts-003``."""
+    if found is None:
+        return ""
+    unit = METRICS[found.metric].unit if found.metric in METRICS else "rate"
+    text = f"{found.metric} {compact(found.value)}"
+    if found.loss is None:
+        span = "" if found.low is None else f", {compact(found.low)} to {compact(found.high)}"
+    else:
+        text += f" against {compact(found.reference)}" if unit == "rate" else ""
+        span = f", loss {compact(found.loss)}" + (
+            "" if found.low is None else f" ({compact(found.low)} to {compact(found.high)})"
+        )
+    worst = f", worst: {found.worst_case}" if found.worst_case else ""
+    return f"{text}{span}, {found.n} cases{worst}"
+
+
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """What a user reads first: each broken and degraded format with its reason and remedy.
+
+    Unclear, untestable and working formats follow in one line each. At most MOST_LINES formats of
+    a word get lines of their own.
+    """
+    lines = []
+    for word in ("broken", "degraded"):
+        found = [verdict for verdict in verdicts if verdict.word == word]
+        lines += [
+            f"{word}: {verdict.format}: {verdict.reason}; {verdict.remedy}"
+            for verdict in found[:MOST_LINES]
+        ]
+        if rest := [verdict.format for verdict in found[MOST_LINES:]]:
+            lines.append(f"{word}: {len(rest)} more: {', '.join(rest)}")
+    for word in ("unclear", "untestable", "works"):
+        found = [verdict for verdict in verdicts if verdict.word == word]
+        if found:
+            names = ", ".join(verdict.format for verdict in found)
+            lines.append(f"{word}: {names}{_summed_up(word, found)}")
+    return lines
+
+
+def _summed_up(word: str, found: Sequence[Verdict]) -> str:
+    """The reason and the remedy where there is one format, or the cases that most formats need."""
+    if word == "works":
+        return ""
+    if len(found) == 1:
+        return f": {found[0].reason}; {found[0].remedy}"
+    needed = [verdict.needed for verdict in found if verdict.needed is not None]
+    if not needed:
+        return ""
+    return f": --limit {max(needed)} would be enough for {len(needed)} of them"

@@ -16,7 +16,14 @@ from harness.report.json_document import read_table, to_json
 from harness.report.page import render_html
 from harness.report.sweep_document import SWEEP_SCHEMA, Sweep, read_sweep, sweep_verdict
 from harness.report.sweep_map import write_sweep_map
-from harness.report.wording import STATUS_SYMBOLS, number, ordered_formats, statuses, verdict
+from harness.report.wording import (
+    WORD_SYMBOLS,
+    counted_words,
+    number,
+    ordered_formats,
+    verdict_lines,
+    verdicts_of,
+)
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -61,19 +68,21 @@ def write_again(source: Path, folder: Path, *, sweep: Path | None = None) -> lis
 
 
 def render_markdown(report: Report) -> str:
-    """The verdict, the summary and one table, short enough for a pull-request comment."""
+    """The verdicts, the summary and one table, short enough for a pull-request comment."""
     cells = [report.cells(index) for index in range(len(report.runs))]
-    status = [statuses(report, index) for index in range(len(report.runs))]
+    verdicts = [verdicts_of(report, index) for index in range(len(report.runs))]
     metrics = headline()
     labels = _arrows(run.label for run in report.runs)
     units = "".join(f", `{m}` in {METRICS[m].unit}" for m in metrics if METRICS[m].unit != "rate")
-    lines = [f"# {_plain(report.title)}", "", _plain(verdict(report)), ""]
+    lines = [f"# {_plain(report.title)}", "", _plain(counted_words(report)), ""]
+    lines += [f"- {_plain(line)}" for line in verdict_lines(report.runs[-1].verdicts)]
+    lines += [""]
     lines += [f"- {_plain(item.text)}" for item in report.summary]
     lines += [f"- {_plain(text)}" for item in report.budget for text in item.text]
     lines += [f"- {_plain(sweep_verdict(report.sweep))}"] if report.sweep else []
     lines += ["", f"Values are {labels}; rates from 0 to 1{units}.", ""]
     lines += [
-        "| format | group | " + " | ".join(metrics) + " | compatibility |",
+        "| format | group | " + " | ".join(metrics) + " | verdict |",
         "|---|---|" + "---:|" * len(metrics) + "---|",
     ]
     for name, group in ordered_formats(report):
@@ -84,7 +93,7 @@ def render_markdown(report: Report) -> str:
             )
             for metric in metrics
         ]
-        words = _arrows(f"{STATUS_SYMBOLS[run[name][0]]} {run[name][0]}" for run in status)
+        words = _arrows(f"{WORD_SYMBOLS[run[name].word]} {run[name].word}" for run in verdicts)
         lines.append(f"| {name} | {group} | " + " | ".join(values) + f" | {words} |")
     sizes = {c.n for run in cells for c in run.values() if c.n and c.metric in metrics} or {0}
     span = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))

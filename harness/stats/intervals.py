@@ -145,15 +145,42 @@ def difference_interval(values: Sequence[float] | Matrix, level: float = 0.95) -
     width of 0 (Bonett and Price 2012); in a table of K formats they count 1∕√K. Raises ValueError
     when nothing was scored.
     """
+    return mean_difference([values], level)
+
+
+def mean_difference(groups: Sequence[Sequence[float] | Matrix], level: float = 0.95) -> Interval:
+    """Interval of the mean of several differences of paired rates, each of items of its own.
+
+    Every group counts the same, however many items it has. Student's quantile is read at
+    Satterthwaite's degrees of freedom. Raises ValueError when a group was not scored.
+    """
     from scipy.stats import t
 
-    items, cells = _items(values)
+    parts = [_adjusted(*_items(values)) for values in groups]
+    value = math.fsum(part.value for part in parts) / len(parts)
+    centre = math.fsum(part.centre for part in parts) / len(parts)
+    variance = math.fsum(part.variance for part in parts)
+    freedom = variance**2 / math.fsum(part.variance**2 / (part.n + 1) for part in parts)
+    half = float(t.ppf(0.5 + level / 2, freedom)) * math.sqrt(variance) / len(parts)
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    return Interval(value, low, high, min(part.n for part in parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A mean difference, and the same with two items added, with the variance of the latter."""
+
+    value: float
+    centre: float
+    variance: float
+    n: int
+
+
+def _adjusted(items: Matrix, cells: float) -> _Part:
     n, extra = len(items), 2 / max(cells, _denominator(items))
     centre = float(items.sum()) / (n + 2)
     variance = (float((items**2).sum()) + extra) / (n + 2) - centre**2
-    half = float(t.ppf(0.5 + level / 2, n + 1)) * math.sqrt(variance / (n + 2))
-    low, high = max(-1.0, centre - half), min(1.0, centre + half)
-    return Interval(float(items.mean()), low, high, n)
+    return _Part(float(items.mean()), centre, variance / (n + 2), n)
 
 
 def ratio_interval(above: Matrix, below: Matrix) -> Interval | None:

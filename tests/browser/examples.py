@@ -63,7 +63,7 @@ def example_report() -> Report:
             for name, value in goodness.items()
             for metric in METRICS
         ]
-        run["compatibility"] = [
+        run["verdicts"] = [
             {"format": name, "word": _status(value), "reason": f"stopped {value:.2f}"}
             for name, value in goodness.items()
         ]

@@ -31,7 +31,7 @@ def test_filtering_by_name_group_and_status(page_of):
     page.get_by_label("Group").select_option("native")
     assert shown(page) == ["format-00"]
     page.get_by_role("button", name="Show all").click()
-    page.get_by_label("Compatibility").select_option("broken")
+    page.get_by_label("Verdict").select_option("broken")
     statuses = [
         row.get_attribute("data-status")
         for row in page.locator("table.heat tbody tr[data-id]").all()

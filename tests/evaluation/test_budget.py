@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from harness.errors import HarnessError
 from harness.evaluation.analysis.budget_report import budget_report, budget_rows
 from harness.evaluation.analysis.build_report import build_report, print_table
-from harness.evaluation.analysis.compatibility import compatibility
+from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.run import evaluate
 from harness.evaluation.search.budget import budgeted, pairs_in_budget
 from harness.evaluation.search.thompson import read_goals, search
@@ -139,7 +139,7 @@ def test_each_kind_of_case_has_its_share_and_references_are_left_out(tmp_path):
 
 def test_the_report_separates_estimates_from_computed_pairs(tmp_path, capsys):
     found = go(tmp_path, CASES, budget="120")
-    assert {word.word for word in compatibility(found)} == {"sampled"}
+    assert {found.word for found in verdicts(found)} == {"unclear"}
     fingerprint = {**found.fingerprint, "dtype": "none"}
     report = build_report(
         [found.__class__(**{**found.__dict__, "fingerprint": fingerprint})], model="toy"

@@ -11,7 +11,7 @@ import pytest
 
 from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.across_formats import changes
-from harness.evaluation.analysis.compatibility import compatibility
+from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.phrase_report import phrase_report
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import (
@@ -140,10 +140,10 @@ def test_what_a_format_cannot_carry_is_not_scored_and_not_zero(tmp_path, cases, 
         )
     cell = found.aggregate("toy", "on_task")
     assert cell.mean is None and cell.n == 0 and cell.not_scored == 1
-    assert next(c for c in compatibility(found) if c.format == "toy").word == "untestable"
+    assert next(c for c in verdicts(found) if c.format == "toy").word == "untestable"
 
 
-def test_compatibility_names_what_is_wrong(tmp_path, cases, formats):
+def test_verdicts_name_what_is_wrong(tmp_path, cases, formats):
     def reply(prompt):
         return {
             "chatml": "hello, a dog</s>",
@@ -151,9 +151,9 @@ def test_compatibility_names_what_is_wrong(tmp_path, cases, formats):
             "llama3": "hello a dog, on and on",
         }[prompt.format]
 
+    cases = [replace(case, id=f"{case.id}-{n}") for n in range(6) for case in cases]
     words = {
-        c.format: c
-        for c in compatibility(go(tmp_path, cases, formats, ScriptedBackend(reply, right)))
+        c.format: c for c in verdicts(go(tmp_path, cases, formats, ScriptedBackend(reply, right)))
     }
     assert words["alpaca-newline"].word == "broken" and "empty" in words["alpaca-newline"].reason
     assert words["llama3"].word == "broken" and "end by themselves" in words["llama3"].reason

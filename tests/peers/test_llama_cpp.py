@@ -143,7 +143,7 @@ def test_a_full_report_of_a_gguf_behind_a_server(llama_server, tmp_path, capsys)
     assert (
         cells["smollm2", "choice"]["mean"] is None and cells["smollm2", "choice"]["not_scored"] == 6
     )
-    words = {row["format"]: row["word"] for row in report["runs"][0]["compatibility"]}
+    words = {row["format"]: row["word"] for row in report["runs"][0]["verdicts"]}
     assert (
         set(words) == {"smollm2", "chatml", "llama3", "plain-qa"}
         and words["smollm2"] != "untestable"

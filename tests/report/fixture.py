@@ -46,7 +46,7 @@ def make(
                 "cells": [
                     _cell(name, groups[name], metric, rng) for name in ids for metric in METRICS
                 ],
-                "compatibility": _words(ids, rng),
+                "verdicts": _verdicts(ids, rng),
             }
             for label in labels
         ],
@@ -144,11 +144,11 @@ def _cell(name: str, group: str, metric: str, rng: random.Random) -> dict[str, A
     }
 
 
-def _words(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
+def _verdicts(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
     return [
         {
             "format": name,
-            "word": rng.choice(["works", "degraded", "broken", "untestable"]),
+            "word": rng.choice(["works", "degraded", "broken", "unclear", "untestable"]),
             "reason": "a reason",
         }
         for name in ids

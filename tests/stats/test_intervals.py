@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.coverage import populations, simulate
 from harness.stats import (
     difference_interval,
+    mean_difference,
     mean_interval,
     rate_interval,
     ratio_interval,
@@ -201,6 +202,18 @@ def test_a_difference_over_formats_counts_one_format_less():
     wide = difference_interval([0.0] * 24)
     narrow = difference_interval(np.zeros((24, 9)))
     assert narrow.high == pytest.approx(wide.high / 3)
+
+
+def test_a_mean_of_differences_gives_every_group_the_same_weight():
+    """Variances add, whatever the sizes; one group is the plain interval."""
+    rng = np.random.default_rng(7)
+    groups = [rng.choice([-1.0, 0.0, 1.0], n, p=[0.1, 0.8, 0.1]) for n in (300, 30)]
+    both = mean_difference(groups)
+    assert both.value == pytest.approx((groups[0].mean() + groups[1].mean()) / 2)
+    assert both.n == 30
+    halves = [(found.high - found.low) / 2 for found in map(difference_interval, groups)]
+    assert (both.high - both.low) / 2 == pytest.approx(math.hypot(*halves) / 2, rel=0.02)
+    assert mean_difference(groups[:1]) == difference_interval(groups[0])
 
 
 def test_ratio_equals_the_quadratic_of_fieller():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.evaluation.analysis.compatibility import MARGIN
+from harness.evaluation.analysis.criteria import MARGIN
 from harness.evaluation.analysis.summary import matrix
 from harness.evaluation.results import scores_by_format
 from harness.metrics.calibration import option_confidences

@@ -11,9 +11,9 @@ from typing import Any
 
 from harness.evaluation.analysis.across_formats import across_rows, changes
 from harness.evaluation.analysis.budget_report import budget_report
-from harness.evaluation.analysis.compatibility import compatibility
 from harness.evaluation.analysis.confidence import confidence_report
 from harness.evaluation.analysis.depth import depth_rows
+from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.phrase_report import phrase_report
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import spread_rows, summary
@@ -22,6 +22,7 @@ from harness.formats.render import render
 from harness.metrics.registry import METRICS, headline, in_order
 from harness.records import Conversation, Format, Message
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
+from harness.report.wording import verdict_lines
 from harness.report.write import write_report
 from harness.version import __version__
 
@@ -61,7 +62,7 @@ def build_report(
                 evaluation.label,
                 Path(evaluation.adapter).name if evaluation.adapter else None,
                 evaluation.aggregates,
-                tuple(compatibility(evaluation)),
+                tuple(verdicts(evaluation)),
             )
             for evaluation in evaluations
         ),
@@ -145,7 +146,7 @@ def _format_facts(chat_format: Format, evaluation: Evaluation) -> FormatFacts:
 
 
 def print_table(evaluations: Sequence[Evaluation]) -> None:
-    """Print each format and its group, with the headline metrics before → after."""
+    """Print each format and its group, with the headline metrics before → after, and verdicts."""
     from rich.console import Console
     from rich.table import Table
 
@@ -161,6 +162,9 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     console = Console(highlight=False)
     width = None if console.is_terminal else max(console.width, 132)
     Console(width=width, highlight=False).print(table)
+    print()
+    for line in verdict_lines(verdicts(last)):
+        print(line)
     for evaluation in evaluations:
         if (budget := budget_report(evaluation)) is not None:
             print(*budget.text, sep="\n")

@@ -205,11 +205,12 @@ def _report(path: Path) -> Iterator[str]:
     present = {metric for _, metric in cells}
     metrics = [metric for metric in headline() if metric in present]
     yield f"Format compatibility ({report.created[:10]}, whole report in `report.json`):"
-    yield from ("", "| format | group | " + " | ".join(metrics) + " |")
-    yield "|---|---|" + "---|" * len(metrics)
+    words = {found.format: found.word for found in report.runs[-1].verdicts}
+    yield from ("", "| format | group | verdict | " + " | ".join(metrics) + " |")
+    yield "|---|---|---|" + "---|" * len(metrics)
     for facts in report.formats:
         scores = " | ".join(_cell(cells.get((facts.id, metric))) for metric in metrics)
-        yield f"| {facts.id} | {facts.group} | {scores} |"
+        yield f"| {facts.id} | {facts.group} | {words.get(facts.id, '–')} | {scores} |"
     yield ""
 
 

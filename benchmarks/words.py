@@ -1,0 +1,140 @@
+"""Error rates of the words works, degraded, broken: ``python -m benchmarks.words``.
+
+Prints the table of docs/measures.md; ``--write`` puts it there. tests/slow/test_words.py holds the
+limits.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.coverage import SIZES, centred, logistic
+from harness.evaluation.analysis.format_verdicts import best_of_other_half, judge
+from harness.records import WORDS
+
+RUNS = 1000
+PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
+MARKS = (
+    "<!-- words:begin, written by python -m benchmarks.words --write -->",
+    "<!-- words:end -->",
+)
+CHANCE = 0.25
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in a native and in another format: rates in both, and how alike the items are.
+
+    ``agreement``: the standard deviation of the items' difficulty in log-odds, shared by both
+    formats; 3 makes about a tenth of the items change between two formats of rate .6.
+    """
+
+    name: str
+    choice: tuple[float, float] = (0.6, 0.6)
+    on_task: tuple[float, float] = (0.5, 0.5)
+    stopped: tuple[float, float] = (0.9, 0.9)
+    leak: tuple[float, float] = (0.01, 0.01)
+    excess: float = 0.05
+    agreement: float = 3.0
+    formats: int = 0
+    """With this many formats like the other one, and no native one."""
+    centres: dict[float, float] = field(default_factory=dict, compare=False)
+
+    def logit(self, rate: float) -> float:
+        if rate not in self.centres:
+            self.centres[rate] = centred(rate, self.agreement, [0.0])
+        return self.centres[rate]
+
+    def draw(self, rng: np.random.Generator, n: int) -> tuple[Any, Any]:
+        """The values of both formats: metric → case → value."""
+        native: dict[str, dict[str, float]] = {}
+        other: dict[str, dict[str, float]] = {}
+        for metric in ("choice", "on_task", "stopped", "leak"):
+            items = rng.normal(0, self.agreement, n)
+            for values, rate in zip((native, other), getattr(self, metric), strict=True):
+                drawn = rng.random(n) < logistic(self.logit(rate) + items)
+                values[metric] = {f"{metric}-{at}": float(one) for at, one in enumerate(drawn)}
+        costs = rng.normal(self.excess, 0.5, n)
+        native["nll_excess"] = {f"ref-{at}": 0.0 for at in range(n)}
+        other["nll_excess"] = {f"ref-{at}": float(one) for at, one in enumerate(costs)}
+        return native, other
+
+    def word(self, rng: np.random.Generator, n: int) -> str:
+        if not self.formats:
+            native, other = self.draw(rng, n)
+            return judge("other", other, native, "native", CHANCE).word
+        values = {}
+        items = {metric: rng.normal(0, self.agreement, n) for metric in ("choice", "on_task")}
+        for name in map(str, range(self.formats)):
+            values[name] = {
+                metric: {
+                    f"{metric}-{at}": float(one)
+                    for at, one in enumerate(
+                        rng.random(n) < logistic(self.logit(getattr(self, metric)[1]) + of_metric)
+                    )
+                }
+                for metric, of_metric in items.items()
+            }
+        return judge("0", values["0"], best_of_other_half(values), None, CHANCE).word
+
+
+def models() -> Iterator[Model]:
+    """What must not be called degraded or broken, and what must not be called works."""
+    yield Model("as good as native")
+    yield Model("as good, other items than native", agreement=0.5)
+    yield Model("as good as six others, no native format", formats=6)
+    yield Model("20 points worse", choice=(0.6, 0.4), on_task=(0.5, 0.3))
+    yield Model("20 points worse in free answers only", on_task=(0.5, 0.3))
+    yield Model("20 points worse in choices only", choice=(0.6, 0.4))
+    yield Model("choices at chance", choice=(0.6, 0.25))
+    yield Model("both at chance, a weak model", choice=(0.25, 0.25), on_task=(0.1, 0.1))
+    yield Model("stops in 70 % instead of 90 %", stopped=(0.9, 0.7))
+    yield Model("never stops", stopped=(0.9, 0.05))
+    yield Model("leaks in 21 % instead of 1 %", leak=(0.01, 0.21))
+    yield Model("references cost .7 nats a token", excess=0.7)
+
+
+def rates(model: Model, n: int, runs: int = RUNS, seed: int = 0) -> Counter[str]:
+    """How often each word is given in ``runs`` evaluations with n cases of each kind."""
+    rng = np.random.default_rng([seed, n])
+    return Counter(model.word(rng, n) for _ in range(runs))
+
+
+def table(runs: int = RUNS) -> str:
+    """Markdown: models × cases, in % of evaluations: works ∕ unclear ∕ degraded ∕ broken."""
+    order = [word for word in ("works", "unclear", "degraded", "broken") if word in WORDS]
+    lines = [f"| {' ∕ '.join(order)}, % | " + " | ".join(f"n {n}" for n in SIZES) + " |"]
+    lines.append("|---|" + "---:|" * len(SIZES))
+    for model in models():
+        cells = []
+        for n in SIZES:
+            found = rates(model, n, runs)
+            cells.append(" ∕ ".join(f"{100 * found[word] / runs:.0f}" for word in order))
+        lines.append(f"| {model.name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the table, and write it into the page."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    found = table(options.runs)
+    print(found)
+    if options.write:
+        text = PAGE.read_text(encoding="utf-8")
+        before, rest = text.split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+        PAGE.write_text(f"{before}{MARKS[0]}\n{found}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

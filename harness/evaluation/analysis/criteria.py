@@ -1,0 +1,167 @@
+"""What a format is compared by: right answers, how they end, their faults, and references."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.records import Evidence
+
+if TYPE_CHECKING:
+    from harness.stats import Interval
+
+#: Metric → case id → value, of one format.
+Values = Mapping[str, Mapping[str, float]]
+
+LEVEL = 0.05
+#: How far right answers, ends, leaks and empty answers may fall behind and the format still works.
+MARGIN = 0.10
+#: The same for the cost of references, in nats a token.
+EXCESS_MARGIN = 0.35
+#: The kinds of right answers; each counts the same, however many cases it has.
+RIGHT = {"choice": "choices", "on_task": "free answers"}
+#: What may go wrong with an answer: whether more is better, and words for the rate.
+FAULTS = {
+    "stopped": (True, "{:.0%} of the answers end by themselves"),
+    "leak": (False, "{:.0%} of the answers leak control text"),
+    "empty": (False, "{:.0%} of the answers are empty"),
+}
+#: Above this many cases of a kind no number is named.
+MOST_NEEDED = 20_000
+#: Normal quantiles of a test at 5 % and of one at 5 % ∕ 5, each with a power of 80 %.
+_SEES_NO_LOSS, _SEES_LOSS = 1.645 + 0.842, 2.326 + 0.842
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One comparison with the reference, on the cases of both.
+
+    ``loss`` (positive: worse than the reference) has an interval of 90 %, which makes a one-sided
+    test at 5 %. ``no_worse``: the loss is shown to be below the margin. ``worse``: there is one, at
+    5 % divided by the number of criteria; for the cost of references, one beyond the margin.
+    """
+
+    metric: str
+    text: str
+    margin: float
+    loss: Interval
+    no_worse: bool
+    worse: bool
+    evidence: Evidence
+
+    def needed(self) -> int | None:
+        """The cases of each kind that show either in 80 of 100 evaluations, if the loss is true."""
+        low, high, n = self.loss.low, self.loss.high, self.loss.n
+        if low is None or high is None:
+            return None
+        error = (high - low) / 2 / 1.645
+        distances = (_SEES_NO_LOSS, self.margin - self.loss.value), (_SEES_LOSS, self.loss.value)
+        enough = min((n * (z * error / far) ** 2 for z, far in distances if far > 0), default=0)
+        return max(n + 1, math.ceil(enough)) if 0 < enough < MOST_NEEDED else None
+
+
+def compare(own: Values, reference: Values) -> list[Criterion]:
+    """The comparisons that can be made: right answers first, then faults, then references."""
+    pairs = {
+        metric: common
+        for metric in (*RIGHT, *FAULTS)
+        if (common := _paired(own.get(metric, {}), reference.get(metric, {})))
+    }
+    right = [metric for metric in RIGHT if metric in pairs]
+    faults = [metric for metric in FAULTS if metric in pairs]
+    excess = own.get("nll_excess")
+    strict = 1 - 2 * LEVEL / max(1, bool(right) + len(faults) + bool(excess))
+    found = [_right_answers(pairs, right, strict)] if right else []
+    found += [_fault(metric, pairs[metric], strict) for metric in faults]
+    return [*found, _cost(excess, strict)] if excess else found
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    case: str
+    own: float
+    reference: float
+
+
+def _paired(own: Mapping[str, float], reference: Mapping[str, float]) -> list[_Pair]:
+    return [_Pair(case, value, reference[case]) for case, value in own.items() if case in reference]
+
+
+def _right_answers(
+    pairs: Mapping[str, Sequence[_Pair]], right: Sequence[str], strict: float
+) -> Criterion:
+    from harness.stats import mean_difference
+
+    losses = {metric: [pair.reference - pair.own for pair in pairs[metric]] for metric in right}
+    text = " and ".join(
+        f"{_mean(pair.own for pair in pairs[metric]):.0%} of the {RIGHT[metric]} right against"
+        f" {_mean(pair.reference for pair in pairs[metric]):.0%}"
+        for metric in right
+    )
+    loss = mean_difference(list(losses.values()), 1 - 2 * LEVEL)
+    sure = mean_difference(list(losses.values()), strict)
+    worst = max(right, key=lambda metric: _mean(losses[metric]))
+    return _criterion(worst, text, MARGIN, loss, _above(sure, 0.0), pairs[worst], True)
+
+
+def _fault(metric: str, pairs: Sequence[_Pair], strict: float) -> Criterion:
+    from harness.stats import difference_interval
+
+    more_is_better, words = FAULTS[metric]
+    sign = 1 if more_is_better else -1
+    losses = [sign * (pair.reference - pair.own) for pair in pairs]
+    own, reference = _mean(pair.own for pair in pairs), _mean(pair.reference for pair in pairs)
+    text = f"{words.format(own)} against {reference:.0%}"
+    loss = difference_interval(losses, 1 - 2 * LEVEL)
+    worse = _above(difference_interval(losses, strict), 0.0)
+    return _criterion(metric, text, MARGIN, loss, worse, pairs, more_is_better)
+
+
+def _cost(excess: Mapping[str, float], strict: float) -> Criterion:
+    """The NLL excess of references, which is a difference to the native format already."""
+    from harness.stats import mean_interval
+
+    values = list(excess.values())
+    loss = mean_interval(values, level=1 - 2 * LEVEL)
+    worse = _above(mean_interval(values, level=strict), EXCESS_MARGIN)
+    pairs = [_Pair(case, value, 0.0) for case, value in excess.items()]
+    text = f"references cost {loss.value:+.2f} nats a token"
+    return _criterion("nll_excess", text, EXCESS_MARGIN, loss, worse, pairs, False)
+
+
+def _criterion(
+    metric: str,
+    text: str,
+    margin: float,
+    loss: Interval,
+    worse: bool,
+    pairs: Sequence[_Pair],
+    more_is_better: bool,
+) -> Criterion:
+    """``pairs`` are those of ``metric``; of right answers the kind that lost most."""
+    sign = 1 if more_is_better else -1
+    worst = max(pairs, key=lambda pair: (sign * (pair.reference - pair.own), pair.case))
+    evidence = Evidence(
+        metric,
+        _mean(pair.own for pair in pairs),
+        len(pairs),
+        reference=_mean(pair.reference for pair in pairs),
+        loss=loss.value,
+        low=loss.low,
+        high=loss.high,
+        worst_case=worst.case if sign * (worst.reference - worst.own) > 0 else "",
+    )
+    # Where there is no interval the loss is not shown either way; only a large one is in the way.
+    no_worse = loss.value < margin if loss.high is None else loss.high < margin
+    return Criterion(metric, text, margin, loss, no_worse, worse, evidence)
+
+
+def _above(interval: Interval, limit: float) -> bool:
+    return interval.low is not None and interval.low > limit
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return math.fsum(found) / len(found)

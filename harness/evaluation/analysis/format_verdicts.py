@@ -1,0 +1,227 @@
+"""Does the model work in this format? One word each, by tests with stated error rates.
+
+A format is compared with the model's native one on the same cases, or, where there is none, with
+the best format, chosen on the other half of the cases. Each word is shown or not given:
+
+- *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses;
+- *works*: no worse than the reference by the margins, each at a level of 5 %, and no guessing;
+- *degraded*: worse than the reference in one of the criteria, all together at a level of 5 %;
+- *unclear*: none of these can be shown, with the number of cases that would be enough;
+- *untestable*: nothing was scored.
+
+So a format as good as the reference is called degraded or broken in at most 5 % of evaluations, and
+one that is twice the margin worse, or guesses, is called works in at most 5 %. docs/measures.md has
+the simulated error rates (benchmarks/words.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harness.evaluation.analysis.criteria import (
+    FAULTS,
+    LEVEL,
+    MARGIN,
+    RIGHT,
+    Criterion,
+    Values,
+    compare,
+)
+from harness.records import Evidence, Verdict
+
+if TYPE_CHECKING:
+    from harness.evaluation.results import Evaluation
+    from harness.stats import Interval
+
+#: A rate of empty, leaking or endless answers above which a format is broken.
+HALF = 0.5
+_NO_CASES = "no case with options or checks was scored"
+_GIVE_CASES = "give cases with choices or checks (--cases)"
+
+
+def verdicts(evaluation: Evaluation) -> list[Verdict]:
+    """The verdict on every format of an evaluation, in its order."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for score in evaluation.scores:
+        if score.value is not None:
+            by_metric = values.setdefault(score.format, {})
+            by_metric.setdefault(score.metric, {})[score.case] = score.value
+    native = evaluation.native if evaluation.native in values else None
+    reference = values[native] if native else best_of_other_half(values)
+    chance = _chance(evaluation)
+    found = []
+    for name in (one.id for one in evaluation.formats):
+        if name not in values:
+            found.append(_nothing_scored(name, evaluation))
+        elif evaluation.budget is not None:
+            most = max(map(len, values[name].values()))
+            reason = f"at most {most} of its cases were computed"
+            found.append(Verdict(name, "unclear", reason, "leave --budget out for a verdict"))
+        else:
+            found.append(judge(name, values[name], reference, native, chance))
+    return found
+
+
+def judge(name: str, own: Values, reference: Values, native: str | None, chance: float) -> Verdict:
+    """The verdict on a format from its values and those of the reference.
+
+    ``native`` names the reference; None: the best format on the other half of the cases.
+    ``chance`` is the rate of right choices of a model that guesses.
+    """
+    if (broken := _broken(name, own, chance, native)) is not None:
+        return broken
+    doubt = _doubt(own, chance)
+    if name == native:
+        return _native(name, own, doubt)
+    criteria = compare(own, reference)
+    if not criteria or criteria[0].metric not in RIGHT:
+        return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
+    against = native or "the best format"
+    if doubt is None and all(one.no_worse for one in criteria):
+        first = criteria[0]
+        return Verdict(name, "works", f"as good as {against}: {first.text}", "", first.evidence)
+    worse = [one for one in criteria if one.worse]
+    if worse:
+        reason = f"worse than {against}: {'; '.join(one.text for one in worse)}"
+        return Verdict(name, "degraded", reason, _remedy(name, native), worse[0].evidence)
+    return _unclear(name, criteria, doubt, against)
+
+
+def best_of_other_half(values: Mapping[str, Values]) -> Values:
+    """Metric → case → the value of the format that is best by the other half of the cases.
+
+    The cases of each metric are split by turns; the best format has the most right answers, every
+    kind counting the same. Choosing on other cases keeps the winner's luck out of the comparison.
+    """
+    halves = [{name: _half(own, side) for name, own in values.items()} for side in (0, 1)]
+    best = [max(half, key=lambda name: (_right_rate(half[name]), name)) for half in halves]
+    reference: dict[str, dict[str, float]] = {}
+    for side, half in enumerate(halves):
+        for metric, by_case in half[best[1 - side]].items():
+            reference.setdefault(metric, {}).update(by_case)
+    return reference
+
+
+def _half(own: Values, side: int) -> dict[str, dict[str, float]]:
+    return {
+        metric: {case: by_case[case] for case in sorted(by_case)[side::2]}
+        for metric, by_case in own.items()
+    }
+
+
+def _right_rate(own: Values) -> float:
+    rates = [math.fsum(own[m].values()) / len(own[m]) for m in RIGHT if own.get(m)]
+    return math.fsum(rates) / len(rates) if rates else 0.0
+
+
+def _chance(evaluation: Evaluation) -> float:
+    sizes = [len(case.choices) for case in evaluation.cases if case.choices]
+    return math.fsum(1 / size for size in sizes) / len(sizes) if sizes else 0.0
+
+
+def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdict | None:
+    level = 1 - 2 * LEVEL / (len(FAULTS) + 1)
+    for metric, (more_is_better, words) in FAULTS.items():
+        if by_case := own.get(metric):
+            found = _rate(by_case, level)
+            if _below(found, HALF) if more_is_better else _above(found, HALF):
+                reason = ("only " if more_is_better else "") + words.format(found.value)
+                evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
+                return Verdict(name, "broken", reason, _remedy(name, native), evidence)
+    if by_case := own.get("choice"):
+        found = _rate(by_case, level)
+        if _below(found, chance + MARGIN):
+            reason = f"its choices are guesses: {found.value:.0%} right, chance is {chance:.0%}"
+            evidence = _evidence("choice", found, by_case, 0.0)
+            return Verdict(name, "broken", reason, _remedy(name, native), evidence)
+    return None
+
+
+def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:
+    """Why a format that is not broken may be: a reason and its evidence, or None."""
+    level = 1 - 2 * LEVEL
+    for metric, (more_is_better, words) in FAULTS.items():
+        if by_case := own.get(metric):
+            found = _rate(by_case, level)
+            if not (_above(found, HALF) if more_is_better else _below(found, HALF)):
+                evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
+                return words.format(found.value), evidence
+    if by_case := own.get("choice"):
+        found = _rate(by_case, level)
+        if not _above(found, chance):
+            reason = f"its choices may be guesses: {found.value:.0%} right, chance is {chance:.0%}"
+            return reason, _evidence("choice", found, by_case, 0.0)
+    return None
+
+
+def _native(name: str, own: Values, doubt: tuple[str, Evidence] | None) -> Verdict:
+    """The native format is the reference: it works where it is shown not to be broken."""
+    if doubt is not None:
+        return Verdict(name, "unclear", doubt[0], _more(None), doubt[1])
+    metric = next((one for one in RIGHT if own.get(one)), None)
+    if metric is None:
+        return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
+    found = _rate(own[metric], 1 - 2 * LEVEL)
+    reason = f"the model's own format: {found.value:.0%} of the {RIGHT[metric]} right"
+    if ends := own.get("stopped"):
+        reason += ", " + FAULTS["stopped"][1].format(math.fsum(ends.values()) / len(ends))
+    return Verdict(name, "works", reason, "", _evidence(metric, found, own[metric], 0.0))
+
+
+def _unclear(
+    name: str, criteria: list[Criterion], doubt: tuple[str, Evidence] | None, against: str
+) -> Verdict:
+    open_ones = [one for one in criteria if not one.no_worse]
+    needed = [one.needed() for one in open_ones]
+    known = [n for n in needed if n is not None]
+    enough = max(known) if known and len(known) == len(needed) else None
+    if not open_ones:
+        assert doubt is not None  # noqa: S101  # else it would work
+        return Verdict(name, "unclear", doubt[0], _more(None), doubt[1])
+    first = open_ones[0]
+    reason = f"may be as good as {against} or worse: {first.text}, {first.loss.n} cases"
+    return Verdict(name, "unclear", reason, _more(enough), first.evidence, enough)
+
+
+def _nothing_scored(name: str, evaluation: Evaluation) -> Verdict:
+    reasons = [item.why for item in evaluation.untestable if item.format == name]
+    if evaluation.budget is not None and not reasons:
+        reason = "none of its cases was computed"
+        return Verdict(name, "unclear", reason, "leave --budget out for a verdict")
+    why = reasons[0] if reasons else "no case was scored"
+    reason = f"no case can be put into this format: {why}"
+    return Verdict(name, "untestable", reason, "give cases that the template accepts (--cases)")
+
+
+def _remedy(name: str, native: str | None) -> str:
+    """What helps a format that does not work: another one, or training in it."""
+    use = f"use {native}, or " if native and native != name else ""
+    return f"{use}train in it: harness train --formats {name}"
+
+
+def _more(needed: int | None) -> str:
+    if needed is None:
+        return "measure more cases: --limit with a larger number, or more --cases"
+    return f"measure about {needed} cases of each kind: --limit {needed}, with --cases if short"
+
+
+def _rate(by_case: Mapping[str, float], level: float) -> Interval:
+    from harness.stats import rate_interval
+
+    return rate_interval(list(by_case.values()), level)
+
+
+def _above(interval: Interval, limit: float) -> bool:
+    return interval.low is not None and interval.low > limit
+
+
+def _below(interval: Interval, limit: float) -> bool:
+    return interval.high is not None and interval.high < limit
+
+
+def _evidence(metric: str, found: Interval, by_case: Mapping[str, float], bad: float) -> Evidence:
+    """Evidence of a rate by itself; ``bad`` is the value of a case that shows the fault."""
+    worst = next((case for case, value in sorted(by_case.items()) if value == bad), "")
+    return Evidence(metric, found.value, found.n, low=found.low, high=found.high, worst_case=worst)

@@ -1,0 +1,65 @@
+"""The lines that a user reads first."""
+
+import pytest
+
+from harness.records import Evidence, Verdict
+from harness.report.wording import MOST_LINES, evidence_text, verdict_lines
+
+
+def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
+    found = [
+        Verdict("chatml", "works", "as good"),
+        Verdict("alpaca", "degraded", "worse than chatml", "use chatml"),
+        Verdict("llama3", "broken", "only 3% end", "train in it"),
+        Verdict("odd", "untestable", "no system message", "give other cases"),
+        Verdict("zephyr", "works", "as good"),
+    ]
+    assert verdict_lines(found) == [
+        "broken: llama3: only 3% end; train in it",
+        "degraded: alpaca: worse than chatml; use chatml",
+        "untestable: odd: no system message; give other cases",
+        "works: chatml, zephyr",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("needed", "line"),
+    [
+        ((None,), "unclear: f0: may be; more"),
+        ((None, None), "unclear: f0, f1"),
+        (
+            (90, None, 120),
+            "unclear: f0, f1, f2: --limit 120 would be enough for 2 of them",
+        ),
+    ],
+)
+def test_unclear_formats_share_a_line_with_the_cases_they_need(needed, line):
+    found = [
+        Verdict(f"f{at}", "unclear", "may be", "more", needed=n) for at, n in enumerate(needed)
+    ]
+    assert verdict_lines(found) == [line]
+
+
+def test_a_hundred_broken_formats_are_no_hundred_lines():
+    found = [Verdict(f"f{at}", "broken", "bad", "use another") for at in range(100)]
+    lines = verdict_lines(found)
+    assert len(lines) == MOST_LINES + 1 and lines[-1].startswith("broken: 92 more: f8, f9")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "text"),
+    [
+        (None, ""),
+        (
+            Evidence("choice", 0.4, 48, 0.6, 0.2, 0.12, 0.28, "c3"),
+            "choice .40 against .60, loss .20 (.12 to .28), 48 cases, worst: c3",
+        ),
+        (Evidence("stopped", 0.1, 30, low=0.03, high=0.2), "stopped .10, .03 to .20, 30 cases"),
+        (
+            Evidence("nll_excess", 0.5, 12, 0.0, 0.5),
+            "nll_excess .50, loss .50, 12 cases",
+        ),
+    ],
+)
+def test_evidence_in_words(evidence, text):
+    assert evidence_text(evidence) == text
