@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.coverage import SIZES, centred, logistic
-from harness.evaluation.analysis.format_verdicts import best_of_other_half, judge
+from harness.evaluation.analysis.format_verdicts import best_others, judge
 from harness.records import WORDS
 
 RUNS = 1000
@@ -82,7 +82,7 @@ class Model:
                 }
                 for metric, of_metric in items.items()
             }
-        return judge("0", values["0"], best_of_other_half(values), None, CHANCE).word
+        return judge("0", values["0"], best_others(values)["0"], None, CHANCE).word
 
 
 def models() -> Iterator[Model]:

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.words import Model, models, rates
 from harness.evaluation.analysis.criteria import compare
-from harness.evaluation.analysis.format_verdicts import best_of_other_half, judge
+from harness.evaluation.analysis.format_verdicts import best_others, judge
 from harness.records import WORDS
 
 CHANCE = 0.25
@@ -136,15 +136,24 @@ def test_every_kind_of_right_answer_counts_the_same():
     assert first.loss.value == pytest.approx(lost / 2)
 
 
-def test_the_best_format_is_chosen_on_the_other_half():
+def test_the_best_other_format_is_chosen_on_the_other_half():
     """``a`` is best on the even cases, ``b`` on the odd: each is the reference where it was not
     chosen."""
     cases = [f"c{at}" for at in range(8)]
     a = {"choice": {case: float(at % 2 == 0) for at, case in enumerate(cases)}}
     b = {"choice": {case: float(at % 2 == 1) for at, case in enumerate(cases)}}
-    found = best_of_other_half({"a": a, "b": b})
-    assert found["choice"] == dict.fromkeys(sorted(cases), 0.0)
-    assert best_of_other_half({"a": a, "z": {"choice": dict.fromkeys(cases, 0.2)}}) != found
+    c = {"choice": dict.fromkeys(cases, 0.2)}
+    found = best_others({"a": a, "b": b, "c": c})
+    assert found["c"]["choice"] == dict.fromkeys(sorted(cases), 0.0)
+    assert found["a"]["choice"] == {
+        **b["choice"],
+        **dict.fromkeys(cases[::2], 0.0),
+        "c1": 0.2,
+        "c3": 0.2,
+        "c5": 0.2,
+        "c7": 0.2,
+    }
+    assert best_others({"a": a})["a"]["choice"] == a["choice"]
 
 
 @pytest.mark.parametrize("n", [12, 100])

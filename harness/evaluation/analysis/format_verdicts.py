@@ -1,7 +1,8 @@
 """Does the model work in this format? One word each, by tests with stated error rates.
 
 A format is compared with the model's native one on the same cases, or, where there is none, with
-the best format, chosen on the other half of the cases. Each word is shown or not given:
+the best of the other formats, chosen on the other half of the cases. Each word is shown or not
+given:
 
 - *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses;
 - *works*: no worse than the reference by the margins, each at a level of 5 %, and no guessing;
@@ -49,7 +50,7 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
             by_metric = values.setdefault(score.format, {})
             by_metric.setdefault(score.metric, {})[score.case] = score.value
     native = evaluation.native if evaluation.native in values else None
-    reference = values[native] if native else best_of_other_half(values)
+    others = {} if native else best_others(values)
     chance = _chance(evaluation)
     found = []
     for name in (one.id for one in evaluation.formats):
@@ -60,6 +61,7 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
             reason = f"at most {most} of its cases were computed"
             found.append(Verdict(name, "unclear", reason, "leave --budget out for a verdict"))
         else:
+            reference = values[native] if native else others[name]
             found.append(judge(name, values[name], reference, native, chance))
     return found
 
@@ -67,7 +69,7 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
 def judge(name: str, own: Values, reference: Values, native: str | None, chance: float) -> Verdict:
     """The verdict on a format from its values and those of the reference.
 
-    ``native`` names the reference; None: the best format on the other half of the cases.
+    ``native`` names the reference; None: the best of the other formats.
     ``chance`` is the rate of right choices of a model that guesses.
     """
     if (broken := _broken(name, own, chance, native)) is not None:
@@ -78,7 +80,7 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
     criteria = compare(own, reference)
     if not criteria or criteria[0].metric not in RIGHT:
         return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
-    against = native or "the best format"
+    against = native or "the best of the others"
     if doubt is None and all(one.no_worse for one in criteria):
         first = criteria[0]
         return Verdict(name, "works", f"as good as {against}: {first.text}", "", first.evidence)
@@ -89,19 +91,24 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
     return _unclear(name, criteria, doubt, against)
 
 
-def best_of_other_half(values: Mapping[str, Values]) -> Values:
-    """Metric → case → the value of the format that is best by the other half of the cases.
+def best_others(values: Mapping[str, Values]) -> dict[str, Values]:
+    """For each format the reference where there is no native one: the best of the other formats.
 
-    The cases of each metric are split by turns; the best format has the most right answers, every
-    kind counting the same. Choosing on other cases keeps the winner's luck out of the comparison.
+    The cases of each metric are split by turns. On each half the reference is the format that has
+    the most right answers on the other half, every kind counting the same: choosing on other cases
+    keeps the winner's luck out of the comparison, and so does leaving out the format itself.
     """
     halves = [{name: _half(own, side) for name, own in values.items()} for side in (0, 1)]
-    best = [max(half, key=lambda name: (_right_rate(half[name]), name)) for half in halves]
-    reference: dict[str, dict[str, float]] = {}
-    for side, half in enumerate(halves):
-        for metric, by_case in half[best[1 - side]].items():
-            reference.setdefault(metric, {}).update(by_case)
-    return reference
+    ranked = [sorted(half, key=lambda name: (-_right_rate(half[name]), name)) for half in halves]
+    found: dict[str, Values] = {}
+    for name in values:
+        reference: dict[str, dict[str, float]] = {}
+        for side, half in enumerate(halves):
+            best = next((other for other in ranked[1 - side] if other != name), name)
+            for metric, by_case in half[best].items():
+                reference.setdefault(metric, {}).update(by_case)
+        found[name] = reference
+    return found
 
 
 def _half(own: Values, side: int) -> dict[str, dict[str, float]]:
