@@ -26,7 +26,8 @@ _BOUNDARY = re.compile(
 )
 _HARMLESS = re.compile(
     r"\bnot (?:only|just|merely|simply)\b|\bno (?:doubt|wonder|matter|problem)\b"
-    r"|\b(?:not|never|n't) (?:forget|worry|hesitate)\b|\w+n't (?:forget|worry|hesitate)\b"
+    r"|\b(?:(?:do|must|should|please) not|(?:do|must|should)n't|never|not to)"
+    r" (?:forget|worry|hesitate)\b"
     r"|\bwithout (?:a )?doubt\b|\bno(?:thing|ne)? (?:other|else|less) than\b|\bnothing but\b"
     rf"|\bno(?=\s+(?:the|an?)\b|\s+{_SUBJECT})",
     re.IGNORECASE,
@@ -137,8 +138,8 @@ def picks(options: Sequence[Option], answer: str) -> bool:
     )
     if not found or found[0][2] != 0:
         return False
-    (_, end, _), others = found[0], [start for start, _, index in found if index]
-    return not (others and _JOINED.fullmatch(text, end, others[0]))
+    other = next((at for at, (_, _, index) in enumerate(found) if index), None)
+    return other is None or not _JOINED.fullmatch(text, found[other - 1][1], found[other][0])
 
 
 _JOINED = re.compile(
