@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.terminal import console
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -79,7 +81,6 @@ def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> I
     if quiet or total == 0 or not sys.stderr.isatty():
         yield Phase(name, total, None, quiet or total == 0, unit)
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -98,5 +99,5 @@ def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> I
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    with Progress(*columns, console=console(stderr=True)) as bars:
         yield Phase(name, total, bars, quiet, unit)

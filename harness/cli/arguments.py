@@ -16,6 +16,7 @@ import tyro
 from harness.cli.main import program
 from harness.docstrings import field_docstrings
 from harness.errors import HarnessError
+from harness.terminal import raw_streams
 
 T = TypeVar("T")
 _PLACEHOLDERS = {str: "TEXT", int: "INT", float: "FLOAT"}
@@ -44,7 +45,7 @@ def parse(
     given: dict[str, Any] = {} if default is None else {"default": default}
     prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with raw_streams(), contextlib.redirect_stderr(errors):
             parsed: T = tyro.cli(
                 configured, args=args, prog=prog, description=cleandoc(description or ""), **given
             )

@@ -13,6 +13,7 @@ import tyro
 
 from harness.cli.arguments import parse, split_commas
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.terminal import console
 
 if TYPE_CHECKING:
     from harness.api_results import ComparisonResult
@@ -101,7 +102,6 @@ def _print_table(
     before: Baseline, after: Baseline, verdicts: Sequence[GateCheck], *, every: bool
 ) -> None:
     """The groups' means and the changes, or every format; losses last, where they are seen."""
-    from rich.console import Console
     from rich.table import Table
 
     from harness.gate.messages import outcome_counts, p_value
@@ -137,10 +137,8 @@ def _print_table(
             p,
             outcome,
         )
-    console = Console(highlight=False)
-    Console(
-        width=max(console.width, 132) if not console.is_terminal else None, highlight=False
-    ).print(table)
+    width = None if console().is_terminal else max(console().width, 132)
+    console(width=width).print(table)
     print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(verdicts)}")
     if not every:
         print(

@@ -14,6 +14,7 @@ from harness.cli.arguments import FormatId, parse, refuse_existing
 from harness.errors import EXIT_FINDINGS, EXIT_OK
 from harness.files import write_text
 from harness.formats import load_formats
+from harness.terminal import write_exactly
 
 if TYPE_CHECKING:
     from harness.formats.exchange.sources import Source as TemplateSource
@@ -120,7 +121,7 @@ def export(args: list[str]) -> int:
     if options.out:
         write_text(Path(options.out), exported.text)
     else:
-        sys.stdout.write(exported.text)
+        write_exactly(exported.text)
     for sentence in exported.lost:
         print(f"not kept: {sentence}", file=sys.stderr)
     return EXIT_OK

@@ -15,6 +15,7 @@ from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, read_json, write_text
 from harness.formats import load_formats
 from harness.records import Conversation, Format, Message
+from harness.terminal import write_exactly
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def list_formats(args: list[str]) -> int:
     if options.markdown:
         from harness.report.catalog import catalog_page
 
-        sys.stdout.write(catalog_page(known.values()))
+        write_exactly(catalog_page(known.values()))
         return EXIT_OK
     if options.json:
         rows = [{**_facts(f), "origin": f.origin} for f in known.values()]
@@ -64,7 +65,7 @@ def show(args: list[str]) -> int:
     """Print the file of a format: its facts and its template."""
     options = parse(ShowOptions, args, "formats show", show.__doc__)
     found = load_formats(*map(Path, options.formats_dir))[options.format_id]
-    sys.stdout.write(Path(found.path).read_text(encoding="utf-8"))
+    write_exactly(Path(found.path).read_text(encoding="utf-8"))
     return EXIT_OK
 
 
@@ -102,8 +103,7 @@ def render_file(args: list[str]) -> int:
         eos_token=options.eos,
         assistant_name=options.name,
     )
-    sys.stdout.buffer.write(rendered.text.encode("utf-8"))
-    sys.stdout.flush()
+    write_exactly(rendered.text)
     return EXIT_OK
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
 from harness.extras import explain_missing
+from harness.terminal import visible_streams
 
 #: The names of the console script.
 PROGRAMS = ("harness", "formatproof")
@@ -83,21 +84,25 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run_command(command: Callable[[list[str]], int], args: list[str]) -> int:
-    """Call a command and turn what ends it early into a line on standard error and an exit code."""
-    try:
-        return command(args)
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    except KeyboardInterrupt:
-        print(
-            "\ninterrupted: finished work is kept, and the same command resumes from there",
-            file=sys.stderr,
-        )
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_OK
+    """Call a command and turn what ends it early into a line on standard error and an exit code.
+
+    Whatever it prints, control characters are shown and not obeyed (harness.terminal).
+    """
+    with visible_streams():
+        try:
+            return command(args)
+        except HarnessError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return EXIT_USAGE
+        except KeyboardInterrupt:
+            print(
+                "\ninterrupted: finished work is kept, and the same command resumes from there",
+                file=sys.stderr,
+            )
+            return EXIT_INTERRUPTED
+        except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_OK
 
 
 def _dispatch(args: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import tyro
 from harness.cli.arguments import parse
 from harness.errors import EXIT_OK
 from harness.files import write_text
+from harness.terminal import console
 
 _STYLE = (
     ":root{color-scheme:light dark}"
@@ -56,14 +56,15 @@ def preview(args: list[str]) -> int:
         (tokenizer.decode([token]), token, trained)
         for token, trained in zip(encoded.ids, encoded.trained, strict=True)
     ]
-    colour = sys.stdout.isatty()
     print(rendered.text)
     stops = ", ".join(map(repr, rendered.stops)) or "EOS"
     counts = f"{len(pieces)} tokens, {sum(encoded.trained)} trained"
     print(f"\n{counts}, format {chat_format.id}, stops {stops}\n")
+    out = console(soft_wrap=True)
     for text, token, trained in pieces:
         shown = f"‹{repr(text)[1:-1]}›" if trained else repr(text)[1:-1]
-        print(f"{token:>7}  " + (f"\x1b[32m{shown}\x1b[0m" if trained and colour else shown))
+        out.print(f"{token:>7}  ", end="")
+        out.print(shown, style="green" if trained else "")
     if options.html:
         write_text(Path(options.html), _page(pieces, chat_format.id))
     return EXIT_OK

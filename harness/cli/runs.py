@@ -14,6 +14,7 @@ import tyro
 
 from harness.cli.arguments import RunFolder, at_least, parse, split_commas
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.terminal import console
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -146,11 +147,10 @@ def tree(args: list[str]) -> int:
     if options.json:
         print(json.dumps(found.as_dict()))
         return EXIT_OK
-    from rich.console import Console
 
     # A pipe has no width, and rich would cut lines at 80 columns.
     width = None if sys.stdout.isatty() else 240
-    Console(highlight=False, width=width).print(_draw(found, run.resolve()))
+    console(width=width).print(_draw(found, run.resolve()))
     return EXIT_OK
 
 

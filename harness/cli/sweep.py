@@ -11,6 +11,7 @@ import tyro
 
 from harness.cli.arguments import at_least, parse
 from harness.errors import EXIT_OK, EXIT_USAGE, HarnessError
+from harness.terminal import console
 
 if TYPE_CHECKING:
     from harness.report.sweep_document import Sweep
@@ -73,7 +74,6 @@ def sweep(args: list[str]) -> int:
 
 
 def _print_table(found: Sweep) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from harness.report.sweep_document import sweep_table
@@ -82,4 +82,4 @@ def _print_table(found: Sweep) -> None:
     table = Table(*heads)
     for line in lines:
         table.add_row(*line)
-    Console(highlight=False, soft_wrap=True).print(table)
+    console(soft_wrap=True).print(table)

@@ -11,6 +11,7 @@ from harness.metrics.registry import lower_is_better
 from harness.records import GateCheck, Outcome
 from harness.report.wording import compact, signed
 from harness.stats import minimum_detectable_effect
+from harness.terminal import visible
 
 _SHOWN = 8
 
@@ -20,7 +21,7 @@ def describe(verdict: GateCheck) -> str:
     second = (
         f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
     )
-    return f"{headline(verdict)}\n{f'why: {verdict.why}' if verdict.why else second}"
+    return visible(f"{headline(verdict)}\n{f'why: {verdict.why}' if verdict.why else second}")
 
 
 def headline(verdict: GateCheck) -> str:
@@ -67,7 +68,7 @@ def _escaped(text: str, title: bool = False) -> str:
 def summary_lines(result: GateResult) -> list[str]:
     """Counts, what broke and what changed, the baseline, notes; last the command to run next."""
     verdicts = result.verdicts
-    return [
+    lines = [
         f"{result.options.model_name}: {outcome_counts(verdicts)}",
         *_failures([verdict for verdict in verdicts if verdict.failed]),
         *_changes(verdicts),
@@ -75,6 +76,7 @@ def summary_lines(result: GateResult) -> list[str]:
         *_notes(result),
         f"next: {_next(result)}",
     ]
+    return list(map(visible, lines))
 
 
 def outcome_counts(verdicts: Sequence[GateCheck]) -> str:

@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.gate.messages import github_lines, summary_lines
 from harness.gate.run_gate import GateOptions, GateResult, run_gate, write_results
 from harness.records import GateCheck
+from harness.terminal import visible
 
 __all__ = [
     "pytest_addoption",
@@ -176,7 +177,7 @@ def _as_user_sees(config: pytest.Config) -> Generator[None, None, None]:
             warnings.simplefilter("default")
             yield
     except HarnessError as error:
-        raise pytest.UsageError(str(error)) from None
+        raise pytest.UsageError(visible(str(error))) from None
 
 
 def _test_id(verdict: GateCheck) -> str:

@@ -24,6 +24,7 @@ from harness.records import Conversation, Format, Message
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.wording import verdict_lines
 from harness.report.write import write_report
+from harness.terminal import console
 from harness.version import __version__
 
 
@@ -147,7 +148,6 @@ def _format_facts(chat_format: Format, evaluation: Evaluation) -> FormatFacts:
 
 def print_table(evaluations: Sequence[Evaluation]) -> None:
     """Print each format and its group, with the headline metrics before → after, and verdicts."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
@@ -159,9 +159,8 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     for name in (one.id for one in last.formats):
         course = [_course(evaluations, name, metric) for metric in headline()]
         table.add_row(name, last.groups[name], *course)
-    console = Console(highlight=False)
-    width = None if console.is_terminal else max(console.width, 132)
-    Console(width=width, highlight=False).print(table)
+    width = None if console().is_terminal else max(console().width, 132)
+    console(width=width).print(table)
     print()
     for line in verdict_lines(verdicts(last)):
         print(line)
