@@ -290,15 +290,17 @@ def recall(
 def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``)."""
     from harness.metrics.drift import drift as judge
+    from harness.metrics.language.scripts import expected_languages
 
-    languages = (expect,) if isinstance(expect, str) else tuple(expect)
+    try:
+        languages = expected_languages(expect)
+    except ValueError as error:
+        raise HarnessError(f"{error} is given", hint="for example en,de") from None
     for code in languages:
         if not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", code):
             raise HarnessError(
                 f"invalid language {code!r}: expected a code such as en, de or zh-Hant"
             )
-    if not languages:
-        raise HarnessError("no expected language is given", hint="for example en,de")
     texts = _outputs(outputs)
     if not texts:
         raise HarnessError("the file is empty", where=str(outputs))

@@ -96,7 +96,7 @@ def _phrases(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 def _language(conversation: Conversation, expect: str) -> Iterator[tuple[str, str]]:
     prompt = _text(conversation, "system", "user")
-    language = drift(_text(conversation, "assistant"), (expect,), prompt)
+    language = drift(_text(conversation, "assistant"), expect, prompt)
     if language.drift:
         yield "other language", language.why
 

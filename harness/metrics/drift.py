@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.metrics.language.detector import (
+    LEAST_LETTERS,
     MIN_LETTERS,
     Foreign,
     LanguageDetector,
     ProfileDetector,
 )
-from harness.metrics.language.profiles import can_tell
-from harness.metrics.language.scripts import count_letters, off_script, primary, scripts_of
+from harness.metrics.language.mentions import Stretch, blank, joined, mentioned, quoted_parts
+from harness.metrics.language.profiles import can_tell, writes_latin
+from harness.metrics.language.related import nothing_tells, other_form
+from harness.metrics.language.scripts import (
+    count_letters,
+    expected_languages,
+    off_script,
+    primary,
+    scripts_of,
+)
 from harness.metrics.registry import AnswerItem, Metric, scorer
 
 MIN_OFF_SCRIPT = 2
@@ -60,53 +69,116 @@ class Drift:
     window_drift: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """Letters that no expected language uses, and stretches of words of another language."""
+
+    offsets: tuple[int, ...]
+    named: tuple[str, ...]
+    foreign: tuple[Foreign, ...]
+
+    @property
+    def counts(self) -> bool:
+        return len(self.offsets) >= MIN_OFF_SCRIPT or bool(self.foreign)
+
+    def stretches(self, text: str) -> list[Stretch]:
+        """Where it is, in order, what hangs together as one."""
+        letters = [Stretch(offset, offset + 1) for offset in self.offsets]
+        return joined(text, [*letters, *(Stretch(part.start, part.end) for part in self.foreign)])
+
+    def within(self, earlier: _Evidence) -> _Evidence:
+        """Only what was found earlier as well: a text with blanks is shorter, and judged by
+        lower thresholds.
+        """
+        foreign = tuple(
+            part
+            for part in self.foreign
+            if any(part.start < other.end and other.start < part.end for other in earlier.foreign)
+        )
+        return _Evidence(self.offsets, self.named, foreign)
+
+
 def drift(
     text: str,
-    expect: Sequence[str] = ("en",),
+    expect: str | Sequence[str] = ("en",),
     prompt: str = "",
     detector: LanguageDetector | None = None,
 ) -> Drift:
-    """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``).
+    """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``;
+    ``en,ru`` are two).
 
-    Two letters of an unexpected script are drift whatever the length; otherwise fewer than 16
-    letters are not scored. Code in fences, URLs, mathematics and a format's marks are left out, and
-    so is what the prompt holds.
+    Two letters of an unexpected script are drift whatever the length; otherwise fewer than 8
+    letters are not scored, and fewer than 16 only when they are sure to be foreign. Code in fences,
+    URLs, mathematics and a format's marks are left out, and so is what the prompt holds. Foreign
+    words that are asked for, quoted or named (``language/mentions.py``) are no drift.
     """
-    languages = frozenset(map(primary, expect))
-    if not languages:
-        raise ValueError("no expected language")
+    tags = expected_languages(expect)
+    languages = frozenset(map(primary, tags))
+    judge = detector or ProfileDetector()
+
+    def find(part: str, tags: Sequence[str]) -> _Evidence:
+        return _find(part, tags, prompt, judge)
+
+    def speaks(part: str, more: frozenset[str]) -> bool:
+        both = find(part, (*tags, *more))
+        unknown = not all(writes_latin(language) for language in more)
+        return len(both.offsets) < MIN_OFF_SCRIPT and (unknown or not both.foreign)
+
     prose = strip_marks(text)
     letters = count_letters(prose)
     if not letters:
         return Drift(None, "not scored: no letters outside code, URLs and mathematics")
-    offsets, named = off_script(prose, scripts_of(languages), prompt)
-    if len(offsets) < MIN_OFF_SCRIPT and letters < MIN_LETTERS:
-        return Drift(None, f"not scored: {letters} letters are too few to tell a language")
-    foreign = (detector or ProfileDetector()).stretches(prose, languages, prompt)
-    if len(offsets) < MIN_OFF_SCRIPT and not foreign:
-        if detector is None and (
-            unknown := sorted(language for language in languages if not can_tell(language))
-        ):
-            return Drift(
-                None,
-                (
-                    f"not scored: nothing tells {', '.join(unknown)} from other languages of"
-                    " its script"
-                ),
-            )
-        return Drift(False, "", len(offsets) / letters, offsets)
-    onset, sticky, returns = _course(prose, offsets, foreign)
+    found = find(prose, tags)
+    accused = found.counts
+    if accused:
+        rest = blank(prose, quoted_parts(prose, found.stretches(prose)))
+        found = find(rest, tags).within(found)
+        if found.counts and (asked := mentioned(rest, prompt, found.stretches(rest), speaks)):
+            found = find(blank(rest, asked), tags).within(found)
+    if not found.counts:
+        why = _not_scored(prose, letters, tags, languages, is_default=detector is None)
+        if why and not accused:
+            return Drift(None, f"not scored: {why}")
+        return Drift(False, "", len(found.offsets) / letters, found.offsets)
+    onset, sticky, returns = _course(prose, found.offsets, found.foreign)
     return Drift(
         drift=True,
-        why=_why(offsets, named, foreign),
-        off_script=len(offsets) / letters,
-        off_script_chars=offsets,
-        languages=tuple(dict.fromkeys([*named, *(part.language for part in foreign)])),
+        why=_why(found.offsets, found.named, found.foreign),
+        off_script=len(found.offsets) / letters,
+        off_script_chars=found.offsets,
+        languages=tuple(dict.fromkeys([*found.named, *(part.language for part in found.foreign)])),
         onset_char=onset,
         sticky=sticky,
         returns=returns,
-        window_drift=bool(foreign),
+        window_drift=bool(found.foreign),
     )
+
+
+def _find(prose: str, tags: Sequence[str], prompt: str, detector: LanguageDetector) -> _Evidence:
+    languages = frozenset(map(primary, tags))
+    offsets, named = off_script(prose, scripts_of(languages), prompt)
+    others, form = other_form(prose, tags, prompt)
+    if others:
+        offsets, named = tuple(sorted({*offsets, *others})), (*named, form)
+    if len(offsets) < MIN_OFF_SCRIPT and count_letters(prose) < LEAST_LETTERS:
+        return _Evidence(offsets, named, ())
+    foreign = detector.stretches(prose, languages, prompt)
+    return _Evidence(offsets, named, tuple(foreign))
+
+
+def _not_scored(
+    prose: str, letters: int, tags: Sequence[str], languages: frozenset[str], is_default: bool
+) -> str:
+    """Why a text in which nothing foreign was found is not called fine; empty if it is."""
+    if letters < MIN_LETTERS:
+        return f"{letters} letters are too few to tell a language"
+    if not is_default:
+        return ""
+    if unknown := sorted(language for language in languages if not can_tell(language)):
+        return f"nothing tells {', '.join(unknown)} from other languages of its script"
+    if near := nothing_tells(prose, tags, languages):
+        return f"no word of it tells {', '.join(tags)} from {near}"
+    return ""
 
 
 def strip_marks(text: str) -> str:
@@ -170,5 +242,5 @@ def _outside(offsets: Sequence[int], foreign: Sequence[Foreign]) -> int:
 )
 def drifts(item: AnswerItem) -> tuple[float | None, str]:
     """Whether an answer leaves the expected language; not scored when it is too short."""
-    found = drift(item.text, (item.case.expect_language,), item.prompt)
+    found = drift(item.text, item.case.expect_language, item.prompt)
     return None if found.drift is None else float(found.drift), found.why

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.metrics.language.scripts import off_script, primary, scripts_of
+from harness.metrics.language.scripts import expected_languages, off_script, primary, scripts_of
 from harness.metrics.registry import AnswerItem, Metric, ReferenceItem, scorer
 
 LIKELY = 0.5
@@ -56,12 +56,13 @@ def hazard(masses: Sequence[float]) -> Hazard | None:
 
 
 def is_off_script(piece: bytes, language: str) -> bool:
-    """Whether a token belongs to a script that the language does not use.
+    """Whether a token belongs to a script that the language does not use, nor another of several
+    (``en,ru``).
 
     Whole letters tell by themselves; of a character that is split over tokens the first byte tells,
     where it can. A single Greek letter is a symbol.
     """
-    allowed = scripts_of([primary(language)])
+    allowed = scripts_of(map(primary, expected_languages(language)))
     text, rest = _decoded(piece)
     if off_script(text, allowed)[0]:
         return True

@@ -31,6 +31,7 @@ GOOD = {"id": "x", "messages": [{"role": "user", "content": "q"}]}
         ({**GOOD, "choices": "ab", "answer": 0}, "choices: expected a valid list, not 'ab'"),
         ({**GOOD, "reference": 7}, "reference: expected a valid string, not 7"),
         ({**GOOD, "reference": "a", "tags": "ab"}, "tags: expected a valid list, not 'ab'"),
+        ({**GOOD, "reference": "a", "expect_language": []}, "no expected language"),
         ({**GOOD, "reference": "a", "id": ""}, "id: String should have at least 1 character"),
         ({"messages": GOOD["messages"], "reference": "a"}, "id: missing"),
         ({**GOOD, "checks": [{"contain": "a"}]}, "contain"),
@@ -56,6 +57,13 @@ def test_a_bad_row_is_named_by_its_line(tmp_path, row, message):
     with pytest.raises(HarnessError, match=message) as caught:
         load_cases([str(file)])
     assert "cases.jsonl:2" in str(caught.value)
+
+
+@pytest.mark.parametrize("expect", ["en, ru", ["en", "ru"], ["en,ru"]])
+def test_an_answer_may_be_in_several_languages(tmp_path, expect):
+    file = tmp_path / "cases.jsonl"
+    file.write_text(json.dumps({**GOOD, "reference": "a", "expect_language": expect}))
+    assert load_cases([str(file)])[0].expect_language == "en,ru"
 
 
 def test_broken_json_and_repeated_ids_are_named_by_their_line(tmp_path):

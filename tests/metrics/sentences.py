@@ -126,8 +126,8 @@ HARD_ENGLISH = (
 )
 """English with names, loan words, code and symbols."""
 
-FALSE_ALARMS = (
+LOAN_WORDS = (
     "The café served crème brûlée, jalapeños, pâté and a glass of Gewürztraminer to Zoë, José and François.",
     "Ingredients: tortilla, salsa, guacamole, mozzarella, prosciutto, spaghetti, risotto, croissant, baguette.",
 )
-"""English that the default detector takes for French and Italian: a known limit."""
+"""English with rows of French and Italian words."""

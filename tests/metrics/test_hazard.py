@@ -103,3 +103,9 @@ def test_a_byte_level_vocabulary() -> None:
     }
     assert set(off) & set(tokenizer("漢").input_ids)
     assert not set(off) & set(tokenizer(text[:14]).input_ids)
+
+
+def test_a_token_of_one_of_several_languages() -> None:
+    assert is_off_script("да".encode(), "en")
+    assert not is_off_script("да".encode(), "en,ru")
+    assert is_off_script("好".encode(), "en,ru")

@@ -62,7 +62,7 @@ def _highlights(
     marks += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(answer.text)]
     marks += [
         Highlight(at, at + 1, "drift", "letter of another script")
-        for at in drift(answer.text, (case.expect_language,), prompt).off_script_chars
+        for at in drift(answer.text, case.expect_language, prompt).off_script_chars
     ]
     if case.name:
         marks += [

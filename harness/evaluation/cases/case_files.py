@@ -18,6 +18,7 @@ from harness.errors import HarnessError, validation_error
 from harness.evaluation.cases.benchmarks import benchmark_rows, is_benchmark
 from harness.files import half_character
 from harness.metrics.checks import parse_check
+from harness.metrics.language.scripts import expected_languages
 from harness.metrics.registry import KINDS, Kind
 from harness.records import Case, Conversation
 from harness.resources import data_dir
@@ -71,7 +72,7 @@ class _CaseRow:
     answer: Any = None
     checks: list[Any] = field(default_factory=list)
     reference: str | None = None
-    expect_language: str = "en"
+    expect_language: str | list[str] = "en"
     name: str | None = None
     tags: list[str] = field(default_factory=list)
 
@@ -93,7 +94,7 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
             answer=_answer(checked.answer, checked.choices),
             checks=tuple(map(parse_check, checked.checks)),
             reference=checked.reference,
-            expect_language=checked.expect_language,
+            expect_language=",".join(expected_languages(checked.expect_language)),
             name=checked.name,
             tags=tuple(checked.tags),
             source=place,

@@ -18,8 +18,11 @@ import numpy as np
 import regex
 
 from harness.metrics.language.function_words import JARGON, WORDS_BY_LANGUAGE
+from harness.metrics.language.name_rows import are_names
 from harness.metrics.language.profiles import load_profiles, profile_of
+from harness.metrics.language.related import related_stretches
 from harness.metrics.language.scripts import UNSPACED_SCRIPTS, scripts_of
+from harness.metrics.language.word_lists import WORD_LISTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     Scores = NDArray[np.float64]
 
 MIN_LETTERS = 16
+LEAST_LETTERS = 8
 MIN_LETTERS_WITNESSED = 12
 MIN_WORDS = 3
 THRESHOLDS = (28.0, 14.0, 10.0)
@@ -47,6 +51,8 @@ _MOST_STRETCHES = 20
 _MOST_CACHED = 50_000
 _LONGEST = 60
 _SHORT, _SHORT_SHARE = 8, 0.5
+_SHORT_CHARS = 200
+_MOST_AT_HOME = 0.25
 _QUOTE_WORDS = 4
 _NO_ACCENTS = frozenset(("en", "id", "ms", "tl", "sw", "so"))
 _HAN_ALONE = 16
@@ -95,6 +101,7 @@ class ProfileDetector:
         spaced = scripts_of(expect) - UNSPACED_SCRIPTS
         if spaced:
             found += _scorer(expect, spaced).stretches(text, prompt)
+        found += [Foreign(*part) for part in related_stretches(text, expect)]
         return sorted(found, key=lambda part: part.start)
 
 
@@ -121,7 +128,9 @@ class _Scorer:
         self._profiles = load_profiles(scripts)
         names = self._profiles.languages
         home = {profile_of(language) for language in expect}
-        self._home = [names.index(name) for name in sorted(home) if name in names]
+        home |= {f"{language}-Latn" for language in expect}
+        known = [name for name in sorted(home) if name in names]
+        self._home = [names.index(name) for name in known] if set(known) - WORD_LISTS.keys() else []
         self._away = [at for at, name in enumerate(names) if name not in home]
         self.languages = [names[at] for at in self._away]
         self._home_words = frozenset().union(
@@ -143,6 +152,8 @@ class _Scorer:
             text = text.lower() if len(text.lower()) == len(text) else text
         if len(self._row_of) > _MOST_CACHED:
             self._forget()
+        if len(text) <= _SHORT_CHARS and len(text.split()) <= _SHORT:
+            text = text[:1].lower() + text[1:] if len(text[:1].lower()) == 1 else text
         rows = [row for line in text.split("\n") for row in self._line(line)]
         scores = self._scores(np.array(rows, dtype=np.intp))
         if not rows or scores.max() <= 0:
@@ -227,9 +238,16 @@ class _Scorer:
                     quoted = _quoted([self._word(row) for row in rows], prompt)
                     scores[quoted] = np.minimum(scores[quoted], 0.0)
                     continue
-            words = [self._word(row) for row in rows[start:stop] if row > 0]
+            short = len(rows) <= _SHORT
+            stretch = rows[start:stop]
+            words = [self._word(row) for row in stretch if row > 0]
+            tokens = [text[slice(*place)] for place in places[start:stop]]
             scores[start:stop] = _NOT_A_WORD
-            if self._counts(words, column, score / share, short=len(rows) <= _SHORT):
+            own = WORDS_BY_LANGUAGE.get(self.languages[column], frozenset())
+            home = frozenset(word for word in words if self._is_home(word, own))
+            if are_names(tokens, list(map(self._word, stretch)), home, own, short):
+                continue
+            if self._counts(words, column, score / share, short):
                 found.append(
                     Foreign(places[start][0], places[stop - 1][1], self.languages[column], score)
                 )
@@ -243,9 +261,18 @@ class _Scorer:
         own = WORDS_BY_LANGUAGE.get(self.languages[column], frozenset())
         witnesses = min(sum(self._is_witness(word, own) for word in different), len(THRESHOLDS) - 1)
         least_letters = MIN_LETTERS if witnesses < 2 and not short else MIN_LETTERS_WITNESSED
+        if short and witnesses == 2:
+            least_letters = LEAST_LETTERS
+        at_home = sum(self._is_home(word, own) for word in words)
+        if at_home > _MOST_AT_HOME * len(words):
+            return False
         if len(different) < MIN_WORDS - short or sum(map(len, words)) < least_letters:
             return False
         return score > THRESHOLDS[witnesses]
+
+    def _is_home(self, word: str, own: frozenset[str]) -> bool:
+        """Whether a word is one of an expected language and not of this one."""
+        return word in self._home_words and word not in own and len(word) > 1
 
     def _is_witness(self, word: str, own: frozenset[str]) -> bool:
         if self._plain_home and not word.isascii() and _ACCENTED.search(word):

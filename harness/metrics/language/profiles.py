@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.metrics.language.scripts import UNSPACED_SCRIPTS, scripts_of
+from harness.metrics.language.word_lists import WORD_LISTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,6 +79,14 @@ def can_tell(language: str) -> bool:
     )
 
 
+def writes_latin(language: str) -> bool:
+    """Whether words of this language in Latin letters can be recognised.
+
+    Not Latin or Basque, which have no profile, nor Arabic or Russian in transcription.
+    """
+    return "Latin" in scripts_of([language]) and profile_of(language) in _known()
+
+
 @cache
 def _known() -> dict[str, str]:
     """Language → file of its profile.
@@ -96,16 +106,26 @@ def load_profiles(scripts: frozenset[str]) -> Profiles:
     """The profiles of the languages that are written in one of these scripts, loaded once (about .3
     s for Latin).
     """
-    languages = tuple(sorted(language for language in _known() if scripts_of([language]) & scripts))
+    shipped = [language for language in _known() if scripts_of([language]) & scripts]
+    languages = tuple(sorted(shipped + [each for each in WORD_LISTS if "Latin" in scripts]))
     columns: dict[str, dict[int, float]] = {}
     for column, language in enumerate(languages):
-        profile = json.loads(_known()[language])
-        for gram, count in profile["freq"].items():
-            if len(gram) == 3:
-                columns.setdefault(gram, {})[column] = count / profile["n_words"][2]
+        for gram, share in _shares(language).items():
+            columns.setdefault(gram, {})[column] = share
     return Profiles(
         languages, {gram: _row(found, len(languages)) for gram, found in columns.items()}
     )
+
+
+def _shares(language: str) -> dict[str, float]:
+    """Trigram → its share of the language's trigrams, as shipped or counted from a word list."""
+    if language not in WORD_LISTS:
+        profile = json.loads(_known()[language])
+        total = profile["n_words"][2]
+        return {gram: n / total for gram, n in profile["freq"].items() if len(gram) == 3}
+    padded = [f" {word} " for word in WORD_LISTS[language]]
+    counts = Counter(word[at : at + 3] for word in padded for at in range(len(word) - 2))
+    return {gram: n / counts.total() for gram, n in counts.items()}
 
 
 def _row(found: Mapping[int, float], n: int) -> Vector:

@@ -41,7 +41,7 @@ UNSPACED_SCRIPTS = frozenset(
 """Scripts that write no spaces between words."""
 
 _LATIN = ("Latin",)
-_KNOWN = sorted({script for scripts in _SCRIPTS.values() for script in scripts} | {"Latin"})
+SCRIPTS = sorted({script for scripts in _SCRIPTS.values() for script in scripts} | {"Latin"})
 _ONE_LANGUAGE = {
     scripts[0]: language
     for language, scripts in _SCRIPTS.items()
@@ -53,6 +53,23 @@ _ONE_LANGUAGE = {
 }
 _BY_LETTER = frozenset(("Han", "Hangul"))
 _CLAUSE_WORDS = 4
+_SHORT_CLAUSE_WORDS = 3
+_SENTENCE_WORDS = """i you he she we they it is are was were be been have has had do does did will
+    would can could should must not this that what why how if so but because my your his her our
+    their me him us them"""
+_OF_A_SENTENCE = frozenset(_SENTENCE_WORDS.split())
+
+
+def expected_languages(expect: str | Iterable[str]) -> tuple[str, ...]:
+    """Codes from a list of them or a text such as ``en,ru``.
+
+    Raises ValueError when there is none.
+    """
+    parts = (expect,) if isinstance(expect, str) else expect
+    codes = tuple(code.strip() for part in parts for code in part.split(",") if code.strip())
+    if not codes:
+        raise ValueError("no expected language")
+    return codes
 
 
 def primary(code: str) -> str:
@@ -77,10 +94,10 @@ def name_of(script: str) -> str:
 def _runs_outside(allowed: frozenset[str]) -> regex.Pattern[str]:
     parts = [
         rf"(?P<{script}>[\p{{L}}&&\p{{Script={script}}}]+)"
-        for script in _KNOWN
+        for script in SCRIPTS
         if script not in allowed
     ]
-    inside = "".join(rf"\p{{Script={script}}}" for script in [*_KNOWN, "Common", "Inherited"])
+    inside = "".join(rf"\p{{Script={script}}}" for script in [*SCRIPTS, "Common", "Inherited"])
     return regex.compile("|".join([*parts, rf"(?P<other>[\p{{L}}--[{inside}]]+)"]), regex.V1)
 
 
@@ -92,8 +109,8 @@ def off_script(
     Letters quoted from the prompt are allowed: letter by letter for Han and Hangul, by the word for
     the rest (else a prompt with one Russian sentence would allow the whole alphabet). A single
     Greek letter is a symbol. Where Latin is not allowed, single names and terms in a text of its
-    own script are no drift (``使用 Python``): Latin counts in clauses of four words, or when the
-    text has nothing else.
+    own script are no drift (``使用 Python``): Latin counts in clauses, or when the text has nothing
+    else.
     """
     if text.isascii() and "Latin" in allowed:
         return (), ()
@@ -135,12 +152,26 @@ def _latin_that_counts(text: str, runs: list[regex.Match[str]]) -> Iterator[rege
     for match in latin:
         between = text[clause[-1].end() : match.start()] if clause else ""
         if clause and (len(between) > 3 or any(letter.isalpha() for letter in between)):
-            if len(clause) >= _CLAUSE_WORDS:
-                yield from clause
+            yield from _if_clause(clause)
             clause = []
         clause.append(match)
-    if len(clause) >= _CLAUSE_WORDS:
-        yield from clause
+    yield from _if_clause(clause)
+
+
+def _if_clause(words: list[regex.Match[str]]) -> list[regex.Match[str]]:
+    """The words if they are a clause: four words, or three of which one makes a sentence and two
+    are lower case ("Visual Studio Code" and "end to end" are terms).
+    """
+    if len(words) >= _CLAUSE_WORDS:
+        return words
+    small = [match[0] for match in words if match[0].islower()]
+    if (
+        len(words) >= _SHORT_CLAUSE_WORDS
+        and len(small) >= _SHORT_CLAUSE_WORDS - 1
+        and not _OF_A_SENTENCE.isdisjoint(small)
+    ):
+        return words
+    return []
 
 
 _ASCII_OTHER = bytes(
