@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from harness.metrics.normalise import composed
 from harness.metrics.words import SPACED_LETTER
@@ -29,7 +30,7 @@ _HARMLESS = re.compile(
     r"|\b(?:(?:do|must|should|please) not|(?:do|must|should)n't|never|not to)"
     r" (?:forget|worry|hesitate)\b"
     r"|\bwithout (?:a )?doubt\b|\bno(?:thing|ne)? (?:other|else|less) than\b|\bnothing but\b"
-    rf"|\bno(?=\s+(?:the|an?)\b|\s+{_SUBJECT})",
+    rf"|\bno(?=\s+(?:the|an?|or|and|yes)\b|\s+{_SUBJECT})",
     re.IGNORECASE,
 )
 _NEGATION = re.compile(
@@ -43,7 +44,7 @@ _NEGATION = re.compile(
 _MORE = re.compile(r"\s*(?:or|nor)\b", re.IGNORECASE)
 _QUALITY = r"(?:(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b)"
 _REFUTED = re.compile(
-    rf"[\"'*_)\]\s]*(?:[\w-]+\s+)?(?:(?:is|was|are|were|would be)\s+(?:\w+ly\s+)?{_QUALITY}"
+    rf"[\"'*_)\]\s]*(?:(?:is|was|are|were|would be)\s+(?:\w+ly\s+)?{_QUALITY}"
     rf"|(?:is|was|are|were)n't\b)|'s\s+{_QUALITY}",
     re.IGNORECASE,
 )
@@ -63,8 +64,14 @@ def pattern(needles: Iterable[str]) -> re.Pattern[str]:
     """A pattern for one of the texts at word boundaries, the longest first.
 
     No boundary is asked of an edge that is no letter (``C++``) or whose script writes no spaces;
-    Korean particles follow their word without one, so Hangul needs none either.
+    Korean particles follow their word without one, so Hangul needs none either. A single letter is
+    not the one of ``can't``.
     """
+    return _pattern(tuple(needles))
+
+
+@lru_cache(maxsize=4096)
+def _pattern(needles: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted(map(plain, needles), key=len, reverse=True)
     return re.compile("|".join(map(_bounded, longest_first)), re.IGNORECASE)
 
@@ -75,6 +82,8 @@ _EDGE_THERE = rf"(?:(?![\uac00-\ud7af]){SPACED_LETTER}|_)"
 
 def _bounded(needle: str) -> str:
     parts = needle.split()
+    if re.fullmatch("[A-Za-z]", needle):
+        return rf"(?<![\w']){re.escape(needle)}(?![\w'])"
     before = f"(?<!{_EDGE})" if parts and re.match(_EDGE_THERE, parts[0]) else ""
     after = f"(?!{_EDGE})" if parts and re.match(_EDGE_THERE, parts[-1][-1]) else ""
     return before + r"\s+".join(map(re.escape, parts)) + after
@@ -144,7 +153,7 @@ def picks(options: Sequence[Option], answer: str) -> bool:
 
 _JOINED = re.compile(
     r"[^\w.!?]*|[^\w.!?]*(?:[\w-]+[^\w.!?,/&]*)?(?:[,/&][^\w.!?]*(?:(?:or|and)\b[^\w.!?]*)?"
-    r"|\b(?:or|and)\b[^\w.!?]*)(?:(?:an?|the)\b[^\w.!?]*)?",
+    r"|\b(?:or|and)\b[^\w.!?]*)(?:(?:an?|the|on|in|at)\b[^\w.!?]*)*",
     re.IGNORECASE,
 )
 
@@ -152,14 +161,32 @@ _JOINED = re.compile(
 def in_order(options: Sequence[Option], answer: str) -> bool:
     """Whether the options are mentioned in this order, at the beginning or at the end.
 
-    What comes before or after, such as the list as it was given, does not matter.
+    What comes before or after, such as the list as it was given, does not matter, unless it is a
+    part of the same row. ``It is not a, b`` gives no order.
     """
     text = plain(answer)
     found = sorted(
-        (match.start(), index)
+        (*match.span(), index)
         for index, option in enumerate(options)
         for match in pattern(spellings(option)).finditer(text)
     )
-    order = [index for _, index in found]
-    wanted = list(range(len(options)))
-    return order[: len(wanted)] == wanted or order[-len(wanted) :] == wanted
+    order, wanted = [index for _, _, index in found], list(range(len(options)))
+    return any(
+        order[at : at + len(wanted)] == wanted
+        and not negated(text, found[at][0])
+        and not _in_a_longer_row(text, found, at, at + len(wanted))
+        for at in (0, len(order) - len(wanted))
+        if at >= 0
+    )
+
+
+def _in_a_longer_row(
+    text: str, found: Sequence[tuple[int, int, int]], first: int, last: int
+) -> bool:
+    """Whether the mention before ``first`` or that at ``last`` goes on with the same list."""
+    before = first > 0 and _COMMAS.fullmatch(text, found[first - 1][1], found[first][0])
+    after = last < len(found) and _COMMAS.fullmatch(text, found[last - 1][1], found[last][0])
+    return bool(before or after)
+
+
+_COMMAS = re.compile(r"[^\w.!?:→=>]*(?:\b(?:and|or|then)\b[^\w.!?:→=>]*)*", re.IGNORECASE)

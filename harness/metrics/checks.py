@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.errors import nearest
 from harness.metrics.assertions import (
@@ -25,6 +25,8 @@ from harness.metrics.roles import in_role
 from harness.metrics.words import words
 from harness.records import Check
 
+Found = TypeVar("Found")
+
 CONTENT_KINDS = (
     "says",
     "not_says",
@@ -35,6 +37,7 @@ CONTENT_KINDS = (
     "objects",
     "admits",
     "in_role",
+    "prose",
     "contains",
     "starts_with",
     "regex",
@@ -55,7 +58,7 @@ FORM_KINDS = (
 """How it is written."""
 KINDS = CONTENT_KINDS + FORM_KINDS
 
-AS_A_WHOLE = ("equals", "json", *FORM_KINDS)
+AS_A_WHOLE = ("not_says", "equals", "json", *FORM_KINDS)
 """Kinds that judge the answer with what it copies from its conversation."""
 
 REGEX_SECONDS = 1.0
@@ -150,28 +153,46 @@ def _regex(value: Any, answer: str) -> bool:
 def _number(value: float, answer: str) -> bool:
     """An asserted number; one in a row of others, as in ``7, 8 or 9``, is no answer."""
     text = plain(answer)
-    found = list(number_spans(text))
+    found = _outside_rows(text, number_spans(text))
+    return any(same_number(number, value) for number in found)
+
+
+def _date(value: str, answer: str) -> bool:
+    """An asserted date in no row of others."""
+    text = plain(answer)
+    return any(same_date(value, date) for date in _outside_rows(text, date_spans(text)))
+
+
+def _outside_rows(text: str, found: Iterable[tuple[Found, int, int]]) -> Iterator[Found]:
+    """The values that the text asserts and does not list beside another."""
+    values = list(found)
     in_row = {
         place
-        for (one, *at), (other, *then) in pairwise(found)
+        for (one, *at), (other, *then) in pairwise(values)
         if at == then or (one != other and _ROW.fullmatch(text, at[1], then[0]))
         for place in (tuple(at), tuple(then))
     }
-    return any(
-        same_number(number, value) and (start, end) not in in_row and asserted(text, start, end)
-        for number, start, end in found
-    )
+    for value, start, end in values:
+        if (start, end) not in in_row and asserted(text, start, end):
+            yield value
 
 
 _ROW = re.compile(r"\s*(?:,\s*(?:or\b|and\b)?|/|\bor\b|\band\b|\bto\b)\s*")
 
 
-def _date(value: str, answer: str) -> bool:
-    text = plain(answer)
-    return any(
-        same_date(value, found) and asserted(text, start, end)
-        for found, start, end in date_spans(text)
-    )
+_LEAST_WORDS, _MOST_BETWEEN = 5, 8
+
+
+def _is_prose(answer: str) -> bool:
+    """Whether the answer is an English sentence and no bag of keywords.
+
+    It has at least five words, and one in eight of them is a function word such as "the" or "is".
+    """
+    from harness.metrics.language.function_words import WORDS_BY_LANGUAGE
+
+    said = words(plain(answer).casefold())
+    of_grammar = sum(word in WORDS_BY_LANGUAGE["en"] for word in said)
+    return len(said) >= _LEAST_WORDS and of_grammar * _MOST_BETWEEN >= len(said)
 
 
 def _language(value: Any, answer: str) -> bool:
@@ -195,6 +216,7 @@ _CHECKS: dict[str, Callable[[Any, str], bool]] = {
     "admits": admits,
     "in_role": lambda _, answer: in_role(answer),
     "date": _date,
+    "prose": lambda _, answer: _is_prose(answer),
     "regex": _regex,
     "equals": _equals,
     "starts_with": _starts_with,
@@ -253,7 +275,8 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     **dict.fromkeys(("max_words", "min_words", "lines"), ("a whole number from 1", _is_count)),
     **dict.fromkeys(
-        ("uppercase", "lowercase", "admits", "in_role"), ("true", lambda value: value is True)
+        ("uppercase", "lowercase", "admits", "in_role", "prose"),
+        ("true", lambda value: value is True),
     ),
     "language": (
         "a language code such as en or zh",

@@ -14,6 +14,7 @@ from harness.metrics.assertions import (
     spellings,
     without_harmless,
 )
+from harness.metrics.words import words
 
 _QUALITY = r"(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b"
 _AUXILIARY = r"(?:is|was|are|were|do|does|did|has|have|had|can|could|will|would)"
@@ -25,21 +26,26 @@ _DENIED = re.compile(
 
 _BE = r"(?:is|are|was|were|be)"
 _NOT = r"(?: not|n't| never)"
-_OBJECTIONS = (
+_DENIALS = (
     r"(?:does|do|did|has|have)(?: not|n't) (?:\w+ly )?(?:exist|happen|occur)",
     r"(?:has |have )?never (?:\w+ly )?(?:exist|happen|occur)(?:s|ed|red)?",
     rf"there {_BE}(?: no|{_NOT})",
     r"there (?:has|have) never been",
     r"no such",
+    r"(?:nobody|no[ -]?one|no (?:human|person|people|humans|man|woman|country|king|queen|animal))"
+    r"\b.{0,20}\b(?:has|have|had|ever|was|were|is|did|can|could|lives?|ruled|walked)",
+)
+_VERDICTS = (
     rf"{_BE}{_NOT} (?:\w+ly )?(?:possible|real|true|correct|accurate)",
     r"impossible(?! to (?:know|say|tell))",
     r"(?:false|mistaken|incorrect|wrong|faulty) (?:premise|assumption|statement|claim|idea)",
     r"premise .{0,40}\b(?:false|wrong|incorrect|mistaken|faulty)",
-    rf"{_BE} (?:an? |just |only |purely )*(?:\w+ )?(?:fiction(?:al)?|myth|misconception|made[- ]up"
-    r"|imaginary|nonsense)",
-    r"(?:nobody|no[ -]?one|no (?:human|person|people|humans|man|woman|country|king|queen|animal))"
-    r"\b.{0,20}\b(?:has|have|had|ever|was|were|is|did|can|could|lives?|ruled|walked)",
+    rf"{_BE} (?:an? |just |only |purely )*(?:\w+ )?(?:false|untrue|fiction(?:al)?|myth"
+    r"|misconception|made[- ]up|imaginary|nonsense)",
 )
+"""They fit every question, so they count only beside one of the things that must be denied."""
+_FEWEST_WORDS = 5
+"""A shorter denial, such as ``That never happened.``, fits every question too."""
 _SENSE = (
     r"(?:see|read|know|predict|tell|say|forecast|look|access|hear|guess|determine|remember|view"
     r"|check|foresee)"
@@ -53,7 +59,8 @@ _ADMISSIONS = (
     r"\s+(?!but\b|for (?:sure|certain))\w+",
     r"(?:do|does|did)(?: not|n't) (?:\w+ly |yet )*(?:know|have (?:access|any|enough|information"
     r"|the ability|a way|eyes|a camera|a body|a physical|personal|vision))\s+(?!but\b)\w+",
-    r"(?:have|has|had)(?: not|n't| never) (?:to[l]d|said|mentioned|shared|given|shown|met|seen)",
+    r"(?:have|has|had)(?: not|n't| never) (?:to[l]d|said|read|heard|mentioned|shared"
+    r"|given|shown|met|seen)",
     r"(?:did|do)(?: not|n't) (?:tell|say|mention|share|give|show)",
     r"only you (?:know|can)",
     r"(?:tell|show|give|send|share|describe) (?:it )?(?:to |with )?me\b.{0,60}\b(?:can|could|will"
@@ -63,6 +70,17 @@ _ADMISSIONS = (
     r"not (?:sure|certain) (?:what|which|who|where|when|how) \w+ \w+",
     r"(?:nobody|no ?one) knows",
     r"un(?:predictable|knowable)",
+    r"impossible(?: for \w+)? to (?:know|say|tell|predict)",
+    r"no way(?: for \w+)? to (?:know|tell|say|find out|see|predict)",
+    r"(?:don't|do not|doesn't|does not) (?:give|contain|include|provide|have|say|offer)"
+    r" (?:[\w-]+ ){0,4}(?:information|data|capability|details|access)",
+    r"(?:not|n't)(?: have)? (?:enough|sufficient|more) (?:information|data|details|context)",
+    r"without (?:more|further|any|additional) (?:information|details|data|context)",
+    r"information (?:is not|isn't) (?:available|given|known)",
+    r"(?:and|sorry,? i|i) (?:cannot|can't|can not) see",
+    r"which i (?:don't|do not|cannot|can't) know",
+    r"would be (?:a|pure|just a|only a) (?:guess|speculation)",
+    r"(?:would|\w+'d) (?:only )?(?:have to guess|be guessing)",
 )
 
 
@@ -70,23 +88,27 @@ def _any_of(phrases: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(rf"(?<!\w)(?:{phrase})\b" for phrase in phrases), re.IGNORECASE)
 
 
-_OBJECTION, _ADMISSION = _any_of(_OBJECTIONS), _any_of(_ADMISSIONS)
+_DENIAL, _VERDICT, _ADMISSION = map(_any_of, (_DENIALS, _VERDICTS, _ADMISSIONS))
 
 
 def objects(value: Option, answer: str) -> bool:
-    """Whether the answer denies one of the texts, or objects to the question.
+    """Whether the answer denies one of the texts, or objects to the question as a whole.
 
-    ``Fish have no fur`` denies "fur"; ``That never happened`` objects. An answer that is only
-    unsure, or is only ``No``, does neither.
+    ``Fish have no fur`` denies "fur"; ``That never happened in history`` objects. An answer that
+    is only unsure, or that would fit every question (``No``, ``That is not true``), does neither.
     """
     text = plain(answer)
-    if _OBJECTION.search(without_harmless(text)):
+    named = list(pattern(spellings(value)).finditer(text))
+    claims = without_harmless(text)
+    if _DENIAL.search(claims) and (named or len(words(text)) >= _FEWEST_WORDS):
+        return True
+    if named and _VERDICT.search(claims):
         return True
     return any(
         negated(text, match.start())
         or _ZERO.search(text[max(0, match.start() - 20) : match.start()])
         or _DENIED.match(clause_after(text, match.end()))
-        for match in pattern(spellings(value)).finditer(text)
+        for match in named
         if not _UNSURE.search(clause_before(text, match.start()))
     )
 

@@ -63,6 +63,9 @@ HOLDS = [
     ({"admits": True}, "I don't know.", False),
     ({"in_role": True}, "You are a baker.", False),
     ({"in_role": True}, "I am a baker.", True),
+    ({"prose": True}, "water clouds drops sky falls rest brain energy", False),
+    ({"prose": True}, "Water falls from the clouds.", True),
+    ({"prose": True}, "It is rain.", False),
 ]
 
 

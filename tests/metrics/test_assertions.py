@@ -90,6 +90,12 @@ SAID = [
         "A mouse, then the hound and last a cow.",
         True,
     ),
+    ({"picks": ["no", "yes"]}, "No or yes.", False),
+    ({"order": ["b", "a"]}, "It is not b, a.", False),
+    ({"order": ["b", "a"]}, "b, a, b", False),
+    ({"order": ["b", "a"]}, "a, b or b, a", False),
+    ({"number": 5}, "5 marbles are not blue.", True),
+    ({"number": 5}, "5 is wrong.", False),
     ({"number": 7}, "between 6 and 8, so 7", True),
     ({"number": 12}, "1, 2 or 12", False),
 ]
