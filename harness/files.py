@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,11 @@ def read_text(path: Path, what: str = "") -> str:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises HarnessError naming the file, and the line of a mistake."""
     try:
-        value = parse_json(read_text(path))
+        return parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
     except ValueError as error:
         raise HarnessError(f"not JSON: {error}", where=str(path)) from None
-    if half := half_character(json.dumps(value, ensure_ascii=False)):
-        raise HarnessError(f"half a character ({half}) in a text", where=str(path))
-    return value
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -83,9 +81,12 @@ def half_character(text: str) -> str:
 
 
 def write_text(path: Path, text: str, *, what: str = "file", hint: str = "") -> None:
-    """Replace a file's text in one step, with ``\\n`` as line end. Raises as ``atomic_file``."""
+    """Replace a file's text in one step, with ``\\n`` as line end. Raises as ``atomic_file``.
+
+    Half of a character, which UTF-8 lacks, is written as ``\\ud83d``, as JSON does.
+    """
     with atomic_file(path, what=what, hint=hint) as partial:
-        partial.write_text(text, encoding="utf-8", newline="\n")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
 @contextmanager
@@ -167,6 +168,37 @@ def clear_leftovers(folder: Path) -> None:
     for pattern in (f"{_PARTIAL}*", f"{_REMOVED}*"):
         for path in folder.glob(pattern):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """A file that is kept open, to notice when its name leads to it no longer."""
+
+    path: Path
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> OpenedFile:
+        """Remember which file is at this path now."""
+        return cls(path, _identity(path))
+
+    def refuse_if_removed(self, what: str) -> None:
+        """Raise HarnessError when the file was removed or replaced: nobody could find the rest."""
+        try:
+            same = _identity(self.path) == self.identity
+        except OSError:
+            same = False
+        if not same:
+            raise HarnessError(
+                f"the {what} was removed while it was in use",
+                where=str(self.path),
+                hint="start the same command again: it computes what is missing",
+            )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.extras import EXTRAS, explain_missing, is_installed, require
+from harness.extras import EXTRAS, explain_missing, is_installed, missing_package, require
 
 LOCAL = [name for name, extra in EXTRAS.items() if extra == "local"]
 NEEDS_LOCAL = [
@@ -110,3 +110,37 @@ def test_require(monkeypatch):
     with pytest.raises(HarnessError) as caught:
         require("ray", "--engine ray", "here")
     assert str(caught.value) == "here: --engine ray needs ray — pip install 'formatproof[ray]'"
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        (ImportError("Please install torch and gguf>=0.10.0 to load a GGUF checkpoint"), "gguf"),
+        (ModuleNotFoundError("No module named 'gguf'", name="gguf"), "gguf"),
+        (ModuleNotFoundError("No module named 'gguf.x'", name="gguf.x"), "gguf"),
+        (ImportError("cannot import name 'x' from 'json'"), ""),
+        (ModuleNotFoundError("No module named 'typo'", name="typo"), ""),
+    ],
+)
+def test_an_import_error_is_about_a_package_that_is_not_there(monkeypatch, error, package):
+    """transformers asks for gguf by a plain ImportError."""
+    monkeypatch.setattr("harness.extras.is_installed", lambda name: name != "gguf")
+    assert missing_package(error) == package
+    kind = HarnessError if package else ImportError
+    with pytest.raises(kind) as caught, explain_missing("harness eval"):
+        raise error
+    if package:
+        assert str(caught.value).endswith("pip install 'formatproof[gguf]'")
+
+
+def test_a_gguf_model_without_the_reader_says_what_to_install(monkeypatch, tmp_path, capsys):
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    installed = is_installed
+    monkeypatch.setattr("harness.extras.is_installed", lambda n: n != "gguf" and installed(n))
+    for command in (
+        ["eval", str(tmp_path / "m.gguf")],
+        ["formats", "detect", str(tmp_path / "m.gguf")],
+    ):
+        assert main([*command]) == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert "needs gguf" in line and "pip install 'formatproof[gguf]'" in line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import re
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -57,10 +58,10 @@ def parse(
 
 
 def at_least(options: Any, least: float, *names: str) -> None:
-    """Refuse values below ``least``. Raises HarnessError naming the flag."""
+    """Refuse values below ``least``, NaN and infinity. Raises HarnessError naming the flag."""
     for name in names:
         value = getattr(options, name)
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < math.inf:
             flag = name.replace("_", "-")
             raise HarnessError(f"invalid --{flag} {value}: expected at least {least}")
 

@@ -36,6 +36,7 @@ def check(args: list[str]) -> int:
     over-long rows, and overlap with the evaluation. Exit code 1: there are some.
     """
     options = parse(DataCheckOptions, args, "data check", check.__doc__)
+    at_least(options, 1, "longest")
     from harness.data.check import check_files
     from harness.evaluation.cases.case_files import load_cases
     from harness.resources import data_dir
@@ -77,6 +78,7 @@ def canaries(args: list[str]) -> int:
     """Write secrets to train on, and controls of the same form to compare them with."""
     options = parse(CanariesOptions, args, "data canaries", canaries.__doc__)
     at_least(options, 1, "n", "null")
+    at_least(options, 0, "seed")
     if min(options.copies, default=0) < 1:
         raise HarnessError("invalid --copies: expected numbers of at least 1")
     from harness.metrics.canaries import make_canaries

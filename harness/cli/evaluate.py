@@ -174,7 +174,7 @@ def _job(options: EvalOptions) -> EvalJob:
 
     at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
     at_least(options, 1, "recall_examples")
-    at_least(options, 0, "temperature", "top_k", "retries", "workers")
+    at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed")
     engine, engine_options = _engine(options)
     if len(options.adapter) > 1 and engine != "local":
         raise HarnessError(

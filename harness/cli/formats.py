@@ -208,6 +208,7 @@ def sample_formats(args: list[str]) -> int:
 
     options = parse(SampleOptions, args, "formats sample", sample_formats.__doc__)
     at_least(options, 1, "n")
+    at_least(options, 0, "seed")
     drawn = sample_sources(
         options.n,
         options.seed,

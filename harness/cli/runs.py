@@ -157,6 +157,7 @@ def tree(args: list[str]) -> int:
 def pick(args: list[str]) -> int:
     """Find the turning point of a run and the best checkpoint before it. Exit code 1: none."""
     options = parse(PickOptions, args, "pick", pick.__doc__)
+    at_least(options, 0, "margin", "seed")
     from harness.training.selection.best_checkpoint import find_best_checkpoint
 
     found = find_best_checkpoint(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.backends.sampling import Sampling
+from harness.errors import HarnessError
 from harness.evaluation.cases.variants import Variants
 from harness.models import Dtype
 from harness.models.quantisation import Quantisation
@@ -88,3 +89,9 @@ class EvalJob:
     controls: tuple[str, ...] = ()
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)
+
+    def __post_init__(self) -> None:
+        counts = {"limit": self.limit, "max_new_tokens": self.settings.max_new_tokens}
+        for name, value in {**counts, "samples_per_case": self.settings.samples_per_case}.items():
+            if value is not None and value < 1:
+                raise HarnessError(f"invalid {name} {value}: expected at least 1")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from harness.metrics.registry import METRICS
 from harness.report.document import Confidence, SpreadRow, Training
+from harness.terminal import visible
 
 
 def training_svg(training: Training) -> str:
@@ -61,7 +63,7 @@ def reliability_svg(confidence: Sequence[Confidence]) -> str:
             color=colour,
             marker=marker,
             linewidth=1.6,
-            label=label,
+            label=plain_label(label),
         )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
@@ -96,11 +98,21 @@ def spread_svg(spread: Sequence[SpreadRow]) -> str:
             linestyle="none",
             label="observed" if not place else None,
         )
-    axes.set_yticks(range(len(rows)), [f"{row.metric}, {row.run}" for row in reversed(rows)])
+    names = [plain_label(f"{row.metric}, {row.run}") for row in reversed(rows)]
+    axes.set_yticks(range(len(rows)), names)
     axes.set_xlim(0, 1)
     axes.set_xlabel("best format − worst format")
     axes.legend(frameon=False, fontsize=8)
     return svg_text(figure)
+
+
+def plain_label(text: str) -> str:
+    """A name as matplotlib writes it out: between dollars it reads mathematics, and may fail.
+
+    It also leaves a label out of the legend that begins with an underscore.
+    """
+    escaped = visible(text).replace("$", r"\$")
+    return f"\N{ZERO WIDTH SPACE}{escaped}" if escaped.startswith("_") else escaped
 
 
 def _figure(height: float = 3.2) -> tuple[Any, Any]:
@@ -118,7 +130,12 @@ def svg_text(figure: Any) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
+    with (
+        warnings.catch_warnings(),
+        matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}),
+    ):
+        # A letter that matplotlib's font lacks is drawn by the reader's.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(
             out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True
         )

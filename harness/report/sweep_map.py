@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.report.chart import svg_text
+from harness.report.chart import plain_label, svg_text
 from harness.report.frame import HERE, render
 from harness.report.sweep_document import (
     RATE,
@@ -49,7 +49,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     span = (min(values), max(values)) if values else (0.0, 1.0)
     for ax, (title, panel) in zip(axes, panels.items(), strict=True):
         mesh = _draw(ax, panel, sweep.measure, span)
-        ax.set_title(title, fontsize=10, loc="left")
+        ax.set_title(plain_label(title), fontsize=10, loc="left")
     if values:
         figure.colorbar(
             mesh, ax=list(axes), label=f"{sweep.measure}, nats a token", fraction=0.04, pad=0.02

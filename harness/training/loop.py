@@ -265,6 +265,7 @@ class Trainer:
             if stop:
                 self.stopped = {"step": step, "why": stop}
                 self._log({"kind": "stopped", **self.stopped})
+            self.metrics_log.sync()
         self.model.eval()
         final = self.folder / "adapter"
         tokenizer = self.loaded.tokenizer if self.loaded.added_tokens else None

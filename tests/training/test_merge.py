@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness.cli.main import main
 from harness.errors import HarnessError
@@ -21,6 +22,7 @@ from harness.training.share.merge import Agreement, compare, merge, probe
 from harness.training.step.lora import add_adapter, add_control_tokens
 from tests.training.small import NF4, STORED_INT8, STORED_NF4
 
+WEIGHTS = "model.safetensors"
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 
@@ -217,6 +219,22 @@ def test_a_disk_that_takes_no_more_leaves_nothing(tiny_model, tmp_path):
     )
     assert done.returncode == 2 and "cannot write" in done.stderr and "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter"]
+
+
+@pytest.mark.parametrize("broken", ["adapter", "base"])
+def test_a_nan_is_not_merged(tiny_model, tmp_path, broken):
+    """``divergence > allowed`` would let it pass: a comparison with NaN is false."""
+    adapter, base = make_adapter(tiny_model, tmp_path / "adapter"), tmp_path / "base"
+    shutil.copytree(tiny_model, base)
+    file = adapter / "adapter_model.safetensors" if broken == "adapter" else base / WEIGHTS
+    tensors = load_file(file)
+    name = next(name for name in tensors if "lora_A" in name or "down_proj" in name)
+    tensors[name][0, 0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    (adapter / "base.json").unlink()  # the changed base has another digest
+    with pytest.raises(HarnessError, match="NaN or infinite") as caught:
+        merge(adapter, str(base), tmp_path / "merged", "float32")
+    assert ("base and adapter" in caught.value.message) and not (tmp_path / "merged").exists()
 
 
 def test_logits_that_are_not_numbers_are_no_agreement(tiny_model, tmp_path, monkeypatch):

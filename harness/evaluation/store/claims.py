@@ -2,7 +2,8 @@
 
 An evaluator claims requests before it computes them, and records every few seconds that it is
 alive. When it is killed, its claims become free: on the same machine as soon as another evaluator
-looks, elsewhere after the lease.
+looks, elsewhere once another has seen no new record of it for as long as the lease. Only the
+other's own clock measures that: the clocks of two machines need not agree.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Claims:
         self.id = uuid.uuid4().hex
         self.lease = lease
         self._beat = beat
+        self._seen: dict[str, tuple[float, float]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._live, daemon=True, name="heartbeat")
 
@@ -108,22 +110,34 @@ class Claims:
 
     def _remove_dead(self) -> None:
         """Delete evaluators whose process or lease has ended, with their claims."""
-        now = time.time()
         here = machine()
         dead = [
             (evaluator,)
             for evaluator, where, pid, beat in self.store.db.execute(
                 "SELECT id, machine, pid, heartbeat FROM evaluator WHERE id != ?", (self.id,)
             ).fetchall()
-            if now - beat > self.lease or (where == here and _gone(pid))
+            if self._silent(evaluator, beat) or (where == here and _gone(pid))
         ]
         self.store.db.executemany("DELETE FROM evaluator WHERE id = ?", dead)
 
+    def _silent(self, evaluator: str, beat: float) -> bool:
+        """Whether its record has not changed for as long as the lease, since it was first seen."""
+        now = time.monotonic()
+        last, since = self._seen.get(evaluator, (None, now))
+        if last != beat:
+            since = now
+        self._seen[evaluator] = (beat, since)
+        return now - since > self.lease
+
     def _live(self) -> None:
         """Beat from an own thread and connection, since a batch may take longer than the lease."""
-        with closing(
-            sqlite3.connect(self.store.path, timeout=self._beat, isolation_level=None)
-        ) as db:
+        place = f"{self.store.path.resolve().as_uri()}?mode=rw"  # never a new file
+        with (
+            suppress(sqlite3.Error),  # the file was removed: the next result reports it
+            closing(
+                sqlite3.connect(place, uri=True, timeout=self._beat, isolation_level=None)
+            ) as db,
+        ):
             while not self._over.wait(self._beat):
                 with suppress(sqlite3.OperationalError):  # busy: the lease is several beats long
                     _beat(db, self.id)

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.files import OpenedFile
 
 if TYPE_CHECKING:
     from harness.evaluation.requests import PlannedRequest
@@ -34,6 +35,7 @@ class Store:
         self.path = path
         self.unscored: dict[str, str] = {}
         self.db = connect(path)
+        self._file = OpenedFile.of(path)
         self._ids: dict[tuple[str, tuple[Any, ...]], int] = {}
 
     def __enter__(self) -> Store:
@@ -144,7 +146,11 @@ class Store:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """One transaction for writing. If it fails, the ids that it made are forgotten."""
+        """One transaction for writing. If it fails, the ids that it made are forgotten.
+
+        Raises HarnessError when the file was removed: SQLite would write on into nothing.
+        """
+        self._file.refuse_if_removed("results file")
         known = dict(self._ids)
         try:
             with file_errors(self.path), transaction(self.db):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Lt
 
 from harness.training.config.data_sources import DataConfig, FormatsConfig
 from harness.training.config.sections import (
@@ -28,7 +30,7 @@ class TrainConfig:
     """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""
     output_dir: str = "runs/train"
     """Folder of the run. Starting again with the same settings resumes it."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     """Seeds data order, format draws, adapter initialisation and dropout."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Dtype of the frozen base, and of the arithmetic on a quantised one."""

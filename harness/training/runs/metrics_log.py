@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.files import FREE_SPACE, write_text
+from harness.files import FREE_SPACE, OpenedFile, write_text
 from harness.run_file import METRICS_FILE, read_metrics
 
 
@@ -29,6 +29,7 @@ class MetricsLog:
         text = "".join(json.dumps(entry) + "\n" for entry in self.entries)
         write_text(self.path, text, what="run's log", hint=FREE_SPACE)
         self._stream = self.path.open("a", encoding="utf-8")
+        self._file = OpenedFile.of(self.path)
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -47,7 +48,11 @@ class MetricsLog:
         return [entry for entry in self.entries if entry["kind"] == "checkpoint"]
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Append one entry and hand it to the kernel: only a power cut can still lose it."""
+        """Append one entry and hand it to the kernel: only a power cut can still lose it.
+
+        Raises HarnessError when the disk is full, and when the run's folder was removed.
+        """
+        self._file.refuse_if_removed("run's log")
         try:
             self._stream.write(json.dumps(entry) + "\n")
             self._stream.flush()
@@ -61,4 +66,5 @@ class MetricsLog:
 
     def sync(self) -> None:
         """Force the entries to the disk, before a checkpoint that relies on them."""
+        self._file.refuse_if_removed("run's log")
         os.fsync(self._stream.fileno())

@@ -77,6 +77,12 @@ def merge(
         if stored.load_in_4bit:
             _compute_in_float32(loaded)
         before = probe(loaded)
+        if not bool(before.isfinite().all()):
+            raise HarnessError(
+                "base and adapter together give NaN or infinite logits: nothing is merged",
+                where=str(adapter),
+                hint="look for NaN in the weights of both, or merge with --dtype float32",
+            )
         into_plain_weights(loaded, dtype)
         agreement = compare(before, probe(loaded))
         # An 8-bit base rounds its activations too.
