@@ -42,8 +42,9 @@ class EvalOptions:
     """At most this many cases of each kind, spread evenly over the files."""
     out: str = "build/eval"
     """Folder for results and report. A second run computes only what is missing."""
-    max_new_tokens: int = 64
-    """Longest generated answer, in tokens."""
+    max_new_tokens: int | None = None
+    """Longest generated answer, in tokens. Default: four times the longest reference of the cases,
+    and at least 256."""
     temperature: float = 0.0
     """Sample answers at this temperature. 0: take the most likely token."""
     top_p: float = 1.0
@@ -256,7 +257,7 @@ def _settings(options: EvalOptions) -> EvalSettings:
             hint="give --temperature 0.7",
         )
     return EvalSettings(
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=options.max_new_tokens or 0,
         seed=options.seed,
         recall_examples=options.recall_examples,
         flips=options.flips,

@@ -43,12 +43,15 @@ def run_job(
     formats = known.select(job.formats or known.default)
     if job.native is not None:
         known[job.native]
-    cases = limit_cases(load_cases(job.cases), job.limit)
+    every_case = load_cases(job.cases)
+    # The answers of a small --limit stay good for a larger one.
+    settings = job.settings.with_length_budget(every_case)
+    cases = limit_cases(every_case, job.limit)
     recall = recall_sets_of(job) if job.recall else None
     with opened_engine(job, loaded, known) as (backend, native):
         loaded = backend.loaded if isinstance(backend, TransformersBackend) else None
         formats, groups = _formats_and_groups(job, backend, known, formats, native)
-        cases += variants_of(job.variants, cases, formats, loaded, job.settings.max_new_tokens)
+        cases += variants_of(job.variants, cases, formats, loaded, settings.max_new_tokens)
         every_format = {one.id: one for one in (*known.values(), *formats)}.values()
         with Store(job.out / RESULTS_FILE) as store:
             return evaluate(
@@ -58,7 +61,7 @@ def run_job(
                 groups,
                 native,
                 store,
-                job.settings,
+                settings,
                 every_format=every_format,
                 recall=recall,
                 label=job.label,
@@ -90,6 +93,7 @@ def evaluate(
 
     ``every_format``: the formats whose control strings count as leaks, by default ``formats``.
     """
+    settings = settings.with_length_budget(cases)
     answers = recall.answers if recall else ()
     training_index = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, training_index)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,19 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.variants import Variants
 from harness.models import Dtype
 from harness.models.quantisation import Quantisation
+from harness.records import Case
 
 RESULTS_FILE = "results.sqlite"
+#: The longest answer: so many times the longest reference, and at least so many tokens.
+REFERENCES_LONG, LEAST_TOKENS = 4, 256
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSettings:
     """Everything that decides the numbers besides the model, the cases and the formats."""
 
-    max_new_tokens: int = 64
+    max_new_tokens: int = 0
+    """The longest answer in tokens. 0: what ``with_length_budget`` sets."""
     seed: int = 0
     recall_examples: int = 32
     recall_formats: int = 4
@@ -45,6 +49,19 @@ class EvalSettings:
         if not self.temperature:
             return None
         return Sampling(self.temperature, self.top_p, self.top_k, self.seed)
+
+    def with_length_budget(self, cases: Iterable[Case]) -> EvalSettings:
+        """The settings with the longest answer that these cases ask for, unless one is set.
+
+        Four times the longest reference and at least 256 tokens, so that a talkative model is not
+        taken for one that never stops. A token is counted as four bytes, because a server does not
+        show its tokenizer; the number is a multiple of 32.
+        """
+        if self.max_new_tokens:
+            return self
+        longest = max((len((case.reference or "").encode()) for case in cases), default=0)
+        tokens = max(LEAST_TOKENS, REFERENCES_LONG * longest // 4)
+        return replace(self, max_new_tokens=-(-tokens // 32) * 32)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as baselines and reports store them.
