@@ -15,7 +15,7 @@ from harness.models.quantisation import Quantisation
 from harness.records import Case
 
 RESULTS_FILE = "results.sqlite"
-#: The longest answer: so many times the longest reference, and at least so many tokens.
+#: The longest answer: this multiple of the longest reference, and at least this many tokens.
 REFERENCES_LONG, LEAST_TOKENS = 4, 256
 
 

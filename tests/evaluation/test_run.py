@@ -101,7 +101,7 @@ def test_a_base_alone_brings_no_peft_and_no_noise(tiny_model, tmp_path):
 
 
 def test_settings_are_stored_under_the_names_of_older_baselines():
-    assert EvalSettings(samples_per_case=3, budget="10%").as_dict() == {
+    assert EvalSettings(max_new_tokens=64, samples_per_case=3, budget="10%").as_dict() == {
         "max_new_tokens": 64,
         "seed": 0,
         "recall_examples": 32,
