@@ -202,6 +202,27 @@ def test_half_a_character_is_replaced_so_that_every_file_can_hold_it(server, tmp
     assert answer.text == "a\N{REPLACEMENT CHARACTER}b"
 
 
+@pytest.mark.parametrize(("extra", "fine"), [(0, True), (1, False)])
+def test_a_text_may_have_as_many_characters_as_long_tokens_have(extra, fine):
+    """256 for each of the 8 tokens asked for, and for the one that ends them."""
+    choice = {"text": "x" * (256 * 9 + extra)}
+    if fine:
+        assert read_text(choice, 8, chat=False)[0] == choice["text"]
+    else:
+        with pytest.raises(MalformedError, match="2305 characters for at most 8 tokens"):
+            read_text(choice, 8, chat=False)
+
+
+@pytest.mark.parametrize(("value", "fine"), [(0.0, True), (0.0009, True), (0.0011, False)])
+def test_a_log_probability_is_at_most_0_but_for_rounding(value, fine):
+    choice = {"logprobs": {"tokens": ["a"], "token_logprobs": [value]}}
+    if fine:
+        assert read_logprobs(choice) == [("a", value)]
+    else:
+        with pytest.raises(MalformedError, match="above 0"):
+            read_logprobs(choice)
+
+
 # passwords
 
 

@@ -138,6 +138,31 @@ def test_a_long_conversation_has_more_room(tmp_path):
     assert render(long, own).text == render(long, shipped).text
 
 
+@pytest.mark.parametrize(
+    ("words", "written", "fine"),
+    [
+        (1, 100_000 + 16, True),
+        (1, 100_001 + 16, False),
+        (50_000, 16 * 50_000 + 100_000, True),  # a format that repeats its words
+        (50_000, 16 * 50_000 + 100_001, False),
+    ],
+)
+def test_a_rendering_may_write_so_many_characters(words, written, fine):
+    template = f"{{% if messages[0].content|length == {words} %}}"
+    template += f"{{{{ 'x' * {written} }}}}{{% endif %}}"
+    write_it = foreign_renderer(template, where="long")
+    if fine:
+        assert len(write_it((Message("user", "a" * words),), True)) == written
+    else:
+        with pytest.raises(HarnessError, match=f"writes {written} characters; {written - 1} are"):
+            write_it((Message("user", "a" * words),), True)
+
+
+def test_a_template_of_more_than_a_million_characters_is_not_read():
+    with pytest.raises(HarnessError, match="a template of 1000001 characters"):
+        foreign_renderer("x" * 1_000_001, where="long")
+
+
 @settings(max_examples=60)
 @given(
     st.sampled_from(sorted(load_formats())),

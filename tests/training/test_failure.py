@@ -52,7 +52,7 @@ def test_a_base_with_nan_ends_the_command_with_one_line(config, nan_model, tmp_p
     assert main(["train", str(recipe)]) == 2
     shown = capsys.readouterr()
     [line] = [line for line in shown.err.splitlines() if line.startswith("error: ")]
-    assert "the loss at step 1 is NaN" in line
+    assert "the loss at step 1 is not finite (nan)" in line
     assert "model.layers.1.mlp.down_proj" in line
     assert "adapter:" not in shown.out and "next:" not in shown.out
     assert not (tmp_path / "bad" / "adapter").exists()
@@ -63,7 +63,9 @@ def test_a_measure_that_is_not_finite_ends_the_run_at_step_0(config, nan_model):
     config = replace(
         config, model=str(nan_model), evaluation=EvaluationConfig(references=2, recall_rows=2)
     )
-    with pytest.raises(TrainingFailedError, match=r"at step 0 is NaN: the base holds NaN"):
+    with pytest.raises(
+        TrainingFailedError, match=r"at step 0 is not finite \(nan\): the base holds NaN"
+    ):
         train(config, quiet=True)
 
 
@@ -95,7 +97,7 @@ def test_what_was_saved_before_stays_and_no_adapter_is_final(config, monkeypatch
         original(self, *args[:5], fails_late, *args[6:], **options)
 
     monkeypatch.setattr(loop.Trainer, "__init__", patched)
-    with pytest.raises(TrainingFailedError, match="step 8 is infinite"):
+    with pytest.raises(TrainingFailedError, match=r"step 8 is not finite \(inf\)"):
         train(config, quiet=True)
     folder = Path(config.output_dir)
     names = sorted(path.name for path in folder.glob("checkpoint-*"))

@@ -42,7 +42,7 @@ def refuse_not_finite(
         if not math.isfinite(value):
             raise TrainingFailedError(
                 f"{name} at step {step} is {_shown(value)}: {_likely_cause(loaded, step, rate)}",
-                hint=_KEPT,
+                hint=_KEPT if step > 1 else "",
             )
 
 
@@ -106,8 +106,8 @@ def _broken_tensors(loaded: LoadedModel) -> Iterator[str]:
     for name, tensor in model.named_parameters():
         own = not tensor.requires_grad and "lora_" not in name
         if own and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            yield name.removeprefix("base_model.model.")
+            yield name.removeprefix("base_model.model.").replace(".base_layer", "")
 
 
 def _shown(value: float) -> str:
-    return "NaN" if math.isnan(value) else "infinite"
+    return f"not finite ({value:g})"
