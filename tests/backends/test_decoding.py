@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.local import decoding, scoring
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.local.decoding import Decoder, DecodingRow
+from harness.backends.local.decoding import (
+    LOOK_EVERY,
+    LOOP_PERIOD,
+    LOOP_REPEATS,
+    LOOP_TOKENS,
+    Decoder,
+    DecodingRow,
+    loops,
+)
 from harness.backends.local.packing import MOST_PACKED, longest_packed
 from harness.backends.sampling import Sampling
+from harness.metrics.loops import loop
 from harness.tokens.encode import prompt_ids
 from tests.backends.test_local_backend import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
 
@@ -234,3 +243,50 @@ def test_a_token_that_holds_the_end_of_the_text_and_the_stop_stays(tiny):
     decoder._stop_at_texts([row])
     assert row.answer is not None and row.answer.text == "".join(pieces)[: -len(last[1:])]
     assert row.answer.token_ids == tuple(tokens)
+
+
+def copies(period, count):
+    """A start of eight other tokens, then ``count`` tokens of a stretch that repeats."""
+    return [*range(900, 908), *(at % period for at in range(count))]
+
+
+@pytest.mark.parametrize(
+    ("period", "count", "endless"),
+    [
+        (1, LOOP_TOKENS, True),
+        (1, LOOP_TOKENS - 1, False),
+        (5, LOOP_TOKENS, True),
+        (16, LOOP_TOKENS, True),
+        (20, LOOP_REPEATS * 20, True),
+        (20, LOOP_REPEATS * 20 - 1, False),
+        (LOOP_PERIOD, LOOP_REPEATS * LOOP_PERIOD, True),
+        (LOOP_PERIOD + 1, LOOP_REPEATS * (LOOP_PERIOD + 1), False),
+    ],
+)
+def test_an_answer_is_endless_from_six_copies_and_ninety_six_tokens(period, count, endless):
+    assert loops(copies(period, count)) is endless
+    assert not loops([*copies(period, count), 999])
+
+
+def test_a_greedy_answer_that_repeats_itself_ends_early_and_is_a_beginning(tiny, monkeypatch):
+    """An untrained model soon repeats itself. A sampled answer and a changing one go on."""
+    backend = TransformersBackend(tiny)
+    greedy = [
+        GenerateRequest(f"{name}{at}", asked(name, q, backend), 300)
+        for name in IDS
+        for at, q in enumerate(QUESTIONS)
+    ]
+    sampled = [replace(r, key=f"s{r.key}", sampling=Sampling(1.0, 1.0, 0, 1)) for r in greedy[:2]]
+    found = answers_of(backend, [*greedy, *sampled])
+    monkeypatch.setattr(decoding, "loops", lambda tokens: False)
+    whole = answers_of(backend, greedy)
+    cut = [r.key for r in greedy if len(found[r.key].token_ids) < len(whole[r.key].token_ids)]
+    assert cut
+    for key in cut:
+        assert found[key].finish == whole[key].finish == "length"
+        assert len(found[key].token_ids) % LOOK_EVERY == 0
+        assert whole[key].text.startswith(found[key].text)
+        assert loop(found[key].text).looping == loop(whole[key].text).looping
+    for key in set(found) - set(cut) - {r.key for r in sampled}:
+        assert found[key] == whole[key]
+    assert all(not loops(found[r.key].token_ids) for r in sampled)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Rows shorter than this share KV-cache slots of one width; above, each doubling has its own.
 _NARROWEST = 256
+#: A greedy answer is endless when its last tokens, at least LOOP_TOKENS, are LOOP_REPEATS or more
+#: copies of at most LOOP_PERIOD tokens. It is looked at every LOOK_EVERY tokens.
+LOOP_TOKENS, LOOP_REPEATS, LOOP_PERIOD, LOOK_EVERY = 96, 6, 32, 16
 #: Ended answers are yielded, to be stored, when there are this many.
 _YIELDED = 16
 
@@ -156,7 +159,10 @@ class Decoder:
                 self._take(row, token)
         self._stop_at_texts([row for row in rows if row.answer is None and row.stops])
         for row in rows:
-            if row.answer is None and len(row.tokens) >= row.max_new_tokens:
+            if row.answer is None and (
+                len(row.tokens) >= row.max_new_tokens
+                or (row.sampling is None and not len(row.tokens) % LOOK_EVERY and loops(row.tokens))
+            ):
                 row.answer = _answer(row, self._text(row.tokens), "length", "")
 
     def _read_off_script(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
@@ -209,6 +215,18 @@ class Decoder:
                 ids, skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         )
+
+
+def loops(tokens: Sequence[int]) -> bool:
+    """Whether an answer ends in copies of one short stretch, which greedy decoding never leaves.
+
+    What is not generated would be more of the same, so no metric but the length changes.
+    """
+    for period in range(1, LOOP_PERIOD + 1):
+        most = max(LOOP_TOKENS, LOOP_REPEATS * period)
+        if len(tokens) >= most and tokens[-most + period :] == tokens[-most:-period]:
+            return True
+    return False
 
 
 def _staying(rows: Sequence[DecodingRow]) -> list[int]:
