@@ -108,7 +108,11 @@ class EvalJob:
     settings: EvalSettings = field(default_factory=EvalSettings)
 
     def __post_init__(self) -> None:
-        counts = {"limit": self.limit, "max_new_tokens": self.settings.max_new_tokens}
-        for name, value in {**counts, "samples_per_case": self.settings.samples_per_case}.items():
-            if value is not None and value < 1:
-                raise HarnessError(f"invalid {name} {value}: expected at least 1")
+        settings = self.settings
+        for name, value, least in (
+            ("limit", self.limit, 1),
+            ("max_new_tokens", settings.max_new_tokens, 0),
+            ("samples_per_case", settings.samples_per_case, 1),
+        ):
+            if value is not None and value < least:
+                raise HarnessError(f"invalid {name} {value}: expected at least {least}")

@@ -66,7 +66,7 @@ def test_every_flag_for_a_count_of_every_command_is_tried():
 
 @pytest.mark.parametrize("name", ["limit", "max_new_tokens", "samples_per_case"])
 def test_python_refuses_the_same(name):
-    for value in (0, -3):
+    for value in (0, -3)[name == "max_new_tokens" :]:  # there 0 follows the references
         with pytest.raises(HarnessError, match=f"invalid {name} {value}"):
             if name == "limit":
                 EvalJob("m", limit=value)
