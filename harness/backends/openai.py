@@ -48,6 +48,10 @@ MAX_STOPS = 4
 """OpenAI takes no more; the other stops are cut off here."""
 _MALFORMED_PAUSES = (0.5, 2.0)
 """Seconds before a request is sent again whose answer was malformed: a proxy may be starting."""
+_MOST_BYTES = 64 * 2**20
+"""Bytes of an answer that are read. An echo of 100 000 tokens with their numbers has 10 MiB."""
+_LONGEST_ANSWER_S = 600.0
+"""Seconds from an answer's first byte to its last."""
 _MAX_TOKENS_BEFORE = 2
 """Tokens that a server may put before the text, such as BOS."""
 
@@ -229,15 +233,15 @@ class OpenAIBackend(Backend):
             settings["messages"] = [
                 {"role": message.role, "content": message.content} for message in request.messages
             ]
-            create: Any = self._client.chat.completions.with_raw_response.create
+            create: Any = self._client.chat.completions.with_streaming_response.create
         else:
             if request.prompt.stops:
                 settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
             settings["prompt"] = request.prompt.text + request.prefix
-            create = self._client.completions.with_raw_response.create
+            create = self._client.completions.with_streaming_response.create
 
         def call() -> tuple[str, Finish]:
-            choice = read_choice(_body(create(**settings)))
+            choice = read_choice(_body(create, settings))
             return read_text(choice, request.max_new_tokens, chat=self.chat)
 
         return self._ask(call)
@@ -272,11 +276,10 @@ class OpenAIBackend(Backend):
         Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's
         offsets count the BOS that it put before.
         """
-        create: Any = self._client.completions.with_raw_response.create
-        reply = create(
-            model=self.model, prompt=text, max_tokens=1, temperature=0.0, echo=True, logprobs=1
-        )
-        logprobs = read_logprobs(read_choice(_body(reply)))
+        create: Any = self._client.completions.with_streaming_response.create
+        settings = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0.0}
+        body = _body(create, {**settings, "echo": True, "logprobs": 1})
+        logprobs = read_logprobs(read_choice(body))
         for before in range(_MAX_TOKENS_BEFORE + 1):
             tokens = (logprobs or [])[before:]
             if tokens and "".join(token for token, _ in tokens).startswith(text):
@@ -331,10 +334,25 @@ class OpenAIBackend(Backend):
         return HarnessError(message, where=self.base_url, hint=hint)
 
 
-def _body(reply: Any) -> str:
-    """The text of a raw answer; bytes that are no UTF-8 are replaced."""
-    content: bytes = reply.http_response.content
-    return content.decode("utf-8", "replace")
+def _body(create: Any, settings: dict[str, Any]) -> str:
+    """Send a request and read the answer's text; bytes that are no UTF-8 are replaced.
+
+    Raises MalformedError for an answer that breaks off, or that does not end.
+    """
+    parts: list[bytes] = []
+    size, until = 0, time.monotonic() + _LONGEST_ANSWER_S
+    with create(**settings) as reply:
+        try:
+            for part in reply.iter_bytes():
+                parts.append(part)
+                size += len(part)
+                if size > _MOST_BYTES or time.monotonic() > until:
+                    raise MalformedError(f"no end after {size} bytes")
+        except MalformedError:
+            raise
+        except Exception as error:  # of the HTTP library, of which the client may use several
+            raise MalformedError(f"it breaks off ({type(error).__name__})") from None
+    return b"".join(parts).decode("utf-8", "replace")
 
 
 def _is_address(url: str) -> bool:

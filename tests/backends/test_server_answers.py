@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import threading
@@ -97,19 +98,39 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.asked += 1
         well = self.server.asked <= self.server.good
         text = healthy(request) if well else self.server.answer(request)
+        if isinstance(text, Endless):
+            return self.without_end()
         data = text if isinstance(text, bytes) else text.encode()
         self.send_response(200 if well else self.server.status)
         for name, value in ({} if well else self.server.headers).items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Length", str(len(data) + isinstance(text, BreaksOff)))
         self.end_headers()
         self.wfile.write(data)
+        self.close_connection = True
+
+    def without_end(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # the client has had enough
+            while True:
+                self.wfile.write(b" " * 65536)
+
+
+class BreaksOff(str):
+    """An answer whose last byte never comes."""
+
+
+class Endless:
+    """An answer without an end."""
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(openai_backend, "_MALFORMED_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(openai_backend, "_MOST_BYTES", 20 * 2**20)
     found = Liar()
     threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
     yield found
@@ -138,6 +159,8 @@ MALFORMED = {
     "null text": (changed(text=None), "text is null"),
     "a list as text": (changed(text=["hello"]), "text is a list"),
     "10 MB": (changed(text="word " * 2_000_000), "10000000 characters for at most 8 tokens"),
+    "breaks off": (lambda _: BreaksOff('{"choices": [{"text": "hel'), "it breaks off"),
+    "no end": (lambda _: Endless(), "no end after"),
     "logprobs as text": (changed(logprobs="none"), "logprobs is a text"),
     "a value as text": (with_values("-0.5"), "a log-probability is a text"),
     "a value as true": (with_values(True), "a log-probability is true or false"),

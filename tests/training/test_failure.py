@@ -147,6 +147,7 @@ GUESSING = math.log(1000)
         # no gradient is left
         ([GUESSING] * 6, [1.0] + [1e-7] * 5, True),
         ([GUESSING] * 6, [1.0] + [1e-7] * 4 + [1e-5], False),
+        ([GUESSING] * 6, [1.0, 1e-5] + [1e-7] * 4, False),
         ([GUESSING - 0.009] * 6, [0.0] * 6, True),
         ([GUESSING - 0.011] * 6, [0.0] * 6, False),
         # all is learnt: no gradient either
