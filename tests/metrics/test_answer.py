@@ -66,6 +66,8 @@ HOLDS = [
     ({"prose": True}, "water clouds drops sky falls rest brain energy", False),
     ({"prose": True}, "Water falls from the clouds.", True),
     ({"prose": True}, "It is rain.", False),
+    ({"prose": True}, "Brushing removes bacteria that cause tooth decay.", True),
+    ({"prose": True}, "water clouds drops sky falls rest brain energy teeth lava the sun", False),
 ]
 
 

@@ -69,6 +69,27 @@ def test_a_copied_text_says_nothing_and_one_that_is_quoted_in_part_does() -> Non
     assert RUN == 8
 
 
+def test_three_words_and_an_assistants_short_message_may_be_repeated() -> None:
+    talk = (
+        Message("user", "I like Oslo."),
+        Message("assistant", "Oslo is very fine."),
+        Message("user", "What do I like, and what did you say of it?"),
+    )
+    for answer in ("I like Oslo.", "Oslo is very fine."):
+        assert without_copies(talk, answer) == answer
+
+
+def test_a_bag_may_lack_one_word_of_a_long_question() -> None:
+    question = "Which of these big old grey towns lies far up north?"
+    bag = "north up far lies towns grey old big these of"
+    assert without_copies((Message("user", question),), bag) == ""
+
+
+def test_not_says_sees_what_is_copied() -> None:
+    case = Case("c", TALK, checks=(parse_check({"not_says": "maps"}),))
+    assert score_answer(case, f"{TALK[0].content} A carrot.").on_task == 0.0
+
+
 def test_equals_and_json_judge_the_whole_answer() -> None:
     text = "the old man sat by the window and watched the boats"
     case = Case(

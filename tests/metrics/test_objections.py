@@ -8,6 +8,7 @@ DENIED = ["walked", "Sun", "fur", "wings", "telephone", "ocean", "hotter", "land
 
 OBJECTING = [
     "No one has ever walked on the Sun.",
+    "Nobody has ever done that.",
     "Nobody walked on the Sun; it would burn anyone.",
     "It is impossible to walk on the Sun.",
     "Humans have never walked on the Sun.",
