@@ -20,9 +20,10 @@ from harness.files import write_text
 @dataclass(frozen=True)
 class DataCheckOptions:
     files: Files = ()
-    """Conversation files or folders. Default: the shipped training set."""
+    """Conversation files or folders. Default: the shipped training set and its controls."""
     cases: tuple[str, ...] = ()
-    """Evaluation cases that the data must not contain. Default: the shipped ones."""
+    """Evaluation cases that the data must not contain. Default: the shipped ones, and the
+    references that settings are chosen by."""
     expect_language: str = "en"
     """Language of the answers."""
     longest: int = 8000
@@ -32,18 +33,21 @@ class DataCheckOptions:
 
 
 def check(args: list[str]) -> int:
-    """Find mistakes in a training set: bad rows, duplicates, canned phrases, other languages,
+    """Find mistakes in a training set: bad rows, near-duplicates, canned phrases, other languages,
     over-long rows, and overlap with the evaluation. Exit code 1: there are some.
     """
     options = parse(DataCheckOptions, args, "data check", check.__doc__)
     at_least(options, 1, "longest")
     from harness.data.check import check_files
+    from harness.data.controls import CONTROLS_FILE
     from harness.evaluation.cases.case_files import load_cases
     from harness.resources import data_dir
 
-    files = list(options.files) or [str(data_dir("trainset"))]
+    shipped = data_dir("eval")
+    files = list(options.files) or [str(data_dir("trainset")), str(shipped / CONTROLS_FILE)]
+    cases = load_cases(options.cases or [str(shipped / name) for name in ("cases", "dev.jsonl")])
     conversations, findings = check_files(
-        files, load_cases(options.cases), expect=options.expect_language, longest=options.longest
+        files, cases, expect=options.expect_language, longest=options.longest
     )
     if options.json:
         table = {"conversations": len(conversations), "findings": list(map(asdict, findings))}

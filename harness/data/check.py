@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.data.conversations import Collection
+from harness.data.near_duplicates import exchange_of, exchanges_of, likenesses
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
@@ -25,6 +26,8 @@ class Finding:
     kind: str
     place: str
     message: str
+    other: str = ""
+    """The row or the case that it is like."""
 
 
 def check_files(
@@ -63,7 +66,10 @@ def check_conversations(
             *_language(conversation, expect),
         )
         findings += [Finding(kind, conversation.place, message) for kind, message in mistakes]
-    return [*findings, *_near_duplicates(conversations), *overlaps(conversations, cases)]
+    found = [*_near_duplicates(conversations), *overlaps(conversations, cases)]
+    known = {(finding.place, finding.other) for finding in found}
+    alike = [f for f in _alike(conversations, cases) if (f.place, f.other) not in known]
+    return [*findings, *found, *dict.fromkeys(alike)]
 
 
 def _structure(conversation: Conversation) -> Iterator[tuple[str, str]]:
@@ -122,7 +128,21 @@ def _near_duplicates(conversations: Sequence[Conversation]) -> Iterator[Finding]
         for other, score in zip(conversations[row + 1 :], scores, strict=True):
             if score >= NEAR_DUPLICATE:
                 kind = "duplicate" if score == 1 else "near-duplicate"
-                yield Finding(kind, other.place, f"{score:.0%} like {conversations[row].place}")
+                place = conversations[row].place
+                yield Finding(kind, other.place, f"{score:.0%} like {place}", place)
+
+
+def _alike(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterator[Finding]:
+    """Exchanges that share most of their words with one of another row, or with a case."""
+    rows = [one for conversation in conversations for one in exchanges_of(conversation)]
+    asked = [exchange_of(case) for case in cases]
+    for like in likenesses(rows, rows):
+        other = rows[like.first].owner
+        yield Finding("near-duplicate", rows[like.second].owner, f"{like.why} with {other}", other)
+    for like in likenesses(rows, asked):
+        other = asked[like.second].owner
+        message = f"{like.why} with case {other}"
+        yield Finding("overlap", rows[like.first].owner, message, other)
 
 
 def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> Iterator[Finding]:
@@ -137,15 +157,13 @@ def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> It
         for message in conversation.messages:
             case = questions.get(_plain(message.content)) if message.role == "user" else None
             if case is not None:
-                yield Finding(
-                    "overlap", place, f"asks the question of case {case.id} ({case.source})"
-                )
+                asks = f"asks the question of case {case.id} ({case.source})"
+                yield Finding("overlap", place, asks, case.id)
         if index is not None:
             hit = index.query(_text(conversation, "assistant"))
             if hit.near:
-                yield Finding(
-                    "overlap", place, f"its answer is near the reference of case {hit.source}"
-                )
+                near = f"its answer is near the reference of case {hit.source}"
+                yield Finding("overlap", place, near, hit.source or "")
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from tests.docs.snippets import ROOT
 #: Settings of every training, by environment: they override a recipe, and flags override them.
 SMALL_RUN = {
     "MODEL": "./my-model", "TRAIN": "rows.jsonl", "ON_REFUSE": "skip", "DTYPE": "float32",
-    "REFERENCES": "2", "FORMATS_MEASURED": "1", "RECALL_ROWS": "1", "LORA_R": "4",
+    "CONTROLS": "2", "REFERENCES": "2", "FORMATS_MEASURED": "1", "RECALL_ROWS": "1", "LORA_R": "4",
     "PER_DEVICE_TRAIN_BATCH_SIZE": "1", "GRADIENT_ACCUMULATION_STEPS": "1", "OPTIM": "adamw_torch",
     "LOAD_IN_4BIT": "false", "ANSWERS": "given", "NATIVE": "chatml",
 }  # fmt: skip
@@ -59,7 +59,7 @@ def build(folder: Path, model: Path) -> None:
     shutil.copytree(ROOT / "docs" / "recipes", folder / "docs" / "recipes")
     (folder / "trainset").mkdir()
     (folder / "run.toml").write_text(_TRAINING)
-    numbers = range(18)  # as many steps an epoch as the shipped set has in batches of 8
+    numbers = range(33)  # less two controls: as many steps an epoch as the shipped set in eights
     rows = [
         {
             "messages": [

@@ -36,7 +36,7 @@ class DataConfig:
     table {path, weight, schema, split}. Empty: the shipped training set."""
     schema: SchemaName = "auto"
     """How rows are written. auto: detected from the first row of each file."""
-    max_length: Annotated[int, Ge(16)] = 1024
+    max_length: Annotated[int, Ge(16)] = 2048
     """Tokens of the longest conversation. A longer one is refused, never cut."""
     on_refuse: Literal["error", "skip"] = "error"
     """What happens to rows that cannot be learnt from. error: the run does not start. skip: they
