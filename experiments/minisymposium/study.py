@@ -117,7 +117,7 @@ def _smoke(config: TrainConfig) -> TrainConfig:
     )
     return replace(
         config,
-        data=replace(config.data, max_length=2048),
+        data=replace(config.data, max_length=2048, on_refuse="skip"),
         optimisation=replace(
             config.optimisation,
             max_steps=SMOKE_STEPS,

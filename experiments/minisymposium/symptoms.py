@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import above, by_case, difference, mean_of
+from harness.evaluation.analysis.recall_table import ALL_FORMATS
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
 from harness.run_file import NLL_METRICS, measured_checkpoints
@@ -152,22 +153,18 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
     """Training answers continued nearly verbatim from their first half, beyond the controls."""
     points: list[dict[str, Any]] = []
     for step, evaluation in {0: base, **later}.items():
-        rows = [
-            row
+        points += [
+            {
+                "step": step,
+                "value": row.excess,
+                "difference": {"low": row.low, "high": row.high, "n": row.n_train},
+            }
             for row in (evaluation.recall.rows if evaluation.recall else ())
-            if row.metric == "nv_recall@50%"
+            if (row.format, row.metric) == (ALL_FORMATS, "nv_recall@50%")
         ]
-        if rows:
-            low, high = fmean(row.low for row in rows), fmean(row.high for row in rows)
-            points.append(
-                {
-                    "step": step,
-                    "value": fmean(row.excess for row in rows),
-                    "difference": {"low": low, "high": high, "n": rows[0].n_train},
-                }
-            )
     seen = {
-        point["step"]: bool(point["step"]) and point["difference"]["low"] > 0 for point in points
+        point["step"]: bool(point["step"]) and (point["difference"]["low"] or 0) > 0
+        for point in points
     }
     return {
         "symptom": "near-verbatim recall",

@@ -66,7 +66,7 @@ class CanariesOptions:
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
     """Folder for canaries.jsonl (add it to your training set) and canaries-null.jsonl (never train
     on it)."""
-    n: int = 16
+    n: int = 100
     """Number of secrets to train on."""
     null: int = 127
     """Number of controls that are never trained on. 127 can show an exposure of up to 7 bits."""

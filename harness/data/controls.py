@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.data.conversations import as_row, load_conversations
 from harness.files import write_text
+from harness.metrics.canaries import TAG as CANARY
 from harness.records import Conversation
 from harness.resources import data_dir
 
@@ -50,10 +51,15 @@ def set_aside(
 def possible_controls(conversations: Sequence[Conversation]) -> list[Conversation]:
     """Those that end with a question and its answer, and whose texts occur once.
 
-    Of two equal ones the other would be trained on.
+    Of two equal ones the other would be trained on. Canaries are there to be trained on, and have a
+    null of their own.
     """
     times = Counter(map(fingerprint, conversations))
-    return [one for one in conversations if is_answered(one) and times[fingerprint(one)] == 1]
+    return [
+        one
+        for one in conversations
+        if is_answered(one) and times[fingerprint(one)] == 1 and kind_of(one) != CANARY
+    ]
 
 
 def _drawn(seed: int, conversation: Conversation) -> str:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.controls import are_among, read_controls, shipped_controls, without
+from harness.data.controls import are_among, kind_of, read_controls, shipped_controls, without
 from harness.data.conversations import Collection, load_conversations
 from harness.data.row_source import DataSource, source_of
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import recall_case, spread_evenly
 from harness.evaluation.results import RecallSets
+from harness.metrics.canaries import TAG as CANARY
 from harness.records import Case, Conversation
 from harness.resources import data_dir
 from harness.run_file import read_run_metadata
@@ -64,7 +65,9 @@ def recall_sets(
     rows: Sequence[Conversation], controls: Sequence[Conversation], most: int
 ) -> RecallSets:
     """At most ``most`` trained rows and as many controls, each spread evenly over their files."""
-    train, others = (spread_evenly(recall_cases(side), most) for side in (rows, controls))
+    train, others = (
+        spread_evenly(recall_cases(without_canaries(side)), most) for side in (rows, controls)
+    )
     if not train:
         raise HarnessError(
             "recall needs conversations that end with a question and its answer",
@@ -82,6 +85,11 @@ def recall_sets(
         if message.role == "assistant"
     )
     return RecallSets(tuple(train), tuple(others), answers)
+
+
+def without_canaries(rows: Sequence[Conversation]) -> Sequence[Conversation]:
+    """The rows that are no canaries, unless all are: those have a null of their own."""
+    return [row for row in rows if kind_of(row) != CANARY] or rows
 
 
 def recall_cases(conversations: Sequence[Conversation]) -> list[Case]:

@@ -73,6 +73,11 @@ def prepare(config: TrainConfig, *, trunk: Path | None = None) -> Preparation:
         answered=config.objective.answers != "self",
         trunks_controls=controls,
     )
+    if config.stopping.max_recall_excess is not None and not rows.controls:
+        raise HarnessError(
+            "stopping.max_recall_excess needs controls, and none of these rows is set aside",
+            hint="set data.controls to a number, such as a tenth of the rows",
+        )
     known = load_formats(*map(Path, config.formats.formats_dir))
     held_out = known.select(config.formats.held_out)
     families = {excluded.family for excluded in held_out}

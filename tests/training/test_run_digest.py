@@ -24,10 +24,13 @@ REMOVED = {
 
 
 def with_removed_settings(config: dict) -> dict:
-    return {
+    """The settings of an earlier version: with those removed since, without ``data.controls``."""
+    earlier = {
         key: {**value, **REMOVED.get(key, {})} if isinstance(value, dict) else value
         for key, value in config.items()
     }
+    earlier["data"] = {k: v for k, v in earlier["data"].items() if k != "controls"}
+    return earlier
 
 
 def earlier_digest(ready, base: str) -> str:

@@ -18,9 +18,16 @@ from harness.evaluation.settings import EvalJob
 from harness.resources import data_dir
 from harness.run_file import RUN_FILE, measured_checkpoints, read_run_metadata
 from harness.training.branch import BranchRequest, make_branch
-from harness.training.config import CheckpointsConfig, DataConfig, EvaluationConfig, TrainConfig
+from harness.training.config import (
+    CheckpointsConfig,
+    DataConfig,
+    EvaluationConfig,
+    StoppingConfig,
+    TrainConfig,
+)
 from harness.training.data.training_rows import read_training_rows
 from harness.training.plan.dry_run import dry_run
+from harness.training.preparation import prepare
 from harness.training.selection.best_checkpoint import find_best_checkpoint
 from harness.training.start import resume, train
 from tests.training.small import small_config, write_rows
@@ -118,6 +125,15 @@ def test_other_rows_are_never_held_against_the_shipped_controls(tmp_path):
     mixed = (str(tmp_path / "rows.jsonl"), str(data_dir("trainset") / "premises.jsonl"))
     for paths in (mixed[:1], mixed):
         assert not read_training_rows(DataConfig(train=paths, controls=0)).controls
+
+
+def test_a_limit_of_the_recall_excess_needs_controls(tiny_model, tmp_path):
+    config = replace(
+        config_of(tmp_path, tiny_model, controls=0), stopping=StoppingConfig(max_recall_excess=1.0)
+    )
+    with pytest.raises(HarnessError, match=r"needs controls.*data\.controls"):
+        prepare(config)
+    assert len(prepare(replace(config, data=replace(config.data, controls=5))).rows.controls) == 5
 
 
 def test_the_run_says_how_many_and_keeps_them(tiny_model, tmp_path, capsys):

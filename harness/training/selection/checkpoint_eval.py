@@ -11,7 +11,7 @@ from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest, Unscored
 from harness.evaluation.cases.case_files import limit_cases, load_cases, spread_evenly
 from harness.evaluation.format_groups import native_format_id
-from harness.evaluation.recall_rows import recall_cases
+from harness.evaluation.recall_rows import recall_cases, without_canaries
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
@@ -65,7 +65,7 @@ class CheckpointMeasure:
             # Answers of the model's own are of another origin than the controls' answers.
             controls = ready.rows.controls if given else ()
             self.rows, self.controls = (
-                spread_evenly(recall_cases(side), settings.recall_rows)
+                spread_evenly(recall_cases(without_canaries(side)), settings.recall_rows)
                 for side in (given or ready.conversations, controls)
             )
 
