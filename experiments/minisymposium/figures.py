@@ -176,7 +176,8 @@ def _bounded(gap: Mapping[str, Any] | None) -> bool:
 
 def _around(gaps: Sequence[Mapping[str, float]]) -> tuple[float, float]:
     """Limits that hold all intervals and the line at 90 %, but not more than ±200 %."""
-    low, high = min(gap["low"] for gap in gaps), max(gap["high"] for gap in gaps)
+    low = min((gap["low"] for gap in gaps), default=0.0)
+    high = max((gap["high"] for gap in gaps), default=1.0)
     return max(-2.0, min(low, 0.0)) - 0.05, min(2.0, max(high, 1.0)) + 0.05
 
 
