@@ -17,7 +17,7 @@ from harness.records import Case, Check, Conversation
 
 #: Exchanges are alike from this share of common content words (Dice) on, and 1 ÷ their number more:
 #: short ones share half of their words by chance.
-ALIKE = 0.3
+ALIKE = 0.35
 #: The fewest common words that count.
 SHARED = 3
 #: Questions are alike from this Indel similarity on, if they have SHARED content words.
