@@ -111,7 +111,7 @@ def verdicts(
         found.append(
             _verdict(
                 "harness pick chooses a checkpoint within 1 % of the lowest held-out NLL of the "
-                "map",
+                "map (read on the curve that it chose by)",
                 short <= WITHIN,
                 f"{short:+.2%}",
             )
