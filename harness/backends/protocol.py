@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -85,6 +86,8 @@ class Answer:
         return cls(text[:at], "stop" if stop else otherwise, stop)
 
 
+#: How far above 0 rounding may bring a log-probability.
+_ROUNDING = 1e-3
 NOT_FINITE = "not finite:"
 """How the reason begins where a model's number is NaN or infinite."""
 
@@ -96,9 +99,39 @@ class Unscored:
     why: str
 
 
+Result = Answer | Sequence[Loglikelihood]
+"""What a request is answered by."""
 Answers = Sequence[tuple[str, Answer | Unscored]]
 Scorings = Sequence[tuple[str, Sequence[Loglikelihood] | Unscored]]
 """A batch of results, each with its request's key."""
+
+
+def why_unscored(result: Result | Unscored) -> str:
+    """Why a backend's result is not stored and not scored, or "" where it is usable.
+
+    Its numbers must be finite, and no log-probability above 0.
+    """
+    if isinstance(result, Unscored):
+        return result.why
+    if isinstance(result, Answer):
+        return _why_not_finite("off-script probability", result.off_script)
+    for scoring in result:
+        logprobs = (scoring.logprob, *scoring.token_logprobs)
+        why = _why_not_finite("log-probability", logprobs)
+        why = why or _why_not_finite("off-script probability", scoring.off_script)
+        if why:
+            return why
+        if max(logprobs) > _ROUNDING:
+            return f"a log-probability of {max(logprobs):g} is above 0"
+    return ""
+
+
+def _why_not_finite(name: str, values: Iterable[float]) -> str:
+    broken = [value for value in values if not math.isfinite(value)]
+    if not broken:
+        return ""
+    article = "an" if name[0] == "o" else "a"
+    return f"{NOT_FINITE} {article} {name} is {'NaN' if math.isnan(broken[0]) else broken[0]}"
 
 
 class Backend(Protocol):

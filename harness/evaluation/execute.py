@@ -7,12 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from harness.backends.protocol import Answer, Backend, GenerateRequest, ScoreRequest, Unscored
+from harness.backends.protocol import (
+    Answer,
+    Backend,
+    GenerateRequest,
+    Result,
+    ScoreRequest,
+    Unscored,
+    why_unscored,
+)
 from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.results import Results
 from harness.evaluation.store.cache_report import count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
-from harness.evaluation.store.payloads import Result, from_payload, to_payload, why_unscored
+from harness.evaluation.store.payloads import from_payload, to_payload
 from harness.evaluation.store.results_file import Store
 from harness.progress import progress
 from harness.records import Loglikelihood

@@ -12,20 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.backends import GenerateRequest
-from harness.backends.local.backend import TransformersBackend
-from harness.backends.protocol import NOT_FINITE, Answer, ScoreRequest, Unscored
+from harness.backends.local.backend import TransformersBackend, isolated
+from harness.backends.protocol import NOT_FINITE, Answer, ScoreRequest, Unscored, why_unscored
 from harness.cli.main import main
 from harness.evaluation.execute import execute
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
-from harness.evaluation.store.payloads import from_payload, to_payload, why_unscored
+from harness.evaluation.store.payloads import from_payload, to_payload
 from harness.evaluation.store.results_file import Store
+from harness.formats import load_formats
 from harness.formats.render import render
 from harness.gate.baseline import to_baseline
 from harness.gate.thresholds import Margin
 from harness.gate.verdicts import compare_baselines
 from harness.records import Conversation, Loglikelihood, Message
 from tests.evaluation.test_results_file import GROUPS, Named, plan
+from tests.tiny import build_tokenizer
 
 BROKEN = [math.nan, math.inf, -math.inf]
 
@@ -132,8 +134,6 @@ def test_one_nan_fails_the_gate_by_name(tmp_path, cases, formats):
 
 def test_the_local_model_with_nan_weights(tiny, tmp_path):
     """Answers end at the first token, and nothing of them is taken for text."""
-    from harness.formats import load_formats
-
     chatml = load_formats()["chatml"]
     conversation = Conversation("c", (Message("user", "fox?"),))
     prompt = render(conversation, chatml, add_generation_prompt=True)
@@ -148,6 +148,78 @@ def test_the_local_model_with_nan_weights(tiny, tmp_path):
     broken = dict(pair for batch in backend.generate(requests) for pair in batch)
     assert all(why_unscored(answer).startswith(NOT_FINITE) for answer in broken.values())
     assert all(why_unscored(each) for batch in backend.score(scored) for _, each in batch)
+
+
+@pytest.fixture(scope="module")
+def with_a_broken_token(tmp_path_factory):
+    """A tiny model in which reading one token ("fo" of fox) gives NaN, and no other does."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from harness.models import load
+
+    tokenizer, folder = build_tokenizer(), tmp_path_factory.mktemp("untied")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    loaded = load(str(folder), dtype="float32", device="cpu")
+    [broken, *_] = tokenizer("fox", add_special_tokens=False).input_ids
+    loaded.model.model.embed_tokens.weight.data[broken] = math.nan
+    return loaded
+
+
+QUESTIONS = ("the dog?", "fox fox?", "what is it?", "a", "b", "fox")
+
+
+@pytest.mark.parametrize("most", [128, 1])
+def test_a_nan_of_one_cell_stays_in_it(with_a_broken_token, most):
+    """In a batch it would spread to all: 0 times NaN is NaN in attention, and in a reused slot."""
+    chatml = load_formats()["chatml"]
+    asked = [Conversation(q, (Message("user", q),)) for q in QUESTIONS]
+    said = [Conversation(q, (Message("user", q), Message("assistant", "lazy"))) for q in QUESTIONS]
+    prompts = [render(each, chatml, add_generation_prompt=True) for each in asked]
+    requests = [GenerateRequest(q, p, 6) for q, p in zip(QUESTIONS, prompts, strict=True)]
+    scored = [ScoreRequest(each.id, (render(each, chatml),)) for each in said]
+    backend = TransformersBackend(with_a_broken_token, most=most)
+    for run, some in ((backend.generate, requests), (backend.score, scored)):
+        found = dict(pair for batch in run(some) for pair in batch)
+        assert {q for q, result in found.items() if why_unscored(result)} == {"fox fox?", "fox"}
+        for request in some:
+            [[(key, alone)]] = list(run([request]))
+            assert bool(why_unscored(alone)) == bool(why_unscored(found[key]))
+            if isinstance(alone, Answer):
+                assert alone == found[key]
+
+
+@pytest.mark.parametrize(("broken", "runs"), [(0, 1), (1, 2), (8, 9), (9, 9), (30, 9)])
+def test_a_model_that_is_broken_throughout_is_not_asked_for_each_cell_again(broken, runs):
+    """Eight in a row are tried alone; a good one among them starts the count again."""
+    requests = [GenerateRequest(str(at), None, 1) for at in range(40)]
+    calls = []
+
+    def run(some):
+        calls.append(len(some))
+        unscored = Unscored(f"{NOT_FINITE} x")
+        yield [
+            (each.key, unscored if int(each.key) < broken else Answer("a", "stop", ""))
+            for each in some
+        ]
+
+    found = [pair for batch in isolated(requests, run) for pair in batch]
+    assert sorted(key for key, _ in found) == sorted(each.key for each in requests)
+    assert len(calls) == runs
+    assert sum(isinstance(result, Unscored) for _, result in found) == broken
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.7])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from harness.backends.local.decoding import Decoder, eos_ids
 from harness.backends.local.forward import arithmetic
@@ -13,8 +13,11 @@ from harness.backends.protocol import (
     Backend,
     GenerateRequest,
     ModelSpec,
+    Result,
     ScoreRequest,
     Scorings,
+    Unscored,
+    why_unscored,
 )
 from harness.models import LoadedModel
 from harness.models.adapters import base_only
@@ -28,6 +31,11 @@ ENGINE_VERSION = 2
 ``harness.models`` that changes an answer, a log-probability or an off-script probability by more
 than rounding. It is part of the address of every stored result, so older ones are computed again.
 """
+RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
+ResultT = TypeVar("ResultT", bound=Result)
+Batch = Sequence[tuple[str, ResultT | Unscored]]
+#: Requests in a row that give no usable result alone before the others are not tried alone.
+_IN_VAIN = 8
 #: Tokens of one forward pass on a CPU: more of them leave its caches.
 _CPU_FORWARD_TOKENS = 2048
 
@@ -39,6 +47,32 @@ def open_backend(model: ModelSpec) -> TransformersBackend:
     return TransformersBackend(
         load(model.model, adapter=model.adapter, dtype=model.dtype, quantisation=model.quantisation)
     )
+
+
+def isolated(
+    requests: Sequence[RequestT], run: Callable[[Sequence[RequestT]], Iterator[Batch[ResultT]]]
+) -> Iterator[Batch[ResultT]]:
+    """Results batch by batch; those that are not usable come last, each computed again alone.
+
+    In a batch a NaN spreads: attention gives the keys of the others a weight of 0, and 0 times NaN
+    is NaN. When several in a row are no better alone, the model itself is broken, and the rest stay
+    as they are.
+    """
+    broken: list[tuple[str, ResultT | Unscored]] = []
+    for batch in run(requests):
+        good = [pair for pair in batch if not why_unscored(pair[1])]
+        broken += [pair for pair in batch if why_unscored(pair[1])]
+        if good:
+            yield good
+    by_key = {request.key: request for request in requests}
+    in_vain = 0 if len(requests) > 1 else _IN_VAIN
+    for key, result in broken:
+        if in_vain == _IN_VAIN:
+            yield [(key, result)]
+            continue
+        for batch in run([by_key[key]]):
+            in_vain = in_vain + 1 if any(why_unscored(again) for _, again in batch) else 0
+            yield batch
 
 
 class TransformersBackend(Backend):
@@ -101,16 +135,23 @@ class TransformersBackend(Backend):
             most=self.most,
             forward_budget=self._forward_tokens(),
         )
-        yield from decoder.run(
-            [row for row in map(decoder.prepare, requests) if row.max_new_tokens > 0]
-        )
+
+        def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
+            rows = map(decoder.prepare, some)
+            return decoder.run([row for row in rows if row.max_new_tokens > 0])
+
+        yield from isolated(requests, run)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities of the answers' own words.
 
         A beginning that several answers or requests share is computed once.
         """
-        yield from score(requests, self.loaded, self._forward_tokens())
+
+        def run(some: Sequence[ScoreRequest]) -> Iterator[Scorings]:
+            yield from score(some, self.loaded, self._forward_tokens())
+
+        yield from isolated(requests, run)
 
     def _forward_tokens(self) -> int:
         return min(self.budget, _CPU_FORWARD_TOKENS) if self.loaded.device == "cpu" else self.budget

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
-from harness.backends.protocol import NOT_FINITE, Answer, ScoreRequest, Unscored
+from harness.backends.protocol import Answer, Result, ScoreRequest, why_unscored
 from harness.evaluation.requests import PlannedRequest
 from harness.records import Finish, Loglikelihood
 
-Result = Answer | Sequence[Loglikelihood]
-#: How far above 0 rounding may bring a log-probability.
-_ROUNDING = 1e-3
 _LISTS = ("token_ids", "token_logprobs", "off_script")
-
-
-def why_unscored(result: Result | Unscored) -> str:
-    """Why a backend's result is not stored and not scored, or "" where it is usable.
-
-    Its numbers must be finite, and no log-probability above 0.
-    """
-    if isinstance(result, Unscored):
-        return result.why
-    if isinstance(result, Answer):
-        return _why_not_finite("off-script probability", result.off_script)
-    for scoring in result:
-        logprobs = (scoring.logprob, *scoring.token_logprobs)
-        why = _why_not_finite("log-probability", logprobs)
-        why = why or _why_not_finite("off-script probability", scoring.off_script)
-        if why:
-            return why
-        if max(logprobs) > _ROUNDING:
-            return f"a log-probability of {max(logprobs):g} is above 0"
-    return ""
-
-
-def _why_not_finite(name: str, values: Iterable[float]) -> str:
-    broken = [value for value in values if not math.isfinite(value)]
-    if not broken:
-        return ""
-    article = "an" if name[0] == "o" else "a"
-    return f"{NOT_FINITE} {article} {name} is {'NaN' if math.isnan(broken[0]) else broken[0]}"
 
 
 def to_payload(result: Result) -> Any:
