@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import regex
 
-from harness.metrics.language.function_words import JARGON, WORDS_BY_LANGUAGE
+from harness.metrics.language.function_words import JARGON, NOMINAL, WORDS_BY_LANGUAGE
 from harness.metrics.language.name_rows import are_names
 from harness.metrics.language.profiles import load_profiles, profile_of
 from harness.metrics.language.related import related_stretches
@@ -152,9 +152,10 @@ class _Scorer:
             text = text.lower() if len(text.lower()) == len(text) else text
         if len(self._row_of) > _MOST_CACHED:
             self._forget()
+        lines = text.split("\n")
         if len(text) <= _SHORT_CHARS and len(text.split()) <= _SHORT:
-            text = text[:1].lower() + text[1:] if len(text[:1].lower()) == 1 else text
-        rows = [row for line in text.split("\n") for row in self._line(line)]
+            lines[0] = lines[0][:1].lower() + lines[0][1:]
+        rows = [row for line in lines for row in self._line(line)]
         scores = self._scores(np.array(rows, dtype=np.intp))
         if not rows or scores.max() <= 0:
             return []
@@ -266,7 +267,8 @@ class _Scorer:
         at_home = sum(self._is_home(word, own) for word in words)
         if at_home > _MOST_AT_HOME * len(words):
             return False
-        if len(different) < MIN_WORDS - short or sum(map(len, words)) < least_letters:
+        speaks = any(word in own and word not in NOMINAL for word in different)
+        if len(different) < MIN_WORDS - (short and speaks) or sum(map(len, words)) < least_letters:
             return False
         return score > THRESHOLDS[witnesses]
 

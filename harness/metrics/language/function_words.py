@@ -23,7 +23,7 @@ _LISTS = {
         very too own same again once until against without within upon per let one two first new
         use used using see make made get go like need needs want know don't doesn't isn't it's i'm
         can't won't you're that's ll ve re say said even well every still now never always often
-        since unless whether via around along across cannot shall yes set file""",
+        since word unless whether via around along across cannot shall yes set file""",
     "de": """der die das und ist nicht ein eine einen einem einer eines dem den des mit von zu
         zum zur für auf im ich du er sie es wir ihr sich auch als an aus bei nach wie noch nur
         oder aber wenn dass daß kann wird werden wurde sind hat haben war waren sein ihre seine
@@ -50,7 +50,8 @@ _LISTS = {
         bien cada qué cómo aunque hacer hace mientras gracias hola buenos buenas días noches
         tardes amigo amiga adiós muchas mucho luego vale claro eso pueden puedo podemos han hemos
         quiero quiere sé hoy mañana ahora siempre nunca nada algo alguien mejor mismo otra otro
-        eran fueron será hacen hago decir ver voy va vamos estoy estamos soy eres somos poco""",
+        eran fueron será hacen hago decir ver voy va vamos estoy estamos soy eres somos poco
+        estás""",
     "it": """il lo la gli le un uno una di del della dello dei degli delle che e è non si per con
         su nel nella nei nelle al alla ai alle dal dalla da in sono ma come più anche questo
         questa questi queste se io tu lui lei noi voi loro mio mia suo sua ci ha hanno essere era
@@ -58,7 +59,7 @@ _LISTS = {
         solo stato può l'acqua dell dall nell sull c'è grazie prego ciao buongiorno buonasera
         buona buon giornata sì mille certo certamente posso possono voglio vuole devi deve
         dobbiamo fatto detto va vado oggi domani ora sempre niente qualcosa nessuno stesso altra
-        altro altri erano sarà faccio sto stai siamo siete cui""",
+        altro altri erano sarà faccio sto stai siamo siete cui stia""",
     "pt": """o os as um uma uns umas de do da dos das que e em no na nos nas não é se por com
         para ao aos à às mais mas como foi ele ela eles elas eu nós você vocês seu sua seus suas
         meu minha este esta isto isso esse essa quando muito já também só pelo pela até são está
@@ -72,11 +73,11 @@ _LISTS = {
         moet kan zonder altijd alles onze wij hij ik wordt werd als onder tegen na reeds wie
         werden waar graag gedaan goed nee natuurlijk bedankt alstublieft hallo zeker moeten
         kunnen gaat gaan doet maakt vandaag morgen hier daarom waarom hoeveel niets iemand jullie
-        hun zouden wil willen bent kunt zei""",
+        hun zouden wil willen bent kunt zei dankjewel""",
     "sv": """och att det som en är på för av med den till ett inte har de om han hon var jag vi
         ni men sig sin sitt sina från så kan när nu mycket här där också bara efter eller ut vid
         än över under mot mellan utan alla allt detta dessa denna man ska skulle hade blir blev
-        mig dig oss hur vad varför mer tack hej nej varsågod gärna bra heter kommer bor""",
+        mig dig oss hur vad varför mer tack hej nej varsågod gärna bra heter kommer bor morgon""",
     "da": """og at det som en er på for af med den til et ikke har de om han hun var jeg vi men
         sig sin fra så kan når nu meget her der også kun efter eller ud ved end over under mod
         mellem uden alle alt dette disse denne man skal skulle havde bliver blev mig dig os
@@ -88,30 +89,31 @@ _LISTS = {
     "fi": """ja on ei se että oli hän mutta ovat kun niin joka tai myös kuin minä sinä me te he
         olla olen olet olemme eivät ole sen tämä nämä nyt vain jos mitä missä miksi miten kaikki
         hyvin sitten vielä jo kanssa ilman ennen jälkeen koska sitä siitä tätä siellä täällä
-        joten voi voidaan kiitos kyllä hyvää päivää paljon""",
+        joten voi voidaan kiitos kyllä hyvää päivää paljon huomenta""",
     "hu": """az és hogy nem egy is ez azt de van volt csak meg már még mint ha ki mi én te ő mert
         vagy aki ami amely minden nagyon itt ott lehet kell lesz voltak vannak után előtt között
         nélkül ezért akkor most sem így úgy mindig soha neki nekem benne ezt arra köszönöm igen
-        szívesen jó""",
+        szívesen jó napot reggelt jól""",
     "pl": """nie się na że jest to do jak ale tak co po za od czy już tylko przez dla był była
         było były są ten ta te tego tej tym jego jej ich który która które gdzie kiedy może
         bardzo jeszcze bez pod nad przed między oraz lub więc ponieważ być mnie ja ty on ona my
-        oni też tu tam wszystko dziękuję proszę cześć dobry dzień dobrze oczywiście""",
+        oni też tu tam wszystko dziękuję proszę cześć dobry dzień dobrze oczywiście witaj pani""",
     "cs": """je se na že to do jak ale tak co po za od už jen pro byl byla bylo byli jsou ten ta
         tento tato toto jeho její jejich který která které kde když může velmi ještě bez pod nad
         před mezi nebo proto protože být jsem jsi jsme jste není také tady vše ve při podle
-        děkuji ano dobrý prosím samozřejmě""",
+        děkuji ano dobrý prosím samozřejmě ahoj dobře""",
     "sk": """je sa na že to do ako ale tak čo po za od už len pre bol bola bolo boli sú ten
         tá tento táto toto jeho jej ich ktorý ktorá ktoré kde keď môže veľmi ešte bez pod nad pred
         medzi alebo preto pretože byť som si sme ste nie je tiež tu všetko vo pri podľa""",
     "ro": """și este nu în că de la cu pe un o mai din care sunt pentru ce se ca sau dar au fost
         lui ei el ea noi voi acest această acestea aceste dacă când unde cum foarte prin fără
         între după până fi era are am avea pot poate toate toți tot mea meu său sa lor doar încă
-        mulțumesc bună desigur""",
+        mulțumesc bună desigur bine ziua""",
     "tr": """ve bir bu da de için ile çok ne var yok mı mi mu mü olarak daha gibi ama ben sen biz
         siz onlar şu o en kadar sonra önce her şey değil olan olduğu olduğunu ise ya veya ki
         nasıl neden nerede kim hiç bile göre tarafından üzerinde içinde zaman oldu olur teşekkür
-        teşekkürler ederim merhaba evet hayır tamam""",
+        teşekkürler ederim merhaba evet hayır tamam günaydın nasılsın nasılsınız iyi geceler
+        günler akşamlar""",
     "id": """yang dan di itu dengan untuk tidak ini dari dalam akan pada juga saya ke karena
         tersebut bisa ada mereka lebih sudah atau saat oleh sebagai adalah kami kita kamu anda
         dia apa jika hanya seperti sangat setiap tanpa antara setelah sebelum bukan banyak satu
