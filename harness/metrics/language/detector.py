@@ -52,7 +52,6 @@ _MOST_CACHED = 50_000
 _LONGEST = 60
 _SHORT, _SHORT_SHARE = 8, 0.5
 _SHORT_CHARS = 200
-_MOST_AT_HOME = 0.25
 _QUOTE_WORDS = 4
 _NO_ACCENTS = frozenset(("en", "id", "ms", "tl", "sw", "so"))
 _HAN_ALONE = 16
@@ -264,9 +263,6 @@ class _Scorer:
         least_letters = MIN_LETTERS if witnesses < 2 and not short else MIN_LETTERS_WITNESSED
         if short and witnesses == 2:
             least_letters = LEAST_LETTERS
-        at_home = sum(self._is_home(word, own) for word in words)
-        if at_home > _MOST_AT_HOME * len(words):
-            return False
         speaks = any(word in own and word not in NOMINAL for word in different)
         if len(different) < MIN_WORDS - (short and speaks) or sum(map(len, words)) < least_letters:
             return False
