@@ -3,6 +3,7 @@
 import pytest
 
 from harness.metrics.drift import drift
+from harness.metrics.language.detector import Foreign
 from harness.metrics.language.language_names import languages_asked, languages_named
 
 IN_RUSSIAN = "How do you say it in Russian?"
@@ -93,6 +94,30 @@ def test_words_in_transcription() -> None:
     assert drift(text, prompt="How do I answer in Chinese?").drift is False
     assert drift(text, prompt="How do I answer him?").drift is True
     assert drift("nikatatam aspatal kahan hai?", prompt="Where is it, in Hindi?").drift is False
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Ya ne govoryu po-russki ochen khorosho, izvinite.", "Russian"),
+        ("Ana la atakallam al-lughata al-arabiyya jayyidan.", "Arabic"),
+        ("Watashi wa nihongo ga sukoshi dekimasu.", "Japanese"),
+    ],
+)
+def test_words_in_a_transcription_that_has_no_profile(text: str, language: str) -> None:
+    assert drift(text).drift is True
+    assert drift(text, prompt=f"How do I say it in {language}?").drift is False
+    assert drift(text, prompt="How do I say it in Spanish?").drift is True
+
+
+def test_a_text_with_blanks_is_not_accused_of_more() -> None:
+    """What is blanked leaves a shorter text, which a detector judges by lower thresholds."""
+
+    class OfBlanked:
+        def stretches(self, text: str, expect: frozenset[str], prompt: str = "") -> list[Foreign]:
+            return [Foreign(0, 5, "xx")] if "слово" not in text else []
+
+    assert drift('We found the word "слово" here.', detector=OfBlanked()).drift is False
 
 
 @pytest.mark.parametrize(

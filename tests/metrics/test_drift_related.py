@@ -85,6 +85,7 @@ def test_characters_of_the_prompt_and_single_ones() -> None:
     assert (
         drift("這個問題真的很简单，讓我們一起來看。", "zh-Hant", "简单是什麼意思?").drift is False
     )
+    assert drift("他看着我，我也看着他，這樣的日子過得很快。", "zh-HK").drift is False
     for tag in ("zh-TW", "zh_HK", "zh-Hant-TW"):
         assert drift(SENTENCES["zh-Hans"], tag).drift is True
     assert drift(SENTENCES["zh-Hant"], "zh-CN").drift is True
