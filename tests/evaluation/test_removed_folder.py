@@ -58,6 +58,23 @@ def test_an_evaluation_whose_folder_is_deleted_ends(tmp_path, cases, formats):
     assert not folder.exists()
 
 
+def test_a_training_whose_folder_is_deleted_at_its_very_end(tiny_model, tmp_path, monkeypatch):
+    """After the last checkpoint nothing is logged, and only the adapter would be there."""
+    config = small_config(tiny_model, tmp_path, optimisation={"max_steps": 6})
+    original = loop.Trainer._measured
+
+    def delete(self, step, sum_lr):
+        stop = original(self, step, sum_lr)
+        if step == 6:
+            shutil.rmtree(config.output_dir)
+        return stop
+
+    monkeypatch.setattr(loop.Trainer, "_measured", delete)
+    with pytest.raises(HarnessError, match="was removed while it was in use"):
+        train(config, quiet=True)
+    assert not (Path(config.output_dir) / "adapter").exists()
+
+
 @pytest.mark.parametrize("at", [1, 4, 6])
 def test_a_training_whose_folder_is_deleted_ends(tiny_model, tmp_path, monkeypatch, at):
     config = small_config(tiny_model, tmp_path, optimisation={"max_steps": 6})
