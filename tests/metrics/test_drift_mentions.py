@@ -5,6 +5,7 @@ import pytest
 from harness.metrics.drift import drift
 from harness.metrics.language.detector import Foreign
 from harness.metrics.language.language_names import languages_asked, languages_named
+from tests.metrics.cost import computes_within
 
 IN_RUSSIAN = "How do you say it in Russian?"
 
@@ -194,3 +195,18 @@ def test_what_is_mentioned_does_not_excuse_the_rest() -> None:
     assert gone.drift is True
     assert gone.onset_char == len(good) + 1
     assert gone.off_script < 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("(´・ω・`) 你好 " * 8000, ""),
+        ("x (да " * 20000, ""),
+        ("The Russian слово is here " * 5000, "in Russian"),
+        ("Aa, " * 30000 + "你好", ""),
+        ("Да, да", "in Russian " * 20000),
+    ],
+)
+def test_the_time_grows_with_the_length(text: str, prompt: str) -> None:
+    with computes_within(15):
+        drift(text, prompt=prompt)

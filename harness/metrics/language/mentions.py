@@ -11,6 +11,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import regex
 
@@ -150,35 +151,30 @@ def mentioned(text: str, prompt: str, foreign: Sequence[Stretch], speaks: Speaks
         return []
     sentences = [match.span() for match in _SENTENCE.finditer(text)]
     starts = [start for start, _ in sentences]
+
+    @cache
+    def named_in(sentence: int) -> frozenset[str]:
+        return languages_named(text[slice(*sentences[sentence])])
+
     found = []
     for part in foreign:
-        words_of_it = text[part.start : part.end]
-        sentence = slice(*sentences[max(0, bisect_right(starts, part.start) - 1)])
-        if _is_asked(words_of_it, asked, most, speaks) or _is_named(
-            words_of_it, text[sentence], speaks
-        ):
+        letters = text[part.start : part.end]
+        size = count_words(letters)
+        asked_for = size <= most and (
+            size <= ASKED_SENTENCE_WORDS or not _SENTENCE_END.search(letters)
+        )
+        if asked_for and speaks(letters, asked):
             found.append(part)
+        elif size <= GLOSS_WORDS:
+            named = named_in(max(0, bisect_right(starts, part.start) - 1))
+            if named and speaks(letters, named):
+                found.append(part)
     return found
 
 
 def _most_asked(prompt: str) -> float:
     longest = max((count_words(match[0]) for match in _SENTENCE.finditer(prompt)), default=0)
     return min(MOST_ASKED_WORDS, max(ASKED_WORDS, longest))
-
-
-def _is_asked(part: str, asked: frozenset[str], most: float, speaks: Speaks) -> bool:
-    words = count_words(part)
-    if not asked or words > most:
-        return False
-    one_sentence = words <= ASKED_SENTENCE_WORDS or not _SENTENCE_END.search(part)
-    return one_sentence and speaks(part, asked)
-
-
-def _is_named(part: str, sentence: str, speaks: Speaks) -> bool:
-    if count_words(part) > GLOSS_WORDS:
-        return False
-    named = languages_named(sentence)
-    return bool(named) and speaks(part, named)
 
 
 def joined(text: str, foreign: Iterable[Stretch]) -> list[Stretch]:
