@@ -54,7 +54,7 @@ def load(
                 source.path, dtype=getattr(torch, chosen), **extra
             )
         except Exception as error:  # for a damaged file the libraries raise anything
-            raise refusal("cannot load the model", error, source.path) from None
+            raise refusal("cannot load the model", error, source.file) from None
     if stored:
         settle(model)
     else:
@@ -84,7 +84,7 @@ def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
         try:
             tokenizer = AutoTokenizer.from_pretrained(source.path, **extra)
         except Exception as error:  # as above
-            raise refusal("cannot load the tokenizer", error, source.path) from None
+            raise refusal("cannot load the tokenizer", error, source.file) from None
     if not tokenizer.is_fast:
         raise HarnessError(
             "the tokenizer gives no character offsets",

@@ -21,6 +21,11 @@ class ModelSource:
     gguf: str | None
     digest: str
 
+    @property
+    def file(self) -> str:
+        """The GGUF file, or the folder or hub id, for messages."""
+        return str(Path(self.path) / self.gguf) if self.gguf else self.path
+
 
 def locate(name: str) -> ModelSource:
     """Find a model without loading it.

@@ -265,3 +265,14 @@ def test_a_cut_final_adapter_is_noticed_and_written_again(run, folder, capsys):
 def test_the_shipped_thresholds_are_healthy():
     """The control of the fuzz on thresholds: the file that is damaged there is of this kind."""
     read_thresholds(data_dir("eval") / "thresholds.toml")
+
+
+@settings(max_examples=10)
+@given(damage=damages)
+def test_a_gguf_file_that_is_no_model_is_named(folder, gguf_bytes, damage):
+    from harness.models import load
+
+    path = folder / "model.gguf"
+    path.write_bytes(damage(gguf_bytes))
+    found = read(str(path), lambda name: load(name, device="cpu", dtype="float32"))
+    assert isinstance(found, HarnessError) and found.where.endswith("model.gguf")
