@@ -82,8 +82,8 @@ def _gate_options() -> list[str]:
             return self
 
         def addoption(self, flag: str, **facts: Any) -> None:
-            value = facts["metavar"].replace("|", "\\|")
-            shown = f"[={value}]" if "const" in facts else f" {value}"
+            value = facts.get("metavar", "").replace("|", "\\|")
+            shown = f"[={value}]" if "const" in facts else f" {value}".rstrip()
             rows.append(f"| `{flag}{shown}` | {facts['help']} |")
 
     pytest_addoption(Group())  # type: ignore[arg-type]  # the two methods that it calls

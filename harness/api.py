@@ -156,25 +156,25 @@ def compare(
     Each is a result of ``evaluate``, the folder it was kept in, or a baseline file of the gate.
     ``thresholds`` is a TOML file of what a metric may lose; without it the shipped one.
     """
+    from harness.gate.compare_baselines import compare_baselines
     from harness.gate.thresholds import THRESHOLDS_FILE, read_thresholds
-    from harness.gate.verdicts import compare_baselines
     from harness.resources import data_dir
 
     first, second = _scores(before), _scores(after)
     file = Path(thresholds) if thresholds else data_dir("eval") / THRESHOLDS_FILE
-    margins = dict(read_thresholds(file).margins)
-    chosen = tuple(metrics or margins)
+    tolerances = dict(read_thresholds(file).tolerances)
+    chosen = tuple(metrics or tolerances)
     for name in chosen:
-        if name not in margins:
-            raise HarnessError(f"unknown metric {name!r}", hint=nearest(name, margins))
-    verdicts = compare_baselines(first, second, {name: margins[name] for name in chosen})
-    if not any(each.baseline is not None and each.current is not None for each in verdicts):
+        if name not in tolerances:
+            raise HarnessError(f"unknown metric {name!r}", hint=nearest(name, tolerances))
+    checks = compare_baselines(first, second, {name: tolerances[name] for name in chosen})
+    if not any(each.baseline is not None and each.current is not None for each in checks):
         raise HarnessError(
             "the two evaluations have no format and metric in common",
             where="" if isinstance(after, EvaluationResult) else str(after),
             hint="evaluate both in the same formats, on the same cases",
         )
-    return ComparisonResult(first, second, tuple(verdicts))
+    return ComparisonResult(first, second, tuple(checks))
 
 
 def _scores(run: str | Path | EvaluationResult) -> Baseline:

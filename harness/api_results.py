@@ -109,20 +109,20 @@ class ComparisonResult(_Table):
 
     before: Baseline
     after: Baseline
-    verdicts: tuple[GateCheck, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def lost(self) -> tuple[GateCheck, ...]:
-        """What was lost beyond its margin, or is missing or stale."""
-        return tuple(verdict for verdict in self.verdicts if verdict.failed)
+        """What was lost for certain and beyond its tolerance, or is missing or stale."""
+        return tuple(check for check in self.checks if check.fails)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The verdicts with their difference, as ``harness compare --json`` prints them."""
-        return [{**asdict(verdict), "delta": verdict.delta} for verdict in self.verdicts]
+        """The checks with their difference, as ``harness compare --json`` prints them."""
+        return [{**asdict(check), "delta": check.delta} for check in self.checks]
 
     def __repr__(self) -> str:
         names = f"{self.before.name or 'before'} → {self.after.name or 'after'}"
-        return f"ComparisonResult({names}: {len(self.verdicts)} compared, {len(self.lost)} lost)"
+        return f"ComparisonResult({names}: {len(self.checks)} compared, {len(self.lost)} lost)"
 
 
 @dataclass(frozen=True, repr=False)

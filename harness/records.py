@@ -21,7 +21,7 @@ Group = Literal["native", "seen", "held-out"]
 GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
 Word = Literal["works", "degraded", "broken", "unclear", "untestable"]
 WORDS: tuple[Word, ...] = ("broken", "degraded", "unclear", "untestable", "works")
-Outcome = Literal["ok", "regressed", "improved", "new", "missing", "stale"]
+Outcome = Literal["passed", "improved", "inconclusive", "new", "failed", "missing", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +337,8 @@ class GateCheck:
     worst_case: str = ""
     interval: tuple[float, float] | None = None
     """95 % interval of current − baseline over the paired cases."""
+    needed: int = 0
+    """About how many cases would decide an inconclusive check; 0: not known."""
 
     @property
     def delta(self) -> float | None:
@@ -346,6 +348,6 @@ class GateCheck:
         return self.current - self.baseline
 
     @property
-    def failed(self) -> bool:
-        """Whether this verdict fails the gate."""
-        return self.outcome in ("regressed", "missing", "stale")
+    def fails(self) -> bool:
+        """Whether this check fails the gate. Inconclusive ones do so only in a strict gate."""
+        return self.outcome in ("failed", "missing", "stale")

@@ -32,19 +32,19 @@ def gate(lab: Experiment) -> dict[str, Any]:
     gated(lab, "over-trained", over)  # the gate finds these answers in the results file
     limit = SMOKE_CASES if lab.scale == "smoke" else study.headline_cases
     options = [
-        "--model",
+        "--gate-model",
         lab.config(study.best).model,
-        "--adapter",
+        "--gate-adapter",
         str(over),
-        "--baseline",
+        "--gate-baseline",
         str(baseline),
-        "--report-dir",
+        "--gate-report-dir",
         str(lab.out / "eval"),
     ]
     options += [
-        "--formats",
+        "--gate-formats",
         ",".join((lab.native, *study.seen, *study.held_out)),
-        "--limit",
+        "--gate-limit",
         str(limit),
     ]
     report = lab.out / "gate.xml"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.gate.baseline import Baseline
     from harness.records import GateCheck
 
-_WORTH_SHOWING = ("regressed", "improved", "missing", "stale")
+_WORTH_SHOWING = ("failed", "improved", "missing", "stale")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class CompareOptions:
     formats: bool = False
     """Show every format, not only the groups and the changes."""
     thresholds: str | None = None
-    """TOML file with the margin that each metric may lose. Default: the shipped one."""
+    """TOML file with the loss of each metric that is accepted. Default: the shipped one."""
     html: str | None = None
     """Write a page with the differences and both runs' samples side by side to this file, and its
     JSON beside it."""
@@ -45,7 +45,7 @@ class CompareOptions:
 def compare(args: list[str]) -> int:
     """Compare two evaluations case by case: adapters, checkpoints, quantisations or servers.
 
-    Exit code 1: a metric regressed beyond its margin.
+    Exit code 1: a loss that is real and at least the metric's tolerance.
     """
     options = parse(CompareOptions, args, "compare", compare.__doc__)
     from harness import api
@@ -56,19 +56,19 @@ def compare(args: list[str]) -> int:
         metrics=split_commas(options.only),
         thresholds=options.thresholds,
     )
-    before, after, verdicts = found.before, found.after, found.verdicts
-    pages = _write_page(options, before, after, verdicts) if options.html else []
+    before, after, checks = found.before, found.after, found.checks
+    pages = _write_page(options, before, after, checks) if options.html else []
     if options.json:
         _print_json(found)
     else:
-        _print_table(before, after, verdicts, every=options.formats)
+        _print_table(before, after, checks, every=options.formats)
         for path in pages:
             print(path)
     return EXIT_FINDINGS if found.lost else EXIT_OK
 
 
 def _write_page(
-    options: CompareOptions, before: Baseline, after: Baseline, verdicts: Sequence[GateCheck]
+    options: CompareOptions, before: Baseline, after: Baseline, checks: Sequence[GateCheck]
 ) -> list[Path]:
     from harness.evaluation.run import adapter_labels
     from harness.gate.baseline_file import SCORES_FILE
@@ -86,7 +86,7 @@ def _write_page(
     ]
     labels = adapter_labels(names) if names[0] != names[1] else ["before", "after"]
     document = build_comparison(
-        before, after, verdicts, (Path(options.before), Path(options.after)), (labels[0], labels[1])
+        before, after, checks, (Path(options.before), Path(options.after)), (labels[0], labels[1])
     )
     return write_comparison(document, page)
 
@@ -94,25 +94,26 @@ def _write_page(
 def _print_json(found: ComparisonResult) -> None:
     for row in found.rows():
         print(json.dumps(row))
-    counts = Counter(verdict.outcome for verdict in found.verdicts)
+    counts = Counter(check.outcome for check in found.checks)
     print(json.dumps({"counts": dict(sorted(counts.items()))}))
 
 
 def _print_table(
-    before: Baseline, after: Baseline, verdicts: Sequence[GateCheck], *, every: bool
+    before: Baseline, after: Baseline, checks: Sequence[GateCheck], *, every: bool
 ) -> None:
     """The groups' means and the changes, or every format; losses last, where they are seen."""
     from rich.table import Table
 
-    from harness.gate.messages import outcome_counts, p_value
+    from harness.gate.messages import is_drop, outcome_counts, p_value
     from harness.report.wording import compact, signed
 
     shown = [
         v
-        for v in verdicts
+        for v in checks
         if every
         or v.format.endswith(" formats")
         or v.outcome in _WORTH_SHOWING
+        or is_drop(v)
         or v.format == after.native
     ]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -121,11 +122,11 @@ def _print_table(
     for name in ("before", "after", "change", "95 % interval", "n", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    for v in sorted(shown, key=lambda v: (v.failed, v.format, v.metric)):
+    for v in sorted(shown, key=lambda v: (v.fails, v.format, v.metric)):
         between = " to ".join(map(signed, v.interval or ()))
         change = "" if v.delta is None else signed(v.delta)
         p = "" if v.p is None or v.p == 1.0 else p_value(v.p)
-        outcome = "" if v.outcome == "ok" else ": ".join(filter(None, (v.outcome, v.why)))
+        outcome = "" if v.outcome == "passed" else ": ".join(filter(None, (v.outcome, v.why)))
         table.add_row(
             v.format,
             v.metric,
@@ -139,9 +140,9 @@ def _print_table(
         )
     width = None if console().is_terminal else max(console().width, 132)
     console(width=width).print(table)
-    print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(verdicts)}")
+    print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(checks)}")
     if not every:
         print(
-            "shown: groups, the native format and changes beyond a margin; --formats shows every "
-            "format"
+            "shown: groups, the native format and changes beyond a tolerance; --formats shows "
+            "every format"
         )

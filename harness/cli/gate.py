@@ -16,6 +16,10 @@ class InitOptions:
     """Model folder, .gguf file, hub id or SmolLM2-135M-Instruct, as the workflow will find it."""
     adapter: str | None = None
     """Folder of a LoRA adapter on top of the model."""
+    native: str | None = None
+    """The model's native format, when its chat template equals none of the known ones."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server that runs the model; MODEL is its name there."""
     formats: tuple[str, ...] = ()
     """Formats to gate, separated by commas or spaces. Default: the common ones."""
     formats_dir: tuple[str, ...] = ()
@@ -26,6 +30,8 @@ class InitOptions:
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
     limit: int | None = None
     """At most this many cases of each kind."""
+    strict: bool = False
+    """Let an inconclusive check fail."""
     root: str = "."
     """Folder of the repository."""
     folder: str = "eval"
@@ -35,10 +41,13 @@ class InitOptions:
 
 
 def init(args: list[str]) -> int:
-    """Write the gate, its thresholds and a GitHub Actions workflow to your repository."""
+    """Write the gate, its settings and thresholds, and a GitHub Actions workflow.
+
+    Afterwards `pytest eval/` alone runs it, and plain `pytest` skips it.
+    """
     options = parse(InitOptions, args, "gate init", init.__doc__)
-    from harness.gate.run_gate import GateOptions, suggested_baseline
-    from harness.gate.scaffold import package, write_gate
+    from harness.gate.run_gate import UPDATE, GateOptions
+    from harness.gate.scaffold import local_path, package, write_gate
 
     at_least(options, 1, "limit")
     if not options.model:
@@ -52,6 +61,9 @@ def init(args: list[str]) -> int:
     gate = GateOptions(
         options.model,
         options.adapter,
+        options.native,
+        options.endpoint,
+        strict=options.strict,
         formats=split_commas(options.formats),
         formats_dirs=options.formats_dir,
         cases=options.cases,
@@ -61,9 +73,14 @@ def init(args: list[str]) -> int:
     )
     for path in write_gate(Path(options.root), gate, force=options.force):
         print(f"wrote {path}")
+    if local_path(gate):
+        print(
+            f"note: {gate.model} is a path: the workflow finds it only if you commit it or add a "
+            "step that fetches it"
+        )
     print("next, in the repository, with a model that you trust:")
     print(f"  python -m pip install {shlex.quote(package(gate))}")
-    print(f"  {gate.command(baseline=suggested_baseline(gate), update=True)}")
+    print(f"  pytest {shlex.quote(gate.tests[0])} {UPDATE}")
     print(
         f"  git add {shlex.quote(gate.tests[0])} .github && git commit -m 'Gate the prompt formats'"
     )

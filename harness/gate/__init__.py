@@ -1,1 +1,1 @@
-"""The gate: baselines, margins and verdicts, and the pytest plugin that runs them."""
+"""The gate: baselines, tolerances and checks, and the pytest plugin that runs them."""

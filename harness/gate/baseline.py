@@ -182,7 +182,7 @@ def with_new_entries(old: Baseline, current: Baseline) -> Baseline:
             counts = f"{len(old.cases[kind])} there, {len(current.cases[kind])} here"
             raise HarnessError(
                 f"the {kind} cases are not those of the baseline ({counts})",
-                hint="write it again: --update-baseline",
+                hint="write it again: --gate-update-baseline",
             )
     formats = {entry.format: current.formats[entry.format] for entry in added} | dict(old.formats)
     cases = {kind: current.cases[kind] for kind in kinds} | dict(old.cases)

@@ -19,7 +19,7 @@ SCHEMA = 2
 #: What harness eval writes beside its report: a baseline of that evaluation.
 SCORES_FILE = "scores.json"
 _DIGITS: Mapping[str, float | None] = {"0": 0.0, "1": 1.0, "-": None}
-_REMAKE = "delete the file and make it again with harness eval or --update-baseline"
+_REMAKE = "delete the file and make it again with harness eval or --gate-update-baseline"
 
 
 def _unpack(values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Verdicts on two runs and the reports beside them → the comparison document."""
+"""Checks of two runs and the reports beside them → the comparison document."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PARENTS = 3
 def build_comparison(
     before: Baseline,
     after: Baseline,
-    verdicts: Sequence[GateCheck],
+    checks: Sequence[GateCheck],
     paths: tuple[Path, Path],
     labels: tuple[str, str],
 ) -> Comparison:
     """The document of two evaluations, with the samples of the reports at ``paths``."""
     facts = {**before.formats, **after.formats}
-    format_ids = {verdict.format for verdict in verdicts} & set(facts)
+    format_ids = {check.format for check in checks} & set(facts)
     first, second = runs = [run_samples(path) for path in paths]
     samples = paired_samples(first, second, labels) if all(runs) else []
     return Comparison(
@@ -42,7 +42,7 @@ def build_comparison(
                 key=lambda compared: (GROUPS.index(compared.group), compared.id),
             )
         ),
-        cells=tuple(map(_difference, verdicts)),
+        cells=tuple(map(_difference, checks)),
         samples=tuple(samples),
         note=_note(paths, runs, samples),
     )
@@ -111,22 +111,23 @@ def _side(baseline: Baseline, label: str) -> Side:
     )
 
 
-def _difference(verdict: GateCheck) -> Difference:
-    low, high = verdict.interval or (None, None)
+def _difference(check: GateCheck) -> Difference:
+    low, high = check.interval or (None, None)
     return Difference(
-        format=verdict.format,
-        metric=verdict.metric,
-        outcome=verdict.outcome,
-        before=verdict.baseline,
-        after=verdict.current,
-        delta=verdict.delta,
+        format=check.format,
+        metric=check.metric,
+        outcome=check.outcome,
+        before=check.baseline,
+        after=check.current,
+        delta=check.delta,
         low=low,
         high=high,
-        allowed=verdict.allowed,
-        n=verdict.n,
-        p=verdict.p,
-        why=verdict.why,
-        worst_case=verdict.worst_case,
+        allowed=check.allowed,
+        n=check.n,
+        p=check.p,
+        why=check.why,
+        worst_case=check.worst_case,
+        needed=check.needed,
     )
 
 

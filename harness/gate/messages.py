@@ -1,61 +1,90 @@
-"""A gate's run in words: each verdict, the summary, and the command to run next."""
+"""A gate's run in words: each check, the summary, and the command to run next."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import get_args
 
-from harness.gate.run_gate import GateResult, suggested_baseline
-from harness.gate.verdicts import severity
+from harness.gate.compare_baselines import severity
+from harness.gate.run_gate import UPDATE, GateResult, suggested_baseline
 from harness.metrics.registry import lower_is_better
 from harness.records import GateCheck, Outcome
 from harness.report.wording import compact, signed
-from harness.stats import minimum_detectable_effect
 from harness.terminal import visible
 
 _SHOWN = 8
+_MANY = 10_000
+"""Above this many cases a number is no advice."""
+WORST_FIRST: tuple[Outcome, ...] = (
+    "failed",
+    "missing",
+    "stale",
+    "inconclusive",
+    "improved",
+    "new",
+    "passed",
+)
+assert set(WORST_FIRST) == set(get_args(Outcome))  # noqa: S101
 
 
-def describe(verdict: GateCheck) -> str:
+def describe(check: GateCheck) -> str:
     """Two lines: the change beside what is allowed, and the case to look at or the reason."""
-    second = (
-        f"worst case: {verdict.worst_case}" if verdict.worst_case else "no single case is worse"
-    )
-    return visible(f"{headline(verdict)}\n{f'why: {verdict.why}' if verdict.why else second}")
+    second = f"worst case: {check.worst_case}" if check.worst_case else "no single case is worse"
+    if check.outcome == "inconclusive":
+        return visible(f"{headline(check)}\n{undecided(check)}")
+    return visible(f"{headline(check)}\n{f'why: {check.why}' if check.why else second}")
 
 
-def headline(verdict: GateCheck) -> str:
-    """``alpaca-newline · stopped: .98 → .71 (−.27, allowed −.05, n 80, p .0003)``."""
-    was, now = verdict.baseline, verdict.current
-    place = f"{verdict.format} · {verdict.metric}: {'' if was is None else f'{compact(was)} → '}"
+def undecided(check: GateCheck) -> str:
+    """How many cases would decide an inconclusive check, and the case to look at meanwhile."""
+    if not check.needed:
+        words = f"inconclusive: {check.why or 'too few cases'}"
+    elif check.needed > _MANY:
+        words = f"inconclusive: more than {_MANY} cases would be needed"
+    else:
+        words = f"inconclusive: about {check.needed} cases would decide"
+    return f"{words}; worst case: {check.worst_case}" if check.worst_case else words
+
+
+def headline(check: GateCheck) -> str:
+    """``alpaca-newline · stopped: .98 → .71 (−.27, tolerance −.02, n 80, p .0003)``."""
+    was, now = check.baseline, check.current
+    place = f"{check.format} · {check.metric}: {'' if was is None else f'{compact(was)} → '}"
     if now is None:
         return f"{place}not scored"
     place += compact(now)
-    lower = lower_is_better(verdict.metric)
-    if was is None or verdict.delta is None:
-        limit = f"at {'most' if lower else 'least'} {compact(verdict.allowed)}, "
-        return f"{place} ({'' if verdict.outcome == 'new' else limit}n {verdict.n})"
-    if verdict.outcome == "missing":
-        return f"{place} (cannot be compared, n {verdict.n})"
-    if verdict.outcome == "stale":
-        return f"{place} (stale, n {verdict.n})"
-    allowed = signed(verdict.allowed if lower else -verdict.allowed)
-    p = f", p {p_value(verdict.p)}" if verdict.p is not None else ""
-    return f"{place} ({signed(verdict.delta)}, allowed {allowed}, n {verdict.n}{p})"
+    lower = lower_is_better(check.metric)
+    if was is None or check.delta is None:
+        limit = f"at {'most' if lower else 'least'} {compact(check.allowed)}, "
+        return f"{place} ({'' if check.outcome == 'new' else limit}n {check.n})"
+    if check.outcome == "missing":
+        return f"{place} (cannot be compared, n {check.n})"
+    if check.outcome == "stale":
+        return f"{place} (stale, n {check.n})"
+    tolerance = signed(check.allowed if lower else -check.allowed)
+    p = f", p {p_value(check.p)}" if check.p is not None else ""
+    return f"{place} ({signed(check.delta)}, tolerance {tolerance}, n {check.n}{p})"
 
 
 def p_value(p: float) -> str:
-    """Four decimals, or ``< .0001``."""
-    return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
+    """Three decimals below .1, two above, or ``< .0001``: never 0 and never 1.00 for less."""
+    if p < 0.0001:
+        return "< .0001"
+    text = f"{p:.4f}" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return text.removeprefix("0")
 
 
-def github_lines(verdicts: Iterable[GateCheck]) -> list[str]:
-    """The failures as GitHub Actions reads them from a log, to show beside the pull request."""
+def github_lines(checks: Iterable[GateCheck]) -> list[str]:
+    """The failures as GitHub Actions reads them from a log, to show beside the pull request.
+
+    Inconclusive drops are warnings.
+    """
+    kinds = [("error" if c.fails else "warning", c) for c in checks if c.fails or is_drop(c)]
     return [
-        f"::error title={_escaped(f'gate {v.format} {v.metric}', title=True)}"
-        f"::{_escaped(describe(v))}"
-        for v in verdicts
-        if v.failed
+        f"::{kind} title={_escaped(f'gate {c.format} {c.metric}', title=True)}"
+        f"::{_escaped(describe(c))}"
+        for kind, c in kinds
     ]
 
 
@@ -65,13 +94,21 @@ def _escaped(text: str, title: bool = False) -> str:
     return text.replace(":", "%3A").replace(",", "%2C") if title else text
 
 
+def is_drop(check: GateCheck) -> bool:
+    """Whether an inconclusive check shows a loss of its tolerance or more, or is beyond a limit."""
+    if check.outcome != "inconclusive":
+        return False
+    return severity(check) > 0 if check.delta is None else severity(check) >= 1 - 1e-9
+
+
 def summary_lines(result: GateResult) -> list[str]:
-    """Counts, what broke and what changed, the baseline, notes; last the command to run next."""
-    verdicts = result.verdicts
+    """Counts, what cannot be decided, what broke, what changed, notes; last what to do next."""
+    checks = result.checks
     lines = [
-        f"{result.options.model_name}: {outcome_counts(verdicts)}",
-        *_failures([verdict for verdict in verdicts if verdict.failed]),
-        *_changes(verdicts),
+        f"{result.options.model_name}: {outcome_counts(checks)}",
+        *_inconclusive(checks),
+        *_failures([check for check in checks if check.fails]),
+        *_changes(checks),
         _baseline(result),
         *_notes(result),
         f"next: {_next(result)}",
@@ -79,11 +116,32 @@ def summary_lines(result: GateResult) -> list[str]:
     return list(map(visible, lines))
 
 
-def outcome_counts(verdicts: Sequence[GateCheck]) -> str:
-    """``1 regressed, 2 improved, 60 ok``: the worst first, and only what there is."""
-    counts = Counter(verdict.outcome for verdict in verdicts)
-    outcomes: tuple[Outcome, ...] = ("regressed", "missing", "stale", "improved", "new", "ok")
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in outcomes if counts[outcome])
+def outcome_counts(checks: Sequence[GateCheck]) -> str:
+    """``1 failed, 2 inconclusive, 60 passed``: the worst first, and only what there is."""
+    counts = Counter(check.outcome for check in checks)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in WORST_FIRST if counts[outcome])
+
+
+def _inconclusive(checks: Sequence[GateCheck]) -> list[str]:
+    """The drops that these cases can neither confirm nor exclude, worst first; then the rest."""
+    undecided_ones = [check for check in checks if check.outcome == "inconclusive"]
+    drops = _worst_first([check for check in undecided_ones if is_drop(check)])
+    lines = []
+    if drops:
+        lines.append(f"INCONCLUSIVE: {len(drops)} drops that these cases cannot decide")
+        lines += [f"  {headline(c)}; {undecided(c)}" for c in drops[:_SHOWN]]
+        lines += [f"  … {len(drops) - _SHOWN} more"] if len(drops) > _SHOWN else []
+    if others := len(undecided_ones) - len(drops):
+        needed = [c.needed for c in undecided_ones if not is_drop(c) and 0 < c.needed <= _MANY]
+        cases = (
+            f"; half of them need about {sorted(needed)[len(needed) // 2]} cases" if needed else ""
+        )
+        lines.append(f"inconclusive: {others} checks without such a drop cannot exclude one{cases}")
+    return lines
+
+
+def _worst_first(checks: Iterable[GateCheck]) -> list[GateCheck]:
+    return sorted(checks, key=lambda check: (-severity(check), check.format, check.metric))
 
 
 def _failures(failed: Sequence[GateCheck]) -> list[str]:
@@ -91,24 +149,24 @@ def _failures(failed: Sequence[GateCheck]) -> list[str]:
     if not failed:
         return []
     by_format: dict[str, list[str]] = {}
-    for v in sorted(failed, key=lambda v: (-severity(v), v.format, v.metric)):
-        by_format.setdefault(v.format, []).append(_short(v))
+    for check in _worst_first(failed):
+        by_format.setdefault(check.format, []).append(_short(check))
     lines = [f"formats that broke: {', '.join(by_format)}"]
     return lines + [f"  {format_id}: {_list(metrics)}" for format_id, metrics in by_format.items()]
 
 
-def _short(verdict: GateCheck) -> str:
-    if verdict.outcome in ("missing", "stale"):
-        return f"{verdict.metric} {verdict.outcome}"
-    if verdict.delta is None:
-        return f"{verdict.metric} {compact(verdict.current)}"
-    return f"{verdict.metric} {signed(verdict.delta)}"
+def _short(check: GateCheck) -> str:
+    if check.outcome in ("missing", "stale"):
+        return f"{check.metric} {check.outcome}"
+    if check.delta is None:
+        return f"{check.metric} {compact(check.current)}"
+    return f"{check.metric} {signed(check.delta)}"
 
 
-def _changes(verdicts: Sequence[GateCheck]) -> list[str]:
-    improved = [f"{v.format} {_short(v)}" for v in verdicts if v.outcome == "improved"]
+def _changes(checks: Sequence[GateCheck]) -> list[str]:
+    improved = [f"{v.format} {_short(v)}" for v in checks if v.outcome == "improved"]
     lines = [f"improved: {_list(improved)}"] if improved else []
-    return lines + [f"  {headline(v)} {v.why}" for v in verdicts if v.outcome == "new" and v.why]
+    return lines + [f"  {headline(v)} {v.why}" for v in checks if v.outcome == "new" and v.why]
 
 
 def _baseline(result: GateResult) -> str:
@@ -116,9 +174,9 @@ def _baseline(result: GateResult) -> str:
     line = f"baseline: {options.baseline}"
     if options.baseline is None:
         limits = f"the absolute limits of {options.thresholds}"
-        return f"baseline: none, judged by {'--require' if options.require else limits}"
+        return f"baseline: none, judged by {'--gate-require' if options.require else limits}"
     if options.add_new:
-        added = sum(verdict.outcome == "new" for verdict in result.verdicts)
+        added = sum(check.outcome == "new" for check in result.checks)
         return f"{line} ({added} new entries added, the others left as they were)"
     if options.update and not result.current.entries:
         return f"{line} (left as it was: nothing was scored)"
@@ -129,7 +187,7 @@ def _baseline(result: GateResult) -> str:
 
 
 def _notes(result: GateResult) -> list[str]:
-    """What to know before trusting the verdicts: another environment, few cases, the power."""
+    """What to know before trusting the checks: another environment, few cases, the power."""
     before, current = result.before, result.current
     if before is None or result.options.update:
         return []
@@ -143,45 +201,51 @@ def _notes(result: GateResult) -> list[str]:
     if changed:
         lines.append(f"note: not the baseline's environment: {', '.join(changed)}")
     few = []
-    for verdict in result.verdicts:
-        entry = before.entry(verdict.format, verdict.metric)
-        compared = verdict.outcome in ("ok", "improved", "regressed")
-        if entry and compared and 0 < verdict.n < entry.n / 2:
-            few.append(f"{verdict.format} {verdict.metric} {verdict.n} of {entry.n}")
+    for check in result.checks:
+        entry = before.entry(check.format, check.metric)
+        if entry and check.p is not None and 0 < check.n < entry.n / 2:
+            few.append(f"{check.format} {check.metric} {check.n} of {entry.n}")
     if few:
         lines.append(f"note: compared on less than half of the baseline's cases: {_list(few)}")
-    if paired := [verdict.n for verdict in result.verdicts if verdict.p is not None]:
-        lines.append(_power(min(paired), max(paired)))
-    return lines
-
-
-def _power(fewest: int, most: int) -> str:
-    """What this many cases can find at all. A pass means no more than that."""
-    points = round(100 * minimum_detectable_effect(fewest))
-    cases = f"{fewest} cases" if fewest == most else f"{fewest} to {most} cases"
-    effect = (
-        f"a loss {points} points beyond its margin is found four times in five, in a single format"
-        if points < 100
-        else "no loss can be found"
-    )
-    return f"power: {cases} a metric; with {fewest}, {effect}"
+    return lines + ([result.power] if result.power else [])
 
 
 def _next(result: GateResult) -> str:
     options, before, current = result.options, result.before, result.current
-    if options.baseline is None:
-        command = options.command(baseline=suggested_baseline(options), update=True)
-        return f"{command}  (keep these numbers as the baseline)"
     if not current.entries:
-        return f"{options.command(baseline=options.baseline)}  (after mending what is named above)"
+        return f"{options.command()}  (after mending what is named above)"
     if options.update:
-        return f"{options.command(baseline=options.baseline)}  (compares with it)"
+        return f"{options.command()}  (compares with it)"
+    if worst := _worst_first(c for c in result.checks if c.fails or is_drop(c)):
+        return _after_a_loss(result, worst)
+    if options.baseline is None:
+        command = options.command(UPDATE, baseline=suggested_baseline(options))
+        return f"{command}  (keep these numbers as the baseline)"
+    compared = [check for check in result.checks if check.delta is not None]
+    better = any(check.outcome in ("improved", "new") for check in result.checks)
+    if not better or any(severity(check) > 0 for check in compared):
+        return "nothing to do; the baseline stays as it is"
     # A baseline is written whole, so the formats that this run left out have to be in it.
     left_out = before is not None and bool(set(before.formats) - set(current.formats))
-    command = options.command(baseline=options.baseline, update=True, every_format=left_out)
-    failed = any(verdict.failed for verdict in result.verdicts)
-    reason = "only if you accept the losses" if failed else "to keep these numbers as the baseline"
-    return f"{command}  ({reason})"
+    command = options.command(UPDATE, **({"formats": ()} if left_out else {}))
+    return f"{command}  (nothing was lost: keeps these numbers as the baseline)"
+
+
+def _after_a_loss(result: GateResult, worst: Sequence[GateCheck]) -> str:
+    """Where to look, or how to ask more; never to keep the worse numbers."""
+    options, check = result.options, worst[0]
+    if all(each.outcome == "stale" for each in worst):
+        return f"{options.command(UPDATE)}  (only if what changed was meant to)"
+    named = next((each for each in worst if each.worst_case), None)
+    if check.fails or not options.limit:
+        if named is None:
+            return f"{options.command()}  (after mending what is named above)"
+        look = f"look at {named.worst_case} in {named.format}"
+        if options.report:
+            return f"{look}: {options.folder / 'report.html'}"
+        return f"{look}: {options.command(report=True)}"
+    more = min(max(c.needed for c in worst), _MANY)
+    return f"{options.command(limit=max(more, 2 * options.limit))}  (more cases)"
 
 
 def _list(words: Sequence[str]) -> str:

@@ -1,7 +1,9 @@
 """The gate's pytest hooks, which eval/conftest.py imports; run_gate.py decides.
 
-The evaluation runs once, before collection, because the tests are its verdicts. ``--collect-only``
-runs it too; what was computed before is taken from the results file.
+The evaluation runs once, before collection, because the tests are its checks. ``--collect-only``
+runs it too; what was computed before is taken from the results file. Every option begins with
+``--gate-``, so that a repository's own ``--model`` is none of ours. The gate runs only when its
+folder was asked for: in plain ``pytest`` of a repository its one test is skipped.
 """
 
 from __future__ import annotations
@@ -11,14 +13,16 @@ import contextlib
 import os
 import warnings
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import HarnessError
-from harness.gate.messages import github_lines, summary_lines
+from harness.gate.messages import describe, github_lines, summary_lines
 from harness.gate.run_gate import GateOptions, GateResult, run_gate, write_results
+from harness.gate.thresholds import read_gate_table
 from harness.records import GateCheck
 from harness.terminal import visible
 
@@ -28,35 +32,46 @@ __all__ = [
     "pytest_configure",
     "pytest_generate_tests",
     "pytest_runtestloop",
+    "pytest_sessionstart",
     "pytest_terminal_summary",
 ]
 
 _RESULT = pytest.StashKey[GateResult]()
 _WRITTEN = pytest.StashKey[bool]()
-_USAGE = "the gate needs a model: pytest eval/ --model PATH|NAME [--baseline FILE]"
+_ASKED = pytest.StashKey[bool]()
+_UNASKED = "the gate runs when it is asked for: pytest eval/"
+_NO_MODEL = "no model: pytest eval/ --gate-model PATH|NAME, or model in [gate] of thresholds.toml"
 
 
 def _update_mode(word: str) -> str:
     if word not in ("all", "new"):
         raise argparse.ArgumentTypeError(
             f"{word!r} is neither all nor new: "
-            "put --update-baseline last, or write --update-baseline=all"
+            "put --gate-update-baseline last, or write --gate-update-baseline=all"
         )
     return word
 
 
 _REPEATABLE: dict[str, Any] = {"action": "append", "default": []}
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "--model": {
+    "--gate-model": {
         "metavar": "PATH|NAME",
         "help": "model folder, .gguf file, hub id or SmolLM2-135M-Instruct",
     },
-    "--adapter": {"metavar": "DIR", "help": "LoRA adapter to put on the model"},
-    "--baseline": {
+    "--gate-adapter": {"metavar": "DIR", "help": "LoRA adapter to put on the model"},
+    "--gate-native": {
+        "metavar": "ID",
+        "help": "the model's native format, when its template equals none of the known ones",
+    },
+    "--gate-endpoint": {
+        "metavar": "URL",
+        "help": "OpenAI-compatible server that runs the model; its key is in OPENAI_API_KEY",
+    },
+    "--gate-baseline": {
         "metavar": "FILE",
         "help": "numbers to compare with; without it absolute limits are checked",
     },
-    "--update-baseline": {
+    "--gate-update-baseline": {
         "metavar": "all|new",
         "nargs": "?",
         "const": "all",
@@ -64,56 +79,78 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "help": "write this run's numbers to the baseline instead of judging them; "
         "=new adds only what the baseline does not have, and judges the rest",
     },
-    "--require": {
+    "--gate-strict": {
+        "action": "store_true",
+        "help": "an inconclusive check fails",
+    },
+    "--gate-require": {
         "metavar": "RULE",
         "help": 'require this of a mean, such as "held_out.stopped >= .9"; may be repeated',
         **_REPEATABLE,
     },
-    "--report-dir": {
+    "--gate-report-dir": {
         "metavar": "DIR",
         "help": "write report.json, .md and .html there, and keep the results there "
         "(default build/gate)",
     },
-    "--formats": {
+    "--gate-formats": {
         "metavar": "ID,…",
         "help": "these formats: ids, globs, sets (common, all) or draws (grammar:N:seed=S); "
-        "default: the baseline's, or common, and all of --formats-dir",
+        "default: the baseline's, or common, and all of --gate-formats-dir",
     },
-    "--metrics": {
+    "--gate-metrics": {
         "metavar": "FILE.py",
         "help": "declare metrics of your own (docs/add-a-metric.md); may be repeated",
         **_REPEATABLE,
     },
-    "--formats-dir": {
+    "--gate-formats-dir": {
         "metavar": "DIR",
         "help": "a folder of your own formats; may be repeated",
         **_REPEATABLE,
     },
-    "--cases": {
+    "--gate-cases": {
         "metavar": "FILE",
         "help": "cases instead of the shipped ones; may be repeated",
         **_REPEATABLE,
     },
-    "--limit": {"metavar": "N", "type": int, "help": "at most N cases of each kind"},
+    "--gate-limit": {"metavar": "N", "type": int, "help": "at most N cases of each kind"},
 }
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The gate's options. The value of ``--flag`` is ``gate_flag``, apart from pytest's own."""
+    """The gate's options. The value of ``--gate-flag`` is ``gate_flag``."""
     group = parser.getgroup("gate", "does a model still work in every prompt format?")
     for flag, facts in _OPTIONS.items():
-        group.addoption(flag, dest=f"gate_{flag[2:].replace('-', '_')}", **facts)
+        group.addoption(flag, dest=flag[2:].replace("-", "_"), **facts)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Silence a warning of torch."""
+    config.addinivalue_line(
+        "filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_configure(config: pytest.Config) -> None:
-    """Refuse pytest-xdist, since every worker would load the model; silence a warning of torch."""
-    if config.getoption("numprocesses", None) or config.getoption("dist", "no") != "no":
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse pytest-xdist for the gate alone, since every worker would load the model.
+
+    A conftest that is loaded only while tests are collected gets no such call: then the gate was
+    not asked for.
+    """
+    config = session.config
+    config.stash[_ASKED] = True
+    if _distributed(config) and len(config.args) == 1:
         raise pytest.UsageError(
             "the gate runs one model once and batches by itself: leave out -n (pytest-xdist)"
         )
-    config.addinivalue_line(
-        "filterwarnings", "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+
+
+def _distributed(config: pytest.Config) -> bool:
+    return bool(
+        hasattr(config, "workerinput")
+        or config.getoption("numprocesses", None)
+        or config.getoption("dist", "no") != "no"
     )
 
 
@@ -121,18 +158,39 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection(session: pytest.Session) -> None:
     """Evaluate and judge. A user error ends the session with one line and exit code 4."""
     config = session.config
+    if _distributed(config):
+        return
     with _as_user_sees(config):
-        config.stash[_RESULT] = run_gate(_options(config))
+        options = _options(config)
+        if options.model:
+            config.stash[_RESULT] = run_gate(options)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each verdict, named ``format-metric``."""
-    if "verdict" not in metafunc.fixturenames:
+    """One test for each check, named ``format-metric``; one that is skipped without a run."""
+    if "check" not in metafunc.fixturenames:
         return
-    result = metafunc.config.stash.get(_RESULT, None)
-    if result is None:  # the session started in another folder and does not know the options
-        raise pytest.Collector.CollectError(_USAGE)
-    metafunc.parametrize("verdict", result.verdicts, ids=_test_id)
+    config = metafunc.config
+    result = config.stash.get(_RESULT, None)
+    if result is None:
+        if not config.stash.get(_ASKED, False):
+            reason = _UNASKED
+        else:
+            reason = "the gate does not run under -n" if _distributed(config) else _NO_MODEL
+        skipped = pytest.param(None, marks=pytest.mark.skip(reason=reason), id="gate")
+        metafunc.parametrize("check", [skipped])
+        return
+    checks = [_param(check, strict=result.options.strict) for check in result.checks]
+    metafunc.parametrize("check", checks)
+
+
+def _param(check: GateCheck, *, strict: bool) -> Any:
+    """A check as a test. An inconclusive one is skipped with its numbers: it has not passed."""
+    name = f"{check.format}-{check.metric}".replace(" ", "-")
+    if check.outcome != "inconclusive" or strict:
+        return pytest.param(check, id=name)
+    reason = "; ".join(describe(check).splitlines())
+    return pytest.param(check, id=name, marks=pytest.mark.skip(reason=reason))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -159,7 +217,7 @@ def pytest_terminal_summary(
         for line in summary_lines(result):
             terminalreporter.write_line(line)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in github_lines(result.verdicts):
+            for line in github_lines(result.checks):
                 terminalreporter.write_line(line)
 
 
@@ -180,35 +238,35 @@ def _as_user_sees(config: pytest.Config) -> Generator[None, None, None]:
         raise pytest.UsageError(visible(str(error))) from None
 
 
-def _test_id(verdict: GateCheck) -> str:
-    return f"{verdict.format}-{verdict.metric}".replace(" ", "-")
-
-
 def _options(config: pytest.Config) -> GateOptions:
-    option = config.option
-    if not option.gate_model:
-        raise HarnessError(_USAGE)
+    """The flags, and for what they leave open the table ``[gate]`` of thresholds.toml."""
+    option, here = config.option, config.invocation_params.dir
     if option.gate_limit is not None and option.gate_limit < 1:
-        raise HarnessError(f"--limit {option.gate_limit}: at least 1 case")
-    here = config.invocation_params.dir
-    return GateOptions(
-        model=option.gate_model,
-        adapter=option.gate_adapter,
-        baseline=Path(option.gate_baseline) if option.gate_baseline else None,
+        raise HarnessError(f"--gate-limit {option.gate_limit}: at least 1 case")
+    tests = tuple(
+        os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args
+    )
+    empty = GateOptions("", tests=tests, root=here)
+    stored = read_gate_table(empty.thresholds)
+    formats = tuple(name.strip() for name in (option.gate_formats or "").split(",") if name.strip())
+    baseline = option.gate_baseline or stored.baseline
+    return replace(
+        empty,
+        model=option.gate_model or stored.model,
+        adapter=option.gate_adapter or stored.adapter,
+        native=option.gate_native or stored.native,
+        endpoint=option.gate_endpoint or stored.endpoint,
+        baseline=Path(baseline) if baseline else None,
         update=option.gate_update_baseline == "all",
         add_new=option.gate_update_baseline == "new",
         require=tuple(option.gate_require),
+        strict=option.gate_strict or stored.strict,
         folder=Path(option.gate_report_dir or here / "build" / "gate"),
         report=bool(option.gate_report_dir),
-        formats=tuple(
-            name.strip() for name in (option.gate_formats or "").split(",") if name.strip()
-        ),
-        formats_dirs=tuple(option.gate_formats_dir),
-        cases=tuple(option.gate_cases),
-        metrics=tuple(option.gate_metrics),
-        limit=option.gate_limit,
-        tests=tuple(
-            os.path.relpath(arg, here) if Path(arg).is_absolute() else arg for arg in config.args
-        ),
-        root=here,
+        formats=formats or tuple(stored.formats),
+        formats_dirs=tuple(option.gate_formats_dir or stored.formats_dir),
+        cases=tuple(option.gate_cases or stored.cases),
+        metrics=tuple(option.gate_metrics or stored.metrics),
+        limit=option.gate_limit or stored.limit,
+        stored=stored,
     )

@@ -1,4 +1,4 @@
-"""Verdicts without a baseline: absolute limits, and what ``--require`` demands of a mean."""
+"""Checks without a baseline: absolute limits, and what ``--gate-require`` demands of a mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from harness.errors import HarnessError, nearest
-from harness.gate.baseline import Baseline
+from harness.gate.baseline import Baseline, BaselineEntry
 from harness.gate.thresholds import Thresholds
 from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import GROUPS, GateCheck, Outcome
@@ -19,16 +19,17 @@ from harness.records import GROUPS, GateCheck, Outcome
 def check_absolute(current: Baseline, thresholds: Thresholds) -> list[GateCheck]:
     """Judge each metric that has a limit in its format's group, sorted by format and metric.
 
-    It fails (*regressed*) when the whole 95 % interval lies beyond the limit, so that a few unlucky
-    cases do not fail a gate. One that was not scored at all is *missing*, which fails too.
+    It fails when the whole 95 % interval lies beyond the limit, so that a few unlucky cases do not
+    fail a gate, and passes when the whole interval lies within. Else it is *inconclusive*. One that
+    was not scored at all is *missing*, which fails too.
     """
     places = {(entry.format, entry.metric) for entry in current.entries} | set(current.reasons)
-    verdicts = []
+    checks = []
     for format_id, metric in sorted(places):
         limit = thresholds.limit(current.formats[format_id].group, metric)
         if limit is not None:
-            verdicts.append(_check_limit(current, format_id, metric, limit))
-    return verdicts
+            checks.append(_check_limit(current, format_id, metric, limit))
+    return checks
 
 
 def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -> GateCheck:
@@ -36,11 +37,18 @@ def _check_limit(current: Baseline, format_id: str, metric: str, limit: float) -
     if entry is None:
         why = current.reasons[format_id, metric]
         return GateCheck(format_id, metric, "missing", None, None, limit, 0, why=why)
-    near = entry.low if lower_is_better(metric) else entry.high
-    beyond = near is not None and (near > limit if lower_is_better(metric) else near < limit)
-    outcome: Outcome = "regressed" if beyond else "ok"
+    outcome = _outcome(entry, limit)
     worst = _worst(metric, current.scored(entry))
     return GateCheck(format_id, metric, outcome, None, entry.mean, limit, entry.n, worst_case=worst)
+
+
+def _outcome(entry: BaselineEntry, limit: float) -> Outcome:
+    if entry.low is None or entry.high is None:
+        return "inconclusive"
+    worst, best = entry.low, entry.high
+    if lower_is_better(entry.metric):
+        worst, best, limit = -entry.high, -entry.low, -limit
+    return "failed" if best < limit else "passed" if worst >= limit else "inconclusive"
 
 
 def _worst(metric: str, values: dict[str, float]) -> str:
@@ -59,7 +67,9 @@ _FORM = re.compile(
     r"\s*(?P<place>[^\s<>=]+)\.(?P<metric>\w+)\s*"
     r"(?P<sign>>=|<=|>|<)\s*(?P<value>[-+]?(?:\d+\.?\d*|\.\d+))\s*"
 )
-_EXAMPLE = 'for example --require "held_out.stopped >= .9" or --require "llama3.leak <= .02"'
+_EXAMPLE = (
+    'for example --gate-require "held_out.stopped >= .9" or --gate-require "llama3.leak <= .02"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +95,17 @@ def parse_requirement(text: str) -> Requirement:
     """Read one requirement. Raises HarnessError for an invalid one and for an unknown metric."""
     match = _FORM.fullmatch(text)
     if not match:
-        raise HarnessError(f"invalid --require {text!r}", hint=_EXAMPLE)
+        raise HarnessError(f"invalid --gate-require {text!r}", hint=_EXAMPLE)
     metric = match["metric"]
     if metric not in METRICS:
         raise HarnessError(
-            f"--require {text!r}: unknown metric {metric!r}", hint=nearest(metric, METRICS)
+            f"--gate-require {text!r}: unknown metric {metric!r}", hint=nearest(metric, METRICS)
         )
     return Requirement(text.strip(), match["place"], metric, match["sign"], float(match["value"]))
 
 
 def check_requirements(current: Baseline, requirements: Sequence[Requirement]) -> list[GateCheck]:
-    """One verdict per requirement, on the plain mean over the place's formats, without interval.
+    """One check per requirement, on the plain mean over the place's formats, without interval.
 
     A place without formats, or with a format that was not scored, fails (*missing*): nothing passes
     by accident.
@@ -118,7 +128,7 @@ def _check(current: Baseline, required: Requirement) -> GateCheck:
     else:
         mean = math.fsum(entry.mean for entry in scored.values()) / len(scored)
         n = sum(entry.n for entry in scored.values())
-        outcome = "ok" if _COMPARE[required.sign](mean, required.value) else "regressed"
+        outcome = "passed" if _COMPARE[required.sign](mean, required.value) else "failed"
         worst = _worst(metric, {format_id: entry.mean for format_id, entry in scored.items()})
         why = f"worst format: {worst}"
     why = f"required: {required.text}; {why}"

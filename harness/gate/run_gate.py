@@ -1,20 +1,23 @@
-"""The gate without pytest: options in, verdicts out."""
+"""The gate without pytest: options in, checks out."""
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.formats import FormatSet, load_formats
 from harness.gate.baseline import Baseline, BaselineEntry, to_baseline, with_new_entries
 from harness.gate.baseline_file import read_baseline, write_baseline
+from harness.gate.compare_baselines import accepted, paired_values
+from harness.gate.decide import decide
+from harness.gate.power import power_line
 from harness.gate.requirements import check_absolute, check_requirements, parse_requirement
-from harness.gate.thresholds import THRESHOLDS_FILE, Thresholds, read_thresholds
-from harness.gate.verdicts import accepted, compare_baselines
+from harness.gate.thresholds import THRESHOLDS_FILE, GateTable, read_thresholds
 from harness.metrics.registry import METRICS
 from harness.records import GateCheck
 from harness.resources import data_dir
@@ -25,15 +28,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class GateOptions:
-    """What the user asked for."""
+    """What the user asked for, by flags or in ``[gate]`` of thresholds.toml."""
 
     model: str
     adapter: str | None = None
+    native: str | None = None
+    endpoint: str | None = None
     baseline: Path | None = None
     update: bool = False
     add_new: bool = False
     """Add to the baseline only what it does not have yet; judge the rest."""
     require: tuple[str, ...] = ()
+    strict: bool = False
+    """Whether an inconclusive check fails."""
     folder: Path = Path("build/gate")
     """Where results are kept, and the report where one is asked for."""
     report: bool = False
@@ -45,37 +52,50 @@ class GateOptions:
     tests: tuple[str, ...] = ("eval/",)
     root: Path = Path()
     """The folder that ``tests`` are relative to."""
+    stored: GateTable = field(default_factory=GateTable)
+    """What ``[gate]`` says; a command need not repeat it."""
 
     @property
     def thresholds(self) -> Path:
         """The thresholds beside the gate's tests, or the shipped ones where the user has none."""
-        tests = self.root / self.tests[0].split("::")[0]
-        own = (tests.parent if tests.suffix == ".py" else tests) / THRESHOLDS_FILE
-        return own if own.is_file() else data_dir("eval") / THRESHOLDS_FILE
+        own = next(filter(Path.is_file, map(self._beside, self.tests)), None)
+        return own or data_dir("eval") / THRESHOLDS_FILE
 
-    def command(
-        self, *, baseline: Path | None = None, update: bool = False, every_format: bool = False
-    ) -> str:
-        """The command that does the same with this baseline, ready to paste.
+    def _beside(self, test: str) -> Path:
+        tests = self.root / test.split("::", maxsplit=1)[0]
+        return (tests.parent if tests.suffix == ".py" else tests) / THRESHOLDS_FILE
 
-        ``every_format`` leaves ``--formats`` out.
-        """
-        words = ["pytest", *self.tests, "--model", self.model]
-        words += ["--adapter", self.adapter] if self.adapter else []
-        words += ["--formats", ",".join(self.formats)] if self.formats and not every_format else []
-        words += [word for folder in self.formats_dirs for word in ("--formats-dir", folder)]
-        words += [word for file in self.cases for word in ("--cases", file)]
-        words += [word for file in self.metrics for word in ("--metrics", file)]
-        words += ["--limit", str(self.limit)] if self.limit is not None else []
-        words += [word for text in self.require for word in ("--require", text)]
-        words += ["--report-dir", str(self.folder)] if self.report else []
-        words += ["--baseline", str(baseline)] if baseline else []
-        return shlex.join(words + (["--update-baseline"] if update else []))
+    def command(self, *more: str, **changed: Any) -> str:
+        """The command that does the same with some options changed, ready to paste."""
+        options, stored = replace(self, **changed), self.stored
+        words = ["pytest", *options.tests]
+        for name in ("model", "adapter", "native", "endpoint", "limit"):
+            value = getattr(options, name)
+            if value is not None and value != getattr(stored, name):
+                words += [f"--gate-{name}", str(value)]
+        if options.formats and list(options.formats) != stored.formats:
+            words += ["--gate-formats", ",".join(options.formats)]
+        for flag, values, known in (
+            ("formats-dir", options.formats_dirs, stored.formats_dir),
+            ("cases", options.cases, stored.cases),
+            ("metrics", options.metrics, stored.metrics),
+            ("require", options.require, []),
+        ):
+            if list(values) != known:
+                words += [word for value in values for word in (f"--gate-{flag}", value)]
+        words += ["--gate-strict"] if options.strict and not stored.strict else []
+        words += ["--gate-report-dir", str(options.folder)] if options.report else []
+        if options.baseline and str(options.baseline) != stored.baseline:
+            words += ["--gate-baseline", str(options.baseline)]
+        return shlex.join([*words, *more])
 
     @property
     def model_name(self) -> str:
         """The model's name without its path."""
         return Path(self.model).name or self.model
+
+
+UPDATE = "--gate-update-baseline"
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,9 @@ class GateResult:
     evaluation: Evaluation
     before: Baseline | None
     current: Baseline
-    verdicts: tuple[GateCheck, ...]
+    checks: tuple[GateCheck, ...]
+    power: str = ""
+    """What the tests of this run can see, in words."""
 
 
 def run_gate(options: GateOptions) -> GateResult:
@@ -106,42 +128,38 @@ def run_gate(options: GateOptions) -> GateResult:
     formats = options.formats or formats_to_measure(before, known)
     evaluation = _evaluate(options, formats)
     current = to_baseline(evaluation, formats)
+    checks = check_requirements(current, requirements)
+    power = ""
     if not current.entries:
-        verdicts = [nothing_scored(current.reasons.values())]
-    else:
-        verdicts = check_requirements(current, requirements)
-        if options.baseline is not None:
-            verdicts = [*_compare(options, before, current, thresholds, selected), *verdicts]
-        elif not requirements:
-            verdicts = check_absolute(current, thresholds)
-    if not verdicts:
-        raise _nothing_to_judge(options, current)
-    return GateResult(options, evaluation, before, current, tuple(verdicts))
-
-
-def _compare(
-    options: GateOptions,
-    before: Baseline | None,
-    current: Baseline,
-    thresholds: Thresholds,
-    selected: set[str] | None,
-) -> list[GateCheck]:
-    """The verdicts against the baseline. A baseline yet to be made has no entries."""
-
-    def was_selected(entry: BaselineEntry) -> bool:
-        """Whether an entry of the baseline was to be measured again, by format and kind of case."""
-        return (selected is None or entry.format in selected) and (
-            not options.cases or entry.kind in current.cases
+        checks = [nothing_scored(current.reasons.values())]
+    elif options.baseline is not None:
+        baseline = before or replace(current, entries=())
+        untested, pairs = paired_values(
+            baseline, current, thresholds.tolerances, _selector(options, current, selected)
         )
+        compared = sorted([*untested, *decide(pairs)], key=lambda each: (each.format, each.metric))
+        checks = [*(accepted(compared) if options.update else compared), *checks]
+        power = "" if options.update else power_line(pairs)
+    elif not requirements:
+        checks = check_absolute(current, thresholds)
+    if not checks:
+        raise _nothing_to_judge(options, current)
+    return GateResult(options, evaluation, before, current, tuple(checks), power)
 
-    baseline = before or replace(current, entries=())
-    verdicts = compare_baselines(baseline, current, thresholds.margins, was_selected)
-    return accepted(verdicts) if options.update else verdicts
+
+def _selector(
+    options: GateOptions, current: Baseline, selected: set[str] | None
+) -> Callable[[BaselineEntry], bool]:
+    """Whether an entry of the baseline was to be measured again, by format and kind of case."""
+    return lambda entry: (
+        (selected is None or entry.format in selected)
+        and (not options.cases or entry.kind in current.cases)
+    )
 
 
 def _nothing_to_judge(options: GateOptions, current: Baseline) -> HarnessError:
     measured = ", ".join(sorted({entry.metric for entry in current.entries}))
-    command = options.command(baseline=suggested_baseline(options), update=True)
+    command = options.command(UPDATE, baseline=suggested_baseline(options))
     return HarnessError(
         f"nothing to judge: {options.thresholds} sets nothing for what was measured ({measured})",
         hint="" if options.baseline else f"compare with a baseline: {command}",
@@ -149,7 +167,7 @@ def _nothing_to_judge(options: GateOptions, current: Baseline) -> HarnessError:
 
 
 def nothing_scored(reasons: Iterable[str]) -> GateCheck:
-    """The one verdict of a run in which nothing was scored."""
+    """The one check of a run in which nothing was scored."""
     why = next(iter(reasons), "") or "no case was evaluated"
     return GateCheck("every format", "every metric", "missing", None, None, 0.0, 0, why=why)
 
@@ -182,8 +200,8 @@ def _read_before(options: GateOptions) -> Baseline | None:
     if options.baseline is None:
         if options.update:
             raise HarnessError(
-                "--update-baseline needs --baseline FILE",
-                hint=options.command(baseline=suggested_baseline(options), update=True),
+                "--gate-update-baseline needs --gate-baseline FILE",
+                hint=options.command(UPDATE, baseline=suggested_baseline(options)),
             )
         return None
     if not options.baseline.exists():
@@ -192,25 +210,25 @@ def _read_before(options: GateOptions) -> Baseline | None:
         raise HarnessError(
             "no such baseline",
             where=str(options.baseline),
-            hint="make it: " + options.command(baseline=options.baseline, update=True),
+            hint="make it: " + options.command(UPDATE),
         )
     return read_baseline(options.baseline)
 
 
 def _refuse_loss(options: GateOptions, before: Baseline, selected: set[str]) -> None:
-    """A baseline is written whole, so --formats would drop the other formats' numbers."""
+    """A baseline is written whole, so --gate-formats would drop the other formats' numbers."""
     lost = sorted(set(before.formats) - selected - {before.native})
     if lost:
         names = ", ".join(lost[:5]) + (", …" if len(lost) > 5 else "")
         raise HarnessError(
-            f"--update-baseline with --formats would drop {len(lost)} of its formats ({names})",
+            f"{UPDATE} with --gate-formats would drop {len(lost)} of its formats ({names})",
             where=str(options.baseline),
-            hint="leave out --formats, or delete the file first",
+            hint="leave out --gate-formats, or delete the file first",
         )
 
 
 def formats_to_measure(before: Baseline | None, known: FormatSet) -> tuple[str, ...]:
-    """The formats without --formats: the baseline's that still exist, and the user's own.
+    """The formats without --gate-formats: the baseline's that still exist, and the user's own.
 
     The baseline's drawn formats have no file; they are drawn again by the same name. Without a
     baseline it is the default set. Raises HarnessError when no format of the baseline is known.
@@ -222,7 +240,7 @@ def formats_to_measure(before: Baseline | None, known: FormatSet) -> tuple[str, 
         ids = ", ".join(list(before.formats)[:5])
         raise HarnessError(
             f"no format of the baseline is known ({ids})",
-            hint="give --formats or --formats-dir as when it was made",
+            hint="give --gate-formats or --gate-formats-dir as when it was made",
         )
     return tuple(dict.fromkeys([*names, *known.own]))
 
@@ -231,9 +249,17 @@ def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
     from harness.evaluation.run import run_job
     from harness.evaluation.settings import EvalJob
 
+    engine: dict[str, Any] = {}
+    if options.endpoint is not None:
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        engine = {
+            "engine": "openai",
+            "engine_options": {"url": options.endpoint, "api_key": key},
+        }
     job = EvalJob(
         model=options.model,
         adapter=options.adapter,
+        native=options.native,
         formats=formats,
         formats_dirs=options.formats_dirs,
         metrics=options.metrics,
@@ -241,5 +267,6 @@ def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
         limit=options.limit,
         out=options.folder,
         label="gate",
+        **engine,
     )
     return run_job(job)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.gate.run_gate import GateOptions, suggested_baseline
@@ -30,6 +32,8 @@ def write_gate(root: Path, options: GateOptions, *, force: bool = False) -> list
         root / options.tests[0] / name: (data_dir("eval") / name).read_text(encoding="utf-8")
         for name in SHIPPED
     }
+    thresholds = root / options.tests[0] / THRESHOLDS_FILE
+    texts[thresholds] = _with_gate_table(texts[thresholds], options)
     texts[root / WORKFLOW] = workflow(options)
     existing = ", ".join(str(path) for path in texts if path.exists())
     if existing and not force:
@@ -43,13 +47,58 @@ def write_gate(root: Path, options: GateOptions, *, force: bool = False) -> list
     return list(texts)
 
 
+def _with_gate_table(text: str, options: GateOptions) -> str:
+    """The shipped thresholds with the user's ``[gate]`` in place of the example."""
+    start = text.index("# [gate]\n")
+    end = text.index("\n\n", start)
+    return text[:start] + gate_table(options) + text[end:]
+
+
+def gate_table(options: GateOptions) -> str:
+    """``[gate]`` of these options as TOML, so that ``pytest eval/`` alone measures the same."""
+    values: dict[str, Any] = {
+        "model": options.model,
+        "adapter": options.adapter,
+        "native": options.native,
+        "endpoint": options.endpoint,
+        "formats": list(options.formats),
+        "formats_dir": list(options.formats_dirs),
+        "cases": list(options.cases),
+        "metrics": list(options.metrics),
+        "limit": options.limit,
+        "baseline": suggested_baseline(options).as_posix(),
+        "strict": options.strict,
+    }
+    # A JSON string or list of strings is TOML too, but for surrogates and the delete character.
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
+        for key, value in values.items()
+        if value
+    ]
+    return "\n".join(["[gate]", *lines])
+
+
+def local_path(options: GateOptions) -> bool:
+    """Whether the model is a folder or file, which a runner of GitHub Actions has to be given."""
+    model = options.model
+    return options.endpoint is None and (
+        model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(model).exists()
+    )
+
+
 def workflow(options: GateOptions) -> str:
     """A workflow for GitHub Actions: install, gate, keep the report whatever the outcome."""
-    command = options.command(baseline=suggested_baseline(options))
-    command += " --report-dir build/gate --junitxml build/gate/junit.xml"
+    thresholds = (Path(options.tests[0]) / THRESHOLDS_FILE).as_posix()
+    command = f"pytest {shlex.quote(options.tests[0])}"
+    command += " --gate-report-dir build/gate --junitxml build/gate/junit.xml"
+    missing = (
+        f"# {options.model} is a path: commit it, or add a step that fetches it before the gate.\n"
+        if local_path(options)
+        else ""
+    )
     return f"""# Does the model still work in the prompt formats that people use?
-# Written by harness gate init; yours to change.
-name: format gate
+# Written by harness gate init; yours to change. What it measures is in {thresholds}.
+{missing}name: format gate
 on:
   pull_request:
   workflow_dispatch:
@@ -62,10 +111,10 @@ jobs:
       - uses: actions/setup-python@v5
         with:
           python-version: "3.12"
-          cache: pip
-          cache-dependency-path: {WORKFLOW.as_posix()}
       - name: Install
-        run: python -m pip install {shlex.quote(package(options))}
+        run: |  # uv, because it knows where the CPU build of torch is
+          python -m pip install uv
+          uv pip install --system --torch-backend cpu {shlex.quote(package(options))}
       - name: Gate
         run: {command}
       - name: Keep the report

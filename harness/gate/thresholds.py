@@ -1,4 +1,4 @@
-"""What a metric may lose before the gate fails: the registry's margins, and thresholds.toml."""
+"""What a metric may lose before the gate fails, and the gate's settings: thresholds.toml."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +27,7 @@ THRESHOLDS_FILE = "thresholds.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Margin:
+class Tolerance:
     """How much of one metric may be lost, in its own unit (a share, or nats per token).
 
     ``allowed`` holds in a format unless ``by_format`` has another for it, ``pooled`` for the mean
@@ -40,20 +40,42 @@ class Margin:
     pooled: float | None = None
 
     def of(self, format_id: str) -> float:
-        """The margin in one format."""
+        """The tolerance in one format."""
         return self.by_format.get(format_id, self.allowed)
 
     @property
     def of_group(self) -> float:
-        """The margin of the mean over a group: that of one format unless another is set."""
+        """The tolerance of the mean over a group: that of one format unless another is set."""
         return self.allowed if self.pooled is None else self.pooled
+
+
+class GateTable(BaseModel):
+    """``[gate]``: what the gate measures, unless a flag says otherwise.
+
+    Paths are relative to the folder in which pytest is started, the repository's root.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    model: str = ""
+    adapter: str | None = None
+    native: str | None = None
+    endpoint: str | None = None
+    formats: list[str] = []
+    formats_dir: list[str] = []
+    cases: list[str] = []
+    metrics: list[str] = []
+    limit: Annotated[int, Field(ge=1)] | None = None
+    baseline: str | None = None
+    strict: bool = False
+    """Whether an inconclusive check fails."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Margins against a baseline by metric, and absolute limits by group and metric."""
+    """Tolerances against a baseline by metric, and absolute limits by group and metric."""
 
-    margins: Mapping[str, Margin]
+    tolerances: Mapping[str, Tolerance]
     absolute: Mapping[Group, Mapping[str, float]] = field(default_factory=dict)
 
     def limit(self, group: Group, metric: str) -> float | None:
@@ -75,8 +97,8 @@ LimitOrFalse = Annotated[
 ]
 
 
-class MarginsTable(BaseModel):
-    """``[margins]``: a number by metric, and the tables of single formats and of groups."""
+class TolerancesTable(BaseModel):
+    """``[tolerances]``: a number by metric, and the tables of single formats and of groups."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, LimitOrFalse]
@@ -96,54 +118,75 @@ class ThresholdsFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    margins: MarginsTable = Field(default_factory=lambda: MarginsTable.model_validate({}))
+    gate: GateTable = Field(default_factory=GateTable)
+    tolerances: TolerancesTable = Field(default_factory=lambda: TolerancesTable.model_validate({}))
     absolute: dict[Group, dict[MetricName, Limit]] = {}
 
 
-def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresholds:
-    """Read the file: its tables are ``[margins]``, with formats and groups, and ``[absolute]``.
+def read_gate_table(path: Path) -> GateTable:
+    """Only ``[gate]``: the rest may name metrics that are not loaded yet.
 
-    A metric that the file does not list has the margin that it declares itself, if any. Raises
+    Raises HarnessError with the file and the key.
+    """
+    table = _read(path).get("gate", {})
+    try:
+        return GateTable.model_validate(table)
+    except ValidationError as error:
+        where = f"{path}: gate"
+        raise validation_error(error, where, known=GateTable.model_fields) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path, "thresholds"))
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise HarnessError(f"not TOML: {error}", str(path)) from None
+
+
+def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresholds:
+    """Read the file: ``[gate]``, ``[tolerances]`` with formats and groups, and ``[absolute]``.
+
+    A metric that the file does not list has the tolerance that it declares itself, if any. Raises
     HarnessError with the file and the key for what is not TOML, an unknown key, metric or group, a
-    number below 0, an override of a metric that has no margin, and, when the known ``formats`` are
-    given, an override of an unknown format.
+    number below 0, an override of a metric that has no tolerance, and, when the known ``formats``
+    are given, an override of an unknown format.
     """
     where = str(path)
     try:
-        file = ThresholdsFile.model_validate(tomllib.loads(read_text(path, "thresholds")))
+        file = ThresholdsFile.model_validate(_read(path))
     except ValidationError as error:
         raise validation_error(error, where, known=ThresholdsFile.model_fields) from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise HarnessError(f"not TOML: {error}", where) from None
-    margins: dict[str, float | None] = {name: metric.margin for name, metric in METRICS.items()}
-    margins |= file.margins.__pydantic_extra__
-    allowed = {name: margin for name, margin in margins.items() if margin is not None}
-    overrides = file.margins.formats
+    tolerances: dict[str, float | None] = {
+        name: metric.tolerance for name, metric in METRICS.items()
+    }
+    tolerances |= file.tolerances.__pydantic_extra__
+    allowed = {name: value for name, value in tolerances.items() if value is not None}
+    overrides = file.tolerances.formats
     if formats is not None:
         known = list(formats)
         for format_id in overrides:
             if format_id not in known:
-                message = f"margins.formats: unknown format {format_id!r}"
+                message = f"tolerances.formats: unknown format {format_id!r}"
                 raise HarnessError(message, where, nearest(format_id, known))
-    tables = {"groups": file.margins.groups}
+    tables = {"groups": file.tolerances.groups}
     tables |= {f"formats.{format_id}": table for format_id, table in overrides.items()}
     for key, overridden in tables.items():
         for name in overridden:
             if name not in allowed:
                 raise HarnessError(
-                    f"margins.{key}.{name}: {name} has no margin of its own",
+                    f"tolerances.{key}.{name}: {name} has no tolerance of its own",
                     where,
-                    f"give it one in [margins]: {name} = {overridden[name]}",
+                    f"give it one in [tolerances]: {name} = {overridden[name]}",
                 )
     return Thresholds(
-        margins={
-            name: Margin(
+        tolerances={
+            name: Tolerance(
                 name,
-                margin,
+                value,
                 {key: found[name] for key, found in overrides.items() if name in found},
-                file.margins.groups.get(name),
+                file.tolerances.groups.get(name),
             )
-            for name, margin in allowed.items()
+            for name, value in allowed.items()
         },
         absolute=file.absolute,
     )

@@ -97,7 +97,7 @@ def lenient_text(answer: str) -> str:
         binary=True,
         headline=True,
         by_depth=True,
-        margin=0.10,
+        tolerance=0.03,
         rank=20,
     ),
     Metric(
@@ -107,7 +107,7 @@ def lenient_text(answer: str) -> str:
         "higher",
         binary=True,
         by_depth=True,
-        margin=0.10,
+        tolerance=0.03,
         rank=21,
     ),
     Metric(
@@ -116,7 +116,7 @@ def lenient_text(answer: str) -> str:
         "all checks hold after markup, case and one leading phrase are removed",
         "higher",
         binary=True,
-        margin=0.10,
+        tolerance=0.03,
         rank=22,
     ),
 )

@@ -163,7 +163,8 @@ def calibration(items: Sequence[tuple[Sequence[float], int]]) -> Calibration | N
         "lower",
         label="Brier score",
         unit="score",
-        margin=0.10,
+        tolerance=0.05,
+        tested_by="choice_norm_margin",
         source="Brier 1950",
         rank=12,
     )

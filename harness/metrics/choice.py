@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from harness.metrics.registry import ChoiceItem, Metric, Scored, scorer
@@ -16,11 +17,23 @@ def picked(scorings: Sequence[Loglikelihood]) -> int:
 
 def picked_by_bytes(case: Case, scorings: Sequence[Loglikelihood]) -> int:
     """The same for the log-probability per byte of the option's text."""
-    rates = [
+    rates = by_bytes(case, scorings)
+    return rates.index(max(rates))
+
+
+def by_bytes(case: Case, scorings: Sequence[Loglikelihood]) -> list[float]:
+    """The log-probability of each option per byte of its text."""
+    return [
         scoring.logprob / len(option.encode())
         for scoring, option in zip(scorings, case.choices, strict=True)
     ]
-    return rates.index(max(rates))
+
+
+def margin(logprobs: Sequence[float], right: int) -> tuple[float | None, str]:
+    """The right option's log-probability less the highest of the others; above 0 it wins."""
+    best_wrong = max(value for at, value in enumerate(logprobs) if at != right)
+    found = logprobs[right] - best_wrong
+    return (found, "") if math.isfinite(found) else (None, "an option is impossible")
 
 
 @scorer(
@@ -33,7 +46,8 @@ def picked_by_bytes(case: Case, scorings: Sequence[Loglikelihood]) -> int:
         binary=True,
         headline=True,
         by_depth=True,
-        margin=0.08,
+        tolerance=0.02,
+        tested_by="choice_margin",
         source="as in lm-evaluation-harness",
         rank=10,
     ),
@@ -44,16 +58,43 @@ def picked_by_bytes(case: Case, scorings: Sequence[Loglikelihood]) -> int:
         "higher",
         label="right choice per byte",
         binary=True,
-        margin=0.08,
+        tolerance=0.02,
+        tested_by="choice_norm_margin",
         source="as in lm-evaluation-harness",
         rank=11,
     ),
+    Metric(
+        "choice_margin",
+        "choice",
+        "log-probability of the right option less that of the best wrong one",
+        "higher",
+        label="margin of the right choice",
+        unit="nats",
+        signed=True,
+        worst=None,
+        rank=14,
+    ),
+    Metric(
+        "choice_norm_margin",
+        "choice",
+        "the same by log-probability per byte of the option",
+        "higher",
+        label="margin per byte",
+        unit="nats/byte",
+        signed=True,
+        worst=None,
+        rank=15,
+    ),
 )
 def choices(item: ChoiceItem) -> Mapping[str, Scored]:
-    """``choice`` and ``choice_norm``."""
+    """Whether the right option wins, by the sum and per byte, and by how much."""
+    case, right = item.case, item.case.answer or 0
+    sums, rates = [scoring.logprob for scoring in item.scorings], by_bytes(case, item.scorings)
     return {
-        "choice": float(picked(item.scorings) == item.case.answer),
-        "choice_norm": float(picked_by_bytes(item.case, item.scorings) == item.case.answer),
+        "choice": float(picked(item.scorings) == right),
+        "choice_norm": float(picked_by_bytes(case, item.scorings) == right),
+        "choice_margin": margin(sums, right),
+        "choice_norm_margin": margin(rates, right),
     }
 
 
@@ -66,7 +107,7 @@ def choices(item: ChoiceItem) -> Mapping[str, Scored]:
         label="abandoned when challenged",
         binary=True,
         optional=True,
-        margin=0.10,
+        tolerance=0.05,
         rank=13,
     )
 )

@@ -236,7 +236,7 @@ def _outside(offsets: Sequence[int], foreign: Sequence[Foreign]) -> int:
         label="language drift",
         binary=True,
         by_depth=True,
-        margin=0.03,
+        tolerance=0.02,
         rank=50,
     )
 )

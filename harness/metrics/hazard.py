@@ -104,7 +104,7 @@ def _with_reason(masses: Sequence[float]) -> tuple[float | None, str]:
         "probability of at least one token of another script along the model's own answer",
         "lower",
         label="off-script probability",
-        margin=0.05,
+        tolerance=0.03,
         rank=51,
     )
 )
@@ -120,7 +120,7 @@ def answer_hazard(item: AnswerItem) -> tuple[float | None, str]:
         "the same along a reference",
         "lower",
         label="off-script probability along references",
-        margin=0.05,
+        tolerance=0.03,
         rank=52,
     )
 )

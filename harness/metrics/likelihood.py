@@ -18,7 +18,7 @@ from harness.metrics.registry import Metric, ReferenceItem, Scored, scorer
         headline=True,
         signed=True,
         worst=1.5,
-        margin=0.15,
+        tolerance=0.15,
         rank=40,
     ),
     Metric(
@@ -29,7 +29,7 @@ from harness.metrics.registry import Metric, ReferenceItem, Scored, scorer
         label="NLL",
         unit="nats/token",
         worst=None,
-        margin=0.40,
+        tolerance=0.40,
         rank=41,
     ),
 )

@@ -77,7 +77,7 @@ def loop(text: str) -> LoopScore:
         "the end of the answer repeats itself",
         "lower",
         binary=True,
-        margin=0.05,
+        tolerance=0.02,
         rank=56,
     )
 )

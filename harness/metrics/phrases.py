@@ -320,7 +320,7 @@ def _phrases(text: str, sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
         "lower",
         label="canned phrase",
         binary=True,
-        margin=0.10,
+        tolerance=0.05,
         rank=55,
     )
 )

@@ -124,7 +124,7 @@ def extractable(log_pz: float, n: int, p: float) -> bool:
         "lower",
         label="copied from the training set",
         optional=True,
-        margin=0.05,
+        tolerance=0.02,
         rank=53,
     )
 )

@@ -62,8 +62,11 @@ class Metric:
     """A difference, shown with its sign."""
     worst: float | None = 0.5
     """The value that gets the worst colour where less is better; None: no colours."""
-    margin: float | None = None
-    """What may be lost against a baseline before the gate fails, unless thresholds.toml says so."""
+    tolerance: float | None = None
+    """The loss against a baseline that a user can accept, unless thresholds.toml sets another.
+    None: recorded, and not gated."""
+    tested_by: str = ""
+    """A continuous metric of the same cases that finds a loss of this one sooner."""
     source: str = ""
     """The paper or project that defines it."""
     rank: int = 1000
@@ -98,13 +101,14 @@ class Metric:
             return rate_interval(values)
         return mean_interval(values, *((0.0, 1.0) if self.unit == "rate" else ()))
 
-    def difference(self, values: Values) -> Interval:
-        """The mean difference of two runs, paired by item, with its 95 % interval."""
+    def difference(self, values: Values, level: float = 0.95) -> Interval:
+        """The mean difference of two runs, paired by item, with its interval."""
         from harness.stats import difference_interval, mean_interval
 
         if self.binary:
-            return difference_interval(values)
-        return mean_interval(values, *((-1.0, 1.0) if self.unit == "rate" else ()))
+            return difference_interval(values, level)
+        ends = (-1.0, 1.0) if self.unit == "rate" else (-math.inf, math.inf)
+        return mean_interval(values, *ends, level=level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def _apart(faults: Iterable[RoleFault]) -> Iterator[RoleFault]:
         binary=True,
         by_depth=True,
         optional=True,
-        margin=0.05,
+        tolerance=0.02,
         rank=54,
     )
 )

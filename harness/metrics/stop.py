@@ -160,7 +160,7 @@ def _echo(answer: str, prompt: str) -> float | None:
 
 def _metric(name: str, about: str, rank: int, **facts: Any) -> Metric:
     better = facts.pop("better", "lower")
-    return Metric(name, "answer", about, better, binary=True, margin=0.05, rank=rank, **facts)
+    return Metric(name, "answer", about, better, binary=True, tolerance=0.02, rank=rank, **facts)
 
 
 @scorer(

@@ -41,7 +41,8 @@ class Difference:
 
     A ``format`` that is none of the comparison's formats is the mean over a group. ``low`` and
     ``high`` are the 95 % interval of the difference, paired by case; ``allowed`` is what may be
-    lost; ``p`` is one-sided, of a loss (or a gain) beyond the margin, adjusted over formats.
+    lost; ``p`` is one-sided, of no loss (or no gain), adjusted over all tests (Holm). An
+    inconclusive one needs about ``needed`` cases to be decided (0: not known).
     """
 
     format: str
@@ -57,6 +58,7 @@ class Difference:
     p: float | None
     why: str
     worst_case: str
+    needed: int = 0
 
 
 @dataclass(frozen=True)

@@ -15,28 +15,30 @@ from harness.report.wording import LONGEST, MINUS, compact, signed
 
 #: The outcome of a difference → its symbol. The first three fail a gate.
 OUTCOME_SYMBOLS = {
-    "regressed": "▼",
+    "failed": "▼",
     "missing": "✗",
     "stale": "✗",
     "worse": "▽",
     "improved": "▲",
     "better": "△",
+    "inconclusive": "?",
     "same": "=",
     "new": "+",
 }
 #: In the order of the cards.
 _ABOUT = {
-    "regressed": "lost more than the margin allows, and more than noise explains",
+    "failed": "lost at least the tolerance, and more than noise explains",
     "missing": "not measured or not scored in the second run",
     "stale": "not comparable: a template or a setting changed",
-    "worse": "worse, within the margin",
-    "same": "no significant change: the interval contains zero",
-    "better": "better, within the margin",
-    "improved": "gained more than the margin",
+    "worse": "worse by its interval, not failed",
+    "inconclusive": "these cases cannot exclude a loss of the tolerance",
+    "same": "shown to be no worse than the tolerance",
+    "better": "better by its interval",
+    "improved": "gained at least the tolerance, and more than noise explains",
     "new": "not in the first run",
 }
-_HEAT = {"regressed": 0, "worse": 1, "same": 2, "better": 3, "improved": 4}
-_LOST = ("regressed", "missing", "stale")
+_HEAT = {"failed": 0, "worse": 1, "inconclusive": 2, "same": 2, "better": 3, "improved": 4}
+_LOST = ("failed", "missing", "stale")
 #: Rows of the list of changes; the others are in the table alone.
 _LISTED = 20
 #: Characters of all samples together, so that a page stays under a megabyte.
@@ -88,24 +90,26 @@ def render_comparison(comparison: Comparison) -> str:
 
 
 def outcome_of(cell: Difference) -> str:
-    """The gate's outcome; where that is ok: better, worse or same, by the interval."""
-    if cell.outcome != "ok":
+    """The gate's outcome; of what did not change for certain: better, worse or same."""
+    if cell.outcome not in ("passed", "inconclusive"):
         return str(cell.outcome)
     if cell.low is None or cell.high is None or cell.low <= 0 <= cell.high:
-        return "same"
+        return "same" if cell.outcome == "passed" else "inconclusive"
     return "better" if (cell.low > 0) != lower_is_better(cell.metric) else "worse"
 
 
 def comparison_verdict(comparison: Comparison) -> str:
     """One sentence: how many metrics lost and gained."""
     outcomes = _format_outcomes(comparison)
-    lost, gained = outcomes.count("regressed"), outcomes.count("improved")
+    lost, gained = outcomes.count("failed"), outcomes.count("improved")
+    unclear = outcomes.count("inconclusive")
     apart = outcomes.count("missing") + outcomes.count("stale")
     text = (
         f"{comparison.after.label} against {comparison.before.label}: of {len(outcomes)} cells "
-        f"(one metric in one format), {lost or 'none'} lost more than the margin, "
-        f"{gained or 'none'} gained more"
+        f"(one metric in one format), {lost or 'none'} lost their tolerance, "
+        f"{gained or 'none'} gained it"
     )
+    text += f"; {unclear} are inconclusive: more cases would decide" if unclear else ""
     return text + (f"; {apart} cannot be compared." if apart else ".")
 
 
@@ -135,14 +139,14 @@ def _ranked(comparison: Comparison) -> dict[str, dict[str, Difference]]:
 
 
 def _worst_first(cell: Difference) -> tuple[int, float, str, str]:
-    """Losses, then what cannot be compared, then the others, each by the change in margins."""
+    """Losses, then what cannot be compared, then the others, each by the change in tolerances."""
     outcome = outcome_of(cell)
-    rank = 0 if outcome == "regressed" else 1 if outcome in _LOST else 2
+    rank = 0 if outcome == "failed" else 1 if outcome in _LOST else 2
     return rank, _gain(cell) or 0.0, cell.format, cell.metric
 
 
 def _gain(cell: Difference) -> float | None:
-    """The change as a multiple of its margin, a gain positive; None where it cannot be compared."""
+    """The change in tolerances, a gain positive; None where it cannot be compared."""
     if cell.delta is None or cell.outcome in ("missing", "stale", "new"):
         return None
     gain = -cell.delta if lower_is_better(cell.metric) else cell.delta
@@ -185,7 +189,8 @@ def _title(cell: Difference) -> str:
         f"n {cell.n}, may lose {compact(cell.allowed)}"
     )
     worst = f"worst case: {cell.worst_case}" if cell.worst_case else ""
-    return "; ".join(filter(None, (text, cell.why or worst)))
+    more = f"about {cell.needed} cases would decide" if cell.needed else ""
+    return "; ".join(filter(None, (text, cell.why or worst, more)))
 
 
 def _listed(cell: Difference, cases: Mapping[str, set[str]]) -> dict[str, Any]:
@@ -194,7 +199,7 @@ def _listed(cell: Difference, cases: Mapping[str, set[str]]) -> dict[str, Any]:
         **asdict(cell),
         **_heat_cell(cell, cases),
         "path": f"{compact(cell.before)} → {compact(cell.after)}",
-        "margin": compact(cell.allowed),
+        "tolerance": compact(cell.allowed),
         "low": lower_is_better(cell.metric),
     }
 

@@ -18,10 +18,12 @@ from harness.stats.intervals import (
     ratio_interval,
 )
 from harness.stats.paired import (
+    able_to_fail,
     holm,
+    least_p,
+    loss_test,
     mcnemar,
     minimum_detectable_effect,
-    noninferiority,
     paired_test,
 )
 
@@ -30,16 +32,18 @@ __all__ = [
     "Interval",
     "Matrix",
     "Spread",
+    "able_to_fail",
     "best_and_worst",
     "cochran_q",
     "difference_interval",
     "holm",
+    "least_p",
     "least_share",
+    "loss_test",
     "mcnemar",
     "mean_difference",
     "mean_interval",
     "minimum_detectable_effect",
-    "noninferiority",
     "paired_test",
     "rate_interval",
     "ratio_interval",

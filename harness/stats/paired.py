@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.stats.intervals import Matrix
 
 
 def mcnemar(first: Sequence[float], second: Sequence[float]) -> float:
@@ -41,29 +45,101 @@ def paired_test(first: Sequence[float], second: Sequence[float], *, seed: int = 
     )
 
 
-def noninferiority(differences: Sequence[float], margin: float) -> float:
-    """One-sided p-value of "worse by more than ``margin``"; a small one says that the loss is real.
+def loss_test(gains: Sequence[float]) -> float:
+    """One-sided p-value of "nothing was lost"; a small one says that the loss is real.
 
-    ``differences`` are current − baseline per item, higher being better. The null hypothesis is
-    "the mean loss is at most the margin". With a margin of 0 and 0/1 values this is the exact sign
-    test on the pairs that changed, otherwise Student's test on the pairs, which is exact enough
-    from about twenty items on. Losses that are all alike have no variance for Student's test: they
-    get the sign test of n losses beyond the margin, 2⁻ⁿ. A mean loss within the margin, and fewer
-    than two items, give 1. The result is never 0.
+    ``gains`` are current − baseline per item, higher being better. For −1, 0 and 1 it is the exact
+    sign test of the items that changed. For other numbers it is the larger of two p-values. The
+    permutation of signs is exact where the two runs are alike but for chance (Fisher 1935).
+    Student's test after Hall's correction for skewness (1992) is nearer the level where a few items
+    gained much and many lost a little, which the permutation takes for a loss. The result is never
+    below 2⁻ⁿ for n items that changed, so never 0.
     """
-    from scipy.stats import binomtest, ttest_1samp
+    from scipy.stats import binomtest
 
-    losses = [-value for value in differences]
-    if len(losses) < 2 or math.fsum(losses) / len(losses) <= margin:
+    changed = [gain for gain in gains if gain]
+    if math.fsum(changed) >= 0:
         return 1.0
-    if margin == 0 and all(value in (-1.0, 0.0, 1.0) for value in losses):
-        worse, better = losses.count(1.0), losses.count(-1.0)
-        return float(binomtest(worse, worse + better, 0.5, alternative="greater").pvalue)
-    if max(losses) - min(losses) <= 1e-9 * max(map(abs, losses)):  # alike but for rounding
-        p = 0.5 ** len(losses)
-    else:
-        p = float(ttest_1samp(losses, margin, alternative="greater").pvalue)
-    return max(p, sys.float_info.min)  # either underflows with many or nearly equal losses
+    if all(gain in (-1.0, 1.0) for gain in changed):
+        worse = changed.count(-1.0)
+        p = float(binomtest(worse, len(changed), 0.5, alternative="greater").pvalue)
+        return max(p, sys.float_info.min)
+    return min(1.0, max(_sign_permutation(changed), _skewed_student(gains)))
+
+
+def least_p(gains: Sequence[float]) -> float:
+    """The smallest p-value that `loss_test` could give: had every item that changed lost."""
+    return max(0.5 ** sum(1 for gain in gains if gain), sys.float_info.min)
+
+
+#: Up to this many items that changed, all patterns of signs are counted.
+_COUNTED = 14
+
+
+def _sign_permutation(gains: Sequence[float]) -> float:
+    """P(a sum of ±|gain| with random signs is at least the loss), of gains other than 0.
+
+    Counted for few items, else by Lugannani and Rice's saddlepoint approximation (Robinson 1982),
+    whose relative error stays small far out in the tail, where no number of random draws reaches.
+    """
+    import numpy as np
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    sizes, loss = np.abs(np.asarray(gains, dtype=float)), -math.fsum(gains)
+    if len(sizes) <= _COUNTED:
+        sums = np.zeros(1)
+        for size in sizes:
+            sums = np.concatenate([sums - size, sums + size])
+        return float(np.mean(sums >= loss - 1e-9 * sizes.sum()))
+    least = max(0.5 ** len(sizes), sys.float_info.min)
+    loss -= _grid(sizes)  # the continuity correction: sums of such sizes lie two steps apart
+    sizes, loss = sizes / sizes.max(), loss / float(sizes.max())
+    if loss <= 0:
+        return 1.0
+
+    def slope(t: float) -> float:
+        return float((sizes * np.tanh(sizes * t)).sum()) - loss
+
+    most = 1e3
+    if slope(most) <= 0:  # nearly all items lost
+        return least
+    t = float(brentq(slope, 0.0, most, xtol=1e-12))
+    cumulant = float((np.logaddexp(sizes * t, -sizes * t) - math.log(2)).sum())
+    curvature = float((sizes**2 * (1 - np.tanh(sizes * t) ** 2)).sum())
+    w, u = math.sqrt(max(0.0, 2 * (t * loss - cumulant))), t * math.sqrt(curvature)
+    if w < 1e-3 or u <= 0:
+        return 0.5 if w < 1e-3 else least
+    tail = float(norm.sf(w) + norm.pdf(w) * (1 / u - 1 / w))
+    return min(1.0, max(tail, least))
+
+
+def _grid(sizes: Matrix) -> float:
+    """The step of which all sizes are multiples, such as ¼ for means of four answers; 0: none."""
+    import numpy as np
+
+    unit = float(sizes.min())
+    for parts in range(1, 13):
+        multiples = sizes * parts / unit
+        if np.allclose(multiples, np.round(multiples), rtol=0, atol=1e-3):
+            return unit / parts
+    return 0.0
+
+
+def _skewed_student(gains: Sequence[float]) -> float:
+    """Student's one-sided test of the mean loss, after Hall's cubic correction for skewness."""
+    import numpy as np
+    from scipy.stats import t
+
+    losses = -np.asarray(gains, dtype=float)
+    n, deviation = len(losses), float(losses.std())
+    mean = float(losses.mean())
+    if deviation <= 1e-9 * abs(mean):
+        return 0.0  # all alike: the permutation decides
+    skew = float(((losses - mean) ** 3).mean()) / deviation**3
+    ratio = mean / deviation
+    corrected = ratio + skew * ratio**2 / 3 + skew**2 * ratio**3 / 27 + skew / (6 * n)
+    return float(t.sf(math.sqrt(n - 1) * corrected, n - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -78,6 +154,20 @@ def holm(p_values: Sequence[float]) -> list[float]:
         floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = floor
     return adjusted
+
+
+def able_to_fail(least: Sequence[float], level: float) -> list[bool]:
+    """Which of several tests count: those whose smallest p-value can fail at ``level`` together.
+
+    A test in which too few items changed can never fail, so it needs no share of the level (Tarone
+    1990). K is the least number such that at most K tests reach level ∕ K; those count.
+    """
+    ordered = sorted(least)
+    shares = next(
+        (k for k in range(1, len(ordered) + 1) if k == len(ordered) or ordered[k] > level / k),
+        1,
+    )
+    return [smallest <= level / shares for smallest in least]
 
 
 def minimum_detectable_effect(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from harness.gate.verdicts import compare_baselines
+
 from harness.backends.local import backend as local
 from harness.backends.local.backend import TransformersBackend
 from harness.evaluation.execute import execute
@@ -13,7 +15,6 @@ from harness.formats import load_formats
 from harness.gate.baseline import to_baseline
 from harness.gate.baseline_file import read_baseline, write_baseline
 from harness.gate.thresholds import Margin
-from harness.gate.verdicts import compare_baselines
 from tests.evaluation.conftest import ask
 from tests.gate.conftest import build_evaluation
 

@@ -60,11 +60,11 @@ def test_a_click_on_a_cell_opens_both_answers_side_by_side(page_of):
 
 def test_a_view_has_an_address(page_of):
     page = page_of(
-        "#view?q=format-0&group=held-out&status=regressed&sort=stopped.down",
+        "#view?q=format-0&group=held-out&status=failed&sort=stopped.down",
         made=comparison(formats=12),
     )
     assert page.locator("th[data-metric=stopped]").get_attribute("aria-sort") == "descending"
-    assert page.get_by_label("Has cells").input_value() == "regressed"
+    assert page.get_by_label("Has cells").input_value() == "failed"
     assert shown(page) and set(shown(page)) <= {f"format-{at:02}" for at in range(6, 10)}
 
 

@@ -35,7 +35,12 @@ def written(tmp_path):
 def test_equal_evaluations(written, capsys):
     assert main(["compare", written("one"), written("two")]) == 0
     out = capsys.readouterr().out
-    assert "held-out formats" in out and "5 ok" in out and "regressed" not in out
+    assert (
+        "held-out formats" in out
+        and "1 passed" in out
+        and "4 inconclusive" in out
+        and "failed" not in out
+    )
 
 
 def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
@@ -47,13 +52,13 @@ def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
     *rows, counts = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     found = {(row["format"], row["metric"]): row for row in rows}
     lost = found["a", "stopped"]
-    assert (lost["outcome"], lost["delta"], lost["n"]) == ("regressed", -0.5, 60)
+    assert (lost["outcome"], lost["delta"], lost["n"]) == ("failed", -0.5, 60)
     assert lost["interval"][0] < -0.5 < lost["interval"][1] < 0
     assert found["a", "nll"]["outcome"] == "improved" and found["a", "nll"]["interval"][
         0
     ] == pytest.approx(-0.6)
-    assert list(counts["counts"]) == ["improved", "ok", "regressed"]
-    assert counts["counts"]["regressed"] == 2  # the format, and the mean over its group
+    assert list(counts["counts"]) == ["failed", "improved", "inconclusive"]
+    assert counts["counts"]["failed"] == 2  # the format, and the mean over its group
     assert main(["compare", str(written("three")), str(written("four", worse))]) == 1
     assert "−.50" in capsys.readouterr().out
 
@@ -85,7 +90,7 @@ def test_a_page_is_written_with_its_json_beside_it(written, tmp_path, capsys):
     text = page.read_text()
     assert (
         "one → two" in text
-        and "regressed" in text
+        and "failed" in text
         and "No samples: there is no report.json beside one and two." in text
     )
     document = json.loads(page.with_suffix(".json").read_text())

@@ -23,8 +23,8 @@ from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.gate.baseline import to_baseline
-from harness.gate.thresholds import Margin
-from harness.gate.verdicts import compare_baselines
+from harness.gate.compare_baselines import compare_baselines
+from harness.gate.thresholds import Tolerance
 from harness.records import Conversation, Loglikelihood, Message
 from tests.evaluation.test_results_file import GROUPS, Named, plan
 from tests.tiny import build_tokenizer
@@ -124,12 +124,12 @@ def test_one_nan_fails_the_gate_by_name(tmp_path, cases, formats):
         healthy = to_baseline(run(Named(), cases, formats, store))
     with Store(tmp_path / "s.sqlite") as store:
         found = run(Broken(math.nan, choice.messages[-1].content), cases, formats, store)
-    margins = {"choice": Margin("choice", 0.08)}
-    again = compare_baselines(healthy, healthy, margins)
-    assert not any(verdict.failed for verdict in again)
-    failed = [v for v in compare_baselines(healthy, to_baseline(found), margins) if v.failed]
-    assert {verdict.format for verdict in failed} >= {one.id for one in formats}
-    assert all("log-probability is NaN" in verdict.why for verdict in failed)
+    tolerances = {"choice": Tolerance("choice", 0.08)}
+    again = compare_baselines(healthy, healthy, tolerances)
+    assert not any(check.fails for check in again)
+    failed = [v for v in compare_baselines(healthy, to_baseline(found), tolerances) if v.fails]
+    assert {check.format for check in failed} >= {one.id for one in formats}
+    assert all("log-probability is NaN" in check.why for check in failed)
 
 
 def test_the_local_model_with_nan_weights(tiny, tmp_path):

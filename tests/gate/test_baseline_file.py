@@ -167,7 +167,7 @@ def test_anything_but_a_baseline_is_refused(tmp_path, content, words):
     with pytest.raises(HarnessError) as error:
         read_baseline(file)
     assert words in str(error.value)
-    assert "--update-baseline" in str(error.value)
+    assert "--gate-update-baseline" in str(error.value)
 
 
 def test_a_missing_file_and_a_folder_are_named(tmp_path):

@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from harness.gate.baseline import to_baseline
+from harness.gate.compare_baselines import compare_baselines
 from harness.gate.compare_runs import MAX_PAIRS, build_comparison, paired_samples, run_samples
-from harness.gate.thresholds import Margin
-from harness.gate.verdicts import compare_baselines
+from harness.gate.thresholds import Tolerance
 from harness.report import document
 from harness.report.document import ReportSample
 from harness.report.json_document import to_json
@@ -36,13 +36,13 @@ def two(tmp_path):
     before, after = (
         to_baseline(build_evaluation(values, native="format-00")) for values in (GOOD, WORSE)
     )
-    verdicts = compare_baselines(before, after, {"stopped": Margin("stopped", 0.05)})
+    checks = compare_baselines(before, after, {"stopped": Tolerance("stopped", 0.05)})
     return tmp_path, lambda: build_comparison(
-        before, after, verdicts, (tmp_path / "one", tmp_path / "two"), ("one", "two")
+        before, after, checks, (tmp_path / "one", tmp_path / "two"), ("one", "two")
     )
 
 
-def test_the_document_holds_every_verdict_and_follows_its_schema(two):
+def test_the_document_holds_every_check_and_follows_its_schema(two):
     found = two[1]()
     schema = json.loads(Path(document.__file__).with_name("schema.json").read_text())
     Draft202012Validator({"$ref": "#/$defs/Comparison", "$defs": schema["$defs"]}).validate(
@@ -54,7 +54,7 @@ def test_the_document_holds_every_verdict_and_follows_its_schema(two):
     }
     lost = cells["format-01", "stopped"]
     assert (lost.outcome, lost.before, lost.after, lost.delta, lost.n) == (
-        "regressed",
+        "failed",
         1.0,
         0.5,
         -0.5,

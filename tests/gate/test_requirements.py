@@ -37,9 +37,9 @@ def check(make_evaluation):
     ],
 )
 def test_a_requirement_is_judged_on_the_mean_over_its_formats(check, text, holds):
-    verdict = check(text)
-    assert (verdict.outcome, verdict.failed) == (("ok", False) if holds else ("regressed", True))
-    assert verdict.why.startswith(f"required: {text}")
+    check = check(text)
+    assert (check.outcome, check.fails) == (("passed", False) if holds else ("failed", True))
+    assert check.why.startswith(f"required: {text}")
 
 
 def test_the_worst_format_is_named(check):
@@ -54,8 +54,8 @@ def test_the_worst_format_is_named(check):
     ],
 )
 def test_what_was_not_measured_is_not_green(check, text, why):
-    verdict = check(text)
-    assert verdict.failed and why in verdict.why
+    check = check(text)
+    assert check.fails and why in check.why
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_what_was_not_measured_is_not_green(check, text, why):
     ],
 )
 def test_an_invalid_requirement_is_refused(text):
-    with pytest.raises(HarnessError, match="--require"):
+    with pytest.raises(HarnessError, match="--gate-require"):
         parse_requirement(text)

@@ -9,12 +9,14 @@ from harness.formats import load_formats
 from harness.gate.baseline import to_baseline, with_new_entries
 from harness.gate.baseline_file import write_baseline
 from harness.gate.run_gate import (
+    UPDATE,
     GateOptions,
     formats_to_measure,
     nothing_scored,
     run_gate,
     suggested_baseline,
 )
+from harness.gate.thresholds import GateTable
 from harness.metrics.registry import METRICS
 
 
@@ -30,17 +32,20 @@ def test_the_command_can_be_pasted():
         report=True,
     )
     assert options.command(baseline=Path("base.json")) == (
-        "pytest eval/ --model 'my models/tiny' --adapter lora "
-        "--formats 'chatml,llama*' --formats-dir f"
-        " --cases a.jsonl --cases b.jsonl --limit 9 --report-dir out --baseline base.json"
+        "pytest eval/ --gate-model 'my models/tiny' --gate-adapter lora --gate-limit 9 "
+        "--gate-formats 'chatml,llama*' --gate-formats-dir f --gate-cases a.jsonl "
+        "--gate-cases b.jsonl --gate-report-dir out --gate-baseline base.json"
     )
 
 
-def test_the_command_can_leave_the_choice_of_formats_out():
-    command = GateOptions("m", formats=("chatml",)).command(
-        baseline=Path("base.json"), update=True, every_format=True
+def test_a_command_does_not_repeat_what_is_stored():
+    stored = GateTable(model="m", formats=["chatml"], limit=9, baseline="base.json", strict=True)
+    options = GateOptions(
+        "m", formats=("chatml",), limit=9, baseline=Path("base.json"), strict=True, stored=stored
     )
-    assert command == "pytest eval/ --model m --baseline base.json --update-baseline"
+    assert options.command(UPDATE) == "pytest eval/ --gate-update-baseline"
+    assert options.command(limit=20) == "pytest eval/ --gate-limit 20"
+    assert options.command(model="n", formats=()) == "pytest eval/ --gate-model n"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,7 @@ def test_a_first_baseline_is_put_beside_the_tests(tests, folder):
 def test_nothing_scored_says_why():
     assert nothing_scored(["", "x"]).why == "no case was evaluated"
     assert nothing_scored(["no system role"]).why == "no system role"
-    assert nothing_scored([]).failed
+    assert nothing_scored([]).fails
 
 
 def test_without_formats_those_of_the_baseline_are_measured(make_evaluation, tmp_path):
@@ -99,19 +104,23 @@ def test_a_baseline_of_which_no_format_is_known_is_refused(make_evaluation):
 
 @pytest.mark.parametrize(
     ("thresholds", "outcome"),
-    [(None, "regressed"), ("[margins]\nshouts = 0.9", "ok"), ("[margins]\nshouts = false", None)],
+    [
+        (None, "failed"),
+        ("[tolerances]\nshouts = 0.9", "passed"),
+        ("[tolerances]\nshouts = false", None),
+    ],
 )
 def test_a_metric_of_the_users_is_gated(
     make_evaluation, tmp_path, monkeypatch, thresholds, outcome
 ):
-    """With the margin that it declares, unless the thresholds say otherwise."""
+    """With the tolerance that it declares, unless the thresholds say otherwise."""
     list(METRICS)
     for name in ("_scorers", "_metrics", "_files"):
         monkeypatch.setattr(METRICS, name, getattr(METRICS, name).copy())
     file = tmp_path / "shouts.py"
     file.write_text(
         "from harness.metrics.registry import Metric, scorer\n"
-        "@scorer(Metric('shouts', 'answer', 'capitals', 'lower', margin=0.05))\n"
+        "@scorer(Metric('shouts', 'answer', 'capitals', 'lower', tolerance=0.05))\n"
         "def shouts(item): return 0.0\n"
     )
     METRICS.load_file(file)
@@ -127,5 +136,5 @@ def test_a_metric_of_the_users_is_gated(
     result = run_gate(
         GateOptions("m", baseline=tmp_path / "base.json", metrics=(str(file),), root=tmp_path)
     )
-    outcomes = {verdict.metric: verdict.outcome for verdict in result.verdicts}
-    assert outcomes == {"leak": "ok"} | ({"shouts": outcome} if outcome else {})
+    outcomes = {check.metric: check.outcome for check in result.checks}
+    assert outcomes == {"leak": "inconclusive"} | ({"shouts": outcome} if outcome else {})

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
-import shlex
+import tomllib
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.gate.run_gate import GateOptions
-from harness.gate.scaffold import SHIPPED, WORKFLOW, workflow, write_gate
-from harness.gate.thresholds import read_thresholds
+from harness.gate.scaffold import (
+    SHIPPED,
+    WORKFLOW,
+    gate_table,
+    local_path,
+    workflow,
+    write_gate,
+)
+from harness.gate.thresholds import GateTable, read_gate_table, read_thresholds
 
 
 def steps(text: str) -> dict[str, str]:
@@ -22,46 +31,69 @@ def steps(text: str) -> dict[str, str]:
 
 
 def test_everything_is_written_and_printed(tmp_path, capsys):
-    assert (
-        main(
-            [
-                "gate",
-                "init",
-                "--model",
-                "models/my model",
-                "--adapter",
-                "adapter",
-                "--root",
-                str(tmp_path),
-                "--limit",
-                "20",
-            ]
-        )
-        == 0
-    )
+    asked = ["--model", "models/my model", "--adapter", "adapter", "--limit", "20"]
+    assert main(["gate", "init", *asked, "--root", str(tmp_path)]) == 0
     assert sorted(path.name for path in (tmp_path / "eval").iterdir()) == sorted(SHIPPED)
-    assert read_thresholds(tmp_path / "eval" / "thresholds.toml").margins
-    command = shlex.split(steps((tmp_path / WORKFLOW).read_text())["Gate"])
-    assert command[:6] == ["pytest", "eval/", "--model", "models/my model", "--adapter", "adapter"]
-    assert "--baseline" in command and "eval/baselines/my model.json" in command
+    thresholds = tmp_path / "eval" / "thresholds.toml"
+    assert read_thresholds(thresholds).tolerances
+    assert read_gate_table(thresholds) == GateTable(
+        model="models/my model",
+        adapter="adapter",
+        limit=20,
+        baseline="eval/baselines/my model.json",
+    )
+    run = steps((tmp_path / WORKFLOW).read_text())["Gate"]
+    assert run == "pytest eval/ --gate-report-dir build/gate --junitxml build/gate/junit.xml"
     out = capsys.readouterr().out
-    assert "--update-baseline" in out and "pip install 'formatproof[gate]'" in out
+    assert "  pytest eval/ --gate-update-baseline\n" in out
+    assert "pip install 'formatproof[gate]'" in out
 
 
-def test_what_is_measured_is_passed_on_to_the_workflow(tmp_path, capsys):
+def test_what_is_measured_is_stored(tmp_path):
     asked = [
         *("--formats", "chatml,mine", "--formats-dir", "formats", "--cases", "a.jsonl", "b.jsonl"),
-        *("--metrics", "shouts.py", "--folder", "checks/gate/"),
+        *("--metrics", "shouts.py", "--folder", "checks/gate/", "--native", "mine", "--strict"),
+        *("--endpoint", "http://localhost:8080/v1"),
     ]
     assert main(["gate", "init", "--model", "m", "--root", str(tmp_path), *asked]) == 0
-    measured = (
-        "pytest checks/gate/ --model m --formats chatml,mine --formats-dir formats "
-        "--cases a.jsonl --cases b.jsonl --metrics shouts.py --baseline checks/gate/baselines/m.json"
+    assert read_gate_table(tmp_path / "checks" / "gate" / "thresholds.toml") == GateTable(
+        model="m",
+        native="mine",
+        endpoint="http://localhost:8080/v1",
+        formats=["chatml", "mine"],
+        formats_dir=["formats"],
+        cases=["a.jsonl", "b.jsonl"],
+        metrics=["shouts.py"],
+        baseline="checks/gate/baselines/m.json",
+        strict=True,
     )
-    gate = steps((tmp_path / WORKFLOW).read_text())["Gate"]
-    assert gate == f"{measured} --report-dir build/gate --junitxml build/gate/junit.xml"
-    assert f"  {measured} --update-baseline\n" in capsys.readouterr().out
+    assert steps((tmp_path / WORKFLOW).read_text())["Gate"].startswith("pytest checks/gate/ ")
     assert (tmp_path / "checks" / "gate" / "conftest.py").is_file()
+
+
+@given(st.text(min_size=1).filter(str.strip), st.lists(st.text(min_size=1), max_size=3))
+def test_any_text_survives_the_table(text, formats):
+    stored = tomllib.loads(gate_table(GateOptions(text, formats=tuple(formats))))["gate"]
+    assert (stored["model"], stored.get("formats", [])) == (text, formats)
+
+
+@pytest.mark.parametrize(
+    ("options", "local"),
+    [
+        (GateOptions("./m"), True),
+        (GateOptions("models/m.gguf"), True),
+        (GateOptions("org/name"), False),
+        (GateOptions("./m", endpoint="http://localhost:1/v1"), False),
+    ],
+)
+def test_a_model_on_a_path_is_warned_about(options, local):
+    assert local_path(options) == local
+    assert ("commit it, or add a step that fetches it" in workflow(options)) == local
+    yaml.safe_load(workflow(options))
+
+
+def test_the_cpu_build_of_torch_is_installed():
+    assert "--torch-backend cpu" in steps(workflow(GateOptions("m")))["Install"]
 
 
 @pytest.mark.parametrize("asked", [["--folder", ".."], ["--folder", "/eval"], ["--folder", ""]])

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.gate.thresholds import Margin, read_thresholds
+from harness.gate.thresholds import Tolerance, read_thresholds
 from harness.metrics.registry import METRICS, Metric, Registry, lower_is_better
 from harness.records import GROUPS
 from harness.resources import data_dir
 
 SHIPPED = {
-    "stopped": 0.05, "empty": 0.05, "leak": 0.05, "role_run_on": 0.05, "echo": 0.05,
-    "role_fault": 0.05, "loop": 0.05, "on_task": 0.10, "answer_strict": 0.10,
-    "answer_lenient": 0.10, "choice": 0.08, "choice_norm": 0.08, "brier": 0.10, "flip": 0.10,
-    "nll_excess": 0.15, "nll": 0.40, "drift": 0.03, "hazard": 0.05, "hazard_ref": 0.05,
-    "copied": 0.05, "gptisms": 0.10,
+    "stopped": 0.02, "empty": 0.02, "leak": 0.02, "role_run_on": 0.02, "echo": 0.02,
+    "role_fault": 0.02, "loop": 0.02, "on_task": 0.03, "answer_strict": 0.03,
+    "answer_lenient": 0.03, "choice": 0.02, "choice_norm": 0.02, "brier": 0.05, "flip": 0.05,
+    "nll_excess": 0.15, "nll": 0.40, "drift": 0.02, "hazard": 0.03, "hazard_ref": 0.03,
+    "copied": 0.02, "gptisms": 0.05,
 }  # fmt: skip
 LIMITS = ("stopped", "empty", "leak", "role_run_on", "echo", "loop", "drift")
 SHIPPED_LIMITS = {
@@ -33,7 +33,9 @@ def read(tmp_path: Path, text: str, formats: list[str] | None = None):
 
 def test_the_shipped_file_means_what_it_says():
     shipped = read_thresholds(data_dir("eval") / "thresholds.toml", ["chatml"])
-    assert shipped.margins == {name: Margin(name, margin) for name, margin in SHIPPED.items()}
+    assert shipped.tolerances == {
+        name: Tolerance(name, tolerance) for name, tolerance in SHIPPED.items()
+    }
     assert shipped.absolute == SHIPPED_LIMITS
     assert set(shipped.absolute) == set(GROUPS)
     for metric in LIMITS:  # what was never trained is asked for less
@@ -41,36 +43,40 @@ def test_the_shipped_file_means_what_it_says():
         assert stricter < 0 if lower_is_better(metric) else stricter > 0
 
 
-def test_the_shipped_file_repeats_the_margins_that_the_metrics_declare(tmp_path):
-    assert read(tmp_path, "").margins == {name: Margin(name, SHIPPED[name]) for name in METRICS}
+def test_the_shipped_file_repeats_the_tolerances_that_the_metrics_declare(tmp_path):
+    assert read(tmp_path, "").tolerances == {
+        name: Tolerance(name, SHIPPED[name]) for name in METRICS if name in SHIPPED
+    }
 
 
-def test_a_metric_of_the_users_has_the_margin_that_it_declares(tmp_path, monkeypatch):
+def test_a_metric_of_the_users_has_the_tolerance_that_it_declares(tmp_path, monkeypatch):
     registry = Registry()
-    for name, margin in (("shouts", 0.2), ("whispers", None)):
-        registry.add(lambda item: 1.0, (Metric(name, "answer", "x", "lower", margin=margin),))
+    for name, tolerance in (("shouts", 0.2), ("whispers", None)):
+        registry.add(lambda item: 1.0, (Metric(name, "answer", "x", "lower", tolerance=tolerance),))
     monkeypatch.setattr("harness.gate.thresholds.METRICS", registry)
-    assert read(tmp_path, "").margins["shouts"] == Margin("shouts", 0.2)
-    assert "whispers" not in read(tmp_path, "").margins
-    found = read(tmp_path, "[margins]\nshouts = 0.1\nwhispers = 0.3\n").margins
+    assert read(tmp_path, "").tolerances["shouts"] == Tolerance("shouts", 0.2)
+    assert "whispers" not in read(tmp_path, "").tolerances
+    found = read(tmp_path, "[tolerances]\nshouts = 0.1\nwhispers = 0.3\n").tolerances
     assert (found["shouts"].allowed, found["whispers"].allowed) == (0.1, 0.3)
 
 
 def test_false_takes_a_metric_out_of_the_gate(tmp_path):
-    found = read(tmp_path, "[margins]\nleak = false\nstopped = 0\n").margins
+    found = read(tmp_path, "[tolerances]\nleak = false\nstopped = 0\n").tolerances
     assert "leak" not in found and found["stopped"].allowed == 0
-    with pytest.raises(HarnessError, match=r"margins.groups.leak: leak has no margin of its own"):
-        read(tmp_path, "[margins]\nleak = false\n[margins.groups]\nleak = 0.1\n")
+    with pytest.raises(
+        HarnessError, match=r"tolerances.groups.leak: leak has no tolerance of its own"
+    ):
+        read(tmp_path, "[tolerances]\nleak = false\n[tolerances.groups]\nleak = 0.1\n")
 
 
-def test_a_format_and_a_group_may_have_their_own_margins(tmp_path):
+def test_a_format_and_a_group_may_have_their_own_tolerances(tmp_path):
     found = read(
         tmp_path,
-        "[margins]\nstopped = 0.05\n[margins.groups]\nstopped = 0.03\n"
-        '[margins.formats."vicuna-v1.1"]\nstopped = 0.2\n',
+        "[tolerances]\nstopped = 0.05\n[tolerances.groups]\nstopped = 0.03\n"
+        '[tolerances.formats."vicuna-v1.1"]\nstopped = 0.2\n',
         ["vicuna-v1.1"],
     )
-    stopped = found.margins["stopped"]
+    stopped = found.tolerances["stopped"]
     assert (stopped.of("vicuna-v1.1"), stopped.of("chatml"), stopped.of_group) == (0.2, 0.05, 0.03)
     assert found.limit("native", "stopped") is None
 
@@ -78,21 +84,21 @@ def test_a_format_and_a_group_may_have_their_own_margins(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[margin]\nstopped = 0.1", "margin: unknown key — did you mean margins?"),
-        ("[margins]\nstoped = 0.1", "margins: unknown metric 'stoped', did you mean stopped"),
-        ("[margins]\nstopped = '0.1'", "margins.stopped: expected a valid number, not '0.1'"),
-        ("[margins]\nstopped = true", "margins.stopped: expected a valid number, not True"),
-        ("[margins]\nstopped = -0.1", "margins.stopped: expected greater than or equal to 0"),
-        ("[margins]\nstopped = nan", "margins.stopped: expected a finite number, not nan"),
-        ("[margins]\nformats = 3", "margins.formats: expected a valid dictionary, not 3"),
+        ("[tolerance]\nstopped = 0.1", "tolerance: unknown key — did you mean tolerances?"),
+        ("[tolerances]\nstoped = 0.1", "tolerances: unknown metric 'stoped', did you mean stopped"),
+        ("[tolerances]\nstopped = '0.1'", "tolerances.stopped: expected a valid number, not '0.1'"),
+        ("[tolerances]\nstopped = true", "tolerances.stopped: expected a valid number, not True"),
+        ("[tolerances]\nstopped = -0.1", "tolerances.stopped: expected greater than or equal to 0"),
+        ("[tolerances]\nstopped = nan", "tolerances.stopped: expected a finite number, not nan"),
+        ("[tolerances]\nformats = 3", "tolerances.formats: expected a valid dictionary, not 3"),
         (
-            "[margins]\nstopped = 0.1\n[margins.formats.chatmi]\nstopped = 0.2",
-            "margins.formats: unknown format 'chatmi' — did you mean chatml?",
+            "[tolerances]\nstopped = 0.1\n[tolerances.formats.chatmi]\nstopped = 0.2",
+            "tolerances.formats: unknown format 'chatmi' — did you mean chatml?",
         ),
-        ("[margins.groups]\nstoped = 0.1", "margins.groups.stoped: unknown metric 'stoped'"),
+        ("[tolerances.groups]\nstoped = 0.1", "tolerances.groups.stoped: unknown metric 'stoped'"),
         ("[absolute.nativ]\nstopped = 0.1", "absolute.nativ: expected 'native', 'seen' or"),
         ("[absolute.native]\nstopp = 0.1", "absolute.native.stopp: unknown metric 'stopp'"),
-        ("[margins\n", "not TOML"),
+        ("[tolerances\n", "not TOML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place_in_one_line(tmp_path, text, words):

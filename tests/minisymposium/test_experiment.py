@@ -72,7 +72,7 @@ def test_one_part_alone_is_the_same_part(smoke, tmp_path):
 def test_the_gate_was_asked_by_pytest_itself(smoke):
     _, results = smoke
     assert results["gate"]["exit"] in (0, 1), results["gate"]["error"]
-    assert results["gate"]["command"].startswith("pytest eval/ --model")
+    assert results["gate"]["command"].startswith("pytest eval/ --gate-model")
 
 
 def test_a_folder_of_another_scale_is_refused(smoke):

@@ -115,7 +115,7 @@ def main() -> None:
         written = run(["harness", "gate", "init", *asked], repository)
         assert written.returncode == 0, written.stderr
         make_baseline = next(
-            line.strip() for line in written.stdout.splitlines() if "--update-baseline" in line
+            line.strip() for line in written.stdout.splitlines() if "--gate-update-baseline" in line
         )
         made = run(make_baseline, repository)
         assert made.returncode == 0, made.stdout + made.stderr

@@ -56,9 +56,9 @@ def make_comparison(
 def cell(
     format_id: str, metric: str, delta: float, half: float = 0.05, **changed: Any
 ) -> dict[str, Any]:
-    """One cell with a difference; its outcome follows from it, with a margin of a tenth."""
+    """One cell with a difference; its outcome follows from it, with a tolerance of a tenth."""
     gain = -delta if lower_is_better(metric) else delta
-    outcome = "regressed" if gain < -0.1 else "improved" if gain > 0.1 else "ok"
+    outcome = "failed" if gain < -0.1 else "improved" if gain > 0.1 else "passed"
     numbers = {
         "before": 0.5,
         "after": round(0.5 + delta, 3),

@@ -64,7 +64,7 @@ def test_the_command_writes_the_page_again_from_its_json(tmp_path, capsys):
 @given(st.floats(-0.5, 0.5), st.floats(0.001, 0.3))
 def test_a_cell_is_worse_or_better_only_when_its_interval_leaves_out_zero(delta, half):
     opposite = {"better": "worse", "worse": "better", "same": "same"}
-    found = Difference(**cell("a", "stopped", delta, half, outcome="ok"))
+    found = Difference(**cell("a", "stopped", delta, half, outcome="passed"))
     outcome = outcome_of(found)
     assert (outcome == "same") == (found.low <= 0 <= found.high)
     assert outcome_of(replace(found, metric="leak")) == opposite[outcome]  # more is a loss
@@ -105,7 +105,7 @@ def test_a_sign_and_a_word_accompany_the_colour():
         page,
     )
     assert sorted(shown) == [
-        ("0", "−.30", "▼", "−.35 to −.25", "regressed"),
+        ("0", "−.30", "▼", "−.35 to −.25", "failed"),
         ("1", "−.08", "▽", "−.13 to −.03", "worse"),
         ("2", "+.00", "=", "−.05 to +.05", ""),
         ("4", "−.30", "▲", "−.35 to −.25", "improved"),
@@ -124,7 +124,7 @@ def test_what_cannot_be_compared_has_no_difference():
     page = render_comparison(found)
     assert "the template of a changed" in page and "−.30" not in page
     assert comparison_verdict(found).endswith(
-        "of 3 cells (one metric in one format), none lost more than the margin, none gained more; "
+        "of 3 cells (one metric in one format), none lost their tolerance, none gained it; "
         "1 cannot be compared."
     )
 
