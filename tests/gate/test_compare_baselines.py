@@ -170,7 +170,7 @@ def test_a_changed_template_or_setting_is_stale_and_named(compared):
     assert checks["a", "stopped"].why == "the template of a changed"
     assert checks["b", "stopped"].outcome == "passed"
     checks = compared(values, values, new={"settings": EvalSettings(max_new_tokens=8)})
-    assert checks["b", "stopped"].why == "max_new_tokens was 64, is 8"
+    assert checks["b", "stopped"].why == "max_new_tokens was 0, is 8"
 
 
 def test_nll_excess_is_stale_when_its_reference_changed(compared):

@@ -90,6 +90,11 @@ def test_calibration_follows_the_rule_of_choice_norm():
     case = Case("c", (Message("user", "?"),), ("no", "a long option"), 1)
     scorings = [Loglikelihood(-4.0, 1), Loglikelihood(-6.0, 3)]
     scored = choices(ChoiceItem(case, Format("f", "f", "", (), ""), scorings))
-    assert scored == {"choice": 0.0, "choice_norm": 1.0}
+    assert (scored["choice"], scored["choice_norm"]) == (0.0, 1.0)
+    assert scored["choice_margin"] == (-2.0, "")
+    assert scored["choice_norm_margin"][0] == pytest.approx(-6 / 13 + 4 / 2)
+    impossible = [Loglikelihood(-math.inf, 1), Loglikelihood(-6.0, 3)]
+    unscored = choices(ChoiceItem(case, Format("f", "f", "", (), ""), impossible))
+    assert unscored["choice_margin"] == (None, "an option is impossible")
     found = calibration([(option_confidences(case, scorings), 1)])
     assert found.accuracy == scored["choice_norm"]
