@@ -39,8 +39,9 @@ def power(pairs: Sequence[Paired], share: float, draws: int = DRAWS, seed: int =
 
     ``pairs`` are one metric's in several formats, ``share`` the level of each test in the run's
     family. Each draw takes cases with replacement and exchanges the two runs of each at random, so
-    that only noise is left between them. Then the format loses: every margin falls by what turns
-    so many right answers wrong, or where there are no margins, answers are lost at random.
+    that only noise is left between them. Then the format loses:
+    every margin falls by as much as turns that share of the answers wrong; where there are no
+    margins, right answers are lost at random.
     """
     rng = random.Random(f"power-{seed}")
     shifts = [_shift(pair) for pair in pairs]
