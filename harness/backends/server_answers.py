@@ -7,6 +7,7 @@ not what it should be is malformed, never a result: a wrong number in the result
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -75,12 +76,25 @@ def read_logprobs(choice: dict[str, Any]) -> list[tuple[str, float | None]] | No
         raise MalformedError(f"tokens is {_kind(tokens)} and token_logprobs is {_kind(values)}")
     if len(tokens) != len(values) or not all(isinstance(token, str) for token in tokens):
         return None
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise MalformedError(f"a log-probability is {_kind(value)} and not a number")
-        if value is not None and value > _ROUNDING and value != float("inf"):
-            raise MalformedError(f"a log-probability of {value:g} is above 0")
-    return list(zip(tokens, values, strict=True))
+    return [(token, _logprob(value)) for token, value in zip(tokens, values, strict=True)]
+
+
+def _logprob(value: Any) -> float | None:
+    """One log-probability; a first token has none. Raises MalformedError for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise MalformedError(f"a log-probability is {_kind(value)} and not a number")
+    if _ROUNDING < value < math.inf:
+        raise MalformedError(f"a log-probability of {str(value)[:20]} is above 0")
+    return value if isinstance(value, float) else _as_float(value)
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return -math.inf
 
 
 def one_line(text: str) -> str:

@@ -164,6 +164,7 @@ MALFORMED = {
     "logprobs as text": (changed(logprobs="none"), "logprobs is a text"),
     "a value as text": (with_values("-0.5"), "a log-probability is a text"),
     "a value as true": (with_values(True), "a log-probability is true or false"),
+    "a huge number": (with_values(10**400), "is above 0"),
     "+5": (with_values(5), "a log-probability of 5 is above 0"),
     "values as text": (
         changed(logprobs={"tokens": ["a"], "token_logprobs": "x"}),
@@ -234,6 +235,12 @@ def test_a_text_may_have_as_many_characters_as_long_tokens_have(extra, fine):
     else:
         with pytest.raises(MalformedError, match="2305 characters for at most 8 tokens"):
             read_text(choice, 8, chat=False)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -(10**400)])
+def test_a_number_beyond_all_bounds_is_passed_on_as_not_finite(value):
+    [(_, found)] = read_logprobs({"logprobs": {"tokens": ["a"], "token_logprobs": [value]}})
+    assert not math.isfinite(found)
 
 
 @pytest.mark.parametrize(("value", "fine"), [(0.0, True), (0.0009, True), (0.0011, False)])

@@ -100,12 +100,14 @@ def test_what_an_earlier_version_stored_is_computed_again(tmp_path, cases, forma
             (keys[0], '[{"logprob": NaN, "tokens": 1}]'),
             (keys[1], '{"text": "half'),
             (keys[2], "[]"),
+            (keys[3], "[" * 100_000),
+            (keys[4], '[{"logprob": -1' + "0" * 400 + ', "tokens": 1}]'),
         ):
             db.execute("UPDATE cell SET payload = ? WHERE key = ?", (payload, key))
     with Store(path) as store:
-        assert execute(requests, Named(), store, quiet=True) == 3
+        assert execute(requests, Named(), store, quiet=True) == 5
         assert execute(requests, Named(), store, quiet=True) == 0
-    assert "3 stored results cannot be read and are computed again" in capsys.readouterr().err
+    assert "5 stored results cannot be read and are computed again" in capsys.readouterr().err
 
 
 def test_a_model_full_of_nan_is_refused_as_a_whole(tmp_path, cases, formats):

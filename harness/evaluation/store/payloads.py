@@ -1,13 +1,13 @@
-"""Results as the JSON that the results file holds, and which of them may be stored at all."""
+"""Results as the JSON that the results file holds, and back, whatever became of the file."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from typing import Any, get_args
 
 from harness.backends.protocol import Answer, Result, ScoreRequest, why_unscored
 from harness.evaluation.requests import PlannedRequest
+from harness.files import parse_json
 from harness.records import Finish, Loglikelihood
 
 _LISTS = ("token_ids", "token_logprobs", "off_script")
@@ -26,7 +26,7 @@ def from_payload(planned: PlannedRequest, text: str) -> Result:
     Raises ValueError for what is no result of this request: cut JSON, fields of a wrong type, or
     numbers that may not be stored.
     """
-    payload = json.loads(text)
+    payload = parse_json(text)
     try:
         result: Result
         if isinstance(planned.request, ScoreRequest):
@@ -34,11 +34,10 @@ def from_payload(planned: PlannedRequest, text: str) -> Result:
             fits = len(result) == len(planned.request.answers)
         else:
             result, fits = _answer(payload), True
-    except (TypeError, AttributeError, KeyError) as error:
+        why = why_unscored(result) if fits else "another number of answers"
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
         raise ValueError(f"no result: {error}") from None
-    if why := "" if fits else "another number of answers":
-        raise ValueError(why)
-    if why := why_unscored(result):
+    if why:
         raise ValueError(why)
     return result
 
