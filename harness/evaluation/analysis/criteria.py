@@ -30,8 +30,8 @@ FAULTS = {
 }
 #: Above this many cases of a kind no number is named.
 MOST_NEEDED = 20_000
-#: Normal quantiles of a test at 5 % and of one at 5 % ∕ 5, each with a power of 80 %.
-_SEES_NO_LOSS, _SEES_LOSS = 1.645 + 0.842, 2.326 + 0.842
+#: Normal quantiles of a test at 5 % and of one at 2.5 % ∕ 5, each with a power of 80 %.
+_SEES_NO_LOSS, _SEES_LOSS = 1.645 + 0.842, 2.576 + 0.842
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Criterion:
 
     ``loss`` (positive: worse than the reference) has an interval of 90 %, which makes a one-sided
     test at 5 %. ``no_worse``: the loss is shown to be below the margin. ``worse``: there is one, at
-    5 % divided by the number of criteria; for the cost of references, one beyond the margin.
+    2.5 % divided by the number of criteria; for the cost of references, one beyond the margin.
     """
 
     metric: str
@@ -72,7 +72,8 @@ def compare(own: Values, reference: Values) -> list[Criterion]:
     right = [metric for metric in RIGHT if metric in pairs]
     faults = [metric for metric in FAULTS if metric in pairs]
     excess = own.get("nll_excess")
-    strict = 1 - 2 * LEVEL / max(1, bool(right) + len(faults) + bool(excess))
+    # Degraded and broken share the 5 % of a format that is as good as the reference.
+    strict = 1 - LEVEL / max(1, bool(right) + len(faults) + bool(excess))
     found = [_right_answers(pairs, right, strict)] if right else []
     found += [_fault(metric, pairs[metric], strict) for metric in faults]
     return [*found, _cost(excess, strict)] if excess else found

@@ -4,9 +4,10 @@ A format is compared with the model's native one on the same cases, or, where th
 the best of the other formats, chosen on the other half of the cases. Each word is shown or not
 given:
 
-- *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses;
+- *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses, all tests
+  together at a level of 2.5 %;
 - *works*: no worse than the reference by the margins, each at a level of 5 %, and no guessing;
-- *degraded*: worse than the reference in one of the criteria, all together at a level of 5 %;
+- *degraded*: worse than the reference in one of the criteria, all together at 2.5 %;
 - *unclear*: none of these can be shown, with the number of cases that would be enough;
 - *untestable*: nothing was scored.
 
@@ -129,7 +130,7 @@ def _chance(evaluation: Evaluation) -> float:
 
 
 def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdict | None:
-    level = 1 - 2 * LEVEL / (len(FAULTS) + 1)
+    level = 1 - LEVEL / (len(FAULTS) + 1)
     for metric, (more_is_better, words) in FAULTS.items():
         if by_case := own.get(metric):
             found = _rate(by_case, level)
