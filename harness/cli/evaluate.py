@@ -66,9 +66,12 @@ class EvalOptions:
     controls: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--twins"])] = ()
     """With --recall: conversations of the same pool that were never trained on. Default: those that
     the adapter's run set aside; for rows of the shipped training set, the shipped ones."""
-    recall_examples: int = 32
+    recall_examples: int = 100
     """With --recall: at most this many training rows and as many controls. A headline number needs
     100 controls."""
+    recall_continued: int = 32
+    """With --recall: at most this many of the rows, and of the controls, are also continued from
+    their first words, which takes far longer."""
     depths: tuple[str, ...] = ()
     """Also ask the questions with checks after this many tokens of other talk, or after this
     percentage of the model's context window, such as 500,2000,90%."""
@@ -175,6 +178,7 @@ def _job(options: EvalOptions) -> EvalJob:
 
     at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
     at_least(options, 1, "recall_examples")
+    at_least(options, 0, "recall_continued")
     at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed")
     engine, engine_options = _engine(options)
     if len(options.adapter) > 1 and engine != "local":
@@ -260,6 +264,7 @@ def _settings(options: EvalOptions) -> EvalSettings:
         max_new_tokens=options.max_new_tokens or 0,
         seed=options.seed,
         recall_examples=options.recall_examples,
+        recall_continued=options.recall_continued,
         flips=options.flips,
         budget=budget,
         find=find,

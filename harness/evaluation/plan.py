@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends.protocol import Backend
 from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS
+from harness.evaluation.cases.case_files import spread_evenly
 from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.requests import PlannedRequest, RequestBuilder, Untestable
 from harness.evaluation.scorer import Scorer
@@ -89,8 +90,13 @@ def make_plan(
         recall_requests = builder.build(both, recall_formats)
         if base is not None:
             base_requests = RequestBuilder(base, 1).build(both, recall_formats)
+        continued = [
+            case
+            for side in (recall.train, recall.controls)
+            for case in spread_evenly(side, settings.recall_continued)
+        ]
         recall_requests += builder.build_continuations(
-            both, recall_formats, PREFIX_FRACTIONS, RECALL_TOKENS
+            continued, recall_formats, PREFIX_FRACTIONS, RECALL_TOKENS
         )
     return EvalPlan(
         tuple(cases),

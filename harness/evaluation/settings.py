@@ -26,7 +26,10 @@ class EvalSettings:
     max_new_tokens: int = 0
     """The longest answer in tokens. 0: what ``with_length_budget`` sets."""
     seed: int = 0
-    recall_examples: int = 32
+    recall_examples: int = 100
+    """At most this many trained rows and as many controls are scored."""
+    recall_continued: int = 32
+    """At most this many of either are also continued greedily, which takes far longer."""
     recall_formats: int = 4
     flips: bool = False
     """Also ask each choice again after the right option was given and challenged."""

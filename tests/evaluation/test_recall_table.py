@@ -205,3 +205,27 @@ def test_without_controls_only_the_gain_is_reported():
 def test_one_row_and_one_control_have_no_interval():
     found, _ = entries(*model(1, 1, NOTHING))
     assert found[ALL_FORMATS, "gain"].low is found[ALL_FORMATS, "gain"].high is None
+
+
+def test_rows_that_are_not_continued_are_scored():
+    """All six of a side give the level; the two that were continued give the rest."""
+    sides = [
+        [Case(f"{side}{at}", (Message("user", "q"),), reference=REFERENCE) for at in range(6)]
+        for side in ("row", "control")
+    ]
+    every = [case for side in sides for case in side]
+    answers = {
+        (case.id, "toy", fraction): Answer(REFERENCE, "stop", "", ())
+        for side in sides
+        for case in side[:2]
+        for fraction in PREFIX_FRACTIONS
+    }
+    scorings = {(case.id, "toy"): [Loglikelihood(-30.0, 20)] for case in every}
+    sets = RecallSets(tuple(sides[0]), tuple(sides[1]))
+    table = recall_table(sets, Results(answers, scorings), [FORMAT], {"toy": "native"})
+    found = {(row.format, row.metric): row for row in table.rows}
+    for place in ("toy", ALL_FORMATS):
+        level, exact = found[place, "token_logprob"], found[place, "exact@0%"]
+        assert (level.n_train, level.n_null, exact.n_train, exact.n_null) == (6, 6, 2, 2)
+        assert exact.train == 1.0
+    assert found[ALL_FORMATS, "memory depth"].n_train == 2

@@ -104,7 +104,8 @@ def test_settings_are_stored_under_the_names_of_older_baselines():
     assert EvalSettings(max_new_tokens=64, samples_per_case=3, budget="10%").as_dict() == {
         "max_new_tokens": 64,
         "seed": 0,
-        "recall_examples": 32,
+        "recall_examples": 100,
+        "recall_continued": 32,
         "recall_formats": 4,
         "flips": False,
         "budget": "10%",

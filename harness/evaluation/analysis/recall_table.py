@@ -17,10 +17,11 @@ from harness.metrics.recall import NEAR, diverge_at, extractable, near, nv_recal
 from harness.records import Case, Format, Group
 from harness.report.document import RecallEntry, Separation
 from harness.stats import mean_interval
-from harness.stats.strata import auc, found_rate, strata, stratified_difference
+from harness.stats.strata import Difference, auc, found_rate, strata, stratified_difference
 
 #: The parts of a reference that a continuation is given.
 PREFIX_FRACTIONS = (0.0, 0.25, 0.5)
+_NEAR = tuple(f"near@{fraction:.0%}" for fraction in PREFIX_FRACTIONS)
 #: (n, p): is an answer met with probability p among n samples?
 EXTRACTION = ((100, 0.5), (10_000, 0.5), (10_000, 0.9))
 #: Fewer controls make no headline.
@@ -98,21 +99,9 @@ class _Comparison:
         metrics = dict.fromkeys(metric for found in values.values() for metric in found)
         if not self.has_controls:
             return [self._alone(values, name, group)] if GAIN in metrics else []
-        cases = [case for case in self.cases if case.id in values]
-        ours = [case.id in self.trained for case in cases]
-        labels = strata(
-            [next(iter(case.tags), "") for case in cases],
-            [len(case.reference or "") for case in cases],
-            ours,
-        )
         entries = []
         for metric in metrics:
-            found = stratified_difference(
-                [values[case.id][metric] for case in cases],
-                labels,
-                ours,
-                share=metric not in _OPEN,
-            )
+            found = self._difference(metric, values)
             if found is not None:
                 entries.append(
                     RecallEntry(
@@ -131,6 +120,19 @@ class _Comparison:
                     )
                 )
         return entries
+
+    def _difference(self, metric: str, values: Mapping[str, Values]) -> Difference | None:
+        """Trained rows less controls within strata, over the cases that have the metric."""
+        cases = [case for case in self.cases if metric in values.get(case.id, {})]
+        ours = [case.id in self.trained for case in cases]
+        labels = strata(
+            [next(iter(case.tags), "") for case in cases],
+            [len(case.reference or "") for case in cases],
+            ours,
+        )
+        return stratified_difference(
+            [values[case.id][metric] for case in cases], labels, ours, share=metric not in _OPEN
+        )
 
     def _alone(self, values: Mapping[str, Values], name: str, group: Group | None) -> RecallEntry:
         """The gain of the trained rows, with nothing to hold it against."""
@@ -180,15 +182,16 @@ def _over_formats(by_format: Mapping[str, Mapping[str, Values]]) -> dict[str, Va
     for row in tables[0]:
         if all(row in table for table in tables):
             found = [table[row] for table in tables]
-            averages[row] = {
-                metric: statistics.fmean(each[metric] for each in found) for metric in found[0]
-            } | {DEPTH: float(sum(map(_elicited, found)))}
+            shared = [m for m in found[0] if all(m in each for each in found)]
+            averages[row] = {m: statistics.fmean(each[m] for each in found) for m in shared}
+            if _NEAR[0] in shared:
+                averages[row][DEPTH] = float(sum(map(_elicited, found)))
     return averages
 
 
 def _elicited(values: Values) -> bool:
     """Whether a greedy continuation is a near copy, from any prefix."""
-    return any(values[f"near@{fraction:.0%}"] for fraction in PREFIX_FRACTIONS)
+    return any(values[near_at] for near_at in _NEAR)
 
 
 def _values_of(
@@ -239,7 +242,10 @@ def _format_leak(
 
 
 def _values(case: Case, format_id: str, results: Results, base: Results | None) -> Values:
-    """Each metric of one case in one format; empty where a result is missing."""
+    """Each metric of one case in one format; empty where it was not scored.
+
+    Without the metrics of continuations where the case was not continued.
+    """
     scorings = results.scorings.get((case.id, format_id))
     if scorings is None or case.reference is None:
         return {}
@@ -255,7 +261,7 @@ def _values(case: Case, format_id: str, results: Results, base: Results | None) 
     for fraction in PREFIX_FRACTIONS:
         answer = results.answers.get((case.id, format_id, fraction))
         if answer is None:
-            return {}
+            return values
         rest = case.reference[len(reference_prefix(case.reference, fraction)) :].strip()
         cut = answer.finish != "stop"  # then it is compared as far as it goes
         text, wanted = answer.text.strip(), rest[: len(answer.text)] if cut else rest
