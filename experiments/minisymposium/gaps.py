@@ -74,7 +74,7 @@ def _recall(start: Mapping[str, Any], end: Mapping[str, Any]) -> Mapping[str, An
         "value": found[0],
         "limit": found[1],
         "rows": len(end["recall_items"]["rows"]),
-        "twins": len(controls_of(end["recall_items"])),
+        "controls": len(controls_of(end["recall_items"])),
     }
 
 

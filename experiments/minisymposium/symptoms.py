@@ -168,7 +168,7 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
     }
     return {
         "symptom": "near-verbatim recall",
-        "null": "twins never trained on",
+        "null": "controls never trained on",
         "from": onset(seen),
         "points": points,
     }
@@ -193,8 +193,8 @@ def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for entry in entries
     }
     return {
-        "symptom": "training answers likelier than twins",
-        "null": "training rows and twins exchanged",
+        "symptom": "training answers likelier than controls",
+        "null": "training rows and controls exchanged",
         "from": onset(seen),
         "points": points,
     }

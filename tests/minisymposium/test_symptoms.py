@@ -80,7 +80,7 @@ def best(gap, choice, recall):
             "high": choice + 0.1,
             "n": 9,
         },
-        "recall_excess": {"value": recall, "limit": 0.1, "rows": 8, "twins": 8},
+        "recall_excess": {"value": recall, "limit": 0.1, "rows": 8, "controls": 100},
     }
     return {"6": {"rows": [{}, row]}}
 
@@ -96,6 +96,9 @@ def test_a_demand_holds_or_fails_only_where_the_whole_interval_says_so():
         )
     ]
     assert judged == [[True] * 4, [False] * 4, [None, None, True, True]]
+    few = best(1.0, 0.0, 0.1)
+    few["6"]["rows"][-1]["recall_excess"]["controls"] = 99
+    assert verdicts(few, gate[0])[2]["holds"] is None
     unbounded = best(1.0, 0.0, 0.1)
     unbounded["6"]["rows"][-1]["gap_closed"] |= {"low": None, "high": None}
     assert verdicts(unbounded, gate[0])[0]["holds"] is None
