@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +87,8 @@ class Change:
     broken: bool = False
     """The loss breaks that share of the right answers altogether instead of moving all margins."""
     nats: float = 0.0
+    gained: float = 0.0
+    """The points of choice that all other formats gain, while this one loses nothing."""
 
 
 def build_world(rng: np.random.Generator, cases: int) -> World:
@@ -143,6 +147,16 @@ def lost(rng: np.random.Generator, table: Table, change: Change) -> Table:
     return table
 
 
+def gained(table: Table, points: float) -> Table:
+    """The table with all formats but one moved up, until that share of the answers turns right."""
+    table = table.copy()
+    for column in range(table.shape[1]):
+        wrong = np.sort(-table[:, column][table[:, column] <= 0])
+        if column != LOSING:
+            table[:, column] += wrong[round(points * len(table)) - 1] + 1e-6
+    return table
+
+
 def answered(rng: np.random.Generator, table: Table, sampled: bool) -> Table:
     """1 where right. Sampled answers are right with the probability of their margin."""
     if sampled:
@@ -178,6 +192,8 @@ def two_runs(seed: int, cases: int, change: Change) -> tuple[Baseline, Baseline]
     nll[1][:, LOSING] += change.nats
     if change.metric == "choice":
         margins = margins[0], lost(rng, margins[1], change)
+    elif change.gained:
+        margins = margins[0], gained(margins[1], change.gained)
     elif change.metric in answers:
         was, now = answers[change.metric]
         answers[change.metric] = was, lost(rng, now, change)
@@ -223,9 +239,10 @@ def checks_of(seed: int, cases: int, change: Change) -> list[GateCheck]:
     return compare_baselines(*two_runs(seed, cases, change), TOLERANCES)
 
 
-def share(runs: int, cases: int, change: Change, seen: Callable[[list[GateCheck]], bool]) -> float:
-    """In which share of simulated pairs something is seen."""
-    return sum(seen(checks_of(seed, cases, change)) for seed in range(runs)) / runs
+def runs_of(runs: int, cases: int, change: Change) -> list[list[GateCheck]]:
+    """The checks of many simulated pairs, on two processes."""
+    with ProcessPoolExecutor(2) as pool:
+        return list(pool.map(checks_of, range(runs), repeat(cases), repeat(change), chunksize=10))
 
 
 def any_fails(checks: list[GateCheck]) -> bool:
@@ -245,9 +262,11 @@ def seen_where_planted(change: Change) -> Callable[[list[GateCheck]], bool]:
 UNCHANGED = {
     "the same model, greedy": Change(),
     "the same model, answers sampled": Change(sampled=True),
-    "a fine-tune that loses nothing, 5 % of answers turned": Change(turned=0.05),
-    "a fine-tune that loses nothing, 20 % turned": Change(turned=0.20),
-    "the same, sampled": Change(turned=0.20, sampled=True),
+    "a fine-tune, 10 % turned, greedy": Change(0.10),
+    "a fine-tune, 20 % turned, answers sampled": Change(0.20, sampled=True),
+    "a fine-tune, 10 % turned, five formats gain 5 points of choice, the sixth nothing": Change(
+        0.10, gained=0.05
+    ),
 }
 LOSSES = {
     "choice, 5 points, the same model": Change(metric="choice", points=0.05),
@@ -278,12 +297,12 @@ PAGE = Path(__file__).resolve().parents[1] / "docs" / "gate.md"
 CASES = 200
 
 
-def table(runs: int, losses: int) -> str:
+def tables(runs: int, losses: int) -> str:
     """The two tables of docs/gate.md. Counts, not rates, of the runs that must not fail."""
     lines = ["| nothing lost | runs that failed | of their checks passed | inconclusive |"]
     lines.append("|---|---|---|---|")
     for name, change in UNCHANGED.items():
-        found = [checks_of(seed, CASES, change) for seed in range(runs)]
+        found = runs_of(runs, CASES, change)
         outcomes = [check.outcome for checks in found for check in checks]
         passed, undecided = (outcomes.count(word) for word in ("passed", "inconclusive"))
         lines.append(
@@ -293,7 +312,8 @@ def table(runs: int, losses: int) -> str:
         print(lines[-1], flush=True)
     lines += ["", f"| lost (in one of six formats, {CASES} cases a kind) | seen |", "|---|---|"]
     for name, change in LOSSES.items():
-        seen = share(losses, CASES, change, seen_where_planted(change))
+        found = runs_of(losses, CASES, change)
+        seen = sum(map(seen_where_planted(change), found)) / losses
         lines.append(f"| {name} | {seen:.0%} |")
         print(lines[-1], flush=True)
     return "\n".join(lines)
@@ -305,7 +325,7 @@ def main() -> None:
     parser.add_argument("--losses", type=int, default=200, help="runs of each planted loss")
     parser.add_argument("--write", action="store_true", help="write the tables to docs/gate.md")
     options = parser.parse_args()
-    found = table(options.runs, options.losses)
+    found = tables(options.runs, options.losses)
     if options.write:
         page = PAGE.read_text(encoding="utf-8")
         head, rest = page.split("<!-- power:begin", 1)

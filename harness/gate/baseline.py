@@ -13,7 +13,7 @@ from harness.backends.protocol import NOT_FINITE
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of
 from harness.formats.properties import check_format, render_digest
-from harness.records import GROUPS, Aggregate, Case, Format, Group, Score
+from harness.records import GROUPS, Aggregate, Case, Format, Group, Score, Word
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
@@ -91,6 +91,8 @@ class Baseline:
     cases: Mapping[str, Mapping[str, str]]
     entries: tuple[BaselineEntry, ...]
     grammar: tuple[str, ...] = ()
+    words: Mapping[str, Word] = field(default_factory=dict)
+    """The verdict on each format, in a word."""
     reasons: Mapping[tuple[str, str], str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +137,8 @@ def to_baseline(evaluation: Evaluation, formats: Iterable[str] = ()) -> Baseline
     cases: dict[str, dict[str, str]] = {}
     for case in sorted(evaluation.cases, key=lambda case: case.id):
         cases.setdefault(kind_of(case), {})[case.id] = scored_digest(case)
+    from harness.evaluation.analysis.format_verdicts import verdicts
+
     values, reasons = _values_and_reasons(evaluation.scores)
     entries = [
         _entry(aggregate, cases, values[aggregate.format, aggregate.metric])
@@ -164,6 +168,7 @@ def to_baseline(evaluation: Evaluation, formats: Iterable[str] = ()) -> Baseline
         cases=dict(sorted(cases.items())),
         entries=tuple(sorted(entries, key=_place)),
         grammar=tuple(name for name in formats if name.startswith(GRAMMAR)),
+        words={found.format: found.word for found in verdicts(evaluation)},
         reasons=reasons,
     )
 
@@ -192,6 +197,8 @@ def with_new_entries(old: Baseline, current: Baseline) -> Baseline:
         cases=dict(sorted(cases.items())),
         entries=tuple(sorted([*old.entries, *added], key=_place)),
         grammar=tuple(dict.fromkeys([*old.grammar, *current.grammar])),
+        words={name: word for name, word in current.words.items() if name in formats}
+        | dict(old.words),
     )
 
 

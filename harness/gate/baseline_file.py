@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, Valida
 from harness.errors import HarnessError, validation_error
 from harness.files import write_text
 from harness.gate.baseline import Baseline, BaselineEntry, FormatIdentity
-from harness.records import Group
+from harness.records import Group, Word
 
 SCHEMA = 2
 #: What harness eval writes beside its report: a baseline of that evaluation.
@@ -57,7 +57,8 @@ class CellRow(_Strict):
 
 
 class BaselineFile(_Strict):
-    """The file without its ``schema``. ``grammar`` is left out where no format was drawn."""
+    """The file without its ``schema``. ``grammar`` is left out where no format was drawn, ``words``
+    in files of versions before 0.1."""
 
     name: str
     model: str
@@ -68,6 +69,7 @@ class BaselineFile(_Strict):
     formats: dict[str, FormatRow]
     cases: dict[str, dict[str, str]]
     grammar: list[str] = []
+    words: dict[str, Word] = {}
     cells: list[CellRow]
 
 
@@ -92,6 +94,7 @@ def baseline_text(baseline: Baseline) -> str:
     }
     lines = [
         *_lines(document),
+        *([f'"words": {_block(_lines(baseline.words), "{}", " ")}'] if baseline.words else []),
         f'"formats": {_block(_lines(formats), "{}", " ")}',
         f'"cases": {_block(kinds, "{}", " ")}',
         f'"cells": {_block([json.dumps(_cell(entry)) for entry in baseline.entries], "[]", " ")}',

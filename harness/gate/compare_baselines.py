@@ -12,6 +12,9 @@ from harness.gate.thresholds import Tolerance
 from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import GROUPS, GateCheck, Outcome
 
+LEAST_OTHERS = 2
+"""Other formats that a format is compared with; one alone would mirror its losses as gains."""
+
 
 def compare_baselines(
     baseline: Baseline,
@@ -46,7 +49,7 @@ def paired_values(
     pairs: list[Paired] = []
     for tolerance in tolerances.values():
         found = _compare_metric(baseline, current, tolerance, selected)
-        own = [pair for pair in found if isinstance(pair, Paired)]
+        own = _with_elsewhere([pair for pair in found if isinstance(pair, Paired)])
         untested += [check for check in found if isinstance(check, GateCheck)]
         pairs += [*own, *_group_means(own, current, tolerance)]
     return untested, pairs
@@ -124,6 +127,26 @@ def _margins(
             return None
         found.append({case_id: values[case_id] for case_id in cases})
     return found[0], found[1]
+
+
+def _with_elsewhere(pairs: Sequence[Paired]) -> list[Paired]:
+    """The pairs of one metric, each with the mean gain of the other formats' margins by case."""
+    gains = {
+        pair.format: dict(zip(pair.before, found, strict=True))
+        for pair in pairs
+        if (found := pair.margin_gains) is not None
+    }
+    added = []
+    for pair in pairs:
+        others = [
+            values
+            for name, values in gains.items()
+            if name != pair.format and values.keys() >= pair.before.keys()
+        ]
+        enough = pair.format in gains and len(others) >= LEAST_OTHERS
+        means = _case_means([{case: v[case] for case in pair.before} for v in others])
+        added.append(replace(pair, elsewhere=means if enough else None))
+    return added
 
 
 def _group_means(pairs: Sequence[Paired], current: Baseline, tolerance: Tolerance) -> list[Paired]:

@@ -9,7 +9,7 @@ right; docs/gate.md has its table.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.metrics.registry import METRICS, lower_is_better
@@ -20,6 +20,8 @@ ALPHA = 0.01
 """The chance that a run in which nothing was lost fails at all, over all its tests (Holm)."""
 SHOWN = 0.05
 """The chance that a loss of the tolerance passes as smaller (one-sided non-inferiority)."""
+OWN = 0.05
+"""The level at which a format must show a loss of its own before it is compared with the others."""
 POWER = 0.80
 """The power at which a number of cases is said to decide."""
 
@@ -41,6 +43,8 @@ class Paired:
     before: Values
     after: Values
     margins: tuple[Values, Values] | None = None
+    elsewhere: Values | None = None
+    """The mean gain of the margins in the other formats, by case."""
 
     @property
     def gains(self) -> list[float]:
@@ -54,6 +58,18 @@ class Paired:
         if self.margins is None:
             return None
         return [now - was for was, now in self._both(*self.margins)]
+
+    @property
+    def gains_apart(self) -> list[float] | None:
+        """By how much each case's margin gained more here than in the other formats.
+
+        What a fine-tune does to a case in every format is no noise here, half of it or more.
+        """
+        if self.elsewhere is None or (gains := self.margin_gains) is None:
+            return None
+        return [
+            gain - self.elsewhere[case_id] for case_id, gain in zip(self.before, gains, strict=True)
+        ]
 
     def _both(self, before: Values, after: Values) -> list[tuple[float, float]]:
         return [(before[case_id], after[case_id]) for case_id in self.before]
@@ -74,7 +90,10 @@ class Paired:
     def turned(self) -> Paired:
         """The same with the two runs exchanged."""
         margins = None if self.margins is None else self.margins[::-1]
-        return replace(self, before=self.after, after=self.before, margins=margins)
+        elsewhere = self.elsewhere and {key: -gain for key, gain in self.elsewhere.items()}
+        return replace(
+            self, before=self.after, after=self.before, margins=margins, elsewhere=elsewhere
+        )
 
 
 def decide(pairs: Sequence[Paired]) -> list[GateCheck]:
@@ -93,7 +112,7 @@ def family(pairs: Sequence[Paired]) -> tuple[list[float], float]:
     Tests that cannot fail, because too few cases changed, do not count. Their own p-value is shown
     times the number of all tests, which is above the level.
     """
-    least = [_combined(pair, least_p) for pair in pairs]
+    least = [_least(pair) for pair in pairs]
     counted = able_to_fail(least, ALPHA)
     raw = [loss_p(pair) for pair in pairs]
     adjusted = iter(holm([p for p, counts in zip(raw, counted, strict=True) if counts]))
@@ -107,15 +126,27 @@ def family(pairs: Sequence[Paired]) -> tuple[list[float], float]:
 def loss_p(pair: Paired) -> float:
     """The p-value of "nothing was lost" in one pair, alone.
 
-    Where there are margins, twice the smaller of the test of the values and that of the margins
-    (Bonferroni): the margins find a small shift of every case, the values a few that turned.
+    Of one to three tests, the smallest p-value times their number (Bonferroni): of the values,
+    which finds a few that turned; of the margins, which finds a small shift of every case; and of
+    the margins against the other formats, which finds a small shift of this format alone. The
+    last says only that less was gained here than elsewhere, so it counts where the others find a
+    loss at `OWN`.
     """
-    return _combined(pair, loss_test)
+    tests = [loss_test(pair.gains)]
+    if (margins := pair.margin_gains) is not None:
+        tests.append(loss_test(margins))
+    if (apart := pair.gains_apart) is not None:
+        own = len(tests) * min(tests)
+        tests.append(loss_test(apart) if own <= OWN else 1.0)
+    return min(1.0, len(tests) * min(tests))
 
 
-def _combined(pair: Paired, test: Callable[[Sequence[float]], float]) -> float:
-    p, margins = test(pair.gains), pair.margin_gains
-    return p if margins is None else min(1.0, 2 * min(p, test(margins)))
+def _least(pair: Paired) -> float:
+    """The smallest p-value that `loss_p` could give."""
+    tests = [
+        gains for gains in (pair.gains, pair.margin_gains, pair.gains_apart) if gains is not None
+    ]
+    return min(1.0, len(tests) * min(map(least_p, tests)))
 
 
 def _decided(pair: Paired, worse: float, better: float, share: float) -> GateCheck:

@@ -8,9 +8,10 @@ from typing import get_args
 
 from harness.gate.compare_baselines import severity
 from harness.gate.run_gate import UPDATE, GateResult, suggested_baseline
+from harness.gate.words import VERDICT
 from harness.metrics.registry import lower_is_better
 from harness.records import GateCheck, Outcome
-from harness.report.wording import compact, signed
+from harness.report.wording import compact, signed, verdict_lines
 from harness.terminal import visible
 
 _SHOWN = 8
@@ -30,16 +31,25 @@ assert set(WORST_FIRST) == set(get_args(Outcome))  # noqa: S101
 
 def describe(check: GateCheck) -> str:
     """Two lines: the change beside what is allowed, and the case to look at or the reason."""
+    if check.metric == VERDICT and check.outcome != "inconclusive":
+        return visible("\n".join([headline(check), *_worst_case(check)]))
     second = f"worst case: {check.worst_case}" if check.worst_case else "no single case is worse"
     if check.outcome == "inconclusive":
         return visible(f"{headline(check)}\n{undecided(check)}")
     return visible(f"{headline(check)}\n{f'why: {check.why}' if check.why else second}")
 
 
+def _worst_case(check: GateCheck) -> list[str]:
+    return [f"worst case: {check.worst_case}"] if check.worst_case else []
+
+
 def undecided(check: GateCheck) -> str:
     """How many cases would decide an inconclusive check, and the case to look at meanwhile."""
-    if not check.needed:
-        words = f"inconclusive: {check.why or 'too few cases'}"
+    if check.metric == VERDICT and is_drop(check):
+        words = "inconclusive: each word is a test at 5 %, the metrics' checks decide"
+    elif not check.needed:
+        reason = check.why if check.metric != VERDICT else ""
+        words = f"inconclusive: {reason or 'too few cases'}"
     elif check.needed > _MANY:
         words = f"inconclusive: more than {_MANY} cases would be needed"
     else:
@@ -50,6 +60,8 @@ def undecided(check: GateCheck) -> str:
 def headline(check: GateCheck) -> str:
     """``alpaca-newline · stopped: .98 → .71 (−.27, tolerance −.02, n 80, p .0003)``."""
     was, now = check.baseline, check.current
+    if check.metric == VERDICT:
+        return f"{check.format} · {VERDICT}: {check.why}"
     place = f"{check.format} · {check.metric}: {'' if was is None else f'{compact(was)} → '}"
     if now is None:
         return f"{place}not scored"
@@ -98,6 +110,8 @@ def is_drop(check: GateCheck) -> bool:
     """Whether an inconclusive check shows a loss of its tolerance or more, or is beyond a limit."""
     if check.outcome != "inconclusive":
         return False
+    if check.metric == VERDICT:
+        return " → " in check.why
     return severity(check) > 0 if check.delta is None else severity(check) >= 1 - 1e-9
 
 
@@ -108,6 +122,7 @@ def summary_lines(result: GateResult) -> list[str]:
         f"{result.options.model_name}: {outcome_counts(checks)}",
         *_inconclusive(checks),
         *_failures([check for check in checks if check.fails]),
+        *(verdict_lines(result.verdicts) if result.before is None else []),
         *_changes(checks),
         _baseline(result),
         *_notes(result),
@@ -158,6 +173,8 @@ def _failures(failed: Sequence[GateCheck]) -> list[str]:
 def _short(check: GateCheck) -> str:
     if check.outcome in ("missing", "stale"):
         return f"{check.metric} {check.outcome}"
+    if check.metric == VERDICT:
+        return check.why.partition(":")[0]
     if check.delta is None:
         return f"{check.metric} {compact(check.current)}"
     return f"{check.metric} {signed(check.delta)}"

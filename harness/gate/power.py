@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.gate.decide import Paired, family, loss_p
 from harness.metrics.registry import METRICS, headline, lower_is_better
@@ -80,12 +81,21 @@ def _drawn(pair: Paired, rng: random.Random) -> list[tuple[str, bool]]:
 def _with_margins(pair: Paired, shift: float, rng: random.Random) -> Paired:
     assert pair.margins is not None  # noqa: S101  # there is a shift
     runs: list[dict[str, float]] = [{}, {}]
+    elsewhere: dict[str, float] = {}
     for at, (case_id, turned) in enumerate(_drawn(pair, rng)):
         first, second = (run[case_id] for run in pair.margins)
         was, now = (second, first) if turned else (first, second)
         runs[0][str(at)], runs[1][str(at)] = was, now - shift
+        if pair.elsewhere is not None:
+            elsewhere[str(at)] = pair.elsewhere[case_id] * (-1 if turned else 1)
     before, after = ({key: float(value > 0) for key, value in run.items()} for run in runs)
-    return Paired(pair.format, pair.metric, pair.tolerance, before, after, (runs[0], runs[1]))
+    return replace(
+        pair,
+        before=before,
+        after=after,
+        margins=(runs[0], runs[1]),
+        elsewhere=elsewhere or None,
+    )
 
 
 def _without(pair: Paired, rng: random.Random) -> Paired:

@@ -18,8 +18,9 @@ from harness.gate.decide import decide
 from harness.gate.power import power_line
 from harness.gate.requirements import check_absolute, check_requirements, parse_requirement
 from harness.gate.thresholds import THRESHOLDS_FILE, GateTable, read_thresholds
+from harness.gate.words import check_not_broken, check_words
 from harness.metrics.registry import METRICS
-from harness.records import GateCheck
+from harness.records import GateCheck, Verdict
 from harness.resources import data_dir
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class GateResult:
     checks: tuple[GateCheck, ...]
     power: str = ""
     """What the tests of this run can see, in words."""
+    verdicts: tuple[Verdict, ...] = ()
+    """The verdict on each format."""
 
 
 def run_gate(options: GateOptions) -> GateResult:
@@ -116,6 +119,8 @@ def run_gate(options: GateOptions) -> GateResult:
 
     Raises HarnessError for every mistake of the user's, and when there is nothing to judge.
     """
+    from harness.evaluation.analysis.format_verdicts import verdicts
+
     for file in options.metrics:
         METRICS.load_file(Path(file))
     known = load_formats(*map(Path, options.formats_dirs))
@@ -128,6 +133,7 @@ def run_gate(options: GateOptions) -> GateResult:
     formats = options.formats or formats_to_measure(before, known)
     evaluation = _evaluate(options, formats)
     current = to_baseline(evaluation, formats)
+    found = tuple(verdicts(evaluation))
     checks = check_requirements(current, requirements)
     power = ""
     if not current.entries:
@@ -138,13 +144,17 @@ def run_gate(options: GateOptions) -> GateResult:
             baseline, current, thresholds.tolerances, _selector(options, current, selected)
         )
         compared = sorted([*untested, *decide(pairs)], key=lambda each: (each.format, each.metric))
-        checks = [*(accepted(compared) if options.update else compared), *checks]
+        words = check_words(baseline, current, found)
+        checks = [*(accepted(compared) if options.update else compared + words), *checks]
         power = "" if options.update else power_line(pairs)
     elif not requirements:
-        checks = check_absolute(current, thresholds)
+        checks = [
+            *check_not_broken(current, found, thresholds.not_broken),
+            *check_absolute(current, thresholds),
+        ]
     if not checks:
         raise _nothing_to_judge(options, current)
-    return GateResult(options, evaluation, before, current, tuple(checks), power)
+    return GateResult(options, evaluation, before, current, tuple(checks), power, found)
 
 
 def _selector(

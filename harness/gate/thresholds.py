@@ -77,6 +77,8 @@ class Thresholds:
 
     tolerances: Mapping[str, Tolerance]
     absolute: Mapping[Group, Mapping[str, float]] = field(default_factory=dict)
+    not_broken: tuple[str, ...] = ("native", "seen")
+    """Groups, formats and globs whose verdict must not be *broken*, without a baseline."""
 
     def limit(self, group: Group, metric: str) -> float | None:
         """The absolute limit of a metric in a group, or None if it has none."""
@@ -113,6 +115,14 @@ class TolerancesTable(BaseModel):
         return self
 
 
+class VerdictsTable(BaseModel):
+    """``[verdicts]``."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    not_broken: list[str] = ["native", "seen"]
+
+
 class ThresholdsFile(BaseModel):
     """thresholds.toml."""
 
@@ -121,6 +131,7 @@ class ThresholdsFile(BaseModel):
     gate: GateTable = Field(default_factory=GateTable)
     tolerances: TolerancesTable = Field(default_factory=lambda: TolerancesTable.model_validate({}))
     absolute: dict[Group, dict[MetricName, Limit]] = {}
+    verdicts: VerdictsTable = Field(default_factory=VerdictsTable)
 
 
 def read_gate_table(path: Path) -> GateTable:
@@ -189,4 +200,5 @@ def read_thresholds(path: Path, formats: Iterable[str] | None = None) -> Thresho
             for name, value in allowed.items()
         },
         absolute=file.absolute,
+        not_broken=tuple(file.verdicts.not_broken),
     )

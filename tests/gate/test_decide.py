@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.gate.decide import ALPHA, SHOWN, Paired, cases_needed, decide, family, loss_p
+from harness.gate.compare_baselines import _with_elsewhere
+from harness.gate.decide import ALPHA, OWN, SHOWN, Paired, cases_needed, decide, family, loss_p
+from harness.stats import loss_test
 
 
 def paired(before, after, margins=None, metric="choice", tolerance=0.02, name="a") -> Paired:
@@ -150,3 +153,46 @@ def test_a_metric_without_an_interval_says_why():
     )
     [check] = decide([few])
     assert check.outcome == "inconclusive" and "12 items are too few" in check.why
+
+
+def shared_noise(shift: float = 0.0, gain: float = 0.0, n: int = 200) -> list[Paired]:
+    """Four formats whose margins a fine-tune moves alike, by more than the shift of the first."""
+    rng = random.Random(5)
+    base = [0.05 * (at - 70) + 0.01 for at in range(n)]
+    moves = [rng.gauss(0, 2.0) for _ in range(n)]
+    pairs = []
+    for name in "abcd":
+        own = [rng.gauss(0, 0.2) + (-shift if name == "a" else gain) for _ in range(n)]
+        now = [was + move + each for was, move, each in zip(base, moves, own, strict=True)]
+        runs = ([v > 0 for v in base], [v > 0 for v in now])
+        pairs.append(paired(*runs, margins=(base, now), name=name))
+    return pairs
+
+
+def test_a_shift_of_one_format_is_seen_against_the_others():
+    first = _with_elsewhere(shared_noise(shift=0.5))[0]
+    alone = replace(first, elsewhere=None)
+    assert loss_p(first) < 1e-20 < 1e-6 < loss_p(alone) <= OWN == 0.05
+
+
+def test_less_gain_than_elsewhere_is_no_loss():
+    """The others gained, the first did not lose: against them it falls back, for certain."""
+    first = _with_elsewhere(shared_noise(gain=0.5))[0]
+    assert loss_test(first.gains_apart) < 1e-20
+    assert loss_p(first) > OWN
+
+
+def test_a_format_is_not_compared_with_a_single_other_nor_with_other_cases():
+    pairs = shared_noise()
+    assert all(pair.elsewhere is None for pair in _with_elsewhere(pairs[:2]))
+    three = _with_elsewhere(pairs[:3])
+    assert all(pair.elsewhere for pair in three)
+    fewer = replace(pairs[1], before={"case-000": 1.0}, after={"case-000": 1.0})
+    fewer = replace(fewer, margins=({"case-000": 1.0}, {"case-000": 2.0}))
+    assert _with_elsewhere([pairs[0], fewer, pairs[2]])[0].elsewhere is None
+
+
+def test_turning_the_runs_turns_the_others_too():
+    pair = _with_elsewhere(shared_noise(shift=0.5))[0]
+    assert pair.turned().gains_apart == pytest.approx([-gain for gain in pair.gains_apart])
+    assert pair.turned().turned() == pair
