@@ -8,7 +8,7 @@ from typing import get_args
 
 from harness.gate.compare_baselines import severity
 from harness.gate.run_gate import UPDATE, GateResult, suggested_baseline
-from harness.gate.words import VERDICT
+from harness.gate.word_checks import VERDICT
 from harness.metrics.registry import lower_is_better
 from harness.records import GateCheck, Outcome
 from harness.report.wording import compact, signed, verdict_lines

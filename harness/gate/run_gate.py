@@ -18,7 +18,7 @@ from harness.gate.decide import decide
 from harness.gate.power import power_line
 from harness.gate.requirements import check_absolute, check_requirements, parse_requirement
 from harness.gate.thresholds import THRESHOLDS_FILE, GateTable, read_thresholds
-from harness.gate.words import check_not_broken, check_words
+from harness.gate.word_checks import check_not_broken, check_words
 from harness.metrics.registry import METRICS
 from harness.records import GateCheck, Verdict
 from harness.resources import data_dir

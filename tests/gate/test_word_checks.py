@@ -7,7 +7,7 @@ import pytest
 from harness.gate.baseline import FormatIdentity, to_baseline
 from harness.gate.baseline_file import baseline_text, read_baseline, write_baseline
 from harness.gate.messages import describe, is_drop
-from harness.gate.words import check_not_broken, check_words
+from harness.gate.word_checks import check_not_broken, check_words
 from harness.records import Evidence, Verdict
 
 
