@@ -75,6 +75,7 @@ def build(folder: Path, model: Path) -> None:
     for name in (
         "my-conversations",
         "my-prompts",
+        "my-chats",
         "train",
         "trainset/premises",
     ):  # the last for a sweep, which reads no environment
