@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,16 +15,25 @@ from harness.gate.compare_baselines import compare_baselines
 from harness.gate.decide import decide, family
 from harness.gate.power import power
 from harness.gate.thresholds import read_thresholds
+from harness.models import LoadedModel, load
 from harness.resources import data_dir
 from tests.gate.test_power import pairs_of
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", UNCHANGED)
+OTHERS_GAIN = list(UNCHANGED)[-1]
+
+
+def test_a_format_that_gains_nothing_where_all_others_do_fails_in_one_run_of_twenty_at_most():
+    """A rate of 5 % gives 16 or fewer of 200 in 96 % of simulations."""
+    assert sum(map(any_fails, runs_of(200, 200, UNCHANGED[OTHERS_GAIN]))) <= 16
+
+
+@pytest.mark.parametrize("name", list(UNCHANGED)[:-1])
 @pytest.mark.parametrize("cases", [24, 200])
 def test_at_most_one_run_in_a_hundred_fails_where_nothing_was_lost(name, cases):
-    """A rate of 1 % gives 5 or fewer of 200 in 98 % of simulations; all ten gave fewer."""
+    """A rate of 1 % gives 5 or fewer of 200 in 98 % of simulations."""
     assert sum(map(any_fails, runs_of(200, cases, UNCHANGED[name]))) <= 5
 
 
@@ -55,40 +65,39 @@ def test_the_printed_power_is_what_the_gate_finds(metric, points, turned, cases)
 FORMATS = ("smollm2", "chatml", "alpaca-newline", "llama3", "zephyr", "vicuna-v1.1-newline")
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """200 choices in six formats and in ChatML without any header of the user: 1400 questions."""
-    folder = tmp_path_factory.mktemp("formats")
-    text = (data_dir("formats") / "chatml.jinja").read_text(encoding="utf-8")
-    header = "'<|im_start|>' + message['role'] + '\\n' + message['content']"
-    assert header in text
-    (folder / "chatml-damaged.jinja").write_text(text.replace(header, "'\\n' + message['content']"))
+def choices_of_smollm2(loaded: LoadedModel, formats: tuple[str, ...], out: Path) -> Baseline:
+    """200 choices in each format."""
     job = EvalJob(
         model="SmolLM2-135M-Instruct",
-        formats=(*FORMATS, "chatml-damaged"),
-        formats_dirs=(str(folder),),
+        formats=formats,
+        native="smollm2",
         cases=(str(data_dir("eval") / "cases" / "choice.jsonl"),),
         limit=200,
-        out=tmp_path_factory.mktemp("out"),
+        out=out,
     )
-    return to_baseline(run_job(job, quiet=True))
+    return to_baseline(run_job(job, loaded=loaded, quiet=True))
 
 
-def in_place_of_chatml(run: Baseline, name: str) -> Baseline:
-    """The run in six formats, with the values of a format as those of ChatML."""
-    entries = [
-        replace(entry, format="chatml" if entry.format == name else entry.format)
-        for entry in run.entries
-        if entry.format not in {"chatml", "chatml-damaged"} - {name}
-    ]
-    return replace(run, formats={id: run.formats[id] for id in FORMATS}, entries=tuple(entries))
+def test_a_loss_in_one_format_of_a_real_model_fails_there_and_nowhere_else(tmp_path):
+    """Noise of 15 % on the weights, in ChatML alone, costs 9 points of 200 choices."""
+    import torch
 
-
-def test_a_loss_in_one_format_of_a_real_model_fails_there_and_nowhere_else(real):
-    before, after = (in_place_of_chatml(real, name) for name in ("chatml", "chatml-damaged"))
+    loaded = load("SmolLM2-135M-Instruct")
+    before = choices_of_smollm2(loaded, FORMATS, tmp_path / "before")
     tolerances = read_thresholds(data_dir("eval") / "thresholds.toml").tolerances
-    assert not any(check.fails for check in compare_baselines(before, before, tolerances))
-    checks = compare_baselines(before, after, tolerances)
+    again = compare_baselines(before, before, tolerances)
+    assert {check.outcome for check in again} == {"passed"}
+
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weights in loaded.model.parameters():
+            if weights.dim() == 2:
+                noise = torch.randn(weights.shape, generator=draw) * weights.float().std() * 0.15
+                weights.add_(noise.to(weights.dtype))
+    noisy = choices_of_smollm2(loaded, ("chatml",), tmp_path / "after")
+    of_chatml = [entry for entry in noisy.entries if entry.format == "chatml"]
+    others = [entry for entry in before.entries if entry.format != "chatml"]
+    checks = compare_baselines(before, replace(before, entries=(*of_chatml, *others)), tolerances)
     [lost] = [check for check in checks if (check.format, check.metric) == ("chatml", "choice")]
-    assert lost.fails and lost.n == 200
+    assert lost.fails and lost.n == 200 and lost.delta < -0.05
     assert {check.format for check in checks if check.fails} <= {"chatml", "held-out formats"}
