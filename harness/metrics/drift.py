@@ -128,18 +128,17 @@ def drift(
     letters = count_letters(prose)
     if not letters:
         return Drift(None, "not scored: no letters outside code, URLs and mathematics")
-    found = find(prose, tags)
-    accused = found.counts
-    if accused:
+    found = left = find(prose, tags)
+    if found.counts:
         rest = blank(prose, quoted_parts(prose, found.stretches(prose)))
-        found = find(rest, tags).within(found)
-        if found.counts and (asked := mentioned(rest, prompt, found.stretches(rest), speaks)):
-            found = find(blank(rest, asked), tags).within(found)
-    if not found.counts:
+        left = find(rest, tags).within(found)
+        if left.counts and (asked := mentioned(rest, prompt, left.stretches(rest), speaks)):
+            left = find(blank(rest, asked), tags).within(left)
+    if not left.counts:  # an alarm is taken back whole or not at all
         why = _not_scored(prose, letters, tags, languages, is_default=detector is None)
-        if why and not accused:
+        if why and not found.counts:
             return Drift(None, f"not scored: {why}")
-        return Drift(False, "", len(found.offsets) / letters, found.offsets)
+        return Drift(False, "", len(left.offsets) / letters, left.offsets)
     onset, sticky, returns = _course(prose, found.offsets, found.foreign)
     return Drift(
         drift=True,

@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from harness.gate.verdicts import compare_baselines
-
 from harness.gate.baseline import to_baseline
+from harness.gate.compare_baselines import compare_baselines
 from harness.gate.compare_runs import build_comparison
 from harness.gate.thresholds import read_thresholds
 from harness.metrics.registry import lower_is_better

@@ -207,7 +207,7 @@ def test_a_template_cannot_reach_the_interpreter(tmp_path):
     chat_format = toy(
         "{{ ''.__class__.__mro__ }}{% for m in messages %}{{ m.content }}{% endfor %}", tmp_path
     )
-    with pytest.raises(HarnessError, match="cannot render"):
+    with pytest.raises(HarnessError, match="refused: it tries to reach the interpreter"):
         render(Conversation("c", (Message("user", "hello"),)), chat_format)
 
 

@@ -32,7 +32,7 @@ TEXTS = {
     "preset.json": (json.dumps({"input_sequence": "Q", "output_sequence": "A"}), read_source),
     "toy.jinja": ('{#---\nfamily = "t"\n---#}\n' + CHATML, load_format),
     "run.toml": ('model = "m"\n[optimisation]\nlearning_rate = 1e-4\n', read_config),
-    "thresholds.toml": ("[margins]\nstopped = 0.05\n", read_thresholds),
+    "thresholds.toml": ("[tolerances]\nstopped = 0.05\n", read_thresholds),
     "baseline.json": ('{"schema": 4, "name": "m", "cells": []}', read_baseline),
     "messages.json": (
         '[{"role": "user", "content": "hi 😀"}]',

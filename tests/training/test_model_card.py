@@ -30,7 +30,7 @@ def test_the_table_of_a_report_has_every_headline_metric_and_no_other(tmp_path, 
     score = SimpleNamespace(mean=0.5, n=8)
     report = SimpleNamespace(
         created="2026-11-28T08:00",
-        runs=[None],
+        runs=[SimpleNamespace(verdicts=[SimpleNamespace(format="chatml", word="works")])],
         formats=[SimpleNamespace(id="chatml", group="native")],
         cells=lambda _: {("chatml", name): score for name in METRICS},
     )
@@ -38,5 +38,5 @@ def test_the_table_of_a_report_has_every_headline_metric_and_no_other(tmp_path, 
     (tmp_path / "given.json").write_text("{}")
     card = card_of(tmp_path, report=tmp_path / "given.json")
     titles = " | ".join(headline())
-    assert f"| format | group | {titles} |" in card
-    assert f"| chatml | native |{' 0.50 (8) |' * len(headline())}" in card
+    assert f"| format | group | verdict | {titles} |" in card
+    assert f"| chatml | native | works |{' 0.50 (8) |' * len(headline())}" in card

@@ -210,7 +210,7 @@ def test_evaluation_takes_rows_and_controls_from_the_run(run, tmp_path, monkeypa
     for adapter in (run / "adapter", run):
         sets = recall_sets_of(EvalJob("model", adapter=str(adapter)))
         assert {case.id for case in sets.controls} == names
-        assert len(sets.train) == 32 and not {case.id for case in sets.train} & names
+        assert len(sets.train) == 50 and not {case.id for case in sets.train} & names
     rows = str(run.parent / "rows.jsonl")
     given = recall_sets_of(EvalJob("model", adapter=str(run / "adapter"), train=(rows,)))
     assert {case.id for case in given.controls} == names
