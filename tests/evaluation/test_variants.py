@@ -146,10 +146,10 @@ def test_options_of_the_command_line():
             read_variants(*words)
 
 
-@pytest.mark.parametrize("share", [50, 100])
+@pytest.mark.parametrize("share", [25, 50, 100])
 def test_a_percentage_of_the_window_fits_in_every_format(tiny, formats, share):
-    """The tiny model's window is 2048 tokens; its tokenizer makes some three of a word, and some
-    ninety of the headers of an exchange in the widest format: a fifth of a quarter of the window.
+    """The tiny model's window is 2048 tokens; its tokenizer makes some three of a word, and an
+    exchange takes about 150 in the widest format: less than that is left free.
     """
     made = variants_of(Variants(window_percents=(share,)), [CASE, FACTS], formats, tiny, 64)
     assert len(made) == 2
@@ -165,7 +165,7 @@ def test_a_percentage_of_the_window_fits_in_every_format(tiny, formats, share):
             )
             sizes.append(len(prompt_ids(rendered, tiny.tokenizer)))
     room = 2048 * share // 100 - 64
-    assert max(sizes) <= room and max(sizes) > 0.85 * room
+    assert room - 160 < max(sizes) <= room
 
 
 def test_a_window_must_be_known_and_large_enough(tiny, formats):
