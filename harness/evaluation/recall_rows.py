@@ -64,7 +64,12 @@ def _trained_rows(run: Path | None) -> list[Conversation]:
 def recall_sets(
     rows: Sequence[Conversation], controls: Sequence[Conversation], most: int
 ) -> RecallSets:
-    """At most ``most`` trained rows and as many controls, each spread evenly over their files."""
+    """At most ``most`` trained rows and as many controls, each spread evenly over their files.
+
+    Controls of a kind that no trained row has are left out: they share no stratum with any.
+    """
+    kinds = {kind_of(row) for row in rows}
+    controls = [one for one in controls if kind_of(one) in kinds] or controls
     train, others = (
         spread_evenly(recall_cases(without_canaries(side)), most) for side in (rows, controls)
     )

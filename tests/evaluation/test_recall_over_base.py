@@ -10,8 +10,10 @@ import pytest
 
 from harness.cli.main import main
 from harness.evaluation.analysis.recall_table import ALL_FORMATS
+from harness.evaluation.recall_rows import recall_sets
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.records import Conversation, Message
 from harness.training.start import train
 from tests.training.small import small_config
 
@@ -78,3 +80,17 @@ def test_the_terminal_says_what_was_gained(job, capsys):
     out = capsys.readouterr().out
     assert "recall of the training set: its answers gained +" in out
     assert "controls never trained on" in out and "only 4 controls (under 100)" in out
+
+
+def test_controls_of_other_kinds_are_left_out():
+    """They share no stratum with a trained row, and the shipped ones hold long texts."""
+
+    def row(name, *tags):
+        messages = (Message("user", f"{name}?"), Message("assistant", f"Yes, {name}."))
+        return Conversation(name, messages, tags)
+
+    rows = [row(f"a{at}", "code", "sql") for at in range(3)]
+    controls = [row("b0", "code"), row("b1", "reading"), row("b2", "code"), row("b3", "everyday")]
+    sets = recall_sets(rows, controls, 100)
+    assert [case.id for case in sets.controls] == ["b0", "b2"]
+    assert len(recall_sets(rows, controls[1:2], 100).controls) == 1
