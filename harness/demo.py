@@ -61,7 +61,6 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         evaluations,
         out,
         model=config.model,
-        formats=FORMATS,
         limit=limit,
         training=training_curve(Path(config.output_dir), config),
     )
