@@ -86,6 +86,12 @@ class _Evidence:
         letters = [Stretch(offset, offset + 1) for offset in self.offsets]
         return joined(text, [*letters, *(Stretch(part.start, part.end) for part in self.foreign)])
 
+    def since(self, start: int) -> _Evidence:
+        """All of it from a character on: what is mentioned after the text has slipped counts."""
+        foreign = tuple(part for part in self.foreign if part.end > start)
+        offsets = tuple(offset for offset in self.offsets if offset >= start)
+        return _Evidence(offsets, self.named, foreign)
+
     def within(self, earlier: _Evidence) -> _Evidence:
         """Only what was found earlier as well: a text with blanks is shorter, and judged by
         lower thresholds.
@@ -134,11 +140,12 @@ def drift(
         left = find(rest, tags).within(found)
         if left.counts and (asked := mentioned(rest, prompt, left.stretches(rest), speaks)):
             left = find(blank(rest, asked), tags).within(left)
-    if not left.counts:  # an alarm is taken back whole or not at all
+    if not left.counts:
         why = _not_scored(prose, letters, tags, languages, is_default=detector is None)
         if why and not found.counts:
             return Drift(None, f"not scored: {why}")
         return Drift(False, "", len(left.offsets) / letters, left.offsets)
+    found = found.since(left.stretches(prose)[0].start)
     onset, sticky, returns = _course(prose, found.offsets, found.foreign)
     return Drift(
         drift=True,
