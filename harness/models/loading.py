@@ -33,11 +33,11 @@ def load(
     weights, for an adapter of another base and for a quantisation that is not available.
     """
     source = locate(name)  # before torch is imported, which takes seconds
+    if source.gguf:
+        require("gguf", "a GGUF file", name)
     import torch
     from transformers import AutoModelForCausalLM
 
-    if source.gguf:
-        require("gguf", "a GGUF file", name)
     where = pick_device() if device == "auto" else device
     chosen = pick_dtype(where) if dtype == "auto" else dtype
     stored = quantisation or Quantisation()

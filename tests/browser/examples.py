@@ -134,10 +134,10 @@ def example_comparison(folder) -> Comparison:
     verdicts = compare_baselines(
         *sides,
         {
-            name: margin
-            for name, margin in read_thresholds(
+            name: tolerance
+            for name, tolerance in read_thresholds(
                 data_dir("eval") / "thresholds.toml"
-            ).margins.items()
+            ).tolerances.items()
             if name in METRICS
         },
     )

@@ -13,7 +13,7 @@ LABELS = ("one", "two")
 
 
 def make_comparison(
-    formats: int = 6, metrics: int = 8, samples: int = 2, answer: str = "An answer.", seed: int = 0
+    formats: int = 6, metrics: int = 10, samples: int = 2, answer: str = "An answer.", seed: int = 0
 ) -> dict[str, Any]:
     """A comparison's JSON with random differences and this many pairs of samples a format."""
     rng = random.Random(seed)
