@@ -121,7 +121,7 @@ def load_checkpoint(
     state = read_state(folder)
     generators = _generator_states(state["rng"], str(folder / STATE_FILE))
     weights = read_tensors(folder / ADAPTER_FILE)
-    if weights.keys() != get_peft_model_state_dict(model).keys():
+    if weights.keys() != get_peft_model_state_dict(model, save_embedding_layers=False).keys():
         raise HarnessError("other tensors than the adapter has", where=str(folder / ADAPTER_FILE))
     index = {name: at for at, name in enumerate(_parameter_names(model, optimizer))}
     saved = {}
