@@ -48,7 +48,8 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         trained_families=families,
         recall=True,
         train=tuple(source.path for source in config.data.sources()),
-        settings=SETTINGS,
+        # A shortened demo is short in recall too, which then is no headline.
+        settings=SETTINGS if limit >= LIMIT else replace(SETTINGS, recall_examples=limit),
     )
     loaded = load(config.model, dtype=config.dtype)
     before = run_job(replace(job, label="before"), loaded=loaded)
