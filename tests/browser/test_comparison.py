@@ -80,7 +80,7 @@ def test_everything_is_there_without_scripts(page_of):
 def test_every_cell_says_without_colour_what_it_came_to(page_of):
     page = page_of(made=comparison(formats=6), forced_colors="active")
     cells = page.locator("table.heat .d").all_inner_texts()
-    assert len(cells) == 7 * 8 and all(
+    assert len(cells) == 7 * 10 and all(
         re.match(r"[+−]\.\d\d [▼▽=△▲]\n[+−]\.\d\d to [+−]\.\d\d", text) for text in cells
     )
 
