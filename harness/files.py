@@ -45,12 +45,17 @@ def read_text(path: Path, what: str = "") -> str:
         raise HarnessError(f"{verb}: {error}", where=repr(str(path))) from None
 
 
+def json_mistake(error: json.JSONDecodeError) -> str:
+    """What is wrong with a JSON text, and in which column of its line."""
+    return f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises HarnessError naming the file, and the line of a mistake."""
     try:
         return parse_json(read_text(path))
     except json.JSONDecodeError as error:
-        raise HarnessError(f"not JSON: {error.msg}", where=f"{path}:{error.lineno}") from None
+        raise HarnessError(json_mistake(error), where=f"{path}:{error.lineno}") from None
     except ValueError as error:
         raise HarnessError(f"not JSON: {error}", where=str(path)) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sized
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,8 +58,13 @@ def check(args: list[str]) -> int:
         print(f"{finding.place}: {finding.kind}: {finding.message}")
     tags = Counter(tag for conversation in conversations for tag in conversation.tags[:1])
     counts = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
-    print(f"{len(conversations)} conversations ({counts}), {len(findings)} findings")
+    kinds = f" ({counts})" if counts else ""
+    print(f"{_counted(conversations, 'conversation')}{kinds}, {_counted(findings, 'finding')}")
     return EXIT_FINDINGS if findings else EXIT_OK
+
+
+def _counted(found: Sized, noun: str) -> str:
+    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
 
 
 @dataclass(frozen=True)

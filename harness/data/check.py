@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.data.conversations import Collection
@@ -31,7 +31,7 @@ class Finding:
 
 
 def check_files(
-    names: Iterable[str],
+    names: Sequence[str],
     cases: Sequence[Case] = (),
     *,
     expect: str = "en",
@@ -45,6 +45,8 @@ def check_files(
         Finding(_KINDS.get(refusal.reason, "bad row"), refusal.place, refusal.message)
         for refusal in collection.refusals
     ]
+    if not collection.conversations and not findings:
+        findings.append(Finding("empty", ", ".join(names), "holds no conversation"))
     findings += check_conversations(collection.conversations, cases, expect=expect, longest=longest)
     return collection.conversations, findings
 

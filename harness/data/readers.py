@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import HarnessError
 from harness.extras import require
-from harness.files import parse_json, read_text
+from harness.files import json_mistake, parse_json, read_text
 
 
 class DataRow(NamedTuple):
@@ -46,7 +46,7 @@ def _parse(line: str, place: str, number: int) -> DataRow:
     try:
         value = parse_json(line)
     except json.JSONDecodeError as error:
-        return DataRow(place, number, None, f"not JSON: {error.msg} at column {error.pos + 1}")
+        return DataRow(place, number, None, json_mistake(error))
     except ValueError as error:
         return DataRow(place, number, None, f"not JSON: {error}")
     return (
@@ -111,8 +111,8 @@ def _json(path: Path) -> Iterator[DataRow]:
         value = parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise HarnessError(
-            f"not JSON: {error.msg} at line {error.lineno}",
-            where=str(path),
+            json_mistake(error),
+            where=f"{path}:{error.lineno}",
             hint="name a file with one object on each line .jsonl",
         ) from None
     except ValueError as error:

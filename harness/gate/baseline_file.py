@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from harness.errors import HarnessError, validation_error
-from harness.files import write_text
+from harness.files import json_mistake, write_text
 from harness.gate.baseline import Baseline, BaselineEntry, FormatIdentity
 from harness.records import Group, Word
 
@@ -19,7 +19,7 @@ SCHEMA = 2
 #: What harness eval writes beside its report: a baseline of that evaluation.
 SCORES_FILE = "scores.json"
 _DIGITS: Mapping[str, float | None] = {"0": 0.0, "1": 1.0, "-": None}
-_REMAKE = "delete the file and make it again with harness eval or --gate-update-baseline"
+_REMAKE = "make one with harness eval or --gate-update-baseline"
 
 
 def _unpack(values: Any) -> Any:
@@ -110,8 +110,7 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise HarnessError(f"cannot read the baseline: {error.strerror}", where) from None
     except json.JSONDecodeError as error:
-        message = f"not JSON: {error.msg} at column {error.colno}"
-        raise HarnessError(message, f"{path}:{error.lineno}", _REMAKE) from None
+        raise HarnessError(json_mistake(error), f"{path}:{error.lineno}", _REMAKE) from None
     except UnicodeDecodeError as error:
         raise HarnessError(f"not UTF-8 at byte {error.start}", where, _REMAKE) from None
     except (ValueError, RecursionError) as error:  # NaN, an endless integer or nesting

@@ -104,3 +104,13 @@ def test_findings_are_exit_code_1(tmp_path, capsys):
     (tmp_path / "bad.jsonl").write_text("{\n")
     assert main(["data", "check", str(tmp_path / "bad.jsonl")]) == 1
     assert "bad.jsonl:1: bad JSON" in capsys.readouterr().out
+
+
+def test_a_file_without_a_conversation_is_a_finding(tmp_path, capsys):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert main(["data", "check", str(empty)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{empty}: empty: holds no conversation",
+        "0 conversations, 1 finding",
+    ]
