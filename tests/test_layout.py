@@ -67,8 +67,10 @@ def test_the_way_names_what_is_in_its_files():
 
 
 def test_the_code_is_written_in_plain_words():
-    """These words each had several meanings here, and plainer ones exist."""
-    riddles = re.compile(r"\b(?:anew|told|stands|so many|METRICS §|DESIGN §)", re.I)
+    """These words each had several meanings here, and plainer ones exist. An alternative of a
+    regular expression is data.
+    """
+    riddles = re.compile(r"\b(?:anew|told|stands|so many|METRICS §|DESIGN §)(?!\|)", re.I)
     texts = [file for end in ("py", "jinja", "js") for file in PACKAGE.rglob(f"*.{end}")]
     for file in texts:
         assert not riddles.findall(file.read_text(encoding="utf-8")), file

@@ -42,10 +42,11 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _MORE = re.compile(r"\s*(?:or|nor)\b", re.IGNORECASE)
-_QUALITY = r"(?:(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b)"
+QUALITY = r"(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b"
+"""What follows ``is`` where a text denies its subject, as a regular expression."""
 _REFUTED = re.compile(
-    rf"[\"'*_)\]\s]*(?:(?:is|was|are|were|would be)\s+(?:\w+ly\s+)?{_QUALITY}"
-    rf"|(?:is|was|are|were)n't\b)|'s\s+{_QUALITY}",
+    rf"[\"'*_)\]\s]*(?:(?:is|was|are|were|would be)\s+(?:\w+ly\s+)?{QUALITY}"
+    rf"|(?:is|was|are|were)n't\b)|'s\s+{QUALITY}",
     re.IGNORECASE,
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.metrics.assertions import (
+    QUALITY,
     Option,
     clause_after,
     clause_before,
@@ -16,11 +17,10 @@ from harness.metrics.assertions import (
 )
 from harness.metrics.words import words
 
-_QUALITY = r"(?:not(?! (?:only|just|merely|simply)\b)|never|wrong|incorrect|false|untrue)\b"
 _AUXILIARY = r"(?:is|was|are|were|do|does|did|has|have|had|can|could|will|would)"
 _DENIED = re.compile(
-    rf"[\"'*_)\]\s]*(?:[\w'-]+\s+){{0,3}}?(?:{_AUXILIARY}\s+(?:\w+ly\s+)?{_QUALITY}"
-    rf"|(?:{_AUXILIARY[3:-1]}|ca|wo)n't\b|cannot\b|never\b)",
+    rf"[\"'*_)\]\s]*(?:[\w'-]+\s+){{0,3}}?(?:{_AUXILIARY}\s+(?:\w+ly\s+)?{QUALITY}"
+    rf"|(?:{_AUXILIARY}|ca|wo)n't\b|cannot\b|never\b)",
     re.IGNORECASE,
 )
 
@@ -59,7 +59,7 @@ _ADMISSIONS = (
     r"\s+(?!but\b|for (?:sure|certain))\w+",
     r"(?:do|does|did)(?: not|n't) (?:\w+ly |yet )*(?:know|have (?:access|any|enough|information"
     r"|the ability|a way|eyes|a camera|a body|a physical|personal|vision))\s+(?!but\b)\w+",
-    r"(?:have|has|had)(?: not|n't| never) (?:to[l]d|said|read|heard|mentioned|shared"
+    r"(?:have|has|had)(?: not|n't| never) (?:told|said|read|heard|mentioned|shared"
     r"|given|shown|met|seen)",
     r"(?:did|do)(?: not|n't) (?:tell|say|mention|share|give|show)",
     r"only you (?:know|can)",
