@@ -9,15 +9,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.metrics.choice import by_bytes
 from harness.metrics.registry import ChoiceItem, Metric, scorer
 from harness.records import Case, Loglikelihood
 
 
 def option_confidences(case: Case, scorings: Sequence[Loglikelihood]) -> list[float]:
     """Probabilities of the options by their log-probability per byte."""
-    return confidences(
-        [scoring.logprob for scoring in scorings], [len(choice.encode()) for choice in case.choices]
-    )
+    return confidences(by_bytes(case, scorings))
 
 
 BINS = 10
@@ -37,20 +36,14 @@ class Calibration:
     n: int
 
 
-def confidences(logprobs: Sequence[float], lengths: Sequence[float] | None = None) -> list[float]:
-    """Softmax over the options' log-probabilities in nats, each divided by its length (tokens or
-    bytes) where given.
+def confidences(scores: Sequence[float]) -> list[float]:
+    """Softmax over the options' log-probabilities in nats, or nats per byte.
 
     Options that are impossible (−inf) get 0; when all are, the confidence is even. Raises
-    ValueError for no options, NaN, +inf, and a length that is not positive.
+    ValueError for no options, NaN and +inf.
     """
-    if not logprobs:
+    if not scores:
         raise ValueError("no options")
-    scores = list(logprobs)
-    if lengths is not None:
-        if len(lengths) != len(scores) or not all(length > 0 for length in lengths):
-            raise ValueError("each option needs one positive length")
-        scores = [score / length for score, length in zip(scores, lengths, strict=True)]
     if any(math.isnan(score) or score == math.inf for score in scores):
         raise ValueError("a log-probability is NaN or infinite")
     top = max(scores)

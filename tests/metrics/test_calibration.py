@@ -26,8 +26,9 @@ def test_confidences_are_probabilities_in_order(logprobs: list[float]) -> None:
 
 
 def test_length_is_divided_out() -> None:
-    assert confidences([-2.0, -4.0], [1, 2]) == pytest.approx([0.5, 0.5])
-    assert confidences([-2.0, -4.0])[0] > 0.8
+    case = Case("c", (Message("user", "?"),), choices=("a", "éé"), answer=0)
+    scorings = [Loglikelihood(-1.0, 1), Loglikelihood(-4.0, 1)]
+    assert option_confidences(case, scorings) == pytest.approx([0.5, 0.5])
 
 
 def test_impossible_options() -> None:
@@ -35,13 +36,10 @@ def test_impossible_options() -> None:
     assert confidences([-math.inf, -math.inf]) == [0.5, 0.5]
 
 
-@pytest.mark.parametrize(
-    ("logprobs", "lengths"),
-    [([], None), ([math.nan], None), ([math.inf], None), ([-1.0], [0]), ([-1.0], [])],
-)
-def test_what_has_no_confidence(logprobs: list[float], lengths: list[float] | None) -> None:
-    with pytest.raises(ValueError, match=r"option|probability|length"):
-        confidences(logprobs, lengths)
+@pytest.mark.parametrize("logprobs", [[], [math.nan], [math.inf]])
+def test_what_has_no_confidence(logprobs: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"option|probability"):
+        confidences(logprobs)
 
 
 def test_brier() -> None:
