@@ -55,19 +55,14 @@ _WORD = re.compile(
 _LONGEST = 40
 
 
-def numbers(text: str) -> Iterator[float]:
-    """Every number of a text: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and English words up to
-    "ninety million".
+def number_spans(text: str) -> Iterator[tuple[float, int, int]]:
+    """Every number of a text with its place: ``1,200``, ``-3``, ``2.5``, ``1e3``, ``.5`` and
+    English words up to "ninety million".
 
     A decimal comma is not understood (``2,5`` is 2 and 5), a hyphen between two words or numbers is
     no minus, and version numbers and dates with dots give none. "one" counts as 1 even where it is
-    a pronoun.
+    a pronoun. The numbers of ``1,2,3`` share one place.
     """
-    return (value for value, _, _ in number_spans(text))
-
-
-def number_spans(text: str) -> Iterator[tuple[float, int, int]]:
-    """Every number with its place; those of ``1,2,3`` share one."""
     for match in _DIGITS.finditer(text):
         glued = match.start() > 0 and text[match.start() - 1] in ")]"
         end = match.start() + len(match[0].rstrip(","))

@@ -10,7 +10,7 @@ from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.loops import loop, tail_period, tail_ratio
 from harness.metrics.normalise import normalise
-from harness.metrics.parsing import first_object, numbers
+from harness.metrics.parsing import first_object, number_spans
 from harness.metrics.phrases import find
 from harness.metrics.recall import near, nv_recall
 from harness.metrics.roles import role_faults
@@ -62,7 +62,8 @@ def _recall(text: str, other: str) -> None:
 
 
 def _rest(text: str, other: str) -> None:
-    assert all(math.isfinite(value) for value in numbers(text))
+    for value, start, end in number_spans(text):
+        assert math.isfinite(value) and 0 <= start < end <= len(text)
     assert tail_ratio(text) >= 0 and (tail_period(text) or 1) >= 1
     assert loop(text).looping in (True, False)
     first_object(text)
