@@ -247,7 +247,7 @@ class _Scorer:
             home = frozenset(word for word in words if self._is_home(word, own))
             if are_names(tokens, list(map(self._word, stretch)), home, own, short):
                 continue
-            if self._counts(words, column, score / share, short):
+            if self._counts(words, own, score / share, short):
                 found.append(
                     Foreign(places[start][0], places[stop - 1][1], self.languages[column], score)
                 )
@@ -256,9 +256,8 @@ class _Scorer:
     def _word(self, row: int) -> str:
         return self._word_of[row] if row > 0 else ""
 
-    def _counts(self, words: Sequence[str], column: int, score: float, short: bool) -> bool:
+    def _counts(self, words: Sequence[str], own: frozenset[str], score: float, short: bool) -> bool:
         different = set(words)
-        own = WORDS_BY_LANGUAGE.get(self.languages[column], frozenset())
         witnesses = min(sum(self._is_witness(word, own) for word in different), len(THRESHOLDS) - 1)
         least_letters = MIN_LETTERS if witnesses < 2 and not short else MIN_LETTERS_WITNESSED
         if short and witnesses == 2:

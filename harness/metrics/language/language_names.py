@@ -118,9 +118,7 @@ _NAMES = {
     "am": "amharic amharisch",
     "bo": "tibetan tibetisch",
 }
-_BEFORE = (
-    r"(?:in|into|to|from|auf|ins|aus|en|em|al|på|op|naar|na|po|på|till|til|vers|au|du|på|по|на|с)"
-)
+_BEFORE = r"(?:in|into|to|from|auf|ins|aus|en|em|al|på|op|naar|na|po|till|til|vers|au|du|по|на|с)"
 _AFTER = (
     r"(?:words?|phrases?|names?|terms?|for|expressions?|sayings?|proverbs?|idioms?|greetings?|letters?"
     r"|characters?|spelling|translation|equivalent|version|language|sentences?|toasts?|verbs?|nouns?"

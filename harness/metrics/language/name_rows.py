@@ -35,14 +35,14 @@ def are_names(
 ) -> bool:
     """Whether a stretch is a row of names.
 
-    ``words`` are the tokens' words, empty for bullets and signs; ``home`` holds words of the
-    expected languages, which part phrases, ``own`` the function words of the foreign one. In a
+    ``words`` are the tokens' words, empty for bullets and signs; ``own`` holds the function words
+    of the foreign language, ``home`` words of the expected ones alone, which part phrases. In a
     short answer, which may be a single phrase, all words of a name are capitalised.
     """
     phrases = list(_phrases(tokens, words, home))
     if not short and len(phrases) >= LISTED and all(len(phrase) == 1 for phrase in phrases):
         return True
-    sentence = own - NOMINAL - home
+    sentence = own - NOMINAL
     content = [
         [(bool(_INITIAL.search(token)), word) for token, word in phrase if word not in NOMINAL]
         for phrase in phrases
