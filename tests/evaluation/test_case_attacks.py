@@ -238,3 +238,29 @@ def test_a_lax_check_is_caught(name, monkeypatch):
     firm = parse_case({**row, "checks": [{"picks": ["Oslo", "Bergen", "Rome"]}]}, "here:1")
     assert too_many([lax], ATTACKS[name]) == {"en/answer/lax": ["lax"]}
     assert not too_many([firm], ATTACKS[name])
+
+
+def _capitals(name: str, check: dict[str, object], number: int) -> list[Case]:
+    """Cases of one tag that hold the same check."""
+    row = {"messages": [{"role": "user", "content": "Capital?"}], "tags": ["answer", name]}
+    rows = [{**row, "id": f"{name}-{at}", "checks": [check]} for at in range(number)]
+    return [parse_case(row, "here:1") for row in rows]
+
+
+@pytest.mark.parametrize(("firm", "is_too_many"), [(19, False), (18, True)])
+def test_one_case_in_twenty_may_let_an_attack_through(firm, is_too_many):
+    lax = _capitals("a", {"not_contains": "xyz"}, 1)
+    cases = lax + _capitals("a", {"says": "Oslo"}, firm)
+    assert too_many(cases, _constant("No.")) == ({"en/answer/a": ["a-0"]} if is_too_many else {})
+
+
+@pytest.mark.parametrize(("more", "is_caught"), [([], True), ([{"prose": True}], False)])
+def test_keywords_without_prose_are_caught(more, is_caught, monkeypatch):
+    words_of = "bread", "flour", "water", "salt", "yeast", "dough", "oven", "loaf", "crust"
+    row = {"messages": [{"role": "user", "content": "Explain?"}], "tags": ["answer", "why"]}
+    cases = [
+        parse_case({**row, "id": word, "checks": [{"says": word}, *more]}, "here:1")
+        for word in words_of
+    ]
+    monkeypatch.setitem(globals(), "CHECKED", cases)
+    assert bool(too_many(cases, _all_keywords, on_task=False)) is is_caught
