@@ -113,10 +113,10 @@ def drift(
     """Judge one answer against the languages it may be in, as codes (``en``, ``zh-Hant``;
     ``en,ru`` are two).
 
-    Two letters of an unexpected script are drift whatever the length; otherwise fewer than 8
-    letters are not scored, and fewer than 16 only when they are sure to be foreign. Code in fences,
-    URLs, mathematics and a format's marks are left out, and so is what the prompt holds. Foreign
-    words that are asked for, quoted or named (``language/mentions.py``) are no drift.
+    Two letters of an unexpected script are drift whatever the length. Otherwise a text of fewer
+    than 16 letters is not scored, unless it has at least 8 and is found to be foreign. Code in
+    fences, URLs, mathematics and a format's marks are left out, and so is what the prompt holds.
+    Foreign words that are asked for, quoted or named (``language/mentions.py``) are no drift.
     """
     tags = expected_languages(expect)
     languages = frozenset(map(primary, tags))

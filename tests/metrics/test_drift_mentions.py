@@ -11,7 +11,7 @@ IN_RUSSIAN = "How do you say it in Russian?"
 
 
 def russian(words: int, sentences: int = 1) -> str:
-    """So many words of Russian, in sentences of about equal length."""
+    """A text of this many Russian words, in sentences of about equal length."""
     ends = {words * n // sentences for n in range(1, sentences)}
     return " ".join("слово" + "." * (at in ends) for at in range(1, words + 1))
 

@@ -1,5 +1,5 @@
-"""Danish or Norwegian, Malay or Indonesian, traditional or simplified: told apart by what only one
-uses, and not scored where nothing tells.
+"""Danish or Norwegian, Malay or Indonesian, traditional or simplified: distinguished by what only
+one of them uses, and not scored where nothing distinguishes them.
 """
 
 import pytest
@@ -23,7 +23,7 @@ PAIRS = [("da", "no"), ("ms", "id"), ("sk", "cs"), ("sr", "hr"), ("zh-Hans", "zh
 
 
 @pytest.mark.parametrize(("one", "other"), [*PAIRS, *((b, a) for a, b in PAIRS)])
-def test_a_pair_is_told_apart(one: str, other: str) -> None:
+def test_a_pair_is_distinguished(one: str, other: str) -> None:
     assert drift(SENTENCES[one], (one,)).drift is False
     assert drift(SENTENCES[one], (one, other)).drift is False
     found = drift(SENTENCES[other], (one,))
