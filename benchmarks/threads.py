@@ -60,9 +60,9 @@ def training(options: argparse.Namespace) -> Callable[[], object]:
     from harness.models import load
     from harness.training.config import read_config
     from harness.training.data.examples import make_plan
-    from harness.training.loop import Updater
     from harness.training.preparation import prepare
     from harness.training.step.lora import add_adapter
+    from harness.training.step.updater import Updater
 
     config = read_config(RECIPE)
     loaded = load(config.model, dtype=config.dtype, device="cpu")

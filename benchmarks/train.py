@@ -54,7 +54,7 @@ def our_side(folder: Path, plan: dict[str, Any]) -> None:
     from harness.records import Encoded
     from harness.training.config import OptimisationConfig
     from harness.training.data.examples import Example
-    from harness.training.loop import Updater
+    from harness.training.step.updater import Updater
 
     loaded = load(MODEL, dtype="bfloat16", device="cpu")
     attach_adapter(loaded, str(folder / "first"))

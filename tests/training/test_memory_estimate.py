@@ -121,7 +121,7 @@ from harness.models import load
 from harness.training.step.lora import add_adapter
 from harness.training.config import AdapterConfig, OptimisationConfig
 from harness.training.data.examples import Example
-from harness.training.loop import Updater
+from harness.training.step.updater import Updater
 from harness.records import Encoded
 tokens, rows = int(sys.argv[1]), 4
 loaded = load("SmolLM2-135M-Instruct", dtype=sys.argv[2], device="cpu")

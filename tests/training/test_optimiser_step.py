@@ -12,10 +12,10 @@ from harness.models import load
 from harness.records import Encoded
 from harness.training.config import AdapterConfig, OptimisationConfig
 from harness.training.data.examples import Example, even_batches
-from harness.training.loop import Updater
 from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.lora import add_adapter
 from harness.training.step.optimisers import clip
+from harness.training.step.updater import Updater
 
 STEPS = 20
 RATE = 3e-3
@@ -96,7 +96,7 @@ def test_twenty_steps_are_those_of_transformers_and_peft(tiny_model, monkeypatch
         rows = draw_rows(number, 5)
         loss, gradients = reference_step(theirs.model, optimizer, rows)
         with monkeypatch.context() as patch:
-            patch.setattr("harness.training.loop.clip", watched)
+            patch.setattr("harness.training.step.updater.clip", watched)
             done = updater.step(rows, RATE)
         assert done.loss == pytest.approx(loss, abs=1e-5)
         assert all(

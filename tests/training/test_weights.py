@@ -14,8 +14,8 @@ from harness.records import Conversation, Message
 from harness.tokens.encode import bos_text, encode, eos_text
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example
-from harness.training.loop import Updater
 from harness.training.step.loss import Tally, supervised_loss
+from harness.training.step.updater import Updater
 
 TURNS = [
     ("user", "the fox?", {}),

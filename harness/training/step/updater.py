@@ -1,0 +1,124 @@
+"""One optimiser step over an adapter's weights, cut into micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.models import LoadedModel
+from harness.training.config import OptimisationConfig
+from harness.training.data.examples import Example, even_batches, micro_batches
+from harness.training.step.distributed import Ranks
+from harness.training.step.failure import refuse_not_finite
+from harness.training.step.loss import Objective, Tally, supervised_loss
+from harness.training.step.optimisers import Rates, clip, make_optimizer
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a step did. ``loss`` is the weighted mean over its supervised tokens, in nats.
+
+    ``grad_norm`` is taken before clipping. ``formats`` has each format's tokens, unweighted mean
+    loss, and share of tokens that the model would have chosen.
+    """
+
+    loss: float
+    supervised_tokens: int
+    grad_norm: float
+    formats: dict[str, dict[str, float]]
+
+
+class Updater:
+    """Owns the optimiser of an adapter.
+
+    The loss is normalised over the whole step, however it is cut into micro-batches and split over
+    processes.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        model: PeftModel,
+        config: OptimisationConfig,
+        objective: Objective = supervised_loss,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.model = model
+        self.config = config
+        self.objective = objective
+        self.ranks = ranks or Ranks()
+        self.rates = Rates.of(model, config)
+        self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
+
+    def step(self, examples: Sequence[Example], rate: float, number: int = 0) -> StepResult:
+        """Move the weights once at this learning rate, that of factor A.
+
+        ``number`` is the step's, from 0. Raises TrainingFailedError, before any weight is moved,
+        when the loss or the gradient is not finite.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        weight = sum(sum(example.encoded.supervised()) for example in examples)
+        part = self.ranks.scatter(examples, weight, self.parameters)
+        reports = self.ranks.reduce(self.parameters, self._backward(part, weight))
+        norm = clip(self.optimizer.param_groups, self.config.max_grad_norm)
+        loss = sum(total for total, _ in reports)
+        found = {"the loss": loss, "the gradient": norm}
+        refuse_not_finite(self.loaded, number + 1, rate, found)
+        self.optimizer.step()
+        tally = Tally([tallied for _, parts in reports for tallied in parts])
+        return StepResult(
+            loss,
+            sum(example.supervised for example in examples),
+            norm,
+            tally.by_format(),
+        )
+
+    def follow(self) -> None:
+        """Compute gradients for the main process's steps until it releases this one."""
+        while share := self.ranks.receive(self.parameters):
+            self.ranks.reduce(self.parameters, self._backward(share.examples, share.weight))
+
+    @property
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Everything that is trained, in the same order in all processes."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _backward(
+        self, examples: Sequence[Example], weight: float
+    ) -> tuple[float, list[tuple[list[Example], torch.Tensor]]]:
+        """Compute the gradients of these examples' part of the step's loss.
+
+        Returns that part in nats, and the parts of its tally.
+        """
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        total, tally = 0.0, Tally()
+        for batch in self._batches(examples):
+            loss = self.objective(self.loaded, batch, tally) / weight
+            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            total += loss.item()
+        return total, tally.parts
+
+    def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
+        """The micro-batches of a step.
+
+        The handwritten decoder lays rows of any length end to end; everything else pads them.
+        """
+        from harness.training.step.handwritten.decoder import find_decoder
+        from harness.training.step.handwritten.packed_rows import tokens_needed
+
+        handwritten = (
+            self.objective is supervised_loss
+            and examples
+            and find_decoder(self.loaded, max(map(tokens_needed, examples))) is not None
+        )
+        return (even_batches if handwritten else micro_batches)(
+            examples, self.config.max_tokens_per_batch
+        )
