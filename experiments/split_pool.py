@@ -2,8 +2,8 @@
 
 The pool is what ``trainset/*.jsonl`` and ``eval/controls.jsonl`` hold together. Which half a row is
 in says nothing about it: CONTROLS rows are drawn within kind and length by a seed that was never
-tried against another. Split again, the pool gives the same files; a row that is written anew goes
-into either of them, and then the pool is split again.
+tried against another. Split again, the pool gives the same files. Put a new row into either of them
+and split the pool again.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def check_tokenizer(
     return replace(report, properties=properties, findings=tuple(findings))
 
 
-#: How the input embedding is called in the layouts that are known.
+#: The input embedding's name in the known layouts.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
 
@@ -89,12 +89,12 @@ def embedding_norms(folder: str) -> np.ndarray[Any, Any] | None:
     for file in sorted(Path(folder).glob("*.safetensors")):
         try:
             with safe_open(file, framework="pt") as tensors:
-                names = [name for name in tensors.keys() if name.endswith(_EMBEDDINGS)]  # noqa: SIM118  # no mapping
-                weights = [tensors.get_tensor(name) for name in names[:1]]
+                name = next((key for key in tensors.keys() if key.endswith(_EMBEDDINGS)), "")  # noqa: SIM118  # no mapping
+                weight = tensors.get_tensor(name) if name else None
         except Exception as error:  # safetensors has exceptions of its own for each kind of damage
             reason = str(error).partition("\n")[0]
             raise HarnessError(f"cannot read the tensors: {reason}", where=str(file)) from None
-        for weight in weights:
+        if weight is not None:
             norms: np.ndarray[Any, Any] = torch.linalg.vector_norm(weight.float(), dim=1).numpy()
             return norms
     return None

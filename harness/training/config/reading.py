@@ -53,7 +53,7 @@ def parse_config(table: dict[str, Any], where: str = "settings") -> TrainConfig:
 def parse_recorded(table: dict[str, Any], where: str) -> TrainConfig:
     """The settings that a run recorded, by this version or an earlier one.
 
-    One of before data.controls set no rows aside. Raises HarnessError when a setting that was
+    A run from before data.controls set no rows aside. Raises HarnessError when a setting that was
     removed had a value that is no longer possible.
     """
     recorded = without_removed(table)

@@ -51,8 +51,15 @@ def read_state(checkpoint: Path) -> dict[str, Any]:
     Raises HarnessError when the file is damaged.
     """
     state = read_json_object(checkpoint / STATE_FILE)
-    kinds: dict[str, Any] = {"step": int, "sum_lr": int | float, "digest": str, "rng": dict}
-    for name, kind in {**kinds, "epoch": int | float}.items():
+    number = int | float
+    kinds: dict[str, Any] = {
+        "step": int,
+        "sum_lr": number,
+        "epoch": number,
+        "digest": str,
+        "rng": dict,
+    }
+    for name, kind in kinds.items():
         if not isinstance(state.get(name), kind):
             raise HarnessError(f"no {name}", where=str(checkpoint / STATE_FILE))
     return state
