@@ -8,13 +8,10 @@ server's template is measured. The server adds BOS itself.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cached_property
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from harness.backends.protocol import (
     Answer,
@@ -25,20 +22,11 @@ from harness.backends.protocol import (
     ScoreRequest,
     Scorings,
 )
-from harness.backends.server_answers import (
-    MalformedError,
-    one_line,
-    read_choice,
-    read_logprobs,
-    read_text,
-    without_credentials,
-)
-from harness.backends.server_facts import RESUME, ServerFacts
+from harness.backends.server_answers import read_logprobs, read_text
+from harness.backends.server_calls import NotSupportedError, PromptTooLongError, Server
+from harness.backends.server_facts import ServerFacts
 from harness.errors import HarnessError
 from harness.records import Finish, Loglikelihood, Rendered
-
-if TYPE_CHECKING:
-    from openai import APIStatusError, OpenAI
 
 RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
 ResultT = TypeVar("ResultT")
@@ -46,12 +34,6 @@ ResultT = TypeVar("ResultT")
 NO_LOGPROBS = "the server gives no log-probabilities of a prompt"
 MAX_STOPS = 4
 """OpenAI takes no more; the other stops are cut off here."""
-_MALFORMED_PAUSES = (0.5, 2.0)
-"""Seconds before a request is sent again whose answer was malformed: a proxy may be starting."""
-_MOST_BYTES = 64 * 2**20
-"""Bytes of an answer that are read. An echo of 100 000 tokens with their numbers has 10 MiB."""
-_LONGEST_ANSWER_S = 600.0
-"""Seconds from an answer's first byte to its last."""
 _MAX_TOKENS_BEFORE = 2
 """Tokens that a server may put before the text, such as BOS."""
 
@@ -97,22 +79,12 @@ class OpenAIBackend(Backend):
         timeout: float = 120.0,
         retries: int = 8,
     ) -> None:
-        self.base_url = without_credentials(base_url).rstrip("/")
-        if not _is_address(base_url):
-            raise HarnessError(
-                f"{self.base_url!r} is no address of a server",
-                hint="for example http://localhost:8080/v1",
-            )
         self.model = model
         self.chat = chat
         self.concurrency = concurrency
-        from openai import OpenAI
-
-        self._client: OpenAI = OpenAI(
-            base_url=base_url.rstrip("/"), api_key=api_key, max_retries=retries, timeout=timeout
-        )
-        self._pauses = _MALFORMED_PAUSES[:retries]
-        self.facts = ServerFacts(self._client, base_url.rstrip("/"), model, timeout)
+        self._server = Server(base_url, api_key=api_key, timeout=timeout, retries=retries)
+        self.base_url = self._server.shown_url
+        self.facts = ServerFacts(self._server, model, timeout)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -149,8 +121,8 @@ class OpenAIBackend(Backend):
         if self.chat:
             return "a chat endpoint gives no log-probabilities of an answer"
         try:
-            tokens = self._ask(lambda: self._echo("one two three"))
-        except _NotSupported:
+            tokens = self._echo("one two three")
+        except NotSupportedError:
             return NO_LOGPROBS
         complete = tokens and all(value is not None for value, _, _ in tokens[1:])
         return "" if complete else NO_LOGPROBS
@@ -209,7 +181,7 @@ class OpenAIBackend(Backend):
         stops = () if self.chat else request.prompt.stops
         try:
             text, finish = self._complete(request)
-        except _PromptTooLong:
+        except PromptTooLongError:
             return None
         return Answer.until_stop(text, stops, finish)
 
@@ -233,23 +205,20 @@ class OpenAIBackend(Backend):
             settings["messages"] = [
                 {"role": message.role, "content": message.content} for message in request.messages
             ]
-            create: Any = self._client.chat.completions.with_streaming_response.create
         else:
             if request.prompt.stops:
                 settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
             settings["prompt"] = request.prompt.text + request.prefix
-            create = self._client.completions.with_streaming_response.create
 
-        def call() -> tuple[str, Finish]:
-            choice = read_choice(_body(create, settings))
+        def read(choice: dict[str, Any]) -> tuple[str, Finish]:
             return read_text(choice, request.max_new_tokens, chat=self.chat)
 
-        return self._ask(call)
+        return self._server.ask(settings, read, chat=self.chat)
 
     def _score(self, request: ScoreRequest) -> list[Loglikelihood] | None:
         try:
             scored = [self._loglikelihood(rendered) for rendered in request.answers]
-        except _PromptTooLong:
+        except PromptTooLongError:
             return None
         known = [value for value in scored if value is not None]
         return known if len(known) == len(scored) else None
@@ -259,7 +228,7 @@ class OpenAIBackend(Backend):
             span.message for span in rendered.spans if span.trained and span.kind == "content"
         )
         spans = [span for span in rendered.spans if span.kind == "content" and span.message == last]
-        tokens = self._ask(lambda: self._echo(rendered.text[: spans[-1].end]))
+        tokens = self._echo(rendered.text[: spans[-1].end])
         values = [
             value
             for value, start, end in tokens or ()
@@ -276,10 +245,8 @@ class OpenAIBackend(Backend):
         Places are found by the tokens' own texts: SGLang gives −1 for each offset, and vLLM's
         offsets count the BOS that it put before.
         """
-        create: Any = self._client.completions.with_streaming_response.create
         settings = {"model": self.model, "prompt": text, "max_tokens": 1, "temperature": 0.0}
-        body = _body(create, {**settings, "echo": True, "logprobs": 1})
-        logprobs = read_logprobs(read_choice(body))
+        logprobs = self._server.ask({**settings, "echo": True, "logprobs": 1}, read_logprobs)
         for before in range(_MAX_TOKENS_BEFORE + 1):
             tokens = (logprobs or [])[before:]
             if tokens and "".join(token for token, _ in tokens).startswith(text):
@@ -289,92 +256,3 @@ class OpenAIBackend(Backend):
                     (value, start, end) for (_, value), start, end in places if start < len(text)
                 ]
         return None
-
-    def _ask(self, call: Callable[[], ResultT]) -> ResultT:
-        """Call the server, and again after a malformed answer; turn its errors into ours."""
-        for pause in self._pauses:
-            try:
-                return self._ask_once(call)
-            except MalformedError:
-                time.sleep(pause)
-        try:
-            return self._ask_once(call)
-        except MalformedError as error:
-            raise HarnessError(
-                f"the server gives a malformed answer: {error}", where=self.base_url, hint=RESUME
-            ) from None
-
-    def _ask_once(self, call: Callable[[], ResultT]) -> ResultT:
-        import openai
-
-        try:
-            return call()
-        except openai.APIStatusError as error:
-            raise self._refusal(error) from None
-        except openai.APIConnectionError as error:  # a time-out too
-            raise HarnessError(
-                f"the server cannot be reached: {one_line(str(error))}",
-                where=self.base_url,
-                hint=RESUME,
-            ) from None
-
-    def _refusal(self, error: APIStatusError) -> Exception:
-        code = error.status_code
-        if code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
-            return _PromptTooLong()
-        message = f"the server answers {code}: {one_line(error.message)}"
-        if code in _NOT_SUPPORTED:
-            hint = "the server does not serve such a request: look at its log"
-            return _NotSupported(message, where=self.base_url, hint=hint)
-        if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            wait = error.response.headers.get("retry-after", "")
-            asked = f"; it asks to wait {wait[:20]} s" if wait[:1].isdigit() else ""
-            return HarnessError(message + asked, where=self.base_url, hint=RESUME)
-        hint = "look at the server's log, and at --api-key-env and the model's name"
-        return HarnessError(message, where=self.base_url, hint=hint)
-
-
-def _body(create: Any, settings: dict[str, Any]) -> str:
-    """Send a request and read the answer's text; bytes that are no UTF-8 are replaced.
-
-    Raises MalformedError for an answer that breaks off, or that does not end.
-    """
-    parts: list[bytes] = []
-    size, until = 0, time.monotonic() + _LONGEST_ANSWER_S
-    with create(**settings) as reply:
-        try:
-            for part in reply.iter_bytes():
-                parts.append(part)
-                size += len(part)
-                if size > _MOST_BYTES or time.monotonic() > until:
-                    raise MalformedError(f"no end after {size} bytes")
-        except MalformedError:
-            raise
-        except Exception as error:  # of the HTTP library, of which the client may use several
-            raise MalformedError(f"it breaks off ({type(error).__name__})") from None
-    return b"".join(parts).decode("utf-8", "replace")
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, or a port that is no number
-        return False
-
-
-class _PromptTooLong(Exception):
-    """The prompt does not fit into the server's context: not scored, and the run goes on."""
-
-
-class _NotSupported(HarnessError):
-    """The server does not know how to serve such a request."""
-
-
-#: What a server answers then; a wrong key or name and too many requests have other codes.
-_NOT_SUPPORTED = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.METHOD_NOT_ALLOWED,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.NOT_IMPLEMENTED,
-)

@@ -86,8 +86,8 @@ class Answer:
         return cls(text[:at], "stop" if stop else otherwise, stop)
 
 
-#: How far above 0 rounding may bring a log-probability.
-_ROUNDING = 1e-3
+ROUNDING = 1e-3
+"""How far above 0 rounding may bring a log-probability."""
 NOT_FINITE = "not finite:"
 """How the reason begins where a model's number is NaN or infinite."""
 
@@ -121,7 +121,7 @@ def why_unscored(result: Result | Unscored) -> str:
         why = why or _why_not_finite("off-script probability", scoring.off_script)
         if why:
             return why
-        if max(logprobs) > _ROUNDING:
+        if max(logprobs) > ROUNDING:
             return f"a log-probability of {max(logprobs):g} is above 0"
     return ""
 

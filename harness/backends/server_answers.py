@@ -6,15 +6,14 @@ not what it should be is malformed, never a result: a wrong number in the result
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from typing import Any
 
+from harness.backends.protocol import ROUNDING
+from harness.files import parse_json
 from harness.records import Finish
 
-#: How far above 0 rounding may bring a log-probability.
-_ROUNDING = 1e-3
 #: Characters that one token may have; most have four. More is no answer of so few tokens.
 _LONGEST_TOKEN = 256
 _SHOWN = 60
@@ -28,8 +27,8 @@ class MalformedError(Exception):
 def read_choice(body: str) -> dict[str, Any]:
     """The first of ``choices`` in an answer's JSON. Raises MalformedError."""
     try:
-        page = json.loads(body)
-    except (ValueError, RecursionError):
+        page = parse_json(body)
+    except ValueError:
         raise MalformedError(f"no JSON: {_shown(body)}") from None
     choices = page.get("choices") if isinstance(page, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
@@ -85,7 +84,7 @@ def _logprob(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise MalformedError(f"a log-probability is {_kind(value)} and not a number")
-    if _ROUNDING < value < math.inf:
+    if ROUNDING < value < math.inf:
         raise MalformedError(f"a log-probability of {str(value)[:20]} is above 0")
     return value if isinstance(value, float) else _as_float(value)
 

@@ -9,15 +9,10 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.backends.server_answers import one_line, without_credentials
-from harness.errors import HarnessError
+from harness.backends.server_calls import Server
 
-if TYPE_CHECKING:
-    from openai import OpenAI
-
-RESUME = "what was answered is kept: the same command goes on from there"
 _MAX_CONNECTIONS = 3
 _PROPS = ("model_path", "model_alias", "build_info", "chat_template")
 
@@ -28,10 +23,10 @@ class ServerFacts:
     ``patience`` is how long to wait, in seconds, for a server that still loads its model.
     """
 
-    def __init__(self, client: OpenAI, base_url: str, model: str, patience: float) -> None:
-        self.base_url = base_url  # with a password, if the user gave one
+    def __init__(self, server: Server, model: str, patience: float) -> None:
         self.model = model
-        self._client = client.with_options(max_retries=0, timeout=10.0)
+        self._server = server
+        self._client = server.client.with_options(max_retries=0, timeout=10.0)
         self._patience = patience
 
     @cached_property
@@ -70,18 +65,14 @@ class ServerFacts:
         until = time.monotonic() + self._patience
         for tries in itertools.count(1):
             try:
-                page = self._client.get(self.base_url.removesuffix("/v1") + path, cast_to=object)
+                page = self._client.get(self._server.url.removesuffix("/v1") + path, cast_to=object)
             except openai.APIStatusError as error:
                 if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until:
                     return {}
                 time.sleep(1.0)
             except openai.APIConnectionError as error:
                 if tries == _MAX_CONNECTIONS:
-                    raise HarnessError(
-                        f"the server cannot be reached: {one_line(str(error))}",
-                        where=without_credentials(self.base_url),
-                        hint=RESUME,
-                    ) from None
+                    raise self._server.unreachable(error) from None
                 time.sleep(0.5)
             except (ValueError, RecursionError):  # no JSON: a page for people, or a broken one
                 return {}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends import openai as openai_backend
+from harness.backends import server_calls
 from harness.backends.openai import OpenAIBackend
 from harness.backends.server_answers import (
     MalformedError,
@@ -129,8 +129,8 @@ class Endless:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(openai_backend, "_MALFORMED_PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(openai_backend, "_MOST_BYTES", 20 * 2**20)
+    monkeypatch.setattr(server_calls, "_MALFORMED_PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(server_calls, "_MOST_BYTES", 20 * 2**20)
     found = Liar()
     threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
     yield found
