@@ -133,6 +133,9 @@ class _Process:
                 line = running.stdout.readline()
             except (OSError, ValueError):
                 line = ""
+            except BaseException:  # Ctrl-C: its reply must not be taken for that to the next
+                self.end()
+                raise
             finally:
                 timer.cancel()
             if line.endswith("\n"):
@@ -157,6 +160,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us; its input ends when we do
                 text=True,
                 encoding="utf-8",
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -129,6 +130,32 @@ def test_the_process_works_on_after_it_was_ended(monkeypatch):
     assert render_it((Message("user", "b"),), True)
 
 
+def test_an_interrupted_rendering_leaves_no_reply_to_the_next():
+    """Ctrl-C in a notebook, then another cell."""
+    slow = "{% if messages[0].content == 'slow' %}" + FOREVER + "{% endif %}"
+    render_it = foreign_renderer(slow + "{{ messages[0].content }}", where="x")
+
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            render_it((Message("user", "slow"),), True)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert render_it((Message("user", "b"),), True) == "b"
+
+
+def test_the_shipped_formats_need_no_process(monkeypatch):
+    monkeypatch.setattr(guard._PROCESS, "_start", lambda: pytest.fail("started"))
+    for each in load_formats().values():
+        assert render(conversation(), each).text
+    with pytest.raises(pytest.fail.Exception, match="started"):  # the control
+        foreign_renderer(CHATML, where="x")
+
+
 def test_a_long_conversation_has_more_room(tmp_path):
     """Half a million characters are written by a format of the user's, and by ours."""
     shipped = load_formats()["chatml"]
@@ -147,7 +174,7 @@ def test_a_long_conversation_has_more_room(tmp_path):
         (50_000, 16 * 50_000 + 100_001, False),
     ],
 )
-def test_a_rendering_may_write_so_many_characters(words, written, fine):
+def test_how_many_characters_a_rendering_may_write(words, written, fine):
     template = f"{{% if messages[0].content|length == {words} %}}"
     template += f"{{{{ 'x' * {written} }}}}{{% endif %}}"
     write_it = foreign_renderer(template, where="long")
