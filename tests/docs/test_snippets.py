@@ -90,11 +90,10 @@ def test_every_block_has_a_reader_or_a_reason():
 
 @pytest.mark.parametrize("command", harness_commands(), ids=lambda c: c.block.place)
 def test_every_harness_command_is_taken_by_its_parser(command, place, monkeypatch):
-    """``read_harness`` asserts that the parser took the words."""
-    read_harness(command.words, monkeypatch)
+    assert_parsed(command.words, monkeypatch)
 
 
-def read_harness(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_parsed(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Parse with the command's own options; a renamed flag or a value of another kind raises."""
     if words[1:] in (("--version",), ("--help",)):
         return
@@ -117,27 +116,26 @@ def read_harness(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Non
     "block", [b for b in WRITTEN if b.language in SHELL], ids=lambda b: b.place
 )
 def test_every_other_command_is_known(block, place, monkeypatch):
-    """``read_other`` asserts it, program by program."""
     for command in commands(block):
         if command.words[0] != "harness":
-            read_other(command, monkeypatch)
+            assert_known(command, monkeypatch)
 
 
-def read_other(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_known(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     program, *words = command.words
     if program in ("python", "python3", "torchrun"):
-        read_python(command, program, words, monkeypatch)
+        assert_python(command, program, words, monkeypatch)
     elif program == "pip":
-        read_pip(words)
+        assert_pip(words)
     elif program == "tox":
-        read_tox(words)
+        assert_tox(words)
     elif program == "pytest":
-        gate_parser().parse_args(words)
+        assert gate_parser().parse_args(words)
     else:
         assert program in OTHERS, f"{command.block.place}: {command.text}"
 
 
-def read_python(
+def assert_python(
     command: Command, program: str, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``python -m MODULE …`` or a script of the repository."""
@@ -146,14 +144,14 @@ def read_python(
         return
     module, *rest = words[words.index("-m") + 1 :]
     if module == "harness":
-        read_harness(("harness", *rest), monkeypatch)
+        assert_parsed(("harness", *rest), monkeypatch)
     elif module == "pip":
-        read_pip(rest)
+        assert_pip(rest)
     else:
         assert module in PYTHON_MODULES, command.text
 
 
-def read_pip(words: list[str]) -> None:
+def assert_pip(words: list[str]) -> None:
     """What is installed is a package of the constraints, or ours with an extra that it has."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
@@ -171,7 +169,7 @@ def read_pip(words: list[str]) -> None:
             assert word.partition("==")[0] in known, word
 
 
-def read_tox(words: list[str]) -> None:
+def assert_tox(words: list[str]) -> None:
     """``tox``, ``tox -e ENV,…`` or ``tox -- PATH …``: environments and files are there."""
     file = configparser.ConfigParser(interpolation=None)
     file.read(ROOT / "tox.ini")
@@ -237,8 +235,8 @@ def test_every_json_is_rows(block):
     "block", [b for b in WRITTEN if b.language == "python"], ids=lambda b: b.place
 )
 def test_every_python_compiles(block):
-    """``compile`` raises on a wrong syntax. The pages' own tests run them."""
-    compile(block.text, block.place, "exec")
+    """The pages' own tests run them."""
+    assert compile(block.text, block.place, "exec")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +252,7 @@ def test_every_recipe_is_on_a_page(path):
 def test_a_renamed_flag_would_be_seen(place, monkeypatch):
     """The reader itself: it refuses what the parser does."""
     with pytest.raises(HarnessError, match="no-such-flag"):
-        read_harness(("harness", "eval", "my-model", "--no-such-flag"), monkeypatch)
+        assert_parsed(("harness", "eval", "my-model", "--no-such-flag"), monkeypatch)
     with pytest.raises(SystemExit):
         gate_parser().parse_args(["eval/", "--no-such-flag"])
     assert [
