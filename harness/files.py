@@ -1,9 +1,9 @@
 """Read files that may be damaged, and write files and folders that appear whole or not at all.
 
-What ends the process or the power leaves no half of a file behind.
-The content goes to a neighbour with a hidden name, is forced to the disk, and takes its place by a
-rename, which POSIX makes atomic. Then the folder that holds the name is forced to the disk too,
-since the rename itself could still be lost.
+A process that is killed, or a power cut, leaves no half of a file behind: the content goes to a
+neighbour with a hidden name, is forced to the disk, and takes its place by a rename, which POSIX
+makes atomic. Then the folder that holds the name is forced to the disk too, since the rename itself
+could still be lost.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from harness.errors import HarnessError
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
 FREE_SPACE = "free some space and start the same command again: it resumes"
-
-
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
