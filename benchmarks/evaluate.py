@@ -94,6 +94,16 @@ class Side:
             for at, prompt in enumerate(rendered)
         ]
 
+    def whole_job(self, limit: int, out: Path) -> Any:
+        """The whole evaluation that both sides do."""
+        from dataclasses import replace
+
+        from harness.demo import SETTINGS
+        from harness.evaluation.settings import EvalJob
+
+        settings = replace(SETTINGS, recall_examples=self.options.recall)
+        return EvalJob(model=MODEL, limit=limit, out=out, recall=True, settings=settings)
+
 
 class Ours(Side):
     def scoring(self, items: int) -> Any:
@@ -116,21 +126,12 @@ class Ours(Side):
         )
 
     def whole(self, limit: int) -> Any:
-        from dataclasses import replace
-
-        from harness.demo import SETTINGS
         from harness.evaluation.run import run_job
-        from harness.evaluation.settings import EvalJob
-
-        settings = replace(SETTINGS, recall_examples=self.options.recall)
 
         started = now()
         with tempfile.TemporaryDirectory() as folder:
-            evaluation = run_job(
-                EvalJob(model=MODEL, limit=limit, out=Path(folder), recall=True, settings=settings),
-                loaded=self.loaded,
-                quiet=True,
-            )
+            job = self.whole_job(limit, Path(folder))
+            evaluation = run_job(job, loaded=self.loaded, quiet=True)
         return since(started), evaluation.computed
 
 
@@ -237,51 +238,38 @@ class Theirs(Side):
 
     def whole_requests(self, limit: int) -> list[Any]:
         """This share of what our evaluation asks, each request once, longest first."""
-        from harness.demo import SETTINGS
-        from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS, recall_sets
         from harness.evaluation.cases.case_files import limit_cases, load_cases
-        from harness.evaluation.plan import RECALL_TOKENS, pick_recall_formats
-        from harness.evaluation.requests import RequestBuilder
-        from harness.resources import data_dir
+        from harness.evaluation.plan import make_plan
+        from harness.evaluation.recall_rows import recall_sets_of
 
+        job, every_case = self.whole_job(limit, Path()), load_cases()
         formats, groups = self.whole_formats()
-        builder = RequestBuilder(self.backend, SETTINGS.max_new_tokens)
-        sets = recall_sets(
-            (str(data_dir("trainset")),),
-            (str(data_dir("eval") / "twins.jsonl"),),
-            self.options.recall,
-        )
-        few = pick_recall_formats(
-            sorted(
-                formats, key=lambda f: (("native", "seen", "held-out").index(groups[f.id]), f.id)
-            ),
+        plan = make_plan(
+            self.backend,
+            limit_cases(every_case, limit),
+            formats,
             groups,
-            SETTINGS.recall_formats,
+            *(None, None),  # the scorer and the store, which only a budget needs
+            job.settings.with_length_budget(every_case),
+            recall_sets_of(job),
+            label="",
+            quiet=True,
         )
-        both = (*sets.train, *sets.controls)
-        planned = (
-            builder.build(limit_cases(load_cases(), limit), formats)
-            + builder.build(both, few)
-            + builder.build_continuations(both, few, PREFIX_FRACTIONS, RECALL_TOKENS)
-        )
+        longest_first = sorted(plan.everything, key=lambda item: -item.length)
         which, of = map(int, self.options.share.split("/"))
-        return [
-            item.request
-            for item in {
-                item.key: item for item in sorted(planned, key=lambda item: -item.length)
-            }.values()
-        ][which - 1 :: of]
+        return [item.request for item in {item.key: item for item in longest_first}.values()][
+            which - 1 :: of
+        ]
 
     def whole_formats(self) -> tuple[list[Any], Any]:
-        """The default formats with the native one, and the group of each."""
+        """The default formats with the native one, which comes first, and the group of each."""
         from harness.evaluation.format_groups import group_formats, native_format_id
         from harness.formats import load_formats
 
         known = load_formats()
         native = native_format_id(self.loaded.tokenizer, known.values())
-        formats = known.select(known.default)
-        if not any(format.id == native for format in formats):
-            formats.insert(0, known[native])
+        formats = sorted(known.select(known.default), key=lambda format: format.id)
+        formats = [known[native], *(format for format in formats if format.id != native)]
         return formats, group_formats(formats, native, ())
 
 
