@@ -129,7 +129,8 @@ class Endless:
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(server_calls, "_MALFORMED_PAUSES", (0.0, 0.0))
+    pauses = [0.0 for _ in server_calls._MALFORMED_PAUSES]
+    monkeypatch.setattr(server_calls, "_MALFORMED_PAUSES", pauses)
     monkeypatch.setattr(server_calls, "_MOST_BYTES", 20 * 2**20)
     found = Liar()
     threading.Thread(target=found.serve_forever, args=(0.02,), daemon=True).start()
@@ -191,12 +192,24 @@ def test_a_malformed_answer_is_one_line_and_never_stored(server, tmp_path, fault
         assert computed >= 1
 
 
-def test_a_malformed_answer_is_asked_for_again(server, tmp_path):
-    """A proxy that starts: two bad answers, then good ones."""
-    bad = iter(["<html>", "<html>"])
-    server.answer = lambda request: next(bad, None) or healthy(request)
+@pytest.mark.parametrize(("bad", "fine"), [(2, True), (3, False)])
+def test_a_malformed_answer_is_asked_for_twice_more(server, tmp_path, bad, fine):
+    """A proxy that starts: bad answers, then good ones."""
+    answers = iter(["<html>"] * bad)
+    server.answer = lambda request: next(answers, None) or healthy(request)
     with Store(tmp_path / "r.sqlite") as store:
-        assert evaluate(server, store)[1] == 2
+        if fine:
+            assert evaluate(server, store)[1] == 2
+        else:
+            with pytest.raises(HarnessError, match="malformed answer"):
+                evaluate(server, store)
+
+
+def test_an_answer_that_takes_too_long_is_malformed(server, tmp_path, monkeypatch):
+    """The answer of all other tests, with no time left after its first byte."""
+    monkeypatch.setattr(server_calls, "_LONGEST_ANSWER_S", 0.0)
+    with Store(tmp_path / "r.sqlite") as store, pytest.raises(HarnessError, match="no end after"):
+        evaluate(server, store)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -185,6 +185,17 @@ def test_how_many_characters_a_rendering_may_write(words, written, fine):
             write_it((Message("user", "a" * words),), True)
 
 
+def test_how_much_processor_time_a_rendering_may_take(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        guard._PROCESS, "ask", lambda request: asked.append(request) or {"result": ""}
+    )
+    for words in (0, 50_000, 100_000):
+        rows = [{"role": "user", "content": "a" * words}]
+        guard.render_guarded("x", rows, "x", add_generation_prompt=True, tokens={})
+    assert [request["seconds"] for request in asked] == [2.0, 2.5, 3.0]
+
+
 def test_a_template_of_more_than_a_million_characters_is_not_read():
     with pytest.raises(HarnessError, match="a template of 1000001 characters"):
         foreign_renderer("x" * 1_000_001, where="long")
