@@ -228,18 +228,6 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
-    """A model's answer: ``text`` before the stop, and how it ended."""
-
-    case: str
-    format: str
-    model: str
-    text: str
-    finish: Finish
-    token_ids: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Loglikelihood:
     """Log-probability in nats of one continuation after a prompt, and its number of tokens.
 

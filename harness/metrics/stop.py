@@ -17,7 +17,7 @@ from harness.metrics.control_strings import (
 )
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 from harness.metrics.words import words
-from harness.records import Format, Generation
+from harness.records import Finish, Format
 
 ECHO_WORDS = 8
 _ORDINARY_LABELS = frozenset(
@@ -98,7 +98,8 @@ def _without_fences(answer: str) -> str:
 
 
 def stop_scores(
-    generation: Generation,
+    answer: str,
+    finish: Finish,
     chat_format: Format,
     index: ControlIndex,
     prompt_content: str,
@@ -110,14 +111,10 @@ def stop_scores(
     engine error; ``echo`` is None when the prompt has fewer than 8 words, because it cannot occur.
     A stop that an engine left at the end of the text is no leak and no run-on.
     """
-    if generation.finish == "error":
+    if finish == "error":
         return dict.fromkeys(("stopped", "empty", "leak", "role_run_on", "echo"))
-    stopped = generation.finish == "stop"
-    text = (
-        _without_own_end(generation.text, (*stops, *ends_of(chat_format)))
-        if stopped
-        else generation.text
-    )
+    stopped = finish == "stop"
+    text = _without_own_end(answer, (*stops, *ends_of(chat_format))) if stopped else answer
     found = leaks(text, index, chat_format, prompt_content)
     named = any(
         re.search(rf"^{re.escape(stop.strip())}", text, re.MULTILINE)
@@ -179,5 +176,4 @@ def _metric(name: str, about: str, rank: int, **facts: Any) -> Metric:
 )
 def ending(item: AnswerItem) -> Mapping[str, Scored]:
     """``stop_scores`` of an answer."""
-    answer = Generation(item.case.id, item.format.id, "", item.text, item.finish, item.token_ids)
-    return stop_scores(answer, item.format, item.controls, item.prompt, item.stops)
+    return stop_scores(item.text, item.finish, item.format, item.controls, item.prompt, item.stops)

@@ -16,7 +16,6 @@ from harness.metrics.recall import near, nv_recall
 from harness.metrics.roles import role_faults
 from harness.metrics.stop import leaks, stop_scores
 from harness.metrics.words import word_spans
-from harness.records import Generation
 from tests.metrics.cost import computes_within
 
 SLOWEST = 5.0
@@ -73,5 +72,5 @@ def _rest(text: str, other: str) -> None:
     assert all(
         0 <= leak.start < leak.end <= len(text) for leak in leaks(text, _CONTROLS, _OWN, other)
     )
-    scores = stop_scores(Generation("c", _OWN.id, "", text, "stop"), _OWN, _CONTROLS, other)
+    scores = stop_scores(text, "stop", _OWN, _CONTROLS, other)
     assert all(value is None or 0 <= value <= 1 for value in scores.values())

@@ -6,7 +6,7 @@ from harness.formats import FormatSet, load_formats
 from harness.formats.grammar.sample import sample
 from harness.metrics.control_strings import EOS_STRINGS, ControlIndex, control_strings
 from harness.metrics.stop import leaks, stop_scores
-from harness.records import Finish, Generation
+from harness.records import Finish
 
 FORMATS: FormatSet = load_formats()
 INDEX: ControlIndex = control_strings(FORMATS.values())
@@ -23,9 +23,7 @@ def scores(
     prompt: str = "",
     stops: tuple[str, ...] = (),
 ) -> dict[str, float | None]:
-    return stop_scores(
-        Generation("c", own, "m", answer, finish), FORMATS[own], INDEX, prompt, stops
-    )
+    return stop_scores(answer, finish, FORMATS[own], INDEX, prompt, stops)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +160,5 @@ def test_going_on_with_a_drawn_header_is_a_run_on() -> None:
     for format in sample(60, 3, style="tags"):
         index = control_strings([*FORMATS.values(), format])
         user = format.roles["user"]
-        found = stop_scores(
-            Generation("c", format.id, "m", f"Oslo\n{user} more", "length"), format, index, "", ()
-        )
+        found = stop_scores(f"Oslo\n{user} more", "length", format, index, "")
         assert found["role_run_on"] == 1.0, (format.id, user)
