@@ -42,6 +42,14 @@ class Interval:
     n: int
     why: str = ""
 
+    def above(self, limit: float) -> bool:
+        """Whether all of it is above a limit; False where there is no interval."""
+        return self.low is not None and self.low > limit
+
+    def below(self, limit: float) -> bool:
+        """Whether all of it is below a limit; False where there is no interval."""
+        return self.high is not None and self.high < limit
+
 
 def wilson(rate: float, n: float, quantile: float = 1.9599639845400545) -> tuple[float, float]:
     """Wilson's score interval (1927) of a rate over ``n`` items, which need not be a whole number.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.records import Evidence
@@ -97,14 +98,14 @@ def _right_answers(
 
     losses = {metric: [pair.reference - pair.own for pair in pairs[metric]] for metric in right}
     text = " and ".join(
-        f"{_mean(pair.own for pair in pairs[metric]):.0%} of the {RIGHT[metric]} right against"
-        f" {_mean(pair.reference for pair in pairs[metric]):.0%}"
+        f"{fmean(pair.own for pair in pairs[metric]):.0%} of the {RIGHT[metric]} right against"
+        f" {fmean(pair.reference for pair in pairs[metric]):.0%}"
         for metric in right
     )
     loss = mean_difference(list(losses.values()), 1 - 2 * LEVEL)
     sure = mean_difference(list(losses.values()), strict)
-    worst = max(right, key=lambda metric: _mean(losses[metric]))
-    return _criterion(worst, text, MARGIN, loss, _above(sure, 0.0), pairs[worst], True)
+    worst = max(right, key=lambda metric: fmean(losses[metric]))
+    return _criterion(worst, text, MARGIN, loss, sure.above(0.0), pairs[worst], True)
 
 
 def _fault(metric: str, pairs: Sequence[_Pair], strict: float) -> Criterion:
@@ -113,10 +114,10 @@ def _fault(metric: str, pairs: Sequence[_Pair], strict: float) -> Criterion:
     more_is_better, words = FAULTS[metric]
     sign = 1 if more_is_better else -1
     losses = [sign * (pair.reference - pair.own) for pair in pairs]
-    own, reference = _mean(pair.own for pair in pairs), _mean(pair.reference for pair in pairs)
+    own, reference = fmean(pair.own for pair in pairs), fmean(pair.reference for pair in pairs)
     text = f"{words.format(own)} against {reference:.0%}"
     loss = difference_interval(losses, 1 - 2 * LEVEL)
-    worse = _above(difference_interval(losses, strict), 0.0)
+    worse = difference_interval(losses, strict).above(0.0)
     return _criterion(metric, text, MARGIN, loss, worse, pairs, more_is_better)
 
 
@@ -126,7 +127,7 @@ def _cost(excess: Mapping[str, float], strict: float) -> Criterion:
 
     values = list(excess.values())
     loss = mean_interval(values, level=1 - 2 * LEVEL)
-    worse = _above(mean_interval(values, level=strict), EXCESS_MARGIN)
+    worse = mean_interval(values, level=strict).above(EXCESS_MARGIN)
     pairs = [_Pair(case, value, 0.0) for case, value in excess.items()]
     text = f"references cost {loss.value:+.2f} nats a token"
     return _criterion("nll_excess", text, EXCESS_MARGIN, loss, worse, pairs, False)
@@ -146,23 +147,14 @@ def _criterion(
     worst = max(pairs, key=lambda pair: (sign * (pair.reference - pair.own), pair.case))
     evidence = Evidence(
         metric,
-        _mean(pair.own for pair in pairs),
+        fmean(pair.own for pair in pairs),
         len(pairs),
-        reference=_mean(pair.reference for pair in pairs),
+        reference=fmean(pair.reference for pair in pairs),
         loss=loss.value,
         low=loss.low,
         high=loss.high,
         worst_case=worst.case if sign * (worst.reference - worst.own) > 0 else "",
     )
     # Where there is no interval the loss is not shown either way; only a large one is in the way.
-    no_worse = loss.value < margin if loss.high is None else loss.high < margin
+    no_worse = loss.value < margin if loss.high is None else loss.below(margin)
     return Criterion(metric, text, margin, loss, no_worse, worse, evidence)
-
-
-def _above(interval: Interval, limit: float) -> bool:
-    return interval.low is not None and interval.low > limit
-
-
-def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return math.fsum(found) / len(found)

@@ -18,8 +18,8 @@ the simulated error rates (benchmarks/words.py).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.evaluation.analysis.criteria import (
@@ -120,13 +120,13 @@ def _half(own: Values, side: int) -> dict[str, dict[str, float]]:
 
 
 def _right_rate(own: Values) -> float:
-    rates = [math.fsum(own[m].values()) / len(own[m]) for m in RIGHT if own.get(m)]
-    return math.fsum(rates) / len(rates) if rates else 0.0
+    rates = [fmean(own[m].values()) for m in RIGHT if own.get(m)]
+    return fmean(rates) if rates else 0.0
 
 
 def _chance(evaluation: Evaluation) -> float:
     sizes = [len(case.choices) for case in evaluation.cases if case.choices]
-    return math.fsum(1 / size for size in sizes) / len(sizes) if sizes else 0.0
+    return fmean(1 / size for size in sizes) if sizes else 0.0
 
 
 def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdict | None:
@@ -134,13 +134,13 @@ def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdic
     for metric, (more_is_better, words) in FAULTS.items():
         if by_case := own.get(metric):
             found = _rate(by_case, level)
-            if _below(found, HALF) if more_is_better else _above(found, HALF):
+            if found.below(HALF) if more_is_better else found.above(HALF):
                 reason = ("only " if more_is_better else "") + words.format(found.value)
                 evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
                 return Verdict(name, "broken", reason, _remedy(name, native), evidence)
     if by_case := own.get("choice"):
         found = _rate(by_case, level)
-        if _below(found, chance + MARGIN):
+        if found.below(chance + MARGIN):
             reason = f"its choices are guesses: {found.value:.0%} right, chance is {chance:.0%}"
             evidence = _evidence("choice", found, by_case, 0.0)
             return Verdict(name, "broken", reason, _remedy(name, native), evidence)
@@ -153,12 +153,12 @@ def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:
     for metric, (more_is_better, words) in FAULTS.items():
         if by_case := own.get(metric):
             found = _rate(by_case, level)
-            if not (_above(found, HALF) if more_is_better else _below(found, HALF)):
+            if not (found.above(HALF) if more_is_better else found.below(HALF)):
                 evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
                 return words.format(found.value), evidence
     if by_case := own.get("choice"):
         found = _rate(by_case, level)
-        if not _above(found, chance):
+        if not found.above(chance):
             reason = f"its choices may be guesses: {found.value:.0%} right, chance is {chance:.0%}"
             return reason, _evidence("choice", found, by_case, 0.0)
     return None
@@ -174,7 +174,7 @@ def _native(name: str, own: Values, doubt: tuple[str, Evidence] | None) -> Verdi
     found = _rate(own[metric], 1 - 2 * LEVEL)
     reason = f"the model's own format: {found.value:.0%} of the {RIGHT[metric]} right"
     if ends := own.get("stopped"):
-        reason += ", " + FAULTS["stopped"][1].format(math.fsum(ends.values()) / len(ends))
+        reason += ", " + FAULTS["stopped"][1].format(fmean(ends.values()))
     return Verdict(name, "works", reason, "", _evidence(metric, found, own[metric], 0.0))
 
 
@@ -219,14 +219,6 @@ def _rate(by_case: Mapping[str, float], level: float) -> Interval:
     from harness.stats import rate_interval
 
     return rate_interval(list(by_case.values()), level)
-
-
-def _above(interval: Interval, limit: float) -> bool:
-    return interval.low is not None and interval.low > limit
-
-
-def _below(interval: Interval, limit: float) -> bool:
-    return interval.high is not None and interval.high < limit
 
 
 def _evidence(metric: str, found: Interval, by_case: Mapping[str, float], bad: float) -> Evidence:
