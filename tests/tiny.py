@@ -43,7 +43,7 @@ def build_tokenizer():
     )
 
 
-def build_model(folder: Path) -> None:
+def build_model(folder: Path, *, tie_word_embeddings: bool = True) -> None:
     """Write a random two-layer Llama and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -58,7 +58,7 @@ def build_model(folder: Path) -> None:
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,
-        tie_word_embeddings=True,
+        tie_word_embeddings=tie_word_embeddings,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

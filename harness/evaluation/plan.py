@@ -26,6 +26,16 @@ RECALL_TOKENS = 50
 
 
 @dataclass(frozen=True, slots=True)
+class RecallPlan:
+    """The requests of recall: training rows and controls, scored in each format and continued."""
+
+    formats: tuple[Format, ...]
+    requests: tuple[PlannedRequest, ...]
+    base_requests: tuple[PlannedRequest, ...]
+    """Those that the base is asked too, where there is an adapter on it."""
+
+
+@dataclass(frozen=True, slots=True)
 class EvalPlan:
     """The requests of an evaluation: of its own cases, of further samples, and of recall."""
 
@@ -34,10 +44,7 @@ class EvalPlan:
     requests: tuple[PlannedRequest, ...]
     further_samples: tuple[list[PlannedRequest], ...]
     """The second and later samples of each answer."""
-    recall_requests: tuple[PlannedRequest, ...]
-    recall_formats: tuple[Format, ...]
-    base_requests: tuple[PlannedRequest, ...]
-    """Those of recall that the base is asked too, where there is an adapter on it."""
+    recall: RecallPlan | None
     untestable: tuple[Untestable, ...]
     budget: BudgetPlan | None
     """What a budget pays for, where there is one. A search has computed some of it already."""
@@ -45,7 +52,8 @@ class EvalPlan:
     @property
     def everything(self) -> list[PlannedRequest]:
         """All requests, in the order in which they are computed."""
-        return [*self.requests, *chain(*self.further_samples), *self.recall_requests]
+        recall = self.recall.requests if self.recall else ()
+        return [*self.requests, *chain(*self.further_samples), *recall]
 
 
 def make_plan(
@@ -79,35 +87,40 @@ def make_plan(
         if settings.flips:
             challenged = [with_challenge(case) for case in cases if case.choices]
             requests += builder.build(challenged, formats)
-    recall_requests: list[PlannedRequest] = []
-    base_requests: list[PlannedRequest] = []
-    recall_formats = pick_recall_formats(formats, groups, settings.recall_formats)
-    if recall is not None and backend.no_loglikelihood:
-        if not quiet:
-            print(f"{label}: recall is not measured: {backend.no_loglikelihood}", file=sys.stderr)
-    elif recall is not None:
-        both = (*recall.train, *recall.controls)
-        recall_requests = builder.build(both, recall_formats)
-        if base is not None:
-            base_requests = RequestBuilder(base, 1).build(both, recall_formats)
-        continued = [
-            case
-            for side in (recall.train, recall.controls)
-            for case in spread_evenly(side, settings.recall_continued)
-        ]
-        recall_requests += builder.build_continuations(
-            continued, recall_formats, PREFIX_FRACTIONS, RECALL_TOKENS
-        )
+    planned = None
+    if recall is not None and not backend.no_loglikelihood:
+        chosen = pick_recall_formats(formats, groups, settings.recall_formats)
+        planned = plan_recall(backend, base, recall, chosen, settings.recall_continued)
+    elif recall is not None and not quiet:
+        print(f"{label}: recall is not measured: {backend.no_loglikelihood}", file=sys.stderr)
     return EvalPlan(
         tuple(cases),
         tuple(formats),
         tuple(requests),
         tuple(build_further_samples(backend, settings, cases, formats)),
-        tuple(recall_requests),
-        tuple(recall_formats),
-        tuple(base_requests),
+        planned,
         tuple(builder.untestable),
         budget,
+    )
+
+
+def plan_recall(
+    backend: Backend,
+    base: Backend | None,
+    recall: RecallSets,
+    formats: Sequence[Format],
+    continued: int,
+) -> RecallPlan:
+    """Score all rows and controls, and continue at most ``continued`` of either."""
+    sides = (recall.train, recall.controls)
+    both = list(chain(*sides))
+    some = list(chain.from_iterable(spread_evenly(side, continued) for side in sides))
+    builder = RequestBuilder(backend, RECALL_TOKENS)
+    scored = builder.build(both, formats)
+    return RecallPlan(
+        tuple(formats),
+        (*scored, *builder.build_continuations(some, formats, PREFIX_FRACTIONS, RECALL_TOKENS)),
+        tuple(RequestBuilder(base, RECALL_TOKENS).build(both, formats)) if base else (),
     )
 
 

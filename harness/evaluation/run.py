@@ -112,8 +112,9 @@ def evaluate(
         quiet=quiet,
     )
     computed = execute(plan.everything, backend, store, label=label, quiet=quiet, verbose=verbose)
-    if base:
-        computed += execute(plan.base_requests, base, store, label=f"{label}: base", quiet=quiet)
+    if base and plan.recall:
+        asked = plan.recall.base_requests
+        computed += execute(asked, base, store, label=f"{label}: base", quiet=quiet)
     results = read_results(plan.requests, store)
     scores = average_samples(
         scorer.score(plan.cases, results, plan.untestable),
@@ -123,13 +124,10 @@ def evaluate(
         store,
     )
     table = None
-    if recall:
-        recalled, by_base = (
-            read_results(requests, store) for requests in (plan.recall_requests, plan.base_requests)
-        )
-        table = recall_table(
-            recall, recalled, plan.recall_formats, groups, label, by_base if base else None
-        )
+    if recall and plan.recall:
+        recalled = read_results(plan.recall.requests, store)
+        by_base = read_results(plan.recall.base_requests, store) if base else None
+        table = recall_table(recall, recalled, plan.recall.formats, groups, label, by_base)
     store.put_scores(
         label,
         f"{model} + {adapter}" if adapter else model,

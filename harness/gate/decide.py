@@ -169,7 +169,7 @@ def shown_small(pair: Paired) -> bool:
     if pair.unchanged:
         return True
     between = METRICS[pair.metric].difference(pair.gains, level=1 - 2 * SHOWN)
-    return between.low is not None and between.low > -pair.tolerance
+    return between.above(-pair.tolerance)
 
 
 def cases_needed(pair: Paired, share: float) -> int:

@@ -13,6 +13,7 @@ from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.across_formats import changes
 from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.phrase_report import phrase_report
+from harness.evaluation.analysis.recall_summary import recall_texts
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import (
     gap_closed,
@@ -229,6 +230,17 @@ def test_answers_are_searched_for_copies_of_the_training_set(tmp_path, cases, fo
     assert len(marks) == 3
     assert f"Well. {text}"[marks[0].start : marks[0].end] == text.rstrip(".")
     assert "ferry#1" in marks[0].note
+
+
+def test_recall_that_cannot_be_measured_is_not_reported(tmp_path, cases, formats):
+    """A server without log-probabilities: standard error says why, and no table is made."""
+    row = Case("t", (Message("user", "Tell me."),), reference="Plain words and no more.")
+    sets = RecallSets((row,), (replace(row, id="c"),))
+    backend = ScriptedBackend(good, right)
+    assert go(tmp_path, cases, formats, backend, recall=sets).recall.rows  # the control
+    backend.no_loglikelihood = "the server gives no log-probabilities"
+    found = go(tmp_path, cases, formats, backend, recall=sets)
+    assert found.recall is None and recall_texts([found]) == []
 
 
 def test_phrases_of_a_run_beside_its_base_and_its_training(tmp_path, cases, formats):

@@ -27,7 +27,7 @@ from harness.gate.compare_baselines import compare_baselines
 from harness.gate.thresholds import Tolerance
 from harness.records import Conversation, Loglikelihood, Message
 from tests.evaluation.test_results_file import GROUPS, Named, plan
-from tests.tiny import build_tokenizer
+from tests.tiny import build_model
 
 BROKEN = [math.nan, math.inf, -math.inf]
 
@@ -155,28 +155,12 @@ def test_the_local_model_with_nan_weights(tiny, tmp_path):
 @pytest.fixture(scope="module")
 def with_a_broken_token(tmp_path_factory):
     """A tiny model in which reading one token ("fo" of fox) gives NaN, and no other does."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     from harness.models import load
 
-    tokenizer, folder = build_tokenizer(), tmp_path_factory.mktemp("untied")
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=False,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    folder = tmp_path_factory.mktemp("untied")
+    build_model(folder, tie_word_embeddings=False)
     loaded = load(str(folder), dtype="float32", device="cpu")
-    [broken, *_] = tokenizer("fox", add_special_tokens=False).input_ids
+    [broken, *_] = loaded.tokenizer("fox", add_special_tokens=False).input_ids
     loaded.model.model.embed_tokens.weight.data[broken] = math.nan
     return loaded
 
