@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.metrics.registry import METRICS
 from harness.report.document import Confidence, SpreadRow, Training
-from harness.terminal import visible
+from harness.report.wording import visible
 
 
 def training_svg(training: Training) -> str:
