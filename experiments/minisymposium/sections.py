@@ -260,7 +260,7 @@ def _drift(part: Part) -> Section:
     )
     line = (
         f"A positive control: {part['rows']}. The step is the first from which the paired "
-        "difference to the base is surely for the worse at every checkpoint."
+        "difference to the base is significantly worse at every checkpoint."
     )
     return Section(
         "7. Drift on purpose",

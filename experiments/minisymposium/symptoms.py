@@ -162,10 +162,7 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
             for row in (evaluation.recall.rows if evaluation.recall else ())
             if (row.format, row.metric) == (ALL_FORMATS, "nv_recall@50%")
         ]
-    seen = {
-        point["step"]: bool(point["step"]) and (point["difference"]["low"] or 0) > 0
-        for point in points
-    }
+    seen = {point["step"]: bool(point["step"]) and above(point["difference"]) for point in points}
     return {
         "symptom": "near-verbatim recall",
         "null": "controls never trained on",
