@@ -23,7 +23,8 @@ from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.cache_report import NEW, REUSED, count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
-from harness.evaluation.store.results_file import APPLICATION_ID, SCHEMA_VERSION, Store
+from harness.evaluation.store.database import APPLICATION_ID, SCHEMA_VERSION
+from harness.evaluation.store.results_file import Store
 from harness.records import Message
 from tests.patience import HANG_S, eventually
 from tests.scripted_backend import ScriptedBackend

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError
-from harness.evaluation.store.results_file import connect_to_read, file_errors
+from harness.evaluation.store.database import connect_to_read, file_errors
 from harness.extras import require
 from harness.files import atomic_file
 
