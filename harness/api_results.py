@@ -243,6 +243,8 @@ def drift_summary(found: Sequence[Drift]) -> dict[str, Any]:
     return summary
 
 
-def _interval(interval: Interval) -> dict[str, float | None]:
+def _interval(interval: Interval) -> dict[str, Any]:
+    """Mean, low and high; where an interval is withheld also ``why``."""
     ends = {"mean": interval.value, "low": interval.low, "high": interval.high}
-    return {name: None if end is None else round(end, 4) for name, end in ends.items()}
+    found: dict[str, Any] = {n: None if end is None else round(end, 4) for n, end in ends.items()}
+    return found | ({"why": interval.why} if interval.why else {})

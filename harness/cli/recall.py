@@ -67,7 +67,7 @@ def _line(output: Output, hit: RecallHit) -> str:
 
 def _span(found: dict[str, Any], form: str) -> str:
     if found["low"] is None:
-        return "no interval: too few texts, or all or a few alike"
+        return f"no interval: {found['why']}"
     return f"95 % interval {found['low']:{form}} to {found['high']:{form}}"
 
 

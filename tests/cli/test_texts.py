@@ -90,6 +90,17 @@ def test_copied_edited_misplaced_and_innocent_are_distinguished(tmp_path, traine
     assert last["summary"]["near"]["mean"] == 0.75 and last["summary"]["scored"] == 4
 
 
+def test_an_interval_that_is_withheld_says_why(tmp_path, trained, capsys):
+    command = ["recall", write(tmp_path / "out.jsonl", [{"id": "a", "text": COPIED}]), "--against"]
+    assert main([*command, trained]) == 0
+    why = "1 items are too few, 30 are needed"
+    assert f"near-verbatim (no interval: {why})" in capsys.readouterr().out
+    assert main([*command, trained, "--json"]) == 0
+    summary = lines(capsys)[-1]["summary"]
+    assert summary["nv_recall"] == {"mean": 1.0, "low": None, "high": None, "why": why}
+    assert "why" not in summary["near"]
+
+
 def test_a_kept_index_gives_the_same_lines(tmp_path, trained, capsys):
     outputs = write(
         tmp_path / "out.jsonl", [{"id": "a", "text": COPIED}, {"id": "b", "text": "Nothing of it."}]
