@@ -6,7 +6,7 @@ given:
 
 - *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses, all tests
   together at a level of 2.5 %;
-- *works*: no worse than the reference by the margins, each at a level of 5 %, and no guessing;
+- *works*: the loss is below each margin, each at a level of 5 %, and the choices are no guesses;
 - *degraded*: worse than the reference in one of the criteria, all together at 2.5 %;
 - *unclear*: none of these can be shown, with the number of cases that would be enough;
 - *untestable*: nothing was scored.
