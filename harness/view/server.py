@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -77,7 +78,9 @@ def _results(path: Path) -> dict[str, dict[str, int]]:
         "JOIN format ON format.id = cell.format GROUP BY 1, 2"
     )
     try:
-        with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5) as db:
+        with closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+        ) as db:
             rows = db.execute(query).fetchall()
     except sqlite3.Error:
         return {}
