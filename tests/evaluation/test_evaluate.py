@@ -27,6 +27,7 @@ from harness.evaluation.results import RecallSets
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
+from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.metrics.canaries import make_canaries
 from harness.records import Case, Check, Message
@@ -174,6 +175,35 @@ def test_gap_closed_is_one_minus_after_over_before(tmp_path, cases, formats):
     assert group_mean(before, "stopped", "held-out").value == 1.0
     names = [line.name for line in summary([before, after])]
     assert names[:2] == ["held-out gap closed", "held-out nll_excess reduction"]
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_five_held_out_formats_tell_of_others_and_four_do_not(tmp_path, cases, count):
+    known = load_formats()
+    names = ["alpaca-newline", "llama3", "gemma3", "vicuna-v1.1-newline", "mistral-v1"][:count]
+    groups = {"chatml": "native", **dict.fromkeys(names, "held-out")}
+
+    def one_bad(rendered):
+        """In one format the wrong options are the likelier ones, and references cost most."""
+        return -40.0 - right(rendered) if rendered.format == names[1] else right(rendered)
+
+    with Store(tmp_path / "r.sqlite") as store:
+        found = evaluate(
+            ScriptedBackend(good, one_bad),
+            cases,
+            [known[name] for name in groups],
+            groups,
+            "chatml",
+            store,
+            EvalSettings(),
+            quiet=True,
+        )
+    texts = {line.name: line.text for line in summary([found])}
+    for metric in ("choice", "nll_excess"):
+        worst = found.aggregate(names[1], metric).mean
+        tells = f"; the worst of these 5 has {worst:.2f}, and with 95 % confidence at least 55% of"
+        assert (tells in texts[f"held-out {metric}"]) == (count == 5)
+        assert ("formats like them" in texts[f"held-out {metric}"]) == (count == 5)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.words import Model, models, rates
-from harness.evaluation.analysis.criteria import compare
+from harness.evaluation.analysis.criteria import Criterion, compare
 from harness.evaluation.analysis.format_verdicts import best_others, judge
-from harness.records import WORDS
+from harness.records import WORDS, Evidence
+from harness.stats import Interval
 
 CHANCE = 0.25
 GOOD = {"choice": 0.8, "on_task": 0.8, "stopped": 1.0, "leak": 0.0, "empty": 0.0}
@@ -84,6 +85,15 @@ def test_the_number_that_would_do_gives_the_word_in_80_of_100():
     assert 60 <= np.median(needed) <= 250
     words = rates(model, int(np.median(needed)), 200)
     assert words["works"] / 200 >= 0.6
+
+
+@pytest.mark.parametrize(("half", "known"), [(2.6, True), (2.8, False)])
+def test_more_than_twenty_thousand_cases_are_not_asked_for(half, known):
+    """Of a mean whose items differ so much that no affordable number would do."""
+    loss = Interval(0.17, 0.17 - half, 0.17 + half, 40)
+    found = Criterion("nll_excess", "", 0.35, loss, False, False, Evidence("nll_excess", 0.17, 40))
+    assert (found.needed() is not None) == known
+    assert not known or 19_000 < found.needed() < 20_000
 
 
 def test_the_reason_names_both_rates_and_the_worst_case():
