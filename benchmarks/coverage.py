@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.page_table import write_table
 from harness.stats import (
     Interval,
     difference_interval,
@@ -25,10 +26,6 @@ from harness.stats import (
 SIZES = (12, 24, 48, 100)
 SETS = 2000
 PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
-MARKS = (
-    "<!-- coverage:begin, written by python -m benchmarks.coverage --write -->",
-    "<!-- coverage:end -->",
-)
 
 Draw = Callable[[np.random.Generator, int], Any]
 
@@ -231,10 +228,7 @@ def main() -> None:
     found = table(options.sets)
     print(found)
     if options.write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n{found}\n{MARKS[1]}{after}", encoding="utf-8")
+        write_table(PAGE, "coverage", found)
 
 
 if __name__ == "__main__":

@@ -16,15 +16,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.coverage import SIZES, centred, logistic
+from benchmarks.page_table import write_table
 from harness.evaluation.analysis.format_verdicts import best_others, judge
-from harness.records import WORDS
 
 RUNS = 1000
 PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
-MARKS = (
-    "<!-- words:begin, written by python -m benchmarks.words --write -->",
-    "<!-- words:end -->",
-)
 CHANCE = 0.25
 
 
@@ -109,7 +105,7 @@ def rates(model: Model, n: int, runs: int = RUNS, seed: int = 0) -> Counter[str]
 
 def table(runs: int = RUNS) -> str:
     """Markdown: models × cases, in % of evaluations: works ∕ unclear ∕ degraded ∕ broken."""
-    order = [word for word in ("works", "unclear", "degraded", "broken") if word in WORDS]
+    order = ("works", "unclear", "degraded", "broken")
     lines = [f"| {' ∕ '.join(order)}, % | " + " | ".join(f"n {n}" for n in SIZES) + " |"]
     lines.append("|---|" + "---:|" * len(SIZES))
     for model in models():
@@ -130,10 +126,7 @@ def main() -> None:
     found = table(options.runs)
     print(found)
     if options.write:
-        text = PAGE.read_text(encoding="utf-8")
-        before, rest = text.split(MARKS[0])
-        after = rest.split(MARKS[1])[1]
-        PAGE.write_text(f"{before}{MARKS[0]}\n{found}\n{MARKS[1]}{after}", encoding="utf-8")
+        write_table(PAGE, "words", found)
 
 
 if __name__ == "__main__":

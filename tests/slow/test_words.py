@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks.coverage import SIZES
-from benchmarks.words import MARKS, PAGE, models, rates
+from benchmarks.page_table import read_table
+from benchmarks.words import PAGE, models, rates
 
 pytestmark = pytest.mark.slow
 
@@ -21,6 +22,6 @@ def test_error_rates(model, n):
 
 
 def test_the_page_shows_every_model():
-    table = PAGE.read_text(encoding="utf-8").split(MARKS[0])[1].split(MARKS[1])[0]
-    names = [line.split(" | ")[0].removeprefix("| ") for line in table.strip().splitlines()[2:]]
+    table = read_table(PAGE, "words")
+    names = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
     assert names == [model.name for model in MODELS]
