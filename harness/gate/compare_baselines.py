@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.gate.baseline import Baseline, BaselineEntry
@@ -119,9 +119,11 @@ def _margins(
     baseline: Baseline, current: Baseline, old: BaselineEntry, cases: Sequence[str]
 ) -> tuple[Values, Values] | None:
     """The values of the continuous metric behind this one, where both runs have all of them."""
+    if not (margin := METRICS[old.metric].tested_by):
+        return None
     found = []
     for run in (baseline, current):
-        entry = run.entry(old.format, METRICS[old.metric].tested_by)
+        entry = run.entry(old.format, margin)
         values = {} if entry is None else run.scored(entry)
         if not all(case_id in values for case_id in cases):
             return None
@@ -130,23 +132,30 @@ def _margins(
 
 
 def _with_elsewhere(pairs: Sequence[Paired]) -> list[Paired]:
-    """The pairs of one metric, each with the mean gain of the other formats' margins by case."""
+    """The pairs of one metric, each with the mean gain of the other formats' margins by case.
+
+    Only where every case of the pair was scored in enough other formats.
+    """
     gains = {
         pair.format: dict(zip(pair.before, found, strict=True))
         for pair in pairs
         if (found := pair.margin_gains) is not None
     }
-    added = []
-    for pair in pairs:
-        others = [
-            values
-            for name, values in gains.items()
-            if name != pair.format and values.keys() >= pair.before.keys()
-        ]
-        enough = pair.format in gains and len(others) >= LEAST_OTHERS
-        means = _case_means([{case: v[case] for case in pair.before} for v in others])
-        added.append(replace(pair, elsewhere=means if enough else None))
-    return added
+    by_case = _by_case(gains.values())
+    sums = {case_id: math.fsum(values) for case_id, values in by_case.items()}
+
+    def elsewhere(own: Values) -> Values | None:
+        if any(len(by_case[case_id]) <= LEAST_OTHERS for case_id in own):
+            return None
+        return {
+            case_id: (sums[case_id] - gain) / (len(by_case[case_id]) - 1)
+            for case_id, gain in own.items()
+        }
+
+    return [
+        replace(pair, elsewhere=elsewhere(gains[pair.format])) if pair.format in gains else pair
+        for pair in pairs
+    ]
 
 
 def _group_means(pairs: Sequence[Paired], current: Baseline, tolerance: Tolerance) -> list[Paired]:
@@ -172,13 +181,19 @@ def _group_means(pairs: Sequence[Paired], current: Baseline, tolerance: Toleranc
     return means
 
 
-def _case_means(formats: Sequence[Values]) -> dict[str, float]:
+def _case_means(formats: Iterable[Values]) -> dict[str, float]:
     """Each case's mean over the formats that scored it."""
+    by_case = _by_case(formats)
+    return {case_id: math.fsum(values) / len(values) for case_id, values in by_case.items()}
+
+
+def _by_case(formats: Iterable[Values]) -> dict[str, list[float]]:
+    """Each case's values in the formats that scored it."""
     by_case: dict[str, list[float]] = {}
     for values in formats:
         for case_id, value in values.items():
             by_case.setdefault(case_id, []).append(value)
-    return {case_id: math.fsum(values) / len(values) for case_id, values in by_case.items()}
+    return by_case
 
 
 def stale_facts(baseline: Baseline, current: Baseline, format_id: str, metric: str) -> list[str]:
