@@ -154,6 +154,22 @@ def test_the_run_says_how_many_and_keeps_them(tiny_model, tmp_path, capsys):
     assert dry_run(replace(config, output_dir=str(tmp_path / "other"))).facts["controls"] == 10
 
 
+def test_a_refused_row_is_not_measured_as_a_trained_one(tiny_model, tmp_path):
+    rows = [*some_rows(7), ("too long?", "the quick brown fox " * 60)]
+    config = small_config(
+        tiny_model, tmp_path, rows=rows, formats=("chatml",), optimisation={"max_steps": 1}
+    )
+    config = replace(
+        config,
+        data=replace(config.data, max_length=200, on_refuse="skip", controls=0),
+        evaluation=EvaluationConfig(references=0, recall_rows=8, formats_measured=1),
+    )
+    train(config)
+    kept = {f"rows-{number}" for number in range(1, 8)}
+    for entry in measured_checkpoints(Path(config.output_dir)):
+        assert set(entry["recall_items"]["rows"]) == kept
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     for made_late in ("adapter", "checkpoint-2"):
