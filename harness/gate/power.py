@@ -17,7 +17,7 @@ DRAWS = 300
 
 
 def power_line(pairs: Sequence[Paired]) -> str:
-    """``power: of a 5-point loss in one format this gate sees …``, for the headline rates.
+    """``power: a 5-point loss in one format would be seen in …``, for the headline rates.
 
     Nothing where no value differs between the two runs: they hold no noise to learn from.
     """
