@@ -61,7 +61,8 @@ class Metric:
     signed: bool = False
     """A difference, shown with its sign."""
     worst: float | None = 0.5
-    """The value that gets the worst colour where less is better; None: no colours."""
+    """The value that gets the worst colour where less is better; None: no colours. Where more is
+    better, 0 gets the worst and 1 the best."""
     tolerance: float | None = None
     """The loss against a baseline that a user can accept, unless thresholds.toml sets another.
     None: recorded, and not gated."""

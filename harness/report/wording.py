@@ -94,7 +94,7 @@ def interval(cell: Aggregate) -> str:
 def goodness(value: float | None, metric: str) -> int | None:
     """0 (worst) … 4 (best) for the heat scale, or None for a metric without a scale."""
     facts = METRICS.get(metric)
-    if value is None or (facts and facts.lower_is_better and facts.worst is None):
+    if value is None or (facts and facts.worst is None):
         return None
     share = min(1.0, max(0.0, value))
     if facts and facts.lower_is_better and facts.worst:
@@ -166,4 +166,6 @@ def _summed_up(word: str, found: Sequence[Verdict]) -> str:
     needed = [verdict.needed for verdict in found if verdict.needed is not None]
     if not needed:
         return ""
-    return f": --limit {max(needed)} would be enough for {len(needed)} of them"
+    least, most = min(needed), max(needed)
+    cases = f"{least}" if least == most else f"{least} to {most}"
+    return f": --limit {cases} would be enough for {len(needed)} of them"

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.records import Evidence, Verdict
-from harness.report.wording import MOST_LINES, evidence_text, verdict_lines
+from harness.report.wording import MOST_LINES, evidence_text, goodness, verdict_lines
 
 
 def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
@@ -27,9 +27,10 @@ def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
     [
         ((None,), "unclear: f0: may be; more"),
         ((None, None), "unclear: f0, f1"),
+        ((90, 90), "unclear: f0, f1: --limit 90 would be enough for 2 of them"),
         (
             (90, None, 120),
-            "unclear: f0, f1, f2: --limit 120 would be enough for 2 of them",
+            "unclear: f0, f1, f2: --limit 90 to 120 would be enough for 2 of them",
         ),
     ],
 )
@@ -63,3 +64,22 @@ def test_a_hundred_broken_formats_are_no_hundred_lines():
 )
 def test_evidence_in_words(evidence, text):
     assert evidence_text(evidence) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "colour"),
+    [
+        ("choice", 0.0, 0),
+        ("choice", 0.99, 4),
+        ("leak", 0.0, 4),
+        ("leak", 0.5, 0),
+        ("nll_excess", 0.0, 4),
+        ("nll_excess", 1.5, 0),
+        ("choice", None, None),
+        ("nll", 2.0, None),
+        ("choice_margin", 2.0, None),
+        ("choice_norm_margin", -0.1, None),
+    ],
+)
+def test_only_what_has_a_best_and_a_worst_has_a_colour(metric, value, colour):
+    assert goodness(value, metric) == colour

@@ -31,8 +31,9 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 path = " → ".join(f"{mean.value:.2f}" for mean in means if mean is not None)
                 text = f"mean {metric} over {group} formats: {path}"
                 if group == "held-out":
-                    text += _beyond(evaluations[-1], metric)
+                    text += _worst(evaluations[-1], metric)
                 lines.append(_line(f"{group} {metric}", means[-1], text))
+    lines += _beyond(evaluations[-1])
     return [*lines, *recall_lines(evaluations), *_drift(evaluations)]
 
 
@@ -40,19 +41,29 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
 _FORMATS_TO_TELL = 5
 
 
-def _beyond(evaluation: Evaluation, metric: str) -> str:
+def _beyond(evaluation: Evaluation) -> list[SummaryLine]:
     """What the held-out formats tell of formats like them that were not measured."""
+    held_out = [one.id for one in evaluation.formats if evaluation.groups[one.id] == "held-out"]
+    if len(held_out) < _FORMATS_TO_TELL:
+        return []
+    share = least_share(len(held_out))
+    text = (
+        f"with 95 % confidence at least {share:.0%} of formats like these {len(held_out)} held-out"
+        " ones are no worse than the worst of them, in each of these numbers"
+    )
+    return [SummaryLine("formats like the held-out ones", share, None, None, len(held_out), text)]
+
+
+def _worst(evaluation: Evaluation, metric: str) -> str:
+    """The mean of the worst held-out format, where there are several."""
     import numpy as np
 
     values = matrix(evaluation, metric, "held-out")
-    if values.shape[1] < _FORMATS_TO_TELL:
+    if values.shape[1] < 2:
         return ""
     means = np.nanmean(values, axis=0)
     worst = means.max() if METRICS[metric].lower_is_better else means.min()
-    return (
-        f"; the worst of these {values.shape[1]} has {worst:.2f}, and with 95 % confidence at least"
-        f" {least_share(values.shape[1]):.0%} of formats like them are no worse than that"
-    )
+    return f"; the worst of {values.shape[1]} has {worst:.2f}"
 
 
 def gap_closed(before: Evaluation, after: Evaluation) -> Interval | None:
