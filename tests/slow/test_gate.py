@@ -13,7 +13,7 @@ from harness.evaluation.settings import EvalJob
 from harness.gate.baseline import Baseline, to_baseline
 from harness.gate.compare_baselines import compare_baselines
 from harness.gate.decide import decide, family
-from harness.gate.power import power
+from harness.gate.power import PLANTED, power
 from harness.gate.thresholds import read_thresholds
 from harness.models import LoadedModel, load
 from harness.resources import data_dir
@@ -22,15 +22,6 @@ from tests.gate.test_power import pairs_of
 pytestmark = pytest.mark.slow
 
 
-AT_200 = pytest.param(
-    "choice",
-    0.05,
-    0.10,
-    200,
-    marks=pytest.mark.xfail(
-        strict=False, reason="88 % said, 82 % found in 250 runs: to be explained"
-    ),
-)
 OTHERS_GAIN = list(UNCHANGED)[-1]
 
 
@@ -53,12 +44,17 @@ def test_what_is_documented_as_seen_is_seen(name):
 
 
 @pytest.mark.parametrize(
-    ("metric", "points", "turned", "cases"),
-    [("choice", 0.05, 0.10, 120), AT_200, ("on_task", 0.05, 0.05, 200)],
+    ("change", "cases"),
+    [
+        (Change(0.10, metric="choice", points=PLANTED), 120),
+        (Change(0.10, metric="choice", points=PLANTED), 200),
+        (Change(0.05, metric="on_task", points=PLANTED, broken=True), 200),
+        (Change(0.05, metric="stopped", points=PLANTED, broken=True), 200),
+    ],
 )
-def test_the_printed_power_is_what_the_gate_finds(metric, points, turned, cases):
-    """Said of runs without the loss, found in other runs of the same models with it: 5 points."""
-    change, seeds = Change(turned, metric=metric, points=points), range(250)
+def test_the_printed_power_is_what_the_gate_finds(change, cases):
+    """Said of runs without the loss, found in other runs of the same models with it."""
+    turned, metric, seeds = change.turned, change.metric, range(250)
     said = []
     for seed in seeds:
         pairs = pairs_of(seed, cases, Change(turned))
