@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Rows and controls that each stratum needs. With fewer its two variances say little.
 LEAST = 5
+#: Items beyond the means of all strata that each covariate needs. With fewer its slope is noise.
+FOR_A_SLOPE = 20
 #: The share of controls that may pass for trained rows where the rate of found rows is read.
 FALSE_POSITIVES = 0.01
 
@@ -83,6 +85,39 @@ def _halved(
     if not all(_enough(half, trained) for half in halves):
         return [group]
     return [part for half in halves for part in _halved(half, lengths, trained)]
+
+
+def adjusted(
+    values: Sequence[float],
+    covariates: Sequence[Sequence[float]],
+    labels: Sequence[int],
+    trained: Sequence[bool],
+) -> list[float]:
+    """The values less what covariates explain of them, for `stratified_difference`.
+
+    ``covariates`` has a row of the same length for each value, of facts that training cannot
+    change, such as how much of an answer its question holds. Slopes are of least squares within
+    strata and sides (analysis of covariance), so a gain of the trained rows is never taken for the
+    effect of a covariate. Rows and controls are a random split, so the adjustment makes the
+    interval narrower and moves nothing on the average (Lin 2013, doi 10.1214/12-AOAS583). The
+    mean of the trained rows stays what it is. Too few values (`FOR_A_SLOPE`) are returned as they
+    are.
+    """
+    import numpy as np
+
+    y, x = np.asarray(values, float), np.asarray(covariates, float)
+    ours = np.asarray(trained, bool)
+    cells = [*zip(labels, trained, strict=True)]
+    free = len(cells) - len(set(cells))
+    if not free or free < FOR_A_SLOPE * x.shape[1]:
+        return list(values)
+    within_y, within_x = y.copy(), x.copy()
+    for cell in set(cells):
+        same = np.array([other == cell for other in cells])
+        within_y[same] -= y[same].mean()
+        within_x[same] -= x[same].mean(axis=0)
+    slopes = np.linalg.lstsq(within_x, within_y, rcond=None)[0]
+    return [float(value) for value in y - (x - x[ours].mean(axis=0)) @ slopes]
 
 
 def stratified_difference(

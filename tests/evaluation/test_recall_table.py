@@ -6,7 +6,12 @@ from statistics import fmean
 import pytest
 
 from harness.backends.protocol import Answer
-from harness.evaluation.analysis.recall_table import ALL_FORMATS, PREFIX_FRACTIONS, recall_table
+from harness.evaluation.analysis.recall_table import (
+    ALL_FORMATS,
+    LEVEL,
+    PREFIX_FRACTIONS,
+    recall_table,
+)
 from harness.evaluation.requests import reference_prefix
 from harness.evaluation.results import RecallSets, Results
 from harness.records import Case, Format, Loglikelihood, Message
@@ -229,3 +234,29 @@ def test_rows_that_are_not_continued_are_scored():
         assert (level.n_train, level.n_null, exact.n_train, exact.n_null) == (6, 6, 2, 2)
         assert exact.train == 1.0
     assert found[ALL_FORMATS, "memory depth"].n_train == 2
+
+
+@pytest.mark.parametrize("trait", ["words of the conversation", "characters a token", "neither"])
+def test_what_makes_an_answer_likely_in_itself_is_no_noise(trait):
+    """120 rows and controls whose level follows a trait of the answer, or chance alone."""
+    rng = random.Random(7)
+    cases, scorings = [], {}
+    for at in range(240):
+        shared, tokens = rng.randrange(11), rng.randrange(10, 31)
+        said = [f"known{n}" for n in range(shared)] + [f"other{n}" for n in range(10 - shared)]
+        reference = " ".join(said)
+        level = {
+            "words of the conversation": shared / 10,
+            "characters a token": len(reference) / tokens / 4,
+            "neither": rng.random(),
+        }[trait]
+        question = Message("user", " ".join(f"Known{n}" for n in range(10)))
+        cases.append(Case(f"c{at}", (question,), reference=reference))
+        noise = rng.gauss(0, 0.01)
+        scorings[f"c{at}", "toy"] = [Loglikelihood((level - 3 + noise) * tokens, tokens)]
+    sets = RecallSets(tuple(cases[:120]), tuple(cases[120:]))
+    table = recall_table(sets, Results({}, scorings), [FORMAT], {"toy": "native"})
+    row = next(row for row in table.rows if (row.metric, row.format) == (LEVEL, "toy"))
+    levels = [found[0].logprob / found[0].tokens for found in scorings.values()]
+    assert row.train == pytest.approx(fmean(levels[:120]))
+    assert (row.high - row.low < 0.02) == (trait != "neither")

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, mannwhitneyu
 
-from harness.stats.strata import LEAST, auc, found_rate, strata, stratified_difference
+from harness.stats.strata import (
+    LEAST,
+    adjusted,
+    auc,
+    found_rate,
+    strata,
+    stratified_difference,
+)
 
 
 def pool(rng, rows, controls, kinds=4):
@@ -100,6 +107,62 @@ def test_a_stratum_without_controls_is_left_out():
 def test_equal_shares_have_an_interval(value):
     found = stratified_difference([value] * 40, [0] * 40, [True] * 20 + [False] * 20, share=True)
     assert found.value == 0 and found.low < -0.1 and found.high > 0.1
+
+
+def adjusted_and_plain(rng, rows, controls, gain, slope=1.0, heavy=False):
+    """The differences with and without two covariates; the first explains ``slope``² of the
+    variance next to 1 of noise, the second nothing."""
+    kinds, lengths, trained = pool(rng, rows, controls)
+    traits = rng.normal(0, 1, (rows + controls, 2))
+    noise = rng.standard_t(3, rows + controls) if heavy else rng.normal(0, 1, rows + controls)
+    values = -0.5 * kinds + slope * traits[:, 0] + noise + gain * trained
+    labels = strata([f"kind {k}" for k in kinds], lengths.tolist(), trained.tolist())
+    moved = adjusted(values.tolist(), traits.tolist(), labels, trained.tolist())
+    return (
+        stratified_difference(moved, labels, trained.tolist()),
+        stratified_difference(values.tolist(), labels, trained.tolist()),
+    )
+
+
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize(("rows", "controls"), [(24, 24), (24, 100), (100, 24), (243, 200)])
+@pytest.mark.parametrize("gain", [0.0, 0.4])
+def test_the_interval_of_adjusted_values_holds_the_truth(rows, controls, gain, heavy):
+    rng = np.random.default_rng(rows + controls)
+    found = [adjusted_and_plain(rng, rows, controls, gain, heavy=heavy)[0] for _ in range(300)]
+    assert sum(each.low <= gain <= each.high for each in found) / 300 >= 0.92
+
+
+@pytest.mark.parametrize(("slope", "least", "most"), [(1.0, 0.65, 0.76), (0.0, 0.97, 1.03)])
+def test_what_a_covariate_explains_is_no_noise(slope, least, most):
+    """Half of the variance explained: 1/√2 of the width. Nothing explained: the same width."""
+    rng = np.random.default_rng(2)
+    pairs = [adjusted_and_plain(rng, 243, 200, 0.0, slope) for _ in range(40)]
+    widths = [np.mean([each[at].high - each[at].low for each in pairs]) for at in (0, 1)]
+    assert least <= widths[0] / widths[1] <= most
+
+
+def test_the_mean_of_the_trained_rows_stays_theirs():
+    found, plain = adjusted_and_plain(np.random.default_rng(3), 60, 60, 1.0)
+    assert found.train == pytest.approx(plain.train) and found.null != pytest.approx(plain.null)
+
+
+def test_a_gain_of_the_rows_is_not_taken_for_the_effect_of_a_covariate():
+    """Rows have the trait more often than controls, and gained 1: the slope is of either side."""
+    trained = [True] * 60 + [False] * 60
+    traits = [[1.0]] * 45 + [[0.0]] * 15 + [[1.0]] * 15 + [[0.0]] * 45
+    values = [float(ours) for ours in trained]
+    assert adjusted(values, traits, [0] * 120, trained) == pytest.approx(values)
+
+
+def test_without_enough_items_or_any_variance_nothing_is_adjusted():
+    rng = np.random.default_rng(4)
+    values, traits = rng.normal(0, 1, 30).tolist(), rng.normal(0, 1, (30, 2)).tolist()
+    trained = [True] * 15 + [False] * 15
+    assert adjusted(values, traits, [0] * 30, trained) == values
+    equal = [[2.0, 3.0]] * 30
+    assert adjusted(values * 4, equal * 4, [0] * 120, trained * 4) == pytest.approx(values * 4)
+    assert adjusted([], [], [], []) == []
 
 
 @given(

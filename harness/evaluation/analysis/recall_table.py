@@ -14,10 +14,18 @@ from harness.evaluation.requests import reference_prefix
 from harness.evaluation.results import RecallSets, RecallTable, Results
 from harness.metrics.canaries import TAG, exposure
 from harness.metrics.recall import NEAR, diverge_at, extractable, near, nv_recall
+from harness.metrics.words import words
 from harness.records import Case, Format, Group
 from harness.report.document import RecallEntry, Separation
 from harness.stats import mean_interval
-from harness.stats.strata import Difference, auc, found_rate, strata, stratified_difference
+from harness.stats.strata import (
+    Difference,
+    adjusted,
+    auc,
+    found_rate,
+    strata,
+    stratified_difference,
+)
 
 #: The parts of a reference that a continuation is given.
 PREFIX_FRACTIONS = (0.0, 0.25, 0.5)
@@ -36,6 +44,8 @@ EXPOSURE = "exposure"
 ALL_FORMATS = "all formats"
 #: Metrics that are no share between 0 and 1.
 _OPEN = (GAIN, LEVEL, DEPTH, EXPOSURE)
+#: Metrics of which the traits of an answer explain a part that is no memory.
+_EXPLAINED = (GAIN, LEVEL)
 
 #: Metric → value, for one case.
 Values = dict[str, float]
@@ -56,7 +66,9 @@ def recall_table(
     by_format = {
         one.id: values for one in formats if (values := _values_of(sets, one.id, results, base))
     }
-    compare = _Comparison(sets, run, note_on(len(sets.controls), base is not None))
+    compare = _Comparison(
+        sets, _traits(sets, results), run, note_on(len(sets.controls), base is not None)
+    )
     rows = [
         *compare.rows(_over_formats(by_format), ALL_FORMATS, None),
         *chain.from_iterable(
@@ -85,8 +97,11 @@ def note_on(controls: int, base: bool) -> str:
 class _Comparison:
     """Makes the entries of one run: the two sides, and the strata that rows and controls share."""
 
-    def __init__(self, sets: RecallSets, run: str, note: str) -> None:
+    def __init__(
+        self, sets: RecallSets, traits: Mapping[str, tuple[float, float]], run: str, note: str
+    ) -> None:
         self.cases = (*sets.train, *sets.controls)
+        self.traits = traits
         self.trained = {case.id for case in sets.train}
         self.has_controls = bool(sets.controls)
         self.run = run
@@ -130,9 +145,10 @@ class _Comparison:
             [len(case.reference or "") for case in cases],
             ours,
         )
-        return stratified_difference(
-            [values[case.id][metric] for case in cases], labels, ours, share=metric not in _OPEN
-        )
+        found = [values[case.id][metric] for case in cases]
+        if metric in _EXPLAINED:
+            found = adjusted(found, [self.traits[case.id] for case in cases], labels, ours)
+        return stratified_difference(found, labels, ours, share=metric not in _OPEN)
 
     def _alone(self, values: Mapping[str, Values], name: str, group: Group | None) -> RecallEntry:
         """The gain of the trained rows, with nothing to hold it against."""
@@ -168,6 +184,22 @@ class _Comparison:
             len(controls),
             group,
         )
+
+
+def _traits(sets: RecallSets, results: Results) -> dict[str, tuple[float, float]]:
+    """What makes an answer likely, whether it was trained or not, for each case.
+
+    The share of its words that its conversation holds, and its characters a token.
+    """
+    tokens = {case_id: found[0].tokens for (case_id, _), found in results.scorings.items()}
+    traits = {}
+    for case in (*sets.train, *sets.controls):
+        answer = case.reference or ""
+        asked = {word.casefold() for turn in case.messages for word in words(turn.content)}
+        said = words(answer)
+        known = sum(word.casefold() in asked for word in said) / max(1, len(said))
+        traits[case.id] = (known, len(answer) / max(1, tokens.get(case.id, 1)))
+    return traits
 
 
 def _over_formats(by_format: Mapping[str, Mapping[str, Values]]) -> dict[str, Values]:
