@@ -97,13 +97,21 @@ def are_among(some: Sequence[Conversation], others: Sequence[Conversation]) -> b
 
 
 def shipped_controls(rows: Sequence[Conversation]) -> tuple[Conversation, ...]:
-    """The shipped controls, if all rows are of the shipped training set; else none.
+    """The shipped controls of the rows' kinds, if all rows are of the shipped training set.
 
-    Rows of any other set are of another pool.
+    Rows of any other set are of another pool and get none.
     """
     if not are_among(rows, load_conversations([str(data_dir("trainset"))])):
         return ()
-    return tuple(load_conversations([str(data_dir("eval") / CONTROLS_FILE)]))
+    return of_their_kinds(load_conversations([str(data_dir("eval") / CONTROLS_FILE)]), rows)
+
+
+def of_their_kinds(
+    controls: Sequence[Conversation], rows: Sequence[Conversation]
+) -> tuple[Conversation, ...]:
+    """The controls of kinds that the rows have; all of them where no kind is shared."""
+    kinds = set(map(kind_of, rows))
+    return tuple(one for one in controls if kind_of(one) in kinds) or tuple(controls)
 
 
 def write_controls(folder: Path, controls: Sequence[Conversation]) -> None:

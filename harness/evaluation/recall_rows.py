@@ -7,7 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.controls import are_among, kind_of, read_controls, shipped_controls, without
+from harness.data.controls import (
+    are_among,
+    kind_of,
+    of_their_kinds,
+    read_controls,
+    shipped_controls,
+    without,
+)
 from harness.data.conversations import Collection, load_conversations
 from harness.data.row_source import DataSource, source_of
 from harness.errors import HarnessError
@@ -68,8 +75,7 @@ def recall_sets(
 
     Controls of a kind that no trained row has are left out: they share no stratum with any.
     """
-    kinds = {kind_of(row) for row in rows}
-    controls = [one for one in controls if kind_of(one) in kinds] or controls
+    controls = of_their_kinds(controls, rows)
     train, others = (
         spread_evenly(recall_cases(without_canaries(side)), most) for side in (rows, controls)
     )
