@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import read_text
 from harness.records import Conversation
 
 REFUSED_FILE = "refused.jsonl"
@@ -126,3 +127,17 @@ def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
         raise HarnessError(
             f"cannot write the refused rows: {error.strerror}", where=str(file)
         ) from None
+
+
+def refused_places(folder: Path) -> frozenset[str]:
+    """The places of the rows that a run left out, as its folder lists them.
+
+    Raises HarnessError for a list that cannot be read.
+    """
+    file = folder / REFUSED_FILE
+    if not file.is_file():
+        return frozenset()
+    try:
+        return frozenset(json.loads(line)["place"] for line in read_text(file).splitlines())
+    except (ValueError, KeyError, TypeError) as error:
+        raise HarnessError("not a list of refused rows", where=str(file)) from error

@@ -16,6 +16,7 @@ from harness.data.controls import (
     without,
 )
 from harness.data.conversations import Collection, load_conversations
+from harness.data.refusals import refused_places
 from harness.data.row_source import DataSource, source_of
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import recall_case, spread_evenly
@@ -55,7 +56,10 @@ def run_of(adapter: str | None) -> Path | None:
 
 
 def _trained_rows(run: Path | None) -> list[Conversation]:
-    """The rows of a run's sets, among them its controls; without a run, the shipped ones."""
+    """The rows of a run's sets, less those that it refused; without a run, the shipped ones.
+
+    Its controls are among them.
+    """
     metadata = read_run_metadata(run) if run else None
     data: dict[str, Any] = metadata.config.get("data", {}) if metadata else {}
     collection = Collection()
@@ -65,7 +69,13 @@ def _trained_rows(run: Path | None) -> list[Conversation]:
         schema = source.schema if source.schema != "auto" else data.get("schema", "auto")
         path = str(place) if place.exists() else source.path
         collection.read(path, schema, source.split)
-    return collection.conversations
+    refused = [Path(place).parts for place in refused_places(run)] if run else []
+    # The list has paths as the run's settings give them, and places here may begin elsewhere.
+    return [
+        row
+        for row in collection.conversations
+        if not any(Path(row.place).parts[-len(parts) :] == parts for parts in refused)
+    ]
 
 
 def recall_sets(

@@ -107,7 +107,7 @@ def _train_locked(
         loaded,
         cache,
         digest,
-        CheckpointMeasure(ready, loaded),
+        CheckpointMeasure(ready, cache.conversations, loaded),
         make_objective(ready, loaded),
         schedule_from=branch.schedule_from if branch else 0,
         stop_rule=stop_rule,

@@ -28,14 +28,8 @@ RECIPE = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "over-traini
 def held_out_nll(config: TrainConfig, adapter: Path | None) -> float:
     """Mean NLL of 24 references that no run and no choice has seen, in the held-out formats."""
     loaded = load(config.model, adapter=str(adapter) if adapter else None, dtype=config.dtype)
-    measure = CheckpointMeasure(
-        prepare(
-            replace(
-                config, evaluation=EvaluationConfig(references=0, recall_rows=0, formats_measured=1)
-            )
-        ),
-        loaded,
-    )
+    nothing = EvaluationConfig(references=0, recall_rows=0, formats_measured=1)
+    measure = CheckpointMeasure(prepare(replace(config, evaluation=nothing)), (), loaded)
     scored = measure._score(
         load_cases([str(data_dir("eval") / "cases" / "references.jsonl")]),
         measure.groups["held_out"],

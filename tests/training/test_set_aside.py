@@ -166,10 +166,12 @@ def test_a_refused_row_is_not_measured_as_a_trained_one(tiny_model, tmp_path):
         data=replace(config.data, max_length=200, on_refuse="skip", controls=0),
         evaluation=EvaluationConfig(references=0, recall_rows=8, formats_measured=1),
     )
-    train(config)
+    adapter = train(config)
     kept = {f"rows-{number}" for number in range(1, 8)}
     for entry in measured_checkpoints(Path(config.output_dir)):
         assert set(entry["recall_items"]["rows"]) == kept
+    later = recall_sets_of(EvalJob(model=config.model, adapter=str(adapter)))
+    assert {case.id for case in later.train} == kept
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):

@@ -16,7 +16,7 @@ from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
 from harness.metrics.recall import ngram_score
-from harness.records import Case, Format, Loglikelihood
+from harness.records import Case, Conversation, Format, Loglikelihood
 from harness.resources import data_dir
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class CheckpointMeasure:
     training answer and each control, both as means over formats.
     """
 
-    def __init__(self, ready: Preparation, loaded: LoadedModel) -> None:
+    def __init__(
+        self, ready: Preparation, trained_on: Sequence[Conversation], loaded: LoadedModel
+    ) -> None:
+        """``trained_on``: the rows of ``ready`` that were not refused when they were encoded."""
         settings = ready.config.evaluation
         native_id = native_format_id(loaded.tokenizer, load_formats().values())
         native = [known for known in ready.known if known.id == native_id]
@@ -61,12 +64,12 @@ class CheckpointMeasure:
             references = load_cases([str(data_dir("eval") / "dev.jsonl")])
             self.references = limit_cases(references, settings.references)
         if settings.recall_rows:
-            given = [row for row in ready.conversations if row.id in ready.rows.set_of]
+            given = [row for row in trained_on if row.id in ready.rows.set_of]
             # Answers of the model's own are of another origin than the controls' answers.
             controls = ready.rows.controls if given else ()
             self.rows, self.controls = (
                 spread_evenly(recall_cases(without_canaries(side)), settings.recall_rows)
-                for side in (given or ready.conversations, controls)
+                for side in (given or trained_on, controls)
             )
 
     def __bool__(self) -> bool:
