@@ -159,7 +159,7 @@ def test_the_run_says_how_many_and_keeps_them(tiny_model, tmp_path, capsys):
 def test_a_refused_row_is_not_measured_as_a_trained_one(tiny_model, tmp_path):
     rows = [*some_rows(7), ("too long?", "the quick brown fox " * 60)]
     config = small_config(
-        tiny_model, tmp_path, rows=rows, formats=("chatml",), optimisation={"max_steps": 1}
+        tiny_model, tmp_path, rows=rows, formats=("chatml",), optimisation={"num_train_epochs": 1}
     )
     config = replace(
         config,
