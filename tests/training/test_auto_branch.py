@@ -62,8 +62,8 @@ def bowl(monkeypatch):
 
     original = CheckpointMeasure.__init__
 
-    def note_rate(self, ready, loaded):
-        original(self, ready, loaded)
+    def note_rate(self, ready, trained_on, loaded):
+        original(self, ready, trained_on, loaded)
         self.rate = round(ready.config.optimisation.learning_rate, 9)
 
     monkeypatch.setattr(CheckpointMeasure, "__init__", note_rate)
