@@ -58,7 +58,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "PATH|NAME",
         "help": "model folder, .gguf file, hub id or SmolLM2-135M-Instruct",
     },
-    "--gate-adapter": {"metavar": "DIR", "help": "LoRA adapter to put on the model"},
+    "--gate-adapter": {
+        "metavar": "DIR",
+        "help": 'LoRA adapter to put on the model; "" for the model without the stored one',
+    },
     "--gate-native": {
         "metavar": "ID",
         "help": "the model's native format, when its template equals none of the known ones",
@@ -238,6 +241,11 @@ def _as_user_sees(config: pytest.Config) -> Generator[None, None, None]:
         raise pytest.UsageError(visible(str(error))) from None
 
 
+def _given(flag: str | None, stored: str | None) -> str | None:
+    """The flag where it is given: "" means none, whatever the table says."""
+    return stored if flag is None else flag or None
+
+
 def _options(config: pytest.Config) -> GateOptions:
     """The flags, and for what they leave open the table ``[gate]`` of thresholds.toml."""
     option, here = config.option, config.invocation_params.dir
@@ -249,13 +257,13 @@ def _options(config: pytest.Config) -> GateOptions:
     empty = GateOptions("", tests=tests, root=here)
     stored = read_gate_table(empty.thresholds)
     formats = tuple(name.strip() for name in (option.gate_formats or "").split(",") if name.strip())
-    baseline = option.gate_baseline or stored.baseline
+    baseline = _given(option.gate_baseline, stored.baseline)
     return replace(
         empty,
         model=option.gate_model or stored.model,
-        adapter=option.gate_adapter or stored.adapter,
-        native=option.gate_native or stored.native,
-        endpoint=option.gate_endpoint or stored.endpoint,
+        adapter=_given(option.gate_adapter, stored.adapter),
+        native=_given(option.gate_native, stored.native),
+        endpoint=_given(option.gate_endpoint, stored.endpoint),
         baseline=Path(baseline) if baseline else None,
         update=option.gate_update_baseline == "all",
         add_new=option.gate_update_baseline == "new",

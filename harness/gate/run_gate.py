@@ -70,10 +70,11 @@ class GateOptions:
         """The command that does the same with some options changed, ready to paste."""
         options, stored = replace(self, **changed), self.stored
         words = ["pytest", *options.tests]
-        for name in ("model", "adapter", "native", "endpoint", "limit"):
-            value = getattr(options, name)
-            if value is not None and value != getattr(stored, name):
-                words += [f"--gate-{name}", str(value)]
+        for name in ("model", "adapter", "native", "endpoint"):
+            if (value := getattr(options, name)) != getattr(stored, name):
+                words += [f"--gate-{name}", value or ""]
+        if options.limit is not None and options.limit != stored.limit:
+            words += ["--gate-limit", str(options.limit)]
         if options.formats and list(options.formats) != stored.formats:
             words += ["--gate-formats", ",".join(options.formats)]
         for flag, values, known in (

@@ -158,6 +158,9 @@ def test_the_stored_table_is_enough_and_flags_win(gate):
     assert (asked.model, asked.adapter, asked.native, asked.limit) == ("m", "other", "chatml", 5)
     assert asked.formats == ("chatml", "alpaca-newline")
     result.stdout.fnmatch_lines(["baseline: base.json*"])
+    without = gate("--gate-adapter", "", "--gate-native", "", "--gate-baseline", "")
+    assert (gate.jobs[-1].model, gate.jobs[-1].adapter, gate.jobs[-1].native) == ("m", None, None)
+    without.stdout.no_fnmatch_line("baseline: base.json*")
     gate.store(model="m", limmit=3)
     assert "thresholds.toml: gate: limmit: unknown key — did you mean limit?" in usage_error(gate())
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,8 @@ def test_a_command_does_not_repeat_what_is_stored():
     assert options.command(UPDATE) == "pytest eval/ --gate-update-baseline"
     assert options.command(limit=20) == "pytest eval/ --gate-limit 20"
     assert options.command(model="n", formats=()) == "pytest eval/ --gate-model n"
+    with_adapter = replace(options, stored=stored.model_copy(update={"adapter": "lora"}))
+    assert with_adapter.command() == "pytest eval/ --gate-adapter ''"
 
 
 @pytest.mark.parametrize(
