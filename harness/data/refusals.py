@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.data.readers import read_jsonl
 from harness.errors import HarnessError
-from harness.files import read_text
 from harness.records import Conversation
 
 REFUSED_FILE = "refused.jsonl"
@@ -137,7 +137,4 @@ def refused_places(folder: Path) -> frozenset[str]:
     file = folder / REFUSED_FILE
     if not file.is_file():
         return frozenset()
-    try:
-        return frozenset(json.loads(line)["place"] for line in read_text(file).splitlines())
-    except (ValueError, KeyError, TypeError) as error:
-        raise HarnessError("not a list of refused rows", where=str(file)) from error
+    return frozenset(str(row.get("place", "")) for _, row in read_jsonl(file))

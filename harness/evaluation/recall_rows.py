@@ -62,20 +62,17 @@ def _trained_rows(run: Path | None) -> list[Conversation]:
     """
     metadata = read_run_metadata(run) if run else None
     data: dict[str, Any] = metadata.config.get("data", {}) if metadata else {}
+    base = Path(metadata.directory if metadata else ".")
     collection = Collection()
     for given in data.get("train") or [str(data_dir("trainset"))]:
         source = source_of(given) if isinstance(given, str) else DataSource(**given)
-        place = Path(metadata.directory if metadata else ".") / source.path
+        place = base / source.path
         schema = source.schema if source.schema != "auto" else data.get("schema", "auto")
         path = str(place) if place.exists() else source.path
         collection.read(path, schema, source.split)
-    refused = [Path(place).parts for place in refused_places(run)] if run else []
-    # The list has paths as the run's settings give them, and places here may begin elsewhere.
-    return [
-        row
-        for row in collection.conversations
-        if not any(Path(row.place).parts[-len(parts) :] == parts for parts in refused)
-    ]
+    # Both may be relative to the folder in which the run was started.
+    refused = {base / listed for listed in refused_places(run)} if run else set()
+    return [row for row in collection.conversations if base / row.place not in refused]
 
 
 def recall_sets(
