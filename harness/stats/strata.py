@@ -107,13 +107,13 @@ def adjusted(
 
     y, x = np.asarray(values, float), np.asarray(covariates, float)
     ours = np.asarray(trained, bool)
-    cells = [*zip(labels, trained, strict=True)]
-    free = len(cells) - len(set(cells))
+    cells = 2 * np.asarray(labels, int) + ours
+    free = len(y) - len(np.unique(cells))
     if not free or free < FOR_A_SLOPE * x.shape[1]:
         return list(values)
     within_y, within_x = y.copy(), x.copy()
-    for cell in set(cells):
-        same = np.array([other == cell for other in cells])
+    for cell in np.unique(cells):
+        same = cells == cell
         within_y[same] -= y[same].mean()
         within_x[same] -= x[same].mean(axis=0)
     slopes = np.linalg.lstsq(within_x, within_y, rcond=None)[0]

@@ -156,10 +156,13 @@ def test_a_gain_of_the_rows_is_not_taken_for_the_effect_of_a_covariate():
 
 
 def test_without_enough_items_or_any_variance_nothing_is_adjusted():
+    """Two covariates need 40 values beyond the means of both sides: 42 in all."""
     rng = np.random.default_rng(4)
-    values, traits = rng.normal(0, 1, 30).tolist(), rng.normal(0, 1, (30, 2)).tolist()
-    trained = [True] * 15 + [False] * 15
-    assert adjusted(values, traits, [0] * 30, trained) == values
+    for size, enough in ((41, False), (42, True)):
+        values, traits = rng.normal(0, 1, size).tolist(), rng.normal(0, 1, (size, 2)).tolist()
+        sides = [True] * 20 + [False] * (size - 20)
+        assert (adjusted(values, traits, [0] * size, sides) != values) == enough
+    values, trained = rng.normal(0, 1, 30).tolist(), [True] * 15 + [False] * 15
     equal = [[2.0, 3.0]] * 30
     assert adjusted(values * 4, equal * 4, [0] * 120, trained * 4) == pytest.approx(values * 4)
     assert adjusted([], [], [], []) == []
