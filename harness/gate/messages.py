@@ -160,13 +160,13 @@ def _worst_first(checks: Iterable[GateCheck]) -> list[GateCheck]:
 
 
 def _failures(failed: Sequence[GateCheck]) -> list[str]:
-    """One line names the formats that broke, then one line each has their metrics, worst first."""
+    """Name the formats with failed checks, then the metrics of each on a line, worst first."""
     if not failed:
         return []
     by_format: dict[str, list[str]] = {}
     for check in _worst_first(failed):
         by_format.setdefault(check.format, []).append(_short(check))
-    lines = [f"formats that broke: {', '.join(by_format)}"]
+    lines = [f"formats with failed checks: {', '.join(by_format)}"]
     return lines + [f"  {format_id}: {_list(metrics)}" for format_id, metrics in by_format.items()]
 
 

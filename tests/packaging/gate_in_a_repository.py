@@ -1,7 +1,7 @@
 """The workflow that gate init writes, run in a scratch repository against the installed wheel.
 
 A tiny model learns five answers in three formats: that adapter passes against its own baseline. One
-trained in a single format fails, and the formats that broke are named.
+trained in a single format fails, and the formats with failed checks are named.
 """
 
 from __future__ import annotations
@@ -133,7 +133,9 @@ def main() -> None:
         failed = run(gate, repository, GITHUB_ACTIONS="true")
         assert failed.returncode == 1, failed.stdout + failed.stderr
         broke = next(
-            line for line in failed.stdout.splitlines() if line.startswith("formats that broke:")
+            line
+            for line in failed.stdout.splitlines()
+            if line.startswith("formats with failed checks:")
         )
         assert "alpaca-newline" in broke and "llama2-chat" in broke, failed.stdout
         assert (
