@@ -69,7 +69,9 @@ def test_picture(name, page_of, tmp_path, pytestconfig):
         **({"file": Path(given)} if given else {"made": picture.made(tmp_path)}),
         **picture.options,
     )
-    data = small(at_rest(page, picture))
+    picture_at_rest = at_rest(page, picture)
+    assert taken(page, picture) == taken(page, picture) == picture_at_rest  # nothing moves
+    data = small(picture_at_rest)
     assert 5_000 < len(data) < MOST_BYTES
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
