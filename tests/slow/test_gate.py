@@ -53,6 +53,17 @@ def test_what_is_documented_as_seen_is_seen(name):
     ],
 )
 def test_the_printed_power_is_what_the_gate_finds(change, cases):
+    said, found = said_and_found(change, cases)
+    assert said == pytest.approx(found, abs=0.05)
+
+
+def test_the_printed_power_of_answers_promises_no_more_than_a_loss_of_another_kind_gives():
+    """It loses answers at random; a loss that moves all answers a little is found more often."""
+    said, found = said_and_found(Change(0.05, metric="on_task", points=PLANTED), 200)
+    assert said <= found + 0.05
+
+
+def said_and_found(change, cases):
     """Said of runs without the loss, found in other runs of the same models with it."""
     turned, metric, seeds = change.turned, change.metric, range(250)
     said = []
@@ -64,7 +75,7 @@ def test_the_printed_power_is_what_the_gate_finds(change, cases):
         any(c.fails and (c.metric, c.format) == (metric, "new-2") for c in decide(pairs))
         for pairs in (pairs_of(seed, cases, change) for seed in seeds)
     ]
-    assert sum(said) / len(said) == pytest.approx(sum(found) / len(found), abs=0.05)
+    return sum(said) / len(said), sum(found) / len(found)
 
 
 FORMATS = ("smollm2", "chatml", "alpaca-newline", "llama3", "zephyr", "vicuna-v1.1-newline")
