@@ -209,4 +209,5 @@ def test_what_is_mentioned_does_not_excuse_the_rest() -> None:
 )
 def test_the_time_grows_with_the_length(text: str, prompt: str) -> None:
     with computes_within(15):
-        drift(text, prompt=prompt)
+        found = drift(text, prompt=prompt)
+    assert found.why if found.drift is None else found.drift == (found.onset_char is not None)

