@@ -239,23 +239,20 @@ class Theirs(Side):
     def whole_requests(self, limit: int) -> list[Any]:
         """This share of what our evaluation asks, each request once, longest first."""
         from harness.evaluation.cases.case_files import limit_cases, load_cases
-        from harness.evaluation.plan import make_plan
+        from harness.evaluation.plan import pick_recall_formats, plan_recall
         from harness.evaluation.recall_rows import recall_sets_of
+        from harness.evaluation.requests import RequestBuilder
 
-        job, every_case = self.whole_job(limit, Path()), load_cases()
+        job, cases = self.whole_job(limit, Path()), load_cases()
+        settings = job.settings.with_length_budget(cases)
         formats, groups = self.whole_formats()
-        plan = make_plan(
-            self.backend,
-            limit_cases(every_case, limit),
-            formats,
-            groups,
-            *(None, None),  # the scorer and the store, which only a budget needs
-            job.settings.with_length_budget(every_case),
-            recall_sets_of(job),
-            label="",
-            quiet=True,
+        few = pick_recall_formats(formats, groups, settings.recall_formats)
+        recall = plan_recall(
+            self.backend, None, recall_sets_of(job), few, settings.recall_continued
         )
-        longest_first = sorted(plan.everything, key=lambda item: -item.length)
+        builder = RequestBuilder(self.backend, settings.max_new_tokens)
+        planned = [*builder.build(limit_cases(cases, limit), formats), *recall.requests]
+        longest_first = sorted(planned, key=lambda item: -item.length)
         which, of = map(int, self.options.share.split("/"))
         return [item.request for item in {item.key: item for item in longest_first}.values()][
             which - 1 :: of
