@@ -119,6 +119,8 @@ def _grid(sizes: Matrix) -> float:
     import numpy as np
 
     unit = float(sizes.min())
+    if unit < 1e-9 * float(sizes.max()):
+        return 0.0  # so small a step corrects nothing, and the division could overflow
     for parts in range(1, 13):
         multiples = sizes * parts / unit
         if np.allclose(multiples, np.round(multiples), rtol=0, atol=1e-3):

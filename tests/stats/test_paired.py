@@ -124,6 +124,13 @@ def test_a_p_value_is_never_zero_nor_below_what_is_possible(gains, copies, shift
     assert 0 < least_p(moved) <= loss_test(moved) * (1 + 1e-9) <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("tiny", [5e-324, 2.2e-309, 1e-300, 1e-12])
+def test_a_change_next_to_nothing_leaves_the_p_value_of_the_others(tiny):
+    moved = [*[-1.0, -0.75] * 10, *[0.9] * 8]
+    ours = loss_test([*moved, *[tiny] * 12])
+    assert ours == pytest.approx(loss_test([*moved, *[1e-11] * 12]), rel=1e-3)
+
+
 def test_a_p_value_is_not_zero_where_it_underflows():
     assert loss_test([-1.0] * 2000) > 0
     assert loss_test([-1.0, -1.0001] * 1000) > 0
