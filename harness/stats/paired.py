@@ -64,7 +64,9 @@ def loss_test(gains: Sequence[float]) -> float:
         worse = changed.count(-1.0)
         p = float(binomtest(worse, len(changed), 0.5, alternative="greater").pvalue)
         return max(p, sys.float_info.min)
-    return min(1.0, max(_sign_permutation(changed), _skewed_student(gains)))
+    most = max(map(abs, changed))  # as shares of the largest: no power of them can underflow
+    shares, changed = [gain / most for gain in gains], [gain / most for gain in changed]
+    return min(1.0, max(_sign_permutation(changed), _skewed_student(shares)))
 
 
 def least_p(gains: Sequence[float]) -> float:
@@ -77,7 +79,7 @@ _COUNTED = 14
 
 
 def _sign_permutation(gains: Sequence[float]) -> float:
-    """P(a sum of ±|gain| with random signs is at least the loss), of gains other than 0.
+    """P(a sum of ±|gain| with random signs is at least the loss), of gains other than 0, up to 1.
 
     Counted for few items, else by Lugannani and Rice's saddlepoint approximation (Robinson 1982),
     whose relative error stays small far out in the tail, where no number of random draws reaches.
@@ -94,7 +96,6 @@ def _sign_permutation(gains: Sequence[float]) -> float:
         return float(np.mean(sums >= loss - 1e-9 * sizes.sum()))
     least = max(0.5 ** len(sizes), sys.float_info.min)
     loss -= _grid(sizes)  # the continuity correction: sums of such sizes lie two steps apart
-    sizes, loss = sizes / sizes.max(), loss / float(sizes.max())
     if loss <= 0:
         return 1.0
 
@@ -119,7 +120,7 @@ def _grid(sizes: Matrix) -> float:
     import numpy as np
 
     unit = float(sizes.min())
-    if unit < 1e-9 * float(sizes.max()):
+    if unit < 1e-9:
         return 0.0  # so small a step corrects nothing, and the division could overflow
     for parts in range(1, 13):
         multiples = sizes * parts / unit

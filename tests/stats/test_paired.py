@@ -111,6 +111,7 @@ def test_the_approximation_equals_random_signs(n):
 
     rng = np.random.default_rng(n)
     gains = rng.standard_t(3, n) - 0.5
+    gains /= np.abs(gains).max()
     sums = rng.choice([-1.0, 1.0], (400_000, n)) @ np.abs(gains)
     p = float(np.mean(sums >= -gains.sum()))
     assert _sign_permutation(gains.tolist()) == pytest.approx(p, rel=0.06, abs=5e-5)
@@ -122,6 +123,14 @@ def test_the_approximation_equals_random_signs(n):
 def test_a_p_value_is_never_zero_nor_below_what_is_possible(gains, copies, shift):
     moved = [gain - shift for gain in gains] * copies
     assert 0 < least_p(moved) <= loss_test(moved) * (1 + 1e-9) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("factor", [1e-300, 1e-145, 1e-9, 0.3, 100.0, 1e200])
+@pytest.mark.parametrize("copies", [1, 8])
+def test_the_unit_of_the_gains_changes_no_p_value(factor, copies):
+    gains = [*[-0.9, -0.5, 0.0, 0.25] * copies, -0.4]
+    scaled = [gain * factor for gain in gains]
+    assert loss_test(scaled) == pytest.approx(loss_test(gains), rel=1e-6)
 
 
 @pytest.mark.parametrize("tiny", [5e-324, 2.2e-309, 1e-300, 1e-12])
