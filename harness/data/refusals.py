@@ -132,9 +132,14 @@ def write_refusals(folder: Path, refusals: Sequence[Refusal]) -> None:
 def refused_places(folder: Path) -> frozenset[str]:
     """The places of the rows that a run left out, as its folder lists them.
 
-    Raises HarnessError for a list that cannot be read.
+    Raises HarnessError for a list that cannot be read, and for a row of it without a place.
     """
     file = folder / REFUSED_FILE
     if not file.is_file():
         return frozenset()
-    return frozenset(str(row.get("place", "")) for _, row in read_jsonl(file))
+    places = set()
+    for where, row in read_jsonl(file):
+        if not isinstance(row.get("place"), str):
+            raise HarnessError("no place of a refused row", where=where)
+        places.add(row["place"])
+    return frozenset(places)

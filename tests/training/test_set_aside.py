@@ -12,6 +12,7 @@ import pytest
 
 from harness.data.controls import CONTROLS_FILE, fingerprint, kind_of, read_controls
 from harness.data.conversations import load_conversations
+from harness.data.refusals import REFUSED_FILE
 from harness.errors import HarnessError
 from harness.evaluation.recall_rows import recall_sets_of
 from harness.evaluation.settings import EvalJob
@@ -156,7 +157,11 @@ def test_the_run_says_how_many_and_keeps_them(tiny_model, tmp_path, capsys):
     assert dry_run(replace(config, output_dir=str(tmp_path / "other"))).facts["controls"] == 10
 
 
-def test_a_refused_row_is_not_measured_as_a_trained_one(tiny_model, tmp_path):
+@pytest.mark.parametrize("relative", [False, True], ids=["absolute", "relative"])
+def test_a_refused_row_is_not_measured_as_a_trained_one(
+    tiny_model, tmp_path, monkeypatch, relative
+):
+    """Also when the evaluation is started in another folder than the training."""
     rows = [*some_rows(7), ("too long?", "the quick brown fox " * 60)]
     config = small_config(
         tiny_model, tmp_path, rows=rows, formats=("chatml",), optimisation={"num_train_epochs": 1}
@@ -166,12 +171,22 @@ def test_a_refused_row_is_not_measured_as_a_trained_one(tiny_model, tmp_path):
         data=replace(config.data, max_length=200, on_refuse="skip", controls=0),
         evaluation=EvaluationConfig(references=0, recall_rows=8, formats_measured=1),
     )
+    if relative:
+        [file] = config.data.train
+        config = replace(config, data=replace(config.data, train=(Path(file).name,)))
+        monkeypatch.chdir(Path(file).parent)
     adapter = train(config)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
     kept = {f"rows-{number}" for number in range(1, 8)}
     for entry in measured_checkpoints(Path(config.output_dir)):
         assert set(entry["recall_items"]["rows"]) == kept
     later = recall_sets_of(EvalJob(model=config.model, adapter=str(adapter)))
     assert {case.id for case in later.train} == kept
+    listed = Path(config.output_dir) / REFUSED_FILE
+    listed.write_text(listed.read_text() + '{"reason": "too long"}\n')
+    with pytest.raises(HarnessError, match=r"refused\.jsonl:2: no place of a refused row"):
+        recall_sets_of(EvalJob(model=config.model, adapter=str(adapter)))
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(run, tmp_path):
