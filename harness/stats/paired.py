@@ -64,7 +64,7 @@ def loss_test(gains: Sequence[float]) -> float:
         worse = changed.count(-1.0)
         p = float(binomtest(worse, len(changed), 0.5, alternative="greater").pvalue)
         return max(p, sys.float_info.min)
-    most = max(map(abs, changed))  # as shares of the largest: no power of them can underflow
+    most = max(map(abs, changed))  # in a small unit, powers of the gains would underflow
     shares, changed = [gain / most for gain in gains], [gain / most for gain in changed]
     return min(1.0, max(_sign_permutation(changed), _skewed_student(shares)))
 
@@ -79,8 +79,9 @@ _COUNTED = 14
 
 
 def _sign_permutation(gains: Sequence[float]) -> float:
-    """P(a sum of ±|gain| with random signs is at least the loss), of gains other than 0, up to 1.
+    """P(a sum of ±|gain| with random signs is at least the loss).
 
+    The gains are shares of the largest, none of them 0.
     Counted for few items, else by Lugannani and Rice's saddlepoint approximation (Robinson 1982),
     whose relative error stays small far out in the tail, where no number of random draws reaches.
     """

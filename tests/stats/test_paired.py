@@ -137,7 +137,17 @@ def test_the_unit_of_the_gains_changes_no_p_value(factor, copies):
 def test_a_change_next_to_nothing_leaves_the_p_value_of_the_others(tiny):
     moved = [*[-1.0, -0.75] * 10, *[0.9] * 8]
     ours = loss_test([*moved, *[tiny] * 12])
-    assert ours == pytest.approx(loss_test([*moved, *[1e-11] * 12]), rel=1e-3)
+    assert ours == pytest.approx(loss_test([*moved, *[1e-6] * 12]), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "step"),
+    [([0.25, 0.5, 1.0], 0.25), ([0.75, 1.0], 0.25), ([1e-8, 1.0], 1e-8), ([1e-10, 1.0], 0.0)],
+)
+def test_the_step_of_the_sizes_is_found_unless_it_is_next_to_nothing(sizes, step):
+    from harness.stats.paired import _grid
+
+    assert _grid(np.array(sizes)) == pytest.approx(step, rel=1e-6, abs=0)
 
 
 def test_a_p_value_is_not_zero_where_it_underflows():
