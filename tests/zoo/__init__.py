@@ -1,0 +1,1 @@
+"""Every architecture, tiny and random, through every step (``tox -e zoo``)."""
