@@ -43,8 +43,10 @@ def build_tokenizer():
     )
 
 
-def build_model(folder: Path, *, tie_word_embeddings: bool = True) -> None:
-    """Write a random two-layer Llama and its tokenizer."""
+def build_model(
+    folder: Path, *, tie_word_embeddings: bool = True, num_hidden_layers: int = 2
+) -> None:
+    """Write a random Llama and its tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -54,7 +56,7 @@ def build_model(folder: Path, *, tie_word_embeddings: bool = True) -> None:
         vocab_size=len(tokenizer),
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=2048,

@@ -9,22 +9,24 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import read_json_object
+from harness.models.adapter_weights import ADAPTER_FILE, wrap
 from harness.models.added_tokens import add_tokens
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
 from harness.models.lora_forward import install_lean_lora, leave_casts_to_autocast
 from harness.models.quantisation import Quantisation
-from harness.models.quiet import first_line, quiet
+from harness.models.quiet import quiet, refusal
+from harness.models.tensor_files import check_tensors
 
-ADAPTER_FILE = "adapter_model.safetensors"
 BASE_FILE = "base.json"
 """Written beside an adapter: the digest and shape of the base it was trained on."""
 
 
 def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
-    """Put a LoRA adapter on a loaded model, in float32.
+    """Put an adapter on a loaded model, in float32.
 
-    Raises HarnessError for an adapter of another base and for a folder without a usable adapter.
+    Raises HarnessError for an adapter of another base, for one whose weights and layers do not
+    match one to one, and for a folder without a usable adapter.
     """
     folder = Path(adapter)
     if not (folder / "adapter_config.json").is_file():
@@ -37,18 +39,17 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
             where=adapter,
             hint="a pickled adapter_model.bin is never loaded: save it as safetensors",
         )
+    read_json_object(folder / "adapter_config.json")
+    check_tensors(folder / ADAPTER_FILE)
     _fit_base(folder, loaded)
     with quiet():
-        from peft import PeftModel  # inside: importing it is noisy
-
         try:
-            loaded.model = PeftModel.from_pretrained(loaded.model, adapter)
+            model = wrap(loaded.model, loaded.name, folder)
         except Exception as error:  # peft and safetensors raise anything for a damaged file
-            raise HarnessError(
-                f"the adapter does not fit {loaded.name}, or is damaged: {first_line(error)}",
-                where=adapter,
+            raise refusal(
+                f"the adapter does not fit {loaded.name}, or is damaged", error, adapter
             ) from None
-    loaded.model.eval()
+    loaded.model = model.eval()
     note_adapter(loaded, folder)
 
 
@@ -89,14 +90,14 @@ def note_adapter(loaded: LoadedModel, folder: Path) -> None:
 
 def describe_base(loaded: LoadedModel) -> dict[str, Any]:
     """What an adapter remembers of its base."""
-    config = loaded.model.config
+    text = loaded.model.config.get_text_config()
     return {
         "name": loaded.name,
         "digest": loaded.source.digest,
-        "model_type": config.model_type,
-        "hidden_size": getattr(config, "hidden_size", None),
-        "num_hidden_layers": getattr(config, "num_hidden_layers", None),
-        "vocab_size": getattr(config, "vocab_size", None),
+        "model_type": loaded.model.config.model_type,
+        "hidden_size": getattr(text, "hidden_size", None),
+        "num_hidden_layers": getattr(text, "num_hidden_layers", None),
+        "vocab_size": getattr(text, "vocab_size", None),
         "dtype": loaded.dtype,
         "quantisation": loaded.quantisation.as_dict() if loaded.quantisation else None,
         "added_tokens": list(loaded.added_tokens),

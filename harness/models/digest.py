@@ -1,13 +1,20 @@
-"""The digest of a model's or an adapter's files, whatever their folder is called."""
+"""The digest of a model's or an adapter's files, whatever their folder is called.
+
+A large file is hashed once: its digest is kept in the cache folder beside what the file system says
+of the file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files import read_json_object
+from harness.files import read_json_object, write_text
+from harness.models.cache_folder import cache_dir
 
 WEIGHTS = ("*.safetensors", "*.gguf")
 _DIGESTED = (
@@ -17,6 +24,11 @@ _DIGESTED = (
     "chat_template.jinja",
     "adapter_config.json",
 )
+#: Smaller files are hashed every time: it takes less than a tenth of a second.
+KEPT_FROM = 64 * 2**20
+#: A file that changed this shortly before it was hashed may change again without a new time stamp,
+#: as in Git's index (gitformat-index, "racy git").
+_SETTLED_NS = 2_000_000_000
 
 
 def digest_folder(folder: Path) -> str:
@@ -45,9 +57,48 @@ def read_bytes(file: Path) -> bytes:
 
 
 def digest_file(file: Path) -> str:
-    """The digest of a file's content."""
+    """The digest of a file's content; a large one's from the cache, unless the file has changed."""
     try:
-        with file.open("rb") as stream:
-            return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+        found = file.stat()
+        if found.st_size < KEPT_FROM:
+            return _hash(file)
+        state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+        changed = max(found.st_mtime_ns, found.st_ctime_ns)
+        entry = _entry(file)
+        if (kept := _kept(entry, state)) is not None:
+            return kept
+        settled = time.time_ns() - changed > _SETTLED_NS
+        digest = _hash(file)
     except OSError as error:
         raise HarnessError(f"cannot read: {error.strerror}", where=str(file)) from None
+    if settled:
+        _keep(entry, file, state, digest)
+    return digest
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+
+
+def _entry(file: Path) -> Path:
+    """Where a file's digest is kept: one small file each, so that processes do not wait."""
+    name = hashlib.sha256(os.fsencode(file.resolve())).hexdigest()[:32]
+    return cache_dir() / "digests" / f"{name}.json"
+
+
+def _kept(entry: Path, state: list[int]) -> str | None:
+    """The digest in an entry, when the file is in the state in which it was hashed."""
+    try:
+        facts = json.loads(entry.read_text(encoding="utf-8"))
+        return str(facts["digest"]) if facts["state"] == state else None
+    except (OSError, ValueError, TypeError, KeyError):  # none there, or damaged: hash again
+        return None
+
+
+def _keep(entry: Path, file: Path, state: list[int], digest: str) -> None:
+    facts = {"path": str(file.resolve()), "state": state, "digest": digest}
+    try:
+        write_text(entry, json.dumps(facts))
+    except (OSError, HarnessError):  # a read-only home: it is hashed again next time
+        return

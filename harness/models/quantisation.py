@@ -1,18 +1,25 @@
-"""A frozen base stored in four or eight bits by bitsandbytes: loaded, named and dequantised."""
+"""How a base's weights are stored: quantised by us, quantised in its files, or dequantised.
+
+Four and eight bits of bitsandbytes are kept as they are, whether they were stored in the folder or
+are made while it loads. FP8 and MXFP4 files are dequantised. Files of other methods are refused:
+their kernels run on few devices, and none was held against the plain model here.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.extras import require
-from harness.files import read_json_object
+from harness.models.tensor_files import check_tensors
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
 
 @dataclass(frozen=True)
@@ -41,43 +48,151 @@ class Quantisation:
         """The settings as plain values."""
         return asdict(self)
 
-    def loading(self, device: str, dtype: str, folder: str) -> dict[str, Any]:
-        """The arguments for transformers to quantise while it loads; empty without quantisation.
 
-        Products are computed in ``dtype``. Raises HarnessError when a library is missing or does
-        not know the device, and when the base is quantised already.
-        """
-        if not self:
-            return {}
-        if self.load_in_4bit and self.load_in_8bit:
-            raise HarnessError("load_in_4bit and load_in_8bit exclude each other")
-        for package in ("bitsandbytes", "accelerate"):
-            require(package, "a quantised base")
-        config = Path(folder) / "config.json"
-        if config.is_file() and "quantization_config" in read_json_object(config):
-            raise HarnessError(
-                "this base is quantised already",
-                where=folder,
-                hint="leave load_in_4bit and load_in_8bit out",
-            )
-        import bitsandbytes
-        import torch
-        from transformers import BitsAndBytesConfig
+#: Methods whose files transformers dequantises while they load.
+_DEQUANTISED = ("fp8", "mxfp4")
 
-        kind = device.split(":", maxsplit=1)[0]
-        if kind not in bitsandbytes.supported_torch_devices:
-            raise HarnessError(
-                f"bitsandbytes {bitsandbytes.__version__} does not know the device {kind!r}",
-                hint="load the base as it is, or use cuda or cpu",
-            )
-        settings = BitsAndBytesConfig(
-            **self.as_dict(), bnb_4bit_compute_dtype=getattr(torch, dtype)
+
+@dataclass(frozen=True)
+class Storage:
+    """How a base is stored in memory, and the arguments that make transformers load it so."""
+
+    quantisation: Quantisation
+    arguments: dict[str, Any]
+    stored_as: str = ""
+    """The method of the files, when they are dequantised."""
+    block: tuple[int, ...] | None = None
+    """The shape of the blocks of FP8 that share a scale."""
+
+
+def choose_storage(
+    config: PreTrainedConfig, asked: Quantisation, device: str, dtype: str, where: str
+) -> Storage:
+    """How to store the base that a configuration describes. Products are computed in ``dtype``.
+
+    Changes what the configuration says of weights that are quantised in their files: ours is the
+    compute dtype, and FP8 and MXFP4 are dequantised. Raises HarnessError when a library is missing
+    or does not know the device, and when what was asked for differs from how the files are stored.
+    """
+    if asked.load_in_4bit and asked.load_in_8bit:
+        raise HarnessError("load_in_4bit and load_in_8bit exclude each other")
+    header = _header(config)
+    method = _method(header)
+    stored = _of_bitsandbytes(header) if method == "bitsandbytes" else Quantisation()
+    if header and asked and str(asked) != str(stored):
+        raise HarnessError(
+            f"this base is quantised already ({str(stored) or method})",
+            where=where,
+            hint="leave load_in_4bit and load_in_8bit out",
         )
-        return {"quantization_config": settings, "device_map": {"": device}}
+    if method == "bitsandbytes":
+        _require_bitsandbytes(device)
+        header["bnb_4bit_compute_dtype"] = dtype
+        return Storage(stored, {"device_map": {"": device}})
+    if method in _DEQUANTISED:
+        require("accelerate", f"a base stored in {method}", where)
+        header["dequantize"] = True
+        block = header.get("weight_block_size")
+        return Storage(asked, {}, method, tuple(block) if block else None)
+    if header:
+        raise HarnessError(
+            f"its weights are quantised by {method}, which is not supported",
+            where=where,
+            hint="give the unquantised model, or serve this one and give --endpoint",
+        )
+    if not asked:
+        return Storage(asked, {})
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    _require_bitsandbytes(device)
+    settings = BitsAndBytesConfig(**asked.as_dict(), bnb_4bit_compute_dtype=getattr(torch, dtype))
+    return Storage(asked, {"quantization_config": settings, "device_map": {"": device}})
 
 
-def settle(model: torch.nn.Module) -> None:
+def gguf_arguments(file: str) -> dict[str, Any]:
+    """The arguments that make transformers dequantise a GGUF file.
+
+    Newer ones would else keep its blocks where the hub has a kernel for the device, and run that.
+    """
+    import transformers
+
+    arguments: dict[str, Any] = {"gguf_file": file}
+    if hasattr(transformers, "GgufConfig"):
+        arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return arguments
+
+
+def _header(config: PreTrainedConfig) -> dict[str, Any]:
+    """A configuration's quantization_config; of its language model where the whole has none."""
+    for part in (config, config.get_text_config()):
+        found = getattr(part, "quantization_config", None)
+        if isinstance(found, dict) and found:
+            return found
+    return {}
+
+
+def _method(header: dict[str, Any]) -> str:
+    if header.get("load_in_4bit") or header.get("load_in_8bit"):  # old files name no method
+        return "bitsandbytes"
+    return str(header.get("quant_method", "an unnamed method")) if header else ""
+
+
+def _of_bitsandbytes(header: dict[str, Any]) -> Quantisation:
+    """How bitsandbytes stored the files; its own default where the header says nothing."""
+    if header.get("load_in_8bit"):
+        return Quantisation(load_in_8bit=True)
+    return Quantisation(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=header.get("bnb_4bit_quant_type", "fp4"),
+        bnb_4bit_use_double_quant=bool(header.get("bnb_4bit_use_double_quant", False)),
+    )
+
+
+def _require_bitsandbytes(device: str) -> None:
+    for package in ("bitsandbytes", "accelerate"):
+        require(package, "a quantised base")
+    import bitsandbytes
+
+    kind = device.split(":", maxsplit=1)[0]
+    if kind not in bitsandbytes.supported_torch_devices:
+        raise HarnessError(
+            f"bitsandbytes {bitsandbytes.__version__} does not know the device {kind!r}",
+            hint="load the base as it is, or use cuda or cpu",
+        )
+
+
+def refuse_odd_blocks(folder: Path, block: Sequence[int] | None) -> None:
+    """Raise HarnessError for an FP8 weight that its blocks do not divide.
+
+    transformers (5.23, Fp8Dequantize) takes the shape of the table of scales for the number of
+    whole blocks, and multiplies by wrong scales where the last block is a part.
+    """
+    if not block:
+        return
+    for file in sorted(folder.glob("*.safetensors")):
+        shapes = check_tensors(file)
+        for name, (rows, columns) in _matrices(shapes):
+            scales = shapes.get(f"{name}_scale_inv", ())
+            if len(scales) == 2 and any(
+                count > 1 and size != count * step
+                for size, count, step in zip((rows, columns), scales, block, strict=True)
+            ):
+                raise HarnessError(
+                    f"{name}: FP8 blocks of {list(block)} do not divide [{rows}, {columns}]",
+                    where=str(file),
+                    hint="give the unquantised model",
+                )
+
+
+def _matrices(shapes: Mapping[str, Sequence[int]]) -> Iterator[tuple[str, Sequence[int]]]:
+    return ((name, shape) for name, shape in shapes.items() if len(shape) == 2)
+
+
+def settle(model: Any) -> None:
     """Make a quantised model compute the same before and after it was measured."""
+    # save_pretrained would undo how the files were read, and quantise again
+    model._weight_conversions = None
     # int8: without this a line for every layer and call
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     _keep_one_layout(model)

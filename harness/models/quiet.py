@@ -1,4 +1,4 @@
-"""Keeps the libraries' progress bars, notices and tracebacks off the terminal."""
+"""Keeps the libraries' progress bars, notices, questions and tracebacks off the terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+
+from harness.errors import HarnessError
+from harness.extras import missing_package, not_installed
 
 
 @contextlib.contextmanager
@@ -52,7 +55,26 @@ def no_bars_of(module: str) -> Iterator[None]:
         home.tqdm = drawn
 
 
+def refusal(what: str, error: Exception, where: str) -> HarnessError:
+    """The one line for what a library raised over a user's file, or for a package it misses."""
+    if isinstance(error, HarnessError):
+        return error
+    if isinstance(error, ImportError) and (missing := missing_package(error)):
+        return not_installed(missing, "loading it", where)
+    if "trust_remote_code" in str(error):
+        return HarnessError(
+            "it needs Python code of its own, which is never run",
+            where=where,
+            hint="give a model that transformers knows, or serve this one and give --endpoint",
+        )
+    return HarnessError(f"{what}: {first_line(error)}", where=where)
+
+
 def first_line(error: Exception) -> str:
-    """The first line of a library's error."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """The first line of a library's error, with the next where the first only announces it."""
+    first, *others = [line.strip() for line in str(error).strip().splitlines()] or [""]
+    if first.endswith(":") and others:
+        return f"{first} {others[0]}"
+    if isinstance(error, KeyError):
+        return f"no key {first}"
+    return first or type(error).__name__

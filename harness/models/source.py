@@ -7,9 +7,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import read_json_object
 from harness.models.digest import WEIGHTS, digest_file, digest_folder
-from harness.models.packaged import NAME, PACKAGED, packaged_model
+from harness.models.packaged import NAME, PACKAGED, STORED_AS, packaged_model
 from harness.models.quiet import first_line
+from harness.models.tensor_files import check_tensors, refuse_pointer
+
+#: The files of a tokenizer, and what loads each of them.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+PROCESSOR_TEMPLATE = "chat_template.json"
+"""Where the processor of a multimodal model keeps its chat template."""
+#: A chat template is in one of these.
+_TEMPLATES = ("tokenizer_config.json", "chat_template.jinja", PROCESSOR_TEMPLATE)
+#: Small files of settings; transformers overlooks some of them when they are damaged.
+_SETTINGS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    PROCESSOR_TEMPLATE,
+)
+_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -20,17 +38,30 @@ class ModelSource:
     path: str
     gguf: str | None
     digest: str
+    stored_as: str = ""
+    """How the weights were stored before they were dequantised; "" for those that were not."""
 
     @property
     def file(self) -> str:
         """The GGUF file, or the folder or hub id, for messages."""
         return str(Path(self.path) / self.gguf) if self.gguf else self.path
 
+    @property
+    def folder(self) -> Path:
+        """The local folder; for a model of the hub that of its commit, once it was loaded."""
+        return (self.on_hub and _hub_snapshot(self.path)) or Path(self.path)
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the path is a name on the hub."""
+        return self.digest.startswith("hub:")
+
 
 def locate(name: str) -> ModelSource:
     """Find a model without loading it.
 
-    Raises HarnessError for a name that is no folder, GGUF file, packaged model or hub id.
+    Raises HarnessError for a name that is no folder, GGUF file, packaged model or hub id, and for
+    a folder with a file that is missing, cut or damaged.
     """
     path = Path(name).expanduser()
     if path.is_dir():
@@ -39,20 +70,21 @@ def locate(name: str) -> ModelSource:
     if path.is_file():
         if path.suffix != ".gguf":
             raise HarnessError("not a model folder and not a .gguf file", where=name)
-        return ModelSource(path.stem, str(path.parent), path.name, digest_file(path))
-    if name.lower() in PACKAGED and os.environ.get("HARNESS_MODEL_SOURCE") != "hub":
+        _check_gguf(path)
+        return ModelSource(path.stem, str(path.parent), path.name, digest_file(path), "GGUF")
+    if name.lower() in PACKAGED:
         folder, digest = packaged_model()
-        return ModelSource(NAME, str(folder), None, digest)
+        return ModelSource(NAME, str(folder), None, digest, STORED_AS)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
-        if os.environ.get("HF_HUB_OFFLINE") == "1":
+        if os.environ.get("HF_HUB_OFFLINE") == "1" and not _hub_snapshot(name):
             raise HarnessError(
                 f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub",
-                hint="give a model folder, or --model SmolLM2-135M-Instruct",
+                hint=f"give a model folder, or --model {NAME}",
             )
         return ModelSource(name.split("/")[1], name, None, "hub:" + name)
     raise HarnessError(
         f"no model at {name!r}",
-        hint="give a model folder, a .gguf file, a hub id (owner/name) or SmolLM2-135M-Instruct",
+        hint=f"give a model folder, a .gguf file, a hub id (owner/name) or {NAME}",
     )
 
 
@@ -65,21 +97,27 @@ def template_path(name: str) -> Path:
     if path.exists():
         return path
     source = locate(name)
-    if not source.digest.startswith("hub:"):
+    if not source.on_hub:
         return Path(source.path)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(
-            snapshot_download(
-                source.path, allow_patterns=["tokenizer_config.json", "chat_template.jinja"]
-            )
-        )
+        return Path(snapshot_download(source.path, allow_patterns=list(_TEMPLATES)))
     except (HfHubHTTPError, OSError) as error:
         raise HarnessError(
             f"cannot fetch the tokenizer's settings: {first_line(error)}", where=name
         ) from None
+
+
+def _hub_snapshot(name: str) -> Path | None:
+    """The folder of a hub model in the cache, named after its commit; None before it is there."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:  # a light installation has no cache of the hub
+        return None
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def _check_folder(path: Path) -> None:
@@ -90,17 +128,60 @@ def _check_folder(path: Path) -> None:
             else "a model folder holds config.json, *.safetensors and tokenizer.json"
         )
         raise HarnessError("the folder holds no config.json", where=str(path), hint=hint)
-    if not any(any(path.glob(pattern)) for pattern in WEIGHTS):
+    if (path / "adapter_config.json").is_file():  # transformers would load the adapter as well
+        raise HarnessError(
+            "the folder holds a model and an adapter",
+            where=str(path),
+            hint="move the adapter's files to a folder of their own and give that as --adapter",
+        )
+    for name in _SETTINGS:
+        if (path / name).is_file():
+            read_json_object(path / name)
+    _check_weights(path)
+    if not any((path / name).is_file() for name in _TOKENIZERS):
+        tekken = (path / "tekken.json").is_file()
+        raise HarnessError(
+            "its only tokenizer is tekken.json, which gives no character offsets"
+            if tekken
+            else "the folder holds no tokenizer",
+            where=str(path),
+            hint="put a tokenizer.json beside it: most of these models have one on the hub"
+            if tekken
+            else "save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
+        )
+
+
+def _check_weights(path: Path) -> None:
+    """Raise HarnessError naming the first file of weights that is missing, cut or damaged."""
+    files = sorted(file for pattern in WEIGHTS for file in path.glob(pattern))
+    if not files:
         raise HarnessError(
             "the folder holds no *.safetensors weights",
             where=str(path),
             hint="pickled weights are never loaded: convert them to safetensors",
         )
-    if not any(
-        (path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
-        raise HarnessError(
-            "the folder holds no tokenizer",
-            where=str(path),
-            hint="save the tokenizer beside the model: tokenizer.save_pretrained(folder)",
-        )
+    index = path / _INDEX
+    if index.is_file() and not (path / "model.safetensors").is_file():
+        shards = read_json_object(index).get("weight_map")
+        if not isinstance(shards, dict):
+            raise HarnessError("weight_map: expected an object", where=str(index))
+        for shard in sorted(set(map(str, shards.values()))):
+            if not (path / shard).is_file():
+                raise HarnessError(
+                    f"{shard} is missing", where=str(index), hint="copy or download it again"
+                )
+    for file in files:
+        if file.suffix == ".safetensors":
+            check_tensors(file)
+
+
+def _check_gguf(path: Path) -> None:
+    """Raise HarnessError for a file that does not begin like a GGUF."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(32)
+    except OSError as error:
+        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
+    refuse_pointer(start, path)
+    if not start.startswith(b"GGUF"):
+        raise HarnessError("not a GGUF file" if start else "empty", where=str(path))

@@ -257,11 +257,9 @@ def test_a_real_models_weights_dtype_and_adapter_are_part_of_the_address(
 def test_a_hub_models_commit_is_part_of_the_address(tiny):
     from harness.models import ModelSource
 
-    hub = replace(tiny, source=ModelSource("name", "owner/name", None, "hub:owner/name"))
-    tiny.model.config._commit_hash = "abc"
-    assert hub.digest == "hub:owner/name@abc"
-    tiny.model.config._commit_hash = "def"
-    assert hub.digest == "hub:owner/name@def"
+    source = ModelSource("name", "owner/name", None, "hub:owner/name")
+    assert replace(tiny, source=source, commit="abc").digest == "hub:owner/name@abc"
+    assert replace(tiny, source=source, commit="def").digest == "hub:owner/name@def"
 
 
 def test_the_reasons_are_printed(tmp_path, cases, formats, capsys):

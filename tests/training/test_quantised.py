@@ -8,11 +8,12 @@ import sys
 
 import pytest
 import torch
+from transformers import LlamaConfig
 
 from harness.backends.local.backend import TransformersBackend
 from harness.errors import HarnessError
 from harness.models import load
-from harness.models.quantisation import Quantisation, dequantised, is_quantised
+from harness.models.quantisation import Quantisation, choose_storage, dequantised, is_quantised
 from harness.training.config import QuantisationConfig
 from harness.training.start import train
 from tests.training.interrupted import ends_like_uninterrupted
@@ -217,21 +218,21 @@ def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model,
         (NF4, "does not know the device 'xla'"),
     ],
 )
-def test_what_cannot_be_had_is_told(tiny_model, stored, says):
+def test_what_cannot_be_had_is_told(stored, says):
     with pytest.raises(HarnessError, match=says):
-        stored.loading("xla", "float32", str(tiny_model))
+        choose_storage(LlamaConfig(), stored, "xla", "float32", "")
 
 
-def test_a_base_that_is_quantised_already_is_told(tmp_path):
-    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
-    with pytest.raises(HarnessError, match="quantised already"):
-        NF4.loading("cpu", "float32", str(tmp_path))
+def test_a_base_that_is_quantised_already_is_told():
+    config = LlamaConfig(quantization_config={"quant_method": "gptq"})
+    with pytest.raises(HarnessError, match=r"quantised already \(gptq\)"):
+        choose_storage(config, NF4, "cpu", "float32", "")
 
 
-def test_a_missing_library_is_told(tiny_model, monkeypatch):
+def test_a_missing_library_is_told(monkeypatch):
     monkeypatch.setattr("harness.extras.find_spec", lambda name: None)
     with pytest.raises(HarnessError, match="needs bitsandbytes"):
-        NF4.loading("cpu", "float32", str(tiny_model))
+        choose_storage(LlamaConfig(), NF4, "cpu", "float32", "")
 
 
 def test_dora_on_eight_bits_is_refused(tiny_model, tmp_path):

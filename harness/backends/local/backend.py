@@ -106,6 +106,8 @@ class TransformersBackend(Backend):
             facts["arithmetic"] = multiplied
         if loaded.quantisation:
             facts["quantisation"] = str(loaded.quantisation)
+        if loaded.stored_as:
+            facts["dequantised_from"] = loaded.stored_as
         return facts
 
     @property

@@ -80,6 +80,12 @@ def _model_folder(folder: Path) -> Source:
     if facts.get("chat_template"):
         template = _default_template(facts["chat_template"], str(config))
         return _jinja(template, str(config), "model folder", facts)
+    processor = folder / "chat_template.json"  # of a multimodal model
+    if processor.is_file():
+        template = _default_template(
+            read_json_object(processor).get("chat_template"), str(processor)
+        )
+        return _jinja(template, str(processor), "model folder", facts)
     if ggufs := sorted(folder.glob("*.gguf")):
         return _gguf(ggufs[0])
     raise HarnessError(

@@ -1,0 +1,102 @@
+"""peft's model around a base, in which each factor got its weights, and each weight its factor.
+
+peft loads what matches and leaves the rest as it was made, with at most a warning: an adapter of
+another model would be measured as the base.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.models.completeness import some_names
+from harness.models.tensor_files import check_tensors
+
+ADAPTER_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+#: Initialisations of LoRA after which base and adapter only together are the trained model.
+_CHANGE_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
+#: Weights that all layers share, which peft stores once or not at all.
+_SHARED = re.compile(r"vblora_vector_bank|\.tinylora_v\.|\.unilora_theta_d\.")
+
+
+def wrap(model: Any, name: str, folder: Path) -> Any:
+    """The model ``name`` with the adapter in a folder on it.
+
+    An adapter of the text model alone is also put on the text model inside a multimodal one. Raises
+    HarnessError when weights and layers do not match one to one, and for kinds of adapter that
+    cannot be measured.
+    """
+    from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+
+    stored = check_tensors(folder / ADAPTER_FILE)
+    config = PeftConfig.from_pretrained(str(folder))
+    _refuse_kind(config, folder)
+    config.inference_mode = True
+    renamed = dict(getattr(model, "_checkpoint_conversion_mapping", None) or {})
+    if path := _text_path(model, stored):
+        renamed = {r"^model\.": f"{path}."}
+        config.exclude_modules = rf"(?!{re.escape(path)}\.|lm_head$).*"
+    kind = PeftModelForCausalLM if config.task_type else PeftModel
+    adapted = kind(model, config)
+    result = adapted.load_adapter(str(folder), "default", key_mapping=renamed)
+    missing = [_plain(key) for key in result.missing_keys if not _SHARED.search(key)]
+    unknown = [_plain(key) for key in result.unexpected_keys]
+    found = []
+    if unknown:
+        found.append(f"has weights for layers that the model lacks: {some_names(unknown)}")
+    if missing:
+        found.append(f"has no weights for {some_names(missing)}")
+    if found:
+        raise HarnessError(
+            f"the adapter does not fit {name}: it {', and it '.join(found)}",
+            where=str(folder),
+            hint="give the base it was trained on",
+        )
+    return adapted
+
+
+def _refuse_kind(config: Any, folder: Path) -> None:
+    """Raise HarnessError for an adapter that cannot be measured or taken off again."""
+    where = str(folder)
+    if config.task_type not in (None, "CAUSAL_LM"):
+        raise HarnessError(
+            f"the adapter was trained for {config.task_type}, not for CAUSAL_LM", where
+        )
+    if config.is_prompt_learning or config.is_adaption_prompt:
+        method = str(getattr(config.peft_type, "value", config.peft_type))
+        raise HarnessError(
+            f"{method} adapters, which put vectors before the prompt, are not supported",
+            where,
+            hint="give an adapter of weights, such as LoRA",
+        )
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
+        raise HarnessError(
+            f"the adapter was initialised by {start}, which also changes the base's weights",
+            where,
+            hint="convert it to plain LoRA: peft's path_initial_model_for_weight_conversion",
+        )
+
+
+def _text_path(model: Any, stored: Iterable[str]) -> str:
+    """Where a multimodal model holds the text model that an adapter was trained on alone.
+
+    "" for another model, and for an adapter that names its layers as the whole model does.
+    """
+    layers = "model.layers."
+    alone = any(key.startswith(_PREFIX + layers) for key in stored)
+    modules = dict(model.named_modules())
+    if not alone or any(name.startswith(layers) for name in modules):
+        return ""
+    decoder = model.get_decoder()
+    path = next((name for name, module in modules.items() if module is decoder), "")
+    return f"{path}.model" if f"{path}.model" in modules else path
+
+
+def _plain(key: str) -> str:
+    """A weight's name without peft's prefix and the adapter's name."""
+    return key.removeprefix(_PREFIX).replace(".default", "", 1)

@@ -1,0 +1,89 @@
+"""The transformers class that a model's configuration asks for; what generates no text is refused.
+
+A multimodal model is loaded whole, with its vision and audio parts, so that merging and exporting
+keep them. Nothing that a model's folder brings as code is run.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.models.quiet import first_line, quiet, refusal
+from harness.models.source import ModelSource
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+#: Classes in a configuration's "architectures" that predict something other than the next token.
+_OTHER_TASK = re.compile(
+    r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|PreTraining|SentencePrediction"
+    r"|RewardModel|BlockDiffusion)$"
+)
+
+
+def read_config(source: ModelSource) -> PreTrainedConfig:
+    """A model's configuration. Raises HarnessError when it is unreadable or needs code of its own.
+
+    The language model inside a multimodal one has its sizes in ``config.get_text_config()``.
+    """
+    from transformers import AutoConfig
+
+    extra = {"gguf_file": source.gguf} if source.gguf else {}
+    with quiet():
+        try:
+            return AutoConfig.from_pretrained(source.path, trust_remote_code=False, **extra)
+        except Exception as error:  # a damaged file makes the libraries raise anything
+            raise refusal("cannot read the model's configuration", error, source.file) from None
+
+
+def pick_class(config: Any, where: str) -> Any:
+    """The auto class of transformers that loads this model.
+
+    Raises HarnessError saying what the model is, when it does not predict the next token of a text.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+    )
+
+    if kind := _other_kind(config):
+        raise HarnessError(
+            f"this is {kind}, not a model that predicts the next token",
+            where=where,
+            hint="give a causal language model",
+        )
+    multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
+    if multimodal and config.get_text_config() is not config:
+        return AutoModelForMultimodalLM
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    if multimodal:
+        return AutoModelForMultimodalLM
+    raise HarnessError(
+        f"transformers has no language model for the type {config.model_type!r}",
+        where=where,
+        hint="give a causal language model",
+    )
+
+
+def _other_kind(config: Any) -> str:
+    """What a model is that does not predict the next token; "" for one that does."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+    try:
+        text = config.get_text_config()
+    except ValueError as error:  # several parts that read text
+        return f"a model of several text parts ({first_line(error)})"
+    stored = next(iter(config.architectures or ()), "") or type(config).__name__
+    if config.is_encoder_decoder or text.is_encoder_decoder:
+        return f"an encoder-decoder ({stored})"
+    if task := _OTHER_TASK.search(stored):
+        return f"a model for another task ({stored})" if task else ""
+    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.model_type == "xlnet"
+    both_ways = getattr(text, "use_bidirectional_attention", None) in (True, "all")
+    if (masked and not getattr(config, "is_decoder", False)) or both_ways:
+        return f"an encoder, which also reads what follows ({stored})"
+    return ""
