@@ -202,6 +202,8 @@ def commands(folder: Path, model: Path) -> dict[str, list[str]]:
             str(folder / "train.jsonl"),
             "--max-steps",
             "1",
+            "--formats",
+            "chatml",
             "--dtype",
             "float32",
             "--output-dir",
@@ -261,3 +263,22 @@ def test_a_damaged_folder_is_refused_in_one_line(
     assert len(err.strip().splitlines()) == 1, err
     assert "Traceback" not in err
     assert not (here / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "model.gguf: empty"),
+        (POINTER.encode(), "model.gguf: a pointer of Git LFS"),
+        (b"x" * 99, "model.gguf: not a GGUF file"),
+        (b"GGUF" + b"\x03\x00\x00\x00" + b"\xff" * 99, r"model\.gguf: cannot "),
+    ],
+    ids=["empty", "LFS", "text", "cut"],
+)
+def test_a_damaged_gguf_is_refused_in_one_line(tmp_path, content, expected, capsys):
+    (tmp_path / "model.gguf").write_bytes(content)
+    command = ["eval", str(tmp_path / "model.gguf"), "--limit", "1", "--out", str(tmp_path / "out")]
+    code, err = run(command, capsys)
+    assert code == 2
+    assert re.search(expected, err), err
+    assert len(err.strip().splitlines()) == 1
