@@ -42,7 +42,7 @@ def light(monkeypatch, tmp_path):
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "tokenizer.json").write_text("{}")
-    (model / "model.safetensors").write_bytes(b"")
+    (model / "model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{}")
     row = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
     (tmp_path / "rows.jsonl").write_text(row + "\n")
     (tmp_path / "chat.json").write_text(row)
@@ -51,7 +51,7 @@ def light(monkeypatch, tmp_path):
     )
     (tmp_path / "adapter").mkdir()
     (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"\x02" + b"\0" * 7 + b"{}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

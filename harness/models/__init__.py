@@ -3,8 +3,8 @@
 Importing this package does not import torch.
 """
 
+from harness.models.adapter_weights import ADAPTER_FILE
 from harness.models.adapters import (
-    ADAPTER_FILE,
     BASE_FILE,
     attach_adapter,
     describe_base,

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.files import read_json_object
 from harness.models.completeness import some_names
 from harness.models.tensor_files import check_tensors
 
 ADAPTER_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 #: Initialisations of LoRA after which base and adapter only together are the trained model.
 _CHANGE_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
@@ -30,16 +32,20 @@ def wrap(model: Any, name: str, folder: Path) -> Any:
     HarnessError when weights and layers do not match one to one, and for kinds of adapter that
     cannot be measured.
     """
-    from peft import PeftConfig, PeftModel, PeftModelForCausalLM
+    from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel, PeftModelForCausalLM
 
+    method = read_json_object(folder / CONFIG_FILE).get("peft_type")
+    if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
+        raise HarnessError(f"peft knows no peft_type {method!r}", str(folder / CONFIG_FILE))
     stored = check_tensors(folder / ADAPTER_FILE)
     config = PeftConfig.from_pretrained(str(folder))
     _refuse_kind(config, folder)
     config.inference_mode = True
     renamed = dict(getattr(model, "_checkpoint_conversion_mapping", None) or {})
-    if path := _text_path(model, stored):
-        renamed = {r"^model\.": f"{path}."}
-        config.exclude_modules = rf"(?!{re.escape(path)}\.|lm_head$).*"
+    if inside := _text_paths(model, stored):
+        path, head = inside
+        renamed = {r"^model\.": f"{path}.", r"^lm_head\.": f"{head}."}
+        config.exclude_modules = rf"(?!{re.escape(path)}\.|{re.escape(head)}$).*"
     kind = PeftModelForCausalLM if config.task_type else PeftModel
     adapted = kind(model, config)
     result = adapted.load_adapter(str(folder), "default", key_mapping=renamed)
@@ -82,19 +88,20 @@ def _refuse_kind(config: Any, folder: Path) -> None:
         )
 
 
-def _text_path(model: Any, stored: Iterable[str]) -> str:
-    """Where a multimodal model holds the text model that an adapter was trained on alone.
+def _text_paths(model: Any, stored: Iterable[str]) -> tuple[str, str] | None:
+    """Where a multimodal model holds the text model that an adapter was trained on, and its head.
 
-    "" for another model, and for an adapter that names its layers as the whole model does.
+    None for another model, and for an adapter that names its layers as the whole model does.
     """
     layers = "model.layers."
+    names = {module: name for name, module in model.named_modules()}
     alone = any(key.startswith(_PREFIX + layers) for key in stored)
-    modules = dict(model.named_modules())
-    if not alone or any(name.startswith(layers) for name in modules):
-        return ""
-    decoder = model.get_decoder()
-    path = next((name for name, module in modules.items() if module is decoder), "")
-    return f"{path}.model" if f"{path}.model" in modules else path
+    if not alone or any(name.startswith(layers) for name in names.values()):
+        return None
+    path = names.get(model.get_decoder(), "")
+    if f"{path}.model" in names.values():  # it is a text model with a head
+        path += ".model"
+    return path, names.get(model.get_output_embeddings(), "lm_head")
 
 
 def _plain(key: str) -> str:

@@ -9,14 +9,13 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import read_json_object
-from harness.models.adapter_weights import ADAPTER_FILE, wrap
+from harness.models.adapter_weights import ADAPTER_FILE, CONFIG_FILE, wrap
 from harness.models.added_tokens import add_tokens
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
 from harness.models.lora_forward import install_lean_lora, leave_casts_to_autocast
 from harness.models.quantisation import Quantisation
 from harness.models.quiet import quiet, refusal
-from harness.models.tensor_files import check_tensors
 
 BASE_FILE = "base.json"
 """Written beside an adapter: the digest and shape of the base it was trained on."""
@@ -29,9 +28,9 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     match one to one, and for a folder without a usable adapter.
     """
     folder = Path(adapter)
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise HarnessError(
-            "no adapter_config.json", where=adapter, hint="give the folder that harness train wrote"
+            f"no {CONFIG_FILE}", where=adapter, hint="give the folder that harness train wrote"
         )
     if not (folder / ADAPTER_FILE).is_file():
         raise HarnessError(
@@ -39,8 +38,6 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
             where=adapter,
             hint="a pickled adapter_model.bin is never loaded: save it as safetensors",
         )
-    read_json_object(folder / "adapter_config.json")
-    check_tensors(folder / ADAPTER_FILE)
     _fit_base(folder, loaded)
     with quiet():
         try:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import read_json_object, write_text
-from harness.models.cache_folder import cache_dir
 
 WEIGHTS = ("*.safetensors", "*.gguf")
 _DIGESTED = (
@@ -29,6 +28,13 @@ KEPT_FROM = 64 * 2**20
 #: A file that changed this shortly before it was hashed may change again without a new time stamp,
 #: as in Git's index (gitformat-index, "racy git").
 _SETTLED_NS = 2_000_000_000
+
+
+def cache_dir() -> Path:
+    """Where converted models and digests are kept: ``$HARNESS_CACHE``, else the user's cache."""
+    if chosen := os.environ.get("HARNESS_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
 
 
 def digest_folder(folder: Path) -> str:

@@ -14,8 +14,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.extras import require
 from harness.files import atomic_folder
-from harness.models.cache_folder import cache_dir
-from harness.models.digest import digest_file
+from harness.models.digest import cache_dir, digest_file
 from harness.models.quantisation import gguf_arguments
 from harness.models.quiet import no_bars_of, quiet
 

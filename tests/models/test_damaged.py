@@ -131,7 +131,7 @@ WEIGHTS = {
     "unknown type": (setting(model_type="brain"), "cannot read the model's configuration.*brain"),
     "broken generation config": (text("generation_config.json", "{"), r"generation_config\.json:1"),
     "LFS pointer tokenizer": (text("tokenizer.json", POINTER), r"tokenizer\.json:1: not JSON"),
-    "cut tokenizer": (cut("tokenizer.json", 0.5), r"tokenizer\.json:\d+: not JSON"),
+    "cut tokenizer": (cut("tokenizer.json", 0.5), r"tokenizer\.json:.* not (JSON|UTF-8)"),
     "broken tokenizer config": (text("tokenizer_config.json", "{"), r"tokenizer_config\.json:1"),
     "tekken": (tekken, "tekken.json, which gives no character offsets"),
     "no EOS": (without_eos, "the tokenizer has no EOS token"),

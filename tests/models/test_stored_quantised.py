@@ -216,8 +216,8 @@ def test_a_folder_saved_by_bitsandbytes_equals_transformers(
     logits(loaded.model).float().square().mean().backward()
     plain.get_input_embeddings().weight.requires_grad_()
     logits(plain).float().square().mean().backward()
-    theirs = plain.get_input_embeddings().weight.grad.norm()
-    assert embeddings.grad.norm() == pytest.approx(theirs, rel=1e-3)
+    theirs = float(plain.get_input_embeddings().weight.grad.norm())
+    assert float(embeddings.grad.norm()) == pytest.approx(theirs, rel=1e-3)
 
 
 @pytest.mark.extras
@@ -239,7 +239,7 @@ def test_an_adapter_on_a_folder_saved_by_bitsandbytes_merges(tiny_model, tmp_pat
         device_map={"": "cpu"},
     ).save_pretrained(base)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(base)
-    adapter = train(small_config(base, tmp_path / "run"), quiet=True)
+    adapter = train(small_config(base, tmp_path), quiet=True)
     merged = merge(adapter, str(base), tmp_path / "merged", "float32")
     assert merged.quantisation == kind
     assert (
