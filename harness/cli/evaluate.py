@@ -121,7 +121,7 @@ class EvalOptions:
     load_in_8bit: bool = False
     """Store the model in eight bits."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
-    """Print what is reused, and why the rest is computed."""
+    """Print the engine that runs the model, what is reused, and why the rest is computed."""
     json: bool = False
     """Print the verdicts and cells as JSON and nothing else."""
 

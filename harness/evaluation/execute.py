@@ -44,13 +44,16 @@ def execute(
 ) -> int:
     """Compute what the store lacks, store it batch by batch, and return how many results that were.
 
-    ``verbose`` first prints on standard error what is reused, and why the rest is not. Other
-    evaluators may fill the same file: their claims are waited for, and computed here if they die.
+    ``verbose`` first prints on standard error what the backend says of its engine, what is reused,
+    and why the rest is not. Other evaluators may fill the same file: their claims are waited for,
+    and computed here if they die.
     A stored result that cannot be read is computed again. A new one that cannot be used, such as a
     NaN, is not stored: the store remembers why (``Store.unscored``) until it is closed.
     """
     _remove_unreadable(requests, store, label)
     if verbose:
+        if engine := backend.fingerprint.get("engine"):
+            print(f"{label}: engine: {engine}", file=sys.stderr)
         for line in describe_reuse(count_reuse(requests, store)):
             print(f"{label}: {line}", file=sys.stderr)
     missing = store.missing(item.key for item in requests)

@@ -41,8 +41,8 @@ class LoadedModel:
     """How the weights were stored before they were dequantised; "" for those that were not."""
     commit: str = ""
     """The commit of the hub that was loaded; "" for a model from elsewhere."""
-    longest_packed: int | None = field(default=None, init=False)
-    """The longest sequence that prefix-tree packing may hold; None until it is found out."""
+    probed: dict[str, Any] = field(default_factory=dict, init=False)
+    """What was found out about the engines that run it (harness.backends.local.engine)."""
 
     @property
     def name(self) -> str:

@@ -21,7 +21,7 @@ from harness.backends.local.decoding import (
     DecodingRow,
     loops,
 )
-from harness.backends.local.packing import MOST_PACKED, longest_packed
+from harness.backends.local.engine import MOST_PACKED, longest_packed
 from harness.backends.sampling import Sampling
 from harness.metrics.loops import loop
 from harness.tokens.encode import prompt_ids

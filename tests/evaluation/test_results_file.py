@@ -149,6 +149,7 @@ CHANGES = {
     "device": 15,
     "quantisation": 15,
     "engine_version": 15,
+    "engine": 15,
     "template": 5,
     "stops": 2,
     "generation settings": 6,

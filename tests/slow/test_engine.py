@@ -9,7 +9,7 @@ import torch
 
 from harness.backends import GenerateRequest
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.local.packing import longest_packed
+from harness.backends.local.engine import longest_packed
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats

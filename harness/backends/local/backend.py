@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from harness.backends.local.decoding import Decoder, eos_ids
+from harness.backends.local.engine import describe
 from harness.backends.local.forward import arithmetic
 from harness.backends.local.scoring import score
 from harness.backends.protocol import (
@@ -26,7 +27,7 @@ from harness.tokens.encode import bos_text, eos_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raise it by one with every change of ``harness.backends.local``, ``harness.backends.sampling`` or
 ``harness.models`` that changes an answer, a log-probability or an off-script probability by more
 than rounding. It is part of the address of every stored result, so older ones are computed again.
@@ -94,6 +95,7 @@ class TransformersBackend(Backend):
         facts = {
             "backend": f"transformers-{transformers.__version__}",
             "engine_version": str(ENGINE_VERSION),
+            "engine": describe(loaded),
             "model": loaded.digest,
             "adapter": loaded.adapter_digest,
             "tokenizer": loaded.tokenizer_digest,

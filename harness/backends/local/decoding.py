@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from harness.backends.local.engine import longest_packed, row_engine
 from harness.backends.local.forward import Forward, forward_of
+from harness.backends.local.limits import most_positions, rotation_turn
 from harness.backends.local.off_script import off_script_mass
-from harness.backends.local.packing import longest_packed, most_positions
-from harness.backends.local.padded import Padded
+from harness.backends.local.padded import Padded, Recomputed
 from harness.backends.local.slots import Slots
 from harness.backends.protocol import NOT_FINITE, Answer, Answers, GenerateRequest, Unscored
 from harness.backends.sampling import Sampling, choose
@@ -104,22 +105,29 @@ class Decoder:
 
     def run(self, rows: Sequence[DecodingRow]) -> Iterator[Answers]:
         """Decode all rows and yield them as they end. Similar prompts enter together."""
-        longest = longest_packed(self.loaded)
+        longest, turn = longest_packed(self.loaded), rotation_turn(self.loaded)
         packed = [row.room for row in rows if row.room <= longest]
         forward = forward_of(self.loaded, max(packed)) if packed else None
-        classes: dict[tuple[bool, int], list[DecodingRow]] = {}
+        classes: dict[tuple[int, bool, str], list[DecodingRow]] = {}
         for row in rows:
-            classes.setdefault(
-                (row.room > longest, max(_NARROWEST, row.room - 1).bit_length()), []
-            ).append(row)
-        for (beyond, _), alike in sorted(classes.items(), reverse=True):
-            yield from self._decode(
-                deque(sorted(alike, key=lambda row: row.ids)), None if beyond else forward
-            )
+            width = max(_NARROWEST, row.room - 1).bit_length()
+            alike = width, len(row.ids) > turn, self._engine_for(row, longest, turn)
+            classes.setdefault(alike, []).append(row)
+        for (_, _, name), some in sorted(classes.items(), reverse=True):
+            waiting = deque(sorted(some, key=lambda row: row.ids))
+            yield from self._decode(waiting, self._engine(name, some, forward))
 
-    def _decode(self, waiting: deque[DecodingRow], forward: Forward | None) -> Iterator[Answers]:
+    def _engine_for(self, row: DecodingRow, longest: int, turn: int) -> str:
+        if row.room <= longest:
+            return "packs"
+        if len(row.ids) <= turn < row.room:  # once it is longer, all its keys are others
+            return "single rows without cache"
+        return row_engine(self.loaded)
+
+    def _decode(
+        self, waiting: deque[DecodingRow], engine: Slots | Padded | Recomputed
+    ) -> Iterator[Answers]:
         """Let rows enter where others have left: no row waits for the longest of a batch."""
-        engine = self._engine(waiting, forward)
         alive: list[DecodingRow] = []
         ended: list[tuple[str, Answer | Unscored]] = []
         while alive or waiting:
@@ -139,14 +147,16 @@ class Decoder:
                 yield ended
                 ended = []
 
-    def _engine(self, rows: Sequence[DecodingRow], forward: Forward | None) -> Slots | Padded:
+    def _engine(
+        self, name: str, rows: Sequence[DecodingRow], forward: Forward | None
+    ) -> Slots | Padded | Recomputed:
         width = max(row.room for row in rows)
         slots = max(1, min(self.most, self.budget // width, len(rows)))
-        return (
-            Padded(self.loaded, slots)
-            if forward is None
-            else Slots(self.loaded, forward, slots, width, self.forward_budget)
-        )
+        if name == "packs" and forward:
+            return Slots(self.loaded, forward, slots, width, self.forward_budget)
+        if name == "single rows without cache":
+            return Recomputed(self.loaded)
+        return Padded(self.loaded, slots if name == "padded rows" else 1)
 
     def _extend(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
         """Give each row its next token, and end those that stop there."""

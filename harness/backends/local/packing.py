@@ -4,37 +4,20 @@ A pack is a tree of tokens laid out in one row. A token attends to its ancestors
 position is its depth, so the model computes for it what it computes in the plain sequence. A prompt
 with four options, or forty questions after one preamble, is run once (tree attention, as in
 SpecInfer, arXiv 2305.09781, there for speculative decoding). The model's attention must take our
-bias and our positions for that; ``longest_packed`` finds out.
+bias and our positions for that; harness.backends.local.engine finds out.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-from harness.models import LoadedModel
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
 #: Tokens a pack is filled up to. Wider packs share more, but attention is quadratic in the width.
 WIDTH = 256
-#: Longer sequences run as rows of their own, without a mask of quadratic size.
-MOST_PACKED = 1 << 14
-#: Means "no limit".
-NO_LIMIT = 1 << 30
-
-_TAKES_A_BIAS = ("sdpa", "eager")
-_LIKE_FULL = ("full_attention", "sliding_attention")
-_TEXTS = (
-    "The capital of France is Paris. The capital of Italy is Rome, and the capital of",
-    "The capital of France is Paris. It lies on a river, and people come from far to",
-)
-#: Allowed relative error of 16-bit logits. SmolLM2 in bfloat16 was off by 0.03 in packs, by 0.5 at
-#: wrong positions and by 1.0 under a wrong mask.
-_NOISE = 0.2
 
 
 @dataclass
@@ -132,78 +115,3 @@ def tensors(
         torch.from_numpy(positions).to(device),
         bias.unsqueeze(1).to(device),
     )
-
-
-def longest_packed(loaded: LoadedModel) -> int:
-    """The longest sequence that the model computes correctly in a pack; 0 if there is none.
-
-    Within its window, sliding attention is full attention. Models with a state (Mamba), with
-    attention in chunks, or with positions taken from the mask run on padded rows. What the
-    configuration does not say, a forward pass over two short sequences shows. Found once a model.
-    """
-    if loaded.longest_packed is None:
-        window = _window(loaded)
-        loaded.longest_packed = window if _can_be_packed(loaded, window) else 0
-    return loaded.longest_packed
-
-
-def most_positions(loaded: LoadedModel) -> int:
-    """The most tokens that the model has positions for."""
-    config = loaded.model.config.get_text_config()
-    return int(getattr(config, "max_position_embeddings", None) or NO_LIMIT)
-
-
-def _window(loaded: LoadedModel) -> int:
-    config = loaded.model.config.get_text_config()
-    kinds = getattr(config, "layer_types", None)
-    window = getattr(config, "sliding_window", None)
-    if window and (kinds is None or "sliding_attention" in kinds):
-        return int(window)
-    return MOST_PACKED
-
-
-def _can_be_packed(loaded: LoadedModel, window: int) -> bool:
-    model: Any = loaded.model
-    config = model.config.get_text_config()
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    takes = inspect.signature(inner.forward).parameters
-    if (
-        config._attn_implementation not in _TAKES_A_BIAS
-        or getattr(inner, "_is_stateful", False)
-        or not {"position_ids", "past_key_values"} <= set(takes)
-    ):
-        return False
-    if any(kind not in _LIKE_FULL for kind in getattr(config, "layer_types", None) or ()):
-        return False
-    return _equals_plain(loaded, window)
-
-
-def _equals_plain(loaded: LoadedModel, window: int) -> bool:
-    """Whether two sequences with a common beginning give the same logits in a pack as alone."""
-    import torch
-
-    sequences = [
-        loaded.tokenizer(text, add_special_tokens=False).input_ids[:window] for text in _TEXTS
-    ]
-    [tree] = pack([sequences])
-    ids, positions, bias = tensors([tree], getattr(torch, loaded.dtype), loaded.device)
-    with loaded.inference():
-        packed = (
-            loaded.model(
-                input_ids=ids, attention_mask=bias, position_ids=positions, use_cache=False
-            )
-            .logits[0]
-            .float()
-        )
-        for sequence, path in zip(sequences, tree.paths[0], strict=True):
-            plain = (
-                loaded.model(
-                    input_ids=torch.tensor([sequence], device=loaded.device), use_cache=False
-                )
-                .logits[0]
-                .float()
-            )
-            off = (packed[path] - plain).norm() / (plain - plain.mean(-1, keepdim=True)).norm()
-            if not bool(off < (1e-3 if loaded.dtype == "float32" else _NOISE)):
-                return False
-    return True

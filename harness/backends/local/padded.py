@@ -1,24 +1,34 @@
-"""Rows padded to the longest, with the cache of transformers: for models that cannot be packed."""
+"""Rows with the cache of transformers, or computed again: for models that cannot be packed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.models import LoadedModel
+from harness.models.logits import only_at
 
 if TYPE_CHECKING:
     import torch
 
+#: Where the models of transformers give back, and take, what they remember of a row.
+_MEMORIES = ("past_key_values", "cache_params", "state")
+
 
 class Padded:
-    """Runs rows that enter together. It has the interface of harness.backends.local.slots.Slots."""
+    """Runs rows that enter together. It has the interface of harness.backends.local.slots.Slots.
+
+    With one slot nothing is padded: for models into whose state padding would enter.
+    """
 
     def __init__(self, loaded: LoadedModel, slots: int) -> None:
         self.loaded = loaded
         self.slots = slots
-        self.cache: Any = None
+        self.takes = arguments(loaded)
+        self.memory: tuple[str, Any] | None = None
         self.mask: Any = None
+        self.has_padding = False
 
     def free(self, alive: int) -> int:
         """How many rows may enter now: all, once none is alive."""
@@ -27,7 +37,8 @@ class Padded:
     def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Run the prompts, padded on the left. Logits of the next tokens, [rows, vocabulary]."""
         ids, self.mask = pad(prompts, self.loaded, left=True)
-        self.cache = None
+        self.has_padding = not bool(self.mask.all())
+        self.memory = None
         return self._forward(ids, (self.mask.cumsum(1) - 1).clamp(min=0))
 
     def step(self, ids: Sequence[int]) -> torch.Tensor:
@@ -39,26 +50,103 @@ class Padded:
         return self._forward(torch.tensor(ids, device=self.mask.device).unsqueeze(1), positions)
 
     def keep(self, order: Sequence[int]) -> None:
-        """Continue with these rows in this order."""
+        """Continue with these rows in this order.
+
+        ``reorder_cache``, which beam search needs of every cache, selects rows of all that a layer
+        remembers: keys, convolutions, states. ``batch_select_indices`` knows keys only.
+        """
         import torch
 
-        if order:
+        if order and self.memory:
             chosen = torch.tensor(order, device=self.mask.device)
-            self.cache.batch_select_indices(chosen)
+            self.memory[1].reorder_cache(chosen)
             self.mask = self.mask[chosen]
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        offered: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+        # keys of padding have to be hidden at each token; into a state they never came
+        if self.has_padding and (self.memory is None or self.memory[0] == "past_key_values"):
+            offered["attention_mask"] = self.mask
         out = self.loaded.model(
             input_ids=ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
             use_cache=True,
-            logits_to_keep=1,
+            **dict([self.memory] if self.memory else []),
+            **_taken(offered, self.takes),
         )
-        self.cache = out.past_key_values
+        self.memory = _memory(out)
         logits: torch.Tensor = out.logits[:, -1]
         return logits
+
+
+class Recomputed:
+    """Runs one row at a time and all of it at each token, as the plain model does."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.ids: list[int] = []
+
+    def free(self, alive: int) -> int:
+        """How many rows may enter now: one, once none is alive."""
+        return 0 if alive else 1
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run the prompt. Logits of the next token, [1, vocabulary]."""
+        [prompt] = prompts
+        self.ids = list(prompt)
+        return plain_logits(self.loaded, self.ids, 1)
+
+    def step(self, ids: Sequence[int]) -> torch.Tensor:
+        """Give the row its newest token. Logits of the next one, [1, vocabulary]."""
+        self.ids += ids
+        return plain_logits(self.loaded, self.ids, 1)
+
+    def keep(self, order: Sequence[int]) -> None:
+        """There is one row, which stays or is the last."""
+
+
+def plain_logits(
+    loaded: LoadedModel, ids: Sequence[int], last: int, *, begin: int = 0
+) -> torch.Tensor:
+    """Logits after the ``last`` tokens of a row alone, without a cache, [last, vocabulary].
+
+    ``begin`` is the position of its first token.
+    """
+    import torch
+
+    row = torch.tensor([ids], device=loaded.device)
+    offered: dict[str, Any] = {"logits_to_keep": last}
+    if begin:
+        offered["position_ids"] = begin + torch.arange(len(ids), device=loaded.device).unsqueeze(0)
+    out = loaded.model(input_ids=row, use_cache=False, **_taken(offered, arguments(loaded)))
+    logits: torch.Tensor = out.logits[0, -last:]
+    return logits
+
+
+def logits_at(
+    rows: Sequence[Sequence[int]], places: Sequence[Sequence[int]], loaded: LoadedModel
+) -> Sequence[torch.Tensor]:
+    """Logits at the places of each row, [places, vocabulary], in one forward pass without cache.
+
+    The rows are padded on the right.
+    """
+    import torch
+
+    ids, mask = pad(rows, loaded, left=False)
+    width = ids.shape[1]
+    wanted = [row * width + place for row, of in enumerate(places) for place in of]
+    offered = {"attention_mask": mask} if len(rows) > 1 else {}
+    with only_at(loaded.model, torch.tensor(wanted, dtype=torch.long, device=ids.device)):
+        logits: torch.Tensor = loaded.model(
+            input_ids=ids, use_cache=False, **_taken(offered, arguments(loaded))
+        ).logits[0]
+    return torch.split(logits, [len(of) for of in places])
+
+
+def arguments(loaded: LoadedModel) -> Mapping[str, inspect.Parameter]:
+    """What the forward pass of the model takes by name."""
+    model: Any = loaded.model
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inspect.signature(inner.forward).parameters
 
 
 def pad(
@@ -77,3 +165,14 @@ def pad(
             ids[row, place] = torch.tensor(values, dtype=torch.long)
             mask[row, place] = 1
     return ids.to(loaded.device), mask.to(loaded.device)
+
+
+def _memory(out: Any) -> tuple[str, Any]:
+    for name in _MEMORIES:
+        if (memory := getattr(out, name, None)) is not None:
+            return name, memory
+    raise LookupError("the model gives back nothing that it remembers the rows by")
+
+
+def _taken(offered: Mapping[str, Any], takes: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    return {name: value for name, value in offered.items() if name in takes}

@@ -1,4 +1,4 @@
-"""Log-probabilities of given answers, in prefix-tree packs or in padded rows."""
+"""Log-probabilities of given answers, in prefix-tree packs, padded rows or single rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import by_length
+from harness.backends.local.engine import longest_packed, row_engine
 from harness.backends.local.forward import Forward, forward_of
+from harness.backends.local.limits import most_positions, rotation_turn
 from harness.backends.local.off_script import off_script_mass
-from harness.backends.local.packing import Pack, longest_packed, most_positions, pack, tensors
-from harness.backends.local.padded import pad
+from harness.backends.local.packing import Pack, pack, tensors
+from harness.backends.local.padded import logits_at
 from harness.backends.protocol import ScoreRequest
 from harness.models import LoadedModel
-from harness.models.logits import only_at
 from harness.records import Encoded, Loglikelihood
 from harness.tokens.encode import encode
 
@@ -113,18 +114,31 @@ def _score_packs(
 
 
 def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel) -> Scored:
-    """Score one batch of padded rows, each row an answer."""
+    """Score one batch of rows, each an answer, in as few forward passes as the model bears."""
     import torch
 
-    ids, mask = pad([row for item in batch for row in item.ids], loaded, left=False)
-    nodes = [range(at * ids.shape[1], (at + 1) * ids.shape[1]) for at in range(len(ids))]
-    lookup = _lookup(batch, nodes)
-    with (
-        loaded.inference(),
-        only_at(loaded.model, torch.tensor(lookup.places, dtype=torch.long, device=ids.device)),
-    ):
-        logits = loaded.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0]
-        return _read(batch, lookup, logits, loaded)
+    rows = [row for item in batch for row in item.ids]
+    width = max(map(len, rows))
+    lookup = _lookup(batch, [range(at * width, (at + 1) * width) for at in range(len(rows))])
+    wanted: list[list[int]] = [[] for _ in rows]
+    for place in lookup.places:
+        wanted[place // width].append(place % width)
+    logits: dict[int, torch.Tensor] = {}
+    with loaded.inference():
+        for group in _groups(rows, loaded):
+            found = logits_at([rows[at] for at in group], [wanted[at] for at in group], loaded)
+            logits |= dict(zip(group, found, strict=True))
+        return _read(batch, lookup, torch.cat([logits[at] for at in range(len(rows))]), loaded)
+
+
+def _groups(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> list[list[int]]:
+    """The rows that may share a forward pass, by number."""
+    numbers = range(len(rows))
+    if row_engine(loaded) != "padded rows":
+        return [[at] for at in numbers]
+    turn = rotation_turn(loaded)
+    sides = [[at for at in numbers if (len(rows[at]) > turn) is beyond] for beyond in (True, False)]
+    return [side for side in sides if side]
 
 
 def _lookup(batch: Sequence[EncodedRequest], nodes: Sequence[Sequence[int]]) -> _Lookup:

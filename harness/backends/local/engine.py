@@ -1,0 +1,108 @@
+"""Which engine runs a model's rows, and why: packs, padded rows or single rows.
+
+The fastest is taken that equals the plain model. What the configuration does not say, a probe shows
+(harness.backends.local.probe), once for a loaded model and only when the engine is used or named.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from harness.backends.local.forward import copyable_parts
+from harness.backends.local.limits import (
+    attention_window,
+    most_positions,
+    rotation_turn,
+    text_config,
+)
+from harness.backends.local.padded import arguments
+from harness.backends.local.probe import why_not_cached, why_not_packed, why_not_padded
+from harness.models import LoadedModel
+
+RowEngine = Literal["padded rows", "single rows", "single rows without cache"]
+
+#: Longer sequences run as rows of their own, without a mask of quadratic size.
+MOST_PACKED = 1 << 14
+#: A narrower window is not worth packs, and the rows of a probe do not fit into it.
+_LEAST_PACKED = 12
+_TAKES_A_BIAS = ("sdpa", "eager")
+_LIKE_FULL = ("full_attention", "sliding_attention")
+
+
+def longest_packed(loaded: LoadedModel) -> int:
+    """The longest sequence that the model computes correctly in a pack; 0 if there is none.
+
+    Within its window, sliding attention is full attention, and before its rotation turns, that is
+    one for all rows. The hand-written passes refuse each model that they do not know by its parts;
+    packs by modules are probed.
+    """
+    return _packing(loaded)[0]
+
+
+def row_engine(loaded: LoadedModel) -> RowEngine:
+    """The engine of the rows that are not packed.
+
+    Padding on the left enters the state of some models, and some caches cannot drop a row: such
+    models run row by row, and where the cache itself is wrong or not given back, without it.
+    """
+    return _rows(loaded)[0]
+
+
+def describe(loaded: LoadedModel) -> str:
+    """The engine in words, with the reasons why it is not a faster one."""
+    longest, why = _packing(loaded)
+    name = ""
+    if longest:
+        name = "fast" if copyable_parts(loaded, longest) else "modules"
+        if longest >= min(MOST_PACKED, most_positions(loaded)):
+            return name
+        name += f" up to {longest} tokens, then "
+    rows, reasons = _rows(loaded)
+    reasons = tuple(filter(None, (why, *reasons)))
+    return f"{name}{rows}" + (f" ({'; '.join(reasons)})" if reasons else "")
+
+
+def _packing(loaded: LoadedModel) -> tuple[int, str]:
+    """The longest packed sequence, and why it is 0."""
+    longest = min(attention_window(loaded), rotation_turn(loaded), MOST_PACKED)
+    if longest >= _LEAST_PACKED and copyable_parts(loaded, longest):
+        return longest, ""
+    if "packs" not in loaded.probed:
+        loaded.probed["packs"] = _why_not_packed(loaded, longest)
+    why: str = loaded.probed["packs"]
+    return (0 if why else longest), why
+
+
+def _why_not_packed(loaded: LoadedModel, longest: int) -> str:
+    config = text_config(loaded)
+    model: Any = loaded.model
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    kinds = getattr(config, "layer_types", None) or ()
+    other = sorted({kind for kind in kinds if kind not in _LIKE_FULL})
+    if other:
+        return f"it has layers of {', '.join(other)}"
+    if getattr(inner, "_is_stateful", False):
+        return "it has a state"
+    if longest < _LEAST_PACKED:
+        return f"its window is of {longest} tokens"
+    if config._attn_implementation not in _TAKES_A_BIAS:
+        return f"{config._attn_implementation} attention takes no bias"
+    if not {"position_ids", "past_key_values"} <= set(arguments(loaded)):
+        return "it takes no positions"
+    return why_not_packed(loaded, longest)
+
+
+def _rows(loaded: LoadedModel) -> tuple[RowEngine, tuple[str, ...]]:
+    """The engine of rows that are not packed, and why it is none of the faster ones."""
+    if "rows" not in loaded.probed:
+        loaded.probed["rows"] = _probe_rows(loaded)
+    found: tuple[RowEngine, tuple[str, ...]] = loaded.probed["rows"]
+    return found
+
+
+def _probe_rows(loaded: LoadedModel) -> tuple[RowEngine, tuple[str, ...]]:
+    if not (padded := why_not_padded(loaded)):
+        return "padded rows", ()
+    if not (cached := why_not_cached(loaded)):
+        return "single rows", (padded,)
+    return "single rows without cache", (padded, cached)
