@@ -15,8 +15,11 @@ from typing import Any
 from harness.backends.protocol import Backend, ModelSpec
 from harness.errors import HarnessError, nearest
 
+AUTO = "auto"
+"""The engine where the user names none: ``backend_for`` chooses by the model."""
 BACKENDS = {
     "local": "harness.backends.local.backend:open_backend",
+    "ollama": "harness.backends.ollama_server:open_backend",
     "openai": "harness.backends.openai:open_backend",
     "ray": "harness.backends.ray:open_backend",
 }
@@ -24,15 +27,18 @@ BACKENDS = {
 ENTRY_POINTS = "formatproof.backends"
 """The group of entry points by which an installed package adds a backend."""
 
+OLLAMA = "ollama/"
+"""How the name of a model begins that Ollama runs."""
 Opener = Callable[..., Backend]
 
 
 def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Backend:
     """Call the function behind ``name`` with the model and with the options as keyword arguments.
 
-    Raises HarnessError for an unknown name, for an option that the function does not take and for
-    one that it needs.
+    ``auto`` is the backend that fits the model. Raises HarnessError for an unknown name, for an
+    option that the function does not take and for one that it needs.
     """
+    name = backend_for(model) if name == AUTO else name
     opener = find_backend(name)
     try:
         inspect.signature(opener).bind(model, **options)
@@ -42,6 +48,11 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
             f"engine {name}: {error}", hint=f"its options: {', '.join(known) or 'none'}"
         ) from None
     return opener(model, **options)
+
+
+def backend_for(model: ModelSpec) -> str:
+    """The backend of a model for which the user names none: ``ollama/NAME`` is Ollama's."""
+    return "ollama" if model.model.startswith(OLLAMA) else "local"
 
 
 @functools.cache

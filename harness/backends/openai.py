@@ -1,8 +1,9 @@
-"""Any OpenAI-compatible server: llama.cpp, vLLM, SGLang, text-generation-webui and others.
+"""Any OpenAI-compatible server: llama.cpp, vLLM, SGLang, text-generation-webui, Ollama and others.
 
 Prompts go to ``/v1/completions`` as the text that we rendered, so that the formats are measured and
 not the server's template. With ``chat`` the messages go to ``/v1/chat/completions``, so that the
-server's template is measured. The server adds BOS itself.
+server's template is measured. The server adds BOS itself. Ollama is asked by its own API, since its
+``/v1/completions`` puts the model's template around our text (harness.backends.ollama_server).
 """
 
 from __future__ import annotations
@@ -89,13 +90,17 @@ class OpenAIBackend(Backend):
     @property
     def fingerprint(self) -> dict[str, str]:
         return {
-            "backend": "openai-chat" if self.chat else "openai-completions",
+            "backend": "openai-chat" if self.chat else self._completions,
             "model": f"{self.model}@{self.base_url}#{self.facts.identity}",
             "adapter": "",
             "tokenizer": "",
             "dtype": "server",
             "device": "server",
         }
+
+    @property
+    def _completions(self) -> str:
+        return "ollama-generate" if self.facts.ollama else "openai-completions"
 
     @property
     def eos_token(self) -> str:
@@ -120,6 +125,8 @@ class OpenAIBackend(Backend):
         """Asked once: whether the server echoes a short text with its log-probabilities."""
         if self.chat:
             return "a chat endpoint gives no log-probabilities of an answer"
+        if self.facts.ollama:
+            return NO_LOGPROBS
         try:
             tokens = self._echo("one two three")
         except NotSupportedError:
@@ -179,8 +186,9 @@ class OpenAIBackend(Backend):
 
     def _answer(self, request: GenerateRequest) -> Answer | None:
         stops = () if self.chat else request.prompt.stops
+        ollama = not self.chat and self.facts.ollama
         try:
-            text, finish = self._complete(request)
+            text, finish = self._generate(request) if ollama else self._complete(request)
         except PromptTooLongError:
             return None
         return Answer.until_stop(text, stops, finish)
@@ -214,6 +222,39 @@ class OpenAIBackend(Backend):
             return read_text(choice, request.max_new_tokens, chat=self.chat)
 
         return self._server.ask(settings, read, chat=self.chat)
+
+    def _generate(self, request: GenerateRequest) -> tuple[str, Finish]:
+        """The same from Ollama, which is to send our text to the model as it is."""
+        sampling = request.sampling
+        settings = {
+            "model": self.model,
+            "prompt": request.prompt.text + request.prefix,
+            "raw": True,
+            "stream": False,
+            "think": False,  # else it takes out what a reasoning model writes first
+            "truncate": False,  # a prompt beyond the context is refused, not cut
+            "shift": False,
+            "options": {
+                "num_predict": request.max_new_tokens,
+                "stop": list(request.prompt.stops),
+                "temperature": sampling.temperature if sampling else 0.0,
+                "top_p": sampling.top_p if sampling else 1.0,
+                "top_k": sampling.top_k if sampling else 0,
+                "seed": sampling.seed % 2**31 if sampling else 0,
+                # a Modelfile may set these, and top_k and stop
+                "min_p": 0.0,
+                "typical_p": 1.0,
+                "repeat_penalty": 1.0,
+                "presence_penalty": 0.0,
+                "frequency_penalty": 0.0,
+            },
+        }
+
+        def read(page: dict[str, Any]) -> tuple[str, Finish]:
+            choice = {"text": page.get("response"), "finish_reason": page.get("done_reason")}
+            return read_text(choice, request.max_new_tokens, chat=False)
+
+        return self._server.ask_ollama(settings, read)
 
     def _score(self, request: ScoreRequest) -> list[Loglikelihood] | None:
         try:

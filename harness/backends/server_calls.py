@@ -80,13 +80,22 @@ class Server:
         and for a refusal: NotSupportedError where it serves no such request. Raises
         PromptTooLongError for a prompt beyond its context.
         """
+        return self._again(lambda: self._ask_once(settings, read, chat))
+
+    def ask_ollama(
+        self, settings: dict[str, Any], read: Callable[[dict[str, Any]], ResultT]
+    ) -> ResultT:
+        """The same by ``/api/generate`` of Ollama, whose whole answer is ``read``."""
+        return self._again(lambda: self._ask_ollama_once(settings, read))
+
+    def _again(self, ask_once: Callable[[], ResultT]) -> ResultT:
         for pause in self._pauses:
             try:
-                return self._ask_once(settings, read, chat)
+                return ask_once()
             except MalformedError:
                 time.sleep(pause)
         try:
-            return self._ask_once(settings, read, chat)
+            return ask_once()
         except MalformedError as error:
             raise HarnessError(
                 f"the server gives a malformed answer: {error}", where=self.shown_url, hint=RESUME
@@ -105,6 +114,24 @@ class Server:
         except openai.APIConnectionError as error:  # a time-out too
             raise self.unreachable(error) from None
 
+    def _ask_ollama_once(
+        self, settings: dict[str, Any], read: Callable[[dict[str, Any]], ResultT]
+    ) -> ResultT:
+        import openai
+
+        url = self.url.removesuffix("/v1") + "/api/generate"
+        try:
+            page = self.client.post(url, cast_to=object, body=settings)
+        except openai.APIStatusError as error:
+            raise self._refusal(error) from None
+        except openai.APIConnectionError as error:
+            raise self.unreachable(error) from None
+        except (ValueError, RecursionError):
+            page = None
+        if not isinstance(page, dict):
+            raise MalformedError("no JSON object")
+        return read(page)
+
     def unreachable(self, error: Exception) -> HarnessError:
         """The error for a server that does not answer."""
         message = f"the server cannot be reached: {one_line(str(error))}"
@@ -112,9 +139,11 @@ class Server:
 
     def _refusal(self, error: APIStatusError) -> Exception:
         code = error.status_code
-        if code == HTTPStatus.BAD_REQUEST and "context" in error.message.lower():
+        # the client's message has the text of {"error": {"message": text}}, not of {"error": text}
+        text = error.body if isinstance(error.body, str) and error.body else error.message
+        if code == HTTPStatus.BAD_REQUEST and "context" in text.lower():
             return PromptTooLongError()
-        message = f"the server answers {code}: {one_line(error.message)}"
+        message = f"the server answers {code}: {one_line(text)}"
         if code in _NOT_SUPPORTED:
             hint = "the server does not serve such a request: look at its log"
             return NotSupportedError(message, where=self.shown_url, hint=hint)

@@ -38,14 +38,39 @@ class ServerFacts:
         return self._get("/props")
 
     @cached_property
+    def ollama(self) -> str:
+        """The version of Ollama, or "" for any other server."""
+        version = "" if self.props else self._get("/api/version").get("version")
+        return version if isinstance(version, str) else ""
+
+    @cached_property
+    def ollama_models(self) -> dict[str, str]:
+        """The digest of each of Ollama's models, by its name with its tag."""
+        models = self._get("/api/tags").get("models")
+        return {
+            str(entry["name"]): str(entry.get("digest", ""))
+            for entry in (models if isinstance(models, list) else [])
+            if isinstance(entry, dict) and "name" in entry
+        }
+
+    @property
+    def ollama_model(self) -> str:
+        """The digest of the model in Ollama, "" where it has none of that name."""
+        known = self.ollama_models
+        return known.get(self.model) or known.get(f"{self.model}:latest") or ""
+
+    @cached_property
     def identity(self) -> str:
         """A digest of what the server says of its model and build, or "" if it says nothing.
 
-        The server behind an address may be another one tomorrow. llama.cpp: ``/props``; vLLM:
-        ``/version``; SGLang: ``/get_model_info``; all: the model's entry in ``/v1/models``.
+        The server behind an address may be another one tomorrow. llama.cpp: ``/props``; Ollama:
+        ``/api/tags``; vLLM: ``/version``; SGLang: ``/get_model_info``; all: the model's entry in
+        ``/v1/models``.
         """
         facts: dict[str, Any] = {key: self.props[key] for key in _PROPS if key in self.props}
-        if not facts:
+        if self.ollama:
+            facts = {"ollama": self.ollama, "digest": self.ollama_model}
+        elif not facts:
             facts = {
                 **self._get("/version"),
                 **_without(self._get("/get_model_info"), ("weight_version",)),

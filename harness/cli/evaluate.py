@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvalOptions:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model folder, GGUF file, hub id, or SmolLM2-135M-Instruct."""
+    """Model folder, GGUF file, hub id, SmolLM2-135M-Instruct, or ollama/NAME."""
     adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Folder of a LoRA adapter on top of the model. Several: the base is loaded once, and each
     adapter is a run of the report."""
@@ -105,11 +105,12 @@ class EvalOptions:
     retries: int = 8
     """How often a failed request is repeated, with growing pauses, before the run ends. 8 take
     about 40 s."""
-    engine: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py")] = "local"
-    """Where the model runs: local (in this process), ray (on the workers of a Ray cluster), an
-    installed backend, or a file that opens one (docs/add-a-backend.md)."""
+    engine: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py")] = "auto"
+    """Where the model runs: local (in this process), ollama, ray (on the workers of a Ray cluster),
+    an installed backend, or a file that opens one (docs/add-a-backend.md). auto: ollama for
+    ollama/NAME, else local."""
     engine_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """KEY=VALUE for a backend of your own. May be repeated."""
+    """KEY=VALUE for the engine. May be repeated."""
     address: str | None = None
     """Address of the Ray cluster (auto: the one of this machine). Default: start one here."""
     workers: int = 0
@@ -173,6 +174,7 @@ def evaluate(args: list[str]) -> int:
 
 def _job(options: EvalOptions) -> EvalJob:
     """The job that the options describe. Raises HarnessError for a wrong or excluded value."""
+    from harness.backends.by_name import AUTO
     from harness.evaluation.cases.variants import read_variants
     from harness.evaluation.settings import EvalJob
 
@@ -181,7 +183,7 @@ def _job(options: EvalOptions) -> EvalJob:
     at_least(options, 0, "recall_continued")
     at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed")
     engine, engine_options = _engine(options)
-    if len(options.adapter) > 1 and engine != "local":
+    if len(options.adapter) > 1 and engine not in (AUTO, "local"):
         raise HarnessError(
             "several adapters need the local engine",
             hint="give one --adapter with --engine ray, none with --endpoint",
@@ -278,11 +280,11 @@ def _settings(options: EvalOptions) -> EvalSettings:
 
 def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
     """The name of the backend and its options."""
-    from harness.backends.by_name import find_backend
+    from harness.backends.by_name import AUTO, OLLAMA, find_backend
 
     given = _pairs(options.engine_option)
     if options.endpoint is not None:
-        if options.engine not in ("local", "openai"):
+        if options.engine not in (AUTO, "local", "openai"):
             raise HarnessError(
                 "--endpoint and --engine exclude each other: a server runs the model itself",
                 hint=f"leave --engine {options.engine} or --endpoint out",
@@ -290,6 +292,13 @@ def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
         return "openai", {
             "url": options.endpoint,
             "api_key": os.environ.get(options.api_key_env) or "none",
+            "chat": options.chat,
+            "concurrency": options.concurrency,
+            "retries": options.retries,
+            **given,
+        }
+    if options.engine == "ollama" or (options.engine == AUTO and options.model.startswith(OLLAMA)):
+        return "ollama", {
             "chat": options.chat,
             "concurrency": options.concurrency,
             "retries": options.retries,
@@ -303,7 +312,8 @@ def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
         return "ray", {"address": options.address, "workers": options.workers, **given}
     if options.address is not None or options.workers:
         raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
-    find_backend(options.engine)
+    if options.engine != AUTO:
+        find_backend(options.engine)
     return options.engine, given
 
 

@@ -100,8 +100,8 @@ class EvalJob:
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     variants: Variants = field(default_factory=Variants)
-    engine: str = "local"
-    """A backend of ``harness.backends.by_name``."""
+    engine: str = "auto"
+    """A backend of ``harness.backends.by_name``; ``auto`` is the one that fits the model."""
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     """The keyword arguments of its ``open_backend``."""
     recall: bool = False
