@@ -34,6 +34,8 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings(
                 "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
             )
+            # peft sets it by each layer's type, and says so for every GPT-2
+            warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             yield
     finally:
         for talker, level_before in zip(talkers, noise, strict=True):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.controls import read_controls
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.models.window import context_window
 from harness.records import Conversation, Format
 from harness.run_file import (
     RUN_FILE,
@@ -55,10 +56,13 @@ class Preparation:
         return self.rows.conversations
 
     def encode(
-        self, tokenizer: PreTrainedTokenizerBase
+        self, tokenizer: PreTrainedTokenizerBase, window: int | None
     ) -> tuple[ExampleCache, tuple[Refusal, ...]]:
-        """All that the run will use, rendered and encoded, and the rows refused on the way."""
-        return encoded_rows(self.config, self.rows, self.trained, tokenizer)
+        """All that the run will use, rendered and encoded, and the rows refused on the way.
+
+        ``window`` is the longest text that the model can read, or None if it has no bound.
+        """
+        return encoded_rows(self.config, self.rows, self.trained, tokenizer, window)
 
 
 def prepare(config: TrainConfig, *, trunk: Path | None = None) -> Preparation:
@@ -214,10 +218,12 @@ def with_answers(ready: Preparation, answers: Sequence[Conversation]) -> Prepara
 def plan_of(ready: Preparation, run: Path) -> TrainingPlan:
     """The steps of a run, before its model is loaded; ``run`` may hold the model's own answers."""
     from harness.models import load_tokenizer, locate
+    from harness.models.architecture import read_config
     from harness.training.data.examples import make_plan
 
     ready = with_expected_answers(ready, run)
-    cache, _ = ready.encode(load_tokenizer(locate(ready.config.model)))
+    source = locate(ready.config.model)
+    cache, _ = ready.encode(load_tokenizer(source), context_window(read_config(source)))
     return make_plan(ready.config, cache)
 
 

@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.models import ADAPTER_FILE
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
+from harness.models.window import context_window
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
@@ -20,6 +21,7 @@ from harness.training.runs.lock import refuse_if_held, run_lock
 from harness.training.runs.trackers import check_trackers
 from harness.training.selection.early_stopping import StopRule, combined, configured_rule
 from harness.training.step.lora import add_control_tokens
+from harness.training.step.lora_targets import find_targets
 from harness.training.step.optimisers import check_optimizer
 
 if TYPE_CHECKING:
@@ -91,17 +93,21 @@ def _train_locked(
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     check_objective(ready, loaded)
+    targets = find_targets(loaded.model, config.adapter, quantised=bool(loaded.quantisation))
+    window = context_window(loaded.model.config)
     if config.objective.answers != "self":  # check before anything is written
-        cache, refused = ready.encode(loaded.tokenizer)
+        cache, refused = ready.encode(loaded.tokenizer, window)
     branch = recorded.branch if recorded else None
     metadata = metadata_of_run(ready, digest, branch)
     if ranks.is_main:
         write_run_metadata(folder, metadata)
     if config.objective.answers != "given":
         ready = with_own_answers(ready, loaded)
-        cache, refused = ready.encode(loaded.tokenizer)
+        cache, refused = ready.encode(loaded.tokenizer, window)
     if ranks.is_main:
         report_rows(folder, ready.rows, refused)
+        if not quiet:
+            print("\n".join(targets.lines()), file=sys.stderr)
     trainer = Trainer(
         config,
         loaded,

@@ -91,7 +91,10 @@ def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) 
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     return Trainer(
-        config, loaded, ready.encode(loaded.tokenizer)[0], run_digest(ready, loaded.source.digest)
+        config,
+        loaded,
+        ready.encode(loaded.tokenizer, None)[0],
+        run_digest(ready, loaded.source.digest),
     )
 
 

@@ -77,7 +77,7 @@ def make(config):
     trainer = Trainer(
         config,
         loaded,
-        ready.encode(loaded.tokenizer)[0],
+        ready.encode(loaded.tokenizer, None)[0],
         run_digest(ready, loaded.source.digest),
         None,
         objective,

@@ -21,6 +21,7 @@ from harness.training.plan.memory_estimate import (
     total,
 )
 from harness.training.step.lora import add_adapter
+from tests.training.architectures import build
 
 STEP = StepShape("float32", 4, 4, "adamw_torch", tokens=256, supervised=256)
 
@@ -61,7 +62,7 @@ def test_activations_are_what_torch_keeps(tiny_model, name, dtype, dropout):
     model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_dropout=dropout), 0)
     step = replace(STEP, storage=name, compute_bytes=dtype.itemsize, dropout=dropout > 0)
     measured, _alive = kept(model, torch.arange(256)[None] % 300, dtype)
-    counted = parts(shape_of(locate(str(tiny_model)), "all-linear"), step)["activations"]
+    counted = parts(shape_of(locate(str(tiny_model)), AdapterConfig())[0], step)["activations"]
     assert 1 / 1.25 < counted / measured < 1.25, f"{counted} B counted, {measured} B kept"
 
 
@@ -69,7 +70,7 @@ def test_weights_and_factors_are_counted_exactly(tiny_model):
     loaded = load(str(tiny_model), dtype="float32", device="cpu")
     base = sum(p.numel() for p in loaded.model.parameters())
     model = add_adapter(loaded, AdapterConfig(lora_r=4), 0)
-    found = parts(shape_of(locate(str(tiny_model)), "all-linear"), STEP)
+    found = parts(shape_of(locate(str(tiny_model)), AdapterConfig())[0], STEP)
     assert found["base weights"] == 4 * base
     assert found["adapter"] == 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     some = add_adapter(
@@ -77,14 +78,15 @@ def test_weights_and_factors_are_counted_exactly(tiny_model):
         AdapterConfig(lora_r=4, lora_target_modules=("q_proj", "v_proj")),
         0,
     )
-    found = parts(shape_of(locate(str(tiny_model)), ("q_proj", "v_proj")), STEP)
+    two = AdapterConfig(lora_target_modules=("q_proj", "v_proj"))
+    found = parts(shape_of(locate(str(tiny_model)), two)[0], STEP)
     assert found["adapter"] == 4 * sum(p.numel() for p in some.parameters() if p.requires_grad)
 
 
 def test_the_shape_of_a_7b_model_is_mistrals():
     """Published: 7.24 B weights; 41.9 M in LoRA of rank 16 on all linear layers; nf4 with double
     quantisation near 4.1 GB (QLoRA, table 6: 5.0 GB for LLaMA-7B with all)."""
-    shape = mistral_7b()
+    shape = mistral_7b(AdapterConfig())
     assert shape.linear_weights + shape.other_weights == 7_241_732_096
     step = StepShape("nf4 with double quantisation", 2, 16, "adamw_torch", 512, 256, device="cuda")
     found = parts(shape, step)
@@ -93,7 +95,7 @@ def test_the_shape_of_a_7b_model_is_mistrals():
 
 
 def test_checkpointing_and_fewer_tokens_need_less():
-    shape = mistral_7b()
+    shape = mistral_7b(AdapterConfig())
     step = StepShape("nf4 with double quantisation", 2, 16, "adamw_torch", 1024, 512, device="cuda")
     assert (
         total(estimate(shape, replace(step, checkpointing=True)))
@@ -119,6 +121,7 @@ import pathlib, sys
 import torch
 from harness.models import load
 from harness.training.step.lora import add_adapter
+from tests.training.architectures import build
 from harness.training.config import AdapterConfig, OptimisationConfig
 from harness.training.data.examples import Example
 from harness.training.step.updater import Updater
@@ -146,7 +149,26 @@ def test_the_peak_of_a_process_is_as_estimated(dtype):
     )
     measured = int(out.stdout)
     step = StepShape(dtype, 4 if dtype == "float32" else 2, 16, "adamw_torch", 1024, 512)
-    counted = total(estimate(shape_of(locate("SmolLM2-135M-Instruct"), "all-linear"), step))
+    counted = total(estimate(shape_of(locate("SmolLM2-135M-Instruct"), AdapterConfig())[0], step))
     assert 1 / 1.5 < counted / measured < 1.5, (
         f"{counted / 2**20:.0f} MiB counted, {measured / 2**20:.0f} MiB measured"
     )
+
+
+def test_trained_experts_keep_a_changed_copy(tmp_path):
+    """peft adds the factors' product to each layer's experts: what autograd keeps beside the
+    activations of the same model without trained experts is that sum."""
+    base = build("qwen3_moe", tmp_path / "moe", moe_intermediate_size=512)
+    found = {}
+    for targets in ("all-linear", ("all-linear", "experts")):
+        config = AdapterConfig(lora_r=2, lora_target_modules=targets)
+        loaded = load(str(base), dtype="float32", device="cpu")
+        model = add_adapter(loaded, config, 0)
+        measured, _alive = kept(model, torch.arange(64)[None] % 300, torch.float32)
+        shape, _ = shape_of(locate(str(base)), config)
+        step = replace(STEP, rank=2, tokens=64)
+        found[targets] = (measured, parts(shape, step).get("changed experts", 0), shape)
+    (plain, none, _), (trained, counted, shape) = found.values()
+    sizes = [t.copies * t.inputs * t.outputs for t in shape.adapted if t.parameter]
+    assert none == 0 and counted == 4 * (sum(sizes) + max(sizes))
+    assert 1 / 1.25 < 4 * sum(sizes) / (trained - plain) < 1.25

@@ -77,7 +77,7 @@ def with_data(config, *train, **rest):
 def plan_of(config):
     ready = prepare(config)
     cache, refused = encoded_rows(
-        config, ready.rows, ready.trained, load_tokenizer(locate(config.model))
+        config, ready.rows, ready.trained, load_tokenizer(locate(config.model)), None
     )
     return cache, make_plan(config, cache), refused
 

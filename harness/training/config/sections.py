@@ -19,7 +19,9 @@ class AdapterConfig:
     lora_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Dropout before the first factor."""
     lora_target_modules: str | tuple[str, ...] = "all-linear"
-    """Names of the layers to adapt, or "all-linear"."""
+    """What to adapt. "all-linear": each linear layer of the text decoder, except routers and
+    experts. A name, or several: the layers with it in their full name, such as q_proj, experts,
+    lm_head or vision_tower; "all-linear" may be among them. --dry-run lists them."""
     use_rslora: bool = False
     """Scale by lora_alpha / √lora_r, so that a higher rank does not learn more slowly (arXiv
     2312.03732)."""

@@ -41,7 +41,8 @@ class Example:
 class ExampleCache:
     """Encodes a (row, format) pair when it is first asked for: nothing is tokenised twice.
 
-    ``sets`` are the rows by weight, by default all in one. A plain text is rendered in the format
+    ``sets`` are the rows by weight, by default all in one. ``window`` is the longest text that the
+    model can read, or None if it has no bound. A plain text is rendered in the format
     ``raw`` whatever was drawn for it.
     """
 
@@ -52,12 +53,14 @@ class ExampleCache:
         tokenizer: PreTrainedTokenizerBase,
         max_length: int,
         sets: Sequence[RowSet] = (),
+        window: int | None = None,
     ) -> None:
         self.conversations = conversations
         self.formats = formats
         self.sets = tuple(sets) or (RowSet.weighted(range(len(conversations))),)
         self._tokenizer = tokenizer
         self._max_length = max_length
+        self._window = window
         self._bos, self._eos = bos_text(tokenizer), eos_text(tokenizer)
         self._raw = (
             load_format(data_dir("formats") / "raw.jinja")
@@ -110,8 +113,15 @@ class ExampleCache:
             raise RefusedRow(
                 "not to be rendered", error.message, where=place, hint=error.hint
             ) from None
+        length = f"{len(encoded.ids)} tokens in format {chat_format.id}"
+        if self._window and len(encoded.ids) > self._window:
+            raise RefusedRow(
+                "longer than the model's window",
+                f"{length}, and the model reads {self._window}",
+                where=place,
+                hint="split the conversation",
+            )
         if len(encoded.ids) > self._max_length:
-            length = f"{len(encoded.ids)} tokens in format {chat_format.id}"
             raise RefusedRow(
                 "too long",
                 f"{length}, over max_length = {self._max_length}",

@@ -150,8 +150,11 @@ def encoded_rows(
     rows: TrainingRows,
     formats: Sequence[Format],
     tokenizer: PreTrainedTokenizerBase,
+    window: int | None,
 ) -> tuple[ExampleCache, tuple[Refusal, ...]]:
     """Render and encode all that the run will use, and return what was refused on the way.
+
+    ``window`` is the longest text that the model can read, or None if it has no bound.
 
     A row that fails in one format that is drawn for it is refused in all. The others are then drawn
     again, until none fails. Raises HarnessError when ``on_refuse`` is error, or when no row is
@@ -165,6 +168,7 @@ def encoded_rows(
             tokenizer,
             config.data.max_length,
             row_sets(conversations, rows.set_of, rows.weights),
+            window,
         )
         failed = cache.refusals(make_plan(config, cache).pairs())
         if not failed:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.data.refusals import Refusal
 from harness.models.added_tokens import with_tokens
+from harness.models.window import context_window
 from harness.records import Rendered
 from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
@@ -28,9 +29,6 @@ from harness.training.plan.memory_estimate import (
 from harness.training.preparation import Preparation, prepare, with_expected_answers
 from harness.training.schedules import Schedule
 from harness.training.step.lora import missing_tokens
-
-if TYPE_CHECKING:
-    from harness.models import ModelSource
 
 SAMPLES = 3
 CARD_BYTES = 12 * 2**30
@@ -56,6 +54,7 @@ class DryRun:
     """All that ``harness train --dry-run`` says.
 
     ``refused`` rows end a run unless ``starts``. ``samples`` are marked texts by format.
+    ``targets`` say which weights get LoRA factors, and which do not.
     """
 
     facts: dict[str, Any]
@@ -65,6 +64,7 @@ class DryRun:
     formats: dict[str, dict[str, int]]
     samples: dict[str, list[str]]
     memory: list[Memory]
+    targets: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -72,7 +72,7 @@ class DryRun:
         return {
             **self.facts,
             "starts": self.starts,
-            **{key: getattr(self, key) for key in ("sets", "formats", "samples")},
+            **{key: getattr(self, key) for key in ("sets", "formats", "samples", "targets")},
             "refused": [asdict(r) for r in self.refused],
             "memory": memory,
         }
@@ -81,14 +81,18 @@ class DryRun:
 def dry_run(config: TrainConfig) -> DryRun:
     """Plan a run. Refused rows are listed even if they would end it."""
     from harness.models import load_tokenizer, locate
+    from harness.models.architecture import read_config
 
     lenient = replace(config, data=replace(config.data, on_refuse="skip"))
     ready = with_expected_answers(prepare(lenient), Path(config.output_dir))
     source = locate(config.model)
+    quantised = config.quantisation.load_in_4bit or config.quantisation.load_in_8bit
+    shape, targets = shape_of(source, config.adapter, quantised=quantised)
     tokenizer = load_tokenizer(source)
     if config.adapter.train_control_tokens:
         tokenizer = with_tokens(tokenizer, missing_tokens(tokenizer, ready.trained))
-    cache, refused = ready.encode(tokenizer)
+    window = context_window(read_config(source))
+    cache, refused = ready.encode(tokenizer, window)
     plan = make_plan(config, cache)
     schedule = Schedule(config.schedule, plan.total_steps)
     pairs = list(plan.pairs())
@@ -102,6 +106,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "steps_per_epoch": plan.steps_by_epoch[0],
         "tokens": sum(len(example.encoded.ids) for example in examples),
         "supervised_tokens": sum(example.supervised for example in examples),
+        "window": window,
         "longest": max(len(example.encoded.ids) for example in examples),
         "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
         "held_out": [excluded.id for excluded in ready.held_out],
@@ -119,7 +124,8 @@ def dry_run(config: TrainConfig) -> DryRun:
         all_refused,
         not all_refused or config.data.on_refuse == "skip",
         *_by_format(cache, pairs),
-        memories(config, source, batches),
+        memories(config, shape, batches),
+        list(targets.lines()),
     )
 
 
@@ -176,7 +182,7 @@ def marked(rendered: Rendered) -> str:
 
 
 def memories(
-    config: TrainConfig, source: ModelSource, batches: Sequence[Sequence[Example]]
+    config: TrainConfig, model: ModelShape, batches: Sequence[Sequence[Example]]
 ) -> list[Memory]:
     """The estimate for this machine, and for a 7B model in nf4 on a 12 GB card.
 
@@ -184,7 +190,6 @@ def memories(
     """
     from harness.models import pick_device, pick_dtype
 
-    targets = config.adapter.lora_target_modules
     device = pick_device()
     dtype = pick_dtype(device) if config.dtype == "auto" else config.dtype
     here = StepShape(
@@ -195,13 +200,14 @@ def memories(
         0,
         0,
         config.adapter.lora_dropout > 0,
+        config.adapter.use_dora,
         device=device,
     )
     card = replace(here, storage="nf4 with double quantisation", compute_bytes=2, device="cuda")
     machine = f"this machine ({device}, {here.storage})"
     devices = (
-        (machine, shape_of(source, targets), here, memory_of(device)),
-        ("a 12 GB card (7B, nf4)", mistral_7b(targets), card, CARD_BYTES),
+        (machine, model, here, memory_of(device)),
+        ("a 12 GB card (7B, nf4)", mistral_7b(config.adapter), card, CARD_BYTES),
     )
     return [
         Memory(name, on, _peak(shape, replace(step, checkpointing=on), batches), has)

@@ -1,8 +1,9 @@
 """The peak memory of a training step, as a sum with a reason for each term.
 
-No weight is loaded: shapes come from the model's configuration, on torch's meta device. What
-autograd keeps is counted for a decoder of the Llama kind with LoRA on its linear layers, in the
-order of its forward pass; other models differ in the term called activations.
+No weight is loaded: shapes come from the model's configuration, on torch's meta device, and the
+adapted weights from the same list that training uses. What autograd keeps is counted for a decoder
+of the Llama kind with LoRA on its linear layers, in the order of its forward pass; other models
+differ in the term called activations.
 tests/training/test_memory_estimate.py compares it with what torch keeps, and with the peak of a
 process.
 """
@@ -10,11 +11,14 @@ process.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.models.quiet import quiet, refusal
+from harness.training.config import AdapterConfig
+from harness.training.step.lora_targets import ALL_LINEAR, Target, TargetList, find_targets
 
 if TYPE_CHECKING:
     from harness.models import ModelSource
@@ -40,11 +44,11 @@ RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 500 * 2**20, "mps": 300 * 2**20}
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """A model's shape. ``adapted`` are (inputs, outputs) of each layer with LoRA factors."""
+    """A model's shape, and its weights with LoRA factors."""
 
     linear_weights: int
     other_weights: int
-    adapted: tuple[tuple[int, int], ...]
+    adapted: tuple[Target, ...]
     layers: int
     hidden: int
     query: int
@@ -66,6 +70,7 @@ class StepShape:
     tokens: int
     supervised: int
     dropout: bool = False
+    dora: bool = False
     checkpointing: bool = False
     device: str = "cpu"
 
@@ -81,7 +86,7 @@ class Part:
 
 def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
     """The terms of the peak, which is reached when the backward pass begins."""
-    factors = sum(step.rank * (inputs + outputs) for inputs, outputs in model.adapted)
+    factors = sum(each.factors(step.rank, dora=step.dora) for each in model.adapted)
     b = step.compute_bytes
     weight = WEIGHT_BYTES[step.storage]
     other = 4.0 if step.storage == "float32" else 2.0
@@ -110,8 +115,13 @@ def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
     if b < 4:
         text = f"{factors:,} × {b} B, cast once a step"
         parts.append(Part("factors in 16 bits", b * factors, text))
+    if added := [each for each in model.adapted if each.parameter]:
+        sizes = [each.copies * each.inputs * each.outputs for each in added]
+        alive = sum(sizes) // (max(1, model.layers) if step.checkpointing else 1) + max(sizes)
+        text = f"{alive:,} weights with their change, and the gradient of the largest × {b} B"
+        parts.append(Part("changed experts", b * alive, text))
     if step.storage not in ("float32", "bfloat16", "float16"):
-        largest = max((inputs * outputs for inputs, outputs in model.adapted), default=0)
+        largest = max((each.inputs * each.outputs for each in model.adapted), default=0)
         text = f"{largest:,} weights of the largest layer × {b} B"
         parts.append(Part("dequantised layer", largest * b, text))
     runtime = f"libraries and context ({step.device})"
@@ -125,13 +135,14 @@ def layer_activations(model: ModelShape, step: StepShape) -> tuple[int, str]:
     share it. With dropout each keeps its own copy, and a mask.
     """
     h, q, i, b = model.hidden, model.query, model.intermediate, step.compute_bytes
-    inputs = sum(wide for wide, _ in model.adapted) // max(1, model.layers)
+    beside = [each for each in model.adapted if not each.parameter]
+    inputs = sum(each.inputs for each in beside) // max(1, model.layers)
     terms = {
         "norms": 2 * 4 * h,
         "inputs of the factors": inputs * (b + 1) if step.dropout else 2 * h * b,
         "attention": 5 * q * b,
         "MLP": 4 * i * b,
-        "behind A": step.rank * b * len(model.adapted) // max(1, model.layers),
+        "behind A": step.rank * b * len(beside) // max(1, model.layers),
     }
     return sum(terms.values()), ", ".join(f"{name} {size:,}" for name, size in terms.items())
 
@@ -146,62 +157,80 @@ def _weights_formula(model: ModelShape, storage: Storage, weight: float, other: 
     return f"{linear} + {model.other_weights:,} others × {other:g} B"
 
 
-def shape_of(source: ModelSource, targets: str | tuple[str, ...]) -> ModelShape:
-    """The shape of a located model. Raises HarnessError when its configuration is unreadable."""
-    from transformers import AutoConfig
+def shape_of(
+    source: ModelSource, adapter: AdapterConfig, *, quantised: bool = False
+) -> tuple[ModelShape, TargetList]:
+    """The shape of a located model, and what of it an adapter with these settings trains.
 
-    try:
-        gguf = {"gguf_file": source.gguf} if source.gguf else {}
-        config = AutoConfig.from_pretrained(source.path, **gguf)
-    except (OSError, ValueError) as error:
-        raise HarnessError(
-            f"cannot read the model's configuration: {str(error).splitlines()[0]}",
-            where=source.path,
-        ) from None
-    return shape_from(config, targets)
+    Raises HarnessError for an unreadable configuration, for one of another kind of model, and for
+    settings that training would refuse.
+    """
+    from harness.models.architecture import pick_class, read_config
+
+    config = read_config(source)
+    quantised = quantised or bool(getattr(config, "quantization_config", None))
+    return shape_from(config, pick_class(config, source.file), adapter, quantised=quantised)
 
 
-def mistral_7b(targets: str | tuple[str, ...] = "all-linear") -> ModelShape:
+def mistral_7b(adapter: AdapterConfig, *, quantised: bool = True) -> ModelShape:
     """The shape of a 7B model: transformers' defaults for Mistral, those of Mistral-7B-v0.1."""
-    from transformers import MistralConfig
+    from transformers import AutoModelForCausalLM, MistralConfig
 
-    return shape_from(MistralConfig(), targets)
+    model = (MistralConfig(), AutoModelForCausalLM)
+    try:
+        return shape_from(*model, adapter, quantised=quantised)[0]
+    except HarnessError:  # named layers of another architecture
+        usual = replace(adapter, lora_target_modules=ALL_LINEAR)
+        return shape_from(*model, usual, quantised=quantised)[0]
 
 
-def shape_from(config: Any, targets: str | tuple[str, ...]) -> ModelShape:
-    """Count a configuration's weights. Like peft, "all-linear" excludes the output embedding."""
+def shape_from(
+    config: Any, kind: Any, adapter: AdapterConfig, *, quantised: bool
+) -> tuple[ModelShape, TargetList]:
+    """Count the weights of a configuration. ``kind`` is the auto class of transformers for it."""
     import torch
-    from transformers import AutoModelForCausalLM
-
-    from harness.models import quiet
+    from transformers.pytorch_utils import Conv1D
 
     with quiet(), torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        try:
+            model = kind.from_config(config)
+        except (
+            Exception
+        ) as error:  # a contradictory configuration makes transformers raise anything
+            raise refusal("cannot build the model from its configuration", error, "") from None
+    targets = find_targets(model, adapter, quantised=quantised)
     head = model.get_output_embeddings()
-    names = (targets,) if isinstance(targets, str) else targets
-    linear = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head
-    }
-    chosen = [
+    linear = [
         module
-        for name, module in linear.items()
-        if targets == "all-linear" or name.rsplit(".", 1)[-1] in names
+        for module in model.modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
     ]
-    weights = sum(module.weight.numel() for module in linear.values())
+    weights = sum(module.weight.numel() for module in linear)
     text = config.get_text_config()
-    hidden, heads = text.hidden_size, text.num_attention_heads
-    return ModelShape(
+    hidden = _largest(text, "hidden_size")
+    heads = _largest(text, "num_attention_heads")
+    width = max(_largest(text, "head_dim"), _largest(text, "global_head_dim"))
+    shape = ModelShape(
         linear_weights=weights,
         other_weights=sum(parameter.numel() for parameter in model.parameters()) - weights,
-        adapted=tuple((module.in_features, module.out_features) for module in chosen),
+        adapted=targets.chosen,
         layers=text.num_hidden_layers,
         hidden=hidden,
-        query=heads * (getattr(text, "head_dim", None) or hidden // heads),
-        intermediate=getattr(text, "intermediate_size", None) or 4 * hidden,
+        query=heads * width if width and heads else hidden,
+        intermediate=_largest(text, "intermediate_size") or 4 * hidden,
         vocabulary=text.vocab_size,
     )
+    return shape, targets
+
+
+def _largest(config: Any, name: str) -> int:
+    """A size of the configuration, the largest where each layer has its own; 0 if it has none."""
+    try:
+        value = getattr(config, name, None)
+    except (AttributeError, ValueError):  # a property of another one that is missing
+        return 0
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return max((one for one in values if isinstance(one, int)), default=0)
 
 
 def memory_of(device: str) -> int | None:

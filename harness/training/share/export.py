@@ -30,6 +30,7 @@ from harness.records import Conversation, Format, Message
 from harness.run_file import RUN_FILE, RunMetadata, require_run_metadata
 from harness.tokens.encode import bos_text, eos_text, special_texts
 from harness.training.share.model_card import CardFacts, write_card
+from harness.training.share.processor_files import copy_processor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,6 +89,7 @@ def export(job: ExportJob) -> Path:
     with new_folder(job.out) as partial:
         template = _write_tokenizer(tokenizer, chat_format, partial)
         _write_adapter(adapter, base_id, partial)
+        copy_processor(source, partial, but=("chat_template.json",))  # the template is the format
         stops = _write_generation(tokenizer, chat_format, partial)
         facts = CardFacts(
             job.out.name, base_id, base, metadata, chat_format, stops, job.license, job.data_license

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.files import new_folder
 from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
 from harness.models.quantisation import Quantisation, dequantised
+from harness.training.share.processor_files import copy_processor
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,8 @@ def merge(
 ) -> Merged:
     """Merge an adapter into its base. Writes model, tokenizer and chat template to a new folder.
 
+    A multimodal base keeps its other parts, and the files of its processor.
+
     A QLoRA adapter is merged into the *dequantised* base: it has learnt to correct what quantising
     did to the weights, and on the original weights it would correct an error that is not there. The
     result is not quantised again. ``quantisation`` says how the base of a foreign adapter was
@@ -97,6 +100,7 @@ def merge(
         with quiet():
             loaded.model.save_pretrained(partial)
             loaded.tokenizer.save_pretrained(partial)
+            copy_processor(loaded.source, partial)
     return Merged(out, dtype, stored, agreement)
 
 
@@ -119,13 +123,17 @@ def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
     Each sum is computed in float32 and rounded once.
     """
     import torch
-    from peft.tuners.lora.layer import LoraLayer
+    from peft.tuners.lora.layer import LoraLayer, ParamWrapper
 
     kind = getattr(torch, dtype)
     tuner: Any = loaded.model.base_model
     with quiet(), torch.no_grad():
+        _give_tied_head_its_weight(tuner.model)
         for name, module in list(tuner.model.named_modules()):
-            if isinstance(module, LoraLayer):
+            if isinstance(module, ParamWrapper):
+                if not name.endswith(".base_layer"):  # the innermost of several on one module
+                    tuner.model.set_submodule(name, _with_changes(module, kind))
+            elif isinstance(module, LoraLayer):
                 tuner.model.set_submodule(
                     name, _plain(module.get_base_layer(), _merged_weight(module), kind)
                 )
@@ -137,6 +145,31 @@ def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
     loaded.model = model.to(kind).eval()
     loaded.dtype, loaded.adapter, loaded.adapter_digest, loaded.lean_lora = dtype, None, "", True
     loaded.quantisation = Quantisation()
+
+
+def _give_tied_head_its_weight(model: Any) -> None:
+    """Untie an adapted head from the embedding, which stays as it was."""
+    import torch
+    from peft.tuners.lora.layer import LoraLayer
+
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if isinstance(head, LoraLayer) and head.get_base_layer().weight is embedding.weight:
+        weight = embedding.weight.detach().clone()
+        head.get_base_layer().weight = torch.nn.Parameter(weight, requires_grad=False)
+        for config in (model.config, model.config.get_text_config()):
+            config.tie_word_embeddings = False
+
+
+def _with_changes(wrapper: Any, dtype: torch.dtype) -> Any:
+    """The module inside peft's wrappers of its parameters, with their changes added."""
+    base = wrapper.get_base_layer()
+    while wrapper is not base:
+        [name] = wrapper.active_adapters
+        parameter = getattr(base, wrapper.parameter_name)
+        parameter.data = parameter.data.float()
+        parameter.data = (parameter.data + wrapper.get_delta_weight(name)).to(dtype)
+        wrapper = wrapper.base_layer
+    return base
 
 
 def _merged_weight(layer: Any) -> torch.Tensor:
@@ -165,18 +198,18 @@ def _merged_weight(layer: Any) -> torch.Tensor:
 def _plain(base: Any, weight: torch.Tensor, dtype: torch.dtype) -> Any:
     """The layer with this weight, unquantised."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
     if not _of_bitsandbytes(base):
         base.weight.data = weight.to(dtype)
         return base
-    if base.source_cls is not torch.nn.Linear:
-        raise HarnessError(
-            f"cannot take a quantised {base.source_cls.__name__} layer back to plain weights",
-            hint="share the adapter as it is",
-        )
-    layer = torch.nn.Linear(
-        base.in_features, base.out_features, bias=base.bias is not None, device="meta"
-    )
+    layer: Any
+    if issubclass(base.source_cls, Conv1D):  # GPT-2 stores the transpose
+        weight = weight.t().contiguous()
+        with torch.device("meta"):
+            layer = Conv1D(base.out_features, base.in_features)
+    else:
+        layer = torch.nn.Linear(base.in_features, base.out_features, bias=False, device="meta")
     layer.weight = torch.nn.Parameter(weight.to(dtype), requires_grad=False)
     layer.bias = base.bias
     return layer

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.models.window import context_window
 
 if TYPE_CHECKING:
     import torch
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 #: Fraction of the free memory that activations may take before they are recomputed.
 _LARGEST_FRACTION = 0.7
-_PROBES = (64, 128)
+#: Tokens of the longer of two probes, if the model's window is not shorter.
+_LONGEST_PROBE = 128
 
 
 def enable_checkpointing(
@@ -59,8 +61,10 @@ def activation_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
     Measured on two short passes and extrapolated linearly: attention without a mask keeps only its
     inputs and output, so everything grows with the tokens.
     """
-    short, long = _PROBES
-    first, second = (kept_bytes(loaded, model, count) for count in _PROBES)
+    window = context_window(model.get_base_model().config)
+    long = min(_LONGEST_PROBE, window or _LONGEST_PROBE)
+    short = long // 2
+    first, second = (kept_bytes(loaded, model, count) for count in (short, long))
     each = (second - first) / (long - short)
     return round(first + each * (tokens - short))
 
@@ -80,7 +84,7 @@ def kept_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
         return tensor
 
     was_training = model.training
-    vocabulary = model.get_base_model().config.vocab_size
+    vocabulary = model.get_base_model().config.get_text_config().vocab_size
     ids = (torch.arange(tokens, device=loaded.device) % vocabulary).unsqueeze(0)
     with (
         torch.random.fork_rng(),

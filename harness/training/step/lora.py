@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ from harness.errors import HarnessError
 from harness.models import quiet
 from harness.models.added_tokens import add_tokens
 from harness.models.lora_forward import leave_casts_to_autocast
+from harness.models.quiet import first_line
 from harness.records import Format
 from harness.tokens.encode import special_texts
 from harness.tokens.tokenizer_check import control_strings, untrained_tokens
 from harness.training.config import AdapterConfig
+from harness.training.step.lora_targets import Target, find_targets, refuse_dropped_bias
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftModel:
-    """Wrap the model's linear layers with fresh LoRA factors, and return the wrapped model.
+    """Give the weights of ``find_targets`` fresh LoRA factors, and return the wrapped model.
 
     Everything else is frozen, except the embeddings of ``loaded.trained_tokens``. The factors are
     float32: at a rate of 1e-7 a bfloat16 adapter would not move at all.
@@ -38,7 +41,7 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
             "adapter.use_dora: bitsandbytes cannot run an 8-bit layer whose weight DoRA has read",
             hint="use load_in_4bit, or LoRA without DoRA",
         )
-    targets = config.lora_target_modules
+    targets = find_targets(loaded.model, config, quantised=bool(loaded.quantisation)).chosen
     lora = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha,
@@ -46,7 +49,8 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
         trainable_token_indices=indices_by_layer(loaded.model, loaded.trained_tokens),
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=[target.name for target in targets if not target.parameter],
+        target_parameters=[target.name for target in targets if target.parameter],
         task_type="CAUSAL_LM",
     )
     with quiet(), torch.random.fork_rng():
@@ -54,13 +58,29 @@ def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftMo
         try:
             model = get_peft_model(loaded.model, lora)
         except ValueError as error:
-            raise HarnessError(
-                f"adapter.lora_target_modules: {str(error).splitlines()[0]}",
-                hint='use "all-linear"',
-            ) from None
+            raise HarnessError(f"adapter.lora_target_modules: {first_line(error)}") from None
+    _refuse_other_targets(model, targets)
     _in_float32(model)
     leave_casts_to_autocast(model)
     return model
+
+
+def _refuse_other_targets(model: PeftModel, targets: Sequence[Target]) -> None:
+    """Check that peft adapted what was chosen: it compares the ends of names."""
+    from peft.tuners.lora.layer import LoraLayer
+
+    adapted = Counter(
+        name.replace(".base_layer", "")
+        for name, module in model.get_base_model().named_modules()
+        if isinstance(module, LoraLayer)
+    )
+    if adapted != Counter(target.module for target in targets):
+        other = min(adapted.keys() ^ {target.module for target in targets}, default="a layer twice")
+        raise HarnessError(
+            f"peft adapted other layers than were chosen: {other}",
+            where="adapter.lora_target_modules",
+            hint="name the layers by more of their full names",
+        )
 
 
 def _in_float32(model: PeftModel) -> None:
@@ -88,6 +108,8 @@ def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
     add_tokens(loaded, texts)
     tokens = (*loaded.added_tokens, *untrained)
     loaded.trained_tokens = tuple(sorted(set(map(loaded.tokenizer.convert_tokens_to_ids, tokens))))
+    if loaded.trained_tokens:
+        refuse_dropped_bias(loaded.model)
 
 
 #: A string of this shape is a token wherever it is used; [INST] or ### are not.
@@ -126,7 +148,7 @@ def indices_by_layer(model: Any, ids: Sequence[int]) -> list[int] | dict[str, li
     """peft's ``trainable_token_indices``: one list, or one for each of embedding and head."""
     if not ids:
         return None
-    if getattr(model.config, "tie_word_embeddings", False):
+    if getattr(model.config, "tie_word_embeddings", False):  # peft asks the same
         return list(ids)
     names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
     layers = (model.get_input_embeddings(), model.get_output_embeddings())
