@@ -36,6 +36,8 @@ def quiet() -> Iterator[None]:
             )
             # peft sets it by each layer's type, and says so for every GPT-2
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+            # an adapted head that is tied to the embedding: merging unties it
+            warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a")
             yield
     finally:
         for talker, level_before in zip(talkers, noise, strict=True):

@@ -16,7 +16,7 @@ def context_window(config: Any) -> int | None:
     """
     text = config.get_text_config()
     found = (getattr(text, name, None) for name in _NAMES)
-    window = next((value for value in found if isinstance(value, int) and value > 0), None)
+    window: int | None = next((n for n in found if isinstance(n, int) and n > 0), None)
     positions = getattr(text, "rope_parameters", None) or {}
     if window and positions.get("rope_type") == "dynamic":
         return round(window * positions.get("factor", 1.0))

@@ -21,6 +21,7 @@ _TEXT = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
+_NO_HEAD_DIM = {key: value for key, value in _TEXT.items() if key != "head_dim"}
 _GPT = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 2}
 _MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _LINEAR_ATTENTION = {
@@ -52,7 +53,7 @@ _GEMMA4 = {
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": _TEXT,
     "gpt2": {**_GPT, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128},
-    "phi": {**_TEXT, "head_dim": None},
+    "phi": _NO_HEAD_DIM,
     "mixtral": {**_TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen2_moe": {**_TEXT, **_MOE, "shared_expert_intermediate_size": 48},
     "qwen3_moe": {**_TEXT, **_MOE},
@@ -64,7 +65,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "olmoe": {**_TEXT, "num_experts": 4, "num_experts_per_tok": 2},
     "deepseek_v3": {
-        **_TEXT,
+        **_NO_HEAD_DIM,
         "num_key_value_heads": 4,
         "moe_intermediate_size": 32,
         "n_routed_experts": 4,

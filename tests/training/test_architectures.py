@@ -6,6 +6,7 @@ The reference is plain transformers with plain peft.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,14 @@ import torch
 from safetensors.torch import load_file
 
 from harness.cli.main import main
+from harness.errors import HarnessError
 from harness.models.architecture import pick_class
+from harness.training.config import QuantisationConfig
 from harness.training.share.export import ExportJob, export
 from harness.training.share.merge import merge
 from harness.training.start import train
 from tests.training.architectures import build
-from tests.training.small import STORED_NF4, small_config
+from tests.training.small import NF4, small_config, write_rows
 
 WRAPPERS = ("gemma3", "gemma4", "mistral3", "llama4", "qwen3_5")
 PROCESSOR = {"preprocessor_config.json": {"size": 28}, "chat_template.json": {"chat_template": "x"}}
@@ -68,7 +71,7 @@ def apart(one, other) -> float:
         ("mixtral", ("all-linear", "experts")),
         ("qwen3_moe", ("all-linear", "experts")),
         ("gpt_oss", ("all-linear", "experts")),
-        ("granitemoe", ("all-linear", "input_linear", "output_linear")),
+        ("granitemoe", ("all-linear", "experts")),
         ("deepseek_v3", ("all-linear", "shared_experts", "experts")),
         ("llama", ("lm_head", "v_proj")),
     ],
@@ -77,12 +80,13 @@ def test_the_merged_model_is_base_and_adapter(tmp_path, name, targets):
     base = build(name, tmp_path / "base")
     adapter = run_of(tmp_path, base, targets=targets)
     done = merge(adapter, str(base), tmp_path / "merged", "float32")
-    assert done.agreement.divergence < 1e-8
+    assert done.agreement.divergence < 1e-6
     together = plain(base, adapter)
     assert apart(together, plain(tmp_path / "merged")) < 1e-4
     assert apart(together, plain(base)) > 1e-3, "the adapter changes the logits"
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # plain peft's
 def test_an_adapted_head_is_untied_from_the_embedding(tmp_path):
     base = build("llama", tmp_path / "base", tie_word_embeddings=True)
     adapter = run_of(tmp_path, base, targets=("lm_head",))
@@ -117,31 +121,18 @@ def test_a_multimodal_base_keeps_its_other_parts(tmp_path, name):
 
 
 @pytest.mark.extras
-@pytest.mark.parametrize("stored", [STORED_NF4])
-def test_gpt2_in_four_bits_is_merged(tmp_path, stored):
-    from harness.training.config import QuantisationConfig
-
+def test_gpt2_in_four_bits_is_merged(tmp_path):
     base = build("gpt2", tmp_path / "base")
     adapter = run_of(tmp_path, base, quantisation=QuantisationConfig(load_in_4bit=True))
     done = merge(adapter, str(base), tmp_path / "merged", "float32")
-    assert done.agreement.largest < 1e-3 and str(done.quantisation) == str(stored)
+    assert done.agreement.largest < 1e-3 and done.quantisation == NF4
     assert "transformer.h.0.attn.c_attn.weight" in load_file(tmp_path / "merged/model.safetensors")
     assert plain(tmp_path / "merged")
 
 
 def dry_run(capsys, model: Path, folder: Path, *flags: str) -> tuple[int, str, str]:
-    rows = folder / "rows.jsonl"
-    rows.write_text(
-        json.dumps(
-            {
-                "messages": [
-                    {"role": "user", "content": "dog?"},
-                    {"role": "assistant", "content": "the brown fox jumps over it"},
-                ]
-            }
-        )
-        + "\n"
-    )
+    """Of a short row and one of more than a hundred tokens."""
+    rows = write_rows(folder, [("dog?", "the lazy dog"), ("fox?", "over the lazy dog " * 30)])
     command = ["train", "--model", str(model), "--train", str(rows), "--formats", "chatml"]
     code = main([*command, "--output-dir", str(folder / "run"), "--dry-run", *flags])
     found = capsys.readouterr()
@@ -160,13 +151,19 @@ def test_a_dry_run_refuses_a_name_that_no_layer_has(tiny_model, tmp_path, capsys
     assert code == 2 and "no layer is called 'nonsense'" in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("windows", [16, 512])
-def test_a_row_beyond_the_window_is_refused_and_counted(tmp_path, capsys, windows):
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_row_beyond_the_window_is_refused_and_counted(tmp_path, capsys, name):
     """GPT-2 has a learned position for each place and none beyond. The control is a wide window."""
-    base = build("gpt2", tmp_path / "base", n_positions=windows)
+    size = {"gpt2": "n_positions", "llama": "max_position_embeddings"}[name]
+    code, out, _ = dry_run(capsys, build(name, tmp_path / "wide", **{size: 512}), tmp_path)
+    assert code == 0 and "refused" not in out and "window: 512" in out
+    base = build(name, tmp_path / "narrow", **{size: 80})
     code, out, _ = dry_run(capsys, base, tmp_path)
-    if windows == 512:
-        assert code == 0 and "refused" not in out and "window: 512" in out
-        return
-    assert code == 1 and "the model reads 16" in out
-    assert "1 row refused" in out or "longer than the model's window" in out
+    assert code == 1 and "and the model reads 80" in out
+    assert "1 row refused: 1 longer than the model's window" in out
+    config = small_config(base, tmp_path, rows=[("dog?", "the lazy dog"), ("a", "fox " * 200)])
+    with pytest.raises(HarnessError, match="the model reads 80"):
+        train(config, quiet=True)
+    skipping = replace(config, data=replace(config.data, on_refuse="skip"))
+    train(skipping, quiet=True)
+    assert "longer than the model's window" in capsys.readouterr().err

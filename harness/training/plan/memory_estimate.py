@@ -209,7 +209,7 @@ def shape_from(
     text = config.get_text_config()
     hidden = _largest(text, "hidden_size")
     heads = _largest(text, "num_attention_heads")
-    width = max(_largest(text, "head_dim"), _largest(text, "global_head_dim"))
+    width = _largest(text, "head_dim")
     shape = ModelShape(
         linear_weights=weights,
         other_weights=sum(parameter.numel() for parameter in model.parameters()) - weights,
@@ -227,8 +227,8 @@ def _largest(config: Any, name: str) -> int:
     """A size of the configuration, the largest where each layer has its own; 0 if it has none."""
     try:
         value = getattr(config, name, None)
-    except (AttributeError, ValueError):  # a property of another one that is missing
-        return 0
+    except RuntimeError:  # transformers names no single one where layers differ, as in Gemma 4
+        value = [getattr(layer, name, None) for layer in config.per_layer_config]
     values = value if isinstance(value, (list, tuple)) else [value]
     return max((one for one in values if isinstance(one, int)), default=0)
 

@@ -142,9 +142,21 @@ def into_plain_weights(loaded: LoadedModel, dtype: PlainDtype) -> None:
             if _of_bitsandbytes(module):
                 model.set_submodule(name, _plain(module, dequantised(module), kind))
     _forget_quantisation(model)
-    loaded.model = model.to(kind).eval()
+    _cast(model, kind)
+    loaded.model = model.eval()
     loaded.dtype, loaded.adapter, loaded.adapter_digest, loaded.lean_lora = dtype, None, "", True
     loaded.quantisation = Quantisation()
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Give what is stored of a model this dtype, except what transformers loads in float32.
+
+    What is computed when it loads, such as the angles of rotations, stays as it is.
+    """
+    kept = tuple(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point() and not any(part in name.split(".") for part in kept):
+            tensor.data = tensor.data.to(dtype)
 
 
 def _give_tied_head_its_weight(model: Any) -> None:

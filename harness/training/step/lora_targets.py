@@ -56,7 +56,7 @@ class Target:
     @property
     def suffix(self) -> str:
         """The name without its layer: ``self_attn.q_proj``."""
-        inner = re.split(r"\.\d+\.", self.name, maxsplit=1)[-1]
+        inner = re.split(r"\.\d+\.", self.name.removesuffix(".weight"), maxsplit=1)[-1]
         return re.sub(r"\.\d+\b", ".*", inner)
 
     def factors(self, rank: int, *, dora: bool = False) -> int:
@@ -201,7 +201,8 @@ def _experts(name: str, module: torch.nn.Module) -> Iterator[Target]:
 def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tuple[str, bool]:
     """Why a linear layer is not among "all-linear", and whether it can never be adapted."""
     parent, _, leaf = name.rpartition(".")
-    read = _read_directly(type(model.get_submodule(parent)))
+    owner: Any = type(model.get_submodule(parent))
+    read = _read_directly(owner)
     kind = type(module).__name__
     parts = name.removeprefix(decoder).split(".")
     gates = (part == "gate" or "router" in part.split("_") for part in parts)
