@@ -19,5 +19,6 @@ def context_window(config: Any) -> int | None:
     window: int | None = next((n for n in found if isinstance(n, int) and n > 0), None)
     positions = getattr(text, "rope_parameters", None) or {}
     if window and positions.get("rope_type") == "dynamic":
-        return round(window * positions.get("factor", 1.0))
+        factor: float = positions.get("factor", 1.0)
+        return round(window * factor)
     return window
