@@ -21,6 +21,8 @@ _OTHER_TASK = re.compile(
     r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|PreTraining|SentencePrediction"
     r"|RewardModel|BlockDiffusion)$"
 )
+#: Names that configurations of transformers have for a model's window.
+_WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "context_length")
 
 
 def read_config(source: ModelSource) -> PreTrainedConfig:
@@ -87,3 +89,19 @@ def _other_kind(config: Any) -> str:
     if (masked and not getattr(config, "is_decoder", False)) or both_ways:
         return f"an encoder, which also reads what follows ({stored})"
     return ""
+
+
+def context_window(config: Any) -> int | None:
+    """The longest text that a model was built for, in tokens, or None if it has no bound.
+
+    Beyond it a model with learned positions fails, and one with rotations is outside its training.
+    "dynamic" positions state the length before they are stretched.
+    """
+    text = config.get_text_config()
+    found = (getattr(text, name, None) for name in _WINDOWS)
+    window: int | None = next((n for n in found if isinstance(n, int) and n > 0), None)
+    positions = getattr(text, "rope_parameters", None) or {}
+    if window and positions.get("rope_type") == "dynamic":
+        factor: float = positions.get("factor", 1.0)
+        return round(window * factor)
+    return window

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.data.controls import read_controls
 from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.models.window import context_window
+from harness.models.architecture import context_window, read_config
 from harness.records import Conversation, Format
 from harness.run_file import (
     RUN_FILE,
@@ -218,7 +218,6 @@ def with_answers(ready: Preparation, answers: Sequence[Conversation]) -> Prepara
 def plan_of(ready: Preparation, run: Path) -> TrainingPlan:
     """The steps of a run, before its model is loaded; ``run`` may hold the model's own answers."""
     from harness.models import load_tokenizer, locate
-    from harness.models.architecture import read_config
     from harness.training.data.examples import make_plan
 
     ready = with_expected_answers(ready, run)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.models import ADAPTER_FILE
+from harness.models.architecture import context_window
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
-from harness.models.window import context_window
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.data.refusals import Refusal
 from harness.models.added_tokens import with_tokens
-from harness.models.window import context_window
+from harness.models.architecture import context_window, read_config
 from harness.records import Rendered
 from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
@@ -81,7 +81,6 @@ class DryRun:
 def dry_run(config: TrainConfig) -> DryRun:
     """Plan a run. Refused rows are listed even if they would end it."""
     from harness.models import load_tokenizer, locate
-    from harness.models.architecture import read_config
 
     lenient = replace(config, data=replace(config.data, on_refuse="skip"))
     ready = with_expected_answers(prepare(lenient), Path(config.output_dir))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.models.architecture import pick_class, read_config
 from harness.models.quiet import quiet, refusal
 from harness.training.config import AdapterConfig
 from harness.training.step.lora_targets import ALL_LINEAR, Target, TargetList, find_targets
@@ -165,8 +166,6 @@ def shape_of(
     Raises HarnessError for an unreadable configuration, for one of another kind of model, and for
     settings that training would refuse.
     """
-    from harness.models.architecture import pick_class, read_config
-
     config = read_config(source)
     quantised = quantised or bool(getattr(config, "quantization_config", None))
     return shape_from(config, pick_class(config, source.file), adapter, quantised=quantised)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models.window import context_window
+from harness.models.architecture import context_window
 
 if TYPE_CHECKING:
     import torch
