@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvalOptions:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model folder, GGUF file, hub id, SmolLM2-135M-Instruct, or ollama/NAME."""
+    """Model folder, GGUF file, hub id, ollama/NAME, or a packaged model: SmolLM2-135M-Instruct or
+    gemma-3-270m."""
     adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """Folder of a LoRA adapter on top of the model. Several: the base is loaded once, and each
     adapter is a run of the report."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def opened_engine(
 ) -> Iterator[tuple[Backend, str | None]]:
     """The backend, closed at the end, and the id of its native format, or None if unknown.
 
-    A ``loaded`` model runs in this process, whatever engine the job names.
+    A ``loaded`` model runs in this process, whatever engine the job names. Where its tokenizer
+    leaves no format native, standard error says what is not measured and what helps.
     """
     if loaded is not None:
         backend: Backend = TransformersBackend(loaded)
@@ -32,9 +34,25 @@ def opened_engine(
         model = ModelSpec(job.model, job.adapter, job.dtype, job.quantisation)
         backend = open_backend(job.engine, model, job.engine_options)
     try:
-        yield backend, job.native or _native(backend, known)
+        native = job.native or _native(backend, known)
+        if native is None and (tokenizer := backend.tokenizer) is not None:
+            print(_without_native(job.model, bool(tokenizer.chat_template)), file=sys.stderr)
+        yield backend, native
     finally:
         backend.close()
+
+
+def _without_native(model: str, has_template: bool) -> str:
+    """What a model that has no native format is not measured in, and what to do."""
+    if has_template:
+        return (
+            f"{model}: its chat template equals no known format, so nll_excess is not measured — "
+            "--native FORMAT names its format, harness formats import makes one of the template"
+        )
+    return (
+        f"{model}: it has no chat template (a base model), so no format is native and nll_excess "
+        "is not measured — --native FORMAT measures it against the format that you train in"
+    )
 
 
 def _native(backend: Backend, known: FormatSet) -> str | None:

@@ -1,4 +1,4 @@
-"""Finds a model by name or path: a folder, a GGUF file, the packaged SmolLM2, a hub id."""
+"""Finds a model by name or path: a folder, a GGUF file, a packaged model, a hub id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files import read_json_object
 from harness.models.digest import WEIGHTS, digest_file, digest_folder
-from harness.models.packaged import NAME, PACKAGED, STORED_AS, packaged_model
+from harness.models.packaged import PACKAGED
 from harness.models.quiet import first_line
 from harness.models.tensor_files import check_tensors, refuse_pointer
 
@@ -72,20 +72,25 @@ def locate(name: str) -> ModelSource:
             raise HarnessError("not a model folder and not a .gguf file", where=name)
         _check_gguf(path)
         return ModelSource(path.stem, str(path.parent), path.name, digest_file(path), "GGUF")
-    if name.lower() in PACKAGED:
-        folder, digest = packaged_model()
-        return ModelSource(NAME, str(folder), None, digest, STORED_AS)
+    if packaged := PACKAGED.get(name.lower()):
+        folder, digest = packaged.convert()
+        return ModelSource(packaged.name, str(folder), None, digest, packaged.stored_as)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         if os.environ.get("HF_HUB_OFFLINE") == "1" and not _hub_snapshot(name):
             raise HarnessError(
                 f"{name!r} is not a local folder, and HF_HUB_OFFLINE=1 forbids the hub",
-                hint=f"give a model folder, or --model {NAME}",
+                hint=f"give a model folder, or {_names()}",
             )
         return ModelSource(name.split("/")[1], name, None, "hub:" + name)
     raise HarnessError(
         f"no model at {name!r}",
-        hint=f"give a model folder, a .gguf file, a hub id (owner/name) or {NAME}",
+        hint=f"give a model folder, a .gguf file, a hub id (owner/name) or {_names()}",
     )
+
+
+def _names() -> str:
+    """The packaged models by name."""
+    return " or ".join(model.name for model in PACKAGED.values())
 
 
 def template_path(name: str) -> Path:

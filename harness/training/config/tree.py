@@ -27,7 +27,8 @@ class TrainConfig:
     """A training run. A key is also a flag and a variable, so no two share a name."""
 
     model: str = "SmolLM2-135M-Instruct"
-    """Model folder, GGUF file, hub id, or the packaged SmolLM2-135M-Instruct."""
+    """Model folder, GGUF file, hub id, or a packaged model: SmolLM2-135M-Instruct
+    or gemma-3-270m."""
     output_dir: str = "runs/train"
     """Folder of the run. Starting again with the same settings resumes it."""
     seed: Annotated[int, Ge(0), Lt(2**63)] = 0

@@ -35,8 +35,6 @@ from harness.training.share.processor_files import copy_processor
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-#: The hub's name of the packaged model.
-_PACKAGED_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _TURNS = (
     Message("system", "Be brief."),
     Message("user", "One?"),
@@ -136,8 +134,8 @@ def _base_of(adapter: Path) -> str:
 
 def _shared_name(name: str, source: ModelSource) -> str:
     """A name of the base that is valid elsewhere: a path on this machine is not."""
-    if name.lower() in PACKAGED or source.name == "SmolLM2-135M-Instruct":
-        return _PACKAGED_ID
+    if packaged := PACKAGED.get(name.lower()) or PACKAGED.get(source.name.lower()):
+        return packaged.hub_id
     return name if source.digest.startswith("hub:") else source.name
 
 
