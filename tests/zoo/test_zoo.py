@@ -131,12 +131,12 @@ def test_equals_plain(attempt: Attempt, record_property: Callable[[str, object],
 
 def engine_of(backend: Any) -> str:
     """How the backend runs the model."""
+    from harness.backends.local.engine import longest_packed, row_engine
     from harness.backends.local.forward import copyable_parts
-    from harness.backends.local.packing import longest_packed
 
     if copyable_parts(backend.loaded):
         return "own passes"
-    return "packs" if longest_packed(backend.loaded) else "padded"
+    return "packs" if longest_packed(backend.loaded) else row_engine(backend.loaded)
 
 
 def test_two_steps(attempt: Attempt):
