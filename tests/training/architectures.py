@@ -97,6 +97,9 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "num_experts_per_tok": 1,
         "interleave_moe_layer_step": 2,
     },
+    "bloom": {**_GPT, "hidden_size": 64, "n_layer": 2, "n_head": 4},
+    "modernbert-decoder": {**_NO_HEAD_DIM, "sep_token_id": 2, "cls_token_id": 0},
+    "git": {**_NO_HEAD_DIM, "vision_config": _EYES},
     "mamba": {
         **_GPT,
         "hidden_size": 64,

@@ -38,6 +38,12 @@ EXPECTED = {
     "llama4_text": ATTENTION
     | {f"feed_forward.{name}" for name in ("gate_proj", "up_proj", "down_proj")}
     | {f"feed_forward.shared_expert.{name}" for name in ("gate_proj", "up_proj", "down_proj")},
+    "bloom": {"self_attention.query_key_value", "self_attention.dense"}
+    | {"mlp.dense_h_to_4h", "mlp.dense_4h_to_h"},
+    "modernbert-decoder": {f"attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "Wo")}
+    | {"mlp.Wi", "mlp.Wo"},
+    "git": {f"attention.self.{name}" for name in ("query", "key", "value")}
+    | {"attention.output.dense", "intermediate.dense", "output.dense"},
     "mamba": {"mixer.in_proj"},
     "rwkv": {f"attention.{name}" for name in ("key", "value", "receptance", "output")}
     | {f"feed_forward.{name}" for name in ("key", "receptance", "value")},

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 ALL_LINEAR = "all-linear"
 #: Layers that are a product with their weight and nothing else: torch's, GPT-2's, bitsandbytes'.
 _LINEAR = ("Linear", "FalconLinear", "Conv1D", "Linear4bit", "Linear8bitLt")
+#: Parts for pictures and sound, which some models keep inside their decoder.
+_OTHER_SENSES = re.compile(r"(^|[._])(image|img|vision|visual|video|audio|speech)([._]|$)")
 _EMBEDDING = "an embedding"
 #: Kinds of weights that are printed before the rest of a reason is only counted.
 _SHOWN = 6
@@ -210,7 +212,11 @@ def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tu
         (kind not in _LINEAR, f"{kind} is not a plain product", True),
         (leaf in read, "transformers reads their weights past an adapter", True),
         (module is model.get_output_embeddings(), "output embedding", False),
-        (not f"{name}.".startswith(decoder), "outside the text decoder", False),
+        (
+            not name.startswith(decoder) or bool(_OTHER_SENSES.search(name)),
+            "outside the text decoder",
+            False,
+        ),
         (any(gates) or leaf.endswith("expert_gate"), "router", False),
         (re.search(r"\.experts\.\d+\.", name), "experts", False),
     )
@@ -221,6 +227,8 @@ def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tu
 def _decoder_prefix(model: Any) -> str:
     """The names of all parts of the text decoder begin with this: ``model.language_model.``"""
     decoder = model.get_decoder()
+    if decoder is model.get_output_embeddings():  # ModernBERT calls its head so
+        decoder = model.base_model
     name = next((name for name, module in model.named_modules() if module is decoder), "")
     return name and f"{name}."
 
@@ -234,6 +242,8 @@ def _read_directly(kind: type) -> frozenset[str]:
     try:
         source = inspect.getsource(kind)
     except (OSError, TypeError):
+        return frozenset()
+    if "pretraining_tp" in source:  # BLOOM, to imitate the sums of its training; off by default
         return frozenset()
     return frozenset(re.findall(r"self\.(\w+)\.weight\b(?!\.(?:dtype|device)\b)", source))
 
