@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.models import source
 from harness.models.digest import digest_folder
+from harness.models.packaged import PackagedModel
 from tests.docs.snippets import Command, blocks, harness_commands
 from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 
@@ -52,9 +52,10 @@ def workspace(tmp_path_factory, tiny_model) -> Path:
 
 
 def small(patch: pytest.MonkeyPatch, folder: Path, tiny_model: Path) -> None:
-    """Work in ``folder``; SmolLM2-135M-Instruct is the tiny model, and trainings are small."""
+    """Work in ``folder``; packaged models are the tiny one, and trainings are small."""
     patch.chdir(folder)
-    patch.setattr(source, "packaged_model", lambda: (tiny_model, digest_folder(tiny_model)))
+    converted = (tiny_model, digest_folder(tiny_model))
+    patch.setattr(PackagedModel, "convert", lambda model: converted)
     for key, value in SMALL_RUN.items():
         patch.setenv(f"HARNESS_TRAIN_{key}", value)
 
