@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ from harness.models.quantisation import (
     refuse_odd_blocks,
     settle,
 )
-from harness.models.quiet import quiet, refusal
+from harness.models.quiet import no_bars_of, quiet, refusal
 from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate
 from harness.tokens.encode import eos_text
 
@@ -93,11 +94,13 @@ def _say_once(line: str) -> None:
 
 def _read_weights(auto_class: Any, config: Any, source: ModelSource, **extra: Any) -> Any:
     """The model with its weights. Raises HarnessError when not all of them are in its files."""
+    bars: Any = contextlib.nullcontext()
     if source.gguf:
         extra |= gguf_arguments(source.gguf)
+        bars = no_bars_of("transformers.modeling_gguf_pytorch_utils")
     else:
         extra["use_safetensors"] = True
-    with quiet():
+    with quiet(), bars:
         try:
             model, info = auto_class.from_pretrained(
                 source.path,
@@ -109,6 +112,12 @@ def _read_weights(auto_class: Any, config: Any, source: ModelSource, **extra: An
             )
         except Exception as error:  # for a damaged file the libraries raise anything
             raise refusal("cannot load the model", error, source.file) from None
+    if getattr(model, "_hf_peft_config_loaded", False):  # of the hub; locate sees it in a folder
+        raise HarnessError(
+            "it holds a model and an adapter, which were loaded together",
+            where=source.file,
+            hint="download it, and give the adapter as --adapter from a folder of its own",
+        )
     refuse_incomplete(model, info, source.file)
     return model
 

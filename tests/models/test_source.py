@@ -11,6 +11,8 @@ from harness.errors import HarnessError
 from harness.models import locate, template_path
 from harness.models.packaged import PackagedModel
 
+COMMIT = "0123456789" * 4
+
 
 def copy(tiny_model, tmp_path, drop=()):
     folder = tmp_path / "copy"
@@ -94,25 +96,44 @@ def test_a_packaged_model_of_several_parts_is_assembled_once_and_leaves_one_fold
     assert converted == [("small.gguf", b"GGUF")]
 
 
-def test_a_model_in_the_hubs_cache_is_loaded_offline_with_its_commit(tiny_model, tmp_path):
-    """In a process of its own: the hub's library reads its folder from the environment at import."""
-    commit = "0123456789" * 4
+def load_from_hub(folder, tmp_path):
+    """Load a folder as owner/name out of the hub's cache, offline.
+
+    In a process of its own: the hub's library reads its folder from the environment at import.
+    """
     home = tmp_path / "hub" / "models--owner--name"
-    shutil.copytree(tiny_model, home / "snapshots" / commit)
+    shutil.copytree(folder, home / "snapshots" / COMMIT)
     (home / "refs").mkdir()
-    (home / "refs" / "main").write_text(commit)
+    (home / "refs" / "main").write_text(COMMIT)
     script = (
         "from harness.models import load; model = load('owner/name', dtype='float32', device='cpu'); "
         "print(model.name, model.digest)"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.stdout == f"name hub:owner/name@{commit}\n", done.stderr
+
+
+def test_a_model_in_the_hubs_cache_is_loaded_offline_with_its_commit(tiny_model, tmp_path):
+    done = load_from_hub(tiny_model, tmp_path)
+    assert done.stdout == f"name hub:owner/name@{COMMIT}\n", done.stderr
+
+
+def test_a_hub_model_with_an_adapter_beside_it_is_refused(tiny_model, tmp_path):
+    """transformers loads both, and would pass the sum off as the base."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(folder)
+    done = load_from_hub(folder, tmp_path)
+    assert done.stdout == ""
+    assert "owner/name: it holds a model and an adapter" in done.stderr
 
 
 def test_a_named_model_gives_its_template_without_its_weights(tiny_model, tmp_path, monkeypatch):
