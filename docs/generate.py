@@ -212,12 +212,20 @@ def measures_page() -> str:
     return f"{head}<!-- metrics:begin{note}\n{metrics_table()}\n<!-- metrics:end -->{tail}"
 
 
+def models_page() -> str:
+    """docs/models.md, from the record of ``tox -e zoo``."""
+    from tests.zoo.record import models_page
+
+    return models_page()
+
+
 #: Each generated file of the repository, and the function that makes its text.
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/settings.md": settings_page,
     "docs/reference/report-json.md": report_page,
     "docs/measures.md": measures_page,
+    "docs/models.md": models_page,
     "harness/report/schema.json": report_schema,
     "docs/pictures/architecture.svg": architecture_svg,
 }

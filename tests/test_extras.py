@@ -6,6 +6,8 @@ In ``tox -e light`` torch is really not there; elsewhere the imports are blocked
 from __future__ import annotations
 
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +146,14 @@ def test_a_gguf_model_without_the_reader_says_what_to_install(monkeypatch, tmp_p
         assert main([*command]) == 2
         [line] = capsys.readouterr().err.splitlines()
         assert "needs gguf" in line and "pip install 'formatproof[gguf]'" in line
+
+
+def test_the_declared_floors_of_what_runs_models_are_the_versions_that_the_tests_run():
+    """A floor that was never run is a promise; tox -e newest runs the other end."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    floors = dict(item.split(">=") for item in project["optional-dependencies"]["local"])
+    pinned = (root / "constraints.txt").read_text().splitlines()
+    versions = dict(line.split("==") for line in pinned if "==" in line)
+    for name in ("accelerate", "peft", "transformers"):
+        assert f"{versions[name]}.".startswith(f"{floors[name]}."), name

@@ -77,7 +77,7 @@ def models_page() -> str:
         "",
         f"**{len(outcomes)} models: {counts[RIGHT]} steps are right, {counts[REFUSED]} are refused "
         f"in one line, {counts[WRONG]} are wrong.** A step that needs a trained adapter is left out "
-        "(–) where training is refused.",
+        "(–) where training is refused. What the record does not hold yet is not in the table.",
         "",
         "Log-probabilities differ by less than 1e-4 nats and greedy answers are the same; a batch's "
         "gradient is that of its rows alone; a resumed run ends in the same bytes; a merged folder "
@@ -85,7 +85,7 @@ def models_page() -> str:
         "here; the dry run counts the weights that training makes.",
         "",
         "The engine: *own passes* are written by hand for Llama-like models, *packs* lay rows of a "
-        "batch into prefix trees, *padded* rows are run together, *single rows* one at a time.",
+        "batch into prefix trees, *padded rows* are run together, *single rows* one at a time.",
         "",
         f"| architecture | engine | {head} |",
         "|---|---|" + "---|" * len(STEPS),
