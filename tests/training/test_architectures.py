@@ -20,7 +20,8 @@ from harness.training.config import QuantisationConfig
 from harness.training.share.export import ExportJob, export
 from harness.training.share.merge import merge
 from harness.training.start import train
-from tests.training.architectures import build
+from tests.tiny import build_tokenizer
+from tests.training.architectures import VOCABULARY, build
 from tests.training.small import NF4, small_config, write_rows
 
 WRAPPERS = ("gemma3", "gemma4", "mistral3", "llama4", "qwen3_5")
@@ -133,6 +134,7 @@ def test_gpt2_in_four_bits_is_merged(tmp_path):
 def dry_run(capsys, model: Path, folder: Path, *flags: str) -> tuple[int, str, str]:
     """Of a short row and one of more than a hundred tokens."""
     rows = write_rows(folder, [("dog?", "the lazy dog"), ("fox?", "over the lazy dog " * 30)])
+    capsys.readouterr()  # the bars of writing the model
     command = ["train", "--model", str(model), "--train", str(rows), "--formats", "chatml"]
     code = main([*command, "--output-dir", str(folder / "run"), "--dry-run", *flags])
     found = capsys.readouterr()
@@ -167,3 +169,15 @@ def test_a_row_beyond_the_window_is_refused_and_counted(tmp_path, capsys, name):
     skipping = replace(config, data=replace(config.data, on_refuse="skip"))
     train(skipping, quiet=True)
     assert "longer than the model's window" in capsys.readouterr().err
+
+
+def test_a_dry_run_refuses_an_encoder_in_one_line(tmp_path, capsys):
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=VOCABULARY, intermediate_size=32, **sizes)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "base")
+    build_tokenizer().save_pretrained(tmp_path / "base")
+    code, _, err = dry_run(capsys, tmp_path / "base", tmp_path)
+    assert code == 2 and "not a model that predicts the next token" in err
+    assert err.strip().count("\n") == 0

@@ -16,7 +16,7 @@ from harness.records import Format
 from harness.tokens.encode import special_texts
 from harness.tokens.tokenizer_check import control_strings, untrained_tokens
 from harness.training.config import AdapterConfig
-from harness.training.step.lora_targets import Target, find_targets, refuse_dropped_bias
+from harness.training.step.lora_targets import Target, find_targets
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -108,8 +108,6 @@ def add_control_tokens(loaded: LoadedModel, formats: Sequence[Format]) -> None:
     add_tokens(loaded, texts)
     tokens = (*loaded.added_tokens, *untrained)
     loaded.trained_tokens = tuple(sorted(set(map(loaded.tokenizer.convert_tokens_to_ids, tokens))))
-    if loaded.trained_tokens:
-        refuse_dropped_bias(loaded.model)
 
 
 #: A string of this shape is a token wherever it is used; [INST] or ### are not.

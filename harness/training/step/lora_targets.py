@@ -144,6 +144,12 @@ def _check(model: Any, chosen: Sequence[Target], config: AdapterConfig) -> None:
                 hint="leave it out, or the name of that layer",
             )
     head = model.get_output_embeddings()
+    if config.train_control_tokens and getattr(head, "bias", None) is not None:
+        raise HarnessError(
+            "adapter.train_control_tokens: the output embedding of this model has a bias, which "
+            "peft drops where tokens are trained",
+            hint="train in formats whose control tokens the model has, without this setting",
+        )
     heads = [target for target in chosen if model.get_submodule(target.module) is head]
     if heads and config.train_control_tokens:
         raise HarnessError(
@@ -274,13 +280,3 @@ def _taken_names(model: Any, layers: Iterable[str]) -> frozenset[str]:
         if leaf not in (trial.target_modules or ()):
             taken.add(leaf)
     return frozenset(taken)
-
-
-def refuse_dropped_bias(model: Any) -> None:
-    """Refuse to train control tokens where peft would drop the bias of the output embedding."""
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise HarnessError(
-            "adapter.train_control_tokens: the output embedding of this model has a bias, which "
-            "peft drops where tokens are trained",
-            hint="train in formats whose control tokens the model has, without this setting",
-        )
