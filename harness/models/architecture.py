@@ -16,6 +16,8 @@ from harness.models.source import ModelSource
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+#: Read what follows unless they are decoders, and are in no table of encoders.
+_BOTH_WAYS = ("bert-generation", "xlnet")
 #: Classes in a configuration's "architectures" that predict something other than the next token.
 _OTHER_TASK = re.compile(
     r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|PreTraining|SentencePrediction"
@@ -84,7 +86,7 @@ def _other_kind(config: Any) -> str:
         return f"an encoder-decoder ({stored})"
     if task := _OTHER_TASK.search(stored):
         return f"a model for another task ({stored})" if task else ""
-    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.model_type == "xlnet"
+    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.model_type in _BOTH_WAYS
     both_ways = getattr(text, "use_bidirectional_attention", None) in (True, "all")
     if (masked and not getattr(config, "is_decoder", False)) or both_ways:
         return f"an encoder, which also reads what follows ({stored})"

@@ -61,6 +61,7 @@ def test_a_multimodal_model_is_loaded_whole_and_equals_the_plain_one(kind, tmp_p
         ("BertForMaskedLM", "bert", SMALL, "a model for another task"),
         ("BertLMHeadModel", "bert", SMALL, "an encoder, which also reads what follows"),
         ("BertModel", "bert", SMALL, "an encoder, which also reads what follows"),
+        ("BertGenerationDecoder", "bert-generation", SMALL, "an encoder, which also reads"),
         ("ModernBertModel", "modernbert", SMALL, "an encoder"),
         ("LlamaForSequenceClassification", "llama", SMALL, "a model for another task"),
         (

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from harness.files import write_text
+
 RECORD = Path(__file__).with_name("record.json")
 STEPS = {
     "evaluate": "evaluate",
@@ -54,7 +56,7 @@ def write_record(outcomes: dict[str, Outcome]) -> None:
         for name in sorted(known)
     )
     text = f'{{"versions": {json.dumps(versions())},\n"models": {{\n{rows}\n}}}}\n'
-    RECORD.write_text(text, encoding="utf-8")
+    write_text(RECORD, text)
 
 
 def models_page() -> str:
