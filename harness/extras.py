@@ -15,6 +15,7 @@ EXTRAS = {
     "datasets": "hub",
     "gguf": "gguf",
     "huggingface_hub": "local",
+    "llama_cpp": "llamacpp",
     "pandas": "pandas",
     "peft": "local",
     "pyarrow": "parquet",

@@ -14,10 +14,12 @@ from typing import Any
 
 from harness.backends.protocol import Backend, ModelSpec
 from harness.errors import HarnessError, nearest
+from harness.extras import EXTRAS, is_installed
 
 AUTO = "auto"
 """The engine where the user names none: ``backend_for`` chooses by the model."""
 BACKENDS = {
+    "llamacpp": "harness.backends.llamacpp:open_backend",
     "local": "harness.backends.local.backend:open_backend",
     "ollama": "harness.backends.ollama_server:open_backend",
     "openai": "harness.backends.openai:open_backend",
@@ -29,16 +31,22 @@ ENTRY_POINTS = "formatproof.backends"
 
 OLLAMA = "ollama/"
 """How the name of a model begins that Ollama runs."""
+_LLAMA_CPP = "llama_cpp"
 Opener = Callable[..., Backend]
 
 
 def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Backend:
     """Call the function behind ``name`` with the model and with the options as keyword arguments.
 
-    ``auto`` is the backend that fits the model. Raises HarnessError for an unknown name, for an
-    option that the function does not take and for one that it needs.
+    ``auto`` is the backend that fits the model; where that is llama.cpp and its package is missing,
+    the local backend dequantises the file, and a line on standard error says so.
+
+    Raises HarnessError for an unknown name, for an option that the function does not take and for
+    one that it needs.
     """
-    name = backend_for(model) if name == AUTO else name
+    chosen = backend_for(model) if name == AUTO else name
+    missing = chosen == "llamacpp" != name and not is_installed(_LLAMA_CPP)
+    name = "local" if missing else chosen
     opener = find_backend(name)
     try:
         inspect.signature(opener).bind(model, **options)
@@ -47,12 +55,28 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
         raise HarnessError(
             f"engine {name}: {error}", hint=f"its options: {', '.join(known) or 'none'}"
         ) from None
-    return opener(model, **options)
+    backend = opener(model, **options)
+    if missing:
+        print(
+            f"note: {model.model} is dequantised; pip install 'formatproof[{EXTRAS[_LLAMA_CPP]}]'"
+            " runs it as it is, through llama.cpp",
+            file=sys.stderr,
+        )
+    return backend
 
 
 def backend_for(model: ModelSpec) -> str:
-    """The backend of a model for which the user names none: ``ollama/NAME`` is Ollama's."""
-    return "ollama" if model.model.startswith(OLLAMA) else "local"
+    """The backend of a model for which the user names none.
+
+    ``ollama/NAME`` is Ollama's. llama.cpp runs a GGUF file as it is stored, where nothing is asked
+    for that only the local backend does: an adapter of peft, another dtype or quantisation.
+    """
+    if model.model.startswith(OLLAMA):
+        return "ollama"
+    local = model.adapter or model.quantisation or model.dtype != "auto"
+    if local or not (model.model.endswith(".gguf") and Path(model.model).expanduser().is_file()):
+        return "local"
+    return "llamacpp"
 
 
 @functools.cache

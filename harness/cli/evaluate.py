@@ -107,9 +107,10 @@ class EvalOptions:
     """How often a failed request is repeated, with growing pauses, before the run ends. 8 take
     about 40 s."""
     engine: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py")] = "auto"
-    """Where the model runs: local (in this process), ollama, ray (on the workers of a Ray cluster),
-    an installed backend, or a file that opens one (docs/add-a-backend.md). auto: ollama for
-    ollama/NAME, else local."""
+    """Where the model runs: local (transformers in this process), llamacpp (a GGUF file as it is
+    stored, docs/gguf.md), ollama, ray (on the workers of a Ray cluster), an installed backend, or a
+    file that opens one (docs/add-a-backend.md). auto: llamacpp for a GGUF file where it is
+    installed, ollama for ollama/NAME, else local."""
     engine_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=VALUE for the engine. May be repeated."""
     address: str | None = None

@@ -8,6 +8,7 @@ import shlex
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -127,3 +128,32 @@ def test_every_backend_of_ours_is_found(name):
 def test_a_server_decides_about_adapter_and_quantisation(model, message):
     with pytest.raises(HarnessError, match=message):
         open_backend("openai", model, {"url": "http://h/v1"})
+
+
+def test_a_gguf_file_without_llama_cpp_is_dequantised_with_one_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF")
+    model, opened = ModelSpec(str(path)), object()
+    monkeypatch.setattr(by_name, "is_installed", lambda package: package != "llama_cpp")
+    monkeypatch.setattr(by_name, "find_backend", {"local": lambda model: opened}.__getitem__)
+    assert open_backend("auto", model, {}) is opened
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {path} is dequantised") and "formatproof[llamacpp]" in line
+    for name, given in (("local", model), ("auto", replace(model, adapter="a"))):
+        assert open_backend(name, given, {}) is opened
+    assert capsys.readouterr().err == "", "asked for, or nothing that llama.cpp would run"
+
+
+def test_llama_cpp_by_name_without_its_package_names_the_extra(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from harness import extras
+
+    monkeypatch.setattr(extras, "is_installed", lambda package: package != "llama_cpp")
+    find_backend.cache_clear()
+    from harness.backends import llama_context
+
+    llama_context.library.cache_clear()
+    with pytest.raises(HarnessError, match="needs llama_cpp") as error:
+        open_backend("llamacpp", ModelSpec(str(tmp_path)), {})
+    assert "formatproof[llamacpp]" in str(error.value)
+    llama_context.library.cache_clear()
