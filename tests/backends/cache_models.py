@@ -76,6 +76,28 @@ MODELS: dict[str, tuple[str, dict, str]] = {
         },
         PADDED,
     ),
+    # an indexer that leaves the sixteen best keys: which they are depends on the last bit
+    "deepseek_v32": (
+        "deepseek_v32",
+        {
+            **_EXPERTS,
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "n_shared_experts": 1,
+            "n_group": 1,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+            "kv_lora_rank": 16,
+            "q_lora_rank": 16,
+            "qk_nope_head_dim": 8,
+            "qk_rope_head_dim": 8,
+            "v_head_dim": 16,
+            "index_topk": 16,
+            "index_n_heads": 2,
+            "index_head_dim": 16,
+        },
+        UNCACHED,
+    ),
     # positions that depend on the longest row
     "phi3 with longrope": (
         "phi3",

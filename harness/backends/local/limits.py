@@ -11,7 +11,7 @@ from harness.models import LoadedModel
 #: Means "no limit".
 NO_LIMIT = 1 << 30
 
-_WINDOW = re.compile(r"window|chunk|block_size")
+_WINDOW = re.compile(r"window|chunk|block_size|index_topk")
 #: Numbers beside a window: of layers, heads or blocks, of a convolution, of a way to save memory.
 _NO_WINDOW = re.compile(r"layer|pattern|kernel|^num_|^n_|feed_forward|lm_head|before|after")
 #: Of the window-like numbers, those that limit which keys a token attends to.
@@ -26,7 +26,8 @@ def most_positions(loaded: LoadedModel) -> int:
 def windows(loaded: LoadedModel) -> list[int]:
     """Every number of the configuration that may be a length in tokens at which something changes.
 
-    Windows of attention, chunks of attention or of a state's scan, blocks.
+    Windows of attention, chunks of attention or of a state's scan, blocks, the keys that an indexer
+    leaves to attention.
     """
     return [value for _, value in _windows(text_config(loaded))]
 
