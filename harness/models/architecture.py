@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 #: Read what follows unless they are decoders, and are in no table of encoders.
-_BOTH_WAYS = ("bert-generation", "xlnet")
+_BOTH_WAYS = ("bert-generation", "cpmant", "xlnet")
 #: Classes in a configuration's "architectures" that predict something other than the next token.
 _OTHER_TASK = re.compile(
     r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|PreTraining|SentencePrediction"

@@ -76,7 +76,8 @@ MODELS: dict[str, tuple[str, dict, str]] = {
         },
         PADDED,
     ),
-    # an indexer that leaves the sixteen best keys: which they are depends on the last bit
+    # an indexer of two heads, whose scores tie at zero: the sixteen keys that it leaves depend on
+    # the length of the row
     "deepseek_v32": (
         "deepseek_v32",
         {

@@ -35,7 +35,8 @@ _SIZES = f"""
 4   decoder_attention_heads num_encoder_attention_heads num_decoder_attention_heads
 4   swa_num_attention_heads linear_num_value_heads linear_num_heads
 2   num_key_value_heads num_kv_heads kv_n_heads swa_num_key_value_heads linear_num_key_heads
-2   index_n_heads altup_num_inputs
+2   altup_num_inputs
+16  index_n_heads
 16  head_dim dim_head d_head swa_head_dim v_head_dim kv_channels index_head_dim mamba_head_dim
 16  linear_head_dim linear_key_head_dim linear_value_head_dim attention_head_size
 16  kv_lora_rank q_lora_rank o_lora_rank gated_norm_rank adapter_rank laurel_rank
@@ -112,6 +113,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "deepseek_v4": {
         "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8}
     },
+    "doge": {"keep_window_size": POSITIONS},  # beyond it equal words tie for the last place
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "dots3_note": {"text_config": _DOTS_3},
     "dots3_note_text": _DOTS_3,

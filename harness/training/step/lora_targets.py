@@ -28,6 +28,7 @@ _LINEAR = ("Linear", "FalconLinear", "Conv1D", "Linear4bit", "Linear8bitLt")
 #: Parts for pictures and sound, which some models keep inside their decoder.
 _OTHER_SENSES = re.compile(r"(^|[._])(image|img|vision|visual|video|audio|speech)([._]|$)")
 _EMBEDDING = "an embedding"
+_OUTSIDE = "outside the text decoder"
 #: Kinds of weights that are printed before the rest of a reason is only counted.
 _SHOWN = 6
 
@@ -209,8 +210,7 @@ def _experts(name: str, module: torch.nn.Module) -> Iterator[Target]:
 def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tuple[str, bool]:
     """Why a linear layer is not among "all-linear", and whether it can never be adapted."""
     parent, _, leaf = name.rpartition(".")
-    owner: Any = type(model.get_submodule(parent))
-    read = _read_directly(owner)
+    read = _read_directly(type(model.get_submodule(parent)))
     kind = type(module).__name__
     parts = name.removeprefix(decoder).split(".")
     gates = (part == "gate" or "router" in part.split("_") for part in parts)
@@ -218,16 +218,22 @@ def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tu
         (kind not in _LINEAR, f"{kind} is not a plain product", True),
         (leaf in read, "transformers reads their weights past an adapter", True),
         (module is model.get_output_embeddings(), "output embedding", False),
-        (
-            not name.startswith(decoder) or bool(_OTHER_SENSES.search(name)),
-            "outside the text decoder",
-            False,
-        ),
+        (not name.startswith(decoder) or _reads_pictures(model, name), _OUTSIDE, False),
+        ("indexer" in parts, "an indexer picks keys, and gets no gradient", True),
         (any(gates) or leaf.endswith("expert_gate"), "router", False),
         (re.search(r"\.experts\.\d+\.", name), "experts", False),
     )
     found = ((reason, refused) for applies, reason, refused in reasons if applies)
     return next(found, ("", False))
+
+
+def _reads_pictures(model: Any, name: str) -> bool:
+    """Whether a layer works on pictures or sound, or belongs to a block that does (Mllama)."""
+    parts = name.split(".")
+    blocks = (model.get_submodule(".".join(parts[:end])) for end in range(1, len(parts)))
+    return bool(_OTHER_SENSES.search(name)) or any(
+        "CrossAttentionDecoderLayer" in type(block).__name__ for block in blocks
+    )
 
 
 def _decoder_prefix(model: Any) -> str:
