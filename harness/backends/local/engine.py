@@ -15,7 +15,7 @@ from harness.backends.local.limits import (
     rotation_turn,
     text_config,
 )
-from harness.backends.local.padded import arguments
+from harness.backends.local.padded import arguments, cache_argument
 from harness.backends.local.probe import why_not_cached, why_not_packed, why_not_padded
 from harness.models import LoadedModel
 
@@ -87,8 +87,8 @@ def _why_not_packed(loaded: LoadedModel, longest: int) -> str:
         return f"its window is of {longest} tokens"
     if config._attn_implementation not in _TAKES_A_BIAS:
         return f"{config._attn_implementation} attention takes no bias"
-    if not {"position_ids", "past_key_values"} <= set(arguments(loaded)):
-        return "it takes no positions"
+    if "position_ids" not in arguments(loaded) or not cache_argument(loaded):
+        return "it takes no positions or no cache"
     return why_not_packed(loaded, longest)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.backends.local.padded import cache_argument
 from harness.models import LoadedModel
 from harness.models.device import matmul_dtype
 from harness.models.logits import only_at
@@ -93,6 +94,7 @@ class ModuleForward:
 
     def __init__(self, loaded: LoadedModel) -> None:
         self.model: Any = loaded.model
+        self.name = cache_argument(loaded)
         self.cache: Any = None
 
     def reserve(self, slots: int, width: int) -> None:
@@ -111,7 +113,7 @@ class ModuleForward:
         cache: dict[str, Any] = {"use_cache": False}
         if kept is not None:
             self.cache.fill(*kept)
-            cache = {"past_key_values": self.cache, "use_cache": True}
+            cache = {self.name: self.cache, "use_cache": True}
         with only_at(self.model, wanted):
             logits: torch.Tensor = self.model(
                 input_ids=ids, attention_mask=bias, position_ids=positions, **cache
@@ -126,8 +128,8 @@ class ModuleForward:
             input_ids=ids.unsqueeze(1),
             attention_mask=bias,
             position_ids=positions.unsqueeze(1),
-            past_key_values=self.cache,
             use_cache=True,
+            **{self.name: self.cache},
         )
         logits: torch.Tensor = out.logits[:, -1]
         return logits

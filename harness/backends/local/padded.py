@@ -12,8 +12,10 @@ from harness.models.logits import only_at
 if TYPE_CHECKING:
     import torch
 
-#: Where the models of transformers give back, and take, what they remember of a row.
-_MEMORIES = ("past_key_values", "cache_params", "state")
+#: Where the models of transformers take keys and values: the name until 5.23, and the one since.
+_CACHES = ("past_key_values", "cache")
+#: Where they give back, and take, what they remember of a row. RWKV's is a state.
+_MEMORIES = (*_CACHES, "cache_params", "state")
 
 
 class Padded:
@@ -65,7 +67,7 @@ class Padded:
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         offered: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
         # keys of padding have to be hidden at each token; into a state they never came
-        if self.has_padding and (self.memory is None or self.memory[0] == "past_key_values"):
+        if self.has_padding and (self.memory is None or _holds_keys(self.memory[1])):
             offered["attention_mask"] = self.mask
         out = self.loaded.model(
             input_ids=ids,
@@ -73,7 +75,7 @@ class Padded:
             **dict([self.memory] if self.memory else []),
             **_taken(offered, self.takes),
         )
-        self.memory = _memory(out)
+        self.memory = _memory(out, self.takes)
         logits: torch.Tensor = out.logits[:, -1]
         return logits
 
@@ -149,6 +151,12 @@ def arguments(loaded: LoadedModel) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(inner.forward).parameters
 
 
+def cache_argument(loaded: LoadedModel) -> str:
+    """The name by which the model takes keys and values; "" if it takes none."""
+    takes = arguments(loaded)
+    return next((name for name in _CACHES if name in takes), "")
+
+
 def pad(
     rows: Sequence[Sequence[int]], loaded: LoadedModel, *, left: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,11 +175,16 @@ def pad(
     return ids.to(loaded.device), mask.to(loaded.device)
 
 
-def _memory(out: Any) -> tuple[str, Any]:
+def _memory(out: Any, takes: Mapping[str, inspect.Parameter]) -> tuple[str, Any]:
     for name in _MEMORIES:
-        if (memory := getattr(out, name, None)) is not None:
+        if name in takes and (memory := getattr(out, name, None)) is not None:
             return name, memory
     raise LookupError("the model gives back nothing that it remembers the rows by")
+
+
+def _holds_keys(memory: Any) -> bool:
+    """Whether a layer attends to tokens that it keeps, and not to a state alone."""
+    return any(hasattr(layer, "keys") for layer in getattr(memory, "layers", ()))
 
 
 def _taken(offered: Mapping[str, Any], takes: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
