@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import transformers
+
 from tests.tiny import build_tokenizer
 
 #: The tokenizer of tests.tiny has 355 tokens at most; the ids of images lie behind them.
@@ -96,11 +99,18 @@ def config(kind: str):
     )
 
 
+def skip_where_broken(kind: str) -> None:
+    """transformers 5.24.0 has no ``image_outputs`` for a Llama 4 that was given no picture."""
+    if kind == "llama4" and transformers.__version__ == "5.24.0":
+        pytest.skip("Llama4ForConditionalGeneration runs in no way here")
+
+
 def build(kind: str, folder: Path) -> None:
     """Write a random multimodal model and its tokenizer."""
     import torch
     from transformers import AutoModelForImageTextToText
 
+    skip_where_broken(kind)
     torch.manual_seed(0)
     AutoModelForImageTextToText.from_config(config(kind)).float().save_pretrained(folder)
     build_tokenizer().save_pretrained(folder)

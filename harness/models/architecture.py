@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Read what follows unless they are decoders, and are in no table of encoders.
 _BOTH_WAYS = ("bert-generation", "cpmant", "xlnet")
+#: Why a decoder is refused that only runs at some lengths.
+_FIXED_LENGTHS = {"reformer": "trains at one length only, that of its axial positions"}
 #: Classes in a configuration's "architectures" that predict something other than the next token.
 _OTHER_TASK = re.compile(
     r"(Classification|QuestionAnswering|MultipleChoice|MaskedLM|PreTraining|SentencePrediction"
@@ -59,6 +61,8 @@ def pick_class(config: Any, where: str) -> Any:
             where=where,
             hint="give a causal language model",
         )
+    if why := _FIXED_LENGTHS.get(config.model_type):
+        raise HarnessError(f"this model ({config.model_type}) {why}", where=where)
     multimodal = type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING
     if multimodal and config.get_text_config() is not config:
         return AutoModelForMultimodalLM
@@ -97,13 +101,8 @@ def context_window(config: Any) -> int | None:
     """The longest text that a model was built for, in tokens, or None if it has no bound.
 
     Beyond it a model with learned positions fails, and one with rotations is outside its training.
-    "dynamic" positions state the length before they are stretched.
+    "dynamic" rotations are another function for each longer length, and are not used there.
     """
     text = config.get_text_config()
     found = (getattr(text, name, None) for name in _WINDOWS)
-    window: int | None = next((n for n in found if isinstance(n, int) and n > 0), None)
-    positions = getattr(text, "rope_parameters", None) or {}
-    if window and positions.get("rope_type") == "dynamic":
-        factor: float = positions.get("factor", 1.0)
-        return round(window * factor)
-    return window
+    return next((n for n in found if isinstance(n, int) and n > 0), None)

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.backends.local.engine import refuse_failing
 from harness.errors import HarnessError
 from harness.models import ADAPTER_FILE
 from harness.models.architecture import context_window
@@ -90,6 +91,7 @@ def _train_locked(
     from harness.training.objective import check_objective, make_objective, with_own_answers
     from harness.training.selection.checkpoint_eval import CheckpointMeasure
 
+    refuse_failing(loaded)
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)
     check_objective(ready, loaded)

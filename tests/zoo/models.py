@@ -200,10 +200,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "llama (dynamic positions)": (
         "llama",
-        {
-            "max_position_embeddings": 64,
-            "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0},
-        },
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
     ),
     "mistral (no window)": ("mistral", {"sliding_window": None}),
     "qwen2 (window)": (

@@ -16,7 +16,13 @@ from harness.backends.local.limits import (
     text_config,
 )
 from harness.backends.local.padded import arguments, cache_argument
-from harness.backends.local.probe import why_not_cached, why_not_packed, why_not_padded
+from harness.backends.local.probe import (
+    why_it_fails,
+    why_not_cached,
+    why_not_packed,
+    why_not_padded,
+)
+from harness.errors import HarnessError
 from harness.models import LoadedModel
 
 RowEngine = Literal["padded rows", "single rows", "single rows without cache"]
@@ -62,6 +68,21 @@ def describe(loaded: LoadedModel) -> str:
     return f"{name}{rows}" + (f" ({'; '.join(reasons)})" if reasons else "")
 
 
+def refuse_failing(loaded: LoadedModel) -> None:
+    """Raise HarnessError for a model that fails on plain text, which is tried once.
+
+    Some fail in 16 bits, or where their kernels for a GPU are missing.
+    """
+    if "fails" not in loaded.probed:
+        loaded.probed["fails"] = why_it_fails(loaded)
+    if why := loaded.probed["fails"]:
+        raise HarnessError(
+            f"{type(loaded.model).__name__} fails on plain text in {loaded.dtype}: {why}",
+            where=loaded.name,
+            hint="" if loaded.dtype == "float32" else "try --dtype float32",
+        )
+
+
 def _packing(loaded: LoadedModel) -> tuple[int, str]:
     """The longest packed sequence, and why it is 0."""
     longest = min(attention_window(loaded), rotation_turn(loaded), MOST_PACKED)
@@ -105,4 +126,5 @@ def _probe_rows(loaded: LoadedModel) -> tuple[RowEngine, tuple[str, ...]]:
         return "padded rows", ()
     if not (cached := why_not_cached(loaded)):
         return "single rows", (padded,)
+    refuse_failing(loaded)
     return "single rows without cache", (padded, cached)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.models import LoadedModel
+from harness.models.architecture import context_window
 
 #: Means "no limit".
 NO_LIMIT = 1 << 30
@@ -20,7 +21,7 @@ _OF_ATTENTION = re.compile(r"window|attention_chunk")
 
 def most_positions(loaded: LoadedModel) -> int:
     """The most tokens that the model has positions for."""
-    return int(getattr(text_config(loaded), "max_position_embeddings", None) or NO_LIMIT)
+    return context_window(loaded.model.config) or NO_LIMIT
 
 
 def windows(loaded: LoadedModel) -> list[int]:
@@ -49,7 +50,7 @@ def rotation_turn(loaded: LoadedModel) -> int:
     """The longest row that is rotated as short ones are; NO_LIMIT where all are rotated alike.
 
     A longrope model rotates all rows of a batch by its long factors as soon as one of them is
-    longer. ("dynamic" positions turn where the model's positions end, and no row is longer.)
+    longer. "dynamic" positions turn where the model's positions end, and no row is longer.
     """
     config = text_config(loaded)
     settings = getattr(config, "rope_parameters", None) or {}

@@ -16,7 +16,7 @@ from harness.backends.local.packing import pack, tensors
 from harness.backends.local.padded import Padded, logits_at, plain_logits
 from harness.backends.local.slots import Slots
 from harness.models import LoadedModel
-from harness.models.quiet import quiet
+from harness.models.quiet import first_line, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,16 @@ _TEXT = (
     "both sleeves, asked each of us the same four questions: where we had slept, what we carried, "
     "whom we meant to visit, and why the tickets were covered with handwriting. "
 )
+
+
+def why_it_fails(loaded: LoadedModel) -> str:
+    """What the plain model raises over a short text, or ""."""
+    try:
+        with quiet(), loaded.inference():
+            plain_logits(loaded, _rows(loaded)[1], 1)
+    except Exception as error:  # as in _failure
+        return f"{type(error).__name__}: {first_line(error)}"
+    return ""
 
 
 def why_not_packed(loaded: LoadedModel, longest: int) -> str:

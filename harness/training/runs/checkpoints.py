@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import atomic_folder, read_json_object, remove
 from harness.models import ADAPTER_FILE, BASE_FILE
+from harness.models.completeness import some_names
 from harness.models.tensor_files import read_tensors
 from harness.training.step.optimisers import load_optimizer_tensors, optimizer_tensors
 
@@ -137,7 +138,10 @@ def load_checkpoint(
         if name not in index:
             raise HarnessError(f"no parameter {name!r}", where=str(folder / OPTIMIZER_FILE))
         saved[f"{index[name]}.{field}"] = value
-    set_peft_model_state_dict(model, weights)
+    if unknown := set_peft_model_state_dict(model, weights).unexpected_keys:
+        raise HarnessError(
+            f"peft found no place for {some_names(unknown)}", where=str(folder / ADAPTER_FILE)
+        )
     load_optimizer_tensors(optimizer, saved)
     set_random_state(generators)
     return state

@@ -19,10 +19,24 @@ from harness.training.config import AdapterConfig
 from harness.training.step.lora_targets import Target, find_targets
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase
 
     from harness.models import LoadedModel
+
+
+def begin_training(model: torch.nn.Module) -> None:
+    """Switch dropout on, and leave frozen routers as they run when the model is measured.
+
+    Some add noise in training, so that other experts are tried (PhiMoE, DBRX).
+    """
+    model.train()
+    for module in model.modules():
+        if "router" in type(module).__name__.lower() and not any(
+            weight.requires_grad for weight in module.parameters()
+        ):
+            module.eval()
 
 
 def add_adapter(loaded: LoadedModel, config: AdapterConfig, seed: int) -> PeftModel:

@@ -165,9 +165,9 @@ def _candidates(model: Any, quantised: bool) -> Iterator[Target]:
     from transformers.pytorch_utils import Conv1D
 
     linear = (torch.nn.Linear, Conv1D)
-    taken = _taken_names(
-        model, {name for name, module in model.named_modules() if isinstance(module, linear)}
-    )
+    layers = [name for name, module in model.named_modules() if isinstance(module, linear)]
+    taken = _taken_names(model, layers)
+    renamed = _renamed(model, [name for name in layers if name.rpartition(".")[2] not in taken])
     decoder = _decoder_prefix(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Embedding):
@@ -180,6 +180,8 @@ def _candidates(model: Any, quantised: bool) -> Iterator[Target]:
             if not reason and name.rpartition(".")[2] in taken:
                 parameter, refused = "weight", quantised
                 reason = "peft takes these names for the experts'"
+            elif not reason and name in renamed:
+                reason, refused = "peft loads their factors under another name", True
             yield Target(
                 name, inputs, outputs, parameter=parameter, excluded=reason, refused=refused
             )
@@ -210,7 +212,8 @@ def _experts(name: str, module: torch.nn.Module) -> Iterator[Target]:
 def _why_not(model: Any, name: str, module: torch.nn.Module, decoder: str) -> tuple[str, bool]:
     """Why a linear layer is not among "all-linear", and whether it can never be adapted."""
     parent, _, leaf = name.rpartition(".")
-    read = _read_directly(type(model.get_submodule(parent)))
+    owner: Any = type(model.get_submodule(parent))
+    read = _read_directly(owner)
     kind = type(module).__name__
     parts = name.removeprefix(decoder).split(".")
     gates = (part == "gate" or "router" in part.split("_") for part in parts)
@@ -268,13 +271,9 @@ def _taken_names(model: Any, layers: Iterable[str]) -> frozenset[str]:
     """
     with quiet():
         from peft import LoraConfig
-
-        try:
-            from peft.utils.transformers_weight_conversion import (
-                convert_peft_config_for_transformers as convert,
-            )
-        except ImportError:  # peft before 0.19
-            return frozenset()
+        from peft.utils.transformers_weight_conversion import (
+            convert_peft_config_for_transformers as convert,
+        )
     taken = set()
     for leaf in {name.rpartition(".")[2] for name in layers}:
         trial = LoraConfig(target_modules=[leaf])
@@ -286,3 +285,22 @@ def _taken_names(model: Any, layers: Iterable[str]) -> frozenset[str]:
         if leaf not in (trial.target_modules or ()):
             taken.add(leaf)
     return frozenset(taken)
+
+
+def _renamed(model: Any, layers: Iterable[str]) -> frozenset[str]:
+    """Those of the layers whose stored factors peft would not find again.
+
+    To a stored adapter it applies the renamings by which transformers reads old model folders. Some
+    also match the new name (``mlp.shared_expert.`` in ``mlp.shared_experts.down_proj``).
+    """
+    import torch
+
+    with quiet():
+        from peft import LoraConfig
+        from peft.utils.transformers_weight_conversion import (
+            convert_peft_adapter_state_dict_for_transformers as convert,
+        )
+    stored = {f"base_model.model.{name}.lora_A.weight": name for name in layers}
+    nothing = dict.fromkeys(stored, torch.empty(1, 1))
+    found = convert(model, LoraConfig(target_modules=["lora"]), nothing)
+    return frozenset(name for key, name in stored.items() if key not in found)

@@ -11,6 +11,7 @@ from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example, even_batches, micro_batches
 from harness.training.step.distributed import Ranks
 from harness.training.step.failure import refuse_not_finite
+from harness.training.step.lora import begin_training
 from harness.training.step.loss import Objective, Tally, supervised_loss
 from harness.training.step.optimisers import Rates, clip, make_optimizer
 
@@ -97,7 +98,7 @@ class Updater:
 
         Returns that part in nats, and the parts of its tally.
         """
-        self.model.train()
+        begin_training(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
         for batch in self._batches(examples):
