@@ -20,8 +20,8 @@ from harness.training.config import QuantisationConfig
 from harness.training.share.export import ExportJob, export
 from harness.training.share.merge import merge
 from harness.training.start import train
-from tests.tiny import build_tokenizer
 from tests.multimodal import skip_where_broken
+from tests.tiny import build_tokenizer
 from tests.training.architectures import VOCABULARY, build
 from tests.training.small import NF4, small_config, write_rows
 

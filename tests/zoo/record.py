@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -51,6 +53,8 @@ def read_record() -> tuple[dict[str, str], dict[str, Outcome]]:
 def write_record(outcomes: dict[str, Outcome]) -> None:
     """Replace the outcomes of these models, one model a line, sorted by name."""
     known = read_record()[1] | outcomes
+    for one in known.values():
+        one.steps = {step: one.steps[step] for step in STEPS if step in one.steps}
     rows = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(asdict(known[name]), ensure_ascii=False)}"
         for name in sorted(known)
@@ -62,11 +66,16 @@ def write_record(outcomes: dict[str, Outcome]) -> None:
 def models_page() -> str:
     """docs/models.md."""
     made_with, outcomes = read_record()
-    counts = dict.fromkeys((RIGHT, REFUSED, WRONG), 0)
-    for outcome in outcomes.values():
-        for ended in outcome.steps.values():
-            kind = ended.partition(":")[0]
-            counts[kind] = counts.get(kind, 0) + 1
+    ended = {name: set(map(_kind, one.steps.values())) for name, one in outcomes.items()}
+    whole = {name for name, kinds in ended.items() if kinds <= {REFUSED, LEFT_OUT}}
+    counts = {
+        "work in every step": sum(kinds == {RIGHT} for kinds in ended.values()),
+        "are refused as a whole": len(whole),
+        "are refused in some steps": sum(
+            REFUSED in kinds and name not in whole for name, kinds in ended.items()
+        ),
+        "are wrong in a step": sum(WRONG in kinds for kinds in ended.values()),
+    }
     libraries = ", ".join(f"{name} {number}" for name, number in made_with.items())
     head = " | ".join(STEPS.values())
     lines = [
@@ -77,9 +86,9 @@ def models_page() -> str:
         "step, and each step is compared with plain transformers and peft, one row at a time, in "
         f"float32 ({libraries}).",
         "",
-        f"**{len(outcomes)} models: {counts[RIGHT]} steps are right, {counts[REFUSED]} are refused "
-        f"in one line, {counts[WRONG]} are wrong.** A step that needs a trained adapter is left out "
-        "(–) where training is refused. What the record does not hold yet is not in the table.",
+        f"**Of {len(outcomes)} models "
+        + ", ".join(f"{count} {how}" for how, count in counts.items())
+        + ".** A refusal is one line that says why, before anything is measured or trained.",
         "",
         "Log-probabilities differ by less than 1e-4 nats and greedy answers are the same; a batch's "
         "gradient is that of its rows alone; a resumed run ends in the same bytes; a merged folder "
@@ -97,27 +106,40 @@ def models_page() -> str:
         + " | ".join(_cell(outcome.steps.get(step, LEFT_OUT)) for step in STEPS)
         + " |"
         for name, outcome in sorted(outcomes.items())
+        if name not in whole
     ]
-    for kind, title in ((WRONG, "What is wrong"), (REFUSED, "What is refused, and how it is said")):
-        lines += ["", f"## {title}", "", *(_reasons(outcomes, kind) or ["Nothing."])]
+    lines += ["", "## What is refused as a whole", ""]
+    lines += _reasons(outcomes, REFUSED, whole, with_steps=False)
+    for kind, title in ((REFUSED, "What is refused in a step"), (WRONG, "What is wrong")):
+        found = _reasons(outcomes, kind, outcomes.keys() - whole, with_steps=True)
+        lines += ["", f"## {title}", "", *(found or ["Nothing."])]
     return "\n".join(lines) + "\n"
 
 
+def _kind(ended: str) -> str:
+    return ended.partition(":")[0]
+
+
 def _cell(ended: str) -> str:
-    kind = ended.partition(":")[0]
+    kind = _kind(ended)
     return {RIGHT: "✓", WRONG: "**wrong**"}.get(kind, kind)
 
 
-def _reasons(outcomes: dict[str, Outcome], kind: str) -> list[str]:
-    """Each message once, with the models and steps that it was said of."""
+def _reasons(
+    outcomes: dict[str, Outcome], kind: str, names: Collection[str], *, with_steps: bool
+) -> list[str]:
+    """Each message once, without the class that it names, and the models that it was said of."""
     said: dict[str, dict[str, list[str]]] = {}
-    for name, outcome in sorted(outcomes.items()):
-        for step, ended in outcome.steps.items():
-            found, _, why = ended.partition(": ")
+    for name in sorted(names):
+        for step, title in STEPS.items():
+            found, _, why = outcomes[name].steps.get(step, "").partition(": ")
             if found == kind:
-                said.setdefault(why, {}).setdefault(name, []).append(STEPS[step])
+                why = re.sub(r" \([A-Za-z0-9]+\)(?=,)", "", why).replace("`", "")
+                said.setdefault(why, {}).setdefault(name, []).append(title)
     return [
-        f"- `{why.replace('`', '')}`: "
-        + "; ".join(f"{name} ({', '.join(steps)})" for name, steps in models.items())
+        f"- `{why}`: "
+        + ", ".join(
+            f"{name} ({', '.join(steps)})" if with_steps else name for name, steps in models.items()
+        )
         for why, models in said.items()
     ]

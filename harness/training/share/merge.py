@@ -95,7 +95,9 @@ def merge(
                 f"the merged model disagrees: mean KL divergence {agreement.divergence:.2g} "
                 f"nats a token, {allowed:g} allowed in {dtype}",
                 where=str(adapter),
-                hint="merge with --dtype float32, or share the adapter as it is",
+                hint="share the adapter as it is"
+                if dtype == "float32"
+                else "merge with --dtype float32, or share the adapter as it is",
             )
         with quiet():
             loaded.model.save_pretrained(partial)
