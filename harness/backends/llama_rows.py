@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
 
 #: A beginning of at least this many tokens is copied from the row before. A copy moves the whole
-#: width of a row, which takes as long as about ten tokens of SmolLM2-135M.
+#: width of a row at the next pass, so that it pays for long beginnings only.
 _COPIED = 32
 
 
