@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.page_table import write_table
-
 from harness.backends import Backend, GenerateRequest, ModelSpec, ScoreRequest
 from harness.backends.by_name import open_backend
 from harness.evaluation.cases.case_files import limit_cases, load_cases

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.minisymposium.study import PARTS, Study, read_run
 from harness.models import load_tokenizer, locate
+from harness.models.architecture import context_window, read_config
 from harness.training.config import TrainConfig
 from harness.training.data.examples import make_plan
 from harness.training.preparation import prepare
@@ -72,7 +73,8 @@ def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, fl
     Of an automatic branch only the branches are counted, as if all rounds were needed.
     """
     ready = prepare(config)
-    plan_cache, _ = ready.encode(load_tokenizer(locate(config.model)))
+    source = locate(config.model)
+    plan_cache, _ = ready.encode(load_tokenizer(source), context_window(read_config(source)))
     plan = make_plan(config, plan_cache)
     tokens = sum(len(plan_cache(pair).encoded.ids) for pair in plan.pairs())
     steps = plan.total_steps
