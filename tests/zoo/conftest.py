@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 
@@ -25,7 +24,6 @@ from tests.zoo.record import (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("zoo")
-    group.addoption("--zoo-third", action="store_true", help="only today's third of the models")
     group.addoption("--zoo-record", action="store_true", help="write what came of each step")
 
 
@@ -33,10 +31,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One worker tries all steps of a model."""
     if "attempt" not in metafunc.fixturenames:
         return
-    chosen = names()
-    if metafunc.config.getoption("--zoo-third", False):
-        chosen = chosen[datetime.now(UTC).toordinal() % 3 :: 3]
-    marked = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in chosen]
+    marked = [pytest.param(name, marks=pytest.mark.xdist_group(name), id=name) for name in names()]
     metafunc.parametrize("attempt", marked, indirect=True, scope="module")
 
 
