@@ -18,7 +18,7 @@ from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
     r"eval ollama/": "needs an Ollama: tests/backends/test_ollama.py",
-    r"eval model\.gguf": "needs llama.cpp: tests/backends/test_llamacpp.py (tox -e llamacpp)",
+    r"model\.gguf": "needs llama.cpp: tests/backends/test_llamacpp.py (tox -e llamacpp)",
     r"--engine ray": "starts a cluster: tox -e peers",
     r"--engine program": "the page's own file: tests/backends/test_by_name.py",
     r"--metrics": "a file that declares metrics: tests/metrics/test_registry.py",
