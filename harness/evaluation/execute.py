@@ -52,8 +52,9 @@ def execute(
     """
     _remove_unreadable(requests, store, label)
     if verbose:
-        if engine := backend.fingerprint.get("engine"):
-            print(f"{label}: engine: {engine}", file=sys.stderr)
+        facts = backend.fingerprint
+        named = filter(None, (facts.get("backend"), facts.get("engine")))
+        print(f"{label}: {', '.join(named)}", file=sys.stderr)
         for line in describe_reuse(count_reuse(requests, store)):
             print(f"{label}: {line}", file=sys.stderr)
     missing = store.missing(item.key for item in requests)

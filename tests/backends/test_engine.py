@@ -286,6 +286,6 @@ def test_the_engine_is_printed_with_what_is_reused(tiny, tmp_path, capsys):
 
     with Store(tmp_path / "results.sqlite") as store:
         execute([], TransformersBackend(tiny), store, quiet=True, verbose=True)
-        assert "engine: fast\n" in capsys.readouterr().err
+        assert ", fast\n" in capsys.readouterr().err
         execute([], TransformersBackend(tiny), store, quiet=True)
         assert not capsys.readouterr().err
