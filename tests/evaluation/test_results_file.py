@@ -270,12 +270,15 @@ def test_the_reasons_are_printed(tmp_path, cases, formats, capsys):
         other = Named(adapter="b")
         execute(plan(cases, formats, other), other, store, quiet=True, verbose=True)
         lines = capsys.readouterr().err.splitlines()
-        assert lines[0] == "evaluate: 0 of 15 cells come from the store"
+        assert lines[:2] == [
+            "evaluate: scripted",
+            "evaluate: 0 of 15 cells come from the store",
+        ]
         assert "evaluate:   choice         2 to compute: another adapter (chatml)" in lines
         assert f"evaluate:   choice         4 to compute: {NEW} (alpaca-newline, llama3)" in lines
         execute(plan(cases, formats, other), other, store, quiet=True, verbose=True)
         assert (
-            capsys.readouterr().err.splitlines()[0]
+            capsys.readouterr().err.splitlines()[1]
             == "evaluate: 15 of 15 cells come from the store"
         )
     many = [replace(formats[0], id=f"f{n}") for n in range(6)]
