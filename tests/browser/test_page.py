@@ -86,7 +86,7 @@ def test_a_click_on_a_format_opens_its_samples(page_of):
     details = page.locator("details#s-format-03")
     assert not details.evaluate("it => it.open")
     page.get_by_role("link", name="format-03").click()
-    assert details.evaluate("it => it.open")
+    page.wait_for_function("document.querySelector('details#s-format-03').open")
     assert details.locator("mark.m-leak").first.is_visible()
     assert page_of("#s-format-05").locator("details#s-format-05").evaluate("it => it.open")
 
