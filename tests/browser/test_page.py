@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.report.document import Report
@@ -10,6 +12,13 @@ from tests.report.fixture import make, report
 from tests.report.test_report import HOSTILE
 
 pytestmark = pytest.mark.browser
+
+
+def expect():
+    """Playwright's assertion that waits, without the page's own ``eval``, which it forbids."""
+    from playwright.sync_api import expect as waits
+
+    return waits
 
 
 def shown(page) -> list[str]:
@@ -77,7 +86,7 @@ def test_a_view_has_an_address(page_of):
     page.get_by_label("Format", exact=True).fill("format-01")
     assert page.evaluate("location.hash") == "#view?q=format-01&group=seen&sort=choice.down"
     page.get_by_role("button", name="Show all").click()
-    page.wait_for_function("location.hash === '#formats'")
+    expect()(page).to_have_url(re.compile("#formats$"))
     assert len(shown(page)) == 12
 
 
@@ -86,7 +95,7 @@ def test_a_click_on_a_format_opens_its_samples(page_of):
     details = page.locator("details#s-format-03")
     assert not details.evaluate("it => it.open")
     page.get_by_role("link", name="format-03").click()
-    page.wait_for_function("document.querySelector('details#s-format-03').open")
+    expect()(details).to_have_attribute("open", "")
     assert details.locator("mark.m-leak").first.is_visible()
     assert page_of("#s-format-05").locator("details#s-format-05").evaluate("it => it.open")
 
