@@ -16,15 +16,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from harness.backends.llama_context import LlamaContext, LlamaModel, library, version
 from harness.backends.llama_rows import Rows
-from harness.backends.local.backend import ENGINE_VERSION, isolated
+from harness.backends.local.backend import ENGINE_VERSION, InProcessBackend, isolated
 from harness.backends.local.decoding import Decoder, DecodingRow
 from harness.backends.local.off_script import off_script_mass
 from harness.backends.local.packing import Pack, pack
 from harness.backends.local.scoring import EncodedRequest
 from harness.backends.protocol import (
     Answers,
-    Backend,
-    GenerateRequest,
     ModelSpec,
     ScoreRequest,
     Scorings,
@@ -33,7 +31,6 @@ from harness.errors import HarnessError
 from harness.extras import require
 from harness.models import LoadedModel, ModelSource, load_tokenizer, locate
 from harness.records import Loglikelihood
-from harness.tokens.encode import bos_text, eos_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +42,7 @@ _PACK = 512
 _SEQUENCES = 64
 #: Cells of a sequence are a multiple of this in llama.cpp.
 _ROUND = 256
-#: Holds what tokenizers split unlike: numbers, contractions, spaces, scripts, a line break.
+#: Text on which tokenizers differ: numbers, contractions, spaces, scripts, a line break.
 _PROBE = "In 2024 it's 3.14159…  don't\n\n\tif (x[10] != y) { return; }\nÜber Größe, 漢字 мир"
 
 
@@ -123,10 +120,10 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, weights: LlamaModel, wh
             hint=hint,
         )
     if tokenizer(_PROBE, add_special_tokens=False).input_ids != weights.tokenize(_PROBE):
-        print(f"note: {where}: its text is split otherwise by llama.cpp; {hint}", file=sys.stderr)
+        print(f"note: {where}: llama.cpp tokenises its text differently; {hint}", file=sys.stderr)
 
 
-class LlamaCppBackend(Backend):
+class LlamaCppBackend(InProcessBackend):
     """Scores and generates with a GGUF model.
 
     ``budget`` limits the tokens held at a time, ``most`` the rows decoded at a time.
@@ -159,34 +156,8 @@ class LlamaCppBackend(Backend):
             "device": self.loaded.device,
         }
 
-    @property
-    def bos_token(self) -> str:
-        return bos_text(self.loaded.tokenizer)
-
-    @property
-    def eos_token(self) -> str:
-        return eos_text(self.loaded.tokenizer)
-
-    @property
-    def model_name(self) -> str:
-        return self.loaded.name
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.loaded.tokenizer
-
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
-        """Answers, greedy or drawn. A row that has stopped makes room for the next one.
-
-        A prompt that fills the model's window is left out.
-        """
-        decoder = _RowDecoder(self)
-
-        def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
-            rows = map(decoder.prepare, some)
-            return decoder.run([row for row in rows if row.max_new_tokens > 0])
-
-        yield from isolated(requests, run)
+    def _decoder(self) -> Decoder:
+        return _RowDecoder(self)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities of the answers' own words.
@@ -288,7 +259,7 @@ class _RowDecoder(Decoder):
         self.backend = backend
 
     def run(self, rows: Sequence[DecodingRow]) -> Iterator[Answers]:
-        """Decode all rows, those of like width together, and yield them as they end."""
+        """Decode all rows, those of similar width together, and yield them as they end."""
         alike: dict[int, list[DecodingRow]] = {}
         for row in rows:
             alike.setdefault(max(_ROUND, row.room - 1).bit_length(), []).append(row)

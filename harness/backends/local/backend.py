@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -76,7 +77,46 @@ def isolated(
             yield batch
 
 
-class TransformersBackend(Backend):
+class InProcessBackend(Backend):
+    """What backends share whose model is in this process: its names, tokens and decoding."""
+
+    loaded: LoadedModel
+
+    @property
+    def bos_token(self) -> str:
+        return bos_text(self.loaded.tokenizer)
+
+    @property
+    def eos_token(self) -> str:
+        return eos_text(self.loaded.tokenizer)
+
+    @property
+    def model_name(self) -> str:
+        return self.loaded.name
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.loaded.tokenizer
+
+    @abstractmethod
+    def _decoder(self) -> Decoder:
+        """Decodes the rows of one call of ``generate``."""
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
+        """Answers, greedy or drawn. Rows that have stopped make room for others.
+
+        A prompt that fills the model's window is left out.
+        """
+        decoder = self._decoder()
+
+        def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
+            rows = map(decoder.prepare, some)
+            return decoder.run([row for row in rows if row.max_new_tokens > 0])
+
+        yield from isolated(requests, run)
+
+
+class TransformersBackend(InProcessBackend):
     """Scores and generates with a loaded model.
 
     ``budget`` limits the tokens held at a time, ``most`` the rows decoded at a time.
@@ -112,39 +152,13 @@ class TransformersBackend(Backend):
             facts["dequantised_from"] = loaded.stored_as
         return facts
 
-    @property
-    def bos_token(self) -> str:
-        return bos_text(self.loaded.tokenizer)
-
-    @property
-    def eos_token(self) -> str:
-        return eos_text(self.loaded.tokenizer)
-
-    @property
-    def model_name(self) -> str:
-        return self.loaded.name
-
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self.loaded.tokenizer
-
-    def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
-        """Answers, greedy or drawn. Rows that have stopped make room for others.
-
-        A prompt that fills the model's window is left out.
-        """
-        decoder = Decoder(
+    def _decoder(self) -> Decoder:
+        return Decoder(
             self.loaded,
             budget=self.budget,
             most=self.most,
             forward_budget=self._forward_tokens(),
         )
-
-        def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
-            rows = map(decoder.prepare, some)
-            return decoder.run([row for row in rows if row.max_new_tokens > 0])
-
-        yield from isolated(requests, run)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities of the answers' own words.
