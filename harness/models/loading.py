@@ -24,7 +24,7 @@ from harness.models.quantisation import (
     settle,
 )
 from harness.models.quiet import no_bars_of, quiet, refusal
-from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate
+from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate, optional_file
 from harness.tokens.encode import eos_text
 
 if TYPE_CHECKING:
@@ -173,11 +173,6 @@ def _tokenizer_refusal(error: Exception, source: ModelSource) -> HarnessError:
 
 def _processor_template(source: ModelSource) -> str | None:
     """The chat template in the file of a processor, which AutoTokenizer does not read."""
-    from transformers.utils import cached_file
-
-    try:
-        file = cached_file(source.path, PROCESSOR_TEMPLATE)
-    except OSError:  # none there
-        return None
-    template = read_json_object(Path(file)).get("chat_template") if file else None
+    file = optional_file(source, PROCESSOR_TEMPLATE)
+    template = read_json_object(file).get("chat_template") if file else None
     return template if isinstance(template, str) else None

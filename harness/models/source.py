@@ -115,6 +115,17 @@ def template_path(name: str) -> Path:
         ) from None
 
 
+def optional_file(source: ModelSource, name: str) -> Path | None:
+    """A file of a model that not every model has, from its folder or the hub; None without it."""
+    from transformers.utils import cached_file
+
+    try:
+        found = cached_file(source.path, name)
+    except OSError:  # none there, or the hub cannot be reached
+        return None
+    return Path(found) if found else None
+
+
 def _hub_snapshot(name: str) -> Path | None:
     """The folder of a hub model in the cache, named after its commit; None before it is there."""
     try:

@@ -40,18 +40,6 @@ def command(tmp_path):
     return shlex.join([sys.executable, str(script)])
 
 
-@pytest.fixture
-def cases(tmp_path):
-    path = tmp_path / "cases.jsonl"
-    message = [{"role": "user", "content": "Say hello."}]
-    rows = [
-        {"id": "a", "messages": message, "checks": [{"contains": "Hello"}]},
-        {"id": "c", "messages": message, "choices": ["Oslo", "Rome"], "answer": 0},
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def run(tmp_path, cases, *args):
     words = ["eval", "toy", "--formats", "chatml,llama3", "--cases", str(cases), "--json"]
     return main([*words, "--out", str(tmp_path / "out"), *args])

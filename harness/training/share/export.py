@@ -26,6 +26,7 @@ from harness.models import (
     read_base,
 )
 from harness.models.added_tokens import with_tokens
+from harness.models.source import PROCESSOR_TEMPLATE
 from harness.records import Conversation, Format, Message
 from harness.run_file import RUN_FILE, RunMetadata, require_run_metadata
 from harness.tokens.encode import bos_text, eos_text, special_texts
@@ -87,7 +88,7 @@ def export(job: ExportJob) -> Path:
     with new_folder(job.out) as partial:
         template = _write_tokenizer(tokenizer, chat_format, partial)
         _write_adapter(adapter, base_id, partial)
-        copy_processor(source, partial, but=("chat_template.json",))  # the template is the format
+        copy_processor(source, partial, but=(PROCESSOR_TEMPLATE,))  # the template is the format
         stops = _write_generation(tokenizer, chat_format, partial)
         facts = CardFacts(
             job.out.name, base_id, base, metadata, chat_format, stops, job.license, job.data_license
