@@ -45,7 +45,7 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
     one that it needs.
     """
     chosen = backend_for(model) if name == AUTO else name
-    missing = chosen == "llamacpp" != name and not is_installed(_LLAMA_CPP)
+    missing = name == AUTO and chosen == "llamacpp" and not is_installed(_LLAMA_CPP)
     name = "local" if missing else chosen
     opener = find_backend(name)
     try:
@@ -66,10 +66,10 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
 
 
 def backend_for(model: ModelSpec) -> str:
-    """The backend of a model for which the user names none.
+    """The backend for a model when the user names none.
 
-    ``ollama/NAME`` is Ollama's. llama.cpp runs a GGUF file as it is stored, where nothing is asked
-    for that only the local backend does: an adapter of peft, another dtype or quantisation.
+    ``ollama/NAME`` runs in Ollama. A GGUF file runs through llama.cpp as it is stored, unless the
+    user asks for an adapter of peft, a dtype or a quantisation: only the local backend has those.
     """
     if model.model.startswith(OLLAMA):
         return "ollama"

@@ -16,9 +16,9 @@ from harness.models.source import ModelSource
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-#: Read what follows unless they are decoders, and are in no table of encoders.
+#: Encoders unless their configuration says is_decoder; transformers' tables do not list them.
 _BOTH_WAYS = ("bert-generation", "cpmant", "xlnet")
-#: Why a decoder is refused that only runs at some lengths.
+#: Decoders that run at fixed lengths only, and why they are refused.
 _FIXED_LENGTHS = {"reformer": "trains at one length only, that of its axial positions"}
 #: Classes in a configuration's "architectures" that predict something other than the next token.
 _OTHER_TASK = re.compile(
@@ -88,8 +88,8 @@ def _other_kind(config: Any) -> str:
     stored = next(iter(config.architectures or ()), "") or type(config).__name__
     if config.is_encoder_decoder or text.is_encoder_decoder:
         return f"an encoder-decoder ({stored})"
-    if task := _OTHER_TASK.search(stored):
-        return f"a model for another task ({stored})" if task else ""
+    if _OTHER_TASK.search(stored):
+        return f"a model for another task ({stored})"
     masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING or config.model_type in _BOTH_WAYS
     both_ways = getattr(text, "use_bidirectional_attention", None) in (True, "all")
     if (masked and not getattr(config, "is_decoder", False)) or both_ways:

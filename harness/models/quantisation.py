@@ -2,7 +2,7 @@
 
 Four and eight bits of bitsandbytes are kept as they are, whether they were stored in the folder or
 are made while it loads. FP8 and MXFP4 files are dequantised. Files of other methods are refused:
-their kernels run on few devices, and none was held against the plain model here.
+their kernels run on few devices, and none was compared with the plain model here.
 """
 
 from __future__ import annotations

@@ -36,26 +36,26 @@ _LIKE_FULL = ("full_attention", "sliding_attention")
 
 
 def longest_packed(loaded: LoadedModel) -> int:
-    """The longest sequence that the model computes correctly in a pack; 0 if there is none.
+    """The longest sequence that may run in a pack, in tokens; 0 where packs are wrong.
 
-    Within its window, sliding attention is full attention, and before its rotation turns, that is
-    one for all rows. The hand-written passes refuse each model that they do not know by its parts;
-    packs by modules are probed.
+    Up to its window, sliding attention equals full attention. Up to the length at which longrope
+    changes its factors, all rows share one rotation. The hand-written passes check each part of a
+    model; packs that run through transformers' modules are probed.
     """
     return _packing(loaded)[0]
 
 
 def row_engine(loaded: LoadedModel) -> RowEngine:
-    """The engine of the rows that are not packed.
+    """The engine for rows that are not packed.
 
-    Padding on the left enters the state of some models, and some caches cannot drop a row: such
-    models run row by row, and where the cache itself is wrong or not given back, without it.
+    Some models carry padding on the left into their state, and some caches cannot drop a row. Such
+    models run one row at a time. Where the cache itself is wrong or missing, they run without it.
     """
     return _rows(loaded)[0]
 
 
 def describe(loaded: LoadedModel) -> str:
-    """The engine in words, with the reasons why it is not a faster one."""
+    """The name of the engine, and why each faster one is ruled out."""
     longest, why = _packing(loaded)
     name = ""
     if longest:
@@ -114,7 +114,7 @@ def _why_not_packed(loaded: LoadedModel, longest: int) -> str:
 
 
 def _rows(loaded: LoadedModel) -> tuple[RowEngine, tuple[str, ...]]:
-    """The engine of rows that are not packed, and why it is none of the faster ones."""
+    """The engine for rows that are not packed, and why each faster one is ruled out."""
     if "rows" not in loaded.probed:
         loaded.probed["rows"] = _probe_rows(loaded)
     found: tuple[RowEngine, tuple[str, ...]] = loaded.probed["rows"]

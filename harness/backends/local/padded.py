@@ -21,7 +21,7 @@ _MEMORIES = (*_CACHES, "cache_params", "state")
 class Padded:
     """Runs rows that enter together. It has the interface of harness.backends.local.slots.Slots.
 
-    With one slot nothing is padded: for models into whose state padding would enter.
+    With one slot nothing is padded, for models whose state would take up the padding.
     """
 
     def __init__(self, loaded: LoadedModel, slots: int) -> None:
@@ -66,7 +66,7 @@ class Padded:
 
     def _forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         offered: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
-        # keys of padding have to be hidden at each token; into a state they never came
+        # the keys of padding must be masked at each token; a state holds no padding
         if self.has_padding and (self.memory is None or _holds_keys(self.memory[1])):
             offered["attention_mask"] = self.mask
         out = self.loaded.model(

@@ -114,7 +114,7 @@ def _score_packs(
 
 
 def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel) -> Scored:
-    """Score one batch of rows, each an answer, in as few forward passes as the model bears."""
+    """Score one batch of rows, each an answer, in as few forward passes as the model allows."""
     import torch
 
     rows = [row for item in batch for row in item.ids]

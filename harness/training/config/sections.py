@@ -20,8 +20,8 @@ class AdapterConfig:
     """Dropout before the first factor."""
     lora_target_modules: str | tuple[str, ...] = "all-linear"
     """What to adapt. "all-linear": each linear layer of the text decoder, except routers and
-    experts. A name, or several: the layers with it in their full name, such as q_proj, experts,
-    lm_head or vision_tower; "all-linear" may be among them. --dry-run lists them."""
+    experts. One or several names, such as q_proj, experts, lm_head or vision_tower: the layers
+    whose full name contains it. "all-linear" may be one of them. --dry-run lists the layers."""
     use_rslora: bool = False
     """Scale by lora_alpha / √lora_r, so that a higher rank does not learn more slowly (arXiv
     2312.03732)."""

@@ -77,6 +77,10 @@ class TargetList:
     def lines(self) -> Iterator[str]:
         """What is adapted and what is not, as kinds of weights with their numbers."""
         yield f"LoRA on {_kinds(self.chosen)}"
+        yield from self.left_out()
+
+    def left_out(self) -> Iterator[str]:
+        """What is not adapted, a line for each reason."""
         reasons = dict.fromkeys(target.excluded for target in self.others)
         for reason in [reason for reason in reasons if reason not in ("", _EMBEDDING)]:
             yield f"no LoRA ({reason}): " + _kinds(
@@ -95,10 +99,10 @@ def _kinds(targets: Sequence[Target], shown: int | None = None) -> str:
 def find_targets(model: Any, config: AdapterConfig, *, quantised: bool = False) -> TargetList:
     """The weights of a base that an adapter with these settings trains.
 
-    "all-linear" means each linear layer of the text decoder except routers and experts. A name is
-    one or more parts of a layer's full name (``q_proj``, ``experts``, ``vision_tower``). It means
-    the layers of "all-linear" that have it; if there is none, the others that have it. Raises
-    HarnessError for a name that no layer has, and for what cannot be trained and merged.
+    "all-linear" selects each linear layer of the text decoder except routers and experts. A name
+    (``q_proj``, ``experts``, ``vision_tower``) selects every layer whose full name contains it as a
+    part. Layers of "all-linear" take precedence: others are selected only if none of those matches.
+    Raises HarnessError for a name that matches no layer, and for what cannot be trained and merged.
     """
     known = tuple(_candidates(model, quantised))
     given = config.lora_target_modules
@@ -113,12 +117,12 @@ def find_targets(model: Any, config: AdapterConfig, *, quantised: bool = False) 
 
 
 def _named(name: str, known: Sequence[Target]) -> list[Target]:
-    """The weights that a name means. Raises HarnessError when it means none."""
+    """The weights that a name selects. Raises HarnessError when it selects none."""
     where = "adapter.lora_target_modules"
     if name == ALL_LINEAR:
         if usual := [target for target in known if not target.excluded]:
             return usual
-        kinds = "; ".join(TargetList((), tuple(known)).lines()).partition("; ")[2]
+        kinds = "; ".join(TargetList((), tuple(known)).left_out())
         raise HarnessError(
             f"no linear layer of this model can be adapted: {kinds or 'it has none'}", where
         )
@@ -141,8 +145,8 @@ def _check(model: Any, chosen: Sequence[Target], config: AdapterConfig) -> None:
     for setting, value in unfit.items():
         if added and value:
             raise HarnessError(
-                f"adapter.{setting}: peft has none for {added.suffix}, whose weight it changes",
-                hint="leave it out, or the name of that layer",
+                f"adapter.{setting}: peft does not support it on {added.suffix}",
+                hint=f"leave out {setting}, or the name of that layer",
             )
     head = model.get_output_embeddings()
     if config.train_control_tokens and getattr(head, "bias", None) is not None:
