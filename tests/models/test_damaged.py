@@ -283,7 +283,8 @@ def test_a_damaged_folder_is_refused_in_one_line(
 )
 def test_a_damaged_gguf_is_refused_in_one_line(tmp_path, content, expected, capsys):
     (tmp_path / "model.gguf").write_bytes(content)
-    command = ["eval", str(tmp_path / "model.gguf"), "--limit", "1", "--out", str(tmp_path / "out")]
+    file, out = tmp_path / "model.gguf", tmp_path / "out"
+    command = ["eval", str(file), "--engine", "local", "--limit", "1", "--out", str(out)]
     code, err = run(command, capsys)
     assert code == 2
     assert re.search(expected, err), err
