@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from harness.backends import GenerateRequest, ScoreRequest
-from harness.backends.local import engine
+from harness.backends.local import engine, probe
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.local.engine import describe, longest_packed, row_engine
 from harness.backends.local.forward import ModuleForward
@@ -289,3 +291,22 @@ def test_the_engine_is_printed_with_what_is_reused(tiny, tmp_path, capsys):
         assert ", fast\n" in capsys.readouterr().err
         execute([], TransformersBackend(tiny), store, quiet=True)
         assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "near"),
+    [
+        ("float32", 0.002, True),
+        ("float32", 0.01, False),
+        ("bfloat16", 0.06, True),
+        ("bfloat16", 0.5, False),
+        ("float16", 0.5, False),
+    ],
+)
+def test_logits_may_differ_by_rounding_only(dtype, off, near):
+    """The distances were measured (docs/log.md): .06 is noise of 16 bits, .5 wrong positions."""
+    wanted = torch.randn(3, 200, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(3, 200, generator=torch.Generator().manual_seed(1))
+    size = (wanted - wanted.mean(-1, keepdim=True)).norm()
+    found = wanted + noise * (off * size / noise.norm())
+    assert probe._near(found, wanted, SimpleNamespace(dtype=dtype)) is near
