@@ -1,9 +1,12 @@
-"""Where a model runs and in which precision it computes, where the user does not say."""
+"""Devices: which one a model runs on, in which precision, and how much memory it has."""
 
 from __future__ import annotations
 
 import functools
+import gc
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -18,6 +21,15 @@ _MARGIN = 1.2
 #: The timed product: [128, 1024] × [1024, 1024].
 _ROWS, _WIDTH = 128, 1024
 _TIMES = 7
+#: What torch and the drivers say where memory ends, besides ``torch.OutOfMemoryError``: the CPU's
+#: allocator, MPS, cuBLAS and cuDNN, which allocate their own work space.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def pick_device() -> str:
@@ -83,3 +95,57 @@ def _seconds(dtype: torch.dtype) -> float:
     started = time.thread_time()
     torch.nn.functional.linear(x, weight)
     return time.thread_time() - started
+
+
+def total_bytes(device: str) -> int | None:
+    """The whole memory of a device in bytes, or None where it is unknown."""
+    import torch
+
+    if device.startswith("cuda"):
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    limit = Path("/sys/fs/cgroup/memory.max")  # a container may have less than its machine
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    return min(machine, int(text)) if text.isdigit() else machine
+
+
+def free_bytes(device: str) -> int:
+    """The free memory of a device, in bytes.
+
+    On CUDA what torch holds and does not use is free too.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + idle
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        rows = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines())
+        return int(rows["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device's memory is used up."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _NO_MEMORY)
+
+
+def release(device: str) -> None:
+    """Give back what is no longer used, after an error whose traceback held tensors."""
+    import torch
+
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

@@ -63,7 +63,3 @@ def test_auto_asks_the_memory(tiny_model, tmp_path, monkeypatch):
     assert not checkpoints(make_trainer(config))
     monkeypatch.setattr(gradient_checkpointing, "free_bytes", lambda device: 1_000_000)
     assert checkpoints(make_trainer(config))
-
-
-def test_free_memory_is_a_sane_number():
-    assert 2**28 < gradient_checkpointing.free_bytes("cpu") < 2**50

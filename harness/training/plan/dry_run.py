@@ -11,6 +11,7 @@ from typing import Any
 from harness.data.refusals import Refusal
 from harness.models.added_tokens import with_tokens
 from harness.models.architecture import context_window, read_config
+from harness.models.device import total_bytes
 from harness.records import Rendered
 from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
@@ -21,7 +22,6 @@ from harness.training.plan.memory_estimate import (
     StepShape,
     Storage,
     estimate,
-    memory_of,
     mistral_7b,
     shape_of,
     total,
@@ -205,7 +205,7 @@ def memories(
     card = replace(here, storage="nf4 with double quantisation", compute_bytes=2, device="cuda")
     machine = f"this machine ({device}, {here.storage})"
     devices = (
-        (machine, model, here, memory_of(device)),
+        (machine, model, here, total_bytes(device)),
         ("a 12 GB card (7B, nf4)", mistral_7b(config.adapter), card, CARD_BYTES),
     )
     return [

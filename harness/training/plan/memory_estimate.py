@@ -10,9 +10,7 @@ process.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
@@ -230,18 +228,3 @@ def _largest(config: Any, name: str) -> int:
         value = [getattr(layer, name, None) for layer in config.per_layer_config]
     values = value if isinstance(value, (list, tuple)) else [value]
     return max((one for one in values if isinstance(one, int)), default=0)
-
-
-def memory_of(device: str) -> int | None:
-    """The total memory of a device in bytes, or None where it is unknown."""
-    import torch
-
-    if device.startswith("cuda"):
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    limit = Path("/sys/fs/cgroup/memory.max")  # a container may have less than its machine
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    try:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-    return min(machine, int(text)) if text.isdigit() else machine

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
 from harness.models.architecture import context_window
+from harness.models.device import free_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -97,20 +97,3 @@ def kept_bytes(loaded: LoadedModel, model: PeftModel, tokens: int) -> int:
     model.train(was_training)
     del loss
     return sum(sizes.values())
-
-
-def free_bytes(device: str) -> int:
-    """Free memory of a device, in bytes."""
-    import torch
-
-    if device.startswith("cuda"):
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device == "mps":
-        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    table = Path("/proc/meminfo")
-    if table.is_file():
-        rows = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines())
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    import os
-
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
