@@ -16,7 +16,7 @@ from harness.models.lora_forward import install_lean_lora
 from harness.progress import progress
 from harness.run_file import other_run
 from harness.training.config import TrainConfig
-from harness.training.data.examples import ExampleCache, TrainingPlan, make_plan
+from harness.training.data.examples import Example, ExampleCache, TrainingPlan, make_plan
 from harness.training.runs.checkpoints import (
     checkpoint_dirs,
     load_checkpoint,
@@ -109,14 +109,10 @@ class Trainer:
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.lean_lora = install_lean_lora(self.model)
         loaded.model = self.model  # a PeftModel passes on all that we ask of a model
-        enable_checkpointing(
-            opt.gradient_checkpointing,
-            loaded,
-            self.model,
-            max(opt.max_tokens_per_batch, config.data.max_length),
-        )
         self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective, ranks)
+        passes = self.updater.passes(map(self.examples, range(self.plan.total_steps)))
+        enable_checkpointing(opt.gradient_checkpointing, loaded, self.model, passes)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
@@ -177,13 +173,16 @@ class Trainer:
             return int(state["step"]), float(state["sum_lr"])
         return 0, 0.0
 
+    def examples(self, number: int) -> list[Example]:
+        """What optimiser step ``number``, from 0, learns from."""
+        return [self.cache(pair) for pair in self.plan.step(number)]
+
     def step(self, number: int, sum_lr: float) -> StepLog:
         """Do optimiser step ``number``, from 0. ``sum_lr`` is Σ learning rate before it."""
         began = time.monotonic()
         factor = self.schedule.factor(number - self.schedule_from)
         rate = self.config.optimisation.learning_rate * factor
-        examples = [self.cache(pair) for pair in self.plan.step(number)]
-        result = self.updater.step(examples, rate, number)
+        result = self.updater.step(self.examples(number), rate, number)
         rates = self.updater.rates
         return StepLog(
             number + 1,

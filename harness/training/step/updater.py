@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.models import LoadedModel
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example, even_batches, micro_batches
-from harness.training.step.distributed import Ranks
+from harness.training.data.pass_sizes import PassSize, packed, padded, pass_sizes
+from harness.training.step.distributed import Ranks, split_by_tokens
 from harness.training.step.failure import refuse_not_finite
 from harness.training.step.lora import begin_training
 from harness.training.step.loss import Objective, Tally, supervised_loss
@@ -81,6 +82,11 @@ class Updater:
             tally.by_format(),
         )
 
+    def passes(self, steps: Iterable[Sequence[Example]]) -> Iterator[PassSize]:
+        """The distinct sizes of the forward passes that these steps take, on any process."""
+        shares = (share for step in steps for share in split_by_tokens(step, self.ranks.count))
+        yield from pass_sizes(shares, self._batches, self._size)
+
     def follow(self) -> None:
         """Compute gradients for the main process's steps until it releases this one."""
         while share := self.ranks.receive(self.parameters):
@@ -108,18 +114,23 @@ class Updater:
         return total, tally.parts
 
     def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The micro-batches of a step.
+        """The micro-batches of a step."""
+        cut = even_batches if self._end_to_end(examples) else micro_batches
+        return cut(examples, self.config.max_tokens_per_batch)
 
-        The handwritten decoder lays rows of any length end to end; everything else pads them.
+    def _size(self, batch: Sequence[Example]) -> PassSize:
+        return packed(batch) if self._end_to_end(batch) else padded(batch)
+
+    def _end_to_end(self, examples: Sequence[Example]) -> bool:
+        """Whether rows of any length lie end to end, as in the handwritten decoder.
+
+        Everything else pads them.
         """
         from harness.training.step.handwritten.decoder import find_decoder
         from harness.training.step.handwritten.packed_rows import tokens_needed
 
-        handwritten = (
+        return (
             self.objective is supervised_loss
-            and examples
+            and bool(examples)
             and find_decoder(self.loaded, max(map(tokens_needed, examples))) is not None
-        )
-        return (even_batches if handwritten else micro_batches)(
-            examples, self.config.max_tokens_per_batch
         )
