@@ -14,6 +14,7 @@ from harness.training.config import (
     read_environment,
 )
 from harness.training.config.reading import keys, parse_recorded
+from harness.training.runs.overrides import with_settings
 
 
 @pytest.fixture
@@ -201,3 +202,32 @@ def test_recorded_settings_of_an_earlier_version_are_read_where_they_mean_the_sa
     recorded["schedule"]["steepness"] = 40.0
     with pytest.raises(HarnessError, match="steepness \\(removed: use"):
         parse_recorded(recorded, "run.json")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "meant"),
+    [
+        *[(word, True) for word in ("true", "True", "TRUE", "yes", "On", "1")],
+        *[(word, False) for word in ("false", "False", "NO", "off", "0")],
+        *[(word, "auto") for word in ("auto", "Auto")],
+    ],
+)
+@pytest.mark.parametrize("flag", ["--gradient-checkpointing {}", "--gradient_checkpointing={}"])
+def test_a_switch_may_be_spelled_as_in_other_tools(flag, spelled, meant, monkeypatch):
+    seen = []
+    monkeypatch.setattr("harness.training.start.train", lambda config: seen.append(config) or "x")
+    assert main(["train", *flag.format(spelled).split()]) == 0
+    found = [seen[0]]
+    if meant != "auto":
+        found.append(read_environment({"HARNESS_TRAIN_GRADIENT_CHECKPOINTING": spelled}))
+        name = "optimisation.gradient_checkpointing"
+        found.append(with_settings(TrainConfig(), {name: spelled}))
+    assert [config.optimisation.gradient_checkpointing for config in found] == [meant] * len(found)
+
+
+def test_a_switch_says_which_values_it_knows(capsys):
+    assert main(["train", "--gradient-checkpointing", "maybe"]) == 2
+    expected = "gradient_checkpointing = 'maybe': expected true, false or 'auto' — 1 mistake"
+    assert expected in capsys.readouterr().err
+    with pytest.raises(HarnessError, match="= 3: expected true, false or 'auto'"):
+        parse_config({"optimisation": {"gradient_checkpointing": 3}})

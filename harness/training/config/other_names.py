@@ -68,7 +68,11 @@ _KEYS = {
         "per_device_eval_batch_size": "max_tokens_per_batch",
         "eval_steps": "save_steps: what is saved is measured",
     },
-    "peft or unsloth": {"r": "lora_r", "target_modules": "lora_target_modules"},
+    "peft or unsloth": {
+        "r": "lora_r",
+        "target_modules": "lora_target_modules",
+        "use_gradient_checkpointing": "gradient_checkpointing",
+    },
     "": {
         "lr": "learning_rate",
         "epochs": "num_train_epochs",

@@ -169,6 +169,9 @@ def _messages(errors: list[Any]) -> Iterator[str]:
         steps = [str(step) for step in item["loc"] if not _is_branch(step)]
         place = ".".join(steps)
         message = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+        if item["type"] == "literal_error" and place in places:  # a switch with further values
+            message = f"expected true, false or {item['ctx']['expected']}"
+            del places[place]
         better = explain_value(place, item["input"])
         entry = f"{place} = {item['input']!r}: {message}{f' ({better})' if better else ''}"
         places = {old: text for old, text in places.items() if not place.startswith(f"{old}.")}

@@ -5,7 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import tyro
 from annotated_types import Ge, Gt, Interval, Le, Lt
+
+#: true, false or "auto". A flag or variable may spell them as true, yes, on, 1 and false, no, off,
+#: 0, in any case; settings are checked after they are read, so an unknown word is reported there.
+Switch = Annotated[
+    bool | Literal["auto"],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{true,false,auto}",
+        instance_from_str=lambda args: args[0].lower(),
+        is_instance=lambda value: isinstance(value, bool | str),
+        str_from_instance=lambda value: [str(value).lower()],
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,7 @@ class OptimisationConfig:
     """Accumulation steps per optimiser step. 4 × 1 gives the same update as 1 × 4."""
     max_tokens_per_batch: Annotated[int, Ge(1)] = 2048
     """Padded tokens of one forward pass. Affects memory only, not the result."""
-    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    gradient_checkpointing: Switch = "auto"
     """Recompute activations in the backward pass: less memory, more time. auto: where the estimate
     says that memory would not suffice otherwise."""
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
