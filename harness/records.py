@@ -226,6 +226,11 @@ class Encoded:
             weight for weight, trained in zip(weights[1:], self.trained[1:], strict=True) if trained
         )
 
+    @property
+    def tokens_read(self) -> int:
+        """How many tokens predict the trained ones: all before the last of them."""
+        return max((at for at, trained in enumerate(self.trained) if trained), default=0)
+
 
 @dataclass(frozen=True, slots=True)
 class Loglikelihood:

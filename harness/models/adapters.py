@@ -62,7 +62,8 @@ def remove_adapter(loaded: LoadedModel) -> None:
     unload = getattr(loaded.model, "unload", None)
     if unload is not None:
         loaded.model = unload()
-    loaded.adapter, loaded.adapter_digest, loaded.lean_lora = None, "", True
+    loaded.adapter, loaded.adapter_digest = None, ""
+    loaded.lean_lora, loaded.lean_training = True, False
 
 
 @contextlib.contextmanager
@@ -80,7 +81,7 @@ def base_only(loaded: LoadedModel) -> Iterator[None]:
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:
     """Remember which adapter the model now carries, and let autocast alone cast its factors."""
     leave_casts_to_autocast(loaded.model)
-    loaded.lean_lora = install_lean_lora(loaded.model)
+    loaded.lean_lora, loaded.lean_training = install_lean_lora(loaded.model), False
     loaded.adapter = str(folder)
     loaded.adapter_digest = digest_folder(folder)
 

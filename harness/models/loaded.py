@@ -30,6 +30,8 @@ class LoadedModel:
     adapter_digest: str = ""
     lean_lora: bool = True
     """Whether all LoRA layers have the lean forward of harness.models.lora_forward."""
+    lean_training: bool = False
+    """Whether training needs no autocast, since only factors of such layers are trained."""
     quantisation: Quantisation = field(default_factory=Quantisation)
     trained_tokens: tuple[int, ...] = ()
     """Ids whose embeddings an adapter also trains (harness.training.step.lora)."""
@@ -39,6 +41,9 @@ class LoadedModel:
     """The dtype in which hand-written forward passes multiply; "" until it is decided."""
     stored_as: str = ""
     """How the weights were stored before they were dequantised; "" for those that were not."""
+    packing: Any = None
+    """How rows share a pass of the training step that runs; None outside a step, or where they are
+    padded (harness.training.step.row_packing)."""
     commit: str = ""
     """The commit of the hub that was loaded; "" for a model from elsewhere."""
     probed: dict[str, Any] = field(default_factory=dict, init=False)
@@ -82,9 +87,12 @@ class LoadedModel:
             yield
 
     def autocast(self) -> Any:
-        """The context that computes a float32 adapter in the dtype of a 16-bit base."""
+        """The context that computes a float32 adapter in the dtype of a 16-bit base.
+
+        It does nothing where the adapter's own forward does that.
+        """
         import torch
 
-        if self.dtype == "float32":
+        if self.dtype == "float32" or self.lean_training:
             return contextlib.nullcontext()
         return torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.dtype))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import clear_leftovers
 from harness.models import LoadedModel, describe_base, note_adapter
-from harness.models.lora_forward import install_lean_lora
+from harness.models.lora_forward import install_lean_lora, trains_lean
 from harness.progress import progress
 from harness.run_file import other_run
 from harness.training.config import TrainConfig
@@ -108,10 +108,11 @@ class Trainer:
         self.schedule = Schedule(config.schedule, self.plan.total_steps - schedule_from)
         self.model: PeftModel = add_adapter(loaded, config.adapter, config.seed)
         loaded.lean_lora = install_lean_lora(self.model)
+        loaded.lean_training = loaded.lean_lora and trains_lean(self.model)
         loaded.model = self.model  # a PeftModel passes on all that we ask of a model
         self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective, ranks)
-        passes = self.updater.passes(map(self.examples, range(self.plan.total_steps)))
+        passes = self.updater.passes.sizes(map(self.examples, range(self.plan.total_steps)))
         enable_checkpointing(opt.gradient_checkpointing, loaded, self.model, passes)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))

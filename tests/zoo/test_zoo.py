@@ -139,7 +139,7 @@ def engine_of(backend: Any) -> str:
     return "packs" if longest_packed(backend.loaded) else row_engine(backend.loaded)
 
 
-def test_two_steps(attempt: Attempt):
+def test_two_steps(attempt: Attempt, record_property: Callable[[str, object], None]):
     """Training begins at the plain model's loss, and moves every factor.
 
     Loss and gradient of a batch are those of its rows alone.
@@ -155,7 +155,7 @@ def test_two_steps(attempt: Attempt):
     assert not [
         name for name, factor in factors(attempt.adapter) if "lora_B" in name and not factor.any()
     ]
-    has_the_gradient_of_single_rows(attempt, rows)
+    has_the_gradient_of_single_rows(attempt, rows, record_property)
 
 
 def encoded_rows(tokenizer: Any) -> list[Encoded]:
@@ -164,13 +164,18 @@ def encoded_rows(tokenizer: Any) -> list[Encoded]:
     return [encode(rendered("chatml", q, a, tokenizer), tokenizer) for q, a in ROWS]
 
 
-def has_the_gradient_of_single_rows(attempt: Attempt, rows: Sequence[Encoded]) -> None:
+def has_the_gradient_of_single_rows(
+    attempt: Attempt,
+    rows: Sequence[Encoded],
+    record_property: Callable[[str, object], None],
+) -> None:
     import torch
 
     from harness.training.config import AdapterConfig
     from harness.training.data.examples import Example
     from harness.training.step.lora import add_adapter
     from harness.training.step.loss import token_losses
+    from harness.training.step.row_packing import choose_packing, packing_rows
     from tests.zoo.plain import gradient, row_losses
 
     loaded = attempt.load()
@@ -181,7 +186,10 @@ def has_the_gradient_of_single_rows(attempt: Attempt, rows: Sequence[Encoded]) -
             if "lora_B" in name:
                 weight.normal_(0, 0.1)
     batch = [Example(str(at), "chatml", row) for at, row in enumerate(rows)]
-    token_losses(loaded, batch)[0].sum().backward()
+    packing = choose_packing(loaded)
+    with packing_rows(loaded, packing):
+        token_losses(loaded, batch)[0].sum().backward()
+    record_property("training_rows", packing.way)
     together = gradient(loaded.model)
     loaded.model.zero_grad()
     for row in rows:

@@ -57,7 +57,7 @@ def why_it_fails(loaded: LoadedModel) -> str:
     """What the plain model raises over a short text, or ""."""
     try:
         with quiet(), loaded.inference():
-            plain_logits(loaded, _rows(loaded)[1], 1)
+            plain_logits(loaded, probe_rows(loaded)[1], 1)
     except Exception as error:  # as in _failure
         return f"{type(error).__name__}: {first_line(error)}"
     return ""
@@ -90,7 +90,7 @@ def _packs(loaded: LoadedModel, longest: int) -> Iterator[bool]:
     """One tree that is wider than the windows, one sequence at the last positions, decoding."""
     import torch
 
-    rows = _rows(loaded, longest)
+    rows = probe_rows(loaded, longest)
     wanted = [plain_logits(loaded, row, STEPS + 1) for row in rows]
     forward = ModuleForward(loaded)
     [tree], [far] = pack([rows]), pack([rows[:1]])
@@ -100,8 +100,8 @@ def _packs(loaded: LoadedModel, longest: int) -> Iterator[bool]:
     ends = [path[-1] for path in tree.paths[0]]
     places = torch.tensor([*ends, ids.shape[1] + len(far) - 1], device=ids.device)
     logits = forward.packs(ids, positions, bias, places)
-    yield _near(logits[:2], [row[-1] for row in wanted], loaded)
-    yield _near(logits[2:], plain_logits(loaded, rows[0], 1, begin=begin), loaded)
+    yield near(logits[:2], [row[-1] for row in wanted], loaded)
+    yield near(logits[2:], plain_logits(loaded, rows[0], 1, begin=begin), loaded)
     slots = Slots(loaded, forward, len(rows), len(rows[0]), len(tree))
     yield from _decoding(slots, rows, wanted, loaded)
 
@@ -110,16 +110,16 @@ def _padded(loaded: LoadedModel) -> Iterator[bool]:
     """Decoding after padding on the left, and the ends of rows padded on the right."""
     import torch
 
-    rows = _rows(loaded)
+    rows = probe_rows(loaded)
     wanted = [plain_logits(loaded, row, STEPS + 1) for row in rows]
     yield from _decoding(Padded(loaded, len(rows)), rows, wanted, loaded)
     whole, part = rows[1], rows[1][:-STEPS]
     found = logits_at([whole, part], [[len(whole) - 1], [len(part) - 1]], loaded)
-    yield _near(torch.cat(list(found)), [wanted[1][-1], wanted[1][0]], loaded)
+    yield near(torch.cat(list(found)), [wanted[1][-1], wanted[1][0]], loaded)
 
 
 def _single(loaded: LoadedModel) -> Iterator[bool]:
-    for row in _rows(loaded):
+    for row in probe_rows(loaded):
         wanted = plain_logits(loaded, row, STEPS + 1)
         yield from _decoding(Padded(loaded, 1), [row], [wanted], loaded)
 
@@ -133,16 +133,16 @@ def _decoding(
     """``wanted[i]`` are the logits after the last STEPS + 1 tokens of row i."""
     alive = list(range(len(rows)))
     found = engine.enter([row[:-STEPS] for row in rows])
-    yield _near(found, [row[0] for row in wanted], loaded)
+    yield near(found, [row[0] for row in wanted], loaded)
     for step in range(STEPS):
         found = engine.step([rows[at][step - STEPS] for at in alive])
-        yield _near(found, [wanted[at][step + 1] for at in alive], loaded)
+        yield near(found, [wanted[at][step + 1] for at in alive], loaded)
         if len(alive) > 1:
             engine.keep([1])
             alive = [1]
 
 
-def _rows(loaded: LoadedModel, longest: int = LONGEST + BEYOND) -> list[list[int]]:
+def probe_rows(loaded: LoadedModel, longest: int = LONGEST + BEYOND) -> list[list[int]]:
     """Two rows of other words after a common beginning, the longer of at most ``longest`` tokens.
 
     None is longer than the model's positions, or than where its rotation turns.
@@ -154,7 +154,7 @@ def _rows(loaded: LoadedModel, longest: int = LONGEST + BEYOND) -> list[list[int
     return [ids[:length], ids[: length // 4] + ids[length : length + length // 3]]
 
 
-def _near(
+def near(
     found: torch.Tensor, wanted: Sequence[torch.Tensor] | torch.Tensor, loaded: LoadedModel
 ) -> bool:
     """Whether logits [rows, vocabulary] are equal, up to rounding in the model's dtype."""

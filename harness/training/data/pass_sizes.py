@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from harness.training.data.examples import Example
 
-#: Cuts the examples of a step into the batches of its passes.
-Cut = Callable[[Sequence[Example]], Sequence[Sequence[Example]]]
 #: Steps of a plan that are cut to find its largest pass.
 _STEPS = 200
 
@@ -33,31 +31,16 @@ class PassSize:
         return cls(tokens, tokens - 1 if supervised is None else supervised, tokens**2)
 
 
-def padded(batch: Sequence[Example]) -> PassSize:
-    """The size of a batch whose rows are padded to the longest."""
-    width = max(len(example.encoded.ids) for example in batch)
-    supervised = sum(example.supervised for example in batch)
-    return PassSize(len(batch) * width, supervised, len(batch) * width**2)
-
-
-def packed(batch: Sequence[Example]) -> PassSize:
-    """The size of a batch whose rows lie end to end in one row, under a block mask."""
-    tokens = sum(len(example.encoded.ids) for example in batch)
-    return PassSize(tokens, sum(example.supervised for example in batch), tokens**2)
-
-
 def pass_sizes(
-    steps: Iterable[Sequence[Example]],
-    cut: Cut,
-    size: Callable[[Sequence[Example]], PassSize] = padded,
+    steps: Iterable[Sequence[Example]], sizes: Callable[[Sequence[Example]], Iterable[PassSize]]
 ) -> frozenset[PassSize]:
-    """The distinct sizes of all passes of these steps, cut as a step is cut.
+    """The distinct ``sizes`` of all passes of these steps.
 
     Of a long plan the 200 steps with the most padded tokens are looked at.
     """
     filled = [step for step in steps if step]
     largest = sorted(filled, key=_padded_tokens, reverse=True)[:_STEPS]
-    return frozenset(size(batch) for step in largest for batch in cut(step))
+    return frozenset(size for step in largest for size in sizes(step))
 
 
 def _padded_tokens(step: Sequence[Example]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.local.padded import pad
@@ -96,9 +97,9 @@ def token_losses(
     Uses the hand-written decoder where it can run the model, else transformers and peft.
     """
     from harness.training.step.handwritten.decoder import find_decoder
-    from harness.training.step.handwritten.packed_rows import lay_out, tokens_needed
+    from harness.training.step.handwritten.packed_rows import lay_out
 
-    decoder = find_decoder(loaded, max(map(tokens_needed, batch)))
+    decoder = find_decoder(loaded, max(example.encoded.tokens_read for example in batch))
     if decoder is None:
         return plain_losses(loaded, batch)
     return decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0))
@@ -120,17 +121,32 @@ def supervised_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The logits before each trained token, [tokens, vocabulary], and those tokens, [tokens].
 
-    Rows are padded on the right and no attention mask is given: under a causal mask no real token
-    ever sees the padding, and the fast attention kernels stay in use.
+    Inside ``packing_rows`` rows that it takes are laid end to end, others are padded on the right.
+    No attention mask is given to padded ones: under a causal mask no real token ever sees the
+    padding, and the fast attention kernels stay in use.
     """
     import torch
 
-    ids, _ = pad([encoded.ids for encoded in rows], loaded, left=False)
-    wanted = torch.zeros(ids.shape, dtype=torch.bool)
-    for row, encoded in enumerate(rows):
-        trained = torch.tensor(encoded.trained[1:], dtype=torch.bool)
-        wanted[row, : len(trained)] = trained
-    wanted = wanted.to(ids.device)
-    with loaded.autocast(), only_at(loaded.model, wanted):
-        logits = loaded.model(input_ids=ids, use_cache=False).logits[0]
-    return logits, ids[:, 1:][wanted[:, :-1]]
+    from harness.training.step.row_attention import own_attention
+    from harness.training.step.row_packing import packed_logits
+
+    used = [encoded.ids[: encoded.tokens_read] for encoded in rows]
+    packing = loaded.packing
+    packed = packing is not None and packing.takes([*map(len, used)])
+    width = max(map(len, used))
+    starts = accumulate(map(len, used), initial=0) if packed else range(0, len(used) * width, width)
+    trained = [
+        (start + at - 1, encoded.ids[at])
+        for start, encoded in zip(starts, rows, strict=False)
+        for at, is_trained in enumerate(encoded.trained)
+        if is_trained and at
+    ]
+    places = [place for place, _ in trained]
+    targets = torch.tensor([target for _, target in trained]).to(loaded.device)
+    with loaded.autocast():
+        if packed:
+            bounds = packing.bounds([*map(len, used)], loaded.device)
+            return packed_logits(loaded, used, places, bounds), targets
+        ids, _ = pad(used, loaded, left=False)
+        with own_attention(), only_at(loaded.model, torch.tensor(places).to(ids.device)):
+            return loaded.model(input_ids=ids, use_cache=False).logits[0], targets

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.models import LoadedModel
+from harness.models.lora_forward import cast_factors
 from harness.training.config import OptimisationConfig
-from harness.training.data.examples import Example, even_batches, micro_batches
-from harness.training.data.pass_sizes import PassSize, packed, padded, pass_sizes
-from harness.training.step.distributed import Ranks, split_by_tokens
+from harness.training.data.examples import Example
+from harness.training.step.distributed import Ranks
 from harness.training.step.failure import refuse_not_finite
 from harness.training.step.lora import begin_training
 from harness.training.step.loss import Objective, Tally, supervised_loss
 from harness.training.step.optimisers import Rates, clip, make_optimizer
+from harness.training.step.passes import Passes
+from harness.training.step.row_packing import packing_rows
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +57,12 @@ class Updater:
         self.config = config
         self.objective = objective
         self.ranks = ranks or Ranks()
+        self.passes = Passes(
+            loaded,
+            config.max_tokens_per_batch,
+            handwritten=objective is supervised_loss,
+            processes=self.ranks.count,
+        )
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
@@ -82,11 +90,6 @@ class Updater:
             tally.by_format(),
         )
 
-    def passes(self, steps: Iterable[Sequence[Example]]) -> Iterator[PassSize]:
-        """The distinct sizes of the forward passes that these steps take, on any process."""
-        shares = (share for step in steps for share in split_by_tokens(step, self.ranks.count))
-        yield from pass_sizes(shares, self._batches, self._size)
-
     def follow(self) -> None:
         """Compute gradients for the main process's steps until it releases this one."""
         while share := self.ranks.receive(self.parameters):
@@ -104,33 +107,16 @@ class Updater:
 
         Returns that part in nats, and the parts of its tally.
         """
+        import torch
+
         begin_training(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
-        for batch in self._batches(examples):
-            loss = self.objective(self.loaded, batch, tally) / weight
-            loss.backward()  # type: ignore[no-untyped-call]  # torch
-            total += loss.item()
+        passes = self.passes.cut(examples)
+        with cast_factors(self.model, getattr(torch, self.loaded.dtype)):
+            for each in passes:
+                with packing_rows(self.loaded, each.packing):
+                    loss = self.objective(self.loaded, each.rows, tally) / weight
+                    loss.backward()  # type: ignore[no-untyped-call]  # torch
+                total += loss.item()
         return total, tally.parts
-
-    def _batches(self, examples: Sequence[Example]) -> list[list[Example]]:
-        """The micro-batches of a step."""
-        cut = even_batches if self._end_to_end(examples) else micro_batches
-        return cut(examples, self.config.max_tokens_per_batch)
-
-    def _size(self, batch: Sequence[Example]) -> PassSize:
-        return packed(batch) if self._end_to_end(batch) else padded(batch)
-
-    def _end_to_end(self, examples: Sequence[Example]) -> bool:
-        """Whether rows of any length lie end to end, as in the handwritten decoder.
-
-        Everything else pads them.
-        """
-        from harness.training.step.handwritten.decoder import find_decoder
-        from harness.training.step.handwritten.packed_rows import tokens_needed
-
-        return (
-            self.objective is supervised_loss
-            and bool(examples)
-            and find_decoder(self.loaded, max(map(tokens_needed, examples))) is not None
-        )

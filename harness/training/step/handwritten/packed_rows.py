@@ -45,20 +45,14 @@ class PackedRows:
     targets: torch.Tensor
 
 
-def tokens_needed(example: Example) -> int:
-    """How many tokens the model must read: all before the last supervised one."""
-    trained = example.encoded.trained
-    return len(trained) - 1 - trained[::-1].index(True)
-
-
 def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
     """Lay out a batch, rows of similar length together. Nothing depends on ``fill``, which pads."""
     import torch
 
     groups = least_padding(
         range(len(batch)),
-        lambda row: tokens_needed(batch[row]),
-        sum(map(tokens_needed, batch)) * len(batch),
+        lambda row: batch[row].encoded.tokens_read,
+        sum(example.encoded.tokens_read for example in batch) * len(batch),
         CALL,
     )
     ids: list[int] = []
@@ -66,11 +60,11 @@ def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
     blocks: list[Block] = []
     start = {}
     for group in groups:
-        width = max(tokens_needed(batch[row]) for row in group)
+        width = max(batch[row].encoded.tokens_read for row in group)
         blocks.append(Block(len(ids), len(group), width))
         for row in group:
             start[row] = len(ids)
-            length = tokens_needed(batch[row])
+            length = batch[row].encoded.tokens_read
             ids += [*batch[row].encoded.ids[:length], *[fill] * (width - length)]
             positions += range(width)
     wanted = [
