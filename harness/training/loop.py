@@ -171,6 +171,8 @@ class Trainer:
             if not same:
                 raise other_run(self.folder)
             self.loaded.matmul_dtype = state.get("products_in", "")
+            kept = state.get("tokens_per_pass", self.updater.passes.budget)
+            self.updater.passes.budget = min(kept, self.updater.passes.budget)
             return int(state["step"]), float(state["sum_lr"])
         return 0, 0.0
 
@@ -216,6 +218,7 @@ class Trainer:
             "sum_lr": sum_lr,
             "config": self.config.as_dict(),
             "products_in": self.loaded.matmul_dtype,
+            "tokens_per_pass": self.updater.passes.budget,
         }
         save_checkpoint(self.folder, step, self.model, self.optimizer, state, self.base)
 

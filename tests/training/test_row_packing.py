@@ -280,16 +280,16 @@ def test_a_step_is_one_pass_and_what_cannot_be_packed_is_padded(tmp_path):
         lambda _module, _args, kwargs: calls.append(tuple(kwargs["input_ids"].shape)),
         with_kwargs=True,
     )
-    updater.packing = RowPacking("bounds")
+    updater.passes.packing = RowPacking("bounds")
     updater.step(batch, 1e-3)
     assert calls == [(1, sum(row.encoded.tokens_read for row in batch))]
     calls.clear()
-    updater.packing = RowPacking("bounds", longest=30)
+    updater.passes.packing = RowPacking("bounds", longest=30)
     updater.step(batch, 1e-3)
     assert sorted(calls) == [(1, 39), (1, 58)], "the row of 40 tokens runs alone"
     assert loaded.model.config._attn_implementation != row_attention.NAME
     calls.clear()
-    updater.packing = PADDED
+    updater.passes.packing = PADDED
     updater.step(batch, 1e-3)
     assert sum(rows for rows, _ in calls) == len(batch)
     assert sum(rows * width for rows, width in calls) > sum(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.models import LoadedModel
+from harness.models.device import is_out_of_memory, release
 from harness.models.lora_forward import cast_factors
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example
@@ -15,7 +16,7 @@ from harness.training.step.failure import refuse_not_finite
 from harness.training.step.lora import begin_training
 from harness.training.step.loss import Objective, Tally, supervised_loss
 from harness.training.step.optimisers import Rates, clip, make_optimizer
-from harness.training.step.passes import Passes
+from harness.training.step.passes import Pass, Passes
 from harness.training.step.row_packing import packing_rows
 
 if TYPE_CHECKING:
@@ -57,12 +58,15 @@ class Updater:
         self.config = config
         self.objective = objective
         self.ranks = ranks or Ranks()
+<<<<<<< HEAD
         self.passes = Passes(
             loaded,
             config.max_tokens_per_batch,
             handwritten=objective is supervised_loss,
             processes=self.ranks.count,
         )
+=======
+>>>>>>> 3106447 (Halve a training pass that runs out of memory, and say so once)
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
@@ -105,14 +109,29 @@ class Updater:
     ) -> tuple[float, list[tuple[list[Example], torch.Tensor]]]:
         """Compute the gradients of these examples' part of the step's loss.
 
-        Returns that part in nats, and the parts of its tally.
+        Returns that part in nats, and the parts of its tally. A pass that runs out of memory is
+        halved for the rest of the run. Raises HarnessError when a row alone does not fit.
         """
+        while True:
+            passes = self.passes.cut(examples)
+            try:
+                return self._run(passes, weight)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            # outside: the error's traceback holds the tensors of the pass
+            self.optimizer.zero_grad(set_to_none=True)
+            release(self.loaded.device)
+            self.passes.lower(passes)
+
+    def _run(
+        self, passes: Sequence[Pass], weight: float
+    ) -> tuple[float, list[tuple[list[Example], torch.Tensor]]]:
         import torch
 
         begin_training(self.model)
         self.optimizer.zero_grad(set_to_none=True)
         total, tally = 0.0, Tally()
-        passes = self.passes.cut(examples)
         with cast_factors(self.model, getattr(torch, self.loaded.dtype)):
             for each in passes:
                 with packing_rows(self.loaded, each.packing):
