@@ -17,7 +17,7 @@ from harness.errors import HarnessError
 from harness.records import Encoded
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example
-from harness.training.data.pass_sizes import PassSize, packed, padded, pass_sizes
+from harness.training.data.pass_sizes import PassSize, pass_sizes
 from harness.training.step import gradient_checkpointing
 from harness.training.step.gradient_checkpointing import (
     Growth,
@@ -26,6 +26,8 @@ from harness.training.step.gradient_checkpointing import (
     why_needed,
 )
 from harness.training.step.loss import plain_losses
+from harness.training.step.passes import Pass
+from harness.training.step.row_packing import RowPacking
 from tests.training.architectures import build
 from tests.training.small import STORED_NF4, make_trainer, small_config, weights_of
 
@@ -140,7 +142,7 @@ def test_the_estimate_of_several_padded_rows(tiny_model, tmp_path, kernel):
     weights = {t.untyped_storage().data_ptr() for t in trainer.model.parameters()}
     real = sum(storage.nbytes() for at, storage in kept.items() if at not in weights)
     del loss
-    assert growth.bytes(padded(rows)) == pytest.approx(real, rel=0.05)
+    assert growth.bytes(Pass(rows).size) == pytest.approx(real, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["qwen3_moe", "mixtral", "mamba"])
@@ -193,7 +195,7 @@ def test_auto_asks_for_the_largest_pass_of_the_plan(tiny_model, tmp_path, monkey
     steps = [trainer.examples(number) for number in range(trainer.plan.total_steps)]
     assert config.optimisation.max_tokens_per_batch == 2048
     longest = max(sum(len(e.encoded.ids) for e in step) for step in steps)
-    sizes = set(trainer.updater.passes(steps))
+    sizes = set(trainer.updater.passes.sizes(steps))
     assert max(size.tokens for size in sizes) <= longest < 500
     needed = max(map(growth.bytes, sizes))
     for free, on in ((needed / 0.7 + 10, False), (needed / 0.7 - 10, True)):
@@ -208,14 +210,22 @@ def row(length, supervised):
 
 def test_the_sizes_of_a_plan_are_those_of_its_batches():
     steps = [[row(10, 4), row(8, 3)], [row(10, 4), row(8, 3)], [row(30, 2)], []]
-    whole = pass_sizes(steps, lambda step: [step])
+    whole = pass_sizes(steps, lambda step: [Pass(step).size])
     assert whole == {PassSize(20, 7, 200), PassSize(30, 2, 900)}
-    single = pass_sizes(steps, lambda step: [[each] for each in step])
+    single = pass_sizes(steps, lambda step: [Pass([each]).size for each in step])
     assert single == {PassSize(n, s, n * n) for n, s in ((10, 4), (8, 3), (30, 2))}
-    assert pass_sizes(steps[:1], lambda step: [step], packed) == {PassSize(18, 7, 324)}
     short = [[row(5, 2)] for _ in range(1000)]
     long = [[row(50, 2), row(4, 1)]]
-    assert PassSize(100, 3, 5000) in pass_sizes(short + long + short, lambda step: [step])
+    found = pass_sizes(short + long + short, lambda step: [Pass(step).size])
+    assert PassSize(100, 3, 5000) in found
+
+
+def test_the_size_of_a_pass_depends_on_its_layout():
+    rows = [row(10, 4), row(8, 3)]
+    assert Pass(rows).size == PassSize(20, 7, 200)
+    assert Pass(rows, RowPacking("bounds")).size == PassSize(18, 7, 164)
+    assert Pass(rows, RowPacking("mask")).size == PassSize(18, 7, 324)
+    assert Pass(rows, handwritten=True).size == PassSize(18, 7, 164)
 
 
 def failing(error, at):

@@ -58,15 +58,12 @@ class Updater:
         self.config = config
         self.objective = objective
         self.ranks = ranks or Ranks()
-<<<<<<< HEAD
         self.passes = Passes(
             loaded,
             config.max_tokens_per_batch,
             handwritten=objective is supervised_loss,
             processes=self.ranks.count,
         )
-=======
->>>>>>> 3106447 (Halve a training pass that runs out of memory, and say so once)
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
