@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,9 +37,9 @@ from harness.training.step.failure import (
     refuse_guessing,
     refuse_not_finite,
 )
-from harness.training.step.gradient_checkpointing import enable_checkpointing
 from harness.training.step.lora import add_adapter
 from harness.training.step.loss import Objective, supervised_loss
+from harness.training.step.pass_budget import fit_passes
 from harness.training.step.updater import Updater
 
 if TYPE_CHECKING:
@@ -112,8 +112,7 @@ class Trainer:
         loaded.model = self.model  # a PeftModel passes on all that we ask of a model
         self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective, ranks)
-        passes = self.updater.passes.sizes(map(self.examples, range(self.plan.total_steps)))
-        enable_checkpointing(opt.gradient_checkpointing, loaded, self.model, passes)
+        fit_passes(self.updater.passes, opt, loaded, self.model, self._steps)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 
@@ -175,6 +174,9 @@ class Trainer:
             self.updater.passes.budget = min(kept, self.updater.passes.budget)
             return int(state["step"]), float(state["sum_lr"])
         return 0, 0.0
+
+    def _steps(self) -> Iterator[list[Example]]:
+        return map(self.examples, range(self.plan.total_steps))
 
     def examples(self, number: int) -> list[Example]:
         """What optimiser step ``number``, from 0, learns from."""

@@ -270,7 +270,8 @@ def test_a_window_that_no_layer_asks_for_limits_the_rows(tmp_path):
     assert packing.takes([300, 20]) and not packing.takes([301])
 
 
-def test_a_step_is_one_pass_and_what_cannot_be_packed_is_padded(tmp_path):
+def test_a_step_is_one_pass_and_what_cannot_be_packed_is_padded(tmp_path, monkeypatch):
+    monkeypatch.setattr("harness.training.step.passes.pass_cost", lambda _: 48)
     loaded = make("phi", tmp_path / "m")
     config = OptimisationConfig(max_tokens_per_batch=200)
     updater = Updater(loaded, loaded.model, config)

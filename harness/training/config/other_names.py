@@ -29,7 +29,7 @@ _KEYS = {
         "saves_per_epoch": "save_steps",
         "wandb_project": "project",
         "wandb_name": "run_name",
-        "sample_packing": "max_tokens_per_batch; rows are batched by length, never joined",
+        "sample_packing": "max_tokens_per_batch: rows of a step are laid end to end by themselves",
         "train_on_inputs": '"train": true on a message of the data',
         "roles_to_train": '"train": true on a message of the data',
         "type": "schema",
@@ -50,7 +50,7 @@ _KEYS = {
         "train_on_prompt": '"train": true on a message of the data',
         "infer_dtype": "dtype",
         "pure_bf16": 'dtype = "bfloat16"',
-        "packing": "max_tokens_per_batch; rows are batched by length, never joined",
+        "packing": "max_tokens_per_batch: rows of a step are laid end to end by themselves",
         "formatting": "schema",
     },
     "TRL or transformers": {

@@ -67,6 +67,8 @@ def _items(hint: Any) -> str:
 def _kinds(hints: list[Any]) -> str:
     if hints[0] is bool and len(hints) > 1:
         return "true, false, " + _kinds(hints[1:])
+    if get_origin(hints[-1]) is Literal and len(hints) > 1:
+        return f"{_kinds(hints[:-1])}, {_kind(hints[-1])}"
     return _kind(hints[-1])
 
 

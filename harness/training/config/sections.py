@@ -109,8 +109,9 @@ class OptimisationConfig:
     """Conversations per accumulation step."""
     gradient_accumulation_steps: Annotated[int, Ge(1)] = 1
     """Accumulation steps per optimiser step. 4 × 1 gives the same update as 1 × 4."""
-    max_tokens_per_batch: Annotated[int, Ge(1)] = 2048
-    """Padded tokens of one forward pass. Affects memory only, not the result."""
+    max_tokens_per_batch: Annotated[int, Ge(1)] | Literal["auto"] = "auto"
+    """Tokens of one forward pass, with padding. Affects memory and speed, not the result. auto: on
+    a GPU as many as fit into its memory, elsewhere 2048."""
     gradient_checkpointing: Switch = "auto"
     """Recompute activations in the backward pass: less memory, more time. auto: where the estimate
     says that memory would not suffice otherwise."""

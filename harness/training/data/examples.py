@@ -221,12 +221,13 @@ def _format_weights(given: Mapping[str, float], formats: Sequence[Format]) -> li
     return weights
 
 
-def micro_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:
-    """Split a step into the micro-batches that pad least.
+def micro_batches(examples: Sequence[Example], budget: int, call: int = 48) -> list[list[Example]]:
+    """Split a step into padded micro-batches at the least cost of padding and passes.
 
-    The loss is a sum over all of them, so the split does not change the result.
+    ``call`` is what one more pass costs, in tokens. The loss is a sum over all of them, so the
+    split does not change the result.
     """
-    return least_padding(examples, lambda example: len(example.encoded.ids), budget)
+    return least_padding(examples, lambda example: len(example.encoded.ids), budget, call)
 
 
 def even_batches(examples: Sequence[Example], budget: int) -> list[list[Example]]:

@@ -29,6 +29,7 @@ from harness.training.plan.memory_estimate import (
 from harness.training.preparation import Preparation, prepare, with_expected_answers
 from harness.training.schedules import Schedule
 from harness.training.step.lora import missing_tokens
+from harness.training.step.passes import usual_budget
 
 SAMPLES = 3
 CARD_BYTES = 12 * 2**30
@@ -110,7 +111,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
         "held_out": [excluded.id for excluded in ready.held_out],
     }
-    budget = config.optimisation.max_tokens_per_batch
+    budget = usual_budget(config.optimisation.max_tokens_per_batch)
     batches = [
         batch
         for number in range(plan.total_steps)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
 
 #: Fraction of the free memory that activations may take before they are recomputed.
-_LARGEST_FRACTION = 0.7
+LARGEST_FRACTION = 0.7
 #: Tokens of the longest probe, if the model's window is not shorter.
 _LONGEST_PROBE = 128
 
@@ -97,7 +97,7 @@ def why_needed(loaded: LoadedModel, model: PeftModel, passes: Collection[PassSiz
             key=lambda found: found[0],
             default=(0, PassSize(0, 0, 0)),
         )
-        if needed <= _LARGEST_FRACTION * free:
+        if needed <= LARGEST_FRACTION * free:
             return ""
         return (
             f"a pass of {size.tokens:,} tokens keeps {needed / 2**30:.2f} GiB, "

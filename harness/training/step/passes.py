@@ -6,16 +6,21 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.errors import HarnessError
 from harness.training.data.examples import Example, even_batches, micro_batches
 from harness.training.data.pass_sizes import PassSize, pass_sizes
 from harness.training.step.distributed import split_by_tokens
+from harness.training.step.pass_cost import pass_cost
 from harness.training.step.row_packing import PADDED, RowPacking, choose_packing
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
+
+
+#: Tokens of a pass where nothing else is known: on a CPU (docs/log.md).
+USUAL_TOKENS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,15 @@ class Passes:
     """
 
     def __init__(
-        self, loaded: LoadedModel, budget: int, *, handwritten: bool, processes: int = 1
+        self,
+        loaded: LoadedModel,
+        budget: int | Literal["auto"],
+        *,
+        handwritten: bool,
+        processes: int = 1,
     ) -> None:
         self.loaded = loaded
-        self.budget = budget
+        self.budget = usual_budget(budget)
         self.handwritten = handwritten
         self.processes = processes
 
@@ -77,8 +87,12 @@ class Passes:
             (packed if takes else padded).append(example)
         return [
             *(Pass(batch, self.packing) for batch in even_batches(packed, self.budget)),
-            *(Pass(batch) for batch in micro_batches(padded, self.budget)),
+            *(Pass(batch) for batch in micro_batches(padded, self.budget, self._cost(padded))),
         ]
+
+    def _cost(self, rows: Sequence[Example]) -> int:
+        """What one more pass costs, in tokens; a single row asks for no cut."""
+        return pass_cost(self.loaded) if len(rows) > 1 else 0
 
     def sizes(self, steps: Iterable[Sequence[Example]]) -> Iterator[PassSize]:
         """The distinct sizes of the passes that these steps take, on any process."""
@@ -110,3 +124,8 @@ class Passes:
 
         longest = max((example.encoded.tokens_read for example in examples), default=0)
         return self.handwritten and find_decoder(self.loaded, longest) is not None
+
+
+def usual_budget(setting: int | Literal["auto"]) -> int:
+    """Tokens of a pass by ``max_tokens_per_batch``, where a GPU's memory has not been asked."""
+    return USUAL_TOKENS if setting == "auto" else setting
