@@ -120,7 +120,7 @@ class LlamaForward:
             if wanted is not None and at == len(self.layers) - 1:
                 x, mixed = x[wanted], mixed[wanted]
             x = layer.after_attention(x, mixed)
-        return linear(self.norm.forward(x, self.norm.inverse(x)), self.head)
+        return linear(self.norm.apply(x)[0], self.head)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class StackedLayer:
         self, x: Tensor, cos: Tensor, sin: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries and keys, rotated to their positions, and values."""
-        qk, values = self.heads.split(self.qkv(self.norm.forward(x, self.norm.inverse(x))))
+        qk, values = self.heads.split(self.qkv(self.norm.apply(x)[0]))
         rotated = rotate(qk, cos, sin)
         queries = self.heads.query * self.heads.width
         return rotated[:, :queries], rotated[:, queries:], values
@@ -160,7 +160,7 @@ class StackedLayer:
     def after_attention(self, x: Tensor, mixed: Tensor) -> Tensor:
         """Output projection and gated MLP, with their residuals."""
         x = self.out(mixed, add_to=x)
-        both = self.gate_up(self.second_norm.forward(x, self.second_norm.inverse(x)))
+        both = self.gate_up(self.second_norm.apply(x)[0])
         half = both.shape[1] // 2
         return self.down(silu(both[:, :half]).mul_(both[:, half:]), add_to=x)
 
@@ -186,7 +186,7 @@ class StackedLinear:
             self.down = _stacked([down for down, _ in factors], dtype)
             ups = iter(up for _, up in factors)
             blocks = [
-                layer.weight.new_zeros(len(layer.weight), 0, dtype=torch.float32)
+                torch.zeros(layer.outputs, 0, device=self.weight.device)
                 if layer.down is None
                 else next(ups)
                 for layer in of

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from harness.models.lora_forward import dense_weight
+
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -27,40 +29,80 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """Root-mean-square norm (arXiv 1910.07467), computed in float32 as transformers does."""
+    """Root-mean-square norm (arXiv 1910.07467), computed in float32 as transformers does.
+
+    On CUDA it is one kernel of PyTorch forward, and one or two backward.
+    """
 
     weight: Tensor
     epsilon: float
 
-    def inverse(self, x: Tensor) -> Tensor:
-        """1 / root mean square of each row, [tokens, 1] float32."""
+    def apply(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[tokens, hidden] → the same, normalised, and 1 / root mean square of each row in float32.
+
+        The second is [tokens, 1].
+        """
+        if has_kernels(x):
+            out, inverse = torch.ops.aten._fused_rms_norm(
+                x, [x.shape[-1]], self.weight, self.epsilon
+            )
+            return out, inverse
         length: Tensor = torch.linalg.vector_norm(x, 2, -1, True, dtype=torch.float32)
-        return length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
+        inverse = length.square_().div_(x.shape[-1]).add_(self.epsilon).rsqrt_()
+        return self.forward(x, inverse), inverse
 
     def forward(self, x: Tensor, inverse: Tensor) -> Tensor:
-        """[tokens, hidden] → the same, normalised."""
+        """[tokens, hidden] → the same, normalised, where ``apply`` gave ``inverse`` before."""
+        if has_kernels(x):
+            return self.apply(x)[0]
         return (x * inverse).to(x.dtype).mul_(self.weight)
 
     def backward(self, grad: Tensor, x: Tensor, inverse: Tensor) -> Tensor:
-        """The gradient of x, in float32."""
+        """The gradient of x, in float32; on CUDA in the dtype of x."""
+        if has_kernels(x):
+            found: Tensor = torch.ops.aten._fused_rms_norm_backward(
+                grad, x, [x.shape[-1]], inverse, self.weight, [True, False]
+            )[0]
+            return found
         unit = x * inverse
         scaled = (grad * self.weight).float()
         along = (scaled * unit).mean(-1, keepdim=True)
         return scaled.addcmul_(unit, along, value=-1).mul_(inverse)
 
 
+def has_kernels(x: Tensor) -> bool:
+    """Whether PyTorch has fused kernels for this tensor: on CUDA."""
+    return x.is_cuda
+
+
 @dataclass(frozen=True, slots=True)
 class Projection:
     """y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
 
-    ``down`` is A [rank, in] and ``up`` is B [out, rank], float32 parameters; None without adapter.
+    ``base`` is the frozen linear layer. ``down`` is A [rank, in] and ``up`` is B [out, rank],
+    float32 parameters; None without adapter.
     """
 
-    weight: Tensor
-    bias: Tensor | None
+    base: torch.nn.Module
     down: torch.nn.Parameter | None = None
     up: torch.nn.Parameter | None = None
     scaling: float = 1.0
+
+    @property
+    def weight(self) -> Tensor:
+        """W [out, in]; of four bits it is dequantised at each call."""
+        return dense_weight(self.base).detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        """b [out], or None."""
+        bias: Tensor | None = self.base.bias  # type: ignore[assignment]  # a module's attribute
+        return bias
+
+    @property
+    def outputs(self) -> int:
+        """The width of y."""
+        return int(self.base.out_features)  # type: ignore[arg-type]  # a module's attribute
 
     def parameters(self) -> tuple[torch.nn.Parameter, ...]:
         """The adapter's factors: A, then B."""
@@ -114,9 +156,10 @@ def stacked_bias(parts: Sequence[Projection], dtype: torch.dtype) -> Tensor | No
     """The biases of all parts in one; zeros for a part without bias, None if no part has one."""
     if all(part.bias is None for part in parts):
         return None
+    [device] = {part.bias.device for part in parts if part.bias is not None}
     return torch.cat(
         [
-            part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias.detach()
+            torch.zeros(part.outputs, device=device) if part.bias is None else part.bias.detach()
             for part in parts
         ]
     ).to(dtype)
@@ -130,3 +173,22 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None, add_to: Tensor | None
     if bias is not None:
         out += bias
     return out
+
+
+def adjacent(weights: Sequence[Tensor]) -> Tensor | None:
+    """The matrices as one [outputs of all, in], where they lie one behind the other in memory."""
+    first = weights[0]
+    if len(weights) == 1:
+        return first
+    offset = first.storage_offset()
+    for weight in weights:
+        if (
+            weight.untyped_storage()._cdata != first.untyped_storage()._cdata
+            or weight.storage_offset() != offset
+            or not weight.is_contiguous()
+            or (weight.dtype, weight.shape[1]) != (first.dtype, first.shape[1])
+        ):
+            return None
+        offset += weight.numel()
+    rows = sum(len(weight) for weight in weights)
+    return first.as_strided((rows, first.shape[1]), first.stride())

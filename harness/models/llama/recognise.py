@@ -20,25 +20,28 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 #: Rotations that depend on the longest row of a batch: ours share one for rows of all widths.
 BATCH_DEPENDENT = ("dynamic", "longrope")
+#: The widest head of FlashAttention's kernel.
+WIDEST_HEAD = 256
 
 
 class _OtherKind(Exception):
     """Some part is not what the hand-written passes compute."""
 
 
-def take_apart(loaded: LoadedModel, longest: int) -> DecoderParts | None:
+def take_apart(loaded: LoadedModel, longest: int, *, training: bool = False) -> DecoderParts | None:
     """The model's parts, or None if any of them is not plain.
 
-    Plain is: a Llama-like class of transformers on the CPU in float32 or bfloat16, not quantised,
-    LoRA without dropout in use, bias, DoRA or other variants on its linear layers, no gradient
-    checkpointing, and no row (``longest`` tokens) beyond a sliding window. Adapters can be switched
-    off and merged, so this is called for each batch or run; it takes about a millisecond.
+    Plain is: a Llama-like class of transformers in float32 or bfloat16, LoRA without dropout in
+    use, bias, DoRA or other variants on its linear layers, and no row (``longest`` tokens) beyond a
+    sliding window. For ``training`` its weights may be of four bits, activations may be recomputed,
+    and it may be on CUDA where FlashAttention's kernel runs. Adapters can be switched off and
+    merged, so this is called for each batch or run; it takes about a millisecond.
     """
     model: Any = (
         loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
     )
     try:
-        _check_model(loaded, model, longest)
+        _check_model(loaded, model, longest, training=training)
         body = model.model
         return DecoderParts(
             _exactly(body.embed_tokens, torch.nn.Embedding).weight,
@@ -51,7 +54,7 @@ def take_apart(loaded: LoadedModel, longest: int) -> DecoderParts | None:
         return None
 
 
-def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
+def _check_model(loaded: LoadedModel, model: Any, longest: int, *, training: bool) -> None:
     config = model.config
     windows = (
         [config.sliding_window]
@@ -62,14 +65,12 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
         type(model).__name__ in ARCHITECTURES
         and type(model).__module__.startswith("transformers.models.")
     )
+    _need(loaded.dtype in ("float32", "bfloat16") and model.dtype == getattr(torch, loaded.dtype))
+    _need(loaded.device == "cpu" or (training and _runs_kernels(loaded)))
+    _need(training or not getattr(model, "is_quantized", False))
     _need(
-        loaded.device == "cpu"
-        and loaded.dtype in ("float32", "bfloat16")
-        and model.dtype == getattr(torch, loaded.dtype)
-    )
-    _need(
-        not getattr(model, "is_quantized", False)
-        and not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+        training
+        or not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
     )
     _need(
         config.hidden_act == "silu"
@@ -102,6 +103,7 @@ def _layer(module: Any, config: Any) -> LayerParts:
         attention.head_dim,
         attention.scaling,
     )
+    _need(heads.width <= WIDEST_HEAD)
     return LayerParts(
         _norm(module.input_layernorm),
         _norm(module.post_attention_layernorm),
@@ -115,30 +117,46 @@ def _norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), module.variance_epsilon)
 
 
-def _projection(module: Any) -> Projection:
-    if type(module) is torch.nn.Linear:
-        _need(not _hooked(module))
-        return Projection(module.weight.detach(), module.bias)
-    # imported late: peft is slow and noisy to import, and was imported already if this is its layer
-    from peft.tuners.lora.layer import Linear
+def _runs_kernels(loaded: LoadedModel) -> bool:
+    """Whether the kernels of the hand-written training run: Ampere or later, in bfloat16."""
+    return (
+        loaded.device.startswith("cuda")
+        and loaded.dtype == "bfloat16"
+        and torch.cuda.get_device_capability(loaded.device)[0] >= 8
+    )
 
+
+#: Linear layers of torch and of bitsandbytes, and the LoRA layers that peft makes of them.
+_LINEAR = ("torch.nn.modules.linear.Linear", "bitsandbytes.nn.modules.Linear4bit")
+_ADAPTED = ("peft.tuners.lora.layer.Linear", "peft.tuners.lora.bnb.Linear4bit")
+
+
+def _projection(module: Any) -> Projection:
+    if _kind(module) in _LINEAR:
+        _need(not _hooked(module))
+        return Projection(module)
     _need(
-        type(module) is Linear
+        _kind(module) in _ADAPTED
         and is_plain(module)
         and not _hooked(module)
         and not module.fan_in_fan_out
     )
-    base = _exactly(module.base_layer, torch.nn.Linear)
+    base = module.base_layer
+    _need(_kind(base) in _LINEAR and not _hooked(base))
     [name] = module.active_adapters
     dropout = module.lora_dropout[name]
     _need(isinstance(dropout, torch.nn.Identity) or not module.training)
     return Projection(
-        base.weight.detach(),
-        base.bias,
+        base,
         module.lora_A[name].weight,
         module.lora_B[name].weight,
         module.scaling[name],
     )
+
+
+def _kind(module: Any) -> str:
+    """The full name of its class, without importing the library that it is from."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _exactly(module: Any, kind: type) -> Any:

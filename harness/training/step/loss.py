@@ -102,7 +102,7 @@ def token_losses(
     decoder = find_decoder(loaded, max(example.encoded.tokens_read for example in batch))
     if decoder is None:
         return plain_losses(loaded, batch)
-    return decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0))
+    return decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0, loaded.device))
 
 
 def plain_losses(

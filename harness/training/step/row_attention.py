@@ -13,6 +13,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -46,7 +47,7 @@ class Bounds:
     @classmethod
     def of(cls, lengths: Sequence[int], device: str) -> Bounds:
         """The bounds of rows of these lengths in tokens."""
-        ends = tuple(torch.tensor(lengths).cumsum(0).tolist())
+        ends = tuple(accumulate(lengths))
         return cls(ends, torch.tensor([0, *ends], dtype=torch.int32, device=device))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,17 @@ from torch.nn.functional import embedding
 from harness.models.device import matmul_dtype
 from harness.models.llama.parts import DecoderParts
 from harness.models.llama.recognise import take_apart
+from harness.training.step.handwritten.gpu_projection import group_projections
 from harness.training.step.handwritten.head import CrossEntropy
-from harness.training.step.handwritten.layer import LayerFunction, Layout
-from harness.training.step.handwritten.packed_rows import PackedRows
+from harness.training.step.handwritten.layer import (
+    SHARED_INPUT,
+    LayerFunction,
+    Layout,
+    LinearGroup,
+)
+from harness.training.step.handwritten.packed_rows import PackedRows, by_bounds
+from harness.training.step.handwritten.projection import StackedProjection
+from harness.training.step.row_attention import Bounds
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -22,10 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HandwrittenDecoder:
-    """A model's parts, computed in ``matmul_dtype``, whatever the weights are stored in."""
+    """A model's parts, computed in ``matmul_dtype``, whatever the weights are stored in.
+
+    With ``recompute`` a layer keeps its input alone for the backward pass.
+    """
 
     parts: DecoderParts
     matmul_dtype: torch.dtype
+    recompute: bool = False
 
     def losses(self, rows: PackedRows) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats of each supervised token, and whether it was the likeliest one.
@@ -44,13 +57,23 @@ class HandwrittenDecoder:
         cos, sin = (
             angle.transpose(0, 1) for angle in self.parts.rotary(x, rows.positions.unsqueeze(0))
         )
-        for layer in self.parts.layers:
-            wanted = rows.wanted if layer is self.parts.layers[-1] else None
-            layout = Layout(rows.blocks, cos, sin, wanted)
+        layers = self.parts.layers
+        for layer, groups in zip(layers, self._groups(rows), strict=True):
+            wanted = rows.wanted if layer is layers[-1] else None
+            layout = Layout(rows.layout, cos, sin, wanted)
             x = LayerFunction.apply(  # type: ignore[no-untyped-call]  # torch
-                x, layer, layout, *layer.parameters()
+                x, layer, layout, groups, self.recompute, *layer.parameters()
             )
         return x
+
+    def _groups(self, rows: PackedRows) -> Iterable[Sequence[LinearGroup]]:
+        """The projections of each layer, by what they read."""
+        if isinstance(rows.layout, Bounds):
+            return group_projections(self.parts.layers, SHARED_INPUT, self.matmul_dtype)
+        return (
+            [StackedProjection(layer.projections[g], self.matmul_dtype) for g in SHARED_INPUT]
+            for layer in self.parts.layers
+        )
 
 
 def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None:
@@ -58,9 +81,20 @@ def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None
 
     That is where a part is not plain (``take_apart``) or where more than LoRA factors is trained.
     """
-    parts = take_apart(loaded, longest)
+    parts = take_apart(loaded, longest, training=True)
     if parts is None:
         return None
     known = {id(parameter) for layer in parts.layers for parameter in layer.parameters()}
     trained = {id(parameter) for parameter in loaded.model.parameters() if parameter.requires_grad}
-    return HandwrittenDecoder(parts, matmul_dtype(loaded)) if trained == known else None
+    if trained != known or (by_bounds(loaded.device) and not _scaled_alike(parts)):
+        return None
+    recompute = any(
+        getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()
+    )
+    return HandwrittenDecoder(parts, matmul_dtype(loaded), recompute)
+
+
+def _scaled_alike(parts: DecoderParts) -> bool:
+    """Whether all factors have one scaling, as GroupProjection needs it."""
+    projections = (projection for layer in parts.layers for projection in layer.projections)
+    return len({each.scaling for each in projections if each.parameters()}) <= 1

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.models.llama.parts import Norm
+from harness.models.llama.parts import Norm, has_kernels
 
-#: Positions whose logits are held at once.
-CHUNK = 256
+#: Positions whose logits are held at once: on a CPU in its caches, on a GPU in few kernels.
+CHUNK, GPU_CHUNK = 256, 2048
 
 
 class CrossEntropy(torch.autograd.Function):
@@ -25,23 +25,24 @@ class CrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, norm: Norm, weight: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        inverse = norm.inverse(x)
-        hidden = norm.forward(x, inverse)
+        hidden, inverse = norm.apply(x)
         weight = weight.to(x.dtype)
         grad = torch.empty_like(hidden)
-        losses = torch.empty(len(x))
-        correct = torch.empty(len(x), dtype=torch.bool)
-        at_once = min(CHUNK, len(hidden))
-        room, wide_room = hidden.new_empty(at_once, len(weight)), torch.empty(at_once, len(weight))
-        for start in range(0, len(hidden), CHUNK):
-            part = slice(start, start + CHUNK)
+        losses = torch.empty(len(x), device=x.device)
+        correct = torch.empty(len(x), dtype=torch.bool, device=x.device)
+        chunk = GPU_CHUNK if has_kernels(x) else CHUNK
+        at_once = min(chunk, len(hidden))
+        room = hidden.new_empty(at_once, len(weight))
+        wide_room = torch.empty(at_once, len(weight), device=x.device)
+        for start in range(0, len(hidden), chunk):
+            part = slice(start, start + chunk)
             wanted = targets[part]
             logits = torch.mm(hidden[part], weight.t(), out=room[: len(wanted)])
             probabilities = torch.softmax(
                 logits, -1, dtype=torch.float32, out=wide_room[: len(wanted)]
             )
             highest, likeliest = logits.max(-1)
-            place = torch.arange(len(logits))
+            place = torch.arange(len(logits), device=x.device)
             # log Σ exp: the likeliest token's probability never underflows
             summed = highest.float() - probabilities[place, likeliest].log()
             losses[part] = summed - logits[place, wanted].float()

@@ -12,6 +12,8 @@ from harness.training.data.examples import Example
 if TYPE_CHECKING:
     import torch
 
+    from harness.training.step.row_attention import Bounds
+
 #: The cost of one more block, in tokens: a few small calls a layer (docs/log.md).
 CALL = 4
 
@@ -32,57 +34,64 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
-    """A batch in that layout.
+    """A batch in that layout: blocks on a CPU, rows by their bounds for FlashAttention's kernel.
 
     ``wanted`` are the tokens from which a supervised one is predicted, ``targets`` those predicted,
-    both in the order of the batch and not of the layout. All tensors are 1-D, on the CPU.
+    both in the order of the batch and not of the layout. All tensors are 1-D, on one device.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    blocks: tuple[Block, ...]
+    layout: tuple[Block, ...] | Bounds
     wanted: torch.Tensor
     targets: torch.Tensor
 
 
-def lay_out(batch: Sequence[Example], fill: int) -> PackedRows:
-    """Lay out a batch, rows of similar length together. Nothing depends on ``fill``, which pads."""
+def lay_out(batch: Sequence[Example], fill: int, device: str = "cpu") -> PackedRows:
+    """Lay out a batch. On a CPU rows of similar length come together, padded by ``fill``.
+
+    Nothing depends on ``fill``.
+    """
     import torch
 
-    groups = least_padding(
-        range(len(batch)),
-        lambda row: batch[row].encoded.tokens_read,
-        sum(example.encoded.tokens_read for example in batch) * len(batch),
-        CALL,
-    )
+    from harness.training.step.row_attention import Bounds
+
+    lengths = [example.encoded.tokens_read for example in batch]
+    blocks: list[Block] = []
+    groups = [[row] for row in range(len(batch))] if by_bounds(device) else _groups(lengths)
     ids: list[int] = []
     positions: list[int] = []
-    blocks: list[Block] = []
     start = {}
     for group in groups:
-        width = max(batch[row].encoded.tokens_read for row in group)
+        width = max(lengths[row] for row in group)
         blocks.append(Block(len(ids), len(group), width))
         for row in group:
             start[row] = len(ids)
-            length = batch[row].encoded.tokens_read
-            ids += [*batch[row].encoded.ids[:length], *[fill] * (width - length)]
+            ids += [*batch[row].encoded.ids[: lengths[row]], *[fill] * (width - lengths[row])]
             positions += range(width)
-    wanted = [
-        start[row] + at - 1
+    predicted = [
+        (start[row] + at - 1, example.encoded.ids[at])
         for row, example in enumerate(batch)
         for at, trained in enumerate(example.encoded.trained)
         if trained and at
     ]
-    targets = [
-        token
-        for example in batch
-        for token, trained in zip(example.encoded.ids[1:], example.encoded.trained[1:], strict=True)
-        if trained
-    ]
+    wanted, targets = zip(*predicted, strict=True)
     return PackedRows(
-        torch.tensor(ids),
-        torch.tensor(positions),
-        tuple(blocks),
-        torch.tensor(wanted),
-        torch.tensor(targets),
+        torch.tensor(ids).to(device),
+        torch.tensor(positions).to(device),
+        Bounds.of(lengths, device) if by_bounds(device) else tuple(blocks),
+        torch.tensor(wanted).to(device),
+        torch.tensor(targets).to(device),
+    )
+
+
+def by_bounds(device: str) -> bool:
+    """Whether FlashAttention's kernel keeps rows apart."""
+    return device != "cpu"
+
+
+def _groups(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows that share a block, by their numbers."""
+    return least_padding(
+        range(len(lengths)), lambda row: lengths[row], sum(lengths) * len(lengths), CALL
     )

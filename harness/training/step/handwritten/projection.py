@@ -1,4 +1,4 @@
-"""Frozen linear layers with their LoRA factors, forward and backward."""
+"""Frozen linear layers with their LoRA factors, forward and backward, on a CPU."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class StackedProjection:
         for part in parts:
             if part.down is not None:
                 self.blocks.append(
-                    (part, slice(out, out + len(part.weight)), slice(rank, rank + len(part.down)))
+                    (part, slice(out, out + part.outputs), slice(rank, rank + len(part.down)))
                 )
                 rank += len(part.down)
-            out += len(part.weight)
+            out += part.outputs
         if self.blocks:
             self.down = torch.cat(
                 [part.down.detach() for part, _, _ in self.blocks if part.down is not None]
@@ -71,10 +71,8 @@ class StackedProjection:
         return into, found
 
     def _weight(self, dtype: torch.dtype) -> Tensor:
-        if len(self.parts) == 1:
-            return self.parts[0].weight.to(dtype)
-        first = self.parts[0].weight
-        whole = first.new_empty(
-            sum(len(part.weight) for part in self.parts), first.shape[1], dtype=dtype
-        )
-        return torch.cat([part.weight for part in self.parts], out=whole)
+        weights = [part.weight for part in self.parts]
+        if len(weights) == 1:
+            return weights[0].to(dtype)
+        whole = weights[0].new_empty(sum(map(len, weights)), weights[0].shape[1], dtype=dtype)
+        return torch.cat(weights, out=whole)

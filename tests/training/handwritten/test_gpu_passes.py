@@ -1,0 +1,217 @@
+"""The hand-written passes as they run on a GPU, without one: kernels replaced, or tensors without
+data that check devices and count kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from harness.models import load
+from harness.models.llama import parts as parts_module
+from harness.models.llama import recognise
+from harness.models.llama.parts import Norm, adjacent
+from harness.models.quantisation import Quantisation
+from harness.training.config import AdapterConfig
+from harness.training.step import row_attention
+from harness.training.step.handwritten.decoder import find_decoder
+from harness.training.step.handwritten.packed_rows import lay_out
+from harness.training.step.lora import add_adapter
+from harness.training.step.loss import plain_losses, token_losses
+from tests.models.test_lora_forward import Kernels
+from tests.training.fake_kernels import kernels  # noqa: F401  # a fixture
+from tests.training.handwritten.test_handwritten_decoder import (
+    SHAPES,
+    assert_equal,
+    batch,
+    gradients,
+    make,
+)
+
+LENGTHS = [5, 33, 12, 34, 2]
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize("changes", [{}, *SHAPES], ids=str)
+def test_losses_and_gradients_are_those_of_transformers_and_peft(changes):
+    loaded = make(**changes)
+    assert find_decoder(loaded, 40) is not None
+    assert_equal(loaded, batch(1, LENGTHS))
+
+
+@pytest.mark.usefixtures("kernels")
+@pytest.mark.parametrize(
+    "targets", [["q_proj", "v_proj"], ["k_proj", "down_proj"], ["gate_proj"], ["o_proj", "up_proj"]]
+)
+def test_layers_without_factors(targets):
+    assert_equal(make(lora={"target_modules": targets}), batch(2, LENGTHS))
+
+
+@pytest.mark.usefixtures("kernels")
+def test_factors_that_are_scaled_differently_go_another_way():
+    pattern = {"q_proj": 32}
+    loaded = make(lora={"alpha_pattern": pattern})
+    assert find_decoder(loaded, 40) is None
+    assert find_decoder(make(), 40) is not None
+
+
+@pytest.mark.usefixtures("kernels")
+def test_weights_that_lie_together_are_multiplied_as_one():
+    loaded = make()
+    rows = batch(3, LENGTHS)
+    before = gradients(loaded, token_losses, rows)
+    with Kernels() as apart:
+        gradients(loaded, token_losses, rows)
+    with torch.no_grad():
+        for layer in loaded.model.model.model.layers:
+            groups = [
+                [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj],
+                [layer.mlp.gate_proj, layer.mlp.up_proj],
+            ]
+            for group in groups:
+                whole = torch.cat([module.base_layer.weight for module in group])
+                parts = whole.split([len(module.base_layer.weight) for module in group])
+                for module, part in zip(group, parts, strict=True):
+                    module.base_layer.weight.data = part
+                weights = [module.base_layer.weight for module in group]
+                assert adjacent(weights).data_ptr() == whole.data_ptr()
+    after = gradients(loaded, token_losses, rows)
+    with Kernels() as together:
+        gradients(loaded, token_losses, rows)
+    torch.testing.assert_close(after[0], before[0], rtol=1e-5, atol=1e-5)
+    for name, gradient in before[2].items():
+        torch.testing.assert_close(after[2][name], gradient, rtol=1e-4, atol=1e-5)
+    assert together.count < apart.count
+
+
+def test_adjacent_weights_are_found_only_where_they_are():
+    whole = torch.randn(10, 4)
+    a, b = whole[:3], whole[3:]
+    assert torch.equal(adjacent([a, b]), whole)
+    assert adjacent([b, a]) is None
+    assert adjacent([a, b.clone()]) is None
+    assert adjacent([whole[:3, :2], whole[3:, :2]]) is None
+    assert adjacent([whole[:3], whole[4:]]) is None
+    assert adjacent([a]) is a
+
+
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_recomputed_layers_have_the_same_gradients_and_keep_less(request, by_kernel):
+    if by_kernel:
+        request.getfixturevalue("kernels")
+    rows = batch(4, LENGTHS)
+    kept, found = [], []
+    for recompute in (False, True):
+        loaded = make(num_hidden_layers=6)
+        loaded.model.model.model.layers[0].gradient_checkpointing = recompute
+        sizes = []
+
+        def note(tensor, sizes=sizes):
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            token_losses(loaded, rows)
+        kept.append(sum(sizes))
+        found.append(gradients(loaded, token_losses, rows))
+    assert kept[1] < kept[0] / 4
+    assert torch.equal(found[0][0], found[1][0])
+    for name, gradient in found[0][2].items():
+        assert torch.equal(gradient, found[1][2][name]), name
+
+
+@pytest.mark.extras
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_weights_of_four_bits(request, tiny_model, by_kernel):
+    if by_kernel:
+        request.getfixturevalue("kernels")
+    loaded = load(
+        str(tiny_model),
+        dtype="bfloat16",
+        device="cpu",
+        quantisation=Quantisation(load_in_4bit=True),
+    )
+    loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).train()
+    torch.manual_seed(0)
+    for name, weight in loaded.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.05)
+    assert find_decoder(loaded, 40) is not None
+    loaded.matmul_dtype = "bfloat16"
+    rows = batch(5, LENGTHS)
+    ours, _, ours_grad = gradients(loaded, token_losses, rows)
+    theirs, _, theirs_grad = gradients(loaded, plain_losses, rows)
+    assert (ours - theirs).abs().mean() < 0.05
+    off = sum((ours_grad[n] - g).norm() ** 2 for n, g in theirs_grad.items()) ** 0.5
+    assert off < 0.05 * sum(g.norm() ** 2 for g in theirs_grad.values()) ** 0.5
+
+
+def test_a_norm_by_kernels_is_called_with_what_it_gave():
+    """PyTorch's kernels are not on a CPU; their shapes and dtypes are known without data."""
+    with FakeTensorMode():
+        x = torch.empty(7, 16, dtype=torch.bfloat16, device="meta")
+        norm = Norm(torch.empty(16, dtype=torch.bfloat16, device="meta"), 1e-6)
+        parts_module.has_kernels, before = (lambda x: True), parts_module.has_kernels
+        try:
+            out, inverse = norm.apply(x)
+            assert (out.shape, out.dtype) == (x.shape, x.dtype)
+            assert (inverse.shape, inverse.dtype) == ((7, 1), torch.float32)
+            assert norm.backward(out, x, inverse).shape == x.shape
+        finally:
+            parts_module.has_kernels = before
+
+
+def without_data(monkeypatch):
+    """A Llama on a device of its own whose tensors have shapes only, with an adapter."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from harness.models import LoadedModel, ModelSource
+
+    for module, name in (
+        (recognise, "_runs_kernels"),
+        (row_attention, "has_kernel"),
+        (parts_module, "has_kernels"),
+    ):
+        monkeypatch.setattr(module, name, lambda *_: True)
+    monkeypatch.setattr("harness.training.step.handwritten.head.has_kernels", lambda x: True)
+    config = LlamaConfig(
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        with torch.device("meta"):
+            model = LlamaForCausalLM(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    loaded = LoadedModel(ModelSource("x", "", None, ""), model, None, "bfloat16", "meta")
+    loaded.tokenizer = type("Padder", (), {"pad_token_id": 0})()
+    with torch.device("meta"):
+        loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).train()
+    return loaded
+
+
+def test_every_tensor_of_a_step_is_on_the_models_device(monkeypatch):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loaded = without_data(monkeypatch)
+        assert find_decoder(loaded, 40) is not None
+        losses, correct = token_losses(loaded, batch(6, LENGTHS))
+        losses.sum().backward()
+        assert losses.device.type == correct.device.type == "meta"
+        trained = [w for w in loaded.model.parameters() if w.requires_grad]
+        assert all(w.grad.shape == w.shape and w.grad.dtype == w.dtype for w in trained)
+
+
+def test_the_check_of_devices_finds_a_tensor_on_another(monkeypatch):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loaded = without_data(monkeypatch)
+        rows = lay_out(batch(6, LENGTHS), 0, "meta")
+        astray = replace(rows, targets=torch.zeros_like(rows.targets, device="cpu"))
+        with pytest.raises(RuntimeError, match="device"):
+            find_decoder(loaded, 40).losses(astray)
