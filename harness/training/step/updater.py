@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,11 +129,21 @@ class Updater:
 
         begin_training(self.model)
         self.optimizer.zero_grad(set_to_none=True)
-        total, tally = 0.0, Tally()
-        with cast_factors(self.model, getattr(torch, self.loaded.dtype)):
+        losses: list[torch.Tensor] = []
+        tally = Tally()
+        by_transformers = not all(each.handwritten for each in passes)
+        with cast_factors(self.model, self._dtype) if by_transformers else nullcontext():
             for each in passes:
                 with packing_rows(self.loaded, each.packing):
                     loss = self.objective(self.loaded, each.rows, tally) / weight
                     loss.backward()  # type: ignore[no-untyped-call]  # torch
-                total += loss.item()
-        return total, tally.parts
+                losses.append(loss.detach())
+        # read at the end: a GPU's queue of kernels never runs empty between passes
+        return sum(torch.stack(losses).tolist()) if losses else 0.0, tally.parts
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        import torch
+
+        dtype: torch.dtype = getattr(torch, self.loaded.dtype)
+        return dtype
