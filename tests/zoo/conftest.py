@@ -87,6 +87,7 @@ class Recorder:
         outcome = self.outcomes.setdefault(name, Outcome())
         notes = dict(report.user_properties)
         outcome.engine = notes.get("engine", outcome.engine)
+        outcome.rows = notes.get("training_rows", outcome.rows)
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
             why = crash.message if crash else str(report.longrepr)

@@ -23,17 +23,19 @@ STEPS = {
     "dry_run": "dry run",
 }
 """Each step's test, and its name for people."""
+_ROWS = {"bounds": "end to end", "padding": "padded"}
 RIGHT, REFUSED, WRONG, LEFT_OUT = "right", "refused", "wrong", "–"
 
 
 @dataclass
 class Outcome:
-    """One model: the engine that ran it, and what each step ended as.
+    """One model: the engine that ran it, how rows share a training pass, and each step.
 
     ``steps`` holds "right", "–", or "refused: …" and "wrong: …" with the line that says why.
     """
 
     engine: str = ""
+    rows: str = ""
     steps: dict[str, str] = field(default_factory=dict)
 
 
@@ -96,13 +98,14 @@ def models_page() -> str:
         "here; the dry run counts the weights that training makes.",
         "",
         "The engine: *own passes* are written by hand for Llama-like models, *packs* lay rows of a "
-        "batch into prefix trees, *padded rows* are run together, *single rows* one at a time.",
+        "batch into prefix trees, *padded rows* are run together, *single rows* one at a time. In "
+        "training, rows of a step lie *end to end* in one pass, or are *padded* to the longest.",
         "",
-        f"| architecture | engine | {head} |",
-        "|---|---|" + "---|" * len(STEPS),
+        f"| architecture | engine | rows of a step | {head} |",
+        "|---|---|---|" + "---|" * len(STEPS),
     ]
     lines += [
-        f"| {name} | {outcome.engine or '–'} | "
+        f"| {name} | {outcome.engine or '–'} | {_ROWS.get(outcome.rows, '–')} | "
         + " | ".join(_cell(outcome.steps.get(step, LEFT_OUT)) for step in STEPS)
         + " |"
         for name, outcome in sorted(outcomes.items())
