@@ -20,6 +20,7 @@ from harness.backends.local.backend import ENGINE_VERSION, InProcessBackend, iso
 from harness.backends.local.decoding import Decoder, DecodingRow
 from harness.backends.local.off_script import off_script_mass
 from harness.backends.local.packing import Pack, pack
+from harness.backends.local.room import Room
 from harness.backends.local.scoring import EncodedRequest
 from harness.backends.protocol import (
     Answers,
@@ -255,7 +256,7 @@ class _RowDecoder(Decoder):
     """The local backend's decoding, whose logits are llama.cpp's."""
 
     def __init__(self, backend: LlamaCppBackend) -> None:
-        super().__init__(backend.loaded, budget=backend.budget, most=backend.most, forward_budget=0)
+        super().__init__(backend.loaded, Room(backend.budget, backend.most, 0))
         self.backend = backend
 
     def run(self, rows: Sequence[DecodingRow]) -> Iterator[Answers]:
@@ -265,10 +266,16 @@ class _RowDecoder(Decoder):
             alike.setdefault(max(_ROUND, row.room - 1).bit_length(), []).append(row)
         for _, some in sorted(alike.items(), reverse=True):
             width = -(-max(row.room for row in some) // _ROUND) * _ROUND
-            slots = max(1, min(self.most, self.budget // width, len(some)))
+            slots = self.room.slots(width, len(some))
             context = self.backend.context(cells=slots * width, sequences=slots, shared=False)
             waiting = deque(sorted(some, key=lambda row: row.ids))
             yield from self._decode(waiting, cast(Any, Rows(context, slots)))
+            if waiting:
+                raise HarnessError(
+                    "out of memory beside llama.cpp",
+                    where=self.loaded.name,
+                    hint=f"--engine-option budget={self.room.cache_tokens // 2}",
+                )
 
 
 def _described(

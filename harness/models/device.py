@@ -143,6 +143,13 @@ def free_bytes(device: str) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
+def describe_memory(device: str) -> str:
+    """The free and the whole memory of a device, in words."""
+    total = total_bytes(device)
+    of = f" of {total / 2**30:.1f} GiB" if total else ""
+    return f"{device}: {free_bytes(device) / 2**30:.1f} GiB{of} free"
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's memory is used up."""
     import torch

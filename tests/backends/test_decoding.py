@@ -22,6 +22,7 @@ from harness.backends.local.decoding import (
     loops,
 )
 from harness.backends.local.engine import MOST_PACKED, longest_packed
+from harness.backends.local.room import Room
 from harness.backends.sampling import Sampling
 from harness.metrics.loops import loop
 from harness.tokens.encode import prompt_ids
@@ -177,7 +178,7 @@ def test_a_model_with_a_state_is_not_packed(tiny):
 @pytest.mark.parametrize("stop", ["é", "né.", "fox\n", "日"])
 def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
     """A letter may take several tokens: the stop is found with its last byte, not later."""
-    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    decoder = Decoder(tiny, Room(100, 1, 100))
     pieces = tiny.tokenizer("the lazy " + stop + "!", add_special_tokens=False).input_ids
     whole = len(tiny.tokenizer("the lazy " + stop, add_special_tokens=False).input_ids)
     row = DecodingRow("k", [1], 99, (stop, "never"), frozenset())
@@ -191,7 +192,7 @@ def test_a_stop_is_seen_in_whichever_pieces_it_comes(tiny, stop):
 
 
 def test_the_earliest_of_two_stops_ends_an_answer(tiny):
-    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    decoder = Decoder(tiny, Room(100, 1, 100))
     row = DecodingRow(
         "k",
         [1],
@@ -207,7 +208,7 @@ def test_the_earliest_of_two_stops_ends_an_answer(tiny):
 @pytest.mark.parametrize("stop", ["né.", "fox\n", "\nUser:"])
 def test_the_tokens_of_an_answer_do_not_hold_its_textual_stop(tiny, stop):
     """Planted: off-script probability 1 at each token of the stop, which no hazard may count."""
-    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    decoder = Decoder(tiny, Room(100, 1, 100))
     before = tiny.tokenizer("the lazy ", add_special_tokens=False).input_ids
     after = tiny.tokenizer(stop, add_special_tokens=False).input_ids
     masses = [0.25] * len(before) + [1.0] * len(after)
@@ -222,7 +223,7 @@ def test_the_tokens_of_an_answer_do_not_hold_its_textual_stop(tiny, stop):
 
 
 def test_an_answer_that_is_only_a_stop_has_no_tokens(tiny):
-    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    decoder = Decoder(tiny, Room(100, 1, 100))
     tokens = tiny.tokenizer("fox", add_special_tokens=False).input_ids
     row = DecodingRow(
         "k", [1], 99, ("fox",), frozenset(), tokens=tokens, off_script=[1.0] * len(tokens)
@@ -234,7 +235,7 @@ def test_an_answer_that_is_only_a_stop_has_no_tokens(tiny):
 
 def test_a_token_that_holds_the_end_of_the_text_and_the_stop_stays(tiny):
     """Control: a stop inside a token cannot be cut off without losing the text before it."""
-    decoder = Decoder(tiny, budget=100, most=1, forward_budget=100)
+    decoder = Decoder(tiny, Room(100, 1, 100))
     tokens = tiny.tokenizer("the lazy dog", add_special_tokens=False).input_ids
     pieces = [tiny.tokenizer.decode([token]) for token in tokens]
     last = pieces[-1]

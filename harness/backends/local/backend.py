@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.backends.local.decoding import Decoder, eos_ids
 from harness.backends.local.engine import describe
 from harness.backends.local.forward import arithmetic
+from harness.backends.local.room import Room, room_for
 from harness.backends.local.scoring import score
 from harness.backends.protocol import (
     Answers,
@@ -38,8 +40,6 @@ ResultT = TypeVar("ResultT", bound=Result)
 Batch = Sequence[tuple[str, ResultT | Unscored]]
 #: Requests in a row that give no usable result alone before the others are not tried alone.
 _IN_VAIN = 8
-#: Tokens of one forward pass on a CPU: more of them leave its caches.
-_CPU_FORWARD_TOKENS = 2048
 
 
 def open_backend(model: ModelSpec) -> TransformersBackend:
@@ -119,13 +119,21 @@ class InProcessBackend(Backend):
 class TransformersBackend(InProcessBackend):
     """Scores and generates with a loaded model.
 
-    ``budget`` limits the tokens held at a time, ``most`` the rows decoded at a time.
+    ``budget`` limits the tokens held at a time, ``most`` the rows decoded at a time. None: as many
+    as are useful and fit into the memory that is free when the first request comes.
     """
 
-    def __init__(self, loaded: LoadedModel, *, budget: int = 16384, most: int = 128) -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, budget: int | None = None, most: int | None = None
+    ) -> None:
         self.loaded = loaded
         self.budget = budget
         self.most = most
+
+    @functools.cached_property
+    def room(self) -> Room:
+        """The limits of this run, which shrink where memory ends."""
+        return room_for(self.loaded, tokens=self.budget, rows=self.most)
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -153,12 +161,7 @@ class TransformersBackend(InProcessBackend):
         return facts
 
     def _decoder(self) -> Decoder:
-        return Decoder(
-            self.loaded,
-            budget=self.budget,
-            most=self.most,
-            forward_budget=self._forward_tokens(),
-        )
+        return Decoder(self.loaded, self.room)
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities of the answers' own words.
@@ -167,12 +170,9 @@ class TransformersBackend(InProcessBackend):
         """
 
         def run(some: Sequence[ScoreRequest]) -> Iterator[Scorings]:
-            yield from score(some, self.loaded, self._forward_tokens())
+            yield from score(some, self.loaded, self.room)
 
         yield from isolated(requests, run)
-
-    def _forward_tokens(self) -> int:
-        return min(self.budget, _CPU_FORWARD_TOKENS) if self.loaded.device == "cpu" else self.budget
 
 
 class BaseBackend(TransformersBackend):
@@ -191,5 +191,7 @@ class BaseBackend(TransformersBackend):
 def base_of(backend: Backend) -> BaseBackend | None:
     """The base below an adapter, or None where the backend has none here."""
     if isinstance(backend, TransformersBackend) and backend.loaded.adapter:
-        return BaseBackend(backend.loaded, budget=backend.budget, most=backend.most)
+        base = BaseBackend(backend.loaded, budget=backend.budget, most=backend.most)
+        base.room = backend.room
+        return base
     return None

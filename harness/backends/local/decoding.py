@@ -11,7 +11,9 @@ from harness.backends.local.engine import longest_packed, row_engine
 from harness.backends.local.forward import Forward, forward_of
 from harness.backends.local.limits import most_positions, rotation_turn
 from harness.backends.local.off_script import off_script_mass
+from harness.backends.local.out_of_memory import attempt, nothing_fits
 from harness.backends.local.padded import Padded, Recomputed
+from harness.backends.local.room import Room
 from harness.backends.local.slots import Slots
 from harness.backends.protocol import NOT_FINITE, Answer, Answers, GenerateRequest, Unscored
 from harness.backends.sampling import Sampling, choose
@@ -27,6 +29,8 @@ _NARROWEST = 256
 #: A greedy answer is endless when its last tokens, at least LOOP_TOKENS, are LOOP_REPEATS or more
 #: copies of at most LOOP_PERIOD tokens. It is looked at every LOOK_EVERY tokens.
 LOOP_TOKENS, LOOP_REPEATS, LOOP_PERIOD, LOOK_EVERY = 96, 6, 32, 16
+#: The engines that run several rows at a time.
+_SHARING = ("packs", "padded rows")
 #: Ended answers are yielded, to be stored, when there are this many.
 _YIELDED = 16
 
@@ -56,6 +60,10 @@ class DecodingRow:
         """How many of the last tokens are sure to hold a stop that has just been completed."""
         return max(len(stop.encode()) for stop in self.stops) + 4
 
+    def restart(self) -> None:
+        """Forget what was generated."""
+        self.tokens, self.off_script, self.answer = [], [], None
+
 
 def eos_ids(loaded: LoadedModel) -> frozenset[int]:
     """The tokens that end any answer: EOS of the generation config and of the tokenizer.
@@ -70,15 +78,13 @@ def eos_ids(loaded: LoadedModel) -> frozenset[int]:
 class Decoder:
     """Generates the answers of prepared rows. Each depends on its own prompt and seed only.
 
-    ``budget`` limits the tokens in the KV cache, ``forward_budget`` those of one forward pass over
-    prompts, ``most`` the rows at a time.
+    In 16 bits also on rounding, which differs with the rows of its batch. ``room`` limits the rows
+    and tokens at a time.
     """
 
-    def __init__(self, loaded: LoadedModel, *, budget: int, most: int, forward_budget: int) -> None:
+    def __init__(self, loaded: LoadedModel, room: Room) -> None:
         self.loaded = loaded
-        self.budget = budget
-        self.forward_budget = forward_budget
-        self.most = most
+        self.room = room
         self.tokenizer = loaded.tokenizer
         self.eos_ids = eos_ids(loaded)
         self.window = most_positions(loaded)
@@ -104,7 +110,11 @@ class Decoder:
         )
 
     def run(self, rows: Sequence[DecodingRow]) -> Iterator[Answers]:
-        """Decode all rows and yield them as they end. Similar prompts enter together."""
+        """Decode all rows and yield them as they end. Similar prompts enter together.
+
+        Where memory ends, half of the rows are decoded at a time from then on, and those that were
+        being decoded begin again. Raises HarnessError when a row alone does not fit.
+        """
         longest, turn = longest_packed(self.loaded), rotation_turn(self.loaded)
         packed = [row.room for row in rows if row.room <= longest]
         forward = forward_of(self.loaded, max(packed)) if packed else None
@@ -115,7 +125,23 @@ class Decoder:
             classes.setdefault(alike, []).append(row)
         for (_, _, name), some in sorted(classes.items(), reverse=True):
             waiting = deque(sorted(some, key=lambda row: row.ids))
-            yield from self._decode(waiting, self._engine(name, some, forward))
+            while waiting:
+                width = max(row.room for row in waiting)
+                slots = self.room.slots(width, len(waiting)) if name in _SHARING else 1
+                engine = attempt(self.loaded, self._engine, name, slots, width, forward)
+                if engine is not None:
+                    yield from self._decode(waiting, engine)
+                del engine  # before the next one is made
+                if waiting:
+                    self._shrink(slots, width)
+
+    def _shrink(self, slots: int, width: int) -> None:
+        """Halve the room after rows that did not fit. Raises HarnessError for a row alone."""
+        if slots == 1:
+            raise nothing_fits(
+                self.loaded, f"one row of {width} tokens, prompt and answer,", "--max-new-tokens"
+            )
+        self.room.halve_cache(slots * width)
 
     def _engine_for(self, row: DecodingRow, longest: int, turn: int) -> str:
         if row.room <= longest:
@@ -127,36 +153,58 @@ class Decoder:
     def _decode(
         self, waiting: deque[DecodingRow], engine: Slots | Padded | Recomputed
     ) -> Iterator[Answers]:
-        """Let rows enter where others have left: no row waits for the longest of a batch."""
+        """Let rows enter where others have left: no row waits for the longest of a batch.
+
+        Where memory ends, the rows that have no answer are put back in front of ``waiting``.
+        """
         alive: list[DecodingRow] = []
         ended: list[tuple[str, Answer | Unscored]] = []
         while alive or waiting:
-            with self.loaded.inference():
-                if waiting and (room := engine.free(len(alive))):
-                    entering = [waiting.popleft() for _ in range(min(room, len(waiting)))]
-                    self._extend(entering, engine.enter([row.ids for row in entering]))
-                    alive += entering
-                else:
-                    self._extend(alive, engine.step([row.tokens[-1] for row in alive]))
-                order = _staying(alive)
-                ended += [(row.key, row.answer) for row in alive if row.answer is not None]
-                if len(order) < len(alive):
-                    engine.keep(order)
-                alive = [alive[at] for at in order]
+            if not attempt(self.loaded, self._advance, waiting, alive, ended, engine):
+                waiting.extendleft(reversed(alive))
+                for row in waiting:
+                    row.restart()
+                if ended:
+                    yield ended
+                return
+            self.room.say_once()
             if len(ended) >= _YIELDED or (ended and not alive and not waiting):
                 yield ended
                 ended = []
 
+    def _advance(
+        self,
+        waiting: deque[DecodingRow],
+        alive: list[DecodingRow],
+        ended: list[tuple[str, Answer | Unscored]],
+        engine: Slots | Padded | Recomputed,
+    ) -> bool:
+        """Let rows enter, or give those alive a token; move those that end to ``ended``.
+
+        At each moment every row is in one of the three, whatever is raised.
+        """
+        with self.loaded.inference():
+            if waiting and (room := engine.free(len(alive))):
+                entering = [waiting[at] for at in range(min(room, len(waiting)))]
+                self._extend(entering, engine.enter([row.ids for row in entering]))
+                alive += [waiting.popleft() for _ in entering]
+            else:
+                self._extend(alive, engine.step([row.tokens[-1] for row in alive]))
+            before, order = len(alive), _staying(alive)
+            ended += [(row.key, row.answer) for row in alive if row.answer is not None]
+            alive[:] = [alive[at] for at in order]
+            if len(order) < before:
+                engine.keep(order)
+        return True
+
     def _engine(
-        self, name: str, rows: Sequence[DecodingRow], forward: Forward | None
+        self, name: str, slots: int, width: int, forward: Forward | None
     ) -> Slots | Padded | Recomputed:
-        width = max(row.room for row in rows)
-        slots = max(1, min(self.most, self.budget // width, len(rows)))
         if name == "packs" and forward:
-            return Slots(self.loaded, forward, slots, width, self.forward_budget)
+            return Slots(self.loaded, forward, slots, width, self.room.pass_tokens)
         if name == "single rows without cache":
             return Recomputed(self.loaded)
-        return Padded(self.loaded, slots if name == "padded rows" else 1)
+        return Padded(self.loaded, slots)
 
     def _extend(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
         """Give each row its next token, and end those that stop there."""

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from harness.backends.local.forward import ModuleForward
 from harness.backends.local.limits import most_positions, rotation_turn, windows
+from harness.backends.local.out_of_memory import nothing_fits
 from harness.backends.local.packing import pack, tensors
 from harness.backends.local.padded import Padded, logits_at, plain_logits
 from harness.backends.local.slots import Slots
 from harness.models import LoadedModel
+from harness.models.device import is_out_of_memory
 from harness.models.quiet import first_line, quiet
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def why_it_fails(loaded: LoadedModel) -> str:
         with quiet(), loaded.inference():
             plain_logits(loaded, probe_rows(loaded)[1], 1)
     except Exception as error:  # as in _failure
+        _refuse_without_memory(error, loaded)
         return f"{type(error).__name__}: {first_line(error)}"
     return ""
 
@@ -83,7 +86,14 @@ def _failure(name: str, loaded: LoadedModel, comparisons: Callable[[], Iterator[
         with quiet(), loaded.inference():
             return "" if all(comparisons()) else f"{name} differ from the plain model"
     except Exception as error:  # a model may raise anything over what it was not made for
+        _refuse_without_memory(error, loaded)
         return f"{name} raise {type(error).__name__}"
+
+
+def _refuse_without_memory(error: Exception, loaded: LoadedModel) -> None:
+    """An engine is not wrong where memory ended: nothing would fit. Raises HarnessError then."""
+    if is_out_of_memory(error):
+        raise nothing_fits(loaded, "a short text", "") from None
 
 
 def _packs(loaded: LoadedModel, longest: int) -> Iterator[bool]:

@@ -11,8 +11,10 @@ from harness.backends.local.engine import longest_packed, row_engine
 from harness.backends.local.forward import Forward, forward_of
 from harness.backends.local.limits import most_positions, rotation_turn
 from harness.backends.local.off_script import off_script_mass
-from harness.backends.local.packing import Pack, pack, tensors
+from harness.backends.local.out_of_memory import attempt, nothing_fits
+from harness.backends.local.packing import WIDTH, Pack, pack, tensors
 from harness.backends.local.padded import logits_at
+from harness.backends.local.room import Room
 from harness.backends.protocol import ScoreRequest
 from harness.models import LoadedModel
 from harness.records import Encoded, Loglikelihood
@@ -69,10 +71,12 @@ class _Lookup:
     sizes: list[int]
 
 
-def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, budget: int) -> Iterator[Scored]:
-    """Score requests in batches, each a forward pass of at most ``budget`` tokens.
+def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, room: Room) -> Iterator[Scored]:
+    """Score requests in batches, each a forward pass of at most ``room.pass_tokens`` tokens.
 
-    A request that does not fit into the model's window is left out.
+    A pass that does not fit into the memory is halved and repeated, and so are those after it. A
+    request that does not fit into the model's window is left out. Raises HarnessError when a
+    request alone does not fit into the memory.
     """
     most = most_positions(loaded)
     prepared = [
@@ -84,11 +88,60 @@ def score(requests: Sequence[ScoreRequest], loaded: LoadedModel, budget: int) ->
     packed = [item for item in prepared if item.width <= longest]
     if packed:
         forward = forward_of(loaded, max(item.width for item in packed))
-        for packs in by_length(pack([item.ids for item in packed]), len, budget, budget):
-            yield _score_packs(packed, packs, loaded, forward)
-    rows = [item for item in prepared if item.width > longest]
-    for batch in by_length(rows, lambda item: item.width * len(item.ids), budget, budget):
-        yield _score_rows(batch, loaded)
+        yield from _in_packs(packed, loaded, forward, room)
+    yield from _in_rows([item for item in prepared if item.width > longest], loaded, room)
+
+
+def _in_packs(
+    waiting: Sequence[EncodedRequest], loaded: LoadedModel, forward: Forward, room: Room
+) -> Iterator[Scored]:
+    """Score requests in packs; what is left is packed again where the room has shrunk."""
+    while waiting:
+        done: set[int] = set()
+        trees = pack([item.ids for item in waiting], min(WIDTH, room.pass_tokens))
+        for packs in by_length(trees, len, room.pass_tokens, room.rows):
+            found = attempt(loaded, _score_packs, waiting, packs, loaded, forward)
+            if found is None:
+                groups = sum(len(tree.groups) for tree in packs)
+                _shrink(room, loaded, len(packs) * max(map(len, packs)), alone=groups == 1)
+                break
+            room.say_once()
+            done.update(number for tree in packs for number in tree.groups)
+            yield found
+        waiting = [item for number, item in enumerate(waiting) if number not in done]
+
+
+def _in_rows(
+    waiting: Sequence[EncodedRequest], loaded: LoadedModel, room: Room
+) -> Iterator[Scored]:
+    """Score requests in rows, each an answer."""
+    while waiting:
+        done: set[int] = set()
+        for batch in by_length(waiting, _padded_tokens, room.pass_tokens, room.rows):
+            found = attempt(loaded, _score_rows, batch, loaded, room.pass_tokens)
+            if found is None:
+                tokens = len(batch) * max(map(_padded_tokens, batch))
+                largest = min(room.pass_tokens, tokens)
+                alone = len(batch) == 1 and (
+                    largest < 2 * batch[0].width or row_engine(loaded) != "padded rows"
+                )
+                _shrink(room, loaded, tokens, alone=alone)
+                break
+            room.say_once()
+            done.update(map(id, batch))
+            yield found
+        waiting = [item for item in waiting if id(item) not in done]
+
+
+def _padded_tokens(item: EncodedRequest) -> int:
+    return item.width * len(item.ids)
+
+
+def _shrink(room: Room, loaded: LoadedModel, tokens: int, *, alone: bool) -> None:
+    """Halve the room after a pass that did not fit. Raises HarnessError for a request alone."""
+    if alone:
+        raise nothing_fits(loaded, f"one request of {tokens} tokens", "")
+    room.halve_pass(tokens)
 
 
 def _score_packs(
@@ -113,8 +166,11 @@ def _score_packs(
         return _read(batch, lookup, logits, loaded)
 
 
-def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel) -> Scored:
-    """Score one batch of rows, each an answer, in as few forward passes as the model allows."""
+def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel, budget: int) -> Scored:
+    """Score one batch of rows, each an answer, in as few forward passes as the model allows.
+
+    A pass over several rows has at most ``budget`` tokens.
+    """
     import torch
 
     rows = [row for item in batch for row in item.ids]
@@ -125,20 +181,21 @@ def _score_rows(batch: list[EncodedRequest], loaded: LoadedModel) -> Scored:
         wanted[place // width].append(place % width)
     logits: dict[int, torch.Tensor] = {}
     with loaded.inference():
-        for group in _groups(rows, loaded):
+        for group in _groups(rows, loaded, budget):
             found = logits_at([rows[at] for at in group], [wanted[at] for at in group], loaded)
             logits |= dict(zip(group, found, strict=True))
         return _read(batch, lookup, torch.cat([logits[at] for at in range(len(rows))]), loaded)
 
 
-def _groups(rows: Sequence[Sequence[int]], loaded: LoadedModel) -> list[list[int]]:
-    """The rows that may share a forward pass, by number."""
+def _groups(rows: Sequence[Sequence[int]], loaded: LoadedModel, budget: int) -> list[list[int]]:
+    """The rows that may share a forward pass of at most ``budget`` padded tokens, by number."""
     numbers = range(len(rows))
     if row_engine(loaded) != "padded rows":
         return [[at] for at in numbers]
     turn = rotation_turn(loaded)
     sides = [[at for at in numbers if (len(rows[at]) > turn) is beyond] for beyond in (True, False)]
-    return [side for side in sides if side]
+    most = max(1, budget // max(map(len, rows)))
+    return [side[at : at + most] for side in sides for at in range(0, len(side), most)]
 
 
 def _lookup(batch: Sequence[EncodedRequest], nodes: Sequence[Sequence[int]]) -> _Lookup:
