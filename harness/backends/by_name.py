@@ -29,6 +29,13 @@ BACKENDS = {
 ENTRY_POINTS = "formatproof.backends"
 """The group of entry points by which an installed package adds a backend."""
 
+#: The backends that run a model themselves, and what to set there.
+_ELSEWHERE = {
+    "llamacpp": "give --engine-option gpu_layers=N or --engine-option budget=N",
+    "ollama": "set it in Ollama",
+    "openai": "set it on the server",
+}
+
 OLLAMA = "ollama/"
 """How the name of a model begins that Ollama runs."""
 _LLAMA_CPP = "llama_cpp"
@@ -48,6 +55,7 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
     missing = name == AUTO and chosen == "llamacpp" and not is_installed(_LLAMA_CPP)
     name = "local" if missing else chosen
     opener = find_backend(name)
+    _refuse_without_effect(name, model)
     try:
         inspect.signature(opener).bind(model, **options)
     except TypeError as error:
@@ -63,6 +71,18 @@ def open_backend(name: str, model: ModelSpec, options: Mapping[str, Any]) -> Bac
             file=sys.stderr,
         )
     return backend
+
+
+def _refuse_without_effect(name: str, model: ModelSpec) -> None:
+    """Raise HarnessError where the model runs elsewhere than where these settings reach."""
+    if name not in _ELSEWHERE:
+        return
+    for setting in ("device", "device_map", "batch_size", "max_tokens_per_batch"):
+        if getattr(model, setting) not in ("", 0) and (setting, model.device) != ("device", AUTO):
+            raise HarnessError(
+                f"--{setting.replace('_', '-')} has no effect with engine {name}",
+                hint=_ELSEWHERE[name],
+            )
 
 
 def backend_for(model: ModelSpec) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.sampling import Sampling
-from harness.models import Dtype
+from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
 from harness.records import Finish, Loglikelihood, Message, Rendered
 
@@ -18,12 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """The model that a backend is to run, as the user names it."""
+    """The model that a backend is to run, as the user names it, and how."""
 
     model: str
     adapter: str | None = None
     dtype: Dtype = "auto"
     quantisation: Quantisation = field(default_factory=Quantisation)
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``: the first that is there."""
+    device_map: DeviceMap = ""
+    """How accelerate lays a model over several devices; "" for one."""
+    batch_size: int = 0
+    """The most rows at a time. 0: what fits into the memory. Results do not depend on it."""
+    max_tokens_per_batch: int = 0
+    """The most tokens at a time. 0: what fits into the memory. Results do not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)

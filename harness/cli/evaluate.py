@@ -123,6 +123,16 @@ class EvalOptions:
     """Store the model in nf4 with double quantisation, as QLoRA trains on it."""
     load_in_8bit: bool = False
     """Store the model in eight bits."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
+    """Where the model runs. auto: a GPU where there is one."""
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    """Lay a model that is larger than one GPU over all of them, and over main memory, as accelerate
+    does."""
+    batch_size: Annotated[str, tyro.conf.arg(metavar="N|auto")] = "auto"
+    """Rows at a time: answers that are generated together, and packs of answers that are scored in
+    one pass. auto: as many as fit into the memory; halved where they do not."""
+    max_tokens_per_batch: Annotated[str, tyro.conf.arg(metavar="N|auto")] = "auto"
+    """Tokens at a time: in the KV cache, and in one forward pass. auto: as many as fit."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Print the engine that runs the model, what is reused, and why the rest is computed."""
     json: bool = False
@@ -201,6 +211,10 @@ def _job(options: EvalOptions) -> EvalJob:
         out=Path(options.out),
         dtype=options.dtype,
         quantisation=_quantisation(options),
+        device=options.device,
+        device_map=options.device_map or "",
+        batch_size=_limit("--batch-size", options.batch_size),
+        max_tokens_per_batch=_limit("--max-tokens-per-batch", options.max_tokens_per_batch),
         native=options.native,
         recall=options.recall,
         train=options.train,
@@ -212,6 +226,15 @@ def _job(options: EvalOptions) -> EvalJob:
         ),
         settings=_settings(options),
     )
+
+
+def _limit(flag: str, text: str) -> int:
+    """A number of at least 1; 0 for ``auto``."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not int(text):
+        raise HarnessError(f"invalid {flag} {text!r}: expected auto or a whole number from 1")
+    return int(text)
 
 
 def _quantisation(options: EvalOptions) -> Quantisation:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends.by_name import open_backend
 from harness.backends.local.backend import TransformersBackend
-from harness.backends.protocol import Backend, ModelSpec
+from harness.backends.protocol import Backend
 from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format_id
 from harness.formats import FormatSet
@@ -29,10 +29,11 @@ def opened_engine(
     leaves no format native, standard error says what is not measured and what helps.
     """
     if loaded is not None:
-        backend: Backend = TransformersBackend(loaded)
+        backend: Backend = TransformersBackend(
+            loaded, budget=job.max_tokens_per_batch or None, most=job.batch_size or None
+        )
     else:
-        model = ModelSpec(job.model, job.adapter, job.dtype, job.quantisation)
-        backend = open_backend(job.engine, model, job.engine_options)
+        backend = open_backend(job.engine, job.spec, job.engine_options)
     try:
         native = job.native or _native(backend, known)
         if native is None and (tokenizer := backend.tokenizer) is not None:

@@ -201,7 +201,13 @@ def run_adapters(
     evaluations = []
     for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):
         if loaded is None or loaded.added_tokens:
-            loaded = load(job.model, dtype=job.dtype, quantisation=job.quantisation)
+            loaded = load(
+                job.model,
+                dtype=job.dtype,
+                device=job.device,
+                device_map=job.device_map,
+                quantisation=job.quantisation,
+            )
         switch_adapter(loaded, adapter)
         one = replace(job, adapter=adapter, label=label)
         evaluations.append(run_job(one, loaded=loaded, quiet=quiet, verbose=verbose))

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.backends.protocol import ModelSpec
 from harness.backends.sampling import Sampling
 from harness.errors import HarnessError
 from harness.evaluation.cases.variants import Variants
-from harness.models import Dtype
+from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
 from harness.records import Case
 
@@ -97,6 +98,11 @@ class EvalJob:
     out: Path = Path("build/eval")
     dtype: Dtype = "auto"
     quantisation: Quantisation = field(default_factory=Quantisation)
+    device: str = "auto"
+    device_map: DeviceMap = ""
+    batch_size: int = 0
+    """The most rows at a time. 0: what fits into the memory. Results do not depend on it."""
+    max_tokens_per_batch: int = 0
     native: str | None = None
     trained_families: tuple[str, ...] = ()
     variants: Variants = field(default_factory=Variants)
@@ -110,10 +116,26 @@ class EvalJob:
     label: str = "evaluate"
     settings: EvalSettings = field(default_factory=EvalSettings)
 
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that a backend is to run, and how."""
+        return ModelSpec(
+            self.model,
+            self.adapter,
+            self.dtype,
+            self.quantisation,
+            self.device,
+            self.device_map,
+            self.batch_size,
+            self.max_tokens_per_batch,
+        )
+
     def __post_init__(self) -> None:
         settings = self.settings
         for name, value, least in (
             ("limit", self.limit, 1),
+            ("batch_size", self.batch_size, 0),
+            ("max_tokens_per_batch", self.max_tokens_per_batch, 0),
             ("max_new_tokens", settings.max_new_tokens, 0),
             ("samples_per_case", settings.samples_per_case, 1),
         ):

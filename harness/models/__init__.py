@@ -15,7 +15,7 @@ from harness.models.adapters import (
     switch_adapter,
     trained_quantisation,
 )
-from harness.models.device import Dtype, pick_device, pick_dtype
+from harness.models.device import DeviceMap, Dtype, pick_device, pick_dtype
 from harness.models.loaded import LoadedModel
 from harness.models.loading import load, load_tokenizer
 from harness.models.packaged import PACKAGED
@@ -26,6 +26,7 @@ __all__ = [
     "ADAPTER_FILE",
     "BASE_FILE",
     "PACKAGED",
+    "DeviceMap",
     "Dtype",
     "LoadedModel",
     "ModelSource",

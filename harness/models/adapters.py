@@ -25,7 +25,8 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     """Put an adapter on a loaded model, in float32.
 
     Raises HarnessError for an adapter of another base, for one whose weights and layers do not
-    match one to one, and for a folder without a usable adapter.
+    match one to one, for a folder without a usable adapter, and on a base that accelerate moves
+    about.
     """
     folder = Path(adapter)
     if not (folder / CONFIG_FILE).is_file():
@@ -37,6 +38,12 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
             f"no {ADAPTER_FILE}",
             where=adapter,
             hint="a pickled adapter_model.bin is never loaded: save it as safetensors",
+        )
+    if any(parameter.is_meta for parameter in loaded.model.parameters()):
+        raise HarnessError(
+            "an adapter cannot be put on a base that is partly in main memory or on disk",
+            where=adapter,
+            hint="load the base with --load-in-4bit, or merge the adapter first: harness merge",
         )
     _fit_base(folder, loaded)
     with quiet():

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from harness.models.loaded import LoadedModel
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+DeviceMap = Literal["", "auto", "balanced", "balanced_low_0", "sequential"]
+"""How accelerate lays a model over several devices; "" for a model on one."""
 
 #: Float32 is taken when it is faster by this factor.
 _MARGIN = 1.2
@@ -47,6 +49,28 @@ def pick_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def check_device(asked: str) -> str:
+    """The device that a user names; ``auto`` is the first that is there.
+
+    Raises HarnessError for a name that torch does not know and for a device that is not there.
+    """
+    if asked == "auto":
+        return pick_device()
+    import torch
+
+    kind, _, number = asked.partition(":")
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = {"cpu": 1, "mps": int(torch.backends.mps.is_available()), "cuda": cards}
+    if kind not in there or (number and not (kind == "cuda" and number.isdigit())):
+        raise HarnessError(
+            f"unknown device {asked!r}", hint="give auto, cpu, cuda, mps, or a card such as cuda:1"
+        )
+    if int(number or 0) >= there[kind]:
+        names = [f"cuda:{card}" for card in range(cards)] + ["mps"] * there["mps"]
+        raise HarnessError(f"no device {asked} here", hint=f"there is {', '.join(['cpu', *names])}")
+    return asked
 
 
 def pick_dtype(device: str) -> str:

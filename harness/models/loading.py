@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.errors import HarnessError
 from harness.extras import is_installed, require
@@ -14,10 +15,19 @@ from harness.files import read_json_object
 from harness.models.adapters import attach_adapter
 from harness.models.architecture import pick_class, read_config
 from harness.models.completeness import refuse_incomplete
-from harness.models.device import Dtype, pick_device, pick_dtype
+from harness.models.device import (
+    DeviceMap,
+    Dtype,
+    check_device,
+    describe_memory,
+    is_out_of_memory,
+    pick_dtype,
+    release,
+)
 from harness.models.loaded import LoadedModel
 from harness.models.quantisation import (
     Quantisation,
+    Storage,
     choose_storage,
     gguf_arguments,
     refuse_odd_blocks,
@@ -30,6 +40,8 @@ from harness.tokens.encode import eos_text
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+T = TypeVar("T")
+
 
 def load(
     name: str,
@@ -37,20 +49,26 @@ def load(
     adapter: str | None = None,
     dtype: Dtype = "auto",
     device: str = "auto",
+    device_map: DeviceMap | dict[str, Any] = "",
     quantisation: Quantisation | None = None,
 ) -> LoadedModel:
     """Load a model and its tokenizer, with an adapter on top if one is given.
 
     ``dtype="auto"`` takes bfloat16 where the machine computes it natively (CUDA, or a CPU with
     AVX512_BF16 or AMX), else float32. With ``quantisation`` the linear layers are stored in four or
-    eight bits and compute in that dtype. Raises HarnessError for a folder without tokenizer or
-    weights, for weights that do not match the configuration, for a model that does not predict the
-    next token, for an adapter of another base and for a quantisation that is not available.
+    eight bits and compute in that dtype. ``device_map`` lays a model over several devices, for
+    inference only; its inputs go to the device of its embedding.
+
+    Raises HarnessError for a folder without tokenizer or weights, for weights that do not match the
+    configuration, for a model that does not predict the next token, for an adapter of another base,
+    for a quantisation or a device that is not available, and where the memory ends.
     """
     source = locate(name)  # before torch is imported, which takes seconds
     if source.gguf:
         require("gguf", "a GGUF file", name)
-    where = pick_device() if device == "auto" else device
+    if device_map and device != "auto":
+        raise HarnessError("device and device_map exclude each other", hint="leave one of them out")
+    where = check_device(device)
     chosen = pick_dtype(where) if dtype == "auto" else dtype
     asked = quantisation or Quantisation()
     if source.gguf and asked:
@@ -62,13 +80,23 @@ def load(
     tokenizer = load_tokenizer(source, config)
     with quiet():
         storage = choose_storage(config, asked, where, chosen, source.file)
-    model = _read_weights(auto_class, config, source, dtype=chosen, **storage.arguments)
+    arguments = storage.arguments
+    if device_map:
+        require("accelerate", "a model on several devices", name)
+        arguments = {**arguments, "device_map": device_map}
+    elif _may_load_in_place(where, storage, source):
+        arguments = {**arguments, "device_map": {"": where}}
+    model = _with_memory(
+        source, where, asked, _read_weights, auto_class, config, source, dtype=chosen, **arguments
+    )
     if storage.stored_as:
         refuse_odd_blocks(source.folder, storage.block)
     if storage.quantisation or storage.stored_as:
         settle(model)
-    if not storage.quantisation:
-        model.to(where)
+    if device_map:
+        where = _input_device(model)
+    elif not storage.quantisation:
+        _with_memory(source, where, asked, model.to, where)
     model.eval()
     loaded = LoadedModel(
         source,
@@ -85,6 +113,52 @@ def load(
     if adapter:
         attach_adapter(loaded, adapter)
     return loaded
+
+
+def _may_load_in_place(device: str, storage: Storage, source: ModelSource) -> bool:
+    """Whether each weight goes from its file to the card, without a whole copy in host memory.
+
+    transformers dequantises GGUF, FP8 and MXFP4 files where they are loaded, and in host memory
+    that is the same on every machine; bitsandbytes brings a map of its own.
+    """
+    plain = not (storage.quantisation or storage.stored_as or source.gguf)
+    return plain and device.startswith("cuda") and is_installed("accelerate")
+
+
+def _input_device(model: Any) -> str:
+    """Where the inputs of a model belong that lies on several devices."""
+    import torch
+
+    embedding = model.get_input_embeddings()
+    place = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
+    return str(torch.device(embedding.weight.device if place is None else place))
+
+
+def _with_memory(
+    source: ModelSource,
+    device: str,
+    asked: Quantisation,
+    run: Callable[..., T],
+    *args: Any,
+    **kwargs: Any,
+) -> T:
+    """What ``run`` returns. Raises HarnessError where the memory ends, with its size."""
+    try:
+        return run(*args, **kwargs)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    release(device)  # what was loaded of it, now that no traceback holds it
+    files = [source.folder / source.gguf] if source.gguf else source.folder.glob("*.safetensors")
+    size = sum(file.stat().st_size for file in files)
+    smaller = [] if asked or source.gguf else ["--load-in-4bit"]
+    smaller += ["--device cpu", "--device-map auto"] if device != "cpu" else []
+    raise HarnessError(
+        f"out of memory while loading: its weights are {size / 2**30:.1f} GiB in the files "
+        f"({describe_memory(device)})",
+        where=source.file,
+        hint=f"try {', '.join(smaller)}" if smaller else "",
+    )
 
 
 @functools.cache
@@ -111,6 +185,8 @@ def _read_weights(auto_class: Any, config: Any, source: ModelSource, **extra: An
                 **extra,
             )
         except Exception as error:  # for a damaged file the libraries raise anything
+            if is_out_of_memory(error):
+                raise
             raise refusal("cannot load the model", error, source.file) from None
     if getattr(model, "_hf_peft_config_loaded", False):  # of the hub; locate sees it in a folder
         raise HarnessError(

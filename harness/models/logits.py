@@ -23,9 +23,10 @@ def only_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
 
     def gather(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = inputs[0]
-        if positions.dtype == torch.long:
-            return (hidden.flatten(0, 1)[positions].unsqueeze(0), *inputs[1:])
-        return (hidden[positions].unsqueeze(0), *inputs[1:])
+        chosen = positions.to(hidden.device)  # the head may be on another device than the ids
+        if chosen.dtype == torch.long:
+            return (hidden.flatten(0, 1)[chosen].unsqueeze(0), *inputs[1:])
+        return (hidden[chosen].unsqueeze(0), *inputs[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:

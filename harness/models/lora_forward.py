@@ -35,7 +35,8 @@ class Factors:
 def install_lean_lora(model: torch.nn.Module) -> bool:
     """Give every plain LoRA layer of peft a lean forward. Returns whether all layers got it.
 
-    Layers with DoRA, biases, dropout in use or several active adapters keep peft's forward.
+    Layers with DoRA, biases, dropout in use, several active adapters or offloaded weights keep
+    peft's forward.
     """
     from peft.tuners.lora.layer import LoraLayer
 
@@ -227,6 +228,7 @@ def _has_readable_base(layer: Any) -> bool:
     return (
         type(layer).__name__ == type(base).__name__
         and type(base).__name__ in _READABLE
+        and not hasattr(base, "_hf_hook")  # accelerate's, which brings the weights
         and not getattr(layer, "fan_in_fan_out", False)
         and not any(weight.requires_grad for weight in base.parameters())
     )

@@ -46,8 +46,16 @@ def open_backend(model: ModelSpec) -> TransformersBackend:
     """Load a model into this process."""
     from harness.models import load
 
+    loaded = load(
+        model.model,
+        adapter=model.adapter,
+        dtype=model.dtype,
+        device=model.device,
+        device_map=model.device_map,
+        quantisation=model.quantisation,
+    )
     return TransformersBackend(
-        load(model.model, adapter=model.adapter, dtype=model.dtype, quantisation=model.quantisation)
+        loaded, budget=model.max_tokens_per_batch or None, most=model.batch_size or None
     )
 
 

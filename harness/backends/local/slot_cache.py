@@ -71,10 +71,11 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by
         """Keep states [rows, heads, tokens, size] and return those that the tokens attend to."""
         _, heads, _, size = states.shape
         new = states.transpose(1, 2).reshape(-1, heads * size)
+        target = self.target.to(store.device)  # a layer may lie on another device than the ids
         if self.source is not None:
-            store.index_copy_(0, self.target, new.index_select(0, self.source))
+            store.index_copy_(0, target, new.index_select(0, self.source.to(store.device)))
             return states
-        store.index_copy_(0, self.target, new)
+        store.index_copy_(0, target, new)
         return store.view(self.slots, self.width, heads, size)[
             : self.count, : self.kv_len
         ].transpose(1, 2)
@@ -84,4 +85,5 @@ class SlotCache(Cache):  # type: ignore[misc]  # transformers is not followed by
         for layer in self.layers:
             for store in (layer.keys, layer.values):
                 rows = store.view(self.slots, self.width, -1)[:, :kv_len]
-                rows.index_copy_(0, target, rows.index_select(0, source))
+                moved = rows.index_select(0, source.to(store.device))
+                rows.index_copy_(0, target.to(store.device), moved)

@@ -72,6 +72,8 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int, *, training: boo
         training
         or not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
     )
+    placed = getattr(model, "hf_device_map", None) or {}
+    _need(len(set(placed.values())) <= 1)  # of accelerate, for a model on several devices
     _need(
         config.hidden_act == "silu"
         and not config.attention_dropout
@@ -166,7 +168,8 @@ def _exactly(module: Any, kind: type) -> Any:
 
 def _hooked(module: Any) -> bool:
     return bool(
-        module._forward_hooks
+        hasattr(module, "_hf_hook")  # accelerate's: its weights may be elsewhere
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
