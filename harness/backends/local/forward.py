@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from harness.models.llama.parts import DecoderParts
 
-#: Bytes of weights that may be copied for hand-written passes. The modules copy none.
+#: Where the hand-written passes run a model.
+DEVICES = ("cpu", "cuda")
+#: Bytes of weights that may be copied on a CPU for hand-written passes. The modules copy none.
 _MAX_COPIED = 4 * 2**30
 
 
@@ -60,21 +62,30 @@ def forward_of(loaded: LoadedModel, longest: int) -> Forward:
 
     They hold the weights as they are now: call it again when an adapter may have changed.
     """
-    parts = copyable_parts(loaded, longest)
-    if parts is None:
-        return ModuleForward(loaded)
-    from harness.backends.local.llama_forward import LlamaForward
+    if copyable_parts(loaded, longest) is not None:
+        from harness.models.llama.recognise import inputs_in_common
+        from harness.models.llama.stacked_weights import stack_in_place
 
-    return LlamaForward(parts, matmul_dtype(loaded))
+        dtype = matmul_dtype(loaded)
+        if str(dtype) == f"torch.{loaded.dtype}":
+            stack_in_place(inputs_in_common(loaded))
+        if (parts := copyable_parts(loaded, longest)) is not None:  # with the stacked weights
+            from harness.backends.local.llama_forward import LlamaForward
+
+            return LlamaForward(parts, dtype)
+    return ModuleForward(loaded)
 
 
 def copyable_parts(loaded: LoadedModel, longest: int = 1) -> DecoderParts | None:
-    """The model's parts, or None if it is not plainly Llama-like or too large to be copied."""
+    """The model's parts, or None if it is not plainly Llama-like or too large to be copied.
+
+    Off the CPU nothing is copied: products are computed in the weights' own dtype.
+    """
     from harness.models.llama.recognise import take_apart
 
-    parts = take_apart(loaded, longest)
-    if parts is None:
-        return None
+    parts = take_apart(loaded, longest, devices=DEVICES)
+    if parts is None or loaded.device != "cpu":
+        return parts
     weights = (
         sum(projection.weight.numel() for layer in parts.layers for projection in layer.projections)
         + parts.head.numel()

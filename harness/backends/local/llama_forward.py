@@ -24,6 +24,7 @@ from harness.models.llama.parts import (
     rotate,
     stacked_bias,
 )
+from harness.models.llama.stacked_weights import adjacent
 
 #: (layer, its queries, keys and values [tokens, heads · width]) → values mixed by attention,
 #: [tokens, query heads · width].
@@ -203,9 +204,14 @@ class StackedLinear:
 
 
 def _stacked(matrices: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """One matrix under the other; a single one that has the dtype is not copied."""
+    """One matrix under the other.
+
+    Nothing is copied of what has the dtype and lies in memory that way, or is a single one.
+    """
     if len(matrices) == 1:
         return matrices[0].to(dtype)
+    if matrices[0].dtype == dtype and (whole := adjacent(matrices)) is not None:
+        return whole
     return torch.cat([matrix.to(dtype) for matrix in matrices])
 
 

@@ -109,9 +109,10 @@ def tensors(
         for node, parent in enumerate(tree.parents):
             if parent >= 0:
                 seen[node] |= seen[parent]
-    bias = torch.zeros(sees.shape, dtype=dtype).masked_fill_(torch.from_numpy(~sees), float("-inf"))
+    hidden = torch.from_numpy(~sees).to(device)  # a byte each, and not what the bias takes
+    bias = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
     return (
         torch.from_numpy(ids).to(device),
         torch.from_numpy(positions).to(device),
-        bias.unsqueeze(1).to(device),
+        bias.unsqueeze(1),
     )

@@ -28,11 +28,18 @@ class _OtherKind(Exception):
     """Some part is not what the hand-written passes compute."""
 
 
-def take_apart(loaded: LoadedModel, longest: int, *, training: bool = False) -> DecoderParts | None:
+def take_apart(
+    loaded: LoadedModel,
+    longest: int,
+    *,
+    devices: tuple[str, ...] = ("cpu",),
+    training: bool = False,
+) -> DecoderParts | None:
     """The model's parts, or None if any of them is not plain.
 
-    Plain is: a Llama-like class of transformers in float32 or bfloat16, LoRA without dropout in
-    use, bias, DoRA or other variants on its linear layers, and no row (``longest`` tokens) beyond a
+    Plain is: a Llama-like class of transformers on one of ``devices`` in float32 or bfloat16 (off
+    the CPU also float16), not quantised, LoRA without dropout in use, bias, DoRA or other variants
+    on its linear layers, no gradient checkpointing, and no row (``longest`` tokens) beyond a
     sliding window. For ``training`` its weights may be of four bits, activations may be recomputed,
     and it may be on CUDA where FlashAttention's kernel runs. Adapters can be switched off and
     merged, so this is called for each batch or run; it takes about a millisecond.
@@ -41,7 +48,11 @@ def take_apart(loaded: LoadedModel, longest: int, *, training: bool = False) -> 
         loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
     )
     try:
-        _check_model(loaded, model, longest, training=training)
+        _check_model(loaded, model, longest)
+        if training:
+            _need(loaded.device == "cpu" or _runs_kernels(loaded))
+        else:
+            _check_for_inference(loaded, model, devices)
         body = model.model
         return DecoderParts(
             _exactly(body.embed_tokens, torch.nn.Embedding).weight,
@@ -54,7 +65,31 @@ def take_apart(loaded: LoadedModel, longest: int, *, training: bool = False) -> 
         return None
 
 
-def _check_model(loaded: LoadedModel, model: Any, longest: int, *, training: bool) -> None:
+def inputs_in_common(loaded: LoadedModel) -> list[tuple[torch.nn.Linear, ...]]:
+    """The layers of a plain model that read the same input: q, k and v; gate and up."""
+    model: Any = loaded.model
+    body = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
+    groups = []
+    for layer in body.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        for group in (
+            (attention.q_proj, attention.k_proj, attention.v_proj),
+            (mlp.gate_proj, mlp.up_proj),
+        ):
+            groups.append(tuple(getattr(module, "base_layer", module) for module in group))
+    return groups
+
+
+def _check_for_inference(loaded: LoadedModel, model: Any, devices: tuple[str, ...]) -> None:
+    kind = loaded.device.split(":")[0]
+    _need(kind in devices)
+    _need(
+        not getattr(model, "is_quantized", False)
+        and not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+    )
+
+
+def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
     config = model.config
     windows = (
         [config.sliding_window]
@@ -65,12 +100,10 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int, *, training: boo
         type(model).__name__ in ARCHITECTURES
         and type(model).__module__.startswith("transformers.models.")
     )
-    _need(loaded.dtype in ("float32", "bfloat16") and model.dtype == getattr(torch, loaded.dtype))
-    _need(loaded.device == "cpu" or (training and _runs_kernels(loaded)))
-    _need(training or not getattr(model, "is_quantized", False))
+    half = loaded.dtype == "float16" and loaded.device != "cpu"
     _need(
-        training
-        or not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+        (half or loaded.dtype in ("float32", "bfloat16"))
+        and model.dtype == getattr(torch, loaded.dtype)
     )
     placed = getattr(model, "hf_device_map", None) or {}
     _need(len(set(placed.values())) <= 1)  # of accelerate, for a model on several devices
