@@ -94,6 +94,11 @@ def run_command(command: Callable[[list[str]], int], args: list[str]) -> int:
         except HarnessError as error:
             print(f"error: {error}", file=sys.stderr)
             return EXIT_USAGE
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            print(f"error: {_out_of_memory(error)}", file=sys.stderr)
+            return EXIT_USAGE
         except KeyboardInterrupt:
             print(
                 "\ninterrupted: finished work is kept, and the same command resumes from there",
@@ -103,6 +108,23 @@ def run_command(command: Callable[[list[str]], int], args: list[str]) -> int:
         except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OK
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ended where nothing smaller could be tried. Torch is not loaded for this."""
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from harness.models.device import is_out_of_memory
+
+    return is_out_of_memory(error)
+
+
+def _out_of_memory(error: Exception) -> HarnessError:
+    first = next(iter(str(error).splitlines()), "").removesuffix(".")
+    return HarnessError(
+        "out of memory" + f": {first}" * bool(first),
+        hint="end other programs, load the model in four bits, or compute less at a time",
+    )
 
 
 def _dispatch(args: list[str]) -> int:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from harness.cli.main import COMMANDS, main
+from harness.cli.main import COMMANDS, main, run_command
 
 
 def cpu_seconds(*args):
@@ -187,3 +187,24 @@ def test_preview_marks_what_is_trained(tmp_path, tiny_model, capsys):
     out = capsys.readouterr().out
     assert "‹<|im_end|>›" in out and "‹<|im_start|>›" not in out
     assert 'class="t"' in page.read_text()
+
+
+@pytest.mark.local
+def test_memory_that_ends_where_nothing_smaller_can_be_tried_is_one_line(capsys):
+    import torch
+
+    def command(errors):
+        raise errors[0]
+
+    texts = {
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB.\nGPU 0 has"): (
+            "error: out of memory: CUDA out of memory. Tried to allocate 2 MiB — "
+        ),
+        MemoryError(): "error: out of memory — ",
+    }
+    for error, begins in texts.items():
+        assert run_command(command, [error]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(begins) and line.count("\n") == 1
+    with pytest.raises(RuntimeError, match="device-side"):  # control: our bugs keep theirs
+        run_command(command, [RuntimeError("CUDA error: device-side assert triggered")])
