@@ -35,6 +35,10 @@ ENGINE_VERSION = 3
 ``harness.models`` that changes an answer, a log-probability or an off-script probability by more
 than rounding. It is part of the address of every stored result, so older ones are computed again.
 """
+STEADY = {"budget": 16384, "most": 128}
+"""Limits of a ``TransformersBackend`` that do not follow from the free memory. A resumed run
+measures its checkpoints in the same batches as an uninterrupted one: 16 bits round with the batch.
+"""
 RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
 ResultT = TypeVar("ResultT", bound=Result)
 Batch = Sequence[tuple[str, ResultT | Unscored]]
