@@ -128,11 +128,11 @@ class EvalOptions:
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     """Lay a model that is larger than one GPU over all of them, and over main memory, as accelerate
     does."""
-    batch_size: Annotated[str, tyro.conf.arg(metavar="N|auto")] = "auto"
+    batch_size: Annotated[str, tyro.conf.arg(metavar="N")] = "auto"
     """Rows at a time: answers that are generated together, and packs of answers that are scored in
-    one pass. auto: as many as fit into the memory; halved where they do not."""
-    max_tokens_per_batch: Annotated[str, tyro.conf.arg(metavar="N|auto")] = "auto"
-    """Tokens at a time: in the KV cache, and in one forward pass. auto: as many as fit."""
+    one pass; or auto: as many as fit into the memory, halved where they do not."""
+    max_tokens_per_batch: Annotated[str, tyro.conf.arg(metavar="N")] = "auto"
+    """Tokens at a time: in the KV cache, and in one forward pass; or auto: as many as fit."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Print the engine that runs the model, what is reused, and why the rest is computed."""
     json: bool = False
