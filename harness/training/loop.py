@@ -93,6 +93,8 @@ class Trainer:
         stop_rule: StopRule | None = None,
         ranks: Ranks | None = None,
     ) -> None:
+        from harness.training.step.handwritten.decoder import stack_weights
+
         self.config = config
         self.loaded = loaded
         self.cache = cache
@@ -112,6 +114,7 @@ class Trainer:
         loaded.model = self.model  # a PeftModel passes on all that we ask of a model
         self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective, ranks)
+        stack_weights(loaded)
         fit_passes(self.updater.passes, opt, loaded, self.model, self._steps)
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))

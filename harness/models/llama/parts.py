@@ -173,22 +173,3 @@ def affine(x: Tensor, weight: Tensor, bias: Tensor | None, add_to: Tensor | None
     if bias is not None:
         out += bias
     return out
-
-
-def adjacent(weights: Sequence[Tensor]) -> Tensor | None:
-    """The matrices as one [outputs of all, in], where they lie one behind the other in memory."""
-    first = weights[0]
-    if len(weights) == 1:
-        return first
-    offset = first.storage_offset()
-    for weight in weights:
-        if (
-            weight.untyped_storage()._cdata != first.untyped_storage()._cdata
-            or weight.storage_offset() != offset
-            or not weight.is_contiguous()
-            or (weight.dtype, weight.shape[1]) != (first.dtype, first.shape[1])
-        ):
-            return None
-        offset += weight.numel()
-    rows = sum(len(weight) for weight in weights)
-    return first.as_strided((rows, first.shape[1]), first.stride())

@@ -12,7 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from harness.models import load
 from harness.models.llama import parts as parts_module
 from harness.models.llama import recognise
-from harness.models.llama.parts import Norm, adjacent
+from harness.models.llama.parts import Norm
+from harness.models.llama.recognise import inputs_in_common
+from harness.models.llama.stacked_weights import adjacent, stack_in_place
 from harness.models.quantisation import Quantisation
 from harness.training.config import AdapterConfig
 from harness.training.step import row_attention
@@ -29,6 +31,7 @@ from tests.training.handwritten.test_handwritten_decoder import (
     gradients,
     make,
 )
+from tests.training.small import make_trainer, small_config
 
 LENGTHS = [5, 33, 12, 34, 2]
 
@@ -64,19 +67,7 @@ def test_weights_that_lie_together_are_multiplied_as_one():
     before = gradients(loaded, token_losses, rows)
     with Kernels() as apart:
         gradients(loaded, token_losses, rows)
-    with torch.no_grad():
-        for layer in loaded.model.model.model.layers:
-            groups = [
-                [layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj],
-                [layer.mlp.gate_proj, layer.mlp.up_proj],
-            ]
-            for group in groups:
-                whole = torch.cat([module.base_layer.weight for module in group])
-                parts = whole.split([len(module.base_layer.weight) for module in group])
-                for module, part in zip(group, parts, strict=True):
-                    module.base_layer.weight.data = part
-                weights = [module.base_layer.weight for module in group]
-                assert adjacent(weights).data_ptr() == whole.data_ptr()
+    stack_in_place(inputs_in_common(loaded))
     after = gradients(loaded, token_losses, rows)
     with Kernels() as together:
         gradients(loaded, token_losses, rows)
@@ -84,17 +75,6 @@ def test_weights_that_lie_together_are_multiplied_as_one():
     for name, gradient in before[2].items():
         torch.testing.assert_close(after[2][name], gradient, rtol=1e-4, atol=1e-5)
     assert together.count < apart.count
-
-
-def test_adjacent_weights_are_found_only_where_they_are():
-    whole = torch.randn(10, 4)
-    a, b = whole[:3], whole[3:]
-    assert torch.equal(adjacent([a, b]), whole)
-    assert adjacent([b, a]) is None
-    assert adjacent([a, b.clone()]) is None
-    assert adjacent([whole[:3, :2], whole[3:, :2]]) is None
-    assert adjacent([whole[:3], whole[4:]]) is None
-    assert adjacent([a]) is a
 
 
 @pytest.mark.parametrize("by_kernel", [False, True])
@@ -215,3 +195,14 @@ def test_the_check_of_devices_finds_a_tensor_on_another(monkeypatch):
         astray = replace(rows, targets=torch.zeros_like(rows.targets, device="cpu"))
         with pytest.raises(RuntimeError, match="device"):
             find_decoder(loaded, 40).losses(astray)
+
+
+@pytest.mark.parametrize("by_kernel", [False, True])
+def test_a_run_stacks_weights_where_kernels_run(request, tiny_model, tmp_path, by_kernel):
+    if by_kernel:
+        request.getfixturevalue("kernels")
+    trainer = make_trainer(small_config(tiny_model, tmp_path))
+    for group in inputs_in_common(trainer.loaded):
+        weights = [layer.weight.data for layer in group]
+        assert (adjacent(weights) is not None) is by_kernel
+    trainer.step(0, 0.0)

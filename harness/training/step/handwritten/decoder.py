@@ -12,7 +12,8 @@ from torch.nn.functional import embedding
 
 from harness.models.device import matmul_dtype
 from harness.models.llama.parts import DecoderParts
-from harness.models.llama.recognise import take_apart
+from harness.models.llama.recognise import inputs_in_common, take_apart
+from harness.models.llama.stacked_weights import stack_in_place
 from harness.training.step.handwritten.gpu_projection import group_projections
 from harness.training.step.handwritten.head import CrossEntropy
 from harness.training.step.handwritten.layer import (
@@ -92,6 +93,16 @@ def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None
         getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()
     )
     return HandwrittenDecoder(parts, matmul_dtype(loaded), recompute)
+
+
+def stack_weights(loaded: LoadedModel) -> None:
+    """Lay weights that read the same input together, where a GPU then multiplies them as one.
+
+    Once, before training; nothing is copied for good, and the numbers stay.
+    """
+    quantised = bool(loaded.quantisation)
+    if by_bounds(loaded.device) and not quantised and find_decoder(loaded, 1) is not None:
+        stack_in_place(inputs_in_common(loaded))
 
 
 def _scaled_alike(parts: DecoderParts) -> bool:

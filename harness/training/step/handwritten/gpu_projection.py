@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from harness.models.llama.parts import LayerParts, Projection, adjacent
+from harness.models.llama.parts import LayerParts, Projection
+from harness.models.llama.stacked_weights import adjacent
 from harness.models.lora_forward import product, wide_product
 
 
