@@ -9,14 +9,41 @@ from random import SystemRandom
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.device import choose, chosen_device
 from tests.tiny import build_model, build_tokenizer
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    about = "load models here: cpu, cuda, cuda:1 (tests marked cpu_only are then skipped)"
+    parser.addoption("--device", default="cpu", help=about)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Choose the device, and let hypothesis draw its examples."""
+    use_device(config.getoption("--device"))
+    draw_examples(config)
+
+
+def use_device(name: str) -> None:
+    """Load models onto this device, and let what picks one by itself pick it too.
+
+    For the CPU cards are hidden, from the processes that tests start as well.
+    """
+    if name.startswith("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise pytest.UsageError(f"--device {name}: torch sees no CUDA device here")
+    elif name.startswith("cpu"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    choose(name)
+
+
+def draw_examples(config: pytest.Config) -> None:
     """Let hypothesis draw the same examples at each run on a desk, and new ones in CI.
 
     With ``CI=true``, and in the long run (``HYPOTHESIS_EXAMPLES=10000``), the examples come from a
@@ -49,8 +76,14 @@ _LOCAL = {"tokenizer", "tiny_model", "tiny"}
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses the tiny model: ``tox -e light`` has no torch and leaves it out."""
+    """Mark what uses the tiny model: ``tox -e light`` has no torch and leaves it out.
+
+    On another device than the CPU, skip what is about the CPU.
+    """
     for item in items:
+        reason = item.get_closest_marker("cpu_only")
+        if reason and not chosen_device().startswith("cpu"):
+            item.add_marker(pytest.mark.skip(reason=reason.args[0]))
         if _LOCAL & set(getattr(item, "fixturenames", ())):
             item.add_marker("local")
 
@@ -70,7 +103,7 @@ def tiny_model(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def tiny(tiny_model):
-    """The tiny model, loaded in float32 on the CPU."""
+    """The tiny model, loaded in float32 on the device of --device."""
     from harness.models import load
 
-    return load(str(tiny_model), dtype="float32", device="cpu")
+    return load(str(tiny_model), dtype="float32", device=chosen_device())

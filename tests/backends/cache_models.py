@@ -266,7 +266,7 @@ def cache_model(name, tiny):
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).float().eval()
     enlarge(model)
-    return replace(tiny, model=model)
+    return replace(tiny, model=model.to(tiny.device))
 
 
 def enlarge(model):

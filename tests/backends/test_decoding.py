@@ -27,6 +27,7 @@ from harness.backends.sampling import Sampling
 from harness.metrics.loops import loop
 from harness.tokens.encode import prompt_ids
 from tests.backends.test_local_backend import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
+from tests.device import chosen_device
 
 FEW = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 IDS = ("chatml", "alpaca-newline", "llama3")
@@ -147,7 +148,7 @@ def test_other_attention_is_packed_only_where_that_is_right(tiny, name):
 
     config, longest = other_models(tiny.tokenizer)[name]
     torch.manual_seed(0)
-    other = replace(tiny, model=AutoModelForCausalLM.from_config(config).eval())
+    other = replace(tiny, model=AutoModelForCausalLM.from_config(config).eval().to(tiny.device))
     assert longest_packed(other) == longest
     backend = TransformersBackend(other, budget=400)
     requests = [
@@ -157,7 +158,8 @@ def test_other_attention_is_packed_only_where_that_is_right(tiny, name):
     ]
     for key, answer in answers_of(backend, requests).items():
         ids = torch.tensor(
-            [prompt_ids(next(r.prompt for r in requests if r.key == key), other.tokenizer)]
+            [prompt_ids(next(r.prompt for r in requests if r.key == key), other.tokenizer)],
+            device=chosen_device(),
         )
         out = other.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False
@@ -170,7 +172,9 @@ def test_a_model_with_a_state_is_not_packed(tiny):
 
     config, longest = other_models(tiny.tokenizer)["mamba"]
     assert (
-        longest_packed(replace(tiny, model=AutoModelForCausalLM.from_config(config).eval()))
+        longest_packed(
+            replace(tiny, model=AutoModelForCausalLM.from_config(config).eval().to(tiny.device))
+        )
         == longest
     )
 

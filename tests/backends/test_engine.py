@@ -19,6 +19,7 @@ from harness.backends.local.probe import why_not_cached, why_not_packed, why_not
 from harness.tokens.encode import encode, prompt_ids
 from tests.backends.cache_models import MODELS, PADDED, SINGLE, UNCACHED, WINDOW, cache_model
 from tests.backends.test_local_backend import answered, asked
+from tests.device import chosen_device
 
 #: In tokens of the prompt: shorter and longer than each window, chunk and block of the models.
 QUESTIONS = [
@@ -40,7 +41,11 @@ def model(tiny):
 def plain(loaded, ids):
     """Logits of a row alone, with no cache, no mask and no positions given."""
     with torch.no_grad():
-        return loaded.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].float()
+        return (
+            loaded.model(input_ids=torch.tensor([ids], device=chosen_device()), use_cache=False)
+            .logits[0]
+            .float()
+        )
 
 
 def greedy(loaded, ids, room):
@@ -199,7 +204,7 @@ def sees_all(*args):
 
 def in_a_line(*args):
     ids, positions, bias = tensors(*args)
-    return ids, torch.arange(ids.shape[1]).expand_as(positions).clone(), bias
+    return ids, torch.arange(ids.shape[1], device=ids.device).expand_as(positions).clone(), bias
 
 
 @pytest.mark.parametrize("wrong", [sees_all, in_a_line])

@@ -23,6 +23,7 @@ from harness.models.llama.recognise import take_apart
 from harness.models.lora_forward import install_lean_lora
 from harness.tokens.encode import prompt_ids
 from tests.backends.test_local_backend import OPTIONS, QUESTIONS, answered, asked, plain_logprobs
+from tests.device import chosen_device
 from tests.training.handwritten.test_handwritten_decoder import ALL, SHAPES, make
 
 IDS = ("chatml", "alpaca-newline", "llama3")
@@ -37,11 +38,14 @@ def inferring(*args, **kwargs):
 
 def packs_of(loaded, engine, rows, wanted):
     ids, positions, bias = tensors(
-        pack([[row] for row in rows], 24), getattr(torch, loaded.dtype), "cpu"
+        pack([[row] for row in rows], 24), getattr(torch, loaded.dtype), loaded.device
     )
     with loaded.inference():
         return engine.packs(
-            ids, positions, bias, torch.tensor([at % ids.numel() for at in wanted])
+            ids,
+            positions,
+            bias,
+            torch.tensor([at % ids.numel() for at in wanted], device=chosen_device()),
         ).float()
 
 
@@ -192,7 +196,9 @@ def test_with_an_adapter_answers_equal_generate_row_by_row(tiny, monkeypatch, co
                 torch.nn.init.normal_(parameter, std=scale)
         found = answers_of(backend, requests)
         for request in requests:
-            ids = torch.tensor([prompt_ids(request.prompt, adapted.tokenizer)])
+            ids = torch.tensor(
+                [prompt_ids(request.prompt, adapted.tokenizer)], device=chosen_device()
+            )
             out = adapted.model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),

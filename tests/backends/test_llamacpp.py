@@ -26,6 +26,7 @@ from harness.models import load
 from harness.records import Conversation, Message
 from harness.tokens.encode import encode, prompt_ids
 from harness.tokens.vocabulary import off_script_ids
+from tests.device import chosen_device
 from tests.tiny import build_model, build_tokenizer
 from tests.tiny_gguf import write_gguf
 
@@ -77,7 +78,10 @@ def backends(files):
 @pytest.fixture(scope="session")
 def plain(files):
     """The dequantised model of each file, in float32."""
-    return {name: load(str(file), dtype="float32", device="cpu") for name, file in files.items()}
+    return {
+        name: load(str(file), dtype="float32", device=chosen_device())
+        for name, file in files.items()
+    }
 
 
 def rendered(backend, format_id, question, answer=None):
@@ -112,7 +116,9 @@ def by_key(batches):
 def plain_logprobs(loaded, one):
     encoded = encode(one, loaded.tokenizer)
     with torch.no_grad():
-        logits = torch.log_softmax(loaded.model(torch.tensor([encoded.ids])).logits[0].float(), -1)
+        logits = torch.log_softmax(
+            loaded.model(torch.tensor([encoded.ids], device=chosen_device())).logits[0].float(), -1
+        )
     return [
         logits[at - 1, token].item()
         for at, (token, content) in enumerate(zip(encoded.ids, encoded.content, strict=True))
@@ -210,7 +216,7 @@ def test_what_other_scripts_have_equals_a_plain_softmax(backends, plain):
 
     def masses(ids):
         with torch.no_grad():
-            logits = loaded.model(torch.tensor([ids])).logits[0].float()
+            logits = loaded.model(torch.tensor([ids], device=chosen_device())).logits[0].float()
         return torch.softmax(logits, -1)[:, off].sum(-1).tolist()
 
     requests = [one for one in score_requests(backend, language="en") if one.language]

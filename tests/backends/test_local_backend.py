@@ -12,6 +12,7 @@ from harness.formats.render import render
 from harness.records import Conversation, Message
 from harness.tokens.encode import encode, prompt_ids
 from harness.tokens.vocabulary import off_script_ids
+from tests.device import chosen_device
 
 FORMATS = load_formats()
 QUESTIONS = [
@@ -42,7 +43,9 @@ def asked(format_id, question, backend):
 def plain_logprobs(loaded, rendered):
     encoded = encode(rendered, loaded.tokenizer)
     with torch.no_grad():
-        logits = torch.log_softmax(loaded.model(torch.tensor([encoded.ids])).logits[0].float(), -1)
+        logits = torch.log_softmax(
+            loaded.model(torch.tensor([encoded.ids], device=chosen_device())).logits[0].float(), -1
+        )
     return [
         logits[i - 1, token].item()
         for i, (token, content) in enumerate(zip(encoded.ids, encoded.content, strict=True))
@@ -75,7 +78,9 @@ def plain_masses(loaded, ids, language):
     off = list(off_script_ids(loaded.tokenizer, language))
     with torch.no_grad():
         return (
-            torch.softmax(loaded.model(torch.tensor([ids])).logits[0].float(), -1)[:, off]
+            torch.softmax(
+                loaded.model(torch.tensor([ids], device=chosen_device())).logits[0].float(), -1
+            )[:, off]
             .sum(-1)
             .tolist()[:-1]
         )
@@ -131,7 +136,7 @@ def test_answers_equal_generate_row_by_row(tiny, budget):
     ]
     found = dict(pair for batch in backend.generate(requests) for pair in batch)
     for request in requests:
-        ids = torch.tensor([prompt_ids(request.prompt, tiny.tokenizer)])
+        ids = torch.tensor([prompt_ids(request.prompt, tiny.tokenizer)], device=chosen_device())
         out = tiny.model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=12, do_sample=False
         )[0, ids.shape[1] :].tolist()
@@ -157,7 +162,10 @@ def test_a_given_prefix_is_continued_and_does_not_come_back(tiny):
     backend = TransformersBackend(tiny)
     prompt = asked("chatml", "fox", backend)
     [[(_, free)]] = list(backend.generate([GenerateRequest("k", prompt, 6, prefix="the lazy")]))
-    ids = torch.tensor([prompt_ids(prompt, tiny.tokenizer) + tiny.tokenizer("the lazy").input_ids])
+    ids = torch.tensor(
+        [prompt_ids(prompt, tiny.tokenizer) + tiny.tokenizer("the lazy").input_ids],
+        device=chosen_device(),
+    )
     out = tiny.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=6, do_sample=False
     )[0, ids.shape[1] :].tolist()

@@ -15,6 +15,7 @@ from harness.evaluation.settings import EvalJob
 from harness.models import load, switch_adapter
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
+from tests.device import chosen_device
 
 FORMATS = ("chatml", "llama3")
 
@@ -30,7 +31,9 @@ def adapters(tiny_model, tmp_path):
             AdapterConfig(lora_r=2, lora_target_modules=("q_proj",)),
         )
     ):
-        model = add_adapter(load(str(tiny_model), dtype="float32", device="cpu"), config, seed=at)
+        model = add_adapter(
+            load(str(tiny_model), dtype="float32", device=chosen_device()), config, seed=at
+        )
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if "lora_B" in name:
@@ -77,7 +80,7 @@ def test_each_equals_the_adapter_alone(tiny_model, adapters, tmp_path, monkeypat
 
 
 def test_the_base_is_untouched(tiny_model, adapters):
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     before = {name: weight.clone() for name, weight in loaded.model.state_dict().items()}
     for adapter in (*adapters, None):
         switch_adapter(loaded, adapter)

@@ -26,6 +26,7 @@ from harness.gate.baseline import to_baseline
 from harness.gate.compare_baselines import compare_baselines
 from harness.gate.thresholds import Tolerance
 from harness.records import Conversation, Loglikelihood, Message
+from tests.device import chosen_device
 from tests.evaluation.test_results_file import GROUPS, Named, plan
 from tests.tiny import build_model
 
@@ -159,7 +160,7 @@ def with_a_broken_token(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("untied")
     build_model(folder, tie_word_embeddings=False)
-    loaded = load(str(folder), dtype="float32", device="cpu")
+    loaded = load(str(folder), dtype="float32", device=chosen_device())
     [broken, *_] = loaded.tokenizer("fox", add_special_tokens=False).input_ids
     loaded.model.model.embed_tokens.weight.data[broken] = math.nan
     return loaded

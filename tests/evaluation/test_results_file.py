@@ -26,6 +26,7 @@ from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.database import APPLICATION_ID, SCHEMA_VERSION
 from harness.evaluation.store.results_file import Store
 from harness.records import Message
+from tests.device import chosen_device
 from tests.patience import HANG_S, eventually
 from tests.scripted_backend import ScriptedBackend
 
@@ -241,7 +242,7 @@ def test_a_real_models_weights_dtype_and_adapter_are_part_of_the_address(
         adapter = tmp_path / "adapter"
         from peft import LoraConfig, get_peft_model
 
-        base = load(str(tiny_model), dtype="float32", device="cpu")
+        base = load(str(tiny_model), dtype="float32", device=chosen_device())
         get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(
             adapter
         )
@@ -249,7 +250,7 @@ def test_a_real_models_weights_dtype_and_adapter_are_part_of_the_address(
         str(tmp_path / "copy"),
         adapter=adapter and str(adapter),
         dtype="bfloat16" if change == "dtype" else "float32",
-        device="cpu",
+        device=chosen_device(),
     )
     before, after = TransformersBackend(tiny).fingerprint, TransformersBackend(other).fingerprint
     assert {name for name in before if before[name] != after[name]} == {change}

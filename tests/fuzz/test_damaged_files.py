@@ -23,6 +23,7 @@ from harness.gate.thresholds import read_thresholds
 from harness.run_file import read_metrics, read_run_metadata
 from harness.training.config import read_config
 from tests.damage import damages
+from tests.device import chosen_device
 from tests.tiny import CHATML
 
 #: Name → a healthy file, and how it is read.
@@ -187,7 +188,9 @@ def test_a_damaged_model(tiny_model, folder, name, damage):
     copy = folder / "model"
     shutil.copytree(tiny_model, copy, dirs_exist_ok=True)
     (copy / name).write_bytes(damage((tiny_model / name).read_bytes()))
-    assert_read_or_refused(str(copy), lambda path: load(path, device="cpu", dtype="float32"))
+    assert_read_or_refused(
+        str(copy), lambda path: load(path, device=chosen_device(), dtype="float32")
+    )
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "base.json"])
@@ -200,7 +203,8 @@ def test_a_damaged_adapter(tiny_model, run, folder, name, damage):
     shutil.copytree(adapter, copy, dirs_exist_ok=True)
     (copy / name).write_bytes(damage((adapter / name).read_bytes()))
     assert_read_or_refused(
-        str(copy), lambda path: load(str(tiny_model), adapter=path, device="cpu", dtype="float32")
+        str(copy),
+        lambda path: load(str(tiny_model), adapter=path, device=chosen_device(), dtype="float32"),
     )
 
 
@@ -280,6 +284,6 @@ def test_a_gguf_file_that_is_no_model_is_named(folder, gguf_bytes, damage):
     path = folder / "model.gguf"
     path.write_bytes(damage(gguf_bytes))
     found = assert_read_or_refused(
-        str(path), lambda name: load(name, device="cpu", dtype="float32")
+        str(path), lambda name: load(name, device=chosen_device(), dtype="float32")
     )
     assert isinstance(found, HarnessError) and found.where.endswith("model.gguf")

@@ -11,13 +11,14 @@ import pytest
 from harness.errors import HarnessError
 from harness.models import load
 from tests import multimodal
+from tests.device import chosen_device
 from tests.tiny import build_model, build_tokenizer
 
 FILE = "adapter_model.safetensors"
 
 
 def on(model: Path, adapter: Path):
-    return load(str(model), adapter=str(adapter), dtype="float32", device="cpu")
+    return load(str(model), adapter=str(adapter), dtype="float32", device=chosen_device())
 
 
 def save(model, folder: Path, **settings) -> Path:
@@ -31,7 +32,7 @@ def save(model, folder: Path, **settings) -> Path:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.1).to(parameter)
     adapted.save_pretrained(folder)
     return folder
 
@@ -39,7 +40,7 @@ def save(model, folder: Path, **settings) -> Path:
 def bare(model: Path):
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(model)
+    return AutoModelForCausalLM.from_pretrained(model).to(chosen_device())
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_a_whole_adapter_equals_peft(tiny_model, adapter, task):
     from peft import PeftModel
 
     settings(adapter, task_type=task)
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     with torch.inference_mode():
         expected = PeftModel.from_pretrained(bare(tiny_model), adapter).eval()(input_ids=ids).logits
         found = on(tiny_model, adapter).model(input_ids=ids).logits
@@ -143,13 +144,13 @@ def test_an_adapter_of_the_text_model_alone_fits_the_whole_one(kind, tmp_path):
     from transformers import AutoModelForCausalLM
 
     multimodal.build(kind, tmp_path / "whole")
-    whole = load(str(tmp_path / "whole"), dtype="float32", device="cpu")
+    whole = load(str(tmp_path / "whole"), dtype="float32", device=chosen_device())
     config = whole.model.config.get_text_config()
-    text = AutoModelForCausalLM.from_config(config).float().eval()
+    text = AutoModelForCausalLM.from_config(config).float().eval().to(chosen_device())
     inside = whole.model.get_decoder()
     text.model.load_state_dict(getattr(inside, "model", inside).state_dict())
     text.lm_head.load_state_dict(whole.model.get_output_embeddings().state_dict())
-    ids = torch.arange(3, 60).reshape(1, -1)
+    ids = torch.arange(3, 60, device=chosen_device()).reshape(1, -1)
     with torch.inference_mode():
         assert torch.equal(text(input_ids=ids).logits, whole.model(input_ids=ids).logits)
         plain = whole.model(input_ids=ids).logits
@@ -169,7 +170,9 @@ def test_an_adapter_of_a_whole_model_is_refused_on_the_text_model(tmp_path):
     from transformers import AutoModelForCausalLM
 
     multimodal.build("gemma3", tmp_path / "whole")
-    save(load(str(tmp_path / "whole"), dtype="float32", device="cpu").model, tmp_path / "a")
+    save(
+        load(str(tmp_path / "whole"), dtype="float32", device=chosen_device()).model, tmp_path / "a"
+    )
     text = AutoModelForCausalLM.from_config(multimodal.config("gemma3").text_config)
     text.save_pretrained(tmp_path / "text")
     build_tokenizer().save_pretrained(tmp_path / "text")
@@ -249,7 +252,7 @@ def test_an_adapter_without_a_head_of_its_own_leaves_the_base_as_it_was(tiny_mod
 
     from harness.models import remove_adapter
 
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     loaded = on(tiny_model, adapter)
     remove_adapter(loaded)
     with torch.inference_mode():

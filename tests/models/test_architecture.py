@@ -11,6 +11,7 @@ from harness.errors import HarnessError
 from harness.models import load, load_tokenizer, locate
 from harness.models.architecture import pick_class
 from tests import multimodal
+from tests.device import chosen_device
 from tests.tiny import build_tokenizer
 
 SMALL = {
@@ -43,12 +44,13 @@ def test_a_multimodal_model_is_loaded_whole_and_equals_the_plain_one(kind, tmp_p
     import transformers
 
     multimodal.build(kind, tmp_path)
-    loaded = load(str(tmp_path), dtype="float32", device="cpu")
+    loaded = load(str(tmp_path), dtype="float32", device=chosen_device())
     stored = json.loads((tmp_path / "config.json").read_text())["architectures"]
     assert [type(loaded.model).__name__] == stored
     assert any("vision" in name or "visual" in name for name, _ in loaded.model.named_parameters())
     plain = getattr(transformers, stored[0]).from_pretrained(tmp_path, dtype=torch.float32).eval()
-    ids = torch.arange(3, 60).reshape(1, -1)
+    plain.to(chosen_device())
+    ids = torch.arange(3, 60, device=chosen_device()).reshape(1, -1)
     with torch.inference_mode():
         assert torch.equal(loaded.model(input_ids=ids).logits, plain(input_ids=ids).logits)
     text = loaded.model.config.get_text_config()

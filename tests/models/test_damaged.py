@@ -12,6 +12,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.models import load
+from tests.device import chosen_device
 from tests.tiny import build_model
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0000\nsize 123\n"
@@ -230,7 +231,7 @@ def run(command: list[str], capsys) -> tuple[int, str]:
 def adapter(untied) -> Path:
     from peft import LoraConfig, get_peft_model
 
-    base = load(str(untied / "model"), dtype="float32", device="cpu")
+    base = load(str(untied / "model"), dtype="float32", device=chosen_device())
     get_peft_model(base.model, LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(
         untied / "adapter"
     )

@@ -11,22 +11,25 @@ from harness.models.lora_forward import cast_factors, install_lean_lora, lean_la
 from harness.models.quantisation import Quantisation
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
+from tests.device import chosen_device
 
 NF4 = Quantisation(load_in_4bit=True)
 
 
 def adapted(tiny_model, dtype="float32", quantisation=None):
-    loaded = load(str(tiny_model), dtype=dtype, device="cpu", quantisation=quantisation)
+    loaded = load(str(tiny_model), dtype=dtype, device=chosen_device(), quantisation=quantisation)
     model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=9), seed=1)
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.05
+            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.05).to(
+                parameter
+            )
     return model.eval()
 
 
 def test_it_equals_pefts_forward(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     plain, lean = adapted(tiny_model), adapted(tiny_model)
     assert install_lean_lora(lean)
     with torch.inference_mode():
@@ -39,7 +42,7 @@ def test_it_equals_pefts_forward(tiny_model):
 
 
 def test_it_sees_weights_that_change(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     model = adapted(tiny_model)
     install_lean_lora(model)
     with torch.inference_mode():
@@ -52,7 +55,7 @@ def test_it_sees_weights_that_change(tiny_model):
 
 
 def test_a_16_bit_base_needs_no_autocast_and_stays_near_float32(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     half = adapted(tiny_model, "bfloat16")
     install_lean_lora(half)
     with torch.inference_mode():
@@ -63,9 +66,9 @@ def test_a_16_bit_base_needs_no_autocast_and_stays_near_float32(tiny_model):
 def gradients(model, ids, dtype=torch.float32, *, autocast=False):
     """The logits of a pass, and the gradient of each factor of a loss over them."""
     model.zero_grad()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    with torch.autocast(chosen_device().split(":")[0], dtype=torch.bfloat16, enabled=autocast):
         logits = model(ids).logits.float()
-    (logits * torch.linspace(-1, 1, logits.shape[-1])).sum().backward()
+    (logits * torch.linspace(-1, 1, logits.shape[-1], device=logits.device)).sum().backward()
     return logits.detach(), {
         name: weight.grad for name, weight in model.named_parameters() if weight.requires_grad
     }
@@ -79,7 +82,7 @@ def distance(found, expected):
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_its_gradients_equal_pefts(tiny_model, checkpointing):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     plain, lean = adapted(tiny_model), adapted(tiny_model)
     assert install_lean_lora(lean) and trains_lean(lean)
     for model in (plain, lean):
@@ -95,7 +98,7 @@ def test_its_gradients_equal_pefts(tiny_model, checkpointing):
 
 
 def test_in_16_bits_it_is_as_near_to_float32_as_autocast(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     _, exact = gradients(adapted(tiny_model), ids)
     _, cast = gradients(adapted(tiny_model, "bfloat16"), ids, autocast=True)
     lean = adapted(tiny_model, "bfloat16")
@@ -108,7 +111,7 @@ def test_in_16_bits_it_is_as_near_to_float32_as_autocast(tiny_model):
 
 @pytest.mark.extras
 def test_in_four_bits_it_equals_peft(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     plain, lean = (adapted(tiny_model, "bfloat16", NF4) for _ in range(2))
     assert install_lean_lora(lean) and trains_lean(lean)
     wanted, expected = gradients(plain.train(), ids, autocast=True)
@@ -121,7 +124,7 @@ def test_in_four_bits_it_equals_peft(tiny_model):
 
 
 def test_a_step_has_fewer_kernels_than_pefts(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     plain, lean = adapted(tiny_model, "bfloat16").train(), adapted(tiny_model, "bfloat16").train()
     install_lean_lora(lean)
     with Kernels() as theirs:
@@ -133,7 +136,7 @@ def test_a_step_has_fewer_kernels_than_pefts(tiny_model):
 
 
 def test_the_factors_of_a_step_are_cast_once(tiny_model):
-    ids = torch.arange(3, 40).reshape(1, -1)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
     model = adapted(tiny_model, "bfloat16")
     install_lean_lora(model)
 
@@ -160,7 +163,7 @@ def test_what_is_more_than_factors_trains_through_peft(tiny_model, settings):
     install_lean_lora(model)
     assert not trains_lean(model)
     with cast_factors(model, torch.float32):
-        _, found = gradients(model, torch.arange(3, 40).reshape(1, -1))
+        _, found = gradients(model, torch.arange(3, 40, device=chosen_device()).reshape(1, -1))
     assert all(grad is not None for grad in found.values())
 
 

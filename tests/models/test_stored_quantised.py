@@ -10,6 +10,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.models import load
 from harness.models.quantisation import Quantisation, is_quantised
+from tests.device import chosen_device
 
 
 def header(folder, **settings):
@@ -27,7 +28,7 @@ def rewrite(folder, change):
 def logits(model):
     import torch
 
-    return model(input_ids=torch.arange(3, 60).reshape(1, -1)).logits
+    return model(input_ids=torch.arange(3, 60, device=model.device).reshape(1, -1)).logits
 
 
 @pytest.mark.parametrize("block", [[128, 128], [32, 64]])
@@ -61,16 +62,16 @@ def test_fp8_is_dequantised_to_what_its_blocks_mean(tiny_model, tmp_path, block)
     rewrite(stored, quantise)
     rewrite(plain, lambda tensors: tensors | whole)
     header(stored, quant_method="fp8", activation_scheme="dynamic", weight_block_size=block)
-    loaded = load(str(stored), dtype="float32", device="cpu")
+    loaded = load(str(stored), dtype="float32", device=chosen_device())
     assert loaded.stored_as == "fp8"
-    expected = load(str(plain), dtype="float32", device="cpu")
+    expected = load(str(plain), dtype="float32", device=chosen_device())
     with torch.inference_mode():
         assert torch.allclose(logits(loaded.model), logits(expected.model), atol=1e-6)
-        unquantised = load(str(tiny_model), dtype="float32", device="cpu").model
+        unquantised = load(str(tiny_model), dtype="float32", device=chosen_device()).model
         assert not torch.allclose(logits(loaded.model), logits(unquantised), atol=1e-4)
     loaded.model.save_pretrained(tmp_path / "again")
     loaded.tokenizer.save_pretrained(tmp_path / "again")
-    again = load(str(tmp_path / "again"), dtype="float32", device="cpu")
+    again = load(str(tmp_path / "again"), dtype="float32", device=chosen_device())
     assert again.stored_as == "", "merging writes plain weights"
     with torch.inference_mode():
         assert torch.equal(logits(again.model), logits(loaded.model))
@@ -94,7 +95,7 @@ def test_fp8_whose_last_block_is_a_part_is_refused(tiny_model, tmp_path):
     )
     header(folder, quant_method="fp8", activation_scheme="dynamic", weight_block_size=[48, 64])
     with pytest.raises(HarnessError, match=r"blocks of \[48, 64\] do not divide \[64, 64\]"):
-        load(str(folder), dtype="float32", device="cpu")
+        load(str(folder), dtype="float32", device=chosen_device())
 
 
 def test_mxfp4_is_dequantised_to_what_its_codes_mean(tmp_path):
@@ -139,8 +140,8 @@ def test_mxfp4_is_dequantised_to_what_its_codes_mean(tmp_path):
         lambda tensors: {k: v for k, v in tensors.items() if f"{k}_blocks" not in codes} | codes,
     )
     header(tmp_path / "stored", quant_method="mxfp4", modules_to_not_convert=["lm_head"])
-    stored = load(str(tmp_path / "stored"), dtype="float32", device="cpu")
-    plain = load(str(tmp_path / "plain"), dtype="float32", device="cpu")
+    stored = load(str(tmp_path / "stored"), dtype="float32", device=chosen_device())
+    plain = load(str(tmp_path / "plain"), dtype="float32", device=chosen_device())
     assert (stored.stored_as, plain.stored_as) == ("mxfp4", "")
     with torch.inference_mode():
         assert torch.allclose(logits(stored.model), logits(plain.model), atol=1e-6)
@@ -153,7 +154,7 @@ def test_a_second_quantisation_is_refused(tiny_model, tmp_path, asked):
     folder = shutil.copytree(tiny_model, tmp_path / "model")
     header(folder, quant_method="fp8")
     with pytest.raises(HarnessError, match=r"quantised already \(fp8\)"):
-        load(str(folder), dtype="float32", device="cpu", quantisation=asked)
+        load(str(folder), dtype="float32", device=chosen_device(), quantisation=asked)
 
 
 def test_a_missing_library_is_named(tiny_model, tmp_path, monkeypatch):
@@ -163,7 +164,7 @@ def test_a_missing_library_is_named(tiny_model, tmp_path, monkeypatch):
     with pytest.raises(
         HarnessError, match=r"needs bitsandbytes .* pip install 'formatproof\[qlora\]"
     ):
-        load(str(folder), dtype="float32", device="cpu")
+        load(str(folder), dtype="float32", device=chosen_device())
 
 
 @pytest.mark.extras
@@ -189,7 +190,7 @@ def test_a_folder_saved_by_bitsandbytes_equals_transformers(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-    whole = {"dtype": getattr(torch, dtype), "device_map": {"": "cpu"}}
+    whole = {"dtype": getattr(torch, dtype), "device_map": {"": chosen_device()}}
 
     def settings(name):
         return BitsAndBytesConfig(**kind.as_dict(), bnb_4bit_compute_dtype=getattr(torch, name))
@@ -206,7 +207,7 @@ def test_a_folder_saved_by_bitsandbytes_equals_transformers(
     plain = AutoModelForCausalLM.from_pretrained(plain_folder, **whole).eval()
     expected = logits(plain).detach().float()
 
-    loaded = load(str(tmp_path), dtype=dtype, device="cpu")
+    loaded = load(str(tmp_path), dtype=dtype, device=chosen_device())
     assert str(loaded.quantisation) == str(kind)
     assert sum(is_quantised(module) for module in loaded.model.modules()) == 14
     for _ in range(2):
@@ -236,12 +237,13 @@ def test_an_adapter_on_a_folder_saved_by_bitsandbytes_merges(tiny_model, tmp_pat
         tiny_model,
         quantization_config=BitsAndBytesConfig(**kind.as_dict()),
         dtype=torch.float32,
-        device_map={"": "cpu"},
+        device_map={"": chosen_device()},
     ).save_pretrained(base)
     AutoTokenizer.from_pretrained(tiny_model).save_pretrained(base)
     adapter = train(small_config(base, tmp_path), quiet=True)
     merged = merge(adapter, str(base), tmp_path / "merged", "float32")
     assert merged.quantisation == kind
     assert (
-        load(str(tmp_path / "merged"), dtype="float32", device="cpu").quantisation == Quantisation()
+        load(str(tmp_path / "merged"), dtype="float32", device=chosen_device()).quantisation
+        == Quantisation()
     )

@@ -10,6 +10,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.formats.exchange.sources import read_source
 from harness.models import load, load_tokenizer, locate
+from tests.device import chosen_device
 from tests.tiny import CHATML
 
 
@@ -34,7 +35,9 @@ def test_the_template_of_a_processor_is_seen(folder):
     assert read(folder).chat_template is None
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHATML}))
     assert read(folder).chat_template == CHATML
-    assert load(str(folder), dtype="float32", device="cpu").tokenizer.chat_template == CHATML
+    assert (
+        load(str(folder), dtype="float32", device=chosen_device()).tokenizer.chat_template == CHATML
+    )
     assert read_source(folder).template == CHATML
 
 

@@ -19,6 +19,7 @@ from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.models import load
 from harness.tokens.encode import encode
+from tests.device import chosen_device
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 FORMATS, ITEMS = 8, 10
@@ -55,7 +56,7 @@ def split(rendered, tokenizer):
 @pytest.fixture(scope="module")
 def items():
     huggingface = pytest.importorskip("lm_eval.models.huggingface", reason="needs lm_eval")
-    loaded = load("SmolLM2-135M-Instruct", dtype="float32", device="cpu")
+    loaded = load("SmolLM2-135M-Instruct", dtype="float32", device=chosen_device())
     backend = TransformersBackend(loaded)
     known = load_formats()
     cases = {
@@ -73,7 +74,7 @@ def items():
         pretrained=loaded.model,
         tokenizer=loaded.tokenizer,
         batch_size=64,
-        device="cpu",
+        device=chosen_device(),
         add_bos_token=False,
     )
     parted = [

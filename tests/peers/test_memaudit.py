@@ -15,6 +15,7 @@ from harness.models import load
 from harness.records import Message
 from harness.stats.strata import auc, found_rate
 from harness.tokens.encode import encode
+from tests.device import chosen_device
 
 pytestmark = pytest.mark.peers
 scoring = pytest.importorskip("memaudit.scoring")
@@ -28,7 +29,7 @@ NULL = make_canaries(120, 0, trained=False)
 @pytest.fixture(scope="module")
 def models(tiny_model):
     """The tiny model before and after all its weights saw the canaries a little."""
-    base, tuned = (load(str(tiny_model), dtype="float32", device="cpu") for _ in range(2))
+    base, tuned = (load(str(tiny_model), dtype="float32", device=chosen_device()) for _ in range(2))
     texts = [render(row, FORMAT, eos_token="<|im_end|>").text for row in PLANTED]
     batch = tuned.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)

@@ -16,6 +16,7 @@ from harness.formats import load_formats
 from harness.models import load
 from harness.tokens.encode import prompt_ids
 from tests.backends.test_local_backend import plain_logprobs
+from tests.device import chosen_device
 
 pytestmark = pytest.mark.slow
 MODEL = "SmolLM2-135M-Instruct"
@@ -24,7 +25,7 @@ FORMATS = ("chatml", "alpaca-newline", "llama3")
 
 @pytest.fixture(scope="module")
 def loaded():
-    return load(MODEL, dtype="float32", device="cpu")
+    return load(MODEL, dtype="float32", device=chosen_device())
 
 
 def test_log_probabilities_equal_one_sequence_at_a_time(loaded):
@@ -64,4 +65,4 @@ def test_answers_equal_generate_row_by_row(loaded):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_model_is_packed(dtype):
     """In 16 bits too, where the probe that decides it meets rounding."""
-    assert longest_packed(load(MODEL, dtype=dtype, device="cpu")) > 8192
+    assert longest_packed(load(MODEL, dtype=dtype, device=chosen_device())) > 8192

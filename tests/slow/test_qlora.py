@@ -12,6 +12,7 @@ import torch
 from harness.models import describe_base, load
 from harness.training.runs.checkpoints import save_adapter
 from harness.training.share.merge import compare, merge, probe
+from tests.device import chosen_device
 from tests.training.small import NF4, make_trainer, small_config, weights_of
 
 pytestmark = pytest.mark.slow
@@ -61,8 +62,10 @@ def test_the_base_takes_a_quarter_and_the_loss_falls_and_it_merges(config, tmp_p
     save_adapter(trainer.model, adapter, describe_base(trainer.loaded))
     done = merge(adapter, MODEL, tmp_path / "merged", "float32")
     assert done.agreement.divergence < 1e-6 and done.agreement.same_token == 1.0
-    whole = probe(load(str(tmp_path / "merged"), dtype="float32", device="cpu"))
-    wrong = compare(whole, probe(load(MODEL, adapter=str(adapter), dtype="float32", device="cpu")))
+    whole = probe(load(str(tmp_path / "merged"), dtype="float32", device=chosen_device()))
+    wrong = compare(
+        whole, probe(load(MODEL, adapter=str(adapter), dtype="float32", device=chosen_device()))
+    )
     print(losses, done.agreement, "on the 16-bit base", wrong)
     assert wrong.divergence > 0.02
 

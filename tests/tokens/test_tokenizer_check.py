@@ -81,7 +81,7 @@ def test_a_short_limit_is_reported():
 
 def test_the_lengths_of_the_embedding(tiny_model, tiny):
     norms = embedding_norms(str(tiny_model))
-    expected = tiny.model.get_input_embeddings().weight.detach().norm(dim=1).numpy()
+    expected = tiny.model.get_input_embeddings().weight.detach().norm(dim=1).cpu().numpy()
     assert np.allclose(norms, expected, atol=1e-4)
     assert embedding_norms(str(tiny_model.parent)) is None
 

@@ -25,6 +25,7 @@ from harness.training.config import (
 from harness.training.loop import Trainer
 from harness.training.preparation import prepare, run_digest
 from harness.training.step.lora import add_control_tokens
+from tests.device import chosen_device
 
 ROWS = [
     ("the quick fox?", "over the lazy dog"),
@@ -86,7 +87,9 @@ def small_config(
 
 
 def make_trainer(config: TrainConfig, quantisation: Quantisation | None = None) -> Trainer:
-    loaded = load(config.model, dtype=config.dtype, device="cpu", quantisation=quantisation)
+    loaded = load(
+        config.model, dtype=config.dtype, device=chosen_device(), quantisation=quantisation
+    )
     ready = prepare(config)
     if config.adapter.train_control_tokens:
         add_control_tokens(loaded, ready.trained)

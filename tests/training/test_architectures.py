@@ -54,7 +54,11 @@ def plain(folder: Path, adapter: Path | None = None):
 
 def logits(model) -> torch.Tensor:
     with torch.no_grad():
-        return model(input_ids=torch.arange(3, 40).unsqueeze(0), use_cache=False).logits[0].float()
+        return (
+            model(input_ids=torch.arange(3, 40, device=model.device).unsqueeze(0), use_cache=False)
+            .logits[0]
+            .float()
+        )
 
 
 def apart(one, other) -> float:

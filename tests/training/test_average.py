@@ -16,6 +16,7 @@ from harness.errors import HarnessError
 from harness.models import load
 from harness.training.share.average import average
 from harness.training.start import train
+from tests.device import chosen_device
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -66,7 +67,7 @@ def test_the_command_writes_an_adapter_that_loads(run, tiny_model, tmp_path, cap
     )
     assert json.loads(capsys.readouterr().out)["rank"] == 4
     assert load(
-        str(tiny_model), adapter=str(tmp_path / "mean"), dtype="float32", device="cpu"
+        str(tiny_model), adapter=str(tmp_path / "mean"), dtype="float32", device=chosen_device()
     ).lean_lora
     assert main(["average", str(run), "--last", "2", "--steps", "4"]) == 2
     assert main(["average", str(run), "--steps", "4"]) == 2

@@ -21,6 +21,7 @@ from harness.training.runs.checkpoints import checkpoint_dirs, prune, read_state
 from harness.training.runs.run_tree import children_of, root_of, run_tree
 from harness.training.schedules import Schedule
 from harness.training.start import resume, train
+from tests.device import chosen_device
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -131,10 +132,12 @@ def test_another_alpha_is_refused_unless_b_is_rescaled(trunk):
 @pytest.mark.parametrize(("alpha", "exact"), [(16, True), (24, False)])
 def test_with_b_rescaled_the_logits_are_equal(trunk, tiny_model, alpha, exact):
     branch = make_branch(BranchRequest(trunk, "step:6", (f"lora_alpha={alpha}",), rescale_b=True))
-    ids = torch.arange(3, 40).unsqueeze(0)
+    ids = torch.arange(3, 40, device=chosen_device()).unsqueeze(0)
     logits = []
     for checkpoint in (trunk / "checkpoint-6", branch / "checkpoint-6"):
-        model = load(str(tiny_model), adapter=str(checkpoint), dtype="float32", device="cpu").model
+        model = load(
+            str(tiny_model), adapter=str(checkpoint), dtype="float32", device=chosen_device()
+        ).model
         with torch.no_grad():
             logits.append(model(ids).logits)
     assert torch.equal(*logits) if exact else torch.allclose(*logits, atol=1e-5)

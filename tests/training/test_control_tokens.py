@@ -16,10 +16,11 @@ from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.start import train
 from harness.training.step.lora import add_control_tokens, missing_tokens
+from tests.device import chosen_device
 from tests.training.small import STORED_NF4, make_trainer, small_config, weights_of
 
 FORMATS = load_formats()
-IDS = torch.arange(3, 60).unsqueeze(0)
+IDS = torch.arange(3, 60, device=chosen_device()).unsqueeze(0)
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_plain_peft_loads_them_and_so_do_we(tiny_model, untied, tmp_path, tied):
         small_config(base, tmp_path, formats=("llama3",), adapter={"train_control_tokens": True}),
         quiet=True,
     )
-    ours = load(str(base), adapter=str(adapter), dtype="float32", device="cpu")
+    ours = load(str(base), adapter=str(adapter), dtype="float32", device=chosen_device())
     again = AutoTokenizer.from_pretrained(adapter)
     assert (
         again.convert_tokens_to_ids("<|eot_id|>")
@@ -134,9 +135,16 @@ def test_plain_peft_loads_them_and_so_do_we(tiny_model, untied, tmp_path, tied):
     )
     plain = AutoModelForCausalLM.from_pretrained(base)
     plain.resize_token_embeddings(len(again), mean_resizing=False)
-    plain = PeftModel.from_pretrained(plain, str(adapter)).eval()
+    plain = PeftModel.from_pretrained(plain, str(adapter)).eval().to(chosen_device())
     ids = torch.cat(
-        [IDS, torch.tensor([again.convert_tokens_to_ids(["<|eot_id|>", "<|start_header_id|>"])])], 1
+        [
+            IDS,
+            torch.tensor(
+                [again.convert_tokens_to_ids(["<|eot_id|>", "<|start_header_id|>"])],
+                device=chosen_device(),
+            ),
+        ],
+        1,
     )
     with torch.no_grad():
         assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)
@@ -144,7 +152,7 @@ def test_plain_peft_loads_them_and_so_do_we(tiny_model, untied, tmp_path, tied):
         str(base),
         adapter=str(sorted(adapter.parent.glob("checkpoint-*"))[0]),
         dtype="float32",
-        device="cpu",
+        device=chosen_device(),
     )
     assert len(checkpoint.tokenizer) == len(again)
     assert TransformersBackend(checkpoint).fingerprint != TransformersBackend(ours).fingerprint

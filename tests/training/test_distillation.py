@@ -33,6 +33,7 @@ from harness.training.objective import make_objective
 from harness.training.preparation import prepare, run_digest
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
+from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted
 from tests.training.small import weights_of
 
@@ -71,7 +72,7 @@ def config(tiny_model, tmp_path):
 
 def make(config):
     """A trainer whose adapter has already moved, so that student and teacher differ."""
-    loaded = load(config.model, dtype="float32", device="cpu")
+    loaded = load(config.model, dtype="float32", device=chosen_device())
     ready = prepare(config)
     objective = make_objective(ready, loaded)
     trainer = Trainer(
@@ -94,7 +95,9 @@ def stir(trainer):
 def logprobs(model, ids):
     """Plain float64 log-probabilities of every next token of one row."""
     with torch.no_grad():
-        return torch.log_softmax(model(input_ids=torch.tensor([ids])).logits[0].double(), -1)
+        return torch.log_softmax(
+            model(input_ids=torch.tensor([ids], device=chosen_device())).logits[0].double(), -1
+        )
 
 
 def by_hand(trainer, example, native):

@@ -18,6 +18,7 @@ from harness.tokens.encode import bos_text
 from harness.training.config import EvaluationConfig, QuantisationConfig
 from harness.training.share.export import ExportJob, chat_template, export
 from harness.training.start import train
+from tests.device import chosen_device
 from tests.training.small import small_config
 
 ELSEWHERE = """
@@ -80,7 +81,7 @@ def test_plain_transformers_and_peft_load_it(run, tiny_model, tmp_path):
     again = AutoTokenizer.from_pretrained(out)
     assert set(found["eos"]) == {again.eos_token_id, again.convert_tokens_to_ids("<|eot_id|>")}
     assert 1 <= len(found["new"]) <= 8
-    ours = load(str(tiny_model), adapter=str(out), dtype="float32", device="cpu")
+    ours = load(str(tiny_model), adapter=str(out), dtype="float32", device=chosen_device())
     assert len(ours.tokenizer) == len(again), "harness loads it too, with its control tokens"
 
 

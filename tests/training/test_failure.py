@@ -20,6 +20,7 @@ from harness.training.config import EvaluationConfig, parse_config
 from harness.training.start import train
 from harness.training.step.failure import TrainingFailedError, refuse_guessing, refuse_not_finite
 from harness.training.sweep import run_sweep, sweep_points
+from tests.device import chosen_device
 from tests.training.small import make_trainer, weights_of
 
 
@@ -208,7 +209,7 @@ def test_a_sweep_goes_on_after_a_point_that_failed(config, capsys):
 
 def test_a_failed_run_leaves_the_base_as_it_was(config, tiny_model):
     """The control of the sweep: the base is the same after a failure."""
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     high = replace(config, optimisation=replace(config.optimisation, learning_rate=100.0))
     with pytest.raises(TrainingFailedError):

@@ -9,6 +9,7 @@ from harness.models import load
 from harness.training.config import AdapterConfig, OptimisationConfig
 from harness.training.step.lora import add_adapter
 from harness.training.step.optimisers import Rates, clip
+from tests.device import chosen_device
 
 K = 4.0  # a power of two: scaling by it rounds nothing
 
@@ -63,7 +64,7 @@ def test_without_compensation_alpha_is_a_rate():
 def adapter_of(tiny_model):
     def make(optimisation, **adapter):
         model = add_adapter(
-            load(str(tiny_model), dtype="float32", device="cpu"),
+            load(str(tiny_model), dtype="float32", device=chosen_device()),
             AdapterConfig(lora_r=4, **adapter),
             0,
         )

@@ -18,6 +18,7 @@ from harness.training.loop import Trainer
 from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
+from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted, interrupt
 from tests.training.small import ROWS, every_element_moves, make_trainer, weights_of
 
@@ -56,14 +57,15 @@ def test_weights_equal_plain_transformers_and_peft(config):
         count = sum(sum(e.encoded.trained[1:]) for e in examples)
         total = 0.0
         for example in examples:
-            ids = torch.tensor([example.encoded.ids])
+            ids = torch.tensor([example.encoded.ids], device=chosen_device())
             labels = torch.tensor(
                 [
                     [
                         id if t else -100
                         for id, t in zip(example.encoded.ids, example.encoded.trained, strict=True)
                     ]
-                ]
+                ],
+                device=chosen_device(),
             )
             size = sum(example.encoded.trained[1:])
             loss = theirs.model(input_ids=ids, labels=labels).loss * size / count
@@ -129,6 +131,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     assert steps == list(range(1, len(steps) + 1))
 
 
+@pytest.mark.cpu_only("another device multiplies in the model's dtype")
 @pytest.mark.parametrize("first", [True, False])
 def test_a_resumed_run_multiplies_as_it_began(config, tmp_path, monkeypatch, first):
     """Float32 and bfloat16 products give other weights, so a timing after an interruption must not
@@ -206,7 +209,7 @@ def test_an_adapter_of_another_base_is_refused(config, tiny_model, tmp_path):
     facts = json.loads((other / "tokenizer_config.json").read_text())
     (other / "tokenizer_config.json").write_text(json.dumps({**facts, "extra": 1}))
     with pytest.raises(HarnessError, match="was trained on"):
-        load(str(other), adapter=str(adapter), dtype="float32", device="cpu")
+        load(str(other), adapter=str(adapter), dtype="float32", device=chosen_device())
 
 
 def test_plain_peft_loads_the_adapter(config, tiny_model):
@@ -215,10 +218,10 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
 
     adapter = train(config, quiet=True)
     plain = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(tiny_model), str(adapter)
+        AutoModelForCausalLM.from_pretrained(tiny_model).to(chosen_device()), str(adapter)
     )
-    ours = load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu")
-    ids = torch.arange(3, 20).unsqueeze(0)
+    ours = load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
+    ids = torch.arange(3, 20, device=chosen_device()).unsqueeze(0)
     with torch.no_grad():
         assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)
 

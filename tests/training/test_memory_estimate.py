@@ -21,6 +21,7 @@ from harness.training.plan.memory_estimate import (
     total,
 )
 from harness.training.step.lora import add_adapter
+from tests.device import chosen_device
 from tests.training.architectures import build
 
 STEP = StepShape("float32", 4, 4, "adamw_torch", tokens=256, supervised=256)
@@ -46,7 +47,7 @@ def kept(model, ids, dtype):
     model.train()
     with (
         torch.autograd.graph.saved_tensors_hooks(note, lambda t: t),
-        torch.autocast("cpu", dtype, enabled=dtype != torch.float32),
+        torch.autocast(chosen_device().split(":")[0], dtype, enabled=dtype != torch.float32),
     ):
         out = model.get_base_model().model(input_ids=ids, use_cache=False).last_hidden_state
     return sum(storages.values()), out
@@ -58,23 +59,23 @@ def kept(model, ids, dtype):
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_activations_are_what_torch_keeps(tiny_model, name, dtype, dropout):
     """Within a factor of 1.25, on the plain peft layers that any model has."""
-    loaded = load(str(tiny_model), dtype=name, device="cpu")
+    loaded = load(str(tiny_model), dtype=name, device=chosen_device())
     model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_dropout=dropout), 0)
     step = replace(STEP, storage=name, compute_bytes=dtype.itemsize, dropout=dropout > 0)
-    measured, _alive = kept(model, torch.arange(256)[None] % 300, dtype)
+    measured, _alive = kept(model, torch.arange(256, device=chosen_device())[None] % 300, dtype)
     counted = parts(shape_of(locate(str(tiny_model)), AdapterConfig())[0], step)["activations"]
     assert 1 / 1.25 < counted / measured < 1.25, f"{counted} B counted, {measured} B kept"
 
 
 def test_weights_and_factors_are_counted_exactly(tiny_model):
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     base = sum(p.numel() for p in loaded.model.parameters())
     model = add_adapter(loaded, AdapterConfig(lora_r=4), 0)
     found = parts(shape_of(locate(str(tiny_model)), AdapterConfig())[0], STEP)
     assert found["base weights"] == 4 * base
     assert found["adapter"] == 4 * sum(p.numel() for p in model.parameters() if p.requires_grad)
     some = add_adapter(
-        load(str(tiny_model), dtype="float32", device="cpu"),
+        load(str(tiny_model), dtype="float32", device=chosen_device()),
         AdapterConfig(lora_r=4, lora_target_modules=("q_proj", "v_proj")),
         0,
     )
@@ -162,9 +163,11 @@ def test_trained_experts_keep_a_changed_copy(tmp_path):
     found = {}
     for targets in ("all-linear", ("all-linear", "experts")):
         config = AdapterConfig(lora_r=2, lora_target_modules=targets)
-        loaded = load(str(base), dtype="float32", device="cpu")
+        loaded = load(str(base), dtype="float32", device=chosen_device())
         model = add_adapter(loaded, config, 0)
-        measured, _alive = kept(model, torch.arange(64)[None] % 300, torch.float32)
+        measured, _alive = kept(
+            model, torch.arange(64, device=chosen_device())[None] % 300, torch.float32
+        )
         shape, _ = shape_of(locate(str(base)), config)
         step = replace(STEP, rank=2, tokens=64)
         found[targets] = (measured, parts(shape, step).get("changed experts", 0), shape)

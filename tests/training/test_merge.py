@@ -20,6 +20,7 @@ from harness.training.config import AdapterConfig
 from harness.training.runs.checkpoints import save_adapter
 from harness.training.share.merge import Agreement, compare, merge, probe
 from harness.training.step.lora import add_adapter, add_control_tokens
+from tests.device import chosen_device
 from tests.training.small import NF4, STORED_INT8, STORED_NF4
 
 WEIGHTS = "model.safetensors"
@@ -28,7 +29,7 @@ KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
 
 def make_adapter(model, folder, *, stored=None, dtype="float32", formats=(), **settings):
     """An adapter that does something: random factors instead of B = 0."""
-    loaded = load(str(model), dtype=dtype, device="cpu", quantisation=stored)
+    loaded = load(str(model), dtype=dtype, device=chosen_device(), quantisation=stored)
     if formats:
         add_control_tokens(loaded, formats)
     peft = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8, **settings), seed=1)
@@ -38,7 +39,8 @@ def make_adapter(model, folder, *, stored=None, dtype="float32", formats=(), **s
             if "lora_B" in name or "trainable_tokens" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
             if "magnitude" in name:
-                parameter.mul_(1 + 0.1 * torch.rand(parameter.shape, generator=generator))
+                factors = 1 + 0.1 * torch.rand(parameter.shape, generator=generator)
+                parameter.mul_(factors.to(parameter))
     loaded.model = peft
     save_adapter(peft, folder, describe_base(loaded))
     return folder
@@ -70,15 +72,19 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
     done = merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
     assert done.agreement.largest < 1e-4 and done.agreement.same_token == 1.0
     with_adapter = load(
-        str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu", quantisation=stored
+        str(tiny_model),
+        adapter=str(adapter),
+        dtype="float32",
+        device=chosen_device(),
+        quantisation=stored,
     )
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").to(chosen_device())
     assert type(plain.model.layers[0].self_attn.q_proj) is torch.nn.Linear and not hasattr(
         plain.config, "quantization_config"
     )
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged").to(chosen_device())
     assert tokenizer.chat_template == with_adapter.tokenizer.chat_template
-    ids = torch.arange(3, 50).unsqueeze(0)
+    ids = torch.arange(3, 50, device=chosen_device()).unsqueeze(0)
     with torch.no_grad():
         assert torch.allclose(plain(ids).logits, with_adapter.model(ids).logits, atol=1e-4)
 
@@ -104,11 +110,11 @@ def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(
                 str(tiny_model),
                 adapter=str(adapter),
                 dtype="float32",
-                device="cpu",
+                device=chosen_device(),
                 quantisation=NF4,
             )
         ),
-        probe(load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu")),
+        probe(load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())),
     )
     assert right.divergence < 1e-6 and wrong.divergence > 100 * right.divergence
 
@@ -121,7 +127,9 @@ def test_they_agree_within_the_dtype(tiny_model, tmp_path, dtype, stored):
     assert done.agreement.divergence < 1e-3
     assert all(
         weight.dtype == getattr(torch, dtype)
-        for weight in load(str(tmp_path / "merged"), dtype=dtype, device="cpu").model.parameters()
+        for weight in load(
+            str(tmp_path / "merged"), dtype=dtype, device=chosen_device()
+        ).model.parameters()
     )
 
 
@@ -130,10 +138,10 @@ def test_trained_control_tokens_are_merged_with_the_tied_head(tiny_model, tmp_pa
 
     adapter = make_adapter(tiny_model, tmp_path / "adapter", formats=[load_formats()["llama3"]])
     merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
-    whole = load(str(tmp_path / "merged"), dtype="float32", device="cpu")
-    parts = load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu")
+    whole = load(str(tmp_path / "merged"), dtype="float32", device=chosen_device())
+    parts = load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
     new = whole.tokenizer.convert_tokens_to_ids("<|eot_id|>")
-    ids = torch.tensor([[5, new, 9, new]])
+    ids = torch.tensor([[5, new, 9, new]], device=chosen_device())
     assert whole.model.get_input_embeddings().weight is whole.model.get_output_embeddings().weight
     with torch.no_grad():
         assert torch.allclose(whole.model(ids).logits, parts.model(ids).logits, atol=1e-4)

@@ -16,6 +16,7 @@ from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.lora import add_adapter
 from harness.training.step.optimisers import clip
 from harness.training.step.updater import Updater
+from tests.device import chosen_device
 
 STEPS = 20
 RATE = 3e-3
@@ -34,7 +35,7 @@ def draw_rows(seed, count, vocabulary=200):
 
 
 def adapted(tiny_model):
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), 1)
     return loaded
 
@@ -53,10 +54,13 @@ def reference_step(model, optimizer, rows):
                     id if trained else -100
                     for id, trained in zip(row.encoded.ids, row.encoded.trained, strict=True)
                 ]
-            ]
+            ],
+            device=chosen_device(),
         )
         loss = (
-            model(input_ids=torch.tensor([row.encoded.ids]), labels=labels).loss
+            model(
+                input_ids=torch.tensor([row.encoded.ids], device=chosen_device()), labels=labels
+            ).loss
             * sum(row.encoded.trained[1:])
             / count
         )

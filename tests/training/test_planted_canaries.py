@@ -19,6 +19,7 @@ from harness.formats.render import render
 from harness.metrics.canaries import make_canaries
 from harness.models import load
 from harness.records import Case, Message
+from tests.device import chosen_device
 from tests.training.small import ROWS, write_rows
 
 PLANTED = make_canaries(8, 0)
@@ -34,9 +35,10 @@ def loaded(tiny_model):
     A LoRA adapter on random weights learns nothing by heart.
     """
     torch.manual_seed(0)
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     texts = [render(row, FORMATS[0], eos_token="<|im_end|>").text for row in PLANTED]
     batch = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    batch = batch.to(loaded.device)
     labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=5e-3)
     for _ in range(STEPS):

@@ -16,6 +16,7 @@ from harness.models import load
 from harness.models.quantisation import Quantisation, choose_storage, dequantised, is_quantised
 from harness.training.config import QuantisationConfig
 from harness.training.start import train
+from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted
 from tests.training.small import (
     INT8,
@@ -27,7 +28,7 @@ from tests.training.small import (
 )
 
 pytestmark = pytest.mark.extras
-IDS = torch.arange(3, 40).unsqueeze(0)
+IDS = torch.arange(3, 40, device=chosen_device()).unsqueeze(0)
 
 
 def linears(model):
@@ -35,8 +36,10 @@ def linears(model):
 
 
 def test_the_linear_layers_take_a_quarter_of_16_bits(tiny_model):
-    whole = load(str(tiny_model), dtype="bfloat16", device="cpu").model
-    layers = linears(load(str(tiny_model), dtype="bfloat16", device="cpu", quantisation=NF4).model)
+    whole = load(str(tiny_model), dtype="bfloat16", device=chosen_device()).model
+    layers = linears(
+        load(str(tiny_model), dtype="bfloat16", device=chosen_device(), quantisation=NF4).model
+    )
     assert len(layers) == 14
     plain = sum(whole.get_submodule(name).weight.nbytes for name in layers)
     stored = sum(
@@ -66,7 +69,10 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
         bnb_4bit_compute_dtype=torch.float32,
     )
     base = AutoModelForCausalLM.from_pretrained(
-        tiny_model, quantization_config=settings, dtype=torch.float32, device_map={"": "cpu"}
+        tiny_model,
+        quantization_config=settings,
+        dtype=torch.float32,
+        device_map={"": chosen_device()},
     )
     theirs = get_peft_model(
         base, LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -89,10 +95,13 @@ def test_weights_equal_plain_transformers_and_peft_on_nf4(tiny_model, tmp_path):
         for example in examples:
             encoded = example.encoded
             labels = torch.tensor(
-                [[id if t else -100 for id, t in zip(encoded.ids, encoded.trained, strict=True)]]
+                [[id if t else -100 for id, t in zip(encoded.ids, encoded.trained, strict=True)]],
+                device=chosen_device(),
             )
             loss = (
-                theirs(input_ids=torch.tensor([encoded.ids]), labels=labels).loss
+                theirs(
+                    input_ids=torch.tensor([encoded.ids], device=chosen_device()), labels=labels
+                ).loss
                 * sum(encoded.trained[1:])
                 / count
             )
@@ -199,10 +208,16 @@ def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model,
         and noted["dtype"] == "float32"
     )
     stored = TransformersBackend(
-        load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu", quantisation=NF4)
+        load(
+            str(tiny_model),
+            adapter=str(adapter),
+            dtype="float32",
+            device=chosen_device(),
+            quantisation=NF4,
+        )
     ).fingerprint
     plain = TransformersBackend(
-        load(str(tiny_model), adapter=str(adapter), dtype="float32", device="cpu")
+        load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
     ).fingerprint
     assert stored.pop("quantisation") == "nf4+double"
     assert (stored.pop("engine"), plain.pop("engine")) == ("modules", "fast")

@@ -38,6 +38,7 @@ from harness.training.distill.self_answers import (
 from harness.training.plan.dry_run import dry_run
 from harness.training.preparation import prepare
 from harness.training.start import train
+from tests.device import chosen_device
 
 NATIVE = load_formats()["chatml"]
 ASKED = tuple(
@@ -97,7 +98,7 @@ def test_answers_are_greedy_and_those_of_the_base(tiny):
         add_generation_prompt=True,
         eos_token="<|im_end|>",
     )
-    ids = torch.tensor([prompt_ids(rendered, tiny.tokenizer)])
+    ids = torch.tensor([prompt_ids(rendered, tiny.tokenizer)], device=chosen_device())
     out = tiny.model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=300, do_sample=False
     )[0, ids.shape[1] :].tolist()
@@ -116,7 +117,7 @@ def test_an_adapter_is_switched_off_for_the_teacher_and_on_again(tiny):
 
     from harness.training.step.lora import add_adapter
 
-    ids = torch.arange(3, 20).unsqueeze(0)
+    ids = torch.arange(3, 20, device=chosen_device()).unsqueeze(0)
     with torch.no_grad():
         base = tiny.model(ids).logits
         tiny.model = add_adapter(tiny, AdapterConfig(lora_r=4), 0)

@@ -16,6 +16,7 @@ from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example
 from harness.training.step.loss import Tally, supervised_loss
 from harness.training.step.updater import Updater
+from tests.device import chosen_device
 
 TURNS = [
     ("user", "the fox?", {}),
@@ -89,7 +90,11 @@ def test_the_loss_is_the_weighted_sum_of_each_tokens(conversation, tiny):
     by_hand = 0.0
     with torch.no_grad():
         for one in batch:
-            logprobs = tiny.model(torch.tensor([one.encoded.ids])).logits[0].log_softmax(-1)
+            logprobs = (
+                tiny.model(torch.tensor([one.encoded.ids], device=chosen_device()))
+                .logits[0]
+                .log_softmax(-1)
+            )
             for at in range(1, len(one.encoded.ids)):
                 if one.encoded.trained[at]:
                     by_hand -= (
@@ -107,7 +112,7 @@ def test_a_weight_shared_by_all_changes_nothing(conversation, tiny_model):
 
     moved = []
     for weight in (1.0, 0.5):
-        loaded = load(str(tiny_model), dtype="float32", device="cpu")
+        loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
         loaded.model = add_adapter(loaded, AdapterConfig(lora_r=2), 0)
         updater = Updater(loaded, loaded.model, OptimisationConfig())
         rows = [
@@ -132,9 +137,9 @@ def test_loss_and_accuracy_are_told_by_format(conversation, tiny):
         assert list(found) == ["chatml", "llama2-chat"]
         for format, times in (("chatml", 2), ("llama2-chat", 1)):
             one = next(e for e in batch if e.format == format)
-            ids = torch.tensor(one.encoded.ids)
+            ids = torch.tensor(one.encoded.ids, device=chosen_device())
             logprobs = tiny.model(ids[None]).logits[0].log_softmax(-1)[:-1]
-            wanted = torch.tensor(one.encoded.trained[1:])
+            wanted = torch.tensor(one.encoded.trained[1:], device=chosen_device())
             own = logprobs.gather(1, ids[1:, None])[:, 0][wanted]
             assert found[format]["tokens"] == times * one.supervised == times * int(wanted.sum())
             assert found[format]["loss"] == pytest.approx(-own.mean().item(), rel=1e-5)

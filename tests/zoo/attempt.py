@@ -13,6 +13,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError
+from tests.device import chosen_device
 from tests.zoo.models import build
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Attempt:
         from harness.models import load
 
         given = str(adapter) if adapter else None
-        return load(str(self.folder), adapter=given, dtype="float32", device="cpu")
+        return load(str(self.folder), adapter=given, dtype="float32", device=chosen_device())
 
     def train(self, run: Path, *more: str) -> str:
         """Train two steps into a folder. Returns what the command prints."""

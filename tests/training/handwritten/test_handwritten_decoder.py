@@ -17,6 +17,7 @@ from harness.training.data.examples import Example
 from harness.training.step.handwritten import attention, head
 from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.loss import plain_losses, token_losses
+from tests.device import chosen_device
 
 CONFIGS = {
     "llama": LlamaConfig,
@@ -65,7 +66,8 @@ def make(kind="llama", *, dtype="float32", lora=None, **changes):
             parameter.data = parameter.data.float()
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.2)
-    return LoadedModel(ModelSource("x", "", None, ""), adapted.train(), Padder(), dtype, "cpu")
+    adapted.train().to(chosen_device())
+    return LoadedModel(ModelSource("x", "", None, ""), adapted, Padder(), dtype, chosen_device())
 
 
 def example(draw, length):
@@ -85,7 +87,7 @@ def batch(seed, lengths):
 def gradients(loaded, losses, rows):
     loaded.model.zero_grad()
     nll, correct = losses(loaded, rows)
-    weights = torch.linspace(0.5, 2, len(nll))  # tokens may weigh differently
+    weights = torch.linspace(0.5, 2, len(nll), device=nll.device)  # tokens may weigh differently
     (nll * weights).sum().backward()
     return (
         nll.detach(),
