@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from harness.training.config import ObjectiveConfig
 from harness.training.distill.alignment import (
     LEFT_OUT,
@@ -138,10 +140,12 @@ def _with_leading(
         return row
     import torch
 
-    table = opening_table(tokenizer, len(row), native, student).to(row.device)
+    table = opening_table(tokenizer, len(row), native, student)
     known = table != LEFT_OUT
-    moved = torch.zeros_like(row).index_add(0, table[known], row[known].exp())
-    return (moved / moved.sum()).clamp(min=_LEAST).log()
+    # On the CPU: many tokens become one, and a GPU would add them in another order each time.
+    weights = row.exp().cpu()[known].double().numpy()
+    sums = np.bincount(table[known].numpy(), weights, minlength=len(row))
+    return torch.from_numpy(sums / sums.sum()).to(row).clamp(min=_LEAST).log()
 
 
 def _with_stop(row: torch.Tensor, answer: AlignedAnswer, pair: TokenPair) -> torch.Tensor:
@@ -152,8 +156,7 @@ def _with_stop(row: torch.Tensor, answer: AlignedAnswer, pair: TokenPair) -> tor
         return row
     import torch
 
-    both = torch.logaddexp(row[student], row[native])
-    return row.index_put(
-        (torch.tensor([student, native], device=row.device),),
-        torch.stack([both, torch.full_like(both, math.log(_LEAST))]),
-    )
+    moved = row.clone()
+    moved[student] = torch.logaddexp(row[student], row[native])
+    moved[native] = math.log(_LEAST)
+    return moved
