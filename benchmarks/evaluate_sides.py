@@ -11,6 +11,7 @@ import io
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,59 +25,18 @@ class Side:
         import torch
 
         from harness.backends.local.backend import TransformersBackend
-        from harness.formats import load_formats
         from harness.models import load
 
         torch.set_num_threads(options.threads)
         self.options = options
         self.loaded = load(MODEL, dtype=options.dtype)
         self.backend = TransformersBackend(self.loaded)
-        known = load_formats()
-        self.formats = known.select(known.default)[: options.formats]
 
     def choices(self, items: int) -> Any:
-        from harness.evaluation.cases.case_files import load_cases
-        from harness.evaluation.requests import RequestBuilder
-
-        cases = [case for case in load_cases() if len(case.choices) == 4]
-        if len(cases) < items:
-            raise SystemExit(f"there are {len(cases)} four-option items, not {items}")
-        return RequestBuilder(self.backend, 1).build(cases[:items], self.formats)
+        return choice_requests(self.backend, items, self.options.formats)
 
     def prompts(self, count: int) -> Any:
-        """Different prompts in the model's own format and in ChatML, whose answers end with a token
-        or by length, cut at no text.
-        """
-        from dataclasses import replace
-
-        from harness.backends import GenerateRequest
-        from harness.evaluation.cases.case_files import load_cases
-        from harness.formats import load_formats
-        from harness.formats.render import adapt_to_format, render
-
-        known = load_formats()
-        places = [
-            (case, known[id])
-            for case in load_cases()
-            if not case.choices
-            for id in ("smollm2", "chatml")
-        ][:count]
-        if len(places) < count:
-            raise SystemExit(f"there are {len(places)} different prompts, not {count}")
-        rendered = [
-            render(
-                adapt_to_format(case.conversation, format),
-                format,
-                add_generation_prompt=True,
-                bos_token="",
-                eos_token=self.backend.eos_token,
-            )
-            for case, format in places
-        ]
-        return [
-            GenerateRequest(str(at), replace(prompt, stops=()), self.options.new_tokens)
-            for at, prompt in enumerate(rendered)
-        ]
+        return prompt_requests(self.backend, count, self.options.new_tokens, ("smollm2", "chatml"))
 
     def whole_job(self, limit: int, out: Path) -> Any:
         """The whole evaluation that both sides do."""
@@ -87,6 +47,51 @@ class Side:
 
         settings = replace(SETTINGS, recall_examples=self.options.recall)
         return EvalJob(model=MODEL, limit=limit, out=out, recall=True, settings=settings)
+
+
+def choice_requests(backend: Any, items: int, formats: int) -> Any:
+    """The first four-option items in the first default formats, each answer to be scored."""
+    from harness.evaluation.cases.case_files import load_cases
+    from harness.evaluation.requests import RequestBuilder
+    from harness.formats import load_formats
+
+    known = load_formats()
+    cases = [case for case in load_cases() if len(case.choices) == 4]
+    if len(cases) < items:
+        raise SystemExit(f"there are {len(cases)} four-option items, not {items}")
+    chosen = known.select(known.default)[:formats]
+    return RequestBuilder(backend, 1).build(cases[:items], chosen)
+
+
+def prompt_requests(backend: Any, count: int, new_tokens: int, formats: Sequence[str]) -> Any:
+    """Different prompts in these formats, whose answers end with a token or by length, cut at no
+    text.
+    """
+    from dataclasses import replace
+
+    from harness.backends import GenerateRequest
+    from harness.evaluation.cases.case_files import load_cases
+    from harness.formats import load_formats
+    from harness.formats.render import adapt_to_format, render
+
+    known = load_formats()
+    places = [(case, known[id]) for case in load_cases() if not case.choices for id in formats]
+    if len(places) < count:
+        raise SystemExit(f"there are {len(places)} different prompts, not {count}")
+    rendered = [
+        render(
+            adapt_to_format(case.conversation, format),
+            format,
+            add_generation_prompt=True,
+            bos_token="",
+            eos_token=backend.eos_token,
+        )
+        for case, format in places[:count]
+    ]
+    return [
+        GenerateRequest(str(at), replace(prompt, stops=()), new_tokens)
+        for at, prompt in enumerate(rendered)
+    ]
 
 
 class Ours(Side):
