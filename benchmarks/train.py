@@ -164,7 +164,7 @@ def make_plan(folder: Path, steps: int, batch: int, tokens_per_pass: int) -> dic
 
     config = TrainConfig(optimisation=OptimisationConfig(per_device_train_batch_size=batch))
     ready, loaded = prepare(config), load(MODEL, dtype="bfloat16", device="cpu")
-    cache = ready.encode(loaded.tokenizer)[0]
+    cache = ready.encode(loaded.tokenizer, None)[0]
     drawn = draw(config, cache)
     examples = [[cache(pair).encoded for pair in drawn.step(number)] for number in range(steps)]
     save_adapter(add_adapter(loaded, config.adapter, 0), folder / "first", describe_base(loaded))
