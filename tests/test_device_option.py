@@ -14,7 +14,9 @@ TESTS = Path(__file__).parent
 NAMES_THE_CPU = {
     "gate/conftest.py": "a recorded environment",
     "gate/test_baseline.py": "a recorded environment",
+    "models/test_placement.py": "the CPU and a disk play two cards",
     "models/test_source.py": "a process of its own that loads nothing",
+    "training/handwritten/test_gpu_passes.py": "the CPU plays a card",
     "training/test_memory_estimate.py": "the peak of a process, which a CPU's tensors are part of",
     "training/test_quantised.py": "the layout that bitsandbytes has on CPUs",
 }

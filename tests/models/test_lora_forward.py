@@ -158,7 +158,7 @@ def test_the_factors_of_a_step_are_cast_once(tiny_model):
     "settings", [{"lora_dropout": 0.1}, {"use_dora": True}], ids=["dropout", "DoRA"]
 )
 def test_what_is_more_than_factors_trains_through_peft(tiny_model, settings):
-    loaded = load(str(tiny_model), dtype="float32", device="cpu")
+    loaded = load(str(tiny_model), dtype="float32", device=chosen_device())
     model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=9, **settings), seed=1).train()
     install_lean_lora(model)
     assert not trains_lean(model)

@@ -22,6 +22,8 @@ from harness.models.source import ModelSource
 from tests.backends.test_decoding import answers_of, requests_of
 from tests.backends.test_out_of_memory import near, scored
 
+pytestmark = pytest.mark.cpu_only("lays a model over the CPU and a disk, as over two cards")
+
 NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
 

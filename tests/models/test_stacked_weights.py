@@ -21,6 +21,7 @@ from harness.models.llama.recognise import inputs_in_common, take_apart
 from harness.models.llama.stacked_weights import adjacent, stack_in_place
 from tests.backends.test_llama_forward import ROWS, inferring, packs_of
 from tests.backends.test_out_of_memory import scored
+from tests.device import chosen_device
 from tests.training.handwritten.test_handwritten_decoder import make
 
 
@@ -96,11 +97,11 @@ def test_a_copy_in_another_arithmetic_leaves_the_weights_alone(monkeypatch):
 def test_a_stacked_model_is_saved_copied_and_merged_as_before(tiny_model, tiny, tmp_path):
     from peft import LoraConfig, get_peft_model
 
-    plain = load(str(tiny_model), dtype="float32", device="cpu")
+    plain = load(str(tiny_model), dtype="float32", device=chosen_device())
     stack_in_place(inputs_in_common(tiny))
     tiny.model.save_pretrained(tmp_path / "saved")
     tiny.tokenizer.save_pretrained(tmp_path / "saved")
-    again = load(str(tmp_path / "saved"), dtype="float32", device="cpu")
+    again = load(str(tmp_path / "saved"), dtype="float32", device=chosen_device())
     weights = plain.model.state_dict()
     copied = copy.deepcopy(tiny.model).state_dict()
     for name, value in again.model.state_dict().items():
@@ -121,7 +122,7 @@ def test_adapters_are_switched_on_stacked_weights(tiny_model, tiny, tmp_path):
 
     for seed in (1, 2):
         torch.manual_seed(seed)
-        base = load(str(tiny_model), dtype="float32", device="cpu").model
+        base = load(str(tiny_model), dtype="float32", device=chosen_device()).model
         config = LoraConfig(r=2, target_modules=["q_proj", "up_proj"], init_lora_weights=False)
         get_peft_model(base, config).save_pretrained(tmp_path / str(seed))
     found = []
@@ -132,7 +133,7 @@ def test_adapters_are_switched_on_stacked_weights(tiny_model, tiny, tmp_path):
             str(tiny_model),
             adapter=adapter and str(tmp_path / adapter),
             dtype="float32",
-            device="cpu",
+            device=chosen_device(),
         )
         assert found[-1] == scored(TransformersBackend(fresh))
     assert found[0] == found[3] != found[1] != found[2]

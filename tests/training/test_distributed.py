@@ -95,6 +95,7 @@ def run(tmp_path, model, name, *launcher):
     return out, done.stdout
 
 
+@pytest.mark.cpu_only("NCCL wants a card for each process")
 @pytest.mark.slow
 def test_two_processes_train_like_one(tmp_path, tiny_model):
     """The last step of an epoch has two rows for two processes, the others three; one row trains a
@@ -127,6 +128,7 @@ def test_two_processes_train_like_one(tmp_path, tiny_model):
     )
 
 
+@pytest.mark.cpu_only("NCCL wants a card for each process")
 @pytest.mark.slow
 def test_a_mistake_ends_all_processes(tmp_path, tiny_model):
     with pytest.raises(AssertionError, match="no model at"):

@@ -21,6 +21,7 @@ from harness.training.step.loss import plain_losses
 from harness.training.step.row_attention import Bounds, attend_rows
 from harness.training.step.row_packing import PADDED, RowPacking, choose_packing, packing_rows
 from harness.training.step.updater import Updater
+from tests.device import chosen_device
 from tests.training.architectures import build
 
 LIMIT = 1 << 30
@@ -112,7 +113,7 @@ def test_the_kernels_arguments_are_those_of_the_rows(monkeypatch, window):
 
 def make(name, folder, dtype="float32", **changes):
     """A tiny model with an adapter that changes its logits."""
-    loaded = load(str(build(name, folder, **changes)), dtype=dtype, device="cpu")
+    loaded = load(str(build(name, folder, **changes)), dtype=dtype, device=chosen_device())
     loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).eval()
     torch.manual_seed(0)
     with torch.no_grad():

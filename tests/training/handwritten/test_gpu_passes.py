@@ -33,6 +33,8 @@ from tests.training.handwritten.test_handwritten_decoder import (
 )
 from tests.training.small import make_trainer, small_config
 
+pytestmark = pytest.mark.cpu_only("plays a card on the CPU")
+
 LENGTHS = [5, 33, 12, 34, 2]
 
 
