@@ -5,12 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from harness.models import load, locate
-from harness.training.config import AdapterConfig
+from harness.records import Encoded
+from harness.training.config import AdapterConfig, OptimisationConfig, TrainConfig
+from harness.training.data.examples import Example
+from harness.training.plan.dry_run import memories
 from harness.training.plan.memory_estimate import (
     ModelShape,
     StepShape,
@@ -20,7 +25,9 @@ from harness.training.plan.memory_estimate import (
     shape_of,
     total,
 )
+from harness.training.step.gradient_checkpointing import enable_checkpointing
 from harness.training.step.lora import add_adapter
+from harness.training.step.updater import Updater
 from tests.device import chosen_device
 from tests.training.architectures import build
 
@@ -117,13 +124,116 @@ def test_a_layer_without_factors_keeps_no_less_than_nothing():
     assert layer_activations(bare, STEP)[0] > 0 and total(estimate(bare, STEP)) > 0
 
 
+def step_peak(loaded, rows, length, supervised) -> int:
+    """Bytes that torch's allocator holds at the peak of an optimiser step, the model included."""
+    updater = Updater(loaded, loaded.model, OptimisationConfig(max_tokens_per_batch=10**6))
+    trained = tuple(at >= length - supervised for at in range(length))
+    example = Example("x", "chatml", Encoded(tuple(at % 300 for at in range(length)), trained))
+    updater.step([example] * rows, 1e-4)  # now the moments are there
+    if loaded.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        updater.step([example] * rows, 1e-4)
+        return torch.cuda.max_memory_allocated()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        updater.step([example] * rows, 1e-4)
+    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    weights = list(loaded.model.parameters())
+    moments = sum(8 * weight.numel() for weight in weights if weight.requires_grad)
+    held = sum(weight.numel() * weight.element_size() for weight in weights)
+    return held + moments + max(accumulate(changes))
+
+
+@pytest.fixture(scope="module")
+def middling(tmp_path_factory):
+    """A model in which neither activations nor logits nor weights are all that counts."""
+    folder = tmp_path_factory.mktemp("middling")
+    sizes = {"hidden_size": 256, "intermediate_size": 683, "num_hidden_layers": 6, "head_dim": 64}
+    return build("llama", folder / "model", vocab_size=2000, **sizes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("supervised", [10, 64, 256])
+def test_the_peak_of_a_step_is_as_estimated(middling, dtype, checkpointing, supervised):
+    """Weights, moments, activations and logits of one pass through transformers and peft.
+
+    Dropout keeps the hand-written decoder out. With checkpointing the logits are freed before a
+    layer is computed again: with few supervised tokens the layer decides, with many the logits.
+    """
+    loaded = load(str(middling), dtype=dtype, device=chosen_device())
+    config = AdapterConfig(lora_dropout=0.1)
+    loaded.model = add_adapter(loaded, config, 0)
+    enable_checkpointing(checkpointing, loaded, loaded.model, ())
+    measured = step_peak(loaded, 2, 300, supervised)
+    step = StepShape(
+        dtype,
+        4 if dtype == "float32" else 2,
+        16,
+        "adamw_torch",
+        600,
+        2 * supervised,
+        dropout=True,
+        checkpointing=checkpointing,
+    )
+    found = parts(shape_of(locate(str(middling)), config)[0], step)
+    counted = sum(found.values()) - found["runtime"]
+    assert counted == pytest.approx(measured, rel=0.2), f"{counted / measured:.2f} of what it was"
+
+
+def test_a_recomputed_layer_and_the_logits_do_not_meet():
+    """Whichever is larger counts, and each is what the formula says."""
+    shape = mistral_7b(AdapterConfig())
+    few = StepShape("bfloat16", 2, 16, "adamw_torch", 1000, 10, checkpointing=True, device="cuda")
+    inputs = 1000 * 32 * 4096 * 2
+    layer = 1000 * (layer_activations(shape, few)[0] + 2 * 14336 * 2)
+    assert parts(shape, few)["activations"] == inputs + layer
+    assert parts(shape, few)["logits"] == 0
+    many = replace(few, supervised=1000)
+    assert parts(shape, many)["activations"] == inputs
+    assert parts(shape, many)["logits"] == 1000 * 32_000 * 14 > layer
+
+
+def rows(*lengths):
+    return [Example(str(n), "f", Encoded((1,) * n, (False,) + (True,) * (n - 1))) for n in lengths]
+
+
+def largest(memory) -> int:
+    """The tokens of the pass that an estimate is of."""
+    [activations] = [part.why for part in memory.parts if part.name == "activations"]
+    return int(activations.split()[0].replace(",", ""))
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps", "here", "plain", "recomputed"),
+    [
+        ("auto", [rows(100, 90), rows(80, 80, 80)], 240, 240, 240),  # a step is one pass
+        ("auto", [rows(*[500] * 12)], 2000, 1000, 6000),  # no room on the card but recomputed
+        (300, [rows(100, 90, 80, 70)], 190, 190, 190),  # set by the user: even parts
+        ("auto", [], 0, 0, 0),
+    ],
+)
+def test_the_estimate_is_of_the_pass_that_a_run_takes(
+    tiny_model, setting, steps, here, plain, recomputed
+):
+    """On a CPU passes of 2048 tokens, on a card as large as memory allows, without padding."""
+    config = TrainConfig(
+        model=str(tiny_model), optimisation=OptimisationConfig(max_tokens_per_batch=setting)
+    )
+    shape, _ = shape_of(locate(str(tiny_model)), config.adapter)
+    found = memories(config, shape, steps)
+    assert [largest(memory) for memory in found] == [here, here, plain, recomputed]
+
+
 PEAK = """
 import pathlib, sys
 import torch
 from harness.models import load
+from harness.training.step.gradient_checkpointing import enable_checkpointing
 from harness.training.step.lora import add_adapter
+from harness.training.step.updater import Updater
 from tests.training.architectures import build
-from harness.training.config import AdapterConfig, OptimisationConfig
+from harness.training.config import AdapterConfig, OptimisationConfig, TrainConfig
 from harness.training.data.examples import Example
 from harness.training.step.updater import Updater
 from harness.records import Encoded

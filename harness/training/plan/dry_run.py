@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.data.refusals import Refusal
 from harness.models.added_tokens import with_tokens
@@ -14,8 +15,9 @@ from harness.models.architecture import context_window, read_config
 from harness.models.device import total_bytes
 from harness.records import Rendered
 from harness.training.config import TrainConfig
-from harness.training.data.examples import Example, ExampleCache, make_plan, micro_batches
+from harness.training.data.examples import Example, ExampleCache, even_batches, make_plan
 from harness.training.data.mixing import Pair, RowSet
+from harness.training.data.pass_sizes import PassSize, pass_sizes
 from harness.training.plan.memory_estimate import (
     ModelShape,
     Part,
@@ -28,8 +30,11 @@ from harness.training.plan.memory_estimate import (
 )
 from harness.training.preparation import Preparation, prepare, with_expected_answers
 from harness.training.schedules import Schedule
+from harness.training.step.gradient_checkpointing import LARGEST_FRACTION
 from harness.training.step.lora import missing_tokens
-from harness.training.step.passes import usual_budget
+from harness.training.step.pass_budget import budgets, gains_by_size, largest_that_fits
+from harness.training.step.passes import Pass, usual_budget
+from harness.training.step.row_packing import RowPacking
 
 SAMPLES = 3
 CARD_BYTES = 12 * 2**30
@@ -111,12 +116,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "sum_lr": config.optimisation.learning_rate * schedule.summed(plan.total_steps),
         "held_out": [excluded.id for excluded in ready.held_out],
     }
-    budget = usual_budget(config.optimisation.max_tokens_per_batch)
-    batches = [
-        batch
-        for number in range(plan.total_steps)
-        for batch in micro_batches([cache(pair) for pair in plan.step(number)], budget)
-    ]
+    steps = range(plan.total_steps)
     all_refused = (*ready.rows.refused, *refused)
     return DryRun(
         facts,
@@ -124,7 +124,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         all_refused,
         not all_refused or config.data.on_refuse == "skip",
         *_by_format(cache, pairs),
-        memories(config, shape, batches),
+        memories(config, shape, [[cache(pair) for pair in plan.step(n)] for n in steps]),
         list(targets.lines()),
     )
 
@@ -182,11 +182,11 @@ def marked(rendered: Rendered) -> str:
 
 
 def memories(
-    config: TrainConfig, model: ModelShape, batches: Sequence[Sequence[Example]]
+    config: TrainConfig, model: ModelShape, steps: Sequence[Sequence[Example]]
 ) -> list[Memory]:
     """The estimate for this machine, and for a 7B model in nf4 on a 12 GB card.
 
-    Each with and without gradient checkpointing.
+    Each with and without gradient checkpointing, of the passes that a run takes there.
     """
     from harness.models import pick_device, pick_dtype
 
@@ -209,26 +209,58 @@ def memories(
         (machine, model, here, total_bytes(device)),
         ("a 12 GB card (7B, nf4)", mistral_7b(config.adapter), card, CARD_BYTES),
     )
+    setting = config.optimisation.max_tokens_per_batch
+    by_budget = _by_budget(setting, steps)
     return [
-        Memory(name, on, _peak(shape, replace(step, checkpointing=on), batches), has)
+        Memory(name, on, _peak(shape, replace(step, checkpointing=on), by_budget[kind], has), has)
         for name, shape, step, has in devices
+        for kind in (setting == "auto" and gains_by_size(step.device),)
         for on in (False, True)
     ]
 
 
-def _peak(
-    shape: ModelShape, step: StepShape, batches: Sequence[Sequence[Example]]
-) -> tuple[Part, ...]:
-    """The estimate of the micro-batch that needs most."""
-    sizes = {
-        (len(batch) * max(len(e.encoded.ids) for e in batch), sum(e.supervised for e in batch))
-        for batch in batches
+#: Budgets of tokens a pass, each with the sizes of the passes that it leads to.
+ByBudget = dict[int, frozenset[PassSize]]
+
+
+def _by_budget(
+    setting: int | Literal["auto"], steps: Sequence[Sequence[Example]]
+) -> dict[bool, ByBudget]:
+    """What a run chooses from: the one budget that is set, and where it is not those of a GPU.
+
+    Rows are laid end to end, as they are for any model whose attention allows it; without a model
+    nothing more is known.
+    """
+    whole = max((sum(len(e.encoded.ids) for e in step) for step in steps), default=1)
+    return {
+        by_size: {
+            budget: pass_sizes(steps, partial(_sizes, budget))
+            for budget in (budgets(whole) if by_size else [usual_budget(setting)])
+        }
+        for by_size in (False, True)
     }
-    estimates = (
-        estimate(shape, replace(step, tokens=tokens, supervised=supervised))
-        for tokens, supervised in sizes
-    )
-    return max(estimates, key=total)
+
+
+def _sizes(budget: int, step: Sequence[Example]) -> list[PassSize]:
+    """The passes of a step whose rows are laid end to end."""
+    return [Pass(rows, RowPacking("bounds")).size for rows in even_batches(step, budget)]
+
+
+def _peak(
+    shape: ModelShape, step: StepShape, by_budget: ByBudget, has: int | None
+) -> tuple[Part, ...]:
+    """The estimate of the pass that needs most, cut as ``fit_passes`` cuts: as large as fits."""
+
+    def parts(size: PassSize) -> tuple[Part, ...]:
+        return estimate(shape, replace(step, tokens=size.tokens, supervised=size.supervised))
+
+    def kept(size: PassSize) -> int:
+        return total(parts(size)) - fixed
+
+    fixed = total(parts(PassSize(0, 0, 0)))
+    room = LARGEST_FRACTION * ((has or 0) - fixed)
+    budget, _ = largest_that_fits(by_budget, kept, room)
+    return max(map(parts, by_budget[budget]), key=total, default=parts(PassSize(0, 0, 0)))
 
 
 def _storage(config: TrainConfig, dtype: str) -> Storage:

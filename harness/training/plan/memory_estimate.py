@@ -3,7 +3,7 @@
 No weight is loaded: shapes come from the model's configuration, on torch's meta device, and the
 adapted weights from the same list that training uses. What autograd keeps is counted for a decoder
 of the Llama kind with LoRA on its linear layers, in the order of its forward pass; other models
-differ in the term called activations.
+differ in the term called activations, and the hand-written passes of a CPU keep less.
 tests/training/test_memory_estimate.py compares it with what torch keeps, and with the peak of a
 process.
 """
@@ -38,7 +38,9 @@ WEIGHT_BYTES: dict[Storage, float] = {
 #: Bytes of Adam's two moments per trained weight. In eight bits with a float32 scale for each 256.
 MOMENT_BYTES = {"adamw_torch": 8.0, "adamw_8bit": 2.0 + 8 / 256, "paged_adamw_8bit": 2.0 + 8 / 256}
 #: What a process holds before it loads a model: torch and transformers, or a CUDA context.
-RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 500 * 2**20, "mps": 300 * 2**20}
+#: On CUDA that and what kernels and cuBLAS add during a step, beside torch's allocator: 0.5 to 0.77
+#: GiB on an H200 (docs/log.md). The upper end is taken, since a card that is full has no reserve.
+RUNTIME_BYTES = {"cpu": 600 * 2**20, "cuda": 768 * 2**20, "mps": 300 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,11 @@ class Part:
 
 
 def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
-    """The terms of the peak, which is reached when the backward pass begins."""
+    """The terms of the peak, which is reached when the backward pass begins.
+
+    With gradient checkpointing there are two moments: the logits beside the layers' inputs, and
+    later, when the logits are freed, one layer computed again. The larger one counts.
+    """
     factors = sum(each.factors(step.rank, dora=step.dora) for each in model.adapted)
     b = step.compute_bytes
     weight = WEIGHT_BYTES[step.storage]
@@ -93,23 +99,25 @@ def estimate(model: ModelShape, step: StepShape) -> tuple[Part, ...]:
     layer, terms = layer_activations(model, step)
     per_token = model.layers * layer
     formula = f"{model.layers} layers × {layer:,} B ({terms})"
-    if step.checkpointing:
-        per_token = model.layers * model.hidden * b + layer
-        formula = f"{model.layers} layers × {model.hidden} × {b} B + one layer's {layer:,} B"
     logit = 12 if b == 4 else 14
+    logits = step.supervised * model.vocabulary * logit
+    supervised = f"{step.supervised:,} supervised tokens × {model.vocabulary:,} × {logit} B"
+    if step.checkpointing:
+        per_token = model.layers * model.hidden * b
+        formula = f"{model.layers} layers × {model.hidden} × {b} B"
+        again = layer + 2 * model.intermediate * b
+        if step.tokens * again > logits:
+            per_token += again
+            formula += f" + {again:,} B of one layer and its gradients"
+            logits, supervised = 0, "freed before a layer is computed again, which takes more"
     moment = MOMENT_BYTES[step.optim]
-    supervised = f"{step.supervised:,} supervised tokens"
     parts = [
         Part("base weights", round(weights), _weights_formula(model, step.storage, weight, other)),
         Part("adapter", 4 * factors, f"{factors:,} weights × 4 B (float32)"),
         Part("gradients", 4 * factors, f"{factors:,} × 4 B"),
         Part("moments", round(moment * factors), f"{factors:,} × {moment:.3g} B ({step.optim})"),
         Part("activations", step.tokens * per_token, f"{step.tokens:,} tokens × ({formula})"),
-        Part(
-            "logits",
-            step.supervised * model.vocabulary * logit,
-            f"{supervised} × {model.vocabulary:,} × {logit} B",
-        ),
+        Part("logits", logits, supervised),
     ]
     if b < 4:
         text = f"{factors:,} × {b} B, cast once a step"

@@ -40,13 +40,19 @@ def fit_passes(
     loaded: LoadedModel,
     model: PeftModel,
     steps: Callable[[], Iterable[Sequence[Example]]],
+    *,
+    sharded: bool = False,
 ) -> None:
     """Set the budget of ``passes``, and switch gradient checkpointing on where it is needed.
 
-    ``steps`` gives the examples of each step of the run; only "auto" reads them.
+    ``steps`` gives the examples of each step of the run; only "auto" reads them. A ``sharded`` base
+    is not probed: processes that find different answers would wait for each other.
     """
     switch = config.gradient_checkpointing
-    if config.max_tokens_per_batch != "auto" or not _gains_by_size(loaded.device):
+    if sharded:
+        enable_checkpointing(switch, loaded, model, (), sharded=True)
+        return
+    if config.max_tokens_per_batch != "auto" or not gains_by_size(loaded.device):
         enable_checkpointing(switch, loaded, model, passes.sizes(steps()))
         return
     by_budget = sizes_by_budget(passes, steps())
@@ -68,7 +74,7 @@ def fit_passes(
     enable_checkpointing(switch, loaded, model, by_budget[passes.budget])
 
 
-def _gains_by_size(device: str) -> bool:
+def gains_by_size(device: str) -> bool:
     """Whether a large pass is faster than two small ones: a CPU's leave its caches."""
     return device.startswith("cuda")
 
@@ -96,19 +102,19 @@ def sizes_by_budget(
     known = list(steps)
     whole = max((sum(len(e.encoded.ids) for e in step) for step in known), default=1)
     before, found = passes.budget, {}
-    for budget in _budgets(whole):
+    for budget in budgets(whole):
         passes.budget = budget
         found[budget] = frozenset(passes.sizes(known))
     passes.budget = before
     return found
 
 
-def _budgets(whole: int) -> list[int]:
+def budgets(whole: int) -> list[int]:
     """Powers of two from the least on, and the first that holds the whole step."""
-    budgets = [LEAST_TOKENS]
-    while budgets[-1] < min(whole, _MOST_TOKENS):
-        budgets.append(2 * budgets[-1])
-    return budgets
+    found = [LEAST_TOKENS]
+    while found[-1] < min(whole, _MOST_TOKENS):
+        found.append(2 * found[-1])
+    return found
 
 
 def largest_that_fits(
