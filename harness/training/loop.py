@@ -115,7 +115,14 @@ class Trainer:
         self.track: Track = lambda _: None
         self.updater = Updater(loaded, self.model, opt, objective, ranks)
         stack_weights(loaded)
-        fit_passes(self.updater.passes, opt, loaded, self.model, self._steps)
+        fit_passes(
+            self.updater.passes,
+            opt,
+            loaded,
+            self.model,
+            self._steps,
+            sharded=self.updater.ranks.shards is not None,
+        )
         self.optimizer = self.updater.optimizer
         self.save_every = config.checkpoints.save_steps or max(1, -(-self.plan.total_steps // 4))
 

@@ -132,7 +132,7 @@ def run_digest(
     facts = parse_config(ready.config.as_dict()).as_dict()  # as from a file: 8 and 8.0 are equal
     for key in ("output_dir", "evaluation", "checkpoints", "auto_branch", "stopping", "tracking"):
         del facts[key]
-    for key in ("max_tokens_per_batch", "gradient_checkpointing"):
+    for key in ("max_tokens_per_batch", "gradient_checkpointing", "fsdp"):
         del facts["optimisation"][key]
     del facts["data"]["train"], facts["data"]["controls"]  # the rows say what they decided
     if model is None:

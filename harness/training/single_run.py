@@ -15,7 +15,7 @@ from harness.models.architecture import context_window
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
-from harness.training.config import TrainConfig
+from harness.training.config import TrainConfig, parse_config
 from harness.training.data.training_rows import report_rows
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
@@ -24,6 +24,7 @@ from harness.training.selection.early_stopping import StopRule, combined, config
 from harness.training.step.lora import add_control_tokens
 from harness.training.step.lora_targets import find_targets
 from harness.training.step.optimisers import check_optimizer
+from harness.training.step.sharding import refuse_unshardable
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -58,6 +59,8 @@ def train_one(
             where="objective",
             hint="start one process, without torchrun",
         )
+    if config.optimisation.fsdp:
+        loaded, ranks = _load_sharded(config, ranks, device, loaded)
     if loaded is None:
         with ranks.main_first():
             loaded = load_base(config)
@@ -84,8 +87,7 @@ def _train_locked(
     if done and not are_readable(final / ADAPTER_FILE):
         print(f"{final}: damaged; it is written again", file=sys.stderr)
         done = False
-    if ranks.is_main and done and not _may_continue(recorded, config):
-        ranks.release()
+    if ranks.from_main(bool(done) and not _may_continue(recorded, config)):
         return final
     from harness.training.loop import Trainer
     from harness.training.objective import check_objective, make_objective, with_own_answers
@@ -96,6 +98,8 @@ def _train_locked(
         add_control_tokens(loaded, ready.trained)
     check_objective(ready, loaded)
     targets = find_targets(loaded.model, config.adapter, quantised=bool(loaded.quantisation))
+    if ranks.shards:
+        refuse_unshardable(config, targets.chosen)
     window = context_window(loaded.model.config)
     if config.objective.answers != "self":  # check before anything is written
         cache, refused = ready.encode(loaded.tokenizer, window)
@@ -124,7 +128,8 @@ def _train_locked(
     if not ranks.is_main:
         trainer.updater.follow()
         return final
-    final = trainer.run(quiet=quiet)
+    with ranks.leading():
+        final = trainer.run(quiet=quiet)
     ranks.release()  # not when an error ends the run: then torchrun ends the other processes
     if stopped := trainer.stopped:
         write_run_metadata(folder, replace(metadata, stopped=stopped))
@@ -132,12 +137,32 @@ def _train_locked(
     return final
 
 
-def load_base(config: TrainConfig) -> LoadedModel:
+def load_base(config: TrainConfig, *, device: str = "auto") -> LoadedModel:
     """Load the model that a run trains an adapter on, quantised as its settings say."""
     from harness.models import load
 
     quantisation = Quantisation(**asdict(config.quantisation))
-    return load(config.model, dtype=config.dtype, quantisation=quantisation)
+    return load(config.model, dtype=config.dtype, quantisation=quantisation, device=device)
+
+
+def _load_sharded(
+    config: TrainConfig, ranks: Ranks, device: str, loaded: LoadedModel | None
+) -> tuple[LoadedModel | None, Ranks]:
+    """Load the base and shard it. One process alone has nobody to share it with.
+
+    Raises HarnessError for settings that need whole weights, and for a base that is loaded already.
+    """
+    from harness.models.device import pick_dtype
+
+    if ranks.count == 1:
+        print("optimisation.fsdp: one process holds the whole base", file=sys.stderr)
+        return loaded, ranks
+    refuse_unshardable(config)
+    if loaded is not None:
+        raise HarnessError("optimisation.fsdp: the base is loaded already, and whole")
+    asked = parse_config({**config.as_dict(), "dtype": pick_dtype(device)})
+    asked = asked if config.dtype == "auto" else config
+    return ranks.shard(lambda: load_base(asked, device="cpu"), device)
 
 
 def _may_continue(recorded: RunMetadata | None, config: TrainConfig) -> bool:

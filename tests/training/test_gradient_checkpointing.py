@@ -79,16 +79,18 @@ def test_it_keeps_less(tiny_model, tmp_path):
 
 def test_a_probe_leaves_no_tensor_behind(tiny_model, tmp_path):
     """A pack hook that returns its tensor makes a circle of tensor and graph, unseen by gc."""
-    trainer = make_trainer(small_config(tiny_model, tmp_path))
+    trainer = make_trainer(small_config(tiny_model, tmp_path, adapter={"lora_dropout": 0.1}))
     seen = []
     for module in trainer.model.modules():
         if isinstance(module, torch.nn.Linear):
             module.register_forward_hook(lambda _m, _i, out: seen.append(weakref.ref(out)) and None)
-    was_training, random = trainer.model.training, torch.get_rng_state()
-    why_needed(trainer.loaded, trainer.model, [PassSize.one_row(700)])
+    random = torch.get_rng_state()
+    for training in (True, False):
+        trainer.model.train(training)
+        why_needed(trainer.loaded, trainer.model, [PassSize.one_row(700)])
+        assert trainer.model.training is training
     gc.collect()
     assert len(seen) > 20 and not any(each() is not None for each in seen)
-    assert trainer.model.training is was_training
     assert torch.equal(torch.get_rng_state(), random)
 
 

@@ -115,6 +115,9 @@ class OptimisationConfig:
     gradient_checkpointing: Switch = "auto"
     """Recompute activations in the backward pass: less memory, more time. auto: where the estimate
     says that memory would not suffice otherwise."""
+    fsdp: bool = False
+    """Shard the frozen base over the processes that torchrun started (FSDP2), for one that does not
+    fit a card (docs/distributed.md). Does not affect the result."""
     optim: Literal["adamw_torch", "adamw_8bit", "paged_adamw_8bit"] = "adamw_torch"
     """The optimiser. The 8-bit ones are bitsandbytes'; the paged one needs CUDA."""
     loraplus_lr_ratio: Annotated[float, Gt(0)] = 1.0

@@ -9,16 +9,19 @@ of its own that could differ.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.training.data.examples import Example
 
 if TYPE_CHECKING:
     import torch
+
+    from harness.models import LoadedModel
+    from harness.training.step.sharding import ShardedBase
 
 #: How long the others wait, for instance while the main process measures a checkpoint.
 TIMEOUT = timedelta(days=7)
@@ -33,12 +36,22 @@ class StepShare:
     seed: int
 
 
+#: In place of a share: run a pass over the sharded base beside one of the main process.
+PASS: Literal["pass"] = "pass"
+#: What the main process sends: a share, PASS, or None at the end.
+Message = StepShare | Literal["pass"] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process, ``rank``, among ``count``. Rank 0 is the main process."""
+    """This process, ``rank``, among ``count``. Rank 0 is the main process.
+
+    ``shards`` is the base where it is sharded over the processes (``shard``).
+    """
 
     rank: int = 0
     count: int = 1
+    shards: ShardedBase | None = field(default=None, compare=False)
 
     @property
     def is_main(self) -> bool:
@@ -54,6 +67,64 @@ class Ranks:
         if self.count > 1 and self.is_main:
             self._barrier()
 
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The processes of a machine run the block one after the other."""
+        turn = int(os.environ.get("LOCAL_RANK", self.rank))
+        for at in range(int(os.environ.get("LOCAL_WORLD_SIZE", self.count))):
+            if at == turn:
+                yield
+            self._barrier()
+
+    def shard(self, load: Callable[[], LoadedModel], device: str) -> tuple[LoadedModel, Ranks]:
+        """Load a base into the host's memory and shard it, one process of a machine at a time.
+
+        Returns it with the ranks that share it. Raises as ``ShardedBase``.
+        """
+        from harness.training.step.sharding import ShardedBase, mesh_of
+
+        mesh = mesh_of(device)  # all at once, before the turns
+        with self.in_turn():
+            loaded = load()
+            shards = ShardedBase(loaded, mesh, device, self._call)
+        shards.idle_pass()
+        return loaded, replace(self, shards=shards)
+
+    def _call(self) -> None:
+        self._scatter([PASS] * self.count)
+
+    def from_main(self, value: bool) -> bool:
+        """The main process's value, in all processes."""
+        if self.count == 1:
+            return value
+        import torch
+
+        values = [value]
+        torch.distributed.broadcast_object_list(values, 0)
+        return values[0]
+
+    @contextmanager
+    def leading(self) -> Iterator[None]:
+        """The main process runs the block, the others ``receive`` meanwhile."""
+        if self.shards:
+            self.shards.leads = True
+        yield
+        if self.shards:
+            self.shards.leads = False
+
+    def idle_passes(self, passes: int) -> int:
+        """How many passes some process runs more than this one, which runs ``passes``.
+
+        Where the base is sharded all must run as many; elsewhere 0.
+        """
+        if self.shards is None:
+            return 0
+        import torch
+
+        most = torch.tensor(passes, device=self.shards.device)
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        return int(most) - passes
+
     def scatter(
         self, examples: Sequence[Example], weight: float, parameters: Sequence[torch.nn.Parameter]
     ) -> tuple[Example, ...]:
@@ -65,6 +136,9 @@ class Ranks:
             return tuple(examples)
         import torch
 
+        if self.shards:
+            self.shards.refuse_broken()
+            self.shards.leads = False  # a step's passes are everybody's
         # The seed of the others' dropout comes from the state that a checkpoint keeps.
         seed = int(torch.randint(2**62, ()))
         shares = split_by_tokens(examples, self.count)
@@ -75,16 +149,21 @@ class Ranks:
     def release(self) -> None:
         """Called last by the main process: the others return."""
         if self.count > 1:
+            if self.shards:
+                self.shards.refuse_broken()
             self._scatter([None] * self.count)
 
     def receive(self, parameters: Sequence[torch.nn.Parameter]) -> StepShare | None:
         """Called by the others: the share of the next step, with the weights updated.
 
-        None when the main process has released this one.
+        None when the main process has released this one. Until then, runs a pass over a sharded
+        base for each that the main process asks for.
         """
         import torch
 
-        share = self._scatter(None)
+        while (share := self._scatter(None)) == PASS:
+            if self.shards:
+                self.shards.idle_pass()
         if share is not None:
             _broadcast(parameters)
             torch.manual_seed(share.seed)
@@ -112,6 +191,8 @@ class Ranks:
                 gradient.copy_(part.view_as(gradient))
         reports: list[Any] = [None] * self.count
         torch.distributed.gather_object(report, reports if self.is_main else None)
+        if self.shards:
+            self.shards.leads = self.is_main
         return reports
 
     @staticmethod
@@ -121,13 +202,13 @@ class Ranks:
         torch.distributed.barrier()
 
     @staticmethod
-    def _scatter(shares: Sequence[StepShare | None] | None) -> StepShare | None:
+    def _scatter(shares: Sequence[Message] | None) -> Message:
         import torch
 
         received: list[Any] = [None]
         torch.distributed.scatter_object_list(received, None if shares is None else list(shares))
-        share: StepShare | None = received[0]
-        return share
+        message: Message = received[0]
+        return message
 
 
 def join_ranks() -> Ranks:

@@ -34,16 +34,21 @@ def enable_checkpointing(
     loaded: LoadedModel,
     model: PeftModel,
     passes: Iterable[PassSize],
+    *,
+    sharded: bool = False,
 ) -> None:
     """Switch gradient checkpointing on where it is needed.
 
     ``passes`` are the sizes of the run's forward passes (``pass_sizes``); only "auto" reads them.
     It measures what a pass keeps for the backward pass and compares the largest one with the free
-    memory. The result of a step is the same either way. Raises HarnessError for a model without
-    checkpointing when the setting is true; "auto" then leaves it off.
+    memory; over a base that is ``sharded``, because it does not fit a card, it is on. The result of
+    a step is the same either way. Raises HarnessError for a model without checkpointing when the
+    setting is true; "auto" then leaves it off.
     """
     if setting == "auto":
-        why = why_needed(loaded, model, frozenset(passes))
+        why = "the base is sharded"
+        if not sharded:
+            why = why_needed(loaded, model, frozenset(passes))
         if why:
             try:
                 _enable(model)

@@ -55,7 +55,8 @@ class Passes:
     """Cuts steps into passes of at most ``budget`` tokens.
 
     The loss is a sum over all of them, so the cut does not change the result. Where memory runs
-    out, the budget gets less for the rest of the run.
+    out, the budget gets less for the rest of the run. ``cost`` is what one more pass costs, in
+    tokens; None: it is timed.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class Passes:
         *,
         handwritten: bool,
         processes: int = 1,
+        cost: int | None = None,
     ) -> None:
         self.loaded = loaded
         self.budget = usual_budget(budget)
         self.handwritten = handwritten
         self.processes = processes
+        self.cost = cost
 
     @cached_property
     def packing(self) -> RowPacking:
@@ -92,6 +95,8 @@ class Passes:
 
     def _cost(self, rows: Sequence[Example]) -> int:
         """What one more pass costs, in tokens; a single row asks for no cut."""
+        if self.cost is not None:
+            return self.cost
         return pass_cost(self.loaded) if len(rows) > 1 else 0
 
     def sizes(self, steps: Iterable[Sequence[Example]]) -> Iterator[PassSize]:

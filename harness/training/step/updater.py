@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from harness.models import LoadedModel
 from harness.models.device import is_out_of_memory, release
 from harness.models.lora_forward import cast_factors
+from harness.records import Encoded
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example
 from harness.training.step.distributed import Ranks
@@ -23,6 +24,12 @@ from harness.training.step.row_packing import packing_rows
 if TYPE_CHECKING:
     import torch
     from peft import PeftModel
+
+
+#: What one more pass over a sharded base costs, in tokens: all weights go over the network.
+GATHERING = 1 << 16
+#: A row of two tokens, for passes that only accompany those of other processes.
+NOTHING = Example("", "", Encoded((0, 0), (False, True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,10 @@ class Updater:
             config.max_tokens_per_batch,
             handwritten=objective is supervised_loss,
             processes=self.ranks.count,
+            cost=GATHERING if self.ranks.shards else None,
         )
+        if self.ranks.shards:  # all processes at once: probes gather layers too
+            self.passes.packing  # noqa: B018  # a cached property
         self.rates = Rates.of(model, config)
         self.optimizer = make_optimizer(self.rates.groups(model, config), config, loaded.device)
 
@@ -117,6 +127,8 @@ class Updater:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.ranks.shards:
+                    raise self.ranks.shards.out_of_memory() from None
             # outside: the error's traceback holds the tensors of the pass
             self.optimizer.zero_grad(set_to_none=True)
             release(self.loaded.device)
@@ -132,12 +144,16 @@ class Updater:
         losses: list[torch.Tensor] = []
         tally = Tally()
         by_transformers = not all(each.handwritten for each in passes)
-        with cast_factors(self.model, self._dtype) if by_transformers else nullcontext():
+        idle = self.ranks.idle_passes(len(passes))  # before the first pass, which waits for others
+        with cast_factors(self.model, self._dtype) if by_transformers or idle else nullcontext():
             for each in passes:
                 with packing_rows(self.loaded, each.packing):
                     loss = self.objective(self.loaded, each.rows, tally) / weight
                     loss.backward()  # type: ignore[no-untyped-call]  # torch
                 losses.append(loss.detach())
+            for _ in range(idle):
+                loss = 0 * self.objective(self.loaded, [NOTHING])
+                loss.backward()  # type: ignore[no-untyped-call]  # torch
         # read at the end: a GPU's queue of kernels never runs empty between passes
         return sum(torch.stack(losses).tolist()) if losses else 0.0, tally.parts
 
