@@ -222,3 +222,13 @@ def measured_once(facts: dict[str, str], measure: Callable[[], float]) -> float:
     with contextlib.suppress(OSError, HarnessError):  # a read-only home: it is measured each time
         write_text(entry, json.dumps({**facts, "value": value}))
     return value
+
+
+def takes_heads(width: int, capability: tuple[int, int]) -> bool:
+    """Whether a card of this compute capability runs the kernel on heads of this width.
+
+    Backward passes of heads wider than 192 need the shared memory of data-centre cards (8.0, 9.0,
+    10.0, 10.3), as PyTorch's own choice of kernels has it.
+    """
+    widest = 256 if capability in ((8, 0), (9, 0), (10, 0), (10, 3)) else 192
+    return capability[0] >= 8 and width % 8 == 0 and width <= widest

@@ -47,3 +47,23 @@ def test_the_faster_is_chosen_by_its_best_time(monkeypatch, tmp_path, narrow, wi
     for _ in range(2):  # the second time from the cache folder: the calls would be used up
         assert device._float32_is_faster() is expected
         device._float32_is_faster.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("width", "capability", "expected"),
+    [
+        (64, (8, 6), True),
+        (192, (8, 9), True),
+        (256, (9, 0), True),
+        (256, (8, 0), True),
+        (256, (8, 6), False),
+        (256, (10, 0), True),
+        (256, (12, 0), False),
+        (192, (12, 0), True),
+        (264, (9, 0), False),
+        (60, (9, 0), False),
+        (64, (7, 5), False),
+    ],
+)
+def test_the_heads_of_flash_attention(width, capability, expected):
+    assert device.takes_heads(width, capability) is expected

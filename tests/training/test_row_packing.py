@@ -173,6 +173,20 @@ def test_losses_and_gradients_are_those_of_rows_alone(name, tmp_path):
     assert (found - expected).norm() < 1e-4 * expected.norm()
 
 
+@pytest.mark.parametrize("name", ["phi", "qwen3_moe", "gemma3"])
+def test_layers_that_are_computed_again_keep_rows_apart(name, tmp_path):
+    loaded = make(name, tmp_path / name)
+    batch = rows_of([9, 24, 5, 40])
+    with packing_rows(loaded, choose_packing(loaded)):
+        expected = losses_and_gradient(loaded, [batch])
+        loaded.model.get_base_model().activation_checkpointing_enable({"use_reentrant": False})
+        loaded.model.train()
+        found = losses_and_gradient(loaded, [batch])
+    assert loaded.packing is None
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
 def test_a_window_cuts_each_row_as_transformers_does(tmp_path):
     loaded = make("mistral3", tmp_path / "m", text_config={**WINDOWED, "sliding_window": 7})
     packing = choose_packing(loaded)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.models.device import takes_heads
 from harness.models.llama.parts import DecoderParts, Heads, LayerParts, Norm, Projection
 from harness.models.lora_forward import is_plain
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 #: Rotations that depend on the longest row of a batch: ours share one for rows of all widths.
 BATCH_DEPENDENT = ("dynamic", "longrope")
-#: The widest head of FlashAttention's kernel.
-WIDEST_HEAD = 256
 
 
 class _OtherKind(Exception):
@@ -50,7 +49,8 @@ def take_apart(
     try:
         _check_model(loaded, model, longest)
         if training:
-            _need(loaded.device == "cpu" or _runs_kernels(loaded))
+            width = model.model.layers[0].self_attn.head_dim
+            _need(loaded.device == "cpu" or _runs_kernels(loaded, width))
         else:
             _check_for_inference(loaded, model, devices)
         body = model.model
@@ -138,7 +138,6 @@ def _layer(module: Any, config: Any) -> LayerParts:
         attention.head_dim,
         attention.scaling,
     )
-    _need(heads.width <= WIDEST_HEAD)
     return LayerParts(
         _norm(module.input_layernorm),
         _norm(module.post_attention_layernorm),
@@ -152,12 +151,12 @@ def _norm(module: Any) -> Norm:
     return Norm(module.weight.detach(), module.variance_epsilon)
 
 
-def _runs_kernels(loaded: LoadedModel) -> bool:
-    """Whether the kernels of the hand-written training run: Ampere or later, in bfloat16."""
+def _runs_kernels(loaded: LoadedModel, width: int) -> bool:
+    """Whether the kernels of the hand-written training run, on heads of this width."""
     return (
         loaded.device.startswith("cuda")
         and loaded.dtype == "bfloat16"
-        and torch.cuda.get_device_capability(loaded.device)[0] >= 8
+        and takes_heads(width, torch.cuda.get_device_capability(loaded.device))
     )
 
 

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from harness.models.device import takes_heads
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 NAME = "harness_rows"
 #: What a layer may ask for that is not computed here: soft caps, sinks, biases by distance.
 _UNKNOWN = ("softcap", "s_aux", "position_bias", "sinks")
-#: The widest head of FlashAttention's kernel.
-_WIDEST_HEAD = 256
 #: Inside ``row_attention``: configurations, by id, and the attention that they named before.
 _OWN: dict[int, tuple[Any, str]] = {}
 
@@ -152,12 +152,12 @@ def attend_rows(
 
 
 def has_kernel(query: Tensor, value: Tensor) -> bool:
-    """Whether FlashAttention's kernel takes these tensors."""
+    """Whether FlashAttention's kernel takes these tensors, forward and backward."""
     return (
         query.is_cuda
         and query.dtype in (torch.bfloat16, torch.float16)
-        and query.shape[-1] == value.shape[-1] <= _WIDEST_HEAD
-        and torch.cuda.get_device_capability(query.device)[0] >= 8
+        and query.shape[-1] == value.shape[-1]
+        and takes_heads(query.shape[-1], torch.cuda.get_device_capability(query.device))
     )
 
 
