@@ -10,11 +10,13 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.models import load
+from harness.models.architecture import pick_class
 from harness.models.llama import parts as parts_module
 from harness.models.llama import recognise
 from harness.models.llama.parts import Norm
 from harness.models.llama.recognise import inputs_in_common
 from harness.models.llama.stacked_weights import adjacent, stack_in_place
+from harness.models.lora_forward import cast_factors, install_lean_lora, trains_lean
 from harness.models.quantisation import Quantisation
 from harness.training.config import AdapterConfig
 from harness.training.step import row_attention
@@ -22,7 +24,9 @@ from harness.training.step.handwritten.decoder import find_decoder
 from harness.training.step.handwritten.packed_rows import lay_out
 from harness.training.step.lora import add_adapter
 from harness.training.step.loss import plain_losses, token_losses
+from harness.training.step.row_packing import RowPacking, packing_rows
 from tests.models.test_lora_forward import Kernels
+from tests.training.architectures import make_config
 from tests.training.fake_kernels import kernels  # noqa: F401  # a fixture
 from tests.training.handwritten.test_handwritten_decoder import (
     SHAPES,
@@ -145,38 +149,45 @@ def test_a_norm_by_kernels_is_called_with_what_it_gave():
             parts_module.has_kernels = before
 
 
-def without_data(monkeypatch):
-    """A Llama on a device of its own whose tensors have shapes only, with an adapter."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
+def without_data(monkeypatch, name="llama"):
+    """A model on a device of its own whose tensors have shapes only, with an adapter."""
     from harness.models import LoadedModel, ModelSource
 
-    for module, name in (
+    for module, function in (
         (recognise, "_runs_kernels"),
         (row_attention, "has_kernel"),
         (parts_module, "has_kernels"),
     ):
-        monkeypatch.setattr(module, name, lambda *_: True)
+        monkeypatch.setattr(module, function, lambda *_: True)
     monkeypatch.setattr("harness.training.step.handwritten.head.has_kernels", lambda x: True)
-    config = LlamaConfig(
-        vocab_size=97,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # not asked of "meta"
+    config = make_config(name)
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device("meta"):
-            model = LlamaForCausalLM(config)
+            model = pick_class(config, name).from_config(config)
     finally:
         torch.set_default_dtype(torch.float32)
     loaded = LoadedModel(ModelSource("x", "", None, ""), model, None, "bfloat16", "meta")
     loaded.tokenizer = type("Padder", (), {"pad_token_id": 0})()
     with torch.device("meta"):
         loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).train()
+    loaded.lean_lora = install_lean_lora(loaded.model)
+    loaded.lean_training = trains_lean(loaded.model)
     return loaded
+
+
+@pytest.mark.parametrize("name", ["llama", "phi", "qwen3_moe", "gemma3", "deepseek_v3"])
+@pytest.mark.parametrize("way", ["bounds", "mask", "padding"])
+def test_every_tensor_of_a_pass_of_transformers_is_on_the_models_device(monkeypatch, name, way):
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loaded = without_data(monkeypatch, name)
+        with packing_rows(loaded, RowPacking(way)), cast_factors(loaded.model, torch.bfloat16):
+            losses, correct = plain_losses(loaded, batch(6, LENGTHS))
+            losses.sum().backward()
+        assert losses.device.type == correct.device.type == "meta"
+        trained = [w for w in loaded.model.parameters() if w.requires_grad]
+        assert all(w.grad.shape == w.shape and w.grad.dtype == w.dtype for w in trained)
 
 
 def test_every_tensor_of_a_step_is_on_the_models_device(monkeypatch):
