@@ -74,17 +74,19 @@ class Slots:
                 for number, _, path in rows
                 for at in range(len(path))
             ]
-            ends = list(dict.fromkeys(base + path[-1] for _, base, path in rows))
+            last = list(dict.fromkeys(base + path[-1] for _, base, path in rows))
             kept = torch.tensor(source, device=ids.device), torch.tensor(target, device=ids.device)
             logits = self.forward.packs(
-                ids, positions, bias, torch.tensor(ends, device=ids.device), kept
+                ids, positions, bias, torch.tensor(last, device=ids.device), kept
             )
-            where = {end: at for at, end in enumerate(ends)}
+            where = {end: at for at, end in enumerate(last)}
             found |= {number: logits[where[base + path[-1]]] for number, base, path in rows}
-        for number, prompt in enumerate(prompts):
-            self.lengths.append(len(prompt))
-            self.bias[first + number, : len(prompt)] = 0
-            self.bias[first + number, len(prompt) :] = float("-inf")
+        lengths = [len(prompt) for prompt in prompts]
+        ends = torch.tensor(lengths, device=self.bias.device).unsqueeze(1)
+        places = torch.arange(self.width, device=self.bias.device)
+        entered = self.bias[first : first + len(prompts)].zero_()
+        entered.masked_fill_(places >= ends, float("-inf"))
+        self.lengths += lengths
         return torch.stack([found[number] for number in range(len(prompts))])
 
     def step(self, ids: Sequence[int]) -> torch.Tensor:
