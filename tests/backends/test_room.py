@@ -75,9 +75,13 @@ COMPRESSED = {
     ids=str,
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_cached_token_takes_what_it_takes_in_transformers_cache(tiny, kind, changes, dtype):
+def test_a_cached_token_takes_what_it_takes_in_transformers_cache(
+    tiny, monkeypatch, kind, changes, dtype
+):
     model = random_model(kind, tiny.tokenizer, **changes).to(getattr(torch, dtype))
     loaded = replace(tiny, model=model, dtype=dtype)
+    if kind in ("Llama", "Mistral", "Qwen3"):  # by the formula, not by a measurement
+        monkeypatch.setattr(room, "_measured", lambda loaded: None)
     assert cache_bytes(loaded) == (dynamic_cache_bytes(model, 40) // 40, 0)
     assert footprint(loaded).cached_token > cache_bytes(loaded)[0], "and copies are counted"
 

@@ -149,7 +149,9 @@ def cache_bytes(loaded: LoadedModel) -> tuple[int, int]:
     """
     if "cache bytes" not in loaded.probed:
         config = text_config(loaded)
-        plain = set(getattr(config, "architectures", None) or ()) & set(PLAIN)
+        model: Any = loaded.model
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+        plain = type(inner).__name__ in PLAIN
         found = (_plain_bytes(config, itemsize(loaded)), 0) if plain else _measured(loaded)
         loaded.probed["cache bytes"] = found or (_guess(loaded), 0)
     found_bytes: tuple[int, int] = loaded.probed["cache bytes"]
