@@ -189,7 +189,7 @@ def test_a_sharded_base_trains_like_a_whole_one(tmp_path, tiny_model, checkpoint
     assert sorted(p.name for p in both.iterdir()) == sorted(p.name for p in alone.iterdir())
     run(tmp_path, tiny_model, "both", *TWO, options=options, **given)  # finished: ends at once
     begin_again_at(both, 3)
-    resumed, _ = run(tmp_path, tiny_model, "both", options=("--no-fsdp",), **given)
+    resumed, _ = run(tmp_path, tiny_model, "both", **given)
     same_run(alone, resumed)
     begin_again_at(alone, 3)
     run(tmp_path, tiny_model, "alone", *TWO, options=options, **given)

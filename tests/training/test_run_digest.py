@@ -38,7 +38,7 @@ def earlier_digest(ready, base: str) -> str:
     facts = with_removed_settings(json.loads(json.dumps(ready.config.as_dict())))
     for key in ("output_dir", "evaluation", "checkpoints", "auto_branch", "stopping", "tracking"):
         del facts[key]
-    for key in ("max_tokens_per_batch", "gradient_checkpointing"):
+    for key in ("max_tokens_per_batch", "gradient_checkpointing", "fsdp"):
         del facts["optimisation"][key]
     del facts["data"]["train"]
     for key in ("lora_alpha",):
