@@ -126,7 +126,8 @@ def test_killed_at_twenty_random_moments_it_ends_like_an_uninterrupted_run(
             killed += zygote.ended() == -signal.SIGKILL
             nothing_half_written(Path(run.output_dir))
         assert zygote.run(run) == 0
-        assert result(Path(run.output_dir)) == expected
+        found = result(Path(run.output_dir))
+        assert [ours == theirs for ours, theirs in zip(found, expected, strict=True)] == [True] * 3
 
 
 def test_killed_before_any_touch_of_the_disk_it_ends_like_an_uninterrupted_run(
@@ -141,4 +142,6 @@ def test_killed_before_any_touch_of_the_disk_it_ends_like_an_uninterrupted_run(
         assert zygote.run(run, die_at) == -signal.SIGKILL
         nothing_half_written(Path(run.output_dir))
         assert zygote.run(run) == 0
-        assert result(Path(run.output_dir)) == expected, die_at
+        found = result(Path(run.output_dir))
+        same = [ours == theirs for ours, theirs in zip(found, expected, strict=True)]
+        assert all(same), (die_at, same)  # bytes that differ are not shown: it takes minutes

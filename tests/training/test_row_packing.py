@@ -23,6 +23,7 @@ from harness.training.step.row_packing import PADDED, RowPacking, choose_packing
 from harness.training.step.updater import Updater
 from tests.device import chosen_device
 from tests.training.architectures import build
+from tests.training.small import make_trainer, small_config
 
 LIMIT = 1 << 30
 
@@ -312,3 +313,17 @@ def test_a_step_is_one_pass_and_what_cannot_be_packed_is_padded(tmp_path, monkey
         row.encoded.tokens_read for row in batch
     )
     handle.remove()
+
+
+def test_dropout_decides_the_passes_in_any_mode(tiny_model, tmp_path):
+    """A checkpoint is measured in evaluation mode, after which a resumed run begins as well."""
+    for dropout in (0.0, 0.2):
+        config = small_config(tiny_model, tmp_path, adapter={"lora_dropout": dropout})
+        trainer = make_trainer(config)
+        examples = trainer.examples(0)
+        cuts = []
+        for mode in (True, False):
+            trainer.model.train(mode)
+            cuts.append(trainer.updater.passes.cut(examples))
+        assert cuts[0] == cuts[1]
+        assert cuts[0][0].handwritten is (dropout == 0.0)

@@ -56,7 +56,7 @@ def take_apart(
         body = model.model
         return DecoderParts(
             _exactly(body.embed_tokens, torch.nn.Embedding).weight,
-            tuple(_layer(module, model.config) for module in body.layers),
+            tuple(_layer(module, model.config, training=training) for module in body.layers),
             _norm(body.norm),
             _projection(_exactly(model.lm_head, torch.nn.Linear)).weight,
             body.rotary_emb,
@@ -121,7 +121,7 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
     )  # peft wraps it where tokens are trained
 
 
-def _layer(module: Any, config: Any) -> LayerParts:
+def _layer(module: Any, config: Any, *, training: bool) -> LayerParts:
     attention, mlp = module.self_attn, module.mlp
     projections = (
         attention.q_proj,
@@ -141,7 +141,7 @@ def _layer(module: Any, config: Any) -> LayerParts:
     return LayerParts(
         _norm(module.input_layernorm),
         _norm(module.post_attention_layernorm),
-        tuple(map(_projection, projections)),
+        tuple(_projection(each, training=training) for each in projections),
         heads,
     )
 
@@ -165,7 +165,7 @@ _LINEAR = ("torch.nn.modules.linear.Linear", "bitsandbytes.nn.modules.Linear4bit
 _ADAPTED = ("peft.tuners.lora.layer.Linear", "peft.tuners.lora.bnb.Linear4bit")
 
 
-def _projection(module: Any) -> Projection:
+def _projection(module: Any, *, training: bool = False) -> Projection:
     if _kind(module) in _LINEAR:
         _need(not _hooked(module))
         return Projection(module)
@@ -179,7 +179,8 @@ def _projection(module: Any) -> Projection:
     _need(_kind(base) in _LINEAR and not _hooked(base))
     [name] = module.active_adapters
     dropout = module.lora_dropout[name]
-    _need(isinstance(dropout, torch.nn.Identity) or not module.training)
+    # in training it will be in use, whatever mode the model is in now
+    _need(isinstance(dropout, torch.nn.Identity) or not (training or module.training))
     return Projection(
         base,
         module.lora_A[name].weight,
