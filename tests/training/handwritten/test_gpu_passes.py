@@ -39,6 +39,8 @@ from tests.training.small import make_trainer, small_config
 
 pytestmark = pytest.mark.cpu_only("plays a card on the CPU")
 
+pytestmark = pytest.mark.cpu_only("plays a card on the CPU")
+
 LENGTHS = [5, 33, 12, 34, 2]
 
 
