@@ -82,7 +82,7 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
     assert type(plain.model.layers[0].self_attn.q_proj) is torch.nn.Linear and not hasattr(
         plain.config, "quantization_config"
     )
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged").to(chosen_device())
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer.chat_template == with_adapter.tokenizer.chat_template
     ids = torch.arange(3, 50, device=chosen_device()).unsqueeze(0)
     with torch.no_grad():
