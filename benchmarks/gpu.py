@@ -26,6 +26,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.gpu_goals import summarise, table
-from benchmarks.gpu_measure import Bench
+from benchmarks.gpu_measure import Bench, clean
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,9 @@ def serve(pipe: Any, bench: Bench, plant: dict[str, str]) -> None:
     """Run the parts whose names come through ``pipe``, and send their lines, then None."""
     os.setsid()  # so that it is ended with all that it started
     os.dup2(2, 1)  # libraries print; our lines go through the pipe
-    if bench.cuda:
+    if bench.start == "spawn":
         warm_up()
+    pipe.send("ready")
     known = {part.name: part for part in PARTS}
     while (name := pipe.recv()) is not None:
         said = replace(bench, say=lambda **facts: pipe.send({"status": "measured", **facts}))
@@ -129,6 +131,8 @@ def serve(pipe: Any, bench: Bench, plant: dict[str, str]) -> None:
             where = "".join(traceback.format_exception(error))[-3000:]
             facts = {"error": type(error).__name__, "message": str(error)[:600]}
             pipe.send({"status": "failed", **facts, "traceback": where})
+        if "torch" in sys.modules:
+            clean(bench)  # what this part held is not the next one's burden
         pipe.send(None)
 
 
@@ -152,25 +156,33 @@ def misbehave(how: str) -> None:
 
 
 class Worker:
-    """A process for parts, forked in a rehearsal and spawned otherwise: CUDA survives no fork."""
+    """A process for parts, one after another."""
 
     def __init__(self, bench: Bench, plant: dict[str, str]) -> None:
-        context = multiprocessing.get_context("spawn" if bench.cuda else "fork")
+        context: Any = multiprocessing.get_context(bench.start)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(theirs, bench, plant))
         self.process.start()
         theirs.close()
+        self.ready = False
 
-    def run(self, part: Part, limit: float) -> Iterator[dict[str, Any]]:
-        """The part's lines; the last one says so if it did not end by itself."""
-        latest = time.monotonic() + limit
+    def run(self, part: Part, limit: float, left: float) -> Iterator[dict[str, Any]]:
+        """The part's lines; the last one says so if it did not end by itself.
+
+        ``limit`` begins when the process has imported its libraries; ``left`` is what is left of
+        the whole run.
+        """
+        begun = time.monotonic()
         try:
+            if not self.ready and self.pipe.poll(left):
+                self.ready = self.pipe.recv() == "ready"
+            latest = min(time.monotonic() + limit, begun + left)
             self.pipe.send(part.name)
             while self.pipe.poll(max(0.0, latest - time.monotonic())):
                 if (line := self.pipe.recv()) is None:
                     return
                 yield line
-            yield {"status": "timed out", "limit_s": round(limit, 1)}
+            yield {"status": "timed out", "limit_s": round(min(limit, left), 1)}
         except (EOFError, OSError):
             self.process.join(5)
             yield {"status": "died", "exit_code": self.process.exitcode}
@@ -240,7 +252,7 @@ def run_parts(
                 worker, spare, group = spare or start(), None, part.group
             spare = spare or start()
             began, well = results.seconds, True
-            for line in worker.run(part, min(left, limit_of(part, bench, plant))):
+            for line in worker.run(part, limit_of(part, bench, plant), left):
                 well = well and line["status"] in ("measured", "missing")
                 results.add(part.name, model=line.pop("model", part.model), **line)
             results.add(part.name, status="ended", seconds=results.seconds - began)
@@ -289,15 +301,18 @@ def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--folder", type=Path, help="for models and runs; a temporary one if left out"
     )
     parser.add_argument("--rehearse", action="store_true", help="tiny models on the CPU")
+    parser.add_argument("--start", choices=("fork", "spawn"), help=argparse.SUPPRESS)
     parser.add_argument("--plant", default="", help=argparse.SUPPRESS)  # PART=raise|hang|die,…
     return parser.parse_args(arguments)
 
 
 def pick_device(rehearse: bool) -> str:
-    """``cpu`` for a rehearsal, else ``cuda``. Asked of the driver, not of torch: see ``Worker``."""
+    """``cpu`` for a rehearsal, else ``cuda``. This process imports no torch, and forks none."""
     if rehearse:
         return "cpu"
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+    ask = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    nodes = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("dxg")]
+    if not nodes and subprocess.run([sys.executable, "-c", ask], check=False).returncode:
         raise SystemExit(
             "no NVIDIA card here; --rehearse runs all parts on the CPU, with tiny models"
         )
@@ -316,9 +331,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with opened as out, tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         os.environ.setdefault("HARNESS_CACHE", str(folder / "cache"))
-        bench = Bench(folder, pick_device(options.rehearse), options.rehearse)
-        if not bench.cuda:
+        start = options.start or ("fork" if options.rehearse else "spawn")
+        bench = Bench(folder, pick_device(options.rehearse), options.rehearse, start)
+        if options.rehearse:
             os.environ.setdefault("OMP_NUM_THREADS", "1")
+        if start == "fork":
             preload()
         results = Results(out, **({"rehearsal": True} if options.rehearse else {}))
         run_parts(chosen(options.parts, options.models), bench, results, options.seconds, plant)

@@ -239,7 +239,7 @@ def generate_continuous(bench: Bench, model: str) -> None:
     The seconds are those from the first request's start to the last one's end, without the set-up
     of the cache and the capture of graphs; ``whole_s`` has these too.
     """
-    from transformers import ContinuousBatchingConfig, GenerationConfig
+    from transformers import GenerationConfig
 
     loaded = open_model(bench, model)
     rows, ending = prompt_ids(bench, loaded), loaded.tokenizer.eos_token_id
@@ -251,6 +251,8 @@ def generate_continuous(bench: Bench, model: str) -> None:
     )
     room: dict[str, Any] = {}
     if bench.rehearse:  # else it takes most of the machine's memory
+        from transformers import ContinuousBatchingConfig
+
         few = ContinuousBatchingConfig(num_blocks=64, max_batch_tokens=256)
         room = {"continuous_batching_config": few, "warmup": False}
     whole, found = timed(

@@ -19,7 +19,10 @@ class Bench:
     folder: Path
     device: str
     rehearse: bool
-    say: Callable[..., None] = lambda **_: None
+    start: str = "spawn"
+    """How processes begin. A rehearsal forks them, which imports libraries once; CUDA survives no
+    fork."""
+    say: Callable[..., None] = print
 
     @property
     def cuda(self) -> bool:

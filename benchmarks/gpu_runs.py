@@ -135,8 +135,9 @@ def _run_settings(bench: Bench, model: str, kind: str, name: str) -> Any:
 
 
 def _start(bench: Bench, config: Any) -> Any:
-    kind = "fork" if bench.rehearse and not bench.cuda else "spawn"
-    process = multiprocessing.get_context(kind).Process(target=train_once, args=(config,))
+    process: Any = multiprocessing.get_context(bench.start).Process(  # type: ignore[attr-defined]
+        target=train_once, args=(config,)
+    )
     process.start()
     return process
 

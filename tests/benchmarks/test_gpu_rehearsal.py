@@ -119,6 +119,16 @@ def test_a_part_that_fails_hangs_or_dies_stops_no_other(tmp_path):
     assert met["picks and answers equal the CPU's"] is True
 
 
+def test_processes_start_as_they_do_for_a_card(tmp_path):
+    """Spawned and not forked, with the next one ready when a part fails."""
+    options = ("--start", "spawn", "--parts", "facts,resume", "--plant", "facts=die")
+    lines = rehearse(tmp_path, *options)
+    assert [line["status"] for line in of_part(lines, "facts")] == ["died"]
+    resumed = of_part(lines, "resume")
+    assert [line["status"] for line in resumed] == ["measured"] * 2
+    assert all(line["equal"] and line["killed"] for line in resumed)
+
+
 def test_no_part_begins_when_no_time_is_left(tmp_path):
     lines = rehearse(tmp_path, "--seconds", "0", "--parts", "facts")
     assert [(line["part"], line["status"]) for line in lines if line["part"] != "summary"] == [
