@@ -185,6 +185,7 @@ def open_model(bench: Bench, model: str, storage: str = "bfloat16") -> LoadedMod
     source = ModelSource("7b", str(bench.folder / model), None, "sha256:random")
     if storage == "bfloat16":
         return LoadedModel(source, made, tokenizer, storage, bench.device)
+    import bitsandbytes  # noqa: F401  # where it is missing, the error names it
     from transformers import BitsAndBytesConfig
 
     asked = Quantisation(load_in_4bit=True)

@@ -189,6 +189,8 @@ def load_from_disk(bench: Bench, model: str) -> None:
 
     ``host_GiB`` is how much more memory the process had while it loaded.
     """
+    import bitsandbytes  # noqa: F401  # where it is missing, the error names it
+
     from harness.models import load
     from harness.models.quantisation import Quantisation
 
