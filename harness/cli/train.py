@@ -46,12 +46,13 @@ def train(args: list[str]) -> int:
     if switches["--dry-run"]:
         return _dry_run(config, as_json=switches["--json"])
     from harness.training import start
-    from harness.training.step.distributed import join_ranks
+    from harness.training.step.distributed import join_ranks, leave_ranks
 
     final = start.train(config)
     if join_ranks().is_main:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
+    leave_ranks()
     return EXIT_OK
 
 

@@ -222,6 +222,19 @@ def join_ranks() -> Ranks:
     return Ranks(int(state.process_index), int(state.num_processes))
 
 
+def leave_ranks() -> None:
+    """End the connection to the other processes, once all are done.
+
+    A process that exits without it may abort, when its threads outlive the interpreter.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        return
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
     """Split examples over processes: the longest first, each to the one with fewest tokens.
 
