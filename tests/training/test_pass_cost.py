@@ -96,15 +96,18 @@ def test_the_real_clock_gives_a_cost(trainer):
     assert 0 <= pass_cost(trainer.loaded) <= MOST
 
 
-def test_a_step_is_cut_by_it(trainer, monkeypatch):
+def test_a_step_is_cut_by_it_on_a_gpu(trainer, monkeypatch):
     from harness.training.step import passes as of_passes
     from harness.training.step.passes import Passes
     from harness.training.step.row_packing import PADDED
 
-    steps = {}
-    for cost in (0, 10_000):
-        monkeypatch.setattr(of_passes, "pass_cost", lambda loaded, cost=cost: cost)
-        passes = Passes(trainer.loaded, 2048, handwritten=False)
-        passes.packing = PADDED
-        steps[cost] = len(passes.cut([row(10, 4), row(20, 4), row(30, 4)]))
-    assert steps == {0: 3, 10_000: 1}
+    rows, steps = [row(10, 4), row(20, 4), row(30, 4)], {}
+    for device in ("cpu", "cuda"):
+        for cost in (0, 10_000):
+            monkeypatch.setattr(of_passes, "pass_cost", lambda loaded, cost=cost: cost)
+            passes = Passes(trainer.loaded, 2048, handwritten=False)
+            passes.packing = PADDED
+            monkeypatch.setattr(trainer.loaded, "device", device)
+            steps[device, cost] = len(passes.cut(rows))
+    assert steps["cuda", 0] == 3 and steps["cuda", 10_000] == 1
+    assert steps["cpu", 0] == steps["cpu", 10_000]

@@ -195,7 +195,10 @@ def _number(config: Any, *names: str) -> int:
     """The largest number that a configuration has by these names, in lists too; 0 without one."""
     found = [0]
     for name in names:
-        value = getattr(config, name, None)
+        try:
+            value = getattr(config, name, None)
+        except RuntimeError:  # transformers names no single one where layers differ, as in Gemma 4
+            value = [getattr(layer, name, None) for layer in config.per_layer_config]
         values = value if isinstance(value, list | tuple) else [value]
         found += [each for each in values if isinstance(each, int)]
     return max(found)

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.training.data.examples import Example, even_batches, micro_batches
 from harness.training.data.pass_sizes import PassSize, pass_sizes
 from harness.training.step.distributed import split_by_tokens
-from harness.training.step.pass_cost import pass_cost
+from harness.training.step.pass_cost import USUAL, pass_cost
 from harness.training.step.row_packing import PADDED, RowPacking, choose_packing
 
 if TYPE_CHECKING:
@@ -94,9 +94,14 @@ class Passes:
         ]
 
     def _cost(self, rows: Sequence[Example]) -> int:
-        """What one more pass costs, in tokens; a single row asks for no cut."""
+        """What one more pass costs, in tokens; a single row asks for no cut.
+
+        On a CPU the differences are small and other work disturbs the clock, so it is a constant.
+        """
         if self.cost is not None:
             return self.cost
+        if self.loaded.device == "cpu":
+            return USUAL
         return pass_cost(self.loaded) if len(rows) > 1 else 0
 
     def sizes(self, steps: Iterable[Sequence[Example]]) -> Iterator[PassSize]:
