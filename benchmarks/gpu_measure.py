@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import resource
 import statistics
 import time
@@ -10,6 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+def show(**facts: object) -> None:
+    """Print a line of results."""
+    print(json.dumps(facts), flush=True)
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class Bench:
     start: str = "spawn"
     """How processes begin. A rehearsal forks them, which imports libraries once; CUDA survives no
     fork."""
-    say: Callable[..., None] = print
+    say: Callable[..., None] = show
 
     @property
     def cuda(self) -> bool:
