@@ -314,4 +314,4 @@ def test_logits_may_differ_by_rounding_only(dtype, off, near):
     noise = torch.randn(3, 200, generator=torch.Generator().manual_seed(1))
     size = (wanted - wanted.mean(-1, keepdim=True)).norm()
     found = wanted + noise * (off * size / noise.norm())
-    assert probe._near(found, wanted, SimpleNamespace(dtype=dtype)) is near
+    assert probe.near(found, wanted, SimpleNamespace(dtype=dtype)) is near
