@@ -62,7 +62,7 @@ def validation_error(
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that offers the known names most like ``name``, or says how many there are."""
     choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, choices, n=3, cutoff=0.51)
     if close:
         return "did you mean " + ", ".join(close) + "?"
     return (

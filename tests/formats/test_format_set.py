@@ -65,6 +65,13 @@ def test_an_unknown_id_offers_the_nearest():
         load_formats()["lama3"]
 
 
+def test_an_unknown_id_like_no_other_offers_none_of_them():
+    """Half of its letters are not enough: nope is no misspelt openorca."""
+    with pytest.raises(HarnessError, match="unknown format 'nope'") as caught:
+        load_formats()["nope"]
+    assert caught.value.hint.startswith("known: ")
+
+
 def test_a_glob_that_matches_nothing_is_an_error():
     assert [f.id for f in load_formats().select(["llama*"])] == [
         "llama2-chat",
