@@ -52,8 +52,7 @@ def train(args: list[str]) -> int:
     if join_ranks().is_main:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
-    leave_ranks()
-    return EXIT_OK
+    return leave_ranks(EXIT_OK)
 
 
 def _dry_run(config: TrainConfig, *, as_json: bool) -> int:

@@ -10,6 +10,7 @@ import sys
 from contextlib import nullcontext
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -21,7 +22,7 @@ from harness.training.config import AdapterConfig, TrainConfig, parse_config
 from harness.training.data.examples import Example
 from harness.training.plan.memory_estimate import shape_of
 from harness.training.start import train
-from harness.training.step.distributed import Ranks, join_ranks, split_by_tokens
+from harness.training.step.distributed import Ranks, join_ranks, leave_ranks, split_by_tokens
 from harness.training.step.sharding import ShardedBase, refuse_unshardable
 from tests.training.architectures import build
 from tests.training.small import small_config, write_rows
@@ -74,6 +75,33 @@ recall_rows = {measured}
 [checkpoints]
 save_steps = 3
 """
+
+
+class _Ended(BaseException):
+    """What ``os._exit`` raises in a test."""
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_one_of_several_processes_ends_without_winding_up(monkeypatch, capfd, count):
+    """Threads of gloo may outlive the interpreter and abort a process that exits as usual."""
+    left = []
+
+    def end(code):
+        left.append(code)
+        raise _Ended
+
+    monkeypatch.setenv("WORLD_SIZE", count)
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: left.append("left"))
+    print("the last line", end="")
+    if count == "1":
+        assert leave_ranks(3) == 3
+        assert not left
+        return
+    with pytest.raises(_Ended):
+        leave_ranks(3)
+    assert left == ["left", 3]
+    assert capfd.readouterr().out == "the last line", "what was printed is not lost"
 
 
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -9,6 +9,7 @@ of its own that could differ.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -222,17 +223,20 @@ def join_ranks() -> Ranks:
     return Ranks(int(state.process_index), int(state.num_processes))
 
 
-def leave_ranks() -> None:
-    """End the connection to the other processes, once all are done.
+def leave_ranks(code: int) -> int:
+    """The exit code of a finished run; one of several processes ends here, with it.
 
-    A process that exits without it may abort, when its threads outlive the interpreter.
+    The interpreter is not wound up there: a thread of gloo or autograd that gives back a Python
+    object while it is ends the process by SIGABRT ("terminate called without an active exception").
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return
+        return code
     import torch
 
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    torch.distributed.destroy_process_group()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def split_by_tokens(examples: Sequence[Example], count: int) -> list[tuple[Example, ...]]:
