@@ -25,7 +25,7 @@ class Goal:
 
     name: str
     measure: Callable[[Lines], tuple[Any, Any, Any]]
-    """Our number, the peer's and the figure; None where there is none."""
+    """Computes our number, the peer's number and the goal's figure; each is None if unknown."""
     least: float | None = None
     most: float | None = None
 

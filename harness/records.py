@@ -231,6 +231,11 @@ class Encoded:
         """How many tokens predict the trained ones: all before the last of them."""
         return max((at for at, trained in enumerate(self.trained) if trained), default=0)
 
+    @property
+    def predicted(self) -> list[tuple[int, int]]:
+        """Each trained token that one before it predicts: that one's position, and the token."""
+        return [(at - 1, self.ids[at]) for at, trained in enumerate(self.trained) if trained and at]
+
 
 @dataclass(frozen=True, slots=True)
 class Loglikelihood:

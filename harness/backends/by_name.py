@@ -77,8 +77,9 @@ def _refuse_without_effect(name: str, model: ModelSpec) -> None:
     """Raise HarnessError where the model runs elsewhere than where these settings reach."""
     if name not in _ELSEWHERE:
         return
+    default = ModelSpec(model.model)
     for setting in ("device", "device_map", "batch_size", "max_tokens_per_batch"):
-        if getattr(model, setting) not in ("", 0) and (setting, model.device) != ("device", AUTO):
+        if getattr(model, setting) != getattr(default, setting):
             raise HarnessError(
                 f"--{setting.replace('_', '-')} has no effect with engine {name}",
                 hint=_ELSEWHERE[name],

@@ -29,9 +29,7 @@ def opened_engine(
     leaves no format native, standard error says what is not measured and what helps.
     """
     if loaded is not None:
-        backend: Backend = TransformersBackend(
-            loaded, budget=job.max_tokens_per_batch or None, most=job.batch_size or None
-        )
+        backend: Backend = TransformersBackend.of(loaded, job.spec)
     else:
         backend = open_backend(job.engine, job.spec, job.engine_options)
     try:

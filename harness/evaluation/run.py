@@ -188,7 +188,8 @@ def run_adapters(
 
     The base is loaded once, and again only after an adapter that added tokens to it.
     """
-    from harness.models import load, switch_adapter
+    from harness.backends.local.backend import load_model
+    from harness.models import switch_adapter
 
     for adapter in adapters:
         if not (Path(adapter) / "adapter_config.json").is_file():
@@ -201,13 +202,7 @@ def run_adapters(
     evaluations = []
     for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):
         if loaded is None or loaded.added_tokens:
-            loaded = load(
-                job.model,
-                dtype=job.dtype,
-                device=job.device,
-                device_map=job.device_map,
-                quantisation=job.quantisation,
-            )
+            loaded = load_model(replace(job, adapter=None).spec)
         switch_adapter(loaded, adapter)
         one = replace(job, adapter=adapter, label=label)
         evaluations.append(run_job(one, loaded=loaded, quiet=quiet, verbose=verbose))

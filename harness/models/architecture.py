@@ -106,3 +106,19 @@ def context_window(config: Any) -> int | None:
     text = config.get_text_config()
     found = (getattr(text, name, None) for name in _WINDOWS)
     return next((n for n in found if isinstance(n, int) and n > 0), None)
+
+
+def largest_size(config: Any, *names: str) -> int:
+    """The largest number that a configuration has by these names; 0 if it has none.
+
+    Where each layer has its own, that of any layer.
+    """
+    found = [0]
+    for name in names:
+        try:
+            value = getattr(config, name, None)
+        except RuntimeError:  # transformers names no single one where layers differ, as in Gemma 4
+            value = [getattr(layer, name, None) for layer in config.per_layer_config]
+        values = value if isinstance(value, list | tuple) else [value]
+        found += [each for each in values if isinstance(each, int)]
+    return max(found)

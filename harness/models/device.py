@@ -73,7 +73,7 @@ def check_device(asked: str) -> str:
     return asked
 
 
-def pick_dtype(device: str) -> str:
+def pick_dtype(device: str) -> Literal["bfloat16", "float32"]:
     """bfloat16 where the device multiplies it natively, else float32."""
     import torch
 

@@ -14,6 +14,7 @@ from harness.models.quantisation import Quantisation
 from harness.models.source import ModelSource
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -72,6 +73,20 @@ class LoadedModel:
         text = json.dumps(facts, sort_keys=True, default=str)
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
+    @property
+    def base(self) -> Any:
+        """The model of transformers, below an adapter if there is one."""
+        model: Any = self.model
+        return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """``dtype`` as torch has it."""
+        import torch
+
+        found: torch.dtype = getattr(torch, self.dtype)
+        return found
+
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
         """Compute without gradients, a float32 adapter on a 16-bit base in the base's dtype.
@@ -95,4 +110,4 @@ class LoadedModel:
 
         if self.dtype == "float32" or self.lean_training:
             return contextlib.nullcontext()
-        return torch.autocast(self.device.split(":")[0], dtype=getattr(torch, self.dtype))
+        return torch.autocast(self.device.split(":")[0], dtype=self.torch_dtype)

@@ -15,7 +15,7 @@ from harness.models.architecture import context_window
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
-from harness.training.config import TrainConfig, parse_config
+from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
@@ -160,9 +160,9 @@ def _load_sharded(
     refuse_unshardable(config)
     if loaded is not None:
         raise HarnessError("optimisation.fsdp: the base is loaded already, and whole")
-    asked = parse_config({**config.as_dict(), "dtype": pick_dtype(device)})
-    asked = asked if config.dtype == "auto" else config
-    return ranks.shard(lambda: load_base(asked, device="cpu"), device)
+    if config.dtype == "auto":  # that of the device, although the base is loaded beside it
+        config = replace(config, dtype=pick_dtype(device))
+    return ranks.shard(lambda: load_base(config, device="cpu"), device)
 
 
 def _may_continue(recorded: RunMetadata | None, config: TrainConfig) -> bool:

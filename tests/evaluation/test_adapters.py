@@ -16,6 +16,7 @@ from harness.models import load, switch_adapter
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
 from tests.device import chosen_device
+from tests.factors import stir_factors
 
 FORMATS = ("chatml", "llama3")
 
@@ -34,10 +35,7 @@ def adapters(tiny_model, tmp_path):
         model = add_adapter(
             load(str(tiny_model), dtype="float32", device=chosen_device()), config, seed=at
         )
-        with torch.no_grad():
-            for name, weight in model.named_parameters():
-                if "lora_B" in name:
-                    weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(at))
+        stir_factors(model, 0.3, seed=at)
         folders.append(str(tmp_path / f"run{at}" / "adapter"))
         model.save_pretrained(folders[-1])
     return folders

@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.models import load
 from tests import multimodal
 from tests.device import chosen_device
+from tests.factors import stir_factors
 from tests.tiny import build_model, build_tokenizer
 
 FILE = "adapter_model.safetensors"
@@ -23,16 +24,12 @@ def on(model: Path, adapter: Path):
 
 def save(model, folder: Path, **settings) -> Path:
     """An adapter of noise on a model, as peft saves it."""
-    import torch
     from peft import LoraConfig, get_peft_model
 
     adapted = get_peft_model(
         model, LoraConfig(r=2, **{"target_modules": ["q_proj", "v_proj"], **settings})
     )
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.1).to(parameter)
+    stir_factors(adapted)
     adapted.save_pretrained(folder)
     return folder
 

@@ -36,7 +36,7 @@ def test_a_model_keeps_its_choice(monkeypatch):
     ("narrow", "wide", "expected"), [(2.0, 1.0, True), (1.1, 1.0, False), (1.0, 2.0, False)]
 )
 def test_the_faster_is_chosen_by_its_best_time(monkeypatch, tmp_path, narrow, wide, expected):
-    """One slow product does not sway it, and a slight lead is none. It is timed once."""
+    """One slow product changes nothing, nor does a lead below the margin. Products are timed once."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     calls = {
         torch.bfloat16: iter([9.0] + [narrow] * 6),

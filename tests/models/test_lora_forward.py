@@ -12,6 +12,7 @@ from harness.models.quantisation import Quantisation
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
 from tests.device import chosen_device
+from tests.factors import stir_factors
 
 NF4 = Quantisation(load_in_4bit=True)
 
@@ -19,12 +20,7 @@ NF4 = Quantisation(load_in_4bit=True)
 def adapted(tiny_model, dtype="float32", quantisation=None):
     loaded = load(str(tiny_model), dtype=dtype, device=chosen_device(), quantisation=quantisation)
     model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=9), seed=1)
-    generator = torch.Generator().manual_seed(2)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.data = (torch.randn(parameter.shape, generator=generator) * 0.05).to(
-                parameter
-            )
+    stir_factors(model, 0.05, seed=2)
     return model.eval()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from tests.tiny import build_tokenizer
 
 VOCABULARY = 384
-_TEXT = {
+TEXT = {
     "vocab_size": VOCABULARY,
     "hidden_size": 64,
     "intermediate_size": 96,
@@ -21,7 +21,7 @@ _TEXT = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
-_NO_HEAD_DIM = {key: value for key, value in _TEXT.items() if key != "head_dim"}
+_NO_HEAD_DIM = {key: value for key, value in TEXT.items() if key != "head_dim"}
 _GPT = {"vocab_size": VOCABULARY, "bos_token_id": 0, "eos_token_id": 2}
 _MOE = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _LINEAR_ATTENTION = {
@@ -40,7 +40,7 @@ _EYES = {
     "patch_size": 14,
 }
 _GEMMA4 = {
-    **_TEXT,
+    **TEXT,
     "global_head_dim": 32,
     "num_global_key_value_heads": 1,
     "vocab_size_per_layer_input": VOCABULARY,
@@ -51,19 +51,19 @@ _GEMMA4 = {
 
 #: transformers' model type → what its configuration needs.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "llama": _TEXT,
+    "llama": TEXT,
     "gpt2": {**_GPT, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128},
     "phi": _NO_HEAD_DIM,
-    "mixtral": {**_TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "qwen2_moe": {**_TEXT, **_MOE, "shared_expert_intermediate_size": 48},
-    "qwen3_moe": {**_TEXT, **_MOE},
+    "mixtral": {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "qwen2_moe": {**TEXT, **_MOE, "shared_expert_intermediate_size": 48},
+    "qwen3_moe": {**TEXT, **_MOE},
     "qwen3_next": {
-        **_TEXT,
+        **TEXT,
         **_MOE,
         **_LINEAR_ATTENTION,
         "shared_expert_intermediate_size": 32,
     },
-    "olmoe": {**_TEXT, "num_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {**TEXT, "num_experts": 4, "num_experts_per_tok": 2},
     "deepseek_v3": {
         **_NO_HEAD_DIM,
         "num_key_value_heads": 4,
@@ -81,17 +81,17 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "v_head_dim": 16,
     },
     "glm4_moe": {
-        **_TEXT,
+        **TEXT,
         "moe_intermediate_size": 32,
         "n_routed_experts": 4,
         "n_shared_experts": 1,
         "num_experts_per_tok": 2,
         "first_k_dense_replace": 1,
     },
-    "gpt_oss": {**_TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "granitemoe": {**_TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "gpt_oss": {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "granitemoe": {**TEXT, "num_local_experts": 4, "num_experts_per_tok": 2},
     "llama4_text": {
-        **_TEXT,
+        **TEXT,
         "intermediate_size_mlp": 96,
         "num_local_experts": 4,
         "num_experts_per_tok": 1,
@@ -109,7 +109,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "rwkv": {**_GPT, "hidden_size": 64, "num_hidden_layers": 2, "context_length": 512},
     "falcon_h1": {
-        **_TEXT,
+        **TEXT,
         "mamba_n_heads": 8,
         "mamba_d_head": 16,
         "mamba_n_groups": 1,
@@ -117,7 +117,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "mamba_d_ssm": 128,
     },
     "gemma3n_text": {
-        **_TEXT,
+        **TEXT,
         "vocab_size_per_layer_input": VOCABULARY,
         "hidden_size_per_layer_input": 8,
         "num_kv_shared_layers": 0,
@@ -129,7 +129,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "gemma4_text": _GEMMA4,
     "gemma3": {
-        "text_config": _TEXT,
+        "text_config": TEXT,
         "vision_config": _EYES,
         "mm_tokens_per_image": 4,
         "boi_token_index": 380,
@@ -147,13 +147,13 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "video_token_id": 379,
     },
     "mistral3": {
-        "text_config": {**_TEXT, "model_type": "mistral", "sliding_window": None},
+        "text_config": {**TEXT, "model_type": "mistral", "sliding_window": None},
         "vision_config": {**_EYES, "model_type": "pixtral"},
         "image_token_index": 382,
         "spatial_merge_size": 1,
     },
     "qwen3_5": {
-        "text_config": {**_TEXT, **_LINEAR_ATTENTION},
+        "text_config": {**TEXT, **_LINEAR_ATTENTION},
         "vision_config": {
             "depth": 1,
             "hidden_size": 32,
@@ -165,7 +165,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "llama4": {
         "text_config": {
-            **_TEXT,
+            **TEXT,
             "intermediate_size_mlp": 96,
             "num_local_experts": 4,
             "num_experts_per_tok": 1,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.models import load
+from harness.models import LoadedModel, load
 from harness.models.quantisation import Quantisation
 from harness.training.config import (
     AdapterConfig,
@@ -40,6 +40,12 @@ STORED_NF4, STORED_INT8 = (
     pytest.param(q, marks=pytest.mark.extras, id=str(q)) for q in (NF4, INT8)
 )
 """For ``parametrize``: bitsandbytes is installed by ``tox -e extras`` alone."""
+
+
+def load_adapted(model: Path, adapter: Path, **settings) -> LoadedModel:
+    """A base with an adapter, in float32 on the tests' device."""
+    where = {"dtype": "float32", "device": chosen_device()}
+    return load(str(model), adapter=str(adapter), **{**where, **settings})
 
 
 def write_rows(folder: Path, rows: Iterable[tuple[str, str]]) -> Path:

@@ -17,7 +17,7 @@ from harness.tokens.encode import encode
 from harness.training.start import train
 from harness.training.step.lora import add_control_tokens, missing_tokens
 from tests.device import chosen_device
-from tests.training.small import STORED_NF4, make_trainer, small_config, weights_of
+from tests.training.small import STORED_NF4, load_adapted, make_trainer, small_config, weights_of
 
 FORMATS = load_formats()
 IDS = torch.arange(3, 60, device=chosen_device()).unsqueeze(0)
@@ -126,7 +126,7 @@ def test_plain_peft_loads_them_and_so_do_we(tiny_model, untied, tmp_path, tied):
         small_config(base, tmp_path, formats=("llama3",), adapter={"train_control_tokens": True}),
         quiet=True,
     )
-    ours = load(str(base), adapter=str(adapter), dtype="float32", device=chosen_device())
+    ours = load_adapted(base, adapter)
     again = AutoTokenizer.from_pretrained(adapter)
     assert (
         again.convert_tokens_to_ids("<|eot_id|>")

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.backends.local import backend, room
 from harness.errors import HarnessError
 from harness.models import device, load
 from harness.run_file import measured_checkpoints
@@ -20,7 +21,7 @@ from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted, interrupt
-from tests.training.small import ROWS, every_element_moves, make_trainer, weights_of
+from tests.training.small import ROWS, every_element_moves, load_adapted, make_trainer, weights_of
 
 
 @pytest.fixture
@@ -161,6 +162,21 @@ def test_another_run_in_the_same_folder_is_refused(config):
         train(replace(config, seed=1), quiet=True)
 
 
+def test_checkpoints_are_measured_in_the_same_batches_whatever_memory_is_free(config, monkeypatch):
+    """In 16 bits the rows of a batch decide how it rounds; a resumed run must not see a change."""
+    made, make = [], backend.room_for
+    monkeypatch.setattr(room, "free_bytes", lambda device: 8 << 20)
+    monkeypatch.setattr(backend, "room_for", lambda *a, **k: made.append(make(*a, **k)) or made[-1])
+    measured = EvaluationConfig(references=2, formats_measured=1, recall_rows=2)
+    train(replace(config, evaluation=measured), quiet=True)
+    assert made
+    assert {(each.cache_tokens, each.rows) for each in made} == {room.ON_CPU[:2]}
+    loaded = load(config.model, device=chosen_device())
+    assert backend.TransformersBackend(loaded).room.cache_tokens < room.ON_CPU[0], (
+        "else nothing is shown"
+    )
+
+
 def test_every_element_moves_at_1e_7(config):
     config = replace(
         config,
@@ -209,7 +225,7 @@ def test_an_adapter_of_another_base_is_refused(config, tiny_model, tmp_path):
     facts = json.loads((other / "tokenizer_config.json").read_text())
     (other / "tokenizer_config.json").write_text(json.dumps({**facts, "extra": 1}))
     with pytest.raises(HarnessError, match="was trained on"):
-        load(str(other), adapter=str(adapter), dtype="float32", device=chosen_device())
+        load_adapted(other, adapter)
 
 
 def test_plain_peft_loads_the_adapter(config, tiny_model):
@@ -220,7 +236,7 @@ def test_plain_peft_loads_the_adapter(config, tiny_model):
     plain = PeftModel.from_pretrained(
         AutoModelForCausalLM.from_pretrained(tiny_model).to(chosen_device()), str(adapter)
     )
-    ours = load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
+    ours = load_adapted(tiny_model, adapter)
     ids = torch.arange(3, 20, device=chosen_device()).unsqueeze(0)
     with torch.no_grad():
         assert torch.allclose(plain(ids).logits, ours.model(ids).logits, atol=1e-5)

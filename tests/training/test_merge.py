@@ -21,7 +21,7 @@ from harness.training.runs.checkpoints import save_adapter
 from harness.training.share.merge import Agreement, compare, merge, probe
 from harness.training.step.lora import add_adapter, add_control_tokens
 from tests.device import chosen_device
-from tests.training.small import NF4, STORED_INT8, STORED_NF4
+from tests.training.small import NF4, STORED_INT8, STORED_NF4, load_adapted
 
 WEIGHTS = "model.safetensors"
 KINDS = {"lora": {}, "dora": {"use_dora": True}, "rslora": {"use_rslora": True}}
@@ -71,13 +71,7 @@ def test_in_float32_the_logits_are_the_same(tiny_model, tmp_path, kind, stored):
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=stored, **KINDS[kind])
     done = merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
     assert done.agreement.largest < 1e-4 and done.agreement.same_token == 1.0
-    with_adapter = load(
-        str(tiny_model),
-        adapter=str(adapter),
-        dtype="float32",
-        device=chosen_device(),
-        quantisation=stored,
-    )
+    with_adapter = load_adapted(tiny_model, adapter, quantisation=stored)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").to(chosen_device())
     assert type(plain.model.layers[0].self_attn.q_proj) is torch.nn.Linear and not hasattr(
         plain.config, "quantization_config"
@@ -105,16 +99,8 @@ def test_a_qlora_adapter_goes_into_the_dequantised_base_not_into_the_16_bit_one(
     adapter = make_adapter(tiny_model, tmp_path / "adapter", stored=NF4)
     right = merge(adapter, str(tiny_model), tmp_path / "right", "float32").agreement
     wrong = compare(
-        probe(
-            load(
-                str(tiny_model),
-                adapter=str(adapter),
-                dtype="float32",
-                device=chosen_device(),
-                quantisation=NF4,
-            )
-        ),
-        probe(load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())),
+        probe(load_adapted(tiny_model, adapter, quantisation=NF4)),
+        probe(load_adapted(tiny_model, adapter)),
     )
     assert right.divergence < 1e-6 and wrong.divergence > 100 * right.divergence
 
@@ -139,7 +125,7 @@ def test_trained_control_tokens_are_merged_with_the_tied_head(tiny_model, tmp_pa
     adapter = make_adapter(tiny_model, tmp_path / "adapter", formats=[load_formats()["llama3"]])
     merge(adapter, str(tiny_model), tmp_path / "merged", "float32")
     whole = load(str(tmp_path / "merged"), dtype="float32", device=chosen_device())
-    parts = load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
+    parts = load_adapted(tiny_model, adapter)
     new = whole.tokenizer.convert_tokens_to_ids("<|eot_id|>")
     ids = torch.tensor([[5, new, 9, new]], device=chosen_device())
     assert whole.model.get_input_embeddings().weight is whole.model.get_output_embeddings().weight

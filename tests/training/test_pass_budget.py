@@ -29,7 +29,7 @@ def config(tiny_model, tmp_path):
 
 
 def with_memory(monkeypatch, amount):
-    """The device is a GPU with so many free bytes."""
+    """Let the device look like a GPU with this many free bytes."""
     monkeypatch.setattr(pass_budget, "gains_by_size", lambda device: True)
     for module in (pass_budget, gradient_checkpointing):
         monkeypatch.setattr(module, "free_bytes", lambda device: amount)

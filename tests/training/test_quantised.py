@@ -22,6 +22,7 @@ from tests.training.small import (
     INT8,
     NF4,
     every_element_moves,
+    load_adapted,
     make_trainer,
     small_config,
     weights_of,
@@ -207,18 +208,8 @@ def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model,
         and not noted["quantisation"]["bnb_4bit_use_double_quant"]
         and noted["dtype"] == "float32"
     )
-    stored = TransformersBackend(
-        load(
-            str(tiny_model),
-            adapter=str(adapter),
-            dtype="float32",
-            device=chosen_device(),
-            quantisation=NF4,
-        )
-    ).fingerprint
-    plain = TransformersBackend(
-        load(str(tiny_model), adapter=str(adapter), dtype="float32", device=chosen_device())
-    ).fingerprint
+    stored = TransformersBackend(load_adapted(tiny_model, adapter, quantisation=NF4)).fingerprint
+    plain = TransformersBackend(load_adapted(tiny_model, adapter)).fingerprint
     assert stored.pop("quantisation") == "nf4+double"
     assert (stored.pop("engine"), plain.pop("engine")) == ("modules", "fast")
     assert stored == plain

@@ -22,7 +22,8 @@ from harness.training.step.row_attention import Bounds, attend_rows
 from harness.training.step.row_packing import PADDED, RowPacking, choose_packing, packing_rows
 from harness.training.step.updater import Updater
 from tests.device import chosen_device
-from tests.training.architectures import build
+from tests.factors import stir_factors
+from tests.training.architectures import TEXT, build
 from tests.training.small import make_trainer, small_config
 
 LIMIT = 1 << 30
@@ -116,11 +117,7 @@ def make(name, folder, dtype="float32", **changes):
     """A tiny model with an adapter that changes its logits."""
     loaded = load(str(build(name, folder, **changes)), dtype=dtype, device=chosen_device())
     loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in loaded.model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)
+    stir_factors(loaded.model)
     loaded.lean_lora = install_lean_lora(loaded.model)
     loaded.lean_training = loaded.lean_lora and trains_lean(loaded.model)
     return loaded
@@ -203,18 +200,7 @@ def test_a_window_cuts_each_row_as_transformers_does(tmp_path):
     assert not torch.allclose(other, alone, atol=1e-2), "the window matters"
 
 
-WINDOWED = {
-    "vocab_size": 384,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "max_position_embeddings": 512,
-    "model_type": "mistral",
-    "sliding_window": None,
-}
+WINDOWED = {**TEXT, "model_type": "mistral", "sliding_window": None}
 
 
 @pytest.mark.parametrize(

@@ -169,22 +169,18 @@ def has_the_gradient_of_single_rows(
     rows: Sequence[Encoded],
     record_property: Callable[[str, object], None],
 ) -> None:
-    import torch
 
     from harness.training.config import AdapterConfig
     from harness.training.data.examples import Example
     from harness.training.step.lora import add_adapter
     from harness.training.step.loss import token_losses
     from harness.training.step.row_packing import choose_packing, packing_rows
+    from tests.factors import stir_factors
     from tests.zoo.plain import gradient, row_losses
 
     loaded = attempt.load()
     loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in loaded.model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(0, 0.1)
+    stir_factors(loaded.model)
     batch = [Example(str(at), "chatml", row) for at, row in enumerate(rows)]
     packing = choose_packing(loaded)
     with packing_rows(loaded, packing):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from harness.backends.local.decoding import Decoder, eos_ids
 from harness.backends.local.engine import describe
 from harness.backends.local.forward import arithmetic
-from harness.backends.local.room import Room, room_for
+from harness.backends.local.room import ON_CPU, Room, room_for
 from harness.backends.local.scoring import score
 from harness.backends.protocol import (
     Answers,
@@ -35,10 +35,6 @@ ENGINE_VERSION = 3
 ``harness.models`` that changes an answer, a log-probability or an off-script probability by more
 than rounding. It is part of the address of every stored result, so older ones are computed again.
 """
-STEADY = {"budget": 16384, "most": 128}
-"""Limits of a ``TransformersBackend`` that do not follow from the free memory. A resumed run
-measures its checkpoints in the same batches as an uninterrupted one: 16 bits round with the batch.
-"""
 RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
 ResultT = TypeVar("ResultT", bound=Result)
 Batch = Sequence[tuple[str, ResultT | Unscored]]
@@ -48,18 +44,20 @@ _IN_VAIN = 8
 
 def open_backend(model: ModelSpec) -> TransformersBackend:
     """Load a model into this process."""
+    return TransformersBackend.of(load_model(model), model)
+
+
+def load_model(model: ModelSpec) -> LoadedModel:
+    """Load a model as the user names it. Raises as ``harness.models.load``."""
     from harness.models import load
 
-    loaded = load(
+    return load(
         model.model,
         adapter=model.adapter,
         dtype=model.dtype,
         device=model.device,
         device_map=model.device_map,
         quantisation=model.quantisation,
-    )
-    return TransformersBackend(
-        loaded, budget=model.max_tokens_per_batch or None, most=model.batch_size or None
     )
 
 
@@ -141,6 +139,21 @@ class TransformersBackend(InProcessBackend):
         self.loaded = loaded
         self.budget = budget
         self.most = most
+
+    @classmethod
+    def of(cls, loaded: LoadedModel, model: ModelSpec) -> TransformersBackend:
+        """A loaded model, computed in batches as the user asks."""
+        return cls(loaded, budget=model.max_tokens_per_batch or None, most=model.batch_size or None)
+
+    @classmethod
+    def steady(cls, loaded: LoadedModel) -> TransformersBackend:
+        """A loaded model, computed in the same batches whatever memory is free.
+
+        A resumed run then measures its checkpoints as an uninterrupted one: 16 bits round with the
+        batch.
+        """
+        budget, most, _ = ON_CPU
+        return cls(loaded, budget=budget, most=most)
 
     @functools.cached_property
     def room(self) -> Room:

@@ -6,7 +6,7 @@ The fastest is taken that equals the plain model. What the configuration does no
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from harness.backends.local.forward import copyable_parts
 from harness.backends.local.limits import (
@@ -96,13 +96,11 @@ def _packing(loaded: LoadedModel) -> tuple[int, str]:
 
 def _why_not_packed(loaded: LoadedModel, longest: int) -> str:
     config = text_config(loaded)
-    model: Any = loaded.model
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     kinds = getattr(config, "layer_types", None) or ()
     other = sorted({kind for kind in kinds if kind not in _LIKE_FULL})
     if other:
         return f"it has layers of {', '.join(other)}"
-    if getattr(inner, "_is_stateful", False):
+    if getattr(loaded.base, "_is_stateful", False):
         return "it has a state"
     if longest < _LEAST_PACKED:
         return f"its window is of {longest} tokens"

@@ -146,9 +146,7 @@ def logits_at(
 
 def arguments(loaded: LoadedModel) -> Mapping[str, inspect.Parameter]:
     """What the forward pass of the model takes by name."""
-    model: Any = loaded.model
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return inspect.signature(inner.forward).parameters
+    return inspect.signature(loaded.base.forward).parameters
 
 
 def cache_argument(loaded: LoadedModel) -> str:

@@ -104,7 +104,7 @@ def _packs(loaded: LoadedModel, longest: int) -> Iterator[bool]:
     wanted = [plain_logits(loaded, row, STEPS + 1) for row in rows]
     forward = ModuleForward(loaded)
     [tree], [far] = pack([rows]), pack([rows[:1]])
-    ids, positions, bias = tensors([tree, far], getattr(torch, loaded.dtype), loaded.device)
+    ids, positions, bias = tensors([tree, far], loaded.torch_dtype, loaded.device)
     begin = min(longest, most_positions(loaded)) - len(far)
     positions[1] += begin
     ends = [path[-1] for path in tree.paths[0]]

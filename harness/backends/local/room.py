@@ -9,6 +9,7 @@ from typing import Any
 from harness.backends.local.limits import text_config
 from harness.backends.local.packing import WIDTH
 from harness.models import LoadedModel
+from harness.models.architecture import largest_size
 from harness.models.device import free_bytes
 
 #: The shares of the free memory for keys and values, for one forward pass and for the logits of
@@ -120,12 +121,12 @@ def _rounded(number: float, most: int) -> int:
 def footprint(loaded: LoadedModel) -> Footprint:
     """What a model's tokens and rows hold in memory, by its configuration. Rounded upwards."""
     config = text_config(loaded)
-    size, vocabulary = itemsize(loaded), int(config.vocab_size)
+    size, vocabulary = loaded.torch_dtype.itemsize, int(config.vocab_size)
     hidden, heads, width = int(config.hidden_size), _heads(config), _head_width(config)
-    experts = _number(config, "num_experts_per_tok") or 1
+    experts = largest_size(config, "num_experts_per_tok") or 1
     inner = max(
-        _number(config, "intermediate_size", "n_inner", "ffn_dim") or 4 * hidden,
-        _number(config, "moe_intermediate_size") * experts,
+        largest_size(config, "intermediate_size", "n_inner", "ffn_dim") or 4 * hidden,
+        largest_size(config, "moe_intermediate_size") * experts,
     )
     token, state = cache_bytes(loaded)
     # the keys and values of one layer for each query head that reads them, and the same in a copy
@@ -149,21 +150,13 @@ def cache_bytes(loaded: LoadedModel) -> tuple[int, int]:
     """
     if "cache bytes" not in loaded.probed:
         config = text_config(loaded)
-        model: Any = loaded.model
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        plain = type(inner).__name__ in PLAIN
-        found = (_plain_bytes(config, itemsize(loaded)), 0) if plain else _measured(loaded)
+        plain = type(loaded.base).__name__ in PLAIN
+        found = (
+            (_plain_bytes(config, loaded.torch_dtype.itemsize), 0) if plain else _measured(loaded)
+        )
         loaded.probed["cache bytes"] = found or (_guess(loaded), 0)
     found_bytes: tuple[int, int] = loaded.probed["cache bytes"]
     return found_bytes
-
-
-def itemsize(loaded: LoadedModel) -> int:
-    """Bytes of a number in the model's dtype."""
-    import torch
-
-    dtype: torch.dtype = getattr(torch, loaded.dtype)
-    return dtype.itemsize
 
 
 def _plain_bytes(config: Any, size: int) -> int:
@@ -173,35 +166,22 @@ def _plain_bytes(config: Any, size: int) -> int:
 def _guess(loaded: LoadedModel) -> int:
     """The keys and values of one token if every query head had its own, of the widest kind."""
     config = text_config(loaded)
-    layers = _number(config, "num_hidden_layers") or 64
-    return 2 * layers * _heads(config) * _head_width(config) * itemsize(loaded)
+    layers = largest_size(config, "num_hidden_layers") or 64
+    return int(2 * layers * _heads(config) * _head_width(config) * loaded.torch_dtype.itemsize)
 
 
 def _heads(config: Any) -> int:
-    return _number(config, "num_attention_heads", "num_heads") or 1
+    return largest_size(config, "num_attention_heads", "num_heads") or 1
 
 
 def _key_heads(config: Any) -> int:
-    return _number(config, "num_key_value_heads") or _heads(config)
+    return largest_size(config, "num_key_value_heads") or _heads(config)
 
 
 def _head_width(config: Any) -> int:
-    compressed = _number(config, "qk_nope_head_dim") + _number(config, "qk_rope_head_dim")
-    named = _number(config, "head_dim", "global_head_dim", "v_head_dim")
+    compressed = largest_size(config, "qk_nope_head_dim") + largest_size(config, "qk_rope_head_dim")
+    named = largest_size(config, "head_dim", "global_head_dim", "v_head_dim")
     return max(named, compressed) or -(-int(config.hidden_size) // _heads(config))
-
-
-def _number(config: Any, *names: str) -> int:
-    """The largest number that a configuration has by these names, in lists too; 0 without one."""
-    found = [0]
-    for name in names:
-        try:
-            value = getattr(config, name, None)
-        except RuntimeError:  # transformers names no single one where layers differ, as in Gemma 4
-            value = [getattr(layer, name, None) for layer in config.per_layer_config]
-        values = value if isinstance(value, list | tuple) else [value]
-        found += [each for each in values if isinstance(each, int)]
-    return max(found)
 
 
 def _measured(loaded: LoadedModel) -> tuple[int, int] | None:

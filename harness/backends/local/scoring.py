@@ -150,7 +150,7 @@ def _score_packs(
     """Score one batch of packs. The logits after a prompt are computed once for all its options."""
     import torch
 
-    ids, positions, bias = tensors(packs, getattr(torch, loaded.dtype), loaded.device)
+    ids, positions, bias = tensors(packs, loaded.torch_dtype, loaded.device)
     batch = [items[number] for tree in packs for number in tree.groups]
     nodes = [
         [at * ids.shape[1] + node for node in path]

@@ -35,7 +35,7 @@ class Slots:
         self.width = width
         self.budget = budget
         self.lengths: list[int] = []
-        self.dtype = getattr(torch, loaded.dtype)
+        self.dtype = loaded.torch_dtype
         self.bias = torch.full(
             (slots, width), float("-inf"), dtype=self.dtype, device=loaded.device
         )

@@ -43,9 +43,7 @@ def take_apart(
     and it may be on CUDA where FlashAttention's kernel runs. Adapters can be switched off and
     merged, so this is called for each batch or run; it takes about a millisecond.
     """
-    model: Any = (
-        loaded.model.get_base_model() if hasattr(loaded.model, "get_base_model") else loaded.model
-    )
+    model = loaded.base
     try:
         _check_model(loaded, model, longest)
         if training:
@@ -67,10 +65,8 @@ def take_apart(
 
 def inputs_in_common(loaded: LoadedModel) -> list[tuple[torch.nn.Linear, ...]]:
     """The layers of a plain model that read the same input: q, k and v; gate and up."""
-    model: Any = loaded.model
-    body = (model.get_base_model() if hasattr(model, "get_base_model") else model).model
     groups = []
-    for layer in body.layers:
+    for layer in loaded.base.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         for group in (
             (attention.q_proj, attention.k_proj, attention.v_proj),
@@ -80,13 +76,15 @@ def inputs_in_common(loaded: LoadedModel) -> list[tuple[torch.nn.Linear, ...]]:
     return groups
 
 
+def recomputes(model: torch.nn.Module) -> bool:
+    """Whether gradient checkpointing is on."""
+    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+
+
 def _check_for_inference(loaded: LoadedModel, model: Any, devices: tuple[str, ...]) -> None:
     kind = loaded.device.split(":")[0]
     _need(kind in devices)
-    _need(
-        not getattr(model, "is_quantized", False)
-        and not any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
-    )
+    _need(not getattr(model, "is_quantized", False) and not recomputes(model))
 
 
 def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
@@ -101,10 +99,7 @@ def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:
         and type(model).__module__.startswith("transformers.models.")
     )
     half = loaded.dtype == "float16" and loaded.device != "cpu"
-    _need(
-        (half or loaded.dtype in ("float32", "bfloat16"))
-        and model.dtype == getattr(torch, loaded.dtype)
-    )
+    _need((half or loaded.dtype in ("float32", "bfloat16")) and model.dtype == loaded.torch_dtype)
     placed = getattr(model, "hf_device_map", None) or {}
     _need(len(set(placed.values())) <= 1)  # of accelerate, for a model on several devices
     _need(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.backends.local.backend import STEADY, TransformersBackend
+from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.data.check import overlaps
 from harness.data.conversations import as_row, load_conversations
@@ -51,7 +51,7 @@ def own_answers(
     ``unfinished``: its stop is unknown, so it can teach words but no stop.
     """
     prompts = {conversation.id + _SUFFIX: _prompt(conversation) for conversation in conversations}
-    backend = TransformersBackend(loaded, **STEADY)
+    backend = TransformersBackend.steady(loaded)
     requests = [
         GenerateRequest(
             key,

@@ -209,14 +209,13 @@ def memories(
         (machine, model, here, total_bytes(device)),
         ("a 12 GB card (7B, nf4)", mistral_7b(config.adapter), card, CARD_BYTES),
     )
-    setting = config.optimisation.max_tokens_per_batch
-    by_budget = _by_budget(setting, steps)
-    return [
-        Memory(name, on, _peak(shape, replace(step, checkpointing=on), by_budget[kind], has), has)
-        for name, shape, step, has in devices
-        for kind in (setting == "auto" and gains_by_size(step.device),)
-        for on in (False, True)
-    ]
+    found = []
+    for name, shape, step, has in devices:
+        by_budget = _by_budget(config.optimisation.max_tokens_per_batch, step.device, steps)
+        for on in (False, True):
+            parts = _peak(shape, replace(step, checkpointing=on), by_budget, has)
+            found.append(Memory(name, on, parts, has))
+    return found
 
 
 #: Budgets of tokens a pass, each with the sizes of the passes that it leads to.
@@ -224,21 +223,17 @@ ByBudget = dict[int, frozenset[PassSize]]
 
 
 def _by_budget(
-    setting: int | Literal["auto"], steps: Sequence[Sequence[Example]]
-) -> dict[bool, ByBudget]:
-    """What a run chooses from: the one budget that is set, and where it is not those of a GPU.
+    setting: int | Literal["auto"], device: str, steps: Sequence[Sequence[Example]]
+) -> ByBudget:
+    """What a run on a device chooses from: one budget, or several on a GPU where none is set.
 
     Rows are laid end to end, as they are for any model whose attention allows it; without a model
     nothing more is known.
     """
-    whole = max((sum(len(e.encoded.ids) for e in step) for step in steps), default=1)
-    return {
-        by_size: {
-            budget: pass_sizes(steps, partial(_sizes, budget))
-            for budget in (budgets(whole) if by_size else [usual_budget(setting)])
-        }
-        for by_size in (False, True)
-    }
+    known = [usual_budget(setting)]
+    if setting == "auto" and gains_by_size(device):
+        known = budgets(max((sum(len(e.encoded.ids) for e in step) for step in steps), default=1))
+    return {budget: pass_sizes(steps, partial(_sizes, budget)) for budget in known}
 
 
 def _sizes(budget: int, step: Sequence[Example]) -> list[PassSize]:

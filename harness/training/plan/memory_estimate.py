@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models.architecture import pick_class, read_config
+from harness.models.architecture import largest_size, pick_class, read_config
 from harness.models.quiet import quiet, refusal
 from harness.training.config import AdapterConfig
 from harness.training.step.lora_targets import ALL_LINEAR, Target, TargetList, find_targets
@@ -212,9 +212,9 @@ def shape_from(
     ]
     weights = sum(module.weight.numel() for module in linear)
     text = config.get_text_config()
-    hidden = _largest(text, "hidden_size")
-    heads = _largest(text, "num_attention_heads")
-    width = _largest(text, "head_dim")
+    hidden = largest_size(text, "hidden_size")
+    heads = largest_size(text, "num_attention_heads")
+    width = largest_size(text, "head_dim")
     shape = ModelShape(
         linear_weights=weights,
         other_weights=sum(parameter.numel() for parameter in model.parameters()) - weights,
@@ -222,17 +222,7 @@ def shape_from(
         layers=text.num_hidden_layers,
         hidden=hidden,
         query=heads * width if width and heads else hidden,
-        intermediate=_largest(text, "intermediate_size") or 4 * hidden,
+        intermediate=largest_size(text, "intermediate_size") or 4 * hidden,
         vocabulary=text.vocab_size,
     )
     return shape, targets
-
-
-def _largest(config: Any, name: str) -> int:
-    """A size of the configuration, the largest where each layer has its own; 0 if it has none."""
-    try:
-        value = getattr(config, name, None)
-    except RuntimeError:  # transformers names no single one where layers differ, as in Gemma 4
-        value = [getattr(layer, name, None) for layer in config.per_layer_config]
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return max((one for one in values if isinstance(one, int)), default=0)

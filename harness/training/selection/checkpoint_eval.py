@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from harness.backends.local.backend import STEADY, TransformersBackend
+from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest, Unscored
 from harness.evaluation.cases.case_files import limit_cases, load_cases, spread_evenly
 from harness.evaluation.format_groups import native_format_id
@@ -112,7 +112,7 @@ class CheckpointMeasure:
         return {"ngram_score": means} if means else {}
 
     def _ngram_scores(self, cases: Sequence[Case], formats: Sequence[Format]) -> list[float]:
-        backend = TransformersBackend(self.loaded, **STEADY)
+        backend = TransformersBackend.steady(self.loaded)
         references = {case.id: case.reference or "" for case in cases}
         planned = {
             one.key: one
@@ -138,7 +138,7 @@ class CheckpointMeasure:
         self, cases: Sequence[Case], formats: Sequence[Format]
     ) -> list[tuple[str, Loglikelihood]]:
         """Every case in every format that can express it, with the case's id."""
-        backend = TransformersBackend(self.loaded, **STEADY)
+        backend = TransformersBackend.steady(self.loaded)
         requests: dict[str, ScoreRequest] = {}
         case_of: dict[str, str] = {}
         for planned in RequestBuilder(backend, 1).build(cases, formats):

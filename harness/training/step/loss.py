@@ -135,14 +135,13 @@ def supervised_logits(
     packed = packing is not None and packing.takes([*map(len, used)])
     width = max(map(len, used))
     starts = accumulate(map(len, used), initial=0) if packed else range(0, len(used) * width, width)
-    trained = [
-        (start + at - 1, encoded.ids[at])
+    predicted = [
+        (start + at, token)
         for start, encoded in zip(starts, rows, strict=False)
-        for at, is_trained in enumerate(encoded.trained)
-        if is_trained and at
+        for at, token in encoded.predicted
     ]
-    places = [place for place, _ in trained]
-    targets = torch.tensor([target for _, target in trained]).to(loaded.device)
+    places = [place for place, _ in predicted]
+    targets = torch.tensor([token for _, token in predicted]).to(loaded.device)
     with loaded.autocast():
         if packed:
             bounds = packing.bounds([*map(len, used)], loaded.device)

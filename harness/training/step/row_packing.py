@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.backends.local.limits import NO_LIMIT, attention_window, rotation_turn, text_config
 from harness.backends.local.padded import arguments, plain_logits
@@ -142,12 +142,10 @@ def _probe(loaded: LoadedModel) -> RowPacking:
 
 def _why_padded(loaded: LoadedModel) -> str:
     """Why rows would run into each other, as far as the configuration says it."""
-    inner: Any = loaded.model
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     kinds = getattr(text_config(loaded), "layer_types", None) or ()
     if other := sorted({kind for kind in kinds if not str(kind).endswith("_attention")}):
         return f"it has layers of {', '.join(other)}"
-    if "linear_attention" in kinds or getattr(inner, "_is_stateful", False):
+    if "linear_attention" in kinds or getattr(loaded.base, "_is_stateful", False):
         return "it has a state"
     return "" if "position_ids" in arguments(loaded) else "it takes no positions"
 

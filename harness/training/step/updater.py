@@ -145,7 +145,8 @@ class Updater:
         tally = Tally()
         by_transformers = not all(each.handwritten for each in passes)
         idle = self.ranks.idle_passes(len(passes))  # before the first pass, which waits for others
-        with cast_factors(self.model, self._dtype) if by_transformers or idle else nullcontext():
+        cast = cast_factors(self.model, self.loaded.torch_dtype)
+        with cast if by_transformers or idle else nullcontext():
             for each in passes:
                 with packing_rows(self.loaded, each.packing):
                     loss = self.objective(self.loaded, each.rows, tally) / weight
@@ -156,10 +157,3 @@ class Updater:
                 loss.backward()  # type: ignore[no-untyped-call]  # torch
         # read at the end: a GPU's queue of kernels never runs empty between passes
         return sum(torch.stack(losses).tolist()) if losses else 0.0, tally.parts
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        import torch
-
-        dtype: torch.dtype = getattr(torch, self.loaded.dtype)
-        return dtype

@@ -25,6 +25,7 @@ from harness.training.step.handwritten.packed_rows import lay_out
 from harness.training.step.lora import add_adapter
 from harness.training.step.loss import plain_losses, token_losses
 from harness.training.step.row_packing import RowPacking, packing_rows
+from tests.factors import stir_factors
 from tests.models.test_lora_forward import Kernels
 from tests.training.architectures import make_config
 from tests.training.fake_kernels import kernels  # noqa: F401  # a fixture
@@ -122,10 +123,7 @@ def test_weights_of_four_bits(request, tiny_model, by_kernel):
         quantisation=Quantisation(load_in_4bit=True),
     )
     loaded.model = add_adapter(loaded, AdapterConfig(lora_r=4, lora_alpha=8), seed=0).train()
-    torch.manual_seed(0)
-    for name, weight in loaded.model.named_parameters():
-        if "lora_B" in name:
-            weight.data.normal_(0, 0.05)
+    stir_factors(loaded.model, 0.05)
     assert find_decoder(loaded, 40) is not None
     loaded.matmul_dtype = "bfloat16"
     rows = batch(5, LENGTHS)
@@ -179,6 +177,17 @@ def without_data(monkeypatch, name="llama"):
     return loaded
 
 
+def check_backward(loaded, losses, correct):
+    """Run the backward pass, and check that each factor gets its gradient on its device."""
+    losses.sum().backward()
+    assert losses.device.type == correct.device.type == "meta"
+    trained = [weight for weight in loaded.model.parameters() if weight.requires_grad]
+    assert trained
+    for weight in trained:
+        assert weight.grad.shape == weight.shape and weight.grad.dtype == weight.dtype
+        assert weight.grad.device.type == "meta"
+
+
 @pytest.mark.parametrize("name", ["llama", "phi", "qwen3_moe", "gemma3", "deepseek_v3"])
 @pytest.mark.parametrize("way", ["bounds", "mask", "padding"])
 def test_every_tensor_of_a_pass_of_transformers_is_on_the_models_device(monkeypatch, name, way):
@@ -186,10 +195,7 @@ def test_every_tensor_of_a_pass_of_transformers_is_on_the_models_device(monkeypa
         loaded = without_data(monkeypatch, name)
         with packing_rows(loaded, RowPacking(way)), cast_factors(loaded.model, torch.bfloat16):
             losses, correct = plain_losses(loaded, batch(6, LENGTHS))
-            losses.sum().backward()
-        assert losses.device.type == correct.device.type == "meta"
-        trained = [w for w in loaded.model.parameters() if w.requires_grad]
-        assert all(w.grad.shape == w.shape and w.grad.dtype == w.dtype for w in trained)
+            check_backward(loaded, losses, correct)
 
 
 def test_every_tensor_of_a_step_is_on_the_models_device(monkeypatch):
@@ -197,10 +203,7 @@ def test_every_tensor_of_a_step_is_on_the_models_device(monkeypatch):
         loaded = without_data(monkeypatch)
         assert find_decoder(loaded, 40) is not None
         losses, correct = token_losses(loaded, batch(6, LENGTHS))
-        losses.sum().backward()
-        assert losses.device.type == correct.device.type == "meta"
-        trained = [w for w in loaded.model.parameters() if w.requires_grad]
-        assert all(w.grad.shape == w.shape and w.grad.dtype == w.dtype for w in trained)
+        check_backward(loaded, losses, correct)
 
 
 def test_the_check_of_devices_finds_a_tensor_on_another(monkeypatch):

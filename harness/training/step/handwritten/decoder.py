@@ -12,7 +12,7 @@ from torch.nn.functional import embedding
 
 from harness.models.device import matmul_dtype
 from harness.models.llama.parts import DecoderParts
-from harness.models.llama.recognise import inputs_in_common, take_apart
+from harness.models.llama.recognise import inputs_in_common, recomputes, take_apart
 from harness.models.llama.stacked_weights import stack_in_place
 from harness.training.step.handwritten.gpu_projection import group_projections
 from harness.training.step.handwritten.head import CrossEntropy
@@ -89,10 +89,7 @@ def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None
     trained = {id(parameter) for parameter in loaded.model.parameters() if parameter.requires_grad}
     if trained != known or (by_bounds(loaded.device) and not _scaled_alike(parts)):
         return None
-    recompute = any(
-        getattr(module, "gradient_checkpointing", False) for module in loaded.model.modules()
-    )
-    return HandwrittenDecoder(parts, matmul_dtype(loaded), recompute)
+    return HandwrittenDecoder(parts, matmul_dtype(loaded), recomputes(loaded.model))
 
 
 def stack_weights(loaded: LoadedModel) -> None:

@@ -70,10 +70,9 @@ def lay_out(batch: Sequence[Example], fill: int, device: str = "cpu") -> PackedR
             ids += [*batch[row].encoded.ids[: lengths[row]], *[fill] * (width - lengths[row])]
             positions += range(width)
     predicted = [
-        (start[row] + at - 1, example.encoded.ids[at])
+        (start[row] + at, token)
         for row, example in enumerate(batch)
-        for at, trained in enumerate(example.encoded.trained)
-        if trained and at
+        for at, token in example.encoded.predicted
     ]
     wanted, targets = zip(*predicted, strict=True)
     return PackedRows(
