@@ -1,4 +1,4 @@
-"""What a GPU makes of our training, scoring and generation, beside the libraries people use.
+"""Training, scoring and generation on a GPU: our speed and memory beside other libraries'.
 
 One script, at most eight minutes on a card of the class of an H100, without network. It needs this
 repository, torch, transformers, peft and bitsandbytes; trl, datasets, lm-eval and liger-kernel for
@@ -23,181 +23,19 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.gpu_goals import summarise, table
-from benchmarks.gpu_measure import Bench, clean
-
-
-@dataclass(frozen=True)
-class Part:
-    """One measurement: the process it shares, its function, and how long it should take.
-
-    A part is stopped after twice its ``seconds``. Parts of the same ``group`` that follow each
-    other share a process, so that libraries are imported once; peers never share one with us.
-    """
-
-    name: str
-    group: str
-    function: str
-    seconds: float
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def model(self) -> str:
-        return str(self.arguments.get("model", ""))
-
-    def run(self, bench: Bench) -> None:
-        module, _, name = self.function.partition(":")
-        getattr(import_module(f"benchmarks.{module}"), name)(bench, **self.arguments)
-
-
-def parts_of(model: str) -> list[Part]:
-    """All comparisons of one model, our side first."""
-    large = model == "7b"
-
-    def part(
-        name: str, group: str, function: str, seconds: tuple[float, float], **arguments: Any
-    ) -> Part:
-        """``seconds`` are those of the 7B model and of the small one."""
-        arguments["model"] = model
-        expected = seconds[0] if large else seconds[1]
-        return Part(f"{model}-{name}", f"{model}-{group}", function, expected, arguments)
-
-    train, evaluate = "gpu_training", "gpu_evaluation"
-    capped = [part("train-ours-12gb", "ours", f"{train}:ours", (24, 0), cap=True)] if large else []
-    again = {"checkpointing": True}
-    return [
-        *capped,
-        part("train-ours", "ours", f"{train}:ours", (16, 8)),
-        part("score-ours", "ours", f"{evaluate}:score_ours", (10, 6)),
-        part("generate-ours", "ours", f"{evaluate}:generate_ours", (14, 8)),
-        part("train-peft", "peers", f"{train}:bare_loop", (20, 10)),
-        part("train-trl-recomputing", "peers", f"{train}:trl", (18, 8), **again),
-        part("train-trl", "peers", f"{train}:trl", (16, 7)),
-        part("score-lm-eval", "peers", f"{evaluate}:score_lm_eval", (20, 12)),
-        part("generate-transformers", "peers", f"{evaluate}:generate_hf", (28, 18)),
-        part("train-trl-padding-free", "peers", f"{train}:trl", (14, 7), padding_free=True),
-        part("generate-continuous", "peers", f"{evaluate}:generate_continuous", (14, 10)),
-        part("train-trl-liger", "liger", f"{train}:trl", (20, 14), liger=True),
-        part("train-trl-liger-recomputing", "liger", f"{train}:trl", (14, 7), liger=True, **again),
-    ]
-
-
-PARTS = [
-    Part("rows", "ours", "gpu_models:prepare", 18),
-    Part("facts", "ours", "gpu_runs:facts", 4),
-    *parts_of("7b"),
-    *parts_of("small"),
-    Part("resume", "runs", "gpu_runs:resume", 40, {"model": "small"}),
-    Part("agreement", "runs", "gpu_evaluation:agreement", 16, {"model": "small"}),
-    Part("7b-from-disk", "runs", "gpu_runs:load_from_disk", 30, {"model": "7b"}),
-]
-#: Whatever is chosen, the others read what this one writes.
-FIRST = PARTS[0]
-
-
-# ------------------------------------------------------------------ the process of a part
-
-
-def serve(pipe: Any, bench: Bench, plant: dict[str, str]) -> None:
-    """Run the parts whose names come through ``pipe``, and send their lines, then None."""
-    os.setsid()  # so that it is ended with all that it started
-    os.dup2(2, 1)  # libraries print; our lines go through the pipe
-    if bench.start == "spawn":
-        warm_up()
-    pipe.send("ready")
-    known = {part.name: part for part in PARTS}
-    while (name := pipe.recv()) is not None:
-        said = replace(bench, say=lambda **facts: pipe.send({"status": "measured", **facts}))
-        try:
-            misbehave(plant.get(name, ""))
-            known[name].run(said)
-        except ImportError as error:
-            pipe.send({"status": "missing", "library": error.name, "message": str(error)})
-        except BaseException as error:
-            where = "".join(traceback.format_exception(error))[-3000:]
-            facts = {"error": type(error).__name__, "message": str(error)[:600]}
-            pipe.send({"status": "failed", **facts, "traceback": where})
-        if "torch" in sys.modules:
-            clean(bench)  # what this part held is not the next one's burden
-        pipe.send(None)
-
-
-def warm_up() -> None:
-    """Import what is slow to import and asks for nothing on the card.
-
-    The process that will serve the next group does so while the present group works.
-    """
-    import torch  # noqa: F401
-    from transformers import LlamaForCausalLM, MistralForCausalLM  # noqa: F401
-
-
-def misbehave(how: str) -> None:
-    """What a test plants: a part that raises, hangs or is killed."""
-    if how == "raise":
-        raise RuntimeError("planted")
-    if how == "hang":
-        time.sleep(3600)
-    if how == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-class Worker:
-    """A process for parts, one after another."""
-
-    def __init__(self, bench: Bench, plant: dict[str, str]) -> None:
-        context: Any = multiprocessing.get_context(bench.start)
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, bench, plant))
-        self.process.start()
-        theirs.close()
-        self.ready = False
-
-    def run(self, part: Part, limit: float, left: float) -> Iterator[dict[str, Any]]:
-        """The part's lines; the last one says so if it did not end by itself.
-
-        ``limit`` begins when the process has imported its libraries; ``left`` is what is left of
-        the whole run.
-        """
-        begun = time.monotonic()
-        try:
-            if not self.ready and self.pipe.poll(left):
-                self.ready = self.pipe.recv() == "ready"
-            latest = min(time.monotonic() + limit, begun + left)
-            self.pipe.send(part.name)
-            while self.pipe.poll(max(0.0, latest - time.monotonic())):
-                if (line := self.pipe.recv()) is None:
-                    return
-                yield line
-            yield {"status": "timed out", "limit_s": round(min(limit, left), 1)}
-        except (EOFError, OSError):
-            self.process.join(5)
-            yield {"status": "died", "exit_code": self.process.exitcode}
-
-    def end(self) -> None:
-        """End the process and all that it started."""
-        if self.process.is_alive() and self.process.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.kill()  # should it not have come to its own group yet
-        self.process.join()
-        self.pipe.close()
-
-
-# ------------------------------------------------------------------ the whole
+from benchmarks.gpu_measure import Bench
+from benchmarks.gpu_parts import Part, chosen
+from benchmarks.gpu_worker import Worker, preload
 
 
 class Results:
@@ -272,23 +110,6 @@ def limit_of(part: Part, bench: Bench, plant: dict[str, str]) -> float:
     return 600.0 if bench.rehearse else 2 * part.seconds
 
 
-def chosen(parts: str, models: str) -> list[Part]:
-    """The parts by name, or by the beginning of it. Raises SystemExit for a name that none has."""
-    names = [name for name in parts.split(",") if name]
-    for name in names:
-        if not any(part.name.startswith(name) for part in PARTS):
-            raise SystemExit(f"no part {name!r}; there are {', '.join(p.name for p in PARTS)}")
-    return [
-        part
-        for part in PARTS
-        if part is FIRST
-        or (
-            (not names or any(part.name.startswith(name) for name in names))
-            and (not part.model or part.model in models.split(","))
-        )
-    ]
-
-
 def read_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -345,23 +166,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title = "a rehearsal with tiny models on the CPU: these figures say nothing\n"
     text = title * options.rehearse + table(summary)
     print(text, file=sys.stdout if options.out else sys.stderr)
-
-
-def preload() -> None:
-    """Import, before the forks of a rehearsal, what the parts would import each time."""
-    warm_up()
-    libraries = ("peft", "bitsandbytes", "trl", "datasets", "lm_eval.models.huggingface")
-    ours = (
-        "harness.training.loop",
-        "harness.backends.local.backend",
-        "harness.evaluation.requests",
-    )
-    loaders: Sequence[Callable[[], Any]] = [
-        lambda name=name: import_module(name) for name in (*libraries, *ours)
-    ]
-    for load in loaders:
-        with contextlib.suppress(ImportError):
-            load()
 
 
 if __name__ == "__main__":

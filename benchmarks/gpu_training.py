@@ -182,6 +182,30 @@ def lora_config(kind: Any) -> Any:
     return kind(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
+def _trl_settings(bench: Bench, model: str, **chosen: Any) -> Any:
+    """TRL's settings: ``chosen``, and what all its variants have in common."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(bench.folder / "trl"),
+        max_steps=bench.all_steps,
+        learning_rate=1e-5,
+        lr_scheduler_type="constant",
+        bf16=True,
+        optim="paged_adamw_8bit" if model == "7b" and bench.cuda else "adamw_torch",
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        max_length=None,
+        use_cpu=not bench.cuda,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        dataloader_num_workers=0,
+        dataloader_pin_memory=bench.cuda,
+        **chosen,
+    )
+
+
 def trl(
     bench: Bench,
     model: str,
@@ -195,33 +219,20 @@ def trl(
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     if liger:
         import liger_kernel  # noqa: F401  # else TRL fails later, in other words
 
     loaded = open_model(bench, model, STORAGE[model])
     rows = read_rows(bench)
-    settings = SFTConfig(
-        output_dir=str(bench.folder / "trl"),
+    settings = _trl_settings(
+        bench,
+        model,
         per_device_train_batch_size=len(rows[0]),
-        max_steps=bench.all_steps,
-        learning_rate=1e-5,
-        lr_scheduler_type="constant",
-        bf16=True,
-        optim="paged_adamw_8bit" if model == "7b" and bench.cuda else "adamw_torch",
         gradient_checkpointing=checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
         use_liger_kernel=liger,
         padding_free=padding_free,
-        max_length=None,
-        use_cpu=not bench.cuda,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_num_workers=0,
-        dataloader_pin_memory=bench.cuda,
     )
     seconds: list[float] = []
     losses: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from benchmarks import gpu, gpu_models
 from benchmarks.gpu_goals import GOALS, summarise, table
 from benchmarks.gpu_measure import Bench, Kernels, covered, step_facts
+from benchmarks.gpu_parts import PARTS, chosen
 from benchmarks.gpu_runs import compare_runs
 from tests.device import chosen_device
 
@@ -128,22 +130,22 @@ def test_the_busy_share_is_of_a_step_without_profiler():
 
 
 def test_the_parts_fit_into_the_time_and_the_weightiest_come_first():
-    assert sum(part.seconds for part in gpu.PARTS) <= gpu.read_options([]).seconds
-    names = [part.name for part in gpu.PARTS]
+    assert sum(part.seconds for part in PARTS) <= gpu.read_options([]).seconds
+    names = [part.name for part in PARTS]
     assert len(set(names)) == len(names)
     assert names[2] == "7b-train-ours-12gb"
     assert names.index("7b-train-trl") < names.index("small-train-ours") < names.index("resume")
-    for one, other in zip(gpu.PARTS, gpu.PARTS[1:], strict=False):
+    for one, other in pairwise(PARTS):
         assert {one.group, other.group} != {"7b-ours", "7b-peers"} or one.group == "7b-ours"
 
 
 def test_parts_are_chosen_by_the_beginning_of_their_names_and_by_model():
-    some = [part.name for part in gpu.chosen("7b-train-trl,agreement", "7b")]
+    some = [part.name for part in chosen("7b-train-trl,agreement", "7b")]
     assert some[:2] == ["rows", "7b-train-trl-recomputing"]
     assert "agreement" not in some and "7b-train-peft" not in some
-    assert [part.name for part in gpu.chosen("resume", "small,7b")] == ["rows", "resume"]
+    assert [part.name for part in chosen("resume", "small,7b")] == ["rows", "resume"]
     with pytest.raises(SystemExit, match="no part 'nothing'"):
-        gpu.chosen("nothing", "7b")
+        chosen("nothing", "7b")
 
 
 def test_a_small_card_is_capped_and_says_so(monkeypatch):

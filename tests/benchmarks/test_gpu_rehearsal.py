@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks.gpu_parts import PARTS
 from tests.patience import HANG_S
 
 pytestmark = pytest.mark.local
@@ -58,7 +58,7 @@ def lines(tmp_path_factory):
     return rehearse(tmp_path_factory.mktemp("rehearsal"))
 
 
-@pytest.mark.parametrize("part", gpu.PARTS, ids=lambda part: part.name)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_every_part_leaves_a_line_with_its_fields(lines, part):
     """Measured, or missing because of a peer's library that is not installed here."""
     found = of_part(lines, part.name)

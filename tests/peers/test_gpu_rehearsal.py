@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import gpu
+from benchmarks.gpu_parts import PARTS
 from tests.benchmarks.test_gpu_rehearsal import FIELDS, of_part, rehearse
 
 pytestmark = pytest.mark.peers
@@ -17,7 +17,7 @@ def lines(tmp_path_factory):
     return rehearse(tmp_path_factory.mktemp("rehearsal"))
 
 
-@pytest.mark.parametrize("part", gpu.PARTS, ids=lambda part: part.name)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_every_part_is_measured(lines, part):
     for line in (found := of_part(lines, part.name)):
         if line["status"] == "missing":
