@@ -211,7 +211,7 @@ def measured_once(facts: dict[str, str], measure: Callable[[], float]) -> float:
     """A figure that was timed on this machine for the same ``facts``, else ``measure()``.
 
     It is kept in the cache folder, so that runs on one machine compute in the same way, and with
-    the same bits, although the clock never says the same twice.
+    the same bits, although two timings are never equal.
     """
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     entry = cache_dir() / "measured" / f"{name}.json"

@@ -80,24 +80,23 @@ def load(
     tokenizer = load_tokenizer(source, config)
     with quiet():
         storage = choose_storage(config, asked, where, chosen, source.file)
-    arguments = storage.arguments
     if device_map:
         require("accelerate", "a model on several devices", name)
-        arguments = {**arguments, "device_map": device_map}
-    elif _may_load_in_place(where, storage, source):
-        arguments = {**arguments, "device_map": {"": where}}
-    model = _with_memory(
-        source, where, asked, _read_weights, auto_class, config, source, dtype=chosen, **arguments
-    )
-    if storage.stored_as:
-        refuse_odd_blocks(source.folder, storage.block)
-    if storage.quantisation or storage.stored_as:
-        settle(model)
+    in_place = {"": where} if _may_load_in_place(where, storage, source) else None
+    placed = {"device_map": device_map or in_place} if device_map or in_place else {}
+
+    def read() -> Any:
+        arguments = {**storage.arguments, **placed}
+        model = _read_weights(auto_class, config, source, dtype=chosen, **arguments)
+        if storage.stored_as:
+            refuse_odd_blocks(source.folder, storage.block)
+        if storage.quantisation or storage.stored_as:
+            settle(model)
+        return model if placed or storage.quantisation else model.to(where)
+
+    model = _with_memory(source, where, asked, read).eval()
     if device_map:
         where = _input_device(model)
-    elif not storage.quantisation:
-        _with_memory(source, where, asked, model.to, where)
-    model.eval()
     loaded = LoadedModel(
         source,
         model,
@@ -138,13 +137,11 @@ def _with_memory(
     source: ModelSource,
     device: str,
     asked: Quantisation,
-    run: Callable[..., T],
-    *args: Any,
-    **kwargs: Any,
+    run: Callable[[], T],
 ) -> T:
     """What ``run`` returns. Raises HarnessError where the memory ends, with its size."""
     try:
-        return run(*args, **kwargs)
+        return run()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
