@@ -149,7 +149,7 @@ def test_parts_are_chosen_by_the_beginning_of_their_names_and_by_model():
 
 
 def test_a_small_card_is_capped_and_says_so(monkeypatch):
-    """Who asks for the free memory under the cap hears of the cap, not of the card."""
+    """Under the cap, the free memory is counted from the cap, not from the card's size."""
     import torch
 
     from benchmarks.gpu_training import small_card

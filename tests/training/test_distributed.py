@@ -255,7 +255,7 @@ def test_one_process_holds_the_whole_base(tmp_path, tiny_model, capsys):
 
 
 def test_after_a_failed_pass_the_others_are_not_called_again():
-    """They wait in the middle of the failed one: a word to them would never arrive."""
+    """They wait in the middle of the failed one: a message to them would never arrive."""
     shards = object.__new__(ShardedBase)
     called = []
     shards.call, shards.broken, shards.leads = lambda: called.append(1), "", True
