@@ -17,10 +17,11 @@ from functools import partial
 
 os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 
+from harness.conversation import Conversation
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
 from harness.formats.render import adapt_to_format, render
-from harness.records import Conversation, Format
+from harness.records import Format
 from harness.resources import data_dir
 
 #: Templates whose text depends on the clock: transformers' runs, ours is frozen.

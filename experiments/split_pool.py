@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.conversation import Conversation
 from harness.data.controls import CONTROLS_FILE, kind_of, set_aside, without
 from harness.data.conversations import as_row, load_conversations
 from harness.files import write_text
-from harness.records import Conversation
 from harness.resources import data_dir
 
 CONTROLS = 200

@@ -25,9 +25,10 @@ from harness.api_results import (
     drift_summary,
     recall_summary,
 )
+from harness.conversation import Conversation
 from harness.errors import HarnessError, nearest
 from harness.extras import explain_missing
-from harness.records import Conversation, Encoded, Format, Rendered
+from harness.records import Encoded, Format, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -1,18 +1,16 @@
 """The frozen records that the parts of the package pass to each other.
 
-This module imports only the standard library. Each record checks its invariants when it is made, so
+Each record checks its invariants when it is made, so
 later code relies on them.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Role = Literal["system", "developer", "user", "assistant", "tool"]
-ROLES: tuple[str, ...] = ("system", "developer", "user", "assistant", "tool")
+from harness.conversation import Conversation, Message
 
 SpanKind = Literal["bos", "header", "content", "reasoning", "call", "stop", "eos", "glue"]
 SPAN_KINDS: tuple[str, ...] = (
@@ -32,130 +30,6 @@ GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
 Word = Literal["works", "degraded", "broken", "unclear", "untestable"]
 WORDS: tuple[Word, ...] = ("broken", "degraded", "unclear", "untestable", "works")
 Outcome = Literal["passed", "improved", "inconclusive", "new", "failed", "missing", "stale"]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCall:
-    """A call of a tool by the assistant. ``arguments`` is the JSON text of an object.
-
-    The text is kept, not the object, so that a record can be compared and hashed and the order of
-    the keys survives. Two calls have the same meaning where name and ``values()`` are equal.
-    """
-
-    name: str
-    arguments: str = "{}"
-    id: str | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("a tool call needs a name")
-        if not isinstance(self.values(), dict):
-            raise ValueError(f"the arguments of {self.name} are not a JSON object")
-
-    def values(self) -> Any:
-        """The arguments as an object, keys in their order."""
-        return json.loads(self.arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Tool:
-    """A tool that the assistant may call: the JSON text of its definition.
-
-    That is OpenAI's ``{"type": "function", "function": {"name": …, "parameters": …}}``.
-    """
-
-    definition: str
-
-    def __post_init__(self) -> None:
-        function = self.as_object().get("function")
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise ValueError('a tool needs {"type": "function", "function": {"name": …}}')
-
-    def as_object(self) -> dict[str, Any]:
-        """The definition as an object, keys in their order."""
-        value = json.loads(self.definition)
-        if not isinstance(value, dict):
-            raise ValueError("a tool's definition is not a JSON object")
-        return value
-
-    @property
-    def name(self) -> str:
-        """The name by which it is called."""
-        return str(self.as_object()["function"]["name"])
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a conversation.
-
-    ``weight`` scales the loss of an assistant's message; at 0 it is context alone. An assistant's
-    message may hold a thought (``reasoning``) before its words and calls behind them. A tool's
-    message is the result of a call: ``tool_call_id`` says of which, ``name`` of which tool.
-    """
-
-    role: Role
-    content: str
-    name: str | None = None
-    weight: float = 1.0
-    reasoning: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    tool_call_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise ValueError(f"unknown role {self.role!r} (one of {', '.join(ROLES)})")
-        if not 0 <= self.weight < float("inf"):
-            raise ValueError(f"invalid message weight {self.weight}: expected a number from 0")
-        if self.role != "assistant" and (self.reasoning is not None or self.tool_calls):
-            raise ValueError(f"only an assistant thinks or calls tools, not the {self.role}")
-        if self.role != "tool" and self.tool_call_id is not None:
-            raise ValueError(f"only a tool's message answers a call, not the {self.role}'s")
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedAnswer:
-    """What a model wrote as its answer, read back: the inverse of rendering one.
-
-    ``malformed`` holds the texts between call marks that are no call. ``unclosed`` says that a
-    thought or a call was begun and not ended.
-    """
-
-    content: str
-    reasoning: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    malformed: tuple[str, ...] = ()
-    unclosed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """Messages in order. ``source`` is ``file:line``, for error messages.
-
-    ``plain`` marks a text that is not a dialogue (one assistant message), trained on without a
-    prompt format. ``tools`` are those that the assistant may call.
-    """
-
-    id: str
-    messages: tuple[Message, ...]
-    tags: tuple[str, ...] = ()
-    source: str = ""
-    plain: bool = False
-    tools: tuple[Tool, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.messages:
-            raise ValueError("a conversation needs at least one message")
-
-    @property
-    def place(self) -> str:
-        """Its source, or its id, for error messages."""
-        return self.source or self.id
-
-    def assistant_name(self) -> str | None:
-        """The name of the last named assistant message: who answers in a format with names."""
-        return next(
-            (m.name for m in reversed(self.messages) if m.role == "assistant" and m.name), None
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import pytest
 import harness
 from harness.api_results import EvaluationResult
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.gate.baseline_file import read_baseline
-from harness.records import Conversation, Message
 from harness.report.document import read_report
 
 LAMPS = "The lamps along the quay were lit one by one as the evening came down over the harbour."

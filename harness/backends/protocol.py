@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.sampling import Sampling
+from harness.conversation import Message
 from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
-from harness.records import Finish, Loglikelihood, Message, Rendered
+from harness.records import Finish, Loglikelihood, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 import tyro
 
 from harness.cli.arguments import FormatId, at_least, parse
+from harness.conversation import Conversation, Message
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, read_json, write_text
 from harness.formats import load_formats
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 from harness.terminal import write_exactly
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.conversation import Conversation, Role
 from harness.data.conversations import Collection
 from harness.data.near_duplicates import exchange_of, exchanges_of, likenesses
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
-from harness.records import Case, Conversation, Role
+from harness.records import Case
 
 #: Rows of at least this Indel similarity are near-duplicates.
 NEAR_DUPLICATE = 0.80

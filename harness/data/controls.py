@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from harness.conversation import Conversation
 from harness.data.conversations import as_row, load_conversations
 from harness.files import write_text
 from harness.metrics.canaries import TAG as CANARY
-from harness.records import Conversation
 from harness.resources import data_dir
 
 #: In a run's folder: the controls of its training rows, one conversation a line.

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.conversation import ROLES, Conversation, Message
 from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow, bad_value
 from harness.data.schemas import SCHEMAS, Schema, detect
 from harness.errors import HarnessError, nearest
 from harness.files import half_character
-from harness.records import ROLES, Conversation, Message
 
 _MESSAGE_KEYS = ("role", "content", "name", "train", "weight")
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from harness.conversation import Conversation
 from harness.metrics.language.function_words import WORDS_BY_LANGUAGE
 from harness.metrics.words import UNSPACED, words
-from harness.records import Case, Check, Conversation
+from harness.records import Case, Check
 
 #: Exchanges are alike from this share of common content words (Dice) on, and 1 ÷ their number more:
 #: short ones share half of their words by chance.

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness.conversation import Conversation
 from harness.data.readers import read_jsonl
 from harness.errors import HarnessError
-from harness.records import Conversation
 
 REFUSED_FILE = "refused.jsonl"
 

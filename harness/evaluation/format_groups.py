@@ -6,10 +6,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats.guard import TemplateFaultError, render_guarded
 from harness.formats.render import render
-from harness.records import Conversation, Format, Group, Message
+from harness.records import Format, Group
 from harness.tokens.encode import bos_text, eos_text
 
 if TYPE_CHECKING:

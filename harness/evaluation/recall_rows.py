@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.conversation import Conversation
 from harness.data.controls import (
     are_among,
     kind_of,
@@ -22,7 +23,7 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import recall_case, spread_evenly
 from harness.evaluation.results import RecallSets
 from harness.metrics.canaries import TAG as CANARY
-from harness.records import Case, Conversation
+from harness.records import Case
 from harness.resources import data_dir
 from harness.run_file import read_run_metadata
 

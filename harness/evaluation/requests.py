@@ -15,10 +15,11 @@ from typing import Literal
 
 from harness.backends.protocol import Backend, GenerateRequest, ScoreRequest
 from harness.backends.sampling import Sampling, seed_of
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import case_digest
 from harness.formats.render import adapt_to_format, render
-from harness.records import Case, Conversation, Format, Message, Rendered
+from harness.records import Case, Format, Rendered
 
 RequestType = Literal["choice", "answer", "reference", "continue"]
 

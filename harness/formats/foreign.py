@@ -11,10 +11,10 @@ from jinja2 import Template, Undefined
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from harness.conversation import Message
 from harness.formats.guard import TemplateFaultError, check_template, render_guarded
 from harness.formats.tracing import FROZEN_NOW, GenerationTag, raise_exception
 from harness.formats.turns import BOS, EOS, Renderer
-from harness.records import Message
 
 
 @lru_cache(maxsize=1)

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
-from harness.records import Conversation, Format, Message, Rendered
+from harness.records import Format, Rendered
 
 _TURNS = (
     Message("user", "first question"),

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from jinja2 import TemplateError
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import REFUSALS, Shape, trace
-from harness.records import Conversation, Format, Message, Rendered, Span
+from harness.records import Format, Rendered, Span
 
 USER_NAME = "User"
 ASSISTANT_NAME = "Assistant"

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from harness.conversation import Message
 from harness.errors import HarnessError
-from harness.records import Message
 
 #: A rendering to be read: messages, add_generation_prompt → text, or None where the format refuses.
 Renderer = Callable[[Sequence[Message], bool], str | None]

@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from harness.records import Conversation, Message
+from harness.conversation import Conversation, Message
 
 TAG = "canary"
 WORDS_A_SECRET = 6

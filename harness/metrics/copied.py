@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.conversation import Message
 from harness.metrics.words import UNSPACED, word_spans
-from harness.records import Message
 
 RUN = 8
 """Words in a row that are no coincidence. A character of Han, kana or Thai is half a word."""

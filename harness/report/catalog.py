@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from harness.conversation import Conversation, Message
 from harness.formats.properties import check_format
 from harness.formats.render import adapt_to_format, render
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 
 _EXAMPLE = (
     Message("system", "Be brief."),

@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats.properties import FormatReport
 from harness.formats.render import adapt_to_format, render
-from harness.records import Conversation, Format, Message, Rendered
+from harness.records import Format, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, special_texts
 
 if TYPE_CHECKING:

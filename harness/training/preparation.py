@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.conversation import Conversation
 from harness.data.controls import read_controls
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.models.architecture import context_window, read_config
-from harness.records import Conversation, Format
+from harness.records import Format
 from harness.run_file import (
     RUN_FILE,
     Branch,

@@ -17,13 +17,13 @@ from harness.backends.llama_context import LlamaContext
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.sampling import Sampling
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.settings import RESULTS_FILE
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.models import load
-from harness.records import Conversation, Message
 from harness.tokens.encode import encode, prompt_ids
 from harness.tokens.vocabulary import off_script_ids
 from tests.device import chosen_device

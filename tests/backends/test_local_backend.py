@@ -7,9 +7,9 @@ import torch
 
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.local.backend import TransformersBackend
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from harness.tokens.encode import encode, prompt_ids
 from harness.tokens.vocabulary import off_script_ids
 from tests.device import chosen_device

@@ -14,10 +14,10 @@ from harness.backends.ollama_server import host
 from harness.backends.openai import NO_LOGPROBS, OpenAIBackend
 from harness.backends.sampling import Sampling
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 
 FORMATS = load_formats()
 TEMPLATE = "<|user|>{}<|assistant|>"

@@ -15,6 +15,7 @@ import pytest
 
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.openai import NO_LOGPROBS, OpenAIBackend
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.analysis.confidence import confidence_report
 from harness.evaluation.run import evaluate
@@ -22,7 +23,6 @@ from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from harness.report.document import Confidence
 from tests.evaluation.conftest import ask
 from tests.patience import HANG_S

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation, Message
 from harness.data.controls import are_among, fingerprint, set_aside, without
-from harness.records import Conversation, Message
 
 
 def row(id: str, answer: str, kind: str = "", question: str = "") -> Conversation:

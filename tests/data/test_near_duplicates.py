@@ -7,9 +7,10 @@ import random
 
 import pytest
 
+from harness.conversation import Message
 from harness.data.check import check_files
 from harness.data.near_duplicates import Exchange, exchange_of, likenesses
-from harness.records import Case, Check, Message
+from harness.records import Case, Check
 from tests.metrics.sentences import ENGLISH
 
 CASES = [

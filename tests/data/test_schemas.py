@@ -6,10 +6,10 @@ import json
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.data.conversations import Collection, load_conversations
 from harness.data.refusals import summarise_refusals, unlearnable
 from harness.errors import HarnessError
-from harness.records import Conversation, Message
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},

@@ -10,9 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+from harness.conversation import Message
 from harness.evaluation.cases.case_files import load_cases
 from harness.metrics.words import words
-from harness.records import Case, Message
+from harness.records import Case
 
 Score = Callable[[Case, str], float]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.conversation import Message
 from harness.evaluation.analysis.depth import depth_rows
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.cases.variants import at_depth, at_position, at_turn, filler_from
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.results_file import Store
-from harness.records import Message
 from tests.evaluation.conftest import ask
 from tests.scripted_backend import ScriptedBackend
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.conversation import Message
 from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.across_formats import changes
 from harness.evaluation.analysis.format_verdicts import verdicts
@@ -30,7 +31,7 @@ from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.metrics.canaries import make_canaries
-from harness.records import Case, Check, Message
+from harness.records import Case, Check
 from tests.evaluation.conftest import ask
 from tests.scripted_backend import ScriptedBackend
 

@@ -15,6 +15,7 @@ from harness.backends import GenerateRequest
 from harness.backends.local.backend import TransformersBackend, isolated
 from harness.backends.protocol import NOT_FINITE, Answer, ScoreRequest, Unscored, why_unscored
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.evaluation.execute import execute
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
@@ -25,7 +26,7 @@ from harness.formats.render import render
 from harness.gate.baseline import to_baseline
 from harness.gate.compare_baselines import compare_baselines
 from harness.gate.thresholds import Tolerance
-from harness.records import Conversation, Loglikelihood, Message
+from harness.records import Loglikelihood
 from tests.device import chosen_device
 from tests.evaluation.test_results_file import GROUPS, Named, plan
 from tests.tiny import build_model

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.evaluation.analysis.recall_table import ALL_FORMATS
 from harness.evaluation.recall_rows import recall_sets
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
-from harness.records import Conversation, Message
 from harness.training.start import train
 from tests.training.small import small_config
 

@@ -6,6 +6,7 @@ from statistics import fmean
 import pytest
 
 from harness.backends.protocol import Answer
+from harness.conversation import Message
 from harness.evaluation.analysis.recall_table import (
     ALL_FORMATS,
     LEVEL,
@@ -14,7 +15,7 @@ from harness.evaluation.analysis.recall_table import (
 )
 from harness.evaluation.requests import reference_prefix
 from harness.evaluation.results import RecallSets, Results
-from harness.records import Case, Format, Loglikelihood, Message
+from harness.records import Case, Format, Loglikelihood
 
 REFERENCE = (
     "The harbour was quiet when the last ferry came in, and the pilot who had waited on the pier "

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.evaluation.execute import FIRST_CLAIM, execute, read_results
 from harness.evaluation.requests import RequestBuilder
@@ -25,7 +26,6 @@ from harness.evaluation.store.cache_report import NEW, REUSED, count_reuse, desc
 from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.database import APPLICATION_ID, SCHEMA_VERSION
 from harness.evaluation.store.results_file import Store
-from harness.records import Message
 from tests.device import chosen_device
 from tests.patience import HANG_S, eventually
 from tests.scripted_backend import ScriptedBackend

@@ -2,9 +2,10 @@
 
 import pytest
 
+from harness.conversation import Message
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.settings import EvalSettings
-from harness.records import Case, Message
+from harness.records import Case
 
 
 def reference(text):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.evaluation.analysis.depth import _axes
 from harness.evaluation.cases.case_files import case_digest, load_cases
@@ -23,7 +24,7 @@ from harness.evaluation.cases.variants import (
     read_variants,
 )
 from harness.formats.render import adapt_to_format, render
-from harness.records import CaseVariant, Message
+from harness.records import CaseVariant
 from harness.tokens.encode import prompt_ids
 from tests.evaluation.conftest import ask
 

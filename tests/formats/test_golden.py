@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 
 FORMATS = load_formats()
 GOLDEN = Path(__file__).parents[1] / "golden" / "formats"

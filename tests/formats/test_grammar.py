@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
 from harness.formats.grammar.sample import SAMPLERS, sample, sample_by_name, to_format
@@ -27,7 +28,6 @@ from harness.formats.grammar.tag_style import SHAPES, draw_tags
 from harness.formats.properties import check_format
 from harness.formats.render import render
 from harness.formats.turns import EOS
-from harness.records import Conversation
 from tests.formats.test_render import EXAMPLES, conversations, possible_texts
 
 STYLES = ["markdown", "tags"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from harness.backends.openai import OpenAIBackend
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.engines import _format_of_template
 from harness.evaluation.format_groups import native_format_id
@@ -23,7 +24,6 @@ from harness.formats.format_set import load_format
 from harness.formats.frontmatter import parse_format
 from harness.formats.render import render
 from harness.formats.tracing import Shape, Traced, trace
-from harness.records import Conversation, Message
 from tests.tiny import CHATML
 
 resource = pytest.importorskip("resource")  # Windows has no such limits

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 
 FORMATS = load_formats()
 #: HYPOTHESIS_EXAMPLES=10000 is the long run that docs/log.md speaks of.

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.formats.render import adapt_to_format, render
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import Shape, trace
-from harness.records import Conversation, Message
 from tests.formats.test_render import EXAMPLES, conversations
 
 FORMATS = load_formats()

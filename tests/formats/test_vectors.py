@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 
 FORMATS = load_formats()
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text(encoding="utf-8"))[

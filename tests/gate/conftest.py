@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from harness.conversation import Message
 from harness.evaluation.aggregate import aggregate_scores
 from harness.evaluation.results import Evaluation, Results
 from harness.evaluation.settings import EvalSettings
 from harness.metrics.registry import METRICS
-from harness.records import Case, Check, Format, Group, Message, Score
+from harness.records import Case, Check, Format, Group, Score
 
 Values = Mapping[tuple[str, str], Sequence[float | None]]
 KINDS = {"choice": "choice", "choice_norm": "choice", "nll": "reference", "nll_excess": "reference"}

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.conversation import Message
 from harness.evaluation.settings import EvalSettings
 from harness.formats import load_formats
 from harness.gate.baseline import (
@@ -15,7 +16,7 @@ from harness.gate.baseline import (
     scored_digest,
     to_baseline,
 )
-from harness.records import Case, Check, Message
+from harness.records import Case, Check
 
 
 def test_an_evaluation_is_reduced_to_entries_in_order(make_evaluation):

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.conversation import Message
 from harness.metrics.answer import lenient_text, score_answer
 from harness.metrics.checks import FORM_KINDS, KINDS, parse_check, passes
-from harness.records import Case, Check, Message
+from harness.records import Case, Check
 from tests.metrics.cost import computes_within
 
 

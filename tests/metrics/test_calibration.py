@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.conversation import Message
 from harness.metrics.calibration import (
     brier,
     calibration,
@@ -14,7 +15,7 @@ from harness.metrics.calibration import (
 )
 from harness.metrics.choice import choices
 from harness.metrics.registry import ChoiceItem
-from harness.records import Case, Format, Loglikelihood, Message
+from harness.records import Case, Format, Loglikelihood
 
 
 @given(st.lists(st.floats(-500, 0), min_size=1, max_size=6))

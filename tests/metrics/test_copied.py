@@ -4,10 +4,11 @@ from random import Random
 
 import pytest
 
+from harness.conversation import Message
 from harness.metrics.answer import score_answer
 from harness.metrics.checks import parse_check
 from harness.metrics.copied import RUN, without_copies
-from harness.records import Case, Message
+from harness.records import Case
 from tests.metrics.cost import computes_within
 
 TALK = (

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.conversation import Message
 from harness.metrics.likelihood import reference_nll
 from harness.metrics.registry import ReferenceItem
-from harness.records import Case, Format, Loglikelihood, Message
+from harness.records import Case, Format, Loglikelihood
 
 CASE = Case("c", (Message("user", "?"),), reference="a reference")
 FORMAT = Format("f", "f", "", (), "")

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.evaluation.results import Results
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.search.budget import searchable
 from harness.metrics import registry
 from harness.metrics.registry import METRICS, AnswerItem, Metric, Registry, scorer
-from harness.records import Case, Check, Format, Message
+from harness.records import Case, Check, Format
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "add-a-metric.md"
 

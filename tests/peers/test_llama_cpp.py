@@ -19,10 +19,10 @@ from importlib.metadata import distribution
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.exchange.exporting import export_format
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from tests.patience import HANG_S, eventually
 
 pytestmark = pytest.mark.peers

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from harness.backends.local.backend import TransformersBackend
+from harness.conversation import Message
 from harness.evaluation.recall_rows import recall_sets
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.metrics.canaries import make_canaries
 from harness.models import load
-from harness.records import Message
 from harness.stats.strata import auc, found_rate
 from harness.tokens.encode import encode
 from tests.device import chosen_device

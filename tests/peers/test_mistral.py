@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 
 pytestmark = pytest.mark.peers

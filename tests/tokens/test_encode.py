@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message, Rendered, Span
+from harness.records import Rendered, Span
 from harness.tokens.encode import bos_text, encode, prompt_ids
 from tests.formats.test_render import EXAMPLES, conversations, fitting
 from tests.tiny import build_tokenizer

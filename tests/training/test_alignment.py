@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import adapt_to_format, render
-from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.distill.alignment import (
     LEFT_OUT,

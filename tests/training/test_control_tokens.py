@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from harness.backends.local.backend import TransformersBackend
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.models import load, load_tokenizer, locate
-from harness.records import Conversation, Message
 from harness.tokens.encode import encode
 from harness.training.start import train
 from harness.training.step.lora import add_control_tokens, missing_tokens

@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.models import load, load_tokenizer, locate
-from harness.records import Conversation, Message
 from harness.tokens.encode import bos_text
 from harness.training.config import EvaluationConfig, QuantisationConfig
 from harness.training.share.export import ExportJob, chat_template, export

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.backends.local.backend import TransformersBackend
+from harness.conversation import Message
 from harness.data.controls import possible_controls
 from harness.data.conversations import as_row, load_conversations
 from harness.evaluation.recall_rows import recall_sets, recall_sets_of
@@ -18,7 +19,7 @@ from harness.formats import load_formats
 from harness.formats.render import render
 from harness.metrics.canaries import make_canaries
 from harness.models import load
-from harness.records import Case, Message
+from harness.records import Case
 from tests.device import chosen_device
 from tests.training.small import ROWS, write_rows
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 from harness.models.adapters import base_only
-from harness.records import Conversation, Message
 from harness.run_file import read_metrics, read_run_metadata
 from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import (

@@ -7,10 +7,10 @@ import json
 import pytest
 import torch
 
+from harness.conversation import Conversation, Message
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from harness.tokens.encode import bos_text, encode, eos_text
 from harness.training.config import OptimisationConfig
 from harness.training.data.examples import Example

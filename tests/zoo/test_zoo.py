@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 from harness.formats.render import render
-from harness.records import Conversation, Encoded, Message, Rendered
+from harness.records import Encoded, Rendered
 from tests.zoo.attempt import ROWS, Attempt, command
 
 pytestmark = [pytest.mark.zoo, pytest.mark.filterwarnings("default")]

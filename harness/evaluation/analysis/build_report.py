@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from harness.conversation import Conversation, Message
 from harness.evaluation.analysis.across_formats import across_rows, changes
 from harness.evaluation.analysis.budget_report import budget_report
 from harness.evaluation.analysis.confidence import confidence_report
@@ -20,7 +21,7 @@ from harness.evaluation.analysis.summary import spread_rows, summary
 from harness.evaluation.results import Evaluation
 from harness.formats.render import render
 from harness.metrics.registry import METRICS, headline, in_order
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.wording import verdict_lines
 from harness.report.write import write_report

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from harness.conversation import Conversation
 from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
@@ -20,7 +21,7 @@ from harness.files import half_character
 from harness.metrics.checks import parse_check
 from harness.metrics.language.scripts import expected_languages
 from harness.metrics.registry import KINDS, Kind
-from harness.records import Case, Conversation
+from harness.records import Case
 from harness.resources import data_dir
 
 T = TypeVar("T")

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.metrics.answer import score_answer
-from harness.records import Case, CaseVariant, Message
+from harness.records import Case, CaseVariant
 
 CHARS_PER_TOKEN = 4
 """Roughly, in English. Reports name the depth asked for, not what a tokenizer made of it."""

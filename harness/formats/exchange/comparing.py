@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import get_args
 
+from harness.conversation import Conversation, Message, Role
 from harness.errors import HarnessError
 from harness.formats.render import render
 from harness.formats.turns import BOS, EOS, Renderer, common_prefix
-from harness.records import Conversation, Format, Message, Role
+from harness.records import Format
 
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import differences, renderer_of
 from harness.formats.exchange.programs.jinja import (
@@ -21,7 +22,7 @@ from harness.formats.exchange.programs.ollama import read_ollama, write_ollama
 from harness.formats.exchange.programs.sillytavern import read_sillytavern, write_sillytavern
 from harness.formats.exchange.programs.special_tokens import SPELT_BOS, SPELT_EOS
 from harness.formats.turns import BOS, EOS, Renderer
-from harness.records import Format, Message
+from harness.records import Format
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import least_padding
+from harness.conversation import Conversation
 from harness.data.refusals import Refusal, RefusedRow
 from harness.errors import HarnessError, nearest
 from harness.formats import load_format
 from harness.formats.render import adapt_to_format, render
-from harness.records import Conversation, Encoded, Format, Rendered
+from harness.records import Encoded, Format, Rendered
 from harness.resources import data_dir
 from harness.tokens.encode import bos_text, encode, eos_text
 from harness.training.config import TrainConfig

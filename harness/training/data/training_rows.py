@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from harness.conversation import Conversation
 from harness.data.controls import (
     CONTROLS_FILE,
     are_among,
@@ -28,7 +29,7 @@ from harness.data.refusals import (
     write_refusals,
 )
 from harness.errors import HarnessError
-from harness.records import Conversation, Format
+from harness.records import Format
 from harness.training.config import DataConfig, TrainConfig
 from harness.training.data.examples import ExampleCache, make_plan
 from harness.training.data.mixing import RowSet

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import Answer, GenerateRequest
+from harness.conversation import Conversation, Message
 from harness.data.check import overlaps
 from harness.data.conversations import as_row, load_conversations
 from harness.errors import HarnessError
@@ -17,7 +18,7 @@ from harness.evaluation.cases.case_files import load_cases, spread_evenly
 from harness.files import write_text
 from harness.formats.render import adapt_to_format, render
 from harness.models.adapters import base_only
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 from harness.resources import data_dir
 
 if TYPE_CHECKING:

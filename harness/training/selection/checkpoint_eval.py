@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest, Unscored
+from harness.conversation import Conversation
 from harness.evaluation.cases.case_files import limit_cases, load_cases, spread_evenly
 from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.recall_rows import recall_cases, without_canaries
@@ -16,7 +17,7 @@ from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
 from harness.metrics.hazard import hazard
 from harness.metrics.recall import ngram_score
-from harness.records import Case, Conversation, Format, Loglikelihood
+from harness.records import Case, Format, Loglikelihood
 from harness.resources import data_dir
 
 if TYPE_CHECKING:

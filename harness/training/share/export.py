@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError, nearest
 from harness.files import new_folder, read_json_object
 from harness.formats import load_formats
@@ -27,7 +28,7 @@ from harness.models import (
 )
 from harness.models.added_tokens import with_tokens
 from harness.models.source import PROCESSOR_TEMPLATE
-from harness.records import Conversation, Format, Message
+from harness.records import Format
 from harness.run_file import RUN_FILE, RunMetadata, require_run_metadata
 from harness.tokens.encode import bos_text, eos_text, special_texts
 from harness.training.share.model_card import CardFacts, write_card

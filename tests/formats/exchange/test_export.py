@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.exchange.exporting import TARGETS, export_format
 from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.sources import read_source
 from harness.formats.render import render
-from harness.records import Conversation, Message
 
 FORMATS = load_formats()
 TURNS = (

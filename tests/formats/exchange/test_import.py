@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
 from harness.formats.exchange.importing import import_format, rank_formats
@@ -17,7 +18,6 @@ from harness.formats.exchange.sources import Source, read_source
 from harness.formats.foreign import foreign_renderer, render_foreign
 from harness.formats.properties import check_format
 from harness.formats.render import render
-from harness.records import Conversation, Message
 from tests.tiny import CHATML
 
 FORMATS = load_formats()

@@ -6,10 +6,11 @@ import ast
 import re
 from collections.abc import Sequence
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import renderer_of
 from harness.formats.turns import BOS, EOS, Renderer, read_turns
-from harness.records import Format, Message
+from harness.records import Format
 
 
 def write_llamafactory(chat_format: Format) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.formats.exchange.programs.special_tokens import (
     front_end_turns,
@@ -14,7 +15,7 @@ from harness.formats.exchange.programs.special_tokens import (
     unspell_tokens,
 )
 from harness.formats.turns import Renderer
-from harness.records import Format, Message
+from harness.records import Format
 
 
 def write_sillytavern(chat_format: Format) -> str:
