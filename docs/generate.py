@@ -30,6 +30,14 @@ def cli_page() -> str:
         help_text(),
         "```",
         "",
+        "| exit code | means |",
+        "|---|---|",
+        "| 0 | fine |",
+        "| 1 | findings: a regression, a rule that is broken, refused rows |",
+        "| 2 | a mistake in the input, in one line: what is wrong, where, what to do |",
+        "| 3 | a bug of ours, with its traceback: please report it |",
+        "| 130 | interrupted; finished work is kept |",
+        "",
     ]
     for name, command in COMMANDS.items():
         lines += [

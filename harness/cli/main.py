@@ -6,13 +6,15 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
+from harness.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
 from harness.extras import explain_missing
 from harness.terminal import visible_streams
+from harness.version import __version__
 
 #: The names of the console script.
 PROGRAMS = ("harness", "formatproof")
@@ -27,26 +29,34 @@ class Command:
     summary: str
 
 
-#: Command, its module of ``harness.cli`` and function, summary.
+#: Groups of commands; in each: command, its module of ``harness.cli`` and function, summary.
 _TABLE = """
+# Check a model
 eval            evaluate.evaluate       measure a model across prompt formats and write the report
-train           train.train             train a LoRA adapter across prompt formats
 compare         compare.compare         compare two evaluations case by case; exit 1 on a regression
+view            view.view               show a run in the browser, also while it runs
 gate init       gate.init               write the regression gate and its CI workflow
+report          report.report           write the pages again from a report.json
+results query   results.query           print a results file: metrics, or all questions and answers
+results export  results.export          write a results file as CSV, Parquet or JSON lines
+
+# Train
+train           train.train             train a LoRA adapter across prompt formats
+sweep           sweep.sweep             train over a grid of settings and draw the map
+preview         preview.preview         show a conversation's text and tokens, trained ones marked
+
+# Runs of training
 resume          runs.resume             resume an interrupted training run
 branch          runs.branch             start a new run from a checkpoint of another
 tree            runs.tree               draw the tree of runs that a run belongs to
 pick            runs.pick               find the turning point of a run and its best checkpoint
 average         runs.average            average checkpoints of a run into an adapter
-sweep           sweep.sweep             train over a grid of settings and draw the map
+
+# Ship
 merge           merge.merge             merge an adapter into its base model
 export          export.export           prepare an adapter for sharing: template, stops, model card
-demo            demo.demo               evaluate SmolLM2-135M, train it, evaluate it again, report
-report          report.report           write the pages again from a report.json
-view            view.view               show a run in the browser, also while it runs
-results query   results.query           print a results file: metrics, or all questions and answers
-results export  results.export          write a results file as CSV, Parquet or JSON lines
-preview         preview.preview         show a conversation's text and tokens, trained ones marked
+
+# Formats
 formats list    formats.list_formats    list the known prompt formats
 formats show    formats.show            print the file of a format: its facts and its template
 formats render  formats.render_file     print a conversation in a format, byte for byte
@@ -55,30 +65,43 @@ formats sample  formats.sample_formats  sample procedural formats from a grammar
 formats import  exchange.import_        make a format file from a model, a GGUF file or a preset
 formats export  exchange.export         write a format for another program
 formats detect  exchange.detect         find the known format that a chat template equals
-recall          recall.recall           find outputs that copy a training set, and where
-phrases         phrases.phrases         count canned phrases and their lift, find new ones
-drift           drift.drift             find texts that slip into another language
+
+# Data and texts
+data check      data.check              find mistakes in a training set
+data convert    data.convert            write ShareGPT, Alpaca, Parquet … as JSON lines of messages
 data answers    data.answers            let a model answer the prompts of a training set
 data canaries   data.canaries           write secrets to train on, and controls to compare with
-data convert    data.convert            write ShareGPT, Alpaca, Parquet … as JSON lines of messages
-data check      data.check              find mistakes in a training set
+recall          recall.recall           find outputs that copy a training set, and where
+drift           drift.drift             find texts that slip into another language
+phrases         phrases.phrases         count canned phrases and their lift, find new ones
+
+# All of it
+demo            demo.demo               evaluate SmolLM2-135M, train it, evaluate it again, report
 """
 
 
-def _commands() -> Iterator[tuple[str, Command]]:
-    for line in _TABLE.strip().splitlines():
-        name, place, summary = re.split(" {2,}", line)
-        module, function = place.split(".")
-        yield name, Command(module, function, summary)
+def _groups() -> dict[str, dict[str, Command]]:
+    groups: dict[str, dict[str, Command]] = {}
+    for paragraph in _TABLE.strip().split("\n\n"):
+        title, *lines = paragraph.splitlines()
+        commands = groups[title.removeprefix("# ")] = {}
+        for line in lines:
+            name, place, summary = re.split(" {2,}", line)
+            module, function = place.split(".")
+            commands[name] = Command(module, function, summary)
+    return groups
 
 
-COMMANDS = dict(_commands())
+#: The commands by what they are for, as the help shows them.
+GROUPS = _groups()
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
-    Returns its exit code: 0 fine, 1 findings, 2 a mistake in the input, 130 interrupted.
+    Returns its exit code: 0 fine, 1 findings, 2 a mistake in the input, 130 interrupted. A mistake
+    of ours is raised.
     """
     return run_command(_dispatch, list(sys.argv[1:] if argv is None else argv))
 
@@ -132,8 +155,6 @@ def _dispatch(args: list[str]) -> int:
         print(help_text())
         return EXIT_OK
     if args[0] in ("-V", "--version"):
-        from harness.version import __version__
-
         print(f"{program()} {__version__}")
         return EXIT_OK
     name = args[0]
@@ -158,20 +179,23 @@ def _dispatch(args: list[str]) -> int:
 
 
 def help_text(noun: str = "") -> str:
-    """The list of commands, of one noun or of all."""
-    shown = {
-        key: command for key, command in COMMANDS.items() if not noun or key.startswith(noun + " ")
-    }
-    width = max(map(len, shown))
-    lines = [f"  {key:{width}}  {command.summary}" for key, command in shown.items()]
+    """The list of commands: all in their groups, or those of one noun."""
+    width = max(map(len, COMMANDS))
+    groups = GROUPS
+    if noun:
+        shown = {key: COMMANDS[key] for key in COMMANDS if key.startswith(noun + " ")}
+        groups, width = {"": shown}, max(map(len, shown))
     name = program()
-    head = f"usage: {name} {noun or '<command>'}{' <verb>' if noun else ''} [options]\n"
-    tail = (
-        f"\n\n{name} <command> --help explains a command; {name} --version prints the version."
-        if not noun
-        else ""
-    )
-    return head + "\n" + "\n".join(lines) + tail
+    lines = [f"usage: {name} {noun or '<command>'}{' <verb>' if noun else ''} [options]"]
+    for title, commands in groups.items():
+        lines += ["", f"{title}:"] if title else [""]
+        lines += [f"  {key:{width}}  {command.summary}" for key, command in commands.items()]
+    if not noun:
+        lines += [
+            "",
+            f"{name} <command> --help explains a command; {name} --version prints the version.",
+        ]
+    return "\n".join(lines)
 
 
 def program() -> str:
@@ -181,5 +205,18 @@ def program() -> str:
 
 
 def entry() -> None:
-    """The console script."""
-    sys.exit(main())
+    """The console script. A mistake of ours ends with its traceback and exit code 3.
+
+    Else a job could not tell a crash from findings: Python itself exits with 1.
+    """
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        print(
+            f"{program()} {__version__}: this is a bug in formatproof. Please report it with your "
+            "command and the lines above.",
+            file=sys.stderr,
+        )
+        code = EXIT_BUG
+    sys.exit(code)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
 
 import pytest
 
-from harness.cli.main import COMMANDS, main, run_command
+from harness.cli.main import COMMANDS, GROUPS, entry, main, run_command
 
 
 def cpu_seconds(*args):
@@ -150,6 +151,31 @@ def test_ctrl_c_is_exit_code_130(monkeypatch, capsys):
     )
     assert main(["formats", "list"]) == 130
     assert "resumes from there" in capsys.readouterr().err
+
+
+def test_a_bug_of_ours_is_a_traceback_and_exit_code_3(monkeypatch, capsys):
+    """And findings keep 1, mistakes of the user 2: a job can tell them apart."""
+    monkeypatch.setattr("harness.cli.formats.list_formats", lambda args: {}["no such key"])
+    monkeypatch.setattr("sys.argv", ["harness", "formats", "list"])
+    with pytest.raises(SystemExit) as ended:
+        entry()
+    error = capsys.readouterr().err
+    assert ended.value.code == 3
+    assert "Traceback" in error and "KeyError: 'no such key'" in error
+    assert error.rstrip().endswith("Please report it with your command and the lines above.")
+    monkeypatch.setattr("sys.argv", ["harness", "formats", "lst"])
+    with pytest.raises(SystemExit) as ended:
+        entry()
+    assert ended.value.code == 2 and "Traceback" not in capsys.readouterr().err
+
+
+def test_the_help_shows_each_command_once_in_its_group(capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    titles = [line.removesuffix(":") for line in lines if line.endswith(":")]
+    assert titles == list(GROUPS) and len(titles) > 5
+    shown = [re.split(" {2,}", line.strip())[0] for line in lines if line.startswith("  ")]
+    assert shown == list(COMMANDS) and len(set(shown)) == len(shown)
 
 
 def test_lists_come_as_json(capsys):
