@@ -157,13 +157,17 @@ def detect(args: list[str]) -> int:
     ]
     if options.json:
         facts = {"source": options.source, "kind": source.kind}
-        print(json.dumps({**facts, "equals": equal, "nearest": nearest}))
-    elif equal:
+        print(json.dumps({**facts, "equals": equal, "nearest": nearest, "lost": source.lost}))
+        return EXIT_OK if equal else EXIT_FINDINGS
+    if equal:
         print(f"{source.where} equals {', '.join(equal)}")
     else:
         near = ", ".join(
             f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest
         )
         print(f"{source.where} equals no known format{f'; nearest: {near}' if near else ''}")
+    for sentence in source.lost:
+        print(f"  not compared: {sentence}")
+    if not equal:
         print(f"next: harness formats import {options.source}")
     return EXIT_OK if equal else EXIT_FINDINGS
