@@ -56,23 +56,20 @@ def compiled(template: str) -> Template:
 
 def render_foreign(
     template: str,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     *,
     add_generation_prompt: bool,
-    **tokens: str,
+    **variables: Any,
 ) -> str:
     """The text that transformers' apply_chat_template writes, computed in this process.
 
-    ``tokens`` are the tokenizer's special tokens, such as ``bos_token``. Raises what the template
-    raises. For templates from elsewhere call ``foreign_renderer`` or ``guard.render_guarded``.
+    ``variables`` are the tokenizer's special tokens, such as ``bos_token``, the ``tools``, and what
+    else the template reads. Raises what the template raises. For templates from elsewhere call
+    ``foreign_renderer`` or ``guard.render_guarded``.
     """
+    known = {"tools": None, "documents": None, "generation_mark": "", **variables}
     return compiled(template).render(
-        messages=messages,
-        tools=None,
-        documents=None,
-        add_generation_prompt=add_generation_prompt,
-        generation_mark="",
-        **tokens,
+        messages=messages, add_generation_prompt=add_generation_prompt, **known
     )
 
 

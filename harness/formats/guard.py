@@ -67,19 +67,30 @@ def check_template(template: str, where: str, first_line: int = 1) -> None:
 
 def render_guarded(
     template: str,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     where: str,
     *,
     add_generation_prompt: bool,
-    tokens: Mapping[str, str],
+    tokens: Mapping[str, Any],
 ) -> str:
     """What ``harness.formats.foreign.render_foreign`` writes, by the limited process.
 
-    Raises HarnessError for harm, and TemplateFaultError for what the template raises.
+    ``tokens`` are the special tokens and any other variable that the template reads. Raises
+    HarnessError for harm, and TemplateFaultError for what the template raises.
     """
     options = {"add_generation_prompt": add_generation_prompt, "tokens": dict(tokens)}
     asked = {"do": "render", "template": template, "messages": list(messages), **options}
-    return str(_ask(asked, template, where, sum(len(row["content"]) for row in messages)))
+    tools = tokens.get("tools")
+    words = sum(map(_words, messages)) + (len(json.dumps(tools)) if tools else 0)
+    return str(_ask(asked, template, where, words))
+
+
+def _words(row: Mapping[str, Any]) -> int:
+    """How many characters a message has, roughly where it is more than text."""
+    more = [value for key, value in row.items() if key not in ("role", "content")]
+    content = row.get("content") or ""
+    length = len(content) if isinstance(content, str) else len(json.dumps(content))
+    return length + (len(json.dumps(more)) if more else 0)
 
 
 def trace_guarded(
