@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, Tool
 
 SpanKind = Literal["bos", "header", "content", "reasoning", "call", "stop", "eos", "glue"]
 SPAN_KINDS: tuple[str, ...] = (
@@ -30,6 +30,9 @@ GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
 Word = Literal["works", "degraded", "broken", "unclear", "untestable"]
 WORDS: tuple[Word, ...] = ("broken", "degraded", "unclear", "untestable", "works")
 Outcome = Literal["passed", "improved", "inconclusive", "new", "failed", "missing", "stale"]
+
+#: The checks that judge the calls of an answer; a case with tools has one of them.
+CALL_CHECKS = ("calls", "no_call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ class Case:
     """One evaluation item: messages that end before the answer, and how to score it.
 
     Exactly one of ``choices`` (with ``answer``, the index of the right one), ``checks`` and
-    ``reference`` is given. ``name`` is the character that the assistant plays.
+    ``reference`` is given. ``name`` is the character that the assistant plays. A case with
+    ``tools`` has a check that says which calls are right (``calls``), or that none is
+    (``no_call``); it may end with a tool's result. ``thinking``: asked only in formats with
+    thoughts, switched on or off; None: as each format does by itself.
     """
 
     id: str
@@ -73,6 +79,8 @@ class Case:
     tags: tuple[str, ...] = ()
     source: str = ""
     variant: CaseVariant | None = None
+    tools: tuple[Tool, ...] = ()
+    thinking: bool | None = None
 
     def __post_init__(self) -> None:
         kinds = [bool(self.choices), bool(self.checks), self.reference is not None]
@@ -82,13 +90,25 @@ class Case:
             raise ValueError(
                 f"answer {self.answer!r} is not the index of one of {len(self.choices)} choices"
             )
-        if not self.messages or self.messages[-1].role != "user":
-            raise ValueError("the messages of a case end with the user's")
+        if not self.messages or self.messages[-1].role not in self._ends:
+            ends = " or with a tool's result" if self.tools else ""
+            raise ValueError(f"the messages of a case end with the user's{ends}")
+        of_calls = [check.kind for check in self.checks if check.kind in CALL_CHECKS]
+        if bool(self.tools) != bool(of_calls) or len(of_calls) > 1:
+            raise ValueError(
+                "a case with tools has one check of calls or no_call, no other has any"
+            )
+        if self.thinking is not None and (self.tools or not self.checks):
+            raise ValueError("thinking is for cases with checks and without tools")
+
+    @property
+    def _ends(self) -> tuple[str, ...]:
+        return ("user", "tool") if self.tools else ("user",)
 
     @property
     def conversation(self) -> Conversation:
         """The case's messages as a conversation that waits for the answer."""
-        return Conversation(self.id, self.messages, self.tags, self.source)
+        return Conversation(self.id, self.messages, self.tags, self.source, tools=self.tools)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends.protocol import NOT_FINITE
 from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import kind_of
+from harness.evaluation.cases.case_files import described, kind_of
 from harness.formats.properties import check_format, render_digest
 from harness.records import GROUPS, Aggregate, Case, Format, Group, Score, Word
 
@@ -216,13 +216,15 @@ def format_identity(chat_format: Format, group: Group) -> FormatIdentity:
 def scored_digest(case: Case) -> str:
     """Eight hexadecimal digits over all of a case that decides its scores (not its tags)."""
     facts = [
-        [asdict(message) for message in case.messages],
+        [described(message) for message in case.messages],
         case.choices,
         case.answer,
         [asdict(check) for check in case.checks],
         case.reference,
         case.expect_language,
         case.name,
+        *([[tool.definition for tool in case.tools]] if case.tools else []),
+        *([case.thinking] if case.thinking is not None else []),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 

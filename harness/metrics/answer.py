@@ -10,7 +10,7 @@ from harness.metrics.assertions import plain
 from harness.metrics.checks import AS_A_WHOLE, CONTENT_KINDS, passes
 from harness.metrics.copied import without_copies
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
-from harness.records import Case, Check
+from harness.records import CALL_CHECKS, Case, Check
 
 _AS_WRITTEN = ("uppercase", "lowercase", "json")
 _LEAD = re.compile(
@@ -40,31 +40,29 @@ def score_answer(case: Case, answer: str) -> AnswerScore:
     An empty answer is 0 three times, whatever the checks: many hold vacuously. What the answer
     copies from the conversation answers nothing, so checks of content do not see it.
 
-    Lenient is never below strict: a check that holds as written also holds leniently. Raises
-    ValueError when the case has no checks, because then there is nothing to judge.
+    Lenient is never below strict: a check that holds as written also holds leniently. Checks of
+    calls are left out (harness.metrics.calls). Raises ValueError when the case has no other checks,
+    because then there is nothing to judge.
     """
-    if not case.checks:
+    checks = [check for check in case.checks if check.kind not in CALL_CHECKS]
+    if not checks:
         raise ValueError(f"the case {case.id!r} has no checks")
     text = answer.strip()
     own = without_copies(case.messages, text).strip()
     relaxed, relaxed_own = lenient_text(text), lenient_text(own)
-    strict = [_holds(check, text, own) for check in case.checks]
+    strict = [_holds(check, text, own) for check in checks]
     lenient = [
         held or (check.kind not in _AS_WRITTEN and _holds(check, relaxed, relaxed_own))
-        for check, held in zip(case.checks, strict, strict=True)
+        for check, held in zip(checks, strict, strict=True)
     ]
     content = [
-        held
-        for check, held in zip(case.checks, lenient, strict=True)
-        if check.kind in CONTENT_KINDS
+        held for check, held in zip(checks, lenient, strict=True) if check.kind in CONTENT_KINDS
     ]
     return AnswerScore(
         strict=float(all(strict)),
         lenient=float(all(lenient)),
         on_task=float(all(content or lenient)),
-        failed=tuple(
-            _name(check) for check, held in zip(case.checks, strict, strict=True) if not held
-        ),
+        failed=tuple(_name(check) for check, held in zip(checks, strict, strict=True) if not held),
     )
 
 

@@ -19,11 +19,12 @@ from harness.metrics.assertions import (
     spellings,
 )
 from harness.metrics.dates import date_spans, same_date
+from harness.metrics.expected_calls import expected_calls
 from harness.metrics.objections import admits, objects
 from harness.metrics.parsing import has_members, number_spans, same_number
 from harness.metrics.roles import in_role
 from harness.metrics.words import words
-from harness.records import Check
+from harness.records import CALL_CHECKS, Check
 
 Found = TypeVar("Found")
 
@@ -56,7 +57,7 @@ FORM_KINDS = (
     "language",
 )
 """How it is written."""
-KINDS = CONTENT_KINDS + FORM_KINDS
+KINDS = CONTENT_KINDS + FORM_KINDS + CALL_CHECKS
 
 AS_A_WHOLE = ("not_says", "equals", "json", *FORM_KINDS)
 """Kinds that judge the answer with what it copies from its conversation."""
@@ -68,7 +69,8 @@ REGEX_SECONDS = 1.0
 def passes(check: Check, answer: str) -> bool:
     """Whether one check holds for a text as it is.
 
-    Raises ValueError for a kind that does not exist.
+    Raises ValueError for a kind that does not exist, and for one that judges calls
+    (harness.metrics.calls), which are in no text.
     """
     try:
         holds = _CHECKS[check.kind]
@@ -92,6 +94,8 @@ def parse_check(mapping: Mapping[str, Any]) -> Check:
         raise ValueError(_unknown(kind))
     if kind == "any":
         return Check(kind, _alternatives(value))
+    if kind == "calls":
+        return Check(kind, expected_calls(value))
     wanted, fits = _VALUES[kind]
     if not fits(value):
         raise ValueError(f"the check {kind!r} takes {wanted}, not {value!r}")
@@ -275,7 +279,7 @@ _VALUES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     ),
     **dict.fromkeys(("max_words", "min_words", "lines"), ("a whole number from 1", _is_count)),
     **dict.fromkeys(
-        ("uppercase", "lowercase", "admits", "in_role", "prose"),
+        ("uppercase", "lowercase", "admits", "in_role", "prose", "no_call"),
         ("true", lambda value: value is True),
     ),
     "language": (

@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from harness.conversation import ParsedAnswer
 from harness.errors import HarnessError
 from harness.records import Case, Format, Loglikelihood
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
     Values = Sequence[float] | Matrix
 
-Kind = Literal["choice", "answer", "reference"]
-KINDS: tuple[Kind, ...] = ("choice", "answer", "reference")
+Kind = Literal["choice", "answer", "reference", "call"]
+KINDS: tuple[Kind, ...] = ("choice", "answer", "reference", "call")
 #: A number, or None where nothing can be scored, with a reason where there is one.
 Scored = float | None | tuple[float | None, str]
 ENTRY_POINTS = "formatproof.metrics"
@@ -42,7 +43,8 @@ class Metric:
 
     name: str
     kind: Kind
-    """The cases that have it: with options, with checks of a free answer, or with a reference."""
+    """The cases that have it: with options, with checks of a free answer, with a reference, or with
+    tools."""
     about: str
     """What it measures, in a few words."""
     better: Literal["higher", "lower"]
@@ -68,6 +70,13 @@ class Metric:
     None: recorded, and not gated."""
     tested_by: str = ""
     """A continuous metric of the same cases that finds a loss of this one sooner."""
+    scored_with: str = ""
+    """The metric without which it cannot be scored: a thought can drift only where there is one.
+    Where a run scores that and not this, nothing is missing."""
+    lost: str = ""
+    """What a loss of it means, in words that a verdict and the gate say."""
+    remedy: str = ""
+    """What helps against such a loss."""
     source: str = ""
     """The paper or project that defines it."""
     rank: int = 1000
@@ -129,10 +138,12 @@ class ChoiceItem:
 class AnswerItem:
     """A free answer to a case in one format.
 
-    ``text`` ends before the stop, ``finish`` is "stop", "length" or "error", ``stops`` are the
-    format's stops with names filled in. ``off_script`` is, for each token, the probability of any
-    token in another script. ``controls`` indexes the control strings of every known format,
-    ``training_set`` the training answers where they are known.
+    ``text`` is what its reader sees, up to the stop: without thoughts and calls, which ``parsed``
+    has, unless the format writes neither. ``finish`` is "stop", "length" or "error", ``stops`` are
+    the format's stops with names filled in. ``off_script`` is, for each token, the probability of
+    any token in another script. ``controls`` indexes the control strings of every known format,
+    ``training_set`` the training answers where they are known. ``thinking``: whether the format
+    asks for a thought here; None for one without thoughts.
     """
 
     case: Case
@@ -144,6 +155,13 @@ class AnswerItem:
     stops: tuple[str, ...]
     controls: ControlIndex
     training_set: RecallIndex | None = None
+    parsed: ParsedAnswer | None = None
+    thinking: bool | None = None
+
+    @property
+    def reasoning(self) -> str:
+        """The thought, or nothing."""
+        return (self.parsed.reasoning or "").strip() if self.parsed else ""
 
     @property
     def prompt(self) -> str:

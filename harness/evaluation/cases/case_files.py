@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from harness.conversation import Conversation
+from harness.conversation import Conversation, Message, Tool
 from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
@@ -76,6 +76,8 @@ class _CaseRow:
     expect_language: str | list[str] = "en"
     name: str | None = None
     tags: list[str] = field(default_factory=list)
+    tools: list[Any] = field(default_factory=list)
+    thinking: bool | None = None
 
 
 _CASE_ROW = TypeAdapter(_CaseRow)
@@ -99,11 +101,22 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
             name=checked.name,
             tags=tuple(checked.tags),
             source=place,
+            tools=tuple(map(_tool, checked.tools)),
+            thinking=checked.thinking,
         )
     except ValidationError as error:
         raise validation_error(error, place, known=_CaseRow.__dataclass_fields__) from None
     except ValueError as error:
         raise HarnessError(str(error), where=place) from None
+
+
+def _tool(value: Any) -> Tool:
+    """A tool of a case: OpenAI's form, or only the function in it."""
+    function = value.get("function", value) if isinstance(value, dict) else value
+    try:
+        return Tool(json.dumps({"type": "function", "function": function}))
+    except ValueError:
+        raise ValueError(f"tools: {str(value)[:60]!r} is no tool with a name") from None
 
 
 def _check_choices(choices: Sequence[str]) -> None:
@@ -133,10 +146,10 @@ def _answer(value: Any, choices: list[str]) -> int | None:
 def recall_case(conversation: Conversation) -> Case | None:
     """A training conversation as a case whose reference is its last answer.
 
-    None unless it ends with a question and an answer.
+    None unless it ends with a question and an answer in words.
     """
     *context, last = conversation.messages
-    if last.role != "assistant" or not context or context[-1].role != "user":
+    if last.role != "assistant" or not context or context[-1].role != "user" or last.tool_calls:
         return None
     return Case(
         id=conversation.id,
@@ -149,7 +162,9 @@ def recall_case(conversation: Conversation) -> Case | None:
 
 
 def kind_of(case: Case) -> Kind:
-    """``choice``, ``answer`` or ``reference``: the type of request that a case is for."""
+    """``choice``, ``answer``, ``reference`` or ``call``: what a case asks for, and its metrics."""
+    if case.tools:
+        return "call"
     return "choice" if case.choices else "answer" if case.checks else "reference"
 
 
@@ -158,14 +173,32 @@ def case_digest(case: Case) -> str:
 
     The checks are no part of it, so that answers can be checked again without a new run.
     """
-    asked = [
-        [astuple(message) for message in case.messages],
+    asked: list[Any] = [
+        [list(described(message).values()) for message in case.messages],
         case.choices,
         case.reference,
         case.name,
         case.expect_language,
+        *([[tool.definition for tool in case.tools]] if case.tools else []),
+        *([case.thinking] if case.thinking is not None else []),
     ]
     return hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+#: What every message had before there were thoughts and calls.
+_FIRST_FIELDS = ("role", "content", "name", "weight")
+
+
+def described(message: Message) -> dict[str, Any]:
+    """A message's fields for a digest, of thoughts and calls only those that it has.
+
+    So a digest stays what it was before messages could have any.
+    """
+    return {
+        name: value
+        for name, value in asdict(message).items()
+        if name in _FIRST_FIELDS or value not in (None, ())
+    }
 
 
 def limit_cases(cases: Sequence[Case], limit: int | None) -> list[Case]:
