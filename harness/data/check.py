@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.conversation import Conversation, Role
 from harness.data.conversations import Collection
 from harness.data.near_duplicates import exchange_of, exchanges_of, likenesses
+from harness.data.refusals import is_empty
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
@@ -83,11 +84,11 @@ def _structure(conversation: Conversation) -> Iterator[tuple[str, str]]:
         yield "open end", f"nothing is learnt from the last message, which is the {roles[-1]}'s"
     for index, message in enumerate(conversation.messages):
         name = f"messages[{index}]"
-        if not message.content.strip():
+        if is_empty(message):
             yield "empty message", f"{name} ({message.role}) is empty"
         if message.role == "system" and index:
             yield "late system", f"{name} is a late system message, which many formats refuse"
-        if index and message.role == roles[index - 1]:
+        if index and message.role == roles[index - 1] and message.role != "tool":
             yield "repeated role", f"{name} has the role of the one before ({message.role})"
 
 

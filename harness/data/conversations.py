@@ -3,29 +3,46 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.conversation import ROLES, Conversation, Message
+from harness.conversation import Conversation, Message, Tool, ToolCall
+from harness.data.answer_text import split_calls, split_thought, split_tools
+from harness.data.call_order import messages_in_order
+from harness.data.content_parts import not_text
+from harness.data.message_entries import parse_entry
 from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow, bad_value
-from harness.data.schemas import SCHEMAS, Schema, detect
-from harness.errors import HarnessError, nearest
+from harness.data.row_notes import RowNotes
+from harness.data.schemas import (
+    MEDIA,
+    SCHEMAS,
+    Schema,
+    detect,
+    refuse_preference,
+    tools_of,
+)
+from harness.data.tool_calls import parse_tools, without_null_keys
+from harness.errors import HarnessError
 from harness.files import half_character
 
-_MESSAGE_KEYS = ("role", "content", "name", "train", "weight")
+TOOL_TAGS = "<tools> … </tools> in a system prompt are the row's tools"
 
 
 @dataclass(slots=True)
 class Collection:
-    """Conversations with unique ids, refused rows, and counts of ignored keys and of schemas."""
+    """Conversations with unique ids, refused rows, and counts of rows.
+
+    ``schemas`` counts rows by schema, ``ignored`` those that have a key without a meaning here, and
+    ``readings`` those of which something was read otherwise than as a plain text.
+    """
 
     conversations: list[Conversation] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
+    readings: Counter[str] = field(default_factory=Counter)
     schemas: Counter[str] = field(default_factory=Counter)
     _ids: dict[str, str] = field(default_factory=dict)
 
@@ -49,8 +66,9 @@ class Collection:
         return self.conversations[begin:]
 
     def _add(self, row: DataRow, schema: Schema, stem: str) -> None:
-        value = row.value or {}
-        conversation = parse_conversation(value, row.place, f"{stem}-{row.number}", schema)
+        value = without_null_keys(row.value or {})
+        notes = RowNotes()
+        conversation = parse_conversation(value, row.place, f"{stem}-{row.number}", schema, notes)
         if conversation.id in self._ids:
             if "id" in value:
                 raise RefusedRow(
@@ -58,13 +76,12 @@ class Collection:
                     f"the id {conversation.id!r} is already at {self._ids[conversation.id]}",
                     where=row.place,
                 )
-            conversation = Conversation(
-                row.place, conversation.messages, conversation.tags, row.place, conversation.plain
-            )
+            conversation = replace(conversation, id=row.place)
         self._ids[conversation.id] = row.place
         self.conversations.append(conversation)
         self.schemas[schema.name] += 1
-        self.ignored.update(key for key in value if key not in schema.keys)
+        self.ignored.update(notes.ignored)
+        self.readings.update(notes.readings)
 
 
 def load_conversations(names: Iterable[str]) -> list[Conversation]:
@@ -83,17 +100,20 @@ def load_conversations(names: Iterable[str]) -> list[Conversation]:
 
 
 def _detected(row: DataRow) -> Schema:
-    value = row.value or {}
+    value = without_null_keys(row.value or {})
+    refuse_preference(value, row.place)
     schema = detect(value)
     if schema is None:
-        known = "; ".join(f"{each.name}: {', '.join(each.needs)}" for each in SCHEMAS.values())
+        known = "; ".join(
+            f"{each.name}: {', '.join(keys[0] for keys in each.needs)}" for each in SCHEMAS.values()
+        )
         close = difflib.get_close_matches(
             next(iter(value), ""),
-            [key for each in SCHEMAS.values() for key in each.needs],
+            [key for each in SCHEMAS.values() for keys in each.needs for key in keys],
             n=1,
             cutoff=0.7,
         )
-        hint = f"did you mean {close[0]}?" if close else known
+        hint = f"did you mean {close[0]}?" if close and close[0] not in value else known
         raise RefusedRow(
             "unknown schema",
             f"no schema has the keys {', '.join(map(repr, value)) or '(none)'}",
@@ -108,24 +128,25 @@ def parse_conversation(
     place: str,
     default_id: str = "conversation",
     schema: Schema = SCHEMAS["messages"],
+    notes: RowNotes | None = None,
 ) -> Conversation:
     """One row → Conversation. Raises RefusedRow naming the place and the key.
 
     A key that is nearly one of the schema's is a mistake; others (a data set's own columns) are
-    ignored.
+    ignored. ``notes`` takes these, and what was read otherwise than as a plain text.
     """
-    for key in row:
-        if key not in schema.keys and difflib.get_close_matches(key, schema.keys, n=1, cutoff=0.8):
-            raise RefusedRow(
-                "unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, schema.keys)
-            )
-    missing = [key for key in schema.needs if key not in row]
-    if missing:
+    notes = notes or RowNotes()
+    row = without_null_keys(row)
+    refuse_preference(row, place)
+    _refuse_media(row, place)
+    notes.ignore((key for key in row if row[key] or key not in MEDIA), schema.keys, place)
+    if missing := schema.missing(row):
         raise RefusedRow(
             "missing key",
-            f"no key {missing[0]!r}",
+            f"no key {missing!r}",
             where=place,
-            hint=f"rows of the schema {schema.name} have {', '.join(schema.needs)}",
+            hint=f"rows of the schema {schema.name} have "
+            + ", ".join(keys[0] for keys in schema.needs),
         )
     tags = row.get("tags", [])
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
@@ -135,95 +156,90 @@ def parse_conversation(
     row_id = row.get("id", default_id)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
         raise bad_value(place, "id: expected a non-empty text or a number")
-    return Conversation(
-        str(row_id),
-        parse_messages(schema.messages(row, place), place),
-        tuple(tags),
-        place,
-        schema.plain,
-    )
+    entries = schema.messages(row, place, notes)
+    if schema.plain:
+        messages: tuple[Message, ...] = (_plain(entries[0]["content"], place),)
+        tools: tuple[Tool, ...] = ()
+    else:
+        own = next((key for key in ("conversations", "conversation") if key in row), "messages")
+        before = len(entries) - len(row.get(own, entries)) if isinstance(entries, list) else 0
+        messages, tools = parse_dialogue(
+            entries, tools_of(row, place), place, notes, name=own, first=-before
+        )
+    return Conversation(str(row_id), messages, tuple(tags), place, schema.plain, tools)
 
 
-def parse_messages(value: Any, place: str) -> tuple[Message, ...]:
+def _refuse_media(row: dict[str, Any], place: str) -> None:
+    media = Counter[str]()
+    for key in MEDIA.keys() & row.keys():
+        media[MEDIA[key]] += len(row[key]) if isinstance(row[key], list) else bool(row[key])
+    if any(media.values()):
+        raise not_text(place, +media)
+
+
+def _plain(text: Any, place: str) -> Message:
+    """The message of a text that is trained on as it is."""
+    if not isinstance(text, str):
+        raise bad_value(place, "text: expected a text")
+    if half := half_character(text):
+        raise bad_value(place, f"text: half a character ({half}); the text was cut there")
+    return Message("assistant", text)
+
+
+def parse_messages(value: Any, place: str, notes: RowNotes | None = None) -> tuple[Message, ...]:
     """The ``messages`` list of a row. Raises RefusedRow naming the message's index."""
+    return parse_dialogue(value, [], place, notes)[0]
+
+
+def parse_dialogue(
+    value: Any,
+    tools: Any,
+    place: str,
+    notes: RowNotes | None = None,
+    *,
+    name: str = "messages",
+    first: int = 0,
+) -> tuple[tuple[Message, ...], tuple[Tool, ...]]:
+    """The messages of a row and its tools, which may be in its system prompt.
+
+    ``tools`` is the value of the row's own key, or None where it has none. ``name`` is the list's
+    in the row, and ``first`` the number of its first entry. Raises RefusedRow.
+    """
+    notes = notes or RowNotes()
     if not isinstance(value, list) or not value:
         raise bad_value(
             place,
             "messages: expected a non-empty list",
             '{"messages": [{"role": "user", "content": "…"}, …]}',
         )
-    return tuple(
-        _message(entry, f"{place}: messages[{index}]") for index, entry in enumerate(value)
-    )
-
-
-def _message(entry: Any, place: str) -> Message:
-    if not isinstance(entry, dict):
-        raise bad_value(place, "expected an object with role and content")
-    for key in entry:
-        if key not in _MESSAGE_KEYS:
-            raise RefusedRow(
-                "unknown key", f"unknown key {key!r}", where=place, hint=nearest(key, _MESSAGE_KEYS)
-            )
-    role, content, name = entry.get("role"), _joined(entry.get("content")), entry.get("name")
-    if role not in ROLES:
-        raise RefusedRow(
-            "unknown role", f"unknown role {role!r}", where=place, hint=f"one of {', '.join(ROLES)}"
-        )
-    if not isinstance(content, str):
-        raise bad_value(place, "content: expected a text")
-    if half := half_character(content):
-        raise bad_value(place, f"content: half a character ({half}); the text was cut there")
-    if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
-        raise bad_value(place, "name: expected a text on one line")
-    if half := half_character(name or ""):
-        raise bad_value(place, f"name: half a character ({half})")
-    return Message(role, content, name, _weight(entry, role, place))
-
-
-def _joined(content: Any) -> Any:
-    """Join a content in parts if all of them are text."""
-    if (
-        isinstance(content, list)
-        and content
-        and all(
-            isinstance(part, dict)
-            and part.get("type") == "text"
-            and isinstance(part.get("text"), str)
-            for part in content
-        )
-    ):
-        return "".join(part["text"] for part in content)
-    return content
-
-
-def _weight(entry: dict[str, Any], role: str, place: str) -> float:
-    """``train`` and ``weight`` as one number. Only an assistant's message can be trained."""
-    train, weight = entry.get("train", True), entry.get("weight", 1.0)
-    if not isinstance(train, bool):
-        raise bad_value(place, "train: expected true or false")
-    if (
-        isinstance(weight, bool)
-        or not isinstance(weight, int | float)
-        or not 0 <= weight < math.inf
-    ):
-        raise bad_value(place, "weight: expected a number from 0")
-    if role != "assistant":
-        if entry.get("train") is True or ("weight" in entry and weight > 0):
-            raise RefusedRow(
-                "cannot be trained",
-                f"only an assistant's message can be trained, not the {role}'s",
-                where=place,
-            )
-        return 1.0
-    return float(weight) if train else 0.0
+    if tools is None:
+        tools = next((e["tools"] for e in value if isinstance(e, dict) and e.get("tools")), None)
+    entries = [
+        parse_entry(entry, f"{place}: {name}[{index}]", notes)
+        for index, entry in enumerate(value, first)
+    ]
+    messages = messages_in_order(entries)
+    found = split_tools(messages[0].content) if tools is None and len(messages) > 1 else None
+    if found and messages[0].role == "system":
+        notes.readings.add(TOOL_TAGS)
+        words, tools = found
+        system = (replace(messages[0], content=words),) if words else ()
+        messages = (*system, *messages[1:])
+    return messages, parse_tools(tools, f"{place}: tools")
 
 
 def as_row(conversation: Conversation) -> dict[str, Any]:
-    """A conversation as a row of the schema ``messages``, or ``text`` when it is plain."""
-    rest = {"tags": list(conversation.tags)} if conversation.tags else {}
+    """A conversation as a row of the schema ``messages``, or ``text`` when it is plain.
+
+    Reading the row gives the same conversation. Arguments and tools are objects, as transformers
+    passes them to a template.
+    """
+    rest: dict[str, Any] = {"tags": list(conversation.tags)} if conversation.tags else {}
     if conversation.plain:
         return {"id": conversation.id, "text": conversation.messages[0].content, **rest}
+    first = conversation.messages[0]
+    if conversation.tools or (first.role == "system" and split_tools(first.content)):
+        rest["tools"] = [tool.as_object() for tool in conversation.tools]
     return {
         "id": conversation.id,
         "messages": [_as_entry(message) for message in conversation.messages],
@@ -232,9 +248,22 @@ def as_row(conversation: Conversation) -> dict[str, Any]:
 
 
 def _as_entry(message: Message) -> dict[str, Any]:
+    """A message as an object. An empty thought or list of calls keeps tags in a text a text."""
     entry: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.role == "assistant":
+        if message.reasoning or split_thought(message.content).words != message.content:
+            entry["reasoning_content"] = message.reasoning or ""
+        if message.tool_calls or split_calls(message.content).calls:
+            entry["tool_calls"] = [_as_call(call) for call in message.tool_calls]
+    if message.tool_call_id is not None:
+        entry["tool_call_id"] = message.tool_call_id
     if message.name is not None:
         entry["name"] = message.name
     if message.weight == 0:
         return {**entry, "train": False}
     return entry if message.weight == 1 else {**entry, "weight": message.weight}
+
+
+def _as_call(call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.values()}
+    return ({} if call.id is None else {"id": call.id}) | {"type": "function", "function": function}

@@ -44,7 +44,7 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _parse(line: str, place: str, number: int) -> DataRow:
     try:
-        value = parse_json(line)
+        value = parse_json(line.removeprefix("\ufeff"))  # files with marks, laid end to end
     except json.JSONDecodeError as error:
         return DataRow(place, number, None, json_mistake(error))
     except ValueError as error:

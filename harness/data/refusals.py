@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.conversation import Conversation
+from harness.conversation import Conversation, Message
 from harness.data.readers import read_jsonl
 from harness.errors import HarnessError
 
@@ -45,20 +45,19 @@ def bad_value(place: str, message: str, hint: str = "") -> RefusedRow:
     return RefusedRow("bad value", message, place, hint)
 
 
+def is_empty(message: Message) -> bool:
+    """Whether a message says nothing. A call says something without words, a tool need not."""
+    said = message.content.strip() or message.reasoning or message.tool_calls
+    return not said and message.role != "tool"
+
+
 def unlearnable(conversation: Conversation, *, answered: bool = True) -> Refusal | None:
     """The reason why nothing can be learnt from a well-formed conversation, or None.
 
     Without ``answered`` it needs a question but no answer: a model will answer it.
     """
     place = conversation.place
-    empty = next(
-        (
-            index
-            for index, message in enumerate(conversation.messages)
-            if not message.content.strip()
-        ),
-        None,
-    )
+    empty = next((at for at, one in enumerate(conversation.messages) if is_empty(one)), None)
     if empty is not None:
         return Refusal(
             place,

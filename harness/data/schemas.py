@@ -7,78 +7,76 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.data.refusals import RefusedRow, bad_value
+from harness.data.row_notes import RowNotes
+from harness.data.tool_calls import json_text
 
 SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 
-#: Speakers of ShareGPT files (FastChat, axolotl, LLaMA-Factory) → roles. Others are refused.
-SHAREGPT_ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bard": "assistant",
-    "bing": "assistant",
-    "model": "assistant",
+_ANSWERS = ("output", "response", "completion", "answer")
+_QUESTIONS = ("prompt", "question", "query")
+_CONVERSATIONS = ("conversations", "conversation")
+_SYSTEM = ("system", "system_prompt")
+_TOOLS = ("tools", "functions")
+#: Columns whose rows are not of text alone.
+MEDIA = {"images": "image", "image": "image", "audios": "audio", "audio": "audio"} | {
+    "videos": "video",
+    "video": "video",
 }
+JSON_ANSWER = "an answer that is no text is its JSON text"
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One way to write a row: its necessary and optional keys, and its conversion to messages."""
+    """One way to write a row: its necessary and optional keys, and its conversion to messages.
+
+    Each of ``needs`` is a key with its other spellings, of which a row has one.
+    """
 
     name: str
-    needs: tuple[str, ...]
+    needs: tuple[tuple[str, ...], ...]
     allows: tuple[str, ...]
-    messages: Callable[[dict[str, Any], str], Any]
+    messages: Callable[[dict[str, Any], str, RowNotes], Any]
     plain: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
         """All keys that are read."""
-        return (*self.needs, *self.allows, "id", "tags")
+        return (*(key for spellings in self.needs for key in spellings), *self.allows, "id", "tags")
+
+    def missing(self, row: dict[str, Any]) -> str:
+        """The first necessary key that the row lacks in every spelling, or ""."""
+        return next((keys[0] for keys in self.needs if not _given(row, keys)), "")
 
 
-def _messages(row: dict[str, Any], _place: str) -> Any:
-    return row["messages"]
+def _given(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    return [key for key in keys if key in row]
 
 
-def _sharegpt(row: dict[str, Any], place: str) -> Any:
-    turns = row["conversations"]
+def _one(row: dict[str, Any], keys: tuple[str, ...], place: str) -> Any:
+    """The value of the one spelling that the row has. Raises RefusedRow where it has two."""
+    given = _given(row, keys)
+    if len(given) > 1:
+        raise bad_value(place, f"{given[0]} and {given[1]}: expected one of them")
+    return row[given[0]]
+
+
+def _messages(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
+    entries = row["messages"]
+    return _with_system(row, entries, place) if isinstance(entries, list) else entries
+
+
+def _sharegpt(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
+    turns = _one(row, _CONVERSATIONS, place)
     if not isinstance(turns, list) or not turns:
         raise bad_value(
             place,
             "conversations: expected a non-empty list",
             '{"conversations": [{"from": "human", "value": "…"}, …]}',
         )
-    return _system(row) + [
-        _turn(turn, f"{place}: conversations[{index}]") for index, turn in enumerate(turns)
-    ]
+    return _with_system(row, turns, place)
 
 
-def _turn(turn: Any, place: str) -> dict[str, Any]:
-    if not isinstance(turn, dict):
-        raise bad_value(place, "expected an object with from and value")
-    speaker = turn.get("from", turn.get("role"))
-    if speaker not in SHAREGPT_ROLES:
-        raise RefusedRow(
-            "unknown role",
-            f"unknown speaker {speaker!r}",
-            where=place,
-            hint=f"one of {', '.join(SHAREGPT_ROLES)}",
-        )
-    rest = {
-        key: value for key, value in turn.items() if key not in ("from", "role", "value", "content")
-    }
-    return {
-        "role": SHAREGPT_ROLES[speaker],
-        "content": turn.get("value", turn.get("content")),
-        **rest,
-    }
-
-
-def _alpaca(row: dict[str, Any], place: str) -> Any:
+def _alpaca(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
     """Instruction, blank line and input make one question, as in LLaMA-Factory and Stanford."""
     history = row.get("history") or []
     if not isinstance(history, list) or not all(
@@ -90,59 +88,99 @@ def _alpaca(row: dict[str, Any], place: str) -> Any:
         for pair in history
         for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
-    instruction, extra = row["instruction"], row.get("input") or ""
+    given = _given(row, ("input", "context"))
+    extra = _one(row, ("input", "context"), place) if given else ""
+    instruction = row["instruction"]
     if not isinstance(instruction, str) or not isinstance(extra, str):
         raise bad_value(place, "instruction and input: expected texts")
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
-    return [
-        *_system(row),
-        *earlier,
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": row["output"]},
-    ]
+    exchange = _exchange(question, _answer(row, place, notes))
+    return _with_system(row, [*earlier, *exchange], place)
 
 
-def _prompt_completion(row: dict[str, Any], place: str) -> Any:
+def _prompt_completion(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
     """Two texts or two lists of messages, as in TRL.
 
     A text loses the space between prompt and completion: formats write their own.
     """
-    prompt, completion = row["prompt"], row["completion"]
+    prompt, completion = _one(row, _QUESTIONS, place), _one(row, _ANSWERS, place)
     if isinstance(prompt, list) and isinstance(completion, list):
-        return [*_system(row), *prompt, *completion]
-    if not isinstance(prompt, str) or not isinstance(completion, str):
+        return _with_system(row, [*prompt, *completion], place)
+    if not isinstance(prompt, str) or isinstance(completion, list):
         raise bad_value(place, "prompt and completion: expected two texts or two lists of messages")
-    return [
-        *_system(row),
-        {"role": "user", "content": prompt},
-        {"role": "assistant", "content": completion.removeprefix(" ")},
-    ]
+    exchange = _exchange(prompt, _answer(row, place, notes).removeprefix(" "))
+    return _with_system(row, exchange, place)
 
 
-def _text(row: dict[str, Any], _place: str) -> Any:
+def _exchange(question: str, answer: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _answer(row: dict[str, Any], place: str, notes: RowNotes) -> str:
+    """The answer's text. A number or an object is what the model shall write as JSON."""
+    value = _one(row, _ANSWERS, place)
+    if isinstance(value, str):
+        return value
+    notes.readings.add(JSON_ANSWER)
+    return json_text(value)
+
+
+def _text(row: dict[str, Any], _place: str, _notes: RowNotes) -> Any:
     return [{"role": "assistant", "content": row["text"]}]
 
 
-def _system(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The system prompt of a row that has it beside the turns, unless it is empty."""
-    return [{"role": "system", "content": row["system"]}] if row.get("system") else []
+def _with_system(row: dict[str, Any], entries: list[Any], place: str) -> list[Any]:
+    """The messages with the system prompt of a row that has it beside them, unless it is empty."""
+    if not (given := [key for key in _given(row, _SYSTEM) if row[key]]):
+        return entries
+    system = _one({key: row[key] for key in given}, _SYSTEM, place)
+    first = entries[0] if entries and isinstance(entries[0], dict) else {}
+    if first.get("role", first.get("from")) == "system":
+        if first.get("content", first.get("value")) == system:
+            return entries
+        raise bad_value(place, f"two system prompts: {given[0]}, and the first message")
+    return [{"role": "system", "content": system}, *entries]
 
 
 #: In order of detection.
 SCHEMAS = {
     schema.name: schema
     for schema in (
-        Schema("messages", ("messages",), (), _messages),
-        Schema("sharegpt", ("conversations",), ("system",), _sharegpt),
-        Schema("alpaca", ("instruction", "output"), ("input", "system", "history"), _alpaca),
-        Schema("prompt-completion", ("prompt", "completion"), ("system",), _prompt_completion),
-        Schema("text", ("text",), (), _text, plain=True),
+        Schema("messages", (("messages",),), (*_SYSTEM, *_TOOLS), _messages),
+        Schema("sharegpt", (_CONVERSATIONS,), (*_SYSTEM, *_TOOLS), _sharegpt),
+        Schema(
+            "alpaca",
+            (("instruction",), _ANSWERS),
+            ("input", "context", *_SYSTEM, *_TOOLS, "history"),
+            _alpaca,
+        ),
+        Schema(
+            "prompt-completion", (_QUESTIONS, _ANSWERS), (*_SYSTEM, *_TOOLS), _prompt_completion
+        ),
+        Schema("text", (("text",),), (), _text, plain=True),
     )
 }
 
 
 def detect(row: dict[str, Any]) -> Schema | None:
     """The first schema whose necessary keys are all in the row."""
-    return next(
-        (schema for schema in SCHEMAS.values() if all(key in row for key in schema.needs)), None
-    )
+    return next((schema for schema in SCHEMAS.values() if not schema.missing(row)), None)
+
+
+def tools_of(row: dict[str, Any], place: str) -> Any:
+    """The value of the row's tools, under either name; None where it has none."""
+    return _one(row, _TOOLS, place) if _given(row, _TOOLS) else None
+
+
+def refuse_preference(row: dict[str, Any], place: str) -> None:
+    """Raise RefusedRow for a row that compares answers: it has a bad one too."""
+    pair = "chosen" in row and "rejected" in row and "messages" not in row
+    judged = isinstance(row.get("label"), bool) and ("completion" in row or "response" in row)
+    if pair or judged:
+        keys = "chosen and rejected" if pair else "a label, true or false"
+        raise RefusedRow(
+            "preference data",
+            f"a row with {keys} is for preference training; harness train learns from one answer",
+            where=place,
+            hint="write the good answers as prompt and completion",
+        )

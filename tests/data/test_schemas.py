@@ -179,13 +179,13 @@ def test_a_bad_row_is_refused_with_its_line_and_reason(tmp_path, row, reason, sa
 def test_other_speakers_and_values_of_sharegpt_are_refused(tmp_path):
     collection = Collection()
     rows = [
-        {"conversations": [{"from": "tool", "value": "x"}]},
+        {"conversations": [{"from": "narrator", "value": "x"}]},
         {"conversations": "x"},
         {"conversations": [{"from": "gpt"}]},
     ]
     assert collection.read(write(tmp_path / "s.jsonl", rows)) == []
     assert [r.reason for r in collection.refusals] == ["unknown role", "bad value", "bad value"]
-    assert "conversations[0]: unknown speaker 'tool'" in collection.refusals[0].message
+    assert "conversations[0]: unknown speaker 'narrator'" in collection.refusals[0].message
 
 
 def test_a_data_sets_own_columns_are_counted(tmp_path):

@@ -1,0 +1,92 @@
+"""A message's content that is a list of parts, as OpenAI, Anthropic and Mistral write it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.data.refusals import RefusedRow, bad_value
+
+_TEXTS = {"text", "input_text", "output_text"}
+_THOUGHTS = {"thinking", "reasoning"}
+#: What a part that is no text is called in a refusal. Its type in a row may begin otherwise.
+_MEDIA = {
+    "image": "image",
+    "input_image": "image",
+    "audio": "audio",
+    "input_audio": "audio",
+    "video": "video",
+    "input_video": "video",
+    "file": "file",
+    "input_file": "file",
+    "document": "file",
+}
+_SHAPE = '[{"type": "text", "text": "…"}, …]'
+
+
+@dataclass(slots=True)
+class Parts:
+    """The parts of a content, by kind, each in its order."""
+
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+
+def parse_parts(value: list[Any], place: str) -> Parts:
+    """The texts, thoughts, calls and results of a content.
+
+    Raises RefusedRow for images, audio, video and files, with their number, and for a part of an
+    unknown type.
+    """
+    found, media = Parts(), Counter[str]()
+    for index, part in enumerate(value):
+        where = f"{place}: content[{index}]"
+        if isinstance(part, str):
+            found.texts.append(part)
+            continue
+        if not isinstance(part, dict):
+            raise bad_value(where, "expected an object with type and text", _SHAPE)
+        kind = part.get("type") or next(
+            (key for key in ("text", *_THOUGHTS, *_MEDIA, "image_url") if part.get(key)), "text"
+        )
+        if kind in _TEXTS:
+            found.texts.append(_text(part.get("text"), where))
+        elif kind in _THOUGHTS:
+            found.thoughts.append(_thought(part, where))
+        elif kind == "refusal":
+            found.texts.append(_text(part.get("refusal"), where))
+        elif kind == "tool_use":
+            found.calls.append(part)
+        elif kind == "tool_result":
+            found.results.append(part)
+        elif (medium := _MEDIA.get(str(kind).removesuffix("_url"))) is not None:
+            media[medium] += 1
+        else:
+            raise bad_value(where, f"unknown type {kind!r} of a part of the content", _SHAPE)
+    if media:
+        raise not_text(place, media)
+    return found
+
+
+def not_text(place: str, media: Counter[str]) -> RefusedRow:
+    """The refusal of a row that has images or the like: its model would learn from half of it."""
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(media.items()))
+    return RefusedRow("not only text", f"only text is read, and there is {counts}", where=place)
+
+
+def _text(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise bad_value(place, "text: expected a text", _SHAPE)
+    return value
+
+
+def _thought(part: dict[str, Any], place: str) -> str:
+    value = next((part[key] for key in (*_THOUGHTS, "text") if part.get(key) is not None), None)
+    if isinstance(value, list):  # Mistral's thought is a list of text parts
+        return "".join(parse_parts(value, place).texts)
+    if not isinstance(value, str):
+        raise bad_value(place, "thinking: expected a text", '{"type": "thinking", "thinking": "…"}')
+    return value
