@@ -6,7 +6,7 @@ later code relies on them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -111,6 +111,54 @@ class Case:
         return Conversation(self.id, self.messages, self.tags, self.source, tools=self.tools)
 
 
+CallStyle = Literal["json", "named-json", "parameters", "pythonic", "quoted", "channels"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMarks:
+    """The text that opens and closes a part of an answer, such as ``<think>`` and ``</think>``."""
+
+    open: str = ""
+    close: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CallMarks:
+    """How a format writes the calls of an answer: a style of a closed set, and its marks.
+
+    - json: ``open``, then an object with the keys ``name`` and ``arguments`` or a list of such
+      objects, then ``close``. Without ``open`` the whole answer is that JSON.
+    - named-json: ``open``, the name, ``separator``, an object, ``close``.
+    - parameters: ``open``, the name, ``separator``; for each argument ``key_open``, the key,
+      ``key_close``, the value, ``value_close``; ``close``. A value is a text or JSON.
+    - pythonic: ``open``, a list of calls with keyword arguments, ``close``.
+    - quoted: ``open``, the name, ``{key:value,…}`` with texts between two ``quote``, ``close``.
+    - channels: messages of OpenAI's harmony, each with a channel and perhaps a recipient.
+
+    A newline in a mark may be missing in an answer. ``section_open`` and ``section_close`` stand
+    around all calls; ``also_open`` is another text that may stand in the place of ``open``.
+    """
+
+    style: CallStyle
+    open: str = ""
+    close: str = ""
+    also_open: str = ""
+    section_open: str = ""
+    section_close: str = ""
+    separator: str = ""
+    name: str = "name"
+    arguments: str = "arguments"
+    id: str = "id"
+    name_prefix: str = ""
+    """What stands before the name and is no part of it (``functions.``)."""
+    name_end: str = ""
+    """The name ends at the last of these (``:`` in ``functions.search:0``)."""
+    key_open: str = ""
+    key_close: str = ""
+    value_close: str = ""
+    quote: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One prompt format: a chat template and the facts of its front matter (docs/formats.md)."""
@@ -126,12 +174,39 @@ class Format:
     system_default: str = ""
     names: str = "none"
     reasoning: str = "none"
+    thoughts_off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The values of switches with which the owner asks for an answer without a thought."""
+    tools: str = "none"
+    thought_marks: AnswerMarks = AnswerMarks()
+    call_marks: CallMarks | None = None
+    content_marks: AnswerMarks = AnswerMarks()
+    switches: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
+    """Variables of the template that may be chosen, with their values, the default first."""
+    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """The switches that are set, as in ``qwen3:enable_thinking=false``."""
     eos: str = ""
     origin: str = ""
     notes: str = ""
     path: str = ""
     trusted: bool = field(default=False, compare=False, repr=False)
     """Whether the template is one of ours. Others run in a limited process (formats/guard.py)."""
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the format has a place for an answer's thought, and it is not switched off."""
+        return self.reasoning != "none" and not (
+            self.thoughts_off
+            and all(self.setting(name) == value for name, value in self.thoughts_off.items())
+        )
+
+    def setting(self, name: str) -> Any:
+        """The value of a switch: the one that is set, or the default."""
+        return self.variables.get(name, self.switches[name][0])
+
+    @property
+    def calls(self) -> bool:
+        """Whether the format has a place for tools, calls and their results."""
+        return self.tools != "none"
 
 
 class Span(NamedTuple):

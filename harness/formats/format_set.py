@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.files import read_text
-from harness.formats.frontmatter import parse_format
+from harness.formats.frontmatter import parse_format, stamp
 from harness.formats.guard import check_template
 from harness.records import Format
 from harness.resources import data_dir
@@ -40,15 +42,18 @@ class FormatSet(Mapping[str, Format]):
         self.own = tuple(own)
 
     def __getitem__(self, format_id: str) -> Format:
-        try:
+        if format_id in self._by_id:
             return self._by_id[format_id]
-        except KeyError:
-            raise HarnessError(
-                f"unknown format {format_id!r}", hint=nearest(format_id, [*self._by_id, *self.sets])
-            ) from None
+        name, *choices = format_id.split(":")
+        if name in self._by_id:
+            return with_switches(self._by_id[name], choices)
+        raise HarnessError(
+            f"unknown format {format_id!r}", hint=nearest(format_id, [*self._by_id, *self.sets])
+        )
 
     def __contains__(self, format_id: object) -> bool:
-        return format_id in self._by_id
+        """Whether a format has this id, or the part of it before its switches."""
+        return isinstance(format_id, str) and format_id.partition(":")[0] in self._by_id
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_id)
@@ -68,9 +73,10 @@ class FormatSet(Mapping[str, Format]):
     def select(self, names: Iterable[str]) -> list[Format]:
         """The formats with these names, in the order given, each once.
 
-        A name is an id, a set (``common``, ``all``), a glob (``llama*``) or a sample of the grammar
-        (``grammar:200:seed=7``). Raises HarnessError for an unknown id, a glob without a match and
-        an invalid sample.
+        A name is an id, a set (``common``, ``all``), a glob (``llama*``), an id with switches of
+        its template (``qwen3:enable_thinking=false``) or a sample of the grammar
+        (``grammar:200:seed=7``). Raises HarnessError for an unknown id or switch, a glob without a
+        match and an invalid sample.
         """
         chosen = {
             chat_format.id: chat_format for name in names for chat_format in self._named(name)
@@ -90,6 +96,47 @@ class FormatSet(Mapping[str, Format]):
         if not matches:
             raise HarnessError(f"no format matches {name!r}", hint="see: harness formats list")
         return matches
+
+
+def with_switches(chat_format: Format, choices: Sequence[str]) -> Format:
+    """The format with switches of its template set, each ``name=value``. They join its id.
+
+    Raises HarnessError for a switch that the format does not have, and for another value than those
+    of its front matter (an empty list there admits any text).
+    """
+    variables = dict(chat_format.variables)
+    for choice in choices:
+        name, given, text = choice.partition("=")
+        if name not in chat_format.switches or not given:
+            known = ", ".join(chat_format.switches) or "none"
+            raise HarnessError(
+                f"format {chat_format.id} has no switch {choice!r}",
+                hint=f"{nearest(name, list(chat_format.switches))} (its switches: {known})".strip(),
+            )
+        variables[name] = _value(chat_format, name, text)
+    return replace(
+        chat_format,
+        id=":".join([chat_format.id, *choices]),
+        variables=variables,
+        digest=stamp([chat_format.digest, variables]),
+    )
+
+
+def _value(chat_format: Format, name: str, text: str) -> Any:
+    values = chat_format.switches[name]
+    if not values:
+        return text
+    by_text = {_spelt(value): value for value in values}
+    if text not in by_text:
+        raise HarnessError(
+            f"format {chat_format.id}: {name} cannot be {text!r}",
+            hint=f"one of {', '.join(by_text)}",
+        )
+    return by_text[text]
+
+
+def _spelt(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def load_format(path: Path, *, shipped: bool = False) -> Format:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 
 from harness.errors import HarnessError, nearest, validation_error
-from harness.records import Format
+from harness.records import AnswerMarks, CallMarks, Format
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _FRONT = re.compile(r"\A\{#---\n(?P<toml>.*?)\n---#\}\n?", re.DOTALL)
 
 Text = Annotated[str, MinLen(1)]
+_NO_MARKS = AnswerMarks()
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,16 @@ class FrontMatter:
     system: Literal["own", "prefix", "first-user", "last-user", "unsupported"] = "own"
     system_default: str = ""
     names: Literal["none", "prefix", "header"] = "none"
-    reasoning: Literal["none", "last-turn"] = "none"
+    reasoning: Literal["none", "last-turn", "all-turns", "by-position"] = "none"
+    thoughts_off: dict[str, Any] = field(default_factory=dict)
+    tools: Literal["none", "own"] = "none"
     stops: list[Text] = field(default_factory=list)
     stop_tokens: list[Text] = field(default_factory=list)
     roles: dict[str, str] = field(default_factory=dict)
+    thoughts: AnswerMarks = _NO_MARKS
+    calls: CallMarks | None = None
+    content: AnswerMarks = _NO_MARKS
+    switches: dict[str, list[Any]] = field(default_factory=dict)
     eos: str = ""
     origin: str = ""
     notes: str = ""
@@ -65,18 +72,34 @@ def parse_format(source: str, path: Path, *, checked: bool = True, trusted: bool
         raise HarnessError(f"front matter is not TOML: {error}", where=str(path)) from None
     if checked:
         _check(given, path)
-    facts = FrontMatter(**given)
     template = source[front.end() :]
     behaviour = {key: given.get(key) for key in ("stops", "stop_tokens", "system_default", "names")}
-    stamp = json.dumps([template, behaviour], sort_keys=True).encode()
+    behaviour |= {key: given[key] for key in _TABLES if key in given}
+    facts = vars(FrontMatter(**{**given, **_tables(given)}))
     return Format(
         id=path.stem,
         template=template,
-        digest="sha256:" + hashlib.sha256(stamp).hexdigest()[:16],
+        digest=stamp([template, behaviour]),
         path=str(path),
         trusted=trusted,
-        **{**vars(facts), "stops": tuple(facts.stops), "stop_tokens": tuple(facts.stop_tokens)},
+        thought_marks=facts.pop("thoughts"),
+        call_marks=facts.pop("calls"),
+        content_marks=facts.pop("content"),
+        **{**facts, "stops": tuple(facts["stops"]), "stop_tokens": tuple(facts["stop_tokens"])},
     )
+
+
+def stamp(facts: Any) -> str:
+    """The digest of what decides how a format renders and how its answers are read."""
+    return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_TABLES: dict[str, Any] = {"thoughts": AnswerMarks, "calls": CallMarks, "content": AnswerMarks}
+
+
+def _tables(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of marks as records."""
+    return {key: record(**given[key]) for key, record in _TABLES.items() if key in given}
 
 
 def write_front_matter(facts: Mapping[str, str | Sequence[str]], roles: Mapping[str, str]) -> str:
@@ -115,7 +138,7 @@ def _check(given: dict[str, Any], path: Path) -> None:
 def _mistake(error: ValidationError, path: Path) -> HarnessError:
     """The first mistake, with the nearest key for one that is unknown."""
     first = error.errors()[0]
-    key = str(first["loc"][0])
+    key = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     if first["type"] == "unexpected_keyword_argument":
         hint = nearest(key, [fact.name for fact in fields(FrontMatter)])
         return HarnessError(f"unknown key {key!r} in the front matter", f"{path}:{key}", hint)

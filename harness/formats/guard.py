@@ -94,14 +94,23 @@ def _words(row: Mapping[str, Any]) -> int:
 
 
 def trace_guarded(
-    template: str, shape: Sequence[Any], contents: Sequence[str], where: str, *, probe: bool
+    run: Sequence[Any],
+    shape: Sequence[Any],
+    contents: Sequence[str],
+    where: str,
+    *,
+    probe: bool,
+    extras: Sequence[Any] | None = None,
 ) -> tuple[str, list[list[Any]]]:
     """Text and spans of ``harness.formats.tracing.trace``, by the limited process.
 
-    ``probe`` traces probes instead of texts. Raises as ``render_guarded``.
+    ``run`` is a template, its switches and literals; ``probe`` traces probes instead of texts.
+    Raises as ``render_guarded``.
     """
-    asked = {"do": "trace", "template": template, "shape": list(shape), "contents": list(contents)}
-    text, spans = _ask({**asked, "probe": probe}, template, where, sum(map(len, contents)))
+    asked = {"do": "trace", "run": list(run), "shape": list(shape), "contents": list(contents)}
+    given = list(extras) if extras else None
+    characters = sum(map(len, contents)) + (len(json.dumps(given)) if given else 0)
+    text, spans = _ask({**asked, "probe": probe, "extras": given}, run[0], where, characters)
     return text, spans
 
 

@@ -19,7 +19,9 @@ from jinja2.exceptions import SecurityError
 
 from harness.formats.foreign import compiled, render_foreign
 from harness.formats.skeleton import Probe
-from harness.formats.tracing import REFUSALS, Shape, Traced, compile_text, run_traced
+from harness.formats.spans import Literals
+from harness.formats.traced import Traced
+from harness.formats.tracing import REFUSALS, Extras, Run, Shape, run_traced
 
 _MEMORY = 2 << 30
 _HARM = {
@@ -65,12 +67,13 @@ def _render(request: dict[str, Any]) -> str:
 
 def _trace(request: dict[str, Any]) -> tuple[str, list[Any]]:
     roles, names, *rest = request["shape"]
+    template, variables, (thought_close, call_opens, stops) = request["run"]
     text, spans = run_traced(
-        compile_text(request["template"]),
+        Run(template, variables, Literals(thought_close, tuple(call_opens), tuple(stops))),
         Shape(tuple(roles), tuple(names), *rest),
         request["contents"],
         Probe if request["probe"] else Traced,
-        request["template"],
+        Extras(*request["extras"]) if request["extras"] else None,
     )
     return _limit(text, request), [list(span) for span in spans]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from jinja2 import TemplateError
@@ -9,7 +10,7 @@ from jinja2 import TemplateError
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats.skeleton import skeleton_of
-from harness.formats.tracing import REFUSALS, Shape, trace
+from harness.formats.tracing import REFUSALS, Extras, Shape, trace
 from harness.records import Format, Rendered, Span
 
 USER_NAME = "User"
@@ -38,8 +39,9 @@ def render(
     if continue_final_message:
         _check_unfinished(conversation, add_generation_prompt)
     messages = conversation.messages
+    extras = _extras(conversation, chat_format)
     shape = Shape(
-        tuple([message.role for message in messages]),
+        _roles(messages, chat_format),
         tuple([message.name for message in messages]),
         add_generation_prompt,
         bos_token,
@@ -48,9 +50,9 @@ def render(
         _user_name(conversation),
     )
     contents = [message.content for message in messages]
-    skeleton = skeleton_of(chat_format, shape)
+    skeleton = skeleton_of(chat_format, shape) if extras is None else None
     text, spans = (skeleton and skeleton.fill(contents)) or _traced(
-        conversation, chat_format, shape, contents
+        conversation, chat_format, shape, contents, extras
     )
     if continue_final_message:
         text, spans = _without_the_end(text, spans)
@@ -61,15 +63,75 @@ def render(
         resolved_stops(chat_format, conversation, assistant_name),
         chat_format.id,
         weights if set(weights) != {1.0} else (),
+        _dropped_thoughts(messages, spans),
     )
 
 
+def _roles(messages: tuple[Message, ...], chat_format: Format) -> tuple[str, ...]:
+    """The roles as the format knows them: a developer is a system where it has none."""
+    roles = [message.role for message in messages]
+    if "developer" in roles and "developer" not in chat_format.roles:
+        return tuple(["system" if role == "developer" else role for role in roles])
+    return tuple(roles)
+
+
+def _extras(conversation: Conversation, chat_format: Format) -> Extras | None:
+    """Thoughts, calls and tools, or None where there are none or only thoughts without a place.
+
+    Raises HarnessError where the format has no place for tools.
+    """
+    thinks = calls = results = False
+    for message in conversation.messages:
+        thinks |= message.reasoning is not None
+        calls |= bool(message.tool_calls)
+        results |= message.role == "tool"
+    if not chat_format.calls and (calls or results or conversation.tools):
+        kind = "calls of tools" if calls else "results of tools" if results else "tools"
+        raise HarnessError(
+            f"format {chat_format.id} has no place for {kind}",
+            where=conversation.place,
+            hint="see the column tools of: harness formats list",
+        )
+    thinks = thinks and chat_format.thinks
+    if not (thinks or calls or results or conversation.tools):
+        return None
+    return Extras(
+        [_thought(message) for message in conversation.messages] if thinks else (),
+        [
+            [(call.name, call.arguments, call.id) for call in message.tool_calls]
+            for message in conversation.messages
+        ]
+        if calls
+        else (),
+        [message.tool_call_id for message in conversation.messages] if results else (),
+        [tool.definition for tool in conversation.tools],
+    )
+
+
+def _thought(message: Message) -> str | None:
+    """A message's thought, if it has one: an empty one is none."""
+    thought = message.reasoning
+    return thought if thought is not None and thought.strip() else None
+
+
+def _dropped_thoughts(messages: tuple[Message, ...], spans: tuple[Span, ...]) -> tuple[int, ...]:
+    thoughts = [index for index, message in enumerate(messages) if _thought(message)]
+    if not thoughts:
+        return ()
+    shown = {span.message for span in spans if span.kind == "reasoning"}
+    return tuple([index for index in thoughts if index not in shown])
+
+
 def _traced(
-    conversation: Conversation, chat_format: Format, shape: Shape, contents: list[str]
+    conversation: Conversation,
+    chat_format: Format,
+    shape: Shape,
+    contents: list[str],
+    extras: Extras | None,
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the template itself over the messages, and check that nothing is lost."""
     try:
-        text, spans = trace(chat_format, shape, contents)
+        text, spans = trace(chat_format, shape, contents, extras=extras)
     except REFUSALS as error:
         reason = (
             f"{type(error).__name__}: {error}"
@@ -85,24 +147,42 @@ def _traced(
 
 
 def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversation:
-    """Move a system prompt into the first question where the format's owner refuses one.
+    """A conversation as the format's owner and most front ends would put it.
 
-    llama.cpp and most front ends do the same. Without a question to carry it the conversation stays
-    as it is, and rendering it reports the mistake.
+    A developer's message is a system message where the format has no developer; system messages
+    that then follow each other are one. A system prompt moves into the first question where the
+    owner refuses one; without a question to carry it the conversation stays as it is, and rendering
+    it reports the mistake. A thought stays: ``render`` leaves out what the format has no place for,
+    and says so in ``Rendered.dropped``.
     """
-    messages = conversation.messages
+    messages = _without_developer(conversation.messages, chat_format)
     if (
-        chat_format.system != "unsupported"
-        or len(messages) < 2
-        or messages[0].role != "system"
-        or messages[1].role != "user"
+        chat_format.system == "unsupported"
+        and len(messages) > 1
+        and messages[0].role == "system"
+        and messages[1].role == "user"
     ):
-        return conversation
-    system, first = messages[:2]
-    return replace(
-        conversation,
-        messages=(replace(first, content=f"{system.content}\n\n{first.content}"), *messages[2:]),
+        system, first = messages[:2]
+        words = f"{system.content}\n\n{first.content}"
+        messages = (replace(first, content=words), *messages[2:])
+    return (
+        conversation
+        if messages is conversation.messages
+        else replace(conversation, messages=messages)
     )
+
+
+def _without_developer(messages: tuple[Message, ...], chat_format: Format) -> tuple[Message, ...]:
+    if "developer" in chat_format.roles or all(each.role != "developer" for each in messages):
+        return messages
+    adapted: list[Message] = []
+    for given in messages:
+        message = replace(given, role="system") if given.role == "developer" else given
+        if adapted and message.role == adapted[-1].role == "system":
+            words = f"{adapted.pop().content}\n\n{message.content}"
+            message = replace(message, content=words)
+        adapted.append(message)
+    return tuple(adapted)
 
 
 def resolved_stops(
@@ -163,15 +243,20 @@ def _without_the_end(text: str, spans: tuple[Span, ...]) -> tuple[str, tuple[Spa
 def _check_lossless(
     conversation: Conversation, chat_format: Format, text: str, spans: tuple[Span, ...]
 ) -> None:
-    shown = [""] * len(conversation.messages)
+    """Raise HarnessError where a message's words or its thought are not what was written.
+
+    A thought may be missing by the rule of the format (``Rendered.dropped``). Of calls the trace
+    itself says that they are whole.
+    """
+    shown: dict[str, list[str]] = {kind: [] for kind in ("content", "reasoning", "call")}
+    for each in shown:
+        shown[each] = [""] * len(conversation.messages)
     for span in spans:
-        if span.kind == "content":
-            shown[span.message] += text[span.start : span.end]
+        if span.kind in shown and span.message >= 0:
+            shown[span.kind][span.message] += text[span.start : span.end]
     for index, message in enumerate(conversation.messages):
-        words = shown[index].strip()
-        if words != message.content.strip() and words not in _without_reasoning(
-            chat_format, message
-        ):
+        words = shown["content"][index].strip()
+        if words != message.content.strip() and words not in _other_forms(chat_format, message):
             fate = "changes" if words else "drops"
             raise HarnessError(
                 f"format {chat_format.id} {fate} message {index} ({message.role})",
@@ -180,19 +265,36 @@ def _check_lossless(
                 if message.role == "system"
                 else "the template must write every message's content once",
             )
+        thought = _thought(message)
+        if thought and chat_format.thinks:
+            _check_thought(conversation, chat_format, index, shown["reasoning"][index])
 
 
-def _without_reasoning(chat_format: Format, message: Message) -> tuple[str, ...]:
-    """What a format may keep of an answer that opens with a think block.
+def _check_thought(conversation: Conversation, chat_format: Format, index: int, shown: str) -> None:
+    """``shown`` is the thought with its marks, or nothing."""
+    messages = conversation.messages
+    asked = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
+    due = chat_format.reasoning == "all-turns" or (
+        chat_format.reasoning == "last-turn" and index > asked
+    )
+    thought = _thought(messages[index]) or ""
+    if (due and not shown) or (shown and thought.strip() not in shown):
+        raise HarnessError(
+            f"format {chat_format.id} {'changes' if shown else 'drops'} the thought of message "
+            f"{index}, though it says reasoning = {chat_format.reasoning!r}",
+            where=conversation.place,
+        )
 
-    Its owner drops the block, or its opening tag, by position.
+
+def _other_forms(chat_format: Format, message: Message) -> tuple[str, ...]:
+    """What else a message's words may become.
+
+    The owner may drop the think block with which an answer opens, or its opening tag, by position.
+    A tool's result may be written as a JSON string.
     """
-    if (
-        chat_format.reasoning == "none"
-        or message.role != "assistant"
-        or "</think>" not in message.content
-    ):
+    words = message.content
+    if message.role == "tool":
+        return json.dumps(words), json.dumps(words, ensure_ascii=False)
+    if not chat_format.thinks or message.role != "assistant" or "</think>" not in words:
         return ()
-    return message.content.rpartition("</think>")[2].strip(), message.content.strip().removeprefix(
-        "<think>"
-    ).strip()
+    return words.rpartition("</think>")[2].strip(), words.strip().removeprefix("<think>").strip()

@@ -15,11 +15,12 @@ from typing import Any, NoReturn
 from jinja2 import nodes
 
 from harness.errors import HarnessError
-from harness.formats.tracing import REFUSALS, Shape, Traced, environment, trace
+from harness.formats.traced import Traced
+from harness.formats.tracing import REFUSALS, Shape, environment, trace
 from harness.records import Format, Span, SpanKind
 
-#: Filters that leave a message's words unchanged, or that a probe notices (trim).
-_HARMLESS_FILTERS = {"trim", "default", "d", "string"}
+#: Filters that leave a message's words unchanged, or that a probe notices (trim, tojson).
+_HARMLESS_FILTERS = {"trim", "default", "d", "string", "tojson", "items", "length", "list"}
 #: Tests of a value's type, not of its text.
 _HARMLESS_TESTS = {
     "defined",
@@ -61,10 +62,10 @@ class Probe(Traced):
     isdigit = isalpha = isalnum = isspace = isupper = islower = istitle = isnumeric = isdecimal = (
         center
     ) = ljust = rjust = expandtabs = _refuse
-    __hash__ = _refuse
+    __hash__ = read = _refuse
 
     def _like(self, text: str) -> Probe:
-        return Probe(text, self.number, self.marks)
+        return Probe(text, self.number, self.pieces)
 
     def strip(self, chars: str | None = None) -> Probe:
         return self._stripped(str.strip, chars)

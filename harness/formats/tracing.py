@@ -1,112 +1,32 @@
 """Run a chat template in the Hugging Face dialect, in a sandbox, and get text and spans together.
 
-Messages, BOS and EOS are passed to the template as ``Traced`` strings. They compare, slice, trim
-and split like the text they hold, but when one is written (alone or joined to something) it
-brackets itself with Unicode noncharacters. ``{% generation %}`` writes a bracket of its own. One
-pass over the output then yields text and spans together, so they cannot drift apart, and nothing is
-ever found by searching for it. A text that contains some of the noncharacters gets others.
+Messages, thoughts, calls, tools, BOS and EOS are passed to the template as traced values
+(harness.formats.traced), which bracket themselves with Unicode noncharacters when they are written.
+``{% generation %}`` writes a bracket of its own. One pass over the output (harness.formats.spans)
+then yields text and spans together, so they cannot drift apart, and nothing is ever found by
+searching for it. A text that contains some of the noncharacters gets others.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple
 
 from jinja2 import StrictUndefined, TemplateError, UndefinedError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from harness.errors import HarnessError
 from harness.formats.guard import TemplateFaultError, trace_guarded
-from harness.records import Format, Span, SpanKind
+from harness.formats.spans import Literals, literals_of, unmark, written_pieces
+from harness.formats.traced import Pieces, Traced, marks_absent_from, tojson
+from harness.records import Format, Span
 
 #: The date for templates that write one, so that a rendering does not change from day to day.
 FROZEN_NOW = datetime(2024, 7, 26)
-
-_MARK_SETS = tuple(tuple(map(chr, range(0xFDD0 + i, 0xFDD4 + i))) for i in range(0, 32, 4))
-
-
-class Marks:
-    """The four noncharacters that bracket traced text in one rendering."""
-
-    def __init__(self, chars: Sequence[str]) -> None:
-        self.open, self.number, self.close, self.generation = chars
-        self.pattern = re.compile(f"{self.open}(\\d+){self.number}|{self.close}|{self.generation}")
-
-
-_MARKS = tuple(map(Marks, _MARK_SETS))
-
-
-def marks_absent_from(texts: Sequence[str]) -> Marks:
-    """Marks that occur in none of the texts. Raises HarnessError when all 32 noncharacters do."""
-    for marks, chars in zip(_MARKS, _MARK_SETS, strict=True):
-        if not any(char in text for text in texts for char in chars):
-            return marks
-    raise HarnessError(
-        "the text holds every noncharacter from U+FDD0 to U+FDEF",
-        hint="remove them: no text needs them",
-    )
-
-
-class Traced(str):
-    """Text that brackets itself when a template writes it.
-
-    ``number`` is its index in the rendering's list of pieces.
-    """
-
-    __slots__ = ("marks", "number")
-    number: int
-    marks: Marks
-
-    def __new__(cls, text: str, number: int, marks: Marks) -> Traced:
-        self = super().__new__(cls, text)
-        self.number = number
-        self.marks = marks
-        return self
-
-    def _like(self, text: str) -> Traced:
-        return Traced(text, self.number, self.marks)
-
-    def __str__(self) -> str:
-        plain = str.__str__(self)
-        return f"{self.marks.open}{self.number}{self.marks.number}{plain}{self.marks.close}"
-
-    def __format__(self, spec: str) -> str:
-        return format(self.__str__(), spec)
-
-    def __add__(self, other: str) -> str:
-        return self.__str__() + str(other)
-
-    def __radd__(self, other: str) -> str:
-        return str(other) + self.__str__()
-
-    def __mod__(self, other: Any) -> str:
-        return str.__mod__(self.__str__(), other)
-
-    def __getitem__(self, key: SupportsIndex | slice) -> Traced:
-        return self._like(super().__getitem__(key))
-
-    def strip(self, chars: str | None = None) -> Traced:
-        return self._like(super().strip(chars))
-
-    def lstrip(self, chars: str | None = None) -> Traced:
-        return self._like(super().lstrip(chars))
-
-    def rstrip(self, chars: str | None = None) -> Traced:
-        return self._like(super().rstrip(chars))
-
-    def removeprefix(self, prefix: str, /) -> Traced:
-        return self._like(super().removeprefix(prefix))
-
-    def removesuffix(self, suffix: str, /) -> Traced:
-        return self._like(super().removesuffix(suffix))
-
-    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return [self._like(part) for part in super().split(sep, maxsplit)]
 
 
 class GenerationTag(Extension):
@@ -144,6 +64,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         extensions=[GenerationTag, loopcontrols],
         autoescape=False,
     )
+    env.filters["tojson"] = tojson
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
@@ -172,20 +93,50 @@ class Shape(NamedTuple):
     user_name: str
 
 
+class Extras(NamedTuple):
+    """What messages hold besides roles, names and words, and the tools of the conversation.
+
+    A tuple has one entry for each message, or none when no message holds such a thing. A call is
+    its name, its arguments as JSON text, and its id.
+    """
+
+    reasoning: Sequence[str | None] = ()
+    calls: Sequence[Sequence[tuple[str, str, str | None]]] = ()
+    call_ids: Sequence[str | None] = ()
+    tools: Sequence[str] = ()
+
+
+class LostCall(TemplateError):
+    """The template did not write a call, a part of one, or a tool."""
+
+
 def trace(
-    chat_format: Format, shape: Shape, contents: Sequence[str], words: type[Traced] = Traced
+    chat_format: Format,
+    shape: Shape,
+    contents: Sequence[str],
+    words: type[Traced] = Traced,
+    extras: Extras | None = None,
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the format's template over messages of this shape; ``words`` is the class of contents.
 
     A template that is not shipped runs in a limited process (harness.formats.guard). Raises what
-    the template raises, and HarnessError for one that does harm there.
+    the template raises, LostCall for a call or a tool that it leaves out, and HarnessError for one
+    that does harm.
     """
+    literals = literals_of(chat_format)
     if chat_format.trusted:
-        render = compile_text(chat_format.template)
-        return run_traced(render, shape, contents, words, chat_format.template)
+        run = Run(chat_format.template, chat_format.variables, literals)
+        return run_traced(run, shape, contents, words, extras)
     where, probe = chat_format.path or chat_format.id, words is not Traced
     try:
-        text, spans = trace_guarded(chat_format.template, shape, contents, where, probe=probe)
+        text, spans = trace_guarded(
+            [chat_format.template, dict(chat_format.variables), literals],
+            shape,
+            contents,
+            where,
+            probe=probe,
+            extras=extras,
+        )
     except TemplateFaultError as fault:
         raise _exception(fault) from None
     return text, tuple(Span(*span) for span in spans)
@@ -193,116 +144,120 @@ def trace(
 
 def _exception(fault: TemplateFaultError) -> Exception:
     """A fault in the limited process as the exception that it was there."""
-    kinds: tuple[type[Exception], ...] = (TemplateRefusal, UndefinedError, TypeError)
+    kinds: tuple[type[Exception], ...] = (TemplateRefusal, LostCall, UndefinedError, TypeError)
     kind = next((kind for kind in kinds if kind.__name__ == fault.name), TemplateError)
     named = kind is not TemplateError or fault.name == "TemplateError"
     return kind(str(fault) if named else f"{fault.name}: {fault}")
 
 
+class Run(NamedTuple):
+    """A template, the switches that are set, and the texts that split its answers."""
+
+    template: str
+    variables: Mapping[str, Any]
+    literals: Literals
+
+
 def run_traced(
-    render: Callable[..., str],
+    run: Run,
     shape: Shape,
     contents: Sequence[str],
     words: type[Traced],
-    template: str,
+    extras: Extras | None = None,
 ) -> tuple[str, tuple[Span, ...]]:
-    """Run a compiled ``template`` over messages of this shape, in this process."""
+    """Run a template over messages of this shape, in this process."""
+    tokens = [shape.bos_token, shape.eos_token, shape.assistant_name, shape.user_name]
     names = [name for name in shape.names if name]
-    marks = marks_absent_from(
-        [
-            *contents,
-            *names,
-            shape.bos_token,
-            shape.eos_token,
-            shape.assistant_name,
-            shape.user_name,
-            template,
-        ]
+    pieces = Pieces(
+        marks_absent_from([*contents, *names, *tokens, run.template, *_texts(run, extras)])
     )
-    pieces: list[tuple[SpanKind, int]] = [("content", index) for index in range(len(contents))] + [
-        ("bos", -1),
-        ("eos", -1),
-    ]
-    messages = []
+    pieces.known = [("content", index) for index in range(len(contents))]
+    messages: list[dict[str, Any]] = []
     for index, (role, name, content) in enumerate(
         zip(shape.roles, shape.names, contents, strict=True)
     ):
-        entry: dict[str, str] = {"role": role, "content": words(content, index, marks)}
+        entry: dict[str, Any] = {"role": role, "content": words(content, index, pieces)}
         if name:
             entry["name"] = name
         messages.append(entry)
-    marked = render(
-        messages=messages,
-        add_generation_prompt=shape.add_generation_prompt,
-        bos_token=Traced(shape.bos_token, len(contents), marks),
-        eos_token=Traced(shape.eos_token, len(contents) + 1, marks),
-        assistant_name=shape.assistant_name,
-        user_name=shape.user_name,
-        generation_mark=marks.generation,
+    tools, needed = _add_extras(messages, extras, pieces) if extras else (None, {})
+    marked = compile_text(run.template)(
+        **{
+            **run.variables,
+            "messages": messages,
+            "tools": tools,
+            "add_generation_prompt": shape.add_generation_prompt,
+            "bos_token": pieces.text(shape.bos_token, "bos", -1),
+            "eos_token": pieces.text(shape.eos_token, "eos", -1),
+            "assistant_name": shape.assistant_name,
+            "user_name": shape.user_name,
+            "generation_mark": pieces.marks.generation,
+        }
     )
-    return _unmark(marked, marks, pieces)
+    if needed:
+        _check_written(marked, pieces, needed)
+    return unmark(marked, pieces, run.literals)
 
 
-def _unmark(
-    marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]
-) -> tuple[str, tuple[Span, ...]]:
-    """Split the marked output into plain text and spans in one pass."""
-    parts: list[str] = []
-    spans: list[Span] = []
-    length = 0
-    for part, kind, message, trained in _classify(marked, marks, pieces):
-        if not part:
-            continue
-        last = spans[-1] if spans else None
-        if last and (last.kind, last.message, last.trained) == (kind, message, trained):
-            spans[-1] = Span(last.start, length + len(part), kind, message, trained)
-        else:
-            spans.append(Span(length, length + len(part), kind, message, trained))
-        parts.append(part)
-        length += len(part)
-    return "".join(parts), tuple(spans)
+def _texts(run: Run, extras: Extras | None) -> Iterator[str]:
+    """All texts that a template may write, besides words, names and tokens."""
+    yield from (value for value in run.variables.values() if isinstance(value, str))
+    if extras:
+        yield from filter(None, (*extras.reasoning, *extras.call_ids, *extras.tools))
+        for calls in extras.calls:
+            yield from filter(None, (text for call in calls for text in call))
 
 
-def _classify(
-    marked: str, marks: Marks, pieces: list[tuple[SpanKind, int]]
-) -> Iterator[tuple[str, SpanKind, int, bool]]:
-    """Yield (text, kind, message, trained) in order.
+def _add_extras(
+    messages: list[dict[str, Any]], extras: Extras, pieces: Pieces
+) -> tuple[list[Any] | None, dict[int, str]]:
+    """Add thoughts, calls and ids to the messages.
 
-    Inside a generation block, the text before the answer is glue (the space that belongs to the
-    answer) and the text behind it is its stop. Outside, text is header, and white space between
-    headers is glue.
+    Returns the tools, or None, and the numbers of the pieces that must be written, with what each
+    is a part of.
     """
-    at, inside, message, answered = 0, False, -1, False
-    open_piece: tuple[SpanKind, int] | None = None
-    for mark in marks.pattern.finditer(marked):
-        part = marked[at : mark.start()]
-        at = mark.end()
-        if open_piece is not None:
-            kind, index = open_piece
-            yield part, kind, index if kind == "content" else (message if inside else -1), inside
-        elif inside:
-            yield part, "stop" if answered else "glue", message, True
-        else:
-            yield part, "header" if part.strip() else "glue", -1, False
-        if mark[1] is not None:
-            open_piece = pieces[int(mark[1])]
-            if open_piece[0] == "content":
-                message, answered = open_piece[1], True
-        elif mark[0] == marks.close:
-            open_piece = None
-        else:
-            inside, answered = not inside, False
-            if inside:
-                message = _next_content(marked, at, marks, pieces)
-    part = marked[at:]
-    yield part, "header" if part.strip() else "glue", -1, False
+    needed: dict[int, str] = {}
+    for index, thought in enumerate(extras.reasoning):
+        if thought is not None:
+            traced = pieces.text(thought, "reasoning", index)
+            messages[index] |= {"reasoning_content": traced, "thinking": traced}
+    for index, calls in enumerate(extras.calls):
+        if calls:
+            messages[index]["tool_calls"] = [
+                _call(call, index, pieces, needed, f"the call of {call[0]} in message {index}")
+                for call in calls
+            ]
+    for index, call_id in enumerate(extras.call_ids):
+        if call_id is not None:
+            messages[index]["tool_call_id"] = pieces.text(call_id, "content", -1)
+    tools = [pieces.value(json.loads(tool), "content", -1) for tool in extras.tools]
+    for tool in tools:
+        name = tool["function"]["name"]
+        needed[name.number] = f"the tool {name.read()}"
+    return tools or None, needed
 
 
-def _next_content(marked: str, at: int, marks: Marks, pieces: list[tuple[SpanKind, int]]) -> int:
-    """The first message written inside the generation block that begins at ``at``, or −1."""
-    for mark in marks.pattern.finditer(marked, at):
-        if mark[0] == marks.generation:
-            break
-        if mark[1] is not None and pieces[int(mark[1])][0] == "content":
-            return pieces[int(mark[1])][1]
-    return -1
+def _call(
+    call: tuple[str, str, str | None],
+    index: int,
+    pieces: Pieces,
+    needed: dict[int, str],
+    label: str,
+) -> dict[str, Any]:
+    """A call as a template sees it. All of it must be written but its id."""
+    name, arguments, call_id = call
+    first = len(pieces.known)
+    function = {
+        "name": pieces.text(name, "call", index),
+        "arguments": pieces.value(json.loads(arguments), "call", index),
+    }
+    needed |= dict.fromkeys(range(first, len(pieces.known)), label)
+    traced_id = {"id": pieces.text(call_id, "call", index)} if call_id is not None else {}
+    return {**traced_id, "type": "function", "function": function}
+
+
+def _check_written(marked: str, pieces: Pieces, needed: dict[int, str]) -> None:
+    written = written_pieces(marked, pieces)
+    for number, label in needed.items():
+        if number not in written:
+            raise LostCall(f"it drops {label}")
