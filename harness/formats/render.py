@@ -38,6 +38,8 @@ def render(
     """
     if continue_final_message:
         _check_unfinished(conversation, add_generation_prompt)
+    if chat_format.reasoning != "none":
+        conversation = thoughts_apart(conversation)
     messages = conversation.messages
     extras = _extras(conversation, chat_format)
     shape = Shape(
@@ -65,6 +67,28 @@ def render(
         weights if set(weights) != {1.0} else (),
         _dropped_thoughts(messages, spans),
     )
+
+
+def thoughts_apart(conversation: Conversation) -> Conversation:
+    """The conversation with each thought that stands in an answer's words as its ``reasoning``.
+
+    Such an answer opens with a think block, whose opening tag may be missing: some owners write it
+    in the generation prompt.
+    """
+    if not any(
+        "</think>" in each.content and each.role == "assistant" and each.reasoning is None
+        for each in conversation.messages
+    ):
+        return conversation
+    return replace(conversation, messages=tuple(map(_thought_apart, conversation.messages)))
+
+
+def _thought_apart(message: Message) -> Message:
+    thought, mark, words = message.content.rpartition("</think>")
+    if not mark or message.role != "assistant" or message.reasoning is not None:
+        return message
+    thought = thought.strip().removeprefix("<think>").strip("\n")
+    return replace(message, content=words.lstrip("\n"), reasoning=thought)
 
 
 def _roles(messages: tuple[Message, ...], chat_format: Format) -> tuple[str, ...]:
@@ -256,7 +280,7 @@ def _check_lossless(
             shown[span.kind][span.message] += text[span.start : span.end]
     for index, message in enumerate(conversation.messages):
         words = shown["content"][index].strip()
-        if words != message.content.strip() and words not in _other_forms(chat_format, message):
+        if words != message.content.strip() and words not in _other_forms(message):
             fate = "changes" if words else "drops"
             raise HarnessError(
                 f"format {chat_format.id} {fate} message {index} ({message.role})",
@@ -286,15 +310,9 @@ def _check_thought(conversation: Conversation, chat_format: Format, index: int, 
         )
 
 
-def _other_forms(chat_format: Format, message: Message) -> tuple[str, ...]:
-    """What else a message's words may become.
-
-    The owner may drop the think block with which an answer opens, or its opening tag, by position.
-    A tool's result may be written as a JSON string.
-    """
+def _other_forms(message: Message) -> tuple[str, ...]:
+    """What else a message's words may become: a tool's result may be written as a JSON string."""
     words = message.content
     if message.role == "tool":
         return json.dumps(words), json.dumps(words, ensure_ascii=False)
-    if not chat_format.thinks or message.role != "assistant" or "</think>" not in words:
-        return ()
-    return words.rpartition("</think>")[2].strip(), words.strip().removeprefix("<think>").strip()
+    return ()
