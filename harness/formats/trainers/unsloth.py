@@ -233,8 +233,10 @@ def unsloth_markers(template: ChatTemplate) -> tuple[str, str]:
     if asked != plain and header and before_answer.endswith(header):
         end = before_answer[: len(before_answer) - len(header)]
         instruction, response = _without(before_question, end), header
-        if not end:
-            instruction = _without(before_question, " ", "\t", template.eos_token)
+        if not end:  # what ends a turn is part of both headers
+            response = _added(template, header, before_question)
+            instruction = before_question[len(header) - len(response) :]
+            instruction = _without(instruction, " ", "\t", template.eos_token, template.bos_token)
     else:
         ends = (" ", "\t", template.eos_token, template.bos_token)
         instruction, response = _without(before_question, *ends), _without(before_answer, *ends)
