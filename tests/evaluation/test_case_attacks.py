@@ -43,7 +43,7 @@ def _answers() -> dict[str, Answers]:
 
 
 def _checked() -> list[Case]:
-    folders = [data_dir("eval") / "cases", data_dir("eval") / "languages"]
+    folders = [data_dir("eval") / name for name in ("cases", "languages", "thoughts")]
     cases = load_cases(str(folder) for folder in folders if folder.is_dir())
     return [case for case in cases if case.checks]
 

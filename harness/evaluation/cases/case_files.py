@@ -21,7 +21,7 @@ from harness.files import half_character
 from harness.metrics.checks import parse_check
 from harness.metrics.language.scripts import expected_languages
 from harness.metrics.registry import KINDS, Kind
-from harness.records import Case
+from harness.records import Case, Check
 from harness.resources import data_dir
 
 T = TypeVar("T")
@@ -90,18 +90,20 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         _check_choices(checked.choices)
         if half := half_character(json.dumps(row, ensure_ascii=False)):
             raise ValueError(f"half a character ({half}) in a text")
+        tools, checks = _tools(checked.tools), tuple(map(parse_check, checked.checks))
+        _check_names(checks, [tool.name for tool in tools])
         return Case(
             id=checked.id,
             messages=parse_messages(checked.messages, place),
             choices=tuple(checked.choices),
             answer=_answer(checked.answer, checked.choices),
-            checks=tuple(map(parse_check, checked.checks)),
+            checks=checks,
             reference=checked.reference,
             expect_language=",".join(expected_languages(checked.expect_language)),
             name=checked.name,
             tags=tuple(checked.tags),
             source=place,
-            tools=tuple(map(_tool, checked.tools)),
+            tools=tools,
             thinking=checked.thinking,
         )
     except ValidationError as error:
@@ -110,13 +112,26 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         raise HarnessError(str(error), where=place) from None
 
 
-def _tool(value: Any) -> Tool:
-    """A tool of a case: OpenAI's form, or only the function in it."""
-    function = value.get("function", value) if isinstance(value, dict) else value
-    try:
-        return Tool(json.dumps({"type": "function", "function": function}))
-    except ValueError:
-        raise ValueError(f"tools: {str(value)[:60]!r} is no tool with a name") from None
+def _tools(values: Sequence[Any]) -> tuple[Tool, ...]:
+    """The tools of a case, in OpenAI's form or only the function in it."""
+    tools: dict[str, Tool] = {}
+    for value in values:
+        function = value.get("function", value) if isinstance(value, dict) else value
+        try:
+            tool = Tool(json.dumps({"type": "function", "function": function}))
+        except ValueError:
+            raise ValueError(f"tools: {str(value)[:60]!r} is no tool with a name") from None
+        if tool.name in tools:
+            raise ValueError(f"tools: two tools have the name {tool.name!r}")
+        tools[tool.name] = tool
+    return tuple(tools.values())
+
+
+def _check_names(checks: Sequence[Check], tools: Sequence[str]) -> None:
+    """Refuse the expectation of a call that no tool of the case can answer."""
+    expected = [call.name for check in checks if check.kind == "calls" for call in check.value]
+    if tools and (unknown := [name for name in expected if name not in tools]):
+        raise ValueError(f"calls: {unknown[0]!r} is none of the tools: {', '.join(tools)}")
 
 
 def _check_choices(choices: Sequence[str]) -> None:
