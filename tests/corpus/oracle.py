@@ -1,0 +1,249 @@
+"""What of a text is to be trained, found without tracing: by rendering parts of a conversation.
+
+An answer begins where the prompt of inference ends, and ends with the stop that the template
+writes behind it whatever follows. Both come from renderings of the first messages, with and
+without generation prompt, by transformers; the words' own places from searching them, since the
+shapes' words are unlike anything a template writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from harness.formats.turns import common_prefix
+from tests.corpus.engines import BOS, Prompt, by_transformers
+from tests.corpus.shapes import THANKS, Shape
+
+_MARK = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]+\]")
+
+
+class Region(NamedTuple):
+    """Characters of one answer: ``start`` to ``stop`` must be trained, ``first`` to ``end`` may be.
+
+    ``first`` and ``start`` differ where the prompt of inference is not what is written before the
+    answer. ``words`` is where its own words end, and its stop begins. ``why`` is not empty where
+    the place cannot be found, and nothing is proven.
+    """
+
+    message: int
+    first: int = 0
+    start: int = 0
+    words: int = 0
+    stop: int = 0
+    end: int = 0
+    why: str = ""
+
+
+class Fault(NamedTuple):
+    """What a mask has wrong in one answer, with the text it is about."""
+
+    kind: str
+    message: int
+    text: str
+
+
+def faults(text: str, trained: Sequence[bool], found: Sequence[Region]) -> list[Fault]:
+    """Headers that are trained, and answers and stops that are not, white space left aside."""
+    wrong = []
+    allowed = bytearray(len(text))
+    for region in found:
+        allowed[region.first : region.end] = b"\1" * (region.end - region.first)
+        for kind, start, end in (
+            ("answer not trained", region.start, region.words),
+            ("stop not trained", region.words, region.stop),
+        ):
+            missed = [at for at in range(start, end) if not trained[at] and text[at].strip()]
+            if missed and not region.why:
+                part = text[missed[0] : missed[-1] + 1]
+                wrong.append(Fault(kind, region.message, part))
+    if not any(region.why for region in found):
+        over = [
+            at for at in range(len(text)) if trained[at] and not allowed[at] and text[at].strip()
+        ]
+        if over:
+            before = [region.message for region in found if region.first <= over[0]]
+            extra = "".join(text[at] for at in over)
+            wrong.append(Fault("more is trained", before[-1] if before else -1, extra))
+    return wrong
+
+
+class Renderings:
+    """The texts of the first messages of a shape, each written once."""
+
+    def __init__(self, template: str, shape: Shape) -> None:
+        self.template, self.shape = template, shape
+        self.messages, self.tools = shape.plain, shape.tools
+        self._texts: dict[tuple[int, bool, bool], str | None] = {}
+
+    def text(self, count: int, *, generation: bool = False, question: bool = False) -> str | None:
+        """The first ``count`` messages, with another question behind them or not."""
+        key = (count, generation, question)
+        if key not in self._texts:
+            messages = [*self.messages[:count], *([THANKS] if question else [])]
+            prompt = Prompt(messages, self.tools, generation)
+            self._texts[key] = by_transformers(self.template, prompt).text
+        return self._texts[key]
+
+    @property
+    def whole(self) -> str | None:
+        """The conversation."""
+        return self.text(len(self.messages))
+
+
+def regions(renderings: Renderings) -> list[Region]:
+    """One for each answer."""
+    text = renderings.whole
+    assert text is not None
+    return [
+        _region(renderings, text, at)
+        for at, message in enumerate(renderings.messages)
+        if message["role"] == "assistant"
+    ]
+
+
+def _region(seen: Renderings, text: str, at: int) -> Region:
+    places = _places(text, seen.messages)
+    before = max((place[1] for place in places[:at] if place), default=0)
+    mine = places[at]
+    first, exact = _first(seen, text, at, before) if at else _opened(seen, text, mine)
+    if first is None or not (mine or exact):
+        return Region(at, why="no prompt before it" if mine else "neither a prompt nor words")
+    if mine and mine[0] < first:
+        return Region(at, why="its words begin before its prompt ends")
+    start = first if exact or not mine else mine[0]
+    words = max(mine[1], start) if mine else start
+    stop, end = _stop(seen, text, at, words, places)
+    return Region(at, first, start, words, words + stop, words + end)
+
+
+def _first(seen: Renderings, text: str, at: int, before: int) -> tuple[int | None, bool]:
+    """Where the prompt ends, as far as it is what the text has behind the message before."""
+    prompt = seen.text(at, generation=True)
+    if prompt is None:
+        return None, False
+    if text.startswith(prompt):
+        return len(prompt), True
+    earlier = _places(prompt, seen.messages[:at])
+    tail = prompt[max((place[1] for place in earlier if place), default=0) :]
+    same = len(common_prefix(tail, text[before:]))
+    if same == len(tail):
+        return before + same, True
+    same = _whole(text[before:], same)
+    return (before + same, False) if same else (None, False)
+
+
+def _opened(seen: Renderings, text: str, mine: tuple[int, int] | None) -> tuple[int | None, bool]:
+    """Where the first message's words begin, if a generation prompt is all that is before them."""
+    roles = [message["role"] for message in seen.messages]
+    count = roles.index("user") + 1 if "user" in roles else 0
+    prompt, without = seen.text(count, generation=True) or "", seen.text(count) or ""
+    header = prompt[len(without) :] if prompt.startswith(without) else ""
+    if not mine or not header or not text[: mine[0]].endswith(header):
+        return None, False
+    return mine[0], True
+
+
+def _whole(text: str, length: int) -> int:
+    """The length without a mark that is cut in two."""
+    cut = [mark.start() for mark in _MARK.finditer(text) if mark.start() < length < mark.end()]
+    return cut[0] if cut else length
+
+
+def _stop(
+    seen: Renderings, text: str, at: int, words: int, places: Sequence[tuple[int, int] | None]
+) -> tuple[int, int]:
+    """The lengths behind the words that must and may be trained."""
+    last = at + 1 == len(seen.messages)
+    following = next((place[0] for place in places[at + 1 :] if place), len(text))
+    behind = text[words : max(following, words)]
+    alone = behind if last else _behind(seen, seen.text(at + 1), at)
+    alone = _without_prompt(seen, at, alone)
+    if last and len(_MARK.findall(alone)) > 1:
+        asked = _behind(seen, seen.text(at + 1, question=True), at)
+        same = _whole(alone, len(common_prefix(alone, asked)))
+        return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
+    mark = alone.rstrip()
+    if not mark or not behind.startswith(mark):
+        common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
+        found = _MARK.match(common.lstrip())
+        spaces = len(common) - len(common.lstrip())
+        if found is None or found[0] in (_first_mark(text), _opening(seen, at)):
+            return 0, len(behind) - len(behind.lstrip())
+        mark = common[: spaces + found.end()]
+    rest = behind[len(mark) :]
+    return len(mark), len(mark) + len(rest) - len(rest.lstrip())
+
+
+def _opening(seen: Renderings, at: int) -> str:
+    """The mark that a generation prompt consists of, if it is one."""
+    prompt, without = seen.text(at, generation=True) or "", seen.text(at) or ""
+    marks = _MARK.findall(prompt[len(without) :] if prompt.startswith(without) else "")
+    return marks[0] if len(marks) == 1 else ""
+
+
+def _behind(seen: Renderings, text: str | None, at: int) -> str:
+    """What a text of the first messages has behind the words of the answer, its last message."""
+    if text is None:
+        return ""
+    place = _places(text, seen.messages[: at + 1])[at]
+    if place:
+        return text[place[1] :]
+    prompt = seen.text(at, generation=True) or ""
+    return text[len(prompt) :] if text.startswith(prompt) else ""
+
+
+def _without_prompt(seen: Renderings, at: int, behind: str) -> str:
+    """Without a generation prompt that is written although none was asked for."""
+    prompt = seen.text(at, generation=True)
+    if not prompt or prompt != seen.text(at):
+        return behind
+    common = common_prefix(prompt[::-1], behind[::-1])[::-1]
+    return behind[: len(behind) - len(common)] if re.search(r"\w", common) else behind
+
+
+def _first_mark(text: str) -> str:
+    found = _MARK.search(text.removeprefix(BOS))
+    return found[0] if found else ""
+
+
+def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, int] | None]:
+    """Where each message's own words are: from the first of them to the last."""
+    found: list[tuple[int, int] | None] = []
+    at = 0
+    for message in messages:
+        spots = []
+        begin = at
+        for words in _pieces(message):
+            spot = text.find(words, begin)
+            if spot < 0 and message["role"] != "assistant":
+                spot = text.find(words)  # a template may move it forward
+            if spot >= 0:
+                spots.append((spot, spot + len(words)))
+                begin = max(begin, spot + len(words)) if message["role"] == "assistant" else begin
+        found.append((min(spots)[0], max(end for _, end in spots)) if spots else None)
+        if spots and message["role"] != "system":
+            at = max(end for _, end in spots)
+    return found
+
+
+def _pieces(message: dict[str, Any]) -> Iterator[str]:
+    if thought := (message.get("reasoning_content") or "").strip():
+        yield thought
+    if words := message["content"].strip():
+        yield words
+    for call in message.get("tool_calls") or ():
+        yield call["function"]["name"]
+        yield from _strings(call["function"]["arguments"])
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value:
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
