@@ -73,6 +73,8 @@ def test_a_planted_fault_is_found(name):
     assert kinds(0, first.first, True) == {("more is trained", -1)}
 
 
-def test_a_template_without_a_stop_has_none_to_train():
-    seen = _seen("glm4", SHAPES["two-turns"])
-    assert all(region.stop == region.words for region in regions(seen))
+def test_the_header_of_the_next_question_is_no_stop():
+    """glm4 writes nothing else behind an answer, and its EOS behind the last."""
+    first, last = regions(_seen("glm4", SHAPES["two-turns"]))
+    assert first.stop == first.words == first.end
+    assert last.stop - last.words == len(EOS)
