@@ -1,4 +1,4 @@
-"""Conversations: messages with their thoughts, tool calls and results.
+"""Conversations: messages with their thoughts, tool calls and results, and how they are marked.
 
 This module imports only the standard library. Each record checks its invariants when it is made, so
 later code relies on them.
@@ -90,6 +90,57 @@ class Message:
             raise ValueError(f"only an assistant thinks or calls tools, not the {self.role}")
         if self.role != "tool" and self.tool_call_id is not None:
             raise ValueError(f"only a tool's message answers a call, not the {self.role}'s")
+
+
+CallStyle = Literal["json", "named-json", "parameters", "pythonic", "quoted", "channels"]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerMarks:
+    """The text that opens and closes a part of an answer, such as ``<think>`` and ``</think>``."""
+
+    open: str = ""
+    close: str = ""
+
+
+NO_MARKS = AnswerMarks()
+
+
+@dataclass(frozen=True, slots=True)
+class CallMarks:
+    """How a format writes the calls of an answer: a style of a closed set, and its marks.
+
+    - json: ``open``, then an object with the keys ``name`` and ``arguments`` or a list of such
+      objects, then ``close``. Without ``open`` the whole answer is that JSON.
+    - named-json: ``open``, the name, ``separator``, an object, ``close``.
+    - parameters: ``open``, the name, ``separator``; for each argument ``key_open``, the key,
+      ``key_close``, the value, ``value_close``; ``close``. A value is a text or JSON.
+    - pythonic: ``open``, a list of calls with keyword arguments, ``close``.
+    - quoted: ``open``, the name, ``{key:value,…}`` with texts between two ``quote``, ``close``.
+    - channels: messages of OpenAI's harmony, each with a channel and perhaps a recipient.
+
+    A newline in a mark may be missing in an answer. ``section_open`` and ``section_close`` are
+    around all calls; ``also_open`` is another text that may be written instead of ``open``.
+    """
+
+    style: CallStyle
+    open: str = ""
+    close: str = ""
+    also_open: str = ""
+    section_open: str = ""
+    section_close: str = ""
+    separator: str = ""
+    name: str = "name"
+    arguments: str = "arguments"
+    id: str = "id"
+    name_prefix: str = ""
+    """What comes before the name and is no part of it (``functions.``)."""
+    name_end: str = ""
+    """The name ends at the last of these (``:`` in ``functions.search:0``)."""
+    key_open: str = ""
+    key_close: str = ""
+    value_close: str = ""
+    quote: str = ""
 
 
 @dataclass(frozen=True, slots=True)

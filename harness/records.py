@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from harness.conversation import Conversation, Message, Tool
+from harness.conversation import NO_MARKS, AnswerMarks, CallMarks, Conversation, Message, Tool
 
 SpanKind = Literal["bos", "header", "content", "reasoning", "call", "stop", "eos", "glue"]
 SPAN_KINDS: tuple[str, ...] = (
@@ -111,54 +111,6 @@ class Case:
         return Conversation(self.id, self.messages, self.tags, self.source, tools=self.tools)
 
 
-CallStyle = Literal["json", "named-json", "parameters", "pythonic", "quoted", "channels"]
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerMarks:
-    """The text that opens and closes a part of an answer, such as ``<think>`` and ``</think>``."""
-
-    open: str = ""
-    close: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CallMarks:
-    """How a format writes the calls of an answer: a style of a closed set, and its marks.
-
-    - json: ``open``, then an object with the keys ``name`` and ``arguments`` or a list of such
-      objects, then ``close``. Without ``open`` the whole answer is that JSON.
-    - named-json: ``open``, the name, ``separator``, an object, ``close``.
-    - parameters: ``open``, the name, ``separator``; for each argument ``key_open``, the key,
-      ``key_close``, the value, ``value_close``; ``close``. A value is a text or JSON.
-    - pythonic: ``open``, a list of calls with keyword arguments, ``close``.
-    - quoted: ``open``, the name, ``{key:value,…}`` with texts between two ``quote``, ``close``.
-    - channels: messages of OpenAI's harmony, each with a channel and perhaps a recipient.
-
-    A newline in a mark may be missing in an answer. ``section_open`` and ``section_close`` stand
-    around all calls; ``also_open`` is another text that may stand in the place of ``open``.
-    """
-
-    style: CallStyle
-    open: str = ""
-    close: str = ""
-    also_open: str = ""
-    section_open: str = ""
-    section_close: str = ""
-    separator: str = ""
-    name: str = "name"
-    arguments: str = "arguments"
-    id: str = "id"
-    name_prefix: str = ""
-    """What stands before the name and is no part of it (``functions.``)."""
-    name_end: str = ""
-    """The name ends at the last of these (``:`` in ``functions.search:0``)."""
-    key_open: str = ""
-    key_close: str = ""
-    value_close: str = ""
-    quote: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Format:
     """One prompt format: a chat template and the facts of its front matter (docs/formats.md)."""
@@ -177,9 +129,9 @@ class Format:
     thoughts_off: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """The values of switches with which the owner asks for an answer without a thought."""
     tools: str = "none"
-    thought_marks: AnswerMarks = AnswerMarks()
+    thought_marks: AnswerMarks = NO_MARKS
     call_marks: CallMarks | None = None
-    content_marks: AnswerMarks = AnswerMarks()
+    content_marks: AnswerMarks = NO_MARKS
     switches: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     """Variables of the template that may be chosen, with their values, the default first."""
     variables: Mapping[str, Any] = field(default_factory=dict, hash=False)

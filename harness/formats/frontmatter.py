@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 
+from harness.conversation import NO_MARKS, AnswerMarks, CallMarks
 from harness.errors import HarnessError, nearest, validation_error
-from harness.records import AnswerMarks, CallMarks, Format
+from harness.records import Format
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 _FRONT = re.compile(r"\A\{#---\n(?P<toml>.*?)\n---#\}\n?", re.DOTALL)
 
 Text = Annotated[str, MinLen(1)]
-_NO_MARKS = AnswerMarks()
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class FrontMatter:
     stops: list[Text] = field(default_factory=list)
     stop_tokens: list[Text] = field(default_factory=list)
     roles: dict[str, str] = field(default_factory=dict)
-    thoughts: AnswerMarks = _NO_MARKS
+    thoughts: AnswerMarks = NO_MARKS
     calls: CallMarks | None = None
-    content: AnswerMarks = _NO_MARKS
+    content: AnswerMarks = NO_MARKS
     switches: dict[str, list[Any]] = field(default_factory=dict)
     eos: str = ""
     origin: str = ""

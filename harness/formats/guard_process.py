@@ -19,9 +19,9 @@ from jinja2.exceptions import SecurityError
 
 from harness.formats.foreign import compiled, render_foreign
 from harness.formats.skeleton import Probe
-from harness.formats.spans import Literals
 from harness.formats.traced import Traced
 from harness.formats.tracing import REFUSALS, Extras, Run, Shape, run_traced
+from harness.formats.unmark import Literals
 
 _MEMORY = 2 << 30
 _HARM = {

@@ -70,7 +70,7 @@ def render(
 
 
 def thoughts_apart(conversation: Conversation) -> Conversation:
-    """The conversation with each thought that stands in an answer's words as its ``reasoning``.
+    """The conversation with each thought that is written in an answer's words as its ``reasoning``.
 
     Such an answer opens with a think block, whose opening tag may be missing: some owners write it
     in the generation prompt.

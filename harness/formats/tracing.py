@@ -2,7 +2,7 @@
 
 Messages, thoughts, calls, tools, BOS and EOS are passed to the template as traced values
 (harness.formats.traced), which bracket themselves with Unicode noncharacters when they are written.
-``{% generation %}`` writes a bracket of its own. One pass over the output (harness.formats.spans)
+``{% generation %}`` writes a bracket of its own. One pass over the output (harness.formats.unmark)
 then yields text and spans together, so they cannot drift apart, and nothing is ever found by
 searching for it. A text that contains some of the noncharacters gets others.
 """
@@ -21,8 +21,8 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.formats.guard import TemplateFaultError, trace_guarded
-from harness.formats.spans import Literals, literals_of, unmark, written_pieces
 from harness.formats.traced import Pieces, Traced, marks_absent_from, tojson
+from harness.formats.unmark import Literals, literals_of, unmark, written_pieces
 from harness.records import Format, Span
 
 #: The date for templates that write one, so that a rendering does not change from day to day.

@@ -55,7 +55,7 @@ def _classify(
 ) -> Iterator[tuple[str, SpanKind, int, bool]]:
     """Yield (text, kind, message, trained) in order.
 
-    Inside a generation block, untraced text belongs to what it stands around (``_inside``).
+    Inside a generation block, untraced text belongs to what it surrounds (``_inside``).
     Outside, text is header, and white space between headers is glue.
     """
     at, inside, message = 0, False, -1
@@ -91,7 +91,7 @@ def _classify(
 def _inside(
     text: str, before: SpanKind | None, after: SpanKind | None, literals: Literals
 ) -> Iterator[tuple[str, SpanKind]]:
-    """Untraced text of an answer, split by what stands ``before`` and ``after`` it.
+    """Untraced text of an answer, split by the kinds ``before`` and ``after`` it.
 
     The marks of a thought belong to the thought, those of a call to the call. Behind the answer's
     last words comes its stop, and before its first ones white space that belongs to it.
