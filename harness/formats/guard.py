@@ -114,6 +114,16 @@ def trace_guarded(
     return text, spans
 
 
+def trace_kept_guarded(request: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What ``harness.formats.kept.kept_trace.trace_kept`` returns, by the limited process.
+
+    Raises as ``render_guarded``.
+    """
+    words = len(json.dumps([request["messages"], request["tools"]]))
+    reply: dict[str, Any] = _ask({"do": "kept", **request}, request["template"], where, words)
+    return reply
+
+
 _HARMFUL: dict[str, str] = {}
 
 

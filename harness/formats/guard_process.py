@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from jinja2 import TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 
 from harness.formats.foreign import compiled, render_foreign
+from harness.formats.kept.kept_trace import trace_kept
 from harness.formats.skeleton import Probe
 from harness.formats.traced import Traced
 from harness.formats.tracing import REFUSALS, Extras, Run, Shape, run_traced
@@ -31,6 +33,8 @@ _HARM = {
     "OverflowError": "it loops too often ({error})",
     "RecursionError": "it calls itself without end",
 }
+#: The sandbox refuses to change a list or an object, as it does in transformers: no harm.
+_MUTATES = re.compile(r"access to attribute '\w+' of '(?:list|dict|set)' object is unsafe")
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 _TURNS = [
     {"role": role, "content": f"{role} {index}"}
@@ -48,8 +52,9 @@ def _check(request: dict[str, Any]) -> list[Any] | None:
         prompt = len(messages) == 1
         try:
             _render({**request, "messages": messages, "add_generation_prompt": prompt})
-        except (SecurityError, OverflowError):
-            raise
+        except (SecurityError, OverflowError) as error:
+            if not _MUTATES.search(str(error)):
+                raise
         except REFUSALS:
             continue
     return None
@@ -78,10 +83,17 @@ def _trace(request: dict[str, Any]) -> tuple[str, list[Any]]:
     return _limit(text, request), [list(span) for span in spans]
 
 
+def _kept(request: dict[str, Any]) -> dict[str, Any]:
+    reply = trace_kept(request)
+    _limit(reply["text"], request)
+    return reply
+
+
 _DO: dict[str, Callable[[dict[str, Any]], Any]] = {
     "check": _check,
     "render": _render,
     "trace": _trace,
+    "kept": _kept,
 }
 
 
@@ -103,7 +115,7 @@ def _reply(request: dict[str, Any]) -> dict[str, Any]:
         return {"harm": str(error)}
     except BaseException as error:
         name = type(error).__name__
-        if name in _HARM:
+        if name in _HARM and not _MUTATES.search(str(error)):
             return {"harm": _HARM[name].format(error=error, seconds=request["seconds"])}
         return {"fault": [name, str(error)]}
 

@@ -67,7 +67,9 @@ class Sourced(str):
         return self if not spec else format(self.plain, spec)
 
     def __add__(self, other: str) -> str:
-        return join((self, other)) if isinstance(other, str) else NotImplemented
+        if not isinstance(other, str):
+            raise TypeError(f'can only concatenate str (not "{type(other).__name__}") to str')
+        return join((self, other))
 
     def __radd__(self, other: str) -> str:
         return join((other, self)) if isinstance(other, str) else NotImplemented

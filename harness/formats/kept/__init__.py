@@ -1,0 +1,1 @@
+"""Chat templates that are kept as they are: spans by tracing, facts by probing, proofs."""

@@ -1,0 +1,117 @@
+"""Ask the limited process for a rendering of a kept template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from harness.conversation import Message
+from harness.formats.guard import trace_kept_guarded
+from harness.records import Span
+
+_NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
+
+
+@contextmanager
+def frozen_clock(now: datetime) -> Iterator[None]:
+    """Let every kept template that asks for the time see this one."""
+    token = _NOW.set(now)
+    try:
+        yield
+    finally:
+        _NOW.reset(token)
+
+
+@dataclass(frozen=True)
+class KeptTemplate:
+    """A template and how it wants what it is given.
+
+    ``content`` is "text" or "parts", ``arguments`` (of a call) "object" or "text", ``thought`` the
+    key of an answer's thought; ``variables`` are further values that the template reads.
+    """
+
+    template: str
+    where: str
+    content: str = "text"
+    arguments: str = "object"
+    thought: str = "reasoning_content"
+    variables: Mapping[str, Any] | None = None
+    stops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """What is trained of one answer: characters ``[start, end)``, its stop from ``stop`` on."""
+
+    message: int
+    start: int
+    stop: int
+    end: int
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KeptRendering:
+    """The text of a conversation, its spans, and the answers in it."""
+
+    text: str
+    spans: tuple[Span, ...] = ()
+    answers: tuple[KeptAnswer, ...] = ()
+
+
+def render_kept(
+    kept: KeptTemplate,
+    messages: Sequence[Message],
+    tools: Sequence[str] = (),
+    *,
+    add_generation_prompt: bool = False,
+    bos_token: str = "",
+    eos_token: str = "",
+    plain: bool = False,
+) -> KeptRendering:
+    """What transformers writes, with spans; ``plain`` leaves them out.
+
+    Raises HarnessError for a template that does harm, and TemplateFaultError for what the template
+    raises; its name is Untraceable where an answer's beginning or end cannot be found.
+    """
+    request = {
+        "template": kept.template,
+        "messages": [_given(message) for message in messages],
+        "tools": list(tools),
+        "way": {"content": kept.content, "arguments": kept.arguments, "thought": kept.thought},
+        "variables": dict(kept.variables or {}),
+        "stops": list(kept.stops),
+        "bos_token": bos_token,
+        "eos_token": eos_token,
+        "prompt": add_generation_prompt,
+        "now": (_NOW.get() or datetime.now()).isoformat(),  # local time, as transformers' own
+        "plain": plain,
+    }
+    reply = trace_kept_guarded(request, kept.where)
+    return KeptRendering(
+        reply["text"],
+        tuple(Span(*span) for span in reply.get("spans", ())),
+        tuple(map(_answer, reply.get("answers", ()))),
+    )
+
+
+def _answer(fields: Sequence[Any]) -> KeptAnswer:
+    message, start, stop, end, faults = fields
+    return KeptAnswer(message, start, stop, end, tuple(faults))
+
+
+def _given(message: Message) -> dict[str, Any]:
+    thought = message.reasoning
+    given: dict[str, Any] = {"role": message.role, "content": message.content}
+    if thought is not None and thought.strip():
+        given["reasoning"] = thought
+    if message.tool_calls:
+        given["calls"] = [[call.name, call.arguments, call.id] for call in message.tool_calls]
+    for key in ("name", "tool_call_id"):
+        if getattr(message, key):
+            given[key] = getattr(message, key)
+    return given

@@ -1,0 +1,452 @@
+"""The spans of a template that is kept as it is, found by following its texts through it.
+
+Messages are given as sourced text (harness.formats.provenance), so of each character it is known
+whether a message or the template wrote it. What an answer is made of then lies between its own
+characters and their neighbours', and two comparisons tell which of it the model writes:
+
+- it begins where the generation prompt ends, in a rendering of the messages before it;
+- it ends with what the template writes behind it when nothing follows, as far as the same comes
+  when something follows. So the stop is in it and the next header is not.
+
+Runs in the limited process (harness.formats.guard_process).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
+
+from harness.formats.provenance import LITERAL, runs_of
+from harness.formats.tracing import REFUSALS
+from harness.records import Span, SpanKind
+
+#: Renders these messages, with or without generation prompt. Raises what the template raises.
+Write = Callable[[Sequence[Mapping[str, Any]], bool], str]
+
+#: What looks like a control mark.
+MARK = re.compile(
+    r"<\|[^<>|\s]{1,60}\|>|<｜[^<>｜\s]{1,60}｜>|<<?/?[^<>\s]{1,60}>>?|\[/?[A-Z_]{2,40}\]|"
+    r"\|?im_(?:start|end)\|?"
+)
+_FIRST_MARK = re.compile(r"\s*(?:" + MARK.pattern + ")")
+_THOUGHT = re.compile(r"think|thought|reason|analysis", re.IGNORECASE)
+_HEADING = re.compile(r"\w+\s*:|#{1,6}\s|\b(?:assistant|model|bot)\b", re.IGNORECASE)
+_FOLLOWING = "Zq next question qZ"
+
+
+class Part(NamedTuple):
+    """Characters ``[start, end)`` that a message or a special token brought."""
+
+    start: int
+    end: int
+    kind: SpanKind
+    message: int
+
+
+class Untraceable(Exception):
+    """Where an answer begins or ends cannot be found."""
+
+
+class Rendering:
+    """A text and its parts."""
+
+    def __init__(self, written: str, sources: Sequence[tuple[SpanKind, int]]) -> None:
+        self.text = str.__str__(written)
+        self.parts: list[Part] = []
+        at = 0
+        for length, source in runs_of(written):
+            if source != LITERAL:
+                self.parts.append(Part(at, at + length, *sources[source]))
+            at += length
+
+    def of(self, message: int) -> list[Part]:
+        """The parts that this message brought."""
+        return [part for part in self.parts if part.message == message]
+
+    def before(self, message: int, at: int) -> str:
+        """The text between the last other message's part and ``at``."""
+        ends = [p.end for p in self.parts if p.end <= at and p.message not in (-1, message)]
+        return self.text[max(ends, default=0) : at]
+
+    def behind(self, message: int, at: int) -> str:
+        """The text between ``at`` and the next part of another message."""
+        starts = [p.start for p in self.parts if p.start >= at and p.message not in (-1, message)]
+        return self.text[at : min(starts, default=len(self.text))]
+
+    @property
+    def tail(self) -> str:
+        """The text behind the last part of any message."""
+        return self.text[max((p.end for p in self.parts if p.message >= 0), default=0) :]
+
+
+class Answer(NamedTuple):
+    """What is trained of one answer: characters ``[start, end)``, the stop from ``stop`` on.
+
+    ``faults`` name what was seen: see harness.formats.kept_facts.
+    """
+
+    message: int
+    start: int
+    stop: int
+    end: int
+    faults: tuple[str, ...] = ()
+
+
+_Piece = TypeVar("_Piece", Part, Answer)
+
+
+class Tracer:
+    """One conversation in one template. Renderings of its beginnings are made when needed."""
+
+    def __init__(
+        self,
+        write: Write,
+        rows: Sequence[Mapping[str, Any]],
+        sources: Sequence[tuple[SpanKind, int]],
+        stops: Sequence[str],
+        question: Callable[[str], Mapping[str, Any]],
+    ) -> None:
+        self._write, self._rows, self._sources = write, rows, sources
+        self._stops, self._question = stops, question
+        self._made: dict[tuple[int, str], Rendering | None] = {}
+
+    def trace(self, prompt: bool) -> tuple[str, list[Span], list[Answer]]:
+        """Text, spans and answers of the whole conversation. Raises Untraceable."""
+        whole = Rendering(self._write(self._rows, prompt), self._sources)
+        self._made[len(self._rows), "prompt" if prompt else ""] = whole
+        answers = [
+            self._answer(whole, index, prompt)
+            for index, row in enumerate(self._rows)
+            if row["role"] == "assistant"
+        ]
+        known = [answer for answer in answers if answer is not None]
+        return whole.text, list(_spans(whole, known)), known
+
+    def _beginning(self, count: int, ending: str) -> Rendering | None:
+        """The first messages, with the generation prompt or a question behind them, or nothing.
+
+        None where the template refuses them.
+        """
+        key = (count, ending)
+        if key not in self._made:
+            rows = list(self._rows[:count])
+            if ending == "question":
+                rows.append(self._question(_FOLLOWING))
+            try:
+                written = self._write(rows, ending == "prompt")
+                self._made[key] = Rendering(written, self._sources)
+            except REFUSALS:
+                self._made[key] = None
+        return self._made[key]
+
+    def _answer(self, whole: Rendering, index: int, prompt: bool) -> Answer | None:
+        own = self._own(whole, index)
+        if not own:
+            return self._empty(whole, index)
+        first, last = own[0].start, own[-1].end
+        between = [p for p in whole.parts if first <= p.start < last and p.message != index]
+        if any(part.message >= 0 for part in between):
+            raise Untraceable(f"message {index} is written around another one, or twice")
+        start, faults = self._start(whole, index, own)
+        is_last = index == len(self._rows) - 1 and not prompt
+        stop, more = self._stop(whole, index, last, is_last)
+        end = last + stop
+        return Answer(index, start, self._stop_at(whole, own, last, end), end, (*faults, *more))
+
+    def _own(self, whole: Rendering, index: int) -> list[Part]:
+        """The parts of an answer that stand in it: a later turn may name what it called."""
+        own = whole.of(index)
+        ended = self._beginning(index + 1, "")
+        if ended is None or ended is whole:
+            return own
+        left = [ended.text[part.start : part.end] for part in ended.of(index)]
+        found = []
+        for part in own:
+            text = whole.text[part.start : part.end]
+            if text not in left:
+                break
+            left = left[left.index(text) + 1 :]
+            found.append(part)
+        return found
+
+    def _empty(self, whole: Rendering, index: int) -> Answer | None:
+        """An answer without words: the stop behind the generation prompt."""
+        prompt, ended = self._beginning(index, "prompt"), self._beginning(index + 1, "")
+        if prompt is None or ended is None or not ended.text.startswith(prompt.text):
+            return None
+        text = ended.text.rstrip()
+        if not whole.text.startswith(text) or len(text) <= len(prompt.text):
+            return None
+        at = len(prompt.text)
+        return Answer(index, at, at, len(text), ("empty",))
+
+    def _start(
+        self, whole: Rendering, index: int, own: Sequence[Part]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Where the generation prompt ends, and what is wrong about it."""
+        first = own[0].start
+        ahead = whole.before(index, first)
+        beginning = self._beginning(index, "prompt") if index else None
+        if beginning is None:
+            asked = self._beginning(1, "prompt") if index else self._asked()
+            given = asked.tail if asked else ""
+        else:
+            given = beginning.tail
+        faults = []
+        if beginning is not None and not whole.text.startswith(beginning.text):
+            faults.append("prompt is no prefix")
+        if ahead.startswith(given) and beginning is not None:
+            cut = len(given)
+        else:
+            cut = _behind_suffix(ahead, given)
+            if cut == len(ahead) and own[0].kind != "content":
+                cut = len(_same_marks(ahead, given))  # the prompt already begins a thought
+        rest = ahead[cut:]
+        if rest.strip() and self._is_header(index, own, rest, given):
+            if own[0].kind != "content":
+                raise Untraceable(f"where message {index} begins: {rest!r} may be its header")
+            faults.append("header not in the prompt")
+            return first, tuple(faults)
+        return first - len(rest), tuple(faults)
+
+    def _asked(self) -> Rendering | None:
+        """A lone question with the generation prompt, for an answer that comes first."""
+        try:
+            return Rendering(self._write([self._question(_FOLLOWING)], True), self._sources)
+        except REFUSALS:
+            return None
+
+    def _is_header(self, index: int, own: Sequence[Part], rest: str, given: str) -> bool:
+        """Whether text ahead of an answer that the prompt does not write is a header.
+
+        It is where it repeats a mark of the prompt, or where the prompt flag writes nothing and the
+        text is there ahead of plain words too.
+        """
+        marks = set(MARK.findall(given))
+        if any(mark in marks for mark in MARK.findall(rest)):
+            return True
+        without = self._beginning(index, "") if index else None
+        if without is not None and without.tail.rstrip() != given.rstrip():
+            return False
+        if own[0].kind == "content":
+            return not _THOUGHT.search(rest)
+        return bool(_HEADING.search(rest)) and not _THOUGHT.search(rest) and not MARK.search(rest)
+
+    def _stop(
+        self, whole: Rendering, index: int, last: int, is_last: bool
+    ) -> tuple[int, tuple[str, ...]]:
+        """How many characters behind an answer's last are its stop, and what is wrong about it."""
+        following = whole.behind(index, last)
+        ended = whole if is_last else self._beginning(index + 1, "")
+        after = whole
+        if is_last:
+            asked = self._beginning(index + 1, "question") or self._beginning(index + 1, "prompt")
+            following = following if asked is None else _behind_own(asked, index) or ""
+            after = asked or whole
+        tail = None if ended is None else _behind_own(ended, index)
+        if ended is None or tail is None or not tail.strip():
+            return (0 if is_last else len(self._mark(whole, following))), ("no stop",)
+        end = tail.rstrip()
+        if following.startswith(end):
+            heads = self._heads(after, following[len(end) :], end)
+            end = self._without_header(whole, end)
+            return (0, ("no stop",)) if heads else (len(end), ())
+        return self._differing(whole, index, ended, end, following)
+
+    def _differing(
+        self, whole: Rendering, index: int, ended: Rendering, end: str, following: str
+    ) -> tuple[int, tuple[str, ...]]:
+        """The stop where the template ends an answer otherwise when something follows."""
+        last = ended.of(index)[-1]
+        same = self._without_header(whole, _marks_only(end, following, last.end, ended))
+        if ended is whole:
+            if self._ends(ended, end[len(same) :].strip(), following):
+                return len(end), ("end of text",)
+            return len(same), () if same else ("no stop",)
+        if last.kind == "content":
+            stop = same or self._mark(whole, following)
+            return len(stop), () if stop else ("no stop between",)
+        if not same:
+            raise Untraceable(f"where message {index} ends: {end!r} or {following!r}")
+        stop = same + self._mark(whole, following[len(same) :])
+        known = stop != same or self._eos(ended, same) or any(s in same for s in self._stops)
+        return len(stop), () if known else ("no stop between",)
+
+    def _heads(self, whole: Rendering, rest: str, end: str) -> bool:
+        """Whether text behind an answer is no stop of its own but the next message's header."""
+        if MARK.search(end) is None and not self._eos(whole, end):
+            return bool(_HEADING.search(end))
+        first = min((p.start for p in whole.parts if p.message >= 0), default=0)
+        opens = whole.text[:first].strip().endswith(end.strip())
+        return not rest.strip() and opens and not self._eos(whole, end)
+
+    def _eos(self, whole: Rendering, text: str) -> bool:
+        ends = [whole.text[part.start : part.end] for part in whole.parts if part.kind == "eos"]
+        return bool(ends) and ends[0] in text
+
+    def _ends(self, ended: Rendering, extra: str, following: str) -> bool:
+        """Whether this is EOS, from the tokenizer or spelt, and not a header."""
+        if any(ended.text[p.start : p.end] == extra for p in ended.parts if p.kind == "eos"):
+            return True
+        headers = {*MARK.findall(following), *MARK.findall(self._given())}
+        return MARK.fullmatch(extra) is not None and extra not in headers
+
+    def _given(self) -> str:
+        asked = self._asked()
+        return asked.tail if asked else ""
+
+    def _without_header(self, whole: Rendering, end: str) -> str:
+        """The text up to the mark that opens turns, where the prompt flag is not heeded."""
+        opens = _opens(whole)
+        ahead = end.partition(opens)[0] if opens else ""
+        return ahead.rstrip() if ahead.strip() else end
+
+    def _mark(self, whole: Rendering, following: str) -> str:
+        """The mark that ends an answer where it is written only when something follows.
+
+        It is the first mark of what follows, if a header comes behind it and it opens no turn.
+        """
+        mark = _FIRST_MARK.match(following)
+        if mark is None or not following[mark.end() :].strip():
+            return ""
+        return "" if mark[0].strip() == _opens(whole) else mark[0]
+
+    def _stop_at(self, whole: Rendering, own: Sequence[Part], last: int, end: int) -> int:
+        """Where the stop begins: behind the marks that close a thought or a call."""
+        if own[-1].kind == "content":
+            return last
+        starts = [part.start for part in whole.parts if part.kind == "eos" and part.start >= last]
+        for stop in self._stops:
+            at = whole.text.find(stop, last, end)
+            if at >= 0:
+                starts.append(at)
+        if starts:
+            return min(*starts, end)
+        marks = list(MARK.finditer(whole.text, last, end))
+        if marks and marks[-1].end() == end and not marks[-1][0].startswith(("</", "[/")):
+            return marks[-1].start()
+        return end
+
+
+def _opens(whole: Rendering) -> str:
+    """The mark with which the first turn begins, or nothing."""
+    first = min((p.start for p in whole.parts if p.message >= 0), default=0)
+    bos = {whole.text[p.start : p.end] for p in whole.parts if p.kind == "bos"}
+    return next((mark for mark in MARK.findall(whole.text[:first]) if mark not in bos), "")
+
+
+def _behind_own(rendering: Rendering, index: int) -> str | None:
+    own = rendering.of(index)
+    return rendering.behind(index, own[-1].end) if own else None
+
+
+def _behind_suffix(ahead: str, given: str) -> int:
+    """Where the longest end of ``given`` that lies in ``ahead`` ends there; else its length."""
+    for at in range(len(given)):
+        end = given[at:]
+        if not end.strip():
+            break
+        place = ahead.rfind(end)
+        if place >= 0 and (MARK.search(end) or len(end.strip()) > 3):
+            return place + len(end)
+    return len(ahead)
+
+
+def _same_marks(one: str, other: str) -> str:
+    """What both begin with, up to the end of its last whole mark and the white space behind it."""
+    pairs = enumerate(zip(one, other, strict=False))
+    same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+    marks = [m.end() for m in MARK.finditer(one) if m.end() <= same]
+    at = max(marks, default=0)
+    return one[: at + len(one[at:same]) - len(one[at:same].lstrip())] if marks else one
+
+
+def _marks_only(end: str, following: str, at: int, ended: Rendering) -> str:
+    """What both begin with, up to the end of its last whole mark or EOS."""
+    pairs = enumerate(zip(end, following, strict=False))
+    same = next((n for n, (a, b) in pairs if a != b), min(len(end), len(following)))
+    eos = [part.end - at for part in ended.parts if part.kind == "eos" and part.start >= at]
+    if first_eos := next((place for place in eos if place <= same), 0):
+        return end[:first_eos]
+    cut = [m.start() for m in MARK.finditer(following) if m.start() < same < m.end()]
+    marks = [m.end() for m in MARK.finditer(end) if m.end() <= min([same, *cut])]
+    return end[: max(marks, default=0)]
+
+
+def _spans(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
+    """The text in spans, neighbours of one kind joined."""
+    held: Span | None = None
+    for span in _pieces(whole, answers):
+        if span.start == span.end:
+            continue
+        if held is not None and held[2:] == span[2:]:
+            held = Span(held.start, span.end, *held[2:])
+            continue
+        if held is not None:
+            yield held
+        held = span
+    if held is not None:
+        yield held
+
+
+def _pieces(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
+    edges = {0, len(whole.text)}
+    answer: Answer | None
+    part: Part | None
+    for part in whole.parts:
+        edges |= {part.start, part.end}
+    for answer in answers:
+        edges |= {answer.start, answer.stop, answer.end}
+    places = sorted(edges)
+    for start, end in pairwise(places):
+        answer = _at(answers, start)
+        part = _at(whole.parts, start)
+        text = whole.text[start:end]
+        if part is not None:
+            message = answer.message if answer and part.message < 0 else part.message
+            yield Span(start, end, part.kind, message, answer is not None)
+        elif answer is None:
+            yield Span(start, end, "header" if text.strip() else "glue")
+        else:
+            cut = _behind_thought(whole, answer, start, end)
+            yield Span(start, cut, "reasoning", answer.message, True)
+            yield Span(cut, end, _kind(whole, answer, start, end), answer.message, True)
+
+
+def _neighbours(
+    whole: Rendering, answer: Answer, start: int, end: int
+) -> tuple[SpanKind | None, SpanKind | None]:
+    """What of the answer itself comes before and behind these characters of it."""
+    own = [part for part in whole.of(answer.message) if part.start < answer.end]
+    before = next((part.kind for part in reversed(own) if part.end <= start), None)
+    return before, next((part.kind for part in own if part.start >= end), None)
+
+
+def _behind_thought(whole: Rendering, answer: Answer, start: int, end: int) -> int:
+    """Where the mark that closes a thought ends, in text between a thought and a call."""
+    before, after = _neighbours(whole, answer, start, end)
+    mark = MARK.search(whole.text, start, end)
+    if (before, after) != ("reasoning", "call") or mark is None:
+        return start
+    rest = whole.text[mark.end() : end]
+    return end - len(rest.lstrip())
+
+
+def _at(pieces: Sequence[_Piece], place: int) -> _Piece | None:
+    return next((piece for piece in pieces if piece.start <= place < piece.end), None)
+
+
+def _kind(whole: Rendering, answer: Answer, start: int, end: int) -> SpanKind:
+    """The kind of text in an answer that the template wrote."""
+    before, after = _neighbours(whole, answer, start, end)
+    if after is None:
+        if start >= answer.stop:
+            return "stop"
+        return before if before in ("reasoning", "call") else "stop"
+    if "call" in (before, after):
+        return "call"
+    if "reasoning" in (before, after):
+        return "reasoning"
+    return "reasoning" if _THOUGHT.search(whole.text[start:end]) else "glue"
