@@ -91,6 +91,12 @@ class Message:
         if self.role != "tool" and self.tool_call_id is not None:
             raise ValueError(f"only a tool's message answers a call, not the {self.role}'s")
 
+    @property
+    def written(self) -> str:
+        """All that its speaker wrote: thought, words, and calls as ``name{…}``, a line each."""
+        calls = (f"{call.name}{call.arguments}" for call in self.tool_calls)
+        return "\n".join(filter(None, (self.reasoning, self.content, *calls)))
+
 
 CallStyle = Literal["json", "named-json", "parameters", "pythonic", "quoted", "channels"]
 

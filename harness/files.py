@@ -38,7 +38,9 @@ def read_text(path: Path, what: str = "") -> str:
     except OSError as error:
         raise HarnessError(f"{verb}: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:
-        raise HarnessError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+        wide = error.start == 0 and error.object[:2] in (b"\xff\xfe", b"\xfe\xff")
+        found = "UTF-16, not UTF-8" if wide else f"not UTF-8 at byte {error.start}"
+        raise HarnessError(found, where=str(path), hint="save it as UTF-8" * wide) from None
     except ValueError as error:  # a path with a null character
         raise HarnessError(f"{verb}: {error}", where=repr(str(path))) from None
 

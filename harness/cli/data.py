@@ -34,24 +34,34 @@ class DataCheckOptions:
 
 
 def check(args: list[str]) -> int:
-    """Find mistakes in a training set: bad rows, near-duplicates, canned phrases, other languages,
-    over-long rows, and overlap with the evaluation. Exit code 1: there are some.
+    """Find mistakes in a training set: bad rows, marks of chat formats in texts, calls that do not
+    fit their tools, near-duplicates, canned phrases, other languages, over-long rows, and overlap
+    with the evaluation. Exit code 1: there are some.
     """
     options = parse(DataCheckOptions, args, "data check", check.__doc__)
     at_least(options, 1, "longest")
     from harness.data.check import check_files
     from harness.data.controls import CONTROLS_FILE
+    from harness.data.tool_use import ThoughtsAndCalls
     from harness.evaluation.cases.case_files import load_cases
     from harness.resources import data_dir
 
     shipped = data_dir("eval")
     files = list(options.files) or [str(data_dir("trainset")), str(shipped / CONTROLS_FILE)]
     cases = load_cases(options.cases or [str(shipped / name) for name in ("cases", "dev.jsonl")])
-    conversations, findings = check_files(
+    collection, findings = check_files(
         files, cases, expect=options.expect_language, longest=options.longest
     )
+    conversations = collection.conversations
+    counted = ThoughtsAndCalls.of(conversations)
     if options.json:
-        table = {"conversations": len(conversations), "findings": list(map(asdict, findings))}
+        table = {
+            "conversations": len(conversations),
+            "findings": list(map(asdict, findings)),
+            "ignored_keys": dict(collection.ignored),
+            "readings": dict(collection.readings),
+            **asdict(counted),
+        }
         print(json.dumps(table, indent=1, ensure_ascii=False))
         return EXIT_FINDINGS if findings else EXIT_OK
     for finding in findings:
@@ -59,6 +69,8 @@ def check(args: list[str]) -> int:
     tags = Counter(tag for conversation in conversations for tag in conversation.tags[:1])
     counts = ", ".join(f"{count} {tag}" for tag, count in sorted(tags.items()))
     kinds = f" ({counts})" if counts else ""
+    for line in (*collection.notes(), *counted.lines()):
+        print(line)
     print(f"{_counted(conversations, 'conversation')}{kinds}, {_counted(findings, 'finding')}")
     return EXIT_FINDINGS if findings else EXIT_OK
 
@@ -135,7 +147,8 @@ class ConvertOptions:
 
 
 def convert(args: list[str]) -> int:
-    """Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages.
+    """Write ShareGPT, Alpaca, prompt/completion or text rows as JSON lines of messages, with
+    thoughts, tool calls and tools.
 
     Exit code 1: some rows were refused.
     """
@@ -156,6 +169,8 @@ def convert(args: list[str]) -> int:
         print(text, end="")
     for refusal in collection.refusals:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
+    for line in collection.notes():
+        print(line, file=sys.stderr)
     refused = f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""
     print(f"{len(collection.conversations)} conversations{refused}", file=sys.stderr)
     return EXIT_FINDINGS if collection.refusals else EXIT_OK

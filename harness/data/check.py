@@ -6,9 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.conversation import Conversation, Role
+from harness.data.chat_marks import ChatMarks
 from harness.data.conversations import Collection
-from harness.data.near_duplicates import exchange_of, exchanges_of, likenesses
+from harness.data.near_duplicates import (
+    exchange_of,
+    exchanges_of,
+    last_question,
+    likenesses,
+)
 from harness.data.refusals import is_empty
+from harness.data.tool_use import tool_findings
+from harness.formats import load_formats
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
@@ -38,7 +46,7 @@ def check_files(
     *,
     expect: str = "en",
     longest: int = LONGEST_CHARS,
-) -> tuple[list[Conversation], list[Finding]]:
+) -> tuple[Collection, list[Finding]]:
     """Read all readable rows and list all mistakes: a row that does not parse hides no other."""
     collection = Collection()
     for name in names:
@@ -50,7 +58,7 @@ def check_files(
     if not collection.conversations and not findings:
         findings.append(Finding("empty", ", ".join(names), "holds no conversation"))
     findings += check_conversations(collection.conversations, cases, expect=expect, longest=longest)
-    return collection.conversations, findings
+    return collection, findings
 
 
 def check_conversations(
@@ -60,11 +68,16 @@ def check_conversations(
     expect: str = "en",
     longest: int = LONGEST_CHARS,
 ) -> list[Finding]:
-    """Check structure, length, phrases, language, near-duplicates and overlap with cases."""
+    """Check structure, marks of formats, calls, length, phrases, language, near-duplicates and
+    overlap with cases.
+    """
     findings: list[Finding] = []
+    marks = ChatMarks(tuple(load_formats().values()))
     for conversation in conversations:
         mistakes = (
             *_structure(conversation),
+            *marks.findings(conversation),
+            *tool_findings(conversation),
             *_length(conversation, longest),
             *_phrases(conversation),
             *_language(conversation, expect),
@@ -80,6 +93,8 @@ def _structure(conversation: Conversation) -> Iterator[tuple[str, str]]:
     roles = [message.role for message in conversation.messages]
     if "assistant" not in roles:
         yield "no answer", "there is no assistant message to learn from"
+    elif not any(m.weight for m in conversation.messages if m.role == "assistant"):
+        yield "nothing trained", "every assistant message has train = false or weight 0"
     elif roles[-1] != "assistant":
         yield "open end", f"nothing is learnt from the last message, which is the {roles[-1]}'s"
     for index, message in enumerate(conversation.messages):
@@ -93,7 +108,7 @@ def _structure(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _length(conversation: Conversation, longest: int) -> Iterator[tuple[str, str]]:
-    size = sum(len(message.content) for message in conversation.messages)
+    size = sum(len(message.written) for message in conversation.messages)
     if size > longest:
         yield "over-long", f"{size} characters, over {longest}"
 
@@ -105,10 +120,14 @@ def _phrases(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _language(conversation: Conversation, expect: str) -> Iterator[tuple[str, str]]:
-    prompt = _text(conversation, "system", "user")
+    prompt = _text(conversation, "system", "developer", "user")
     language = drift(_text(conversation, "assistant"), expect, prompt)
     if language.drift:
         yield "other language", language.why
+    thoughts = "\n".join(message.reasoning or "" for message in conversation.messages)
+    language = drift(thoughts, tuple(dict.fromkeys((expect, "en"))), prompt)
+    if language.drift:
+        yield "other language", f"in a thought: {language.why}"
 
 
 def _text(conversation: Conversation, *roles: Role) -> str:
@@ -116,12 +135,18 @@ def _text(conversation: Conversation, *roles: Role) -> str:
     return "\n".join(message.content for message in conversation.messages if message.role in roles)
 
 
+def _written(conversation: Conversation) -> str:
+    """What user and assistant wrote, with thoughts and calls."""
+    asked = (m.written for m in conversation.messages if m.role in ("user", "assistant"))
+    return "\n".join(asked)
+
+
 def _near_duplicates(conversations: Sequence[Conversation]) -> Iterator[Finding]:
     """Pairs of rows whose texts are alike, without their system prompts."""
     from rapidfuzz import process
     from rapidfuzz.distance import Indel
 
-    texts = [_text(each, "user", "assistant").casefold() for each in conversations]
+    texts = [_written(each).casefold() for each in conversations]
     for row, text in enumerate(texts[:-1]):
         scores = process.cdist(
             [text],
@@ -153,7 +178,7 @@ def overlaps(conversations: Sequence[Conversation], cases: Sequence[Case]) -> It
     """Training rows that contain a question or a reference of the evaluation."""
     if not conversations or not cases:
         return
-    questions = {_plain(case.messages[-1].content): case for case in cases}
+    questions = {_plain(last_question(case.messages)): case for case in cases}
     references = [(case.id, case.reference) for case in cases if case.reference]
     index = RecallIndex.build(references) if references else None
     for conversation in conversations:

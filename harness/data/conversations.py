@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
-from harness.data.answer_text import split_calls, split_thought, split_tools
-from harness.data.call_order import messages_in_order
-from harness.data.content_parts import not_text
-from harness.data.message_entries import parse_entry
+from harness.data.entries.answer_text import split_calls, split_thought, split_tools
+from harness.data.entries.call_order import messages_in_order
+from harness.data.entries.content_parts import not_text
+from harness.data.entries.message_entries import parse_entry
+from harness.data.entries.row_notes import RowNotes
+from harness.data.entries.tool_calls import parse_tools, without_null_keys
 from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow, bad_value
-from harness.data.row_notes import RowNotes
 from harness.data.schemas import (
     MEDIA,
     SCHEMAS,
@@ -24,7 +25,6 @@ from harness.data.schemas import (
     refuse_preference,
     tools_of,
 )
-from harness.data.tool_calls import parse_tools, without_null_keys
 from harness.errors import HarnessError
 from harness.files import half_character
 
@@ -64,6 +64,15 @@ class Collection:
                 except RefusedRow as error:
                     self.refusals.append(error.refusal(row.place))
         return self.conversations[begin:]
+
+    def notes(self) -> Iterator[str]:
+        """A line on the keys that were ignored, and one on each thing read as its meaning."""
+        if self.ignored:
+            keys = ", ".join(f"{key} ({count})" for key, count in self.ignored.most_common(8))
+            more = f" and {len(self.ignored) - 8} more" if len(self.ignored) > 8 else ""
+            yield f"ignored keys of the data (rows): {keys}{more}"
+        for reading, count in self.readings.most_common():
+            yield f"{reading} ({count} row{'s' * (count != 1)})"
 
     def _add(self, row: DataRow, schema: Schema, stem: str) -> None:
         value = without_null_keys(row.value or {})

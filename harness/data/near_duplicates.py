@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from harness.conversation import Conversation
+from harness.conversation import Conversation, Message
 from harness.metrics.language.function_words import WORDS_BY_LANGUAGE
 from harness.metrics.words import UNSPACED, words
 from harness.records import Case, Check
@@ -47,12 +47,23 @@ class Likeness:
 
 
 def exchanges_of(conversation: Conversation) -> list[Exchange]:
-    """Each question of a conversation with the answer behind it."""
+    """Each question of a conversation with all that the assistant wrote before the next one."""
+    found: list[tuple[str, list[str]]] = []
+    for message in conversation.messages:
+        if message.role == "user":
+            found.append((message.content, []))
+        elif message.role == "assistant" and found:
+            found[-1][1].append(message.written)
     return [
-        Exchange(conversation.place, asked.content, answered.content)
-        for asked, answered in pairwise(conversation.messages)
-        if (asked.role, answered.role) == ("user", "assistant")
+        Exchange(conversation.place, question, "\n".join(answers))
+        for question, answers in found
+        if answers
     ]
+
+
+def last_question(messages: Sequence[Message]) -> str:
+    """What the user asked last, before the results of tools."""
+    return next((each.content for each in reversed(messages) if each.role == "user"), "")
 
 
 def exchange_of(case: Case) -> Exchange:
@@ -61,7 +72,7 @@ def exchange_of(case: Case) -> Exchange:
         answer = case.choices[case.answer]
     else:
         answer = case.reference or " ".join(_texts([check.value for check in case.checks]))
-    return Exchange(case.id, case.messages[-1].content, answer)
+    return Exchange(case.id, last_question(case.messages), answer)
 
 
 def _texts(value: Any) -> list[str]:

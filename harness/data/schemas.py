@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.data.entries.row_notes import RowNotes
+from harness.data.entries.tool_calls import json_text
 from harness.data.refusals import RefusedRow, bad_value
-from harness.data.row_notes import RowNotes
-from harness.data.tool_calls import json_text
 
 SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
 

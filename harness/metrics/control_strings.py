@@ -21,7 +21,7 @@ EOS_STRINGS = (
 """
 
 _DEFAULT_NAMES = {"{user_name}": "User", "{assistant_name}": "Assistant"}
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"<[|｜][^<>|｜\n]{1,40}[|｜]>|\[\|[^\[\]|\n]{1,30}\|\]|</?[a-z]+_[a-z_0-9]+>"
     r"|\[/?[A-Z][A-Z_]+\]|<</?[A-Z]+>>|<[a-z]+:[a-z]+>|<\|[a-z]+>|<[a-z]+\|>"
 )
@@ -58,15 +58,21 @@ def control_strings(formats: Iterable[Format]) -> ControlIndex:
 
 
 def is_distinctive(text: str) -> bool:
-    return text in EOS_STRINGS or bool(_TOKEN.match(text))
+    return text in EOS_STRINGS or bool(TOKEN.match(text))
 
 
 def headers_of(chat_format: Format) -> list[str]:
     """The role headers, and the control tokens in them (``<|im_start|>`` before a role that no
     format names).
     """
-    headers = [text for text in map(_filled, chat_format.roles.values()) if MARKED.search(text)]
-    return [*headers, *(token for text in headers for token in _TOKEN.findall(text))]
+    headers = [text for role in chat_format.roles if (text := header_of(chat_format, role))]
+    return [*headers, *(token for text in headers for token in TOKEN.findall(text))]
+
+
+def header_of(chat_format: Format, role: str) -> str:
+    """The header of a role with the names that a format gives by itself; "" where it is a word."""
+    text = _filled(chat_format.roles.get(role, ""))
+    return text if MARKED.search(text) else ""
 
 
 def ends_of(chat_format: Format) -> list[str]:

@@ -47,6 +47,12 @@ def test_a_good_row_is_silent(tmp_path):
         (row(answer="  "), "empty message"),
         ({"messages": [{"role": "user", "content": "hm"}]}, "no answer"),
         ({"messages": [*row()["messages"], {"role": "user", "content": "and?"}]}, "open end"),
+        (
+            {"messages": [row()["messages"][0], {**row()["messages"][1], "train": False}]},
+            "nothing trained",
+        ),
+        (row(answer="A mill that I know stands there.<|im_end|>"), "control string"),
+        (row(answer="### Instruction:\nSay hi.\n\n### Response:\nHi."), "rendered chat"),
         (row(answer="As an AI language model, I cannot do that for you today."), "canned phrase"),
         (row(answer="Сегодня хорошая погода, и мы идём гулять."), "other language"),
         (row(answer="long " * 3000), "over-long"),

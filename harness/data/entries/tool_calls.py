@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from harness.conversation import Tool, ToolCall
+from harness.data.entries.row_notes import RowNotes
 from harness.data.refusals import RefusedRow, bad_value
-from harness.data.row_notes import RowNotes
 from harness.files import half_character, parse_json
 
 _CALL_KEYS = {"id", "type", "function", "name", "arguments", "parameters", "input", "index"}

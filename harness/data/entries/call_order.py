@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from harness.conversation import Message
-from harness.data.answer_text import results_in
-from harness.data.message_entries import Entry
+from harness.data.entries.answer_text import results_in
+from harness.data.entries.message_entries import Entry
 from harness.data.refusals import bad_value
 
 

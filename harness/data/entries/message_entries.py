@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from harness.conversation import Message, ToolCall
-from harness.data.answer_text import split_calls, split_thought
-from harness.data.content_parts import Parts, parse_parts
+from harness.data.entries.answer_text import split_calls, split_thought
+from harness.data.entries.content_parts import Parts, parse_parts
+from harness.data.entries.row_notes import RowNotes
+from harness.data.entries.speakers import SPEAKERS, Speaker
+from harness.data.entries.tool_calls import identifier, json_text, parse_calls, without_null_keys
 from harness.data.refusals import RefusedRow, bad_value
-from harness.data.row_notes import RowNotes
-from harness.data.speakers import SPEAKERS, Speaker
-from harness.data.tool_calls import identifier, json_text, parse_calls, without_null_keys
 from harness.files import half_character
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from harness.data.tool_calls import json_text
+from harness.data.entries.tool_calls import json_text
 from harness.files import parse_json
 
 _THOUGHT = re.compile(r"\s*<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL)
