@@ -34,7 +34,7 @@ _HARM = {
     "RecursionError": "it calls itself without end",
 }
 #: The sandbox refuses to change a list or an object, as it does in transformers: no harm.
-_MUTATES = re.compile(r"access to attribute '\w+' of '(?:list|dict|set)' object is unsafe")
+_MUTATES = re.compile(r"access to attribute '[a-z]+' of '(?:list|dict|set)' object is unsafe")
 _TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
 _TURNS = [
     {"role": role, "content": f"{role} {index}"}

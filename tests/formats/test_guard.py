@@ -22,6 +22,7 @@ from harness.formats.exchange.sources import read_source
 from harness.formats.foreign import foreign_renderer, render_foreign
 from harness.formats.format_set import load_format
 from harness.formats.frontmatter import parse_format
+from harness.formats.guard import TemplateFaultError, check_template, render_guarded
 from harness.formats.render import render
 from harness.formats.tracing import Shape, Traced, trace
 from tests.tiny import CHATML
@@ -244,3 +245,11 @@ def test_facts_of_a_server_that_are_no_texts_are_no_template():
     backend = OpenAIBackend("http://127.0.0.1:9/v1", "m")
     backend.facts.__dict__["props"] = {"chat_template": ["x"], "eos_token": {"a": 1}}
     assert backend.chat_template is None and backend.eos_token == ""
+
+
+def test_to_change_a_list_is_a_refusal_and_no_harm():
+    """transformers' sandbox refuses it too; a template may do so for tools alone."""
+    template = "{% set _ = messages.append(1) %}"
+    check_template(template, "here")
+    with pytest.raises(TemplateFaultError, match="'append' of 'list' object is unsafe"):
+        render_guarded(template, [], "here", add_generation_prompt=False, tokens={})
