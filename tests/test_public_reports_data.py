@@ -53,6 +53,36 @@ def test_areal_127_rows_that_are_rendered_already(tmp_path, capsys):
     assert all(mark in found[n][2] for n, mark in enumerate(("<|im_end|>", "</s>", "<|im_start|>")))
 
 
+def dry_run(folder, capsys, model, rows, **settings):
+    """The exit code of a dry run in ChatML, and what it says as JSON."""
+    data = {"train": [write(folder, "train.jsonl", *rows)], **settings}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in data.items()]
+    (folder / "run.toml").write_text(
+        f'model = "{model}"\noutput_dir = "{folder / "run"}"\n[formats]\ntrain = ["chatml"]\n'
+        + "\n".join(["[data]", *lines])
+    )
+    code = main(["train", str(folder / "run.toml"), "--dry-run", "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_areal_127_a_dry_run_counts_the_rows(tmp_path, capsys, tiny_model):
+    code, said_of_it = dry_run(tmp_path, capsys, tiny_model, TEMPLATED)
+    assert code == 0
+    [line] = said_of_it["marks"]
+    assert line.startswith("control string in 3 rows; the first: ") and "train.jsonl:1: " in line
+    assert dry_run(tmp_path, capsys, tiny_model, TEMPLATED[3:])[1]["marks"] == []
+
+
+def test_trl_3927_and_unsloth_2900_an_answer_that_is_cut_off(tmp_path, capsys, tiny_model):
+    """Cut to max_length a long question leaves no answer: every label was masked, and no word."""
+    rows = [exchange("The ledger lists each crate. " * 40, "So it does."), TEMPLATED[3]]
+    code, said_of_it = dry_run(tmp_path, capsys, tiny_model, rows, max_length=256)
+    assert code == 1 and not said_of_it["starts"]
+    [refused] = said_of_it["refused"]
+    assert refused["reason"] == "too long" and "over max_length = 256" in refused["message"]
+    assert "tokens in format chatml" in refused["message"]
+
+
 @pytest.mark.parametrize(
     "row",
     [

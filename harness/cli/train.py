@@ -84,6 +84,7 @@ def _describe(run: DryRun) -> Iterator[str]:
         tokens = f"{count['supervised_tokens']} supervised tokens"
         yield f"format {name}: {count['pairs']} pairs, {count['rows']} rows, {tokens}"
     yield from run.targets
+    yield from run.marks
     for memory in run.memory:
         has = f" of {memory.has / 2**30:.1f}" if memory.has else ""
         how = f"{'with' if memory.checkpointing else 'without'} gradient checkpointing"

@@ -21,6 +21,8 @@ _CALL_MARKS = re.compile(
     r"|</?[a-z]+:(?:tool_call|invoke)>|<[|｜]/?(?:tool|python_tag|action|plugin)[^<>\n]{0,30}[|｜]>"
     r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|TOOL_CONTENT|CALL_ID|ARGS)\]"
 )
+#: With what every mark begins that nobody writes by chance.
+_BEGINNINGS = re.compile(r"[<\[◁]")
 _STRUCK_OUT = re.compile(r"<s>[^<>\n]{1,200}</s>")
 #: A header in words speaks of a chat only if it names a speaker.
 _SPEAKER = re.compile(r"user|human|assistant|gpt|bot\b|instruction|response|пользователь", re.I)
@@ -63,6 +65,8 @@ class ChatMarks:
 
     def strings_in(self, text: str) -> list[str]:
         """The control strings of a text, each once. A text struck out in HTML has none."""
+        if not _BEGINNINGS.search(text):
+            return []
         whole = _STRUCK_OUT.fullmatch(text.strip())
         plain = text if whole else _STRUCK_OUT.sub("", text)
         return list(dict.fromkeys(found[0] for found in self._pattern.finditer(plain)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,14 +65,9 @@ class Collection:
                     self.refusals.append(error.refusal(row.place))
         return self.conversations[begin:]
 
-    def notes(self) -> Iterator[str]:
+    def notes(self) -> list[str]:
         """A line on the keys that were ignored, and one on each thing read as its meaning."""
-        if self.ignored:
-            keys = ", ".join(f"{key} ({count})" for key, count in self.ignored.most_common(8))
-            more = f" and {len(self.ignored) - 8} more" if len(self.ignored) > 8 else ""
-            yield f"ignored keys of the data (rows): {keys}{more}"
-        for reading, count in self.readings.most_common():
-            yield f"{reading} ({count} row{'s' * (count != 1)})"
+        return note_lines(self.ignored, self.readings)
 
     def _add(self, row: DataRow, schema: Schema, stem: str) -> None:
         value = without_null_keys(row.value or {})
@@ -91,6 +86,21 @@ class Collection:
         self.schemas[schema.name] += 1
         self.ignored.update(notes.ignored)
         self.readings.update(notes.readings)
+
+
+def note_lines(ignored: Mapping[str, int], readings: Mapping[str, int]) -> list[str]:
+    """What a collection counted, in words."""
+    lines = []
+    if ignored:
+        most = Counter(ignored).most_common(8)
+        more = f" and {len(ignored) - 8} more" if len(ignored) > 8 else ""
+        counts = ", ".join(f"{key} ({count})" for key, count in most)
+        lines.append(f"ignored keys of the data (rows): {counts}{more}")
+    lines += [
+        f"{reading} ({count} row{'s' * (count != 1)})"
+        for reading, count in Counter(readings).most_common()
+    ]
+    return lines
 
 
 def load_conversations(names: Iterable[str]) -> list[Conversation]:

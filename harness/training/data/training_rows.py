@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from harness.conversation import Conversation
+from harness.data.chat_marks import ChatMarks
 from harness.data.controls import (
     CONTROLS_FILE,
     are_among,
@@ -19,7 +19,7 @@ from harness.data.controls import (
     without,
     write_controls,
 )
-from harness.data.conversations import Collection
+from harness.data.conversations import Collection, note_lines
 from harness.data.refusals import (
     REFUSED_FILE,
     Refusal,
@@ -29,6 +29,7 @@ from harness.data.refusals import (
     write_refusals,
 )
 from harness.errors import HarnessError
+from harness.formats import load_formats
 from harness.records import Format
 from harness.training.config import DataConfig, TrainConfig
 from harness.training.data.examples import ExampleCache, make_plan
@@ -52,6 +53,8 @@ class TrainingRows:
     """Rows by schema."""
     ignored: Mapping[str, int] = field(default_factory=dict)
     """Keys of rows that have no meaning here, by number of rows."""
+    readings: Mapping[str, int] = field(default_factory=dict)
+    """What was read otherwise than as a plain text, by number of rows."""
     controls: tuple[Conversation, ...] = ()
     """Conversations of the same pool that are never trained on; none where there are no such."""
     set_aside: bool = False
@@ -105,6 +108,7 @@ def read_training_rows(
         tuple(refused),
         dict(collection.schemas),
         dict(collection.ignored),
+        dict(collection.readings),
         controls or shipped_controls(learnable),
         bool(controls),
     )
@@ -200,6 +204,21 @@ def report_rows(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -
             f"{summarise_refusals(refused)}; each with its reason: {folder / REFUSED_FILE}",
             file=sys.stderr,
         )
-    if rows.ignored:
-        keys = ", ".join(f"{key} ({count})" for key, count in Counter(rows.ignored).most_common(8))
-        print(f"ignored keys of the data (rows): {keys}", file=sys.stderr)
+    for line in (*note_lines(rows.ignored, rows.readings), *mark_lines(rows.conversations)):
+        print(line, file=sys.stderr)
+
+
+def mark_lines(rows: Sequence[Conversation]) -> list[str]:
+    """How many rows hold marks of chat formats in their texts, and the first of each kind.
+
+    They are trained as the letters that spell them, never as control tokens.
+    """
+    marks = ChatMarks(tuple(load_formats().values()))
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        for kind, message in dict(marks.findings(row)).items():
+            found.setdefault(kind, []).append(f"{row.place}: {message}")
+    return [
+        f"{kind} in {len(places)} row{'s' * (len(places) != 1)}; the first: {places[0]}"
+        for kind, places in found.items()
+    ]

@@ -18,6 +18,7 @@ from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, even_batches, make_plan
 from harness.training.data.mixing import Pair, RowSet
 from harness.training.data.pass_sizes import PassSize, pass_sizes
+from harness.training.data.training_rows import mark_lines
 from harness.training.plan.memory_estimate import (
     ModelShape,
     Part,
@@ -60,7 +61,8 @@ class DryRun:
     """All that ``harness train --dry-run`` says.
 
     ``refused`` rows end a run unless ``starts``. ``samples`` are marked texts by format.
-    ``targets`` say which weights get LoRA factors, and which do not.
+    ``targets`` say which weights get LoRA factors, and which do not. ``marks`` are control strings
+    and rendered chats inside the rows.
     """
 
     facts: dict[str, Any]
@@ -71,6 +73,7 @@ class DryRun:
     samples: dict[str, list[str]]
     memory: list[Memory]
     targets: list[str]
+    marks: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -78,7 +81,10 @@ class DryRun:
         return {
             **self.facts,
             "starts": self.starts,
-            **{key: getattr(self, key) for key in ("sets", "formats", "samples", "targets")},
+            **{
+                key: getattr(self, key)
+                for key in ("sets", "formats", "samples", "targets", "marks")
+            },
             "refused": [asdict(r) for r in self.refused],
             "memory": memory,
         }
@@ -107,6 +113,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "controls": len(ready.rows.controls),
         "schemas": dict(ready.rows.schemas),
         "ignored_keys": dict(ready.rows.ignored),
+        "readings": dict(ready.rows.readings),
         "steps": plan.total_steps,
         "steps_per_epoch": plan.steps_by_epoch[0],
         "tokens": sum(len(example.encoded.ids) for example in examples),
@@ -126,6 +133,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         *_by_format(cache, pairs),
         memories(config, shape, [[cache(pair) for pair in plan.step(n)] for n in steps]),
         list(targets.lines()),
+        mark_lines(ready.conversations),
     )
 
 
