@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.conversation import Conversation, Message
+from harness.formats import load_format
+from harness.formats.render import render
 
 REPORTS = Path(__file__).parent / "public_reports"
 
@@ -58,3 +61,29 @@ def test_tied_head_merge(tiny_model, tmp_path, capsys, saved):
     with torch.no_grad():
         assert torch.allclose(merged(ids).logits, adapted.eval()(ids).logits, atol=1e-4)
     assert torch.equal(merged.get_input_embeddings().weight, embedding)
+
+
+def test_st_macros(tmp_path, capsys):
+    """Presets with {{name}} and {{char}} in their headers (SillyTavern's ChatML-Names and others)."""
+    source = REPORTS / "st-macros" / "instruct.json"
+    assert main(["formats", "import", str(source), "--id", "named", "--out", str(tmp_path)]) == 0
+    assert "{{" not in capsys.readouterr().out
+    chat_format = load_format(tmp_path / "named.jinja")
+    assert chat_format.names == "header" and chat_format.stops == ("<|close|>",)
+    assert chat_format.roles["user"] == "<|ask|>[{user_name}]"
+    conversation = Conversation("c", (Message("user", "Ahoy", "Mara"),))
+    rendered = render(conversation, chat_format, add_generation_prompt=True, assistant_name="Tom")
+    assert rendered.text == "<|ask|>[Mara]\nAhoy<|close|>\n<|reply|>[Tom]\n"
+
+
+def test_st_story_newline(tmp_path, capsys):
+    """With wrap, SillyTavern ends the story string with a newline (SillyTavern #1261, #1988)."""
+    folder = REPORTS / "st-story-newline"
+    command = ["formats", "import", str(folder / "instruct.json"), "--id", "pier"]
+    command += ["--context", str(folder / "context.json"), "--out", str(tmp_path)]
+    assert main(command) == 0
+    capsys.readouterr()
+    command = ["formats", "render", "pier", str(folder / "chat.json"), "--generation-prompt"]
+    assert main([*command, "--formats-dir", str(tmp_path)]) == 0
+    wanted = "<|rules|>\nUse few words.<|close|>\n<|ask|>\nAhoy<|close|>\n<|reply|>\nHello"
+    assert capsys.readouterr().out.startswith(wanted)

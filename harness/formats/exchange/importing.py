@@ -9,12 +9,17 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.formats.exchange.comparing import PLAIN, differences, renderer_of
+from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.sources import Source
 from harness.formats.frontmatter import parse_format, write_front_matter
 from harness.formats.turns import BOS, EOS, Turns, read_turns
 from harness.formats.turns_template import template_of
 from harness.records import Format
 
+_NO_MARK = (
+    "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the end of "
+    "a conversation, the next header before that"
+)
 _SEE = "harness formats detect says whether a shipped format equals it"
 
 
@@ -37,21 +42,48 @@ def import_format(source: Source, format_id: str) -> Imported:
             f"invalid format id {format_id!r}",
             hint="use small letters, digits, dots and dashes: --id my-format",
         )
+    if source.written is not None:
+        return _as_written(source, source.written, format_id)
     turns, lost = source.turns, list(source.lost)
     if turns is None:
         turns, details = _read(source)
         lost += details
-    if source.kind in ("SillyTavern preset", "example conversation") and not turns.stop.strip():
+    if source.kind == "example conversation" and not turns.stop.strip():
         turns = replace(turns, final=EOS)
-        lost.append(
-            "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the "
-            "end of a conversation, the next header before that"
-        )
+        lost.append(_NO_MARK)
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
     text = _front_matter(turns, source, format_id, lost) + template_of(turns)
     chat_format = parse_format(text, Path(f"{format_id}.jinja"))
     if "tools" in source.template:
         lost.append("calls of tools: the conversations here have none")
+    return Imported(chat_format, text, tuple(lost))
+
+
+def _as_written(source: Source, written: Written, format_id: str) -> Imported:
+    """The template that the source's reader wrote, compared with what the source renders."""
+    lost = list(source.lost)
+    if not written.mark:
+        lost.append(_NO_MARK)
+    facts: dict[str, str | Sequence[str]] = {
+        "family": format_id,
+        **written.facts,
+        "origin": f"imported from a {source.kind}: {Path(source.where).name}",
+    }
+
+    def parsed(lost: Sequence[str]) -> tuple[Format, str]:
+        notes = {"notes": "Not kept: " + "; ".join(lost)} if lost else {}
+        text = write_front_matter({**facts, **notes}, written.roles) + written.template
+        return parse_format(text, Path(f"{format_id}.jinja")), text
+
+    chat_format, _ = parsed(())
+    if source.render is not None:
+        wrong, details = differences(
+            source.render, renderer_of(chat_format), system=chat_format.system != "unsupported"
+        )
+        if wrong:
+            raise HarnessError(f"this format cannot be imported: {wrong}", source.where, _SEE)
+        lost += details
+    chat_format, text = parsed(lost)
     return Imported(chat_format, text, tuple(lost))
 
 
@@ -82,12 +114,12 @@ def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format
     The best comes first.
     """
     write = source.render or renderer_of(import_format(source, "example").format)
-    wanted = [_with_own_tokens(write(messages, prompt), source) for messages, prompt in PLAIN]
+    wanted = [_comparable(write(messages, prompt), source) for messages, prompt in PLAIN]
     rows = []
     for chat_format in formats:
         ours = renderer_of(chat_format)
         same = sum(
-            _with_own_tokens(ours(messages, prompt), source) == text
+            _comparable(ours(messages, prompt), source) == text
             for (messages, prompt), text in zip(PLAIN, wanted, strict=True)
         )
         rows.append((chat_format, same, len(PLAIN)))
@@ -136,10 +168,9 @@ def _header(text: str | None) -> str:
     return (text or "").replace(BOS, "").replace(EOS, "").strip()
 
 
-def _with_own_tokens(text: str | None, source: Source) -> str | None:
+def _comparable(text: str | None, source: Source) -> str | None:
     """The text with the source's own BOS and EOS, since many templates spell them out."""
-    return (
-        None
-        if text is None
-        else text.replace(BOS, source.bos_token or BOS).replace(EOS, source.eos_token or EOS)
-    )
+    if text is None:
+        return None
+    text = text.removeprefix(BOS) if source.leaves_bos else text
+    return text.replace(BOS, source.bos_token or BOS).replace(EOS, source.eos_token or EOS)

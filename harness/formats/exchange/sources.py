@@ -11,7 +11,8 @@ from harness.errors import HarnessError
 from harness.extras import require
 from harness.files import read_json, read_json_object, read_text
 from harness.formats.exchange.example import read_example
-from harness.formats.exchange.programs.sillytavern import preset_renderer
+from harness.formats.exchange.programs.preset_template import Written
+from harness.formats.exchange.programs.sillytavern import read_preset_file
 from harness.formats.foreign import foreign_renderer
 from harness.formats.guard import LONGEST_TEMPLATE
 from harness.formats.turns import Renderer, Turns
@@ -19,12 +20,16 @@ from harness.formats.turns import Renderer, Turns
 
 @dataclass(frozen=True)
 class Source:
-    """A format from elsewhere: ``render`` writes it, or ``turns`` are the pieces of an example."""
+    """A format from elsewhere: ``render`` writes it, or ``turns`` are the pieces of an example.
+
+    ``written`` is our template of it, where its reader knows one.
+    """
 
     where: str
     kind: str
     render: Renderer | None = None
     turns: Turns | None = None
+    written: Written | None = None
     template: str = ""
     """The Jinja source, if there is one."""
     bos_token: str = ""
@@ -33,6 +38,8 @@ class Source:
     stops: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     """One sentence for each thing that was lost in reading."""
+    leaves_bos: bool = False
+    """Whether the first BOS is left to the server, so that the text says nothing of it."""
 
 
 def read_source(path: Path, context: Path | None = None) -> Source:
@@ -167,32 +174,12 @@ def _gguf_facts(path: Path) -> tuple[str | None, dict[str, Any]]:
 
 
 def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
-    """A preset, to be written as SillyTavern's instruct-mode.js does, without names."""
-    if isinstance(facts, dict) and isinstance(facts.get("instruct"), dict):
-        # A master export holds both presets.
-        story = facts.get("context")
-        story = story if isinstance(story, dict) else {}
-        facts = facts["instruct"]
-    else:
-        story = read_json_object(context) if context else {}
-    if not isinstance(facts, dict) or "input_sequence" not in facts:
-        raise HarnessError(
-            "neither a tokenizer_config.json nor a SillyTavern instruct preset",
-            where=str(path),
-            hint="a preset has an input_sequence",
-        )
-    lost = [
-        f"{key} ({facts[key]!r}) is used at one place of a chat; here all turns are written alike"
-        for key in ("last_input_sequence", "first_output_sequence", "last_output_sequence")
-        if facts.get(key) and facts[key] != facts.get(key.partition("_")[2])
-    ]
-    if facts.get("names_behavior") == "always":
-        lost.append("the preset writes speakers' names before the words; without names here")
-    stops = tuple(line for line in str(facts.get("stop_sequence") or "").split("\n") if line)
+    read = read_preset_file(facts, read_json_object(context) if context else None, str(path))
     return Source(
         str(path),
         "SillyTavern preset",
-        render=preset_renderer(facts, story),
-        stops=stops,
-        lost=tuple(lost),
+        render=read.render,
+        written=read.written,
+        lost=read.lost,
+        leaves_bos=True,
     )

@@ -26,10 +26,8 @@ TURNS = (
 #: Formats that a program cannot express; every other program can write every format.
 REFUSED = {
     "sillytavern": """
-        airoboros-v2 alpaca-input alpaca-stanford chatglm3 codellama-70b deepseek-r1 exaone3 gemma3
-        gigachat glm-edge glm4 harmony jamba kimi-k2 koala llama2-chat llama3.1 megrez mistral-v1
-        mistral-v3 mistral-v3-tekken qwen2.5 qwen3 roleplay-markdown smollm2 vicuna-v1.1
-        wizardlm-13b yandexgpt
+        alpaca-input chatglm2 codellama-70b deepseek-r1 gemma3 gigachat harmony llama2-chat
+        mistral-v1 mistral-v3 mistral-v3-tekken qwen3 roleplay-markdown yandexgpt
     """,
     "ollama": """
         alpaca-input codellama-70b deepseek-r1 gigachat harmony mistral-v3 mistral-v3-tekken qwen3

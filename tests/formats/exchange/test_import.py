@@ -225,7 +225,7 @@ def test_a_sillytavern_preset_with_its_context(tmp_path, capsys):
     text = render(
         Conversation("c", messages), chat_format, add_generation_prompt=True, eos_token="</s>"
     ).text
-    assert text == "S### Human:\nQ\n### Robot:\nA\n\n### Human:\nR\n### Robot:\n"
+    assert text == ("S\n### Human:\nQ\n### Robot:\nA\n\n### Human:\nR\n### Robot (be brief):\n")
     assert "### Human:" in chat_format.stops
 
 
@@ -244,7 +244,7 @@ def test_a_master_export_holds_both(tmp_path):
         chat_format,
         add_generation_prompt=True,
     ).text
-    assert text == "<sys>S</sys>\n### Human:Q### Robot:"
+    assert text == "<sys>S</sys>\n### Human:Q### Robot (be brief):"
 
 
 @pytest.mark.parametrize(

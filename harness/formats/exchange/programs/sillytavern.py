@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from harness.conversation import Message
 from harness.errors import HarnessError
+from harness.formats.exchange.programs.preset import preset_renderer, read_preset
+from harness.formats.exchange.programs.preset_template import Written, written_preset
 from harness.formats.exchange.programs.special_tokens import (
     front_end_turns,
     spell_tokens,
-    unspell_tokens,
 )
-from harness.formats.turns import Renderer
+from harness.formats.turns import BOS, Renderer
 from harness.records import Format
 
 
 def write_sillytavern(chat_format: Format) -> str:
-    """A master export: an instruct and a context preset."""
+    """A master export: an instruct and a context preset.
+
+    What comes before the first question without a system prompt is in the story string, since
+    SillyTavern writes a lone question as the last one and not as the first. What comes before all
+    questions but the first is behind the answers.
+    """
     turns = front_end_turns(chat_format)
-    closes = (turns.system_close or "").removesuffix(turns.begin)
-    if turns.system_close is not None and not turns.system_close.endswith(turns.begin):
-        raise HarnessError("the first question is written differently behind a system prompt")
+    between = turns.user_open[: len(turns.user_open) - len(turns.user_open.lstrip(BOS + " \n"))]
+    if turns.begin.endswith(turns.user_open):
+        between = ""
+    header = turns.user_open[len(between) :]
+    closes = turns.system_close or ""
+    if not turns.begin.endswith(header) or (turns.system_close and not closes.endswith(header)):
+        raise HarnessError("the first question is written differently from later ones")
+    opening = turns.begin[: len(turns.begin) - len(header)]
+    closes = closes[: len(closes) - len(header)] if turns.system_close else ""
     story = (
-        spell_tokens(turns.system_open or "")
-        + "{{#if system}}{{system}}{{/if}}"
+        "{{#if system}}"
+        + spell_tokens(turns.system_open or "")
+        + "{{system}}"
         + spell_tokens(closes)
+        + ("{{else}}" + spell_tokens(opening) if opening else "")
+        + "{{/if}}"
     )
-    sequence = spell_tokens(turns.assistant_open + turns.answer_glue)
+    user_close, asks = turns.user_close, turns.assistant_open
+    if turns.answer_glue and not asks:  # an empty last_output_sequence would be the usual one
+        user_close, asks = "", turns.user_close
     preset = {
         "instruct": {
             "name": chat_format.id,
-            "input_sequence": spell_tokens(turns.user_open),
-            "first_input_sequence": spell_tokens(turns.begin)
-            if turns.begin != turns.user_open
-            else "",
-            "input_suffix": spell_tokens(turns.user_close),
-            "output_sequence": sequence,
-            "output_suffix": spell_tokens(turns.stop + turns.answer_close),
-            "last_output_sequence": spell_tokens(turns.assistant_open) if turns.answer_glue else "",
+            "input_sequence": spell_tokens(header),
+            "input_suffix": spell_tokens(user_close),
+            "output_sequence": spell_tokens(asks + turns.answer_glue),
+            "output_suffix": spell_tokens(turns.stop + turns.answer_close + between),
+            "last_output_sequence": spell_tokens(asks) if turns.answer_glue else "",
             "system_sequence": "",
             "system_suffix": "",
             "stop_sequence": "\n".join(stop for stop in chat_format.stops if "\n" not in stop),
             "wrap": False,
-            "macro": True,
+            "macro": False,
             "names_behavior": "none",
             "system_same_as_user": True,
         },
@@ -57,74 +69,51 @@ def write_sillytavern(chat_format: Format) -> str:
 def read_sillytavern(text: str) -> Renderer:
     """Read a master export that was written here."""
     facts = json.loads(text)
-    inner = preset_renderer(facts["instruct"], facts["context"])
+    inner = preset_renderer(read_preset(facts["instruct"], facts["context"])[0])
     return lambda messages, add_generation_prompt: (
         inner(messages, True) if add_generation_prompt else None
     )  # a chat always waits for an answer
 
 
-def preset_renderer(preset: Mapping[str, Any], story: Mapping[str, Any]) -> Renderer:
-    """A preset as a function from messages to text.
+@dataclass(frozen=True, slots=True)
+class PresetFile:
+    """A preset that was read: how it writes a conversation, and our template of it."""
 
-    The system prompt is in the story string, or in the preset's own block.
+    render: Renderer
+    written: Written
+    lost: tuple[str, ...]
+
+
+def read_preset_file(facts: Any, context: Any, where: str) -> PresetFile:
+    """Read an instruct preset with its context preset, or a master export that holds both.
+
+    ``context`` is None where none is given. Raises HarnessError for what is neither, and names what
+    it is.
     """
-    separator = "\n" if preset.get("wrap") else ""
-
-    def sequence(name: str) -> str:
-        return unspell_tokens(str(preset.get(name) or ""))
-
-    def turn(role: str, words: str, first: bool = False) -> str:
-        opens = (first and sequence(f"first_{role}_sequence")) or sequence(f"{role}_sequence")
-        closes = sequence(f"{role}_suffix") or separator
-        return (opens + separator if opens else "") + words + closes
-
-    def system(words: str) -> str:
-        if story.get("story_string"):
-            text = _story(str(story["story_string"]), words)
-            opens, closes = sequence("story_string_prefix"), sequence("story_string_suffix")
-            return (
-                (opens + separator if opens else "") + text + (separator + closes if closes else "")
-            )
-        for opens, closes in (
-            ("story_string_prefix", "story_string_suffix"),
-            ("system_sequence_prefix", "system_sequence_suffix"),
-        ):
-            if sequence(opens) or sequence(closes):
-                return sequence(opens) + separator + words + separator + sequence(closes)
-        if sequence("system_sequence"):
-            return turn("system", words)
-        return words + "\n"
-
-    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
-        parts: list[str] = []
-        first = True
-        for message in messages:
-            if message.role == "system":
-                if parts:
-                    return None
-                parts.append(system(message.content))
-            elif message.role == "user":
-                parts.append(turn("input", message.content, first))
-                first = False
-            else:
-                parts.append(turn("output", message.content))
-        opens = sequence("output_sequence")
-        return "".join(parts) + (opens + separator if add_generation_prompt and opens else "")
-
-    return render
+    lost: list[str] = []
+    if isinstance(facts, dict) and isinstance(facts.get("instruct"), dict):
+        context = facts.get("context") if context is None else context
+        if isinstance(facts.get("sysprompt"), dict) and facts["sysprompt"].get("content"):
+            lost.append("the export's system prompt: write it as a system message")
+        if isinstance(facts.get("reasoning"), dict) and facts["reasoning"].get("prefix"):
+            lost.append("the export's marks of a thought")
+        facts = facts["instruct"]
+    if not isinstance(facts, dict) or "input_sequence" not in facts:
+        raise HarnessError(_what_it_is(facts), where=where, hint="a preset has an input_sequence")
+    if context is not None and "story_string" not in context:
+        raise HarnessError(
+            "no SillyTavern context preset: it has no story_string", where=f"{where} --context"
+        )
+    try:
+        preset, more = read_preset(facts, context)
+    except HarnessError as error:
+        raise HarnessError(error.message, where=where) from None
+    return PresetFile(preset_renderer(preset), written_preset(preset), (*lost, *more))
 
 
-def _story(story: str, words: str) -> str:
-    """SillyTavern's story string with a system prompt alone.
-
-    Conditional parts for anything else are removed, and {{trim}} removes newlines around it.
-    """
-    story = re.sub(
-        r"\{\{#if system\}\}(.*?)\{\{/if\}\}", lambda match: match[1], story, flags=re.DOTALL
-    )
-    story = re.sub(r"\{\{#if [^}]*\}\}.*?\{\{/if\}\}", "", story, flags=re.DOTALL)
-    story = re.sub(r"(?:\r?\n)*\{\{trim\}\}(?:\r?\n)*", "", story)
-    before, system, after = story.partition("{{system}}")
-    if not system:
-        return words + "\n"
-    return unspell_tokens(before) + words + unspell_tokens(re.sub(r"\{\{[^{}]*\}\}", "", after))
+def _what_it_is(facts: Any) -> str:
+    if isinstance(facts, dict) and "story_string" in facts:
+        return "a SillyTavern context preset: import the instruct preset, and this by --context"
+    if isinstance(facts, dict) and {"name", "content"} <= set(facts):
+        return "a SillyTavern system prompt: write it as a system message"
+    return "neither a tokenizer_config.json nor a SillyTavern instruct preset"
