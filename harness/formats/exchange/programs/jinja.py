@@ -6,25 +6,17 @@ import json
 import re
 from collections.abc import Callable
 
+from harness.formats.exchange.programs.prelude import arguments_as_given, write_prelude
 from harness.formats.foreign import foreign_renderer
 from harness.formats.turns import Renderer
-from harness.formats.turns_template import jinja_literal
 from harness.records import Format
 
 _GENERATION = re.compile(r"[ \t]*\{%-? *(?:end)?generation *-?%\}\n?")
 
 
 def write_training_jinja(chat_format: Format) -> str:
-    """The template with generation marks, and with defaults for the speakers' names."""
-    names = [name for name in ("assistant_name", "user_name") if name in chat_format.template]
-    defaults = {"assistant_name": "Assistant", "user_name": "User"}
-    return (
-        "".join(
-            f"{{%- set {name} = {name} | default({jinja_literal(defaults[name])}, true) %}}\n"
-            for name in names
-        )
-        + chat_format.template
-    )
+    """The template with generation marks, which reads messages as servers get them."""
+    return write_prelude(chat_format) + arguments_as_given(chat_format.template)
 
 
 def write_jinja(chat_format: Format) -> str:
