@@ -15,7 +15,8 @@ from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.exchange.importing import import_format, rank_formats
 from harness.formats.exchange.sources import Source, read_source
-from harness.formats.render import render
+from harness.formats.guard import TemplateFaultError
+from harness.formats.kept.kept_render import KeptTemplate, frozen_clock, render_kept
 from harness.formats.tracing import FROZEN_NOW
 from harness.records import Format, Rendered
 from tests.corpus.engines import (
@@ -119,8 +120,8 @@ def survey(path: Path, shapes: Sequence[Shape] = SHAPES) -> Findings:
         except HarnessError as error:
             found.read = str(error.message)
             source = None
-    chat_format = _import(source, found) if source else None
-    with clock(FROZEN_NOW):
+    chat_format = _kept(template, found) if source else None
+    with clock(FROZEN_NOW), frozen_clock(FROZEN_NOW):
         written = [Renderings(template, shape) for shape in shapes]
         _compare(written, chat_format, found)
     _compare_engine(template, written, found)
@@ -140,7 +141,9 @@ def _import(source: Source, found: Findings) -> Format | None:
     return chat_format
 
 
-def _compare(written: Sequence[Renderings], chat_format: Format | None, found: Findings) -> None:
+def _compare(
+    written: Sequence[Renderings], chat_format: KeptTemplate | None, found: Findings
+) -> None:
     """Our text and mask against transformers' text and the oracle's regions."""
     for at, seen in enumerate(written):
         name = seen.shape.name
@@ -167,17 +170,28 @@ def _compare(written: Sequence[Renderings], chat_format: Format | None, found: F
             _prove(seen, ours, found)
 
 
-def _ours(chat_format: Format, shape: Shape, *, prompt: bool = False) -> Rendered | str:
+def _kept(template: str, found: Findings) -> KeptTemplate:
+    return KeptTemplate(template, found.name)
+
+
+def _ours(kept: KeptTemplate, shape: Shape, *, prompt: bool = False) -> Rendered | str:
     """Our rendering, or why there is none."""
     whole = _conversations()[shape.name]
-    if prompt:
-        whole = Conversation(whole.id, whole.messages[:-1], tools=whole.tools)
+    messages = whole.messages[:-1] if prompt else whole.messages
     try:
-        return render(
-            whole, chat_format, add_generation_prompt=prompt, bos_token=BOS, eos_token=EOS
+        done = render_kept(
+            kept,
+            messages,
+            [tool.definition for tool in whole.tools],
+            add_generation_prompt=prompt,
+            bos_token=BOS,
+            eos_token=EOS,
         )
     except HarnessError as error:
         return str(error.message)
+    except TemplateFaultError as error:
+        return f"{error.name}: {error}"
+    return Rendered(done.text, done.spans, ())
 
 
 def _prove(seen: Renderings, ours: Rendered, found: Findings) -> None:
