@@ -11,8 +11,9 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from harness.conversation import Conversation
+from harness.conversation import Conversation, Message
 from harness.data.conversations import as_row, load_conversations
 from harness.files import write_text
 from harness.metrics.canaries import TAG as CANARY
@@ -39,7 +40,7 @@ def set_aside(
     if count > len(candidates):
         raise ValueError(f"only {len(candidates)} rows can be set aside")
     candidates.sort(
-        key=lambda c: (sets.get(c.id, 0), kind_of(c), len(c.messages[-1].content), fingerprint(c))
+        key=lambda c: (sets.get(c.id, 0), kind_of(c), len(c.messages[-1].written), fingerprint(c))
     )
     chosen = set()
     for number in range(count):
@@ -72,15 +73,30 @@ def kind_of(conversation: Conversation) -> str:
 
 
 def is_answered(conversation: Conversation) -> bool:
-    """Whether it ends with a question and its answer."""
+    """Whether it ends with a question and its answer in words; a call is none."""
     roles = [message.role for message in conversation.messages[-2:]]
-    return roles == ["user", "assistant"]
+    last = conversation.messages[-1]
+    return roles == ["user", "assistant"] and not last.tool_calls and bool(last.content.strip())
 
 
 def fingerprint(conversation: Conversation) -> str:
     """A digest of the texts; ids and places do not count."""
-    texts = [[message.role, message.content, message.name] for message in conversation.messages]
+    texts: list[Any] = [
+        [each.role, each.content, each.name, *thought_and_calls(each)]
+        for each in conversation.messages
+    ]
+    texts += [[tool.definition] for tool in conversation.tools]
     return hashlib.sha256(json.dumps(texts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def thought_and_calls(message: Message) -> list[Any]:
+    """What a digest holds of a message besides its words; nothing where there is nothing else.
+
+    So a digest of words alone stays what it was before messages could have more.
+    """
+    calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
+    found = [message.reasoning, calls, message.tool_call_id]
+    return found if any(found) else []
 
 
 def without(

@@ -1,14 +1,16 @@
-"""Model outputs and plain texts from JSON lines: ``{"id", "text"}``, or conversations."""
+"""Model outputs and plain texts from JSON lines: ``{"id", "text"}``, or rows of any schema."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data.conversations import parse_messages
+from harness.conversation import Conversation, Message
+from harness.data.conversations import parse_conversation
 from harness.data.readers import jsonl_files, read_jsonl
+from harness.data.schemas import detect
 from harness.errors import HarnessError
 
 
@@ -22,9 +24,10 @@ class Output:
 
 
 def read_outputs(name: str) -> list[Output]:
-    """One output for each line of a file or of a folder's files: a text or a last answer.
+    """One output for each line of a file or of a folder's files: a text, or a last answer.
 
-    Raises HarnessError with ``file:line`` for anything else.
+    An answer's thought is a part of its text. Raises HarnessError with ``file:line`` for anything
+    else.
     """
     return [
         _output(row, place, default_id=_default_id(file, place))
@@ -46,37 +49,54 @@ def read_answers(name: str) -> list[tuple[str, str]]:
     ]
 
 
+def answer_texts(row_id: str, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    """(``id#index``, words) of each answer, and (``id#index#thought``, thought) where it has one.
+
+    A thought can be recited as well as an answer, and each may be recited alone. Calls are left
+    out: few words choose between few tools.
+    """
+    for index, message in enumerate(messages):
+        if message.role != "assistant":
+            continue
+        if message.content:
+            yield f"{row_id}#{index}", message.content
+        if message.reasoning:
+            yield f"{row_id}#{index}#thought", message.reasoning
+
+
 def _default_id(file: Path, place: str) -> str:
     return f"{file.stem}-{place.rsplit(':', 1)[1]}"
 
 
 def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
-    row_id = _id(row, place, default_id)
-    if "messages" in row:
-        messages = parse_messages(row["messages"], place)
-        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
-        if not answers:
-            raise HarnessError("the conversation has no answer", where=place)
-        asked = [
-            message.content for message in messages[: answers[-1]] if message.role != "assistant"
-        ]
-        return Output(row_id, messages[answers[-1]].content, "\n".join(asked))
-    prompt = row.get("prompt", "")
-    return Output(row_id, _text(row, place), prompt if isinstance(prompt, str) else "")
+    if (conversation := _conversation(row, place, default_id)) is None:
+        prompt = row.get("prompt", "")
+        row_id, text = _id(row, place, default_id), _text(row, place)
+        return Output(row_id, text, prompt if isinstance(prompt, str) else "")
+    messages = conversation.messages
+    answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+    if not answers:
+        raise HarnessError("the conversation has no answer", where=place)
+    last = messages[answers[-1]]
+    asked = [message.content for message in messages[: answers[-1]] if message.role != "assistant"]
+    text = "\n\n".join(filter(None, (last.reasoning, last.content)))
+    return Output(conversation.id, text, "\n".join(asked))
 
 
 def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple[str, str]]:
-    row_id = _id(row, place, default_id)
-    if "messages" not in row:
-        yield row_id, _text(row, place)
+    if (conversation := _conversation(row, place, default_id)) is None:
+        yield _id(row, place, default_id), _text(row, place)
         return
-    answers = [
-        (index, message.content)
-        for index, message in enumerate(parse_messages(row["messages"], place))
-        if message.role == "assistant"
-    ]
-    for number, (index, content) in enumerate(answers):
-        yield row_id if number == 0 else f"{row_id}#{index}", content
+    messages = conversation.messages
+    first = next((at for at, message in enumerate(messages) if message.role == "assistant"), 0)
+    for name, text in answer_texts(conversation.id, messages):
+        yield conversation.id if name == f"{conversation.id}#{first}" else name, text
+
+
+def _conversation(row: dict[str, Any], place: str, default_id: str) -> Conversation | None:
+    """A row of messages, or of another schema; None for one that is a text or nothing known."""
+    schema = None if "text" in row and "messages" not in row else detect(row)
+    return parse_conversation(row, place, default_id, schema) if schema else None
 
 
 def _id(row: dict[str, Any], place: str, default: str) -> str:

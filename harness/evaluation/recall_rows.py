@@ -17,6 +17,7 @@ from harness.data.controls import (
     without,
 )
 from harness.data.conversations import Collection, load_conversations
+from harness.data.outputs import answer_texts
 from harness.data.refusals import refused_places
 from harness.data.row_source import DataSource, source_of
 from harness.errors import HarnessError
@@ -97,13 +98,8 @@ def recall_sets(
     others = [
         replace(case, id=f"control/{case.id}") if case.id in trained else case for case in others
     ]
-    answers = tuple(
-        (f"{conversation.id}#{at}", message.content)
-        for conversation in rows
-        for at, message in enumerate(conversation.messages)
-        if message.role == "assistant"
-    )
-    return RecallSets(tuple(train), tuple(others), answers)
+    answers = [pair for row in rows for pair in answer_texts(row.id, row.messages)]
+    return RecallSets(tuple(train), tuple(others), tuple(answers))
 
 
 def without_canaries(rows: Sequence[Conversation]) -> Sequence[Conversation]:

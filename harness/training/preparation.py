@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.conversation import Conversation
-from harness.data.controls import read_controls
+from harness.data.controls import read_controls, thought_and_calls
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.models.architecture import context_window, read_config
@@ -141,7 +141,12 @@ def run_digest(
     else:
         facts = with_removed(facts) | {"model": model}
     data = [
-        [c.id, c.plain, [[m.role, m.content, m.name, m.weight] for m in c.messages]]
+        [
+            c.id,
+            c.plain,
+            [[m.role, m.content, m.name, m.weight, *thought_and_calls(m)] for m in c.messages],
+            *([[tool.definition for tool in c.tools]] if c.tools else []),
+        ]
         for c in ready.conversations
     ]
     sets = row_sets(ready.conversations, ready.rows.set_of, ready.rows.weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.conversation import Conversation, Message
-from harness.data.controls import are_among, fingerprint, set_aside, without
+from harness.conversation import Conversation, Message, Tool, ToolCall
+from harness.data.controls import are_among, fingerprint, possible_controls, set_aside, without
 
 
 def row(id: str, answer: str, kind: str = "", question: str = "") -> Conversation:
@@ -93,3 +95,29 @@ def test_texts_are_compared_not_ids():
     renamed = [replace(one, id="other", source="f:1") for one in pool[:2]]
     assert are_among(renamed, pool) and not are_among(pool, renamed) and not are_among([], pool)
     assert without(pool, renamed) == pool[2:]
+
+
+def test_a_digest_of_words_alone_is_as_it_was_and_thoughts_and_calls_change_it():
+    plain = Conversation("a", (Message("user", "q", "Ann"), Message("assistant", "a")))
+    before = json.dumps([["user", "q", "Ann"], ["assistant", "a", None]])
+    assert fingerprint(plain) == hashlib.sha256(before.encode()).hexdigest()
+    asked, answer = plain.messages
+    call = ToolCall("f", "{}")
+    tool = Tool('{"type": "function", "function": {"name": "f"}}')
+    others = [
+        replace(plain, messages=(asked, replace(answer, reasoning="t"))),
+        replace(plain, messages=(asked, replace(answer, tool_calls=(call,)))),
+        replace(plain, messages=(asked, replace(answer, tool_calls=(replace(call, id="x"),)))),
+        replace(plain, tools=(tool,)),
+    ]
+    assert len({*map(fingerprint, (plain, *others))}) == 5
+
+
+def test_a_row_that_ends_in_a_call_or_a_result_is_no_control():
+    call = Message("assistant", "I look.", tool_calls=(ToolCall("f", "{}"),))
+    asked, result, answer = Message("user", "q"), Message("tool", "r"), Message("assistant", "a")
+    ends = {"words": (asked, answer), "call": (asked, call), "thought": (asked,)}
+    ends["thought"] = (asked, replace(answer, content="", reasoning="t"))
+    ends["after a result"] = (asked, call, result, answer)
+    found = possible_controls([Conversation(name, end) for name, end in ends.items()])
+    assert [one.id for one in found] == ["words"]

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from harness.conversation import Conversation, Message, Tool
+from harness.data.controls import is_answered
 from harness.data.conversations import parse_messages
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
@@ -164,7 +165,7 @@ def recall_case(conversation: Conversation) -> Case | None:
     None unless it ends with a question and an answer in words.
     """
     *context, last = conversation.messages
-    if last.role != "assistant" or not context or context[-1].role != "user" or last.tool_calls:
+    if not is_answered(conversation):
         return None
     return Case(
         id=conversation.id,

@@ -68,8 +68,12 @@ class RecallHit:
         return bool(self.flags)
 
     def misplaced(self, own: str) -> bool:
-        """Whether a span of *another* example than ``own`` is in the answer."""
-        return self.source not in (None, own) and "span" in self.flags
+        """Whether a span of *another* example than ``own`` is in the answer.
+
+        ``own#2`` and ``own#2#thought`` are later answers and thoughts of the same example.
+        """
+        of_own = self.source == own or (self.source or "").startswith(f"{own}#")
+        return self.source is not None and not of_own and "span" in self.flags
 
 
 class RecallIndex:
