@@ -159,11 +159,13 @@ def _stop(
     following = next((place[0] for place in places[at + 1 :] if place), len(text))
     behind = text[words : max(following, words)]
     alone = behind if last else _behind(seen, seen.text(at + 1), at)
-    alone = _without_prompt(seen, at, alone)
-    if last and len(_MARK.findall(alone)) > 1:
+    unasked = bool(seen.text(at)) and seen.text(at, generation=True) == seen.text(at)
+    alone = _without_prompt(seen, at, alone) if unasked else alone
+    if last and (unasked or len(_MARK.findall(alone)) > 1):
         asked = _behind(seen, seen.text(at + 1, question=True), at)
         same = _whole(alone, len(common_prefix(alone, asked)))
-        return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
+        must = len(alone[:same].rstrip())
+        return (must, same) if unasked else (must or len(alone.rstrip()), len(alone))
     mark = alone.rstrip()
     if not mark or not behind.startswith(mark):
         common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
@@ -196,9 +198,7 @@ def _behind(seen: Renderings, text: str | None, at: int) -> str:
 
 def _without_prompt(seen: Renderings, at: int, behind: str) -> str:
     """Without a generation prompt that is written although none was asked for."""
-    prompt = seen.text(at, generation=True)
-    if not prompt or prompt != seen.text(at):
-        return behind
+    prompt = seen.text(at) or ""
     common = common_prefix(prompt[::-1], behind[::-1])[::-1]
     return behind[: len(behind) - len(common)] if re.search(r"\w", common) else behind
 
@@ -231,8 +231,12 @@ def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, in
 def _pieces(message: dict[str, Any]) -> Iterator[str]:
     if thought := (message.get("reasoning_content") or "").strip():
         yield thought
-    if words := message["content"].strip():
-        yield words
+    words = message["content"]
+    if message["role"] == "assistant" and "</think>" in words:  # a template may leave it out
+        thought, _, words = words.rpartition("</think>")
+        yield thought.partition("<think>")[2].strip()
+    if words.strip():
+        yield words.strip()
     for call in message.get("tool_calls") or ():
         yield call["function"]["name"]
         yield from _strings(call["function"]["arguments"])

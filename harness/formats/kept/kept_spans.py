@@ -355,12 +355,14 @@ def _behind_suffix(ahead: str, given: str) -> int:
 
 
 def _same_marks(one: str, other: str) -> str:
-    """What both begin with, up to the end of its last whole mark and the white space behind it."""
+    """What both begin with, without a mark or a word that is cut in two; nothing in common: all."""
     pairs = enumerate(zip(one, other, strict=False))
     same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-    marks = [m.end() for m in MARK.finditer(one) if m.end() <= same]
-    at = max(marks, default=0)
-    return one[: at + len(one[at:same]) - len(one[at:same].lstrip())] if marks else one
+    for text in (one, other):
+        same = min([same, *(m.start() for m in MARK.finditer(text) if m.start() < same < m.end())])
+    while 0 < same < len(one) and one[same - 1].isalnum() and one[same].isalnum():
+        same -= 1
+    return one[:same] or one
 
 
 def _marks_only(end: str, following: str, at: int, ended: Rendering) -> str:
