@@ -71,6 +71,27 @@ def talkative(tiny, monkeypatch):
     return tiny
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<think>\nhm\n</think>\n\nfox", Message("assistant", "fox", reasoning="hm")),
+        ("<think>\nhm, and the fox", None),
+        ("<think>\n\n</think>\n\n fox ", Message("assistant", "fox")),
+        ("fox", Message("assistant", "fox")),
+    ],
+)
+def test_a_thought_of_an_answer_is_its_thought(tiny, monkeypatch, text, message):
+    from harness.backends.local.backend import TransformersBackend
+    from harness.backends.protocol import Answer
+
+    def generate(self, requests):
+        yield [(request.key, Answer(text, "stop", "", ())) for request in requests]
+
+    monkeypatch.setattr(TransformersBackend, "generate", generate)
+    found = own_answers(tiny, ASKED[:1], load_formats()["qwen3"], 8)
+    assert [one.messages[-1] for one in found] == ([message] if message else [])
+
+
 def test_the_last_answer_is_replaced_and_what_did_not_end_is_left_out(talkative):
     found = own_answers(talkative, ASKED, NATIVE, 8)
     assert [c.id for c in found] == ["q0/self", "q1/self"]

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import Answer, GenerateRequest
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, ParsedAnswer
 from harness.data.check import overlaps
 from harness.data.conversations import as_row, load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases, spread_evenly
 from harness.files import write_text
+from harness.formats.parse import opened_by, parse_answer
 from harness.formats.render import adapt_to_format, render
 from harness.models.adapters import base_only
-from harness.records import Format
+from harness.records import Finish, Format
 from harness.resources import data_dir
 
 if TYPE_CHECKING:
@@ -48,36 +49,49 @@ def own_answers(
 ) -> list[Conversation]:
     """Each conversation up to its last question, followed by the base model's greedy answer.
 
-    An empty answer is left out. So is one without an end after ``max_new_tokens``, unless
+    Its thought and calls are read back by the format's marks. An empty answer is left out, and one
+    with a mark that does not close. So is one without an end after ``max_new_tokens``, unless
     ``unfinished``: its stop is unknown, so it can teach words but no stop.
     """
     prompts = {conversation.id + _SUFFIX: _prompt(conversation) for conversation in conversations}
     backend = TransformersBackend.steady(loaded)
-    requests = [
-        GenerateRequest(
-            key,
-            render(
-                adapt_to_format(prompt, native),
-                native,
-                add_generation_prompt=True,
-                bos_token=backend.bos_token,
-                eos_token=backend.eos_token,
-            ),
-            max_new_tokens,
-            stop_tokens=native.stop_tokens,
+    rendered = {
+        key: render(
+            adapt_to_format(prompt, native),
+            native,
+            add_generation_prompt=True,
+            bos_token=backend.bos_token,
+            eos_token=backend.eos_token,
         )
         for key, prompt in prompts.items()
+    }
+    requests = [
+        GenerateRequest(key, prompt, max_new_tokens, stop_tokens=native.stop_tokens)
+        for key, prompt in rendered.items()
     ]
     with base_only(loaded):
         answers = dict(pair for batch in backend.generate(requests) for pair in batch)
     finished = ("stop", "length") if unfinished else ("stop",)
-    return [
-        _answered(key, prompt, answer)
-        for key, prompt in prompts.items()
-        if isinstance(answer := answers.get(key), Answer)
-        and answer.finish in finished
-        and answer.text.strip()
-    ]
+    found = []
+    for key, prompt in prompts.items():
+        answer = answers.get(key)
+        if not isinstance(answer, Answer) or answer.finish not in finished:
+            continue
+        opened = opened_by(rendered[key], native)
+        parsed = parse_answer(answer.text, native, opened=opened, tools=prompt.tools)
+        if (message := _message(parsed)) is not None:
+            found.append(_answered(key, prompt, message, answer.finish))
+    return found
+
+
+def _message(answer: ParsedAnswer) -> Message | None:
+    """The answer as a message; None for an empty one, and one whose marks do not close."""
+    if answer.malformed or answer.unclosed:
+        return None
+    words, calls = answer.content.strip(), answer.tool_calls
+    if not words and not calls:
+        return None
+    return Message("assistant", words, reasoning=answer.reasoning, tool_calls=calls)
 
 
 def write_conversations(path: Path, conversations: Iterable[Conversation]) -> None:
@@ -121,7 +135,7 @@ def expected_answers(
         return load_conversations([str(path)])
     words = " ".join(["a"] * max_new_tokens)
     return [
-        _answered(prompt.id + _SUFFIX, prompt, Answer(words, "stop", "", ()))
+        _answered(prompt.id + _SUFFIX, prompt, Message("assistant", words), "stop")
         for prompt in map(_prompt, spread_prompts(conversations, most))
     ]
 
@@ -136,14 +150,9 @@ def _prompt(conversation: Conversation) -> Conversation:
     return replace(conversation, messages=messages)
 
 
-def _answered(key: str, prompt: Conversation, answer: Answer) -> Conversation:
-    tags = (*prompt.tags, SELF_ANSWERED, *((UNFINISHED,) if answer.finish == "length" else ()))
-    return replace(
-        prompt,
-        id=key,
-        messages=(*prompt.messages, Message("assistant", answer.text.strip())),
-        tags=tags,
-    )
+def _answered(key: str, prompt: Conversation, answer: Message, finish: Finish) -> Conversation:
+    tags = (*prompt.tags, SELF_ANSWERED, *((UNFINISHED,) if finish == "length" else ()))
+    return replace(prompt, id=key, messages=(*prompt.messages, answer), tags=tags)
 
 
 def check_prompts(conversations: Sequence[Conversation]) -> None:
