@@ -11,9 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, TypeVar
 
+from harness.backends.chat_messages import chat_messages, parsed_message
 from harness.backends.protocol import (
     Answer,
     Answers,
@@ -26,11 +28,13 @@ from harness.backends.protocol import (
 from harness.backends.server_answers import read_logprobs, read_text
 from harness.backends.server_calls import NotSupportedError, PromptTooLongError, Server
 from harness.backends.server_facts import ServerFacts
+from harness.conversation import ParsedAnswer
 from harness.errors import HarnessError
 from harness.records import Finish, Loglikelihood, Rendered
 
 RequestT = TypeVar("RequestT", GenerateRequest, ScoreRequest)
 ResultT = TypeVar("ResultT")
+_Completion = tuple[str, Finish, ParsedAnswer | None]
 
 NO_LOGPROBS = "the server gives no log-probabilities of a prompt"
 MAX_STOPS = 4
@@ -188,13 +192,13 @@ class OpenAIBackend(Backend):
         stops = () if self.chat else request.prompt.stops
         ollama = not self.chat and self.facts.ollama
         try:
-            text, finish = self._generate(request) if ollama else self._complete(request)
+            text, finish, parsed = self._generate(request) if ollama else self._complete(request)
         except PromptTooLongError:
             return None
-        return Answer.until_stop(text, stops, finish)
+        return replace(Answer.until_stop(text, stops, finish), parsed=parsed)
 
-    def _complete(self, request: GenerateRequest) -> tuple[str, Finish]:
-        """The text of an answer and how it ended."""
+    def _complete(self, request: GenerateRequest) -> _Completion:
+        """The text of an answer, how it ended, and its parts if the server took it apart."""
         settings: dict[str, Any] = {
             "model": self.model,
             "max_tokens": request.max_new_tokens,
@@ -210,20 +214,22 @@ class OpenAIBackend(Backend):
             if sampling.top_k:  # not in OpenAI's API; vLLM, SGLang and llama.cpp call it so
                 settings["extra_body"] = {"top_k": sampling.top_k}
         if self.chat:
-            settings["messages"] = [
-                {"role": message.role, "content": message.content} for message in request.messages
-            ]
+            settings["messages"] = chat_messages(request.messages)
+            if request.tools:
+                settings["tools"] = [tool.as_object() for tool in request.tools]
         else:
             if request.prompt.stops:
                 settings["stop"] = list(request.prompt.stops[:MAX_STOPS])
             settings["prompt"] = request.prompt.text + request.prefix
 
-        def read(choice: dict[str, Any]) -> tuple[str, Finish]:
-            return read_text(choice, request.max_new_tokens, chat=self.chat)
+        def read(choice: dict[str, Any]) -> _Completion:
+            text, finish = read_text(choice, request.max_new_tokens, chat=self.chat)
+            parsed = parsed_message(choice.get("message"), text) if self.chat else None
+            return text, finish, parsed
 
         return self._server.ask(settings, read, chat=self.chat)
 
-    def _generate(self, request: GenerateRequest) -> tuple[str, Finish]:
+    def _generate(self, request: GenerateRequest) -> _Completion:
         """The same from Ollama, which is to send our text to the model as it is."""
         sampling = request.sampling
         settings = {
@@ -250,9 +256,9 @@ class OpenAIBackend(Backend):
             },
         }
 
-        def read(page: dict[str, Any]) -> tuple[str, Finish]:
+        def read(page: dict[str, Any]) -> _Completion:
             choice = {"text": page.get("response"), "finish_reason": page.get("done_reason")}
-            return read_text(choice, request.max_new_tokens, chat=False)
+            return (*read_text(choice, request.max_new_tokens, chat=False), None)
 
         return self._server.ask_ollama(settings, read)
 

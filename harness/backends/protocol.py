@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.sampling import Sampling
-from harness.conversation import Message
+from harness.conversation import Message, ParsedAnswer, Tool
 from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
 from harness.records import Finish, Loglikelihood, Rendered
@@ -41,8 +41,8 @@ class GenerateRequest:
 
     The answer is greedy, or drawn as ``sampling`` says. ``prefix`` holds its first characters where
     they are given; they do not come back. With a ``language`` the probability of tokens of other
-    scripts is read along the answer. ``messages`` are what the prompt was rendered from, for a
-    backend that applies a template of its own.
+    scripts is read along the answer. ``messages`` and ``tools`` are what the prompt was rendered
+    from, for a backend that applies a template of its own.
     """
 
     key: str
@@ -52,6 +52,7 @@ class GenerateRequest:
     stop_tokens: tuple[str, ...] = ()
     language: str = ""
     messages: tuple[Message, ...] = ()
+    tools: tuple[Tool, ...] = ()
     sampling: Sampling | None = None
 
 
@@ -77,7 +78,8 @@ class Answer:
 
     ``token_ids`` are the fewest first tokens that hold the whole text: without the stop, unless a
     token holds the end of the text and the start of the stop. ``off_script`` is, at each of them,
-    the probability of tokens of other scripts, where a language was asked for.
+    the probability of tokens of other scripts, where a language was asked for. ``parsed`` is the
+    answer's thought, words and calls, where a server took them apart itself.
     """
 
     text: str
@@ -85,6 +87,7 @@ class Answer:
     stop: str
     token_ids: tuple[int, ...] = ()
     off_script: tuple[float, ...] = ()
+    parsed: ParsedAnswer | None = None
 
     @classmethod
     def until_stop(cls, text: str, stops: Iterable[str], otherwise: Finish) -> Answer:

@@ -17,6 +17,13 @@ from harness.records import Finish
 #: Characters that one token may have; most have four. More is no answer of so few tokens.
 _LONGEST_TOKEN = 256
 _SHOWN = 60
+#: How an answer ended, by the server's reason; a chat that called a tool ended by itself.
+_FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "stop",
+    "function_call": "stop",
+}
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -53,7 +60,7 @@ def read_text(choice: dict[str, Any], tokens: int, *, chat: bool) -> tuple[str, 
     if len(text) > _LONGEST_TOKEN * (tokens + 1):
         raise MalformedError(f"{len(text)} characters for at most {tokens} tokens")
     reason = choice.get("finish_reason")
-    finish: Finish = "stop" if reason == "stop" else "length" if reason == "length" else "error"
+    finish: Finish = _FINISHES.get(reason, "error") if isinstance(reason, str) else "error"
     return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text), finish
 
 

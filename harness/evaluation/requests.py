@@ -153,6 +153,7 @@ class RequestBuilder:
             chat_format.stop_tokens,
             case.expect_language,
             case.messages,
+            case.tools,
         )
         if self.sampling is None:
             return request
@@ -223,7 +224,7 @@ def _settings(request: ScoreRequest | GenerateRequest) -> str:
     settings = {
         field.name: getattr(request, field.name)
         for field in fields(request)
-        if field.name not in ("key", "prompt", "prefix", "answers", "messages")
+        if field.name not in ("key", "prompt", "prefix", "answers", "messages", "tools")
     }
     if isinstance(request, GenerateRequest):
         settings["stops"] = request.prompt.stops

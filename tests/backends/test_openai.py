@@ -15,7 +15,7 @@ import pytest
 
 from harness.backends import GenerateRequest, ScoreRequest
 from harness.backends.openai import NO_LOGPROBS, OpenAIBackend
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, ParsedAnswer, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.evaluation.analysis.confidence import confidence_report
 from harness.evaluation.run import evaluate
@@ -122,6 +122,11 @@ class Handler(BaseHTTPRequestHandler):
             message = {"role": "assistant", "content": content}
             facts = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
             choice = {"index": 0, "finish_reason": "stop", "message": message}
+            if body.get("tools"):  # it calls the first
+                function = {"name": body["tools"][0]["function"]["name"], "arguments": "{}"}
+                calls = [{"id": "c", "type": "function", "function": function}]
+                message |= {"content": None, "reasoning_content": "hm", "tool_calls": calls}
+                choice["finish_reason"] = "tool_calls"
             self.reply(200, {**facts, "choices": [choice]})
             return
         choice = {
@@ -476,6 +481,15 @@ def test_chat_sends_messages(server):
     ]
     assert "chat endpoint" in backend.no_loglikelihood
     assert backend.fingerprint["backend"] != OpenAIBackend(server.url, "m").fingerprint["backend"]
+
+
+def test_chat_sends_tools_and_reads_thought_and_calls(server):
+    tool = Tool('{"type": "function", "function": {"name": "weigh"}}')
+    backend = OpenAIBackend(server.url, "m", chat=True)
+    [answer] = answers(backend, [replace(prompts(1)[0], tools=(tool,))]).values()
+    assert server.seen[0]["tools"] == [tool.as_object()]
+    assert answer.parsed == ParsedAnswer("", "hm", (ToolCall("weigh", "{}"),))
+    assert (answer.text, answer.finish) == ("", "stop")
 
 
 def test_a_stop_that_the_server_lets_pass_is_cut(server):

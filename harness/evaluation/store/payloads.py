@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, get_args
 
+from pydantic import TypeAdapter
+
 from harness.backends.protocol import Answer, Result, ScoreRequest, why_unscored
+from harness.conversation import ParsedAnswer
 from harness.evaluation.requests import PlannedRequest
 from harness.files import parse_json
 from harness.records import Finish, Loglikelihood
 
+#: Raises pydantic's ValidationError, which is a ValueError.
+_PARSED = TypeAdapter(ParsedAnswer)
 _LISTS = ("token_ids", "token_logprobs", "off_script")
 
 
@@ -43,11 +48,18 @@ def from_payload(planned: PlannedRequest, text: str) -> Result:
 
 
 def _fields(result: Answer | Loglikelihood) -> dict[str, Any]:
-    return {field.name: getattr(result, field.name) for field in fields(result)}
+    """The fields of a record, without an answer's parts where there are none."""
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    if (parsed := values.pop("parsed", None)) is not None:
+        values["parsed"] = asdict(parsed)
+    return values
 
 
 def _answer(payload: dict[str, Any]) -> Answer:
-    answer = Answer(**_with_tuples(payload))
+    values = _with_tuples(payload)
+    if (parsed := values.pop("parsed", None)) is not None:
+        values["parsed"] = _PARSED.validate_python(parsed)
+    answer = Answer(**values)
     texts = (answer.text, answer.finish, answer.stop)
     if not all(isinstance(text, str) for text in texts) or answer.finish not in get_args(Finish):
         raise TypeError("text, finish and stop are texts")
