@@ -112,6 +112,19 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptTemplate:
+    """How a template that is kept as it is wants what it is given: in a format's file ``[kept]``.
+
+    ``content``: a message's words as text or as a list of parts. ``arguments``: those of a call as
+    an object or as its JSON text. ``thought``: the key of an answer's thought.
+    """
+
+    content: Literal["text", "parts"] = "text"
+    arguments: Literal["object", "text"] = "object"
+    thought: str = "reasoning_content"
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
     """One prompt format: a chat template and the facts of its front matter (docs/formats.md)."""
 
@@ -135,7 +148,10 @@ class Format:
     switches: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
     """Variables of the template that may be chosen, with their values, the default first."""
     variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """The switches that are set, as in ``qwen3:enable_thinking=false``."""
+    """The switches that are set, as in ``qwen3:enable_thinking=false``, and other values that the
+    template reads (``[variables]``)."""
+    kept: KeptTemplate | None = None
+    """For somebody else's template, kept as it is: its spans are found by tracing."""
     eos: str = ""
     origin: str = ""
     notes: str = ""

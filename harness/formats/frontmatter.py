@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,7 +16,7 @@ from annotated_types import MinLen
 
 from harness.conversation import NO_MARKS, AnswerMarks, CallMarks
 from harness.errors import HarnessError, nearest, validation_error
-from harness.records import Format
+from harness.records import Format, KeptTemplate
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -46,6 +46,8 @@ class FrontMatter:
     calls: CallMarks | None = None
     content: AnswerMarks = NO_MARKS
     switches: dict[str, list[Any]] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+    kept: KeptTemplate | None = None
     eos: str = ""
     origin: str = ""
     notes: str = ""
@@ -74,7 +76,7 @@ def parse_format(source: str, path: Path, *, checked: bool = True, trusted: bool
         _check(given, path)
     template = source[front.end() :]
     behaviour = {key: given.get(key) for key in ("stops", "stop_tokens", "system_default", "names")}
-    behaviour |= {key: given[key] for key in _TABLES if key in given}
+    behaviour |= {key: given[key] for key in (*_TABLES, "variables") if key in given}
     facts = vars(FrontMatter(**{**given, **_tables(given)}))
     return Format(
         id=path.stem,
@@ -94,28 +96,33 @@ def stamp(facts: Any) -> str:
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
-_TABLES: dict[str, Any] = {"thoughts": AnswerMarks, "calls": CallMarks, "content": AnswerMarks}
+_TABLES: dict[str, Any] = {
+    "thoughts": AnswerMarks,
+    "calls": CallMarks,
+    "content": AnswerMarks,
+    "kept": KeptTemplate,
+}
 
 
 def _tables(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of marks as records."""
+    """The tables of marks, and of how a template is kept, as records."""
     return {key: record(**given[key]) for key, record in _TABLES.items() if key in given}
 
 
-def write_front_matter(facts: Mapping[str, str | Sequence[str]], roles: Mapping[str, str]) -> str:
-    """The comment that begins a format's file. JSON's strings and lists are TOML's too."""
-    lines = [
-        "{#---",
-        *map(_line, facts.items()),
-        "",
-        "[roles]",
-        *map(_line, roles.items()),
-        "---#}",
-    ]
-    return "\n".join(lines) + "\n"
+def write_front_matter(
+    facts: Mapping[str, Any], roles: Mapping[str, str], **tables: Mapping[str, Any]
+) -> str:
+    """The comment that begins a format's file: facts, ``[roles]`` and further tables.
+
+    JSON's strings, numbers, lists and booleans are TOML's too.
+    """
+    lines = ["{#---", *map(_line, facts.items())]
+    for name, table in {"roles": roles, **tables}.items():
+        lines += ["", f"[{name}]", *map(_line, table.items())]
+    return "\n".join([*lines, "---#}"]) + "\n"
 
 
-def _line(fact: tuple[str, str | Sequence[str]]) -> str:
+def _line(fact: tuple[str, Any]) -> str:
     return f"{fact[0]} = {json.dumps(fact[1], ensure_ascii=False)}"
 
 

@@ -9,6 +9,8 @@ from jinja2 import TemplateError
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
+from harness.formats.guard import TemplateFaultError
+from harness.formats.kept.kept_render import own_words, render_kept
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import REFUSALS, Extras, Shape, trace
 from harness.records import Format, Rendered, Span
@@ -52,7 +54,8 @@ def render(
         _user_name(conversation),
     )
     contents = [message.content for message in messages]
-    skeleton = skeleton_of(chat_format, shape) if extras is None else None
+    filled = extras is None and chat_format.kept is None
+    skeleton = skeleton_of(chat_format, shape) if filled else None
     text, spans = (skeleton and skeleton.fill(contents)) or _traced(
         conversation, chat_format, shape, contents, extras
     )
@@ -155,7 +158,10 @@ def _traced(
 ) -> tuple[str, tuple[Span, ...]]:
     """Run the template itself over the messages, and check that nothing is lost."""
     try:
-        text, spans = trace(chat_format, shape, contents, extras=extras)
+        if chat_format.kept is None:
+            text, spans = trace(chat_format, shape, contents, extras=extras)
+        else:
+            text, spans = _kept(conversation, chat_format, shape)
     except REFUSALS as error:
         reason = (
             f"{type(error).__name__}: {error}"
@@ -168,6 +174,30 @@ def _traced(
         ) from None
     _check_lossless(conversation, chat_format, text, spans)
     return text, spans
+
+
+def _kept(
+    conversation: Conversation, chat_format: Format, shape: Shape
+) -> tuple[str, tuple[Span, ...]]:
+    """Run a template that is kept as it is. Raises TemplateError with its own words."""
+    messages = [
+        message if message.role == role else replace(message, role="system")
+        for message, role in zip(conversation.messages, shape.roles, strict=True)
+    ]
+    if not chat_format.thinks:
+        messages = [replace(message, reasoning=None) for message in messages]
+    try:
+        rendering = render_kept(
+            chat_format,
+            messages,
+            conversation.tools,
+            add_generation_prompt=shape.add_generation_prompt,
+            bos_token=shape.bos_token,
+            eos_token=shape.eos_token,
+        )
+    except TemplateFaultError as fault:
+        raise TemplateError(own_words(fault)) from None
+    return rendering.text, rendering.spans
 
 
 def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversation:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from harness.conversation import Message
-from harness.formats.guard import trace_kept_guarded
-from harness.records import Span
+from harness.conversation import Message, Tool
+from harness.formats.guard import TemplateFaultError, trace_kept_guarded
+from harness.records import Format, KeptTemplate, Span
 
 _NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
 
@@ -24,23 +24,6 @@ def frozen_clock(now: datetime) -> Iterator[None]:
         yield
     finally:
         _NOW.reset(token)
-
-
-@dataclass(frozen=True)
-class KeptTemplate:
-    """A template and how it wants what it is given.
-
-    ``content`` is "text" or "parts", ``arguments`` (of a call) "object" or "text", ``thought`` the
-    key of an answer's thought; ``variables`` are further values that the template reads.
-    """
-
-    template: str
-    where: str
-    content: str = "text"
-    arguments: str = "object"
-    thought: str = "reasoning_content"
-    variables: Mapping[str, Any] | None = None
-    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,9 +47,9 @@ class KeptRendering:
 
 
 def render_kept(
-    kept: KeptTemplate,
+    chat_format: Format,
     messages: Sequence[Message],
-    tools: Sequence[str] = (),
+    tools: Sequence[Tool] = (),
     *,
     add_generation_prompt: bool = False,
     bos_token: str = "",
@@ -78,25 +61,36 @@ def render_kept(
     Raises HarnessError for a template that does harm, and TemplateFaultError for what the template
     raises; its name is Untraceable where an answer's beginning or end cannot be found.
     """
+    way = chat_format.kept or KeptTemplate()
     request = {
-        "template": kept.template,
+        "template": chat_format.template,
         "messages": [_given(message) for message in messages],
-        "tools": list(tools),
-        "way": {"content": kept.content, "arguments": kept.arguments, "thought": kept.thought},
-        "variables": dict(kept.variables or {}),
-        "stops": list(kept.stops),
+        "tools": [tool.definition for tool in tools],
+        "way": asdict(way),
+        "variables": dict(chat_format.variables),
+        "stops": list(chat_format.stops),
         "bos_token": bos_token,
         "eos_token": eos_token,
         "prompt": add_generation_prompt,
         "now": (_NOW.get() or datetime.now()).isoformat(),  # local time, as transformers' own
         "plain": plain,
     }
-    reply = trace_kept_guarded(request, kept.where)
+    reply = trace_kept_guarded(request, chat_format.path or chat_format.id)
     return KeptRendering(
         reply["text"],
         tuple(Span(*span) for span in reply.get("spans", ())),
         tuple(map(_answer, reply.get("answers", ()))),
     )
+
+
+_OWN = ("TemplateRefusal", "TemplateError", "UndefinedError", "SecurityError")
+
+
+def own_words(fault: TemplateFaultError) -> str:
+    """Why a template refuses messages, in its words or those of the sandbox."""
+    if fault.name == "Untraceable":
+        return f"the loss mask cannot be found: {fault}"
+    return str(fault) if fault.name in _OWN else f"{fault.name}: {fault}"
 
 
 def _answer(fields: Sequence[Any]) -> KeptAnswer:

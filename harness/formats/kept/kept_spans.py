@@ -161,10 +161,10 @@ class Tracer:
         ended = self._beginning(index + 1, "")
         if ended is None or ended is whole:
             return own
-        left = [ended.text[part.start : part.end] for part in ended.of(index)]
+        left = [ended.text[part.start : part.end].strip() for part in ended.of(index)]
         found = []
         for part in own:
-            text = whole.text[part.start : part.end]
+            text = whole.text[part.start : part.end].strip()
             if text not in left:
                 break
             left = left[left.index(text) + 1 :]
@@ -196,7 +196,8 @@ class Tracer:
             given = beginning.tail
         faults = []
         if beginning is not None and not whole.text.startswith(beginning.text):
-            faults.append("prompt is no prefix")
+            same = ahead.startswith(given)
+            faults.append("earlier turns change" if same else "prompt differs")
         if ahead.startswith(given) and beginning is not None:
             cut = len(given)
         else:
@@ -451,4 +452,4 @@ def _kind(whole: Rendering, answer: Answer, start: int, end: int) -> SpanKind:
         return "call"
     if "reasoning" in (before, after):
         return "reasoning"
-    return "reasoning" if _THOUGHT.search(whole.text[start:end]) else "glue"
+    return "glue"

@@ -1,0 +1,379 @@
+"""Find out by probing what a kept template does, so that its front matter can say it.
+
+Nothing is guessed: what the probes do not show is left out, and what cannot be traced is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from harness.conversation import NO_MARKS, AnswerMarks, Message, Tool, ToolCall
+from harness.errors import HarnessError
+from harness.formats.guard import TemplateFaultError
+from harness.formats.kept.kept_render import (
+    KeptRendering,
+    frozen_clock,
+    own_words,
+    render_kept,
+)
+from harness.formats.kept.kept_spans import MARK
+from harness.formats.turns import BOS, EOS
+from harness.records import Format, KeptTemplate
+
+#: Two dates at which a template that writes one is rendered.
+DATES = (datetime(2025, 2, 3, 4, 5, 6), datetime(2026, 11, 29, 16, 17, 18))
+
+U1, A1, U2, A2 = (
+    Message("user", "first question"),
+    Message("assistant", "first answer"),
+    Message("user", "second question"),
+    Message("assistant", "second answer"),
+)
+SYSTEM, DEVELOPER = Message("system", "the rules"), Message("developer", "the wishes")
+T1 = replace(A1, reasoning="first thought")
+T2 = replace(A2, reasoning="second thought")
+CALL = replace(A1, content="", tool_calls=(ToolCall("look_up", '{"word": "tree"}', "call12345"),))
+RESULT = Message("tool", "the result", name="look_up", tool_call_id="call12345")
+TOOL = Tool(
+    '{"type": "function", "function": {"name": "look_up", "description": "Look a word up", '
+    '"parameters": {"type": "object", "properties": {"word": {"type": "string", "description": '
+    '"The word"}}, "required": ["word"]}}}'
+)
+_THOUGHT_MARK = re.compile(r"think|thought|reason", re.IGNORECASE)
+
+
+@dataclass
+class Facts:
+    """What the front matter says, and what the user should know."""
+
+    way: KeptTemplate = field(default_factory=KeptTemplate)
+    system: str = "unsupported"
+    reasoning: str = "none"
+    tools: str = "none"
+    stops: tuple[str, ...] = ()
+    eos: str = "none"
+    roles: dict[str, str] = field(default_factory=dict)
+    thoughts: AnswerMarks = NO_MARKS
+    findings: list[str] = field(default_factory=list)
+    needs_tools: bool = False
+
+
+class Prober:
+    """Renders probes of one template."""
+
+    def __init__(self, template: str, where: str, variables: Mapping[str, Any]) -> None:
+        self.format = Format("kept", "kept", template, (), "", path=where, variables=variables)
+        self.format = replace(self.format, kept=KeptTemplate())
+        self.tools: tuple[Tool, ...] = ()
+        self.reason = ""
+
+    def render(
+        self, *messages: Message, prompt: bool = False, plain: bool = False, tools: bool = False
+    ) -> KeptRendering | None:
+        """None where the template refuses or cannot be traced; ``reason`` says why."""
+        try:
+            return render_kept(
+                self.format,
+                messages,
+                (TOOL,) if tools else self.tools,
+                add_generation_prompt=prompt,
+                bos_token=BOS,
+                eos_token=EOS,
+                plain=plain,
+            )
+        except TemplateFaultError as fault:
+            self.reason = own_words(fault)
+            return None
+
+
+def written(rendering: KeptRendering, message: int, kind: str = "content") -> str:
+    """What was written of a message."""
+    return "".join(
+        rendering.text[s.start : s.end]
+        for s in rendering.spans
+        if s.kind == kind and s.message == message
+    )
+
+
+def carries(rendering: KeptRendering | None, messages: Sequence[Message]) -> bool:
+    """Whether every message's words are written, once and unchanged."""
+    return rendering is not None and all(
+        written(rendering, index).strip() == message.content.strip()
+        for index, message in enumerate(messages)
+    )
+
+
+def find_facts(prober: Prober) -> Facts:
+    """Raise HarnessError, with the template's own reason, where not even a question and its answer
+    can be rendered and traced.
+    """
+    facts = Facts()
+    exchange = _find_way(prober, facts)
+    _find_stops(prober, facts, exchange)
+    prober.format = replace(prober.format, stops=facts.stops)
+    _find_system(prober, facts)
+    _find_thoughts(prober, facts)
+    _find_tools(prober, facts)
+    _find_developer(prober, facts)
+    facts.findings += list(_dates(prober))
+    return facts
+
+
+def _find_way(prober: Prober, facts: Facts) -> KeptRendering:
+    """Render a question and its answer in the first way that the template takes."""
+    reasons: list[str] = []
+    for tools in ((), (TOOL,)):
+        for content in ("text", "parts"):
+            prober.format = replace(prober.format, kept=KeptTemplate(content=content))
+            prober.tools = tools
+            exchange = prober.render(U1, A1)
+            if exchange is not None and carries(exchange, (U1, A1)):
+                facts.way = prober.format.kept or KeptTemplate()
+                facts.needs_tools = bool(tools)
+                if tools:
+                    facts.findings.append(
+                        f"It renders only conversations with tools: without, {reasons[0]}."
+                    )
+                return exchange
+            if exchange is not None:
+                prober.reason = "it leaves out words of a question or an answer, or changes them"
+            reasons.append(prober.reason)
+    raise HarnessError(f"a question and its answer cannot be rendered: {reasons[0]}")
+
+
+def _find_stops(prober: Prober, facts: Facts, exchange: KeptRendering) -> None:
+    longer = prober.render(U1, A1, U2, A2)
+    texts, faults = [], set()
+    for rendering in filter(None, (exchange, longer)):
+        for answer in rendering.answers:
+            texts.append(rendering.text[answer.stop : answer.end])
+            faults |= set(answer.faults)
+    ends = [text for text in texts if text.strip()]
+    facts.stops = tuple(dict.fromkeys(filter(None, map(_stop_string, ends))))
+    if ends:
+        everywhere = len(ends) == len(texts)
+        facts.eos = (
+            ("after every answer" if everywhere else "after some answers")
+            if any(EOS in text for text in ends)
+            else "none; the mark ends the answer"
+        )
+    header = _header_behind(longer) if longer is not None else ""
+    if not facts.stops and header and EOS not in "".join(ends):
+        facts.stops = (header,)
+    _say_stops(facts, faults, header)
+    _find_roles(facts, exchange, header)
+    if longer is None and "alternate" not in prober.reason:
+        facts.findings.append(f"Two questions with answers cannot be rendered: {prober.reason}.")
+    facts.findings += list(_prompt_findings(faults))
+
+
+def _stop_string(text: str) -> str:
+    """What ends generation: the first mark of a stop, or its text without EOS."""
+    plain = text.replace(EOS, "").replace(BOS, "").strip()
+    mark = MARK.search(plain)
+    return mark[0] if mark else plain
+
+
+def _header_behind(longer: KeptRendering) -> str:
+    """What comes between the first answer, with its stop, and the second question."""
+    if not longer.answers:
+        return ""
+    begin = longer.answers[0].end
+    question = [s.start for s in longer.spans if s.message == 2 and s.start >= begin]
+    header = longer.text[begin : min(question, default=begin)].replace(BOS, "").replace(EOS, "")
+    words = header.strip()
+    return f"\n{words}" if words and "\n" in header.partition(words)[0] else words
+
+
+def _say_stops(facts: Facts, faults: set[str], header: str) -> None:
+    stops = ", ".join(facts.stops) or "EOS"
+    if "no stop" in faults and facts.eos != "none":
+        facts.findings.append(
+            f"The last answer has no stop: the template writes {stops} only when something follows,"
+            " so a model does not learn to end its last answer; the next header is never trained."
+        )
+    elif "no stop" in faults:
+        facts.findings.append(
+            "No stop is written behind an answer"
+            + (f": generation ends at the next header {header.strip()!r}" if header else "")
+            + ". That header is never trained, so a model does not learn to stop."
+        )
+    elif "no stop between" in faults:
+        facts.findings.append(
+            f"Only the last answer ends with {stops}; an answer that a question follows has no "
+            "stop, and the next header is never trained."
+        )
+
+
+def _prompt_findings(faults: set[str]) -> Iterator[str]:
+    if "prompt differs" in faults:
+        yield (
+            "The generation prompt is not what the text has before an answer, so a model is asked "
+            "in a form that it was not trained in."
+        )
+    if "header not in the prompt" in faults:
+        yield (
+            "The generation prompt leaves out the header of an answer, which is not trained: a "
+            "model is asked without it."
+        )
+    if "earlier turns change" in faults:
+        yield (
+            "Earlier turns are written otherwise when the conversation goes on: what was sent is "
+            "no beginning of what is sent next."
+        )
+
+
+def _find_roles(facts: Facts, exchange: KeptRendering, header: str) -> None:
+    first = min((s.start for s in exchange.spans if s.message == 0), default=0)
+    user = header.strip() or exchange.text[:first].replace(BOS, "").strip()
+    between = [s for s in exchange.spans if s.kind == "header" and s.start > first]
+    assistant = exchange.text[between[0].start : between[0].end] if between else ""
+    for stop in facts.stops:
+        assistant = assistant.strip().removeprefix(stop)
+    assistant = assistant.replace(BOS, "").replace(EOS, "").strip()
+    for role, text in (("user", user), ("assistant", assistant)):
+        if text and len(text) < _LONGEST_HEADER:
+            facts.roles[role] = text
+
+
+_LONGEST_HEADER = 200
+
+
+def _find_system(prober: Prober, facts: Facts) -> None:
+    """Where a system prompt goes, in a conversation that ends in a question and in one that ends in
+    an answer.
+    """
+    asked, answered = (SYSTEM, U1, A1, U2), (SYSTEM, U1, A1, U2, A2)
+    asking = prober.render(*asked, prompt=True) or prober.render(*asked[:2], prompt=True)
+    ended = prober.render(*answered) or prober.render(*answered[:3])
+    shown = None if asking is None else written(asking, 0).strip()
+    if asking is None:
+        return
+    if not shown:
+        facts.findings.append(
+            "A system prompt is dropped without a word: it is put into the first question."
+        )
+        return
+    if shown != SYSTEM.content:
+        facts.findings.append("A system prompt is changed or repeated: it is refused.")
+        return
+    place = next(s for s in asking.spans if s.kind == "content" and s.message == 0)
+    questions = [s for s in asking.spans if s.kind == "content" and s.message in (1, 3)]
+    if len(questions) > 1 and questions[0].start < place.start:
+        facts.system = "last-user"
+        if ended is None or not written(ended, 0).strip():
+            facts.findings.append(
+                "A system prompt goes into the last question, and is dropped from a conversation "
+                "that ends in an answer: for training it is put into the last question."
+            )
+        return
+    behind = asking.text[place.end : questions[0].start] if questions else ""
+    before = asking.text[: place.start].replace(BOS, "").strip()
+    user = facts.roles.get("user", "")
+    if not user or not behind.strip().endswith(user):
+        facts.system = "first-user"
+        return
+    facts.system = "own" if before else "prefix"
+    if before and len(before) < _LONGEST_HEADER:
+        facts.roles["system"] = before
+
+
+def _find_developer(prober: Prober, facts: Facts) -> None:
+    rendering = prober.render(DEVELOPER, U1, A1)
+    system = prober.render(replace(SYSTEM, content=DEVELOPER.content), U1, A1)
+    if rendering is None or not carries(rendering, (DEVELOPER, U1, A1)):
+        return
+    if system is None or system.text != rendering.text:
+        place = next(s for s in rendering.spans if s.kind == "content" and s.message == 0)
+        header = rendering.text[: place.start].replace(BOS, "").strip()
+        if header and "developer" in header.lower():
+            facts.roles["developer"] = header[-_LONGEST_HEADER:]
+
+
+def _find_thoughts(prober: Prober, facts: Facts) -> None:
+    """Which thoughts are written: none, that of the last answer, or all."""
+    for key in ("reasoning_content", "reasoning"):
+        prober.format = replace(prober.format, kept=replace(facts.way, thought=key))
+        one, two = prober.render(U1, T1), prober.render(U1, T1, U2, T2)
+        last = one is not None and (T1.reasoning or "") in written(one, 1, "reasoning")
+        if one is None or not last or not carries(one, (U1, T1)):
+            continue
+        facts.way = replace(facts.way, thought=key)
+        kept = [
+            two is not None and (message.reasoning or "-") in written(two, index, "reasoning")
+            for index, message in ((1, T1), (3, T2))
+        ]
+        facts.reasoning = "all-turns" if all(kept) else "last-turn" if kept[1] else "by-position"
+        if not all(kept):
+            facts.findings.append(
+                "Thoughts of earlier turns are dropped, as the template's owner does: they are "
+                "counted where that happens."
+            )
+        facts.thoughts = _thought_marks(one)
+        break
+    prober.format = replace(prober.format, kept=facts.way)
+
+
+def _thought_marks(one: KeptRendering) -> AnswerMarks:
+    at = one.text.find(T1.reasoning or "")
+    opens, closes = MARK.findall(one.text[:at]), MARK.findall(one.text[at:])
+    if opens and closes and all(map(_THOUGHT_MARK.search, (opens[-1], closes[0]))):
+        return AnswerMarks(opens[-1], closes[0])
+    return NO_MARKS
+
+
+def _find_tools(prober: Prober, facts: Facts) -> None:
+    """Whether calls and results are written, with arguments as an object or as text."""
+    messages, reason = (U1, CALL, RESULT, A2), ""
+    for arguments in ("object", "text"):
+        prober.format = replace(prober.format, kept=replace(facts.way, arguments=arguments))
+        ended = prober.render(*messages, tools=True)
+        asked = prober.render(*messages[:3], prompt=True, tools=True)
+        if ended is None or asked is None:
+            reason = reason or prober.reason
+            continue
+        call = written(ended, 1, "call")
+        if all(word in call for word in ("look_up", "word", "tree")) and carries(
+            ended, (U1, replace(CALL, content=""), RESULT, A2)
+        ):
+            facts.tools = "own"
+            facts.way = replace(facts.way, arguments=arguments)
+            facts.findings += list(_tool_findings(ended))
+            break
+        reason = reason or "it leaves out calls or results"
+    prober.format = replace(prober.format, kept=facts.way)
+    if facts.tools == "none":
+        facts.findings.append(f"Tools, calls and results have no place: {reason}.")
+
+
+def _tool_findings(ended: KeptRendering) -> Iterator[str]:
+    first = next(s.start for s in ended.spans if s.message == 1)
+    if "Look a word up" not in ended.text[:first]:
+        yield "The definitions of tools are not written into the prompt."
+    if any("no stop" in fault for answer in ended.answers[:1] for fault in answer.faults):
+        yield "Nothing ends an answer that calls a tool."
+
+
+def _dates(prober: Prober) -> Iterator[str]:
+    """Render at two dates a template that asks for the time."""
+    if "strftime_now" not in prober.format.template:
+        return
+    texts = []
+    for date in DATES:
+        with frozen_clock(date):
+            rendering = prober.render(U1, A1, plain=True) or prober.render(SYSTEM, U1, plain=True)
+            texts.append(rendering.text if rendering else "")
+    if texts[0] != texts[1]:
+        yield (
+            "The text holds the date of the day on which it is rendered: answers of different days "
+            "are answers to different prompts."
+        )
+
+
+def faults_of(renderings: Iterable[KeptRendering]) -> set[str]:
+    """The faults of all answers."""
+    return {fault for one in renderings for answer in one.answers for fault in answer.faults}
