@@ -276,9 +276,9 @@ class SourcedMarkup(Markup):
     __slots__ = ("sourced",)
     sourced: Sourced
 
-    def __new__(cls, text: Sourced) -> SourcedMarkup:
-        self = super().__new__(cls, text.plain)
-        self.sourced = text
+    def __new__(cls, text: str) -> SourcedMarkup:
+        self = super().__new__(cls, str.__str__(text))
+        self.sourced = text if isinstance(text, Sourced) else Sourced.of(text, LITERAL)
         return self
 
     def __str__(self) -> str:

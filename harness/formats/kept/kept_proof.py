@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -121,6 +122,7 @@ def _faults(
             return
         yield from _of_words(prober, rendering, messages, index, answers[index], tools)
         yield from _of_prompt(prober, rendering, messages[:index], answers[index], tools)
+        yield from _of_header(facts, rendering, answers[index])
         if answers[index].stop == answers[index].end and not answers[index].faults:
             yield f"answer {index} has no stop"
     yield from _of_spans(facts, rendering, messages)
@@ -168,6 +170,20 @@ def _of_prompt(
         answer.start != len(prompt.text) and "header not in the prompt" not in answer.faults
     ):
         yield f"answer {answer.message} does not begin where the prompt ends"
+
+
+def _of_header(facts: Facts, rendering: KeptRendering, answer: KeptAnswer) -> Iterator[str]:
+    """The header of an answer comes before it, or its prompt is told to differ."""
+    header = _without_thought(facts.roles.get("assistant", ""))
+    ahead = _without_thought(rendering.text[: answer.start])
+    begins = rendering.text[answer.start :].lstrip()
+    words = re.split(r"\W+", header)[-1] if header else ""
+    if header and not ahead.endswith(header) and words and begins.startswith(words):
+        yield f"the header of answer {answer.message} is trained"
+
+
+def _without_thought(text: str) -> str:
+    return re.sub(r"(?:\s*[<\[][^<>\[\]]*think[^<>\[\]]*[>\]])*\s*$", "", text, flags=re.IGNORECASE)
 
 
 def _of_spans(facts: Facts, rendering: KeptRendering, messages: Sequence[Message]) -> Iterator[str]:

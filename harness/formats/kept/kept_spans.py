@@ -169,6 +169,8 @@ class Tracer:
                 break
             left = left[left.index(text) + 1 :]
             found.append(part)
+        if any(part.kind != "call" for part in own[len(found) :]):
+            raise Untraceable(f"message {index} is written in two places")
         return found
 
     def _empty(self, whole: Rendering, index: int) -> Answer | None:
