@@ -153,7 +153,10 @@ class Tracer:
         is_last = index == len(self._rows) - 1 and not prompt
         stop, more = self._stop(whole, index, last, is_last)
         end = last + stop
-        return Answer(index, start, self._stop_at(whole, own, last, end), end, (*faults, *more))
+        stop_at = self._stop_at(whole, own, last, end)
+        if stop_at == end and not more:
+            more = ("no stop",)
+        return Answer(index, start, stop_at, end, (*faults, *more))
 
     def _own(self, whole: Rendering, index: int) -> list[Part]:
         """The parts of an answer that stand in it: a later turn may name what it called."""
@@ -214,6 +217,19 @@ class Tracer:
             return first, tuple(faults)
         return first - len(rest), tuple(faults)
 
+    def _openings(self) -> set[str]:
+        """The marks with which a turn and a question begin."""
+        first, later = self._asked(), self._beginning(len(self._rows), "question")
+        if first is None:
+            return set()
+        number = len(self._rows)
+        begin = first.text[: min((p.start for p in first.of(number)), default=0)]
+        again = later and later.of(number)
+        header = later.before(number, again[0].start) if later and again else begin
+        same = next((n for n in range(len(begin)) if header.endswith(begin[n:])), len(begin))
+        mark = MARK.search(begin, same)
+        return {_opens(first), mark[0] if mark else ""} - {""}
+
     def _asked(self) -> Rendering | None:
         """A lone question with the generation prompt, for an answer that comes first."""
         try:
@@ -224,11 +240,11 @@ class Tracer:
     def _is_header(self, index: int, own: Sequence[Part], rest: str, given: str) -> bool:
         """Whether text ahead of an answer that the prompt does not write is a header.
 
-        It is where it repeats a mark of the prompt, or where the prompt flag writes nothing and the
-        text is there ahead of plain words too.
+        It is where it repeats a mark of the prompt or opens a turn, or where the prompt flag writes
+        nothing and the text is there ahead of plain words too.
         """
-        marks = set(MARK.findall(given))
-        if any(mark in marks for mark in MARK.findall(rest)):
+        found = MARK.findall(rest)
+        if found and not {*MARK.findall(given), *self._openings()}.isdisjoint(found):
             return True
         without = self._beginning(index, "") if index else None
         if without is not None and without.tail.rstrip() != given.rstrip():
