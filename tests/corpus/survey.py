@@ -16,9 +16,9 @@ from harness.formats import load_formats
 from harness.formats.exchange.importing import import_format, rank_formats
 from harness.formats.exchange.sources import Source, read_source
 from harness.formats.guard import TemplateFaultError
-from harness.formats.kept.kept_render import KeptTemplate, frozen_clock, render_kept
+from harness.formats.kept.kept_render import frozen_clock, render_kept
 from harness.formats.tracing import FROZEN_NOW
-from harness.records import Format, Rendered
+from harness.records import Format, KeptTemplate, Rendered
 from tests.corpus.engines import (
     BOS,
     ENGINE_NOW,
@@ -141,9 +141,7 @@ def _import(source: Source, found: Findings) -> Format | None:
     return chat_format
 
 
-def _compare(
-    written: Sequence[Renderings], chat_format: KeptTemplate | None, found: Findings
-) -> None:
+def _compare(written: Sequence[Renderings], chat_format: Format | None, found: Findings) -> None:
     """Our text and mask against transformers' text and the oracle's regions."""
     for at, seen in enumerate(written):
         name = seen.shape.name
@@ -170,11 +168,11 @@ def _compare(
             _prove(seen, ours, found)
 
 
-def _kept(template: str, found: Findings) -> KeptTemplate:
-    return KeptTemplate(template, found.name)
+def _kept(template: str, found: Findings) -> Format:
+    return Format("kept", "kept", template, (), "", path=found.name, kept=KeptTemplate())
 
 
-def _ours(kept: KeptTemplate, shape: Shape, *, prompt: bool = False) -> Rendered | str:
+def _ours(kept: Format, shape: Shape, *, prompt: bool = False) -> Rendered | str:
     """Our rendering, or why there is none."""
     whole = _conversations()[shape.name]
     messages = whole.messages[:-1] if prompt else whole.messages
@@ -182,7 +180,7 @@ def _ours(kept: KeptTemplate, shape: Shape, *, prompt: bool = False) -> Rendered
         done = render_kept(
             kept,
             messages,
-            [tool.definition for tool in whole.tools],
+            whole.tools,
             add_generation_prompt=prompt,
             bos_token=BOS,
             eos_token=EOS,

@@ -14,13 +14,13 @@ from typing import Any
 from harness.conversation import NO_MARKS, AnswerMarks, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.formats.guard import TemplateFaultError
+from harness.formats.kept.kept_pieces import MARK
 from harness.formats.kept.kept_render import (
     KeptRendering,
     frozen_clock,
     own_words,
     render_kept,
 )
-from harness.formats.kept.kept_spans import MARK
 from harness.formats.turns import BOS, EOS
 from harness.records import Format, KeptTemplate
 

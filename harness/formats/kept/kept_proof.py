@@ -29,8 +29,8 @@ from harness.formats.kept.kept_facts import (
     Prober,
     carries,
 )
+from harness.formats.kept.kept_pieces import MARK
 from harness.formats.kept.kept_render import KeptAnswer, KeptRendering
-from harness.formats.kept.kept_spans import MARK
 
 _OTHER = "words of another answer, and more of them"
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"

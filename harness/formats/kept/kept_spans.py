@@ -13,88 +13,35 @@ Runs in the limited process (harness.formats.guard_process).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from harness.formats.provenance import LITERAL, runs_of
+from harness.formats.kept.kept_pieces import (
+    FIRST_MARK,
+    HEADING,
+    MARK,
+    THOUGHT,
+    Answer,
+    Part,
+    Rendering,
+    behind_own,
+    behind_suffix,
+    marks_only,
+    opening_mark,
+    same_marks,
+    spans_of,
+)
 from harness.formats.tracing import REFUSALS
 from harness.records import Span, SpanKind
 
 #: Renders these messages, with or without generation prompt. Raises what the template raises.
 Write = Callable[[Sequence[Mapping[str, Any]], bool], str]
 
-#: What looks like a control mark.
-MARK = re.compile(
-    r"<\|[^<>|\s]{1,60}\|>|<｜[^<>｜\s]{1,60}｜>|<<?/?[^<>\s]{1,60}>>?|\[/?[A-Z_]{2,40}\]|"
-    r"\|?im_(?:start|end)\|?"
-)
-_FIRST_MARK = re.compile(r"\s*(?:" + MARK.pattern + ")")
-_THOUGHT = re.compile(r"think|thought|reason|analysis", re.IGNORECASE)
-_HEADING = re.compile(r"\w+\s*:|#{1,6}\s|\b(?:assistant|model|bot)\b", re.IGNORECASE)
 _FOLLOWING = "Zq next question qZ"
-
-
-class Part(NamedTuple):
-    """Characters ``[start, end)`` that a message or a special token brought."""
-
-    start: int
-    end: int
-    kind: SpanKind
-    message: int
 
 
 class Untraceable(Exception):
     """Where an answer begins or ends cannot be found."""
-
-
-class Rendering:
-    """A text and its parts."""
-
-    def __init__(self, written: str, sources: Sequence[tuple[SpanKind, int]]) -> None:
-        self.text = str.__str__(written)
-        self.parts: list[Part] = []
-        at = 0
-        for length, source in runs_of(written):
-            if source != LITERAL:
-                self.parts.append(Part(at, at + length, *sources[source]))
-            at += length
-
-    def of(self, message: int) -> list[Part]:
-        """The parts that this message brought."""
-        return [part for part in self.parts if part.message == message]
-
-    def before(self, message: int, at: int) -> str:
-        """The text between the last other message's part and ``at``."""
-        ends = [p.end for p in self.parts if p.end <= at and p.message not in (-1, message)]
-        return self.text[max(ends, default=0) : at]
-
-    def behind(self, message: int, at: int) -> str:
-        """The text between ``at`` and the next part of another message."""
-        starts = [p.start for p in self.parts if p.start >= at and p.message not in (-1, message)]
-        return self.text[at : min(starts, default=len(self.text))]
-
-    @property
-    def tail(self) -> str:
-        """The text behind the last part of any message."""
-        return self.text[max((p.end for p in self.parts if p.message >= 0), default=0) :]
-
-
-class Answer(NamedTuple):
-    """What is trained of one answer: characters ``[start, end)``, the stop from ``stop`` on.
-
-    ``faults`` name what was seen: see harness.formats.kept_facts.
-    """
-
-    message: int
-    start: int
-    stop: int
-    end: int
-    faults: tuple[str, ...] = ()
-
-
-_Piece = TypeVar("_Piece", Part, Answer)
 
 
 class Tracer:
@@ -122,7 +69,7 @@ class Tracer:
             if row["role"] == "assistant"
         ]
         known = [answer for answer in answers if answer is not None]
-        return whole.text, list(_spans(whole, known)), known
+        return whole.text, list(spans_of(whole, known)), known
 
     def _beginning(self, count: int, ending: str) -> Rendering | None:
         """The first messages, with the generation prompt or a question behind them, or nothing.
@@ -206,9 +153,9 @@ class Tracer:
         if ahead.startswith(given) and beginning is not None:
             cut = len(given)
         else:
-            cut = _behind_suffix(ahead, given)
+            cut = behind_suffix(ahead, given)
             if cut == len(ahead) and own[0].kind != "content":
-                cut = len(_same_marks(ahead, given))  # the prompt already begins a thought
+                cut = len(same_marks(ahead, given))  # the prompt already begins a thought
         rest = ahead[cut:]
         if rest.strip() and self._is_header(index, own, rest, given):
             if own[0].kind != "content":
@@ -228,7 +175,7 @@ class Tracer:
         header = later.before(number, again[0].start) if later and again else begin
         same = next((n for n in range(len(begin)) if header.endswith(begin[n:])), len(begin))
         mark = MARK.search(begin, same)
-        return {_opens(first), mark[0] if mark else ""} - {""}
+        return {opening_mark(first), mark[0] if mark else ""} - {""}
 
     def _asked(self) -> Rendering | None:
         """A lone question with the generation prompt, for an answer that comes first."""
@@ -250,8 +197,8 @@ class Tracer:
         if without is not None and without.tail.rstrip() != given.rstrip():
             return False
         if own[0].kind == "content":
-            return not _THOUGHT.search(rest)
-        return bool(_HEADING.search(rest)) and not _THOUGHT.search(rest) and not MARK.search(rest)
+            return not THOUGHT.search(rest)
+        return bool(HEADING.search(rest)) and not THOUGHT.search(rest) and not MARK.search(rest)
 
     def _stop(
         self, whole: Rendering, index: int, last: int, is_last: bool
@@ -262,9 +209,9 @@ class Tracer:
         after = whole
         if is_last:
             asked = self._beginning(index + 1, "question") or self._beginning(index + 1, "prompt")
-            following = following if asked is None else _behind_own(asked, index) or ""
+            following = following if asked is None else behind_own(asked, index) or ""
             after = asked or whole
-        tail = None if ended is None else _behind_own(ended, index)
+        tail = None if ended is None else behind_own(ended, index)
         if ended is None or tail is None or not tail.strip():
             return (0 if is_last else len(self._mark(whole, following))), ("no stop",)
         end = tail.rstrip()
@@ -279,7 +226,7 @@ class Tracer:
     ) -> tuple[int, tuple[str, ...]]:
         """The stop where the template ends an answer otherwise when something follows."""
         last = ended.of(index)[-1]
-        same = self._without_header(whole, _marks_only(end, following, last.end, ended))
+        same = self._without_header(whole, marks_only(end, following, last.end, ended))
         if ended is whole:
             if self._ends(ended, end[len(same) :].strip(), following):
                 return len(end), ("end of text",)
@@ -296,7 +243,7 @@ class Tracer:
     def _heads(self, whole: Rendering, rest: str, end: str) -> bool:
         """Whether text behind an answer is no stop of its own but the next message's header."""
         if MARK.search(end) is None and not self._eos(whole, end):
-            return bool(_HEADING.search(end))
+            return bool(HEADING.search(end))
         first = min((p.start for p in whole.parts if p.message >= 0), default=0)
         opens = whole.text[:first].strip().endswith(end.strip())
         return not rest.strip() and opens and not self._eos(whole, end)
@@ -318,7 +265,7 @@ class Tracer:
 
     def _without_header(self, whole: Rendering, end: str) -> str:
         """The text up to the mark that opens turns, where the prompt flag is not heeded."""
-        opens = _opens(whole)
+        opens = opening_mark(whole)
         ahead = end.partition(opens)[0] if opens else ""
         return ahead.rstrip() if ahead.strip() else end
 
@@ -327,10 +274,10 @@ class Tracer:
 
         It is the first mark of what follows, if a header comes behind it and it opens no turn.
         """
-        mark = _FIRST_MARK.match(following)
+        mark = FIRST_MARK.match(following)
         if mark is None or not following[mark.end() :].strip():
             return ""
-        return "" if mark[0].strip() == _opens(whole) else mark[0]
+        return "" if mark[0].strip() == opening_mark(whole) else mark[0]
 
     def _stop_at(self, whole: Rendering, own: Sequence[Part], last: int, end: int) -> int:
         """Where the stop begins: behind the marks that close a thought or a call."""
@@ -347,127 +294,3 @@ class Tracer:
         if marks and marks[-1].end() == end and not marks[-1][0].startswith(("</", "[/")):
             return marks[-1].start()
         return end
-
-
-def _opens(whole: Rendering) -> str:
-    """The mark with which the first turn begins, or nothing."""
-    first = min((p.start for p in whole.parts if p.message >= 0), default=0)
-    bos = {whole.text[p.start : p.end] for p in whole.parts if p.kind == "bos"}
-    return next((mark for mark in MARK.findall(whole.text[:first]) if mark not in bos), "")
-
-
-def _behind_own(rendering: Rendering, index: int) -> str | None:
-    own = rendering.of(index)
-    return rendering.behind(index, own[-1].end) if own else None
-
-
-def _behind_suffix(ahead: str, given: str) -> int:
-    """Where the longest end of ``given`` that lies in ``ahead`` ends there; else its length."""
-    for at in range(len(given)):
-        end = given[at:]
-        if not end.strip():
-            break
-        place = ahead.rfind(end)
-        if place >= 0 and (MARK.search(end) or len(end.strip()) > 3):
-            return place + len(end)
-    return len(ahead)
-
-
-def _same_marks(one: str, other: str) -> str:
-    """What both begin with, without a mark or a word that is cut in two; nothing in common: all."""
-    pairs = enumerate(zip(one, other, strict=False))
-    same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
-    for text in (one, other):
-        same = min([same, *(m.start() for m in MARK.finditer(text) if m.start() < same < m.end())])
-    while 0 < same < len(one) and one[same - 1].isalnum() and one[same].isalnum():
-        same -= 1
-    return one[:same] or one
-
-
-def _marks_only(end: str, following: str, at: int, ended: Rendering) -> str:
-    """What both begin with, up to the end of its last whole mark or EOS."""
-    pairs = enumerate(zip(end, following, strict=False))
-    same = next((n for n, (a, b) in pairs if a != b), min(len(end), len(following)))
-    eos = [part.end - at for part in ended.parts if part.kind == "eos" and part.start >= at]
-    if first_eos := next((place for place in eos if place <= same), 0):
-        return end[:first_eos]
-    cut = [m.start() for m in MARK.finditer(following) if m.start() < same < m.end()]
-    marks = [m.end() for m in MARK.finditer(end) if m.end() <= min([same, *cut])]
-    return end[: max(marks, default=0)]
-
-
-def _spans(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
-    """The text in spans, neighbours of one kind joined."""
-    held: Span | None = None
-    for span in _pieces(whole, answers):
-        if span.start == span.end:
-            continue
-        if held is not None and held[2:] == span[2:]:
-            held = Span(held.start, span.end, *held[2:])
-            continue
-        if held is not None:
-            yield held
-        held = span
-    if held is not None:
-        yield held
-
-
-def _pieces(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
-    edges = {0, len(whole.text)}
-    answer: Answer | None
-    part: Part | None
-    for part in whole.parts:
-        edges |= {part.start, part.end}
-    for answer in answers:
-        edges |= {answer.start, answer.stop, answer.end}
-    places = sorted(edges)
-    for start, end in pairwise(places):
-        answer = _at(answers, start)
-        part = _at(whole.parts, start)
-        text = whole.text[start:end]
-        if part is not None:
-            message = answer.message if answer and part.message < 0 else part.message
-            yield Span(start, end, part.kind, message, answer is not None)
-        elif answer is None:
-            yield Span(start, end, "header" if text.strip() else "glue")
-        else:
-            cut = _behind_thought(whole, answer, start, end)
-            yield Span(start, cut, "reasoning", answer.message, True)
-            yield Span(cut, end, _kind(whole, answer, start, end), answer.message, True)
-
-
-def _neighbours(
-    whole: Rendering, answer: Answer, start: int, end: int
-) -> tuple[SpanKind | None, SpanKind | None]:
-    """What of the answer itself comes before and behind these characters of it."""
-    own = [part for part in whole.of(answer.message) if part.start < answer.end]
-    before = next((part.kind for part in reversed(own) if part.end <= start), None)
-    return before, next((part.kind for part in own if part.start >= end), None)
-
-
-def _behind_thought(whole: Rendering, answer: Answer, start: int, end: int) -> int:
-    """Where the mark that closes a thought ends, in text between a thought and a call."""
-    before, after = _neighbours(whole, answer, start, end)
-    mark = MARK.search(whole.text, start, end)
-    if (before, after) != ("reasoning", "call") or mark is None:
-        return start
-    rest = whole.text[mark.end() : end]
-    return end - len(rest.lstrip())
-
-
-def _at(pieces: Sequence[_Piece], place: int) -> _Piece | None:
-    return next((piece for piece in pieces if piece.start <= place < piece.end), None)
-
-
-def _kind(whole: Rendering, answer: Answer, start: int, end: int) -> SpanKind:
-    """The kind of text in an answer that the template wrote."""
-    before, after = _neighbours(whole, answer, start, end)
-    if after is None:
-        if start >= answer.stop:
-            return "stop"
-        return before if before in ("reasoning", "call") else "stop"
-    if "call" in (before, after):
-        return "call"
-    if "reasoning" in (before, after):
-        return "reasoning"
-    return "glue"
