@@ -17,6 +17,8 @@ from harness.files import write_text
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
+#: The file by which a folder is an adapter's, and the adapter's folder in a run's.
+_ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter"
 #: Metrics of a checkpoint that are logged item by item, so that a rise can be set against noise.
 NLL_METRICS = ("nll_held_out", "nll_seen", "nll_native")
 
@@ -82,6 +84,35 @@ def require_run_metadata(run: Path) -> RunMetadata:
             hint="give a folder that harness train wrote (it holds run.json)",
         )
     return metadata
+
+
+def is_trained(folder: Path) -> bool:
+    """Whether the folder is a run's or an adapter's, not a whole model's."""
+    return any((folder / name).is_file() for name in (RUN_FILE, _ADAPTER_CONFIG))
+
+
+def find_adapter(folder: Path) -> tuple[Path, Path | None]:
+    """The adapter of a run's folder, or an adapter's own, and the run that it belongs to.
+
+    Raises HarnessError where there is none: no such folder, another kind of folder, or a run that
+    has not ended.
+    """
+    inner = folder / _ADAPTER
+    adapter = inner if (inner / _ADAPTER_CONFIG).is_file() else folder
+    if not (adapter / _ADAPTER_CONFIG).is_file():
+        if (folder / RUN_FILE).is_file():
+            raise HarnessError(
+                "the run has no adapter yet",
+                where=str(folder),
+                hint=f"harness resume {folder}, or name one of its checkpoints",
+            )
+        raise HarnessError(
+            "no adapter here" if folder.is_dir() else "no such folder",
+            where=str(folder),
+            hint="give a run's folder or an adapter's, with its adapter_config.json",
+        )
+    folders = (adapter, adapter.parent)
+    return adapter, next((path for path in folders if (path / RUN_FILE).is_file()), None)
 
 
 def write_run_metadata(run: Path, metadata: RunMetadata) -> None:

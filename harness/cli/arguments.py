@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import math
 import re
@@ -53,8 +54,23 @@ def parse(
     except SystemExit as ended:
         if not ended.code:
             raise
-        raise HarnessError(_mistake(errors.getvalue()), hint=f"see {prog} --help") from None
+        mistake = _unknown_flag(configured, args, given) or _mistake(errors.getvalue())
+        raise HarnessError(mistake, hint=f"see {prog} --help") from None
     return parsed
+
+
+def _unknown_flag(kind: Any, args: list[str], given: dict[str, Any]) -> str:
+    """A mistyped flag, which tyro may take for the value of a positional argument."""
+    shown = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
+        tyro.cli(kind, args=["--help"], **given)
+    known = set(re.findall(r"--[a-z][\w-]*", shown.getvalue()))
+    flags = (arg.split("=")[0].replace("_", "-") for arg in args if re.match(r"--[a-z]", arg))
+    for flag in flags:
+        if flag not in known:
+            close = difflib.get_close_matches(flag, known, n=1)
+            return f"unknown option {flag}" + (f": did you mean {close[0]}?" if close else "")
+    return ""
 
 
 def at_least(options: Any, least: float, *names: str) -> None:
@@ -138,7 +154,5 @@ def _mistake(text: str) -> str:
     if found := re.match(r"Missing value for argument '(.*)'", body):
         return f"{found[1]} needs a value"
     if found := re.match(r"Unrecognized options: (.*)", body):
-        near = re.search(r"Perhaps you meant: (-\S+)", others)
-        hint = f": did you mean {near[1]}?" if near else ""
-        return f"unknown option {found[1].replace(', ', ' ')}{hint}"
+        return f"unexpected argument {found[1].split(', ')[0]!r}"
     return body

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class EvalOptions:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """Model folder, GGUF file, hub id, ollama/NAME, or a packaged model: SmolLM2-135M-Instruct or
-    gemma-3-270m."""
+    """Model folder, run folder (its base with its adapter), GGUF file, hub id, ollama/NAME, or a
+    packaged model: SmolLM2-135M-Instruct or gemma-3-270m."""
     adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Folder of a LoRA adapter on top of the model. Several: the base is loaded once, and each
-    adapter is a run of the report."""
+    """Folder of a LoRA adapter on top of the model, or of the run that trained it. Several: the
+    base is loaded once, and each adapter is a run of the report."""
     formats: tuple[str, ...] = ()
     """Ids, globs, sets (common, all) or a grammar (grammar:N:seed=S), separated by commas or
     spaces. Default: common, and all of --formats-dir."""
@@ -194,6 +194,8 @@ def _job(options: EvalOptions) -> EvalJob:
     at_least(options, 1, "recall_examples")
     at_least(options, 0, "recall_continued")
     at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed")
+    if options.formats and not split_commas(options.formats):
+        raise HarnessError("--formats needs a value", hint="see: harness formats list")
     engine, engine_options = _engine(options)
     if len(options.adapter) > 1 and engine not in (AUTO, "local"):
         raise HarnessError(
@@ -241,9 +243,11 @@ def _quantisation(options: EvalOptions) -> Quantisation:
     """The quantisation asked for; prints a note when an adapter was trained on another one."""
     from harness.models import trained_quantisation
     from harness.models.quantisation import Quantisation
+    from harness.run_file import find_adapter
 
     asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
-    trained = next(filter(None, map(trained_quantisation, map(Path, options.adapter))), asked)
+    adapters = (find_adapter(Path(adapter))[0] for adapter in options.adapter)
+    trained = next(filter(None, map(trained_quantisation, adapters)), asked)
     if trained and not asked:
         flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
         print(

@@ -46,6 +46,7 @@ def init(args: list[str]) -> int:
     Afterwards `pytest eval/` alone runs it, and plain `pytest` skips it.
     """
     options = parse(InitOptions, args, "gate init", init.__doc__)
+    from harness.formats import load_formats
     from harness.gate.run_gate import UPDATE, GateOptions
     from harness.gate.scaffold import local_path, package, write_gate
 
@@ -71,7 +72,9 @@ def init(args: list[str]) -> int:
         limit=options.limit,
         tests=(f"{folder.as_posix()}/",),
     )
-    for path in write_gate(Path(options.root), gate, force=options.force):
+    root = Path(options.root)
+    load_formats(*(root / name for name in gate.formats_dirs)).select(gate.formats)
+    for path in write_gate(root, gate, force=options.force):
         print(f"wrote {path}")
     if local_path(gate):
         print(

@@ -151,10 +151,12 @@ def _out_of_memory(error: Exception) -> HarnessError:
 
 
 def _dispatch(args: list[str]) -> int:
+    if args[:1] == ["help"]:
+        args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help"):
         print(help_text())
         return EXIT_OK
-    if args[0] in ("-V", "--version"):
+    if args[0] in ("-V", "--version", "version"):
         print(f"{program()} {__version__}")
         return EXIT_OK
     name = args[0]

@@ -15,7 +15,7 @@ from harness.errors import EXIT_OK
 @dataclass(frozen=True)
 class MergeOptions:
     adapter: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
-    """Folder of the adapter, such as RUN/adapter or RUN/checkpoint-100."""
+    """Folder of a run, of its adapter, or of a checkpoint such as RUN/checkpoint-100."""
     base: str
     """The model that the adapter was trained on: folder, hub id, or SmolLM2-135M-Instruct."""
     out: str

@@ -99,8 +99,10 @@ class AverageOptions:
 def resume(args: list[str]) -> int:
     """Resume an interrupted run exactly where it stopped; a finished run stays as it is."""
     options = parse(ResumeOptions, args, "resume", resume.__doc__)
+    from harness.run_file import require_run_metadata
     from harness.training.start import resume as resume_run
 
+    require_run_metadata(Path(options.run))
     run = Path(options.run).resolve()
     with _working_folder(run):
         adapter = resume_run(run, quiet=options.json)
@@ -112,9 +114,11 @@ def resume(args: list[str]) -> int:
 def branch(args: list[str]) -> int:
     """Start a new run from a checkpoint of another, with changed settings."""
     options = parse(BranchOptions, args, "branch", branch.__doc__)
+    from harness.run_file import require_run_metadata
     from harness.training.branch import BranchRequest, make_branch
     from harness.training.start import resume as resume_run
 
+    require_run_metadata(Path(options.run))
     run = Path(options.run).resolve()
     request = BranchRequest(
         run,
@@ -178,11 +182,13 @@ def average(args: list[str]) -> int:
     """Average checkpoints of one run into an adapter."""
     options = parse(AverageOptions, args, "average", average.__doc__)
     at_least(options, 0, "last", "rank")
+    from harness.run_file import require_run_metadata
     from harness.training.branch import find_checkpoint
     from harness.training.runs.checkpoints import checkpoint_dirs, step_of
     from harness.training.share.average import average as average_checkpoints
 
     run = Path(options.run)
+    require_run_metadata(run)
     if bool(options.steps) == bool(options.last):
         raise HarnessError("give either --steps or --last", hint="--steps 40,60,80 or --last 3")
     chosen = [

@@ -45,6 +45,11 @@ def sweep(args: list[str]) -> int:
 
     if not options.grid:
         raise HarnessError("missing --grid", hint="for example --grid learning_rate=1e-4,1e-3")
+    if wrong := next((text for text in options.grid if "=" not in text.strip("=")), None):
+        raise HarnessError(
+            f"invalid --grid {wrong!r}: expected NAME=VALUE,VALUE",
+            hint="for example --grid learning_rate=1e-4,1e-3",
+        )
     recipe = read_config(Path(options.recipe))
     grid = {
         name.strip(): values.split(",")

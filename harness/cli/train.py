@@ -13,6 +13,7 @@ from harness.cli.arguments import parse
 from harness.cli.main import program
 from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.run_file import RUN_FILE
 from harness.training.config import TrainConfig, parse_config, read_config, read_environment
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ SAMPLES = 10
 _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
 usage: {program} train [RUN.toml] [--dry-run [--json]] [options]
+       {program} train RUN    resumes a run from its folder, as {program} resume does
 
 A flag overrides the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), which overrides the file.
 
@@ -37,6 +39,10 @@ def train(args: list[str]) -> int:
     switches = {name: name in args for name in ("--dry-run", "--json")}
     rest = [arg for arg in args if arg not in switches]
     given = bool(rest) and not rest[0].startswith("-")
+    if given and (Path(rest[0]) / RUN_FILE).is_file() and not switches["--dry-run"]:
+        from harness.cli.runs import resume
+
+        return resume(args)
     base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
     description = _DESCRIPTION.format(program=program())
     options = parse(TrainConfig, rest, "train", description, default=base)

@@ -27,7 +27,7 @@ from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.registry import METRICS
 from harness.models import LoadedModel
 from harness.records import GROUPS, Case, Format, Group
-from harness.run_file import read_run_metadata
+from harness.run_file import find_adapter, read_run_metadata
 
 
 def run_job(
@@ -37,6 +37,7 @@ def run_job(
 
     Raises HarnessError for a mistake of the user's, before the model is loaded where possible.
     """
+    job = job.with_run()
     for file in job.metrics:
         METRICS.load_file(Path(file))
     known = load_formats(*map(Path, job.formats_dirs))
@@ -191,13 +192,7 @@ def run_adapters(
     from harness.backends.local.backend import load_model
     from harness.models import switch_adapter
 
-    for adapter in adapters:
-        if not (Path(adapter) / "adapter_config.json").is_file():
-            raise HarnessError(
-                "no adapter_config.json",
-                where=adapter,
-                hint="give the folders that harness train wrote",
-            )
+    adapters = [str(find_adapter(Path(adapter))[0]) for adapter in adapters]
     loaded: LoadedModel | None = None
     evaluations = []
     for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):

@@ -14,6 +14,7 @@ from harness.evaluation.cases.variants import Variants
 from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
 from harness.records import Case
+from harness.run_file import find_adapter, is_trained, require_run_metadata
 
 RESULTS_FILE = "results.sqlite"
 #: The longest answer: this multiple of the longest reference, and at least this many tokens.
@@ -128,6 +129,40 @@ class EvalJob:
             self.device_map,
             self.batch_size,
             self.max_tokens_per_batch,
+        )
+
+    def with_run(self) -> EvalJob:
+        """The job with what a run's folder says, where one is given as the adapter or the model.
+
+        A run as the adapter stands for its adapter. As the model it stands for its base as it was
+        trained on (quantised or not), its adapter and its own formats. Raises HarnessError for a
+        folder without an adapter, and for a foreign adapter as the model: it does not say where its
+        base is.
+        """
+        if self.engine not in ("auto", "local", "ray"):
+            return self
+        if self.adapter is not None:
+            return replace(self, adapter=str(find_adapter(Path(self.adapter))[0]))
+        if not is_trained(Path(self.model)):
+            return self
+        adapter, run = find_adapter(Path(self.model))
+        if run is None:
+            raise HarnessError(
+                "this is an adapter, which needs its base",
+                where=self.model,
+                hint=f"harness eval BASE --adapter {self.model}",
+            )
+        from harness.models import trained_quantisation
+
+        metadata = require_run_metadata(run)
+        directory = Path(metadata.directory)
+        base, folders = metadata.config["model"], metadata.config["formats"]["formats_dir"]
+        return replace(
+            self,
+            model=str(directory / base) if (directory / base).exists() else base,
+            adapter=str(adapter),
+            quantisation=self.quantisation or trained_quantisation(adapter),
+            formats_dirs=self.formats_dirs or tuple(str(directory / name) for name in folders),
         )
 
     def __post_init__(self) -> None:

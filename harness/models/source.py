@@ -84,7 +84,7 @@ def locate(name: str) -> ModelSource:
         return ModelSource(name.split("/")[1], name, None, "hub:" + name)
     raise HarnessError(
         f"no model at {name!r}",
-        hint=f"give a model folder, a .gguf file, a hub id (owner/name) or {_names()}",
+        hint=f"give a model folder, a .gguf file, a hub id (owner/name), {_names()}",
     )
 
 

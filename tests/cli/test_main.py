@@ -178,6 +178,15 @@ def test_the_help_shows_each_command_once_in_its_group(capsys):
     assert shown == list(COMMANDS) and len(set(shown)) == len(shown)
 
 
+def test_help_and_version_are_words_too(capsys):
+    assert main(["version"]) == 0 and "harness 0" in capsys.readouterr().out
+    assert main(["help"]) == 0 and "usage: harness <command>" in capsys.readouterr().out
+    assert main(["help", "formats"]) == 0 and "usage: harness formats" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["help", "formats", "list"])
+    assert ended.value.code == 0 and "usage: harness formats list" in capsys.readouterr().out
+
+
 def test_lists_come_as_json(capsys):
     assert main(["formats", "list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.evaluation.run import adapter_labels, run_adapters, run_job
 from harness.evaluation.settings import EvalJob
 from harness.models import load, switch_adapter
+from harness.run_file import RunMetadata, write_run_metadata
 from harness.training.config import AdapterConfig
 from harness.training.step.lora import add_adapter
 from tests.device import chosen_device
@@ -124,3 +125,53 @@ def test_a_pickled_adapter_is_refused(tiny_model, adapters):
     weights.rename(weights.with_name("adapter_model.bin"))
     with pytest.raises(HarnessError, match=r"no adapter_model\.safetensors"):
         load(str(tiny_model), adapter=adapters[0])
+
+
+@pytest.fixture
+def run_folder(tiny_model, adapters, tmp_path, monkeypatch):
+    """A run's folder with an adapter, started from the folder that holds the model."""
+    folder = tmp_path / "run0"
+    metadata = RunMetadata(
+        digest="x",
+        trained_formats=("chatml",),
+        trained_families=("chatml",),
+        held_out_formats=(),
+        config={"model": "base", "formats": {"formats_dir": ["mine"]}},
+        directory=str(tmp_path),
+    )
+    write_run_metadata(folder, metadata)
+    (tmp_path / "base").symlink_to(tiny_model)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own.jinja").write_text(
+        '{#---\nfamily = "own"\n---#}\n{% for m in messages %}{{ m.content }}{% endfor %}'
+    )
+    monkeypatch.chdir(tmp_path.parent)
+    return folder
+
+
+def test_a_run_as_the_model_is_its_base_with_its_adapter(run_folder, tmp_path):
+    job = EvalJob(model=str(run_folder)).with_run()
+    assert job.model == str(tmp_path / "base") and job.adapter == str(run_folder / "adapter")
+    assert job.formats_dirs == (str(tmp_path / "mine"),) and not job.quantisation
+    named = EvalJob(model="m", adapter=str(run_folder)).with_run()
+    assert (named.model, named.adapter) == ("m", job.adapter)
+    assert EvalJob(model=str(tmp_path / "base")).with_run().adapter is None
+    served = EvalJob(model=str(run_folder), engine="openai")
+    assert served.with_run() == served, "a server's model may be called like a folder here"
+
+
+def test_a_run_as_the_model_is_measured_as_base_and_adapter_are(run_folder, tmp_path):
+    def scores(**named):
+        job = EvalJob(formats=("chatml",), limit=2, dtype="float32", **named)
+        return cells(run_job(job, quiet=True))
+
+    base, adapter = str(tmp_path / "base"), str(run_folder / "adapter")
+    whole = scores(model=str(run_folder), out=tmp_path / "a")
+    assert whole == scores(model=base, adapter=adapter, out=tmp_path / "b")
+    assert whole != scores(model=base, out=tmp_path / "c")
+
+
+def test_a_run_without_an_adapter_says_what_to_do(run_folder):
+    (run_folder / "adapter" / "adapter_config.json").unlink()
+    with pytest.raises(HarnessError, match="the run has no adapter yet"):
+        EvalJob(model=str(run_folder)).with_run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -114,11 +115,22 @@ def file_errors(path: Path) -> Iterator[None]:
     """Turn a failure of the file (no space, no permission, no database) into a HarnessError."""
     try:
         yield
-    except (sqlite3.Error, OSError) as error:
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_NOTADB:
+            raise HarnessError(
+                "not a results file", where=str(path), hint="harness eval writes results.sqlite"
+            ) from None
+        full = "free some space; " if code == sqlite3.SQLITE_FULL else ""
         raise HarnessError(
             f"the results file fails: {error}",
             where=str(path),
-            hint="free some space or choose another --out; what was stored stays",
+            hint=f"{full}what was stored stays, and another --out can be given",
+        ) from None
+    except OSError as error:
+        full = "free some space" if error.errno == errno.ENOSPC else "choose another --out"
+        raise HarnessError(
+            f"cannot write results there: {error.strerror or error}", where=str(path), hint=full
         ) from None
 
 

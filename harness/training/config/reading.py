@@ -15,8 +15,20 @@ from typing import Any, get_args, get_type_hints
 from harness.data.row_source import DataSource
 from harness.errors import HarnessError, nearest
 from harness.files import read_text
+from harness.run_file import is_trained
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
+
+_RECIPE = "this looks like another trainer's recipe: write a RUN.toml, docs/training.md"
+_DATA = "this looks like data: name it in [data] train of a RUN.toml, docs/training.md"
+#: What is given in place of settings, by its ending.
+_OTHER_FILES = {
+    ".yml": _RECIPE,
+    ".yaml": _RECIPE,
+    ".json": _DATA,
+    ".jsonl": _DATA,
+    ".parquet": _DATA,
+}
 
 #: A key's variable is this and the key in capitals: HARNESS_TRAIN_LEARNING_RATE.
 ENVIRONMENT = "HARNESS_TRAIN_"
@@ -27,10 +39,20 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
 
     Raises one HarnessError that names every mistake of both.
     """
+    if path.is_dir():
+        raise HarnessError(
+            "a folder, where a TOML file of settings is expected",
+            where=str(path),
+            hint=f"harness resume {path}"
+            if is_trained(path)
+            else "write a RUN.toml: docs/training.md",
+        )
     try:
         table = tomllib.loads(read_text(path, "settings"))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise HarnessError(f"not TOML: {error}", where=str(path)) from None
+        raise HarnessError(
+            f"not TOML: {error}", where=str(path), hint=_OTHER_FILES.get(path.suffix, "")
+        ) from None
     return _with_environment(table, str(path), environment or {})
 
 

@@ -94,7 +94,7 @@ def read_training_rows(
     )
     if not learnable:
         raise HarnessError(
-            f"nothing to learn from: {summarise_refusals(refused)}",
+            f"nothing to learn from: {summarise_refusals(refused) if refused else 'no rows'}",
             where=", ".join(source.path for source in sources),
         )
     if trunks_controls is None:

@@ -29,7 +29,7 @@ from harness.models import (
 from harness.models.added_tokens import with_tokens
 from harness.models.source import PROCESSOR_TEMPLATE
 from harness.records import Format
-from harness.run_file import RUN_FILE, RunMetadata, require_run_metadata
+from harness.run_file import RunMetadata, find_adapter, require_run_metadata
 from harness.tokens.encode import bos_text, eos_text, special_texts
 from harness.training.share.model_card import CardFacts, write_card
 from harness.training.share.processor_files import copy_processor
@@ -97,20 +97,6 @@ def export(job: ExportJob) -> Path:
         write_card(partial, facts, run, job.report)
         _check(partial, template, chat_format, tokenizer)
     return job.out
-
-
-def find_adapter(source: Path) -> tuple[Path, Path | None]:
-    """The adapter of a run, or an adapter's own folder, and the run it belongs to."""
-    inner = source / "adapter"
-    adapter = inner if (inner / "adapter_config.json").is_file() else source
-    if not (adapter / "adapter_config.json").is_file():
-        raise HarnessError(
-            "no adapter here",
-            where=str(source),
-            hint="give a run's folder or an adapter's, with its adapter_config.json",
-        )
-    folders = (adapter.parent, adapter)
-    return adapter, next((path for path in folders if (path / RUN_FILE).is_file()), None)
 
 
 def _chat_format(job: ExportJob, run: RunMetadata | None) -> Format:

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.files import new_folder
 from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
 from harness.models.quantisation import Quantisation, dequantised
+from harness.run_file import find_adapter
 from harness.training.share.processor_files import copy_processor
 
 if TYPE_CHECKING:
@@ -62,7 +63,9 @@ def merge(
     quantisation: Quantisation | None = None,
     device: str = "cpu",
 ) -> Merged:
-    """Merge an adapter into its base. Writes model, tokenizer and chat template to a new folder.
+    """Merge an adapter, or that of a run, into its base.
+
+    Writes model, tokenizer and chat template to a new folder.
 
     A multimodal base keeps its other parts, and the files of its processor.
 
@@ -72,6 +75,7 @@ def merge(
     stored; our own adapters record it. Raises HarnessError for another base, a folder that exists,
     a full disk, and a result that disagrees.
     """
+    adapter, _ = find_adapter(adapter)
     stored = quantisation or trained_quantisation(adapter)
     with new_folder(out) as partial:
         # A quantised base gets the dtype of the training, and so the same codes.
