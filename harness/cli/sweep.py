@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -45,7 +46,7 @@ def sweep(args: list[str]) -> int:
 
     if not options.grid:
         raise HarnessError("missing --grid", hint="for example --grid learning_rate=1e-4,1e-3")
-    if wrong := next((text for text in options.grid if "=" not in text.strip("=")), None):
+    if wrong := next((text for text in options.grid if not re.match("[^=]+=", text)), None):
         raise HarnessError(
             f"invalid --grid {wrong!r}: expected NAME=VALUE,VALUE",
             hint="for example --grid learning_rate=1e-4,1e-3",

@@ -134,7 +134,7 @@ class EvalJob:
     def with_run(self) -> EvalJob:
         """The job with what a run's folder says, where one is given as the adapter or the model.
 
-        A run as the adapter stands for its adapter. As the model it stands for its base as it was
+        A run as the adapter means its adapter. As the model it means its base as it was
         trained on (quantised or not), its adapter and its own formats. Raises HarnessError for a
         folder without an adapter, and for a foreign adapter as the model: it does not say where its
         base is.

@@ -78,7 +78,7 @@ def test_every_command_has_help(capsys):
         (["eval", "x", "--limit", "0"], "invalid --limit 0: expected at least 1"),
         (
             ["eval", "x", "--formts", "chatml"],
-            "unknown option --formts chatml: did you mean --form",
+            "unknown option --formts: did you mean --formats?",
         ),
         (["eval", "x", "--seed"], "--seed needs a value — see harness eval --help"),
         (["eval"], "missing MODEL"),

@@ -55,6 +55,8 @@ def test_what_is_measured_is_stored(tmp_path):
         *("--metrics", "shouts.py", "--folder", "checks/gate/", "--native", "mine", "--strict"),
         *("--endpoint", "http://localhost:8080/v1"),
     ]
+    (tmp_path / "formats").mkdir()
+    (tmp_path / "formats" / "mine.jinja").write_text('{#---\nfamily = "mine"\n---#}\nx')
     assert main(["gate", "init", "--model", "m", "--root", str(tmp_path), *asked]) == 0
     assert read_gate_table(tmp_path / "checks" / "gate" / "thresholds.toml") == GateTable(
         model="m",
@@ -69,6 +71,13 @@ def test_what_is_measured_is_stored(tmp_path):
     )
     assert steps((tmp_path / WORKFLOW).read_text())["Gate"].startswith("pytest checks/gate/ ")
     assert (tmp_path / "checks" / "gate" / "conftest.py").is_file()
+
+
+def test_an_unknown_format_is_found_before_anything_is_written(tmp_path, capsys):
+    asked = ["--root", str(tmp_path), "--formats", "chatml,nosuch"]
+    assert main(["gate", "init", "--model", "m", *asked]) == 2
+    assert "unknown format 'nosuch'" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
 
 
 @given(st.text(min_size=1).filter(str.strip), st.lists(st.text(min_size=1), max_size=3))

@@ -201,7 +201,7 @@ def test_a_bos_that_the_model_was_never_given_is_not_written(tokenizer):
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"format": "no-such"}, "unknown format"), ({"source": "nowhere"}, "no adapter here")],
+    [({"format": "no-such"}, "unknown format"), ({"source": "nowhere"}, "no such folder")],
 )
 def test_mistakes_are_told_and_nothing_is_written(run, tmp_path, change, says):
     from dataclasses import replace

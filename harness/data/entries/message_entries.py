@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from harness.conversation import Message, ToolCall
+from harness.conversation import ROLES, Message, ToolCall
 from harness.data.entries.answer_text import split_calls, split_thought
 from harness.data.entries.content_parts import Parts, parse_parts
 from harness.data.entries.row_notes import RowNotes
@@ -102,7 +102,7 @@ def _speaker(entry: dict[str, Any], place: str) -> Speaker:
             "unknown role",
             f"unknown {what} {entry.get(key)!r}",
             where=place,
-            hint=f"one of {', '.join(SPEAKERS)}",
+            hint=f"one of {', '.join(ROLES)}, or another program's name of these",
         )
     return speaker
 
