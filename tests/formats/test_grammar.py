@@ -28,7 +28,7 @@ from harness.formats.grammar.tag_style import SHAPES, draw_tags
 from harness.formats.properties import check_format
 from harness.formats.render import render
 from harness.formats.turns import EOS
-from tests.formats.test_render import EXAMPLES, conversations, possible_texts
+from tests.formats.test_render import EXAMPLES, conversations
 
 STYLES = ["markdown", "tags"]
 SAMPLES = {
@@ -122,7 +122,6 @@ def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
             if s.kind == "content" and s.message == index
         )
         assert shown == message.content
-        assert shown.strip() in possible_texts(chat_format, message)
     for span in rendered.spans:
         if span.trained and span.kind == "content":
             assert conversation.messages[span.message].role == "assistant"
