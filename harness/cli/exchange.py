@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.formats.exchange.sources import Source as TemplateSource
 
 #: Suffixes of files. A name with one of them is never looked up as a model.
-_SUFFIXES = (".json", ".jinja", ".gguf", ".txt")
+_SUFFIXES = (".json", ".jinja", ".gguf", ".txt", ".gotmpl", ".tmpl", ".yaml", ".yml")
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
 Target = Literal[
     "hf", "hf-training", "sillytavern", "ollama", "llamacpp", "webui", "axolotl", "llamafactory"
@@ -31,7 +31,8 @@ Target = Literal[
 class ImportOptions:
     source: Source
     """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset
-    (.json), or an example text with SYS, U1, A1 and U2 in place of the messages."""
+    (.json), Ollama's Modelfile or Go template, text-generation-webui template (.yaml), or an
+    example text with SYS, U1, A1 and U2 in place of the messages."""
     format_id: Annotated[str | None, tyro.conf.arg(name="id")] = None
     """Id of the new format. Default: derived from the source's name."""
     context: str | None = None
@@ -130,8 +131,8 @@ def export(args: list[str]) -> int:
 @dataclass(frozen=True)
 class DetectOptions:
     source: Source
-    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset or
-    example text."""
+    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset,
+    Modelfile, Go template, text-generation-webui template or example text."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     formats_dir: tuple[str, ...] = ()

@@ -54,6 +54,12 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
 
 def _pieces(text: str, where: str) -> tuple[dict[str, str], str]:
     """The text before each placeholder, and the text behind the last."""
+    if not any(placeholder in text for placeholder in _PLACEHOLDERS):
+        raise HarnessError(
+            "no template, preset or Modelfile that is read here, and no example conversation",
+            where=where,
+            hint="an example has SYS, U1, A1, U2 in place of the words",
+        )
     pieces: dict[str, str] = {}
     for placeholder in _PLACEHOLDERS:
         if placeholder not in text and placeholder in ("SYS", "A2"):

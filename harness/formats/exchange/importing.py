@@ -12,7 +12,7 @@ from harness.formats.exchange.comparing import PLAIN, differences, renderer_of
 from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.sources import Source
 from harness.formats.frontmatter import parse_format, write_front_matter
-from harness.formats.turns import BOS, EOS, Turns, read_turns
+from harness.formats.turns import BOS, EOS, Renderer, Turns, read_turns
 from harness.formats.turns_template import template_of
 from harness.records import Format
 
@@ -45,10 +45,12 @@ def import_format(source: Source, format_id: str) -> Imported:
     if source.written is not None:
         return _as_written(source, source.written, format_id)
     turns, lost = source.turns, list(source.lost)
-    if turns is None:
-        turns, details = _read(source)
+    if source.render is not None:
+        turns, details = _read(source, source.render)
         lost += details
-    if source.kind == "example conversation" and not turns.stop.strip():
+    if turns is None:
+        raise ValueError("a source has a renderer or its pieces")
+    if source.template == "" and not (turns.stop + turns.final).strip():
         turns = replace(turns, final=EOS)
         lost.append(_NO_MARK)
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
@@ -87,17 +89,15 @@ def _as_written(source: Source, written: Written, format_id: str) -> Imported:
     return Imported(chat_format, text, tuple(lost))
 
 
-def _read(source: Source) -> tuple[Turns, list[str]]:
+def _read(source: Source, write: Renderer) -> tuple[Turns, list[str]]:
     """The pieces of a source that can be rendered, and one sentence for each thing lost."""
-    if source.render is None:
-        raise ValueError("a source has a renderer or its pieces")
     try:
-        turns = read_turns(source.render)
+        turns = source.turns or read_turns(write)
         chat_format = parse_format(
             _front_matter(turns, source, "read", ()) + template_of(turns), Path("read.jinja")
         )
         wrong, details = differences(
-            source.render, renderer_of(chat_format), system=chat_format.system != "unsupported"
+            write, renderer_of(chat_format), system=chat_format.system != "unsupported"
         )
         if wrong:
             raise HarnessError(wrong)
@@ -114,15 +114,16 @@ def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format
     The best comes first.
     """
     write = source.render or renderer_of(import_format(source, "example").format)
-    wanted = [_comparable(write(messages, prompt), source) for messages, prompt in PLAIN]
+    probes = [probe for probe in PLAIN if probe[1] or not source.only_prompts]
+    wanted = [_comparable(write(messages, prompt), source) for messages, prompt in probes]
     rows = []
     for chat_format in formats:
         ours = renderer_of(chat_format)
         same = sum(
             _comparable(ours(messages, prompt), source) == text
-            for (messages, prompt), text in zip(PLAIN, wanted, strict=True)
+            for (messages, prompt), text in zip(probes, wanted, strict=True)
         )
-        rows.append((chat_format, same, len(PLAIN)))
+        rows.append((chat_format, same, len(probes)))
     return sorted(rows, key=lambda row: (-row[1], row[0].id))
 
 

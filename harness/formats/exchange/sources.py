@@ -1,7 +1,8 @@
-"""Read formats from model folders, GGUF files, SillyTavern presets and example conversations."""
+"""Read formats from model folders, GGUF files, other programs' files and example conversations."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,17 @@ from harness.errors import HarnessError
 from harness.extras import require
 from harness.files import read_json, read_json_object, read_text
 from harness.formats.exchange.example import read_example
+from harness.formats.exchange.programs.ollama_reading import (
+    Modelfile,
+    is_go_template,
+    is_modelfile,
+    ollama_renderer,
+    read_modelfile,
+    turns_of_prompts,
+)
 from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.programs.sillytavern import read_preset_file
+from harness.formats.exchange.programs.webui import old_template_renderer, read_yaml_texts
 from harness.formats.foreign import foreign_renderer
 from harness.formats.guard import LONGEST_TEMPLATE
 from harness.formats.turns import Renderer, Turns
@@ -40,10 +50,13 @@ class Source:
     """One sentence for each thing that was lost in reading."""
     leaves_bos: bool = False
     """Whether the first BOS is left to the server, so that the text says nothing of it."""
+    only_prompts: bool = False
+    """Whether ``render`` writes prompts alone, so that ``turns`` were found in those."""
 
 
 def read_source(path: Path, context: Path | None = None) -> Source:
-    """Read a model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern preset or example.
+    """Read a model folder, tokenizer_config.json, .jinja, .gguf, SillyTavern preset, Modelfile, Go
+    template, text-generation-webui template (.yaml) or example.
 
     ``context`` is the context preset of a SillyTavern preset. Raises HarnessError for a source that
     cannot be read, has no template, or has one that is refused (harness.formats.guard).
@@ -54,16 +67,28 @@ def read_source(path: Path, context: Path | None = None) -> Source:
         return _model_folder(path)
     if path.suffix == ".gguf":
         return _gguf(path)
-    if path.suffix in (".jinja", ".jinja2", ".j2"):
-        return _jinja(_text(path), str(path), "chat template", _config_of(path.parent))
     if path.suffix == ".json":
         facts = read_json(path)
         if isinstance(facts, dict) and "chat_template" in facts:
             template = _default_template(facts["chat_template"], str(path))
             return _jinja(template, str(path), "tokenizer_config.json", facts)
         return _sillytavern(facts, path, context)
-    turns, unseen = read_example(_text(path), str(path))
-    return Source(str(path), "example conversation", turns=turns, lost=unseen)
+    return _from_text(_text(path), path)
+
+
+def _from_text(text: str, path: Path) -> Source:
+    """A template or an example by the file's suffix, or else by what is in the text."""
+    where = str(path)
+    if path.suffix in (".yaml", ".yml"):
+        return _webui(text, where)
+    if path.suffix in (".jinja", ".jinja2", ".j2") or re.search(r"\{%-?\s*(?:for|if|set)\b", text):
+        return _jinja(text, where, "chat template", _config_of(path.parent))
+    if is_modelfile(text):
+        return _ollama(read_modelfile(text), where, "Modelfile")
+    if path.suffix in (".gotmpl", ".tmpl") or is_go_template(text):
+        return _ollama(Modelfile(text), where, "Ollama template")
+    turns, unseen = read_example(text, where)
+    return Source(where, "example conversation", turns=turns, lost=unseen)
 
 
 def _text(path: Path) -> str:
@@ -183,3 +208,38 @@ def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
         lost=read.lost,
         leaves_bos=True,
     )
+
+
+def _ollama(modelfile: Modelfile, where: str, kind: str) -> Source:
+    try:
+        render = ollama_renderer(modelfile.template, modelfile.system)
+        turns = turns_of_prompts(render)
+    except HarnessError as error:
+        raise HarnessError(
+            f"this template cannot be read: {error.message}", where=where, hint=error.hint
+        ) from None
+    has_tools = re.search(r"\.(?:Tools|ToolCalls)\b", modelfile.template)
+    thinks = re.search(r"\.(?:Thinking|Think)\b", modelfile.template)
+    return Source(
+        where,
+        kind,
+        render=render,
+        turns=turns,
+        stops=modelfile.stops,
+        lost=(
+            *modelfile.lost,
+            "Ollama joins messages of one role that follow each other; here each is a turn",
+            *("tools and their calls: the pieces here have none",) * bool(has_tools),
+            *("thoughts: the template is read with thinking off",) * bool(thinks),
+        ),
+        leaves_bos=True,
+        only_prompts=True,
+    )
+
+
+def _webui(text: str, where: str) -> Source:
+    """An instruction template of text-generation-webui."""
+    kind, facts = "text-generation-webui template", read_yaml_texts(text, where)
+    if "instruction_template" in facts:
+        return _jinja(facts["instruction_template"], where, kind, {})
+    return Source(where, kind, render=old_template_renderer(facts, where), leaves_bos=True)

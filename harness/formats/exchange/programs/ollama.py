@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 
+from harness.formats.exchange.programs.ollama_reading import ollama_renderer, read_modelfile
 from harness.formats.exchange.programs.special_tokens import front_end_turns, spell_tokens
-from harness.formats.foreign import foreign_renderer
 from harness.formats.turns import Renderer, Turns
 from harness.records import Format
 
@@ -16,7 +15,7 @@ def write_ollama(chat_format: Format) -> str:
     """The lines of a Modelfile."""
     turns = front_end_turns(chat_format)
     body = "\n".join(_go_lines(turns))
-    stops = "".join(f"PARAMETER stop {_go(stop)}\n" for stop in chat_format.stops)
+    stops = "".join(f"PARAMETER stop {_quoted(stop)}\n" for stop in chat_format.stops)
     head = f"# {chat_format.id}, for ollama: put this into your Modelfile\n"
     return f'{head}TEMPLATE """{body}"""\n{stops}'
 
@@ -62,6 +61,12 @@ def _go_words(before: str, after: str) -> Iterator[str]:
     )
 
 
+def _quoted(text: str) -> str:
+    """A value of a Modelfile, whose quotation marks know no escapes."""
+    mark = '"""' if '"' in text else '"'
+    return f"{mark}{text}{mark}"
+
+
 def _go(text: str) -> str:
     """A Go string literal.
 
@@ -70,39 +75,6 @@ def _go(text: str) -> str:
     return json.dumps(spell_tokens(text), ensure_ascii=False)
 
 
-_GO_WORDS = (
-    ('{{- if eq $m.Role "system" }}', "{%- if m.role == 'system' %}"),
-    ('{{- else if eq $m.Role "user" }}', "{%- elif m.role == 'user' %}"),
-    ("{{- if eq $i 0 }}", "{%- if loop.index0 == 0 %}"),
-    ("{{- if gt $i 0 }}", "{%- if loop.index0 > 0 %}"),
-    (
-        '{{- else if not (and (eq $i 1) (eq (index $.Messages 0).Role "system")) }}',
-        "{%- elif not (loop.index0 == 1 and messages[0].role == 'system') %}",
-    ),
-    ("{{- else }}", "{%- else %}"),
-    ("{{- $m.Content }}", "{{- m.content }}"),
-    ("{{- range $i, $m := .Messages }}", "{%- for m in messages %}"),
-)
-_GO_ACTION = re.compile(r'\{\{- (?:"(?:[^"\\]|\\.)*"|[^"{}]|"(?:system|user)")*? ?\}\}')
-
-
 def read_ollama(text: str) -> Renderer:
-    """Read the few actions that are written here as Jinja.
-
-    Ollama always ends with the generation prompt.
-    """
-    template = re.search(r'TEMPLATE """(.*?)"""', text, re.DOTALL)
-    jinja: list[str] = []
-    ends: list[str] = []
-    words = dict(_GO_WORDS)
-    for action in _GO_ACTION.findall(template[1] if template else ""):
-        if action == "{{- end }}":
-            jinja.append(ends.pop())
-            continue
-        if action.startswith(("{{- if", "{{- range")):
-            ends.append("{%- endif %}" if action.startswith("{{- if") else "{%- endfor %}")
-        jinja.append(words.get(action, action))
-    inner = foreign_renderer("".join(jinja), where="the exported template")
-    return lambda messages, add_generation_prompt: (
-        inner(messages, True) if add_generation_prompt else None
-    )
+    """Read a Modelfile's template as Ollama evaluates it; it always asks for an answer."""
+    return ollama_renderer(read_modelfile(text).template)
