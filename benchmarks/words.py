@@ -38,6 +38,9 @@ class Model:
     stopped: tuple[float, float] = (0.9, 0.9)
     leak: tuple[float, float] = (0.01, 0.01)
     excess: float = 0.05
+    thinks: tuple[float, float] | None = None
+    call_valid: tuple[float, float] | None = None
+    call_exact: tuple[float, float] | None = None
     agreement: float = 3.0
     formats: int = 0
     """With this many formats like the other one, and no native one."""
@@ -53,14 +56,22 @@ class Model:
         native: dict[str, dict[str, float]] = {}
         other: dict[str, dict[str, float]] = {}
         for metric in ("choice", "on_task", "stopped", "leak"):
-            items = rng.normal(0, self.agreement, n)
-            for values, rate in zip((native, other), getattr(self, metric), strict=True):
-                drawn = rng.random(n) < logistic(self.logit(rate) + items)
-                values[metric] = {f"{metric}-{at}": float(one) for at, one in enumerate(drawn)}
+            self._draw_rate(rng, n, metric, getattr(self, metric), (native, other))
+        for metric in ("thinks", "call_valid", "call_exact"):
+            if (rates := getattr(self, metric)) is not None:
+                self._draw_rate(rng, n, metric, rates, (native, other))
         costs = rng.normal(self.excess, 0.5, n)
         native["nll_excess"] = {f"ref-{at}": 0.0 for at in range(n)}
         other["nll_excess"] = {f"ref-{at}": float(one) for at, one in enumerate(costs)}
         return native, other
+
+    def _draw_rate(
+        self, rng: np.random.Generator, n: int, metric: str, rates: Any, sides: Any
+    ) -> None:
+        items = rng.normal(0, self.agreement, n)
+        for values, rate in zip(sides, rates, strict=True):
+            drawn = rng.random(n) < logistic(self.logit(rate) + items)
+            values[metric] = {f"{metric}-{at}": float(one) for at, one in enumerate(drawn)}
 
     def word(self, rng: np.random.Generator, n: int) -> str:
         if not self.formats:
@@ -95,6 +106,15 @@ def models() -> Iterator[Model]:
     yield Model("never stops", stopped=(0.9, 0.05))
     yield Model("leaks in 21 % instead of 1 %", leak=(0.01, 0.21))
     yield Model("references cost .7 nats a token", excess=0.7)
+    able = {"thinks": (0.95, 0.95), "call_valid": (0.9, 0.9), "call_exact": (0.7, 0.7)}
+    yield Model("as good as native, with thoughts and calls", **able)
+    yield Model("thinks in 75 % instead of 95 %", **{**able, "thinks": (0.95, 0.75)})
+    yield Model("never thinks", **{**able, "thinks": (0.95, 0.01)})
+    lost = {"call_valid": (0.9, 0.7), "call_exact": (0.7, 0.5)}
+    yield Model("20 points fewer calls are valid and exact", **{**able, **lost})
+    yield Model(
+        "calls never parse", **{**able, "call_valid": (0.9, 0.01), "call_exact": (0.7, 0.01)}
+    )
 
 
 def rates(model: Model, n: int, runs: int = RUNS, seed: int = 0) -> Counter[str]:

@@ -17,6 +17,7 @@ class ScriptedBackend:
     bos_token = ""
     eos_token = "</s>"
     no_loglikelihood = ""
+    applies_template = False
 
     def __init__(
         self,

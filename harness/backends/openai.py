@@ -24,6 +24,7 @@ from harness.backends.protocol import (
     ModelSpec,
     ScoreRequest,
     Scorings,
+    Unscored,
 )
 from harness.backends.server_answers import read_logprobs, read_text
 from harness.backends.server_calls import NotSupportedError, PromptTooLongError, Server
@@ -140,7 +141,9 @@ class OpenAIBackend(Backend):
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
         """Answers, greedy or drawn by the server, each as soon as it arrives."""
-        yield from self._all(requests, self._answer)
+        results: Iterator[list[tuple[str, Answer | Unscored]]]
+        results = self._all(requests, self._answer)
+        yield from results
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
         """Log-probabilities from servers that echo a prompt with them (vLLM, SGLang).
@@ -188,13 +191,17 @@ class OpenAIBackend(Backend):
         if failure is not None:
             raise failure
 
-    def _answer(self, request: GenerateRequest) -> Answer | None:
+    def _answer(self, request: GenerateRequest) -> Answer | Unscored | None:
         stops = () if self.chat else request.prompt.stops
         ollama = not self.chat and self.facts.ollama
         try:
             text, finish, parsed = self._generate(request) if ollama else self._complete(request)
         except PromptTooLongError:
             return None
+        except NotSupportedError as error:
+            if not (self.chat and request.tools):
+                raise
+            return Unscored(f"the server takes no tools: {error.message}")
         return replace(Answer.until_stop(text, stops, finish), parsed=parsed)
 
     def _complete(self, request: GenerateRequest) -> _Completion:
@@ -217,6 +224,9 @@ class OpenAIBackend(Backend):
             settings["messages"] = chat_messages(request.messages)
             if request.tools:
                 settings["tools"] = [tool.as_object() for tool in request.tools]
+            if request.variables:  # vLLM, SGLang and llama.cpp call the template's switches so
+                extra = {"chat_template_kwargs": dict(request.variables)}
+                settings["extra_body"] = {**settings.get("extra_body", {}), **extra}
         else:
             if request.prompt.stops:
                 settings["stop"] = list(request.prompt.stops[:MAX_STOPS])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.backends.sampling import Sampling
 from harness.conversation import Message, ParsedAnswer, Tool
@@ -41,8 +41,9 @@ class GenerateRequest:
 
     The answer is greedy, or drawn as ``sampling`` says. ``prefix`` holds its first characters where
     they are given; they do not come back. With a ``language`` the probability of tokens of other
-    scripts is read along the answer. ``messages`` and ``tools`` are what the prompt was rendered
-    from, for a backend that applies a template of its own.
+    scripts is read along the answer. ``messages``, ``tools`` and ``variables`` (the switches of
+    the template that are set) are what the prompt was rendered from, for a backend that applies a
+    template of its own.
     """
 
     key: str
@@ -54,6 +55,7 @@ class GenerateRequest:
     messages: tuple[Message, ...] = ()
     tools: tuple[Tool, ...] = ()
     sampling: Sampling | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ class EvalOptions:
     max_new_tokens: int | None = None
     """Longest generated answer, in tokens. Default: four times the longest reference of the cases,
     and at least 256."""
+    thought_tokens: int | None = None
+    """How many tokens longer an answer may be in a format that asks for a thought. Default: 1024
+    where the model's own format, or one that it was trained in, has thoughts, else 0."""
     temperature: float = 0.0
     """Sample answers at this temperature. 0: take the most likely token."""
     top_p: float = 1.0
@@ -193,7 +196,7 @@ def _job(options: EvalOptions) -> EvalJob:
     at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
     at_least(options, 1, "recall_examples")
     at_least(options, 0, "recall_continued")
-    at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed")
+    at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed", "thought_tokens")
     if options.formats and not split_commas(options.formats):
         raise HarnessError("--formats needs a value", hint="see: harness formats list")
     engine, engine_options = _engine(options)
@@ -293,6 +296,7 @@ def _settings(options: EvalOptions) -> EvalSettings:
         )
     return EvalSettings(
         max_new_tokens=options.max_new_tokens or 0,
+        thought_tokens=options.thought_tokens,
         seed=options.seed,
         recall_examples=options.recall_examples,
         recall_continued=options.recall_continued,

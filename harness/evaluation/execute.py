@@ -172,7 +172,10 @@ def read_results(requests: Sequence[PlannedRequest], store: Store) -> Results:
     answers: dict[tuple[str, str, float], Answer] = {}
     scorings: dict[tuple[str, str], list[Loglikelihood]] = {}
     unscored: dict[tuple[str, str], str] = {}
+    opened: dict[tuple[str, str], str] = {}
     for item in requests:
+        if item.opened:
+            opened[item.case, item.format] = item.opened
         if item.key in store.unscored:
             unscored[item.case, item.format] = store.unscored[item.key]
         if item.key not in payloads:
@@ -182,4 +185,4 @@ def read_results(requests: Sequence[PlannedRequest], store: Store) -> Results:
             answers[item.case, item.format, item.prefix_fraction] = result
         else:
             scorings[item.case, item.format] = list(result)
-    return Results(answers, scorings, unscored)
+    return Results(answers, scorings, unscored, opened)

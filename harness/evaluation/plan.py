@@ -75,7 +75,7 @@ def make_plan(
     A search for the best format computes as it goes, since its next request depends on the
     answers so far.
     """
-    builder = RequestBuilder(backend, settings.max_new_tokens, settings.sampling)
+    builder = settings_builder(backend, settings)
     budget = None
     if settings.budget:
         cases = budgeted(cases, settings.find, settings.find_by)
@@ -101,6 +101,13 @@ def make_plan(
         planned,
         tuple(builder.untestable),
         budget,
+    )
+
+
+def settings_builder(backend: Backend, settings: EvalSettings) -> RequestBuilder:
+    """A builder of requests whose answers are as long and sampled as the settings say."""
+    return RequestBuilder(
+        backend, settings.max_new_tokens, settings.sampling, settings.thought_tokens or 0
     )
 
 
@@ -149,8 +156,6 @@ def build_further_samples(
     """
     checked = [case for case in cases if case.checks]
     return [
-        RequestBuilder(backend, settings.max_new_tokens, settings.sampling).build(
-            checked, formats, sample
-        )
+        settings_builder(backend, settings).build(checked, formats, sample)
         for sample in range(1, settings.samples_per_case if settings.sampling else 1)
     ]

@@ -18,10 +18,12 @@ from harness.backends.sampling import Sampling, seed_of
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import case_digest
+from harness.formats.format_set import with_thinking
+from harness.formats.parse import opened_by
 from harness.formats.render import adapt_to_format, render
 from harness.records import Case, Format, Rendered
 
-RequestType = Literal["choice", "answer", "reference", "continue"]
+RequestType = Literal["choice", "answer", "reference", "continue", "call"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class PlannedRequest:
 
     ``prefix_fraction`` is the part of the reference that a ``continue`` request gives away.
     ``engine`` and ``settings`` are JSON: the backend's fingerprint, and every setting of the
-    request.
+    request. ``opened`` is what the prompt has written of the answer's thought already.
     """
 
     key: str
@@ -43,6 +45,7 @@ class PlannedRequest:
     format_digest: str = ""
     case_digest: str = ""
     settings: str = "{}"
+    opened: str = ""
 
     @property
     def kind(self) -> str:
@@ -67,15 +70,21 @@ class Untestable:
 class RequestBuilder:
     """Turns cases and formats into requests to one backend.
 
-    Answers are greedy, or sampled as ``sampling`` says, whose seed is that of the run.
+    Answers are greedy, or sampled as ``sampling`` says, whose seed is that of the run. In a format
+    that asks for a thought they may be ``thought_tokens`` longer.
     """
 
     def __init__(
-        self, backend: Backend, max_new_tokens: int, sampling: Sampling | None = None
+        self,
+        backend: Backend,
+        max_new_tokens: int,
+        sampling: Sampling | None = None,
+        thought_tokens: int = 0,
     ) -> None:
         self.backend = backend
         self.sampling = sampling
         self.max_new_tokens = max_new_tokens
+        self.thought_tokens = thought_tokens
         self._engine = json.dumps(backend.fingerprint, sort_keys=True)
         self.untestable: list[Untestable] = []
 
@@ -111,30 +120,37 @@ class RequestBuilder:
                 except HarnessError as error:
                     self.untestable.append(Untestable(case.id, chat_format.id, error.message))
                     continue
+                before = self._before_the_answer(case, chat_format, prompt)
                 for fraction in fractions:
                     prefix = reference_prefix(case.reference or "", fraction)
-                    if (
-                        prefix
-                        and not prompt.text.endswith(("\n", ">"))
-                        and self._answer_starts_with_space(case, chat_format, prompt)
-                    ):
-                        prefix = " " + prefix
+                    lead = before if prefix or chat_format.reasoning != "none" else ""
                     request = GenerateRequest(
-                        "", prompt, max_new_tokens, prefix, chat_format.stop_tokens
+                        "", prompt, max_new_tokens, lead + prefix, chat_format.stop_tokens
                     )
                     planned.append(
                         self._addressed("continue", case, chat_format, request, fraction)
                     )
         return planned
 
-    def _answer_starts_with_space(self, case: Case, chat_format: Format, prompt: Rendered) -> bool:
-        whole = self._render(case, chat_format, case.reference)
-        return whole.text[len(prompt.text) : len(prompt.text) + 1] == " "
+    def _before_the_answer(self, case: Case, chat_format: Format, prompt: Rendered) -> str:
+        """What the format writes between its generation prompt and the words of an answer.
+
+        That is a space, or a thought that is empty.
+        """
+        whole = self._render(case, chat_format, case.reference).text
+        if chat_format.reasoning != "none" and whole.startswith(prompt.text):
+            return whole[len(prompt.text) : whole.rindex((case.reference or "").strip())]
+        follows_space = whole[len(prompt.text) : len(prompt.text) + 1] == " "
+        return " " if follows_space and not prompt.text.endswith(("\n", ">")) else ""
 
     def _request(self, case: Case, chat_format: Format, sample: int) -> PlannedRequest:
         if case.checks:
             request = self._answer_request(case, chat_format, sample)
-            return self._addressed("answer", case, chat_format, request)
+            kind: RequestType = "call" if case.tools else "answer"
+            planned = self._addressed(kind, case, chat_format, request)
+            if self.backend.applies_template:  # and reads thoughts by itself
+                return planned
+            return replace(planned, opened=opened_by(request.prompt, chat_format))
         if self.backend.no_loglikelihood:
             raise HarnessError(self.backend.no_loglikelihood)
         if case.choices:
@@ -145,15 +161,17 @@ class RequestBuilder:
         return self._addressed("reference", case, chat_format, scored)
 
     def _answer_request(self, case: Case, chat_format: Format, sample: int) -> GenerateRequest:
+        asked = format_asked(case, chat_format)
         request = GenerateRequest(
             "",
-            self._render(case, chat_format, None),
-            self.max_new_tokens,
+            self._render(case, asked, None),
+            self.max_new_tokens + (self.thought_tokens if asked.thinks else 0),
             "",
-            chat_format.stop_tokens,
+            asked.stop_tokens,
             case.expect_language,
             case.messages,
             case.tools,
+            variables=asked.variables,
         )
         if self.sampling is None:
             return request
@@ -166,10 +184,13 @@ class RequestBuilder:
         The stop is left off: with it a last ``.`` could become the token ``.<``, and the stop
         would be scored too.
         """
-        messages = case.messages
+        messages, tools = case.messages, case.tools
         if answer is not None:
             messages = (*messages, Message("assistant", answer, case.name))
-        conversation = Conversation(case.id, messages, case.tags, case.source)
+        if self.backend.applies_template:  # this text is only shown, and no format of ours need fit
+            messages = tuple(m for m in messages if m.role != "tool" and not m.tool_calls)
+            tools = ()
+        conversation = Conversation(case.id, messages, case.tags, case.source, tools=tools)
         return render(
             adapt_to_format(conversation, chat_format),
             chat_format,
@@ -209,11 +230,23 @@ class RequestBuilder:
         )
 
 
+def format_asked(case: Case, chat_format: Format) -> Format:
+    """The format with thinking switched as the case says.
+
+    Raises HarnessError where it cannot be.
+    """
+    return chat_format if case.thinking is None else with_thinking(chat_format, case.thinking)
+
+
 def _texts(request: ScoreRequest | GenerateRequest) -> list[str]:
     """What the model reads."""
     if isinstance(request, ScoreRequest):
         return [rendered.text for rendered in request.answers]
     return [request.prompt.text, request.prefix]
+
+
+#: Fields that are texts, or whose text is in the prompt.
+_TEXTS = ("key", "prompt", "prefix", "answers", "messages", "tools", "variables")
 
 
 def _settings(request: ScoreRequest | GenerateRequest) -> str:
@@ -224,7 +257,7 @@ def _settings(request: ScoreRequest | GenerateRequest) -> str:
     settings = {
         field.name: getattr(request, field.name)
         for field in fields(request)
-        if field.name not in ("key", "prompt", "prefix", "answers", "messages", "tools")
+        if field.name not in _TEXTS
     }
     if isinstance(request, GenerateRequest):
         settings["stops"] = request.prompt.stops

@@ -22,11 +22,13 @@ class Results:
 
     ``answers``: (case id, format id, prefix fraction) → answer. ``scorings``: (case id, format
     id) → log-likelihood of each scored text. ``unscored``: the same → why a result is not usable.
+    ``opened``: the same → what the prompt has written of the answer's thought, where it has.
     """
 
     answers: dict[tuple[str, str, float], Answer]
     scorings: dict[tuple[str, str], list[Loglikelihood]]
     unscored: dict[tuple[str, str], str] = field(default_factory=dict)
+    opened: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

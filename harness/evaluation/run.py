@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,7 +52,10 @@ def run_job(
     with opened_engine(job, loaded, known) as (backend, native):
         loaded = backend.loaded if isinstance(backend, TransformersBackend) else None
         formats, groups = _formats_and_groups(job, backend, known, formats, native)
-        cases += variants_of(job.variants, cases, formats, loaded, settings.max_new_tokens)
+        settings = settings.with_thought_budget(formats, groups)
+        longest = max(map(settings.most_tokens, formats))
+        cases += variants_of(job.variants, cases, formats, loaded, longest)
+        cases += [] if job.cases else limit_cases(cases_of_abilities(formats, groups), job.limit)
         every_format = {one.id: one for one in (*known.values(), *formats)}.values()
         with Store(job.out / RESULTS_FILE) as store:
             return evaluate(
@@ -94,7 +97,7 @@ def evaluate(
 
     ``every_format``: the formats whose control strings count as leaks, by default ``formats``.
     """
-    settings = settings.with_length_budget(cases)
+    settings = settings.with_length_budget(cases).with_thought_budget(formats, groups)
     answers = recall.answers if recall else ()
     training_index = RecallIndex.build(answers) if answers else None
     scorer = Scorer(formats, native, every_format or formats, training_index)
@@ -173,6 +176,18 @@ def _formats_and_groups(
         formats = [known[native or "chatml"]]  # only a name: its own template decides
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     return sorted(formats, key=lambda one: (GROUPS.index(groups[one.id]), one.id)), groups
+
+
+def cases_of_abilities(formats: Sequence[Format], groups: Mapping[str, Group]) -> list[Case]:
+    """The shipped cases with tools and with thoughts, for a model that is known to have either.
+
+    It is where its own format has, or one that it was trained in. Others are not asked: they would
+    be slow, and fail for no fault of theirs.
+    """
+    known = [one for one in formats if groups[one.id] != "held-out"]
+    names = ["tools"] if any(one.calls for one in known) else []
+    names += ["thoughts"] if any(one.reasoning != "none" for one in known) else []
+    return load_cases(names) if names else []
 
 
 def _trained_families(adapter: str | None) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from harness.backends.protocol import Answer
+from harness.conversation import ParsedAnswer
 from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.cases.variants import with_challenge
-from harness.evaluation.requests import Untestable
+from harness.evaluation.requests import Untestable, format_asked
 from harness.evaluation.results import Results
+from harness.formats.parse import parse_answer
 from harness.formats.render import resolved_stops
 from harness.metrics.control_strings import control_strings
 from harness.metrics.copies.recall_index import RecallIndex
@@ -79,7 +82,10 @@ class Scorer:
         place = (case.id, chat_format.id)
         if case.checks:
             answer = results.answers.get((*place, 0.0))
-            return None if answer is None else self._answer_item(case, chat_format, answer)
+            if answer is None:
+                return None
+            opened = results.opened.get(place, "")
+            return self._answer_item(case, chat_format, answer, opened)
         scorings = results.scorings.get(place)
         if scorings is None:
             return None
@@ -89,15 +95,36 @@ class Scorer:
         native = results.scorings.get((case.id, self.native)) if self.native else None
         return ReferenceItem(case, chat_format, scorings[0], native[0] if native else None)
 
-    def _answer_item(self, case: Case, chat_format: Format, answer: Answer) -> AnswerItem:
+    def _answer_item(
+        self, case: Case, chat_format: Format, answer: Answer, opened: str
+    ) -> AnswerItem:
+        parsed = read_answer(answer, case, chat_format, opened)
+        asked = format_asked(case, chat_format)
         return AnswerItem(
             case,
             chat_format,
-            answer.text,
+            answer.text if parsed is None else parsed.content,
             answer.finish,
             answer.token_ids,
             answer.off_script,
             resolved_stops(chat_format, case.conversation, case.name),
             self.index,
             self.corpus,
+            parsed,
+            None if chat_format.reasoning == "none" else asked.thinks,
         )
+
+
+def read_answer(
+    answer: Answer, case: Case, chat_format: Format, opened: str = ""
+) -> ParsedAnswer | None:
+    """The thought, words and calls of an answer; None in a format that has words alone.
+
+    ``opened`` is what the prompt has written of the thought.
+    """
+    thinks = chat_format.reasoning != "none"
+    if answer.parsed is not None:
+        return answer.parsed if thinks else replace(answer.parsed, reasoning=None)
+    if not thinks and not chat_format.calls:
+        return None
+    return parse_answer(answer.text, chat_format, opened=opened, tools=case.tools)

@@ -13,12 +13,14 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.variants import Variants
 from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
-from harness.records import Case
+from harness.records import Case, Format, Group
 from harness.run_file import find_adapter, is_trained, require_run_metadata
 
 RESULTS_FILE = "results.sqlite"
 #: The longest answer: this multiple of the longest reference, and at least this many tokens.
 REFERENCES_LONG, LEAST_TOKENS = 4, 256
+#: Room for a thought before the answer.
+THOUGHT_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,9 @@ class EvalSettings:
 
     max_new_tokens: int = 0
     """The longest answer in tokens. 0: what ``with_length_budget`` sets."""
+    thought_tokens: int | None = None
+    """How many tokens longer an answer may be where the format asks for a thought. None: what
+    ``with_thought_budget`` sets."""
     seed: int = 0
     recall_examples: int = 100
     """At most this many trained rows and as many controls are scored."""
@@ -68,14 +73,32 @@ class EvalSettings:
         tokens = max(LEAST_TOKENS, REFERENCES_LONG * longest // 4)
         return replace(self, max_new_tokens=-(-tokens // 32) * 32)
 
+    def with_thought_budget(
+        self, formats: Iterable[Format], groups: Mapping[str, Group]
+    ) -> EvalSettings:
+        """The settings with the tokens that a thought may take, unless they are set.
+
+        A model thinks whose own format does, or one that it was trained in. Another would fill
+        the room with an answer that does not end.
+        """
+        if self.thought_tokens is not None:
+            return self
+        thinks = any(one.reasoning != "none" and groups[one.id] != "held-out" for one in formats)
+        return replace(self, thought_tokens=THOUGHT_TOKENS if thinks else 0)
+
+    def most_tokens(self, chat_format: Format) -> int:
+        """The longest answer in a format."""
+        return self.max_new_tokens + ((self.thought_tokens or 0) if chat_format.thinks else 0)
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as baselines and reports store them.
 
-        An empty text is left out and ``samples_per_case`` is called ``draws``, so that older
-        baselines stay comparable.
+        An empty text and a model without thoughts are left out and ``samples_per_case`` is called
+        ``draws``, so that older baselines stay comparable.
         """
         values = asdict(self)
         values["draws"] = values.pop("samples_per_case")
+        values["thought_tokens"] = values["thought_tokens"] or ""
         return {key: value for key, value in values.items() if value != ""}
 
 
@@ -172,6 +195,7 @@ class EvalJob:
             ("batch_size", self.batch_size, 0),
             ("max_tokens_per_batch", self.max_tokens_per_batch, 0),
             ("max_new_tokens", settings.max_new_tokens, 0),
+            ("thought_tokens", settings.thought_tokens, 0),
             ("samples_per_case", settings.samples_per_case, 1),
         ):
             if value is not None and value < least:

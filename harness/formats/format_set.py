@@ -124,6 +124,27 @@ def with_switches(chat_format: Format, choices: Sequence[str]) -> Format:
     )
 
 
+def with_thinking(chat_format: Format, on: bool) -> Format:
+    """The format, under its own id, as its owner renders it with thinking switched on or off.
+
+    Raises HarnessError where it has no place for thoughts, and where no switch decides it.
+    """
+    if chat_format.reasoning == "none":
+        raise HarnessError(f"format {chat_format.id} has no place for a thought")
+    if chat_format.thinks == on:
+        return chat_format
+    if not chat_format.thoughts_off:
+        raise HarnessError(f"format {chat_format.id} has no switch for its thoughts")
+    chosen = dict(chat_format.thoughts_off)
+    if on:
+        chosen = {
+            name: next(value for value in chat_format.switches[name] if value != off)
+            for name, off in chosen.items()
+        }
+    switched = with_switches(chat_format, [f"{name}={_spelt(chosen[name])}" for name in chosen])
+    return replace(switched, id=chat_format.id)
+
+
 def _value(chat_format: Format, name: str, text: str) -> Any:
     values = chat_format.switches[name]
     if not values:

@@ -94,8 +94,13 @@ def _pair(
         allowed = tolerance.of(old.format)
         return GateCheck(old.format, old.metric, outcome, old.mean, now, allowed, n, why=why)
 
+    # A thought that is gone drifts no more: what is lost then is another metric's to say.
+    judge = METRICS[old.metric].scored_with
+    missing: Outcome = "missing"
+    if judge and current.entry(old.format, judge) is not None:
+        missing = "inconclusive"
     if new is None:
-        return untested("missing", 0, _why_missing(current, old))
+        return untested(missing, 0, _why_missing(current, old))
     if changed := stale_facts(baseline, current, old.format, old.metric):
         return untested("stale", new.n, "; ".join(changed))
     was, now = baseline.scored(old), current.scored(new)
@@ -104,7 +109,7 @@ def _pair(
         case_id for case_id in was if case_id in now and digests[0][case_id] == digests[1][case_id]
     ]
     if not common:
-        return untested("missing", 0, _why_unpaired(was, now))
+        return untested(missing, 0, _why_unpaired(was, now))
     return Paired(
         old.format,
         old.metric,

@@ -9,7 +9,7 @@ from typing import get_args
 from harness.gate.compare_baselines import severity
 from harness.gate.run_gate import UPDATE, GateResult, suggested_baseline
 from harness.gate.word_checks import VERDICT
-from harness.metrics.registry import lower_is_better
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.records import GateCheck, Outcome
 from harness.report.wording import compact, signed, verdict_lines
 from harness.terminal import visible
@@ -36,7 +36,17 @@ def describe(check: GateCheck) -> str:
     second = f"worst case: {check.worst_case}" if check.worst_case else "no single case is worse"
     if check.outcome == "inconclusive":
         return visible(f"{headline(check)}\n{undecided(check)}")
-    return visible(f"{headline(check)}\n{f'why: {check.why}' if check.why else second}")
+    lost = _lost(check.metric) if check.outcome == "failed" else []
+    why = f"why: {check.why}" if check.why else second
+    return visible("\n".join([headline(check), *lost, why]))
+
+
+def _lost(metric: str) -> list[str]:
+    """What a loss of a metric means and what helps, where it says so."""
+    facts = METRICS.get(metric)
+    if facts is None or not facts.lost:
+        return []
+    return [f"{facts.lost}: {facts.remedy}" if facts.remedy else facts.lost]
 
 
 def _worst_case(check: GateCheck) -> list[str]:

@@ -96,6 +96,11 @@ class Metric:
         return self.label or self.name.replace("_", " ")
 
     @property
+    def of_some_models(self) -> bool:
+        """Whether only models of some kind are asked for it, such as those that call tools."""
+        return self.optional or self.kind == "call"
+
+    @property
     def lower_is_better(self) -> bool:
         """Whether a rise is a loss."""
         return self.better == "lower"
@@ -338,9 +343,17 @@ def scorer(*metrics: Metric) -> Callable[[Function], Function]:
     return declare
 
 
-def headline() -> list[str]:
-    """The names of the metrics in the terminal's table, in order."""
-    return [metric.name for metric in METRICS.values() if metric.headline]
+def headline(scored: Iterable[str] | None = None) -> list[str]:
+    """The names of the metrics in the terminal's table, in order.
+
+    With ``scored``, the metrics that have a value somewhere, what only some models can do is left
+    out where this one was not asked for it.
+    """
+    names = [metric.name for metric in METRICS.values() if metric.headline]
+    if scored is None:
+        return names
+    known = set(scored)
+    return [name for name in names if name in known or not METRICS[name].of_some_models]
 
 
 def main_rates() -> list[str]:

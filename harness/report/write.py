@@ -71,7 +71,7 @@ def render_markdown(report: Report) -> str:
     """The verdicts, the summary and one table, short enough for a pull-request comment."""
     cells = [report.cells(index) for index in range(len(report.runs))]
     verdicts = [verdicts_of(report, index) for index in range(len(report.runs))]
-    metrics = headline()
+    metrics = headline(metric for run in cells for (_, metric), cell in run.items() if cell.n)
     labels = _arrows(run.label for run in report.runs)
     units = "".join(f", `{m}` in {METRICS[m].unit}" for m in metrics if METRICS[m].unit != "rate")
     lines = [f"# {_plain(report.title)}", "", _plain(counted_words(report)), ""]

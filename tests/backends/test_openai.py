@@ -510,3 +510,21 @@ def test_a_server_that_refuses_us_is_not_one_without_log_probabilities(server, s
 def test_a_server_that_knows_no_echo_gives_none(server, status):
     server.faults = [status] * 9
     assert OpenAIBackend(server.url, "m", retries=0).no_loglikelihood == NO_LOGPROBS
+
+
+def test_chat_sends_the_switches_of_the_template(server):
+    request = replace(prompts(1)[0], variables={"enable_thinking": False})
+    answers(OpenAIBackend(server.url, "m", chat=True), [request])
+    assert server.seen[0]["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_chat_server_without_tools_leaves_their_cases_unscored(server, status):
+    tool = Tool('{"type": "function", "function": {"name": "weigh"}}')
+    backend = OpenAIBackend(server.url, "m", chat=True, retries=0)
+    server.faults = [status]
+    [found] = answers(backend, [replace(prompts(1)[0], tools=(tool,))]).values()
+    assert found.why.startswith("the server takes no tools: the server answers")
+    server.faults = [status]
+    with pytest.raises(HarnessError, match=f"answers {status}"):
+        answers(backend, prompts(1))

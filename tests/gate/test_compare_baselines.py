@@ -50,6 +50,18 @@ def test_a_real_loss_fails_with_its_worst_case(compared):
     assert check.worst_case == "answer-002"  # the first two had failed before
 
 
+def test_a_thought_that_is_gone_is_not_missing_twice(compared):
+    """Few thoughts may be none in the next run; whether that is a loss is for ``thinks`` to say."""
+    thoughts = {("a", "thinks"): [1.0, *[0.0] * 79], ("a", "thought_drift"): [0.0, *[None] * 79]}
+    gone = {("a", "thinks"): [0.0] * 80}
+    found = compared(thoughts, gone)
+    assert found["a", "thought_drift"].outcome == "inconclusive"
+    assert not any(check.fails for check in found.values())
+    elsewhere = {("a", "thinks"): [1.0, *[0.0] * 79], ("a", "thought_drift"): [None, 0.0]}
+    assert compared(thoughts, elsewhere)["a", "thought_drift"].outcome == "inconclusive"
+    assert compared(thoughts, {("a", "stopped"): [1.0]})["a", "thought_drift"].outcome == "missing"
+
+
 def test_an_unchanged_model_passes_everywhere(compared):
     values = {
         ("a", "stopped"): ones(30),

@@ -76,6 +76,17 @@ def test_a_failure_is_two_lines(check, text):
     assert describe(check) == text
 
 
+def test_a_lost_ability_is_named_with_what_brings_it_back():
+    lost = GateCheck("qwen3", "thinks", "failed", 1.0, 0.0, 0.05, 60, 1e-9, worst_case="thought-1")
+    assert describe(lost) == (
+        "qwen3 · thinks: 1.00 → .00 (−1.00, tolerance −.05, n 60, p < .0001)\n"
+        "it lost its thinking: train on answers with their thoughts, or switch thinking off in the"
+        " format\nworst case: thought-1"
+    )
+    open_one = GateCheck("qwen3", "thinks", "inconclusive", 1.0, 0.9, 0.05, 9, 0.2)
+    assert "lost its thinking" not in describe(open_one)
+
+
 def test_a_new_entry_has_no_limit():
     assert (
         headline(GateCheck("chatml", "empty", "new", None, 0.4, 0.1, 50))

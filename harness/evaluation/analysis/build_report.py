@@ -154,11 +154,12 @@ def print_table(evaluations: Sequence[Evaluation]) -> None:
     table = Table(title=None, box=None, pad_edge=False, header_style="bold")
     table.add_column("format", no_wrap=True)
     table.add_column("group", no_wrap=True)
-    for metric in headline():
+    metrics = headline(one.metric for e in evaluations for one in e.aggregates if one.n)
+    for metric in metrics:
         table.add_column(metric, justify="right", no_wrap=True)
     last = evaluations[-1]
     for name in (one.id for one in last.formats):
-        course = [_course(evaluations, name, metric) for metric in headline()]
+        course = [_course(evaluations, name, metric) for metric in metrics]
         table.add_row(name, last.groups[name], *course)
     width = None if console().is_terminal else max(console().width, 132)
     console(width=width).print(table)

@@ -29,6 +29,12 @@ FAULTS = {
     "leak": (False, "{:.0%} of the answers leak control text"),
     "empty": (False, "{:.0%} of the answers are empty"),
 }
+#: What a model may have lost in a format that has a place for it: words for the rate.
+ABILITIES = {
+    "thinks": "it lost its thinking: {:.0%} of the answers hold a thought",
+    "call_valid": "its tool calls do not parse: {:.0%} are valid",
+    "call_exact": "its tool calls are wrong: {:.0%} are exact",
+}
 #: Above this many cases of a kind no number is named.
 MOST_NEEDED = 20_000
 #: Normal quantiles of a test at 5 % and of one at 2.5 % ∕ 5, each with a power of 80 %.
@@ -64,19 +70,24 @@ class Criterion:
 
 
 def compare(own: Values, reference: Values) -> list[Criterion]:
-    """The comparisons that can be made: right answers first, then faults, then references."""
+    """The comparisons that can be made: right answers, faults, abilities, references, in this
+    order.
+    """
     pairs = {
         metric: common
-        for metric in (*RIGHT, *FAULTS)
+        for metric in (*RIGHT, *FAULTS, *ABILITIES)
         if (common := _paired(own.get(metric, {}), reference.get(metric, {})))
     }
     right = [metric for metric in RIGHT if metric in pairs]
     faults = [metric for metric in FAULTS if metric in pairs]
     excess = own.get("nll_excess")
     # Degraded and broken share the 5 % of a format that is as good as the reference.
-    strict = 1 - LEVEL / max(1, bool(right) + len(faults) + bool(excess))
+    abilities = [metric for metric in ABILITIES if metric in pairs]
+    tests = bool(right) + len(faults) + len(abilities) + bool(excess)
+    strict = 1 - LEVEL / max(1, tests)
     found = [_right_answers(pairs, right, strict)] if right else []
-    found += [_fault(metric, pairs[metric], strict) for metric in faults]
+    found += [_rate(metric, *FAULTS[metric], pairs[metric], strict) for metric in faults]
+    found += [_rate(metric, True, ABILITIES[metric], pairs[metric], strict) for metric in abilities]
     return [*found, _cost(excess, strict)] if excess else found
 
 
@@ -108,10 +119,11 @@ def _right_answers(
     return _criterion(worst, text, MARGIN, loss, sure.above(0.0), pairs[worst], True)
 
 
-def _fault(metric: str, pairs: Sequence[_Pair], strict: float) -> Criterion:
+def _rate(
+    metric: str, more_is_better: bool, words: str, pairs: Sequence[_Pair], strict: float
+) -> Criterion:
     from harness.stats import difference_interval
 
-    more_is_better, words = FAULTS[metric]
     sign = 1 if more_is_better else -1
     losses = [sign * (pair.reference - pair.own) for pair in pairs]
     own, reference = fmean(pair.own for pair in pairs), fmean(pair.reference for pair in pairs)

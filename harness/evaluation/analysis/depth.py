@@ -51,7 +51,7 @@ def _axes(cases: Mapping[str, Case]) -> Iterator[tuple[str, Mapping[str, int]]]:
     turns = {id_: made.turn for id_, made in variants.items() if made.turn is not None}
     asked = {variants[id_].original for id_ in turns}
     yield "asked as turn", {**{id_: questions(plain[id_]) for id_ in asked}, **turns}
-    checked = {id_: 0 for id_, case in plain.items() if case.checks}
+    checked = {id_: 0 for id_, case in plain.items() if case.checks and not case.tools}
     deep = [(id_, made) for id_, made in variants.items() if made.tokens]
     yield "depth", {**checked, **{id_: made.tokens for id_, made in deep if made.position is None}}
     positioned = [

@@ -7,7 +7,8 @@ given:
 - *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses, all tests
   together at a level of 2.5 %;
 - *works*: the loss is below each margin, each at a level of 5 %, and the choices are no guesses;
-- *degraded*: worse than the reference in one of the criteria, all together at 2.5 %;
+- *degraded*: worse than the reference in one of the criteria, all together at 2.5 %; of the
+  native format, that most thoughts or calls which it asks for are not there;
 - *unclear*: none of these can be shown, with the number of cases that would be enough;
 - *untestable*: nothing was scored.
 
@@ -23,6 +24,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from harness.evaluation.analysis.criteria import (
+    ABILITIES,
     FAULTS,
     LEVEL,
     MARGIN,
@@ -31,6 +33,7 @@ from harness.evaluation.analysis.criteria import (
     Values,
     compare,
 )
+from harness.metrics.registry import METRICS
 from harness.records import Evidence, Verdict
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
         return broken
     doubt = _doubt(own, chance)
     if name == native:
-        return _native(name, own, doubt)
+        return _lost(name, own) or _native(name, own, doubt)
     criteria = compare(own, reference)
     if not criteria or criteria[0].metric not in RIGHT:
         return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
@@ -88,7 +91,10 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
     worse = [one for one in criteria if one.worse]
     if worse:
         reason = f"worse than {against}: {'; '.join(one.text for one in worse)}"
-        return Verdict(name, "degraded", reason, _remedy(name, native), worse[0].evidence)
+        # Where nothing but an ability is lost, what brings it back says more than "train in it".
+        lost = [one for one in worse if one.metric in ABILITIES]
+        remedy = METRICS[lost[0].metric].remedy if lost == worse else _remedy(name, native)
+        return Verdict(name, "degraded", reason, remedy, worse[0].evidence)
     return _unclear(name, criteria, doubt, against)
 
 
@@ -161,6 +167,21 @@ def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:
         if not found.above(chance):
             reason = f"its choices may be guesses: {found.value:.0%} right, chance is {chance:.0%}"
             return reason, _evidence("choice", found, by_case, 0.0)
+    return None
+
+
+def _lost(name: str, own: Values) -> Verdict | None:
+    """Degraded, where the model's own format asks for thoughts or calls and most are not there.
+
+    The tests together have a level of 2.5 %: below a half is shown, of what its owner's model does.
+    """
+    for metric, words in ABILITIES.items():
+        if by_case := own.get(metric):
+            found = _rate(by_case, 1 - LEVEL / len(ABILITIES))
+            if found.below(HALF):
+                reason = f"in the model's own format {words.format(found.value)}"
+                evidence = _evidence(metric, found, by_case, 0.0)
+                return Verdict(name, "degraded", reason, METRICS[metric].remedy, evidence)
     return None
 
 

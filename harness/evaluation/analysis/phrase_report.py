@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from harness.evaluation.results import Evaluation
+from harness.evaluation.scorer import read_answer
 from harness.metrics.phrases import KINDS, Lift, distinctive, lift, rate
 from harness.report.document import NewPhrase, PhraseRow, Phrases
 
@@ -48,11 +49,17 @@ def phrase_report(evaluations: Sequence[Evaluation]) -> Phrases:
 
 
 def _answers(evaluation: Evaluation) -> dict[str, list[str]]:
-    """The free answers of a run by format, without empty ones."""
+    """The words of a run's free answers by format, without empty ones."""
+    cases = {case.id: case for case in evaluation.cases}
+    formats = {one.id: one for one in evaluation.formats}
     answers: dict[str, list[str]] = {}
-    for (_, name, prefix_fraction), answer in evaluation.results.answers.items():
-        if not prefix_fraction and answer.text.strip():
-            answers.setdefault(name, []).append(answer.text)
+    for (case_id, name, prefix_fraction), answer in evaluation.results.answers.items():
+        if not prefix_fraction and case_id in cases:
+            opened = evaluation.results.opened.get((case_id, name), "")
+            parsed = read_answer(answer, cases[case_id], formats[name], opened)
+            text = answer.text if parsed is None else parsed.content
+            if text.strip():
+                answers.setdefault(name, []).append(text)
     return answers
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.evaluation.results import Evaluation
+from harness.evaluation.scorer import read_answer
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
 from harness.metrics.roles import role_faults, users_of
@@ -49,7 +52,26 @@ def samples(evaluation: Evaluation) -> list[ReportSample]:
 def _highlights(
     answer: Answer, case: Case, chat_format: Format, evaluation: Evaluation
 ) -> tuple[Highlight, ...]:
-    """Control text, canned phrases, other scripts, role faults and copies of training answers."""
+    """Control text, canned phrases, other scripts, role faults and copies of training answers.
+
+    They are sought in the answer's words, and what is around these is marked as thought or call.
+    """
+    opened = evaluation.results.opened.get((case.id, chat_format.id), "")
+    parsed = read_answer(answer, case, chat_format, opened)
+    text = answer.text if parsed is None else parsed.content
+    at = answer.text.rfind(text)
+    marks = _in_words(text, case, chat_format, evaluation)
+    if at < 0 or text == answer.text:
+        return tuple(marks) if at == 0 else ()
+    marks = [replace(mark, start=mark.start + at, end=mark.end + at) for mark in marks]
+    for start, end in ((0, at), (at + len(text), len(answer.text))):
+        marks += [Highlight(start, end, "thought", "thought or call")] if start < end else []
+    return tuple(sorted(marks, key=lambda mark: (mark.start, mark.end)))
+
+
+def _in_words(
+    text: str, case: Case, chat_format: Format, evaluation: Evaluation
+) -> list[Highlight]:
     prompt = "\n".join(message.content for message in case.messages)
     marks: list[Highlight] = []
     if evaluation.control_index is not None:
@@ -57,20 +79,20 @@ def _highlights(
             Highlight(
                 leak.start, leak.end, "leak", f"control text of {', '.join(leak.formats[:3])}"
             )
-            for leak in leaks(answer.text, evaluation.control_index, chat_format, prompt)
+            for leak in leaks(text, evaluation.control_index, chat_format, prompt)
         ]
-    marks += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(answer.text)]
+    marks += [Highlight(hit.start, hit.end, "gptism", hit.kind) for hit in find(text)]
     marks += [
         Highlight(at, at + 1, "drift", "letter of another script")
-        for at in drift(answer.text, case.expect_language, prompt).off_script_chars
+        for at in drift(text, case.expect_language, prompt).off_script_chars
     ]
     if case.name:
         marks += [
             Highlight(fault.start, fault.end, "role", fault.kind)
-            for fault in role_faults(answer.text, case.name, users_of(case))
+            for fault in role_faults(text, case.name, users_of(case))
         ]
-    hit = evaluation.training_index.query(answer.text) if evaluation.training_index else None
+    hit = evaluation.training_index.query(text) if evaluation.training_index else None
     if hit is not None and hit.near and hit.span is not None:
         note = f"{hit.span_words} words of the training answer {hit.source}"
         marks.append(Highlight(*hit.span, "recall", note))
-    return tuple(sorted(marks, key=lambda mark: (mark.start, mark.end)))
+    return sorted(marks, key=lambda mark: (mark.start, mark.end))

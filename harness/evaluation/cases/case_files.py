@@ -218,11 +218,16 @@ def described(message: Message) -> dict[str, Any]:
 
 
 def limit_cases(cases: Sequence[Case], limit: int | None) -> list[Case]:
-    """At most ``limit`` cases of each kind, spread evenly over the files: always the same ones."""
+    """At most ``limit`` cases of each kind, spread evenly over the files: always the same ones.
+
+    Cases with thinking on and with it off are kinds of their own.
+    """
     if limit is None:
         return list(cases)
-    by_kind = ([case for case in cases if kind_of(case) == kind] for kind in KINDS)
-    return [case for of_kind in by_kind for case in spread_evenly(of_kind, limit)]
+    kinds: dict[tuple[int, str], list[Case]] = {}
+    for case in cases:
+        kinds.setdefault((KINDS.index(kind_of(case)), str(case.thinking)), []).append(case)
+    return [case for kind in sorted(kinds) for case in spread_evenly(kinds[kind], limit)]
 
 
 def spread_evenly(items: Sequence[T], most: int) -> list[T]:

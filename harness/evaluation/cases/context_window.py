@@ -59,7 +59,7 @@ def window_depths(
     that takes most tokens, so no other is cut off. Raises HarnessError for a percentage that not
     even the bare case fits in, and for a model whose configuration names no window.
     """
-    checked = [case for case in cases if case.checks]
+    checked = [case for case in cases if case.checks and not case.tools]
     if not percents or not checked:
         return ()
     window = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)

@@ -43,9 +43,10 @@ class Variants:
     def of(self, cases: Sequence[Case], filler: Filler) -> list[Case]:
         """All variants but those of ``window_percents``, which need a model (context_window.py).
 
-        Depths are for cases with checks, positions for those of them that have earlier questions.
+        Depths are for cases with checks and without tools, positions for those of them that have
+        earlier questions.
         """
-        checked = [case for case in cases if case.checks]
+        checked = [case for case in cases if case.checks and not case.tools]
         variants = []
         for tokens in dict.fromkeys(self.depths):
             variants += [at_depth(case, tokens, filler) for case in checked]
@@ -59,7 +60,7 @@ class Variants:
             variants += [
                 at_turn(case, turn, filler)
                 for case in cases
-                if case.reference is None and questions(case) < turn
+                if case.reference is None and not case.tools and questions(case) < turn
             ]
         return variants
 

@@ -202,7 +202,7 @@ def _report(path: Path) -> Iterator[str]:
     """The headline metrics of a report's last run, format by format."""
     report = read_report(path)
     cells = report.cells(len(report.runs) - 1)
-    present = {metric for _, metric in cells}
+    present = {metric for (_, metric), cell in cells.items() if cell.n}
     metrics = [metric for metric in headline() if metric in present]
     yield f"Format compatibility ({report.created[:10]}, whole report in `report.json`):"
     words = {found.format: found.word for found in report.runs[-1].verdicts}
