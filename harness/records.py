@@ -196,7 +196,8 @@ class Rendered:
 
     The spans are sorted, disjoint and cover the text exactly. ``weights`` holds one number for each
     message, or nothing when all are 1. ``dropped`` are the indices of messages whose thought the
-    format does not write there, because its owner does not.
+    format does not write there, because its owner does not. ``context`` are the indices of spans
+    inside an answer that the loss leaves out: they are tokenised as part of it and not trained.
     """
 
     text: str
@@ -205,6 +206,7 @@ class Rendered:
     format: str = ""
     weights: tuple[float, ...] = ()
     dropped: tuple[int, ...] = ()
+    context: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         at = 0
@@ -228,13 +230,15 @@ class Encoded:
     """Token ids, and for each whether it is trained.
 
     ``content`` marks the tokens that carry the last answer's own words. ``weights`` scales the loss
-    of each token, or is empty when all are 1; a trained token's weight is more than 0.
+    of each token, or is empty when all are 1; a trained token's weight is more than 0. ``kinds``
+    says of each trained token what it is a part of, in order, where that was asked for.
     """
 
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
     content: tuple[bool, ...] = ()
     weights: tuple[float, ...] = ()
+    kinds: tuple[SpanKind, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if len(self.ids) != len(self.trained) or not {len(self.content), len(self.weights)} <= {

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import HarnessError
-from harness.records import Encoded, Rendered, Span
+from harness.records import Encoded, Rendered, Span, SpanKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,8 +25,9 @@ _ANCHOR = "\n"
 class TokenSpan(NamedTuple):
     """A token and its characters ``[start, end)`` of the rendered text.
 
-    ``message`` is that of the first span of its part. The tokens of one character (bytes of an
-    emoji) share its place; a token of no character has ``start == end``.
+    ``message`` is that of the first span of its part, ``kind`` that of the span in which it begins.
+    The tokens of one character (bytes of an emoji) share its place; a token of no character has
+    ``start == end``.
     """
 
     id: int
@@ -35,6 +36,7 @@ class TokenSpan(NamedTuple):
     trained: bool
     message: int
     weight: float
+    kind: SpanKind
 
 
 def bos_text(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -66,7 +68,8 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
 
     Content that spells a control token of this tokenizer is encoded as plain text, so a user cannot
     close a turn. A token is ``content`` when it carries at least one character of the last trained
-    answer's words. An answer of weight 0 is tokenised like any other and not trained.
+    answer's words. An answer of weight 0, or a part of one that the loss leaves out, is tokenised
+    like any other and not trained.
     """
     last = max(
         (span.message for span in rendered.spans if span.trained and span.kind == "content"),
@@ -81,29 +84,45 @@ def encode(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Encoded:
     trained: list[bool] = []
     content: list[bool] = []
     weights: list[float] = []
+    kinds: list[SpanKind] = []
     for token in token_spans(rendered, tokenizer):
         ids.append(token.id)
         trained.append(token.trained)
         content.append(any(token.start < b and a < token.end for a, b in words))
         weights.append(token.weight)
+        if token.trained:
+            kinds.append(token.kind)
     return Encoded(
-        tuple(ids), tuple(trained), tuple(content), tuple(weights) if rendered.weights else ()
+        tuple(ids),
+        tuple(trained),
+        tuple(content),
+        tuple(weights) if rendered.weights else (),
+        tuple(kinds),
     )
 
 
 def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Iterator[TokenSpan]:
-    """The ids of ``encode`` one by one, each with its characters."""
-    for part in _parts(rendered.spans):
+    """The ids of ``encode`` one by one, each with its characters.
+
+    An answer is tokenised alike, whichever of its parts are trained.
+    """
+    spans, context = rendered.spans, frozenset(rendered.context)
+    at = 0
+    for part in _parts(spans):
         begin, end = part[0].start, part[-1].end
         weight = _weight(rendered, part)
+        trained = part[0].trained and weight > 0
         for token_id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
+            while spans[at].end <= begin + start < end:
+                at += 1
             yield TokenSpan(
                 token_id,
                 begin + start,
                 begin + stop,
-                part[0].trained and weight > 0,
+                trained and at not in context,
                 part[0].message,
                 weight,
+                spans[at].kind,
             )
 
 

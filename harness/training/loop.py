@@ -54,7 +54,7 @@ class StepLog:
     """One optimiser step. ``loss`` is the mean over its supervised tokens, in nats.
 
     ``learning_rate`` is that of factor A. ``s_lr_B`` is B's times the adapter's scaling: the pace
-    at which B moves the model.
+    at which B moves the model. ``parts`` are answers, thoughts, calls and stop.
     """
 
     step: int
@@ -67,6 +67,7 @@ class StepLog:
     seconds: float
     s_lr_B: float
     formats: dict[str, dict[str, float]]
+    parts: dict[str, dict[str, float]]
 
     def as_entry(self) -> dict[str, Any]:
         """As metrics.jsonl holds it, where the rate of A has two names."""
@@ -210,6 +211,7 @@ class Trainer:
             time.monotonic() - began,
             rate * rates.b_over_a * rates.scaling,
             result.formats,
+            result.parts,
         )
 
     def _refuse_failed(self, last: StepLog) -> None:

@@ -23,7 +23,7 @@ from harness.run_file import (
     read_run_metadata,
     require_run_metadata,
 )
-from harness.training.config import TrainConfig, parse_config
+from harness.training.config import LossConfig, TrainConfig, parse_config
 from harness.training.config.other_names import with_removed
 from harness.training.config.reading import parse_recorded
 from harness.training.data.training_rows import (
@@ -136,6 +136,8 @@ def run_digest(
     for key in ("max_tokens_per_batch", "gradient_checkpointing", "fsdp"):
         del facts["optimisation"][key]
     del facts["data"]["train"], facts["data"]["controls"]  # the rows say what they decided
+    if ready.config.loss == LossConfig():  # runs that are older than the section have none
+        del facts["loss"]
     if model is None:
         del facts["model"]
     else:

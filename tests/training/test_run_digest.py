@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.training.config import LossConfig
 from harness.training.preparation import prepare, run_digest
 from harness.training.start import resume, train
 from tests.training.interrupted import interrupt
@@ -24,10 +25,11 @@ REMOVED = {
 
 
 def with_removed_settings(config: dict) -> dict:
-    """The settings of an earlier version: with those removed since, without ``data.controls``."""
+    """As an earlier version: with settings removed since, without data.controls and [loss]."""
     earlier = {
         key: {**value, **REMOVED.get(key, {})} if isinstance(value, dict) else value
         for key, value in config.items()
+        if key != "loss"
     }
     earlier["data"] = {k: v for k, v in earlier["data"].items() if k != "controls"}
     return earlier
@@ -69,6 +71,17 @@ def test_the_digest_depends_on_the_bases_content_and_not_on_its_path(run_config)
     assert run_digest(ready, "sha256:same") != run_digest(ready, "sha256:other")
     seeded = replace(ready, config=replace(run_config, seed=1))
     assert run_digest(ready, "sha256:same") != run_digest(seeded, "sha256:same")
+
+
+def test_the_digest_depends_on_the_trained_parts_and_on_thoughts(run_config):
+    ready = prepare(run_config)
+    loss = replace(ready, config=replace(run_config, loss=LossConfig(("answers",))))
+    first, *others = ready.conversations
+    message = replace(first.messages[-1], reasoning="Because.")
+    thought = replace(first, messages=(*first.messages[:-1], message))
+    rows = replace(ready, rows=replace(ready.rows, conversations=(thought, *others)))
+    digests = {run_digest(each, "sha256:same") for each in (ready, loss, rows)}
+    assert len(digests) == 3
 
 
 @pytest.mark.parametrize("by", ["train", "resume"])

@@ -46,7 +46,7 @@ _KEYS = {
         "interleave_probs": "the weights of data.train",
         "mix_strategy": "the weights of data.train",
         "template": "formats.train",
-        "mask_history": '"train": false on a message of the data',
+        "mask_history": "last_turn_only",
         "train_on_prompt": '"train": true on a message of the data',
         "infer_dtype": "dtype",
         "pure_bf16": 'dtype = "bfloat16"',
@@ -72,6 +72,7 @@ _KEYS = {
         "r": "lora_r",
         "target_modules": "lora_target_modules",
         "use_gradient_checkpointing": "gradient_checkpointing",
+        "last_response_only": "last_turn_only",
     },
     "": {
         "lr": "learning_rate",

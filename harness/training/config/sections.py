@@ -66,6 +66,22 @@ class QuantisationConfig:
 
 
 @dataclass(frozen=True)
+class LossConfig:
+    """Which parts of a conversation are trained. System prompts, questions and results of tools
+    never are; the stop is trained with the part before it."""
+
+    train_on: tuple[Literal["answers", "thoughts", "calls"], ...] = ("answers", "thoughts", "calls")
+    """Parts of the assistant's messages: their words, their thoughts, their tool calls. What is
+    left out remains context."""
+    last_turn_only: bool = False
+    """Train only what follows the last question: the answer to it, and the calls on the way."""
+
+    def problems(self) -> list[str]:
+        """Values that leave nothing to train."""
+        return [] if self.train_on else ["train_on = []: nothing would be trained"]
+
+
+@dataclass(frozen=True)
 class ObjectiveConfig:
     """What a step minimises (docs/distillation.md)."""
 

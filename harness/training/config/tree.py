@@ -13,6 +13,7 @@ from harness.training.config.sections import (
     AutoBranchConfig,
     CheckpointsConfig,
     EvaluationConfig,
+    LossConfig,
     ObjectiveConfig,
     OptimisationConfig,
     QuantisationConfig,
@@ -41,6 +42,7 @@ class TrainConfig:
     formats: FormatsConfig = field(default_factory=FormatsConfig)
     optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)

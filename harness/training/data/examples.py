@@ -18,8 +18,9 @@ from harness.formats.render import adapt_to_format, render
 from harness.records import Encoded, Format, Rendered
 from harness.resources import data_dir
 from harness.tokens.encode import bos_text, encode, eos_text
-from harness.training.config import TrainConfig
+from harness.training.config import LossConfig, TrainConfig
 from harness.training.data.mixing import Pair, RowSet, draw_formats
+from harness.training.data.trained_parts import Part, part_of, selected
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,13 +39,19 @@ class Example:
         """How many of its tokens are trained. The first of a text is never predicted."""
         return sum(self.encoded.trained[1:])
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What each supervised token is a part of, in order."""
+        first = int(self.encoded.trained[0])
+        return tuple(map(part_of, self.encoded.kinds[first:]))
+
 
 class ExampleCache:
     """Encodes a (row, format) pair when it is first asked for: nothing is tokenised twice.
 
     ``sets`` are the rows by weight, by default all in one. ``window`` is the longest text that the
-    model can read, or None if it has no bound. A plain text is rendered in the format
-    ``raw`` whatever was drawn for it.
+    model can read, or None if it has no bound. ``loss`` says which parts are trained. A plain text
+    is rendered in the format ``raw`` whatever was drawn for it.
     """
 
     def __init__(
@@ -55,6 +62,7 @@ class ExampleCache:
         max_length: int,
         sets: Sequence[RowSet] = (),
         window: int | None = None,
+        loss: LossConfig | None = None,
     ) -> None:
         self.conversations = conversations
         self.formats = formats
@@ -62,6 +70,7 @@ class ExampleCache:
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._window = window
+        self._loss = loss or LossConfig()
         self._bos, self._eos = bos_text(tokenizer), eos_text(tokenizer)
         self._raw = (
             load_format(data_dir("formats") / "raw.jinja")
@@ -87,12 +96,9 @@ class ExampleCache:
     def rendered(self, pair: Pair) -> Rendered:
         """The pair's text and spans. Raises HarnessError when the format cannot express the row."""
         chat_format = self.format_of(pair)
-        return render(
-            adapt_to_format(self.conversations[pair[0]], chat_format),
-            chat_format,
-            bos_token=self._bos,
-            eos_token=self._eos,
-        )
+        adapted = adapt_to_format(self.conversations[pair[0]], chat_format)
+        rendered = render(adapted, chat_format, bos_token=self._bos, eos_token=self._eos)
+        return selected(rendered, adapted.messages, self._loss)
 
     def refusals(self, pairs: Iterable[Pair]) -> dict[int, Refusal]:
         """Encode these pairs now. Returns why rows cannot be learnt from, by row."""
@@ -109,7 +115,8 @@ class ExampleCache:
         conversation, chat_format = self.conversations[pair[0]], self.format_of(pair)
         place = conversation.place
         try:
-            encoded = encode(self.rendered(pair), self._tokenizer)
+            rendered = self.rendered(pair)
+            encoded = encode(rendered, self._tokenizer)
         except HarnessError as error:
             raise RefusedRow(
                 "not to be rendered", error.message, where=place, hint=error.hint
@@ -130,12 +137,23 @@ class ExampleCache:
                 hint="raise data.max_length or split the conversation",
             )
         if not any(encoded.trained[1:]):
-            raise RefusedRow(
-                "no assistant turn",
-                f"no assistant turn to learn from in format {chat_format.id}",
-                where=place,
-            )
+            raise _untrained(rendered, chat_format, place)
         return Example(conversation.id, chat_format.id, encoded)
+
+
+def _untrained(rendered: Rendered, chat_format: Format, place: str) -> RefusedRow:
+    """Why nothing of a row is trained: by the settings, by the format, or by the row."""
+    if rendered.context:
+        return RefusedRow(
+            "nothing to train",
+            f"loss.train_on leaves nothing of it to train in format {chat_format.id}",
+            where=place,
+        )
+    return RefusedRow(
+        "no assistant turn",
+        f"no assistant turn to learn from in format {chat_format.id}",
+        where=place,
+    )
 
 
 @dataclass(frozen=True)

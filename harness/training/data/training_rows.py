@@ -174,6 +174,7 @@ def encoded_rows(
             config.data.max_length,
             row_sets(conversations, rows.set_of, rows.weights),
             window,
+            config.loss,
         )
         failed = cache.refusals(make_plan(config, cache).pairs())
         if not failed:

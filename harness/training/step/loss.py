@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Tally:
-    """Adds up loss and accuracy of a step's supervised tokens by format.
+    """Adds up loss and accuracy of a step's supervised tokens by format and by part.
 
     The sums stay on the device until they are asked for.
     """
@@ -46,10 +46,28 @@ class Tally:
                 total = sums.setdefault(example.format, [0.0, 0.0, 0.0])
                 for index, value in enumerate((part.shape[1], *part.sum(1).tolist())):
                     total[index] += value
-        return {
-            format_id: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
-            for format_id, (n, loss, right) in sorted(sums.items())
-        }
+        return _means(sums)
+
+    def by_part(self) -> dict[str, dict[str, float]]:
+        """The same by what the tokens are: answers, thoughts, calls and stop, those that occur."""
+        sums: dict[str, list[float]] = {}
+        for batch, values in self.parts:
+            names = [part for example in batch for part in example.parts]
+            if len(names) != values.shape[1]:  # rows that were not encoded here
+                continue
+            for name, nll, right in zip(names, *values.tolist(), strict=True):
+                total = sums.setdefault(name, [0.0, 0.0, 0.0])
+                for index, value in enumerate((1.0, nll, right)):
+                    total[index] += value
+        return _means(sums)
+
+
+def _means(sums: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Counts with sums → counts with means, by name."""
+    return {
+        name: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
+        for name, (n, loss, right) in sorted(sums.items())
+    }
 
 
 class Objective(Protocol):

@@ -37,13 +37,15 @@ class StepResult:
     """What a step did. ``loss`` is the weighted mean over its supervised tokens, in nats.
 
     ``grad_norm`` is taken before clipping. ``formats`` has each format's tokens, unweighted mean
-    loss, and share of tokens that the model would have chosen.
+    loss, and share of tokens that the model would have chosen; ``parts`` the same for answers,
+    thoughts, calls and stop.
     """
 
     loss: float
     supervised_tokens: int
     grad_norm: float
     formats: dict[str, dict[str, float]]
+    parts: dict[str, dict[str, float]]
 
 
 class Updater:
@@ -100,6 +102,7 @@ class Updater:
             sum(example.supervised for example in examples),
             norm,
             tally.by_format(),
+            tally.by_part(),
         )
 
     def follow(self) -> None:
