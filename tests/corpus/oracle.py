@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from harness.formats.turns import common_prefix
@@ -86,6 +87,11 @@ class Renderings:
             self._texts[key] = by_transformers(self.template, prompt).text
         return self._texts[key]
 
+    @cached_property
+    def lone_question(self) -> str:
+        """A question alone, with generation prompt."""
+        return by_transformers(self.template, Prompt([THANKS], self.tools, True)).text or ""
+
     @property
     def whole(self) -> str | None:
         """The conversation."""
@@ -159,23 +165,39 @@ def _stop(
     following = next((place[0] for place in places[at + 1 :] if place), len(text))
     behind = text[words : max(following, words)]
     alone = behind if last else _behind(seen, seen.text(at + 1), at)
-    unasked = bool(seen.text(at)) and seen.text(at, generation=True) == seen.text(at)
-    alone = _without_prompt(seen, at, alone) if unasked else alone
-    if last and (unasked or len(_MARK.findall(alone)) > 1):
+    always_asks = bool(seen.text(at)) and seen.text(at, generation=True) == seen.text(at)
+    if always_asks or (last and len(_MARK.findall(alone)) > 1):
+        # what is the stop of it, and what comes at the end of every text?
         asked = _behind(seen, seen.text(at + 1, question=True), at)
-        same = _whole(alone, len(common_prefix(alone, asked)))
-        must = len(alone[:same].rstrip())
-        return (must, same) if unasked else (must or len(alone.rstrip()), len(alone))
+        same = _whole(alone, len(common_prefix(alone, asked))) if asked else len(alone)
+        if last:
+            must = len(alone[:same].rstrip())
+            return (must, same) if always_asks else (must or len(alone.rstrip()), len(alone))
+        alone = alone[:same]
     mark = alone.rstrip()
     if not mark or not behind.startswith(mark):
-        common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
-        found = _MARK.match(common.lstrip())
-        spaces = len(common) - len(common.lstrip())
-        if found is None or found[0] in (_first_mark(text), _opening(seen, at)):
-            return 0, len(behind) - len(behind.lstrip())
-        mark = common[: spaces + found.end()]
-    rest = behind[len(mark) :]
-    return len(mark), len(mark) + len(rest) - len(rest.lstrip())
+        return _stop_between(seen, text, at, behind)
+    return len(mark), _with_space(behind, len(mark))
+
+
+def _stop_between(seen: Renderings, text: str, at: int, behind: str) -> tuple[int, int]:
+    """The same where the stop is not the one that is written when nothing follows."""
+    common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
+    common = common[: _whole(behind, len(common))]
+    for known, piece in ((True, common), (False, behind)):
+        found = _MARK.match(piece.lstrip())
+        if found and found[0] not in (_first_mark(text), _opening(seen, at)):
+            length = len(piece) - len(piece.lstrip()) + found.end()
+            if known:
+                return length, _with_space(behind, length)
+            if found[0] not in seen.lone_question:
+                return 0, _with_space(behind, length)
+    return 0, _with_space(behind, 0)
+
+
+def _with_space(text: str, length: int) -> int:
+    rest = text[length:]
+    return length + len(rest) - len(rest.lstrip())
 
 
 def _opening(seen: Renderings, at: int) -> str:
@@ -196,13 +218,6 @@ def _behind(seen: Renderings, text: str | None, at: int) -> str:
     return text[len(prompt) :] if text.startswith(prompt) else ""
 
 
-def _without_prompt(seen: Renderings, at: int, behind: str) -> str:
-    """Without a generation prompt that is written although none was asked for."""
-    prompt = seen.text(at) or ""
-    common = common_prefix(prompt[::-1], behind[::-1])[::-1]
-    return behind[: len(behind) - len(common)] if re.search(r"\w", common) else behind
-
-
 def _first_mark(text: str) -> str:
     found = _MARK.search(text.removeprefix(BOS))
     return found[0] if found else ""
@@ -212,11 +227,11 @@ def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, in
     """Where each message's own words are: from the first of them to the last."""
     found: list[tuple[int, int] | None] = []
     at = 0
-    for message in messages:
+    for number, message in enumerate(messages):
         spots = []
-        begin = at
+        begin, limit = at, _begins(text, at, messages[number + 1 :])
         for words in _pieces(message):
-            spot = text.find(words, begin)
+            spot = text.find(words, begin, limit if message["role"] == "assistant" else None)
             if spot < 0 and message["role"] != "assistant":
                 spot = text.find(words)  # a template may move it forward
             if spot >= 0:
@@ -226,6 +241,13 @@ def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, in
         if spots and message["role"] != "system":
             at = max(end for _, end in spots)
     return found
+
+
+def _begins(text: str, at: int, messages: Sequence[dict[str, Any]]) -> int:
+    """Where the words of the next message begin that is no answer; else the text's end."""
+    words = messages[0]["content"].strip() if messages else ""
+    spot = text.find(words, at) if words and messages[0]["role"] != "assistant" else -1
+    return spot if spot >= 0 else len(text)
 
 
 def _pieces(message: dict[str, Any]) -> Iterator[str]:
