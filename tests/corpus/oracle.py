@@ -121,6 +121,8 @@ def _region(seen: Renderings, text: str, at: int) -> Region:
     start = first if exact or not mine else mine[0]
     words = max(mine[1], start) if mine else start
     stop, end = _stop(seen, text, at, words, places)
+    if not mine and not stop:
+        return Region(at, why="an empty answer that ends otherwise when nothing follows")
     return Region(at, first, start, words, words + stop, words + end)
 
 
@@ -170,17 +172,24 @@ def _stop(
         # what is the stop of it, and what comes at the end of every text?
         asked = _behind(seen, seen.text(at + 1, question=True), at)
         same = _whole(alone, len(common_prefix(alone, asked))) if asked else len(alone)
+        if always_asks and asked:
+            called = bool(seen.messages[at].get("tool_calls"))
+            return (0, same) if called else _first_stop(seen, text, at, behind[:same])
         if last:
-            must = len(alone[:same].rstrip())
-            return (must, same) if always_asks else (must or len(alone.rstrip()), len(alone))
-        alone = alone[:same]
+            return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
     mark = alone.rstrip()
     if not mark or not behind.startswith(mark):
-        return _stop_between(seen, text, at, behind)
+        return _stop_between(seen, text, at, behind, places)
     return len(mark), _with_space(behind, len(mark))
 
 
-def _stop_between(seen: Renderings, text: str, at: int, behind: str) -> tuple[int, int]:
+def _stop_between(
+    seen: Renderings,
+    text: str,
+    at: int,
+    behind: str,
+    places: Sequence[tuple[int, int] | None],
+) -> tuple[int, int]:
     """The same where the stop is not the one that is written when nothing follows."""
     common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
     common = common[: _whole(behind, len(common))]
@@ -188,11 +197,20 @@ def _stop_between(seen: Renderings, text: str, at: int, behind: str) -> tuple[in
         found = _MARK.match(piece.lstrip())
         if found and found[0] not in (_first_mark(text), _opening(seen, at)):
             length = len(piece) - len(piece.lstrip()) + found.end()
-            if known:
+            if known and places[at]:
                 return length, _with_space(behind, length)
             if found[0] not in seen.lone_question:
                 return 0, _with_space(behind, length)
     return 0, _with_space(behind, 0)
+
+
+def _first_stop(seen: Renderings, text: str, at: int, behind: str) -> tuple[int, int]:
+    """The mark that comes first, if it begins no turn."""
+    found = _MARK.match(behind.lstrip())
+    if found is None or found[0] in (_first_mark(text), _opening(seen, at)):
+        return 0, _with_space(behind, 0)
+    length = len(behind) - len(behind.lstrip()) + found.end()
+    return length, _with_space(behind, length)
 
 
 def _with_space(text: str, length: int) -> int:

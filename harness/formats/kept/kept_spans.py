@@ -124,15 +124,20 @@ class Tracer:
         return found
 
     def _empty(self, whole: Rendering, index: int) -> Answer | None:
-        """An answer without words: the stop behind the generation prompt."""
+        """An answer without words: what comes behind the generation prompt when nothing follows.
+
+        As far as the same comes when something follows.
+        """
         prompt, ended = self._beginning(index, "prompt"), self._beginning(index + 1, "")
-        if prompt is None or ended is None or not ended.text.startswith(prompt.text):
-            return None
-        text = ended.text.rstrip()
-        if not whole.text.startswith(text) or len(text) <= len(prompt.text):
+        if prompt is None or ended is None or not whole.text.startswith(prompt.text):
             return None
         at = len(prompt.text)
-        return Answer(index, at, at, len(text), ("empty",))
+        tail = ended.text[at:].rstrip() if ended.text.startswith(prompt.text) else ""
+        following = whole.behind(index, at)
+        if not following.startswith(tail):
+            tail = marks_only(tail, following, at, ended)
+            tail += self._mark(whole, following[len(tail) :])
+        return Answer(index, at, at, at + len(tail), ("empty",)) if tail else None
 
     def _start(
         self, whole: Rendering, index: int, own: Sequence[Part]
@@ -141,6 +146,11 @@ class Tracer:
         first = own[0].start
         ahead = whole.before(index, first)
         beginning = self._beginning(index, "prompt") if index else None
+        if beginning is not None and whole.text.startswith(beginning.text):
+            without = self._beginning(index, "")
+            heeded = without is None or without.text != beginning.text
+            if heeded and len(beginning.text) <= own[-1].end:
+                return len(beginning.text), ()
         if beginning is None:
             asked = self._beginning(1, "prompt") if index else self._asked()
             given = asked.tail if asked else ""
@@ -213,7 +223,7 @@ class Tracer:
             after = asked or whole
         tail = None if ended is None else behind_own(ended, index)
         if ended is None or tail is None or not tail.strip():
-            return (0 if is_last else len(self._mark(whole, following))), ("no stop",)
+            return (0 if is_last else len(self._shared(whole, index, following))), ("no stop",)
         end = tail.rstrip()
         if following.startswith(end):
             heads = self._heads(after, following[len(end) :], end)
@@ -232,7 +242,7 @@ class Tracer:
                 return len(end), ("end of text",)
             return len(same), () if same else ("no stop",)
         if last.kind == "content":
-            stop = same or self._mark(whole, following)
+            stop = same or self._shared(whole, index, following)
             return len(stop), () if stop else ("no stop between",)
         if not same:
             raise Untraceable(f"where message {index} ends: {end!r} or {following!r}")
@@ -278,6 +288,16 @@ class Tracer:
         if mark is None or not following[mark.end() :].strip():
             return ""
         return "" if mark[0].strip() == opening_mark(whole) else mark[0]
+
+    def _shared(self, whole: Rendering, index: int, following: str) -> str:
+        """The same, if it comes whoever speaks next: the header of one role is no stop."""
+        mark = self._mark(whole, following)
+        for ending in ("question", "prompt"):
+            other = self._beginning(index + 1, ending)
+            behind = behind_own(other, index) if other else None
+            if behind and not behind.startswith(mark):
+                return ""
+        return mark
 
     def _stop_at(self, whole: Rendering, own: Sequence[Part], last: int, end: int) -> int:
         """Where the stop begins: behind the marks that close a thought or a call."""
