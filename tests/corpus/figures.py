@@ -82,6 +82,12 @@ def record_of(rows: Sequence[Findings], wall: float) -> Record:
     ]
     counts = {
         "conversations that transformers refuses": sum(len(row.refused) for row in imported),
+        "conversations refused since the template leaves words, calls or tools out": sum(
+            len(row.loses) for row in imported
+        ),
+        "conversations rendered without their thoughts, which the import says": sum(
+            len(row.without_thought) for row in imported
+        ),
         "texts that llama.cpp refuses and transformers writes": refused,
         "answers whose place cannot be proven": sum(len(row.unproven) for row in rows),
         "answers behind which the template writes no stop": sum(row.without_stop for row in rows),
@@ -97,6 +103,7 @@ def record_of(rows: Sequence[Findings], wall: float) -> Record:
             ("not read", "read"),
             ("not imported", "imported"),
             ("refused by us alone", "refused_here"),
+            ("refused since the template leaves something out", "loses"),
             ("text differs from transformers'", "different"),
             ("refused by llama.cpp alone", "engine_refused"),
             ("text differs from llama.cpp's", "engine_different"),

@@ -8,6 +8,7 @@ shapes' words are unlike anything a template writes.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -18,6 +19,8 @@ from tests.corpus.engines import BOS, Prompt, by_transformers
 from tests.corpus.shapes import THANKS, Shape
 
 _MARK = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]+\]")
+
+_HEADER = re.compile(r"assistant|model|bot|gpt|response|destination", re.IGNORECASE)
 
 
 class Region(NamedTuple):
@@ -73,29 +76,48 @@ def faults(text: str, trained: Sequence[bool], found: Sequence[Region]) -> list[
 class Renderings:
     """The texts of the first messages of a shape, each written once."""
 
-    def __init__(self, template: str, shape: Shape) -> None:
+    def __init__(
+        self, template: str, shape: Shape, messages: Sequence[dict[str, Any]] | None = None
+    ) -> None:
         self.template, self.shape = template, shape
-        self.messages, self.tools = shape.plain, shape.tools
+        self.messages, self.tools = messages or shape.plain, shape.tools
         self._texts: dict[tuple[int, bool, bool], str | None] = {}
 
     def text(self, count: int, *, generation: bool = False, question: bool = False) -> str | None:
         """The first ``count`` messages, with another question behind them or not."""
         key = (count, generation, question)
         if key not in self._texts:
-            messages = [*self.messages[:count], *([THANKS] if question else [])]
+            messages = [*self.messages[:count], *([self._thanks] if question else [])]
             prompt = Prompt(messages, self.tools, generation)
             self._texts[key] = by_transformers(self.template, prompt).text
         return self._texts[key]
 
+    @property
+    def _thanks(self) -> dict[str, Any]:
+        """Another question, its content as that of the others."""
+        in_parts = not isinstance(self.messages[0]["content"], str)
+        text = THANKS["content"]
+        return {**THANKS, "content": [{"type": "text", "text": text}] if in_parts else text}
+
     @cached_property
     def lone_question(self) -> str:
         """A question alone, with generation prompt."""
-        return by_transformers(self.template, Prompt([THANKS], self.tools, True)).text or ""
+        return by_transformers(self.template, Prompt([self._thanks], self.tools, True)).text or ""
 
     @property
     def whole(self) -> str | None:
         """The conversation."""
         return self.text(len(self.messages))
+
+
+def lost(seen: Renderings) -> list[int]:
+    """The messages of which words, calls or their arguments are not in the text."""
+    text = seen.whole or ""
+    return [
+        at
+        for at, message in enumerate(seen.messages)
+        if not all(words in text for words in _pieces({**message, "reasoning_content": None}))
+    ]
 
 
 def regions(renderings: Renderings) -> list[Region]:
@@ -119,10 +141,12 @@ def _region(seen: Renderings, text: str, at: int) -> Region:
     if mine and mine[0] < first:
         return Region(at, why="its words begin before its prompt ends")
     start = first if exact or not mine else mine[0]
+    if mine and _header_unasked(seen, at, text[first : mine[0]]):
+        start = mine[0]
     words = max(mine[1], start) if mine else start
     stop, end = _stop(seen, text, at, words, places)
-    if not mine and not stop:
-        return Region(at, why="an empty answer that ends otherwise when nothing follows")
+    if text[words : words + stop].count(" ") > 20:
+        return Region(at, why="the template ends with words of its own")
     return Region(at, first, start, words, words + stop, words + end)
 
 
@@ -140,6 +164,12 @@ def _first(seen: Renderings, text: str, at: int, before: int) -> tuple[int | Non
         return before + same, True
     same = _whole(text[before:], same)
     return (before + same, False) if same else (None, False)
+
+
+def _header_unasked(seen: Renderings, at: int, literal: str) -> bool:
+    """Whether an answer's header is written although no prompt holds it: it may be trained."""
+    asks = at and seen.text(at, generation=True) != seen.text(at)
+    return not asks and bool(_HEADER.search(literal))
 
 
 def _opened(seen: Renderings, text: str, mine: tuple[int, int] | None) -> tuple[int | None, bool]:
@@ -164,8 +194,8 @@ def _stop(
 ) -> tuple[int, int]:
     """The lengths behind the words that must and may be trained."""
     last = at + 1 == len(seen.messages)
-    following = next((place[0] for place in places[at + 1 :] if place), len(text))
-    behind = text[words : max(following, words)]
+    later = [place[0] for place in places[at + 1 :] if place and place[0] >= words]
+    behind = text[words : min(later, default=len(text))]
     alone = behind if last else _behind(seen, seen.text(at + 1), at)
     always_asks = bool(seen.text(at)) and seen.text(at, generation=True) == seen.text(at)
     if always_asks or (last and len(_MARK.findall(alone)) > 1):
@@ -174,7 +204,7 @@ def _stop(
         same = _whole(alone, len(common_prefix(alone, asked))) if asked else len(alone)
         if always_asks and asked:
             called = bool(seen.messages[at].get("tool_calls"))
-            return (0, same) if called else _first_stop(seen, text, at, behind[:same])
+            return (0, same) if called else _first_stop(seen, text, at, behind[:same], places)
         if last:
             return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
     mark = alone.rstrip()
@@ -193,21 +223,41 @@ def _stop_between(
     """The same where the stop is not the one that is written when nothing follows."""
     common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
     common = common[: _whole(behind, len(common))]
-    for known, piece in ((True, common), (False, behind)):
-        found = _MARK.match(piece.lstrip())
-        if found and found[0] not in (_first_mark(text), _opening(seen, at)):
-            length = len(piece) - len(piece.lstrip()) + found.end()
-            if known and places[at]:
-                return length, _with_space(behind, length)
-            if found[0] not in seen.lone_question:
-                return 0, _with_space(behind, length)
+    openings = {_first_mark(text, places), _opening(seen, at)}
+    cut = [mark.start() for mark in _MARK.finditer(common) if mark[0] in openings]
+    common = common[: min(cut, default=len(common))]
+    if seen.messages[at].get("tool_calls"):
+        length = max((mark.end() for mark in _MARK.finditer(common)), default=0)
+        return length, _with_space(behind, length)
+    found = _MARK.match(common.lstrip())
+    if found and places[at] and _may_end(seen, at, found[0]):
+        length = len(common) - len(common.lstrip()) + found.end()
+        return length, _with_space(behind, length)
+    found = _MARK.match(behind.lstrip())
+    if found and found[0] not in openings and _may_end(seen, at, found[0]):
+        return 0, _with_space(behind, len(behind) - len(behind.lstrip()) + found.end())
     return 0, _with_space(behind, 0)
 
 
-def _first_stop(seen: Renderings, text: str, at: int, behind: str) -> tuple[int, int]:
+def _may_end(seen: Renderings, at: int, mark: str) -> bool:
+    """Whether a mark is in no header of a question, or ends a question too."""
+    if mark not in seen.lone_question:
+        return True
+    behind = seen.lone_question.partition(THANKS["content"])[2].lstrip()
+    marks = [one for one in _MARK.findall(behind) if not re.search("think|thought", one)]
+    return behind.startswith(mark) and len(marks) > 1
+
+
+def _first_stop(
+    seen: Renderings,
+    text: str,
+    at: int,
+    behind: str,
+    places: Sequence[tuple[int, int] | None],
+) -> tuple[int, int]:
     """The mark that comes first, if it begins no turn."""
     found = _MARK.match(behind.lstrip())
-    if found is None or found[0] in (_first_mark(text), _opening(seen, at)):
+    if found is None or found[0] in (_first_mark(text, places), _opening(seen, at)):
         return 0, _with_space(behind, 0)
     length = len(behind) - len(behind.lstrip()) + found.end()
     return length, _with_space(behind, length)
@@ -236,8 +286,10 @@ def _behind(seen: Renderings, text: str | None, at: int) -> str:
     return text[len(prompt) :] if text.startswith(prompt) else ""
 
 
-def _first_mark(text: str) -> str:
-    found = _MARK.search(text.removeprefix(BOS))
+def _first_mark(text: str, places: Sequence[tuple[int, int] | None]) -> str:
+    """The mark that opens the first turn, if there is one before its words."""
+    first = min((place[0] for place in places if place), default=len(text))
+    found = _MARK.search(text[:first].removeprefix(BOS))
     return found[0] if found else ""
 
 
@@ -263,7 +315,7 @@ def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, in
 
 def _begins(text: str, at: int, messages: Sequence[dict[str, Any]]) -> int:
     """Where the words of the next message begin that is no answer; else the text's end."""
-    words = messages[0]["content"].strip() if messages else ""
+    words = text_of(messages[0]).strip() if messages else ""
     spot = text.find(words, at) if words and messages[0]["role"] != "assistant" else -1
     return spot if spot >= 0 else len(text)
 
@@ -271,7 +323,7 @@ def _begins(text: str, at: int, messages: Sequence[dict[str, Any]]) -> int:
 def _pieces(message: dict[str, Any]) -> Iterator[str]:
     if thought := (message.get("reasoning_content") or "").strip():
         yield thought
-    words = message["content"]
+    words = text_of(message)
     if message["role"] == "assistant" and "</think>" in words:  # a template may leave it out
         thought, _, words = words.rpartition("</think>")
         yield thought.partition("<think>")[2].strip()
@@ -282,7 +334,15 @@ def _pieces(message: dict[str, Any]) -> Iterator[str]:
         yield from _strings(call["function"]["arguments"])
 
 
+def text_of(message: dict[str, Any]) -> str:
+    """The content, which may be one part."""
+    content: Any = message["content"]
+    return str(content if isinstance(content, str) else content[0]["text"])
+
+
 def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str) and value.startswith("{"):  # arguments as text
+        value = json.loads(value)
     if isinstance(value, str) and value:
         yield value
     elif isinstance(value, dict):

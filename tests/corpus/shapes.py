@@ -15,7 +15,7 @@ from typing import Any
 Wire = dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """One conversation in OpenAI's spelling; ``kind`` groups it in the report."""
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.formats.exchange.importing import import_format, rank_formats
+from harness.formats.exchange.importing import rank_formats
 from harness.formats.exchange.sources import Source, read_source
-from harness.formats.guard import TemplateFaultError
-from harness.formats.kept.kept_render import frozen_clock, render_kept
+from harness.formats.kept.keeping import keep_template
+from harness.formats.kept.kept_render import frozen_clock
+from harness.formats.render import render, thoughts_apart
 from harness.formats.tracing import FROZEN_NOW
 from harness.records import Format, KeptTemplate, Rendered
 from tests.corpus.engines import (
@@ -27,7 +29,7 @@ from tests.corpus.engines import (
     Prompt,
     clock,
 )
-from tests.corpus.oracle import Renderings, faults, regions
+from tests.corpus.oracle import Renderings, faults, lost, regions
 from tests.corpus.shapes import SHAPES, Shape
 
 #: Every which shape's generation prompt is compared too.
@@ -44,12 +46,16 @@ class Findings:
     imported: str = ""
     kept: bool = False
     """Whether the import keeps the template as it is."""
-    shapes: int = 0
     equal: int = 0
     refused: list[tuple[str, str]] = field(default_factory=list)
     """What transformers refuses; we have to refuse it too."""
     different: list[tuple[str, str]] = field(default_factory=list)
     refused_here: list[tuple[str, str]] = field(default_factory=list)
+    """What we refuse and transformers writes whole."""
+    loses: list[tuple[str, str]] = field(default_factory=list)
+    """What we refuse since the template leaves something out."""
+    without_thought: list[tuple[str, str]] = field(default_factory=list)
+    """Where the import leaves thoughts out, and says so."""
     engine_equal: int = 0
     engine_refused: list[tuple[str, str]] = field(default_factory=list)
     engine_different: list[tuple[str, str]] = field(default_factory=list)
@@ -97,9 +103,42 @@ def conversation(shape: Shape) -> Conversation:
     )
 
 
+def messages_of(whole: Conversation, way: KeptTemplate | None = None) -> list[dict[str, Any]]:
+    """A conversation as OpenAI spells it, with nothing that is absent.
+
+    ``way`` is how the template wants it: content in parts, arguments as text.
+    """
+    way = way or KeptTemplate()
+    rows = []
+    for message in whole.messages:
+        content: Any = message.content
+        if way.content == "parts":
+            content = [{"type": "text", "text": content}]
+        row: dict[str, Any] = {"role": message.role, "content": content}
+        if message.reasoning is not None and message.reasoning.strip():
+            row["reasoning_content"] = message.reasoning
+        if message.tool_calls:
+            row["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {
+                        "name": call.name,
+                        "arguments": call.arguments if way.arguments == "text" else call.values(),
+                    },
+                }
+                for call in message.tool_calls
+            ]
+        for key in ("name", "tool_call_id"):
+            if getattr(message, key):
+                row[key] = getattr(message, key)
+        rows.append(row)
+    return rows
+
+
 @lru_cache(maxsize=1)
-def _conversations() -> dict[str, Conversation]:
-    return {shape.name: conversation(shape) for shape in SHAPES}
+def _conversations() -> dict[Shape, Conversation]:
+    return {shape: conversation(shape) for shape in SHAPES}
 
 
 @lru_cache(maxsize=1)
@@ -107,10 +146,10 @@ def _shipped() -> Sequence[Format]:
     return [*load_formats().values()]
 
 
-def survey(path: Path, shapes: Sequence[Shape] = SHAPES) -> Findings:
+def survey(path: Path) -> Findings:
     """Everything about one template."""
     begun = time.process_time()
-    found = Findings(path.stem, shapes=len(shapes))
+    found = Findings(path.stem)
     template = path.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
         file = Path(folder) / "t.jinja"
@@ -120,10 +159,12 @@ def survey(path: Path, shapes: Sequence[Shape] = SHAPES) -> Findings:
         except HarnessError as error:
             found.read = str(error.message)
             source = None
-    chat_format = _kept(template, found) if source else None
+    chat_format = _import(template, found) if source else None
     with clock(FROZEN_NOW), frozen_clock(FROZEN_NOW):
-        written = [Renderings(template, shape) for shape in shapes]
-        _compare(written, chat_format, found)
+        if chat_format is None:
+            written = [Renderings(template, shape) for shape in SHAPES]
+        else:
+            written = _compare(template, chat_format, found)
     _compare_engine(template, written, found)
     if source:
         _recognise(source, found)
@@ -131,65 +172,107 @@ def survey(path: Path, shapes: Sequence[Shape] = SHAPES) -> Findings:
     return found
 
 
-def _import(source: Source, found: Findings) -> Format | None:
+def _import(template: str, found: Findings) -> Format | None:
     try:
-        chat_format = import_format(source, "corpus").format
+        kept = keep_template(template, "corpus", where=found.name)
     except HarnessError as error:
         found.imported = str(error.message)
         return None
-    found.kept = bool(source.template) and source.template.strip() in chat_format.template
-    return chat_format
+    found.kept = True
+    return kept.format
 
 
-def _compare(written: Sequence[Renderings], chat_format: Format | None, found: Findings) -> None:
-    """Our text and mask against transformers' text and the oracle's regions."""
-    for at, seen in enumerate(written):
-        name = seen.shape.name
-        if chat_format is None:
-            if seen.whole is None:
-                found.refused.append((name, ""))
-            continue
-        ours = _ours(chat_format, seen.shape)
-        theirs = seen.whole
-        if at % _PROMPTS == 0 and theirs is not None:
-            prompt = _ours(chat_format, seen.shape, prompt=True)
-            expected = seen.text(len(seen.messages) - 1, generation=True)
-            if isinstance(prompt, Rendered) and expected is not None and prompt.text != expected:
-                found.different.append((name, f"prompt {_where(prompt.text, expected)}"))
+def _compare(template: str, chat_format: Format, found: Findings) -> list[Renderings]:
+    """Our text and mask against transformers' text and the oracle's regions.
+
+    Transformers gets the conversation as it has been read: a developer is a system where the format
+    has none, a thought in an answer's words is its thought where the format thinks.
+    """
+    written = []
+    for at, shape in enumerate(_conversations()):
+        whole = _read(_conversations()[shape], chat_format)
+        seen = Renderings(template, shape, messages_of(whole, chat_format.kept))
+        written.append(seen)
+        if at % _PROMPTS == 0:
+            _compare_prompt(seen, whole, chat_format, found)
+        ours, theirs = _ours(whole, chat_format), seen.whole
         if isinstance(ours, str):
-            rows = found.refused if theirs is None else found.refused_here
-            rows.append((name, ours))
+            _refused(seen, ours, found)
         elif theirs is None:
-            found.different.append((name, "transformers refuses it"))
-        elif ours.text != theirs:
-            found.different.append((name, _where(ours.text, theirs)))
-        else:
+            found.different.append((shape.name, "transformers refuses it"))
+        elif ours.text == theirs:
             found.equal += 1
             _prove(seen, ours, found)
+        elif _equal_without_thoughts(seen, whole, ours, chat_format.kept):
+            found.without_thought.append((shape.name, "the format leaves thoughts out"))
+        else:
+            found.different.append((shape.name, _where(ours.text, theirs)))
+    return written
 
 
-def _kept(template: str, found: Findings) -> Format:
-    return Format("kept", "kept", template, (), "", path=found.name, kept=KeptTemplate())
+def _read(whole: Conversation, chat_format: Format) -> Conversation:
+    if chat_format.reasoning != "none":
+        whole = thoughts_apart(whole)
+    if "developer" in chat_format.roles:
+        return whole
+    system = [
+        replace(each, role="system") if each.role == "developer" else each
+        for each in whole.messages
+    ]
+    return replace(whole, messages=tuple(system))
 
 
-def _ours(kept: Format, shape: Shape, *, prompt: bool = False) -> Rendered | str:
+def _compare_prompt(
+    seen: Renderings, whole: Conversation, chat_format: Format, found: Findings
+) -> None:
+    """The prompt of inference before the last answer."""
+    prompt = _ours(replace(whole, messages=whole.messages[:-1]), chat_format, prompt=True)
+    theirs = seen.text(len(seen.messages) - 1, generation=True)
+    dropped = isinstance(prompt, Rendered) and prompt.dropped
+    compared = isinstance(prompt, Rendered) and theirs is not None and not dropped
+    if compared and prompt.text != theirs:
+        found.different.append((seen.shape.name, f"prompt {_where(prompt.text, theirs)}"))
+
+
+def _refused(seen: Renderings, why: str, found: Findings) -> None:
+    """Right where transformers refuses it too, and where it would lose something silently."""
+    name = seen.shape.name
+    tools = [tool["function"]["name"] for tool in seen.tools]
+    if seen.whole is None:
+        found.refused.append((name, why))
+    elif lost(seen) or not all(tool in seen.whole for tool in tools):
+        found.loses.append((name, why))
+    else:
+        found.refused_here.append((name, why))
+
+
+def _equal_without_thoughts(
+    seen: Renderings, whole: Conversation, ours: Rendered, way: KeptTemplate | None
+) -> bool:
+    if not ours.dropped:
+        return False
+    kept = [
+        replace(message, reasoning=None) if at in ours.dropped else message
+        for at, message in enumerate(whole.messages)
+    ]
+    without = messages_of(replace(whole, messages=tuple(kept)), way)
+    return ours.text == Renderings(seen.template, seen.shape, without).whole
+
+
+def _ours(
+    conversation: Conversation, chat_format: Format, *, prompt: bool = False
+) -> Rendered | str:
     """Our rendering, or why there is none."""
-    whole = _conversations()[shape.name]
-    messages = whole.messages[:-1] if prompt else whole.messages
     try:
-        done = render_kept(
-            kept,
-            messages,
-            whole.tools,
+        return render(
+            conversation,
+            chat_format,
             add_generation_prompt=prompt,
             bos_token=BOS,
             eos_token=EOS,
         )
     except HarnessError as error:
         return str(error.message)
-    except TemplateFaultError as error:
-        return f"{error.name}: {error}"
-    return Rendered(done.text, done.spans, ())
 
 
 def _prove(seen: Renderings, ours: Rendered, found: Findings) -> None:
@@ -213,7 +296,7 @@ def _compare_engine(template: str, written: Sequence[Renderings], found: Finding
     """Transformers' text, which is ours, against llama.cpp's."""
     if "strftime_now" in template:
         with clock(ENGINE_NOW):
-            written = [Renderings(template, seen.shape) for seen in written]
+            written = [Renderings(template, seen.shape, seen.messages) for seen in written]
             texts = [seen.whole for seen in written]
     else:
         texts = [seen.whole for seen in written]
