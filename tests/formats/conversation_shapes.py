@@ -80,19 +80,20 @@ def conversations(
     system: bool = True,
     developer: bool = True,
     texts: st.SearchStrategy[str] = words,
+    always: bool = False,
 ) -> Conversation:
-    """A conversation that ends in an answer, or with ``reply`` in an answer that calls."""
+    """A conversation that ends in an answer. With ``always``, each answer thinks, some call."""
     messages: list[Message] = []
     if system and draw(st.booleans()):
         messages.append(Message("system", draw(texts)))
     if developer and draw(st.integers(0, 5)) == 0:
         messages.append(Message("developer", draw(texts)))
-    with_tools = calls and draw(st.booleans())
+    with_tools = calls and (always or draw(st.booleans()))
     number = 0
     exchanges = draw(st.integers(1, 3))
     for exchange in range(exchanges):
         messages.append(Message("user", draw(texts)))
-        for _ in range(draw(st.integers(0, 2)) if with_tools else 0):
+        for _ in range(draw(st.integers(always and exchange == 0, 2)) if with_tools else 0):
             rows = []
             for _ in range(draw(st.integers(1, most_calls))):
                 number += 1
@@ -104,25 +105,19 @@ def conversations(
                     )
                 )
             said = draw(texts) if words_before_calls and draw(st.booleans()) else ""
-            think = thoughts and thoughts_before_calls
-            messages.append(_answer(draw, said, think, texts, tuple(rows)))
+            think = thoughts and thoughts_before_calls and (always or draw(st.booleans()))
+            messages.append(_answer(said, draw(texts) if think else None, tuple(rows)))
             if exchange == exchanges - 1 and draw(st.integers(0, 3)) == 0:
                 return _whole(messages, with_tools)
             messages += [
                 Message("tool", draw(texts), name=row.name, tool_call_id=row.id) for row in rows
             ]
-        messages.append(_answer(draw, draw(texts), thoughts, texts))
+        think = thoughts and (always or draw(st.booleans()))
+        messages.append(_answer(draw(texts), draw(texts) if think else None))
     return _whole(messages, with_tools)
 
 
-def _answer(
-    draw: st.DrawFn,
-    said: str,
-    thoughts: bool,
-    texts: st.SearchStrategy[str],
-    calls: tuple[ToolCall, ...] = (),
-) -> Message:
-    thought = draw(texts) if thoughts and draw(st.booleans()) else None
+def _answer(said: str, thought: str | None, calls: tuple[ToolCall, ...] = ()) -> Message:
     return Message("assistant", said, reasoning=thought, tool_calls=calls)
 
 

@@ -39,7 +39,6 @@ class Owner:
     """Arguments of ``conversations``."""
     switches: tuple[str, ...] = ("",)
     """Switches with which it is compared too, as in ``enable_thinking=false``."""
-    result_may_be_json: bool = False
 
 
 OWNERS = {
