@@ -198,6 +198,8 @@ class Rendered:
     message, or nothing when all are 1. ``dropped`` are the indices of messages whose thought the
     format does not write there, because its owner does not. ``context`` are the indices of spans
     inside an answer that the loss leaves out: they are tokenised as part of it and not trained.
+    ``plain`` are the ranges inside thoughts and calls that are the conversation's own text and not
+    a mark of the format: like content, they never become control tokens.
     """
 
     text: str
@@ -207,6 +209,7 @@ class Rendered:
     weights: tuple[float, ...] = ()
     dropped: tuple[int, ...] = ()
     context: tuple[int, ...] = ()
+    plain: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         at = 0

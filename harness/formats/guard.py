@@ -101,8 +101,8 @@ def trace_guarded(
     *,
     probe: bool,
     extras: Sequence[Any] | None = None,
-) -> tuple[str, list[list[Any]]]:
-    """Text and spans of ``harness.formats.tracing.trace``, by the limited process.
+) -> tuple[str, list[list[Any]], list[list[int]]]:
+    """Text, spans and plain ranges of ``harness.formats.tracing.trace``, by the limited process.
 
     ``run`` is a template, its switches and literals; ``probe`` traces probes instead of texts.
     Raises as ``render_guarded``.
@@ -110,8 +110,8 @@ def trace_guarded(
     asked = {"do": "trace", "run": list(run), "shape": list(shape), "contents": list(contents)}
     given = list(extras) if extras else None
     characters = sum(map(len, contents)) + (len(json.dumps(given)) if given else 0)
-    text, spans = _ask({**asked, "probe": probe, "extras": given}, run[0], where, characters)
-    return text, spans
+    text, spans, plain = _ask({**asked, "probe": probe, "extras": given}, run[0], where, characters)
+    return text, spans, plain
 
 
 def trace_kept_guarded(request: Mapping[str, Any], where: str) -> dict[str, Any]:

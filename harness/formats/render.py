@@ -13,6 +13,7 @@ from harness.formats.guard import TemplateFaultError
 from harness.formats.kept.kept_render import own_words, render_kept
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import REFUSALS, Extras, Shape, trace
+from harness.formats.unmark import TracedText
 from harness.records import Format, Rendered, Span
 
 USER_NAME = "User"
@@ -56,7 +57,7 @@ def render(
     contents = [message.content for message in messages]
     filled = extras is None and chat_format.kept is None
     skeleton = skeleton_of(chat_format, shape) if filled else None
-    text, spans = (skeleton and skeleton.fill(contents)) or _traced(
+    text, spans, plain = (skeleton and skeleton.fill(contents)) or _traced(
         conversation, chat_format, shape, contents, extras
     )
     if continue_final_message:
@@ -69,6 +70,7 @@ def render(
         chat_format.id,
         weights if set(weights) != {1.0} else (),
         _dropped_thoughts(messages, spans),
+        plain=plain,
     )
 
 
@@ -155,13 +157,13 @@ def _traced(
     shape: Shape,
     contents: list[str],
     extras: Extras | None,
-) -> tuple[str, tuple[Span, ...]]:
+) -> TracedText:
     """Run the template itself over the messages, and check that nothing is lost."""
     try:
         if chat_format.kept is None:
-            text, spans = trace(chat_format, shape, contents, extras=extras)
+            traced = trace(chat_format, shape, contents, extras=extras)
         else:
-            text, spans = _kept(conversation, chat_format, shape)
+            traced = _kept(conversation, chat_format, shape)
     except REFUSALS as error:
         reason = (
             f"{type(error).__name__}: {error}"
@@ -172,13 +174,11 @@ def _traced(
             f"format {chat_format.id} cannot render this conversation: {reason}",
             where=conversation.place,
         ) from None
-    _check_lossless(conversation, chat_format, text, spans)
-    return text, spans
+    _check_lossless(conversation, chat_format, traced.text, traced.spans)
+    return traced
 
 
-def _kept(
-    conversation: Conversation, chat_format: Format, shape: Shape
-) -> tuple[str, tuple[Span, ...]]:
+def _kept(conversation: Conversation, chat_format: Format, shape: Shape) -> TracedText:
     """Run a template that is kept as it is. Raises TemplateError with its own words."""
     messages = [
         message if message.role == role else replace(message, role="system")
@@ -197,7 +197,7 @@ def _kept(
         )
     except TemplateFaultError as fault:
         raise TemplateError(own_words(fault)) from None
-    return rendering.text, rendering.spans
+    return TracedText(rendering.text, rendering.spans)
 
 
 def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversation:

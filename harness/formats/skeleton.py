@@ -17,6 +17,7 @@ from jinja2 import nodes
 from harness.errors import HarnessError
 from harness.formats.traced import Traced
 from harness.formats.tracing import REFUSALS, Shape, environment, trace
+from harness.formats.unmark import TracedText
 from harness.records import Format, Span, SpanKind
 
 #: Filters that leave a message's words unchanged, or that a probe notices (trim, tojson).
@@ -99,7 +100,7 @@ class Skeleton:
                 )
             )
 
-    def fill(self, contents: Sequence[str]) -> tuple[str, tuple[Span, ...]] | None:
+    def fill(self, contents: Sequence[str]) -> TracedText | None:
         """Text and spans with these words in the slots.
 
         None when a slot stays empty: then neighbouring pieces may join.
@@ -115,7 +116,7 @@ class Skeleton:
             parts.append(part)
             spans.append(Span(at, end, kind, message, trained))
             at = end
-        return "".join(parts), tuple(spans)
+        return TracedText("".join(parts), tuple(spans))
 
 
 def _strip_of(written: str) -> Callable[[str], str]:
@@ -137,7 +138,7 @@ def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
     if not leaves_words_alone(chat_format.template):
         return None
     try:
-        text, spans = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
+        text, spans, _ = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
     except (Inspected, HarnessError, *REFUSALS):
         return None
     written = [span.message for span in spans if span.kind == "content"]

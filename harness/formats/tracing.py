@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.formats.guard import TemplateFaultError, trace_guarded
 from harness.formats.traced import Pieces, Traced, marks_absent_from, tojson
-from harness.formats.unmark import Literals, literals_of, unmark, written_pieces
+from harness.formats.unmark import Literals, TracedText, literals_of, unmark, written_pieces
 from harness.records import Format, Span
 
 #: The date for templates that write one, so that a rendering does not change from day to day.
@@ -116,7 +116,7 @@ def trace(
     contents: Sequence[str],
     words: type[Traced] = Traced,
     extras: Extras | None = None,
-) -> tuple[str, tuple[Span, ...]]:
+) -> TracedText:
     """Run the format's template over messages of this shape; ``words`` is the class of contents.
 
     A template that is not shipped runs in a limited process (harness.formats.guard). Raises what
@@ -129,7 +129,7 @@ def trace(
         return run_traced(run, shape, contents, words, extras)
     where, probe = chat_format.path or chat_format.id, words is not Traced
     try:
-        text, spans = trace_guarded(
+        text, spans, plain = trace_guarded(
             [chat_format.template, dict(chat_format.variables), literals],
             shape,
             contents,
@@ -139,7 +139,8 @@ def trace(
         )
     except TemplateFaultError as fault:
         raise _exception(fault) from None
-    return text, tuple(Span(*span) for span in spans)
+    ranges = tuple((start, end) for start, end in plain)
+    return TracedText(text, tuple(Span(*span) for span in spans), ranges)
 
 
 def _exception(fault: TemplateFaultError) -> Exception:
@@ -164,7 +165,7 @@ def run_traced(
     contents: Sequence[str],
     words: type[Traced],
     extras: Extras | None = None,
-) -> tuple[str, tuple[Span, ...]]:
+) -> TracedText:
     """Run a template over messages of this shape, in this process."""
     tokens = [shape.bos_token, shape.eos_token, shape.assistant_name, shape.user_name]
     names = [name for name in shape.names if name]

@@ -26,14 +26,27 @@ def literals_of(chat_format: Format) -> Literals:
     return Literals(chat_format.thought_marks.close, tuple(filter(None, opens)), chat_format.stops)
 
 
-def unmark(marked: str, pieces: Pieces, literals: Literals) -> tuple[str, tuple[Span, ...]]:
+class TracedText(NamedTuple):
+    """A rendering: its text, spans, and the traced ranges inside thoughts and calls."""
+
+    text: str
+    spans: tuple[Span, ...]
+    plain: tuple[tuple[int, int], ...] = ()
+
+
+def unmark(marked: str, pieces: Pieces, literals: Literals) -> TracedText:
     """Plain text and its spans."""
     parts: list[str] = []
     spans: list[Span] = []
+    plain: list[tuple[int, int]] = []
     length = 0
-    for part, kind, message, trained in _classify(marked, pieces.marks, pieces.known, literals):
+    for part, kind, message, trained, traced in _classify(
+        marked, pieces.marks, pieces.known, literals
+    ):
         if not part:
             continue
+        if traced and kind in ("reasoning", "call"):
+            plain.append((length, length + len(part)))
         last = spans[-1] if spans else None
         if last and (last.kind, last.message, last.trained) == (kind, message, trained):
             spans[-1] = Span(last.start, length + len(part), kind, message, trained)
@@ -41,7 +54,7 @@ def unmark(marked: str, pieces: Pieces, literals: Literals) -> tuple[str, tuple[
             spans.append(Span(length, length + len(part), kind, message, trained))
         parts.append(part)
         length += len(part)
-    return "".join(parts), tuple(spans)
+    return TracedText("".join(parts), tuple(spans), tuple(plain))
 
 
 def written_pieces(marked: str, pieces: Pieces) -> set[int]:
@@ -52,8 +65,8 @@ def written_pieces(marked: str, pieces: Pieces) -> set[int]:
 
 def _classify(
     marked: str, marks: Marks, known: list[Piece], literals: Literals
-) -> Iterator[tuple[str, SpanKind, int, bool]]:
-    """Yield (text, kind, message, trained) in order.
+) -> Iterator[tuple[str, SpanKind, int, bool, bool]]:
+    """Yield (text, kind, message, trained, traced) in order.
 
     Inside a generation block, untraced text belongs to what it surrounds (``_inside``).
     Outside, text is header, and white space between headers is glue.
@@ -67,12 +80,12 @@ def _classify(
         piece = known[int(mark[1])] if mark[1] is not None else None
         if open_piece is not None:
             kind, index = open_piece
-            yield part, kind, message if inside and index < 0 else index, inside
+            yield part, kind, message if inside and index < 0 else index, inside, True
         elif inside:
             for text, kind in _inside(part, before, piece[0] if piece else None, literals):
-                yield text, kind, message, True
+                yield text, kind, message, True, False
         else:
-            yield part, "header" if part.strip() else "glue", -1, False
+            yield part, "header" if part.strip() else "glue", -1, False, False
         if piece is not None:
             open_piece = piece
             if piece[1] >= 0:
@@ -85,7 +98,7 @@ def _classify(
             if inside:
                 message = _next_message(marked, at, marks, known)
     part = marked[at:]
-    yield part, "header" if part.strip() else "glue", -1, False
+    yield part, "header" if part.strip() else "glue", -1, False, False
 
 
 def _inside(

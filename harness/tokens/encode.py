@@ -112,7 +112,7 @@ def token_spans(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> Itera
         begin, end = part[0].start, part[-1].end
         weight = _weight(rendered, part)
         trained = part[0].trained and weight > 0
-        for token_id, start, stop in _tokens(rendered.text, part, begin, end, tokenizer):
+        for token_id, start, stop in _tokens(rendered, part, begin, end, tokenizer):
             while spans[at].end <= begin + start < end:
                 at += 1
             yield TokenSpan(
@@ -187,12 +187,13 @@ def _parts(spans: tuple[Span, ...]) -> Iterator[list[Span]]:
 
 
 def _tokens(
-    text: str, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase
+    rendered: Rendered, part: list[Span], begin: int, end: int, tokenizer: PreTrainedTokenizerBase
 ) -> Iterator[tuple[int, int, int]]:
     """Yield (id, start, end) with offsets relative to ``begin``."""
+    text = rendered.text
     control = _control_pattern(tokenizer)
     marks = (
-        [m.span() for run in _runs_between_contents(part) for m in control.finditer(text, *run)]
+        [m.span() for run in _own_runs(part, rendered.plain) for m in control.finditer(text, *run)]
         if control
         else []
     )
@@ -224,11 +225,18 @@ def _spelt_in_content(
     return [m.span() for m in control.finditer(text, begin, end)] != marks
 
 
-def _runs_between_contents(part: list[Span]) -> Iterator[tuple[int, int]]:
+def _own_runs(part: list[Span], plain: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
+    """The ranges of the format's own text: what is no content, and no text of a thought or call."""
     for is_content, spans in groupby(part, key=lambda span: span.kind == "content"):
-        if not is_content:
-            run = list(spans)
-            yield run[0].start, run[-1].end
+        if is_content:
+            continue
+        run = list(spans)
+        at, last = run[0].start, run[-1].end
+        for start, end in plain:
+            if at <= start and end <= last:
+                yield at, start
+                at = end
+        yield at, last
 
 
 def _encode_text(

@@ -37,9 +37,8 @@ def test_skeleton_and_template_agree_on_text_and_spans(conversation, format_id, 
     short = render(
         conversation, chat_format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>"
     )
-    assert (short.text, short.spans) == trace(
-        chat_format, shape, [m.content for m in conversation.messages]
-    )
+    whole = trace(chat_format, shape, [m.content for m in conversation.messages])
+    assert (short.text, short.spans, short.plain) == whole
 
 
 def test_nearly_all_shipped_formats_have_a_skeleton():
