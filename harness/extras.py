@@ -28,6 +28,7 @@ EXTRAS = {
     "trackio": "trackio",
     "transformers": "local",
     "wandb": "wandb",
+    "yaml": "local",
 }
 """Package → the extra of formatproof that installs it."""
 

@@ -109,8 +109,8 @@ def render_file(args: list[str]) -> int:
 
 
 def read_messages(file: str) -> Conversation:
-    """A conversation from a JSON file. Raises HarnessError naming the file."""
-    from harness.data.conversations import parse_messages
+    """A conversation from a JSON file, with its tools. Raises HarnessError naming the file."""
+    from harness.data.conversations import parse_dialogue
 
     if file == "-":
         try:
@@ -119,8 +119,9 @@ def read_messages(file: str) -> Conversation:
             raise HarnessError(f"not JSON: {error}", where=file) from None
     else:
         value = read_json(Path(file))
-    messages = value.get("messages") if isinstance(value, dict) else value
-    return Conversation(Path(file).stem, parse_messages(messages, file), (), file)
+    row = value if isinstance(value, dict) else {"messages": value}
+    messages, tools = parse_dialogue(row.get("messages"), row.get("tools"), file)
+    return Conversation(Path(file).stem, messages, (), file, tools=tools)
 
 
 @dataclass(frozen=True)

@@ -3,84 +3,194 @@
 from __future__ import annotations
 
 import html
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import tyro
 
-from harness.cli.arguments import parse
-from harness.errors import EXIT_OK
+from harness.cli.arguments import at_least, parse
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import write_text
 from harness.terminal import console
 
+if TYPE_CHECKING:
+    from harness.formats.trainers.trainer_config import TrainerName
+    from harness.records import Format, Rendered
+
+#: Part → its colour on a terminal, its colour in HTML. The word beside each token says it too.
+COLOURS = {
+    "answer": ("green", "#2a9"),
+    "thought": ("magenta", "#a4c"),
+    "call": ("cyan", "#28b"),
+    "stop": ("yellow", "#c80"),
+    "": ("dim", ""),
+}
+_PART = {"reasoning": "thought", "call": "call", "stop": "stop", "eos": "stop"}
 _STYLE = (
     ":root{color-scheme:light dark}"
     "body{font:15px/1.7 ui-monospace,monospace;margin:2rem;max-width:60rem}"
     "pre{white-space:pre-wrap}span{border-right:1px solid #8886;padding:1px 0}"
-    ".t{background:#2a93;border-bottom:2px solid #2a9}"
+    + "".join(
+        f".{part}{{background:{colour}3;border-bottom:2px solid {colour}}}"
+        for part, (_, colour) in COLOURS.items()
+        if part
+    )
 )
 
 
 @dataclass(frozen=True)
 class PreviewOptions:
     file: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """JSON file with a list of messages or {"messages": […]}; - for standard input."""
-    format_id: Annotated[str, tyro.conf.arg(name="format")]
-    """Format id."""
-    model: str
-    """Whose tokenizer: model folder, GGUF file, hub id or SmolLM2-135M-Instruct."""
+    """JSON file with a list of messages or {"messages": […], "tools": […]}; - for standard input.
+    With --trainer: its configuration (YAML, JSON, a Python script or a notebook)."""
+    format_id: Annotated[str | None, tyro.conf.arg(name="format")] = None
+    """Format id. With --trainer by default the template that is configured, or the model's own."""
+    model: str | None = None
+    """Whose tokenizer: model folder, GGUF file, hub id or SmolLM2-135M-Instruct. With --trainer by
+    default the model that is configured."""
+    trainer: Literal["trl", "axolotl", "unsloth"] | None = None
+    """Show what this trainer trains, set up by FILE, and how it differs from what should be
+    trained."""
+    data: tuple[str, ...] = ()
+    """With --trainer: files of rows. Default: those that are configured."""
+    rows: int = 2
+    """With --trainer: how many rows to show. All up to 1000 are compared."""
     html: str | None = None
     """Also write the preview to this HTML file."""
+    json: bool = False
+    """Print JSON: the spans and the tokens."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
 
 
+class Piece(NamedTuple):
+    """A token, and the part of an answer that it is, or "" where it is not trained."""
+
+    text: str
+    id: int
+    part: str
+
+
 def preview(args: list[str]) -> int:
-    """Show a conversation's text and tokens in a format; trained ones are green, in ‹ and ›."""
+    """Show a conversation's text and tokens in a format; the trained parts have colours.
+
+    With --trainer, show what TRL, axolotl or unsloth would train; exit code 1 if it differs.
+    """
     options = parse(PreviewOptions, args, "preview", preview.__doc__)
+    if options.trainer:
+        at_least(options, 0, "rows")
+        return _trainer(options, options.trainer)
+    if not options.format_id or not options.model:
+        raise HarnessError(
+            "give --format and --model", hint="harness preview FILE --format ID --model MODEL"
+        )
     from harness.cli.formats import read_messages
     from harness.formats import load_formats
-    from harness.formats.render import render
+    from harness.formats.render import adapt_to_format, render
     from harness.models import load_tokenizer, locate
-    from harness.tokens.encode import bos_text, encode, eos_text
+    from harness.tokens.encode import bos_text, eos_text, token_spans
 
     conversation = read_messages(options.file)
-    chat_format = load_formats(*map(Path, options.formats_dir))[options.format_id]
+    known = load_formats(*map(Path, options.formats_dir))
+    [chat_format] = known.select([options.format_id])[:1]
     tokenizer = load_tokenizer(locate(options.model))
     rendered = render(
-        conversation, chat_format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer)
+        adapt_to_format(conversation, chat_format),
+        chat_format,
+        bos_token=bos_text(tokenizer),
+        eos_token=eos_text(tokenizer),
     )
-    encoded = encode(rendered, tokenizer)
     pieces = [
-        (tokenizer.decode([token]), token, trained)
-        for token, trained in zip(encoded.ids, encoded.trained, strict=True)
+        Piece(tokenizer.decode([t.id]), t.id, _part(t.kind) if t.trained else "")
+        for t in token_spans(rendered, tokenizer)
     ]
-    print(rendered.text)
-    stops = ", ".join(map(repr, rendered.stops)) or "EOS"
-    counts = f"{len(pieces)} tokens, {sum(encoded.trained)} trained"
-    print(f"\n{counts}, format {chat_format.id}, stops {stops}\n")
-    out = console(soft_wrap=True)
-    for text, token, trained in pieces:
-        shown = f"‹{repr(text)[1:-1]}›" if trained else repr(text)[1:-1]
-        out.print(f"{token:>7}  ", end="")
-        out.print(shown, style="green" if trained else "")
     if options.html:
         write_text(Path(options.html), _page(pieces, chat_format.id))
+    if options.json:
+        print(json.dumps(_as_json(rendered, chat_format, pieces), indent=1, ensure_ascii=False))
+    else:
+        _print(rendered, chat_format, pieces)
     return EXIT_OK
 
 
-def _page(pieces: list[tuple[str, int, bool]], format_id: str) -> str:
+def _part(kind: str) -> str:
+    return _PART.get(kind, "answer")
+
+
+def _print(rendered: Rendered, chat_format: Format, pieces: list[Piece]) -> None:
+    print(rendered.text)
+    stops = ", ".join(map(repr, rendered.stops)) or "EOS"
+    trained = sum(bool(piece.part) for piece in pieces)
+    print(f"\n{len(pieces)} tokens, {trained} trained, format {chat_format.id}, stops {stops}")
+    for message in rendered.dropped:
+        print(f"the thought of message {message} is not written in this format, nor trained")
+    out = console(soft_wrap=True)
+    _legend(pieces)
+    for piece in pieces:
+        shown = repr(piece.text)[1:-1]
+        out.print(f"{piece.id:>7}  {piece.part:<8} ", end="")
+        out.print(f"‹{shown}›" if piece.part else shown, style=COLOURS[piece.part][0])
+
+
+def _legend(pieces: list[Piece]) -> None:
+    """One line: each part that occurs in its colour, with its number of tokens."""
+    out = console(soft_wrap=True)
+    for part, (colour, _) in COLOURS.items():
+        if count := sum(piece.part == part for piece in pieces):
+            out.print(f"{part or 'not trained'} ({count})", style=colour, end="  ")
+    out.print("\n")
+
+
+def _as_json(rendered: Rendered, chat_format: Format, pieces: list[Piece]) -> dict[str, object]:
+    return {
+        "format": chat_format.id,
+        "text": rendered.text,
+        "stops": list(rendered.stops),
+        "dropped_thoughts": list(rendered.dropped),
+        "spans": [
+            {**span._asdict(), "part": _part(span.kind) if span.trained else None}
+            for span in rendered.spans
+        ],
+        "tokens": [{"id": p.id, "text": p.text, "part": p.part or None} for p in pieces],
+    }
+
+
+def _page(pieces: list[Piece], format_id: str) -> str:
     tokens = []
-    for text, token, trained in pieces:
+    for text, token, part in pieces:
         shown = html.escape(text).replace("\n", "⏎\n")
-        title = f"{token}, trained" if trained else f"{token}"
-        tokens.append(f'<span class="{"t" if trained else "p"}" title="{title}">{shown}</span>')
+        title = f"{token}, {part}" if part else f"{token}"
+        tokens.append(f'<span class="{part or "p"}" title="{title}">{shown}</span>')
     name = html.escape(format_id)
+    legend = " ".join(f'<span class="{part}">{part}</span>' for part in COLOURS if part)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <title>{name}</title><style>{_STYLE}</style>
-<h1>{name}</h1><p>Each box is a token; the underlined green ones are trained.</p>
+<h1>{name}</h1><p>Each box is a token; the underlined ones are trained: {legend}</p>
 <pre>{"".join(tokens)}</pre></html>
 """
+
+
+def _trainer(options: PreviewOptions, trainer: TrainerName) -> int:
+    from harness.cli.trainer_view import show_comparison
+    from harness.formats import load_formats
+    from harness.formats.trainers.trainer_config import read_trainer_config
+    from harness.models import load_tokenizer, locate
+    from harness.training.data.trainer_comparison import compare_trainer, config_files
+
+    config = read_trainer_config(trainer, Path(options.file))
+    files = config_files(config, options.data)
+    model = options.model or config.model
+    if not model:
+        raise HarnessError(
+            "the configuration names no model", where=options.file, hint="name it: --model MODEL"
+        )
+    format_id = options.format_id or config.format_id
+    known = load_formats(*map(Path, options.formats_dir)) if format_id else None
+    chat_format = known[format_id] if known and format_id else None
+    found = compare_trainer(config, files, load_tokenizer(locate(model)), chat_format)
+    show_comparison(found, rows=options.rows, as_json=options.json)
+    return EXIT_FINDINGS if found.counts() else EXIT_OK

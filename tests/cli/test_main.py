@@ -221,7 +221,7 @@ def test_preview_marks_what_is_trained(tmp_path, tiny_model, capsys):
     )
     out = capsys.readouterr().out
     assert "‹<|im_end|>›" in out and "‹<|im_start|>›" not in out
-    assert 'class="t"' in page.read_text()
+    assert 'class="answer"' in page.read_text() and 'class="stop"' in page.read_text()
 
 
 @pytest.mark.local

@@ -235,7 +235,7 @@ def test_a_tool_result_is_named():
         Message("tool", "2 kg"),
     )
     talk = Conversation("t", (*messages, Message("assistant", "2 kg.")))
-    ours_format = replace(CHATML, id="hash", template=HASH)
+    ours_format = replace(CHATML, id="hash", template=HASH, tools="own")
     mask = trl_mask(template(HASH), row_of(talk))
     assert "trains a tool result" in kinds(mask, render(talk, ours_format), talk)
     only = trl_mask(template(HASH), row_of(talk), TrlSettings(assistant_only_loss=True))
