@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.data.conversations import as_row, parse_conversation
 from harness.data.schemas import detect
+
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "200"))
 
 _TAGS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<tools>", "</tools>", "\n", " ")
 _PIECES = (
@@ -52,6 +55,7 @@ def conversations(draw):
     return Conversation("a", tuple(messages), tools=tuple(Tool(json.dumps(d)) for d in definitions))
 
 
+@settings(max_examples=EXAMPLES)
 @given(conversations())
 def test_a_written_row_is_read_as_the_same(conversation):
     row = json.loads(json.dumps(as_row(conversation)))

@@ -52,6 +52,8 @@ def parse_parts(value: list[Any], place: str) -> Parts:
         kind = part.get("type") or next(
             (key for key in ("text", *_THOUGHTS, *_MEDIA, "image_url") if part.get(key)), "text"
         )
+        if not isinstance(kind, str):
+            raise bad_value(where, "type: expected a text", _SHAPE)
         if kind in _TEXTS:
             found.texts.append(_text(part.get("text"), where))
         elif kind in _THOUGHTS:
@@ -62,7 +64,7 @@ def parse_parts(value: list[Any], place: str) -> Parts:
             found.calls.append(part)
         elif kind == "tool_result":
             found.results.append(part)
-        elif (medium := _MEDIA.get(str(kind).removesuffix("_url"))) is not None:
+        elif (medium := _MEDIA.get(kind.removesuffix("_url"))) is not None:
             media[medium] += 1
         else:
             raise bad_value(where, f"unknown type {kind!r} of a part of the content", _SHAPE)
