@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.records import Format, Rendered
 
@@ -18,6 +18,15 @@ _TURNS = (
     Message("assistant", "second answer"),
 )
 _SYSTEM = Message("system", "the rules")
+_TOOL = Tool(
+    '{"type": "function", "function": {"name": "look", "description": "Looks.", "parameters": '
+    '{"type": "object", "properties": {"place": {"type": "string", "description": "Where."}}, '
+    '"required": ["place"]}}}'
+)
+_CALL = ToolCall("look", '{"place": "here"}', "call00001")
+_THOUGHT = (Message("user", "a question"), Message("assistant", "an answer", reasoning="a thought"))
+_CALLING = (Message("user", "a question"), Message("assistant", "", tool_calls=(_CALL,)))
+_RESULT = Message("tool", "a result", "look", tool_call_id=_CALL.id)
 _BOS, _EOS = "<s>", "</s>"
 #: The finding for each property that every format should have.
 _FAULTS = {
@@ -66,7 +75,10 @@ def check_format(chat_format: Format) -> FormatReport:
         "stop_trained": _stop_trained(whole),
         "leading_bos": whole.text.startswith(_BOS),
     }
+    carried, answer_findings = _check_answers(chat_format)
+    properties |= carried
     findings = [sentence for name, sentence in _FAULTS.items() if not properties[name]]
+    findings += answer_findings
     if not system and chat_format.system != "unsupported":
         findings.append(
             "A system prompt is refused, but the front matter says "
@@ -77,13 +89,91 @@ def check_format(chat_format: Format) -> FormatReport:
     return FormatReport(chat_format.id, properties, tuple(findings))
 
 
+def _check_answers(chat_format: Format) -> tuple[dict[str, Any], list[str]]:
+    """Whether thoughts, calls and results are carried, and whether answers are read back."""
+    thoughts = _carried_thought(chat_format)
+    called = _try(chat_format, _CALLING) if chat_format.calls else None
+    answered = (*_CALLING, _RESULT, Message("assistant", "an answer"))
+    results = chat_format.calls and not isinstance(_try(chat_format, answered), str)
+    probes = [_TURNS[:2], *([_THOUGHT] if thoughts else ())]
+    calls = called is not None and not isinstance(called, str)
+    probes += [_CALLING] if calls else []
+    unread = [probe for probe in probes if not _read_back(chat_format, probe)]
+    findings = []
+    if chat_format.thinks and not thoughts:
+        findings.append(
+            "A thought is not written, but the front matter says "
+            f'reasoning = "{chat_format.reasoning}": write message.reasoning_content.'
+        )
+    if chat_format.calls and not (calls and results):
+        reason = called if isinstance(called, str) else _try(chat_format, answered)
+        findings.append(f'A call is refused, but the front matter says tools = "own": {reason}.')
+    if unread and chat_format.kept is None:
+        findings.append(
+            "An answer is not read back as it was written: mend [thoughts], [content] or [calls] "
+            "in the front matter."
+        )
+    carries = {"thoughts": thoughts, "calls": calls, "results": results}
+    return {**carries, "answers_read_back": not unread}, findings
+
+
+def _carried_thought(chat_format: Format) -> bool:
+    """Whether the last answer's thought is written; some owners write only that before a call."""
+    if not chat_format.thinks:
+        return False
+    before_call = replace(_CALLING[1], reasoning="a thought")
+    probes = [_THOUGHT, *([(_CALLING[0], before_call)] if chat_format.calls else ())]
+    renderings = [_try(chat_format, probe) for probe in probes]
+    return any(not isinstance(each, str) and not each.dropped for each in renderings)
+
+
+def _try(chat_format: Format, messages: tuple[Message, ...]) -> Rendered | str:
+    """The rendering, or why there is none."""
+    try:
+        return _render(chat_format, messages)
+    except HarnessError as error:
+        return error.message
+
+
+def _read_back(chat_format: Format, messages: tuple[Message, ...]) -> bool:
+    """Whether the last answer, as it is trained, is parsed as it was."""
+    from harness.formats.parse import opened_by, parse_answer
+
+    whole, answer = _try(chat_format, messages), messages[-1]
+    try:
+        prompt = _render(chat_format, messages[:-1], prompt=True, tools=_tools_for(messages))
+    except HarnessError:
+        return False
+    if isinstance(whole, str):
+        return False
+    text = "".join(
+        whole.text[span.start : span.end]
+        for span in whole.spans
+        if span.trained and span.kind not in ("stop", "eos")
+    )
+    parsed = parse_answer(text, chat_format, opened=opened_by(prompt, chat_format), tools=[_TOOL])
+    return (
+        parsed.content.strip() == answer.content
+        and (bool(whole.dropped) or parsed.reasoning == answer.reasoning)
+        and [(call.name, call.values()) for call in parsed.tool_calls]
+        == [(call.name, call.values()) for call in answer.tool_calls]
+    )
+
+
+def _tools_for(messages: tuple[Message, ...]) -> tuple[Tool, ...]:
+    return (_TOOL,) if any(message.tool_calls for message in messages) else ()
+
+
 def render_digest(chat_format: Format) -> str:
     """Sixteen hexadecimal digits over the renderings of probe conversations.
 
     They cover the text, its spans and stops; a refusal counts as a rendering too.
     """
     renderings: list[Any] = []
-    for messages, prompt in ((_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)):
+    probes = [(_TURNS, False), (_TURNS[:3], True), ((_SYSTEM, *_TURNS[:1]), True)]
+    probes += [(_THOUGHT, False)] if chat_format.thinks else []
+    probes += [((*_CALLING, _RESULT), True)] if chat_format.calls else []
+    for messages, prompt in probes:
         try:
             rendered = _render(chat_format, messages, prompt=prompt)
             renderings.append([rendered.text, list(rendered.spans), list(rendered.stops)])
@@ -93,12 +183,16 @@ def render_digest(chat_format: Format) -> str:
 
 
 def _render(
-    chat_format: Format, messages: tuple[Message, ...], *, prompt: bool = False
+    chat_format: Format,
+    messages: tuple[Message, ...],
+    *,
+    prompt: bool = False,
+    tools: tuple[Tool, ...] = (),
 ) -> Rendered:
     from harness.formats.render import render
 
     return render(
-        Conversation("probe", messages),
+        Conversation("probe", messages, tools=tools or _tools_for(messages)),
         chat_format,
         add_generation_prompt=prompt,
         bos_token=_BOS,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from harness.conversation import Conversation, Message
 from harness.formats.properties import check_format
@@ -25,6 +26,9 @@ are computed:
 - **stable**: earlier turns keep their text when the conversation continues. Where they do not, the
   owner's rendering depends on the position, and that rendering is trained.
 - **stop**: what ends an answer besides the tokenizer's EOS. It is part of the trained text.
+- **thoughts**: which answers keep their thought: none, those since the last question
+  (`last-turn`), all (`all-turns`), or those of the owner's own rule (`by-position`).
+- **tools**: whether the format has a place for tools, calls and results.
 - **names**: whether speakers' names are part of the format.
 
 `⟨s⟩` and `⟨/s⟩` stand for the tokenizer's BOS and EOS in the examples.
@@ -40,8 +44,8 @@ def catalog_page(formats: Iterable[Format]) -> str:
         "",
     ]
     lines += [
-        "| format | family | system | stable | names | stop |",
-        "|---|---|---|---|---|---|",
+        "| format | family | system | stable | thoughts | tools | names | stop |",
+        "|---|---|---|---|---|---|---|---|",
         *map(_row, formats),
         "",
     ]
@@ -57,7 +61,8 @@ def _row(fmt: Format) -> str:
         or "EOS only"
     )
     link = f"[{fmt.id}](#{_anchor(fmt.id)})"
-    return f"| {link} | {fmt.family} | {fmt.system} | {stable} | {fmt.names} | {stops} |"
+    facts = (fmt.family, fmt.system, stable, fmt.reasoning, fmt.tools, fmt.names, stops)
+    return f"| {link} | {' | '.join(facts)} |"
 
 
 def _section(fmt: Format) -> Iterator[str]:
@@ -70,8 +75,17 @@ def _section(fmt: Format) -> Iterator[str]:
     ).text
     yield from (f"## {fmt.id}", "")
     yield from (f"{fmt.notes} " * bool(fmt.notes) + f"Source: {fmt.origin}.", "")
+    if fmt.switches:
+        yield from (f"Switches: {', '.join(map(_switch, fmt.switches.items()))}.", "")
     fence = "~~~~" if "```" in text else "```"
     yield from (f"{fence}text", text, fence, "")
+
+
+def _switch(switch: tuple[str, Sequence[Any]]) -> str:
+    """A switch with its values, the default first, as it is written behind an id."""
+    name, values = switch
+    spelt = [str(value).lower() if isinstance(value, bool) else str(value) for value in values]
+    return _code(f"{name}={'|'.join(spelt) or '…'}")
 
 
 def _code(text: str) -> str:

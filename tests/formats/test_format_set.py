@@ -49,6 +49,9 @@ def test_every_shipped_format_has_all_its_properties(format_id):
     assert {name for name in wanted if report.properties[name]} == wanted
     assert report.properties["prefix_stable"] == (format_id not in PREFIX_UNSTABLE)
     assert report.properties["system"] == (chat_format.system != "unsupported")
+    assert report.properties["thoughts"] == chat_format.thinks
+    assert report.properties["calls"] == report.properties["results"] == chat_format.calls
+    assert report.properties["answers_read_back"]
     assert chat_format.origin and (chat_format.stops or format_id == "raw")
 
 
@@ -187,3 +190,44 @@ def test_a_set_prints_its_size_and_its_first_names():
     assert repr(known).startswith(f"FormatSet({len(known)} formats: ") and "…" in repr(known)
     two = FormatSet([known["chatml"], known["alpaca-newline"]])
     assert repr(two) == "FormatSet(2 formats: alpaca-newline, chatml)"
+
+
+def spoilt(tmp_path, old, new):
+    """qwen3 with one text of its file replaced."""
+    source = Path(load_formats()["qwen3"].path).read_text(encoding="utf-8")
+    assert old in source
+    file = tmp_path / "spoilt.jinja"
+    file.write_text(source.replace(old, new), encoding="utf-8")
+    return load_format(file)
+
+
+def test_a_format_that_loses_thoughts_or_calls_or_cannot_read_them_back_is_found(tmp_path):
+    """Each defect has its finding; the untouched file (above) has none."""
+    for old, new, finding in (
+        ("message.get('reasoning_content')", "message.get('thought')", "A thought is not written"),
+        ("message.get('tool_calls')", "message.get('calls')", "it drops the call of look"),
+        ("call.function.arguments | tojson", "{} | tojson", "it drops the call of look"),
+        ("message['content'] + '\\n</tool_response>'", "'</tool_response>'", "A call is refused"),
+        ('close = "\\n</tool_call>"', 'close = "</call>"', "is not read back"),
+        ('close = "\\n</think>"', 'close = "</thought>"', "is not read back"),
+    ):
+        report = check_format(spoilt(tmp_path, old, new))
+        assert any(finding in sentence for sentence in report.findings), (old, report.findings)
+
+
+def test_a_switch_is_part_of_the_id_and_reaches_the_template():
+    known = load_formats()
+    (off,) = known.select(["qwen3:enable_thinking=false"])
+    assert off.id == "qwen3:enable_thinking=false" and off.variables == {"enable_thinking": False}
+    assert known["qwen3"].thinks and not off.thinks and off.digest != known["qwen3"].digest
+    assert known[off.id] == off and off.id in known
+    dated = known["llama3.1:date_string=1 Jan 2026:tools_in_user_message=false"]
+    assert dated.variables == {"date_string": "1 Jan 2026", "tools_in_user_message": False}
+    for wrong, said in (
+        ("qwen3:enable_thinkin=false", r"no switch .*did you mean enable_thinking"),
+        ("qwen3:enable_thinking=maybe", "cannot be 'maybe' — one of true, false"),
+        ("qwen3:enable_thinking", "no switch"),
+        ("chatml:enable_thinking=false", "its switches: none"),
+    ):
+        with pytest.raises(HarnessError, match=said):
+            known.select([wrong])
