@@ -227,6 +227,13 @@ def models_page() -> str:
     return models_page()
 
 
+def templates_page() -> str:
+    """docs/templates.md, from the record of ``tox -e corpus``."""
+    from tests.corpus.page import templates_page
+
+    return templates_page()
+
+
 #: Each generated file of the repository, and the function that makes its text.
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
@@ -234,6 +241,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/report-json.md": report_page,
     "docs/measures.md": measures_page,
     "docs/models.md": models_page,
+    "docs/templates.md": templates_page,
     "harness/report/schema.json": report_schema,
     "docs/pictures/architecture.svg": architecture_svg,
 }

