@@ -1,0 +1,167 @@
+"""Every shipped format as it is exported for transformers, by chatlint and by two engines.
+
+Where a format fails a property of chatlint's, it is because its owner's template does: the lists
+say why, and a format that is not in them may not fail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import lru_cache
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from harness.formats.exchange.exporting import export_format
+from harness.formats.render import adapt_to_format, render
+from harness.formats.tracing import FROZEN_NOW
+from tests.corpus.engines import BOS, ENGINE_NOW, EOS, Engine, Prompt, by_transformers, clock
+from tests.corpus.figures import RECORD, read_record, write_record
+from tests.corpus.shapes import SHAPES
+from tests.corpus.survey import conversation
+
+pytestmark = pytest.mark.corpus
+
+#: In what words a format may refuse to write a conversation.
+REFUSED = re.compile(
+    r"no place for|can only stand first|only supports single tool-calls|must be alternat|"
+    r"roles must|only the first|at the beginning|alphanumeric"
+)
+_LAST = "the owner writes the last turn otherwise: the system prompt is in the last question"
+_THOUGHT = "the owner leaves thoughts of earlier turns out, or writes an empty one in the last"
+_SPACE = "the owner's generation prompt ends otherwise than the text before an answer"
+#: Formats whose earlier text changes when the conversation goes on.
+UNSTABLE = {
+    "mistral-v3": _LAST,
+    "mistral-v3-tekken": _LAST,
+    "qwen3": _THOUGHT,
+    "deepseek-r1": _THOUGHT,
+    "codellama-70b": _SPACE,
+    "yandexgpt": _SPACE,
+    "roleplay-markdown": "the prompt asks for two paragraphs, the history does not",
+    "alpaca-stanford": "two answers in a row: an answer has no header of its own",
+    "tulu": "two answers in a row: the newline between them belongs to a header",
+}
+#: Formats that write the present date, as their owners do.
+DATED = {"harmony": "OpenAI's system block has the date"}
+#: Formats that write messages in another order, or leave some out.
+REORDERED = {
+    "mistral-v3": _LAST,
+    "mistral-v3-tekken": _LAST,
+    "alpaca-input": "the first question is Alpaca's input, behind the system prompt's instruction",
+    "llama3.1": "the owner leaves out words beside a call; our renderer refuses them",
+}
+#: Formats with a mark that is opened and not closed in one of the conversations.
+UNBALANCED = {"harmony": "an answer that is to be continued ends with <|return|>, not <|end|>"}
+
+
+@lru_cache(maxsize=1)
+def _checked():
+    """chatlint's results: (format, shape, property, verdict, detail)."""
+    pytest.importorskip("chatlint")
+    from chatlint.properties import all_properties
+    from chatlint.render import Template
+    from chatlint.rendering import Rendering
+    from chatlint.shapes import all_shapes
+
+    results = []
+    for chat_format in load_formats().values():
+        template = Template(chat_format.id, export_format(chat_format, "hf").text)
+        for shape in all_shapes():
+            rendering = Rendering(template, shape)
+            for check in all_properties():
+                result = check(template, shape, rendering)
+                results.append((chat_format.id, shape.name, result))
+    return results
+
+
+def _failing(name):
+    return {
+        format_id
+        for format_id, _, result in _checked()
+        if result.prop == name and result.verdict == "fail"
+    }
+
+
+def test_nothing_is_written_as_python_writes_it():
+    assert _failing("no_repr_leak") == set()
+
+
+def test_what_does_not_render_is_refused_in_words():
+    for format_id, shape, result in _checked():
+        if result.verdict == "error":
+            assert REFUSED.search(result.detail), (format_id, shape, result.detail)
+
+
+def test_nulls_and_parts_render_in_every_format():
+    for format_id, shape, result in _checked():
+        if result.prop == "renders" and shape in ("content_as_parts", "reasoning_only"):
+            assert result.verdict == "pass", (format_id, shape, result.detail)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("prefix_stability", UNSTABLE),
+        ("time_invariance", DATED),
+        ("content_order", REORDERED),
+        ("marker_balance", UNBALANCED),
+    ],
+)
+def test_a_property_fails_where_the_owner_is_the_reason(name, known):
+    assert _failing(name) == set(known)
+
+
+@lru_cache(maxsize=1)
+def _texts():
+    """Each format's exported template and, for each shape, our text or None."""
+    found = {}
+    for chat_format in load_formats().values():
+        ours = {}
+        for shape in SHAPES:
+            adapted = adapt_to_format(conversation(shape), chat_format)
+            try:
+                ours[shape] = render(adapted, chat_format, bos_token=BOS, eos_token=EOS).text
+            except HarnessError:
+                ours[shape] = None
+        found[chat_format.id] = (export_format(chat_format, "hf").text, ours)
+    return found
+
+
+def test_transformers_writes_what_we_write():
+    different = Counter()
+    with clock(FROZEN_NOW):
+        for format_id, (template, ours) in _texts().items():
+            for shape, text in ours.items():
+                written = by_transformers(template, Prompt(shape.messages, shape.tools))
+                lost = text is None and written.text is not None
+                if written.text != text and not (lost and format_id in REORDERED):
+                    different[format_id, shape.name] += 1
+    assert not different
+
+
+def test_llama_cpp_writes_what_we_write():
+    """Of what both write. Its engine has the date of ENGINE_NOW."""
+    different = {}
+    for format_id, (template, ours) in _texts().items():
+        shapes = [shape for shape, text in ours.items() if text is not None]
+        prompts = [Prompt(shape.messages, shape.tools) for shape in shapes]
+        with clock(ENGINE_NOW):
+            expected = [by_transformers(template, prompt).text or "" for prompt in prompts]
+        for at, other in Engine(template).differing(prompts, expected).items():
+            different[format_id, shapes[at].name] = other.refusal or other.text
+    assert not different
+
+
+def test_the_figures_are_recorded(request):
+    """With --corpus-record: how often each property passes, in the record of the corpus."""
+    if not request.config.getoption("--corpus-record") or not RECORD.is_file():
+        pytest.skip("nothing is recorded")
+    record = read_record()
+    counts: dict[str, Counter[str]] = {}
+    for _, _, result in _checked():
+        counts.setdefault(result.prop, Counter())[result.verdict] += 1
+    record.exported = {name: dict(found) for name, found in sorted(counts.items())}
+    write_record(record)
