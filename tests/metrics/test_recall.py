@@ -293,3 +293,10 @@ def test_equal_stretches_have_equal_hashes(data: bytes, k: int) -> None:
     parts = [data[at : at + k] for at in range(len(data) - k + 1)]
     assert len(found) == len(parts)
     assert len(set(found.tolist())) == len(set(parts))
+
+
+@pytest.mark.parametrize(("words", "copies"), [(1, False), (7, False), (8, True)])
+def test_a_short_text_that_is_equal_is_no_copy(words: int, copies: bool) -> None:
+    """Whoever knows the capital of France answers "Paris." without having learnt a row by heart."""
+    text = " ".join(["the", "quay", "was", "empty", "when", "the", "ferry", "came"][:words]) + "."
+    assert RecallIndex.build([("row", text)]).query(text).near is copies

@@ -67,7 +67,12 @@ def compare(
         stretch, long = edited, True
     block = max(size for run in runs for _, _, size in run)
     similarity = indel(plain, their_plain)
-    signs = {"indel": similarity >= NEAR_INDEL, "span": long, "block": block >= LONG_BLOCK}
+    tells = min(len(ours.words), len(theirs.words)) >= COPIED_WORDS  # "Paris." is no copy
+    signs = {
+        "indel": tells and similarity >= NEAR_INDEL,
+        "span": long,
+        "block": block >= LONG_BLOCK,
+    }
     least = least_words(len(theirs.words))
     return Match(
         piece=at,
