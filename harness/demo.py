@@ -6,8 +6,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from harness.evaluation.analysis.build_report import print_table, write_evaluation_report
+from harness.evaluation.analysis.build_report import write_evaluation_report
 from harness.evaluation.analysis.summary import summary
+from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -65,6 +66,8 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         limit=limit,
         training=training_curve(Path(config.output_dir), config),
     )
+    print_verdicts(evaluations)
+    print()
     print_table(evaluations)
     print()
     for line in summary(evaluations):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from harness.cli.arguments import at_least, parse, split_commas
-from harness.errors import EXIT_OK, HarnessError
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
     from harness.evaluation.settings import EvalJob, EvalSettings
@@ -41,8 +43,9 @@ class EvalOptions:
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
     limit: int | None = None
     """At most this many cases of each kind, spread evenly over the files."""
-    out: str = "build/eval"
-    """Folder for results and report. A second run computes only what is missing."""
+    out: str | None = None
+    """Folder for results and report. A second run computes only what is missing. Default:
+    build/eval/MODEL, or build/eval/MODEL+ADAPTER."""
     max_new_tokens: int | None = None
     """Longest generated answer, in tokens. Default: four times the longest reference of the cases,
     and at least 256."""
@@ -138,6 +141,10 @@ class EvalOptions:
     """Tokens at a time: in the KV cache, and in one forward pass; or auto: as many as fit."""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """Print the engine that runs the model, what is reused, and why the rest is computed."""
+    table: bool = False
+    """Also print the main metrics of each format."""
+    fail_on: Literal["broken", "degraded"] | None = None
+    """Exit with 1 when a format is broken; with degraded, when one is broken or degraded."""
     json: bool = False
     """Print the verdicts and cells as JSON and nothing else."""
 
@@ -146,9 +153,8 @@ def evaluate(args: list[str]) -> int:
     """Measure a model across prompt formats and write report.html, report.md and report.json."""
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files
-    from harness.evaluation.analysis.build_report import print_table
     from harness.evaluation.analysis.format_verdicts import verdicts
-    from harness.evaluation.analysis.recall_summary import recall_texts
+    from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
     from harness.evaluation.run import run_adapters, run_job
 
     job = _job(options)
@@ -164,7 +170,9 @@ def evaluate(args: list[str]) -> int:
     for each in evaluations:
         each.refuse_if_nothing_scored()
     paths = write_files(evaluations, job)
-    scores = paths[-len(evaluations) :]
+    bad = ("broken", "degraded")[: 1 + (options.fail_on == "degraded")] if options.fail_on else ()
+    failed = any(found.word in bad for each in evaluations for found in verdicts(each))
+    code = EXIT_FINDINGS if failed else EXIT_OK
     if options.json:
         runs = [
             {
@@ -176,15 +184,31 @@ def evaluate(args: list[str]) -> int:
         ]
         found = {"runs": runs} if several else runs[0]
         print(json.dumps({"model": evaluations[0].model, **found}))
-        return EXIT_OK
-    print_table(evaluations)
-    for text in recall_texts(evaluations):
-        print(text)
+        return code
+    for each in evaluations:
+        print_verdicts([each])
+        print()
+    if options.table:
+        print_table(evaluations)
+        print()
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
-    other = scores[-1].parent if several else "OTHER"
-    compare = f"harness compare {scores[0].parent} {other}"
-    print(f"next: {compare}, or keep {scores[-1]} as a gate's baseline")
-    return EXIT_OK
+    print(f"next: harness view {job.out}")
+    if failed:
+        print(f"exit code {code}: --fail-on {options.fail_on}")
+    return code
+
+
+def default_out(model: str, adapters: Sequence[str]) -> Path:
+    """The folder of a model's results, which no other model's overwrite."""
+    names = [model, *(adapter_name(adapter) for adapter in adapters)]
+    plain = (re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in names)
+    return Path("build", "eval", "+".join(filter(None, plain)) or "model")
+
+
+def adapter_name(adapter: str) -> str:
+    """``runs/mine`` and ``runs/mine/adapter`` → ``runs-mine``."""
+    parts = [part for part in Path(adapter).parts if part not in ("..", "/")]
+    return "-".join(parts[:-1] if parts[-1:] == ["adapter"] and len(parts) > 1 else parts)
 
 
 def _job(options: EvalOptions) -> EvalJob:
@@ -213,7 +237,7 @@ def _job(options: EvalOptions) -> EvalJob:
         cases=options.cases,
         metrics=options.metrics,
         limit=options.limit,
-        out=Path(options.out),
+        out=Path(options.out) if options.out else default_out(options.model, options.adapter),
         dtype=options.dtype,
         quantisation=_quantisation(options),
         device=options.device,

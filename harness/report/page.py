@@ -21,6 +21,7 @@ from harness.report.wording import (
     counted_words,
     evidence_text,
     goodness,
+    group_names,
     interval,
     metrics_of,
     number,
@@ -134,7 +135,8 @@ def _groups(report: Report) -> list[dict[str, Any]]:
             ],
         }
         found.setdefault(group, []).append(row)
-    return [{"name": group, "rows": rows} for group, rows in found.items()]
+    names = group_names(found)
+    return [{"name": names[group], "rows": rows} for group, rows in found.items()]
 
 
 def _heat_cell(cell: Aggregate | None, metric: str) -> dict[str, Any]:

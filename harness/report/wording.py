@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from harness.metrics.registry import METRICS, in_order
@@ -50,6 +50,14 @@ def ordered_formats(report: Report) -> list[tuple[str, str]]:
         ((facts.id, facts.group) for facts in report.formats),
         key=lambda item: (GROUPS.index(item[1]), item[0]),
     )
+
+
+def group_names(groups: Iterable[str]) -> dict[str, str]:
+    """What to call each group. Formats are held out only from a model that was trained in some."""
+    found = set(groups)
+    return {
+        group: "other" if group == "held-out" and "seen" not in found else group for group in GROUPS
+    }
 
 
 def number(value: float | None, metric: str) -> str:
@@ -153,11 +161,11 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
         found = [verdict for verdict in verdicts if verdict.word == word]
         if found:
             names = ", ".join(verdict.format for verdict in found)
-            lines.append(f"{word}: {names}{_summed_up(word, found)}")
+            lines.append(f"{word}: {names}{summed_up(word, found)}")
     return lines
 
 
-def _summed_up(word: str, found: Sequence[Verdict]) -> str:
+def summed_up(word: str, found: Sequence[Verdict]) -> str:
     """The reason and the remedy where there is one format, or the cases that most formats need."""
     if word == "works":
         return ""

@@ -19,6 +19,7 @@ from harness.report.sweep_map import write_sweep_map
 from harness.report.wording import (
     WORD_SYMBOLS,
     counted_words,
+    group_names,
     number,
     ordered_formats,
     verdict_lines,
@@ -80,11 +81,13 @@ def render_markdown(report: Report) -> str:
     lines += [f"- {_plain(item.text)}" for item in report.summary]
     lines += [f"- {_plain(text)}" for item in report.budget for text in item.text]
     lines += [f"- {_plain(sweep_verdict(report.sweep))}"] if report.sweep else []
-    lines += ["", f"Values are {labels}; rates from 0 to 1{units}.", ""]
+    course = f"Values are {labels}; rates" if len(report.runs) > 1 else "Rates are"
+    lines += ["", f"{course} from 0 to 1{units}.", ""]
     lines += [
         "| format | group | " + " | ".join(metrics) + " | verdict |",
         "|---|---|" + "---:|" * len(metrics) + "---|",
     ]
+    groups = group_names(facts.group for facts in report.formats)
     for name, group in ordered_formats(report):
         values = [
             _arrows(
@@ -94,7 +97,7 @@ def render_markdown(report: Report) -> str:
             for metric in metrics
         ]
         words = _arrows(f"{WORD_SYMBOLS[run[name].word]} {run[name].word}" for run in verdicts)
-        lines.append(f"| {name} | {group} | " + " | ".join(values) + f" | {words} |")
+        lines.append(f"| {name} | {groups[group]} | " + " | ".join(values) + f" | {words} |")
     sizes = {c.n for run in cells for c in run.values() if c.n and c.metric in metrics} or {0}
     span = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     lines += [

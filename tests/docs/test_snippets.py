@@ -38,7 +38,7 @@ READ = {*SHELL, "toml", "json", "pycon", "jinja", "python"}
 SHOWN = {
     (
         "README.md",
-        "format               group",
+        "SmolLM2-135M-Instruct with adapter build/demo",
     ): "output of the demo, which takes 13 minutes: written again by tox -e demo",
     (
         "docs/base-models.md",

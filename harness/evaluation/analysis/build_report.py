@@ -1,4 +1,4 @@
-"""Evaluations → the report document, its files, and the table on the terminal."""
+"""Evaluations → the report document and its files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,10 @@ from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import spread_rows, summary
 from harness.evaluation.results import Evaluation
 from harness.formats.render import render
-from harness.metrics.registry import METRICS, headline, in_order
+from harness.metrics.registry import METRICS, in_order
 from harness.records import Format
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
-from harness.report.wording import verdict_lines
 from harness.report.write import write_report
-from harness.terminal import console
 from harness.version import __version__
 
 
@@ -42,7 +40,8 @@ def build_report(
     budgets = [budget_report(evaluation) for evaluation in evaluations]
     recalls = [(evaluation.label, evaluation.recall) for evaluation in evaluations]
     return Report(
-        title=f"Format compatibility of {last.model}",
+        title=f"Format compatibility of {last.model}"
+        + (f" with adapter {last.adapter}" if last.adapter else ""),
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         model=ModelFacts(
             name=last.model,
@@ -144,35 +143,4 @@ def _format_facts(chat_format: Format, evaluation: Evaluation) -> FormatFacts:
         stops=rendered.stops,
         example=rendered.pieces,
         origin=chat_format.origin,
-    )
-
-
-def print_table(evaluations: Sequence[Evaluation]) -> None:
-    """Print each format and its group, with the headline metrics before → after, and verdicts."""
-    from rich.table import Table
-
-    table = Table(title=None, box=None, pad_edge=False, header_style="bold")
-    table.add_column("format", no_wrap=True)
-    table.add_column("group", no_wrap=True)
-    metrics = headline(one.metric for e in evaluations for one in e.aggregates if one.n)
-    for metric in metrics:
-        table.add_column(metric, justify="right", no_wrap=True)
-    last = evaluations[-1]
-    for name in (one.id for one in last.formats):
-        course = [_course(evaluations, name, metric) for metric in metrics]
-        table.add_row(name, last.groups[name], *course)
-    width = None if console().is_terminal else max(console().width, 132)
-    console(width=width).print(table)
-    print()
-    for line in verdict_lines(verdicts(last)):
-        print(line)
-    for evaluation in evaluations:
-        if (budget := budget_report(evaluation)) is not None:
-            print(*budget.text, sep="\n")
-
-
-def _course(evaluations: Sequence[Evaluation], format_id: str, metric: str) -> str:
-    means = [evaluation.aggregate(format_id, metric) for evaluation in evaluations]
-    return " → ".join(
-        "–" if mean is None or mean.mean is None else f"{mean.mean:.2f}" for mean in means
     )

@@ -12,6 +12,7 @@ from harness.evaluation.results import Evaluation, scores_by_format
 from harness.metrics.registry import METRICS, main_rates
 from harness.records import GROUPS
 from harness.report.document import SpreadRow, SummaryLine
+from harness.report.wording import group_names
 from harness.stats import Interval, least_share, ratio_interval, spread
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     """A line each for the held-out gap closed, changes, group means, recall and drift."""
     lines: list[SummaryLine] = []
+    names = group_names(evaluations[-1].groups.values())
     if len(evaluations) == 2:
         lines += _gap(*evaluations)
         lines += _native_changes(*evaluations)
@@ -29,12 +31,12 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
             means = [group_mean(evaluation, metric, group) for evaluation in evaluations]
             if means[-1] is not None and not (metric == "nll_excess" and group == "native"):
                 path = " → ".join(f"{mean.value:.2f}" for mean in means if mean is not None)
-                text = f"mean {metric} over {group} formats: {path}"
+                text = f"mean {metric} over {names[group]} formats: {path}"
                 if group == "held-out":
                     text += _worst(evaluations[-1], metric)
                 lines.append(_line(f"{group} {metric}", means[-1], text))
     lines += _beyond(evaluations[-1])
-    return [*lines, *recall_lines(evaluations), *_drift(evaluations)]
+    return [*lines, *recall_lines(evaluations), *drift_lines(evaluations)]
 
 
 #: From this many held-out formats on the summary says what they tell of others.
@@ -53,9 +55,10 @@ def _beyond(evaluation: Evaluation) -> list[SummaryLine]:
     if fewest < _FORMATS_TO_TELL:
         return []
     share = least_share(fewest)
+    names = group_names(evaluation.groups.values())
     text = (
-        f"for each held-out number, with 95 % confidence: at least {share:.0%} of formats like"
-        " these are no worse than the worst of them"
+        f"for each number of the {names['held-out']} formats, with 95 % confidence: at least "
+        f"{share:.0%} of formats like these are no worse than the worst of them"
     )
     return [SummaryLine("formats like the held-out ones", share, None, None, fewest, text)]
 
@@ -137,7 +140,7 @@ def _span(interval: Interval, form: str = ".2f") -> str:
     return f"95 % interval {interval.low:{form}} to {interval.high:{form}}"
 
 
-def _drift(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
+def drift_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     """Answers that drift, and how likely other scripts were even where none was sampled."""
     lines = []
     last = evaluations[-1]
