@@ -6,13 +6,13 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from harness.cli.arguments import FormatId, parse, refuse_existing
-from harness.errors import EXIT_FINDINGS, EXIT_OK
-from harness.files import write_text
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+from harness.files import parse_json, write_text
 from harness.formats import load_formats
 from harness.terminal import write_exactly
 
@@ -37,6 +37,10 @@ class ImportOptions:
     """Id of the new format. Default: derived from the source's name."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
+    template_name: str | None = None
+    """Name of the chat template, of a model that has several. Default: default."""
+    variable: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
+    """Values that the template reads besides messages and tools; VALUE is JSON or text."""
     out: str = "formats"
     """Folder of the new file, for --formats-dir."""
     force: bool = False
@@ -51,28 +55,54 @@ def import_(args: list[str]) -> int:
 
     options = parse(ImportOptions, args, "formats import", import_.__doc__)
     format_id = options.format_id or _id_of(Path(options.source))
-    imported = import_format(_read(options.source, options.context), format_id)
+    source = _read(options.source, options.context, options.template_name)
+    imported = import_format(source, format_id, dict(map(_variable, options.variable)))
     target = Path(options.out) / f"{imported.format.id}.jinja"
     refuse_existing(target, force=options.force)
     write_text(target, imported.source)
+    chat_format = imported.format
     if options.json:
         table = {
-            "format": imported.format.id,
+            "format": chat_format.id,
             "path": str(target),
-            "system": imported.format.system,
-            "stops": imported.format.stops,
+            "system": chat_format.system,
+            "reasoning": chat_format.reasoning,
+            "tools": chat_format.tools,
+            "stops": chat_format.stops,
             "lost": imported.lost,
+            "findings": imported.findings,
+            "proved": imported.proved,
+            "refused": imported.refused,
         }
         print(json.dumps(table))
         return EXIT_OK
-    print(f"{target}: system {imported.format.system}, stops {list(imported.format.stops)}")
+    print(f"{target}: system {chat_format.system}, stops {list(chat_format.stops)}")
+    if imported.proved:
+        print(
+            f"  kept as it is: thoughts {chat_format.reasoning}, tools {chat_format.tools}; the "
+            f"loss mask is proved on {len(imported.proved)} shapes of conversation"
+        )
     for sentence in imported.lost:
         print(f"  not kept: {sentence}")
-    print(f"next: harness formats check {imported.format.id} --formats-dir {options.out}")
+    for sentence in imported.findings:
+        print(f"  finding: {sentence}")
+    for sentence in imported.refused:
+        print(f"  it refuses {sentence}")
+    print(f"next: harness formats check {chat_format.id} --formats-dir {options.out}")
     return EXIT_OK
 
 
-def _read(name: str, context: str | None) -> TemplateSource:
+def _variable(text: str) -> tuple[str, Any]:
+    name, given, value = text.partition("=")
+    if not given or not name.isidentifier():
+        raise HarnessError(f"invalid --variable {text!r}", hint="write NAME=VALUE")
+    try:
+        return name, parse_json(value)
+    except ValueError:
+        return name, value
+
+
+def _read(name: str, context: str | None, template_name: str | None = None) -> TemplateSource:
     """The template at a path, or of the model of this name when there is no such path."""
     from harness.formats.exchange.sources import read_source
 
@@ -81,7 +111,7 @@ def _read(name: str, context: str | None) -> TemplateSource:
         from harness.models import template_path
 
         path = template_path(name)
-    return read_source(path, Path(context) if context else None)
+    return read_source(path, Path(context) if context else None, template_name)
 
 
 def _id_of(path: Path) -> str:
@@ -135,6 +165,8 @@ class DetectOptions:
     Modelfile, Go template, text-generation-webui template or example text."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
+    template_name: str | None = None
+    """Name of the chat template, of a model that has several. Default: default."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     json: bool = False
@@ -145,12 +177,15 @@ def detect(args: list[str]) -> int:
     """Find the known formats that a template equals on conversations with and without a system
     prompt. Exit code 1: it equals none.
     """
-    from harness.formats.exchange.importing import rank_formats
+    from harness.formats.exchange.detecting import differs_beyond, rank_formats
 
     options = parse(DetectOptions, args, "formats detect", detect.__doc__)
-    source = _read(options.source, options.context)
+    source = _read(options.source, options.context, options.template_name)
     rows = rank_formats(source, list(load_formats(*map(Path, options.formats_dir)).values()))
     equal = [known.id for known, same, total in rows if same == total]
+    differs = {
+        known.id: differs_beyond(source, known) for known, same, total in rows if same == total
+    }
     nearest = [
         {"format": known.id, "same": same, "of": total}
         for known, same, total in rows[:3]
@@ -158,10 +193,23 @@ def detect(args: list[str]) -> int:
     ]
     if options.json:
         facts = {"source": options.source, "kind": source.kind}
-        print(json.dumps({**facts, "equals": equal, "nearest": nearest, "lost": source.lost}))
+        print(
+            json.dumps(
+                {
+                    **facts,
+                    "equals": equal,
+                    "nearest": nearest,
+                    "lost": source.lost,
+                    "differs": differs,
+                }
+            )
+        )
         return EXIT_OK if equal else EXIT_FINDINGS
     if equal:
         print(f"{source.where} equals {', '.join(equal)}")
+        for known_id, names in differs.items():
+            if names:
+                print(f"  not equal to {known_id} in conversations with {' or '.join(names)}")
     else:
         near = ", ".join(
             f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest

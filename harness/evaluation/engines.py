@@ -62,7 +62,7 @@ def _native(backend: Backend, known: FormatSet) -> str | None:
 
 def _format_of_template(template: str, known: FormatSet) -> str | None:
     """The id of the format that renders what the template of a server renders, or None."""
-    from harness.formats.exchange.importing import rank_formats
+    from harness.formats.exchange.detecting import rank_formats
     from harness.formats.exchange.sources import Source
     from harness.formats.foreign import foreign_renderer
 

@@ -15,7 +15,7 @@ from typing import Any
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.formats import guard, load_formats
-from harness.formats.exchange.importing import rank_formats
+from harness.formats.exchange.detecting import rank_formats
 from harness.formats.exchange.sources import Source, read_source
 from harness.formats.kept.keeping import keep_template
 from harness.formats.kept.kept_render import frozen_clock

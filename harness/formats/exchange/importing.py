@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
+from harness.formats.exchange.chat_templates import gguf_findings
 from harness.formats.exchange.comparing import PLAIN, differences, renderer_of
 from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.sources import Source
 from harness.formats.frontmatter import parse_format, write_front_matter
+from harness.formats.kept.keeping import keep_template
 from harness.formats.turns import BOS, EOS, Renderer, Turns, read_turns
 from harness.formats.turns_template import template_of
 from harness.records import Format
@@ -25,17 +28,27 @@ _SEE = "harness formats detect says whether a shipped format equals it"
 
 @dataclass(frozen=True)
 class Imported:
-    """An imported format, the text of its file, and one sentence for each thing that was lost."""
+    """An imported format, the text of its file, and one sentence for each thing that was lost.
+
+    ``findings`` are faults of a template that is kept as it is, ``proved`` the shapes of
+    conversation on which its loss mask was proved, ``refused`` those that it does not take.
+    """
 
     format: Format
     source: str
     lost: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    proved: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
-def import_format(source: Source, format_id: str) -> Imported:
-    """Write a source as a format file.
+def import_format(
+    source: Source, format_id: str, variables: Mapping[str, Any] | None = None
+) -> Imported:
+    """Write a source as a format file. A chat template is kept as it is.
 
-    Raises HarnessError with the reason when it cannot be expressed.
+    ``variables`` are values that a chat template reads. Raises HarnessError with the reason when it
+    cannot be expressed.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", format_id):
         raise HarnessError(
@@ -44,6 +57,8 @@ def import_format(source: Source, format_id: str) -> Imported:
         )
     if source.written is not None:
         return _as_written(source, source.written, format_id)
+    if source.template:
+        return _kept(source, format_id, variables or {})
     turns, lost = source.turns, list(source.lost)
     if source.render is not None:
         turns, details = _read(source, source.render)
@@ -56,9 +71,42 @@ def import_format(source: Source, format_id: str) -> Imported:
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
     text = _front_matter(turns, source, format_id, lost) + template_of(turns)
     chat_format = parse_format(text, Path(f"{format_id}.jinja"))
-    if "tools" in source.template:
-        lost.append("calls of tools: the conversations here have none")
     return Imported(chat_format, text, tuple(lost))
+
+
+def _kept(source: Source, format_id: str, variables: Mapping[str, Any]) -> Imported:
+    """A chat template as it is, with the tokens that it reads by name."""
+    tokens = source.found.tokens if source.found else {}
+    named = {
+        key: text
+        for key, text in tokens.items()
+        if key in source.template and key not in ("bos_token", "eos_token")
+    }
+    kept = keep_template(
+        source.template,
+        format_id,
+        where=source.where,
+        origin=f"kept as it is from a {source.kind}: {Path(source.where).name}",
+        special_tokens=source.special_tokens,
+        variables={**named, **variables},
+    )
+    findings = [*kept.findings]
+    if source.found and source.found.vocabulary:
+        bos = _writes_bos(kept.format, source)
+        findings += gguf_findings(source.found, kept.format.stops, writes_bos=bos)
+    return Imported(
+        kept.format,
+        kept.source,
+        source.lost,
+        tuple(findings),
+        kept.proof.proved,
+        kept.proof.refused,
+    )
+
+
+def _writes_bos(chat_format: Format, source: Source) -> bool:
+    text = renderer_of(chat_format)(PLAIN[0][0], True) or ""
+    return text.startswith(BOS) or bool(source.bos_token and text.startswith(source.bos_token))
 
 
 def _as_written(source: Source, written: Written, format_id: str) -> Imported:
@@ -108,25 +156,6 @@ def _read(source: Source, write: Renderer) -> tuple[Turns, list[str]]:
     return turns, details
 
 
-def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format, int, int]]:
-    """Each format, the number of probe conversations it writes as the source does, and their total.
-
-    The best comes first.
-    """
-    write = source.render or renderer_of(import_format(source, "example").format)
-    probes = [probe for probe in PLAIN if probe[1] or not source.only_prompts]
-    wanted = [_comparable(write(messages, prompt), source) for messages, prompt in probes]
-    rows = []
-    for chat_format in formats:
-        ours = renderer_of(chat_format)
-        same = sum(
-            _comparable(ours(messages, prompt), source) == text
-            for (messages, prompt), text in zip(probes, wanted, strict=True)
-        )
-        rows.append((chat_format, same, len(probes)))
-    return sorted(rows, key=lambda row: (-row[1], row[0].id))
-
-
 def _stops(turns: Turns) -> Iterator[str]:
     mark = turns.stop.replace(EOS, "").replace(BOS, "").strip()
     if mark:
@@ -167,11 +196,3 @@ def _front_matter(turns: Turns, source: Source, format_id: str, lost: Sequence[s
 
 def _header(text: str | None) -> str:
     return (text or "").replace(BOS, "").replace(EOS, "").strip()
-
-
-def _comparable(text: str | None, source: Source) -> str | None:
-    """The text with the source's own BOS and EOS, since many templates spell them out."""
-    if text is None:
-        return None
-    text = text.removeprefix(BOS) if source.leaves_bos else text
-    return text.replace(BOS, source.bos_token or BOS).replace(EOS, source.eos_token or EOS)

@@ -51,13 +51,19 @@ def keep_template(
             facts, proof = _without_what_is_wrong(prober, facts, proof)
     except HarnessError as error:
         raise HarnessError(
-            f"this template cannot be kept: {error.message}",
+            f"this template cannot be imported: {error.message}",
             where=where,
             hint="a value that it reads is given with --variable NAME=VALUE",
         ) from None
     source = _front_matter(facts, format_id, origin, special_tokens, variables or {}) + template
     chat_format = parse_format(source, Path(f"{format_id}.jinja"))
-    return Kept(replace(chat_format, path=where), source, tuple(facts.findings), proof)
+    refused = (*facts.refused, *proof.refused)
+    return Kept(
+        replace(chat_format, path=where),
+        source,
+        tuple(facts.findings),
+        replace(proof, refused=refused),
+    )
 
 
 def _without_what_is_wrong(prober: Prober, facts: Facts, proof: Proof) -> tuple[Facts, Proof]:

@@ -5,6 +5,7 @@ Nothing is guessed: what the probes do not show is left out, and what cannot be 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Any
 
 from harness.conversation import NO_MARKS, AnswerMarks, Message, Tool, ToolCall
 from harness.errors import HarnessError
-from harness.formats.guard import TemplateFaultError
+from harness.formats.guard import TemplateFaultError, check_template
 from harness.formats.kept.kept_pieces import MARK
 from harness.formats.kept.kept_render import (
     KeptRendering,
@@ -21,7 +22,7 @@ from harness.formats.kept.kept_render import (
     own_words,
     render_kept,
 )
-from harness.formats.turns import BOS, EOS
+from harness.formats.turns import BOS, EOS, Renderer
 from harness.records import Format, KeptTemplate
 
 #: Two dates at which a template that writes one is rendered.
@@ -59,6 +60,7 @@ class Facts:
     roles: dict[str, str] = field(default_factory=dict)
     thoughts: AnswerMarks = NO_MARKS
     findings: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     needs_tools: bool = False
 
 
@@ -90,6 +92,27 @@ class Prober:
             return None
 
 
+def template_renderer(template: str, where: str) -> Renderer:
+    """A chat template as a function from messages to text, or to None where it refuses them.
+
+    A template that takes words only in parts gets them so. Raises HarnessError for one that does
+    not compile or does harm (harness.formats.guard), and so does the function.
+    """
+    check_template(template, where)
+    prober = Prober(template, where, {})
+    if not (exchange := prober.render(U1, A1)) or not carries(exchange, (U1, A1)):
+        parts = Prober(template, where, {})
+        parts.format = replace(parts.format, kept=KeptTemplate(content="parts"))
+        if carries(parts.render(U1, A1), (U1, A1)):
+            prober = parts
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
+        done = prober.render(*messages, prompt=add_generation_prompt, plain=True)
+        return None if done is None else done.text
+
+    return render
+
+
 def written(rendering: KeptRendering, message: int, kind: str = "content") -> str:
     """What was written of a message."""
     return "".join(
@@ -100,11 +123,17 @@ def written(rendering: KeptRendering, message: int, kind: str = "content") -> st
 
 
 def carries(rendering: KeptRendering | None, messages: Sequence[Message]) -> bool:
-    """Whether every message's words are written, once and unchanged."""
+    """Whether every message's words are written, once and unchanged; a result also as JSON."""
     return rendering is not None and all(
-        written(rendering, index).strip() == message.content.strip()
+        written(rendering, index).strip() in _forms(message)
         for index, message in enumerate(messages)
     )
+
+
+def _forms(message: Message) -> tuple[str, ...]:
+    words = message.content
+    as_json = (json.dumps(words), json.dumps(words, ensure_ascii=False))
+    return (words.strip(), *as_json) if message.role == "tool" else (words.strip(),)
 
 
 def find_facts(prober: Prober) -> Facts:
@@ -162,7 +191,7 @@ def _find_stops(prober: Prober, facts: Facts, exchange: KeptRendering) -> None:
             else "none; the mark ends the answer"
         )
     header = _header_behind(longer) if longer is not None else ""
-    if not facts.stops and header and EOS not in "".join(ends):
+    if not facts.stops and header and (not ends or "no stop between" in faults):
         facts.stops = (header,)
     _say_stops(facts, faults, header)
     _find_roles(facts, exchange, header)
@@ -190,7 +219,7 @@ def _header_behind(longer: KeptRendering) -> str:
 
 
 def _say_stops(facts: Facts, faults: set[str], header: str) -> None:
-    stops = ", ".join(facts.stops) or "EOS"
+    stops = "EOS" if "EOS" in facts.eos or "after" in facts.eos else ", ".join(facts.stops)
     if "no stop" in faults and facts.eos != "none":
         facts.findings.append(
             f"The last answer has no stop: the template writes {stops} only when something follows,"
@@ -347,7 +376,7 @@ def _find_tools(prober: Prober, facts: Facts) -> None:
         reason = reason or "it leaves out calls or results"
     prober.format = replace(prober.format, kept=facts.way)
     if facts.tools == "none":
-        facts.findings.append(f"Tools, calls and results have no place: {reason}.")
+        facts.refused.append(f"tools, calls and results: {reason}")
 
 
 def _tool_findings(ended: KeptRendering) -> Iterator[str]:

@@ -173,7 +173,7 @@ def _of_prompt(
 
 
 def _of_header(facts: Facts, rendering: KeptRendering, answer: KeptAnswer) -> Iterator[str]:
-    """The header of an answer comes before it, or its prompt is told to differ."""
+    """The header of an answer comes before it, or its prompt is reported to differ."""
     header = _without_thought(facts.roles.get("assistant", ""))
     ahead = _without_thought(rendering.text[: answer.start])
     begins = rendering.text[answer.start :].lstrip()

@@ -238,7 +238,7 @@ class Tracer:
         last = ended.of(index)[-1]
         same = self._without_header(whole, marks_only(end, following, last.end, ended))
         if ended is whole:
-            if self._ends(ended, end[len(same) :].strip(), following):
+            if not same and self._ends(ended, end[len(same) :].strip(), following):
                 return len(end), ("end of text",)
             return len(same), () if same else ("no stop",)
         if last.kind == "content":
@@ -253,7 +253,7 @@ class Tracer:
     def _heads(self, whole: Rendering, rest: str, end: str) -> bool:
         """Whether text behind an answer is no stop of its own but the next message's header."""
         if MARK.search(end) is None and not self._eos(whole, end):
-            return bool(HEADING.search(end))
+            return not rest.strip() and bool(HEADING.search(end))
         first = min((p.start for p in whole.parts if p.message >= 0), default=0)
         opens = whole.text[:first].strip().endswith(end.strip())
         return not rest.strip() and opens and not self._eos(whole, end)
@@ -287,7 +287,9 @@ class Tracer:
         mark = FIRST_MARK.match(following)
         if mark is None or not following[mark.end() :].strip():
             return ""
-        return "" if mark[0].strip() == opening_mark(whole) else mark[0]
+        asked = self._asked()
+        opens = (opening_mark(whole), opening_mark(asked) if asked else "")
+        return "" if mark[0].strip() in opens else mark[0]
 
     def _shared(self, whole: Rendering, index: int, following: str) -> str:
         """The same, if it comes whoever speaks next: the header of one role is no stop."""

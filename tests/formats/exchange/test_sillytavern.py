@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.formats.exchange.importing import import_format, rank_formats
+from harness.formats.exchange.detecting import rank_formats
+from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.programs.story import fill_story
 from harness.formats.exchange.sources import read_source
 from harness.formats.properties import check_format

@@ -1,0 +1,216 @@
+"""Find the chat templates of a model: in its folder, its processor's or its GGUF file.
+
+A model may have several by name. ``default`` is taken unless another is asked for, and the others
+are named, so that none is passed over in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.extras import require
+from harness.files import read_json_object, read_text
+from harness.formats.guard import LONGEST_TEMPLATE
+
+_KEY = "tokenizer.chat_template"
+_CONTROL, _NORMAL = 3, 1  # TokenType of gguf
+
+
+@dataclass(frozen=True)
+class FoundTemplate:
+    """One template and what its tokenizer says."""
+
+    text: str
+    where: str
+    kind: str
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    """Special tokens by name: bos_token, eos_token, pad_token, …"""
+    special: tuple[str, ...] = ()
+    """The texts of all special tokens."""
+    others: tuple[str, ...] = ()
+    """Names of the model's other templates."""
+    vocabulary: frozenset[str] = frozenset()
+    """All tokens, of a GGUF file."""
+    adds_bos: bool | None = None
+    """Whether the tokenizer adds BOS, of a GGUF file."""
+
+
+def template_of_folder(folder: Path, name: str | None) -> FoundTemplate:
+    """The template of a model's folder.
+
+    The first of chat_template.jinja, tokenizer_config.json, chat_template.json and
+    processor_config.json that has one; named ones are also in additional_chat_templates. Raises
+    HarnessError where there is none, or none of this name.
+    """
+    facts = tokenizer_facts(folder)
+    for file, found in _candidates(folder, facts):
+        templates = {**_by_name(found, str(file)), **_additional(folder)}
+        return chosen(templates, str(file), "model folder", facts, name)
+    if ggufs := sorted(folder.glob("*.gguf")):
+        return template_of_gguf(ggufs[0], name)
+    raise HarnessError(
+        "the folder has no chat template",
+        where=str(folder),
+        hint="it needs chat_template.jinja, or a chat_template in tokenizer_config.json",
+    )
+
+
+def _candidates(folder: Path, facts: Mapping[str, Any]) -> list[tuple[Path, Any]]:
+    found: list[tuple[Path, Any]] = []
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        found.append((file, template_text(file)))
+    if facts.get("chat_template"):
+        found.append((folder / "tokenizer_config.json", facts["chat_template"]))
+    for processor in ("chat_template.json", "processor_config.json"):
+        path = folder / processor
+        template = read_json_object(path).get("chat_template") if path.is_file() else None
+        if template:
+            found.append((path, template))
+    return found
+
+
+def _additional(folder: Path) -> dict[str, str]:
+    files = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+    return {file.stem: template_text(file) for file in files}
+
+
+def template_text(path: Path) -> str:
+    """A file's text. Raises HarnessError for one that is far too long."""
+    text = read_text(path).removeprefix("\ufeff")
+    if len(text) > 20 * LONGEST_TEMPLATE:
+        raise HarnessError(f"too long for a format: {len(text)} characters", where=str(path))
+    return text
+
+
+def tokenizer_facts(folder: Path) -> dict[str, Any]:
+    """The folder's tokenizer_config.json; empty without one."""
+    path = folder / "tokenizer_config.json"
+    return read_json_object(path) if path.is_file() else {}
+
+
+def chosen(
+    template: Any, where: str, kind: str, facts: Mapping[str, Any], name: str | None
+) -> FoundTemplate:
+    """The template of this name, or the default one, with the tokens of a tokenizer_config.json.
+
+    ``template`` is a text, an object of named texts or a list of {"name", "template"}.
+    """
+    templates = _by_name(template, where)
+    picked = name or ("default" if "default" in templates else next(iter(templates)))
+    if picked not in templates:
+        raise HarnessError(
+            f"no chat template is called {picked!r}",
+            where=where,
+            hint=f"there are: {', '.join(templates)}",
+        )
+    added = facts.get("added_tokens_decoder")
+    rows = added.values() if isinstance(added, dict) else ()
+    special = [_token(row) for row in rows if isinstance(row, dict) and row.get("special")]
+    tokens = {key: _token(value) for key, value in facts.items() if key.endswith("_token")}
+    return FoundTemplate(
+        templates[picked].removeprefix("\ufeff"),
+        where,
+        kind,
+        {key: text for key, text in tokens.items() if text},
+        tuple(filter(None, special)),
+        tuple(other for other in templates if other != picked),
+    )
+
+
+def _by_name(template: Any, where: str) -> dict[str, str]:
+    if isinstance(template, str):
+        return {"default": template}
+    if isinstance(template, list):
+        rows = [row for row in template if isinstance(row, dict)]
+        template = {row.get("name"): row.get("template") for row in rows}
+    named = (
+        {str(key): text for key, text in template.items() if isinstance(text, str)}
+        if isinstance(template, dict)
+        else {}
+    )
+    if not named:
+        raise HarnessError("chat_template is neither text nor named templates", where=where)
+    return named
+
+
+def _token(entry: Any) -> str:
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else ""
+
+
+def template_of_gguf(path: Path, name: str | None) -> FoundTemplate:
+    """The template in a GGUF file's metadata, with the tokens that it knows."""
+    require("gguf", "reading a GGUF file", str(path))
+    try:
+        templates, facts = _gguf_facts(path)
+    except Exception as error:  # for a damaged file the reader raises anything
+        reason = str(error) or type(error).__name__
+        raise HarnessError(f"not a GGUF file, or damaged: {reason}", where=str(path)) from None
+    if not templates:
+        raise HarnessError("the file's metadata holds no chat template", where=str(path))
+    found = chosen(templates, str(path), "GGUF metadata", {}, name)
+    return FoundTemplate(found.text, found.where, found.kind, others=found.others, **facts)
+
+
+def _gguf_facts(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The templates in a file's metadata by name, and the facts of its tokenizer."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    templates = {
+        key.removeprefix(_KEY).removeprefix(".") or "default": str(entry.contents())
+        for key, entry in fields.items()
+        if key == _KEY or key.startswith(f"{_KEY}.")
+    }
+    tokens, kinds = fields.get("tokenizer.ggml.tokens"), fields.get("tokenizer.ggml.token_type")
+    texts = [str(text) for text in tokens.contents()] if tokens is not None else []
+    types = list(kinds.contents()) if kinds is not None else []
+
+    def token(key: str) -> str:
+        entry = fields.get(f"tokenizer.ggml.{key}_token_id")
+        number = -1 if entry is None else int(entry.contents())
+        return texts[number] if 0 <= number < len(texts) else ""
+
+    adds = fields.get("tokenizer.ggml.add_bos_token")
+    known = {f"{key}_token": token(key) for key in ("bos", "eos")}
+    return templates, {
+        "tokens": {key: text for key, text in known.items() if text},
+        "special": tuple(
+            text for text, kind in zip(texts, types, strict=False) if kind == _CONTROL
+        ),
+        "vocabulary": frozenset(texts),
+        "adds_bos": None if adds is None else bool(adds.contents()),
+    }
+
+
+def gguf_findings(found: FoundTemplate, stops: tuple[str, ...], *, writes_bos: bool) -> list[str]:
+    """What a GGUF file says that breaks serving, one sentence each.
+
+    ``stops`` end an answer in its template; ``writes_bos`` says whether that begins with BOS.
+    """
+    findings = []
+    marks = [stop for stop in stops if stop in found.vocabulary]
+    eos, bos = found.tokens.get("eos_token", ""), found.tokens.get("bos_token", "")
+    if marks and eos and eos not in marks:
+        findings.append(
+            f"EOS {eos} is not the mark {marks[0]} that ends turns: a program that ends at EOS "
+            "alone does not stop there."
+        )
+    if found.adds_bos and writes_bos:
+        findings.append(
+            f"add_bos_token is set and the template writes {bos} too: a text may begin with two "
+            "BOS."
+        )
+    findings += [
+        f"{mark} is no control token in this file (its type is not CONTROL): it may be read as "
+        "plain text, and a user can write it."
+        for mark in marks
+        if mark not in found.special
+    ]
+    return findings
