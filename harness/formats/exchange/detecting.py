@@ -9,18 +9,7 @@ from harness.errors import HarnessError
 from harness.formats.exchange.comparing import PLAIN, renderer_of
 from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.sources import Source
-from harness.formats.kept.kept_facts import (
-    A2,
-    CALL,
-    DATES,
-    RESULT,
-    T1,
-    T2,
-    TOOL,
-    U1,
-    U2,
-    Prober,
-)
+from harness.formats.kept.kept_probes import A2, CALL, DATES, RESULT, T1, T2, TOOL, U1, U2, Prober
 from harness.formats.kept.kept_render import frozen_clock
 from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW

@@ -29,7 +29,7 @@ from harness.formats.exchange.programs.ollama_reading import (
 from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.programs.sillytavern import read_preset_file
 from harness.formats.exchange.programs.webui import old_template_renderer, read_yaml_texts
-from harness.formats.kept.kept_facts import template_renderer
+from harness.formats.kept.kept_probes import template_renderer
 from harness.formats.turns import Renderer, Turns
 
 

@@ -11,7 +11,8 @@ from harness.conversation import NO_MARKS
 from harness.errors import HarnessError
 from harness.formats.frontmatter import parse_format, write_front_matter
 from harness.formats.guard import check_template
-from harness.formats.kept.kept_facts import Facts, Prober, find_facts
+from harness.formats.kept.kept_facts import Facts, find_facts
+from harness.formats.kept.kept_probes import Prober
 from harness.formats.kept.kept_proof import Proof, prove
 from harness.records import Format, KeptTemplate
 

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.conversation import Message
-from harness.formats.kept.kept_facts import (
+from harness.formats.kept.kept_facts import Facts
+from harness.formats.kept.kept_pieces import MARK
+from harness.formats.kept.kept_probes import (
     A1,
     A2,
     CALL,
@@ -25,11 +27,9 @@ from harness.formats.kept.kept_facts import (
     T2,
     U1,
     U2,
-    Facts,
     Prober,
     carries,
 )
-from harness.formats.kept.kept_pieces import MARK
 from harness.formats.kept.kept_render import KeptAnswer, KeptRendering
 
 _OTHER = "words of another answer, and more of them"

@@ -12,7 +12,8 @@ from harness.cli.main import main
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
-from harness.formats.exchange.importing import import_format, rank_formats
+from harness.formats.exchange.detecting import rank_formats
+from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.programs.go_template import MOST_CHARACTERS, GoTemplate, Struct
 from harness.formats.exchange.programs.ollama_reading import ollama_renderer, read_modelfile
 from harness.formats.exchange.sources import read_source

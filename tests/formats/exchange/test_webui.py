@@ -7,8 +7,9 @@ import pytest
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.exchange.detecting import rank_formats
 from harness.formats.exchange.exporting import export_format
-from harness.formats.exchange.importing import import_format, rank_formats
+from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.programs.webui import read_yaml_texts
 from harness.formats.exchange.sources import read_source
 from harness.formats.render import render
