@@ -16,9 +16,8 @@ from jsonschema import Draft202012Validator
 from harness.errors import HarnessError
 from harness.evaluation.analysis.budget_report import budget_report, budget_rows
 from harness.evaluation.analysis.build_report import build_report
-from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
 from harness.evaluation.analysis.format_verdicts import verdicts
-from harness.evaluation.analysis.terminal_lines import print_table
+from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
 from harness.evaluation.run import evaluate
 from harness.evaluation.search.budget import budgeted, pairs_in_budget
 from harness.evaluation.search.thompson import read_goals, search
