@@ -74,6 +74,8 @@ def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
 
 
 def _describe(run: DryRun) -> Iterator[str]:
+    from harness.training.plan.format_findings import finding_lines
+
     each = max(1, SAMPLES // max(1, len(run.samples)))
     for name, samples in islice(run.samples.items(), SAMPLES):
         for number, text in enumerate(samples[:each], 1):
@@ -87,8 +89,11 @@ def _describe(run: DryRun) -> Iterator[str]:
         total = f"{row['draws_per_epoch']} draws an epoch"
         yield f"set {row['path']}: {row['rows']} rows × {row['weight']:g} = {total}"
     for name, count in run.formats.items():
-        tokens = f"{count['supervised_tokens']} supervised tokens"
+        parts = ", ".join(f"{part} {number}" for part, number in sorted(count["parts"].items()))
+        tokens = f"{count['supervised_tokens']} supervised tokens ({parts or 'none'})"
         yield f"format {name}: {count['pairs']} pairs, {count['rows']} rows, {tokens}"
+    yield from run.dropped
+    yield from finding_lines(run.findings)
     yield from run.targets
     yield from run.marks
     for memory in run.memory:

@@ -39,6 +39,12 @@ _FAULTS = {
 }
 
 
+NOTHING_TRAINED = (
+    "The template has no {% generation %} block, so nothing of an answer is trained: put one "
+    "around the answer and its end, or keep the template as it is with harness formats import."
+)
+
+
 @dataclass(frozen=True)
 class FormatReport:
     """The computed properties of a format, and one sentence for each fault."""
@@ -78,6 +84,8 @@ def check_format(chat_format: Format) -> FormatReport:
     carried, answer_findings = _check_answers(chat_format)
     properties |= carried
     findings = [sentence for name, sentence in _FAULTS.items() if not properties[name]]
+    if not any(span.trained for span in whole.spans):
+        findings[findings.index(_FAULTS["stop_trained"])] = NOTHING_TRAINED
     findings += answer_findings
     if not system and chat_format.system != "unsupported":
         findings.append(

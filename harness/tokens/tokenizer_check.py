@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
-from harness.formats.properties import FormatReport
+from harness.formats.properties import FormatReport, check_format
 from harness.formats.render import adapt_to_format, render
 from harness.records import Format, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, special_texts
@@ -75,6 +75,22 @@ def check_tokenizer(
     return replace(report, properties=properties, findings=tuple(findings))
 
 
+def training_findings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What is wrong with training in a format: a sentence for each fault.
+
+    No stop or nothing at all is trained, two BOS, a prompt that the training text does not begin
+    with. ``check_tokenizer`` says more, of which nothing keeps a model from learning.
+    """
+    report = check_format(chat_format)
+    if not report.properties.get("lossless"):
+        return list(report.findings)
+    checked = check_tokenizer(report, chat_format, tokenizer)
+    ours = [finding for finding in checked.findings if finding.startswith(_OF_TRAINING)]
+    return [*report.findings, *(finding for finding in ours if finding not in report.findings)]
+
+
+#: How the findings of ``check_tokenizer`` begin that concern training.
+_OF_TRAINING = ("The ids of the prompt are no prefix", "The ids begin with two BOS")
 #: The input embedding's name in the known layouts.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 

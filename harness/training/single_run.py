@@ -17,6 +17,7 @@ from harness.models.tensor_files import are_readable
 from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
+from harness.training.plan.format_findings import finding_lines, format_findings
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
 from harness.training.runs.trackers import check_trackers
@@ -112,6 +113,8 @@ def _train_locked(
         cache, refused = ready.encode(loaded.tokenizer, window)
     if ranks.is_main:
         report_rows(folder, ready.rows, refused)
+        for line in finding_lines(format_findings(ready.trained, loaded.tokenizer)):
+            print(line, file=sys.stderr)
         if not quiet:
             print("\n".join(targets.lines()), file=sys.stderr)
     trainer = Trainer(

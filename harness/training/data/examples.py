@@ -149,6 +149,13 @@ def _untrained(rendered: Rendered, chat_format: Format, place: str) -> RefusedRo
             f"loss.train_on leaves nothing of it to train in format {chat_format.id}",
             where=place,
         )
+    if rendered.text and not any(span.trained for span in rendered.spans):
+        return RefusedRow(
+            "no trained part in the format",
+            f"format {chat_format.id} marks nothing as trained",
+            where=place,
+            hint=f"see: harness formats check {chat_format.id}",
+        )
     return RefusedRow(
         "no assistant turn",
         f"no assistant turn to learn from in format {chat_format.id}",

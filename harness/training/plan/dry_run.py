@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
@@ -19,6 +20,7 @@ from harness.training.data.examples import Example, ExampleCache, even_batches, 
 from harness.training.data.mixing import Pair, RowSet
 from harness.training.data.pass_sizes import PassSize, pass_sizes
 from harness.training.data.training_rows import mark_lines
+from harness.training.plan.format_findings import format_findings, thought_line
 from harness.training.plan.memory_estimate import (
     ModelShape,
     Part,
@@ -62,18 +64,21 @@ class DryRun:
 
     ``refused`` rows end a run unless ``starts``. ``samples`` are marked texts by format.
     ``targets`` say which weights get LoRA factors, and which do not. ``marks`` are control strings
-    and rendered chats inside the rows.
+    and rendered chats inside the rows. ``findings`` say, by format, what is wrong with training in
+    it; ``dropped`` how many thoughts a format leaves out.
     """
 
     facts: dict[str, Any]
     sets: list[dict[str, Any]]
     refused: tuple[Refusal, ...]
     starts: bool
-    formats: dict[str, dict[str, int]]
+    formats: dict[str, dict[str, Any]]
     samples: dict[str, list[str]]
     memory: list[Memory]
     targets: list[str]
     marks: list[str]
+    findings: dict[str, list[str]]
+    dropped: list[str]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -83,7 +88,7 @@ class DryRun:
             "starts": self.starts,
             **{
                 key: getattr(self, key)
-                for key in ("sets", "formats", "samples", "targets", "marks")
+                for key in ("sets", "formats", "samples", "targets", "marks", "findings", "dropped")
             },
             "refused": [asdict(r) for r in self.refused],
             "memory": memory,
@@ -125,15 +130,19 @@ def dry_run(config: TrainConfig) -> DryRun:
     }
     steps = range(plan.total_steps)
     all_refused = (*ready.rows.refused, *refused)
+    by_format, samples = _by_format(cache, pairs)
     return DryRun(
         facts,
         _sets(config, ready, cache),
         all_refused,
         not all_refused or config.data.on_refuse == "skip",
-        *_by_format(cache, pairs),
+        by_format,
+        samples,
         memories(config, shape, [[cache(pair) for pair in plan.step(n)] for n in steps]),
         list(targets.lines()),
         mark_lines(ready.conversations),
+        format_findings(ready.trained, tokenizer),
+        _dropped(cache, by_format),
     )
 
 
@@ -156,8 +165,8 @@ def _sets(config: TrainConfig, ready: Preparation, cache: ExampleCache) -> list[
 
 def _by_format(
     cache: ExampleCache, pairs: Sequence[Pair]
-) -> tuple[dict[str, dict[str, int]], dict[str, list[str]]]:
-    """Pairs, distinct rows and supervised tokens of each format, and its first samples."""
+) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]]:
+    """Pairs, distinct rows, trained tokens and dropped thoughts of each format; first samples."""
     by_format: dict[str, list[Pair]] = {trained.id: [] for trained in cache.formats}
     for pair in pairs:
         by_format.setdefault(cache.format_of(pair).id, []).append(pair)
@@ -166,6 +175,8 @@ def _by_format(
             "pairs": len(its_pairs),
             "rows": len({row for row, _ in its_pairs}),
             "supervised_tokens": sum(cache(pair).supervised for pair in its_pairs),
+            "parts": dict(Counter(part for pair in its_pairs for part in cache(pair).parts)),
+            **_thoughts(cache, dict.fromkeys(its_pairs)),
         }
         for format_id, its_pairs in by_format.items()
     }
@@ -178,14 +189,34 @@ def _by_format(
     return counts, samples
 
 
+def _dropped(cache: ExampleCache, counts: dict[str, dict[str, Any]]) -> list[str]:
+    reasoning = {each.id: each.reasoning if each.thinks else "none" for each in cache.formats}
+    lines = (
+        thought_line(format_id, count, reasoning.get(format_id, ""))
+        for format_id, count in counts.items()
+    )
+    return list(filter(None, lines))
+
+
+def _thoughts(cache: ExampleCache, pairs: Iterable[Pair]) -> dict[str, int]:
+    """How many thoughts distinct rows have, and how many the format does not write."""
+    thoughts = dropped = 0
+    for pair in pairs:
+        messages = cache.conversations[pair[0]].messages
+        if any(message.reasoning for message in messages):
+            thoughts += sum(bool((each.reasoning or "").strip()) for each in messages)
+            dropped += len(cache.rendered(pair).dropped)
+    return {"thoughts": thoughts, "thoughts_dropped": dropped} if thoughts else {}
+
+
 def marked(rendered: Rendered) -> str:
     """The text with ‹ › around what is trained."""
-    weights = rendered.weights
+    weights, context = rendered.weights, frozenset(rendered.context)
     parts = []
-    for span in rendered.spans:
+    for at, span in enumerate(rendered.spans):
         text = rendered.text[span.start : span.end]
         weight = weights[span.message] if weights and span.message >= 0 else 1.0
-        parts.append(f"‹{text}›" if span.trained and weight > 0 else text)
+        parts.append(f"‹{text}›" if span.trained and weight > 0 and at not in context else text)
     return "".join(parts).replace("›‹", "")
 
 
