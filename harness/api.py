@@ -289,11 +289,7 @@ def recall(
 
 
 def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
-    """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``).
-
-    A thought, in think tags or in its own field, is also judged apart; English is expected there
-    too.
-    """
+    """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``)."""
     from harness.metrics.drift import drift as judge
     from harness.metrics.language.scripts import expected_languages
 
@@ -310,24 +306,15 @@ def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     if not texts:
         raise HarnessError("the file is empty", where=str(outputs))
     found = tuple(judge(output.text, languages, output.prompt) for output in texts)
-    thinking = tuple(dict.fromkeys((*languages, "en")))
-    thoughts = tuple(
-        judge(output.thought, thinking, output.prompt) if output.thought else None
-        for output in texts
-    )
-    answers = tuple(
-        judge(output.answer, languages, output.prompt) if output.thought else None
-        for output in texts
-    )
-    return DriftResult(texts, found, drift_summary(found, thoughts), thoughts, answers)
+    return DriftResult(texts, found, drift_summary(found))
 
 
 def _outputs(texts: Texts) -> tuple[Output, ...]:
-    from harness.data.outputs import read_outputs, text_output
+    from harness.data.outputs import Output, read_outputs
 
     if isinstance(texts, str | Path):
         return tuple(read_outputs(str(texts)))
-    return tuple(text_output(str(number), text) for number, text in enumerate(texts))
+    return tuple(Output(str(number), text) for number, text in enumerate(texts))
 
 
 def _index(texts: Texts | RecallIndex) -> RecallIndex:

@@ -152,18 +152,11 @@ class DriftResult(_Table):
     outputs: tuple[Output, ...]
     found: tuple[Drift, ...]
     summary: dict[str, Any]
-    """The rate of drift with its 95 % interval, and that of thoughts where there are some."""
-    thoughts: tuple[Drift | None, ...]
-    answers: tuple[Drift | None, ...]
-    """Thought and answer apart, where a text has a thought."""
+    """The rate of drift with its 95 % interval."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Whether, why, into which languages, from which character on, and whether it returns.
-
-        Where a text has a thought also whether that drifts, and whether the answer does.
-        """
-        parts = (self.outputs, self.found, self.thoughts, self.answers)
-        return [_drift_row(*row) for row in zip(*parts, strict=True)]
+        """Whether, why, into which languages, from which character on, and whether it returns."""
+        return [_drift_row(*pair) for pair in zip(self.outputs, self.found, strict=True)]
 
     def __repr__(self) -> str:
         drifted = sum(bool(each.drift) for each in self.found)
@@ -192,12 +185,7 @@ def _recall_row(output: Output, hit: RecallHit) -> dict[str, Any]:
     return {"id": output.id, **found, "misplaced": hit.misplaced(output.id)}
 
 
-def _drift_row(
-    output: Output, found: Drift, thought: Drift | None, answer: Drift | None
-) -> dict[str, Any]:
-    apart = {}
-    if thought and answer:
-        apart = {"thought_drift": thought.drift, "answer_drift": answer.drift}
+def _drift_row(output: Output, found: Drift) -> dict[str, Any]:
     return {
         "id": output.id,
         "drift": found.drift,
@@ -207,7 +195,6 @@ def _drift_row(
         "off_script": round(found.off_script, 4),
         "sticky": None if found.sticky is None else round(found.sticky, 4),
         "returns": found.returns,
-        **apart,
     }
 
 
@@ -245,20 +232,14 @@ def recall_summary(
     return summary
 
 
-def drift_summary(found: Sequence[Drift], thoughts: Sequence[Drift | None] = ()) -> dict[str, Any]:
-    """The rate of drift over the texts that could be scored, with its 95 % interval, and over
-    their thoughts.
-    """
+def drift_summary(found: Sequence[Drift]) -> dict[str, Any]:
+    """The rate of drift over the texts that could be scored, with its 95 % interval."""
     from harness.stats import rate_interval
 
     scored = [float(each.drift) for each in found if each.drift is not None]
     summary: dict[str, Any] = {"n": len(found), "scored": len(scored)}
     if scored:
         summary["drift"] = _interval(rate_interval(scored))
-    apart = [float(each.drift) for each in thoughts if each and each.drift is not None]
-    if apart:
-        summary["thoughts"] = len(apart)
-        summary["thought_drift"] = _interval(rate_interval(apart))
     return summary
 
 

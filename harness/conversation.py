@@ -145,6 +145,8 @@ class CallMarks:
     """The name ends at the last of these (``:`` in ``functions.search:0``)."""
     key_open: str = ""
     key_close: str = ""
+    key_end: str = ""
+    """The key ends at this, and behind it stands whether the value is a text (``true``)."""
     value_close: str = ""
     quote: str = ""
 

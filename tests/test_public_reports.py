@@ -24,8 +24,6 @@ def test_drift_asked(capsys):
     found = {row["id"]: row["drift"] for row in rows if "id" in row}
     drifting = {"thought", "tail", "short"}
     assert found == {name: name in drifting for name in found} and len(found) == 6
-    [row] = [row for row in rows if row.get("id") == "thought"]
-    assert row["thought_drift"] and not row["answer_drift"]
 
 
 @pytest.mark.filterwarnings("ignore")  # peft warns of what is tested here

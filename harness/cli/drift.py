@@ -33,23 +33,20 @@ def drift(args: list[str]) -> int:
 
     result = api.drift(options.texts, split_commas(options.expect))
     for output, found, row in zip(result.outputs, result.found, result.rows(), strict=True):
-        print(json.dumps(row) if options.json else _line(output.id, found, row))
+        print(json.dumps(row) if options.json else _line(output.id, found))
     summary = result.summary
     print(json.dumps({"summary": summary}) if options.json else _sentence(summary))
     return EXIT_OK
 
 
-def _line(output_id: str, found: Drift, row: dict[str, Any]) -> str:
+def _line(output_id: str, found: Drift) -> str:
     if found.drift is None:
         return f"{output_id}: {found.why}"
     if not found.drift:
         return f"{output_id}: no drift"
     back = "and comes back" if found.returns else "and does not come back"
-    thought = row.get("thought_drift")
-    where = " in the thought alone" if thought and not row["answer_drift"] else ""
-    where = " in the answer, not in the thought" if thought is False else where
     return (
-        f"{output_id}: drift{where} at character {found.onset_char} ({found.why}), "
+        f"{output_id}: drift at character {found.onset_char} ({found.why}), "
         f"{found.sticky:.0%} of the letters after it, {back}"
     )
 
@@ -61,11 +58,5 @@ def _sentence(summary: dict[str, Any]) -> str:
     interval = f"95 % interval {rate['low']:.1%} to {rate['high']:.1%}"
     return (
         f"{rate['mean']:.1%} of {summary['scored']} scored texts drift ({interval}); "
-        f"{summary['n'] - summary['scored']} not scored" + _of_thoughts(summary)
+        f"{summary['n'] - summary['scored']} not scored"
     )
-
-
-def _of_thoughts(summary: dict[str, Any]) -> str:
-    if "thought_drift" not in summary:
-        return ""
-    return f"; {summary['thought_drift']['mean']:.1%} of {summary['thoughts']} thoughts drift"

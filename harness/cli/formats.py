@@ -30,7 +30,7 @@ class ListOptions:
 
 
 def list_formats(args: list[str]) -> int:
-    """List the known prompt formats: id, family, system prompt, stop strings."""
+    """List the known prompt formats: id, family, system prompt, thoughts, tools, stop strings."""
     options = parse(ListOptions, args, "formats list", list_formats.__doc__)
     known = load_formats(*map(Path, options.formats_dir))
     if options.markdown:
@@ -46,12 +46,16 @@ def list_formats(args: list[str]) -> int:
     families = max(len(f.family) for f in known.values())
     for f in known.values():
         stops = " ".join(json.dumps(stop, ensure_ascii=False) for stop in f.stops) or "(EOS)"
-        print(f"{f.id:{width}}  {f.family:{families}}  system: {f.system:11}  stops: {stops}")
+        print(
+            f"{f.id:{width}}  {f.family:{families}}  system: {f.system:11}  "
+            f"thoughts: {f.reasoning:11}  tools: {f.tools:4}  stops: {stops}"
+        )
     return EXIT_OK
 
 
 def _facts(fmt: Format) -> dict[str, object]:
-    return {name: getattr(fmt, name) for name in ("id", "family", "system", "stops", "digest")}
+    names = ("id", "family", "system", "reasoning", "tools", "stops", "digest")
+    return {name: getattr(fmt, name) for name in names}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.conversation import Conversation, Message
 from harness.data.conversations import parse_conversation
-from harness.data.entries.answer_text import split_thought
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.data.schemas import detect
 from harness.errors import HarnessError
@@ -17,25 +16,11 @@ from harness.errors import HarnessError
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One text, and the prompt that it answers if that is known.
-
-    ``thought`` is the part of the text that is one.
-    """
+    """One text, and the prompt that it answers if that is known."""
 
     id: str
     text: str
     prompt: str = ""
-    thought: str = ""
-
-    @property
-    def answer(self) -> str:
-        """The text behind the thought."""
-        return self.text.partition(self.thought)[2] if self.thought else self.text
-
-
-def text_output(output_id: str, text: str, prompt: str = "") -> Output:
-    """A text as an output, with the thought in think tags at its head."""
-    return Output(output_id, text, prompt, split_thought(text).thought or "")
 
 
 def read_outputs(name: str) -> list[Output]:
@@ -87,7 +72,7 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
     if (conversation := _conversation(row, place, default_id)) is None:
         prompt = row.get("prompt", "")
         row_id, text = _id(row, place, default_id), _text(row, place)
-        return text_output(row_id, text, prompt if isinstance(prompt, str) else "")
+        return Output(row_id, text, prompt if isinstance(prompt, str) else "")
     messages = conversation.messages
     answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
     if not answers:
@@ -95,7 +80,7 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
     last = messages[answers[-1]]
     asked = [message.content for message in messages[: answers[-1]] if message.role != "assistant"]
     text = "\n\n".join(filter(None, (last.reasoning, last.content)))
-    return Output(conversation.id, text, "\n".join(asked), last.reasoning or "")
+    return Output(conversation.id, text, "\n".join(asked))
 
 
 def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple[str, str]]:

@@ -20,8 +20,22 @@ from harness.formats.tracing import REFUSALS, Shape, environment, trace
 from harness.formats.unmark import TracedText
 from harness.records import Format, Span, SpanKind
 
-#: Filters that leave a message's words unchanged, or that a probe notices (trim, tojson).
-_HARMLESS_FILTERS = {"trim", "default", "d", "string", "tojson", "items", "length", "list"}
+#: Filters that leave a message's words unchanged, or that a probe notices.
+_HARMLESS_FILTERS = {
+    "trim",
+    "default",
+    "d",
+    "string",
+    "tojson",
+    "items",
+    "length",
+    "list",
+    "int",
+    "float",
+    "upper",
+    "join",
+    "dictsort",
+}
 #: Tests of a value's type, not of its text.
 _HARMLESS_TESTS = {
     "defined",
@@ -63,7 +77,7 @@ class Probe(Traced):
     isdigit = isalpha = isalnum = isspace = isupper = islower = istitle = isnumeric = isdecimal = (
         center
     ) = ljust = rjust = expandtabs = _refuse
-    __hash__ = read = _refuse
+    __hash__ = __int__ = __float__ = read = _refuse
 
     def _like(self, text: str) -> Probe:
         return Probe(text, self.number, self.pieces)

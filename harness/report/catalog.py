@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.formats.properties import check_format
 from harness.formats.render import adapt_to_format, render
 from harness.records import Format
@@ -16,6 +16,12 @@ _EXAMPLE = (
     Message("assistant", "4", "Mira"),
     Message("user", "And 3 + 3?", "Dov"),
 )
+_TOOL = Tool(
+    '{"type": "function", "function": {"name": "add", "description": "Add two numbers.", '
+    '"parameters": {"type": "object", "properties": {"a": {"type": "integer"}, '
+    '"b": {"type": "integer"}}, "required": ["a", "b"]}}}'
+)
+_CALL = ToolCall("add", '{"a": 2, "b": 2}', "call00001")
 _INTRODUCTION = """# The prompt formats
 
 Written by `harness formats list --markdown`; a test compares it with the code. The properties
@@ -27,7 +33,8 @@ are computed:
   owner's rendering depends on the position, and that rendering is trained.
 - **stop**: what ends an answer besides the tokenizer's EOS. It is part of the trained text.
 - **thoughts**: which answers keep their thought: none, those since the last question
-  (`last-turn`), all (`all-turns`), or those of the owner's own rule (`by-position`).
+  (`last-turn`), all (`all-turns`), or those of the owner's own rule (`by-position`);
+  `off` where the owner's default is not to think, which is a switch.
 - **tools**: whether the format has a place for tools, calls and results.
 - **names**: whether speakers' names are part of the format.
 
@@ -61,7 +68,8 @@ def _row(fmt: Format) -> str:
         or "EOS only"
     )
     link = f"[{fmt.id}](#{_anchor(fmt.id)})"
-    facts = (fmt.family, fmt.system, stable, fmt.reasoning, fmt.tools, fmt.names, stops)
+    thoughts = fmt.reasoning + ", off" * (fmt.reasoning != "none" and not fmt.thinks)
+    facts = (fmt.family, fmt.system, stable, thoughts, fmt.tools, fmt.names, stops)
     return f"| {link} | {' | '.join(facts)} |"
 
 
@@ -79,6 +87,20 @@ def _section(fmt: Format) -> Iterator[str]:
         yield from (f"Switches: {', '.join(map(_switch, fmt.switches.items()))}.", "")
     fence = "~~~~" if "```" in text else "```"
     yield from (f"{fence}text", text, fence, "")
+    if fmt.thinks or fmt.calls:
+        yield from _answer(fmt)
+
+
+def _answer(fmt: Format) -> Iterator[str]:
+    """What is trained of an answer with a thought, or a call, or both."""
+    calls = (_CALL,) if fmt.calls else ()
+    answer = Message("assistant", "" if calls else "4", reasoning="Easy.", tool_calls=calls)
+    asked = Conversation("example", (_EXAMPLE[1], answer), tools=(_TOOL,) * len(calls))
+    rendered = render(adapt_to_format(asked, fmt), fmt, bos_token="⟨s⟩", eos_token="⟨/s⟩")
+    text = "".join(rendered.text[span.start : span.end] for span in rendered.spans if span.trained)
+    what = " and ".join(["a thought"] * fmt.thinks + ["a call"] * fmt.calls)
+    fence = "~~~~" if "```" in text else "```"
+    yield from (f"An answer with {what}, as it is trained:", "", f"{fence}text", text, fence, "")
 
 
 def _switch(switch: tuple[str, Sequence[Any]]) -> str:

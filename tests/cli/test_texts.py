@@ -255,33 +255,3 @@ def test_canaries_are_written_once(tmp_path, capsys):
     assert main(["data", "canaries", str(tmp_path / "c")]) == 2
     assert "--force" in capsys.readouterr().err
     assert main(["data", "canaries", str(tmp_path / "d"), "--n", "0"]) == 2
-
-
-GERMAN = "Es hat den ganzen Tag geregnet, und die Boote sind im Hafen geblieben."
-
-
-@pytest.mark.parametrize(
-    ("thought", "answer", "where"),
-    [
-        (
-            GERMAN,
-            "It rained all day on the harbour and the boats stayed in.",
-            "in the thought alone",
-        ),
-        ("It rained, they say. So I write that.", GERMAN, "in the answer, not in the thought"),
-        (GERMAN, GERMAN, "drift at character"),
-    ],
-)
-def test_a_thought_is_judged_apart(tmp_path, capsys, thought, answer, where):
-    asked = {"role": "user", "content": "How was it?"}
-    rows = [
-        {"id": "tags", "text": f"<think>\n{thought}\n</think>\n\n{answer}"},
-        {
-            "id": "field",
-            "messages": [asked, {"role": "assistant", "content": answer, "reasoning": thought}],
-        },
-    ]
-    assert main(["drift", write(tmp_path / "t.jsonl", rows)]) == 0
-    *lines, summary = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and all(where in line for line in lines)
-    assert "of 2 thoughts drift" in summary

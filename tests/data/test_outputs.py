@@ -41,11 +41,11 @@ def test_answers_and_outputs_of_every_schema(tmp_path):
         ("rows-5", "<think>x</think>y"),
     ]
     assert read_outputs(str(file)) == [
-        Output("t", "another\n\nlast", "q\nand?\nr", "another"),
+        Output("t", "another\n\nlast", "q\nand?\nr"),
         Output("s", "a", "q"),
         Output("p", "a", "q"),
         Output("o", "a", "q"),
-        Output("rows-5", "<think>x</think>y", thought="x"),
+        Output("rows-5", "<think>x</think>y"),
     ]
 
 

@@ -156,7 +156,9 @@ def test_transformers_renders_the_same_file_to_the_same_text(format_id, tokenize
 
 def undated(text: str) -> str:
     """transformers' clock runs, ours is frozen."""
-    return text.replace(datetime.now().strftime("%Y-%m-%d"), FROZEN_NOW.strftime("%Y-%m-%d"))
+    for form in ("%Y-%m-%d", "%B %d, %Y", "%d %B %Y", "%d %b %Y"):
+        text = text.replace(datetime.now().strftime(form), FROZEN_NOW.strftime(form))
+    return text
 
 
 def test_an_unfinished_answer_is_left_open():

@@ -83,7 +83,10 @@ def _bare(text: str, marks: CallMarks, reader: Reader, types: Types) -> Found:
     """A format without marks: the whole answer is a call, or none of it is."""
     words = text.strip()
     body = words.removeprefix(marks.also_open).removesuffix(marks.close).strip()
-    read = reader(body, 0, marks, types) if body[:1] in ("{", "[") else None
+    begins = body[:1] in ("{", "[")
+    if marks.style == "named-json":
+        begins = re.match(r"[\w.:-]+" + re.escape(marks.separator) + r"\{", text) is not None
+    read = reader(body, 0, marks, types) if begins else None
     if read is not None and not body[read.end :].strip(" \n;"):
         return Found("", read.calls)
     marked = bool(marks.also_open) and words.startswith(marks.also_open)
@@ -132,11 +135,12 @@ def _json_value(text: str, at: int) -> tuple[Any, int] | None:
 
 
 def _read_json(text: str, at: int, marks: CallMarks, _types: Types) -> Read | None:
-    """An object with a name and arguments, or a list of such."""
-    value = _json_value(text, at)
-    if value is None:
-        return None
-    rows, end = value if isinstance(value[0], list) else ([value[0]], value[1])
+    """An object with a name and arguments, a list of such, or several of them in a row."""
+    rows: list[Any] = []
+    end = at
+    while (value := _json_value(text, end)) is not None:
+        rows += value[0] if isinstance(value[0], list) else [value[0]]
+        end = value[1]
     calls = [
         _call(row.get(marks.name), row.get(marks.arguments), row.get(marks.id))
         for row in rows
@@ -180,9 +184,10 @@ def _read_parameters(text: str, at: int, marks: CallMarks, types: Types) -> Read
         value = flexible(marks.value_close).search(text, middle.end()) if middle else None
         if middle is None or value is None:
             return None
-        label = text[key.end() : middle.start()].strip()
-        written = text[middle.end() : value.start()]
-        arguments[label] = typed_value(written, types.get(name, {}).get(label))
+        label, _, is_text = text[key.end() : middle.start()].partition(marks.key_end or "\0")
+        label, written = label.strip(), text[middle.end() : value.start()]
+        schema = {"type": "string"} if is_text == "true" else types.get(name, {}).get(label)
+        arguments[label] = typed_value(written, schema)
         at = value.end()
     if not re.compile(r"\s*" + closes.pattern).match(text, at) and text[at:].strip():
         return None
