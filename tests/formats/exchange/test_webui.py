@@ -47,6 +47,20 @@ def test_an_older_file(tmp_path):
     assert written(tmp_path, text, (S, Q)) == "S\n\nUSER: Q\nASSISTANT:"
 
 
+def test_an_empty_system_prompt_keeps_its_place(tmp_path):
+    text = (
+        'user: user\nbot: bot\nturn_template: "<|user|>:<|user-message|>\\n<|bot|>:<|bot-message|>\\n"\n'
+        'context: "[<|system-message|>]\\n"\n'
+    )
+    assert written(tmp_path, text, (Q,)) == "[]\nuser:Q\nbot:"
+
+
+def test_numbered_turns_are_refused(tmp_path):
+    text = 'turn_template: "[<|round|>]<|user-message|>\\n<|bot-message|>\\n"\n'
+    with pytest.raises(HarnessError, match="cannot be imported"):
+        written(tmp_path, text)
+
+
 def test_an_older_file_with_a_fixed_context(tmp_path):
     text = (
         "user: 'It''s me:'\nbot: Bot\n"

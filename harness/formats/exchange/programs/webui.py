@@ -107,16 +107,17 @@ def old_template_renderer(facts: Mapping[str, str], where: str) -> Renderer:
     context = unspell_tokens(facts.get("context", ""))
     pre, system, post = context.partition("<|system-message|>")
     default = unspell_tokens(facts.get("system_message", ""))
-    without = pre + default + post if default or not system else ""
 
     def pieces(messages: Sequence[Message]) -> Iterator[str]:
         if not any(message.role == "system" for message in messages):
-            yield without
+            yield pre + default + post
+        rounds = 0
         for message in messages:
             if message.role == "system":
                 yield (pre + message.content + post) if system else message.content + "\n"
             elif message.role == "user":
-                yield before + message.content + ends
+                yield before.replace("<|round|>", str(rounds)) + message.content + ends
+                rounds += 1
             else:
                 yield opens + message.content + closes
 
