@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from harness.metrics.copies.recall_index import RecallIndex
     from harness.training.config import TrainConfig
 
-Messages = Conversation | Sequence[Mapping[str, str]]
-"""A conversation, or its messages as ``{"role": …, "content": …}``."""
+Messages = Conversation | Sequence[Mapping[str, Any]]
+"""A conversation, or its messages as ``{"role": …, "content": …}`` as a file has them."""
 Texts = str | Path | Sequence[str]
 """A file of outputs, as the commands read it, or a list of texts."""
 
@@ -209,6 +209,7 @@ def render(
     messages: Messages,
     chat_format: str | Format,
     *,
+    tools: Sequence[Mapping[str, Any]] = (),
     add_generation_prompt: bool = False,
     continue_final_message: bool = False,
     bos_token: str = "",
@@ -216,12 +217,13 @@ def render(
 ) -> Rendered:
     """A conversation's text in a format, with its spans and stop strings.
 
+    ``tools`` are definitions as transformers takes them, beside messages that are no Conversation.
     ``add_generation_prompt`` ends the text where the assistant begins to speak.
     """
     from harness.formats.render import render as render_conversation
 
     return render_conversation(
-        _conversation(messages),
+        _conversation(messages, tools),
         load_formats()[chat_format] if isinstance(chat_format, str) else chat_format,
         add_generation_prompt=add_generation_prompt,
         continue_final_message=continue_final_message,
@@ -235,6 +237,7 @@ def encode(
     chat_format: str | Format,
     tokenizer: str | Path | PreTrainedTokenizerBase,
     *,
+    tools: Sequence[Mapping[str, Any]] = (),
     add_generation_prompt: bool = False,
 ) -> Encoded:
     """A conversation's token ids in a format, and which of them are trained.
@@ -252,6 +255,7 @@ def encode(
         rendered = render(
             messages,
             chat_format,
+            tools=tools,
             add_generation_prompt=add_generation_prompt,
             bos_token=bos_text(tokenizer),
             eos_token=eos_text(tokenizer),
@@ -259,12 +263,13 @@ def encode(
         return encode_rendered(rendered, tokenizer)
 
 
-def _conversation(messages: Messages) -> Conversation:
+def _conversation(messages: Messages, tools: Sequence[Mapping[str, Any]]) -> Conversation:
     if isinstance(messages, Conversation):
         return messages
-    from harness.data.conversations import parse_messages
+    from harness.data.conversations import parse_dialogue
 
-    return Conversation("messages", parse_messages(list(messages), "messages"))
+    found = parse_dialogue(list(messages), list(tools), "messages")
+    return Conversation("messages", found[0], tools=found[1])
 
 
 def recall(

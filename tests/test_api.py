@@ -67,6 +67,23 @@ def test_every_name_is_there_and_others_are_not():
         harness.evalute  # noqa: B018
 
 
+def test_rendering_takes_tools_thoughts_and_calls_as_a_file_has_them():
+    tool = {"name": "weigh", "parameters": {"type": "object", "properties": {}}}
+    messages = [
+        {"role": "user", "content": "Weigh it."},
+        {"role": "assistant", "content": None, "tool_calls": [{"name": "weigh"}]},
+        {"role": "tool", "content": "2.4 kg"},
+        {"role": "assistant", "content": "It is light."},
+    ]
+    rendered = harness.render(messages, "qwen2.5", tools=[tool])
+    assert '"name": "weigh"' in rendered.text and "<tool_response>\n2.4 kg" in rendered.text
+    trained = [(span.kind, span.message) for span in rendered.spans if span.trained]
+    assert ("call", 1) in trained and ("content", 3) in trained
+    assert not any(message == 2 for _, message in trained)
+    with pytest.raises(HarnessError, match="was not called"):
+        harness.render([messages[0], messages[2]], "qwen2.5")
+
+
 def test_rendering_takes_messages_or_a_conversation():
     given = [{"role": "user", "content": "Hi"}]
     text = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"

@@ -1,8 +1,4 @@
-"""Public reports of faults in conversation files, each with an input of its kind.
-
-The inputs are written here; each test names the report, says what went wrong elsewhere, and what
-is expected here.
-"""
+"""Public reports of faults in conversation files, beyond the small files of public_reports/."""
 
 from __future__ import annotations
 
@@ -46,13 +42,6 @@ TEMPLATED = [
 ]
 
 
-def test_areal_127_rows_that_are_rendered_already(tmp_path, capsys):
-    """Two templates around one text: the inner marks are trained as letters, and nobody said so."""
-    found = check(capsys, write(tmp_path, "rows.jsonl", *TEMPLATED))
-    assert [(kind, line) for kind, line, _ in found] == [("control string", n) for n in (1, 2, 3)]
-    assert all(mark in found[n][2] for n, mark in enumerate(("<|im_end|>", "</s>", "<|im_start|>")))
-
-
 def dry_run(folder, capsys, model, rows, **settings):
     """The exit code of a dry run in ChatML, and what it says as JSON."""
     data = {"train": [write(folder, "train.jsonl", *rows)], **settings}
@@ -71,16 +60,6 @@ def test_areal_127_a_dry_run_counts_the_rows(tmp_path, capsys, tiny_model):
     [line] = said_of_it["marks"]
     assert line.startswith("control string in 3 rows; the first: ") and "train.jsonl:1: " in line
     assert dry_run(tmp_path, capsys, tiny_model, TEMPLATED[3:])[1]["marks"] == []
-
-
-def test_trl_3927_and_unsloth_2900_an_answer_that_is_cut_off(tmp_path, capsys, tiny_model):
-    """Cut to max_length a long question leaves no answer: every label was masked, and no word."""
-    rows = [exchange("The ledger lists each crate. " * 40, "So it does."), TEMPLATED[3]]
-    code, said_of_it = dry_run(tmp_path, capsys, tiny_model, rows, max_length=256)
-    assert code == 1 and not said_of_it["starts"]
-    [refused] = said_of_it["refused"]
-    assert refused["reason"] == "too long" and "over max_length = 256" in refused["message"]
-    assert "tokens in format chatml" in refused["message"]
 
 
 @pytest.mark.parametrize(
@@ -170,26 +149,3 @@ def test_llamafactory_5866_and_mlx_vlm_1864_rows_with_tools(tmp_path, capsys):
     undeclared = {**sharegpt, "tools": "[]"}
     [(kind, _, message)] = check(capsys, write(tmp_path, "none.jsonl", undeclared))
     assert kind == "unknown tool" and "lists no tools" in message
-
-
-@pytest.mark.parametrize("command", [("import", "--id", "m", "--out", "imp"), ("detect",)])
-def test_llamafactory_5969_a_broken_config(tmp_path, monkeypatch, capsys, command):
-    """A comma too many in tokenizer_config.json was a traceback; a mark before it is read."""
-    monkeypatch.chdir(tmp_path)
-    template = (
-        "{% for m in messages %}{{ '<' + m['role'] + '>' + m['content'] + '<end>' }}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
-    )
-    texts = {
-        "comma": '{"chat_template": "x",}',
-        "bom": BOM + json.dumps({"chat_template": template}),
-    }
-    for name, text in texts.items():
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "tokenizer_config.json").write_text(text, encoding="utf-8")
-    verb, *rest = command
-    assert main(["formats", verb, "comma", *rest]) == 2
-    error = capsys.readouterr().err
-    assert "tokenizer_config.json:1: not JSON: " in error and "Traceback" not in error
-    assert main(["formats", verb, "bom", *rest]) in (0, 1)
-    assert "not JSON" not in capsys.readouterr().err

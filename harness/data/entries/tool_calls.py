@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.conversation import Tool, ToolCall
 from harness.data.entries.row_notes import RowNotes
-from harness.data.refusals import RefusedRow, bad_value
+from harness.data.refusals import bad_value
 from harness.files import half_character, parse_json
 
 _CALL_KEYS = {"id", "type", "function", "name", "arguments", "parameters", "input", "index"}
@@ -42,14 +42,14 @@ def parse_calls(value: Any, place: str, notes: RowNotes) -> tuple[ToolCall, ...]
     return calls
 
 
-def _unpacked(value: Any, place: str) -> Any:
+def _unpacked(value: Any, place: str, shape: str = _SHAPE) -> Any:
     """The value of a JSON text; anything else stays as it is."""
     if not isinstance(value, str):
         return value
     try:
         return parse_json(value)
     except ValueError as error:
-        raise bad_value(place, f"not JSON: {_first_line(error)}", _SHAPE) from None
+        raise bad_value(place, f"not JSON: {_first_line(error)}", shape) from None
 
 
 def _call(value: Any, place: str, notes: RowNotes) -> ToolCall:
@@ -97,10 +97,7 @@ def parse_tools(value: Any, place: str) -> tuple[Tool, ...]:
     """
     if value is None or value == "":
         return ()
-    try:
-        found = _unpacked(value, place)
-    except RefusedRow as error:
-        raise bad_value(place, error.message, _TOOL_SHAPE) from None
+    found = _unpacked(value, place, _TOOL_SHAPE)
     if not isinstance(found, list):
         raise bad_value(place, f"expected a list of tools, not {_kind(found)}", _TOOL_SHAPE)
     tools = tuple(_tool(entry, f"{place}[{index}]") for index, entry in enumerate(found))
@@ -111,7 +108,7 @@ def parse_tools(value: Any, place: str) -> tuple[Tool, ...]:
 
 
 def _tool(value: Any, place: str) -> Tool:
-    entry = _unpacked(value, place)
+    entry = _unpacked(value, place, _TOOL_SHAPE)
     if not isinstance(entry, dict):
         raise bad_value(place, f"expected an object, not {_kind(entry)}", _TOOL_SHAPE)
     function = entry.get("function")

@@ -12,9 +12,10 @@ from typing import Annotated, Any, TypeVar
 from pydantic import ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from harness.conversation import Conversation, Message, Tool
+from harness.conversation import Conversation, Message
 from harness.data.controls import is_answered
 from harness.data.conversations import parse_messages
+from harness.data.entries.tool_calls import parse_tools
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.errors import HarnessError, validation_error
 from harness.evaluation.cases.benchmarks import benchmark_rows, is_benchmark
@@ -91,7 +92,10 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         _check_choices(checked.choices)
         if half := half_character(json.dumps(row, ensure_ascii=False)):
             raise ValueError(f"half a character ({half}) in a text")
-        tools, checks = _tools(checked.tools), tuple(map(parse_check, checked.checks))
+        tools, checks = (
+            parse_tools(checked.tools, f"{place}: tools"),
+            tuple(map(parse_check, checked.checks)),
+        )
         _check_names(checks, [tool.name for tool in tools])
         return Case(
             id=checked.id,
@@ -111,21 +115,6 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         raise validation_error(error, place, known=_CaseRow.__dataclass_fields__) from None
     except ValueError as error:
         raise HarnessError(str(error), where=place) from None
-
-
-def _tools(values: Sequence[Any]) -> tuple[Tool, ...]:
-    """The tools of a case, in OpenAI's form or only the function in it."""
-    tools: dict[str, Tool] = {}
-    for value in values:
-        function = value.get("function", value) if isinstance(value, dict) else value
-        try:
-            tool = Tool(json.dumps({"type": "function", "function": function}))
-        except ValueError:
-            raise ValueError(f"tools: {str(value)[:60]!r} is no tool with a name") from None
-        if tool.name in tools:
-            raise ValueError(f"tools: two tools have the name {tool.name!r}")
-        tools[tool.name] = tool
-    return tuple(tools.values())
 
 
 def _check_names(checks: Sequence[Check], tools: Sequence[str]) -> None:
