@@ -1,0 +1,146 @@
+"""Which known format a template is a variant of, and in what it differs.
+
+A template of the Hub is seldom a format letter by letter: it spells its BOS and EOS, or begins with
+a system prompt of its own where none is given. Its turns are a known format's all the same, and
+that is what decides whether a model knows a format. What differs is given with the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from harness.formats.exchange.comparing import PLAIN, renderer_of
+from harness.formats.turns import BOS, EOS, Renderer
+from harness.records import Format
+
+#: The first half of the probes: plain words, with and without a system prompt.
+_PROBES = PLAIN[: len(PLAIN) // 2]
+_BARE = [at for at, (messages, _) in enumerate(_PROBES) if messages[0].role != "system"]
+_LED = [at for at in range(len(_PROBES)) if at not in _BARE]
+#: A control mark, as a template may spell its BOS or EOS.
+_MARK = r"<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\]"
+_NONE = re.compile(r"(?!)")
+
+#: An empty thought, or the mark with which a generation prompt opens one.
+_THOUGHT = re.compile(
+    r"<think>\s*(?:</think>\s*)?|</think>\s*|<\|channel>thought\n<channel\|>|"
+    r"<\|START_THINKING\|>(?:<\|END_THINKING\|>)?"
+)
+
+SPELT = "its BOS or EOS is written in letters, or is missing"
+BEGINS = "it begins otherwise where no system prompt is given"
+PROMPT = (
+    "an empty thought, or white space at the end of the generation prompt, is written otherwise"
+)
+ENDS = "the last answer ends otherwise"
+SYSTEM = "a system prompt is written otherwise"
+
+
+@dataclass(frozen=True)
+class Alike:
+    """A known format with the same turns, and one sentence for each thing that differs."""
+
+    format: Format
+    differs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _View:
+    """What of a text is compared: not its thoughts, not what comes before the first turn."""
+
+    thoughtless: bool
+    behind: bool
+    only_prompts: bool
+
+    @property
+    def differs(self) -> tuple[str, ...]:
+        left_out = ((self.behind, BEGINS), (self.thoughtless, PROMPT), (self.only_prompts, ENDS))
+        return tuple(sentence for applies, sentence in left_out if applies)
+
+    def of(self, text: str | None) -> str | None:
+        """The text in this view."""
+        return _THOUGHT.sub("", text).rstrip() if text and self.thoughtless else text
+
+    def among(self, which: Sequence[int]) -> list[int]:
+        """The probes that are looked at."""
+        return [at for at in which if _PROBES[at][1] or not self.only_prompts]
+
+
+#: From the strictest to the loosest.
+_VIEWS = sorted(
+    (_View(*each) for each in product((False, True), repeat=3)), key=lambda view: len(view.differs)
+)
+
+
+def most_alike(write: Renderer, formats: Sequence[Format]) -> Alike | None:
+    """The known format with the same turns that differs in least; None where no format has them.
+
+    ``write`` is the source. The sentences of the result are SPELT, BEGINS, PROMPT, ENDS and SYSTEM.
+    """
+    theirs = [write(messages, prompt) for messages, prompt in _PROBES]
+    if any(theirs[at] is None for at in _BARE):
+        return None
+    for each in formats:
+        if _texts(each) == theirs:
+            return Alike(each)
+    found: list[Alike] = []
+    for view in _VIEWS:
+        if found and len(view.differs) >= min(len(one.differs) for one in found):
+            break
+        seen = [view.of(text) for text in theirs]
+        found += [one for each in formats if (one := _alike(each, seen, view)) is not None]
+    return min(found, key=lambda one: len(one.differs), default=None)
+
+
+def _alike(chat_format: Format, theirs: Sequence[str | None], view: _View) -> Alike | None:
+    patterns = _patterns(chat_format, view)
+    if not _match(patterns, theirs, view.among(_BARE)):
+        return None
+    system = () if _match(patterns, theirs, view.among(_LED)) else (SYSTEM,)
+    spelt = () if all(_texts(chat_format)[at] == theirs[at] for at in _BARE) else (SPELT,)
+    return Alike(chat_format, (*(view.differs or spelt), *system))
+
+
+def _match(
+    patterns: Sequence[re.Pattern[str]], texts: Sequence[str | None], which: Sequence[int]
+) -> bool:
+    """Whether these texts match, the pattern of a refused text being one that nothing matches."""
+    return all(
+        (patterns[at] is _NONE) if (text := texts[at]) is None else patterns[at].search(text)
+        for at in which
+    )
+
+
+@lru_cache(maxsize=1024)
+def _texts(chat_format: Format) -> list[str | None]:
+    write = renderer_of(chat_format)
+    return [write(messages, prompt) for messages, prompt in _PROBES]
+
+
+@lru_cache(maxsize=8192)
+def _patterns(chat_format: Format, view: _View) -> list[re.Pattern[str]]:
+    """A format's texts in a view, each as a pattern. A format may refuse a system prompt."""
+    begin = r"(?<![^\s>\]])" if view.behind else rf"\A(?:{BOS}|{_MARK})?"
+    return [
+        _NONE if text is None else re.compile(rf"{begin}(?:{_pattern(text)})\Z", re.S)
+        for text in map(view.of, _texts(chat_format))
+    ]
+
+
+def _pattern(text: str) -> str:
+    """A text, its BOS and EOS as the tokenizer's or spelt. Every EOS is the same."""
+    first = True
+
+    def spelt(match: re.Match[str]) -> str:
+        nonlocal first
+        if match[0] == BOS:
+            return f"(?:{BOS}|{_MARK})?"
+        written = rf"(?P<eos>{EOS}|{_MARK})" if first else "(?P=eos)"
+        first = False
+        return written
+
+    return re.sub(f"{BOS}|{EOS}", spelt, re.escape(text.removeprefix(BOS)))
