@@ -38,6 +38,10 @@ READ = {*SHELL, "toml", "json", "pycon", "jinja", "python"}
 SHOWN = {
     (
         "README.md",
+        "SmolLM2-135M-Instruct, bfloat16: 4 formats",
+    ): "output of harness eval --limit 16 on the real model: tests/evaluation/test_terminal_lines.py",
+    (
+        "README.md",
         "SmolLM2-135M-Instruct with adapter build/demo",
     ): "output of the demo, which takes 13 minutes: written again by tox -e demo",
     (
