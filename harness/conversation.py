@@ -146,7 +146,7 @@ class CallMarks:
     key_open: str = ""
     key_close: str = ""
     key_end: str = ""
-    """The key ends at this, and behind it stands whether the value is a text (``true``)."""
+    """The key ends at this, and what follows it says whether the value is a text (``true``)."""
     value_close: str = ""
     quote: str = ""
 
