@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.data.entries.row_notes import RowNotes
+from harness.data.entries.speakers import SPEAKERS
 from harness.data.entries.tool_calls import json_text
 from harness.data.refusals import RefusedRow, bad_value
 
@@ -73,21 +74,18 @@ def _sharegpt(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
             "conversations: expected a non-empty list",
             '{"conversations": [{"from": "human", "value": "…"}, …]}',
         )
-    return _with_system(row, turns, place)
+    return _with_system(row, [entry for turn in turns for entry in _entries(turn)], place)
+
+
+def _entries(turn: Any) -> list[Any]:
+    """A turn; ms-swift's holds a question and its answer under their speakers' names."""
+    if isinstance(turn, dict) and len(turn) == 2 and turn.keys() <= SPEAKERS.keys():
+        return [{"from": speaker, "value": text} for speaker, text in turn.items()]
+    return [turn]
 
 
 def _alpaca(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
     """Instruction, blank line and input make one question, as in LLaMA-Factory and Stanford."""
-    history = row.get("history") or []
-    if not isinstance(history, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 for pair in history
-    ):
-        raise bad_value(place, "history: expected a list of [question, answer]")
-    earlier = [
-        {"role": role, "content": text}
-        for pair in history
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
     given = _given(row, ("input", "context"))
     extra = _one(row, ("input", "context"), place) if given else ""
     instruction = row["instruction"]
@@ -95,7 +93,17 @@ def _alpaca(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
         raise bad_value(place, "instruction and input: expected texts")
     question = "\n\n".join(part for part in (instruction, extra) if part.strip())
     exchange = _exchange(question, _answer(row, place, notes))
-    return _with_system(row, [*earlier, *exchange], place)
+    return _with_system(row, [*_history(row, place), *exchange], place)
+
+
+def _history(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    """The exchanges before the row's own."""
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in history
+    ):
+        raise bad_value(place, "history: expected a list of [question, answer]")
+    return [entry for question, answer in history for entry in _exchange(question, answer)]
 
 
 def _prompt_completion(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
@@ -109,10 +117,10 @@ def _prompt_completion(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
     if not isinstance(prompt, str) or isinstance(completion, list):
         raise bad_value(place, "prompt and completion: expected two texts or two lists of messages")
     exchange = _exchange(prompt, _answer(row, place, notes).removeprefix(" "))
-    return _with_system(row, exchange, place)
+    return _with_system(row, [*_history(row, place), *exchange], place)
 
 
-def _exchange(question: str, answer: str) -> list[dict[str, Any]]:
+def _exchange(question: Any, answer: Any) -> list[dict[str, Any]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
@@ -155,7 +163,10 @@ SCHEMAS = {
             _alpaca,
         ),
         Schema(
-            "prompt-completion", (_QUESTIONS, _ANSWERS), (*_SYSTEM, *_TOOLS), _prompt_completion
+            "prompt-completion",
+            (_QUESTIONS, _ANSWERS),
+            (*_SYSTEM, *_TOOLS, "history"),
+            _prompt_completion,
         ),
         Schema("text", (("text",),), (), _text, plain=True),
     )
@@ -173,14 +184,14 @@ def tools_of(row: dict[str, Any], place: str) -> Any:
 
 
 def refuse_preference(row: dict[str, Any], place: str) -> None:
-    """Raise RefusedRow for a row that compares answers: it has a bad one too."""
-    pair = "chosen" in row and "rejected" in row and "messages" not in row
-    judged = isinstance(row.get("label"), bool) and ("completion" in row or "response" in row)
-    if pair or judged:
+    """Raise RefusedRow for a row that compares answers: it may have a bad one."""
+    pairs = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
+    pair = "messages" not in row and any(one in row and two in row for one, two in pairs)
+    if pair or ("text" not in row and isinstance(row.get("label"), bool)):
         keys = "chosen and rejected" if pair else "a label, true or false"
         raise RefusedRow(
             "preference data",
             f"a row with {keys} is for preference training; harness train learns from one answer",
             where=place,
-            hint="write the good answers as prompt and completion",
+            hint="write the good answers as prompt and completion, without the label",
         )

@@ -169,6 +169,19 @@ ROWS = {
         ],
         "tools": [TOOL],
     },
+    "LLaMA-Factory's parts": {
+        "messages": [
+            said("user", [{"type": "text", "value": ASK.content}], loss_weight=0.0),
+            said(
+                "assistant",
+                [{"type": "reasoning", "value": THOUGHT}, {"type": "tool_call", "value": WRITTEN}],
+                loss_weight=1.0,
+            ),
+            said("tool", [{"type": "text", "value": "2.4 kg"}]),
+            ANSWERED,
+        ],
+        "tools": json.dumps([TOOL]),
+    },
     "TRL": {
         "prompt": [ASKED],
         "completion": [
@@ -214,6 +227,12 @@ def test_a_thought_at_the_head_of_an_answer_is_read_and_a_mention_is_not(text, t
     row = {"messages": [ASKED, said("assistant", text)]}
     answer = read(row).messages[-1]
     assert (answer.reasoning, answer.content) == (thought, text if words is None else words)
+
+
+def test_of_two_thoughts_none_is_lost():
+    parts = [{"type": "thinking", "thinking": "a"}, {"type": "text", "text": "<think>b</think>c"}]
+    answer = read({"messages": [ASKED, said("assistant", parts)]}).messages[-1]
+    assert (answer.reasoning, answer.content) == ("a", "<think>b</think>c")
 
 
 @pytest.mark.parametrize(
@@ -387,6 +406,8 @@ def test_ignored_keys_and_readings_are_counted_by_row(tmp_path):
         ({"question": "q", "answer": "x"}, "x"),
         ({"system_prompt": "s", "question": "q", "response": "x"}, "x"),
         ({"prompt": "q", "completion": False}, "false"),
+        ({"query": "q", "response": "x", "history": [["a", "b"]]}, "x"),
+        ({"conversation": [{"human": "q", "assistant": "x"}]}, "x"),
         ({"prompt": "q", "prompt_id": 1, "completion": "x"}, "x"),
     ],
 )
@@ -401,6 +422,8 @@ def test_rows_of_question_and_answer(row, answer):
         ({"chosen": [ASKED, ANSWERED], "rejected": [ASKED, ANSWERED]}, "preference data"),
         ({"conversations": [HUMAN], "chosen": GPT, "rejected": GPT}, "preference data"),
         ({"prompt": "q", "completion": "a", "label": False}, "preference data"),
+        ({"messages": [ASKED, ANSWERED], "label": True}, "preference data"),
+        ({"chosen_messages": [ASKED], "rejected_messages": [ASKED]}, "preference data"),
         ({"instruction": "q", "output": "a", "response": "b"}, "bad value"),
         ({"messages": [said("system", "a"), ASKED], "system": "b"}, "bad value"),
     ],

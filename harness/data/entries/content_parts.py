@@ -8,8 +8,10 @@ from typing import Any
 
 from harness.data.refusals import RefusedRow, bad_value
 
-_TEXTS = {"text", "input_text", "output_text"}
-_THOUGHTS = {"thinking", "reasoning"}
+#: The types of words; LLaMA-Factory has them under ``value``.
+_TEXTS = ("text", "input_text", "output_text", "refusal")
+_WORDS = ("text", "refusal", "value")
+_THOUGHTS = ("thinking", "reasoning")
 #: What a part that is no text is called in a refusal. Its type in a row may begin otherwise.
 _MEDIA = {
     "image": "image",
@@ -31,7 +33,7 @@ class Parts:
 
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[Any] = field(default_factory=list)
     results: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -55,13 +57,13 @@ def parse_parts(value: list[Any], place: str) -> Parts:
         if not isinstance(kind, str):
             raise bad_value(where, "type: expected a text", _SHAPE)
         if kind in _TEXTS:
-            found.texts.append(_text(part.get("text"), where))
+            found.texts.append(_text(part, where))
         elif kind in _THOUGHTS:
             found.thoughts.append(_thought(part, where))
-        elif kind == "refusal":
-            found.texts.append(_text(part.get("refusal"), where))
         elif kind == "tool_use":
             found.calls.append(part)
+        elif kind == "tool_call":  # LLaMA-Factory's, as JSON text
+            found.calls.append(part.get("value", part.get("function", part)))
         elif kind == "tool_result":
             found.results.append(part)
         elif (medium := _MEDIA.get(kind.removesuffix("_url"))) is not None:
@@ -79,16 +81,23 @@ def not_text(place: str, media: Counter[str]) -> RefusedRow:
     return RefusedRow("not only text", f"only text is read, and there is {counts}", where=place)
 
 
-def _text(value: Any, place: str) -> str:
+def _text(part: dict[str, Any], place: str) -> str:
+    value = _first(part, _WORDS)
     if not isinstance(value, str):
         raise bad_value(place, "text: expected a text", _SHAPE)
     return value
 
 
 def _thought(part: dict[str, Any], place: str) -> str:
-    value = next((part[key] for key in (*_THOUGHTS, "text") if part.get(key) is not None), None)
+    value = next(
+        (part[key] for key in (*_THOUGHTS, "text", "value") if part.get(key) is not None), None
+    )
     if isinstance(value, list):  # Mistral's thought is a list of text parts
         return "".join(parse_parts(value, place).texts)
     if not isinstance(value, str):
         raise bad_value(place, "thinking: expected a text", '{"type": "thinking", "thinking": "…"}')
     return value
+
+
+def _first(part: dict[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((part[key] for key in keys if part.get(key) is not None), None)

@@ -17,13 +17,14 @@ from harness.files import half_character
 
 THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 _TRAIN = ("train", "training", "loss")
+_WEIGHTS = ("weight", "loss_weight")
 _TEXTS = ("content", "value", "refusal")
 _CALLS = ("tool_calls", "function_call")
 #: Harmony's. A recipient of _EVERYBODY is no tool.
 CHANNELS = ("analysis", "commentary", "final")
 _EVERYBODY = ("", "all", "user", "assistant")
 _KEYS = (
-    *("role", "from", *_TEXTS, "name", *_TRAIN, "weight", *THOUGHTS),
+    *("role", "from", *_TEXTS, "name", *_TRAIN, *_WEIGHTS, *THOUGHTS),
     *(*_CALLS, "tool_call_id", "tools", "channel", "recipient"),
 )
 #: Nothing of a conversation is lost without these.
@@ -66,10 +67,10 @@ def parse_entry(value: Any, place: str, notes: RowNotes) -> Entry:
     )
     if (part := _part(entry, speaker, answer, place, notes)) is not None:
         return part
-    if not _has(entry, THOUGHTS):
+    if answer.reasoning is None and not _has(entry, THOUGHTS):
         text, thought, _ = split_thought(answer.content)
         notes.readings |= {THINK_TAGS} if text != answer.content else set()
-        answer = replace(answer, content=text, reasoning=answer.reasoning or thought)
+        answer = replace(answer, content=text, reasoning=thought)
     text, _, objects = split_calls(answer.content)
     tagged = bool(objects) and not answer.tool_calls and not _has(entry, _CALLS)
     if tagged:
@@ -228,7 +229,8 @@ def _has(entry: dict[str, Any], keys: tuple[str, ...]) -> bool:
 def _weight(entry: dict[str, Any], role: str, place: str) -> float:
     """``train`` and ``weight`` as one number. Only an assistant's message can be trained."""
     key = next((key for key in _TRAIN if key in entry), "train")
-    train, weight = entry.get(key, True), entry.get("weight", 1.0)
+    weighs = next((name for name in _WEIGHTS if name in entry), "weight")
+    train, weight = entry.get(key, True), entry.get(weighs, 1.0)
     if not isinstance(train, bool) and not (key == "loss" and train in (0, 1)):
         raise bad_value(place, f"{key}: expected true or false")
     if (
@@ -236,9 +238,9 @@ def _weight(entry: dict[str, Any], role: str, place: str) -> float:
         or not isinstance(weight, int | float)
         or not 0 <= weight < math.inf
     ):
-        raise bad_value(place, "weight: expected a number from 0")
+        raise bad_value(place, f"{weighs}: expected a number from 0")
     if role != "assistant":
-        if (key in entry and train) or ("weight" in entry and weight > 0):
+        if (key in entry and train) or (weighs in entry and weight > 0):
             raise RefusedRow(
                 "cannot be trained",
                 f"only an assistant's message can be trained, not the {role}'s",

@@ -53,6 +53,7 @@ def _unpacked(value: Any, place: str, shape: str = _SHAPE) -> Any:
 
 
 def _call(value: Any, place: str, notes: RowNotes) -> ToolCall:
+    value = _unpacked(value, place)
     if not isinstance(value, dict):
         raise bad_value(place, "expected an object with name and arguments", _SHAPE)
     entry = without_null_keys(value)
