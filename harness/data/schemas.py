@@ -1,4 +1,4 @@
-"""Convert rows of ShareGPT, Alpaca, prompt and completion, or text to our ``messages``."""
+"""Convert rows of ShareGPT, Alpaca, prompt and completion, xLAM, or text to our ``messages``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.data.entries.speakers import SPEAKERS
 from harness.data.entries.tool_calls import json_text
 from harness.data.refusals import RefusedRow, bad_value
 
-SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "text"]
+SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "xlam", "text"]
 
 _ANSWERS = ("output", "response", "completion", "answer")
-_QUESTIONS = ("prompt", "question", "query")
+_QUESTIONS = ("prompt", "question", "query", "input")
 _CONVERSATIONS = ("conversations", "conversation")
 _SYSTEM = ("system", "system_prompt")
 _TOOLS = ("tools", "functions")
@@ -107,17 +107,29 @@ def _history(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
 
 
 def _prompt_completion(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
-    """Two texts or two lists of messages, as in TRL.
+    """Texts or lists of messages, as in TRL.
 
     A text loses the space between prompt and completion: formats write their own.
     """
     prompt, completion = _one(row, _QUESTIONS, place), _one(row, _ANSWERS, place)
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return _with_system(row, [*prompt, *completion], place)
-    if not isinstance(prompt, str) or isinstance(completion, list):
-        raise bad_value(place, "prompt and completion: expected two texts or two lists of messages")
-    exchange = _exchange(prompt, _answer(row, place, notes).removeprefix(" "))
-    return _with_system(row, [*_history(row, place), *exchange], place)
+    if not isinstance(prompt, str | list):
+        raise bad_value(place, "prompt: expected a text or a list of messages")
+    asked = prompt if isinstance(prompt, list) else [{"role": "user", "content": prompt}]
+    if not _are_messages(completion):
+        text = _answer(row, place, notes).removeprefix(" ")
+        completion = [{"role": "assistant", "content": text}]
+    return _with_system(row, [*_history(row, place), *asked, *completion], place)
+
+
+def _are_messages(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) for one in value)
+
+
+def _xlam(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
+    """A question and the calls that answer it, as in xLAM."""
+    question = {"role": "user", "content": _one(row, _QUESTIONS, place)}
+    calls = {"role": "assistant", "tool_calls": row["answers"]}
+    return _with_system(row, [question, calls], place)
 
 
 def _exchange(question: Any, answer: Any) -> list[dict[str, Any]]:
@@ -168,6 +180,7 @@ SCHEMAS = {
             (*_SYSTEM, *_TOOLS, "history"),
             _prompt_completion,
         ),
+        Schema("xlam", (_QUESTIONS, ("answers",)), (*_SYSTEM, *_TOOLS), _xlam),
         Schema("text", (("text",),), (), _text, plain=True),
     )
 }

@@ -8,6 +8,7 @@ import pytest
 
 from harness.conversation import Message, Tool, ToolCall
 from harness.data.conversations import Collection, parse_conversation
+from harness.data.refusals import RefusedRow
 from harness.data.schemas import SCHEMAS, detect
 
 CALL = ToolCall("weigh", '{"parcel": 7, "unit": null}')
@@ -249,6 +250,14 @@ def test_what_is_no_call_stays_a_text(text):
     assert answer.content == text and not answer.tool_calls
 
 
+def test_the_calls_of_xlam_answer_its_question():
+    row = {"query": ASK.content, "answers": json.dumps([NAMED, NAMED]), "tools": json.dumps([TOOL])}
+    assert read(row).messages == (ASK, Message("assistant", "", tool_calls=(CALL, CALL)))
+    squad = {"question": "q", "answers": {"text": ["a"], "answer_start": [1]}}
+    with pytest.raises(RefusedRow, match="expected the name of a tool"):
+        read(squad)
+
+
 def test_parallel_calls_and_their_results_keep_their_ids_and_order():
     calls = [{"id": f"c{n}", **NAMED} for n in (1, 2)]
     row = {
@@ -407,6 +416,9 @@ def test_ignored_keys_and_readings_are_counted_by_row(tmp_path):
         ({"system_prompt": "s", "question": "q", "response": "x"}, "x"),
         ({"prompt": "q", "completion": False}, "false"),
         ({"query": "q", "response": "x", "history": [["a", "b"]]}, "x"),
+        ({"input": "q", "output": "x"}, "x"),
+        ({"input": [ASKED], "output": "x"}, "x"),
+        ({"prompt": "q", "completion": [said("assistant", "x")]}, "x"),
         ({"conversation": [{"human": "q", "assistant": "x"}]}, "x"),
         ({"prompt": "q", "prompt_id": 1, "completion": "x"}, "x"),
     ],
