@@ -24,12 +24,12 @@ TESTS = {
     "st-story-newline": "test_st_story_newline",
     "json-nulls": "test_axolotl_1649_null_columns",
     "bom": "test_medqa_2_a_byte_order_mark",
-    "already-templated": "test_areal_127_rows_that_are_rendered_already",
+    "already-templated": "test_already_templated",
     "tool-rows": "test_llamafactory_5866_and_mlx_vlm_1864_rows_with_tools",
     "tied-head-merge": "test_tied_head_merge",
-    "answer-cut-off": "test_trl_3927_and_unsloth_2900_an_answer_that_is_cut_off",
+    "answer-cut-off": "test_answer_cut_off",
     "drift-think-and-asked": "test_drift_asked",
-    "broken-config-traceback": "test_llamafactory_5969_a_broken_config",
+    "broken-config-traceback": "test_broken_config",
     "double-bos": "test_open_r1_462_two_bos",
     "st-macros": "test_st_macros",
     "stop-only-between-turns": "test_stop_only_between_turns",
@@ -117,6 +117,46 @@ def test_st_story_newline(tmp_path, capsys):
     assert main([*command, "--formats-dir", str(tmp_path)]) == 0
     wanted = "<|rules|>\nUse few words.<|close|>\n<|ask|>\nAhoy<|close|>\n<|reply|>\nHello"
     assert capsys.readouterr().out.startswith(wanted)
+
+
+@pytest.mark.parametrize("command", ["import", "detect"])
+def test_broken_config(tmp_path, capsys, command):
+    """A tokenizer_config.json with a comma too many, or with a byte order mark
+    (LlamaFactory #5969, MedQA-ChatGLM #2).
+    """
+    folder = REPORTS / "broken-config"
+    extra = ["--id", "c", "--out", str(tmp_path)] if command == "import" else []
+    assert main(["formats", command, str(folder / "comma"), *extra]) == 2
+    error = capsys.readouterr().err
+    assert "tokenizer_config.json:1: not JSON" in error and error.count("\n") == 1
+    assert main(["formats", command, str(folder / "bom"), *extra]) in (0, 1)
+    assert "equals" in (out := capsys.readouterr().out) or "stops" in out
+
+
+def test_already_templated(capsys):
+    """Rows that hold control strings: they are trained as spelt text (AReaL #127)."""
+    assert main(["data", "check", str(REPORTS / "already-templated.jsonl")]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    found = [line.partition("jsonl:")[2] for line in lines if "control string" in line]
+    assert [line.partition(":")[0] for line in found] == ["1", "2", "3"]
+    for line, string in zip(found, ("<|im_end|>", "</s>", "<|im_start|>"), strict=True):
+        assert string in line
+
+
+def test_answer_cut_off(tiny_model, tmp_path, capsys):
+    """max_length leaves no answer (trl #3927, unsloth #2900): the row is refused with its length."""
+    question = {"role": "user", "content": "Say it again. " * 60}
+    messages = [question, {"role": "assistant", "content": "Again."}]
+    short = (REPORTS / "few.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(short + json.dumps({"messages": messages}) + "\n")
+    run = tmp_path / "run.toml"
+    run.write_text(
+        f'model = "{tiny_model}"\noutput_dir = "{tmp_path / "run"}"\n[formats]\n'
+        f'train = ["chatml"]\n[data]\ntrain = ["{tmp_path / "rows.jsonl"}"]\nmax_length = 200\n'
+    )
+    assert main(["train", str(run), "--dry-run"]) == 1
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "refused (too" in line]
+    assert "rows.jsonl:9: " in line and "over max_length = 200" in line
 
 
 def test_nan_loss(tiny_model, tmp_path, capsys):

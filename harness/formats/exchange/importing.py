@@ -23,6 +23,10 @@ _NO_MARK = (
     "nothing marks the end of an answer; the tokenizer's EOS is written and trained at the end of "
     "a conversation, the next header before that"
 )
+_NO_BOS = (
+    "BOS, which the program leaves to its server: write bos_token first in the template if yours "
+    "adds one"
+)
 _SEE = "harness formats detect says whether a shipped format equals it"
 
 
@@ -68,6 +72,8 @@ def import_format(
     if source.template == "" and not (turns.stop + turns.final).strip():
         turns = replace(turns, final=EOS)
         lost.append(_NO_MARK)
+    if source.leaves_bos and not turns.begin.startswith(BOS):
+        lost.append(_NO_BOS)
     turns = replace(turns, stops=tuple(dict.fromkeys([*_stops(turns), *source.stops])))
     text = _front_matter(turns, source, format_id, lost) + template_of(turns)
     chat_format = parse_format(text, Path(f"{format_id}.jinja"))
@@ -114,6 +120,8 @@ def _as_written(source: Source, written: Written, format_id: str) -> Imported:
     lost = list(source.lost)
     if not written.mark:
         lost.append(_NO_MARK)
+    if source.leaves_bos and "bos_token" not in written.template:
+        lost.append(_NO_BOS)
     facts: dict[str, str | Sequence[str]] = {
         "family": format_id,
         **written.facts,
