@@ -50,16 +50,17 @@ def set_aside(
 
 
 def possible_controls(conversations: Sequence[Conversation]) -> list[Conversation]:
-    """Those that end with a question and its answer, and whose texts occur once.
+    """Those that end with an answer in words, and whose texts occur once.
 
-    Of two equal ones the other would be trained on. Canaries are there to be trained on, and have a
-    null of their own.
+    Recall is measured of those whose answer follows a question (``is_answered``), the loss by part
+    of all. Of two equal ones the other would be trained on. Canaries are there to be trained on,
+    and have a null of their own.
     """
     times = Counter(map(fingerprint, conversations))
     return [
         one
         for one in conversations
-        if is_answered(one) and times[fingerprint(one)] == 1 and kind_of(one) != CANARY
+        if ends_in_words(one) and times[fingerprint(one)] == 1 and kind_of(one) != CANARY
     ]
 
 
@@ -77,6 +78,14 @@ def is_answered(conversation: Conversation) -> bool:
     roles = [message.role for message in conversation.messages[-2:]]
     last = conversation.messages[-1]
     return roles == ["user", "assistant"] and not last.tool_calls and bool(last.content.strip())
+
+
+def ends_in_words(conversation: Conversation) -> bool:
+    """Whether it ends with an answer in words, to a question or behind the result of a call."""
+    roles = [message.role for message in conversation.messages[-2:]]
+    last = conversation.messages[-1]
+    answers = roles in (["user", "assistant"], ["tool", "assistant"])
+    return answers and not last.tool_calls and bool(last.content.strip())
 
 
 def fingerprint(conversation: Conversation) -> str:

@@ -13,7 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
-from harness.data.controls import are_among, fingerprint, possible_controls, set_aside, without
+from harness.data.controls import (
+    are_among,
+    fingerprint,
+    is_answered,
+    possible_controls,
+    set_aside,
+    without,
+)
 
 
 def row(id: str, answer: str, kind: str = "", question: str = "") -> Conversation:
@@ -113,11 +120,12 @@ def test_a_digest_of_words_alone_is_as_it_was_and_thoughts_and_calls_change_it()
     assert len({*map(fingerprint, (plain, *others))}) == 5
 
 
-def test_a_row_that_ends_in_a_call_or_a_result_is_no_control():
+def test_a_row_that_ends_in_a_call_or_a_thought_is_no_control():
     call = Message("assistant", "I look.", tool_calls=(ToolCall("f", "{}"),))
     asked, result, answer = Message("user", "q"), Message("tool", "r"), Message("assistant", "a")
     ends = {"words": (asked, answer), "call": (asked, call), "thought": (asked,)}
     ends["thought"] = (asked, replace(answer, content="", reasoning="t"))
     ends["after a result"] = (asked, call, result, answer)
     found = possible_controls([Conversation(name, end) for name, end in ends.items()])
-    assert [one.id for one in found] == ["words"]
+    assert [one.id for one in found] == ["words", "after a result"]
+    assert [one.id for one in found if is_answered(one)] == ["words"]  # recall is of these

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.formats import load_formats
 from harness.formats.render import adapt_to_format, render
 from harness.tokens.encode import encode
@@ -191,3 +191,29 @@ def test_a_token_without_the_lead_that_is_to_go_is_left_out():
     assert len(spaced) == 1
     assert table[spaced[0]] == plain[0]
     assert table[plain[0]] == LEFT_OUT
+
+
+def test_words_between_a_thought_and_a_call_are_aligned_without_them():
+    call = ToolCall("weigh", '{"parcel": 7}')
+    tool = Tool('{"type": "function", "function": {"name": "weigh", "parameters": {}}}')
+    thinking = Message("assistant", "the fox is quick", reasoning="brown")
+    calling = Message("assistant", "the lazy dog", tool_calls=(call,))
+    talk = Conversation(
+        "x",
+        (Message("user", "fox?"), thinking, Message("user", "dog?"), calling),
+        tools=(tool,),
+    )
+    for format_id in ("qwen3", "hermes4"):
+        rendered = render(talk, FORMATS[format_id], eos_token="<|im_end|>")
+        found = answers_of(rendered, TOKENIZER)
+        texts = {
+            message: "".join(TOKENIZER.decode([t.id]) for t in answer.tokens).strip()
+            for message, answer in found.items()
+        }
+        assert found[1].words == "the fox is quick" and texts[1].startswith("the fox is quick")
+        assert "brown" not in texts[1] and found[1].leading.strip() == ""
+        assert texts[3] == "the lazy dog"
+    alone = Conversation("y", (Message("user", "fox?"), Message("assistant", "the fox is quick")))
+    [plain] = answers_of(render(alone, NATIVE, eos_token="<|im_end|>"), TOKENIZER).values()
+    pairs = align(found[1], plain)
+    assert pairs and pairs[-1].place == "stop"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
@@ -9,9 +11,11 @@ from harness.data.refusals import RefusedRow
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
+from harness.run_file import read_metrics
 from harness.training.config import LossConfig, parse_config
 from harness.training.data.examples import ExampleCache
 from harness.training.data.trained_parts import PARTS, selected
+from harness.training.start import train
 from tests.tiny import build_tokenizer
 
 TOOL = Tool('{"type": "function", "function": {"name": "weigh", "parameters": {}}}')
@@ -115,3 +119,54 @@ def test_the_settings_are_checked():
         parse_config({"loss": {"train_on": []}})
     with pytest.raises(HarnessError, match="train_on"):
         parse_config({"loss": {"train_on": ["words"]}})
+
+
+def test_held_out_loss_is_measured_by_part(tmp_path, tiny_model):
+    """A run on rows with thoughts and calls logs the NLL of controls by part, in each group."""
+    call = {"type": "function", "function": {"name": "weigh", "arguments": {"parcel": 7}}}
+    rows = [
+        {
+            "tools": [TOOL.as_object()],
+            "messages": [
+                {"role": "user", "content": f"Weigh {n}."},
+                {
+                    "role": "assistant",
+                    "content": "",
+                    "reasoning_content": "Scales.",
+                    "tool_calls": [call],
+                },
+                {"role": "tool", "content": f"{n} kg"},
+                {"role": "assistant", "content": f"It is {n} kg."},
+            ],
+        }
+        for n in range(8)
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = parse_config(
+        {
+            "model": str(tiny_model),
+            "output_dir": str(tmp_path / "run"),
+            "dtype": "float32",
+            "data": {"train": [str(file)], "controls": 2},
+            "formats": {"train": ["qwen3"], "held_out": ["llama3.1"]},
+            "loss": {"train_on": ["answers", "calls"]},
+            "optimisation": {
+                "max_steps": 2,
+                "per_device_train_batch_size": 4,
+                "learning_rate": 0.01,
+            },
+            "evaluation": {"references": 0, "recall_rows": 2},
+            "checkpoints": {"save_steps": 2},
+        }
+    )
+    train(config, quiet=True)
+    entries = read_metrics(tmp_path / "run")
+    first, last = [e["nll_parts"] for e in entries if e["kind"] == "checkpoint"]
+    assert set(first["seen"]) == {"answers", "thoughts", "calls", "stop"}
+    assert set(first["held_out"]) == {"answers", "calls", "stop"}, "llama3.1 has no thoughts"
+    assert last["seen"]["calls"] < first["seen"]["calls"]
+    steps = [e for e in entries if e["kind"] == "step"]
+    assert set(steps[0]["parts"]) == {"answers", "calls", "stop"}
+    tokens = sum(part["tokens"] for part in steps[0]["parts"].values())
+    assert tokens == steps[0]["supervised_tokens"]

@@ -134,7 +134,7 @@ def _set_aside(
     if count > usable or count == len(rows):
         raise HarnessError(
             f"data.controls = {count}: of {len(rows)} rows {usable} can be set aside, not all",
-            hint="a control ends with a question and its answer, and occurs once",
+            hint="a control ends with an answer in words, and occurs once",
         )
     return tuple(set_aside(rows, count, set_of=set_of))
 

@@ -72,13 +72,17 @@ class TokenPair(NamedTuple):
 
 
 def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[int, AnswerTokens]:
-    """The trained answers of a rendered conversation, by message.
+    """The words of the trained answers of a rendered conversation, by message.
 
-    An answer without words, or with text of the format among them, is left out.
+    The thought before them and the calls behind them are left out, since formats write these in
+    different texts; where a call follows, the words have no stop. An answer without words, or with
+    text of the format among them, is left out.
     """
+    places = _words(rendered)
     tokens: dict[int, list[AnswerToken]] = {}
     for index, token in enumerate(token_spans(rendered, tokenizer)):
-        if token.trained and index:
+        begin, end = places.get(token.message, (0, len(rendered.text)))
+        if token.trained and index and begin <= token.start < end:
             tokens.setdefault(token.message, []).append(
                 AnswerToken(index, token.id, token.start, token.end)
             )
@@ -102,6 +106,22 @@ def answers_of(rendered: Rendered, tokenizer: PreTrainedTokenizerBase) -> dict[i
                 tuple(t._replace(start=t.start - begin, end=t.end - begin) for t in trained),
             )
     return answers
+
+
+def _words(rendered: Rendered) -> dict[int, tuple[int, int]]:
+    """By message, where its thought ends, be it empty, and its words if a call follows."""
+    places: dict[int, tuple[int, int]] = {}
+    for span in rendered.spans:
+        if span.message >= 0 and span.trained and span.kind in ("reasoning", "glue", "call"):
+            begin, end = places.get(span.message, (0, len(rendered.text)))
+            if span.kind != "call":
+                marks = rendered.text[span.start : span.end].rstrip()
+                begin = span.start + len(marks) if marks else begin
+            elif end == len(rendered.text):
+                behind = rendered.text[: span.start]
+                end = len(behind.rstrip())
+            places[span.message] = (begin, end)
+    return places
 
 
 def align(first: AnswerTokens, second: AnswerTokens) -> list[TokenPair]:

@@ -19,6 +19,7 @@ from harness.metrics.hazard import hazard
 from harness.metrics.recall import ngram_score
 from harness.records import Case, Format, Loglikelihood
 from harness.resources import data_dir
+from harness.training.selection.part_losses import PartLosses
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
@@ -35,7 +36,9 @@ class CheckpointMeasure:
     mean log-probability a token of training answers less that of controls that were never trained
     on, and is not there without controls; what counts is its gain since step 0 (docs/measures.md).
     ``ngram_score`` is the share of the answers' 5-grams in greedy answers in the first of the
-    formats, of rows and of controls. Every checkpoint is measured on the same items.
+    formats, of rows and of controls. ``nll_parts`` is, for each group, the NLL of controls by part
+    (answers, thoughts, calls, stop), where these have thoughts or calls. Every checkpoint is
+    measured on the same items.
 
     Next to the means are the values by item, which a bootstrap needs. ``nll_items_<group>`` has the
     nats a token of each reference, and ``recall_items`` the log-probability a token of each
@@ -73,8 +76,11 @@ class CheckpointMeasure:
                 for side in (given or trained_on, controls)
             )
 
+        controls = ready.rows.controls if ready.rows.set_aside else ()
+        self.parts = PartLosses(controls, self.groups, loaded, settings.recall_rows)
+
     def __bool__(self) -> bool:
-        return bool(self.references or self.rows)
+        return bool(self.references or self.rows or self.parts)
 
     def __call__(self, _step: int) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
@@ -86,7 +92,8 @@ class CheckpointMeasure:
                 metrics[f"nll_{group}"] = fmean(-each.logprob / each.tokens for _, each in scored)
                 metrics[f"nll_items_{group}"] = {case: -value for case, value in by_case}
                 metrics[f"hazard_{group}"] = fmean(each.value for each in hazards if each)
-        return {**metrics, **self._recall(), **self._ngram_score()}
+        parts = {"nll_parts": self.parts()} if self.parts else {}
+        return {**metrics, **parts, **self._recall(), **self._ngram_score()}
 
     def _recall(self) -> dict[str, Any]:
         excess: dict[str, float] = {}
