@@ -31,11 +31,11 @@ class ThoughtsAndCalls:
         names = {tool.name for row in rows for tool in row.tools}.union(calls)
         return cls(len(answers), thoughts, len(calls), len(names), bare if thoughts else "")
 
-    def lines(self) -> Iterator[str]:
-        """What is to be said of them; nothing of a set that has none."""
+    def lines(self, *, places: bool = True) -> Iterator[str]:
+        """What is to be said of them, totals alone without ``places``; nothing where none are."""
         if self.thoughts:
             first = f"; the first without one: {self.without_thought}"
-            mixed = first if self.thoughts < self.answers else ""
+            mixed = first if places and self.thoughts < self.answers else ""
             yield f"thoughts in {self.thoughts} of {self.answers} answers{mixed}"
         if self.tools:
             yield f"{_number(self.calls, 'call')}, {_number(self.tools, 'tool')}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.conversation import Conversation
 from harness.data.controls import read_controls, thought_and_calls
+from harness.data.tool_use import ThoughtsAndCalls
 from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.models.architecture import context_window, read_config
@@ -237,7 +238,9 @@ def plan_of(ready: Preparation, run: Path) -> TrainingPlan:
 def _counts(conversations: Sequence[Conversation]) -> dict[str, Any]:
     """How much data of which kind, for the model card: no text of it and no path."""
     sources = {c.source.rsplit(":", 1)[0] for c in conversations if c.source}
+    lines = list(ThoughtsAndCalls.of(conversations).lines(places=False))
     return {
+        **({"thoughts_and_calls": lines} if lines else {}),
         "conversations": len(conversations),
         "files": len(sources),
         "tags": dict(Counter(tag for c in conversations for tag in c.tags).most_common()),

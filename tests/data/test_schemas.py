@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from harness.conversation import Conversation, Message
+from harness.conversation import Conversation, Message, ToolCall
 from harness.data.conversations import Collection, load_conversations
 from harness.data.refusals import summarise_refusals, unlearnable
 from harness.errors import HarnessError
@@ -216,6 +216,16 @@ def test_what_cannot_be_learnt_from_has_a_reason(messages, reason):
     refusal = unlearnable(conversation)
     assert refusal.reason == reason and refusal.place == "f:1"
     assert summarise_refusals([refusal, refusal]) == f"2 rows refused: 2 {reason}"
+
+
+def test_a_call_a_thought_and_the_result_of_a_tool_need_no_words():
+    call = Message("assistant", "", tool_calls=(ToolCall("f"),))
+    done = (Message("user", "q"), call, Message("tool", ""))
+    assert unlearnable(Conversation("a", done)) is None
+    thought = Message("assistant", " ", reasoning="t")
+    assert unlearnable(Conversation("a", (done[0], thought))) is None
+    empty = (done[0], Message("assistant", " "))
+    assert unlearnable(Conversation("a", empty)).reason == "empty message"
 
 
 @pytest.mark.parametrize(

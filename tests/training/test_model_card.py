@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from types import SimpleNamespace
 
 from harness.formats import load_formats
@@ -17,6 +18,18 @@ def card_of(folder, run=None, report=None) -> str:
     )
     write_card(folder, facts, run, report)
     return (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_data_of_a_run_is_described_with_its_thoughts_and_calls():
+    counts = {"conversations": 2, "files": 1, "tags": {}}
+    facts = SimpleNamespace(run=SimpleNamespace(data=counts), data_license="mit")
+    assert next(islice(model_card._data(facts), 2, None)) == (
+        "2 conversations of 1 files, licence mit."
+    )
+    counts["thoughts_and_calls"] = ["thoughts in 1 of 3 answers", "2 calls, 1 tool"]
+    assert next(islice(model_card._data(facts), 2, None)) == (
+        "2 conversations of 1 files; thoughts in 1 of 3 answers; 2 calls, 1 tool, licence mit."
+    )
 
 
 def test_a_line_of_the_log_that_was_cut_off_is_left_out(tmp_path):

@@ -175,6 +175,7 @@ def _data(facts: CardFacts) -> Iterator[str]:
         yield from ("Unknown.", "")
         return
     counts = f"{data['conversations']} conversations of {data['files']} files"
+    counts = "; ".join((counts, *data.get("thoughts_and_calls", ())))
     yield from (f"{counts}, licence {facts.data_license}.", "")
     if data["tags"]:
         yield from ("| tag | conversations |", "|---|---|")
