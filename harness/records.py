@@ -134,20 +134,20 @@ class Format:
     stops: tuple[str, ...]
     digest: str
     stop_tokens: tuple[str, ...] = ()
-    roles: Mapping[str, str] = field(default_factory=dict, hash=False)
+    roles: Mapping[str, str] = field(default_factory=dict)
     system: str = "own"
     system_default: str = ""
     names: str = "none"
     reasoning: str = "none"
-    thoughts_off: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    thoughts_off: Mapping[str, Any] = field(default_factory=dict)
     """The values of switches with which the owner asks for an answer without a thought."""
     tools: str = "none"
     thought_marks: AnswerMarks = NO_MARKS
     call_marks: CallMarks | None = None
     content_marks: AnswerMarks = NO_MARKS
-    switches: Mapping[str, Sequence[Any]] = field(default_factory=dict, hash=False)
+    switches: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     """Variables of the template that may be chosen, with their values, the default first."""
-    variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    variables: Mapping[str, Any] = field(default_factory=dict)
     """The switches that are set, as in ``qwen3:enable_thinking=false``, and other values that the
     template reads (``[variables]``)."""
     kept: KeptTemplate | None = None
@@ -158,6 +158,10 @@ class Format:
     path: str = ""
     trusted: bool = field(default=False, compare=False, repr=False)
     """Whether the template is one of ours. Others run in a limited process (formats/guard.py)."""
+
+    def __hash__(self) -> int:
+        """Of what names a format: renderings are looked up by their format very often."""
+        return hash((self.id, self.digest))
 
     @property
     def thinks(self) -> bool:

@@ -101,17 +101,23 @@ def trace_guarded(
     *,
     probe: bool,
     extras: Sequence[Any] | None = None,
-) -> tuple[str, list[list[Any]], list[list[int]]]:
-    """Text, spans and plain ranges of ``harness.formats.tracing.trace``, by the limited process.
+) -> tuple[str, list[list[Any]], list[list[int]], list[list[Any]]]:
+    """What ``harness.formats.tracing.trace`` returns, by the limited process.
 
     ``run`` is a template, its switches and literals; ``probe`` traces probes instead of texts.
     Raises as ``render_guarded``.
     """
-    asked = {"do": "trace", "run": list(run), "shape": list(shape), "contents": list(contents)}
+    asked: dict[str, Any] = {
+        "do": "trace",
+        "run": list(run),
+        "shape": list(shape),
+        "contents": list(contents),
+    }
     given = list(extras) if extras else None
     characters = sum(map(len, contents)) + (len(json.dumps(given)) if given else 0)
-    text, spans, plain = _ask({**asked, "probe": probe, "extras": given}, run[0], where, characters)
-    return text, spans, plain
+    asked |= {"probe": probe, "extras": given}
+    text, spans, plain, questions = _ask(asked, run[0], where, characters)
+    return text, spans, plain, questions
 
 
 def trace_kept_guarded(request: Mapping[str, Any], where: str) -> dict[str, Any]:

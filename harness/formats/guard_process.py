@@ -70,17 +70,17 @@ def _render(request: dict[str, Any]) -> str:
     return _limit(text, request)
 
 
-def _trace(request: dict[str, Any]) -> tuple[str, list[Any], list[Any]]:
+def _trace(request: dict[str, Any]) -> tuple[str, list[Any], list[Any], list[Any]]:
     roles, names, *rest = request["shape"]
     template, variables, (thought_close, call_opens, stops) = request["run"]
-    text, spans, plain = run_traced(
+    text, spans, plain, asked = run_traced(
         Run(template, variables, Literals(thought_close, tuple(call_opens), tuple(stops))),
         Shape(tuple(roles), tuple(names), *rest),
         request["contents"],
         Probe if request["probe"] else Traced,
         Extras(*request["extras"]) if request["extras"] else None,
     )
-    return _limit(text, request), [list(span) for span in spans], list(plain)
+    return _limit(text, request), [list(span) for span in spans], list(plain), list(asked)
 
 
 def _kept(request: dict[str, Any]) -> dict[str, Any]:

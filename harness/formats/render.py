@@ -44,7 +44,8 @@ def render(
     if chat_format.reasoning != "none":
         conversation = thoughts_apart(conversation)
     messages = conversation.messages
-    extras = _extras(conversation, chat_format)
+    more = _holds_more_than_words(conversation)
+    extras = _extras(conversation, chat_format) if more else None
     shape = Shape(
         _roles(messages, chat_format),
         tuple([message.name for message in messages]),
@@ -57,7 +58,7 @@ def render(
     contents = [message.content for message in messages]
     filled = extras is None and chat_format.kept is None
     skeleton = skeleton_of(chat_format, shape) if filled else None
-    text, spans, plain = (skeleton and skeleton.fill(contents)) or _traced(
+    text, spans, plain, _ = (skeleton and skeleton.fill(contents)) or _traced(
         conversation, chat_format, shape, contents, extras
     )
     if continue_final_message:
@@ -69,7 +70,7 @@ def render(
         resolved_stops(chat_format, conversation, assistant_name),
         chat_format.id,
         weights if set(weights) != {1.0} else (),
-        _dropped_thoughts(messages, spans),
+        _dropped_thoughts(messages, spans) if more else (),
         plain=plain,
     )
 
@@ -98,10 +99,22 @@ def _thought_apart(message: Message) -> Message:
 
 def _roles(messages: tuple[Message, ...], chat_format: Format) -> tuple[str, ...]:
     """The roles as the format knows them: a developer is a system where it has none."""
-    roles = [message.role for message in messages]
+    roles = tuple([message.role for message in messages])
     if "developer" in roles and "developer" not in chat_format.roles:
         return tuple(["system" if role == "developer" else role for role in roles])
-    return tuple(roles)
+    return roles
+
+
+def _holds_more_than_words(conversation: Conversation) -> bool:
+    """Whether there are thoughts, calls, results or tools. Most conversations have none."""
+    return bool(
+        conversation.tools
+        or [
+            True
+            for message in conversation.messages
+            if message.reasoning is not None or message.tool_calls or message.role == "tool"
+        ]
+    )
 
 
 def _extras(conversation: Conversation, chat_format: Format) -> Extras | None:

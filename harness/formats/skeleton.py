@@ -2,20 +2,21 @@
 
 Most templates write each message and never look into it, so conversations with the same roles and
 names differ in their words alone. A shape is rendered once with probes in place of the words. A
-probe refuses to be read: a template that compares, searches, cuts or measures a message's content
-is detected and always run in full, and so is one with a filter that may change the words.
+probe answers a few questions, which are asked of each conversation's words again, and refuses to be
+read otherwise: a template that cuts or measures a message's content is always run in full, and so
+is one with a filter that may change the words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from jinja2 import nodes
 
 from harness.errors import HarnessError
-from harness.formats.traced import Traced
+from harness.formats.traced import Inspected, Pieces, Question, Traced
 from harness.formats.tracing import REFUSALS, Shape, environment, trace
 from harness.formats.unmark import TracedText
 from harness.records import Format, Span, SpanKind
@@ -53,54 +54,98 @@ _PROBE_TEXT = " \u2060 "
 _MOST_SHAPES = 4096
 
 
-class Inspected(Exception):  # a signal, never shown
-    """The template has read a message's content."""
-
-
 class Probe(Traced):
-    """Content that may be written and stripped of outer white space, and nothing else."""
+    """Content that may be written, stripped of outer white space, and asked a few questions.
 
-    __slots__ = ()
+    A question (does it contain this text, begin or end with it, equal it, is it empty) is answered
+    for the probe and noted: where the words of a conversation answer otherwise, the skeleton is not
+    used. Anything else is refused.
+    """
+
+    __slots__ = ("strips",)
+    strips: tuple[str, ...]
+
+    def __new__(cls, text: str, number: int, pieces: Pieces, strips: tuple[str, ...] = ()) -> Self:
+        self = super().__new__(cls, text, number, pieces)
+        self.strips = strips
+        return self
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise Inspected
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __contains__ = __len__ = __iter__ = (
-        __getitem__
-    ) = __mod__ = __mul__ = __rmul__ = _refuse
-    split = rsplit = splitlines = partition = rpartition = replace = startswith = endswith = (
-        find
-    ) = rfind = index = rindex = count = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __len__ = __iter__ = __getitem__ = _refuse
+    __mod__ = __mul__ = __rmul__ = __int__ = __float__ = read = _refuse
+    split = rsplit = splitlines = partition = rpartition = replace = find = rfind = index = (
+        rindex
+    ) = count = _refuse
     removeprefix = removesuffix = lower = upper = title = capitalize = casefold = swapcase = (
         join
     ) = format = encode = translate = zfill = _refuse
     isdigit = isalpha = isalnum = isspace = isupper = islower = istitle = isnumeric = isdecimal = (
         center
     ) = ljust = rjust = expandtabs = _refuse
-    __hash__ = __int__ = __float__ = read = _refuse
 
-    def _like(self, text: str) -> Probe:
-        return Probe(text, self.number, self.pieces)
+    def _ask(self, method: str, *given: Any) -> Any:
+        if not all(type(each) is str for each in given):
+            raise Inspected
+        answer = _answer(str.__str__(self), method, given)
+        self.pieces.asked.append((self.number, self.strips, method, given, answer))
+        return answer
+
+    def __hash__(self) -> NoReturn:
+        raise Inspected
+
+    def __contains__(self, text: object) -> bool:
+        return bool(self._ask("__contains__", text))
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._ask("__eq__", other))
+
+    def __ne__(self, other: object) -> bool:
+        return not self._ask("__eq__", other)
+
+    def __bool__(self) -> bool:
+        return bool(self._ask("__bool__"))
+
+    def startswith(self, *prefix: Any) -> bool:
+        return bool(self._ask("startswith", *prefix))
+
+    def endswith(self, *suffix: Any) -> bool:
+        return bool(self._ask("endswith", *suffix))
 
     def strip(self, chars: str | None = None) -> Probe:
-        return self._stripped(str.strip, chars)
+        return self._stripped("strip", chars)
 
     def lstrip(self, chars: str | None = None) -> Probe:
-        return self._stripped(str.lstrip, chars)
+        return self._stripped("lstrip", chars)
 
     def rstrip(self, chars: str | None = None) -> Probe:
-        return self._stripped(str.rstrip, chars)
+        return self._stripped("rstrip", chars)
 
-    def _stripped(self, how: Callable[[str], str], chars: str | None) -> Probe:
+    def _stripped(self, how: str, chars: str | None) -> Probe:
+        """Stripped of white space; or the same, if it has none of the characters to strip."""
         if chars is not None:
-            raise Inspected
-        return self._like(how(self))
+            if not self._ask(f"un{how}", chars):
+                raise Inspected
+            return self
+        text = getattr(str, how)(str.__str__(self))
+        return Probe(text, self.number, self.pieces, (*self.strips, how))
+
+
+def _answer(text: str, method: str, given: Sequence[str]) -> Any:
+    """The answer to a question of a probe. ``unstrip`` asks whether stripping changes nothing."""
+    if method == "__bool__":
+        return bool(text)
+    if method.startswith("un"):
+        return getattr(text, method[2:])(*given) == text
+    return getattr(text, method)(*given)
 
 
 class Skeleton:
     """The pieces of a rendered shape, in order: literal text, or a message and how to strip it."""
 
-    def __init__(self, text: str, spans: Sequence[Span]) -> None:
+    def __init__(self, text: str, spans: Sequence[Span], asked: Sequence[Question]) -> None:
+        self._asked = tuple(dict.fromkeys(asked))
         self._pieces: list[tuple[str, Callable[[str], str] | None, SpanKind, int, bool]] = []
         for span in spans:
             written = text[span.start : span.end]
@@ -117,8 +162,15 @@ class Skeleton:
     def fill(self, contents: Sequence[str]) -> TracedText | None:
         """Text and spans with these words in the slots.
 
-        None when a slot stays empty: then neighbouring pieces may join.
+        None when a slot stays empty, since then neighbouring pieces may join, and when the words
+        answer a question of the template otherwise than the probe did.
         """
+        for number, strips, method, given, expected in self._asked:
+            words = contents[number]
+            for how in strips:
+                words = getattr(words, how)()
+            if _answer(words, method, given) != expected:
+                return None
         parts: list[str] = []
         spans: list[Span] = []
         at = 0
@@ -152,11 +204,13 @@ def skeleton_of(chat_format: Format, shape: Shape) -> Skeleton | None:
     if not leaves_words_alone(chat_format.template):
         return None
     try:
-        text, spans, _ = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
+        text, spans, _, asked = trace(chat_format, shape, [_PROBE_TEXT] * len(shape.roles), Probe)
     except (Inspected, HarnessError, *REFUSALS):
         return None
     written = [span.message for span in spans if span.kind == "content"]
-    return Skeleton(text, spans) if sorted(written) == list(range(len(shape.roles))) else None
+    return (
+        Skeleton(text, spans, asked) if sorted(written) == list(range(len(shape.roles))) else None
+    )
 
 
 @lru_cache(maxsize=_MOST_SHAPES)
@@ -171,5 +225,5 @@ def leaves_words_alone(template: str) -> bool:
     return (
         filters <= _HARMLESS_FILTERS
         and tests <= _HARMLESS_TESTS
-        and not any(tree.find_all((nodes.Macro, nodes.CallBlock, nodes.FilterBlock)))
+        and not any(tree.find_all((nodes.CallBlock, nodes.FilterBlock)))
     )

@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 from harness.errors import HarnessError
 from harness.records import SpanKind
 
 _MARK_SETS = tuple(tuple(map(chr, range(0xFDD0 + i, 0xFDD4 + i))) for i in range(0, 32, 4))
+
+Question = tuple[int, tuple[str, ...], str, tuple[str, ...], Any]
+"""What a template asked of a message's words: its index, how they were stripped, method, arguments,
+answer."""
 
 Piece = tuple[SpanKind, int]
 """What a piece of traced text is, and the index of its message, or −1 for none."""
@@ -43,18 +47,24 @@ def marks_absent_from(texts: Sequence[str]) -> Marks:
     )
 
 
+class Inspected(Exception):  # a signal, never shown
+    """The template has read a message's content."""
+
+
 class Pieces:
     """The numbered pieces of one rendering.
 
     ``covers`` are the numbers of the strings inside a piece that was made of several: JSON.
+    ``asked`` are questions that were answered for probes (harness.formats.skeleton).
     """
 
-    __slots__ = ("covers", "known", "marks")
+    __slots__ = ("asked", "covers", "known", "marks")
 
     def __init__(self, marks: Marks) -> None:
         self.marks = marks
         self.known: list[Piece] = []
         self.covers: dict[int, list[int]] = {}
+        self.asked: list[Question] = []
 
     def text(self, text: str, kind: SpanKind, message: int) -> Traced:
         """A new traced string."""
@@ -86,7 +96,7 @@ class Traced(str):
     number: int
     pieces: Pieces
 
-    def __new__(cls, text: str, number: int, pieces: Pieces) -> Traced:
+    def __new__(cls, text: str, number: int, pieces: Pieces) -> Self:
         self = super().__new__(cls, text)
         self.number = number
         self.pieces = pieces

@@ -10,7 +10,8 @@ searching for it. A text that contains some of the noncharacters gets others.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.formats.guard import TemplateFaultError, trace_guarded
-from harness.formats.traced import Pieces, Traced, marks_absent_from, tojson
+from harness.formats.traced import Inspected, Pieces, Traced, marks_absent_from, tojson
 from harness.formats.unmark import Literals, TracedText, literals_of, unmark, written_pieces
 from harness.records import Format, Span
 
@@ -54,10 +55,26 @@ def raise_exception(message: str) -> None:
     raise TemplateRefusal(message)
 
 
+_PROBING: ContextVar[str] = ContextVar("probing", default="")
+"""The character that opens a traced piece while probes are rendered, else nothing."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox, in which a macro or a block that keeps a probe's words is noticed."""
+
+    @staticmethod
+    def concat(parts: Iterable[str]) -> str:
+        text = "".join(parts)
+        # The text of a macro or of a set block comes as a list, that of a template does not.
+        if isinstance(parts, list) and (opening := _PROBING.get()) and opening in text:
+            raise Inspected
+        return text
+
+
 @lru_cache(maxsize=1)
 def environment() -> ImmutableSandboxedEnvironment:
     """The sandbox of our templates: that of transformers, but strict on undefined names."""
-    env = ImmutableSandboxedEnvironment(
+    env = _Environment(
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
@@ -129,7 +146,7 @@ def trace(
         return run_traced(run, shape, contents, words, extras)
     where, probe = chat_format.path or chat_format.id, words is not Traced
     try:
-        text, spans, plain = trace_guarded(
+        text, spans, plain, asked = trace_guarded(
             [chat_format.template, dict(chat_format.variables), literals],
             shape,
             contents,
@@ -140,7 +157,11 @@ def trace(
     except TemplateFaultError as fault:
         raise _exception(fault) from None
     ranges = tuple((start, end) for start, end in plain)
-    return TracedText(text, tuple(Span(*span) for span in spans), ranges)
+    questions = tuple(
+        (number, tuple(strips), method, tuple(given), answer)
+        for number, strips, method, given, answer in asked
+    )
+    return TracedText(text, tuple(Span(*span) for span in spans), ranges, questions)
 
 
 def _exception(fault: TemplateFaultError) -> Exception:
@@ -182,19 +203,25 @@ def run_traced(
             entry["name"] = name
         messages.append(entry)
     tools, needed = _add_extras(messages, extras, pieces) if extras else (None, {})
-    marked = compile_text(run.template)(
-        **{
-            **run.variables,
-            "messages": messages,
-            "tools": tools,
-            "add_generation_prompt": shape.add_generation_prompt,
-            "bos_token": pieces.text(shape.bos_token, "bos", -1),
-            "eos_token": pieces.text(shape.eos_token, "eos", -1),
-            "assistant_name": shape.assistant_name,
-            "user_name": shape.user_name,
-            "generation_mark": pieces.marks.generation,
-        }
-    )
+    variables = {
+        **run.variables,
+        "messages": messages,
+        "tools": tools,
+        "add_generation_prompt": shape.add_generation_prompt,
+        "bos_token": pieces.text(shape.bos_token, "bos", -1),
+        "eos_token": pieces.text(shape.eos_token, "eos", -1),
+        "assistant_name": shape.assistant_name,
+        "user_name": shape.user_name,
+        "generation_mark": pieces.marks.generation,
+    }
+    if words is Traced:
+        marked = compile_text(run.template)(variables)
+    else:
+        probing = _PROBING.set(pieces.marks.open)
+        try:
+            marked = compile_text(run.template)(variables)
+        finally:
+            _PROBING.reset(probing)
     if needed:
         _check_written(marked, pieces, needed)
     return unmark(marked, pieces, run.literals)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness.formats.traced import Marks, Piece, Pieces
+from harness.formats.traced import Marks, Piece, Pieces, Question
 from harness.records import Format, Span, SpanKind
 
 _WORDS = ("content", "reasoning", "call")
@@ -27,11 +27,15 @@ def literals_of(chat_format: Format) -> Literals:
 
 
 class TracedText(NamedTuple):
-    """A rendering: its text, spans, and the traced ranges inside thoughts and calls."""
+    """A rendering: its text, spans, and the traced ranges inside thoughts and calls.
+
+    ``asked`` is what a template asked of probes.
+    """
 
     text: str
     spans: tuple[Span, ...]
     plain: tuple[tuple[int, int], ...] = ()
+    asked: tuple[Question, ...] = ()
 
 
 def unmark(marked: str, pieces: Pieces, literals: Literals) -> TracedText:
@@ -54,7 +58,7 @@ def unmark(marked: str, pieces: Pieces, literals: Literals) -> TracedText:
             spans.append(Span(length, length + len(part), kind, message, trained))
         parts.append(part)
         length += len(part)
-    return TracedText("".join(parts), tuple(spans), tuple(plain))
+    return TracedText("".join(parts), tuple(spans), tuple(plain), tuple(pieces.asked))
 
 
 def written_pieces(marked: str, pieces: Pieces) -> set[int]:

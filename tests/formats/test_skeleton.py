@@ -38,59 +38,85 @@ def test_skeleton_and_template_agree_on_text_and_spans(conversation, format_id, 
         conversation, chat_format, add_generation_prompt=prompt, bos_token="<s>", eos_token="</s>"
     )
     whole = trace(chat_format, shape, [m.content for m in conversation.messages])
-    assert (short.text, short.spans, short.plain) == whole
+    assert (short.text, short.spans, short.plain) == whole[:3]
 
 
-#: They ask whether an answer has words, or describe tools by a macro.
-READ_THE_WORDS = {
-    "deepseek-r1",
-    "gemma4",
-    "glm4.5",
-    "harmony",
-    "hermes",
-    "nemotron3",
-    "qwen3",
-    "qwen3-coder",
-    "qwen3-thinking",
-    "qwen3.5",
-    "qwen3.6",
-    "seed-oss",
-    "smollm3",
-}
-
-
-def test_nearly_all_shipped_formats_have_a_skeleton():
-    assert {
+def test_all_shipped_formats_have_a_skeleton():
+    """Also those whose templates look for a think block, or whether a message is empty."""
+    assert not [
         format_id
         for format_id, chat_format in FORMATS.items()
         if skeleton_of(chat_format, SHAPE) is None
-    } == READ_THE_WORDS
+    ]
+
+
+def toy(tmp_path, body):
+    source = '{#---\nfamily = "toy"\n---#}\n' + body
+    return parse_format(source, tmp_path / "toy.jinja", trusted=True)
 
 
 @pytest.mark.parametrize(
     "expression",
     [
-        "m.content if 'x' in m.content else '' + m.content",
-        "m.content if m.content == 'x' else '' + m.content",
-        "m.content if m.content else '' + m.content",
         "m.content if m.content | length > 3 else '' + m.content",
         "m.content | upper",
         "m.content.replace('a', 'b')",
         "m.content.split('a')[0]",
         "m.content[:4]",
-        "m.content.strip('x')",
         "m.content * 2",
-        "m.content if m.content.startswith('x') else '' + m.content",
         "m.content if m.content is lower else '' + m.content",
-        "m.content if m.content in ['x'] else '' + m.content",
         "m.content if {m.content: 1} else ''",
+        "m | tojson",
+        "write(m) if write(m) == 'x' else write(m)",
     ],
 )
 def test_a_template_that_reads_its_messages_has_no_skeleton(tmp_path, expression):
-    source = (
-        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ ' + expression + " }}{% endfor %}"
+    macro = "{% macro write(m) %}{{ m.content }}{% endmacro %}"
+    chat_format = toy(
+        tmp_path, macro + "{% for m in messages %}{{ " + expression + " }}{% endfor %}"
     )
-    assert skeleton_of(parse_format(source, tmp_path / "toy.jinja"), SHAPE) is None
+    assert skeleton_of(chat_format, SHAPE) is None
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "'x' in m.content",
+        "m.content == 'xa'",
+        "m.content != 'xa'",
+        "m.content",
+        "m.content | trim",
+        "m.content.strip()",
+        "m.content.startswith('x')",
+        "m.content.endswith('x')",
+        "m.content in ['xa', 'ax']",
+        "m.content.strip('x') == 'a'",
+        "m.content.lstrip().startswith('x')",
+    ],
+)
+@pytest.mark.parametrize("words", ["xa", "ax", "b", " ", " x", "x b "])
+def test_a_question_is_asked_of_the_words_again(tmp_path, condition, words):
+    """With words that answer otherwise than the probe, the template itself is run."""
+    chat_format = toy(
+        tmp_path,
+        "{% for m in messages %}{{ '<yes>' if " + condition + " else '<no>' }}{{ m.content }}"
+        "{% endfor %}",
+    )
+    conversation = Conversation("c", (Message("user", words), Message("assistant", "b")))
+    short = render(conversation, chat_format, bos_token="<s>", eos_token="</s>")
+    assert (short.text, short.spans, short.plain) == trace(chat_format, SHAPE, [words, "b"])[:3]
+    assert skeleton_of(chat_format, SHAPE) is not None
+    plain = Conversation("c", (Message("user", "bc"), Message("assistant", "b")))
+    assert skeleton_of(chat_format, SHAPE).fill([m.content for m in plain.messages])
+
+
+def test_a_macro_that_writes_no_message_keeps_the_skeleton(tmp_path):
+    chat_format = toy(
+        tmp_path,
+        "{% macro head(role) %}<{{ role }}>{% endmacro %}"
+        "{% for m in messages %}{{ head(m.role) | trim }}{{ m.content }}{% endfor %}",
+    )
+    assert skeleton_of(chat_format, SHAPE) is not None
 
 
 def test_a_refusal_names_its_place():
