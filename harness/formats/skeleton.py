@@ -36,7 +36,10 @@ _HARMLESS_FILTERS = {
     "upper",
     "join",
     "dictsort",
+    "replace",
 }
+#: Filters that apply another one, or a test, to each item: its place among their arguments.
+_APPLYING = {"map": 0, "select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}
 #: Tests of a value's type, not of its text.
 _HARMLESS_TESTS = {
     "defined",
@@ -49,6 +52,10 @@ _HARMLESS_TESTS = {
     "boolean",
     "true",
     "false",
+    "eq",
+    "equalto",
+    "ne",
+    "in",
 }
 _PROBE_TEXT = " \u2060 "
 _MOST_SHAPES = 4096
@@ -220,10 +227,21 @@ def leaves_words_alone(template: str) -> bool:
         tree = environment().parse(template)
     except RecursionError:
         return False
-    filters = {node.name for node in tree.find_all(nodes.Filter)}
     tests = {node.name for node in tree.find_all(nodes.Test)}
     return (
-        filters <= _HARMLESS_FILTERS
+        all(map(_harmless, tree.find_all(nodes.Filter)))
         and tests <= _HARMLESS_TESTS
         and not any(tree.find_all((nodes.CallBlock, nodes.FilterBlock)))
     )
+
+
+def _harmless(node: nodes.Filter) -> bool:
+    """Whether a filter changes no message, or a probe notices it."""
+    if node.name not in _APPLYING:
+        return node.name in _HARMLESS_FILTERS
+    place = _APPLYING[node.name]
+    applied = node.args[place] if len(node.args) > place else None
+    if applied is None:  # map(attribute=…), or a test of truth
+        return not node.args or place == 1
+    known = _HARMLESS_FILTERS if node.name == "map" else _HARMLESS_TESTS
+    return isinstance(applied, nodes.Const) and applied.value in known

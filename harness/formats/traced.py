@@ -143,6 +143,9 @@ class Traced(str):
     def removesuffix(self, suffix: str, /) -> Traced:
         return self._like(super().removesuffix(suffix))
 
+    def replace(self, old: str, new: str, /, count: SupportsIndex = -1) -> Traced:
+        return self._like(self.read().replace(old, new, count))
+
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         return [self._like(part) for part in super().split(sep, maxsplit)]
 
@@ -169,6 +172,12 @@ class TracedList(list[Any]):
 
     def __str__(self) -> str:
         return str(_rewritten(list.__repr__(self), self))
+
+
+def replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
+    """The filter of that name, which leaves the brackets of a traced text alone."""
+    whole = text if isinstance(text, Traced) else str(text)
+    return whole.replace(str(old), str(new), -1 if count is None else count)
 
 
 def tojson(

@@ -22,7 +22,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from harness.formats.guard import TemplateFaultError, trace_guarded
-from harness.formats.traced import Inspected, Pieces, Traced, marks_absent_from, tojson
+from harness.formats.traced import Inspected, Pieces, Traced, marks_absent_from, replace, tojson
 from harness.formats.unmark import Literals, TracedText, literals_of, unmark, written_pieces
 from harness.records import Format, Span
 
@@ -81,7 +81,7 @@ def environment() -> ImmutableSandboxedEnvironment:
         extensions=[GenerationTag, loopcontrols],
         autoescape=False,
     )
-    env.filters["tojson"] = tojson
+    env.filters |= {"tojson": tojson, "replace": replace}
     env.globals["raise_exception"] = raise_exception
     env.globals["strftime_now"] = FROZEN_NOW.strftime
     return env
