@@ -177,11 +177,12 @@ def detect(args: list[str]) -> int:
     """Find the known formats that a template equals on conversations with and without a system
     prompt. Exit code 1: it equals none.
     """
-    from harness.formats.exchange.detecting import differs_beyond, rank_formats
+    from harness.formats.exchange.detecting import differs_beyond, rank_formats, variant_of
 
     options = parse(DetectOptions, args, "formats detect", detect.__doc__)
     source = _read(options.source, options.context, options.template_name)
-    rows = rank_formats(source, list(load_formats(*map(Path, options.formats_dir)).values()))
+    known_formats = list(load_formats(*map(Path, options.formats_dir)).values())
+    rows = rank_formats(source, known_formats)
     equal = [known.id for known, same, total in rows if same == total]
     differs = {
         known.id: differs_beyond(source, known) for known, same, total in rows if same == total
@@ -191,6 +192,7 @@ def detect(args: list[str]) -> int:
         for known, same, total in rows[:3]
         if 0 < same < total
     ]
+    variant = None if equal else variant_of(source, known_formats)
     if options.json:
         facts = {"source": options.source, "kind": source.kind}
         print(
@@ -199,6 +201,8 @@ def detect(args: list[str]) -> int:
                     **facts,
                     "equals": equal,
                     "nearest": nearest,
+                    "variant_of": variant
+                    and {"format": variant.format.id, "differs": variant.differs},
                     "lost": source.lost,
                     "differs": differs,
                 }
@@ -214,7 +218,11 @@ def detect(args: list[str]) -> int:
         near = ", ".join(
             f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest
         )
-        print(f"{source.where} equals no known format{f'; nearest: {near}' if near else ''}")
+        if variant:
+            differs_in = "; ".join(variant.differs) or "no plain turn"
+            print(f"{source.where} has the turns of {variant.format.id}, but: {differs_in}")
+        else:
+            print(f"{source.where} equals no known format{f'; nearest: {near}' if near else ''}")
     for sentence in source.lost:
         print(f"  not compared: {sentence}")
     if not equal:

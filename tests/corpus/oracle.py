@@ -173,7 +173,8 @@ def _first(seen: Renderings, text: str, at: int, before: int) -> tuple[int | Non
 
 def _header_unasked(seen: Renderings, at: int, literal: str) -> bool:
     """Whether an answer's header is written although no prompt holds it: it may be trained."""
-    asks = at and seen.text(at, generation=True) != seen.text(at)
+    answered = at > 0 and seen.messages[at - 1]["role"] == "assistant"
+    asks = at and not answered and seen.text(at, generation=True) != seen.text(at)
     return not asks and bool(_HEADER.search(literal))
 
 
@@ -209,7 +210,8 @@ def _stop(
         same = _whole(alone, len(common_prefix(alone, asked))) if asked else len(alone)
         if always_asks and asked:
             called = bool(seen.messages[at].get("tool_calls"))
-            return (0, same) if called else _first_stop(seen, text, at, behind[:same], places)
+            found = (0, same) if called else _first_stop(seen, text, at, behind[:same], places)
+            return found if last or any(found) else _stop_between(seen, text, at, behind, places)
         if last:
             return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
     mark = alone.rstrip()

@@ -40,8 +40,10 @@ _MEANING = """## What the figures mean
   first messages with and without generation prompt and with another question behind them. What the
   prompt holds must not be trained; the words, thoughts and calls behind it must be, and so must the
   stop. On formats that mark their answers themselves it agrees with the marks.
-- **Recognised**: a shipped format writes the same; in *plain turns* it does with and without a
-  system prompt, and its BOS and EOS may be spelt otherwise.
+- **Recognised**: `harness formats detect` names a shipped format. It writes the same in *plain
+  turns* (with and without a system prompt), or its turns are the same and detect says what is not:
+  BOS and EOS are spelt in letters, another system prompt comes first where none is given, a thought
+  is opened otherwise, the last answer ends otherwise, or a system prompt has another place.
 """
 _SCOREBOARD = """## What other trainers train
 

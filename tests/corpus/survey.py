@@ -15,9 +15,9 @@ from typing import Any
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.formats import guard, load_formats
-from harness.formats.exchange.detecting import rank_formats
+from harness.formats.exchange.detecting import variant_of
+from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.sources import Source, read_source
-from harness.formats.kept.keeping import keep_template
 from harness.formats.kept.kept_render import frozen_clock
 from harness.formats.render import render, thoughts_apart
 from harness.formats.tracing import FROZEN_NOW
@@ -67,8 +67,11 @@ class Findings:
     faults: list[tuple[str, str]] = field(default_factory=list)
     without_stop: int = 0
     recognised: str = ""
-    plain_turns: str = ""
-    """A shipped format that is equal in plain turns."""
+    """The shipped format with the same turns."""
+    differs: list[str] = field(default_factory=list)
+    """In what it differs, in plain turns."""
+    everything: bool = False
+    """Whether the shipped format writes every shape as it does."""
     seconds: float = 0.0
     rules: dict[str, list[str]] = field(default_factory=dict)
     """What the masking rule of each trainer does to it (tests/corpus/rules.py)."""
@@ -173,7 +176,7 @@ def survey(path: Path) -> Findings:
         except HarnessError as error:
             found.read = str(error.message)
             source = None
-    chat_format = _import(template, found) if source else None
+    chat_format = _import(source, found) if source else None
     with clock(FROZEN_NOW), frozen_clock(FROZEN_NOW):
         if chat_format is None:
             written = [Renderings(template, shape) for shape in SHAPES]
@@ -181,20 +184,20 @@ def survey(path: Path) -> Findings:
             written = _compare(template, chat_format, found)
     _compare_engine(template, written, found)
     if source:
-        _recognise(source, found)
+        _recognise(source, written, found)
     found.seconds = time.process_time() - begun + guard_seconds() - guarded
     found.rules = tally(template, written)
     return found
 
 
-def _import(template: str, found: Findings) -> Format | None:
+def _import(source: Source, found: Findings) -> Format | None:
     try:
-        kept = keep_template(template, "corpus", where=found.name)
+        chat_format = import_format(source, "corpus").format
     except HarnessError as error:
         found.imported = str(error.message)
         return None
-    found.kept = True
-    return kept.format
+    found.kept = source.template in chat_format.template
+    return chat_format
 
 
 def _compare(template: str, chat_format: Format, found: Findings) -> list[Renderings]:
@@ -337,13 +340,23 @@ def _with_thinking(message: dict[str, object]) -> dict[str, object]:
     return message if thought is None else {"thinking": thought, **message}
 
 
-def _recognise(source: Source, found: Findings) -> None:
-    try:
-        best, same, total = rank_formats(source, _shipped())[0]
-    except HarnessError:
+def _recognise(source: Source, written: Sequence[Renderings], found: Findings) -> None:
+    """The shipped format with the same turns, and whether it writes every shape the same."""
+    variant = variant_of(source, _shipped())
+    if variant is None:
         return
-    if same == total:
-        found.recognised = best.id
+    found.recognised, found.differs = variant.format.id, list(variant.differs)
+    with clock(FROZEN_NOW), frozen_clock(FROZEN_NOW):
+        found.everything = not variant.differs and all(
+            _text(conversation(seen.shape), variant.format) == seen.whole
+            for seen in written
+            if seen.whole is not None
+        )
+
+
+def _text(whole: Conversation, chat_format: Format) -> str | None:
+    ours = _ours(_read(whole, chat_format), chat_format)
+    return None if isinstance(ours, str) else ours.text
 
 
 def _where(ours: str, theirs: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from harness.conversation import Conversation, Message, Tool
 from harness.errors import HarnessError
+from harness.formats.exchange.alike import Alike, most_alike
 from harness.formats.exchange.comparing import PLAIN, renderer_of
 from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.sources import Source
@@ -38,6 +39,17 @@ def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format
         )
         rows.append((chat_format, 0 if dated and not asks else same, len(probes)))
     return sorted(rows, key=lambda row: (-row[1], row[0].id))
+
+
+def variant_of(source: Source, formats: Sequence[Format]) -> Alike | None:
+    """The known format with the same turns, and in what the source differs from it."""
+    if source.render is None or source.only_prompts:
+        return None
+    with frozen_clock(FROZEN_NOW):
+        wanted = [_comparable(source.render(*probe), source) for probe in PLAIN]
+        if _dated(source, wanted):
+            formats = [each for each in formats if "strftime_now" in each.template]
+        return most_alike(source.render, formats)
 
 
 def _dated(source: Source, wanted: Sequence[str | None]) -> bool:
