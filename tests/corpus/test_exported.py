@@ -27,7 +27,7 @@ pytestmark = pytest.mark.corpus
 #: In what words a format may refuse to write a conversation.
 REFUSED = re.compile(
     r"no place for|can only stand first|only supports single tool-calls|must be alternat|"
-    r"roles must|only the first|at the beginning|alphanumeric"
+    r"roles must|only the first|at the beginning|alphanumeric|writes (?:no words beside a|one) call"
 )
 _LAST = "the owner writes the last turn otherwise: the system prompt is in the last question"
 _THOUGHT = "the owner leaves thoughts of earlier turns out, or writes an empty one in the last"
@@ -136,8 +136,9 @@ def test_transformers_writes_what_we_write():
         for format_id, (template, ours) in _texts().items():
             for shape, text in ours.items():
                 written = by_transformers(template, Prompt(shape.messages, shape.tools))
-                lost = text is None and written.text is not None
-                if written.text != text and not (lost and format_id in REORDERED):
+                lost = text is None and format_id in REORDERED
+                taken_apart = "no place for arguments as text" in written.refusal
+                if written.text != text and not lost and not taken_apart:
                     different[format_id, shape.name] += 1
     assert not different
 
@@ -146,7 +147,11 @@ def test_llama_cpp_writes_what_we_write():
     """Of what both write. Its engine has the date of ENGINE_NOW."""
     different = {}
     for format_id, (template, ours) in _texts().items():
-        shapes = [shape for shape, text in ours.items() if text is not None]
+        shapes = [
+            shape
+            for shape, text in ours.items()
+            if text is not None and shape.name != "arguments-as-text"
+        ]
         prompts = [Prompt(shape.messages, shape.tools) for shape in shapes]
         with clock(ENGINE_NOW):
             expected = [by_transformers(template, prompt).text or "" for prompt in prompts]

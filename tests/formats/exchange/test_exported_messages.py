@@ -61,8 +61,9 @@ def test_it_writes_what_our_renderer_writes(name):
     for shape in SHAPES:
         if shape.name == "thought-spelt-thinking":
             continue  # transformers renames it before the template gets it
-        text, _ = _exported(name, shape.messages, shape.tools)
-        assert text == _ours(name, shape), shape.name
+        text, why = _exported(name, shape.messages, shape.tools)
+        if "no place for arguments as text" not in why:  # they are taken apart
+            assert text == _ours(name, shape), shape.name
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -72,7 +73,9 @@ def test_no_value_is_written_as_python_writes_it(name):
         if shape.name != "python-words":
             assert text is None or not PYTHON.search(text), shape.name
         if text is None:
-            assert re.search(r"no place for|can only stand first|has no ", why), (shape.name, why)
+            assert re.search(
+                r"no place for|can only stand first|writes (?:no words beside a|one) call", why
+            ), (shape.name, why)
 
 
 @pytest.mark.parametrize("name", SAMPLE)
@@ -97,7 +100,7 @@ def test_a_format_without_tools_says_so(name):
 def test_arguments_that_are_json_already_are_written_once():
     as_text = call("ferry_times", "abcde0001", '{"harbour": "Skagen"}')
     for name in SAMPLE:
-        if FORMATS[name].calls:
+        if FORMATS[name].calls and "| tojson" in FORMATS[name].template:
             wanted = _exported(name, (FIRST[0], a("", BOAT)))
             assert wanted[0] and _exported(name, (FIRST[0], a("", as_text))) == wanted
 

@@ -37,7 +37,8 @@ def _lines(chat_format: Format) -> Iterator[str]:
         yield "{%- if tools %}"
         yield f"    {_refuse(chat_format, 'tools')}"
         yield "{%- endif %}"
-    yield f"{{%- set {_NS} = namespace(messages=[], text='', role='', developer=false) %}}"
+    begun = "messages=[], text='', thought='', role='', developer=false"
+    yield f"{{%- set {_NS} = namespace({begun}) %}}"
     yield "{%- for message in messages %}"
     yield from _text_lines(chat_format)
     if not chat_format.calls:
@@ -46,6 +47,12 @@ def _lines(chat_format: Format) -> Iterator[str]:
         yield "    {%- elif message['role'] == 'tool' %}"
         yield f"        {_refuse(chat_format, 'results of tools')}"
         yield "    {%- endif %}"
+    elif _reads_arguments(chat_format.template):
+        yield "    {%- for call in message['tool_calls'] or [] %}"
+        yield "        {%- if call['function']['arguments'] is string %}"
+        yield f"            {_refuse(chat_format, 'arguments as text: send an object')}"
+        yield "        {%- endif %}"
+        yield "    {%- endfor %}"
     yield f"    {{%- set {_NS}.role = message['role'] %}}"
     yield from _adapting_lines(chat_format)
     rebuilt = f"{{%- set {_NS}.messages = {_NS}.messages + [{{{_fields(chat_format)}}}] %}}"
@@ -79,12 +86,10 @@ def _text_lines(chat_format: Format) -> Iterator[str]:
 def _adapting_lines(chat_format: Format) -> Iterator[str]:
     """A developer's message is the system's, and joins another; a question carries the system.
 
-    Where thinking is switched off an answer loses its thought.
+    A thought in an answer's words is its thought.
     """
-    if chat_format.reasoning != "none" and not chat_format.thinks:
-        yield f"    {{%- if {_NS}.role == 'assistant' and '</think>' in {_NS}.text %}}"
-        yield f"        {{%- set {_NS}.text = {_NS}.text.split('</think>')[-1].lstrip('\n') %}}"
-        yield "    {%- endif %}"
+    if chat_format.reasoning != "none":
+        yield from _thought_lines(chat_format)
     before = f"{_NS}.messages[-1]"
     joined = f"{_NS}.text = {before}['content'] + '\\n\\n' + {_NS}.text"
     shorter = f"{_NS}.messages = {_NS}.messages[:-1]"
@@ -110,6 +115,24 @@ def _adapting_lines(chat_format: Format) -> Iterator[str]:
         yield "    {%- endif %}"
 
 
+def _thought_lines(chat_format: Format) -> Iterator[str]:
+    """The thought of an answer, which may open its words; none where thinking is switched off."""
+    thought = "message['reasoning_content'] or message['reasoning'] or message['thinking'] or ''"
+    yield f"    {{%- set {_NS}.thought = {thought if chat_format.thinks else repr('')} %}}"
+    known = "" if not chat_format.thinks else f" and not {_NS}.thought"
+    yield f"    {{%- if {_NS}.role == 'assistant' and '</think>' in {_NS}.text{known} %}}"
+    yield f"        {{%- set words = {_NS}.text.split('</think>')[-1] %}}"
+    if chat_format.thinks:
+        length = f"{_NS}.text | length - words | length - {len('</think>')}"
+        yield f"        {{%- set {_NS}.thought = {_NS}.text[:{length}].strip() %}}"
+        yield f"        {{%- if {_NS}.thought.startswith('<think>') %}}"
+        yield f"            {{%- set {_NS}.thought = {_NS}.thought[7:] %}}"
+        yield "        {%- endif %}"
+        yield f"        {{%- set {_NS}.thought = {_NS}.thought.strip('\\n') %}}"
+    yield f"        {{%- set {_NS}.text = words.lstrip('\\n') %}}"
+    yield "    {%- endif %}"
+
+
 def _unchanged(chat_format: Format) -> str:
     """Whether a message is given to the template as it is."""
     tests = [
@@ -132,9 +155,7 @@ def _fields(chat_format: Format) -> str:
     if chat_format.names != "none" or chat_format.calls:
         fields["name"] = "message['name'] or absent"
     if chat_format.thinks:
-        fields["reasoning_content"] = (
-            "message['reasoning_content'] or message['reasoning'] or message['thinking']"
-        )
+        fields["reasoning_content"] = fields["thinking"] = f"{_NS}.thought"
     if chat_format.calls:
         fields["tool_calls"] = "message['tool_calls'] or []"
         fields["tool_call_id"] = "message['tool_call_id'] or absent"
@@ -147,7 +168,12 @@ def _refuse(chat_format: Format, what: str) -> str:
 
 
 #: A call's arguments, written as JSON.
-_ARGUMENTS = re.compile(r"([\w.]+(?:\.arguments|\['arguments'\])) *\| *tojson(\([^()]*\))?")
+_ARGUMENTS = re.compile(r"(\w[\w.\[\]']*(?:\.arguments|\['arguments'\])) *\| *tojson(\([^()]*\))?")
+
+
+def _reads_arguments(template: str) -> bool:
+    """Whether the template takes arguments apart, which JSON text cannot be."""
+    return bool(re.search(r"(\.|\[')arguments\b", _ARGUMENTS.sub("", template)))
 
 
 def arguments_as_given(template: str) -> str:
