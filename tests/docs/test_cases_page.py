@@ -22,6 +22,20 @@ def test_the_cases_shown_are_read(tmp_path):
     assert found[3].name == "Brannoch" and found[3].messages[1].name == "Ivo"
 
 
+def test_the_cases_with_tools_and_thoughts_are_read(tmp_path):
+    for at, block in enumerate(re.findall(r"^```json\n(.*?)^```", PAGE, re.M | re.S)[1:]):
+        (tmp_path / f"{at}.jsonl").write_text(block)
+    found = {case.id: case for case in load_cases([str(tmp_path)])}
+    assert [len(case.tools) for case in found.values()] == [1, 1, 1, 0, 0]
+    assert found["weather-3"].messages[-1].role == "tool"
+    assert [found[f"apples-{at}"].thinking for at in (1, 2)] == [True, False]
+
+
+def test_the_page_counts_the_shipped_cases():
+    assert f"the {len(load_cases(['tools']))} shipped ones" in PAGE
+    assert f"{len(load_cases(['thoughts'])) // 2} shipped questions" in PAGE
+
+
 def test_every_field_is_on_the_page():
     fields = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
     assert fields == list(_CaseRow.__dataclass_fields__)

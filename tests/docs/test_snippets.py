@@ -52,6 +52,10 @@ SHOWN = {
         "docs/gate.md",
         "alpaca-newline · stopped",
     ): "the wording of tests/gate/test_messages.py, with made-up numbers",
+    (
+        "docs/gate.md",
+        "qwen3 · thinks",
+    ): "the wording of tests/gate/test_messages.py, with made-up numbers",
 }
 #: Other projects' commands, which are shown and not ours to run.
 OTHERS = {
