@@ -32,7 +32,7 @@ NOT_RUN = {
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
 #: These exit with 1 when they find something.
-FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check")
+FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check", "preview")
 COMMANDS_RUN = [
     command
     for command in harness_commands()

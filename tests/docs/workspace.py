@@ -72,6 +72,13 @@ def build(folder: Path, model: Path) -> None:
     lines(folder / "rows.jsonl", rows)
     lines(folder / "my-cases.jsonl", list(_CASES))
     (folder / "chat.json").write_text(json.dumps(rows[0]))
+    (folder / "config.yml").write_text(
+        "base_model: ./my-model\ndatasets: [{path: rows.jsonl, type: chat_template}]\n"
+    )
+    script = 'train_on_responses_only(SFTTrainer("./my-model", args=SFTConfig(max_length=64)))\n'
+    (folder / "train.py").write_text(script)
+    cells = [{"cell_type": "code", "source": [script]}]
+    (folder / "notebook.ipynb").write_text(json.dumps({"cells": cells}))
     for name in (
         "my-conversations",
         "my-prompts",

@@ -1,8 +1,7 @@
 """The masking rules give the labels that TRL, axolotl and unsloth themselves give.
 
-TRL is in the environment of these tests. axolotl and unsloth pin other versions of torch, so they
-are compared where they are installed (``pip install --no-deps --target FOLDER axolotl unsloth_zoo``
-and PYTHONPATH).
+axolotl and unsloth pin other versions of torch, so they are installed without what they depend on
+(``tox -e peers``); where one is missing, its tests are skipped.
 """
 
 from __future__ import annotations
