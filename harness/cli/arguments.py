@@ -156,3 +156,20 @@ def _mistake(text: str) -> str:
     if found := re.match(r"Unrecognized options: (.*)", body):
         return f"unexpected argument {found[1].split(', ')[0]!r}"
     return body
+
+
+def format_id_of(path: Path) -> str:
+    """An id for the format of a file or a folder: small letters, digits, dots and dashes."""
+    name = (
+        path.resolve().parent.name
+        if path.name in ("tokenizer_config.json", "chat_template.jinja")
+        else path.stem
+        if path.is_file()
+        else path.resolve().name
+    )
+    return (
+        "".join(
+            letter if letter.isalnum() or letter in "._-" else "-" for letter in name.lower()
+        ).strip("-._")
+        or "imported"
+    )

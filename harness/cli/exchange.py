@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from harness.cli.arguments import FormatId, parse, refuse_existing
+from harness.cli.arguments import FormatId, format_id_of, parse, refuse_existing
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, write_text
 from harness.formats import load_formats
@@ -54,7 +54,7 @@ def import_(args: list[str]) -> int:
     from harness.formats.exchange.importing import import_format
 
     options = parse(ImportOptions, args, "formats import", import_.__doc__)
-    format_id = options.format_id or _id_of(Path(options.source))
+    format_id = options.format_id or format_id_of(Path(options.source))
     source = _read(options.source, options.context, options.template_name)
     imported = import_format(source, format_id, dict(map(_variable, options.variable)))
     target = Path(options.out) / f"{imported.format.id}.jinja"
@@ -112,22 +112,6 @@ def _read(name: str, context: str | None, template_name: str | None = None) -> T
 
         path = template_path(name)
     return read_source(path, Path(context) if context else None, template_name)
-
-
-def _id_of(path: Path) -> str:
-    name = (
-        path.resolve().parent.name
-        if path.name in ("tokenizer_config.json", "chat_template.jinja")
-        else path.stem
-        if path.is_file()
-        else path.resolve().name
-    )
-    return (
-        "".join(
-            letter if letter.isalnum() or letter in "._-" else "-" for letter in name.lower()
-        ).strip("-._")
-        or "imported"
-    )
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from harness.cli.arguments import FormatId, at_least, parse
+from harness.cli.arguments import FormatId, at_least, format_id_of, parse
 from harness.conversation import Conversation, Message
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, read_json, write_text
 from harness.formats import load_formats
 from harness.records import Format
 from harness.terminal import write_exactly
+
+if TYPE_CHECKING:
+    from harness.formats.properties import FormatReport
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,8 @@ class CheckOptions:
     ids: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FORMAT ...]")
     ] = ()
-    """Format ids or globs. Default: all."""
+    """Format ids or globs, or files and folders with a chat template (.jinja, .gguf, a model's
+    folder). Default: all."""
     model: str | None = None
     """Also check against this model's tokenizer."""
     formats_dir: tuple[str, ...] = ()
@@ -150,8 +154,14 @@ def check(args: list[str]) -> int:
 
     options = parse(CheckOptions, args, "formats check", check.__doc__)
     known = load_formats(*map(Path, options.formats_dir))
-    chosen = known.select(options.ids) if options.ids else list(known.values())
+    sources = [name for name in options.ids if _is_source(name)]
+    ids = [name for name in options.ids if name not in sources]
+    chosen = known.select(ids) if options.ids else list(known.values())
     reports = [check_format(each) for each in chosen]
+    for name in sources:
+        source_format, report = _checked_source(Path(name))
+        chosen.append(source_format)
+        reports.append(report)
     if options.model:
         from harness.models import load_tokenizer, locate
         from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms
@@ -172,6 +182,23 @@ def check(args: list[str]) -> int:
                 print(f"  - {finding}")
     found = any(report.findings for report in reports)
     return EXIT_FINDINGS if options.strict and found else EXIT_OK
+
+
+def _is_source(name: str) -> bool:
+    path = Path(name)
+    return path.is_dir() or (path.suffix in (".gguf", ".json") and path.is_file())
+
+
+def _checked_source(path: Path) -> tuple[Format, FormatReport]:
+    """The chat template of a file or folder as a format, with what its tokenizer contradicts."""
+    from harness.formats.exchange.importing import import_format
+    from harness.formats.exchange.sources import read_source
+    from harness.formats.properties import check_format
+
+    imported = import_format(read_source(path), format_id_of(path))
+    report = check_format(imported.format)
+    findings = tuple(dict.fromkeys([*report.findings, *imported.findings]))
+    return imported.format, replace(report, findings=findings)
 
 
 def _property(name: str, value: object) -> str:

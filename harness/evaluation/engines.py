@@ -11,7 +11,7 @@ from harness.backends.by_name import open_backend
 from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import Backend
 from harness.errors import HarnessError
-from harness.evaluation.format_groups import native_format_id
+from harness.evaluation.format_groups import kept_native, native_format
 from harness.formats import FormatSet
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def _without_native(model: str, has_template: bool) -> str:
     """What a model that has no native format is not measured in, and what to do."""
     if has_template:
         return (
-            f"{model}: its chat template equals no known format, so nll_excess is not measured — "
-            "--native FORMAT names its format, harness formats import makes one of the template"
+            f"{model}: its chat template equals no known format and cannot be kept as it is, so "
+            "nll_excess is not measured — --native FORMAT names its format"
         )
     return (
         f"{model}: it has no chat template (a base model), so no format is native and nll_excess "
@@ -55,9 +55,18 @@ def _without_native(model: str, has_template: bool) -> str:
 
 
 def _native(backend: Backend, known: FormatSet) -> str | None:
+    """The id of the model's own format. A template that equals no known one joins them."""
     if backend.tokenizer is not None:
-        return native_format_id(backend.tokenizer, known.values())
-    return _format_of_template(backend.chat_template, known) if backend.chat_template else None
+        found = native_format(backend.tokenizer, known.values())
+    elif not backend.chat_template or backend.applies_template:
+        return _format_of_template(backend.chat_template, known) if backend.chat_template else None
+    else:
+        equal = _format_of_template(backend.chat_template, known)
+        found = known[equal] if equal else kept_native(backend.chat_template)
+    if found is None:
+        return None
+    known.add(found)
+    return found.id
 
 
 def _format_of_template(template: str, known: FormatSet) -> str | None:

@@ -15,7 +15,7 @@ from harness.evaluation.cases.case_files import limit_cases, load_cases
 from harness.evaluation.cases.context_window import variants_of
 from harness.evaluation.engines import opened_engine
 from harness.evaluation.execute import execute, read_results
-from harness.evaluation.format_groups import group_formats
+from harness.evaluation.format_groups import NATIVE, group_formats
 from harness.evaluation.plan import make_plan
 from harness.evaluation.recall_rows import recall_sets_of, run_of
 from harness.evaluation.results import Evaluation, RecallSets
@@ -41,9 +41,11 @@ def run_job(
     for file in job.metrics:
         METRICS.load_file(Path(file))
     known = load_formats(*map(Path, job.formats_dirs))
-    formats = known.select(job.formats or known.default)
+    names = [name for name in job.formats or known.default if name != NATIVE or name in known]
+    formats = known.select(names)
     if job.native is not None:
-        known[job.native]
+        [chosen] = known.select([job.native])[:1]
+        job = replace(job, native=chosen.id)
     every_case = load_cases(job.cases)
     # The answers of a small --limit stay good for a larger one.
     settings = job.settings.with_length_budget(every_case)

@@ -11,12 +11,13 @@ from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.files import read_text
-from harness.formats.frontmatter import parse_format, stamp
+from harness.formats.frontmatter import has_front_matter, parse_format, stamp
 from harness.formats.guard import check_template
 from harness.records import Format
 from harness.resources import data_dir
 
 SETS_FILE = "sets.toml"
+_SUFFIX = ".jinja"
 #: The set that is evaluated and trained by default.
 COMMON = "common"
 
@@ -67,6 +68,10 @@ class FormatSet(Mapping[str, Format]):
         shown = [*self._by_id][:3] + ["…"] * (len(self) > 3)
         return f"FormatSet({len(self)} formats: {', '.join(shown)})"
 
+    def add(self, chat_format: Format) -> None:
+        """Take in one more format, such as a model's own template."""
+        self._by_id[chat_format.id] = chat_format
+
     @property
     def default(self) -> tuple[str, ...]:
         """The names selected by default: the common formats and all of the user's own."""
@@ -76,7 +81,8 @@ class FormatSet(Mapping[str, Format]):
         """The formats with these names, in the order given, each once.
 
         A name is an id, a set (``common``, ``all``), a glob (``llama*``), an id with switches of
-        its template (``qwen3:enable_thinking=false``) or a sample of the grammar
+        its template (``qwen3:enable_thinking=false``), a file (``my.jinja``: a format or anybody's
+        chat template, which is then kept as it is), or a sample of the grammar
         (``grammar:200:seed=7``). Raises HarnessError for an unknown id or switch, a glob without a
         match and an invalid sample.
         """
@@ -90,6 +96,10 @@ class FormatSet(Mapping[str, Format]):
             from harness.formats.grammar.sample import sample_by_name
 
             return sample_by_name(name)
+        if name.endswith(_SUFFIX):
+            chat_format = load_format(Path(name))
+            self.add(chat_format)
+            return [chat_format]
         if name in self.sets and name not in self:
             return [self[format_id] for format_id in self.sets[name]]
         if not any(mark in name for mark in "*?["):
@@ -165,10 +175,16 @@ def _spelt(value: Any) -> str:
 def load_format(path: Path, *, shipped: bool = False) -> Format:
     """Read one format file. One that is not ``shipped`` is checked, and its template too.
 
-    Raises HarnessError with file and line for a file that is invalid or whose template does not
-    compile or does harm (harness.formats.guard).
+    A chat template without front matter is kept as it is: its facts are found by probing. Raises
+    HarnessError with file and line for a file that is invalid or whose template does not compile or
+    does harm (harness.formats.guard).
     """
     source = read_text(path, "format")
+    if not shipped and not has_front_matter(source):
+        from harness.formats.kept.keeping import keep_template
+
+        format_id = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem.lower())
+        return keep_template(source, format_id, where=str(path), origin=path.name).format
     chat_format = parse_format(source, path, checked=not shipped, trusted=shipped)
     if not shipped:
         front = source.replace("\r\n", "\n").removesuffix(chat_format.template)

@@ -53,6 +53,11 @@ class FrontMatter:
     notes: str = ""
 
 
+def has_front_matter(source: str) -> bool:
+    """Whether a file's text begins with the facts of a format."""
+    return _FRONT.match(source.replace("\r\n", "\n")) is not None
+
+
 def parse_format(source: str, path: Path, *, checked: bool = True, trusted: bool = False) -> Format:
     """Read one format file's text. The format's id is the file's stem.
 
@@ -114,7 +119,7 @@ def write_front_matter(
 ) -> str:
     """The comment that begins a format's file: facts, ``[roles]`` and further tables.
 
-    JSON's strings, numbers, lists and booleans are TOML's too.
+    JSON's strings, numbers and booleans are TOML's too.
     """
     lines = ["{#---", *map(_line, facts.items())]
     for name, table in {"roles": roles, **tables}.items():
@@ -123,7 +128,17 @@ def write_front_matter(
 
 
 def _line(fact: tuple[str, Any]) -> str:
-    return f"{fact[0]} = {json.dumps(fact[1], ensure_ascii=False)}"
+    return f"{fact[0]} = {_toml(fact[1])}"
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML writes it on one line: as JSON, but for objects."""
+    if isinstance(value, Mapping):
+        pairs = (f"{json.dumps(key)} = {_toml(one)}" for key, one in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 @functools.cache

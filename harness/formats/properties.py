@@ -83,9 +83,12 @@ def check_format(chat_format: Format) -> FormatReport:
     }
     carried, answer_findings = _check_answers(chat_format)
     properties |= carried
-    findings = [sentence for name, sentence in _FAULTS.items() if not properties[name]]
-    if not any(span.trained for span in whole.spans):
-        findings[findings.index(_FAULTS["stop_trained"])] = NOTHING_TRAINED
+    if chat_format.kept is None:
+        findings = [sentence for name, sentence in _FAULTS.items() if not properties[name]]
+        if not any(span.trained for span in whole.spans):
+            findings[findings.index(_FAULTS["stop_trained"])] = NOTHING_TRAINED
+    else:
+        findings = _seen_of_kept(chat_format)
     findings += answer_findings
     if not system and chat_format.system != "unsupported":
         findings.append(
@@ -170,6 +173,15 @@ def _read_back(chat_format: Format, messages: tuple[Message, ...]) -> bool:
 
 def _tools_for(messages: tuple[Message, ...]) -> tuple[Tool, ...]:
     return (_TOOL,) if any(message.tool_calls for message in messages) else ()
+
+
+def _seen_of_kept(chat_format: Format) -> list[str]:
+    """What probing finds of a template that is kept as it is, and that only its owner can mend."""
+    from harness.formats.kept.kept_facts import find_facts
+    from harness.formats.kept.kept_probes import Prober
+
+    where = chat_format.path or chat_format.id
+    return find_facts(Prober(chat_format.template, where, chat_format.variables)).findings
 
 
 def render_digest(chat_format: Format) -> str:

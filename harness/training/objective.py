@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.evaluation.format_groups import native_format_id
+from harness.evaluation.format_groups import native_format as own_format
 from harness.formats import load_formats
 from harness.records import Format
 from harness.training.preparation import with_answers
@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 def native_format(formats: Iterable[Format], name: str, loaded: LoadedModel) -> Format:
     """The format of that name, or without a name the one that equals the model's own template.
 
+    A template that equals none is kept as it is.
+
     Raises HarnessError when there is none.
     """
     known = {candidate.id: candidate for candidate in formats}
-    wanted = name or native_format_id(loaded.tokenizer, load_formats().values()) or ""
-    if wanted not in known:
+    found = known.get(name) if name else own_format(loaded.tokenizer, load_formats().values())
+    if found is None:
         raise HarnessError(
-            f"native: unknown format {wanted!r}"
-            if wanted
-            else "native: no known format equals the model's own chat template",
+            f"native: unknown format {name!r}"
+            if name
+            else "native: the model has no chat template of its own",
             hint="name the format that the model was tuned in: harness formats list",
         )
-    return known[wanted]
+    return known.get(found.id, found)
 
 
 def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:

@@ -14,7 +14,8 @@ from harness.conversation import Conversation
 from harness.data.controls import read_controls, thought_and_calls
 from harness.data.tool_use import ThoughtsAndCalls
 from harness.errors import HarnessError
-from harness.formats import load_formats
+from harness.evaluation.format_groups import NATIVE, native_format
+from harness.formats import FormatSet, load_formats
 from harness.models.architecture import context_window, read_config
 from harness.records import Format
 from harness.run_file import (
@@ -85,10 +86,15 @@ def prepare(config: TrainConfig, *, trunk: Path | None = None) -> Preparation:
             hint="set data.controls to a number, such as a tenth of the rows",
         )
     known = load_formats(*map(Path, config.formats.formats_dir))
+    config = _with_own_template(config, known)
     held_out = known.select(config.formats.held_out)
     families = {excluded.family for excluded in held_out}
     named = known.select(
-        [name for name in config.formats.train if name in known or name.startswith("grammar:")]
+        [
+            name
+            for name in config.formats.train
+            if name in known or name.startswith("grammar:") or name.endswith(".jinja")
+        ]
     )
     both = sorted({chosen.family for chosen in named} & families)
     if both:
@@ -103,6 +109,24 @@ def prepare(config: TrainConfig, *, trunk: Path | None = None) -> Preparation:
     if not trained:
         raise HarnessError("formats.train: nothing is left to train in")
     return Preparation(config, rows, tuple(trained), tuple(held_out), tuple(known.values()))
+
+
+def _with_own_template(config: TrainConfig, known: FormatSet) -> TrainConfig:
+    """``native`` among the trained formats is the model's own template, or the format it equals."""
+    names = config.formats.train
+    if NATIVE not in names or NATIVE in known:
+        return config
+    from harness.models import load_tokenizer, locate
+
+    found = native_format(load_tokenizer(locate(config.model)), known.values())
+    if found is None:
+        raise HarnessError(
+            "formats.train: native: the model has no chat template that can be kept",
+            hint="name a format: harness formats list",
+        )
+    known.add(found)
+    train = tuple(found.id if name == NATIVE else name for name in names)
+    return replace(config, formats=replace(config.formats, train=train))
 
 
 def _controls_before(

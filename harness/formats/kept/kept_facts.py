@@ -57,6 +57,14 @@ def find_facts(prober: Prober) -> Facts:
     """Raise HarnessError, with the template's own reason, where not even a question and its answer
     can be rendered and traced.
     """
+    with frozen_clock(DATES[0]):
+        facts = _probed(prober)
+    if "strftime_now" in prober.format.template:
+        _dates(prober, facts)
+    return facts
+
+
+def _probed(prober: Prober) -> Facts:
     facts = Facts()
     exchange = _find_way(prober, facts)
     _find_stops(prober, facts, exchange)
@@ -65,7 +73,6 @@ def find_facts(prober: Prober) -> Facts:
     _find_thoughts(prober, facts)
     _find_tools(prober, facts)
     _find_developer(prober, facts)
-    facts.findings += list(_dates(prober))
     return facts
 
 
@@ -304,17 +311,21 @@ def _tool_findings(ended: KeptRendering) -> Iterator[str]:
         yield "Nothing ends an answer that calls a tool."
 
 
-def _dates(prober: Prober) -> Iterator[str]:
-    """Render at two dates a template that asks for the time."""
-    if "strftime_now" not in prober.format.template:
-        return
+def _dates(prober: Prober, facts: Facts) -> None:
+    """Render a template that asks for the time on another day; headers hold no date."""
     texts = []
     for date in DATES:
         with frozen_clock(date):
-            rendering = prober.render(U1, A1, plain=True) or prober.render(SYSTEM, U1, plain=True)
-            texts.append(rendering.text if rendering else "")
-    if texts[0] != texts[1]:
-        yield (
-            "The text holds the date of the day on which it is rendered: answers of different days "
-            "are answers to different prompts."
-        )
+            shown = [
+                prober.render(*messages, plain=True)
+                for messages in ((U1, A1, U2, A2), (U1, A1), (SYSTEM, U1), (DEVELOPER, U1))
+            ]
+        texts.append([one.text for one in shown if one is not None])
+    if texts[0] == texts[1]:
+        return
+    facts.findings.append(
+        "The text holds the date of the day on which it is rendered: answers of different days are "
+        "answers to different prompts."
+    )
+    later = "".join(texts[1])
+    facts.roles = {role: text for role, text in facts.roles.items() if text in later}

@@ -11,7 +11,7 @@ from harness.backends.local.backend import TransformersBackend
 from harness.backends.protocol import GenerateRequest, ScoreRequest, Unscored
 from harness.conversation import Conversation
 from harness.evaluation.cases.case_files import limit_cases, load_cases, spread_evenly
-from harness.evaluation.format_groups import native_format_id
+from harness.evaluation.format_groups import NATIVE, native_format_id
 from harness.evaluation.recall_rows import recall_cases, without_canaries
 from harness.evaluation.requests import RequestBuilder
 from harness.formats import load_formats
@@ -50,7 +50,7 @@ class CheckpointMeasure:
     ) -> None:
         """``trained_on``: the rows of ``ready`` that were not refused when they were encoded."""
         settings = ready.config.evaluation
-        native_id = native_format_id(loaded.tokenizer, load_formats().values())
+        native_id = native_format_id(loaded.tokenizer, load_formats().values()) or NATIVE
         native = [known for known in ready.known if known.id == native_id]
         trained, held_out = ready.trained, ready.held_out
         self.loaded = loaded
