@@ -186,7 +186,11 @@ def encoded_rows(
             conversation for row, conversation in enumerate(conversations) if row not in failed
         ]
         if not conversations:
-            raise HarnessError(f"nothing to learn from: {summarise_refusals(refused)}")
+            first = refused[0]
+            counts = summarise_refusals(refused)
+            raise HarnessError(
+                f"nothing to learn from: {counts}; the first: {first.message}", where=first.place
+            )
 
 
 def report_rows(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
