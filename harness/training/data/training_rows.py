@@ -93,10 +93,7 @@ def read_training_rows(
         if problem_of[conversation.id] is None
     )
     if not learnable:
-        raise HarnessError(
-            f"nothing to learn from: {summarise_refusals(refused) if refused else 'no rows'}",
-            where=", ".join(source.path for source in sources),
-        )
+        raise _nothing_left(refused, ", ".join(source.path for source in sources))
     if trunks_controls is None:
         controls = _set_aside(learnable, set_of, config.controls)
     else:
@@ -112,6 +109,15 @@ def read_training_rows(
         controls or shipped_controls(learnable),
         bool(controls),
     )
+
+
+def _nothing_left(refused: Sequence[Refusal], where: str = "") -> HarnessError:
+    """The error that no row is left, with the reason of the first; ``where`` if there was none."""
+    if not refused:
+        return HarnessError("nothing to learn from: no rows", where=where)
+    first = refused[0]
+    message = f"nothing to learn from: {summarise_refusals(refused)}; the first: {first.message}"
+    return HarnessError(message, where=first.place)
 
 
 #: Of fewer rows none is set aside unless asked for: ten controls would be too many of them.
@@ -186,11 +192,7 @@ def encoded_rows(
             conversation for row, conversation in enumerate(conversations) if row not in failed
         ]
         if not conversations:
-            first = refused[0]
-            counts = summarise_refusals(refused)
-            raise HarnessError(
-                f"nothing to learn from: {counts}; the first: {first.message}", where=first.place
-            )
+            raise _nothing_left(refused)
 
 
 def report_rows(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
