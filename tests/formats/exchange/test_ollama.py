@@ -54,6 +54,11 @@ DATA = {"System": "S", "Messages": ROWS, "Tools": None, "N": 3, "Map": {"b": "2"
             "+user+assistant",
         ),
         ("{{ $x := 1 }}{{ if true }}{{ $x := 2 }}{{ end }}{{ $x }}", "1"),
+        (
+            "{{ $x := 1 }}{{ range .Messages }}{{ $x }}{{ if true }}{{ $x := 2 }}{{ continue }}"
+            "{{ end }}{{ end }}",
+            "11",
+        ),
         ("{{ with .System }}{{ . }}{{ else }}-{{ end }}", "S"),
         ("{{ (index .Messages 0).Role }}", "user"),
         ('{{ .N | printf "%d%%" }}', "3%"),

@@ -157,6 +157,36 @@ def test_the_prompt_is_sillytaverns(tmp_path, preset, context, text):
     assert written(tmp_path, preset, context, name="Tom") == text
 
 
+@pytest.mark.parametrize(
+    ("preset", "story", "words", "text"),
+    [
+        ({"wrap": True}, "{{system}}", "S", "S\n<q>\nQ<e>\n<a>\n"),
+        ({"wrap": True}, "{{system}}", "S\n", "S\n<q>\nQ<e>\n<a>\n"),
+        ({}, "<sys>{{system}}\n{{trim}}<e>\n", "S\n\n", "<sys>S<e>\n<q>Q<e>\n<a>"),
+        ({}, "<sys>{{system}}<e>\n", "\nS\n", "<sys>\nS\n<e>\n<q>Q<e>\n<a>"),
+        ({}, "{{system}}\n", "\n\nS", "S\n<q>Q<e>\n<a>"),
+        (
+            {"wrap": True, "story_string_suffix": "<end>\n"},
+            "It says {{system}}.",
+            "S",
+            "It says S.<end>\n<q>\nQ<e>\n<a>\n",
+        ),
+    ],
+)
+def test_newlines_around_the_system_prompt(tmp_path, preset, story, words, text):
+    messages = (Message("system", words), Q)
+    context = {"story_string": story}
+    assert written(tmp_path, {**MARKED, **preset}, context, messages) == text
+    lost = imported(tmp_path, {**MARKED, **preset}, context).lost
+    assert not any("white space" in sentence for sentence in lost)
+
+
+def test_macros_of_the_preset_itself(tmp_path):
+    preset = {**MARKED, "output_sequence": "{{instructInput}}|{{instructUserSuffix}}<a>"}
+    context = {"story_string": "{{system}}{{instructAssistantSuffix}}"}
+    assert written(tmp_path, preset, context, (S, Q)) == "S<e>\n<q>Q<e>\n<q>|<e>\n<a>"
+
+
 def test_an_answer_that_begins_the_chat(tmp_path):
     preset = {**MARKED, "user_alignment_message": "Go on.", "first_output_sequence": "<a1>"}
     assert written(tmp_path, preset, PLAIN_STORY, (S, A, Q)) == (

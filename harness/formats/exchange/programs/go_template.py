@@ -234,8 +234,8 @@ class _Run:
 
 
 def is_true(value: Any) -> bool:
-    """Go's truth: nothing, false, zero and whatever is empty are false; a struct is true."""
-    return isinstance(value, Struct) or bool(value)
+    """Go's truth: nothing, false, zero and whatever is empty are false."""
+    return bool(value)
 
 
 def shown(value: Any) -> str:
