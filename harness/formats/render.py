@@ -232,11 +232,26 @@ def adapt_to_format(conversation: Conversation, chat_format: Format) -> Conversa
         system, first = messages[:2]
         words = f"{system.content}\n\n{first.content}"
         messages = (replace(first, content=words), *messages[2:])
+    elif chat_format.kept and chat_format.system == "last-user":
+        messages = _into_last_question(messages)
     return (
         conversation
         if messages is conversation.messages
         else replace(conversation, messages=messages)
     )
+
+
+def _into_last_question(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The system prompt in the last question, where the template writes it ahead of an answer.
+
+    Behind an answer such a template drops it, so a prompt would be asked that was never trained.
+    """
+    last = max((at for at, each in enumerate(messages) if each.role == "user"), default=0)
+    if messages[0].role != "system" or not last or messages[-1].role == "user":
+        return messages
+    words = f"{messages[0].content}\n\n{messages[last].content}"
+    question = replace(messages[last], content=words)
+    return (*messages[1:last], question, *messages[last + 1 :])
 
 
 def _without_developer(messages: tuple[Message, ...], chat_format: Format) -> tuple[Message, ...]:

@@ -1,0 +1,156 @@
+"""A kept template: its mask against the marks of an oracle, and faults that are planted in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.conversation import Conversation, Message, ToolCall
+from harness.errors import HarnessError
+from harness.formats.kept.keeping import keep_template
+from harness.formats.kept.kept_facts import find_facts
+from harness.formats.kept.kept_probes import Prober
+from harness.formats.kept.kept_proof import prove
+from harness.formats.render import adapt_to_format, render
+
+#: Thoughts of the last turn, calls as JSON, results in the user's block, a prefilled thought.
+FULL = (
+    "{%- set ns = namespace(last=-1) %}{%- for m in messages %}{%- if m.role == 'user' %}"
+    "{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}{{- bos_token }}"
+    "{%- for m in messages %}{{- '<|im_start|>' + ('user' if m.role == 'tool' else m.role) + '\n' }}"
+    "{%- if m.role == 'assistant' and m.reasoning_content and loop.index0 > ns.last %}"
+    "{{- '<think>\n' + m.reasoning_content | trim + '\n</think>\n\n' }}{%- endif %}"
+    "{%- if m.role == 'tool' %}{{- '<result>' + m.content + '</result>' }}"
+    "{%- else %}{{- m.content }}{%- endif %}"
+    "{%- for call in m.tool_calls or [] %}{{- '<call>' + call.function | tojson + '</call>' }}"
+    "{%- endfor %}{{- '<|im_end|>\n' }}{%- endfor %}"
+    "{%- if tools %}{{- '' }}{%- endif %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n<think>\n' }}{%- endif %}"
+)
+LAST_USER = (
+    "{%- if messages[0].role == 'system' %}{%- set system = messages[0].content %}"
+    "{%- set rest = messages[1:] %}{%- else %}{%- set rest = messages %}{%- endif %}{{- bos_token }}"
+    "{%- for m in rest %}{%- if m.role == 'user' %}{{- '[INST]' }}{%- if loop.last and system is "
+    "defined %}{{- system + '\n\n' }}{%- endif %}{{- m.content + '[/INST]' }}{%- else %}"
+    "{{- m.content + eos_token }}{%- endif %}{%- endfor %}"
+)
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cn", "Co"]), min_size=1)
+WORDS = WORDS.map(str.strip).filter(bool)
+
+
+@pytest.fixture(scope="module")
+def full():
+    return keep_template(FULL, "full", where="full").format
+
+
+def trained(rendered):
+    return [(s.kind, rendered.text[s.start : s.end]) for s in rendered.spans if s.trained]
+
+
+def test_facts_are_found_by_probing(full):
+    assert (full.system, full.reasoning, full.tools) == ("own", "last-turn", "own")
+    assert full.stops == ("<|im_end|>",) and full.thought_marks.close == "</think>"
+
+
+def test_thoughts_and_calls_have_spans_of_their_own(full):
+    call = ToolCall("look", '{"word": "a"}')
+    messages = (
+        Message("user", "q"),
+        Message("assistant", "old", reasoning="gone"),
+        Message("user", "r"),
+        Message("assistant", "let me see", reasoning="hm", tool_calls=(call,)),
+        Message("tool", "found", name="look"),
+        Message("assistant", "done", reasoning="so"),
+    )
+    rendered = render(Conversation("c", messages), full)
+    assert rendered.dropped == (1,)
+    assert trained(rendered) == [
+        ("content", "old"),
+        ("stop", "<|im_end|>"),
+        ("reasoning", "hm\n</think>\n\n"),
+        ("content", "let me see"),
+        ("call", '<call>{"name": "look", "arguments": {"word": "a"}}</call>'),
+        ("stop", "<|im_end|>"),
+        ("reasoning", "so\n</think>\n\n"),
+        ("content", "done"),
+        ("stop", "<|im_end|>"),
+    ], "the prompt has written the opening mark of a thought"
+
+
+@settings(max_examples=40)
+@given(st.lists(WORDS, min_size=2, max_size=6), st.booleans())
+def test_what_is_trained_is_the_answers_and_their_stops(full, words, with_system):
+    words = words[: len(words) // 2 * 2]
+    messages = [Message(("user", "assistant")[n % 2], text) for n, text in enumerate(words)]
+    messages = [Message("system", "rules"), *messages] if with_system else messages
+    rendered = render(Conversation("c", tuple(messages)), full, bos_token="<s>")
+    answers = [message.content for message in messages if message.role == "assistant"]
+    assert "".join(text for _, text in trained(rendered)) == "".join(
+        answer + "<|im_end|>" for answer in answers
+    )
+    roles = {span.message: span.trained for span in rendered.spans if span.kind == "content"}
+    assert all(is_trained == (messages[at].role == "assistant") for at, is_trained in roles.items())
+
+
+def test_a_system_prompt_that_goes_into_the_last_question():
+    kept = keep_template(LAST_USER, "last", where="last")
+    assert kept.format.system == "last-user" and "last question" in " ".join(kept.findings)
+    turns = (
+        Message("system", "S"),
+        *(Message(("user", "assistant")[n % 2], text) for n, text in enumerate("abcd")),
+    )
+    conversation = adapt_to_format(Conversation("c", turns), kept.format)
+    text = render(conversation, kept.format, eos_token="</s>").text
+    assert text == "[INST]a[/INST]b</s>[INST]S\n\nc[/INST]d</s>"
+    asked = adapt_to_format(Conversation("c", turns[:4]), kept.format)
+    prompt = render(asked, kept.format, eos_token="</s>", add_generation_prompt=True).text
+    assert text.startswith(prompt), "the prompt that was trained is the prompt that is sent"
+
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+PLANTED = {
+    "drops an answer": ("m.content", "('' if m.content == 'first answer' else m.content)"),
+    "writes an answer twice": ("m.content", "m.content + m.content"),
+    "changes words": ("m.content", "m.content | upper"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_template_that_does_not_keep_words_is_refused(fault):
+    assert keep_template(CHATML, "control", where="x").proof.proved
+    with pytest.raises(HarnessError, match=r"cannot be imported: .* leaves out words"):
+        keep_template(CHATML.replace(*PLANTED[fault]), "planted", where="x")
+
+
+def test_a_mask_that_trains_a_header_is_not_proved(monkeypatch):
+    """The proof is a check of its own: a tracer that is wrong by one mark does not pass it."""
+    prober = Prober(CHATML, "x", {})
+    facts = find_facts(prober)
+    assert not prove(prober, facts).wrong
+    right = prober.render
+
+    def wrong(*messages, **options):
+        done = right(*messages, **options)
+        if done is None or not done.answers:
+            return done
+        answers = tuple(replace(one, start=one.start - len("assistant\n")) for one in done.answers)
+        return replace(done, answers=answers)
+
+    monkeypatch.setattr(prober, "render", wrong)
+    assert any("does not begin where the prompt ends" in one for one in prove(prober, facts).wrong)
+
+
+def test_a_header_that_the_prompt_leaves_out_is_not_trained():
+    template = CHATML.replace("{{ '<|im_start|>assistant\n' }}", "")
+    kept = keep_template(template, "no-prompt", where="x")
+    assert any("leaves out the header" in finding for finding in kept.findings)
+    rendered = render(
+        Conversation("c", (Message("user", "q"), Message("assistant", "a"))), kept.format
+    )
+    assert [text for _, text in trained(rendered)] == ["a", "<|im_end|>"]
