@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import lru_cache
 
 import pytest
 
@@ -31,9 +32,14 @@ SAMPLE = _NAMES.split()
 PYTHON = re.compile(r"\bNone\b|\bTrue\b|\bFalse\b|\[\{'|\{'\w+':")
 
 
+@lru_cache(maxsize=64)
+def _template(name):
+    return export_format(FORMATS[name], "hf").text
+
+
 def _exported(name, messages, tools=(), generation=False):
     """The text by the exported template, or the words in which it refuses."""
-    template = export_format(FORMATS[name], "hf").text
+    template = _template(name)
     try:
         return render_foreign(
             template,
