@@ -80,6 +80,36 @@ UNBALANCED = {
     "gemma4": "results stand in the answer's turn, which a question does not close",
     "smollm3": "the owner's system block has no <|im_end|> before the first question",
 }
+
+
+@lru_cache(maxsize=1)
+def _checked():
+    """chatlint's results: (format, shape, property, verdict, detail)."""
+    pytest.importorskip("chatlint")
+    from chatlint.properties import all_properties
+    from chatlint.render import Template
+    from chatlint.rendering import Rendering
+    from chatlint.shapes import all_shapes
+
+    results = []
+    for chat_format in load_formats().values():
+        template = Template(chat_format.id, export_format(chat_format, "hf").text)
+        for shape in all_shapes():
+            rendering = Rendering(template, shape)
+            for check in all_properties():
+                result = check(template, shape, rendering)
+                results.append((chat_format.id, shape.name, result))
+    return results
+
+
+def _failing(name):
+    return {
+        format_id
+        for format_id, _, result in _checked()
+        if result.prop == name and result.verdict == "fail"
+    }
+
+
 #: Formats that write a value as Python does, since their models were trained on that.
 PYTHON = {"smollm3": "the owner lists tools as Python dicts; JSON would be unknown to the model"}
 
