@@ -14,7 +14,7 @@ from harness.data.entries.call_order import messages_in_order
 from harness.data.entries.content_parts import not_text
 from harness.data.entries.message_entries import parse_entry
 from harness.data.entries.row_notes import RowNotes
-from harness.data.entries.tool_calls import parse_tools, without_null_keys
+from harness.data.entries.tool_calls import as_list, parse_tools, without_null_keys
 from harness.data.readers import DataRow, read_rows
 from harness.data.refusals import Refusal, RefusedRow, bad_value
 from harness.data.schemas import (
@@ -181,7 +181,8 @@ def parse_conversation(
         tools: tuple[Tool, ...] = ()
     else:
         own = next((key for key in ("conversations", "conversation") if key in row), "messages")
-        before = len(entries) - len(row.get(own, entries)) if isinstance(entries, list) else 0
+        written = as_list(row.get(own, entries))
+        before = len(entries) - len(written) if isinstance(entries, list) else 0
         messages, tools = parse_dialogue(
             entries, tools_of(row, place), place, notes, name=own, first=-before
         )
@@ -224,7 +225,7 @@ def parse_dialogue(
     ``tools`` is the value of the row's own key, or None where it has none. ``name`` is the list's
     in the row, and ``first`` the number of its first entry. Raises RefusedRow.
     """
-    notes = notes or RowNotes()
+    notes, value = notes or RowNotes(), as_list(value)
     if not isinstance(value, list) or not value:
         raise bad_value(
             place,

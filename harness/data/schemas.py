@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from harness.data.entries.row_notes import RowNotes
 from harness.data.entries.speakers import SPEAKERS
-from harness.data.entries.tool_calls import json_text
+from harness.data.entries.tool_calls import as_list, json_text
 from harness.data.refusals import RefusedRow, bad_value
 
 SchemaName = Literal["auto", "messages", "sharegpt", "alpaca", "prompt-completion", "xlam", "text"]
@@ -62,12 +62,12 @@ def _one(row: dict[str, Any], keys: tuple[str, ...], place: str) -> Any:
 
 
 def _messages(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
-    entries = row["messages"]
+    entries = as_list(row["messages"])
     return _with_system(row, entries, place) if isinstance(entries, list) else entries
 
 
 def _sharegpt(row: dict[str, Any], place: str, _notes: RowNotes) -> Any:
-    turns = _one(row, _CONVERSATIONS, place)
+    turns = as_list(_one(row, _CONVERSATIONS, place))
     if not isinstance(turns, list) or not turns:
         raise bad_value(
             place,

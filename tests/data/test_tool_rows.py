@@ -390,6 +390,36 @@ def test_parts_of_text_are_joined():
     assert read({"messages": [said("user", parts)]}).messages == (Message("user", "abcd"),)
 
 
+def test_a_list_written_as_an_object_of_lists_is_that_list():
+    """As the hub gives a "sequence of structs", with a null in every cell without a value."""
+    row = {
+        "messages": {
+            "role": ["user", "assistant"],
+            "content": [ASK.content, None],
+            "tool_calls": [None, {"name": ["weigh"], "arguments": [json.dumps(ARGUMENTS)]}],
+        }
+    }
+    assert read(row).messages == (ASK, Message("assistant", "", tool_calls=(CALL,)))
+
+
+@pytest.mark.extras
+def test_arguments_of_parquet_have_no_columns_of_other_rows(tmp_path):
+    """A table gives each row every key: null there is absent, and in JSON it is a value."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    def asking(**arguments):
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        return {"messages": [ASKED, {"role": "assistant", "content": None, "tool_calls": [call]}]}
+
+    rows = [asking(a=1), asking(b="x")]
+    write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    collection = Collection()
+    found = collection.read(str(tmp_path / "rows.parquet"))
+    assert [row.messages[1].tool_calls[0].arguments for row in found] == ['{"a": 1}', '{"b": "x"}']
+    assert not collection.ignored and not collection.refusals
+
+
 def test_ignored_keys_and_readings_are_counted_by_row(tmp_path):
     collection, file = Collection(), tmp_path / "set.jsonl"
     think = said("assistant", "<think>a</think>b", mood="calm")

@@ -20,6 +20,19 @@ def without_null_keys(value: dict[str, Any]) -> dict[str, Any]:
     return {key: part for key, part in value.items() if part is not None}
 
 
+def as_list(value: Any) -> Any:
+    """A list of objects that is written as an object of lists, as one; else the value itself.
+
+    The hub's data sets give a "sequence of structs" so.
+    """
+    if not isinstance(value, dict) or not value:
+        return value
+    columns = list(value.values())
+    if not all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+        return value
+    return [dict(zip(value, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
 def json_text(value: Any) -> str:
     """A value as JSON text, keys in their order, every script as it is."""
     return json.dumps(value, ensure_ascii=False)
@@ -31,7 +44,7 @@ def parse_calls(value: Any, place: str, notes: RowNotes) -> tuple[ToolCall, ...]
     A call is OpenAI's object with ``function``, or has its name and arguments itself. Arguments are
     an object or the JSON text of one. Raises RefusedRow.
     """
-    value = _unpacked(value, place)
+    value = as_list(_unpacked(value, place))
     calls = tuple(
         _call(entry, f"{place}[{index}]" if isinstance(value, list) else place, notes)
         for index, entry in enumerate(value if isinstance(value, list) else [value])
