@@ -8,9 +8,10 @@ import pytest
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
-from harness.evaluation.analysis.build_report import build_report, print_table
+from harness.evaluation.analysis.build_report import build_report
 from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.sample_answers import samples
+from harness.evaluation.analysis.terminal_lines import print_table
 from harness.evaluation.cases.case_files import load_cases, parse_case
 from harness.evaluation.requests import RequestBuilder
 from harness.evaluation.run import cases_of_abilities, evaluate
@@ -157,6 +158,7 @@ def test_a_thought_has_room_of_its_own_where_the_model_is_known_to_think(tmp_pat
     named = go(tmp_path, right, native="chatml", thought_tokens=64, max_new_tokens=32)
     assert {item.request.max_new_tokens for item in named.requests} == {32, 96}
     assert "thought_tokens" not in other.settings.as_dict()
+    assert [named.settings.most_tokens(KNOWN[one]) for one in ("qwen3", "chatml")] == [96, 32]
     assert named.settings.as_dict()["thought_tokens"] == 64
 
 
