@@ -23,6 +23,7 @@ from harness.data.schemas import (
     Schema,
     detect,
     refuse_preference,
+    system_beside,
     tools_of,
 )
 from harness.errors import HarnessError
@@ -181,10 +182,9 @@ def parse_conversation(
         tools: tuple[Tool, ...] = ()
     else:
         own = next((key for key in ("conversations", "conversation") if key in row), "messages")
-        written = as_list(row.get(own, entries))
-        before = len(entries) - len(written) if isinstance(entries, list) else 0
+        beside = system_beside(row, entries)
         messages, tools = parse_dialogue(
-            entries, tools_of(row, place), place, notes, name=own, first=-before
+            entries, tools_of(row, place), place, notes, name=own, first=-beside
         )
     return Conversation(str(row_id), messages, tuple(tags), place, schema.plain, tools)
 

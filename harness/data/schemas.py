@@ -191,6 +191,14 @@ def detect(row: dict[str, Any]) -> Schema | None:
     return next((schema for schema in SCHEMAS.values() if not schema.missing(row)), None)
 
 
+def system_beside(row: dict[str, Any], entries: Any) -> bool:
+    """Whether the first of the entries is the system prompt that the row has beside them."""
+    written = next((as_list(row[key]) for key in ("messages", *_CONVERSATIONS) if key in row), [])
+    firsts = [each[0] for each in (entries, written) if isinstance(each, list) and each]
+    prompts = [{"role": "system", "content": row[key]} for key in _given(row, _SYSTEM) if row[key]]
+    return bool(firsts) and firsts[0] in prompts and firsts[0] not in firsts[1:]
+
+
 def tools_of(row: dict[str, Any], place: str) -> Any:
     """The value of the row's tools, under either name; None where it has none."""
     return _one(row, _TOOLS, place) if _given(row, _TOOLS) else None

@@ -390,6 +390,22 @@ def test_parts_of_text_are_joined():
     assert read({"messages": [said("user", parts)]}).messages == (Message("user", "abcd"),)
 
 
+@pytest.mark.parametrize("rest", [{}, {"system": "s"}])
+def test_a_place_counts_as_the_row_does(rest):
+    with pytest.raises(RefusedRow, match=r"conversations.1.: unknown speaker 'x'"):
+        read({"conversations": [HUMAN, turn("x", "y")], **rest})
+    pairs = [{"human": "a", "assistant": "b"}, turn("x", "y")]
+    with pytest.raises(RefusedRow, match=r"conversation.2.: unknown speaker 'x'"):
+        read({"conversation": pairs, **rest})
+    with pytest.raises(RefusedRow, match=r"messages.1.: unknown role 'x'"):
+        read({"messages": [said("system", "s"), said("x", "y")], **rest})
+
+
+def test_a_column_of_another_schema_is_no_crash():
+    row = {"instruction": "q", "output": "a", "conversations": 5}
+    assert parse_conversation(row, "f:1", schema=SCHEMAS["alpaca"]).messages[-1].content == "a"
+
+
 def test_a_list_written_as_an_object_of_lists_is_that_list():
     """As the hub gives a "sequence of structs", with a null in every cell without a value."""
     row = {
