@@ -193,7 +193,9 @@ def detect(row: dict[str, Any]) -> Schema | None:
 
 def system_beside(row: dict[str, Any], entries: Any) -> bool:
     """Whether the first of the entries is the system prompt that the row has beside them."""
-    written = next((as_list(row[key]) for key in ("messages", *_CONVERSATIONS) if key in row), [])
+    written: Any = next(
+        (as_list(row[key]) for key in ("messages", *_CONVERSATIONS) if key in row), []
+    )
     firsts = [each[0] for each in (entries, written) if isinstance(each, list) and each]
     prompts = [{"role": "system", "content": row[key]} for key in _given(row, _SYSTEM) if row[key]]
     return bool(firsts) and firsts[0] in prompts and firsts[0] not in firsts[1:]
