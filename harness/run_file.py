@@ -88,7 +88,8 @@ def require_run_metadata(run: Path) -> RunMetadata:
 
 def is_trained(folder: Path) -> bool:
     """Whether the folder is a run's or an adapter's, not a whole model's."""
-    return any((folder / name).is_file() for name in (RUN_FILE, _ADAPTER_CONFIG))
+    adapter = (folder / _ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+    return adapter or (folder / RUN_FILE).is_file()
 
 
 def find_adapter(folder: Path) -> tuple[Path, Path | None]:
