@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,5 +211,6 @@ def detect(args: list[str]) -> int:
     for sentence in source.lost:
         print(f"  not compared: {sentence}")
     if not equal:
-        print(f"next: harness formats import {options.source}")
+        context = f" --context {shlex.quote(options.context)}" if options.context else ""
+        print(f"next: harness formats import {shlex.quote(options.source)}{context}")
     return EXIT_OK if equal else EXIT_FINDINGS

@@ -356,3 +356,13 @@ def test_any_preset_is_trained_as_it_is_asked(tmp_path_factory, preset, story, s
         assert whole.text.startswith(asked)
         last = [span for span in whole.spans if span.message == len(messages) - 1]
         assert last[0].start == len(asked) and all(span.trained for span in last)
+
+
+def test_detect_names_the_context_in_the_next_command(tmp_path, capsys):
+    from harness.cli.main import main
+
+    (tmp_path / "my preset.json").write_text(json.dumps({**MARKED, "output_suffix": "<of mine>"}))
+    (tmp_path / "context.json").write_text(json.dumps(PLAIN_STORY))
+    preset, context = str(tmp_path / "my preset.json"), str(tmp_path / "context.json")
+    assert main(["formats", "detect", preset, "--context", context]) == 1
+    assert f"import '{preset}' --context {context}" in capsys.readouterr().out
