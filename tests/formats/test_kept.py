@@ -14,6 +14,7 @@ from harness.formats.kept.keeping import keep_template
 from harness.formats.kept.kept_facts import find_facts
 from harness.formats.kept.kept_probes import Prober
 from harness.formats.kept.kept_proof import prove
+from harness.formats.parse import parse_answer
 from harness.formats.render import adapt_to_format, render
 
 #: Thoughts of the last turn, calls as JSON, results in the user's block, a prefilled thought.
@@ -78,6 +79,18 @@ def test_thoughts_and_calls_have_spans_of_their_own(full):
         ("content", "done"),
         ("stop", "<|im_end|>"),
     ], "the prompt has written the opening mark of a thought"
+
+
+def test_an_answer_is_read_back(full):
+    call = ToolCall("look", '{"word": "a"}')
+    answer = Message("assistant", "let me see", reasoning="hm", tool_calls=(call, call))
+    prompt = render(
+        Conversation("c", (Message("user", "q"),)), full, add_generation_prompt=True
+    ).text
+    text = render(Conversation("c", (Message("user", "q"), answer)), full).text
+    parsed = parse_answer(text.removeprefix(prompt).rstrip(), full, opened="<think>\n")
+    assert (parsed.content, parsed.reasoning) == ("let me see", "hm")
+    assert [(one.name, one.values()) for one in parsed.tool_calls] == [("look", {"word": "a"})] * 2
 
 
 @settings(max_examples=40)

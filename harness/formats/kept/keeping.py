@@ -109,6 +109,8 @@ def _front_matter(
     }
     if facts.thoughts != NO_MARKS:
         tables["thoughts"] = asdict(facts.thoughts)
+    if facts.calls is not None and facts.tools != "none":
+        tables["calls"] = {key: value for key, value in asdict(facts.calls).items() if value}
     if variables:
         tables["variables"] = variables
     filled = {key: value for key, value in values.items() if value}

@@ -5,11 +5,12 @@ Nothing is guessed: what the probes do not show is left out, and what cannot be 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from harness.conversation import NO_MARKS, AnswerMarks
+from harness.conversation import NO_MARKS, AnswerMarks, CallMarks
 from harness.errors import HarnessError
 from harness.formats.kept.kept_pieces import MARK
 from harness.formats.kept.kept_probes import (
@@ -48,6 +49,7 @@ class Facts:
     eos: str = "none"
     roles: dict[str, str] = field(default_factory=dict)
     thoughts: AnswerMarks = NO_MARKS
+    calls: CallMarks | None = None
     findings: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     needs_tools: bool = False
@@ -296,11 +298,29 @@ def _find_tools(prober: Prober, facts: Facts) -> None:
             facts.tools = "own"
             facts.way = replace(facts.way, arguments=arguments)
             facts.findings += list(_tool_findings(ended))
+            facts.calls = _call_marks(call)
             break
         reason = reason or "it leaves out calls or results"
     prober.format = replace(prober.format, kept=facts.way)
     if facts.tools == "none":
         facts.refused.append(f"tools, calls and results: {reason}")
+
+
+def _call_marks(text: str) -> CallMarks | None:
+    """How a call is read back, where it is written as JSON; None where it is not."""
+    start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
+    end = max(text.rfind("}"), text.rfind("}]") + 1) + 1
+    try:
+        value = json.loads(text[start:end])
+    except ValueError:
+        return None
+    call = value[0] if isinstance(value, list) and value else value
+    if not isinstance(call, dict) or call.get("name") != CALL.tool_calls[0].name:
+        return None
+    arguments = next((key for key in ("arguments", "parameters") if key in call), "")
+    if call.get(arguments) != CALL.tool_calls[0].values():
+        return None
+    return CallMarks("json", text[:start], text[end:], arguments=arguments)
 
 
 def _tool_findings(ended: KeptRendering) -> Iterator[str]:
