@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, ToolCall
 from harness.errors import HarnessError
+from harness.formats.format_set import with_switches
 from harness.formats.kept.keeping import keep_template
 from harness.formats.kept.kept_facts import find_facts
 from harness.formats.kept.kept_probes import Prober
@@ -37,6 +38,11 @@ LAST_USER = (
     "{%- for m in rest %}{%- if m.role == 'user' %}{{- '[INST]' }}{%- if loop.last and system is "
     "defined %}{{- system + '\n\n' }}{%- endif %}{{- m.content + '[/INST]' }}{%- else %}"
     "{{- m.content + eos_token }}{%- endif %}{%- endfor %}"
+)
+SWITCHED = FULL.replace(
+    "{{- '<|im_start|>assistant\n<think>\n' }}",
+    "{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is defined and not enable_thinking %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}",
 )
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cn", "Co"]), min_size=1)
 WORDS = WORDS.map(str.strip).filter(bool)
@@ -79,6 +85,17 @@ def test_thoughts_and_calls_have_spans_of_their_own(full):
         ("content", "done"),
         ("stop", "<|im_end|>"),
     ], "the prompt has written the opening mark of a thought"
+
+
+def test_the_switch_of_thoughts_is_found(full):
+    assert not full.switches
+    switched = keep_template(SWITCHED, "switched", where="x").format
+    assert switched.switches == {"enable_thinking": [True, False]} and switched.thinks
+    off = with_switches(switched, ["enable_thinking=false"])
+    assert not off.thinks
+    question = Conversation("c", (Message("user", "q"),))
+    texts = [render(question, one, add_generation_prompt=True).text for one in (switched, off)]
+    assert texts[1] == texts[0] + "<think>\n\n</think>\n\n"
 
 
 def test_an_answer_is_read_back(full):

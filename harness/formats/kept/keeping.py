@@ -111,6 +111,9 @@ def _front_matter(
         tables["thoughts"] = asdict(facts.thoughts)
     if facts.calls is not None and facts.tools != "none":
         tables["calls"] = {key: value for key, value in asdict(facts.calls).items() if value}
+    if facts.switches and facts.reasoning != "none":
+        tables["switches"] = facts.switches
+        values["thoughts_off"] = dict.fromkeys(facts.switches, False)
     if variables:
         tables["variables"] = variables
     filled = {key: value for key, value in values.items() if value}

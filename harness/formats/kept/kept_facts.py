@@ -50,6 +50,7 @@ class Facts:
     roles: dict[str, str] = field(default_factory=dict)
     thoughts: AnswerMarks = NO_MARKS
     calls: CallMarks | None = None
+    switches: dict[str, list[bool]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     needs_tools: bool = False
@@ -73,6 +74,7 @@ def _probed(prober: Prober) -> Facts:
     prober.format = replace(prober.format, stops=facts.stops)
     _find_system(prober, facts)
     _find_thoughts(prober, facts)
+    _find_switch(prober, facts)
     _find_tools(prober, facts)
     _find_developer(prober, facts)
     return facts
@@ -196,6 +198,8 @@ def _find_roles(facts: Facts, exchange: KeptRendering, header: str) -> None:
 
 
 _LONGEST_HEADER = 200
+#: Names of the variable that switches thoughts on and off.
+_SWITCHES = ("enable_thinking", "thinking")
 
 
 def _find_system(prober: Prober, facts: Facts) -> None:
@@ -271,6 +275,26 @@ def _find_thoughts(prober: Prober, facts: Facts) -> None:
         facts.thoughts = _thought_marks(one)
         break
     prober.format = replace(prober.format, kept=facts.way)
+
+
+def _find_switch(prober: Prober, facts: Facts) -> None:
+    """The variable that switches thoughts off, with its default first."""
+    if facts.reasoning == "none":
+        return
+    plain = prober.format
+    for name in _SWITCHES:
+        if name not in plain.template or name in plain.variables:
+            continue
+        prompts = {}
+        for value in (None, True, False):
+            given = {} if value is None else {name: value}
+            prober.format = replace(plain, variables={**plain.variables, **given})
+            prompts[value] = prober.render(U1, prompt=True, plain=True)
+        prober.format = plain
+        if None not in prompts.values() and prompts[True] != prompts[False]:
+            default = prompts[None] == prompts[True]
+            facts.switches = {name: [default, not default]}
+            return
 
 
 def _thought_marks(one: KeptRendering) -> AnswerMarks:
