@@ -61,6 +61,21 @@ def first_is_system(messages: Messages, _prompt: bool) -> bool:
     return messages[0].role == "system"
 
 
+def calls_or_thoughtless(messages: Messages, prompt: bool) -> bool:
+    """The owner writes a thought before a call alone."""
+    return prompt or bool(messages[-1].tool_calls) or not messages[-1].reasoning
+
+
+def without_python_values(messages: Messages, _prompt: bool) -> bool:
+    """The owner writes true, null and (in one family) lists as Python does; we write JSON."""
+    written = "".join(call.arguments for message in messages for call in message.tool_calls)
+    return not any(word in written for word in ("true", "false", "null", "[", "where"))
+
+
+def both(*tests: Callable[[Messages, bool], bool]) -> Callable[[Messages, bool], bool]:
+    return lambda messages, prompt: all(test(messages, prompt) for test in tests)
+
+
 @dataclass(frozen=True)
 class Owner:
     """An owner's template, and what of a conversation can be compared.
@@ -108,9 +123,12 @@ OWNERS: list[tuple[str, Owner]] = [
     ("qwen3-instruct", Owner("Qwen-Qwen3-4B-Instruct-2507", **NO_THOUGHTS)),
     ("qwen3-thinking", Owner("Qwen-Qwen3-4B-Thinking-2507")),
     ("qwq", Owner("Qwen-QwQ-32B@16488a", padded=False, prepare=INLINE, comparable=last_thinks)),
-    ("qwen3-coder", Owner("Qwen-Qwen3-Coder-30B-A3B-Instruct", **NO_THOUGHTS)),
-    ("qwen3.5", Owner("Qwen3.5-4B")),
-    (f"qwen3.5:{OFF}", Owner("Qwen3.5-4B", **NO_THOUGHTS)),
+    (
+        "qwen3-coder",
+        Owner("Qwen-Qwen3-Coder-30B-A3B-Instruct", comparable=without_python_values, **NO_THOUGHTS),
+    ),
+    ("qwen3.5", Owner("Qwen3.5-4B", comparable=without_python_values)),
+    (f"qwen3.5:{OFF}", Owner("Qwen3.5-4B", comparable=without_python_values, **NO_THOUGHTS)),
     ("qwen3.6", Owner("Qwen-Qwen3.6-35B-A3B")),
     ("qwen3.6:preserve_thinking=true", Owner("Qwen-Qwen3.6-35B-A3B")),
     (
@@ -273,13 +291,29 @@ OWNERS: list[tuple[str, Owner]] = [
     ),
     (
         "nemotron3",
-        Owner("NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", padded=False, comparable=last_thinks),
+        Owner(
+            "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+            padded=False,
+            comparable=both(last_thinks, without_python_values),
+        ),
     ),
     (
         "nemotron3:truncate_history_thinking=false",
-        Owner("NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", padded=False, comparable=last_thinks),
+        Owner(
+            "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+            padded=False,
+            comparable=both(last_thinks, without_python_values),
+        ),
     ),
-    (f"nemotron3:{OFF}", Owner("NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", padded=False, **NO_THOUGHTS)),
+    (
+        f"nemotron3:{OFF}",
+        Owner(
+            "NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+            padded=False,
+            comparable=without_python_values,
+            **NO_THOUGHTS,
+        ),
+    ),
     (
         "smollm3",
         Owner(
@@ -313,12 +347,20 @@ OWNERS: list[tuple[str, Owner]] = [
         "command-r7b:enable_thinking=true",
         Owner("CohereForAI-c4ai-command-r7b-12-2024-tool_use", comparable=a_prompt, **NO_WORDS),
     ),
-    ("seed-oss", Owner("ByteDance-Seed-OSS", **SEED)),
+    ("seed-oss", Owner("ByteDance-Seed-OSS", comparable=without_python_values, **SEED)),
     (
         "seed-oss:thinking_budget=0",
-        Owner("ByteDance-Seed-OSS", comparable=a_prompt, **NO_THOUGHTS, **SEED),
+        Owner(
+            "ByteDance-Seed-OSS",
+            comparable=both(a_prompt, without_python_values),
+            **NO_THOUGHTS,
+            **SEED,
+        ),
     ),
-    ("seed-oss:thinking_budget=512", Owner("ByteDance-Seed-OSS", **SEED)),
+    (
+        "seed-oss:thinking_budget=512",
+        Owner("ByteDance-Seed-OSS", comparable=without_python_values, **SEED),
+    ),
     (
         "hermes",
         Owner(
@@ -362,15 +404,18 @@ OWNERS: list[tuple[str, Owner]] = [
     ),
     (
         "gemma4",
-        Owner("google-gemma-4-31B-it", comparable=answers_a_result, **NO_THOUGHTS, **NO_WORDS),
+        Owner(
+            "google-gemma-4-31B-it",
+            comparable=both(answers_a_result, without_python_values),
+            **NO_THOUGHTS,
+            **NO_WORDS,
+        ),
     ),
     (
         "gemma4:enable_thinking=true",
         Owner(
             "google-gemma-4-31B-it",
-            comparable=lambda messages, prompt: (
-                prompt or bool(messages[-1].tool_calls) or not messages[-1].reasoning
-            ),
+            comparable=both(calls_or_thoughtless, without_python_values),
             **NO_WORDS,
         ),
     ),
