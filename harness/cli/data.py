@@ -172,7 +172,7 @@ def convert(args: list[str]) -> int:
     for line in collection.notes():
         print(line, file=sys.stderr)
     refused = f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""
-    print(f"{len(collection.conversations)} conversations{refused}", file=sys.stderr)
+    print(f"{_counted(collection.conversations, 'conversation')}{refused}", file=sys.stderr)
     return EXIT_FINDINGS if collection.refusals else EXIT_OK
 
 
