@@ -77,9 +77,9 @@ def test_a_date_is_never_equal_to_one_that_is_written_out(tmp_path, capsys, writ
     assert "26 Jul 2024" in source
     spoilt = re.sub(r"26 Jul 2024", "' + DATE + '", source).replace("DATE", writes)
     (tmp_path / "t.jinja").write_text(spoilt)
-    status = main(["formats", "detect", str(tmp_path / "t.jinja"), "--json"])
+    main(["formats", "detect", str(tmp_path / "t.jinja"), "--json"])
     equal = "llama3.1" in json.loads(capsys.readouterr().out)["equals"]
-    assert equal == (status == 0) == (writes == "'26 Jul 2024'")
+    assert equal == (writes == "'26 Jul 2024'")
 
 
 def test_a_stop_that_is_written_only_between_turns(tmp_path, capsys):
