@@ -32,6 +32,7 @@ REFUSED = {
     "formats sample --n": ("0", "-1"),
     "formats sample --seed": ("-1",),
     "phrases texts.jsonl --against other.jsonl --most": ("-1",),
+    "preview sft.json --trainer trl --rows": ("-1",),
     "sweep run.toml --jobs": ("0", "-1"),
     "pick run --margin": ("nan", "inf", "-1"),
     "pick run --seed": ("-1",),
