@@ -27,7 +27,8 @@ pytestmark = pytest.mark.corpus
 #: In what words a format may refuse to write a conversation.
 REFUSED = re.compile(
     r"no place for|can only stand first|only supports single tool-calls|must be alternat|"
-    r"roles must|only the first|at the beginning|alphanumeric|writes (?:no words beside a|one) call"
+    r"roles must|only the first|at the beginning|alphanumeric|writes (?:no words beside a|one) call|"
+    r"and no other"
 )
 _LAST = "the owner writes the last turn otherwise: the system prompt is in the last question"
 _TOOLS = "the owner writes the tools before the last question, which moves"
