@@ -89,6 +89,9 @@ def record_of(rows: Sequence[Findings], wall: float) -> Record:
         "conversations refused since the template leaves words, calls or tools out": sum(
             len(row.loses) for row in imported
         ),
+        "conversations refused although transformers writes everything": sum(
+            len(row.refused_here) for row in imported
+        ),
         "conversations rendered without their thoughts, which the import says": sum(
             len(row.without_thought) for row in imported
         ),

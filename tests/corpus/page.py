@@ -19,7 +19,8 @@ their results, null content, text in parts, and words that look like marks of a 
 
 {figures}
 
-{seconds:.0f} s of processor time together.
+{seconds:.0f} s of processor time together, on a machine with some 25 waiting processes; the goal is 240
+(two minutes on two cores).
 """
 _MEANING = """## What the figures mean
 
