@@ -73,15 +73,15 @@ def run(folder, kind, train_on=("answers", "thoughts", "calls")):
             "model": MODEL,
             "output_dir": str(output),
             "data": {"train": [str(rows)], "controls": 6},
-            "formats": {"train": ["qwen3"], "held_out": ["llama3.1", "deepseek-r1"]},
+            "formats": {"train": ["qwen3"], "held_out": ["llama3.1"]},
             "loss": {"train_on": list(train_on)},
             "optimisation": {
                 "learning_rate": 2e-3,
-                "max_steps": 8,
+                "max_steps": 6,
                 "per_device_train_batch_size": 4,
             },
-            "evaluation": {"references": 0, "recall_rows": 3, "formats_measured": 2},
-            "checkpoints": {"save_steps": 8},
+            "evaluation": {"references": 0, "recall_rows": 2, "formats_measured": 1},
+            "checkpoints": {"save_steps": 6},
         }
     )
     train(config, quiet=True)
@@ -103,8 +103,9 @@ def test_tool_data(tmp_path, capsys):
     assert {"answers", "calls", "stop"} <= set(steps[-1]["parts"])
     assert steps[-1]["parts"]["calls"]["loss"] < steps[0]["parts"]["calls"]["loss"]
     report = tmp_path / "report"
-    arguments = ["eval", MODEL, "--adapter", str(output), "--formats", "qwen3", "--limit", "2"]
-    assert main([*arguments, "--max-new-tokens", "8", "--out", str(report)]) == 0
+    arguments = ["eval", MODEL, "--adapter", str(output), "--formats", "qwen3", "--limit", "1"]
+    short = ["--cases", "tools", "--max-new-tokens", "24", "--thought-tokens", "8"]
+    assert main([*arguments, *short, "--out", str(report)]) == 0
     shared = tmp_path / "shared"
     assert main(["export", str(output), "--format", "qwen3", "--out", str(shared)]) == 0
     assert "tool_call" in (shared / "chat_template.jinja").read_text()
