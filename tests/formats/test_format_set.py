@@ -118,7 +118,7 @@ def test_a_format_of_a_sets_name_goes_first(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("no front matter", "no front matter"),
+        ("no front matter", "this template cannot be imported"),
         ("{#---\nfamily = \n---#}\nx", "not TOML"),
         ('{#---\nfamily = "a"\nstop = ["x"]\n---#}\nx', "unknown key 'stop'.*stops"),
         ("{#---\nstops = []\n---#}\nx", "family: missing.*add: family"),
