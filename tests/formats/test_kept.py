@@ -184,3 +184,5 @@ def test_a_header_that_the_prompt_leaves_out_is_not_trained():
         Conversation("c", (Message("user", "q"), Message("assistant", "a"))), kept.format
     )
     assert [text for _, text in trained(rendered)] == ["a", "<|im_end|>"]
+    empty = render(Conversation("c", (Message("user", "q"), Message("assistant", ""))), kept.format)
+    assert not trained(empty), "the header of an empty answer is a header too"

@@ -137,6 +137,8 @@ class Tracer:
         if not following.startswith(tail):
             tail = marks_only(tail, following, at, ended)
             tail += self._mark(whole, following[len(tail) :])
+        if not self._openings().isdisjoint(MARK.findall(tail)):
+            return None  # the prompt leaves out its header
         return Answer(index, at, at, at + len(tail), ("empty",)) if tail else None
 
     def _start(
