@@ -112,6 +112,14 @@ class AnswerMarks:
 NO_MARKS = AnswerMarks()
 
 
+#: The marks without which the calls of a style cannot be found.
+_NEEDED = {
+    "named-json": ("separator",),
+    "parameters": ("open", "key_open", "key_close", "value_close"),
+    "quoted": ("open", "quote"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class CallMarks:
     """How a format writes the calls of an answer: a style of a closed set, and its marks.
@@ -149,6 +157,11 @@ class CallMarks:
     """The key ends at this, and what follows it says whether the value is a text (``true``)."""
     value_close: str = ""
     quote: str = ""
+
+    def __post_init__(self) -> None:
+        missing = [name for name in _NEEDED.get(self.style, ()) if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"calls of the style {self.style} need {', '.join(missing)}")
 
 
 @dataclass(frozen=True, slots=True)

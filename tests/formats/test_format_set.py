@@ -242,3 +242,20 @@ def test_a_switch_is_part_of_the_id_and_reaches_the_template():
     ):
         with pytest.raises(HarnessError, match=said):
             known.select([wrong])
+
+
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        ('style = "quoted"\nopen = "call:"', "calls of the style quoted need quote"),
+        ('style = "json"\nopens = "<"', "opens"),
+        ('style = "yaml"', "style"),
+        ('open = "<"', "style"),
+    ],
+)
+def test_a_mistake_in_the_marks_of_calls_names_the_file(tmp_path, calls, said):
+    file = tmp_path / "toy.jinja"
+    file.write_text(GOOD.replace("\n---#}", f"\n[calls]\n{calls}\n---#}}"), encoding="utf-8")
+    with pytest.raises(HarnessError, match=said) as caught:
+        load_format(file)
+    assert str(file) in caught.value.where

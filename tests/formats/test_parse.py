@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.conversation import AnswerMarks, CallMarks, Conversation, Message, Tool
 from harness.formats import load_formats
 from harness.formats.parse import opened_by, parse_answer
 from harness.formats.render import render
 from harness.records import Format
+from tests.formats.test_render import EXAMPLES
 
 FORMATS = load_formats()
 THINK = AnswerMarks("<think>\n", "\n</think>")
@@ -234,6 +237,39 @@ def test_what_a_prompt_has_opened_is_read_from_the_prompt():
     ):
         prompt = render(asked, FORMATS[name], add_generation_prompt=True)
         assert opened_by(prompt, FORMATS[name]) == opened
+
+
+PIECES = [
+    "<think>",
+    "</think>",
+    *WRITTEN.values(),
+    *(mark for each in STYLES.values() for mark in (each.open, each.close, each.key_open) if mark),
+    "weather",
+    '{"name": "weather", "arguments": ',
+    "[f(a={1, 2})]",
+    "[f(a=b'x', c=1j, d=...)]",
+    "<parameter=a>\n{1, (2,)}\n</parameter>",
+    "{" * 3000,
+    "[" * 3000,
+    "NaN",
+    "}",
+    "\n",
+]
+
+
+@given(st.sampled_from(list(STYLES)), st.lists(st.one_of(st.sampled_from(PIECES), st.text())))
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+def test_no_text_is_too_strange_to_be_read(style, parts):
+    """Whatever a model writes, an answer comes of it, and its calls can be written as JSON."""
+    answer = parse_answer("".join(parts), toy(style))
+    for call in answer.tool_calls:
+        assert isinstance(call.values(), dict)
+
+
+@pytest.mark.parametrize("body", ["[f(a={1, 2})]", "[f(a=b'x')]", "[f(a=1j)]", "[f(a=...)]"])
+def test_a_value_that_json_has_not_is_no_call(body):
+    answer = parse_answer(f"<|tool_call_start|>{body}<|tool_call_end|>", toy("lfm"))
+    assert not answer.tool_calls and answer.malformed == (body,)
 
 
 def test_channels():

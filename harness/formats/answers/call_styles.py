@@ -122,7 +122,10 @@ def _types(tools: Sequence[Tool]) -> Types:
 def _call(name: Any, arguments: Any, call_id: Any = None) -> ToolCall | None:
     if not isinstance(name, str) or not name.strip() or not isinstance(arguments, dict):
         return None
-    written = json.dumps(arguments, ensure_ascii=False)
+    try:
+        written = json.dumps(arguments, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # a set or bytes, as Python writes them
+        return None
     return ToolCall(name.strip(), written, call_id if isinstance(call_id, str) else None)
 
 
@@ -206,7 +209,10 @@ def _read_pythonic(text: str, at: int, _marks: CallMarks, _types: Types) -> Read
 def _read_quoted(text: str, at: int, marks: CallMarks, _types: Types) -> Read | None:
     """A name and ``{key:value,…}``, whose texts are between two quote marks."""
     brace = text.find("{", at)
-    value = quoted_value(text, brace, marks.quote) if brace >= 0 else None
+    try:
+        value = quoted_value(text, brace, marks.quote) if brace >= 0 else None
+    except RecursionError:
+        value = None
     if value is None:
         return None
     call = _call(_name(text[at:brace], marks), value[0])
