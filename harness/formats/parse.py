@@ -29,6 +29,9 @@ def parse_answer(
     calls = chat_format.call_marks
     if calls and calls.style == "channels":
         return parse_channels(opened + text)
+    closing = chat_format.thought_marks.close.strip()
+    if closing and closing in opened:
+        opened = ""  # the prompt has written a whole thought, which is not the answer's
     text = opened + _before_stop(text, chat_format)
     thought, rest, open_thought = _thought(text, chat_format.thought_marks, calls)
     found = read_calls(rest, calls, tools) if calls else Found(rest)

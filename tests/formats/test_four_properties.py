@@ -114,7 +114,7 @@ def test_transformers_writes_the_same(data, format_id):
     texts, _ = render_jinja_template(
         [rows(conversation if chat_format.thinks else _thoughtless(conversation))],
         tools=[tool.as_object() for tool in conversation.tools] or None,
-        chat_template=exported(format_id.partition(":")[0]),
+        chat_template=exported(format_id),
         bos_token=BOS,
         eos_token=EOS,
         assistant_name=conversation.assistant_name() or "Assistant",

@@ -225,6 +225,8 @@ def test_a_thought_that_the_prompt_has_opened():
     assert (cut.reasoning, cut.content, cut.unclosed) == ("Hm.", "", True)
     empty = parse_answer("Yes.", thinking, opened="<think>\n\n</think>\n\n")
     assert (empty.reasoning, empty.content, empty.unclosed) == (None, "Yes.", False)
+    theirs = parse_answer("Yes.", thinking, opened="<think>\nI do not think.\n</think>\n\n")
+    assert (theirs.reasoning, theirs.content) == (None, "Yes.")
 
 
 def test_what_a_prompt_has_opened_is_read_from_the_prompt():
