@@ -125,6 +125,8 @@ def _check_answers(chat_format: Format) -> tuple[dict[str, Any], list[str]]:
             "in the front matter."
         )
     carries = {"thoughts": thoughts, "calls": calls, "results": results}
+    if calls and results:
+        carries["prefix_stable_with_tools"] = _stable_with_tools(chat_format, answered)
     return {**carries, "answers_read_back": not unread}, findings
 
 
@@ -169,6 +171,26 @@ def _read_back(chat_format: Format, messages: tuple[Message, ...]) -> bool:
         and [(call.name, call.values()) for call in parsed.tool_calls]
         == [(call.name, call.values()) for call in answer.tool_calls]
     )
+
+
+def _stable_with_tools(chat_format: Format, answered: tuple[Message, ...]) -> bool:
+    """Whether each prompt of a conversation with tools is a prefix of all that follows.
+
+    Some owners write the tools before the last question, wherever that is.
+    """
+    for messages in (_TURNS, (*answered, *_TURNS[2:])):
+        try:
+            whole = _render(chat_format, messages, tools=(_TOOL,))
+            prompts = [
+                _render(chat_format, messages[:at], prompt=True, tools=(_TOOL,))
+                for at, message in enumerate(messages)
+                if message.role == "assistant"
+            ]
+        except HarnessError:
+            return False
+        if not all(whole.text.startswith(prompt.text) for prompt in prompts):
+            return False
+    return True
 
 
 def _tools_for(messages: tuple[Message, ...]) -> tuple[Tool, ...]:

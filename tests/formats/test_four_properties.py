@@ -88,12 +88,13 @@ def accepted(conversation: Conversation, chat_format: Format) -> Rendered | None
 
 
 @cache
-def stable(format_id: str) -> bool:
-    """Whether the format says that a conversation extends."""
+def stable(format_id: str, tools: bool) -> bool:
+    """Whether the format says that a conversation, with or without tools, extends."""
     chat_format = FORMATS[format_id]
     if chat_format.reasoning in ("last-turn", "by-position"):
         return False
-    return bool(check_format(chat_format).properties["prefix_stable"])
+    said = check_format(chat_format).properties
+    return bool(said["prefix_stable"]) and (not tools or bool(said["prefix_stable_with_tools"]))
 
 
 @cache
@@ -175,7 +176,7 @@ def test_a_conversation_extends_or_the_format_says_that_it_does_not(data, format
     chat_format = FORMATS[format_id]
     conversation = drawn(data, chat_format)
     whole = accepted(conversation, chat_format)
-    if whole is None or not stable(format_id):
+    if whole is None or not stable(format_id, bool(conversation.tools)):
         return
     messages = conversation.messages
     for at, message in enumerate(messages):
