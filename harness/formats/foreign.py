@@ -59,6 +59,16 @@ class _Generator(CodeGenerator):
         self.write("))")
 
 
+class _Dict:
+    """The function ``dict``, which is no type: ``dict['x']`` and its other attributes are none."""
+
+    def __call__(self, *pairs: Any, **items: Any) -> dict[Any, Any]:
+        return dict(*pairs, **items)
+
+    def fromkeys(self, *keys: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*keys)
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """Set up as in transformers' utils/chat_template_utils.py.
 
@@ -81,6 +91,7 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise_exception=raise_exception,
             strftime_now=FROZEN_NOW.strftime,
             namespace=_Namespace,
+            dict=_Dict(),
         )
 
     def joined_texts(self, parts: Iterable[Any]) -> Any:

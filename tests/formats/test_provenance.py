@@ -10,6 +10,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
 from harness.formats.foreign import render_foreign
 from harness.formats.provenance import LITERAL, Sourced, join, joined, replaced, runs_of, to_json
@@ -118,3 +119,15 @@ def test_a_template_passes_the_source_on(template):
     assert text == write("tree")
     assert sum(length for length, source in runs_of(text) if source == 7) >= 4
     assert sum(length for length, _ in runs_of(text)) == len(text)
+
+
+def test_dict_is_a_function_as_in_transformers():
+    """Of Python's own type a template could ask ``dict.anything``, which is ``dict['anything']``."""
+    written = render_foreign(
+        "{{ dict([['a', 1]], b=2) | tojson }}{{ dict.fromkeys(['x']) | tojson }}",
+        [],
+        add_generation_prompt=False,
+    )
+    assert written == '{"a": 1, "b": 2}{"x": null}'
+    with pytest.raises(UndefinedError):
+        render_foreign("{{ dict.from_keys([]) }}", [], add_generation_prompt=False)
