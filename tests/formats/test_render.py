@@ -71,7 +71,7 @@ def fitting(conversation: Conversation, chat_format: Format) -> Conversation:
 def test_nothing_is_lost_and_only_answers_are_trained(conversation, format_id):
     conversation = fitting(conversation, FORMATS[format_id])
     rendered = render(conversation, FORMATS[format_id], bos_token="<s>", eos_token="</s>")
-    if FORMATS[format_id].thinks:
+    if FORMATS[format_id].reasoning != "none":  # as render does, thoughts on or off
         conversation = thoughts_apart(conversation)
     assert "".join(rendered.text[s.start : s.end] for s in rendered.spans) == rendered.text
     for index, message in enumerate(conversation.messages):
