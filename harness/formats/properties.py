@@ -125,7 +125,7 @@ def _check_answers(chat_format: Format) -> tuple[dict[str, Any], list[str]]:
             "in the front matter."
         )
     carries = {"thoughts": thoughts, "calls": calls, "results": results}
-    if calls and results:
+    if chat_format.calls:
         carries["prefix_stable_with_tools"] = _stable_with_tools(chat_format, answered)
     return {**carries, "answers_read_back": not unread}, findings
 
