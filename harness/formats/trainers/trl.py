@@ -1,6 +1,6 @@
 """TRL's SFTTrainer: which tokens its labels keep.
 
-By documentation and behaviour of TRL 1.16 (huggingface.co/docs/trl/sft_trainer): a conversation is
+By documentation and behaviour of TRL 1.16: a conversation is
 written by the chat template, and **every** token is trained, headers and questions too. With
 ``assistant_only_loss`` those inside ``{% generation %}`` are. A row of ``prompt`` and
 ``completion`` trains the completion unless ``completion_only_loss`` is false. A plain text gets the
