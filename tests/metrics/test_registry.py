@@ -50,8 +50,8 @@ def test_the_file_of_the_page_is_in_terminal_json_report_and_search(
     file = str(from_the_page(tmp_path))
     common = [str(tiny_model), "--formats", "chatml,alpaca-newline", "--metrics", file]
     out = tmp_path / "run"
-    assert main(["eval", *common, "--limit", "4", "--out", str(out)]) == 0
-    assert "shouts" in capsys.readouterr().out.splitlines()[0]
+    assert main(["eval", *common, "--limit", "4", "--out", str(out), "--table"]) == 0
+    assert "shouts" in capsys.readouterr().out
     report = json.loads((out / "report.json").read_text())
     cells = [cell for cell in report["runs"][0]["cells"] if cell["metric"] == "shouts"]
     assert len(cells) == len(report["formats"]) and all(cell["n"] for cell in cells)
