@@ -102,6 +102,7 @@ def exported(format_id: str) -> str:
     return export_format(FORMATS[format_id], "hf").text
 
 
+@pytest.mark.local
 @given(st.data(), NAMES)
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
 def test_transformers_writes_the_same(data, format_id):
