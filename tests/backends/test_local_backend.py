@@ -14,8 +14,7 @@ from harness.tokens.encode import encode, prompt_ids
 from harness.tokens.vocabulary import off_script_ids
 from tests.device import chosen_device
 
-#: All but one whose default preamble is longer than the tiny model's context.
-FORMATS = {name: one for name, one in load_formats().items() if name != "command-r7b"}
+FORMATS = load_formats()
 QUESTIONS = [
     "What is the capital?",
     "fox",

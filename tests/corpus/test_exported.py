@@ -45,7 +45,7 @@ UNSTABLE = {
     ),
     **dict.fromkeys(
         (
-            *("command-r7b", "deepseek-r1", "gemma4", "glm4.7", "minimax-m2", "nemotron-nano2"),
+            *("deepseek-r1", "gemma4", "glm4.7", "minimax-m2", "nemotron-nano2"),
             *("nemotron3", "qwen3-thinking", "qwq"),
         ),
         _OPENS,

@@ -334,19 +334,6 @@ OWNERS: list[tuple[str, Owner]] = [
             **NO_THOUGHTS,
         ),
     ),
-    (
-        "command-r7b",
-        Owner(
-            "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-            comparable=a_prompt,
-            **NO_THOUGHTS,
-            **NO_WORDS,
-        ),
-    ),
-    (
-        "command-r7b:enable_thinking=true",
-        Owner("CohereForAI-c4ai-command-r7b-12-2024-tool_use", comparable=a_prompt, **NO_WORDS),
-    ),
     ("seed-oss", Owner("ByteDance-Seed-OSS", comparable=without_python_values, **SEED)),
     (
         "seed-oss:thinking_budget=0",

@@ -24,7 +24,6 @@ GOOD = (
 #: Their owners change earlier turns: a think block, an address, the place of the system prompt.
 PREFIX_UNSTABLE = {
     "codellama-70b",
-    "command-r7b",
     "deepseek-r1",
     "gemma4",
     "glm4.7",

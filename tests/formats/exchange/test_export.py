@@ -26,18 +26,18 @@ TURNS = (
 #: Formats that a program cannot express; every other program can write every format.
 REFUSED = {
     "sillytavern": """
-        alpaca-input chatglm2 codellama-70b command-r7b deepseek-r1 gemma3 gemma4 gigachat glm4.7
+        alpaca-input chatglm2 codellama-70b deepseek-r1 gemma3 gemma4 gigachat glm4.7
         harmony llama2-chat minimax-m2 mistral-v1 mistral-v3 mistral-v3-tekken nemotron-nano2
         nemotron3 qwen3 qwen3-thinking qwen3.5 qwen3.6 qwq roleplay-markdown yandexgpt
     """,
     "ollama": """
-        alpaca-input codellama-70b command-r7b deepseek-r1 gemma4 gigachat glm4.7 harmony minimax-m2
+        alpaca-input codellama-70b deepseek-r1 gemma4 gigachat glm4.7 harmony minimax-m2
         mistral-v3 mistral-v3-tekken nemotron-nano2 nemotron3 qwen3 qwen3-thinking qwen3.5 qwen3.6
         qwq roleplay-markdown yandexgpt
     """,
     "llamafactory": """
         airoboros-v2 alpaca-input alpaca-stanford amberchat baichuan2 bailing baize chatglm2
-        chatglm3 chatqa codellama-70b command-r7b deepseek-r1 exaone3 falcon-instruct gemma gemma3
+        chatglm3 chatqa codellama-70b deepseek-r1 exaone3 falcon-instruct gemma gemma3
         gemma4 glm-edge glm4 glm4.5 glm4.7 granite-code guanaco harmony human-assistant jamba
         kimi-k2 koala llama-nemotron llama-nemotron-nano llama2-chat llama3.1 llama3.2 magicoder
         metamath metharme minicpm minimax-m2 mistral-v0.1-hub mistral-v0.2-hub mistral-v1 mistral-v3
