@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from harness.metrics.registry import METRICS, lower_is_better
+from harness.metrics.registry import METRICS, headline, lower_is_better
 from harness.report.comparison import COMPARISON_SCHEMA, Comparison
 from tests.report.fixture import make_sample
 
@@ -22,7 +22,7 @@ def make_comparison(
         name: "native" if at == 0 else "seen" if at < formats // 2 else "held-out"
         for at, name in enumerate(ids)
     }
-    names = list(METRICS)[:metrics]
+    names = list(dict.fromkeys((*headline(), *METRICS)))[:metrics]
     return {
         "schema": COMPARISON_SCHEMA,
         "title": "one → two",
