@@ -186,3 +186,16 @@ def test_a_header_that_the_prompt_leaves_out_is_not_trained():
     assert [text for _, text in trained(rendered)] == ["a", "<|im_end|>"]
     empty = render(Conversation("c", (Message("user", "q"), Message("assistant", ""))), kept.format)
     assert not trained(empty), "the header of an empty answer is a header too"
+
+
+def test_an_empty_answer_trains_a_stop_that_ends_a_question_too():
+    """As in Llama 3: its mark comes behind each message, so it is also the first behind a question."""
+    turn = "{{- '<|start|>' + m.role + '<|end|>' + m.content + '<|eot|>' }}"
+    prompt = "{%- if add_generation_prompt %}{{- '<|start|>assistant<|end|>' }}{%- endif %}"
+    template = "{%- for m in messages %}" + turn + "{%- endfor %}" + prompt
+    kept = keep_template(template, "eot", where="eot").format
+    for answer, stop in (("a", [("content", "a")]), ("", [])):
+        whole = render(
+            Conversation("c", (Message("user", "q"), Message("assistant", answer))), kept
+        )
+        assert [text for _, text in trained(whole)] == [text for _, text in stop] + ["<|eot|>"]

@@ -137,7 +137,10 @@ class Tracer:
         if not following.startswith(tail):
             tail = marks_only(tail, following, at, ended)
             tail += self._mark(whole, following[len(tail) :])
-        if not self._openings().isdisjoint(MARK.findall(tail)):
+        marks = MARK.findall(tail)
+        if marks and tail.endswith(marks[-1]):
+            marks.pop()  # its stop, which may end a question too
+        if not self._openings().isdisjoint(marks):
             return None  # the prompt leaves out its header
         return Answer(index, at, at, at + len(tail), ("empty",)) if tail else None
 
