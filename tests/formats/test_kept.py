@@ -158,6 +158,13 @@ def test_a_template_that_does_not_keep_words_is_refused(fault):
         keep_template(CHATML.replace(*PLANTED[fault]), "planted", where="x")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_template():
+    kept = keep_template("\ufeff" + CHATML, "marked", where="x")
+    question = Conversation("c", (Message("user", "q"),))
+    assert render(question, kept.format).text == "<|im_start|>user\nq<|im_end|>\n"
+    assert "\ufeff" not in kept.source
+
+
 def test_a_mask_that_trains_a_header_is_not_proved(monkeypatch):
     """The proof is a check of its own: a tracer that is wrong by one mark does not pass it."""
     prober = Prober(CHATML, "x", {})

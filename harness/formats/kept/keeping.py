@@ -42,7 +42,7 @@ def keep_template(
     Raises HarnessError for one that does harm or does not compile, and with its own reason for one
     that renders no question with its answer or whose loss mask cannot be proved.
     """
-    template = template.removeprefix("\\ufeff")
+    template = template.removeprefix("\ufeff")
     check_template(template, where)
     prober = Prober(template, where, variables or {})
     try:
