@@ -162,22 +162,18 @@ def _changed(text: str, other: str) -> tuple[int, int]:
 
 def _end_ids(template: ChatTemplate, settings: AxolotlSettings) -> tuple[set[int], set[int]]:
     """The ids of EOS, and those of the end-of-turn tokens that the template holds."""
-    eos = _single(template, template.eos_token)
+    eos_id = template.one_id(template.eos_token)
+    eos = set() if eos_id is None else {eos_id}
     if settings.eot_tokens is None:
         return eos, eos
     ids: set[int] = set()
     for token in settings.eot_tokens:
         if token in template.source or token == template.eos_token:
-            found = _single(template, token)
-            if not found:
+            found = template.one_id(token)
+            if found is None:
                 raise ValueError(f"the EOT token {token!r} is several tokens in this tokenizer")
-            ids |= found
+            ids.add(found)
     return eos, ids
-
-
-def _single(template: ChatTemplate, text: str) -> set[int]:
-    tokens = template.tokenise(text) if text else ()
-    return {tokens[0].id} if len(tokens) == 1 else set()
 
 
 def _notes(template: ChatTemplate, settings: AxolotlSettings) -> tuple[str, ...]:

@@ -54,6 +54,11 @@ class ChatTemplate:
         """The text of these messages. Raises RefusedByTemplateError."""
         return self.write(messages, {"tools": tools or None, **variables})
 
+    def one_id(self, text: str) -> int | None:
+        """The id of a text that is one token, or None."""
+        tokens = self.tokenise(text) if text else ()
+        return tokens[0].id if len(tokens) == 1 else None
+
 
 class RefusedByTemplateError(Exception):
     """The template raises, or the row is not what the trainer reads: training would end here."""

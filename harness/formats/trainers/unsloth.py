@@ -82,7 +82,7 @@ def _responses(
     ask, answer = ask.unlike(answer), answer.unlike(ask)
     ids = [token.id for token in tokens]
     opener = _shared_opener(template, ask.core, answer.core)
-    bos, eos = _one_id(template, template.bos_token), _one_id(template, template.eos_token)
+    bos, eos = template.one_id(template.bos_token), template.one_id(template.eos_token)
     spans: list[tuple[int, int]] = []
     at = 0
     while at < len(ids):
@@ -106,11 +106,8 @@ def _responses(
             at = ask.end(ids, at)
     if settings.last_response_only:
         spans = spans[-1:]
-    return [at for at in _flat(spans) if at not in _masked_out(template, ids, settings)]
-
-
-def _flat(spans: Sequence[tuple[int, int]]) -> list[int]:
-    return [at for start, end in spans for at in range(start, end)]
+    masked = _masked_out(template, ids, settings)
+    return [at for start, end in spans for at in range(start, end) if at not in masked]
 
 
 def _masked_out(
@@ -196,17 +193,12 @@ def _same(one: Sequence[int], other: Sequence[int]) -> int:
     )
 
 
-def _one_id(template: ChatTemplate, text: str) -> int | None:
-    tokens = template.tokenise(text) if text else ()
-    return tokens[0].id if len(tokens) == 1 else None
-
-
 def _shared_opener(
     template: ChatTemplate, ask: tuple[int, ...], answer: tuple[int, ...]
 ) -> list[int]:
     """The control tokens that both markers begin with; nothing where they are words."""
     shared = ask[: _same(ask, answer)]
-    special = {_one_id(template, text) for text in template.special if text.strip()}
+    special = {template.one_id(text) for text in template.special if text.strip()}
     return list(shared) if shared and set(shared) <= special else []
 
 
