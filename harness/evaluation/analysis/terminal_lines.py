@@ -35,9 +35,9 @@ def print_verdicts(evaluations: Sequence[Evaluation]) -> None:
     last = evaluations[-1]
     screen.print(header(last))
     screen.print()
-    before = {found.format: found.word for found in verdicts(evaluations[0])}
-    earlier = before if len(evaluations) == 2 else {}
-    for word, text in verdict_block(verdicts(last), earlier):
+    earlier = verdicts(evaluations[0]) if len(evaluations) == 2 else []
+    before = {found.format: found.word for found in earlier}
+    for word, text in verdict_block(verdicts(last), before):
         line = Text(" " * _INDENT)
         line.append(f"{word.upper():{_WORD}}", style=COLOURS.get(word, ""))
         screen.print(line.append(text))

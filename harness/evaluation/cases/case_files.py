@@ -92,10 +92,8 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         _check_choices(checked.choices)
         if half := half_character(json.dumps(row, ensure_ascii=False)):
             raise ValueError(f"half a character ({half}) in a text")
-        tools, checks = (
-            parse_tools(checked.tools, f"{place}: tools"),
-            tuple(map(parse_check, checked.checks)),
-        )
+        tools = parse_tools(checked.tools, f"{place}: tools")
+        checks = tuple(map(parse_check, checked.checks))
         _check_names(checks, [tool.name for tool in tools])
         return Case(
             id=checked.id,
