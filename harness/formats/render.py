@@ -330,9 +330,7 @@ def _check_lossless(
     A thought may be missing by the rule of the format (``Rendered.dropped``). Of calls the trace
     itself says that they are whole.
     """
-    shown: dict[str, list[str]] = {kind: [] for kind in ("content", "reasoning", "call")}
-    for each in shown:
-        shown[each] = [""] * len(conversation.messages)
+    shown = {kind: [""] * len(conversation.messages) for kind in ("content", "reasoning")}
     for span in spans:
         if span.kind in shown and span.message >= 0:
             shown[span.kind][span.message] += text[span.start : span.end]
