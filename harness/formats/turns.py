@@ -178,7 +178,7 @@ def _ends(last: str, between: str) -> tuple[str, str]:
     """The end of every answer, and the end of one that nothing follows: an EOS, or nothing."""
     if between.startswith(last):
         return last, ""
-    same = len(common_prefix(last, between))
+    same = common_length(last, between)
     if last[same:].strip() != EOS:
         raise HarnessError(
             f"the last answer ends differently ({_shown(last)}) from one before a question "
@@ -190,8 +190,13 @@ def _ends(last: str, between: str) -> tuple[str, str]:
 
 def common_prefix(one: str, other: str) -> str:
     """The longest text that both begin with."""
+    return one[: common_length(one, other)]
+
+
+def common_length(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many items both begin with."""
     pairs = enumerate(zip(one, other, strict=False))
-    return one[: next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))]
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | None:

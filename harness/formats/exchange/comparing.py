@@ -9,7 +9,7 @@ from typing import get_args
 from harness.conversation import Conversation, Message, Role
 from harness.errors import HarnessError
 from harness.formats.render import render
-from harness.formats.turns import BOS, EOS, Renderer, common_prefix
+from harness.formats.turns import BOS, EOS, Renderer, common_length
 from harness.records import Format
 
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"
@@ -139,7 +139,7 @@ def _comparable(text: str, prompt: bool) -> str:
 def _difference(wanted: str, written: str | None) -> str:
     if written is None:
         return "our template refuses"
-    at = len(common_prefix(wanted, written))
+    at = common_length(wanted, written)
     return f"the source writes {_quote(wanted[at:])} where the pieces give {_quote(written[at:])}"
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from harness.formats.provenance import LITERAL, runs_of
+from harness.formats.turns import common_length
 from harness.records import Span, SpanKind
 
 #: What looks like a control mark.
@@ -103,8 +104,7 @@ def behind_suffix(ahead: str, given: str) -> int:
 
 def same_marks(one: str, other: str) -> str:
     """What both begin with, without a mark or a word that is cut in two; nothing in common: all."""
-    pairs = enumerate(zip(one, other, strict=False))
-    same = next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))
+    same = common_length(one, other)
     for text in (one, other):
         same = min([same, *(m.start() for m in MARK.finditer(text) if m.start() < same < m.end())])
     while 0 < same < len(one) and one[same - 1].isalnum() and one[same].isalnum():
@@ -114,8 +114,7 @@ def same_marks(one: str, other: str) -> str:
 
 def marks_only(end: str, following: str, at: int, ended: Rendering) -> str:
     """What both begin with, up to the end of its last whole mark or EOS."""
-    pairs = enumerate(zip(end, following, strict=False))
-    same = next((n for n, (a, b) in pairs if a != b), min(len(end), len(following)))
+    same = common_length(end, following)
     eos = [part.end - at for part in ended.parts if part.kind == "eos" and part.start >= at]
     if first_eos := next((place for place in eos if place <= same), 0):
         return end[:first_eos]

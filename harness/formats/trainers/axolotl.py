@@ -26,6 +26,7 @@ from harness.formats.trainers.trainer_mask import (
     of_tokens,
     tools_of,
 )
+from harness.formats.turns import common_length
 
 #: Two placeholders that share no first and no last character, so that one of them always differs
 #: from the words at either edge.
@@ -154,10 +155,8 @@ def _find(
 
 def _changed(text: str, other: str) -> tuple[int, int]:
     """The characters of ``text`` between what both begin with and what both end with."""
-    most = min(len(text), len(other))
-    start = next((at for at in range(most) if text[at] != other[at]), most)
-    same = next((n for n in range(most - start) if text[-1 - n] != other[-1 - n]), most - start)
-    return start, len(text) - same
+    start = common_length(text, other)
+    return start, len(text) - common_length(text[start:][::-1], other[start:][::-1])
 
 
 def _end_ids(template: ChatTemplate, settings: AxolotlSettings) -> tuple[set[int], set[int]]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from harness.conversation import Message
 from harness.formats.trainers.trainer_mask import TrainerMask
+from harness.formats.turns import common_length
 from harness.records import Rendered, Span
 
 #: Each kind of difference, and what it means.
@@ -61,10 +62,7 @@ def differences(
         found.append(Difference("double BOS", 2 * bos_token, 0, 2 * len(bos_token)))
     offset = mask.text.find(ours.text)
     if offset < 0:
-        at = next(
-            (at for at, (a, b) in enumerate(zip(mask.text, ours.text, strict=False)) if a != b),
-            min(len(mask.text), len(ours.text)),
-        )
+        at = common_length(mask.text, ours.text)
         text = mask.text[at : at + 40]
         return [*found, Difference("other text", text, at, at + len(text))]
     return found if mask.left_out else [*found, *_by_span(mask, ours, messages, offset)]

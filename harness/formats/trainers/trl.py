@@ -10,7 +10,7 @@ EOS, and what the tokenizer adds by itself. Then the row is cut to ``max_length`
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,11 +19,13 @@ from harness.formats.trainers.trainer_mask import (
     Messages,
     RefusedByTemplateError,
     Row,
+    Token,
     TrainerMask,
     cut,
     of_tokens,
     tools_of,
 )
+from harness.formats.turns import common_length
 
 #: Writes where a generation block begins and ends; removed from the text again.
 _EDGE = "\ufdd3"
@@ -61,9 +63,7 @@ def trl_mask(template: ChatTemplate, row: Row, settings: TrlSettings | None = No
         return mask
     tokens = template.tokenise(mask.text)
     if settings.packing:
-        mask = _packed(mask, len(tokens), settings)
-        whole = settings.packing_strategy != "bfd"
-        return mask if whole else cut(mask, tokens, settings.max_length, end=False)
+        return _packed(mask, tokens, settings)
     mask = cut(mask, tokens, settings.max_length, end=settings.truncation_mode == "keep_end")
     if mask.kept and not mask.trained:
         return replace(
@@ -72,12 +72,17 @@ def trl_mask(template: ChatTemplate, row: Row, settings: TrlSettings | None = No
     return mask
 
 
-def _packed(mask: TrainerMask, tokens: int, settings: TrlSettings) -> TrainerMask:
-    """Packing of the kind ``wrapped`` cuts texts anywhere, and the next one reads on."""
+def _packed(mask: TrainerMask, tokens: Sequence[Token], settings: TrlSettings) -> TrainerMask:
+    """``bfd`` truncates each row to the block; ``wrapped`` cuts anywhere, and the next row follows.
+
+    Any other strategy splits a row over blocks, so that all of it is trained.
+    """
+    if settings.packing_strategy == "bfd":
+        return cut(mask, tokens, settings.max_length, end=False)
     if settings.packing_strategy != "wrapped":
         return mask
     note = f"packing_strategy = wrapped: rows are cut into blocks of {settings.max_length} tokens"
-    return replace(mask, notes=(*mask.notes, note), tokens=tokens)
+    return replace(mask, notes=(*mask.notes, note))
 
 
 def _whole(template: ChatTemplate, row: Row, settings: TrlSettings) -> TrainerMask:
@@ -167,10 +172,7 @@ def _completion(
     if mask.error or not only:
         return mask
     tokens, before = template.tokenise(text), template.tokenise(asked)
-    same = next(
-        (at for at, (a, b) in enumerate(zip(tokens, before, strict=False)) if a.id != b.id),
-        min(len(tokens), len(before)),
-    )
+    same = common_length([token.id for token in tokens], [token.id for token in before])
     edge = tokens[same].start if same < len(tokens) else len(text)
     spans = tuple((max(start, edge), end) for start, end in mask.trained if end > edge)
     notes = mask.notes

@@ -23,6 +23,7 @@ from harness.formats.trainers.trainer_mask import (
     tools_of,
 )
 from harness.formats.trainers.trl import messages_of
+from harness.formats.turns import common_length
 
 
 @dataclass(frozen=True)
@@ -181,23 +182,16 @@ def _stable(text: str, ids: tuple[int, ...], template: ChatTemplate) -> tuple[in
     for char in _NEIGHBOURS:
         behind = [token.id for token in template.tokenise(text + char)]
         before = [token.id for token in template.tokenise(char + text)]
-        past = min(past, _same(ids, behind))
-        first = max(first, len(ids) - _same(ids[::-1], before[::-1]))
+        past = min(past, common_length(ids, behind))
+        first = max(first, len(ids) - common_length(ids[::-1], before[::-1]))
     return first, past
-
-
-def _same(one: Sequence[int], other: Sequence[int]) -> int:
-    return next(
-        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
-        min(len(one), len(other)),
-    )
 
 
 def _shared_opener(
     template: ChatTemplate, ask: tuple[int, ...], answer: tuple[int, ...]
 ) -> list[int]:
     """The control tokens that both markers begin with; nothing where they are words."""
-    shared = ask[: _same(ask, answer)]
+    shared = ask[: common_length(ask, answer)]
     special = {template.one_id(text) for text in template.special if text.strip()}
     return list(shared) if shared and set(shared) <= special else []
 
@@ -246,10 +240,7 @@ def _between(text: str, left: str, right: str) -> str:
 
 def _added(template: ChatTemplate, asked: str, plain: str) -> str:
     """What a generation prompt adds behind control tokens and white space that both have."""
-    same = next(
-        (at for at, (a, b) in enumerate(zip(asked, plain, strict=False)) if a != b),
-        min(len(asked), len(plain)),
-    )
+    same = common_length(asked, plain)
     cuts = [0]
     for token in template.tokenise(asked):
         piece = asked[token.start : token.end]

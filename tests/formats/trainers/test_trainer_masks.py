@@ -58,7 +58,9 @@ def template(source=CHATML.template, eos="<|im_end|>", **facts):
 
 def kinds(mask, ours=None, talk=TALK, bos=""):
     ours = ours or render(talk, CHATML)
-    return {found.kind for found in differences(mask, ours, talk.messages, bos)}
+    found = {each.kind for each in differences(mask, ours, talk.messages, bos)}
+    assert found <= KINDS.keys()  # the printed counts explain each
+    return found
 
 
 def trained(mask):
@@ -92,6 +94,14 @@ class TestTrl:
         assert kinds(trl_mask(template(), ROW, replace(settings, max_length=whole))) == set()
         nothing = trl_mask(template(), ROW, replace(settings, max_length=5))
         assert kinds(nothing) == {"leaves the row out"}
+
+    def test_only_bfd_packing_truncates_a_row(self):
+        settings = TrlSettings(assistant_only_loss=True, max_length=30, packing=True)
+        assert kinds(trl_mask(template(), ROW, settings)) == {"truncates an answer"}
+        split = trl_mask(template(), ROW, replace(settings, packing_strategy="bfd_split"))
+        assert kinds(split) == set() and not split.notes
+        wrapped = trl_mask(template(), ROW, replace(settings, packing_strategy="wrapped"))
+        assert kinds(wrapped) == set() and "blocks of 30 tokens" in wrapped.notes[0]
 
     def test_a_completion_is_what_differs_from_the_prompt(self):
         row = {"prompt": ROW["messages"][:-1], "completion": ROW["messages"][-1:]}
@@ -273,7 +283,3 @@ def test_pieces_cover_the_text():
     pieces = split_pieces(["<custom>"])(text)
     assert "".join(text[p.start : p.end] for p in pieces) == text
     assert "<custom>" in [text[p.start : p.end] for p in pieces]
-
-
-def test_every_kind_is_explained():
-    assert all(KINDS.values())
