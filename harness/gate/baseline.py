@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.backends.protocol import NOT_FINITE
 from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import described, kind_of
+from harness.evaluation.cases.case_files import described, kind_of, tools_and_thinking
 from harness.formats.properties import check_format, render_digest
 from harness.records import GROUPS, Aggregate, Case, Format, Group, Score, Word
 
@@ -223,8 +223,7 @@ def scored_digest(case: Case) -> str:
         case.reference,
         case.expect_language,
         case.name,
-        *([[tool.definition for tool in case.tools]] if case.tools else []),
-        *([case.thinking] if case.thinking is not None else []),
+        *tools_and_thinking(case),
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -94,11 +94,10 @@ def _pair(
         allowed = tolerance.of(old.format)
         return GateCheck(old.format, old.metric, outcome, old.mean, now, allowed, n, why=why)
 
-    # A thought that is gone drifts no more: what is lost then is another metric's to say.
-    judge = METRICS[old.metric].scored_with
-    missing: Outcome = "missing"
-    if judge and current.entry(old.format, judge) is not None:
-        missing = "inconclusive"
+    # A missing thought cannot drift, and the metric that this one is scored with reports its loss.
+    needed = METRICS[old.metric].scored_with
+    reported = bool(needed) and current.entry(old.format, needed) is not None
+    missing: Outcome = "inconclusive" if reported else "missing"
     if new is None:
         return untested(missing, 0, _why_missing(current, old))
     if changed := stale_facts(baseline, current, old.format, old.metric):

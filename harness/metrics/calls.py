@@ -36,7 +36,7 @@ _REMEDY = "train on conversations with tool calls, in the format in which they w
         binary=True,
         headline=True,
         tolerance=0.03,
-        lost="it calls the wrong tool or with wrong arguments",
+        lost="its tool calls are wrong",
         remedy=_REMEDY,
         rank=24,
     ),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.metrics.registry import METRICS
 from harness.records import Evidence
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ FAULTS = {
 }
 #: What a model may have lost in a format that has a place for it: words for the rate.
 ABILITIES = {
-    "thinks": "it lost its thinking: {:.0%} of the answers hold a thought",
-    "call_valid": "its tool calls do not parse: {:.0%} are valid",
-    "call_exact": "its tool calls are wrong: {:.0%} are exact",
+    "thinks": "{:.0%} of the answers hold a thought",
+    "call_valid": "{:.0%} are valid",
+    "call_exact": "{:.0%} are exact",
 }
 #: Above this many cases of a kind no number is named.
 MOST_NEEDED = 20_000
@@ -70,9 +71,7 @@ class Criterion:
 
 
 def compare(own: Values, reference: Values) -> list[Criterion]:
-    """The comparisons that can be made: right answers, faults, abilities, references, in this
-    order.
-    """
+    """The possible comparisons, in order: right answers, faults, abilities, references."""
     pairs = {
         metric: common
         for metric in (*RIGHT, *FAULTS, *ABILITIES)
@@ -80,15 +79,22 @@ def compare(own: Values, reference: Values) -> list[Criterion]:
     }
     right = [metric for metric in RIGHT if metric in pairs]
     faults = [metric for metric in FAULTS if metric in pairs]
+    abilities = [metric for metric in ABILITIES if metric in pairs]
     excess = own.get("nll_excess")
     # Degraded and broken share the 5 % of a format that is as good as the reference.
-    abilities = [metric for metric in ABILITIES if metric in pairs]
     tests = bool(right) + len(faults) + len(abilities) + bool(excess)
     strict = 1 - LEVEL / max(1, tests)
     found = [_right_answers(pairs, right, strict)] if right else []
     found += [_rate(metric, *FAULTS[metric], pairs[metric], strict) for metric in faults]
-    found += [_rate(metric, True, ABILITIES[metric], pairs[metric], strict) for metric in abilities]
+    found += [
+        _rate(metric, True, loss_words(metric), pairs[metric], strict) for metric in abilities
+    ]
     return [*found, _cost(excess, strict)] if excess else found
+
+
+def loss_words(metric: str) -> str:
+    """What the loss of an ability means, and words for its rate."""
+    return f"{METRICS[metric].lost}: {ABILITIES[metric]}"
 
 
 @dataclass(frozen=True, slots=True)

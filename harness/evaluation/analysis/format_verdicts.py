@@ -7,8 +7,8 @@ given:
 - *broken*: its answers are mostly empty, leaking or endless, or its choices are guesses, all tests
   together at a level of 2.5 %;
 - *works*: the loss is below each margin, each at a level of 5 %, and the choices are no guesses;
-- *degraded*: worse than the reference in one of the criteria, all together at 2.5 %; of the
-  native format, that most thoughts or calls which it asks for are not there;
+- *degraded*: worse than the reference in one of the criteria, all together at 2.5 %; the native
+  format, where most of the thoughts or calls that it asks for are missing, invalid or wrong;
 - *unclear*: none of these can be shown, with the number of cases that would be enough;
 - *untestable*: nothing was scored.
 
@@ -32,6 +32,7 @@ from harness.evaluation.analysis.criteria import (
     Criterion,
     Values,
     compare,
+    loss_words,
 )
 from harness.metrics.registry import METRICS
 from harness.records import Evidence, Verdict
@@ -91,9 +92,9 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
     worse = [one for one in criteria if one.worse]
     if worse:
         reason = f"worse than {against}: {'; '.join(one.text for one in worse)}"
-        # Where nothing but an ability is lost, what brings it back says more than "train in it".
-        lost = [one for one in worse if one.metric in ABILITIES]
-        remedy = METRICS[lost[0].metric].remedy if lost == worse else _remedy(name, native)
+        # Where only abilities are lost, their own remedy says more than "train in it".
+        only_abilities = all(one.metric in ABILITIES for one in worse)
+        remedy = METRICS[worse[0].metric].remedy if only_abilities else _remedy(name, native)
         return Verdict(name, "degraded", reason, remedy, worse[0].evidence)
     return _unclear(name, criteria, doubt, against)
 
@@ -171,15 +172,15 @@ def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:
 
 
 def _lost(name: str, own: Values) -> Verdict | None:
-    """Degraded, where the model's own format asks for thoughts or calls and most are not there.
+    """Degraded, where most of the thoughts or calls that the native format asks for fail.
 
-    The tests together have a level of 2.5 %: below a half is shown, of what its owner's model does.
+    Failing means missing, invalid or wrong. All tests together have a level of 2.5 %.
     """
-    for metric, words in ABILITIES.items():
+    for metric in ABILITIES:
         if by_case := own.get(metric):
             found = _rate(by_case, 1 - LEVEL / len(ABILITIES))
             if found.below(HALF):
-                reason = f"in the model's own format {words.format(found.value)}"
+                reason = f"in the model's own format {loss_words(metric).format(found.value)}"
                 evidence = _evidence(metric, found, by_case, 0.0)
                 return Verdict(name, "degraded", reason, METRICS[metric].remedy, evidence)
     return None

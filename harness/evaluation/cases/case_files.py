@@ -182,10 +182,18 @@ def case_digest(case: Case) -> str:
         case.reference,
         case.name,
         case.expect_language,
-        *([[tool.definition for tool in case.tools]] if case.tools else []),
-        *([case.thinking] if case.thinking is not None else []),
+        *tools_and_thinking(case),
     ]
     return hashlib.sha256(json.dumps(asked).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def tools_and_thinking(case: Case) -> list[Any]:
+    """What a digest holds of a case with tools or a switch for thoughts; nothing of another.
+
+    So a digest stays what it was before cases could have either.
+    """
+    tools = [[tool.definition for tool in case.tools]] if case.tools else []
+    return [*tools, *([] if case.thinking is None else [case.thinking])]
 
 
 #: What every message had before there were thoughts and calls.
