@@ -32,7 +32,7 @@ def test_the_cases_with_tools_and_thoughts_are_read(tmp_path):
 
 
 def test_the_page_counts_the_shipped_cases():
-    assert f"the {len(load_cases(['tools']))} shipped ones" in PAGE
+    assert f"the {len(load_cases(['tools']))} shipped cases" in PAGE
     assert f"{len(load_cases(['thoughts'])) // 2} shipped questions" in PAGE
 
 

@@ -27,7 +27,7 @@ READ = {
     "thought in tags": ANSWER,
     "thought as a turn": Message("assistant", "", reasoning=THOUGHT),
     "calls": Message("assistant", "", tool_calls=(ToolCall("add", '{"a": 1}', "c1"),)),
-    "call before tools": Message("assistant", "", tool_calls=(CALL,)),
+    "legacy call": Message("assistant", "", tool_calls=(CALL,)),
     "call as a turn": Message("assistant", "", tool_calls=(CALL,)),
     "calls in tags": Message("assistant", "", tool_calls=(CALL,)),
     "result": Message("tool", '{"sum": 3}', tool_call_id="c1"),
