@@ -60,12 +60,17 @@ def validation_error(
     return HarnessError(f"{key}: {message}" if key else message, where, hint)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that offers the known names most like ``name``, or says how many there are."""
+def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
+    """A hint that offers the known names most like ``name``.
+
+    Where none is like it: ``otherwise``, by default the first of the known names.
+    """
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.51)
     if close:
         return "did you mean " + ", ".join(close) + "?"
+    if otherwise is not None:
+        return otherwise
     return (
         f"known: {', '.join(choices[:12])}{', …' if len(choices) > 12 else ''}" if choices else ""
     )

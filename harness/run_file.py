@@ -17,8 +17,10 @@ from harness.files import write_text
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
-#: The file by which a folder is an adapter's, and the adapter's folder in a run's.
-_ADAPTER_CONFIG, _ADAPTER = "adapter_config.json", "adapter"
+#: The file by which a folder is an adapter's.
+ADAPTER_CONFIG = "adapter_config.json"
+#: The adapter's folder in a run's.
+_ADAPTER = "adapter"
 #: Metrics of a checkpoint that are logged item by item, so that a rise can be set against noise.
 NLL_METRICS = ("nll_held_out", "nll_seen", "nll_native")
 
@@ -88,7 +90,7 @@ def require_run_metadata(run: Path) -> RunMetadata:
 
 def is_trained(folder: Path) -> bool:
     """Whether the folder is a run's or an adapter's, not a whole model's."""
-    adapter = (folder / _ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
+    adapter = (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
     return adapter or (folder / RUN_FILE).is_file()
 
 
@@ -99,8 +101,8 @@ def find_adapter(folder: Path) -> tuple[Path, Path | None]:
     has not ended.
     """
     inner = folder / _ADAPTER
-    adapter = inner if (inner / _ADAPTER_CONFIG).is_file() else folder
-    if not (adapter / _ADAPTER_CONFIG).is_file():
+    adapter = inner if (inner / ADAPTER_CONFIG).is_file() else folder
+    if not (adapter / ADAPTER_CONFIG).is_file():
         if (folder / RUN_FILE).is_file():
             raise HarnessError(
                 "the run has no adapter yet",
@@ -112,8 +114,13 @@ def find_adapter(folder: Path) -> tuple[Path, Path | None]:
             where=str(folder),
             hint="give a run's folder or an adapter's, with its adapter_config.json",
         )
+    return adapter, run_of(adapter)
+
+
+def run_of(adapter: Path) -> Path | None:
+    """The folder of the run that trained an adapter, or None where nothing says so."""
     folders = (adapter, adapter.parent)
-    return adapter, next((path for path in folders if (path / RUN_FILE).is_file()), None)
+    return next((folder for folder in folders if (folder / RUN_FILE).is_file()), None)
 
 
 def write_run_metadata(run: Path, metadata: RunMetadata) -> None:

@@ -26,7 +26,7 @@ from harness.evaluation.results import RecallSets
 from harness.metrics.canaries import TAG as CANARY
 from harness.records import Case
 from harness.resources import data_dir
-from harness.run_file import read_run_metadata
+from harness.run_file import read_run_metadata, run_of
 
 if TYPE_CHECKING:
     from harness.evaluation.settings import EvalJob
@@ -38,7 +38,7 @@ def recall_sets_of(job: EvalJob) -> RecallSets:
     Controls that are not named are those that the run set aside, or for rows of the shipped
     training set the shipped controls. Rows of another origin are held against none.
     """
-    run = run_of(job.adapter)
+    run = run_of(Path(job.adapter)) if job.adapter else None
     rows = load_conversations(job.train) if job.train else _trained_rows(run)
     if job.controls:
         controls: Sequence[Conversation] = load_conversations(job.controls)
@@ -47,14 +47,6 @@ def recall_sets_of(job: EvalJob) -> RecallSets:
         if not are_among(controls, rows):
             controls = shipped_controls(rows)
     return recall_sets(without(rows, controls), controls, job.settings.recall_examples)
-
-
-def run_of(adapter: str | None) -> Path | None:
-    """The folder of the run that trained an adapter, or None where nothing says so."""
-    if adapter is None:
-        return None
-    folders = (Path(adapter), Path(adapter).parent)
-    return next((folder for folder in folders if read_run_metadata(folder) is not None), None)
 
 
 def _trained_rows(run: Path | None) -> list[Conversation]:

@@ -17,7 +17,7 @@ from harness.evaluation.engines import opened_engine
 from harness.evaluation.execute import execute, read_results
 from harness.evaluation.format_groups import NATIVE, group_formats
 from harness.evaluation.plan import make_plan
-from harness.evaluation.recall_rows import recall_sets_of, run_of
+from harness.evaluation.recall_rows import recall_sets_of
 from harness.evaluation.results import Evaluation, RecallSets
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
@@ -27,7 +27,7 @@ from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.registry import METRICS
 from harness.models import LoadedModel
 from harness.records import GROUPS, Case, Format, Group
-from harness.run_file import find_adapter, read_run_metadata
+from harness.run_file import find_adapter, read_run_metadata, run_of
 
 
 def run_job(
@@ -194,7 +194,7 @@ def cases_of_abilities(formats: Sequence[Format], groups: Mapping[str, Group]) -
 
 def _trained_families(adapter: str | None) -> tuple[str, ...]:
     """The families of formats that an adapter was trained in, as its run.json says."""
-    run = run_of(adapter)
+    run = run_of(Path(adapter)) if adapter else None
     metadata = read_run_metadata(run) if run else None
     return metadata.trained_families if metadata else ()
 

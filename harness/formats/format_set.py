@@ -48,10 +48,9 @@ class FormatSet(Mapping[str, Format]):
         name, *choices = format_id.split(":")
         if name in self._by_id:
             return with_switches(self._by_id[name], choices)
-        near = nearest(format_id, [*self._by_id, *self.sets])
         raise HarnessError(
             f"unknown format {format_id!r}",
-            hint=near if near.startswith("did you mean") else "see: harness formats list",
+            hint=nearest(format_id, [*self._by_id, *self.sets], "see: harness formats list"),
         )
 
     def __contains__(self, format_id: object) -> bool:
