@@ -16,9 +16,9 @@ from harness.evaluation.cases.context_window import variants_of
 from harness.evaluation.engines import opened_engine
 from harness.evaluation.execute import execute, read_results
 from harness.evaluation.format_groups import NATIVE, group_formats
-from harness.evaluation.plan import make_plan
+from harness.evaluation.plan import RecallPlan, make_plan
 from harness.evaluation.recall_rows import recall_sets_of
-from harness.evaluation.results import Evaluation, RecallSets
+from harness.evaluation.results import Evaluation, RecallSets, RecallTable
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
 from harness.evaluation.store.results_file import Store
@@ -44,8 +44,7 @@ def run_job(
     names = [name for name in job.formats or known.default if name != NATIVE or name in known]
     formats = known.select(names)
     if job.native is not None:
-        [chosen] = known.select([job.native])[:1]
-        job = replace(job, native=chosen.id)
+        job = replace(job, native=known.select([job.native])[0].id)
     every_case = load_cases(job.cases)
     # The answers of a small --limit stay good for a larger one.
     settings = job.settings.with_length_budget(every_case)
@@ -118,9 +117,10 @@ def evaluate(
         quiet=quiet,
     )
     computed = execute(plan.everything, backend, store, label=label, quiet=quiet, verbose=verbose)
-    if base and plan.recall:
-        asked = plan.recall.base_requests
-        computed += execute(asked, base, store, label=f"{label}: base", quiet=quiet)
+    table = None
+    if recall and plan.recall:
+        table, by_base = _recall(recall, plan.recall, base, groups, store, label, quiet)
+        computed += by_base
     results = read_results(plan.requests, store)
     scores = average_samples(
         scorer.score(plan.cases, results, plan.untestable),
@@ -129,22 +129,7 @@ def evaluate(
         scorer,
         store,
     )
-    table = None
-    if recall and plan.recall:
-        recalled = read_results(plan.recall.requests, store)
-        by_base = read_results(plan.recall.base_requests, store) if base else None
-        table = recall_table(recall, recalled, plan.recall.formats, groups, label, by_base)
-    store.put_scores(
-        label,
-        f"{model} + {adapter}" if adapter else model,
-        backend.fingerprint,
-        native,
-        settings.as_dict(),
-        scores,
-        plan.formats,
-        plan.cases,
-    )
-    return Evaluation(
+    evaluation = Evaluation(
         label=label,
         model=model,
         adapter=adapter,
@@ -166,6 +151,40 @@ def evaluate(
         training_index=training_index,
         training_answers=answers,
     )
+    _keep_scores(evaluation, store)
+    return evaluation
+
+
+def _recall(
+    sets: RecallSets,
+    plan: RecallPlan,
+    base: Backend | None,
+    groups: Mapping[str, Group],
+    store: Store,
+    label: str,
+    quiet: bool,
+) -> tuple[RecallTable, int]:
+    """Put the same requests to the base, if there is one; the table and the new results."""
+    computed, by_base = 0, None
+    if base is not None:
+        computed = execute(plan.base_requests, base, store, label=f"{label}: base", quiet=quiet)
+        by_base = read_results(plan.base_requests, store)
+    results = read_results(plan.requests, store)
+    return recall_table(sets, results, plan.formats, groups, label, by_base), computed
+
+
+def _keep_scores(evaluation: Evaluation, store: Store) -> None:
+    model, adapter = evaluation.model, evaluation.adapter
+    store.put_scores(
+        evaluation.label,
+        f"{model} + {adapter}" if adapter else model,
+        evaluation.fingerprint,
+        evaluation.native,
+        evaluation.settings.as_dict(),
+        evaluation.scores,
+        evaluation.formats,
+        evaluation.cases,
+    )
 
 
 def _formats_and_groups(
@@ -183,8 +202,8 @@ def _formats_and_groups(
 def cases_of_abilities(formats: Sequence[Format], groups: Mapping[str, Group]) -> list[Case]:
     """The shipped cases with tools and with thoughts, for a model that is known to have either.
 
-    It is where its own format has, or one that it was trained in. Others are not asked: they would
-    be slow, and fail for no fault of theirs.
+    It has where its native format or one that it was trained in has. No other model is asked: it
+    would take long and fail through no fault of its own.
     """
     known = [one for one in formats if groups[one.id] != "held-out"]
     names = ["tools"] if any(one.calls for one in known) else []
