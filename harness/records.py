@@ -1,34 +1,23 @@
 """The frozen records that the parts of the package pass to each other.
 
-Each record checks its invariants when it is made, so
-later code relies on them.
+Each record checks its invariants when it is made, so later code relies on them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from harness.conversation import NO_MARKS, AnswerMarks, CallMarks, Conversation, Message, Tool
 
 SpanKind = Literal["bos", "header", "content", "reasoning", "call", "stop", "eos", "glue"]
-SPAN_KINDS: tuple[str, ...] = (
-    "bos",
-    "header",
-    "content",
-    "reasoning",
-    "call",
-    "stop",
-    "eos",
-    "glue",
-)
+_SPAN_KINDS = frozenset(get_args(SpanKind))
 
 Finish = Literal["stop", "length", "error"]
 Group = Literal["native", "seen", "held-out"]
 GROUPS: tuple[Group, ...] = ("native", "seen", "held-out")
 Word = Literal["works", "degraded", "broken", "unclear", "untestable"]
-WORDS: tuple[Word, ...] = ("broken", "degraded", "unclear", "untestable", "works")
 Outcome = Literal["passed", "improved", "inconclusive", "new", "failed", "missing", "stale"]
 
 #: The checks that judge the calls of an answer; a case with tools has one of them.
@@ -220,7 +209,7 @@ class Rendered:
         for start, end, kind, _, _ in self.spans:
             if start != at or end <= start:
                 raise ValueError(f"spans do not cover the text at character {at}")
-            if kind not in SPAN_KINDS:
+            if kind not in _SPAN_KINDS:
                 raise ValueError(f"unknown span kind {kind!r}")
             at = end
         if at != len(self.text):

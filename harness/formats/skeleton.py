@@ -187,7 +187,8 @@ class Skeleton:
                 return None
             end = at + len(part)
             parts.append(part)
-            spans.append(Span(at, end, kind, message, trained))
+            # Span(…) itself takes three times as long, and this is where most renderings are made.
+            spans.append(tuple.__new__(Span, (at, end, kind, message, trained)))
             at = end
         return TracedText("".join(parts), tuple(spans))
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 from harness.formats.traced import Marks, Piece, Pieces, Question
 from harness.records import Format, Span, SpanKind
 
-_WORDS = ("content", "reasoning", "call")
-
 
 class Literals(NamedTuple):
     """The format's own texts by which an untraced text inside an answer is split."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from benchmarks.words import Model, models, rates
 from harness.evaluation.analysis.criteria import Criterion, compare
 from harness.evaluation.analysis.format_verdicts import best_others, judge
-from harness.records import WORDS, Evidence
+from harness.records import Evidence, Word
 from harness.stats import Interval
 
 CHANCE = 0.25
@@ -249,4 +251,4 @@ def test_level_and_power(model, n):
     else:
         assert found["works"] <= 8
         assert n < 100 or found["degraded"] + found["broken"] >= 15
-    assert set(found) <= set(WORDS)
+    assert set(found) <= set(get_args(Word))
