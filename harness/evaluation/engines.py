@@ -73,10 +73,10 @@ def _format_of_template(template: str, known: FormatSet) -> str | None:
     """The id of the format that renders what the template of a server renders, or None."""
     from harness.formats.exchange.detecting import rank_formats
     from harness.formats.exchange.sources import Source
-    from harness.formats.foreign import foreign_renderer
+    from harness.formats.kept.kept_probes import template_renderer
 
     try:
-        renderer = foreign_renderer(template, where="server")
+        renderer = template_renderer(template, "server")
         source = Source("server", "chat template", render=renderer, template=template)
         matches = rank_formats(source, list(known.values()))
     except HarnessError:

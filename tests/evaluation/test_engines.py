@@ -8,6 +8,7 @@ from harness.evaluation import engines
 from harness.evaluation.engines import opened_engine
 from harness.evaluation.settings import EvalJob
 from harness.formats import load_formats
+from harness.formats.exchange.exporting import export_format
 from tests.scripted_backend import ScriptedBackend
 
 CHATML = (
@@ -40,6 +41,15 @@ def test_the_native_format_is_found_by_the_template_of_a_server(monkeypatch, tem
     with opened_engine(EvalJob("m"), None, load_formats()) as (backend, found):
         assert (backend, found) == (server, native) and not server.closed
     assert server.closed
+
+
+def test_a_server_that_writes_the_date_of_the_day_has_no_format_of_a_certain_day(monkeypatch):
+    """Llama 3.1 writes the day on which ours is rendered; only Llama 3.2 asks for it."""
+    formats = load_formats()
+    server = Server(export_format(formats["llama3.2"], "hf").text)
+    monkeypatch.setattr(engines, "open_backend", lambda name, model, options: server)
+    with opened_engine(EvalJob("m"), None, formats) as (_, found):
+        assert found == "llama3.2"
 
 
 def test_what_the_user_says_counts(monkeypatch):
