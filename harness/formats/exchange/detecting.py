@@ -28,7 +28,7 @@ def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format
     probes = [probe for probe in PLAIN if probe[1] or not source.only_prompts]
     with frozen_clock(FROZEN_NOW):
         wanted = [_comparable(write(messages, prompt), source) for messages, prompt in probes]
-    dated = _dated(source, wanted)
+    dated = _dated(source)
     rows = []
     for chat_format in formats:
         ours = renderer_of(chat_format)
@@ -45,20 +45,21 @@ def variant_of(source: Source, formats: Sequence[Format]) -> Alike | None:
     """The known format with the same turns, and in what the source differs from it."""
     if source.render is None or source.only_prompts:
         return None
+    if _dated(source):
+        formats = [each for each in formats if "strftime_now" in each.template]
     with frozen_clock(FROZEN_NOW):
-        wanted = [_comparable(source.render(*probe), source) for probe in PLAIN]
-        if _dated(source, wanted):
-            formats = [each for each in formats if "strftime_now" in each.template]
         return most_alike(source.render, formats)
 
 
-def _dated(source: Source, wanted: Sequence[str | None]) -> bool:
+def _dated(source: Source) -> bool:
     """Whether a source writes another text on another day."""
     if source.render is None or "strftime_now" not in source.template:
         return False
-    with frozen_clock(DATES[1]):
-        later = [source.render(messages, prompt) for messages, prompt in PLAIN]
-    return [_comparable(text, source) for text in later] != list(wanted)
+    texts = []
+    for date in DATES:
+        with frozen_clock(date):
+            texts.append([source.render(*probe) for probe in PLAIN])
+    return texts[0] != texts[1]
 
 
 def differs_beyond(source: Source, chat_format: Format) -> list[str]:

@@ -14,6 +14,7 @@ Runs in the limited process (harness.formats.guard_process).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from harness.formats.kept.kept_pieces import (
@@ -157,7 +158,7 @@ class Tracer:
             if heeded and len(beginning.text) <= own[-1].end:
                 return len(beginning.text), ()
         if beginning is None:
-            asked = self._beginning(1, "prompt") if index else self._asked()
+            asked = self._beginning(1, "prompt") if index else self._asked
             given = asked.tail if asked else ""
         else:
             given = beginning.tail
@@ -181,7 +182,7 @@ class Tracer:
 
     def _openings(self) -> set[str]:
         """The marks with which a turn and a question begin."""
-        first, later = self._asked(), self._beginning(len(self._rows), "question")
+        first, later = self._asked, self._beginning(len(self._rows), "question")
         if first is None:
             return set()
         number = len(self._rows)
@@ -192,6 +193,7 @@ class Tracer:
         mark = MARK.search(begin, same)
         return {opening_mark(first), mark[0] if mark else ""} - {""}
 
+    @cached_property
     def _asked(self) -> Rendering | None:
         """A lone question with the generation prompt, for an answer that comes first."""
         try:
@@ -271,12 +273,8 @@ class Tracer:
         """Whether this is EOS, from the tokenizer or spelt, and not a header."""
         if any(ended.text[p.start : p.end] == extra for p in ended.parts if p.kind == "eos"):
             return True
-        headers = {*MARK.findall(following), *MARK.findall(self._given())}
+        headers = {*MARK.findall(following), *MARK.findall(self._asked.tail if self._asked else "")}
         return MARK.fullmatch(extra) is not None and extra not in headers
-
-    def _given(self) -> str:
-        asked = self._asked()
-        return asked.tail if asked else ""
 
     def _without_header(self, whole: Rendering, end: str) -> str:
         """The text up to the mark that opens turns, where the prompt flag is not heeded."""
@@ -292,7 +290,7 @@ class Tracer:
         mark = FIRST_MARK.match(following)
         if mark is None or not following[mark.end() :].strip():
             return ""
-        asked = self._asked()
+        asked = self._asked
         opens = (opening_mark(whole), opening_mark(asked) if asked else "")
         return "" if mark[0].strip() in opens else mark[0]
 
