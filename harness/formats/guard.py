@@ -123,20 +123,29 @@ def trace_guarded(
 def trace_kept_guarded(request: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What ``harness.formats.kept.kept_trace.trace_kept`` returns, by the limited process.
 
-    Raises as ``render_guarded``.
+    It renders the conversation again for each answer, so it gets as many times the time. Raises as
+    ``render_guarded``.
     """
-    words = len(json.dumps([request["messages"], request["tools"]]))
-    reply: dict[str, Any] = _ask({"do": "kept", **request}, request["template"], where, words)
+    messages = request["messages"]
+    words = len(json.dumps([messages, request["tools"]]))
+    answers = sum(message["role"] == "assistant" for message in messages)
+    asked = {"do": "kept", **request}
+    reply: dict[str, Any] = _ask(asked, request["template"], where, words, 1 + answers)
     return reply
 
 
 _HARMFUL: dict[str, str] = {}
 
 
-def _ask(request: dict[str, Any], template: str, where: str, characters: int = 0) -> Any:
-    """Send one request. Raises HarnessError for a template that does harm, now or before."""
+def _ask(
+    request: dict[str, Any], template: str, where: str, characters: int = 0, times: int = 1
+) -> Any:
+    """Send one request, which renders ``characters`` of words that number of ``times``.
+
+    Raises HarnessError for a template that does harm, now or before.
+    """
     if template not in _HARMFUL:
-        request["seconds"] = SECONDS + characters / _CHARACTERS_A_SECOND
+        request["seconds"] = SECONDS + characters * times / _CHARACTERS_A_SECOND
         request["most"] = CHARACTERS + _REPEATED * characters
         reply = _PROCESS.ask(request)
         if "harm" not in reply:

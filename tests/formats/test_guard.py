@@ -197,6 +197,18 @@ def test_how_much_processor_time_a_rendering_may_take(monkeypatch):
     assert [request["seconds"] for request in asked] == [2.0, 2.5, 3.0]
 
 
+def test_a_kept_template_has_time_for_a_rendering_of_each_answer(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        guard._PROCESS, "ask", lambda request: asked.append(request) or {"result": {"text": ""}}
+    )
+    for answers in (0, 1, 9):
+        rows = [{"role": "user", "content": "a" * 100_000}, *[{"role": "assistant"}] * answers]
+        guard.trace_kept_guarded({"template": "x", "messages": rows, "tools": []}, "x")
+    assert [round(request["seconds"]) for request in asked] == [3, 4, 12]
+    assert asked[2]["most"] < 2_000_000, "its text is written once"
+
+
 def test_a_template_of_more_than_a_million_characters_is_not_read():
     with pytest.raises(HarnessError, match="a template of 1000001 characters"):
         foreign_renderer("x" * 1_000_001, where="long")
