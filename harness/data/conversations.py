@@ -172,7 +172,7 @@ def parse_conversation(
     if not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
         raise bad_value(place, "tags: expected a list of texts")
     if half := half_character("".join([str(row.get("id")), *tags])):
-        raise bad_value(place, f"id or tags: half a character ({half})")
+        raise bad_value(place, f"id or tags: unpaired surrogate ({half})")
     row_id = row.get("id", default_id)
     if isinstance(row_id, bool) or not isinstance(row_id, str | int) or row_id == "":
         raise bad_value(place, "id: expected a non-empty text or a number")
@@ -202,7 +202,7 @@ def _plain(text: Any, place: str) -> Message:
     if not isinstance(text, str):
         raise bad_value(place, "text: expected a text")
     if half := half_character(text):
-        raise bad_value(place, f"text: half a character ({half}); the text was cut there")
+        raise bad_value(place, f"text: unpaired surrogate ({half}); the text was cut there")
     return Message("assistant", text)
 
 

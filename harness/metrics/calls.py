@@ -1,4 +1,4 @@
-"""Does the answer call the right tool with the right arguments, and none where none fits?"""
+"""Does the answer make the right tool call, and none when no tool fits?"""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from harness.metrics.expected_calls import why_not_exact, why_not_valid
 from harness.metrics.registry import AnswerItem, Metric, Scored, scorer
 from harness.records import CALL_CHECKS
 
-_REMEDY = "train on conversations with tool calls, in the format in which they will be made"
+_REMEDY = "train on conversations with tool calls, in the format you will use"
 
 
 @scorer(
     Metric(
         "call_valid",
         "call",
-        "where a call is expected: the answer holds one, and every call parses and names a given"
-        " tool",
+        "when a call is expected: the answer has one, and every call parses and names one of the"
+        " tools",
         "higher",
         label="valid calls",
         binary=True,
@@ -30,7 +30,7 @@ _REMEDY = "train on conversations with tool calls, in the format in which they w
     Metric(
         "call_exact",
         "call",
-        "where a call is expected: names and arguments equal the expected ones as JSON",
+        "when a call is expected: names and arguments equal the expected ones as JSON",
         "higher",
         label="exact calls",
         binary=True,
@@ -43,30 +43,30 @@ _REMEDY = "train on conversations with tool calls, in the format in which they w
     Metric(
         "call_when_none",
         "call",
-        "a call where none is right: no tool fits, something is missing, or the result is there",
+        "a call when none is right: no tool fits, an argument is missing, or the result is there",
         "lower",
         label="needless calls",
         binary=True,
         tolerance=0.03,
-        lost="it calls tools where none fits",
-        remedy="train on conversations whose tools are not called, too",
+        lost="it calls tools when none fits",
+        remedy="also train on conversations in which the tools are not called",
         rank=25,
     ),
     Metric(
         "tool_answer",
         "call",
-        "where no call is right: the words are what the case asks for, such as a tool's result",
+        "when no call is right: the text gives what the case asks for, such as a tool's result",
         "higher",
         binary=True,
         optional=True,
         tolerance=0.03,
         lost="it does not use what its tools return",
-        remedy="train on conversations that go on after a tool's result",
+        remedy="train on conversations that continue after a tool result",
         rank=26,
     ),
 )
 def called(item: AnswerItem) -> Mapping[str, Scored]:
-    """The calls of an answer beside those that its case expects."""
+    """Compare the calls of an answer with those that its case expects."""
     answer = item.parsed or ParsedAnswer(item.text)
     if item.finish == "error":
         return dict.fromkeys(("call_valid", "call_exact", "call_when_none"))

@@ -1,7 +1,7 @@
-"""Which calls of tools a case expects, and whether an answer's calls are these.
+"""The tool calls that a case expects, and whether an answer makes them.
 
 Calls are compared as JSON: the order of keys and of parallel calls does not matter, 1 equals 1.0
-and not true, and texts are equal letter by letter. A case may accept several arguments of a call.
+but not true, and strings must match exactly. A case may list alternative arguments of a call.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from harness.conversation import ParsedAnswer, ToolCall
 _SHOWN = 60
 _FORM = (
     "the check 'calls' takes a list of calls such as"
-    ' {"name": "weather", "arguments": {"city": "Oslo"}}; arguments may be a list of objects,'
-    " each of them right"
+    ' {"name": "weather", "arguments": {"city": "Oslo"}}; arguments may be a list of'
+    " alternative objects"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedCall:
-    """A call that a case expects. ``arguments`` are JSON texts of objects, any of them right."""
+    """A call that a case expects. ``arguments`` are JSON objects as text; any of them is right."""
 
     name: str
     arguments: tuple[str, ...]
 
     def accepts(self, call: ToolCall) -> bool:
-        """Whether a call has the name and one of the arguments."""
+        """Whether the call has this name and one of the accepted arguments."""
         return call.name == self.name and any(
             same_json(call.values(), json.loads(accepted)) for accepted in self.arguments
         )
@@ -66,22 +66,22 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def why_not_valid(answer: ParsedAnswer, tools: Sequence[str]) -> str:
-    """Why an answer holds no usable call of one of these tools; "" where it does.
+    """Why the calls of an answer are not valid; "" if they are.
 
-    Every call must parse, be ended and name a tool that was given.
+    There must be one, and every call must parse, be closed and name one of the tools.
     """
     if answer.malformed:
         return f"a call does not parse: {answer.malformed[0][:_SHOWN]!r}"
     if answer.unclosed:
-        return "a thought or a call is begun and not ended"
+        return "a thought or a call is not closed"
     if not answer.tool_calls:
         return "no call"
     unknown = [call.name for call in answer.tool_calls if call.name not in tools]
-    return f"calls {unknown[0]!r}, which is no tool here" if unknown else ""
+    return f"calls {unknown[0]!r}, which is not one of the tools" if unknown else ""
 
 
 def why_not_exact(calls: Sequence[ToolCall], expected: Sequence[ExpectedCall]) -> str:
-    """How calls differ from the expected ones, in any order; "" where they are equal."""
+    """How the calls differ from the expected ones, in any order; "" if they do not."""
     left = list(expected)
     for call in calls:
         match = next((one for one in left if one.accepts(call)), None)

@@ -1,7 +1,7 @@
-"""Does the model think where its format asks for it, not where it is switched off, and in private?
+"""Does the model think when its format asks for it, and only then, and hide its thoughts?
 
-A thought is what the format's own marks enclose. In a format without thoughts, or where thinking is
-switched off, it has no place: there its marks in the answer are a leak.
+A thought is what the format's own markers enclose. In a format without thoughts, or with thinking
+switched off, a thought or its markers in the answer are a leak.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ TAGS = re.compile(
     r"|<\|channel[|>]+\s*(?:analysis|thought)|◁/?think▷)"
     r"|\[/?THINK\]|<\|(?:START|END)_THINKING\|>"
 )
-"""What encloses a thought in any known format."""
+"""The markers of a thought in all known formats."""
 
 
 def leaked(text: str, prompt: str = "") -> str:
-    """The first mark of a thought in a visible text, "" without one.
+    """The first thought marker in the visible text, or "".
 
-    What the prompt holds may be quoted, and a mark in backquotes is talked about.
+    Markers that the prompt contains or that stand in backquotes are quotations and do not count.
     """
     for match in TAGS.finditer(text):
         around = text[max(0, match.start() - 1) : match.end() + 1]
@@ -57,21 +57,21 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
         28,
         optional=True,
         tolerance=0.05,
-        lost="it thinks where thinking is switched off",
+        lost="it thinks although thinking is switched off",
         remedy="train on answers without thoughts too, with thinking switched off in the format",
     ),
     _metric(
         "thought_leak",
-        "a thought or its marks in what the reader sees",
+        "a thought or its markers in the text that the reader sees",
         "lower",
         35,
         tolerance=0.02,
         lost="its thoughts leak into its answers",
-        remedy="train on thoughts in the format's own marks, which end before the answer",
+        remedy="train on thoughts in the format's own markers, closed before the answer",
     ),
     _metric(
         "thought_drift",
-        "the thought leaves the language of the answer and English",
+        "the thought is neither in the language of the answer nor in English",
         "lower",
         57,
         optional=True,
@@ -81,7 +81,7 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
     ),
 )
 def thought(item: AnswerItem) -> Mapping[str, Scored]:
-    """Whether there is a thought, where it is seen, and in which language."""
+    """Whether there is a thought, whether the reader sees it, and its language."""
     if item.finish == "error":
         return {"thought_leak": None}
     thinks, asked = bool(item.reasoning), item.thinking is True
@@ -90,7 +90,7 @@ def thought(item: AnswerItem) -> Mapping[str, Scored]:
     values: dict[str, Scored] = {
         "thought_leak": (
             float(bool(mark) or out_of_place),
-            mark or ("a thought where there is no place for one" if out_of_place else ""),
+            mark or ("a thought where the format has none" if out_of_place else ""),
         )
     }
     if asked:

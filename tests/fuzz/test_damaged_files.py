@@ -94,10 +94,10 @@ def test_half_a_character_in_a_row_is_refused_with_its_place(tmp_path):
     found = Collection()
     found.read(str(tmp_path / "rows.jsonl"))
     [refusal] = found.refusals
-    assert refusal.place.endswith("rows.jsonl:2") and "half a character" in refusal.message
+    assert refusal.place.endswith("rows.jsonl:2") and "unpaired surrogate" in refusal.message
     assert len(found.conversations) == 1
     case = {"id": "c", "messages": whole["messages"], "reference": "cut \ud83d"}
-    with pytest.raises(HarnessError, match="half a character"):
+    with pytest.raises(HarnessError, match="unpaired surrogate"):
         parse_case(case, "cases:1")
     parse_case({**case, "reference": "whole \U0001f600"}, "cases:1")
 

@@ -113,7 +113,7 @@ def _name(entry: dict[str, Any], place: str) -> str | None:
     if name is not None and (not isinstance(name, str) or not name.strip() or "\n" in name):
         raise bad_value(place, "name: expected a text on one line")
     if half := half_character(name or ""):
-        raise bad_value(place, f"name: half a character ({half})")
+        raise bad_value(place, f"name: unpaired surrogate ({half})")
     return name
 
 
@@ -133,7 +133,7 @@ def _content(entry: dict[str, Any], role: str, place: str) -> Parts:
         raise bad_value(place, f"content: expected a text, not {found}")
     for text in (*parts.texts, *parts.thoughts):
         if half := half_character(text):
-            raise bad_value(place, f"content: half a character ({half}); the text was cut there")
+            raise bad_value(place, f"content: unpaired surrogate ({half}); the text was cut there")
     return parts
 
 
@@ -181,7 +181,7 @@ def _own_thought(entry: dict[str, Any], content: Parts, place: str) -> str | Non
         if not isinstance(value, str):
             raise bad_value(place, f"{key}: expected a text")
         if half := half_character(value):
-            raise bad_value(place, f"{key}: half a character ({half})")
+            raise bad_value(place, f"{key}: unpaired surrogate ({half})")
     thoughts = dict.fromkeys((*given.values(), *filter(None, ["\n".join(content.thoughts)])))
     if len(thoughts) > 1:
         raise bad_value(place, f"two thoughts: {', '.join(given)}", "keep one of them")

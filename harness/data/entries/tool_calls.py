@@ -138,7 +138,7 @@ def _tool(value: Any, place: str) -> Tool:
 
 def _whole(text: str, place: str) -> str:
     if half := half_character(text):
-        raise bad_value(place, f"half a character ({half})")
+        raise bad_value(place, f"unpaired surrogate ({half})")
     return text
 
 

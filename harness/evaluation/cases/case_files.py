@@ -91,7 +91,7 @@ def parse_case(row: dict[str, Any], place: str) -> Case:
         checked = _CASE_ROW.validate_python(row)
         _check_choices(checked.choices)
         if half := half_character(json.dumps(row, ensure_ascii=False)):
-            raise ValueError(f"half a character ({half}) in a text")
+            raise ValueError(f"unpaired surrogate ({half}) in a text")
         tools = parse_tools(checked.tools, f"{place}: tools")
         checks = tuple(map(parse_check, checked.checks))
         _check_names(checks, [tool.name for tool in tools])

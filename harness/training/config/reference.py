@@ -33,7 +33,7 @@ def _table(title: str, section: Any, skip: tuple[str, ...] = ()) -> str:
         for f in fields(kind)
         if f.name not in skip
     ]
-    summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+    summary = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
     head = ["| key | kind | default | |", "|---|---|---|---|"]
     return "\n".join([f"### {title}", "", summary, "", *head, *rows])
 

@@ -67,14 +67,14 @@ class QuantisationConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Which parts of a conversation are trained. System prompts, questions and results of tools
-    never are; the stop is trained with the part before it."""
+    """Which parts of an answer are trained. System prompts, questions and tool results never are.
+    The stop is trained with the part before it."""
 
     train_on: tuple[Literal["answers", "thoughts", "calls"], ...] = ("answers", "thoughts", "calls")
-    """Parts of the assistant's messages: their words, their thoughts, their tool calls. What is
-    left out remains context."""
+    """Parts of the assistant's messages to train: text, thoughts, tool calls. The other parts
+    remain context."""
     last_turn_only: bool = False
-    """Train only what follows the last question: the answer to it, and the calls on the way."""
+    """Train only what follows the last question: the final answer and the calls before it."""
 
     def problems(self) -> list[str]:
         """Values that leave nothing to train."""
