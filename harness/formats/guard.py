@@ -123,12 +123,13 @@ def trace_guarded(
 def trace_kept_guarded(request: Mapping[str, Any], where: str) -> dict[str, Any]:
     """What ``harness.formats.kept.kept_trace.trace_kept`` returns, by the limited process.
 
-    It renders the conversation again for each answer, so it gets as many times the time. Raises as
-    ``render_guarded``.
+    Tracing renders the conversation again for each answer, and is given that much more time. Raises
+    as ``render_guarded``.
     """
     messages = request["messages"]
     words = len(json.dumps([messages, request["tools"]]))
-    answers = sum(message["role"] == "assistant" for message in messages)
+    traced = [] if request.get("plain") else messages
+    answers = sum(message["role"] == "assistant" for message in traced)
     asked = {"do": "kept", **request}
     reply: dict[str, Any] = _ask(asked, request["template"], where, words, 1 + answers)
     return reply

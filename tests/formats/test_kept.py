@@ -176,7 +176,7 @@ def test_a_mask_that_trains_a_header_is_not_proved(monkeypatch):
         done = right(*messages, **options)
         if done is None or not done.answers:
             return done
-        answers = tuple(replace(one, start=one.start - len("assistant\n")) for one in done.answers)
+        answers = tuple(one._replace(start=one.start - len("assistant\n")) for one in done.answers)
         return replace(done, answers=answers)
 
     monkeypatch.setattr(prober, "render", wrong)
@@ -201,8 +201,7 @@ def test_an_empty_answer_trains_a_stop_that_ends_a_question_too():
     prompt = "{%- if add_generation_prompt %}{{- '<|start|>assistant<|end|>' }}{%- endif %}"
     template = "{%- for m in messages %}" + turn + "{%- endfor %}" + prompt
     kept = keep_template(template, "eot", where="eot").format
-    for answer, stop in (("a", [("content", "a")]), ("", [])):
-        whole = render(
-            Conversation("c", (Message("user", "q"), Message("assistant", answer))), kept
-        )
-        assert [text for _, text in trained(whole)] == [text for _, text in stop] + ["<|eot|>"]
+    for answer, words in (("a", ["a"]), ("", [])):
+        turns = (Message("user", "q"), Message("assistant", answer))
+        whole = render(Conversation("c", turns), kept)
+        assert [text for _, text in trained(whole)] == [*words, "<|eot|>"]

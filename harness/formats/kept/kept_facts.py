@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.conversation import NO_MARKS, AnswerMarks, CallMarks
 from harness.errors import HarnessError
-from harness.formats.kept.kept_pieces import MARK
+from harness.formats.kept.kept_pieces import MARK, Fault
 from harness.formats.kept.kept_probes import (
     A1,
     A2,
@@ -53,7 +53,6 @@ class Facts:
     switches: dict[str, list[bool]] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    needs_tools: bool = False
 
 
 def find_facts(prober: Prober) -> Facts:
@@ -90,7 +89,6 @@ def _find_way(prober: Prober, facts: Facts) -> KeptRendering:
             exchange = prober.render(U1, A1)
             if exchange is not None and carries(exchange, (U1, A1)):
                 facts.way = prober.format.kept or KeptTemplate()
-                facts.needs_tools = bool(tools)
                 if tools:
                     facts.findings.append(
                         f"It renders only conversations with tools: without, {reasons[0]}."
@@ -104,7 +102,8 @@ def _find_way(prober: Prober, facts: Facts) -> KeptRendering:
 
 def _find_stops(prober: Prober, facts: Facts, exchange: KeptRendering) -> None:
     longer = prober.render(U1, A1, U2, A2)
-    texts, faults = [], set()
+    texts: list[str] = []
+    faults: set[Fault] = set()
     for rendering in filter(None, (exchange, longer)):
         for answer in rendering.answers:
             texts.append(rendering.text[answer.stop : answer.end])
@@ -146,7 +145,7 @@ def _header_behind(longer: KeptRendering) -> str:
     return f"\n{words}" if words and "\n" in header.partition(words)[0] else words
 
 
-def _say_stops(facts: Facts, faults: set[str], header: str) -> None:
+def _say_stops(facts: Facts, faults: set[Fault], header: str) -> None:
     stops = "EOS" if "EOS" in facts.eos or "after" in facts.eos else ", ".join(facts.stops)
     if "no stop" in faults and facts.eos != "none":
         facts.findings.append(
@@ -166,7 +165,7 @@ def _say_stops(facts: Facts, faults: set[str], header: str) -> None:
         )
 
 
-def _prompt_findings(faults: set[str]) -> Iterator[str]:
+def _prompt_findings(faults: set[Fault]) -> Iterator[str]:
     if "prompt differs" in faults:
         yield (
             "The generation prompt is not what the text has before an answer, so a model is asked "

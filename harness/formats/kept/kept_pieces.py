@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from harness.formats.provenance import LITERAL, runs_of
 from harness.formats.turns import common_length
@@ -62,17 +62,27 @@ class Rendering:
         return self.text[max((p.end for p in self.parts if p.message >= 0), default=0) :]
 
 
-class Answer(NamedTuple):
-    """What is trained of one answer: characters ``[start, end)``, the stop from ``stop`` on.
+Fault = Literal[
+    "no stop",
+    "no stop between",
+    "end of text",
+    "empty",
+    "prompt differs",
+    "header not in the prompt",
+    "earlier turns change",
+]
+"""What was seen of an answer: it has no stop, or none because another turn follows; it ends with
+EOS alone, or has no words; its generation prompt, header or history is not what comes before it."""
 
-    ``faults`` name what was seen: see harness.formats.kept_facts.
-    """
+
+class Answer(NamedTuple):
+    """What is trained of one answer: characters ``[start, end)``, the stop from ``stop`` on."""
 
     message: int
     start: int
     stop: int
     end: int
-    faults: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 _Piece = TypeVar("_Piece", Part, Answer)

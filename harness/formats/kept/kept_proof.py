@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from harness.conversation import Message
 from harness.formats.kept.kept_facts import Facts
-from harness.formats.kept.kept_pieces import MARK
+from harness.formats.kept.kept_pieces import MARK, Answer
 from harness.formats.kept.kept_probes import (
     A1,
     A2,
@@ -30,7 +30,7 @@ from harness.formats.kept.kept_probes import (
     Prober,
     carries,
 )
-from harness.formats.kept.kept_render import KeptAnswer, KeptRendering
+from harness.formats.kept.kept_render import KeptRendering
 
 _OTHER = "words of another answer, and more of them"
 _HOSTILE = "two\nlines, {{ braces }}, 'quotes', \\ and <tags> — naïve 漢字"
@@ -133,7 +133,7 @@ def _of_words(
     rendering: KeptRendering,
     messages: Sequence[Message],
     index: int,
-    answer: KeptAnswer,
+    answer: Answer,
     tools: bool,
 ) -> Iterator[str]:
     """With other words in one answer nothing but these words changes."""
@@ -158,7 +158,7 @@ def _of_prompt(
     prober: Prober,
     rendering: KeptRendering,
     before: Sequence[Message],
-    answer: KeptAnswer,
+    answer: Answer,
     tools: bool,
 ) -> Iterator[str]:
     """What is sent is what comes before the answer."""
@@ -172,7 +172,7 @@ def _of_prompt(
         yield f"answer {answer.message} does not begin where the prompt ends"
 
 
-def _of_header(facts: Facts, rendering: KeptRendering, answer: KeptAnswer) -> Iterator[str]:
+def _of_header(facts: Facts, rendering: KeptRendering, answer: Answer) -> Iterator[str]:
     """The header of an answer comes before it, or its prompt is reported to differ."""
     header = _without_thought(facts.roles.get("assistant", ""))
     ahead = _without_thought(rendering.text[: answer.start])

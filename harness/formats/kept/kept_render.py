@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.conversation import Message, Tool
 from harness.formats.guard import TemplateFaultError, trace_kept_guarded
+from harness.formats.kept.kept_pieces import Answer
 from harness.records import Format, KeptTemplate, Span
 
 _NOW: ContextVar[datetime | None] = ContextVar("now", default=None)
@@ -27,23 +28,12 @@ def frozen_clock(now: datetime) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class KeptAnswer:
-    """What is trained of one answer: characters ``[start, end)``, its stop from ``stop`` on."""
-
-    message: int
-    start: int
-    stop: int
-    end: int
-    faults: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class KeptRendering:
     """The text of a conversation, its spans, and the answers in it."""
 
     text: str
     spans: tuple[Span, ...] = ()
-    answers: tuple[KeptAnswer, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 def render_kept(
@@ -93,9 +83,9 @@ def own_words(fault: TemplateFaultError) -> str:
     return str(fault) if fault.name in _OWN else f"{fault.name}: {fault}"
 
 
-def _answer(fields: Sequence[Any]) -> KeptAnswer:
+def _answer(fields: Sequence[Any]) -> Answer:
     message, start, stop, end, faults = fields
-    return KeptAnswer(message, start, stop, end, tuple(faults))
+    return Answer(message, start, stop, end, tuple(faults))
 
 
 def _given(message: Message) -> dict[str, Any]:

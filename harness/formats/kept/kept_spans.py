@@ -23,6 +23,7 @@ from harness.formats.kept.kept_pieces import (
     MARK,
     THOUGHT,
     Answer,
+    Fault,
     Part,
     Rendering,
     behind_own,
@@ -147,7 +148,7 @@ class Tracer:
 
     def _start(
         self, whole: Rendering, index: int, own: Sequence[Part]
-    ) -> tuple[int, tuple[str, ...]]:
+    ) -> tuple[int, tuple[Fault, ...]]:
         """Where the generation prompt ends, and what is wrong about it."""
         first = own[0].start
         ahead = whole.before(index, first)
@@ -162,7 +163,7 @@ class Tracer:
             given = asked.tail if asked else ""
         else:
             given = beginning.tail
-        faults = []
+        faults: list[Fault] = []
         if beginning is not None and not whole.text.startswith(beginning.text):
             same = ahead.startswith(given)
             faults.append("earlier turns change" if same else "prompt differs")
@@ -219,7 +220,7 @@ class Tracer:
 
     def _stop(
         self, whole: Rendering, index: int, last: int, is_last: bool
-    ) -> tuple[int, tuple[str, ...]]:
+    ) -> tuple[int, tuple[Fault, ...]]:
         """How many characters behind an answer's last are its stop, and what is wrong about it."""
         following = whole.behind(index, last)
         ended = whole if is_last else self._beginning(index + 1, "")
@@ -240,7 +241,7 @@ class Tracer:
 
     def _differing(
         self, whole: Rendering, index: int, ended: Rendering, end: str, following: str
-    ) -> tuple[int, tuple[str, ...]]:
+    ) -> tuple[int, tuple[Fault, ...]]:
         """The stop where the template ends an answer otherwise when something follows."""
         last = ended.of(index)[-1]
         same = self._without_header(whole, marks_only(end, following, last.end, ended))
