@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING
 
 from harness.backends.local.batches import least_padding
@@ -40,10 +40,11 @@ class Example:
         return sum(self.encoded.trained[1:])
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        """What each supervised token is a part of, in order."""
+    def parts(self) -> list[tuple[Part, int]]:
+        """The supervised tokens in order: which part, and how many of its tokens follow."""
         first = int(self.encoded.trained[0])
-        return tuple(map(part_of, self.encoded.kinds[first:]))
+        runs = groupby(self.encoded.kinds[first:])
+        return [(part_of(kind), sum(1 for _ in run)) for kind, run in runs]
 
 
 class ExampleCache:

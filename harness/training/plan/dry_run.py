@@ -175,7 +175,7 @@ def _by_format(
             "pairs": len(its_pairs),
             "rows": len({row for row, _ in its_pairs}),
             "supervised_tokens": sum(cache(pair).supervised for pair in its_pairs),
-            "parts": dict(Counter(part for pair in its_pairs for part in cache(pair).parts)),
+            "parts": _parts(cache(pair) for pair in its_pairs),
             **_thoughts(cache, dict.fromkeys(its_pairs)),
         }
         for format_id, its_pairs in by_format.items()
@@ -187,6 +187,15 @@ def _by_format(
         for format_id, its_pairs in by_format.items()
     }
     return counts, samples
+
+
+def _parts(examples: Iterable[Example]) -> dict[str, int]:
+    """Supervised tokens by part."""
+    counts = Counter[str]()
+    for example in examples:
+        for part, tokens in example.parts:
+            counts[part] += tokens
+    return dict(counts)
 
 
 def _dropped(cache: ExampleCache, counts: dict[str, dict[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
@@ -36,38 +36,32 @@ class Tally:
 
     def by_format(self) -> dict[str, dict[str, float]]:
         """``{"chatml": {"tokens": 40, "loss": 1.2, "accuracy": 0.6}, …}``, by format id."""
+        return self._means(lambda example: [(example.format, example.supervised)])
+
+    def by_part(self) -> dict[str, dict[str, float]]:
+        """The same by what the tokens are: answers, thoughts, calls and stop, those that occur."""
+        return self._means(lambda example: example.parts)
+
+    def _means(
+        self, runs_of: Callable[[Example], Sequence[tuple[str, int]]]
+    ) -> dict[str, dict[str, float]]:
+        """Counts with means, by the names of each example's runs of tokens."""
         import torch
 
         sums: dict[str, list[float]] = {}
         for batch, values in self.parts:
-            sizes = [example.supervised for example in batch]
-            parts = torch.split(values.cpu(), sizes, dim=1)
-            for example, part in zip(batch, parts, strict=True):
-                total = sums.setdefault(example.format, [0.0, 0.0, 0.0])
-                for index, value in enumerate((part.shape[1], *part.sum(1).tolist())):
-                    total[index] += value
-        return _means(sums)
-
-    def by_part(self) -> dict[str, dict[str, float]]:
-        """The same by what the tokens are: answers, thoughts, calls and stop, those that occur."""
-        sums: dict[str, list[float]] = {}
-        for batch, values in self.parts:
-            names = [part for example in batch for part in example.parts]
-            if len(names) != values.shape[1]:  # rows that were not encoded here
+            runs = [run for example in batch for run in runs_of(example)]
+            if not runs:  # of rows that were not encoded here no part is known
                 continue
-            for name, nll, right in zip(names, *values.tolist(), strict=True):
+            pieces = torch.split(values.cpu(), [size for _, size in runs], dim=1)
+            for (name, size), piece in zip(runs, pieces, strict=True):
                 total = sums.setdefault(name, [0.0, 0.0, 0.0])
-                for index, value in enumerate((1.0, nll, right)):
+                for index, value in enumerate((size, *piece.sum(1).tolist())):
                     total[index] += value
-        return _means(sums)
-
-
-def _means(sums: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Counts with sums → counts with means, by name."""
-    return {
-        name: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
-        for name, (n, loss, right) in sorted(sums.items())
-    }
+        return {
+            name: {"tokens": int(n), "loss": loss / n, "accuracy": right / n}
+            for name, (n, loss, right) in sorted(sums.items())
+        }
 
 
 class Objective(Protocol):
