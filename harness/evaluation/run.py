@@ -190,11 +190,20 @@ def _keep_scores(evaluation: Evaluation, store: Store) -> None:
 def _formats_and_groups(
     job: EvalJob, backend: Backend, known: FormatSet, formats: list[Format], native: str | None
 ) -> tuple[list[Format], dict[str, Group]]:
-    """The formats to measure, the model's own among them, in the order of their groups."""
+    """The formats to measure, the model's own among them, in the order of their groups.
+
+    Raises HarnessError where only the native format is asked for and the model has none.
+    """
     if native and not any(one.id == native for one in formats):
         formats = [known[native], *formats]
     if backend.applies_template:
         formats = [known[native or "chatml"]]  # only a name: its own template decides
+    if not formats:
+        raise HarnessError(
+            "no format to measure: the model has no native format",
+            where=job.model,
+            hint="name its format with --native FORMAT, or others with --formats",
+        )
     groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
     return sorted(formats, key=lambda one: (GROUPS.index(groups[one.id]), one.id)), groups
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from harness.errors import HarnessError
 from harness.evaluation import engines
 from harness.evaluation.engines import opened_engine
+from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob
 from harness.formats import load_formats
 from harness.formats.exchange.exporting import export_format
@@ -83,3 +85,11 @@ def test_a_model_without_a_native_format_is_told_what_is_not_measured(
     printed = capsys.readouterr().err
     assert said in printed and bool(printed) == bool(said)
     assert not said or ("some/base: " in printed and "--native FORMAT" in printed)
+
+
+def test_the_native_format_alone_is_refused_where_there_is_none(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny.tokenizer, "chat_template", None)
+    job = EvalJob("m", formats=("native",), limit=1, out=tmp_path)
+    with pytest.raises(HarnessError, match="the model has no native format") as refused:
+        run_job(job, loaded=tiny, quiet=True)
+    assert "--native FORMAT" in refused.value.hint
