@@ -155,6 +155,15 @@ def _check(given: dict[str, Any], path: Path) -> None:
         _adapter().validate_python(given)
     except ValidationError as error:
         raise _mistake(error, path) from None
+    switches = given.get("switches", {})
+    for name, off in given.get("thoughts_off", {}).items():
+        values = switches.get(name, [])
+        if off not in values or all(value == off for value in values):
+            raise HarnessError(
+                f"{name} needs a switch with the value {_toml(off)} and another one",
+                where=f"{path}:thoughts_off",
+                hint=f"add to [switches], the default first: {name} = [{_toml(off)}, …]",
+            )
 
 
 def _mistake(error: ValidationError, path: Path) -> HarnessError:

@@ -120,6 +120,14 @@ def test_a_format_of_a_sets_name_goes_first(tmp_path):
         ("no front matter", "this template cannot be imported"),
         ("{#---\nfamily = \n---#}\nx", "not TOML"),
         ('{#---\nfamily = "a"\nstop = ["x"]\n---#}\nx', "unknown key 'stop'.*stops"),
+        (
+            '{#---\nfamily = "a"\nthoughts_off = {t = false}\n---#}\nx',
+            "thoughts_off: t needs a switch",
+        ),
+        (
+            '{#---\nfamily = "a"\nthoughts_off = {t = 0}\n[switches]\nt = [0]\n---#}\nx',
+            r"value 0 and another one .* add to \[switches\]",
+        ),
         ("{#---\nstops = []\n---#}\nx", "family: missing.*add: family"),
         ('{#---\nfamily = "a"\nstops = "x"\n---#}\nx', "stops: expected a valid list"),
         ('{#---\nfamily = "a"\nstops = [""]\n---#}\nx', r"stops\[0\]"),
