@@ -1,4 +1,4 @@
-"""Keep somebody else's template: its front matter is found by probing, its mask is proved."""
+"""Keep a foreign template unchanged: probe its front matter and verify its loss mask."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.records import Format, KeptTemplate
 
 @dataclass(frozen=True)
 class Kept:
-    """A kept template as a format: the text of its file, what was seen, and what was proved."""
+    """A kept template as a format: its file's text, the findings and the proof of its mask."""
 
     format: Format
     source: str
@@ -36,11 +36,11 @@ def keep_template(
     special_tokens: Sequence[str] = (),
     variables: Mapping[str, Any] | None = None,
 ) -> Kept:
-    """A template as a format whose text it is, letter by letter.
+    """A template as a format that keeps its text unchanged.
 
     ``special_tokens`` are the tokenizer's, ``variables`` further values that the template reads.
-    Raises HarnessError for one that does harm or does not compile, and with its own reason for one
-    that renders no question with its answer or whose loss mask cannot be proved.
+    Raises HarnessError if it does harm, does not compile, cannot render a question and its answer,
+    or if its loss mask cannot be proved.
     """
     template = template.removeprefix("\ufeff")
     check_template(template, where)
@@ -54,7 +54,7 @@ def keep_template(
         raise HarnessError(
             f"this template cannot be imported: {error.message}",
             where=where,
-            hint="a value that it reads is given with --variable NAME=VALUE",
+            hint="if it needs a variable, set it with --variable NAME=VALUE",
         ) from None
     source = _front_matter(facts, format_id, origin, special_tokens, variables or {}) + template
     chat_format = parse_format(source, Path(f"{format_id}.jinja"))
@@ -68,12 +68,12 @@ def keep_template(
 
 
 def _without_what_is_wrong(prober: Prober, facts: Facts, proof: Proof) -> tuple[Facts, Proof]:
-    """Leave out thoughts or tools where the mask is not proved with them."""
+    """Leave out thoughts or tools if the mask cannot be proved with them."""
     if any("thought" in shape for shape in proof.wrong) and facts.reasoning != "none":
-        facts.findings.append(f"Thoughts are left out, since {_first(proof, 'thought')}.")
+        facts.findings.append(f"Thoughts are left out because {_first(proof, 'thought')}.")
         facts.reasoning, facts.thoughts = "none", NO_MARKS
     if any("call" in shape for shape in proof.wrong) and facts.tools != "none":
-        facts.findings.append(f"Tools are refused, since {_first(proof, 'call')}.")
+        facts.findings.append(f"Tools are refused because {_first(proof, 'call')}.")
         facts.tools = "none"
     again = prove(prober, facts)
     if again.wrong:

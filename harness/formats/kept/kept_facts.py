@@ -1,4 +1,4 @@
-"""Find out by probing what a kept template does, so that its front matter can say it.
+"""Probe what a kept template does, and fill in its front matter.
 
 Nothing is guessed: what the probes do not show is left out, and what cannot be traced is refused.
 """
@@ -39,7 +39,7 @@ _THOUGHT_MARK = re.compile(r"think|thought|reason", re.IGNORECASE)
 
 @dataclass
 class Facts:
-    """What the front matter says, and what the user should know."""
+    """The values of the front matter, and findings for the user."""
 
     way: KeptTemplate = field(default_factory=KeptTemplate)
     system: str = "unsupported"
@@ -56,7 +56,7 @@ class Facts:
 
 
 def find_facts(prober: Prober) -> Facts:
-    """Raise HarnessError, with the template's own reason, where not even a question and its answer
+    """Raise HarnessError, with the template's own reason, if not even a question and its answer
     can be rendered and traced.
     """
     with frozen_clock(DATES[0]):
@@ -91,7 +91,7 @@ def _find_way(prober: Prober, facts: Facts) -> KeptRendering:
                 facts.way = prober.format.kept or KeptTemplate()
                 if tools:
                     facts.findings.append(
-                        f"It renders only conversations with tools: without, {reasons[0]}."
+                        f"It renders only conversations with tools; without tools: {reasons[0]}."
                     )
                 return exchange
             if exchange is not None:
@@ -150,36 +150,36 @@ def _say_stops(facts: Facts, faults: set[Fault], header: str) -> None:
     if "no stop" in faults and facts.eos != "none":
         facts.findings.append(
             f"The last answer has no stop: the template writes {stops} only when something follows,"
-            " so a model does not learn to end its last answer; the next header is never trained."
+            " so a model does not learn to end its last answer. The next header is never trained."
         )
     elif "no stop" in faults:
         facts.findings.append(
-            "No stop is written behind an answer"
+            "No stop is written after an answer"
             + (f": generation ends at the next header {header.strip()!r}" if header else "")
             + ". That header is never trained, so a model does not learn to stop."
         )
     elif "no stop between" in faults:
         facts.findings.append(
-            f"Only the last answer ends with {stops}; an answer that a question follows has no "
-            "stop, and the next header is never trained."
+            f"Only the last answer ends with {stops}. An answer before a question has no stop, and "
+            "the next header is never trained."
         )
 
 
 def _prompt_findings(faults: set[Fault]) -> Iterator[str]:
     if "prompt differs" in faults:
         yield (
-            "The generation prompt is not what the text has before an answer, so a model is asked "
+            "The generation prompt differs from the text before an answer, so a model is prompted "
             "in a form that it was not trained in."
         )
     if "header not in the prompt" in faults:
         yield (
-            "The generation prompt leaves out the header of an answer, which is not trained: a "
-            "model is asked without it."
+            "The generation prompt leaves out the header of an answer. The header is not trained "
+            "either, so a model never writes it."
         )
     if "earlier turns change" in faults:
         yield (
-            "Earlier turns are written otherwise when the conversation goes on: what was sent is "
-            "no beginning of what is sent next."
+            "Earlier turns change when the conversation continues: the text sent for one turn is "
+            "not a prefix of the text sent for the next."
         )
 
 
@@ -202,8 +202,8 @@ _SWITCHES = ("enable_thinking", "thinking")
 
 
 def _find_system(prober: Prober, facts: Facts) -> None:
-    """Where a system prompt goes, in a conversation that ends in a question and in one that ends in
-    an answer.
+    """Where a system prompt goes, in a conversation that ends with a question and in one that ends
+    with an answer.
     """
     asked, answered = (SYSTEM, U1, A1, U2), (SYSTEM, U1, A1, U2, A2)
     asking = prober.render(*asked, prompt=True) or prober.render(*asked[:2], prompt=True)
@@ -213,11 +213,13 @@ def _find_system(prober: Prober, facts: Facts) -> None:
         return
     if not shown:
         facts.findings.append(
-            "A system prompt is dropped without a word: it is put into the first question."
+            "The template silently drops a system prompt, so it is put into the first question."
         )
         return
     if shown != SYSTEM.content:
-        facts.findings.append("A system prompt is changed or repeated: it is refused.")
+        facts.findings.append(
+            "The template changes or repeats a system prompt, so system prompts are refused."
+        )
         return
     place = next(s for s in asking.spans if s.kind == "content" and s.message == 0)
     questions = [s for s in asking.spans if s.kind == "content" and s.message in (1, 3)]
@@ -225,8 +227,9 @@ def _find_system(prober: Prober, facts: Facts) -> None:
         facts.system = "last-user"
         if ended is None or not written(ended, 0).strip():
             facts.findings.append(
-                "A system prompt goes into the last question, and is dropped from a conversation "
-                "that ends in an answer: for training it is put into the last question."
+                "The template puts a system prompt into the last question, but drops it from a "
+                "conversation that ends with an answer. For training it is put into the last "
+                "question."
             )
         return
     behind = asking.text[place.end : questions[0].start] if questions else ""
@@ -268,8 +271,7 @@ def _find_thoughts(prober: Prober, facts: Facts) -> None:
         facts.reasoning = "all-turns" if all(kept) else "last-turn" if kept[1] else "by-position"
         if not all(kept):
             facts.findings.append(
-                "Thoughts of earlier turns are dropped, as the template's owner does: they are "
-                "counted where that happens."
+                "The template drops the thoughts of earlier turns; dropped thoughts are counted."
             )
         facts.thoughts = _thought_marks(one)
         break
@@ -330,7 +332,7 @@ def _find_tools(prober: Prober, facts: Facts) -> None:
 
 
 def _call_marks(text: str) -> CallMarks | None:
-    """How a call is read back, where it is written as JSON; None where it is not."""
+    """How a call is parsed if it is written as JSON; else None."""
     start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
     end = max(text.rfind("}"), text.rfind("}]") + 1) + 1
     try:
@@ -349,9 +351,9 @@ def _call_marks(text: str) -> CallMarks | None:
 def _tool_findings(ended: KeptRendering) -> Iterator[str]:
     first = next(s.start for s in ended.spans if s.message == 1)
     if "Look a word up" not in ended.text[:first]:
-        yield "The definitions of tools are not written into the prompt."
+        yield "The template does not write the tool definitions into the prompt."
     if any("no stop" in fault for answer in ended.answers[:1] for fault in answer.faults):
-        yield "Nothing ends an answer that calls a tool."
+        yield "An answer that calls a tool has no stop."
 
 
 def _dates(prober: Prober, facts: Facts) -> None:
@@ -367,8 +369,8 @@ def _dates(prober: Prober, facts: Facts) -> None:
     if texts[0] == texts[1]:
         return
     facts.findings.append(
-        "The text holds the date of the day on which it is rendered: answers of different days are "
-        "answers to different prompts."
+        "The text holds the date of the day on which it is rendered, so the prompt differs from "
+        "day to day."
     )
     later = "".join(texts[1])
     facts.roles = {role: text for role, text in facts.roles.items() if text in later}

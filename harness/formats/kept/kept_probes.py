@@ -47,7 +47,7 @@ class Prober:
     def render(
         self, *messages: Message, prompt: bool = False, plain: bool = False, tools: bool = False
     ) -> KeptRendering | None:
-        """None where the template refuses or cannot be traced; ``reason`` says why."""
+        """None if the template refuses or cannot be traced; ``reason`` says why."""
         try:
             return render_kept(
                 self.format,
@@ -64,9 +64,9 @@ class Prober:
 
 
 def template_renderer(template: str, where: str) -> Renderer:
-    """A chat template as a function from messages to text, or to None where it refuses them.
+    """A chat template as a function from messages to text, or to None if it refuses them.
 
-    A template that takes words only in parts gets them so. Raises HarnessError for one that does
+    A template that accepts content only as parts gets parts. Raises HarnessError for one that does
     not compile or does harm (harness.formats.guard), and so does the function.
     """
     check_template(template, where)
@@ -85,7 +85,7 @@ def template_renderer(template: str, where: str) -> Renderer:
 
 
 def written(rendering: KeptRendering, message: int, kind: str = "content") -> str:
-    """What was written of a message."""
+    """The text that was written for a message."""
     return "".join(
         rendering.text[s.start : s.end]
         for s in rendering.spans
@@ -94,7 +94,7 @@ def written(rendering: KeptRendering, message: int, kind: str = "content") -> st
 
 
 def carries(rendering: KeptRendering | None, messages: Sequence[Message]) -> bool:
-    """Whether every message's words are written, once and unchanged; a result also as JSON."""
+    """Whether each message's words are written once, unchanged; a result may be JSON text."""
     return rendering is not None and all(
         written(rendering, index).strip() in _forms(message)
         for index, message in enumerate(messages)

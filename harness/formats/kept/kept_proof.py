@@ -1,8 +1,8 @@
-"""Prove the loss mask of a kept template on probe conversations, by rendering them again.
+"""Verify the loss mask of a kept template by rendering probe conversations again.
 
-- The text with sources is the text without.
-- With other words in an answer only the characters of these words change, and they are trained.
-- What is sent as a prompt is what comes before the answer, unless a fault says otherwise.
+- Tracing does not change the text.
+- If the words of an answer are replaced, only those characters change, and they are trained.
+- The prompt equals the text before the answer, unless a finding says otherwise.
 - Nothing trained belongs to another message, and no literal text in an answer holds the mark that
   opens a question.
 - Each answer has its stop, unless a fault says that there is none.
@@ -44,7 +44,7 @@ _RESULTS = (RESULT, replace(RESULT, content="another result", tool_call_id="call
 class Proof:
     """The shapes of conversation on which the mask was proved, and why it was not on others.
 
-    ``refused`` are those that the template itself refuses, or whose words it does not keep.
+    ``refused`` are shapes that the template refuses or whose words it changes.
     """
 
     proved: tuple[str, ...] = ()
@@ -79,7 +79,7 @@ SHAPES: dict[str, tuple[tuple[Message, ...], bool]] = {
 
 
 def prove(prober: Prober, facts: Facts) -> Proof:
-    """Prove the mask on each shape that the template has a place for."""
+    """Check the mask on each shape that the template supports."""
     proved, refused, wrong = [], [], []
     for name, (messages, tools) in SHAPES.items():
         if not _has_place(facts, messages, tools):
@@ -136,7 +136,7 @@ def _of_words(
     answer: Answer,
     tools: bool,
 ) -> Iterator[str]:
-    """With other words in one answer nothing but these words changes."""
+    """Replacing the words of one answer changes nothing else."""
     words = messages[index].content.strip()
     if not words:
         return
@@ -161,7 +161,7 @@ def _of_prompt(
     answer: Answer,
     tools: bool,
 ) -> Iterator[str]:
-    """What is sent is what comes before the answer."""
+    """The prompt is the text before the answer."""
     prompt = prober.render(*before, prompt=True, plain=True, tools=tools) if before else None
     if prompt is None or {"earlier turns change", "prompt differs"} & set(answer.faults):
         return
@@ -173,7 +173,7 @@ def _of_prompt(
 
 
 def _of_header(facts: Facts, rendering: KeptRendering, answer: Answer) -> Iterator[str]:
-    """The header of an answer comes before it, or its prompt is reported to differ."""
+    """The header of an answer is outside its trained text."""
     header = _without_thought(facts.roles.get("assistant", ""))
     ahead = _without_thought(rendering.text[: answer.start])
     begins = rendering.text[answer.start :].lstrip()

@@ -43,7 +43,7 @@ _FOLLOWING = "Zq next question qZ"
 
 
 class Untraceable(Exception):
-    """Where an answer begins or ends cannot be found."""
+    """The beginning or the end of an answer cannot be found."""
 
 
 class Tracer:
@@ -74,9 +74,9 @@ class Tracer:
         return whole.text, list(spans_of(whole, known)), known
 
     def _beginning(self, count: int, ending: str) -> Rendering | None:
-        """The first messages, with the generation prompt or a question behind them, or nothing.
+        """The first messages, followed by the generation prompt, a question or nothing.
 
-        None where the template refuses them.
+        None if the template refuses them.
         """
         key = (count, ending)
         if key not in self._made:
@@ -108,7 +108,7 @@ class Tracer:
         return Answer(index, start, stop_at, end, (*faults, *more))
 
     def _own(self, whole: Rendering, index: int) -> list[Part]:
-        """The parts of an answer that stand in it: a later turn may name what it called."""
+        """The parts inside the answer itself; a later turn may repeat the name of a call."""
         own = whole.of(index)
         ended = self._beginning(index + 1, "")
         if ended is None or ended is whole:
@@ -149,7 +149,7 @@ class Tracer:
     def _start(
         self, whole: Rendering, index: int, own: Sequence[Part]
     ) -> tuple[int, tuple[Fault, ...]]:
-        """Where the generation prompt ends, and what is wrong about it."""
+        """Where the generation prompt ends, and its faults."""
         first = own[0].start
         ahead = whole.before(index, first)
         beginning = self._beginning(index, "prompt") if index else None
@@ -182,7 +182,7 @@ class Tracer:
         return first - len(rest), tuple(faults)
 
     def _openings(self) -> set[str]:
-        """The marks with which a turn and a question begin."""
+        """The marks that open a turn and a question."""
         first, later = self._asked, self._beginning(len(self._rows), "question")
         if first is None:
             return set()
@@ -196,7 +196,7 @@ class Tracer:
 
     @cached_property
     def _asked(self) -> Rendering | None:
-        """A lone question with the generation prompt, for an answer that comes first."""
+        """A single question with the generation prompt, for an answer in first position."""
         try:
             return Rendering(self._write([self._question(_FOLLOWING)], True), self._sources)
         except REFUSALS:
@@ -221,7 +221,7 @@ class Tracer:
     def _stop(
         self, whole: Rendering, index: int, last: int, is_last: bool
     ) -> tuple[int, tuple[Fault, ...]]:
-        """How many characters behind an answer's last are its stop, and what is wrong about it."""
+        """The length of the stop after an answer's last character, and its faults."""
         following = whole.behind(index, last)
         ended = whole if is_last else self._beginning(index + 1, "")
         after = whole
@@ -242,7 +242,7 @@ class Tracer:
     def _differing(
         self, whole: Rendering, index: int, ended: Rendering, end: str, following: str
     ) -> tuple[int, tuple[Fault, ...]]:
-        """The stop where the template ends an answer otherwise when something follows."""
+        """The stop if the template ends an answer differently when something follows."""
         last = ended.of(index)[-1]
         same = self._without_header(whole, marks_only(end, following, last.end, ended))
         if ended is whole:
@@ -259,7 +259,7 @@ class Tracer:
         return len(stop), () if known else ("no stop between",)
 
     def _heads(self, whole: Rendering, rest: str, end: str) -> bool:
-        """Whether text behind an answer is no stop of its own but the next message's header."""
+        """Whether the text after an answer is the next message's header, not a stop."""
         if MARK.search(end) is None and not self._eos(whole, end):
             return not rest.strip() and bool(HEADING.search(end))
         first = min((p.start for p in whole.parts if p.message >= 0), default=0)
@@ -271,7 +271,7 @@ class Tracer:
         return bool(ends) and ends[0] in text
 
     def _ends(self, ended: Rendering, extra: str, following: str) -> bool:
-        """Whether this is EOS, from the tokenizer or spelt, and not a header."""
+        """Whether this is EOS, as the tokenizer's token or as text, and not a header."""
         if any(ended.text[p.start : p.end] == extra for p in ended.parts if p.kind == "eos"):
             return True
         headers = {*MARK.findall(following), *MARK.findall(self._asked.tail if self._asked else "")}
@@ -284,9 +284,9 @@ class Tracer:
         return ahead.rstrip() if ahead.strip() else end
 
     def _mark(self, whole: Rendering, following: str) -> str:
-        """The mark that ends an answer where it is written only when something follows.
+        """The mark that ends an answer, if it is written only when something follows.
 
-        It is the first mark of what follows, if a header comes behind it and it opens no turn.
+        It is the first mark of the following text, if it opens no turn and a header comes after it.
         """
         mark = FIRST_MARK.match(following)
         if mark is None or not following[mark.end() :].strip():
