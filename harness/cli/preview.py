@@ -81,7 +81,11 @@ def preview(args: list[str]) -> int:
     options = parse(PreviewOptions, args, "preview", preview.__doc__)
     if options.trainer:
         at_least(options, 0, "rows")
+        if options.html:
+            raise HarnessError("--html shows a conversation: it cannot be used with --trainer")
         return _trainer(options, options.trainer)
+    if options.data:
+        raise HarnessError("--data needs --trainer")
     if not options.format_id or not options.model:
         raise HarnessError(
             "give --format and --model", hint="harness preview FILE --format ID --model MODEL"

@@ -65,6 +65,18 @@ def test_json_has_spans_with_parts(chat, tiny_model, capsys):
     assert "".join(t["text"] for t in shown["tokens"]) == shown["text"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--trainer", "trl", "--html", "page.html"], "--html"),
+        (["--format", "qwen3", "--model", "m", "--data", "rows.jsonl"], "--data needs --trainer"),
+    ],
+)
+def test_an_option_without_effect_is_refused(chat, capsys, arguments, says):
+    assert main(["preview", str(chat), *arguments]) == 2
+    assert says in capsys.readouterr().err
+
+
 def test_format_and_model_are_asked_for(chat, capsys):
     assert main(["preview", str(chat)]) == 2
     assert "give --format and --model" in capsys.readouterr().err

@@ -53,7 +53,7 @@ def test_a_run_in_the_models_own_template(own_model, tmp_path, capsys, named):
     out = capsys.readouterr()
     assert "adapter" in out.out + out.err
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert ("native" if named == "native" else "own") in json.dumps(facts)
+    assert facts["config"]["formats"]["train"] == [name]
 
 
 def test_an_evaluation_in_the_models_own_template(own_model, tmp_path, capsys):

@@ -23,7 +23,6 @@ from harness.formats.trainers.trl import TrlSettings, trl_mask
 from harness.formats.trainers.unsloth import UnslothSettings, unsloth_mask
 
 TrainerName = Literal["trl", "axolotl", "unsloth"]
-TRAINERS: tuple[TrainerName, ...] = ("trl", "axolotl", "unsloth")
 Settings = TrlSettings | AxolotlSettings | UnslothSettings
 
 
