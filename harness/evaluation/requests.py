@@ -117,10 +117,10 @@ class RequestBuilder:
             for chat_format in formats:
                 try:
                     prompt = self._render(case, chat_format, None)
+                    before = self._before_the_answer(case, chat_format, prompt)
                 except HarnessError as error:
                     self.untestable.append(Untestable(case.id, chat_format.id, error.message))
                     continue
-                before = self._before_the_answer(case, chat_format, prompt)
                 for fraction in fractions:
                     prefix = reference_prefix(case.reference or "", fraction)
                     lead = before if prefix or chat_format.reasoning != "none" else ""
@@ -135,12 +135,18 @@ class RequestBuilder:
     def _before_the_answer(self, case: Case, chat_format: Format, prompt: Rendered) -> str:
         """What the format writes between its generation prompt and the words of an answer.
 
-        That is a space, or a thought that is empty.
+        That is a space, or a thought that is empty. Raises HarnessError where the format takes a
+        part of the reference for a thought: the answer does not begin with its words then.
         """
-        whole = self._render(case, chat_format, case.reference).text
+        rendered = self._render(case, chat_format, case.reference)
+        whole, begin = rendered.text, len(prompt.text)
         if chat_format.reasoning != "none" and whole.startswith(prompt.text):
-            return whole[len(prompt.text) : whole.rindex((case.reference or "").strip())]
-        follows_space = whole[len(prompt.text) : len(prompt.text) + 1] == " "
+            answer = [span for span in rendered.spans if span.start >= begin]
+            if any(span.kind == "reasoning" for span in answer):
+                raise HarnessError(f"format {chat_format.id} reads a thought in the reference")
+            words = next(span for span in answer if span.kind == "content")
+            return whole[begin : words.end - len(whole[words.start : words.end].lstrip())]
+        follows_space = whole[begin : begin + 1] == " "
         return " " if follows_space and not prompt.text.endswith(("\n", ">")) else ""
 
     def _request(self, case: Case, chat_format: Format, sample: int) -> PlannedRequest:

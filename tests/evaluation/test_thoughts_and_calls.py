@@ -233,6 +233,16 @@ def test_a_continuation_in_a_format_that_thinks_begins_behind_an_empty_thought()
     assert [item.request.prefix for item in plain] == ["", "Hello, how"]
 
 
+def test_a_reference_that_a_format_reads_a_thought_in_is_not_continued():
+    case = ask("r", reference="End it with </think> and go on.")
+    builder = RequestBuilder(ScriptedBackend(lambda prompt: ""), 8)
+    formats = [KNOWN["qwen3"], KNOWN["chatml"]]
+    planned = builder.build_continuations([case], formats, (0.0, 0.5), 8)
+    assert [item.format for item in planned] == ["chatml", "chatml"]
+    [untestable] = builder.untestable
+    assert untestable.why == "format qwen3 reads a thought in the reference"
+
+
 def test_the_report_marks_a_thought_and_looks_for_faults_in_the_words(tmp_path):
     def leaky(prompt):
         return right(prompt).replace(HELLO, f"{HELLO} <|eot_id|>")
