@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message
@@ -87,6 +87,15 @@ def accepted(conversation: Conversation, chat_format: Format) -> Rendered | None
         return None
 
 
+def drawn_whole(data: st.DataObject, format_id: str, texts=words):
+    """Format, conversation and rendering; a conversation that is not accepted does not count."""
+    chat_format = FORMATS[format_id]
+    conversation = drawn(data, chat_format, texts)
+    whole = accepted(conversation, chat_format)
+    assume(whole is not None)
+    return chat_format, conversation, whole
+
+
 @cache
 def stable(format_id: str, tools: bool) -> bool:
     """Whether the format says that a conversation, with or without tools, extends."""
@@ -108,11 +117,7 @@ def exported(format_id: str) -> str:
 def test_transformers_writes_the_same(data, format_id):
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    chat_format = FORMATS[format_id]
-    conversation = drawn(data, chat_format)
-    ours = accepted(conversation, chat_format)
-    if ours is None:
-        return
+    chat_format, conversation, ours = drawn_whole(data, format_id)
     texts, _ = render_jinja_template(
         [rows(conversation if chat_format.thinks else _thoughtless(conversation))],
         tools=[tool.as_object() for tool in conversation.tools] or None,
@@ -142,11 +147,7 @@ def undated(text: str) -> str:
 @given(st.data(), NAMES)
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), deadline=None)
 def test_the_prompt_of_training_is_that_of_inference_and_the_answer_is_read_back(data, format_id):
-    chat_format = FORMATS[format_id]
-    conversation = drawn(data, chat_format, plain_words)
-    whole = accepted(conversation, chat_format)
-    if whole is None:
-        return
+    chat_format, conversation, whole = drawn_whole(data, format_id, plain_words)
     *context, answer = conversation.messages
     asked = replace(conversation, messages=tuple(context))
     prompt = rendered(asked, chat_format, prompt=True, name=conversation.assistant_name())
@@ -174,10 +175,8 @@ def test_the_prompt_of_training_is_that_of_inference_and_the_answer_is_read_back
     max_examples=max(1, EXAMPLES // 2), suppress_health_check=list(HealthCheck), deadline=None
 )
 def test_a_conversation_extends_or_the_format_says_that_it_does_not(data, format_id):
-    chat_format = FORMATS[format_id]
-    conversation = drawn(data, chat_format)
-    whole = accepted(conversation, chat_format)
-    if whole is None or not stable(format_id, bool(conversation.tools)):
+    chat_format, conversation, whole = drawn_whole(data, format_id)
+    if not stable(format_id, bool(conversation.tools)):
         return
     messages = conversation.messages
     for at, message in enumerate(messages):
@@ -193,11 +192,7 @@ def test_a_conversation_extends_or_the_format_says_that_it_does_not(data, format
 )
 def test_only_what_the_assistant_writes_is_trained(data, format_id):
     """Thoughts, words and calls; never a result, a tool or a header."""
-    chat_format = FORMATS[format_id]
-    conversation = drawn(data, chat_format)
-    whole = accepted(conversation, chat_format)
-    if whole is None:
-        return
+    _, conversation, whole = drawn_whole(data, format_id)
     for span in whole.spans:
         if span.trained:
             assert span.kind not in ("header", "bos")
