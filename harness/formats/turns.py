@@ -108,12 +108,12 @@ def read_turns(render: Renderer) -> Turns:
     )
     if whole is None or prompt is None or question is None:
         raise HarnessError("a plain conversation of two exchanges cannot be rendered")
-    begin, ask, between, ask_again, last = _between(whole, (_U1, _A1, _U2, _A2))
-    *earlier, generation = _between(prompt, (_U1, _A1, _U2))
+    begin, ask, between, ask_again, last = between_words(whole, (_U1, _A1, _U2, _A2))
+    *earlier, generation = between_words(prompt, (_U1, _A1, _U2))
     if ask != ask_again:
         raise HarnessError(
             "an earlier answer begins differently from the last one "
-            f"({_shown(ask)} and {_shown(ask_again)}): a rule about the position"
+            f"({shown(ask)} and {shown(ask_again)}): a rule about the position"
         )
     if earlier != [begin, ask, between]:
         raise HarnessError(
@@ -122,18 +122,18 @@ def read_turns(render: Renderer) -> Turns:
     opened = generation.rstrip(" ")
     if not ask.startswith(opened):
         raise HarnessError(
-            f"the generation prompt {_shown(generation)} differs from the text before a trained "
-            f"answer, {_shown(ask)}"
+            f"the generation prompt {shown(generation)} differs from the text before a trained "
+            f"answer, {shown(ask)}"
         )
     end, final = _ends(last, between)
-    user_close = _between(question, (_U1,))[1]
+    user_close = between_words(question, (_U1,))[1]
     if not ask.startswith(user_close) and user_close.rstrip(" \n").endswith(EOS):
         # Such a format writes EOS at the end of any text.
         user_close = user_close.rstrip(" \n").removesuffix(EOS)
     if not ask.startswith(user_close):
         raise HarnessError(
-            f"a question ends differently ({_shown(user_close)}) when an answer follows "
-            f"({_shown(ask)})"
+            f"a question ends differently ({shown(user_close)}) when an answer follows "
+            f"({shown(ask)})"
         )
     user_close = user_close if len(user_close) <= len(opened) else opened
     stop = end.rstrip(" \n")
@@ -160,7 +160,7 @@ def _refuses(render: Renderer, messages: Sequence[Message]) -> bool:
     return text is None or any(message.content.strip() not in text for message in messages)
 
 
-def _between(text: str, words: Sequence[str]) -> list[str]:
+def between_words(text: str, words: Sequence[str]) -> list[str]:
     """The pieces around placeholders.
 
     Raises HarnessError when a placeholder is missing, doubled or out of place.
@@ -181,11 +181,34 @@ def _ends(last: str, between: str) -> tuple[str, str]:
     same = common_length(last, between)
     if last[same:].strip() != EOS:
         raise HarnessError(
-            f"the last answer ends differently ({_shown(last)}) from one before a question "
-            f"({_shown(between)})"
+            f"the last answer ends differently ({shown(last)}) from one before a question "
+            f"({shown(between)})"
         )
     stop = last[:same].rstrip(" \n")
     return last[:same], last[len(stop) :]
+
+
+def turns_of_history(begin: str, user_open: str, prompt: str, ask: str, between: str) -> Turns:
+    """The pieces of a format that shows no answer at the end of a conversation.
+
+    ``prompt`` asks for an answer, ``ask`` comes before one that is given, and ``between`` comes
+    behind it up to the next question, which ``user_open`` opens.
+    """
+    end, opened = between.removesuffix(user_open), prompt.rstrip(" ")
+    if end and opened.startswith(end):
+        user_close = end
+    else:
+        user_close = opened[: len(opened) - len(opened.lstrip("\n "))]
+    stop = end.rstrip(" \n")
+    return Turns(
+        begin,
+        user_open,
+        user_close,
+        opened[len(user_close) :],
+        ask[len(opened) :],
+        stop,
+        end[len(stop) :],
+    )
 
 
 def common_prefix(one: str, other: str) -> str:
@@ -208,7 +231,7 @@ def _system(render: Renderer, expected: tuple[str, ...]) -> tuple[str, str] | No
         raise HarnessError(
             "the system prompt comes after the first question: a rule about the position"
         )
-    before, after, *rest = _between(text, (_SYS, _U1, _A1, _U2, _A2))
+    before, after, *rest = between_words(text, (_SYS, _U1, _A1, _U2, _A2))
     if tuple(rest) != expected:
         raise HarnessError("a system prompt changes the other turns")
     return before, after
@@ -226,5 +249,11 @@ def _trims(render: Renderer) -> frozenset[str]:
     return frozenset(trimmed)
 
 
-def _shown(text: str) -> str:
+def without_tokens(text: str) -> str:
+    """A text without BOS, EOS and outer white space."""
+    return text.replace(BOS, "").replace(EOS, "").strip()
+
+
+def shown(text: str) -> str:
+    """A text as an error quotes it."""
     return repr(text.replace(BOS, "BOS").replace(EOS, "EOS"))

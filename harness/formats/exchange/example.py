@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from harness.errors import HarnessError
 from harness.formats.exchange.programs.special_tokens import unspell_tokens
-from harness.formats.turns import BOS, EOS, Turns, common_prefix
+from harness.formats.turns import BOS, EOS, Turns, common_prefix, turns_of_history
 
 _PLACEHOLDERS = ("SYS", "U1", "A1", "U2", "A2")
 
@@ -20,32 +21,20 @@ def read_example(text: str, where: str) -> tuple[Turns, tuple[str, ...]]:
     pieces, rest = _pieces(text, where)
     ask, between = pieces["A1"], pieces["U2"]
     begin, user_open = _question_opens(pieces, BOS if text.startswith(BOS) else "")
-    end = between[: len(between) - len(user_open)]
     generation = pieces.get("A2", rest)
     if generation.rstrip() != ask.rstrip():
         raise HarnessError(
             f"the text behind U2 ({generation!r}) differs from that between U1 and A1 ({ask!r})",
             where=where,
         )
-    opened = ask.rstrip(" ")
-    user_close = (
-        end if end and opened.startswith(end) else opened[: len(opened) - len(opened.lstrip("\n "))]
-    )
-    stop = end.rstrip(" \n")
     unseen = [
         "an example does not show the treatment of outer white space, of an empty system prompt "
         "or of other roles"
     ]
     if "SYS" not in pieces:
         unseen.append("the example has no SYS: a system prompt is refused")
-    turns = Turns(
-        begin,
-        user_open,
-        user_close,
-        opened[len(user_close) :],
-        ask[len(opened) :],
-        stop,
-        end[len(stop) :],
+    turns = replace(
+        turns_of_history(begin, user_open, ask, ask, between),
         system_open=pieces.get("SYS"),
         system_close=pieces["U1"] if "SYS" in pieces else None,
     )

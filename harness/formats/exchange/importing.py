@@ -15,7 +15,7 @@ from harness.formats.exchange.programs.preset_template import Written
 from harness.formats.exchange.sources import Source
 from harness.formats.frontmatter import parse_format, write_front_matter
 from harness.formats.kept.keeping import keep_template
-from harness.formats.turns import BOS, EOS, Renderer, Turns, read_turns
+from harness.formats.turns import BOS, EOS, Renderer, Turns, read_turns, without_tokens
 from harness.formats.turns_template import template_of
 from harness.records import Format
 
@@ -69,7 +69,7 @@ def import_format(
         lost += details
     if turns is None:
         raise ValueError("a source has a renderer or its pieces")
-    if source.template == "" and not (turns.stop + turns.final).strip():
+    if not (turns.stop + turns.final).strip():
         turns = replace(turns, final=EOS)
         lost.append(_NO_MARK)
     if source.leaves_bos and not turns.begin.startswith(BOS):
@@ -165,12 +165,12 @@ def _read(source: Source, write: Renderer) -> tuple[Turns, list[str]]:
 
 
 def _stops(turns: Turns) -> Iterator[str]:
-    mark = turns.stop.replace(EOS, "").replace(BOS, "").strip()
+    mark = without_tokens(turns.stop)
     if mark:
         yield mark
         return
     for header in (turns.user_open, turns.assistant_open):
-        words = header.replace(EOS, "").replace(BOS, "").strip()
+        words = without_tokens(header)
         if words:
             yield (
                 f"\n{words}"
@@ -195,12 +195,8 @@ def _front_matter(turns: Turns, source: Source, format_id: str, lost: Sequence[s
     if lost:
         facts["notes"] = "Not kept: " + "; ".join(lost)
     headers = {
-        "system": _header(turns.system_open) if turns.system == "own" else "",
-        "user": _header(turns.user_open),
-        "assistant": _header(turns.assistant_open or turns.user_close),
+        "system": without_tokens(turns.system_open or "") if turns.system == "own" else "",
+        "user": without_tokens(turns.user_open),
+        "assistant": without_tokens(turns.assistant_open or turns.user_close),
     }
     return write_front_matter(facts, {role: header for role, header in headers.items() if header})
-
-
-def _header(text: str | None) -> str:
-    return (text or "").replace(BOS, "").replace(EOS, "").strip()

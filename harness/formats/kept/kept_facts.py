@@ -31,7 +31,7 @@ from harness.formats.kept.kept_probes import (
     written,
 )
 from harness.formats.kept.kept_render import KeptRendering, frozen_clock
-from harness.formats.turns import BOS, EOS
+from harness.formats.turns import BOS, EOS, without_tokens
 from harness.records import KeptTemplate
 
 _THOUGHT_MARK = re.compile(r"think|thought|reason", re.IGNORECASE)
@@ -129,7 +129,7 @@ def _find_stops(prober: Prober, facts: Facts, exchange: KeptRendering) -> None:
 
 def _stop_string(text: str) -> str:
     """What ends generation: the first mark of a stop, or its text without EOS."""
-    plain = text.replace(EOS, "").replace(BOS, "").strip()
+    plain = without_tokens(text)
     mark = MARK.search(plain)
     return mark[0] if mark else plain
 
@@ -185,13 +185,12 @@ def _prompt_findings(faults: set[Fault]) -> Iterator[str]:
 
 def _find_roles(facts: Facts, exchange: KeptRendering, header: str) -> None:
     first = min((s.start for s in exchange.spans if s.message == 0), default=0)
-    user = header.strip() or exchange.text[:first].replace(BOS, "").strip()
+    user = header.strip() or without_tokens(exchange.text[:first])
     between = [s for s in exchange.spans if s.kind == "header" and s.start > first]
     assistant = exchange.text[between[0].start : between[0].end] if between else ""
     for stop in facts.stops:
         assistant = assistant.strip().removeprefix(stop)
-    assistant = assistant.replace(BOS, "").replace(EOS, "").strip()
-    for role, text in (("user", user), ("assistant", assistant)):
+    for role, text in (("user", user), ("assistant", without_tokens(assistant))):
         if text and len(text) < _LONGEST_HEADER:
             facts.roles[role] = text
 
@@ -233,7 +232,7 @@ def _find_system(prober: Prober, facts: Facts) -> None:
             )
         return
     behind = asking.text[place.end : questions[0].start] if questions else ""
-    before = asking.text[: place.start].replace(BOS, "").strip()
+    before = without_tokens(asking.text[: place.start])
     user = facts.roles.get("user", "")
     if not user or not behind.strip().endswith(user):
         facts.system = "first-user"
@@ -250,7 +249,7 @@ def _find_developer(prober: Prober, facts: Facts) -> None:
         return
     if system is None or system.text != rendering.text:
         place = next(s for s in rendering.spans if s.kind == "content" and s.message == 0)
-        header = rendering.text[: place.start].replace(BOS, "").strip()
+        header = without_tokens(rendering.text[: place.start])
         if header and "developer" in header.lower():
             facts.roles["developer"] = header[-_LONGEST_HEADER:]
 

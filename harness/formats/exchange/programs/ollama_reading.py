@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.conversation import Message
 from harness.errors import HarnessError
 from harness.formats.exchange.programs.go_template import GoFaultError, GoTemplate, Struct
 from harness.formats.exchange.programs.special_tokens import unspell_tokens
-from harness.formats.turns import BOS, EOS, Renderer, Turns
+from harness.formats.turns import BOS, EOS, Renderer, Turns, between_words, shown, turns_of_history
 
 _NAMES = (
     *("from", "template", "system", "parameter", "message", "adapter", "draft", "license"),
@@ -168,42 +168,24 @@ def turns_of_prompts(render: Renderer) -> Turns:
 
     Raises HarnessError with the reason for one that is more than such pieces.
     """
-    begin, asks = _between(_prompt_of(render, _PROBE[:1]), (_U1,))
-    again, ask, between, asks_later = _between(_prompt_of(render, _PROBE), (_U1, _A1, _U2))
+    begin, asks = between_words(_prompt_of(render, _PROBE[:1]), (_U1,))
+    again, ask, between, asks_later = between_words(_prompt_of(render, _PROBE), (_U1, _A1, _U2))
     if begin != again:
         raise HarnessError("the text before the first question depends on what follows it")
     opened = asks.rstrip(" ")
     if not ask.startswith(opened) or asks_later != asks:
         raise HarnessError(
-            f"an answer is asked for by {_shown(asks_later)}, and one of the history comes behind "
-            f"{_shown(ask)}: a rule about the position"
+            f"an answer is asked for by {shown(asks_later)}, and one of the history comes behind "
+            f"{shown(ask)}: a rule about the position"
         )
-    user_open = _common_end(begin, between)
-    end = between[: len(between) - len(user_open)]
-    stop = end.rstrip(" \n")
-    if end and opened.startswith(end):
-        user_close = end
-    else:
-        user_close = opened[: len(opened) - len(opened.lstrip("\n "))]
-    turns = Turns(
-        begin,
-        user_open,
-        user_close,
-        opened[len(user_close) :],
-        ask[len(opened) :],
-        stop,
-        end[len(stop) :],
-    )
+    turns = turns_of_history(begin, _common_end(begin, between), asks, ask, between)
     whole = render((Message("system", _SYS), *_PROBE), True)
     if whole is None or _SYS not in whole:
         return turns
-    system_open, system_close, *rest = _between(whole, (_SYS, _U1, _A1, _U2))
+    system_open, system_close, *rest = between_words(whole, (_SYS, _U1, _A1, _U2))
     if rest != [ask, between, asks_later]:
         raise HarnessError("a system prompt changes the other turns: a rule about the position")
-    return Turns(
-        **{name: getattr(turns, name) for name in Turns.__dataclass_fields__}
-        | {"system_open": system_open, "system_close": system_close}
-    )
+    return replace(turns, system_open=system_open, system_close=system_close)
 
 
 def _prompt_of(render: Renderer, messages: Sequence[Message]) -> str:
@@ -211,14 +193,6 @@ def _prompt_of(render: Renderer, messages: Sequence[Message]) -> str:
     if text is None:
         raise HarnessError("a plain conversation cannot be rendered")
     return text
-
-
-def _between(text: str, words: Sequence[str]) -> list[str]:
-    places = [text.find(word) for word in words]
-    if -1 in places or places != sorted(places) or any(text.count(word) > 1 for word in words):
-        raise HarnessError("a message is left out, written twice or out of its place")
-    starts = [0, *(place + len(word) for place, word in zip(places, words, strict=True))]
-    return [text[start:end] for start, end in zip(starts, [*places, len(text)], strict=True)]
 
 
 def _common_end(one: str, other: str) -> str:
@@ -230,7 +204,3 @@ def _common_end(one: str, other: str) -> str:
             break
         same += 1
     return "".join(pieces[0][:same][::-1])
-
-
-def _shown(text: str) -> str:
-    return repr(text.replace(BOS, "BOS").replace(EOS, "EOS"))

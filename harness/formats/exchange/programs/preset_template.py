@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from harness.formats.exchange.programs.macros import CHAR, NAME, USER
 from harness.formats.exchange.programs.preset import Preset
-from harness.formats.turns import BOS, EOS
+from harness.formats.turns import BOS, EOS, without_tokens
 from harness.formats.turns_template import jinja_literal
 
 _LONGEST_HEADER = 60
@@ -66,13 +66,13 @@ def _header(text: str, role: str) -> str:
     speaker = "{assistant_name}" if role == "assistant" else "{user_name}"
     for mark, written in ((NAME, speaker), (USER, "{user_name}"), (CHAR, "{assistant_name}")):
         text = text.replace(mark, written)
-    return text.replace(BOS, "").replace(EOS, "").strip()
+    return without_tokens(text)
 
 
 def _stops(preset: Preset) -> Iterator[str]:
     if preset.names:
         yield "\n{user_name}:"
-    marks = preset.mark.replace(EOS, "").replace(BOS, "").strip()
+    marks = without_tokens(preset.mark)
     if marks:
         yield _header(marks, "assistant")
     elif not preset.mark:
