@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.evaluation.analysis.build_report import write_evaluation_report
+from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.summary import summary
 from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
 from harness.evaluation.results import Evaluation
@@ -66,7 +67,7 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         limit=limit,
         training=training_curve(Path(config.output_dir), config),
     )
-    print_verdicts(evaluations)
+    print_verdicts(evaluations, [verdicts(each) for each in evaluations])
     print()
     print_table(evaluations)
     print()

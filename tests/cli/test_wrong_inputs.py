@@ -86,11 +86,14 @@ def folder(tmp_path_factory):
     return root
 
 
-def _says(command, line, folder, monkeypatch, capsys):
-    monkeypatch.chdir(folder)
-    assert main(shlex.split(command)) == 2
-    out, err = capsys.readouterr()
-    assert (out, err) == ("", line.replace("HERE", str(folder)) + "\n")
+def ended(command, capsys):
+    """Exit code, output and error."""
+    code = main(shlex.split(command))
+    return code, *capsys.readouterr()
+
+
+def said(line, folder):
+    return 2, "", line.replace("HERE", str(folder)) + "\n"
 
 
 def _ids(rows):
@@ -103,7 +106,8 @@ LOCAL = [row for row in ROWS if row[0].startswith(NEEDS_TORCH)]
 
 @pytest.mark.parametrize(("command", "line"), LIGHT, ids=_ids(LIGHT))
 def test_without_a_model(command, line, folder, monkeypatch, capsys):
-    _says(command, line, folder, monkeypatch, capsys)
+    monkeypatch.chdir(folder)
+    assert ended(command, capsys) == said(line, folder)
 
 
 @pytest.mark.local
@@ -111,7 +115,8 @@ def test_without_a_model(command, line, folder, monkeypatch, capsys):
 def test_with_a_model(command, line, folder, tiny_model, monkeypatch, capsys):
     if not (folder / "m").exists():
         (folder / "m").symlink_to(tiny_model)
-    _says(command, line, folder, monkeypatch, capsys)
+    monkeypatch.chdir(folder)
+    assert ended(command, capsys) == said(line, folder)
 
 
 def test_the_table_is_large_and_names_most_commands():

@@ -157,7 +157,7 @@ def test_the_report_separates_estimates_from_computed_pairs(tmp_path, capsys):
     ).validate(table)
     assert not report.across, "formats that met different cases are not compared"
     print_table([found])
-    print_verdicts([found])
+    print_verdicts([found], [verdicts(found)])
     assert "estimated from 120 computed cells" in capsys.readouterr().out
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from harness.cli.evaluate import adapter_name, default_out
+from harness.cli.eval_options import adapter_name, default_out
 from harness.cli.main import main
-from harness.evaluation.analysis import terminal_lines
 from harness.evaluation.analysis.terminal_lines import verdict_block
 from harness.records import Verdict
 from harness.report.wording import group_names
@@ -21,7 +20,7 @@ FOUND = [
 
 
 def test_the_worst_comes_first_with_what_to_try():
-    assert [*verdict_block(FOUND)] == [
+    assert [*verdict_block(FOUND, {})] == [
         ("broken", "llama3  only 3% end"),
         ("", "        try: train in it"),
         ("degraded", "alpaca  worse than chatml"),
@@ -40,7 +39,7 @@ def test_a_word_that_changed_says_what_it_was():
 
 def test_a_hundred_broken_formats_are_no_hundred_lines():
     found = [Verdict(f"f{at}", "broken", "bad", "use another") for at in range(100)]
-    lines = [*verdict_block(found)]
+    lines = [*verdict_block(found, {})]
     assert len(lines) < 20 and lines[-1][1].startswith("92 more: f8, f9, ")
 
 
@@ -65,7 +64,6 @@ def words(folder, tiny_model, monkeypatch, *flags, verdicts=FOUND[:1]):
     """The exit code of an evaluation with these verdicts."""
     where = "harness.evaluation.analysis.format_verdicts.verdicts"
     monkeypatch.setattr(where, lambda evaluation: verdicts)
-    monkeypatch.setattr(terminal_lines, "verdicts", lambda evaluation: verdicts)
     command = ["eval", str(tiny_model), "--formats", "chatml", "--limit", "2", "--out", str(folder)]
     return main([*command, *flags])
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.evaluation.analysis.budget_report import budget_report
-from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.recall_summary import recall_texts
 from harness.evaluation.analysis.summary import drift_lines
 from harness.evaluation.cases.case_files import kind_of
@@ -27,17 +26,19 @@ COLOURS = {
 _WORD, _INDENT = max(map(len, COLOURS)) + 2, 2
 
 
-def print_verdicts(evaluations: Sequence[Evaluation]) -> None:
-    """Print who was measured, a line or two for each word, and language, recall and budget."""
+def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[Verdict]]) -> None:
+    """Print what was measured, a line or two for each verdict, and language, recall and budget.
+
+    ``found`` are the verdicts of each evaluation: of one, or of one before and one after.
+    """
     from rich.text import Text
 
     screen = console(soft_wrap=True)
     last = evaluations[-1]
     screen.print(header(last))
     screen.print()
-    earlier = verdicts(evaluations[0]) if len(evaluations) == 2 else []
-    before = {found.format: found.word for found in earlier}
-    for word, text in verdict_block(verdicts(last), before):
+    before = {one.format: one.word for one in found[0]}
+    for word, text in verdict_block(found[-1], before):
         line = Text(" " * _INDENT)
         line.append(f"{word.upper():{_WORD}}", style=COLOURS.get(word, ""))
         screen.print(line.append(text))
@@ -65,9 +66,7 @@ def header(evaluation: Evaluation) -> str:
     )
 
 
-def verdict_block(
-    found: Sequence[Verdict], before: Mapping[str, str] | None = None
-) -> Iterator[tuple[str, str]]:
+def verdict_block(found: Sequence[Verdict], before: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """(word, text) for each line; the word is empty where a line continues the one above.
 
     Broken and degraded formats have a line each, with what to try below it, and the other words one
@@ -89,8 +88,8 @@ def verdict_block(
             yield word, f"{names}{summed_up(word, these)}"
 
 
-def _was(one: Verdict, before: Mapping[str, str] | None) -> str:
-    earlier = (before or {}).get(one.format, one.word)
+def _was(one: Verdict, before: Mapping[str, str]) -> str:
+    earlier = before.get(one.format, one.word)
     return f" (was {earlier})" if earlier != one.word else ""
 
 

