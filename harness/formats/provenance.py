@@ -42,11 +42,14 @@ class Sourced(str):
         """The text alone."""
         return str.__str__(self)
 
+    @property
+    def _only(self) -> int:
+        """The source of all characters, or LITERAL where there are several."""
+        return self.runs[0][1] if len(self.runs) == 1 else LITERAL
+
     def _alike(self, text: str) -> Sourced:
-        """The text after a change of letters."""
-        if len(text) == len(self):
-            return Sourced(text, self.runs)
-        return Sourced.of(text, self.runs[0][1] if self.runs else LITERAL)
+        """The text after a change of letters, some of which may become two."""
+        return Sourced(text, self.runs) if len(text) == len(self) else Sourced.of(text, self._only)
 
     def _part(self, start: int, end: int) -> Sourced:
         return Sourced(self.plain[start:end], _cut(self.runs, start, end))
@@ -230,15 +233,14 @@ def to_json(
 ) -> str:
     """The ``tojson`` of transformers, which leaves letters alone; a quoted text keeps its source.
 
-    Each text is replaced by its number between two NULs while the value is written.
+    Each text is replaced by its number between two NULs while the value is written, and so
+    is a plain text with a NUL.
     """
     texts: list[Sourced] = []
 
     def hidden(part: Any) -> Any:
-        if isinstance(part, Sourced):
-            if "\0" in part:
-                return part.plain
-            texts.append(part)
+        if isinstance(part, Sourced) or (isinstance(part, str) and "\0" in part):
+            texts.append(Sourced(str.__str__(part), runs_of(part)))
             return f"\0{len(texts) - 1}\0"
         if isinstance(part, dict):
             return {(key if sort_keys else hidden(key)): hidden(one) for key, one in part.items()}
@@ -265,8 +267,7 @@ def _quoted(text: Sourced, ensure_ascii: bool) -> str:
         quoted = json.dumps(text.plain[at : at + length], ensure_ascii=ensure_ascii)
         parts.append(Sourced.of(quoted[1:-1], source))
         at += length
-    source = text.runs[0][1] if len(text.runs) == 1 else LITERAL
-    quote = Sourced.of('"', source)
+    quote = Sourced.of('"', text._only)
     return join([quote, *parts, quote])
 
 

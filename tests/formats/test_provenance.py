@@ -69,6 +69,21 @@ def test_every_operation_equals_that_of_plain_text(text, separator, start, end, 
             _check(found, expected)
 
 
+@pytest.mark.parametrize("change", [str.upper, str.title, str.capitalize])
+def test_a_letter_that_becomes_two_gives_no_character_another_source(change):
+    """The capital of ß is SS, so the places of a joined text no longer tell its sources."""
+    changed = getattr(join([Sourced.of("ß", 1), Sourced.of("x", 2)]), change.__name__)()
+    assert changed == change("ßx") and len(changed) == 3
+    assert runs_of(changed) == ((3, LITERAL),)
+    alone = getattr(Sourced.of("ßx", 1), change.__name__)()
+    assert runs_of(alone) == ((3, 1),)
+
+
+def test_a_text_that_looks_like_the_number_of_another_is_written_as_it_is():
+    value = [Sourced.of("word", 7), "\x000\x00", Sourced.of("\x000\x00", 8)]
+    assert to_json(value) == json.dumps(value)
+
+
 @given(_TEXT, _TEXT, _SEPARATOR)
 def test_what_is_put_in_by_replacing_keeps_its_source(text, new, old):
     _check(join([replaced(text, old, _sourced(new)), Sourced("", ())]), text.replace(old, new))
