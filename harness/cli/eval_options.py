@@ -26,8 +26,8 @@ class EvalOptions:
     """Model folder, run folder (its base with its adapter), GGUF file, hub id, ollama/NAME, or a
     packaged model: SmolLM2-135M-Instruct or gemma-3-270m."""
     adapter: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """Folder of a LoRA adapter on top of the model, or of the run that trained it. Several: the
-    base is loaded once, and each adapter is a run of the report."""
+    """Folder of a LoRA adapter on top of the model, or of the run that trained it. With several,
+    the base is loaded once, and each adapter is a run of the report."""
     formats: tuple[str, ...] = ()
     """Ids, globs, sets (common, all) or a grammar (grammar:N:seed=S), separated by commas or
     spaces. Default: common, and all of --formats-dir."""
@@ -49,7 +49,7 @@ class EvalOptions:
     and at least 256."""
     thought_tokens: int | None = None
     """How many tokens longer an answer may be in a format that asks for a thought. Default: 1024
-    where the model's own format, or one that it was trained in, has thoughts, else 0."""
+    if the model's own format, or one it was trained in, has thoughts, else 0."""
     temperature: float = 0.0
     """Sample answers at this temperature. 0: take the most likely token."""
     top_p: float = 1.0
@@ -142,7 +142,7 @@ class EvalOptions:
     table: bool = False
     """Also print the main metrics of each format."""
     fail_on: Literal["broken", "degraded"] | None = None
-    """Exit with 1 when a format is broken; with degraded, when one is broken or degraded."""
+    """Exit with code 1 if a format is broken; with degraded, if one is broken or degraded."""
     json: bool = False
     """Print the verdicts and cells as JSON and nothing else."""
 

@@ -39,9 +39,9 @@ class ImportOptions:
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     template_name: str | None = None
-    """Name of the chat template, of a model that has several. Default: default."""
+    """Name of the chat template, for a model with several. Default: default."""
     variable: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")] = ()
-    """Values that the template reads besides messages and tools; VALUE is JSON or text."""
+    """Values for other variables that the template reads; VALUE is JSON or text."""
     out: str = "formats"
     """Folder of the new file, for --formats-dir."""
     force: bool = False
@@ -80,7 +80,7 @@ def import_(args: list[str]) -> int:
     print(f"{target}: system {chat_format.system}, stops {list(chat_format.stops)}")
     if imported.proved:
         print(
-            f"  kept as it is: thoughts {chat_format.reasoning}, tools {chat_format.tools}; the "
+            f"  kept unchanged: thoughts {chat_format.reasoning}, tools {chat_format.tools}; the "
             f"loss mask is proved on {len(imported.proved)} shapes of conversation"
         )
     for sentence in imported.lost:
@@ -151,7 +151,7 @@ class DetectOptions:
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""
     template_name: str | None = None
-    """Name of the chat template, of a model that has several. Default: default."""
+    """Name of the chat template, for a model with several. Default: default."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     json: bool = False
@@ -204,8 +204,8 @@ def detect(args: list[str]) -> int:
             f"{row['format']} ({row['same']} of {row['of']} conversations)" for row in nearest
         )
         if variant:
-            differs_in = "; ".join(variant.differs) or "no plain turn"
-            print(f"{source.where} has the turns of {variant.format.id}, but: {differs_in}")
+            differs_in = "; ".join(variant.differs) or "all plain turns are equal"
+            print(f"{source.where} is a variant of {variant.format.id}: {differs_in}")
         else:
             print(f"{source.where} equals no known format{f'; nearest: {near}' if near else ''}")
     for sentence in source.lost:

@@ -36,16 +36,16 @@ eval            evaluate.evaluate       measure a model across prompt formats an
 compare         compare.compare         compare two evaluations case by case; exit 1 on a regression
 view            view.view               show a run in the browser, also while it runs
 gate init       gate.init               write the regression gate and its CI workflow
-report          report.report           write the pages again from a report.json
+report          report.report           rebuild the report pages from a report.json
 results query   results.query           print a results file: metrics, or all questions and answers
 results export  results.export          write a results file as CSV, Parquet or JSON lines
 
 # Train
 train           train.train             train a LoRA adapter across prompt formats
 sweep           sweep.sweep             train over a grid of settings and draw the map
-preview         preview.preview         show a conversation's text and tokens, trained ones marked
+preview         preview.preview         show a conversation's tokens and mark the trained ones
 
-# Runs of training
+# Training runs
 resume          runs.resume             resume an interrupted training run
 branch          runs.branch             start a new run from a checkpoint of another
 tree            runs.tree               draw the tree of runs that a run belongs to
@@ -70,12 +70,12 @@ formats detect  exchange.detect         find the known format that a chat templa
 data check      data.check              find mistakes in a training set
 data convert    data.convert            write ShareGPT, Alpaca, Parquet … as JSON lines of messages
 data answers    data.answers            let a model answer the prompts of a training set
-data canaries   data.canaries           write secrets to train on, and controls to compare with
+data canaries   data.canaries           write secrets to train on, and untrained controls
 recall          recall.recall           find outputs that copy a training set, and where
 drift           drift.drift             find texts that slip into another language
 phrases         phrases.phrases         count canned phrases and their lift, find new ones
 
-# All of it
+# Everything at once
 demo            demo.demo               evaluate SmolLM2-135M, train it, evaluate it again, report
 """
 
@@ -92,7 +92,7 @@ def _groups() -> dict[str, dict[str, Command]]:
     return groups
 
 
-#: The commands by what they are for, as the help shows them.
+#: The commands by purpose, as the help shows them.
 GROUPS = _groups()
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
@@ -100,8 +100,8 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
-    Returns its exit code: 0 fine, 1 findings, 2 a mistake in the input, 130 interrupted. A mistake
-    of ours is raised.
+    Returns its exit code: 0 success, 1 findings, 2 a mistake in the input, 130 interrupted. Our
+    own bugs are raised.
     """
     return run_command(_dispatch, list(sys.argv[1:] if argv is None else argv))
 

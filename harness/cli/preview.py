@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.formats.trainers.trainer_config import TrainerName
     from harness.records import Format, Rendered
 
-#: Part → its colour on a terminal, its colour in HTML. The word beside each token says it too.
+#: Part → its colour on a terminal, its colour in HTML. Each token also has its part in words.
 COLOURS = {
     "answer": ("green", "#2a9"),
     "thought": ("magenta", "#a4c"),
@@ -46,17 +46,17 @@ class PreviewOptions:
     """JSON file with a list of messages or {"messages": […], "tools": […]}; - for standard input.
     With --trainer: its configuration (YAML, JSON, a Python script or a notebook)."""
     format_id: Annotated[str | None, tyro.conf.arg(name="format")] = None
-    """Format id. With --trainer by default the template that is configured, or the model's own."""
+    """Format id. Default with --trainer: the configured template, or the model's own."""
     model: str | None = None
-    """Whose tokenizer: model folder, GGUF file, hub id or SmolLM2-135M-Instruct. With --trainer by
-    default the model that is configured."""
+    """Model whose tokenizer is used: folder, GGUF file, hub id or SmolLM2-135M-Instruct. Default
+    with --trainer: the configured model."""
     trainer: Literal["trl", "axolotl", "unsloth"] | None = None
-    """Show what this trainer trains, set up by FILE, and how it differs from what should be
-    trained."""
+    """Show which tokens this trainer would train with the configuration FILE, and where that
+    differs from what should be trained."""
     data: tuple[str, ...] = ()
-    """With --trainer: files of rows. Default: those that are configured."""
+    """With --trainer: data files. Default: the configured ones."""
     rows: int = 2
-    """With --trainer: how many rows to show. All up to 1000 are compared."""
+    """With --trainer: how many rows to show. Up to 1000 rows are compared."""
     html: str | None = None
     """Also write the preview to this HTML file."""
     json: bool = False
@@ -66,7 +66,7 @@ class PreviewOptions:
 
 
 class Piece(NamedTuple):
-    """A token, and the part of an answer that it is, or "" where it is not trained."""
+    """A token, and its part of an answer, or "" if it is not trained."""
 
     text: str
     id: int
@@ -129,7 +129,7 @@ def _print(rendered: Rendered, chat_format: Format, pieces: list[Piece]) -> None
     trained = sum(bool(piece.part) for piece in pieces)
     print(f"\n{len(pieces)} tokens, {trained} trained, format {chat_format.id}, stops {stops}")
     for message in rendered.dropped:
-        print(f"the thought of message {message} is not written in this format, nor trained")
+        print(f"this format drops the thought of message {message}, so it is not trained")
     out = console(soft_wrap=True)
     _legend(pieces)
     for piece in pieces:
@@ -139,7 +139,7 @@ def _print(rendered: Rendered, chat_format: Format, pieces: list[Piece]) -> None
 
 
 def _legend(pieces: list[Piece]) -> None:
-    """One line: each part that occurs in its colour, with its number of tokens."""
+    """One line: the parts that occur, in their colours, with their token counts."""
     out = console(soft_wrap=True)
     for part, (colour, _) in COLOURS.items():
         if count := sum(piece.part == part for piece in pieces):

@@ -1,4 +1,4 @@
-"""Print what another trainer trains of rows, beside what we train of them."""
+"""Print which text another trainer trains, next to what we train on the same rows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def show_comparison(found: TrainerComparison, *, rows: int, as_json: bool) -> No
 
 
 def _print_row(found: TrainerComparison, row: RowComparison) -> None:
-    """The row's text: what both train, what only one of the two trains, and what neither does."""
+    """The row's text, marked by who trains it: both, only one of the two, or neither."""
     out = console(soft_wrap=True)
     out.print(f"── {row.place} ──", style="bold")
     if row.mask.error:
-        out.print(f"{found.config.trainer} ends: {row.mask.error}\n", style="red")
+        out.print(f"{found.config.trainer} stops with an error: {row.mask.error}\n", style="red")
         return
     styles = {"both": "green", "theirs": "red", "ours": "yellow", "": "dim"}
     marks = {"both": "‹{}›", "theirs": "«{}»", "ours": "[{}]", "": "{}"}
@@ -46,7 +46,7 @@ def _print_row(found: TrainerComparison, row: RowComparison) -> None:
 
 
 def _by_side(row: RowComparison) -> list[tuple[str, str]]:
-    """The text in pieces, each with who trains it."""
+    """The text in pieces, each with the side that trains it."""
     text, ours = row.mask.text, row.ours
     offset = text.find(ours.text) if ours else -1
     trained = [
@@ -71,7 +71,7 @@ def _in(at: int, spans: Iterable[tuple[int, int]]) -> bool:
 def _print_counts(found: TrainerComparison) -> None:
     out = console(soft_wrap=True)
     name, total = found.config.trainer, len(found.rows)
-    out.print(f"‹both train› «only {name} trains» [only we train] neither: plain")
+    out.print(f"‹both train› «only {name} trains» [only we train], plain: neither trains")
     for note in found.notes:
         out.print(f"note: {note}")
     skipped = sum(row.ours is None for row in found.rows)

@@ -1,8 +1,8 @@
-"""Where a trainer's mask differs from what should be trained: one finding for each kind of fault.
+"""Where a trainer's mask differs from what should be trained.
 
-The measure is our own rendering of the same conversation by the same template: the words, thoughts
-and calls of each answer, and its stop, and nothing else. White space is not counted, and of a
-header neither is a single character, since a token may reach over its edge.
+The reference is our own rendering of the same conversation with the same template, in which exactly
+the text, thoughts and calls of each answer and its stop are trained. White space does not count,
+nor does a single character of a header, since a token may reach over its edge.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from harness.records import Rendered, Span
 
 #: Each kind of difference, and what it means.
 KINDS = {
-    "ends": "the trainer would end with an error",
+    "ends": "the trainer would stop with an error",
     "leaves the row out": "the row is not trained at all",
-    "other text": "the trainer reads another text, so the two cannot be compared",
-    "double BOS": "the text begins with two BOS",
-    "trains a header": "the model learns to write headers of turns, or what the user's begins with",
+    "other text": "the trainer reads a different text, so the two cannot be compared",
+    "double BOS": "the text begins with two BOS tokens",
+    "trains a header": "the model learns to write the headers of turns, even the user's",
     "trains a question": "the model learns to write what a user or a system prompt says",
     "trains a tool result": "the model learns to invent the result of a call",
-    "trains an answer of weight 0": "the data says that this answer is context alone",
-    "misses an answer": "words of an answer are not trained",
+    "trains an answer of weight 0": "the data marks this answer as context",
+    "misses an answer": "text of an answer is not trained",
     "misses a thought": "a thought is not trained",
     "misses a call": "a tool call is not trained",
     "misses the stop": "the model does not learn to end its answer",
-    "truncates an answer": "the greatest length cuts an answer, or leaves it out",
+    "truncates an answer": "the maximum length cuts an answer or leaves it out",
 }
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference. ``text`` is what it is about, at characters ``[start, end)`` of the text."""
+    """One difference. ``text`` is the text concerned, at characters ``[start, end)``."""
 
     kind: str
     text: str = ""
@@ -50,8 +50,8 @@ def differences(
 ) -> list[Difference]:
     """How ``mask`` differs from ``ours``, the rendering of ``messages``, in the order of the text.
 
-    A header is trained where two of its characters are, or all; an answer, thought, call or stop is
-    missed where one of its characters is.
+    A header counts as trained if two or all of its characters are. An answer, thought, call or stop
+    counts as missed if any of its characters is.
     """
     if mask.error:
         return [Difference("ends", why=mask.error)]
@@ -103,11 +103,11 @@ def _missed(span: Span) -> str:
 
 
 def _trained_wrongly(span: Span, trained: int, size: int, messages: Sequence[Message]) -> str:
-    """The fault of training this span, which is not to be trained; "" where it is none."""
+    """The fault of training this span, which should not be trained; "" if it does no harm."""
     if span.trained:
         return "trains an answer of weight 0"
     if span.kind in ("stop", "eos"):
-        return ""  # an end that is trained twice does no harm
+        return ""  # training an end twice does no harm
     if span.kind == "bos" and not span.start:
         return ""  # the first token of a text is never predicted
     if span.kind == "content" and 0 <= span.message < len(messages):
