@@ -94,6 +94,19 @@ def _write(text: str, place: str, depth: int) -> Iterator[str]:
         yield f"{'    ' * depth}{{{{- {_expression(text, place)} }}}}"
 
 
+def _either(condition: str, first: str, second: str, place: str, depth: int) -> Iterator[str]:
+    """The first text where the condition holds, else the second; equal ones need no condition."""
+    if first == second:
+        yield from _write(first, place, depth)
+        return
+    indent = "    " * depth
+    yield f"{indent}{{%- if {condition} %}}"
+    yield from _write(first, place, depth + 1)
+    yield f"{indent}{{%- else %}}"
+    yield from _write(second, place, depth + 1)
+    yield f"{indent}{{%- endif %}}"
+
+
 @dataclass(frozen=True)
 class _Writer:
     preset: Preset
@@ -165,14 +178,7 @@ class _Writer:
             rest = (self.preset.answer.closes + user.opens)[len(trained) :]
             last = (self.preset.answer.closes + user.last)[len(self._next_header(user.last)) :]
             yield "        {%- if not loop.first and loop.previtem['role'] == 'assistant' %}"
-            if rest == last:
-                yield from _write(rest, "user", 3)
-            else:
-                yield "            {%- if loop.index0 == last.user %}"
-                yield from _write(last, "user", 4)
-                yield "            {%- else %}"
-                yield from _write(rest, "user", 4)
-                yield "            {%- endif %}"
+            yield from _either("loop.index0 == last.user", last, rest, "user", 3)
             yield "        {%- else %}"
             depth = 3
         yield from self._question_opens(depth, varies=varies)
@@ -245,14 +251,7 @@ class _Writer:
         yield "                {{- eos_token }}"
         if header:
             yield "            {%- elif not loop.last and loop.nextitem['role'] == 'user' %}"
-            if header == last:
-                yield from _write(header, "next", 4)
-            else:
-                yield "                {%- if loop.index == last.user %}"
-                yield from _write(last, "next", 5)
-                yield "                {%- else %}"
-                yield from _write(header, "next", 5)
-                yield "                {%- endif %}"
+            yield from _either("loop.index == last.user", last, header, "next", 4)
         yield "            {%- endif %}"
         yield "        {%- endgeneration %}"
         if rest:
