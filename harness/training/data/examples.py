@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation in one format, ready to train on."""
+    """One conversation in one format, ready to train on.
+
+    ``dropped`` is how many of its thoughts the format does not write.
+    """
 
     conversation: str
     format: str
     encoded: Encoded
+    dropped: int = 0
 
     @property
     def supervised(self) -> int:
@@ -139,7 +143,7 @@ class ExampleCache:
             )
         if not any(encoded.trained[1:]):
             raise _untrained(rendered, chat_format, place)
-        return Example(conversation.id, chat_format.id, encoded)
+        return Example(conversation.id, chat_format.id, encoded, len(rendered.dropped))
 
 
 def _untrained(rendered: Rendered, chat_format: Format, place: str) -> RefusedRow:

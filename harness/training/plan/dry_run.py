@@ -212,9 +212,8 @@ def _thoughts(cache: ExampleCache, pairs: Iterable[Pair]) -> dict[str, int]:
     thoughts = dropped = 0
     for pair in pairs:
         messages = cache.conversations[pair[0]].messages
-        if any(message.reasoning for message in messages):
-            thoughts += sum(bool((each.reasoning or "").strip()) for each in messages)
-            dropped += len(cache.rendered(pair).dropped)
+        thoughts += sum(bool((each.reasoning or "").strip()) for each in messages)
+        dropped += cache(pair).dropped
     return {"thoughts": thoughts, "thoughts_dropped": dropped} if thoughts else {}
 
 
