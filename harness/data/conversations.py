@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
@@ -47,16 +48,18 @@ class Collection:
     schemas: Counter[str] = field(default_factory=Counter)
     _ids: dict[str, str] = field(default_factory=dict)
 
-    def read(self, name: str, schema: str = "auto", split: str = "train") -> list[Conversation]:
+    def read(
+        self, name: str, schema: str = "auto", split: str = "train", *, most: int | None = None
+    ) -> list[Conversation]:
         """Add the rows of a file, folder or hub data set and return those that are conversations.
 
-        By default a file's schema is that of its first row with a known one. Raises HarnessError
-        when nothing can be read.
+        By default a file's schema is that of its first row with a known one. ``most`` limits the
+        rows of each file. Raises HarnessError when nothing can be read.
         """
         begin = len(self.conversations)
         for stem, rows in read_rows(name, split):
             known = SCHEMAS.get(schema)
-            for row in rows:
+            for row in islice(rows, most):
                 try:
                     if row.value is None:
                         raise RefusedRow("not JSON", row.problem, where=row.place)

@@ -62,4 +62,5 @@ def test_an_evaluation_in_the_models_own_template(own_model, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "equals no known format" not in captured.err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert "native" in json.dumps(report)
+    formats = {each["id"]: each["example"][0][0] for each in report["formats"]}
+    assert formats == {"native": "<|im_start|>user!\n", "chatml": "<|im_start|>user\n"}

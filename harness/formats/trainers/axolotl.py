@@ -230,9 +230,7 @@ def _split(turn: dict[str, Any], key: str) -> None:
     content = turn.get("content") or ""
     for begin, end in _THOUGHTS:
         if begin in content and end in content:
-            before, _, rest = content.partition(begin)
-            thought, _, words = rest.partition(end)
-            del before
+            thought, _, words = content.partition(begin)[2].partition(end)
             turn[key], words = thought.strip(), words.lstrip()
             if _SOLUTION[0] in words and _SOLUTION[1] in words:
                 words = words.partition(_SOLUTION[0])[2].partition(_SOLUTION[1])[0].strip()

@@ -81,22 +81,25 @@ def compare_trainer(
             template.source, "template", where=config.trainer, special_tokens=[*template.special]
         )
         chat_format, notes = kept.format, [*notes, *kept.findings]
-    rows = [_compared(config, template, chat_format, *each) for each in islice(_rows(files), most)]
+    every = islice(_rows(files, most), most)
+    rows = [_compared(config, template, chat_format, *each) for each in every]
     if not rows:
         raise HarnessError("no rows to compare", where=", ".join(files))
     notes += sorted({note for row in rows for note in row.mask.notes})
     return TrainerComparison(config, chat_format.id, tuple(rows), tuple(dict.fromkeys(notes)))
 
 
-def _rows(files: Iterable[str]) -> Iterator[tuple[str, dict[str, Any], Conversation | str]]:
-    """Each row with its place, and as we read it, or why we refuse it."""
+def _rows(
+    files: Iterable[str], most: int
+) -> Iterator[tuple[str, dict[str, Any], Conversation | str]]:
+    """Up to ``most`` rows of each file with their place, and as we read them, or why we do not."""
     for name in files:
         collection = Collection()
-        collection.read(name)
+        collection.read(name, most=most)
         read = {each.source: each for each in collection.conversations}
         refused = {each.place: each.message for each in collection.refusals}
         for _, rows in read_rows(name):
-            for row in rows:
+            for row in islice(rows, most):
                 if row.value is not None:
                     ours = read.get(row.place) or refused.get(row.place, "not read")
                     yield row.place, row.value, ours
