@@ -77,7 +77,7 @@ def test_a_prompt_that_the_training_text_does_not_begin_with(dry_run):
     other = chatml().replace(
         "'<|im_start|>assistant\n' }}{% endif %}", "'<|im_start|>bot\n' }}{% endif %}"
     )
-    assert "no prefix" in " ".join(findings(dry_run(other)[1])["mine"])
+    assert "not a prefix" in " ".join(findings(dry_run(other)[1])["mine"])
 
 
 def test_a_template_that_trains_nothing_is_blamed_and_not_the_rows(dry_run):

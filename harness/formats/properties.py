@@ -30,8 +30,8 @@ _RESULT = Message("tool", "a result", "look", tool_call_id=_CALL.id)
 _BOS, _EOS = "<s>", "</s>"
 #: The finding for each property that every format should have.
 _FAULTS = {
-    "prompt_is_prefix": "The generation prompt is no prefix of the training text, so the model is "
-    "asked in a form that it never learnt: mend the add_generation_prompt branch.",
+    "prompt_is_prefix": "The generation prompt is not a prefix of the training text, so the model "
+    "is prompted in a form it was not trained on: fix the add_generation_prompt branch.",
     "no_trailing_space": "The generation prompt ends in a space, which most tokenizers would have "
     "joined to the answer's first word: move it into the generation block.",
     "stop_trained": "No stop is inside the generation block, so the model never learns to end: put "

@@ -43,25 +43,15 @@ def check_tokenizer(
 
     ``norms`` are the lengths of the embedding's rows, [vocabulary].
     """
-    properties, findings = dict(report.properties), list(report.findings)
-    if not properties.get("lossless"):
+    if not report.properties.get("lossless"):
         return report
-    whole, prompt = (
-        _rendered(chat_format, tokenizer, _TURNS),
-        _rendered(chat_format, tokenizer, _TURNS[:-1], prompt=True),
-    )
+    properties, findings = dict(report.properties), list(report.findings)
+    whole = _rendered(chat_format, tokenizer, _TURNS)
     encoded = encode(whole, tokenizer)
-    sent = encode(prompt, tokenizer).ids
-    properties["prompt_is_token_prefix"] = encoded.ids[: len(sent)] == sent
-    if properties["prefix_stable"] and not properties["prompt_is_token_prefix"]:
-        findings.append(
-            "The ids of the prompt are no prefix of the trained ids, so the model is asked in a "
-            "form that it never learnt: begin the answer inside the generation block."
-        )
-    properties["boundary_safe"] = (
-        tuple(tokenizer(whole.text, add_special_tokens=False).input_ids) == encoded.ids
-    )
+    unsplit = tuple(tokenizer(whole.text, add_special_tokens=False).input_ids)
     for name, value, finding in (
+        _prompt_ids(report, chat_format, tokenizer, encoded.ids),
+        ("boundary_safe", unsplit == encoded.ids, ""),
         _bos(tokenizer, encoded.ids),
         _tags(chat_format, tokenizer, whole.text),
         _untrained(tokenizer, whole.text, norms),
@@ -78,19 +68,19 @@ def check_tokenizer(
 def training_findings(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """What is wrong with training in a format: a sentence for each fault.
 
-    No stop or nothing at all is trained, two BOS, a prompt that the training text does not begin
-    with. ``check_tokenizer`` says more, of which nothing keeps a model from learning.
+    No stop is trained, or nothing at all; the text begins with two BOS, or not with the prompt.
+    The other findings of ``check_tokenizer`` do not keep a model from learning.
     """
     report = check_format(chat_format)
-    if not report.properties.get("lossless"):
-        return list(report.findings)
-    checked = check_tokenizer(report, chat_format, tokenizer)
-    ours = [finding for finding in checked.findings if finding.startswith(_OF_TRAINING)]
-    return [*report.findings, *(finding for finding in ours if finding not in report.findings)]
+    findings = list(report.findings)
+    if report.properties.get("lossless"):
+        ids = encode(_rendered(chat_format, tokenizer, _TURNS), tokenizer).ids
+        findings.append(_prompt_ids(report, chat_format, tokenizer, ids)[2])
+        _, count, finding = _bos(tokenizer, ids)
+        findings.append(finding if count > 1 else "")
+    return [finding for finding in findings if finding]
 
 
-#: How the findings of ``check_tokenizer`` begin that concern training.
-_OF_TRAINING = ("The ids of the prompt are no prefix", "The ids begin with two BOS")
 #: The input embedding's name in the known layouts.
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
 
@@ -156,6 +146,24 @@ def _rendered(
         return render(Conversation("probe", messages[1:]), chat_format, **options)
 
 
+def _prompt_ids(
+    report: FormatReport,
+    chat_format: Format,
+    tokenizer: PreTrainedTokenizerBase,
+    ids: tuple[int, ...],
+) -> tuple[str, bool, str]:
+    """Whether the trained ids begin with those of the last answer's prompt."""
+    prompt = _rendered(chat_format, tokenizer, _TURNS[:-1], prompt=True)
+    sent = encode(prompt, tokenizer).ids
+    is_prefix = ids[: len(sent)] == sent
+    finding = (
+        "The ids of the prompt are not a prefix of the trained ids, so the model is prompted in a "
+        "form it was not trained on: begin the answer inside the generation block."
+    )
+    wrong = report.properties["prefix_stable"] and not is_prefix
+    return "prompt_is_token_prefix", is_prefix, finding if wrong else ""
+
+
 def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str, int, str]:
     bos = tokenizer.bos_token_id
     count = 0 if bos is None else ids[:2].count(bos)
@@ -168,7 +176,7 @@ def _bos(tokenizer: PreTrainedTokenizerBase, ids: tuple[int, ...]) -> tuple[str,
     elif adds and not count:
         finding = (
             "The tokenizer puts a BOS before every text and this format writes none, so the model "
-            "is asked in a form that it never learnt: begin the template with bos_token."
+            "is prompted in a form it was not trained on: begin the template with bos_token."
         )
     return "bos_count", count, finding
 

@@ -8,7 +8,7 @@ from harness.cli.main import main
 from harness.formats import load_formats
 from harness.formats.frontmatter import parse_format
 from harness.formats.properties import check_format
-from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms
+from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms, training_findings
 from tests.tiny import build_tokenizer
 
 FORMATS = load_formats()
@@ -58,9 +58,26 @@ def test_two_bos_are_reported(tmp_path):
         "{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% endfor %}"
     )
     chat_format = parse_format(source, tmp_path / "toy.jinja")
-    assert "two BOS" in " ".join(
-        check_tokenizer(check_format(chat_format), chat_format, adding_bos()).findings
+    report = check_tokenizer(check_format(chat_format), chat_format, adding_bos())
+    for findings in (report.findings, training_findings(chat_format, adding_bos())):
+        assert "The ids begin with two BOS" in " ".join(findings)
+
+
+def test_a_prompt_that_the_trained_ids_do_not_begin_with(tmp_path, tokenizer):
+    source = (
+        '{#---\nfamily = "toy"\n---#}\n{% for m in messages %}{{ m.role + ":" }}'
+        "{% generation %}{{ m.content + eos_token }}{% endgeneration %}{% endfor %}"
+        "{% if add_generation_prompt %}bot:{% endif %}"
     )
+    chat_format = parse_format(source, tmp_path / "toy.jinja")
+    assert "The ids of the prompt are not a prefix" in " ".join(
+        training_findings(chat_format, tokenizer)
+    )
+
+
+def test_what_does_not_keep_a_model_from_learning_is_no_finding_of_training(tokenizer):
+    assert training_findings(FORMATS["chatml"], adding_bos()) == []
+    assert training_findings(FORMATS["llama3"], tokenizer) == []
 
 
 def test_a_tag_that_nothing_has_trained(tokenizer):
