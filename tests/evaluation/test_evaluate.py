@@ -202,12 +202,12 @@ def test_five_held_out_formats_tell_of_others_and_four_do_not(tmp_path, cases, c
     texts = {line.name: line.text for line in summary([found])}
     for metric in ("choice", "nll_excess"):
         worst = found.aggregate(names[1], metric).mean
-        assert texts[f"held-out {metric}"].endswith(f"; the worst of {count} has {worst:.2f}")
-    tells = texts.get("formats like the held-out ones", "")
+        assert texts[f"other {metric}"].endswith(f"; the worst of {count} has {worst:.2f}")
+    tells = texts.get("formats like the other ones", "")
     assert ("with 95 % confidence: at least 55% of formats" in tells) == (count == 5)
     scores = [s for s in found.scores if (s.format, s.metric) != (names[0], "choice")]
     fewer = summary([replace(found, scores=scores)])  # a number of four formats alone
-    assert "formats like the held-out ones" not in {line.name for line in fewer}
+    assert "formats like the other ones" not in {line.name for line in fewer}
 
 
 @pytest.mark.parametrize(

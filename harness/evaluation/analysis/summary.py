@@ -34,7 +34,7 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                 text = f"mean {metric} over {names[group]} formats: {path}"
                 if group == "held-out":
                     text += _worst(evaluations[-1], metric)
-                lines.append(_line(f"{group} {metric}", means[-1], text))
+                lines.append(_line(f"{names[group]} {metric}", means[-1], text))
     lines += _beyond(evaluations[-1])
     return [*lines, *recall_lines(evaluations), *drift_lines(evaluations)]
 
@@ -55,12 +55,12 @@ def _beyond(evaluation: Evaluation) -> list[SummaryLine]:
     if fewest < _FORMATS_TO_TELL:
         return []
     share = least_share(fewest)
-    names = group_names(evaluation.groups.values())
+    group = group_names(evaluation.groups.values())["held-out"]
     text = (
-        f"for each number of the {names['held-out']} formats, with 95 % confidence: at least "
+        f"for each number of the {group} formats, with 95 % confidence: at least "
         f"{share:.0%} of formats like these are no worse than the worst of them"
     )
-    return [SummaryLine("formats like the held-out ones", share, None, None, fewest, text)]
+    return [SummaryLine(f"formats like the {group} ones", share, None, None, fewest, text)]
 
 
 def _worst(evaluation: Evaluation, metric: str) -> str:
