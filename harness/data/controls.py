@@ -74,14 +74,12 @@ def kind_of(conversation: Conversation) -> str:
 
 
 def is_answered(conversation: Conversation) -> bool:
-    """Whether it ends with a question and its answer in words; a call is none."""
-    roles = [message.role for message in conversation.messages[-2:]]
-    last = conversation.messages[-1]
-    return roles == ["user", "assistant"] and not last.tool_calls and bool(last.content.strip())
+    """Whether it ends with a question and an answer in words, not with a call."""
+    return ends_in_words(conversation) and conversation.messages[-2].role == "user"
 
 
 def ends_in_words(conversation: Conversation) -> bool:
-    """Whether it ends with an answer in words, to a question or behind the result of a call."""
+    """Whether it ends with an answer in words, to a question or after the result of a call."""
     roles = [message.role for message in conversation.messages[-2:]]
     last = conversation.messages[-1]
     answers = roles in (["user", "assistant"], ["tool", "assistant"])

@@ -18,11 +18,8 @@ _QUESTIONS = ("prompt", "question", "query", "input")
 _CONVERSATIONS = ("conversations", "conversation")
 _SYSTEM = ("system", "system_prompt")
 _TOOLS = ("tools", "functions")
-#: Columns whose rows are not of text alone.
-MEDIA = {"images": "image", "image": "image", "audios": "audio", "audio": "audio"} | {
-    "videos": "video",
-    "video": "video",
-}
+#: Columns of rows that hold more than text, and what is in them.
+MEDIA = {f"{medium}{end}": medium for medium in ("image", "audio", "video") for end in ("", "s")}
 JSON_ANSWER = "an answer that is no text is its JSON text"
 
 

@@ -56,13 +56,15 @@ def _without_native(model: str, has_template: bool) -> str:
 
 def _native(backend: Backend, known: FormatSet) -> str | None:
     """The id of the model's own format. A template that equals no known one joins them."""
+    template = backend.chat_template
     if backend.tokenizer is not None:
         found = native_format(backend.tokenizer, known.values())
-    elif not backend.chat_template or backend.applies_template:
-        return _format_of_template(backend.chat_template, known) if backend.chat_template else None
+    elif not template:
+        return None
+    elif (equal := _format_of_template(template, known)) or backend.applies_template:
+        return equal
     else:
-        equal = _format_of_template(backend.chat_template, known)
-        found = known[equal] if equal else kept_native(backend.chat_template)
+        found = kept_native(template)
     if found is None:
         return None
     known.add(found)

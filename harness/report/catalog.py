@@ -85,8 +85,7 @@ def _section(fmt: Format) -> Iterator[str]:
     yield from (f"{fmt.notes} " * bool(fmt.notes) + f"Source: {fmt.origin}.", "")
     if fmt.switches:
         yield from (f"Switches: {', '.join(map(_switch, fmt.switches.items()))}.", "")
-    fence = "~~~~" if "```" in text else "```"
-    yield from (f"{fence}text", text, fence, "")
+    yield from _fenced(text)
     if fmt.thinks or fmt.calls:
         yield from _answer(fmt)
 
@@ -99,8 +98,13 @@ def _answer(fmt: Format) -> Iterator[str]:
     rendered = render(adapt_to_format(asked, fmt), fmt, bos_token="⟨s⟩", eos_token="⟨/s⟩")
     text = "".join(rendered.text[span.start : span.end] for span in rendered.spans if span.trained)
     what = " and ".join(["a thought"] * fmt.thinks + ["a call"] * fmt.calls)
+    yield from (f"An answer with {what}, as it is trained:", "")
+    yield from _fenced(text)
+
+
+def _fenced(text: str) -> Iterator[str]:
     fence = "~~~~" if "```" in text else "```"
-    yield from (f"An answer with {what}, as it is trained:", "", f"{fence}text", text, fence, "")
+    yield from (f"{fence}text", text, fence, "")
 
 
 def _switch(switch: tuple[str, Sequence[Any]]) -> str:

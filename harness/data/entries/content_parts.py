@@ -89,9 +89,7 @@ def _text(part: dict[str, Any], place: str) -> str:
 
 
 def _thought(part: dict[str, Any], place: str) -> str:
-    value = next(
-        (part[key] for key in (*_THOUGHTS, "text", "value") if part.get(key) is not None), None
-    )
+    value = _first(part, (*_THOUGHTS, "text", "value"))
     if isinstance(value, list):  # Mistral's thought is a list of text parts
         return "".join(parse_parts(value, place).texts)
     if not isinstance(value, str):
