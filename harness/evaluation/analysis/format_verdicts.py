@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 #: A rate of empty, leaking or endless answers above which a format is broken.
 HALF = 0.5
-_NO_CASES = "no case with options or checks was scored"
-_GIVE_CASES = "give cases with choices or checks (--cases)"
+_NO_CASES = "no choice and no free answer was scored"
+_GIVE_CASES = "give cases with choices, or with checks and no tools (--cases)"
 
 
 def verdicts(evaluation: Evaluation) -> list[Verdict]:
