@@ -1,7 +1,7 @@
-"""Control strings inside the texts of rows, and chats that are rendered already.
+"""Find control strings and already rendered chats inside the texts of rows.
 
-A trainer writes its own marks around each message. Marks inside a text are then learnt as spelt
-letters, or read by another trainer as the control tokens themselves.
+A trainer writes its own markers around each message. Markers inside a text are then learnt as
+ordinary text, or another trainer reads them as control tokens.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _CALL_MARKS = re.compile(
     r"|</?[a-z]+:(?:tool_call|invoke)>|<[|｜]/?(?:tool|python_tag|action|plugin)[^<>\n]{0,30}[|｜]>"
     r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|TOOL_CONTENT|CALL_ID|ARGS)\]"
 )
-#: With what every mark begins that nobody writes by chance.
+#: The first characters of all markers that nobody writes by chance.
 _BEGINNINGS = re.compile(r"[<\[◁]")
 _STRUCK_OUT = re.compile(r"<s>[^<>\n]{1,200}</s>")
-#: A header in words speaks of a chat only if it names a speaker.
+#: A header in plain words indicates a chat only if it names a speaker.
 _SPEAKER = re.compile(r"user|human|assistant|gpt|bot\b|instruction|response|пользователь", re.I)
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class ChatMarks:
-    """What marks a chat in any of the formats."""
+    """The control strings and headers of all formats."""
 
     formats: tuple[Format, ...]
 
     @cached_property
     def _users(self) -> dict[str, list[str]]:
-        """Each mark that nobody writes by chance, and the formats that write it."""
+        """Each marker that nobody writes by chance, and the formats that use it."""
         index = control_strings(self.formats)
         users = {text: list(ids) for text, ids in index.formats.items() if is_distinctive(text)}
         for chat_format in self.formats:
@@ -55,7 +55,7 @@ class ChatMarks:
 
     @cached_property
     def _headers(self) -> list[tuple[Format, str, str]]:
-        """The formats with headers of the user and the assistant that tell a chat."""
+        """The formats whose user and assistant headers identify a chat."""
         found = []
         for chat_format in self.formats:
             user, assistant = (header_of(chat_format, role) for role in ("user", "assistant"))
@@ -64,7 +64,7 @@ class ChatMarks:
         return found
 
     def strings_in(self, text: str) -> list[str]:
-        """The control strings of a text, each once. A text struck out in HTML has none."""
+        """The control strings of a text, each once. Text struck out in HTML does not count."""
         if not _BEGINNINGS.search(text):
             return []
         whole = _STRUCK_OUT.fullmatch(text.strip())
@@ -72,7 +72,7 @@ class ChatMarks:
         return list(dict.fromkeys(found[0] for found in self._pattern.finditer(plain)))
 
     def rendered_in(self, text: str) -> list[str]:
-        """The formats of which a text holds a question with the answer behind it."""
+        """The formats in which the text contains a question followed by an answer."""
         return [
             chat_format.id
             for chat_format, user, assistant in self._headers
@@ -80,7 +80,7 @@ class ChatMarks:
         ]
 
     def findings(self, conversation: Conversation) -> Iterator[tuple[str, str]]:
-        """(kind, sentence) of each message that holds a rendered chat, else of its marks."""
+        """(kind, sentence) for each message with a rendered chat or, failing that, markers."""
         for index, message in enumerate(conversation.messages):
             name = "text" if conversation.plain else f"messages[{index}] ({message.role})"
             for what, text in _texts(message):
@@ -120,10 +120,10 @@ def _tells(header: str) -> bool:
 
 
 def _holds(text: str, user: str, assistant: str) -> bool:
-    """Whether the headers open a question and, behind it, an answer.
+    """Whether the headers open a question and, after it, an answer.
 
-    Words count at the start of a line, headings anywhere. Words that are no heading (``User:``)
-    must open the text, since people write them too.
+    Words count at the start of a line, headings anywhere. Plain words (``User:``) must open the
+    text, since people write them too.
     """
     places = [_places(text, header) for header in (user, assistant)]
     if not all(places) or places[0][0] > places[1][-1]:

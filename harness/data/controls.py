@@ -50,10 +50,10 @@ def set_aside(
 
 
 def possible_controls(conversations: Sequence[Conversation]) -> list[Conversation]:
-    """Those that end with an answer in words, and whose texts occur once.
+    """Those that end with a text answer and whose texts occur only once.
 
-    Recall is measured of those whose answer follows a question (``is_answered``), the loss by part
-    of all. Of two equal ones the other would be trained on. Canaries are there to be trained on,
+    Recall is measured on those whose answer follows a question (``is_answered``), the loss by part
+    on all. Of two equal rows, one would be trained on. Canaries are there to be trained on,
     and have a null of their own.
     """
     times = Counter(map(fingerprint, conversations))
@@ -97,9 +97,9 @@ def fingerprint(conversation: Conversation) -> str:
 
 
 def thought_and_calls(message: Message) -> list[Any]:
-    """What a digest holds of a message besides its words; nothing where there is nothing else.
+    """The parts of a message other than its text, for a digest; empty if there are none.
 
-    So a digest of words alone stays what it was before messages could have more.
+    So the digest of a plain message is the same as before messages had thoughts and calls.
     """
     calls = [[call.name, call.arguments, call.id] for call in message.tool_calls]
     found = [message.reasoning, calls, message.tool_call_id]

@@ -37,8 +37,8 @@ TOOL_TAGS = "<tools> … </tools> in a system prompt are the row's tools"
 class Collection:
     """Conversations with unique ids, refused rows, and counts of rows.
 
-    ``schemas`` counts rows by schema, ``ignored`` those that have a key without a meaning here, and
-    ``readings`` those of which something was read otherwise than as a plain text.
+    ``schemas`` counts rows by schema, ``ignored`` by unused key, and ``readings`` by what was
+    parsed from their text.
     """
 
     conversations: list[Conversation] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Collection:
         return self.conversations[begin:]
 
     def notes(self) -> list[str]:
-        """A line on the keys that were ignored, and one on each thing read as its meaning."""
+        """A line on the ignored keys, and one for each kind of value parsed from text."""
         return note_lines(self.ignored, self.readings)
 
     def _add(self, row: DataRow, schema: Schema, stem: str) -> None:
@@ -93,7 +93,7 @@ class Collection:
 
 
 def note_lines(ignored: Mapping[str, int], readings: Mapping[str, int]) -> list[str]:
-    """What a collection counted, in words."""
+    """The counts of a collection, one line each."""
     lines = []
     if ignored:
         most = Counter(ignored).most_common(8)
@@ -155,8 +155,8 @@ def parse_conversation(
 ) -> Conversation:
     """One row → Conversation. Raises RefusedRow naming the place and the key.
 
-    A key that is nearly one of the schema's is a mistake; others (a data set's own columns) are
-    ignored. ``notes`` takes these, and what was read otherwise than as a plain text.
+    A key that nearly matches one of the schema's is a mistake; others (a data set's own columns)
+    are ignored. ``notes`` records these, and what was parsed from text.
     """
     notes = notes or RowNotes()
     row = without_null_keys(row)
@@ -201,7 +201,7 @@ def _refuse_media(row: dict[str, Any], place: str) -> None:
 
 
 def _plain(text: Any, place: str) -> Message:
-    """The message of a text that is trained on as it is."""
+    """The message that holds a plain text to train on."""
     if not isinstance(text, str):
         raise bad_value(place, "text: expected a text")
     if half := half_character(text):
@@ -271,7 +271,7 @@ def as_row(conversation: Conversation) -> dict[str, Any]:
 
 
 def _as_entry(message: Message) -> dict[str, Any]:
-    """A message as an object. An empty thought or list of calls keeps tags in a text a text."""
+    """A message as an object. An empty thought or call list keeps tags in its text literal."""
     entry: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.role == "assistant":
         if message.reasoning or split_thought(message.content).words != message.content:

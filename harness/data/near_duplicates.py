@@ -47,7 +47,7 @@ class Likeness:
 
 
 def exchanges_of(conversation: Conversation) -> list[Exchange]:
-    """Each question of a conversation with all that the assistant wrote before the next one."""
+    """Each question of a conversation, with everything the assistant wrote until the next."""
     found: list[tuple[str, list[str]]] = []
     for message in conversation.messages:
         if message.role == "user":

@@ -50,7 +50,7 @@ def read_answers(name: str) -> list[tuple[str, str]]:
 
 
 def answer_texts(row_id: str, messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
-    """(``id#index``, words) of each answer, and (``id#index#thought``, thought) where it has one.
+    """(``id#index``, text) of each answer, and (``id#index#thought``, thought) of each thought.
 
     A thought can be recited as well as an answer, and each may be recited alone. Calls are left
     out: few words choose between few tools.
@@ -94,7 +94,7 @@ def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple
 
 
 def _conversation(row: dict[str, Any], place: str, default_id: str) -> Conversation | None:
-    """A row of messages, or of another schema; None for one that is a text or nothing known."""
+    """A row in a known schema as a conversation; None for plain text or an unknown schema."""
     schema = None if "text" in row and "messages" not in row else detect(row)
     return parse_conversation(row, place, default_id, schema) if schema else None
 

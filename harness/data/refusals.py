@@ -46,7 +46,7 @@ def bad_value(place: str, message: str, hint: str = "") -> RefusedRow:
 
 
 def is_empty(message: Message) -> bool:
-    """Whether a message says nothing. A call says something without words, a tool need not."""
+    """Whether a message is empty. A message with a call is not; a tool result may be."""
     said = message.content.strip() or message.reasoning or message.tool_calls
     return not said and message.role != "tool"
 

@@ -25,7 +25,7 @@ JSON_ANSWER = "an answer that is no text is its JSON text"
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """One way to write a row: its necessary and optional keys, and its conversion to messages.
+    """One way to write a row: its required and optional keys, and its conversion to messages.
 
     Each of ``needs`` is a key with its other spellings, of which a row has one.
     """
@@ -42,7 +42,7 @@ class Schema:
         return (*(key for spellings in self.needs for key in spellings), *self.allows, "id", "tags")
 
     def missing(self, row: dict[str, Any]) -> str:
-        """The first necessary key that the row lacks in every spelling, or ""."""
+        """The first required key that the row lacks in every spelling, or ""."""
         return next((keys[0] for keys in self.needs if not _given(row, keys)), "")
 
 
@@ -51,7 +51,7 @@ def _given(row: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
 
 
 def _one(row: dict[str, Any], keys: tuple[str, ...], place: str) -> Any:
-    """The value of the one spelling that the row has. Raises RefusedRow where it has two."""
+    """The value under whichever spelling the row uses. Raises RefusedRow if it uses two."""
     given = _given(row, keys)
     if len(given) > 1:
         raise bad_value(place, f"{given[0]} and {given[1]}: expected one of them")
@@ -94,7 +94,7 @@ def _alpaca(row: dict[str, Any], place: str, notes: RowNotes) -> Any:
 
 
 def _history(row: dict[str, Any], place: str) -> list[dict[str, Any]]:
-    """The exchanges before the row's own."""
+    """The exchanges before the row's own question."""
     history = row.get("history") or []
     if not isinstance(history, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in history
@@ -134,7 +134,7 @@ def _exchange(question: Any, answer: Any) -> list[dict[str, Any]]:
 
 
 def _answer(row: dict[str, Any], place: str, notes: RowNotes) -> str:
-    """The answer's text. A number or an object is what the model shall write as JSON."""
+    """The answer's text. A number or an object is converted to JSON text."""
     value = _one(row, _ANSWERS, place)
     if isinstance(value, str):
         return value
@@ -147,7 +147,7 @@ def _text(row: dict[str, Any], _place: str, _notes: RowNotes) -> Any:
 
 
 def _with_system(row: dict[str, Any], entries: list[Any], place: str) -> list[Any]:
-    """The messages with the system prompt of a row that has it beside them, unless it is empty."""
+    """The messages, led by the row's separate system prompt unless that is empty."""
     if not (given := [key for key in _given(row, _SYSTEM) if row[key]]):
         return entries
     system = _one({key: row[key] for key in given}, _SYSTEM, place)
@@ -189,7 +189,7 @@ def detect(row: dict[str, Any]) -> Schema | None:
 
 
 def system_beside(row: dict[str, Any], entries: Any) -> bool:
-    """Whether the first of the entries is the system prompt that the row has beside them."""
+    """Whether the first entry is the row's separate system prompt."""
     written: Any = next(
         (as_list(row[key]) for key in ("messages", *_CONVERSATIONS) if key in row), []
     )
@@ -204,7 +204,7 @@ def tools_of(row: dict[str, Any], place: str) -> Any:
 
 
 def refuse_preference(row: dict[str, Any], place: str) -> None:
-    """Raise RefusedRow for a row that compares answers: it may have a bad one."""
+    """Raise RefusedRow for preference data, in which an answer may be meant to be bad."""
     pairs = (("chosen", "rejected"), ("chosen_messages", "rejected_messages"))
     pair = "messages" not in row and any(one in row and two in row for one, two in pairs)
     if pair or ("text" not in row and isinstance(row.get("label"), bool)):

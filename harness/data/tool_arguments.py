@@ -1,7 +1,7 @@
-"""Do the arguments of a call fit what its tool asks for?
+"""Check the arguments of a call against its tool's schema.
 
-The part of JSON Schema that tools use: type, required, properties, items, enum, const, anyOf.
-Anything else accepts every value, so that a schema which is not understood finds nothing.
+The part of JSON Schema that tools use is supported: type, required, properties, items, enum, const,
+anyOf. Any other keyword accepts every value.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TESTS: dict[str, Callable[[Any], bool]] = {
 
 
 def unfit(call: ToolCall, tool: Tool) -> str:
-    """The first thing that is wrong with a call's arguments, or ""."""
+    """The first mistake in a call's arguments, or ""."""
     parameters = tool.as_object()["function"].get("parameters")
     return next(_mistakes(call.values(), parameters, ""), "")
 
@@ -43,7 +43,7 @@ def _mistakes(value: Any, schema: Any, name: str) -> Iterator[str]:
         yield f"{name or 'the arguments'} is {_shown(value)}, not one of {_shown(choices)}"
     options = schema.get("anyOf") or schema.get("oneOf")
     if isinstance(options, list) and not any(_fits(value, each, name) for each in options):
-        yield f"{name or 'the arguments'} is {_shown(value)}, which fits no form of its schema"
+        yield f"{name or 'the arguments'} is {_shown(value)}, which matches none of its schemas"
     if isinstance(value, dict):
         yield from _in_object(value, schema, name)
     elif isinstance(value, list):
@@ -64,7 +64,7 @@ def _in_object(value: dict[str, Any], schema: dict[str, Any], name: str) -> Iter
         if key in properties:
             yield from _mistakes(item, properties[key], f"{before}{key}")
         elif not open_ended and "patternProperties" not in schema:
-            yield f"{before}{key} is no argument of it"
+            yield f"{before}{key} is not one of its arguments"
 
 
 def _fits(value: Any, schema: Any, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What is wrong with thoughts and tool calls of a training set, and how many of them there are."""
+"""Count the thoughts and tool calls of a training set and find mistakes in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.data.tool_arguments import unfit
 
 @dataclass(frozen=True, slots=True)
 class ThoughtsAndCalls:
-    """How many answers there are, how many of them have a thought, and how many calls."""
+    """The number of answers, of answers with a thought, of calls and of tools."""
 
     answers: int = 0
     thoughts: int = 0
@@ -22,7 +22,7 @@ class ThoughtsAndCalls:
 
     @classmethod
     def of(cls, conversations: Sequence[Conversation]) -> ThoughtsAndCalls:
-        """Count those of a set. Answers that are not trained do not count."""
+        """Count them in a set, without answers that are not trained."""
         rows = [row for row in conversations if not row.plain]
         answers = [(row, message) for row in rows for message in row.messages if _trained(message)]
         bare = next((row.place for row, message in answers if message.reasoning is None), "")
@@ -32,7 +32,7 @@ class ThoughtsAndCalls:
         return cls(len(answers), thoughts, len(calls), len(names), bare if thoughts else "")
 
     def lines(self, *, places: bool = True) -> Iterator[str]:
-        """What is to be said of them, totals alone without ``places``; nothing where none are."""
+        """The lines to print: none if there is nothing, only totals without ``places``."""
         if self.thoughts:
             first = f"; the first without one: {self.without_thought}"
             mixed = first if places and self.thoughts < self.answers else ""
@@ -50,7 +50,7 @@ def _trained(message: Message) -> bool:
 
 
 def tool_findings(conversation: Conversation) -> Iterator[tuple[str, str]]:
-    """(kind, sentence) of each call that its tools do not know, or that nobody answers."""
+    """(kind, sentence) for each call of an unknown tool, with bad arguments or without a result."""
     tools = {tool.name: tool for tool in conversation.tools}
     messages = conversation.messages
     for index, message in enumerate(messages):
@@ -66,7 +66,7 @@ def tool_findings(conversation: Conversation) -> Iterator[tuple[str, str]]:
 
 
 def _results(messages: Sequence[Message], index: int) -> Iterator[tuple[str, str]]:
-    """Calls behind which the conversation goes on without a result, or with that of another."""
+    """Calls that the conversation leaves without a result, or with a result of another tool."""
     calls = messages[index].tool_calls
     results = []
     for message in messages[index + 1 :]:

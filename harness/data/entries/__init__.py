@@ -1,1 +1,1 @@
-"""The messages of one row, in any spelling: thoughts, calls, results, parts → ours."""
+"""Read the messages of one row, in any schema: thoughts, calls, results, parts."""

@@ -1,9 +1,8 @@
-"""A thought and calls that stand inside an answer's text, in the marks of Qwen, Hermes and R1.
+"""Read a thought and calls inside an answer's text, in the tags of Qwen, Hermes and R1.
 
 Data sets of reasoning models write ``<think>…</think>`` before the answer, those of Hermes
-``<tool_call>{…}</tool_call>`` behind it. Both are read as what they mean, so that each format
-writes its own marks. A text is read only where it is such a block as a whole; the mention of a
-mark is a text like any other.
+``<tool_call>{…}</tool_call>`` after it. Both are parsed, so that each format can write its own
+markers. Only complete blocks are parsed; a tag that is merely mentioned stays text.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from harness.data.entries.tool_calls import json_text
 from harness.files import parse_json
 
 _THOUGHT = re.compile(r"\s*<think(?:ing)?>(.*?)</think(?:ing)?>", re.DOTALL)
-#: R1's prompt wrote the opening tag, so that its answers begin inside the thought.
+#: R1's prompt contains the opening tag, so its answers begin inside the thought.
 _HEADLESS = re.compile(r"(.*?)</think>[^\S\n]*(?:\n|$)", re.DOTALL)
 _CALLS = re.compile(
     r"(?:<tool_call>\s*\{(?:(?!</?tool_call>).)*\}\s*</tool_call>\s*)+\Z", re.DOTALL
@@ -27,7 +26,7 @@ _TAGS = re.compile(r"</?(?:tools|tool_call)>")
 
 
 class AnswerText(NamedTuple):
-    """An answer's words, with its thought and the objects of its calls where it has them."""
+    """The text of an answer, its thought and the objects of its calls."""
 
     words: str
     thought: str | None = None
@@ -35,10 +34,10 @@ class AnswerText(NamedTuple):
 
 
 def split_thought(text: str) -> AnswerText:
-    """The thought at the head of an answer, and the words behind it.
+    """The thought at the beginning of an answer, and the text after it.
 
-    An empty pair of tags, which Qwen writes with thinking off, is no thought. Newlines at the edges
-    of both belong to the tags.
+    An empty pair of tags, which Qwen writes with thinking off, is not a thought. Newlines next to
+    the tags belong to them.
     """
     found = _THOUGHT.match(text)
     if found is None and text.count("</think>") == 1 and "<think>" not in text:
@@ -49,7 +48,7 @@ def split_thought(text: str) -> AnswerText:
 
 
 def split_calls(text: str) -> AnswerText:
-    """The calls at the end of an answer, and the words before them."""
+    """The calls at the end of an answer, and the text before them."""
     found = _CALLS.search(text)
     calls = [_call(body) for body in _CALL.findall(found[0])] if found else []
     if found is None or not all(calls):
@@ -71,7 +70,7 @@ def _call(body: str) -> dict[str, Any] | None:
 
 
 def results_in(text: str) -> list[str]:
-    """The results in a tool's message of Hermes, one for each pair of tags; none without tags."""
+    """The results in a Hermes tool message, one for each pair of tags; empty without tags."""
     results, at = [], 0
     while found := _RESULT.match(text, at):
         results.append(found[1])
@@ -80,10 +79,10 @@ def results_in(text: str) -> list[str]:
 
 
 def split_tools(text: str) -> tuple[str, str] | None:
-    """A system prompt without Hermes's instructions on tools, and the list of them as JSON text.
+    """A system prompt without Hermes's instructions on tools, and the tool list as JSON text.
 
-    The instructions are the lines from the first that names the tags through the last, with a
-    heading ``# Tools`` before them: each format writes its own. None where there is no such list.
+    The instructions are the lines from the first that names the tags through the last, and a
+    heading ``# Tools`` before them: each format writes its own. None if there is no such list.
     """
     for found in _TOOLS.finditer(text):
         if tools := _objects(found[1]):
@@ -98,7 +97,7 @@ def split_tools(text: str) -> tuple[str, str] | None:
 
 
 def _objects(text: str) -> list[dict[str, Any]]:
-    """The objects of a list, or one on each line; none where anything else is there."""
+    """The objects of a list, or one on each line; empty if there is anything else."""
     for candidate in (text, f"[{','.join(text.strip().splitlines())}]"):
         try:
             value = parse_json(candidate)

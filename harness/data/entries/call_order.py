@@ -1,4 +1,4 @@
-"""The entries of a row → messages in order, each result behind the call that it answers."""
+"""Put the messages of a row in order, each result after the call that it answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def messages_in_order(entries: Sequence[Entry]) -> tuple[Message, ...]:
 
 
 class _Placed(NamedTuple):
-    """A message, its place in the row, and whether its calls were tags in the text."""
+    """A message, its place in the row, and whether its calls were tags in its text."""
 
     message: Message
     place: str
@@ -31,7 +31,7 @@ class _Placed(NamedTuple):
 
 
 def _joined(entries: Sequence[Entry]) -> list[_Placed]:
-    """A thought joins the part of the answer behind it, and calls the part before them."""
+    """Join a thought with the part of the answer after it, and calls with the part before."""
     found: list[_Placed] = []
     waits = False
     for entry in entries:
@@ -93,7 +93,7 @@ def _check_results(messages: Sequence[_Placed]) -> None:
 def _answer(
     open_calls: list[str | None], ids: Sequence[str | None], call_id: str | None, place: str
 ) -> None:
-    """Take the call that a result answers from the open ones: by its id, else the next."""
+    """Remove from the open calls the one that a result answers: by its id, else the first."""
     if call_id is not None and any(ids):
         if call_id not in ids:
             known = ", ".join(repr(each) for each in ids if each)

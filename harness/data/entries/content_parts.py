@@ -1,4 +1,4 @@
-"""A message's content that is a list of parts, as OpenAI, Anthropic and Mistral write it."""
+"""Read content that is a list of parts, as OpenAI, Anthropic and Mistral write it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.data.refusals import RefusedRow, bad_value
 
-#: The types of words; LLaMA-Factory has them under ``value``.
+#: The types of text parts; LLaMA-Factory has the text under ``value``.
 _TEXTS = ("text", "input_text", "output_text", "refusal")
 _WORDS = ("text", "refusal", "value")
 _THOUGHTS = ("thinking", "reasoning")
@@ -29,7 +29,7 @@ _SHAPE = '[{"type": "text", "text": "…"}, …]'
 
 @dataclass(slots=True)
 class Parts:
-    """The parts of a content, by kind, each in its order."""
+    """The parts of a content by kind, in order."""
 
     texts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
@@ -76,7 +76,7 @@ def parse_parts(value: list[Any], place: str) -> Parts:
 
 
 def not_text(place: str, media: Counter[str]) -> RefusedRow:
-    """The refusal of a row that has images or the like: its model would learn from half of it."""
+    """The refusal of a row with images or the like, of which a model would see only a part."""
     counts = ", ".join(f"{count} {name}" for name, count in sorted(media.items()))
     return RefusedRow("not only text", f"only text is read, and there is {counts}", where=place)
 

@@ -1,4 +1,4 @@
-"""One entry of a row's messages, in any schema's spelling → the messages that it holds."""
+"""Read one entry of a row's messages, in the spelling of any schema."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _TRAIN = ("train", "training", "loss")
 _WEIGHTS = ("weight", "loss_weight")
 _TEXTS = ("content", "value", "refusal")
 _CALLS = ("tool_calls", "function_call")
-#: Harmony's. A recipient of _EVERYBODY is no tool.
+#: Harmony's channels. A recipient in _EVERYBODY is not a tool.
 CHANNELS = ("analysis", "commentary", "final")
 _EVERYBODY = ("", "all", "user", "assistant")
 _KEYS = (
     *("role", "from", *_TEXTS, "name", *_TRAIN, *_WEIGHTS, *THOUGHTS),
     *(*_CALLS, "tool_call_id", "tools", "channel", "recipient"),
 )
-#: Nothing of a conversation is lost without these.
+#: Keys that can be ignored without losing any of the conversation.
 _SILENT = {"content_type"}
 THINK_TAGS = "<think> … </think> in an answer's text is its thought"
 CALL_TAGS = "<tool_call> … </tool_call> in an answer's text is a call"
@@ -36,9 +36,8 @@ CALL_TAGS = "<tool_call> … </tool_call> in an answer's text is a call"
 class Entry(NamedTuple):
     """The messages of one entry: one, or the results that Anthropic puts into a question.
 
-    ``place`` is where it is. ``tagged`` says that its calls were tags in the text. ``joins`` says
-    that it is a part of an answer which goes on in the next entry (a thought), or began in the one
-    before (calls).
+    ``tagged`` means that its calls were tags in the text. ``joins`` means that it is a part of an
+    answer that continues in the next entry (a thought) or began in the previous one (calls).
     """
 
     messages: tuple[Message, ...]
@@ -83,7 +82,7 @@ def parse_entry(value: Any, place: str, notes: RowNotes) -> Entry:
 
 
 def _check_keys(entry: dict[str, Any], place: str, notes: RowNotes) -> None:
-    """A key that is nearly one of ours is a mistake; others are ignored."""
+    """Refuse a key that nearly matches one of ours, and ignore others."""
     if "train_detail" in entry:
         raise RefusedRow(
             "unknown key",
@@ -118,7 +117,7 @@ def _name(entry: dict[str, Any], place: str) -> str | None:
 
 
 def _content(entry: dict[str, Any], role: str, place: str) -> Parts:
-    """The content in parts; a text is one. A tool's result may be any JSON value."""
+    """The content as parts; plain text is one part. A tool result may be any JSON value."""
     value = next((entry[key] for key in _TEXTS if key in entry), None)
     if isinstance(value, list) and (role != "tool" or _are_parts(value)):
         parts = parse_parts(value, place)
@@ -175,7 +174,7 @@ def _result(part: dict[str, Any], place: str) -> Message:
 
 
 def _own_thought(entry: dict[str, Any], content: Parts, place: str) -> str | None:
-    """The thought that the entry has in a key or in parts; an empty one is none."""
+    """The thought in a key or in the parts of the entry; an empty thought counts as none."""
     given = {key: entry[key] for key in THOUGHTS if entry.get(key)}
     for key, value in given.items():
         if not isinstance(value, str):
@@ -201,7 +200,7 @@ def _own_calls(
 def _part(
     entry: dict[str, Any], speaker: Speaker, answer: Message, place: str, notes: RowNotes
 ) -> Entry | None:
-    """A part of an answer: ShareGPT's function_call, Harmony's channels. None for a whole one."""
+    """A partial answer: ShareGPT's function_call, Harmony's channels. None for a whole answer."""
     channel, recipient = entry.get("channel"), str(entry.get("recipient") or "")
     if channel not in (None, *CHANNELS):
         raise bad_value(place, f"unknown channel {channel!r}", f"one of {', '.join(CHANNELS)}")

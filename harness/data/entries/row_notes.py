@@ -1,4 +1,4 @@
-"""What reading a row left out, and what it read otherwise than it is written."""
+"""Notes on what was ignored in a row and what was parsed from its text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from harness.errors import nearest
 
 @dataclass(slots=True)
 class RowNotes:
-    """Notes on one row; a collection counts the rows that have each.
+    """Notes on one row; a collection counts the rows with each.
 
-    ``ignored`` are keys without a meaning here: columns of the row, ``messages[].KEY``,
-    ``tool_calls[].KEY``. ``readings`` say how a value was understood that could be a plain text.
+    ``ignored`` lists keys that are not used: columns of the row, ``messages[].KEY``,
+    ``tool_calls[].KEY``. ``readings`` say what was parsed from a value that could be plain text.
     """
 
     ignored: set[str] = field(default_factory=set)
@@ -24,7 +24,7 @@ class RowNotes:
     def ignore(
         self, given: Iterable[str], known: Collection[str], place: str, of: str = ""
     ) -> None:
-        """Note the keys that are not known. Raises RefusedRow for one that is a slip of the pen."""
+        """Note unknown keys. Raises RefusedRow for one that looks like a typo."""
         for key in given:
             if key in known:
                 continue
@@ -36,6 +36,6 @@ class RowNotes:
 
 
 def _is_slip(key: str, known: Iterable[str]) -> bool:
-    """Whether it is nearly one of them; ``prompt_id`` is a column of its own."""
+    """Whether the key nearly matches one of them; ``prompt_id`` is a column of its own."""
     close = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     return bool(close) and not key.startswith(f"{close[0]}_") and not key.endswith(f"_{close[0]}")

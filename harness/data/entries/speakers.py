@@ -1,4 +1,4 @@
-"""The names that data sets give to whoever speaks, and what such an entry holds."""
+"""The names that data sets use for speakers, and what their entries hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.conversation import Role
 
 
 class Speaker(NamedTuple):
-    """A role, and whether the entry's text is words, a thought or calls of tools."""
+    """A role, and whether the entry's text is plain text, a thought or tool calls."""
 
     role: Role
     holds: Literal["words", "thought", "calls"] = "words"

@@ -1,4 +1,4 @@
-"""Tool calls and tools in every common spelling → ToolCall, Tool."""
+"""Read tool calls and tools in every common spelling."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def without_null_keys(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_list(value: Any) -> Any:
-    """A list of objects that is written as an object of lists, as one; else the value itself.
+    """The list of objects for an object of lists; any other value unchanged.
 
-    The hub's data sets give a "sequence of structs" so.
+    Data sets of the hub store a "sequence of structs" as an object of lists.
     """
     if not isinstance(value, dict) or not value:
         return value
@@ -34,7 +34,7 @@ def as_list(value: Any) -> Any:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON text, keys in their order, every script as it is."""
+    """A value as JSON text, with keys in their order and no escapes for non-ASCII letters."""
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -56,7 +56,7 @@ def parse_calls(value: Any, place: str, notes: RowNotes) -> tuple[ToolCall, ...]
 
 
 def _unpacked(value: Any, place: str, shape: str = _SHAPE) -> Any:
-    """The value of a JSON text; anything else stays as it is."""
+    """The value of a JSON text; any other value unchanged."""
     if not isinstance(value, str):
         return value
     try:
@@ -95,7 +95,7 @@ def _arguments(value: Any, name: str, place: str) -> str:
 
 
 def identifier(value: Any, place: str) -> str | None:
-    """A call's id as a text; an empty one is none."""
+    """A call's id as text; an empty one counts as none."""
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, str | int):
