@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.formats import load_format, load_formats
 from harness.formats.exchange.detecting import rank_formats
 from harness.formats.exchange.importing import import_format
-from harness.formats.exchange.programs.go_template import MOST_CHARACTERS, GoTemplate, Struct
+from harness.formats.exchange.programs.go_template import GoTemplate, Struct
 from harness.formats.exchange.programs.ollama_reading import ollama_renderer, read_modelfile
 from harness.formats.exchange.sources import read_source
 from harness.formats.render import render
@@ -66,6 +66,7 @@ DATA = {"System": "S", "Messages": ROWS, "Tools": None, "N": 3, "Map": {"b": "2"
         ("{{ json .Map }}", '{"b":"2","a":"1"}'),
         ("{{ .Missing }}", "<no value>"),
         ("{{ if (and (eq .N 3) (not .Tools)) }}y{{ end }}", "y"),
+        ("{{ if\n.Tools }}a{{ else if(eq .N 3) }}b{{ end }}{{ range\t.Tools }}{{ end }}", "b"),
     ],
 )
 def test_go_templates(template, text):
@@ -115,7 +116,17 @@ def test_a_template_that_does_harm_ends():
         GoTemplate(grows).write(DATA)
     with pytest.raises(HarnessError, match="nested too deeply"):
         ollama_renderer("{{ " + "(" * 5000 + ".System" + ")" * 5000 + " }}")
-    assert len(GoTemplate("x" * 100).write(DATA)) < MOST_CHARACTERS
+
+
+def test_a_long_conversation_is_no_harm():
+    words = "x" * 1000
+    data = {"Messages": [Struct(Role="user", Content=words)] * 190}
+    template = GoTemplate(
+        '{{ range .Messages }}{{ if eq .Role "user" }}{{ .Content }}{{ end }}{{ end }}'
+    )
+    assert template.write(data) == words * 190
+    with pytest.raises(HarnessError, match="writes too much"):
+        template.write({"Messages": data["Messages"] * 2})
 
 
 @given(st.text(alphabet='{}-$.:=|()"`/* abeimnrfdglsR\n', max_size=40))

@@ -88,6 +88,7 @@ _TOKEN = re.compile(
     r"|(?P<field>(?:\.[A-Za-z_]\w*)+)|(?P<dot>\.)"
     r"|(?P<word>[A-Za-z_]\w*)|(?P<sign>:=|=|\||,|\()|(?P<close>\)(?:\.[A-Za-z_]\w*)*))"
 )
+_WORD = re.compile(r"\w*")
 _WORDS = {"true": True, "false": False, "nil": None}
 _WHITE = " \t\r\n"
 
@@ -100,8 +101,7 @@ def parse_go(source: str) -> list[Node]:
     for text, body, line in _pieces(source):
         if text:
             into.append(Text(text))
-        word, _, rest = body.partition(" ")
-        word, rest = word.strip(), rest.strip()
+        word, rest = _keyword(body)
         if not body or body.startswith("/*"):
             continue
         if word in ("if", "with", "range"):
@@ -112,9 +112,9 @@ def parse_go(source: str) -> list[Node]:
         elif word == "else" and open_branches:
             branch = open_branches[-1][0]
             into = branch.otherwise
-            kind, _, condition = rest.partition(" ")
+            kind, condition = _keyword(rest)
             if kind in ("if", "with"):
-                nested = Branch(kind, _parse_pipe(condition.strip(), line))
+                nested = Branch(kind, _parse_pipe(condition, line))
                 into.append(nested)
                 open_branches.append((nested, True))
                 into = nested.body
@@ -131,6 +131,12 @@ def parse_go(source: str) -> list[Node]:
     if open_branches:
         raise _fault(f"{{{{ {open_branches[-1][0].kind} }}}} has no end", source.count("\n") + 1)
     return top
+
+
+def _keyword(body: str) -> tuple[str, str]:
+    """The first word and the rest: Go ends a keyword at white space, a bracket or a dot."""
+    word = _WORD.match(body)[0]  # type: ignore[index]  # matches any text
+    return word, body[len(word) :].strip()
 
 
 def _open(top: list[Node], open_branches: list[tuple[Branch, bool]]) -> list[Node]:
