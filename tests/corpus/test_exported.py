@@ -18,7 +18,7 @@ from harness.formats.exchange.exporting import export_format
 from harness.formats.render import adapt_to_format, render
 from harness.formats.tracing import FROZEN_NOW
 from tests.corpus.engines import BOS, ENGINE_NOW, EOS, Engine, Prompt, by_transformers, clock
-from tests.corpus.figures import RECORD, read_record, write_record
+from tests.corpus.figures import read_record, write_record
 from tests.corpus.shapes import SHAPES
 from tests.corpus.survey import conversation
 
@@ -103,6 +103,20 @@ def _checked():
     return results
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _recorded(request):
+    """With --corpus-record: how often each property passes, in the record of the corpus."""
+    yield
+    if not request.config.getoption("--corpus-record"):
+        return
+    counts: dict[str, Counter[str]] = {}
+    for _, _, result in _checked():
+        counts.setdefault(result.prop, Counter())[result.verdict] += 1
+    record = read_record()
+    record.exported = {name: dict(found) for name, found in sorted(counts.items())}
+    write_record(record)
+
+
 def _failing(name):
     return {
         format_id
@@ -126,9 +140,12 @@ def test_what_does_not_render_is_refused_in_words():
 
 
 def test_nulls_and_parts_render_in_every_format():
+    passed = Counter()
     for format_id, shape, result in _checked():
         if result.prop == "renders" and shape in ("content_as_parts", "reasoning_only"):
             assert result.verdict == "pass", (format_id, shape, result.detail)
+            passed[shape] += 1
+    assert passed == dict.fromkeys(("content_as_parts", "reasoning_only"), len(load_formats()))
 
 
 @pytest.mark.parametrize(
@@ -188,15 +205,3 @@ def test_llama_cpp_writes_what_we_write():
         for at, other in Engine(template).differing(prompts, expected).items():
             different[format_id, shapes[at].name] = other.refusal or other.text
     assert not different
-
-
-def test_the_figures_are_recorded(request):
-    """With --corpus-record: how often each property passes, in the record of the corpus."""
-    if not request.config.getoption("--corpus-record") or not RECORD.is_file():
-        pytest.skip("nothing is recorded")
-    record = read_record()
-    counts: dict[str, Counter[str]] = {}
-    for _, _, result in _checked():
-        counts.setdefault(result.prop, Counter())[result.verdict] += 1
-    record.exported = {name: dict(found) for name, found in sorted(counts.items())}
-    write_record(record)
