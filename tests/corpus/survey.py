@@ -21,6 +21,7 @@ from harness.formats.exchange.sources import Source, read_source
 from harness.formats.kept.kept_render import frozen_clock
 from harness.formats.render import render, thoughts_apart
 from harness.formats.tracing import FROZEN_NOW
+from harness.formats.turns import common_length
 from harness.records import Format, KeptTemplate, Rendered
 from tests.corpus.engines import (
     BOS,
@@ -361,8 +362,7 @@ def _text(whole: Conversation, chat_format: Format) -> str | None:
 
 def _where(ours: str, theirs: str) -> str:
     """The first place where two texts differ."""
-    pairs = enumerate(zip(ours, theirs, strict=False))
-    at = next((at for at, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
+    at = common_length(ours, theirs)
     return f"{ours[at : at + 40]!r} instead of {theirs[at : at + 40]!r}"
 
 

@@ -7,7 +7,7 @@ are named, so that none is passed over in silence.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def template_of_gguf(path: Path, name: str | None) -> FoundTemplate:
     if not templates:
         raise HarnessError("the file's metadata holds no chat template", where=str(path))
     found = chosen(templates, str(path), "GGUF metadata", {}, name)
-    return FoundTemplate(found.text, found.where, found.kind, others=found.others, **facts)
+    return replace(found, **facts)
 
 
 def _gguf_facts(path: Path) -> tuple[dict[str, str], dict[str, Any]]:

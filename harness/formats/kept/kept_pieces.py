@@ -151,14 +151,9 @@ def spans_of(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
 
 def _pieces(whole: Rendering, answers: Sequence[Answer]) -> Iterator[Span]:
     edges = {0, len(whole.text)}
-    answer: Answer | None
-    part: Part | None
-    for part in whole.parts:
-        edges |= {part.start, part.end}
-    for answer in answers:
-        edges |= {answer.start, answer.stop, answer.end}
-    places = sorted(edges)
-    for start, end in pairwise(places):
+    edges |= {edge for part in whole.parts for edge in (part.start, part.end)}
+    edges |= {edge for one in answers for edge in (one.start, one.stop, one.end)}
+    for start, end in pairwise(sorted(edges)):
         answer = _at(answers, start)
         part = _at(whole.parts, start)
         text = whole.text[start:end]
