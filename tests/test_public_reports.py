@@ -247,7 +247,7 @@ def test_own_reason_hidden(tmp_path, capsys):
         ("<|end|>", False, [3, 3, 3], ""),
         ("<|text|>", False, [3, 3, 3], "EOS <|text|> is not the mark <|end|> that ends turns"),
         ("<|end|>", True, [3, 3, 3], "add_bos_token is set and the template writes <|text|> too"),
-        ("<|end|>", False, [3, 1, 1], "<|end|> is no control token in this file"),
+        ("<|end|>", False, [3, 1, 1], "<|end|> is not a control token in this file"),
     ],
 )
 def test_gguf_facts(tmp_path, capsys, eos, bos_too, kinds, fact):
@@ -277,5 +277,5 @@ def test_gguf_facts(tmp_path, capsys, eos, bos_too, kinds, fact):
     command = ["formats", "import", str(tmp_path / "m.gguf"), "--id", "mine"]
     assert main([*command, "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    told = ("is not the mark", "may begin with two BOS", "no control token in this file")
+    told = ("is not the mark", "may begin with two BOS", "not a control token in this file")
     assert fact in out and sum(sentence in out for sentence in told) == bool(fact)

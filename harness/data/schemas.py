@@ -20,7 +20,7 @@ _SYSTEM = ("system", "system_prompt")
 _TOOLS = ("tools", "functions")
 #: Columns of rows that hold more than text, and what is in them.
 MEDIA = {f"{medium}{end}": medium for medium in ("image", "audio", "video") for end in ("", "s")}
-JSON_ANSWER = "an answer that is no text is its JSON text"
+JSON_ANSWER = "an answer that is not text became JSON text"
 
 
 @dataclass(frozen=True, slots=True)

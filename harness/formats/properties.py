@@ -32,16 +32,16 @@ _BOS, _EOS = "<s>", "</s>"
 _FAULTS = {
     "prompt_is_prefix": "The generation prompt is not a prefix of the training text, so the model "
     "is prompted in a form it was not trained on: fix the add_generation_prompt branch.",
-    "no_trailing_space": "The generation prompt ends in a space, which most tokenizers would have "
-    "joined to the answer's first word: move it into the generation block.",
+    "no_trailing_space": "The generation prompt ends in a space, which most tokenizers would "
+    "merge with the answer's first word: move it into the generation block.",
     "stop_trained": "No stop is inside the generation block, so the model never learns to end: put "
-    "the end-of-turn mark or eos_token before endgeneration.",
+    "the end-of-turn token or eos_token before endgeneration.",
 }
 
 
 NOTHING_TRAINED = (
-    "The template has no {% generation %} block, so nothing of an answer is trained: put one "
-    "around the answer and its end, or keep the template as it is with harness formats import."
+    "The template has no {% generation %} block, so no part of an answer is trained: put one "
+    "around the answer and its stop, or import the template unchanged with harness formats import."
 )
 
 
@@ -93,15 +93,15 @@ def check_format(chat_format: Format) -> FormatReport:
     if not system and chat_format.system != "unsupported":
         findings.append(
             "A system prompt is refused, but the front matter says "
-            f'system = "{chat_format.system}": write "unsupported" or mend the template.'
+            f'system = "{chat_format.system}": write "unsupported" or fix the template.'
         )
     if whole.text.startswith(_BOS * 2):
-        findings.append("The text begins with two BOS: write bos_token once.")
+        findings.append("The text begins with two BOS tokens: write bos_token once.")
     return FormatReport(chat_format.id, properties, tuple(findings))
 
 
 def _check_answers(chat_format: Format) -> tuple[dict[str, Any], list[str]]:
-    """Whether thoughts, calls and results are carried, and whether answers are read back."""
+    """Whether thoughts, calls and results are written, and whether answers can be parsed."""
     thoughts = _carried_thought(chat_format)
     called = _try(chat_format, _CALLING) if chat_format.calls else None
     answered = (*_CALLING, _RESULT, Message("assistant", "an answer"))
@@ -114,15 +114,15 @@ def _check_answers(chat_format: Format) -> tuple[dict[str, Any], list[str]]:
     if chat_format.thinks and not thoughts:
         findings.append(
             "A thought is not written, but the front matter says "
-            f'reasoning = "{chat_format.reasoning}": write message.reasoning_content.'
+            f'reasoning = "{chat_format.reasoning}": render message.reasoning_content.'
         )
     if chat_format.calls and not (calls and results):
         reason = called if isinstance(called, str) else _try(chat_format, answered)
         findings.append(f'A call is refused, but the front matter says tools = "own": {reason}.')
     if unread and chat_format.kept is None:
         findings.append(
-            "An answer is not read back as it was written: mend [thoughts], [content] or [calls] "
-            "in the front matter."
+            "A rendered answer cannot be parsed again: fix [thoughts], [content] or [calls] in the "
+            "front matter."
         )
     carries = {"thoughts": thoughts, "calls": calls, "results": results}
     if chat_format.calls:
@@ -141,7 +141,7 @@ def _carried_thought(chat_format: Format) -> bool:
 
 
 def _try(chat_format: Format, messages: tuple[Message, ...]) -> Rendered | str:
-    """The rendering, or why there is none."""
+    """The rendering, or the reason why there is none."""
     try:
         return _render(chat_format, messages)
     except HarnessError as error:
@@ -149,7 +149,7 @@ def _try(chat_format: Format, messages: tuple[Message, ...]) -> Rendered | str:
 
 
 def _read_back(chat_format: Format, messages: tuple[Message, ...]) -> bool:
-    """Whether the last answer, as it is trained, is parsed as it was."""
+    """Whether parsing the trained text of the last answer gives the same answer."""
     from harness.formats.parse import opened_by, parse_answer
 
     whole, answer = _try(chat_format, messages), messages[-1]
@@ -174,9 +174,9 @@ def _read_back(chat_format: Format, messages: tuple[Message, ...]) -> bool:
 
 
 def _stable_with_tools(chat_format: Format, answered: tuple[Message, ...]) -> bool:
-    """Whether each prompt of a conversation with tools is a prefix of all that follows.
+    """Whether each prompt of a conversation with tools is a prefix of all later ones.
 
-    Some owners write the tools before the last question, wherever that is.
+    Some owners write the tools before the last question.
     """
     for messages in (_TURNS, (*answered, *_TURNS[2:])):
         try:
@@ -198,7 +198,7 @@ def _tools_for(messages: tuple[Message, ...]) -> tuple[Tool, ...]:
 
 
 def _seen_of_kept(chat_format: Format) -> list[str]:
-    """What probing finds of a template that is kept as it is, and that only its owner can mend."""
+    """The findings on an unchanged foreign template, which only its owner can fix."""
     from harness.formats.kept.kept_facts import find_facts
     from harness.formats.kept.kept_probes import Prober
 

@@ -115,7 +115,7 @@ def test_the_templates_own_reason_is_shown(tmp_path, capsys):
 GGUFS = {
     "wrong EOS": (MARKS, [3, 3, 3], 0, None, "EOS <|endoftext|> is not the mark <|im_end|>"),
     "two BOS": ("{{ bos_token }}" + MARKS, [3, 3, 3], 2, True, "add_bos_token is set and the"),
-    "plain mark": (MARKS, [3, 1, 1], 2, None, "<|im_end|> is no control token in this file"),
+    "plain mark": (MARKS, [3, 1, 1], 2, None, "<|im_end|> is not a control token in this file"),
     "none": (MARKS, [3, 3, 3], 2, True, ""),
 }
 

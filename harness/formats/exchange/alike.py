@@ -1,8 +1,8 @@
-"""Which known format a template is a variant of, and in what it differs.
+"""Find the known format that a template is a variant of, and list the differences.
 
-A template of the Hub is seldom a format letter by letter: it spells its BOS and EOS, or begins with
-a system prompt of its own where none is given. Its turns are a known format's all the same, and
-that is what decides whether a model knows a format. What differs is given with the name.
+A template of the Hub rarely equals a format exactly: it may write BOS and EOS as literal text, or
+add a default system prompt. If its turns are those of a known format, a model trained with it knows
+that format, so the differences are listed with the format's name.
 """
 
 from __future__ import annotations
@@ -21,23 +21,21 @@ from harness.records import Format
 _PROBES = PLAIN[: len(PLAIN) // 2]
 _BARE = [at for at, (messages, _) in enumerate(_PROBES) if messages[0].role != "system"]
 _LED = [at for at in range(len(_PROBES)) if at not in _BARE]
-#: A control mark, as a template may spell its BOS or EOS.
+#: A control string, as a template may write its BOS or EOS.
 _MARK = r"<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\]"
 _NONE = re.compile(r"(?!)")
 
-#: An empty thought, or the mark with which a generation prompt opens one.
+#: An empty thought, or the marker with which a generation prompt opens one.
 _THOUGHT = re.compile(
     r"<think>\s*(?:</think>\s*)?|</think>\s*|<\|channel>thought\n<channel\|>|"
     r"<\|START_THINKING\|>(?:<\|END_THINKING\|>)?"
 )
 
-SPELT = "its BOS or EOS is written in letters, or is missing"
-BEGINS = "it begins otherwise where no system prompt is given"
-PROMPT = (
-    "an empty thought, or white space at the end of the generation prompt, is written otherwise"
-)
-ENDS = "the last answer ends otherwise"
-SYSTEM = "a system prompt is written otherwise"
+SPELT = "its BOS or EOS is written as literal text or is missing"
+BEGINS = "it begins differently when no system prompt is given"
+PROMPT = "its generation prompt differs in an empty thought or in white space at the end"
+ENDS = "the last answer ends differently"
+SYSTEM = "a system prompt is written differently"
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Alike:
 
 @dataclass(frozen=True)
 class _View:
-    """What of a text is compared: not its thoughts, not what comes before the first turn."""
+    """Which part of a text is compared, such as all but thoughts or the text before the turns."""
 
     thoughtless: bool
     behind: bool
@@ -66,7 +64,7 @@ class _View:
         return _THOUGHT.sub("", text).rstrip() if text and self.thoughtless else text
 
     def among(self, which: Sequence[int]) -> list[int]:
-        """The probes that are looked at."""
+        """The probes that are compared."""
         return [at for at in which if _PROBES[at][1] or not self.only_prompts]
 
 
@@ -77,7 +75,7 @@ _VIEWS = sorted(
 
 
 def most_alike(write: Renderer, formats: Sequence[Format]) -> Alike | None:
-    """The known format with the same turns that differs in least; None where no format has them.
+    """The known format with the same turns and the fewest differences, or None.
 
     ``write`` is the source. The sentences of the result are SPELT, BEGINS, PROMPT, ENDS and SYSTEM.
     """
@@ -108,7 +106,7 @@ def _alike(chat_format: Format, theirs: Sequence[str | None], view: _View) -> Al
 def _match(
     patterns: Sequence[re.Pattern[str]], texts: Sequence[str | None], which: Sequence[int]
 ) -> bool:
-    """Whether these texts match, the pattern of a refused text being one that nothing matches."""
+    """Whether the texts match. The pattern of a refused text matches nothing."""
     return all(
         (patterns[at] is _NONE) if (text := texts[at]) is None else patterns[at].search(text)
         for at in which
@@ -132,7 +130,7 @@ def _patterns(chat_format: Format, view: _View) -> list[re.Pattern[str]]:
 
 
 def _pattern(text: str) -> str:
-    """A text, its BOS and EOS as the tokenizer's or spelt. Every EOS is the same."""
+    """The pattern of a text, with BOS and EOS as tokens or literal text. All EOS are equal."""
     first = True
 
     def spelt(match: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""Find the chat templates of a model: in its folder, its processor's or its GGUF file.
+"""Find the chat templates of a model: in its folder, its processor's files or its GGUF file.
 
-A model may have several by name. ``default`` is taken unless another is asked for, and the others
-are named, so that none is passed over in silence.
+A model may have several named ones. ``default`` is used unless another is requested, and the others
+are listed, so that none is ignored silently.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTROL, _NORMAL = 3, 1  # TokenType of gguf
 
 @dataclass(frozen=True)
 class FoundTemplate:
-    """One template and what its tokenizer says."""
+    """One template and the facts of its tokenizer."""
 
     text: str
     where: str
@@ -34,9 +34,9 @@ class FoundTemplate:
     others: tuple[str, ...] = ()
     """Names of the model's other templates."""
     vocabulary: frozenset[str] = frozenset()
-    """All tokens, of a GGUF file."""
+    """For a GGUF file: all tokens."""
     adds_bos: bool | None = None
-    """Whether the tokenizer adds BOS, of a GGUF file."""
+    """For a GGUF file: whether the tokenizer adds BOS."""
 
 
 def template_of_folder(folder: Path, name: str | None) -> FoundTemplate:
@@ -80,7 +80,7 @@ def _additional(folder: Path) -> dict[str, str]:
 
 
 def template_text(path: Path) -> str:
-    """A file's text. Raises HarnessError for one that is far too long."""
+    """A file's text. Raises HarnessError if it is far too long."""
     text = read_text(path).removeprefix("\ufeff")
     if len(text) > 20 * LONGEST_TEMPLATE:
         raise HarnessError(f"too long for a format: {len(text)} characters", where=str(path))
@@ -104,9 +104,9 @@ def chosen(
     picked = name or ("default" if "default" in templates else next(iter(templates)))
     if picked not in templates:
         raise HarnessError(
-            f"no chat template is called {picked!r}",
+            f"no chat template is named {picked!r}",
             where=where,
-            hint=f"there are: {', '.join(templates)}",
+            hint=f"known: {', '.join(templates)}",
         )
     added = facts.get("added_tokens_decoder")
     rows = added.values() if isinstance(added, dict) else ()
@@ -190,26 +190,26 @@ def _gguf_facts(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def gguf_findings(found: FoundTemplate, stops: tuple[str, ...], *, writes_bos: bool) -> list[str]:
-    """What a GGUF file says that breaks serving, one sentence each.
+    """Metadata of a GGUF file that breaks serving, one sentence each.
 
-    ``stops`` end an answer in its template; ``writes_bos`` says whether that begins with BOS.
+    ``stops`` end an answer in its template; ``writes_bos`` says whether the template writes BOS.
     """
     findings = []
     marks = [stop for stop in stops if stop in found.vocabulary]
     eos, bos = found.tokens.get("eos_token", ""), found.tokens.get("bos_token", "")
     if marks and eos and eos not in marks:
         findings.append(
-            f"EOS {eos} is not the mark {marks[0]} that ends turns: a program that ends at EOS "
-            "alone does not stop there."
+            f"EOS {eos} is not the mark {marks[0]} that ends turns: a program that stops only at "
+            "EOS does not stop there."
         )
     if found.adds_bos and writes_bos:
         findings.append(
             f"add_bos_token is set and the template writes {bos} too: a text may begin with two "
-            "BOS."
+            "BOS tokens."
         )
     findings += [
-        f"{mark} is no control token in this file (its type is not CONTROL): it may be read as "
-        "plain text, and a user can write it."
+        f"{mark} is not a control token in this file (its type is not CONTROL): it may be "
+        "tokenised as plain text, and a user can forge it."
         for mark in marks
         if mark not in found.special
     ]

@@ -1,4 +1,4 @@
-"""Which known format is this? Found by what it writes, not by its text."""
+"""Find the known format that writes the same text as a source."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rank_formats(source: Source, formats: Sequence[Format]) -> list[tuple[Format
 
 
 def variant_of(source: Source, formats: Sequence[Format]) -> Alike | None:
-    """The known format with the same turns, and in what the source differs from it."""
+    """The known format with the same turns, and how the source differs from it."""
     if source.render is None or source.only_prompts:
         return None
     if _dated(source):
@@ -52,7 +52,7 @@ def variant_of(source: Source, formats: Sequence[Format]) -> Alike | None:
 
 
 def _dated(source: Source) -> bool:
-    """Whether a source writes another text on another day."""
+    """Whether a source's text depends on the date."""
     if source.render is None or "strftime_now" not in source.template:
         return False
     texts = []
@@ -63,7 +63,7 @@ def _dated(source: Source) -> bool:
 
 
 def differs_beyond(source: Source, chat_format: Format) -> list[str]:
-    """In what a source that equals a format in plain turns differs from it: thoughts, tools."""
+    """Where a source that equals a format in plain turns differs from it: thoughts, tools."""
     if not source.template:
         return []
     theirs = Prober(source.template, source.where, {})
