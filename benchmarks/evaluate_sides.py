@@ -72,7 +72,8 @@ def prompt_requests(backend: Any, count: int, new_tokens: int, formats: Sequence
     from harness.backends import GenerateRequest
     from harness.evaluation.cases.case_files import load_cases
     from harness.formats import load_formats
-    from harness.formats.render import adapt_to_format, render
+    from harness.formats.adapt import adapt_to_format
+    from harness.formats.render import render
 
     known = load_formats()
     places = [(case, known[id]) for case in load_cases() if not case.choices for id in formats]

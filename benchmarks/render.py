@@ -20,7 +20,8 @@ os.environ.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
 from harness.conversation import Conversation
 from harness.data.conversations import load_conversations
 from harness.formats import load_formats
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.records import Format
 from harness.resources import data_dir
 

@@ -92,7 +92,8 @@ def preview(args: list[str]) -> int:
         )
     from harness.cli.formats import read_messages
     from harness.formats import load_formats
-    from harness.formats.render import adapt_to_format, render
+    from harness.formats.adapt import adapt_to_format
+    from harness.formats.render import render
     from harness.models import load_tokenizer, locate
     from harness.tokens.encode import bos_text, eos_text, token_spans
 

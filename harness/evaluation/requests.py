@@ -18,9 +18,10 @@ from harness.backends.sampling import Sampling, seed_of
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import case_digest
+from harness.formats.adapt import adapt_to_format
 from harness.formats.format_set import with_thinking
 from harness.formats.parse import opened_by
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.records import Case, Format, Rendered
 
 RequestType = Literal["choice", "answer", "reference", "continue", "call"]

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
+from harness.formats.adapt import adapt_to_format
 from harness.formats.properties import check_format
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.records import Format
 
 _EXAMPLE = (

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
+from harness.formats.adapt import adapt_to_format
 from harness.formats.properties import FormatReport, check_format
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.records import Format, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, special_texts
 

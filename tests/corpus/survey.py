@@ -15,11 +15,12 @@ from typing import Any
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.errors import HarnessError
 from harness.formats import guard, load_formats
+from harness.formats.adapt import thoughts_apart
 from harness.formats.exchange.detecting import variant_of
 from harness.formats.exchange.importing import import_format
 from harness.formats.exchange.sources import Source, read_source
 from harness.formats.kept.kept_render import frozen_clock
-from harness.formats.render import render, thoughts_apart
+from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
 from harness.formats.turns import common_length
 from harness.records import Format, KeptTemplate, Rendered

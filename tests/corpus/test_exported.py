@@ -14,8 +14,9 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.adapt import adapt_to_format
 from harness.formats.exchange.exporting import export_format
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
 from tests.corpus.engines import BOS, ENGINE_NOW, EOS, Engine, Prompt, by_transformers, clock
 from tests.corpus.figures import read_record, write_record

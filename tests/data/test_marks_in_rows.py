@@ -7,7 +7,8 @@ import pytest
 from harness.conversation import Conversation, Message, ToolCall
 from harness.data.chat_marks import ChatMarks
 from harness.formats import load_formats
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 
 FORMATS = load_formats()
 MARKS = ChatMarks(tuple(FORMATS.values()))

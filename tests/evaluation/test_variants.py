@@ -23,7 +23,8 @@ from harness.evaluation.cases.variants import (
     questions,
     read_variants,
 )
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.records import CaseVariant
 from harness.tokens.encode import prompt_ids
 from tests.evaluation.conftest import ask

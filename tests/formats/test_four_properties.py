@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.adapt import adapt_to_format
 from harness.formats.exchange.exporting import export_format
 from harness.formats.parse import opened_by, parse_answer
 from harness.formats.properties import check_format
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
 from harness.records import Format, Rendered
 from tests.formats.conversation_shapes import conversations, plain_words, rows, words

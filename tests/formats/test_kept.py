@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, ToolCall
 from harness.errors import HarnessError
+from harness.formats.adapt import adapt_to_format
 from harness.formats.format_set import with_switches
 from harness.formats.kept.keeping import keep_template
 from harness.formats.kept.kept_facts import find_facts
 from harness.formats.kept.kept_probes import Prober
 from harness.formats.kept.kept_proof import prove
 from harness.formats.parse import parse_answer
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 
 #: Thoughts of the last turn, calls as JSON, results in the user's block, a prefilled thought.
 FULL = (

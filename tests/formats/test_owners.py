@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation
 from harness.errors import HarnessError
 from harness.formats import load_formats
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from tests.formats.conversation_shapes import conversations, rows
 from tests.formats.test_render import EXAMPLES
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, ToolCall
 from harness.formats import load_formats
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
 from tests.formats.conversation_shapes import conversations, plain_words, rows, tool, words
 from tests.formats.owner_table import OWNERS, Messages, Owner

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.adapt import thoughts_apart
 from harness.formats.frontmatter import parse_format
-from harness.formats.render import render, thoughts_apart
+from harness.formats.render import render
 from harness.formats.tracing import FROZEN_NOW
 from harness.records import Format
 

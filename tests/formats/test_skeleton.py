@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.adapt import adapt_to_format, thoughts_apart
 from harness.formats.frontmatter import parse_format
-from harness.formats.render import adapt_to_format, render, thoughts_apart
+from harness.formats.render import render
 from harness.formats.skeleton import skeleton_of
 from harness.formats.tracing import Shape, trace
 from tests.formats.test_render import EXAMPLES, conversations

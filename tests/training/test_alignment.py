@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message, Tool, ToolCall
 from harness.formats import load_formats
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.tokens.encode import encode
 from harness.training.distill.alignment import (
     LEFT_OUT,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.evaluation.cases.variants import Filler, Variants, at_depth, filler_from
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.records import Case, Format
 from harness.tokens.encode import bos_text, eos_text, prompt_ids
 

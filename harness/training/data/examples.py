@@ -14,7 +14,8 @@ from harness.conversation import Conversation
 from harness.data.refusals import Refusal, RefusedRow
 from harness.errors import HarnessError, nearest
 from harness.formats import load_format
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.records import Encoded, Format, Rendered
 from harness.resources import data_dir
 from harness.tokens.encode import bos_text, encode, eos_text

@@ -13,8 +13,9 @@ from harness.conversation import Conversation
 from harness.data.conversations import Collection
 from harness.data.readers import read_rows
 from harness.errors import HarnessError
+from harness.formats.adapt import adapt_to_format
 from harness.formats.kept.keeping import keep_template
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.formats.trainers.differences import Difference, differences
 from harness.formats.trainers.trainer_config import TrainerConfig
 from harness.formats.trainers.trainer_mask import ChatTemplate, TrainerMask

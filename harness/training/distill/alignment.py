@@ -19,7 +19,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness.conversation import Conversation
-from harness.formats.render import adapt_to_format, render
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
 from harness.records import Encoded, Format, Rendered
 from harness.tokens.encode import bos_text, encode, eos_text, first_ids, texts_of, token_spans
 

@@ -16,8 +16,9 @@ from harness.data.conversations import as_row, load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases, spread_evenly
 from harness.files import write_text
+from harness.formats.adapt import adapt_to_format
 from harness.formats.parse import opened_by, parse_answer
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.models.adapters import base_only
 from harness.records import Finish, Format
 from harness.resources import data_dir

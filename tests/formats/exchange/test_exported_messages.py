@@ -14,9 +14,10 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.formats.adapt import adapt_to_format
 from harness.formats.exchange.exporting import export_format
 from harness.formats.foreign import render_foreign
-from harness.formats.render import adapt_to_format, render
+from harness.formats.render import render
 from harness.formats.tracing import REFUSALS
 from tests.corpus.shapes import BOAT, FIRST, SHAPES, Shape, a, call, parts, s, u
 from tests.corpus.survey import conversation

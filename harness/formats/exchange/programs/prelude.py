@@ -2,7 +2,7 @@
 
 A server hands a template what its client sent: content that is null or a list of parts, a role that
 the format does not have, tools for a format without. Our formats are written for messages that have
-been read and adapted (``harness.formats.render.adapt_to_format``); outside nobody does that but the
+been read and adapted (``harness.formats.adapt.adapt_to_format``); outside nobody does that but the
 template. What cannot be written is refused in the words of our renderer.
 """
 
