@@ -1,4 +1,4 @@
-"""Read somebody's configuration of TRL, axolotl or unsloth: what decides which tokens are trained.
+"""Read a configuration of TRL, axolotl or unsloth: the settings that decide what is trained.
 
 Sources: SFTConfig as JSON or YAML (also within other keys), axolotl's YAML, and the calls in a
 Python script or notebook (``trainer_script``). Nothing of it is run.
@@ -28,10 +28,10 @@ Settings = TrlSettings | AxolotlSettings | UnslothSettings
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """A configuration, as far as it says what is trained.
+    """The part of a configuration that says what is trained.
 
-    ``template`` is the Jinja source that it names, "" for the tokenizer's own; ``format_id`` one of
-    our formats in the place of a template which the trainer has by that name.
+    ``template`` is the Jinja source that it names, "" for the tokenizer's own. ``format_id`` is the
+    format of ours that equals a template which the trainer ships.
     """
 
     trainer: TrainerName
@@ -59,7 +59,7 @@ class TrainerConfig:
 
 
 def read_trainer_config(trainer: TrainerName, path: Path) -> TrainerConfig:
-    """Read a configuration. Raises HarnessError for a file that is none of this trainer."""
+    """Read a configuration. Raises HarnessError for a file that is not one of this trainer's."""
     found, unknown = _read(path)
     read, kind = {
         "trl": (_trl, TrlSettings),
@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """All keys with values, those in tables too; an outer one wins."""
+    """All keys with values, nested ones too; an outer key wins."""
     for entry in value.values():
         if isinstance(entry, Mapping):
             yield from _flat(entry)
@@ -213,7 +213,7 @@ def _axolotl(found: dict[str, Any], path: Path) -> TrainerConfig:
         notes.append(f"{len(sets)} data sets: the settings of {chosen.get('path')} are shown")
     if not source and name not in ("tokenizer_default", "jinja", *_AXOLOTLS):
         raise HarnessError(
-            f"chat_template = {name}: a template of axolotl's that is not here",
+            f"chat_template = {name}: this template of axolotl's is not here",
             where=str(path),
             hint="name the format that equals it: --format",
         )

@@ -1,7 +1,7 @@
 """What a trainer's masking rule works on, and what comes out of it.
 
 The rules of TRL, axolotl and unsloth (``trl``, ``axolotl``, ``unsloth`` beside this file) are
-written here a second time, from their documentation and behaviour, and share no code with them.
+written here anew, from their documentation and behaviour, and share no code with them.
 Each takes a row as the trainer reads it, and a chat template, and says which characters are
 trained. Some rules work on tokens; without a tokenizer ``split_pieces`` does, whose pieces are
 control marks, words and single characters.
@@ -19,7 +19,7 @@ from harness.conversation import Conversation
 from harness.errors import HarnessError
 from harness.formats.guard import TemplateFaultError, render_guarded
 
-#: A text is written of these messages with these variables (``tools``, ``add_generation_prompt``).
+#: Writes these messages as a text, with these variables (``tools``, ``add_generation_prompt``).
 Write = Callable[[Sequence[Mapping[str, Any]], Mapping[str, Any]], str]
 Row = Mapping[str, Any]
 Messages = Sequence[Mapping[str, Any]]
@@ -73,11 +73,11 @@ class TrainerMask:
     """Characters ``[start, end)``, sorted and disjoint."""
     tokens: int = 0
     kept: tuple[int, int] | None = None
-    """The characters that are left after the row is cut to the greatest length; None: all."""
+    """The characters that are left after the row is cut to the maximum length; None: all."""
     left_out: str = ""
-    """Why the trainer leaves the row out, if it does."""
+    """Why the trainer leaves the row out, or nothing."""
     error: str = ""
-    """With what the trainer would end, if it would."""
+    """The error that the trainer would end with, if any."""
     notes: tuple[str, ...] = ()
 
     def trains(self, start: int, end: int) -> int:

@@ -30,8 +30,8 @@ _POSITIONAL = {
 def script_settings(text: str, *, notebook: bool = False) -> tuple[dict[str, Any], list[str]]:
     """The settings of a script, and the names of those that are computed and so not known.
 
-    The last value of a name wins. Names of a module that are assigned a literal once are followed.
-    Raises SyntaxError, and ValueError for a notebook that is none.
+    The last value of a setting wins. A name that is assigned a literal is looked up. Raises
+    SyntaxError, and ValueError for a file that is not a notebook.
     """
     tree = ast.parse(_cells(text) if notebook else text)
     literals = dict(_assigned(tree))

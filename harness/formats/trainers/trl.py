@@ -178,12 +178,15 @@ def _completion(
     notes = mask.notes
     if same < len(before):
         lost = asked[before[same].start :]
-        notes = (*notes, f"the prompt alone ends otherwise than in the row: {lost!r} is not in it")
+        notes = (
+            *notes,
+            f"the prompt alone ends with {lost!r}, which the whole row does not have there",
+        )
     return replace(mask, trained=spans, notes=notes)
 
 
 def _plain(template: ChatTemplate, row: Row, settings: TrlSettings) -> TrainerMask:
-    """A text as it is, with EOS behind it, and before it the BOS that the tokenizer adds."""
+    """A text as it is, with the BOS that the tokenizer adds before it, and EOS after it."""
     text = row.get(settings.dataset_text_field)
     if not isinstance(text, str):
         columns = ", ".join(sorted(map(str, row)))

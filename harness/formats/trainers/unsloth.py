@@ -28,7 +28,7 @@ from harness.formats.turns import common_length
 
 @dataclass(frozen=True)
 class UnslothSettings:
-    """The arguments of train_on_responses_only, and the trainer's greatest length."""
+    """The arguments of train_on_responses_only, and the trainer's maximum length."""
 
     instruction_part: str | None = None
     response_part: str | None = None
@@ -37,7 +37,7 @@ class UnslothSettings:
     max_length: int | None = None
     dataset_text_field: str = "text"
     train_on_responses_only: bool = True
-    """Whether the call is there at all; without it every token is trained."""
+    """Whether the function is called; without the call every token is trained."""
 
 
 def unsloth_mask(
@@ -137,7 +137,7 @@ class _Marker:
         tokens = template.tokenise(text)
         ids = tuple(token.id for token in tokens)
         if not ids:
-            raise ValueError(f"the marker {text!r} is no token")
+            raise ValueError(f"the marker {text!r} has no tokens")
         first, past = _stable(text, ids, template)
         anchored = any(text[t.start : t.end] in template.special for t in tokens[first:past])
         if past <= first or not anchored:

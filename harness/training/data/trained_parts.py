@@ -31,10 +31,10 @@ def part_of(kind: SpanKind) -> Part:
 
 
 def selected(rendered: Rendered, messages: Sequence[Message], loss: LossConfig) -> Rendered:
-    """The rendering with all that ``loss`` leaves out as context. Tool results never are trained.
+    """The rendering with all that ``loss`` leaves out as context. Tool results are never trained.
 
-    ``messages`` are those that were rendered. White space goes with the part behind it, a stop with
-    the part before it: who does not learn to call does not learn to end behind a call.
+    ``messages`` are those that were rendered. White space goes with the part after it, and a stop
+    with the part before it: a model that is not taught calls is not taught to stop after one.
     """
     if loss == LossConfig():
         return rendered

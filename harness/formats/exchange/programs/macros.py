@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-#: Stand for the user's name, the character's, the speaker's of a message, and the system prompt:
-#: characters for private use.
+#: Placeholders for the names of the user, the character and a message's speaker, and for the system
+#: prompt: private-use characters.
 USER, CHAR, NAME, SYSTEM = "\ue0b2", "\ue0b3", "\ue0b4", "\ue0b5"
 _TRIM = "\ue0b6"
 _TAGS = (("user", USER), ("bot", CHAR), ("char", CHAR), ("charifnotgroup", CHAR), ("group", CHAR))
@@ -46,7 +46,7 @@ _OWN = {
     "instructUserFiller": "user_alignment_message",
 }
 _KEY_OF = {name.lower(): key for name, key in _OWN.items()}
-#: Macros that change from call to call, or hold what only a running SillyTavern knows.
+#: Macros whose value changes from call to call, or that only a running SillyTavern knows.
 _CHANGING = re.compile(
     r"random|pick|roll|banned|time|date|weekday|iso(?:time|date)|idle_duration|model|original|"
     r"max\w*|last\w+|first\w+|current\w+|\w*system\w*|setvar|getvar|addvar|incvar|decvar|\w+globalvar",

@@ -25,6 +25,10 @@ from harness.formats.exchange.programs.story import fill_story
 from harness.formats.turns import EOS, Renderer
 
 DEFAULT_STORY = "{{#if system}}{{system}}\n{{/if}}"
+_NO_CONTEXT = (
+    "no context preset is given: the system prompt is written by system_sequence (with "
+    "--context, as SillyTavern's story string writes it)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,10 @@ class Story:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The text before a role's words at the chat's start, at its end and elsewhere; and behind."""
+    """The text before a role's words and after them.
+
+    ``first`` and ``last`` come before the words at the start and at the end of the chat.
+    """
 
     first: str
     opens: str
@@ -85,9 +92,9 @@ class Preset:
         return self.answer.closes.strip()
 
     def lead(self, before: str | None) -> str:
-        """What comes before the line that asks for an answer, behind a turn that closes so.
+        """What comes before the line that asks for an answer; ``before`` ends the turn before it.
 
-        With ``wrap`` that is a line of its own.
+        With ``wrap`` it is a newline, unless the turn ends with one.
         """
         return "\n" if self.wrap and before is not None and not before.endswith("\n") else ""
 
@@ -105,7 +112,7 @@ class Preset:
 
     @property
     def last_differs(self) -> bool:
-        """Whether the last answer is opened otherwise than those of the history."""
+        """Whether the last answer is opened differently from those of the history."""
         asked, glue = self.asks
         leads = self.lead(self.user.closes) + self.lead(self.answer.closes)
         return bool(leads) or asked + glue != self.answer.opens
@@ -162,21 +169,22 @@ def read_preset(
         answer=Turn(answer.first, answer.opens, asked, answer.closes),
         wrap=wrap,
         names=names,
-        stop_lines=tuple(
-            dict.fromkeys(
-                line
-                for line in text(raw("stop_sequence"), CHAR).replace(EOS, "").split("\n")
-                if line.strip() and not set(line) & {USER, CHAR, NAME}
-            )
-        ),
+        stop_lines=_stop_lines(text(raw("stop_sequence"), CHAR)),
     )
     lost = [*story_lost, *_lost(facts, context or {}, macros)]
     if preset.last_differs:
         lost.append(
             "the answer that is asked for is opened differently from those of the history "
-            "(last_output_sequence, wrap): in training a conversation's last answer is opened so"
+            "(last_output_sequence, wrap): in training, the last answer is opened that way"
         )
     return preset, tuple(lost)
+
+
+def _stop_lines(text: str) -> tuple[str, ...]:
+    """The lines of a stop sequence without names, each once."""
+    lines = text.replace(EOS, "").split("\n")
+    named = {USER, CHAR, NAME}
+    return tuple(dict.fromkeys(line for line in lines if line.strip() and not named & set(line)))
 
 
 def _plain(macros: Macros, text: str) -> str:
@@ -214,14 +222,7 @@ def _story(
     )
     around = before or behind or opens or closes
     if context is None and facts.get("system_sequence") and not around:
-        return (
-            None,
-            "",
-            [
-                "no context preset is given: the system prompt is written by system_sequence (with "
-                "--context, as SillyTavern's story string writes it)"
-            ],
-        )
+        return None, "", [_NO_CONTEXT]
     sent = (before + separator if before else "") + SYSTEM + (separator + behind if behind else "")
 
     def filled(system: str) -> str:
