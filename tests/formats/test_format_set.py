@@ -226,8 +226,8 @@ def test_a_format_that_loses_thoughts_or_calls_or_cannot_read_them_back_is_found
         ("message.get('tool_calls')", "message.get('calls')", "it drops the call of look"),
         ("call.function.arguments | tojson", "{} | tojson", "it drops the call of look"),
         ("message['content'] + '\\n</tool_response>'", "'</tool_response>'", "A call is refused"),
-        ('close = "\\n</tool_call>"', 'close = "</call>"', "is not read back"),
-        ('close = "\\n</think>"', 'close = "</thought>"', "is not read back"),
+        ('close = "\\n</tool_call>"', 'close = "</call>"', "cannot be parsed again"),
+        ('close = "\\n</think>"', 'close = "</thought>"', "cannot be parsed again"),
     ):
         report = check_format(spoilt(tmp_path, old, new))
         assert any(finding in sentence for sentence in report.findings), (old, report.findings)
