@@ -59,7 +59,7 @@ class ChatMarks:
         found = []
         for chat_format in self.formats:
             user, assistant = (header_of(chat_format, role) for role in ("user", "assistant"))
-            if user != assistant and _tells(user) and _tells(assistant):
+            if user != assistant and _identifies(user) and _identifies(assistant):
                 found.append((chat_format, user, assistant))
         return found
 
@@ -115,7 +115,7 @@ def _few(names: Iterable[str]) -> str:
     return f"{first} and {len(rest)} other formats" if len(rest) > 1 else ", ".join((first, *rest))
 
 
-def _tells(header: str) -> bool:
+def _identifies(header: str) -> bool:
     return bool(header) and (is_distinctive(header) or bool(_SPEAKER.search(header)))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.conversation import Tool, ToolCall
 
-#: Tools in Python's words (xLAM: ``"type": "int"``) are understood too.
+#: Python's names of types (xLAM: ``"type": "int"``) are understood too.
 _NUMBERS = {"integer": "integer", "int": "integer", "number": "number", "float": "number"}
 _TESTS: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),

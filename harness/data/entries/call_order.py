@@ -61,7 +61,7 @@ def _one_answer(before: _Placed, after: _Placed) -> _Placed:
 
 
 def _with_results(messages: Sequence[_Placed]) -> Iterator[_Placed]:
-    """The messages; results in tags behind calls in tags become tool messages."""
+    """The messages; results in tags that follow calls in tags become tool messages."""
     tagged = False
     for one in messages:
         if one.message.role == "assistant":

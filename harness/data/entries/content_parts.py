@@ -12,7 +12,7 @@ from harness.data.refusals import RefusedRow, bad_value
 _TEXTS = ("text", "input_text", "output_text", "refusal")
 _WORDS = ("text", "refusal", "value")
 _THOUGHTS = ("thinking", "reasoning")
-#: What a part that is no text is called in a refusal. Its type in a row may begin otherwise.
+#: The type of a part that is not text, and what a refusal calls it.
 _MEDIA = {
     "image": "image",
     "input_image": "image",

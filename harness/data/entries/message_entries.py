@@ -102,7 +102,7 @@ def _speaker(entry: dict[str, Any], place: str) -> Speaker:
             "unknown role",
             f"unknown {what} {entry.get(key)!r}",
             where=place,
-            hint=f"one of {', '.join(ROLES)}, or another program's name of these",
+            hint=f"one of {', '.join(ROLES)}, or another program's name for one of these",
         )
     return speaker
 
@@ -125,7 +125,7 @@ def _content(entry: dict[str, Any], role: str, place: str) -> Parts:
         parts = Parts([value])
     elif role == "tool" and value is not None:
         parts = Parts([json_text(value)])
-    elif value is None and (role == "assistant"):
+    elif value is None and role == "assistant":
         parts = Parts()
     else:
         found = "null" if value is None else type(value).__name__
