@@ -52,12 +52,16 @@ def import_format(
     """Write a source as a format file. A chat template is kept as it is.
 
     ``variables`` are values that a chat template reads. Raises HarnessError with the reason when it
-    cannot be expressed.
+    cannot be expressed, and for variables without a chat template.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", format_id):
         raise HarnessError(
             f"invalid format id {format_id!r}",
             hint="use small letters, digits, dots and dashes: --id my-format",
+        )
+    if variables and not source.template:
+        raise HarnessError(
+            f"--variable is for a chat template; this is a {source.kind}", source.where
         )
     if source.written is not None:
         return _as_written(source, source.written, format_id)

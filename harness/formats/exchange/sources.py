@@ -32,6 +32,8 @@ from harness.formats.exchange.programs.webui import old_template_renderer, read_
 from harness.formats.kept.kept_probes import template_renderer
 from harness.formats.turns import Renderer, Turns
 
+_PRESET = "SillyTavern preset"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -69,8 +71,19 @@ def read_source(
 
     ``context`` is the context preset of a SillyTavern preset; ``template_name`` one of a model's
     several templates. Raises HarnessError for a source that cannot be read, has no template, or has
-    one that is refused (harness.formats.guard).
+    one that is refused (harness.formats.guard), and for an argument that it has no use for.
     """
+    source = _source(path, context, template_name)
+    if context and source.kind != _PRESET:
+        raise HarnessError(f"--context goes with a {_PRESET}; this is a {source.kind}", str(path))
+    if template_name and not source.template:
+        raise HarnessError(
+            f"--template-name is for a model's chat templates; this is a {source.kind}", str(path)
+        )
+    return source
+
+
+def _source(path: Path, context: Path | None, template_name: str | None) -> Source:
     if not path.exists():
         raise HarnessError("no such file or folder", where=str(path))
     if path.is_dir():
@@ -121,7 +134,7 @@ def _sillytavern(facts: Any, path: Path, context: Path | None) -> Source:
     read = read_preset_file(facts, read_json_object(context) if context else None, str(path))
     return Source(
         str(path),
-        "SillyTavern preset",
+        _PRESET,
         render=read.render,
         written=read.written,
         lost=read.lost,

@@ -356,3 +356,19 @@ def test_templates_are_rendered_as_transformers_renders_them(tokenizer):
     ) == tokenizer.apply_chat_template(
         rows, chat_template=template, tokenize=False, add_generation_prompt=True
     )
+
+
+def test_an_argument_that_a_source_has_no_use_for_is_refused(tmp_path):
+    example, template, preset = (tmp_path / name for name in ("e.txt", "t.jinja", "p.json"))
+    example.write_text("Q: U1\nA: A1\nQ: U2\nA: A2\n")
+    template.write_text(load_formats()["chatml"].template)
+    preset.write_text("{}")
+    with pytest.raises(HarnessError, match="--context goes with a SillyTavern preset; this is a "):
+        read_source(template, context=preset)
+    assert read_source(template, template_name="default").template
+    with pytest.raises(HarnessError, match="--template-name is for a model's chat templates"):
+        read_source(example, template_name="default")
+    source = read_source(example)
+    with pytest.raises(HarnessError, match="--variable is for a chat template; this is a"):
+        import_format(source, "e", {"date": "today"})
+    assert import_format(source, "e").format.stops
