@@ -146,7 +146,7 @@ def _header_behind(longer: KeptRendering) -> str:
 
 
 def _say_stops(facts: Facts, faults: set[Fault], header: str) -> None:
-    stops = "EOS" if "EOS" in facts.eos or "after" in facts.eos else ", ".join(facts.stops)
+    stops = "EOS" if facts.eos.startswith("after") else ", ".join(facts.stops)
     if "no stop" in faults and facts.eos != "none":
         facts.findings.append(
             f"The last answer has no stop: the template writes {stops} only when something follows,"
