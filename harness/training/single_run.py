@@ -84,11 +84,8 @@ def _train_locked(
     ready, digest = identify(ready, recorded, loaded.source.digest)
     config = ready.config
     final = folder / "adapter"
-    done = (final / "adapter_config.json").is_file() and recorded and recorded.digest == digest
-    if done and not are_readable(final / ADAPTER_FILE):
-        print(f"{final}: damaged; it is written again", file=sys.stderr)
-        done = False
-    if ranks.from_main(bool(done) and not _may_continue(recorded, config)):
+    done = _is_written(final, recorded, digest)
+    if ranks.from_main(done and not _may_continue(recorded, config)):
         return final
     from harness.training.loop import Trainer
     from harness.training.objective import check_objective, make_objective, with_own_answers
@@ -166,6 +163,18 @@ def _load_sharded(
     if config.dtype == "auto":  # that of the device, although the base is loaded beside it
         config = replace(config, dtype=pick_dtype(device))
     return ranks.shard(lambda: load_base(config, device="cpu"), device)
+
+
+def _is_written(adapter: Path, recorded: RunMetadata | None, digest: str) -> bool:
+    """Whether the adapter of a run with this digest is there; a damaged one is reported."""
+    if not (adapter / "adapter_config.json").is_file():
+        return False
+    if recorded is None or recorded.digest != digest:
+        return False
+    if not are_readable(adapter / ADAPTER_FILE):
+        print(f"{adapter}: damaged; it is written again", file=sys.stderr)
+        return False
+    return True
 
 
 def _may_continue(recorded: RunMetadata | None, config: TrainConfig) -> bool:

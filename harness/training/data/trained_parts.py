@@ -55,17 +55,17 @@ def selected(rendered: Rendered, messages: Sequence[Message], loss: LossConfig) 
 def _owners(spans: Sequence[Span]) -> list[Part]:
     """The part that each span of one answer goes with; none is a stop."""
     owners: list[Part | None] = []
+    before: Part = "answers"
     for span in spans:
         part = part_of(span.kind)
-        before = next((owner for owner in reversed(owners) if owner), None)
-        if part == "stop":
-            owners.append(before or "answers")
-        else:
-            owners.append(None if span.kind == "glue" else part)
-    behind: Part = next((owner for owner in reversed(owners) if owner), "answers")
-    for at in range(len(owners) - 1, -1, -1):
-        behind = owners[at] = owners[at] or behind
-    return [owner or "answers" for owner in owners]
+        if span.kind != "glue" and part != "stop":
+            before = part
+        owners.append(None if span.kind == "glue" else before)
+    after, found = before, list[Part]()
+    for owner in reversed(owners):  # glue goes with what follows it
+        after = owner or after
+        found.append(after)
+    return found[::-1]
 
 
 def _last_turn(messages: Sequence[Message]) -> int:
