@@ -250,6 +250,8 @@ PIECES = [
     '{"name": "weather", "arguments": ',
     "[f(a={1, 2})]",
     "[f(a=b'x', c=1j, d=...)]",
+    "[f(a={[1]: 2})]",
+    "<parameter=a>\n{[1]: 2}\n</parameter>",
     "<parameter=a>\n{1, (2,)}\n</parameter>",
     "{" * 3000,
     "[" * 3000,
@@ -268,10 +270,19 @@ def test_no_text_is_too_strange_to_be_read(style, parts):
         assert isinstance(call.values(), dict)
 
 
-@pytest.mark.parametrize("body", ["[f(a={1, 2})]", "[f(a=b'x')]", "[f(a=1j)]", "[f(a=...)]"])
+NOT_JSON = ("{1, 2}", "b'x'", "1j", "...", "{[1]: 2}", "{[1]}")
+
+
+@pytest.mark.parametrize("body", [f"[f(a={value})]" for value in NOT_JSON])
 def test_a_value_that_json_has_not_is_no_call(body):
     answer = parse_answer(f"<|tool_call_start|>{body}<|tool_call_end|>", toy("lfm"))
     assert not answer.tool_calls and answer.malformed == (body,)
+
+
+def test_a_value_that_python_has_not_is_text():
+    """A list as a key, which Python itself refuses."""
+    answer = parse_answer(WRITTEN["glm"].replace("Oslo", "{[1]: 2}"), toy("glm"))
+    assert calls_of(answer) == [("weather", {"city": "{[1]: 2}", "days": 3})]
 
 
 def test_channels():

@@ -33,7 +33,7 @@ def _python_literal(bare: str, text: str) -> Any:
     if bare[:1] in ("[", "{"):
         try:
             return ast.literal_eval(bare)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return text
     return text
 
@@ -48,7 +48,7 @@ def python_calls(text: str, at: int) -> tuple[list[tuple[str, dict[str, Any]]], 
         if not isinstance(tree, ast.List):
             return None
         return [_python_call(node) for node in tree.elts], end
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 
 
