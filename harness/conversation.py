@@ -1,4 +1,4 @@
-"""Conversations: messages with their thoughts, tool calls and results, and how they are marked.
+"""Conversations: messages with thoughts, tool calls and tool results, and the markers of these.
 
 This module imports only the standard library. Each record checks its invariants when it is made, so
 later code relies on them.
@@ -68,9 +68,9 @@ class Tool:
 class Message:
     """One message of a conversation.
 
-    ``weight`` scales the loss of an assistant's message; at 0 it is context alone. An assistant's
-    message may hold a thought (``reasoning``) before its words and calls behind them. A tool's
-    message is the result of a call: ``tool_call_id`` says of which, ``name`` of which tool.
+    ``weight`` scales the loss of an assistant's message; at 0 it is only context. An assistant's
+    message may hold a thought (``reasoning``) before its text and calls after it. A tool's message
+    is the result of the call ``tool_call_id``, of the tool ``name``.
     """
 
     role: Role
@@ -93,7 +93,7 @@ class Message:
 
     @property
     def written(self) -> str:
-        """All that its speaker wrote: thought, words, and calls as ``name{…}``, a line each."""
+        """Everything its speaker wrote: thought, text, and calls as ``name{…}``, one a line."""
         calls = (f"{call.name}{call.arguments}" for call in self.tool_calls)
         return "\n".join(filter(None, (self.reasoning, self.content, *calls)))
 
@@ -112,7 +112,7 @@ class AnswerMarks:
 NO_MARKS = AnswerMarks()
 
 
-#: The marks without which the calls of a style cannot be found.
+#: The markers that each style of calls requires.
 _NEEDED = {
     "named-json": ("separator",),
     "parameters": ("open", "key_open", "key_close", "value_close"),
@@ -122,7 +122,7 @@ _NEEDED = {
 
 @dataclass(frozen=True, slots=True)
 class CallMarks:
-    """How a format writes the calls of an answer: a style of a closed set, and its marks.
+    """How a format writes the calls of an answer: one of a fixed set of styles, and its markers.
 
     - json: ``open``, then an object with the keys ``name`` and ``arguments`` or a list of such
       objects, then ``close``. Without ``open`` the whole answer is that JSON.
@@ -133,8 +133,8 @@ class CallMarks:
     - quoted: ``open``, the name, ``{key:value,…}`` with texts between two ``quote``, ``close``.
     - channels: messages of OpenAI's harmony, each with a channel and perhaps a recipient.
 
-    A newline in a mark may be missing in an answer. ``section_open`` and ``section_close`` are
-    around all calls; ``also_open`` is another text that may be written instead of ``open``.
+    Newlines in a marker are optional in an answer. ``section_open`` and ``section_close`` enclose
+    all calls; ``also_open`` is an alternative to ``open``.
     """
 
     style: CallStyle
@@ -148,13 +148,13 @@ class CallMarks:
     arguments: str = "arguments"
     id: str = "id"
     name_prefix: str = ""
-    """What comes before the name and is no part of it (``functions.``)."""
+    """A prefix before the name (``functions.``)."""
     name_end: str = ""
     """The name ends at the last of these (``:`` in ``functions.search:0``)."""
     key_open: str = ""
     key_close: str = ""
     key_end: str = ""
-    """The key ends at this, and what follows it says whether the value is a text (``true``)."""
+    """The key ends here. The text after it says whether the value is a string (``true``)."""
     value_close: str = ""
     quote: str = ""
 
@@ -166,10 +166,10 @@ class CallMarks:
 
 @dataclass(frozen=True, slots=True)
 class ParsedAnswer:
-    """What a model wrote as its answer, read back: the inverse of rendering one.
+    """A parsed answer of a model: the inverse of rendering one.
 
-    ``malformed`` holds the texts between call marks that are no call. ``unclosed`` says that a
-    thought or a call was begun and not ended.
+    ``malformed`` holds texts between call markers that are not valid calls. ``unclosed`` means that
+    a thought or a call was not closed.
     """
 
     content: str
@@ -183,8 +183,8 @@ class ParsedAnswer:
 class Conversation:
     """Messages in order. ``source`` is ``file:line``, for error messages.
 
-    ``plain`` marks a text that is not a dialogue (one assistant message), trained on without a
-    prompt format. ``tools`` are those that the assistant may call.
+    ``plain`` marks a text that is not a dialogue (one assistant message), trained without a prompt
+    format. ``tools`` are those that the assistant may call.
     """
 
     id: str

@@ -36,7 +36,7 @@ class Check:
 class CaseVariant:
     """What was changed in the case with the id ``original``: where its question is asked.
 
-    Behind ``tokens`` tokens of other talk, of which ``position`` percent come before the facts, or
+    After ``tokens`` tokens of other talk, of which ``position`` percent come before the facts, or
     as question number ``turn`` of the conversation.
     """
 
@@ -54,7 +54,7 @@ class Case:
     ``reference`` is given. ``name`` is the character that the assistant plays. A case with
     ``tools`` has a check that says which calls are right (``calls``), or that none is
     (``no_call``); it may end with a tool's result. ``thinking``: asked only in formats with
-    thoughts, switched on or off; None: as each format does by itself.
+    thoughts, switched on or off; None: each format's default.
     """
 
     id: str
@@ -102,10 +102,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class KeptTemplate:
-    """How a template that is kept as it is wants what it is given: in a format's file ``[kept]``.
+    """How a foreign template that is kept unchanged takes its input: ``[kept]`` in its file.
 
-    ``content``: a message's words as text or as a list of parts. ``arguments``: those of a call as
-    an object or as its JSON text. ``thought``: the key of an answer's thought.
+    ``content``: a message's content as text or as a list of parts. ``arguments``: those of a call
+    as an object or as JSON text. ``thought``: the key of an answer's thought.
     """
 
     content: Literal["text", "parts"] = "text"
@@ -129,18 +129,18 @@ class Format:
     names: str = "none"
     reasoning: str = "none"
     thoughts_off: Mapping[str, Any] = field(default_factory=dict)
-    """The values of switches with which the owner asks for an answer without a thought."""
+    """The values of switches that turn thinking off."""
     tools: str = "none"
     thought_marks: AnswerMarks = NO_MARKS
     call_marks: CallMarks | None = None
     content_marks: AnswerMarks = NO_MARKS
     switches: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Variables of the template that may be chosen, with their values, the default first."""
+    """Template variables that a user may set, with their values, the default first."""
     variables: Mapping[str, Any] = field(default_factory=dict)
     """The switches that are set, as in ``qwen3:enable_thinking=false``, and other values that the
     template reads (``[variables]``)."""
     kept: KeptTemplate | None = None
-    """For somebody else's template, kept as it is: its spans are found by tracing."""
+    """Set for a foreign template that is kept unchanged; its spans are found by tracing."""
     eos: str = ""
     origin: str = ""
     notes: str = ""
@@ -149,24 +149,24 @@ class Format:
     """Whether the template is one of ours. Others run in a limited process (formats/guard.py)."""
 
     def __hash__(self) -> int:
-        """Of what names a format: renderings are looked up by their format very often."""
+        """Hashes only what identifies a format, because renderings are often looked up by it."""
         return hash((self.id, self.digest))
 
     @property
     def thinks(self) -> bool:
-        """Whether the format has a place for an answer's thought, and it is not switched off."""
+        """Whether the format supports thoughts and they are not switched off."""
         return self.reasoning != "none" and not (
             self.thoughts_off
             and all(self.setting(name) == value for name, value in self.thoughts_off.items())
         )
 
     def setting(self, name: str) -> Any:
-        """The value of a switch: the one that is set, or the default."""
+        """The value of a switch: the one set, or the default."""
         return self.variables.get(name, self.switches[name][0])
 
     @property
     def calls(self) -> bool:
-        """Whether the format has a place for tools, calls and their results."""
+        """Whether the format supports tools, calls and results."""
         return self.tools != "none"
 
 
@@ -227,7 +227,7 @@ class Encoded:
 
     ``content`` marks the tokens that carry the last answer's own words. ``weights`` scales the loss
     of each token, or is empty when all are 1; a trained token's weight is more than 0. ``kinds``
-    says of each trained token what it is a part of, in order, where that was asked for.
+    gives the part of each trained token, in order, if that was requested.
     """
 
     ids: tuple[int, ...]

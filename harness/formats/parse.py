@@ -1,4 +1,4 @@
-"""Read an answer back: its thought, its words and its calls. The inverse of rendering one.
+"""Parse an answer into its thought, text and calls: the inverse of rendering one.
 
 The front matter of a format says how it marks them (``[thoughts]``, ``[content]``, ``[calls]``), so
 nothing here knows a format by its name.
@@ -17,14 +17,14 @@ from harness.records import Format, Rendered
 def parse_answer(
     text: str, chat_format: Format, *, opened: str = "", tools: Sequence[Tool] = ()
 ) -> ParsedAnswer:
-    """Take a generated answer apart.
+    """Parse a generated answer.
 
-    ``text`` is the answer before or with its stop. ``opened`` is what the generation prompt has
-    already written of it, such as ``<think>`` and a newline (``opened_by``). ``tools`` tell a text
-    from a number where a format writes arguments without quotes; without them a value that reads as
-    JSON is JSON. Nothing is raised for a bad answer: what is between call marks and no call is
-    ``malformed``, and a thought or a call without its end is ``unclosed``. An answer without any
-    mark keeps its words as they are; otherwise outer white space of words and thought goes.
+    ``text`` is the answer with or without its stop. ``opened`` is the part of the answer that the
+    generation prompt already contains, such as ``<think>`` and a newline (``opened_by``). ``tools``
+    distinguish strings from numbers in formats that write arguments without quotes; without them, a
+    value that is valid JSON is read as JSON. A bad answer raises nothing: text between call markers
+    that is not a call is ``malformed``, and a thought or a call without its end is ``unclosed``. An
+    answer without any markers keeps its text unchanged; otherwise text and thought are stripped.
     """
     calls = chat_format.call_marks
     if calls and calls.style == "channels":
@@ -47,9 +47,9 @@ def parse_answer(
 
 
 def opened_by(prompt: Rendered, chat_format: Format) -> str:
-    """What a generation prompt has written of the answer's thought: an open one, or an empty one.
+    """The part of a thought that a generation prompt contains: an open or an empty one.
 
-    "" where the model itself begins.
+    "" if the model begins the thought itself.
     """
     opening = chat_format.thought_marks.open.strip()
     words = max(
@@ -70,9 +70,9 @@ def _before_stop(text: str, chat_format: Format) -> str:
 
 
 def _thought(text: str, marks: AnswerMarks, calls: CallMarks | None) -> tuple[str, str, bool]:
-    """The thought, what follows it, and whether it has no end.
+    """The thought, the text after it, and whether it lacks its end.
 
-    The opening mark may be missing where the closing one is there: many owners write it in the
+    The opening marker may be missing if the closing one is present: many owners put it into the
     prompt, and their models do not repeat it.
     """
     opening, closing = marks.open.strip(), marks.close.strip()

@@ -33,10 +33,10 @@ are computed:
 - **stable**: earlier turns keep their text when the conversation continues. Where they do not, the
   owner's rendering depends on the position, and that rendering is trained.
 - **stop**: what ends an answer besides the tokenizer's EOS. It is part of the trained text.
-- **thoughts**: which answers keep their thought: none, those since the last question
-  (`last-turn`), all (`all-turns`), or those of the owner's own rule (`by-position`);
-  `off` where the owner's default is not to think, which is a switch.
-- **tools**: whether the format has a place for tools, calls and results.
+- **thoughts**: which answers keep their thought: none, those after the last question
+  (`last-turn`), all (`all-turns`), or those that a rule of the owner's selects (`by-position`).
+  `off` means that thinking is off by default and can be switched on.
+- **tools**: whether the format supports tools, calls and results.
 - **names**: whether speakers' names are part of the format.
 
 `⟨s⟩` and `⟨/s⟩` stand for the tokenizer's BOS and EOS in the examples.

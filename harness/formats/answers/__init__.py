@@ -1,1 +1,1 @@
-"""Read the calls in a generated answer, in the styles that formats write them in."""
+"""Parse the calls in a generated answer, in the styles that formats use."""

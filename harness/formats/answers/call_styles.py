@@ -1,8 +1,8 @@
-"""Find the calls of tools in an answer, in one of the styles that formats write them in.
+"""Parse the tool calls in an answer, in one of the styles that formats use.
 
-A closed set of styles covers the formats in use (``harness.conversation.CallMarks``). A reader is
-given the text behind an opening mark; it returns the calls there and where they end, or None for a
-text that is no call.
+A fixed set of styles covers the formats in use (``harness.conversation.CallMarks``). A reader gets
+the text after an opening marker. It returns the calls there and where they end, or None if the text
+is not a call.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Read(NamedTuple):
 
 @dataclass
 class Found:
-    """The words around the calls, the calls, and what looked like one."""
+    """The text around the calls, the calls, and texts that only looked like calls."""
 
     words: str
     calls: list[ToolCall] = field(default_factory=list)
@@ -55,7 +55,7 @@ def read_calls(text: str, marks: CallMarks, tools: Sequence[Tool] = ()) -> Found
 
 
 def _close_section(found: Found, marks: CallMarks) -> None:
-    """Remove the marks around all calls. Without the closing one they have no end."""
+    """Remove the markers around all calls. Without the closing one, they are unclosed."""
     opening, closing = marks.section_open.strip(), marks.section_close.strip()
     if opening and opening in found.words:
         found.unclosed |= bool(closing) and closing not in found.words
@@ -65,7 +65,7 @@ def _close_section(found: Found, marks: CallMarks) -> None:
 def _read_one(
     text: str, at: int, marks: CallMarks, reader: Reader, types: Types, found: Found
 ) -> int:
-    """Read what follows one opening mark. Returns where the answer goes on."""
+    """Read the text after one opening marker. Returns where the answer continues."""
     closing = flexible(marks.close)
     read = reader(text, at, marks, types)
     if read is not None:
@@ -80,7 +80,7 @@ def _read_one(
 
 
 def _bare(text: str, marks: CallMarks, reader: Reader, types: Types) -> Found:
-    """A format without marks: the whole answer is a call, or none of it is."""
+    """For a format without markers: the whole answer is a call, or none of it is."""
     words = text.strip()
     body = words.removeprefix(marks.also_open).removesuffix(marks.close).strip()
     begins = body[:1] in ("{", "[")
@@ -106,7 +106,7 @@ def _opening(marks: CallMarks) -> re.Pattern[str] | None:
 
 @lru_cache(maxsize=256)
 def flexible(mark: str) -> re.Pattern[str]:
-    """A mark, each newline of which may be missing."""
+    """The pattern of a marker whose newlines are optional."""
     return re.compile(re.escape(mark).replace("\\\n", "\n?") if mark.strip() else re.escape(mark))
 
 
@@ -138,7 +138,7 @@ def _json_value(text: str, at: int) -> tuple[Any, int] | None:
 
 
 def _read_json(text: str, at: int, marks: CallMarks, _types: Types) -> Read | None:
-    """An object with a name and arguments, a list of such, or several of them in a row."""
+    """An object with a name and arguments, a list of such objects, or several in a row."""
     rows: list[Any] = []
     end = at
     while (value := _json_value(text, end)) is not None:
@@ -169,7 +169,7 @@ def _read_named_json(text: str, at: int, marks: CallMarks, _types: Types) -> Rea
 
 
 def _read_parameters(text: str, at: int, marks: CallMarks, types: Types) -> Read | None:
-    """A name, then a key and a value between marks for each argument."""
+    """A name, then a key and a value between markers for each argument."""
     opens, closes = flexible(marks.key_open), flexible(marks.close)
     separator, first = flexible(marks.separator), opens.search(text, at)
     close = closes.search(text, at)

@@ -1,6 +1,6 @@
-"""Read the values of calls that are not JSON: bare texts, Python literals, texts between quotes.
+"""Read argument values that are not JSON: unquoted text, Python literals, quoted text.
 
-Each reader returns None for a text that is no such value.
+Each reader returns None if the text is not such a value.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _PYTHON_VALUES = {"True": True, "False": False, "None": None}
 
 
 def typed_value(text: str, schema: Any) -> Any:
-    """A value that was written without quotes. One of a type that is not text is JSON."""
+    """A value written without quotes: text or, if its type is not text, JSON."""
     kind = schema.get("type") if isinstance(schema, dict) else None
     if kind == "string":
         return text
@@ -29,7 +29,7 @@ def typed_value(text: str, schema: Any) -> Any:
 
 
 def _python_literal(bare: str, text: str) -> Any:
-    """A list or an object as Python shows it, which some owners' templates write."""
+    """A list or an object in Python's notation, which some owners' templates write."""
     if bare[:1] in ("[", "{"):
         try:
             return ast.literal_eval(bare)
@@ -53,7 +53,7 @@ def python_calls(text: str, at: int) -> tuple[list[tuple[str, dict[str, Any]]], 
 
 
 def _end_of_list(text: str, at: int) -> int | None:
-    """Behind the bracket that closes the list which begins here."""
+    """The position after the bracket that closes the list beginning here."""
     depth, quote, skip = 0, "", False
     for index in range(at, len(text)):
         char = text[index]

@@ -1,4 +1,4 @@
-"""Read an answer of OpenAI's harmony format: messages, each with a channel and a recipient."""
+"""Parse an answer in OpenAI's harmony format: messages with a channel and a recipient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 
 
 def parse_channels(text: str) -> ParsedAnswer:
-    """Take an answer apart that begins behind ``<|start|>assistant``.
+    """Parse an answer that begins after ``<|start|>assistant``.
 
     The channel ``analysis`` is the thought. A message with a recipient is a call. The rest is the
     answer's words: the channel ``final``, and ``commentary`` to nobody.
@@ -48,7 +48,7 @@ def parse_channels(text: str) -> ParsedAnswer:
 
 
 def _add_call(name: str, body: str, calls: list[ToolCall], malformed: list[str]) -> bool:
-    """Add a call, or what is none. Returns whether it is one."""
+    """Add a valid or malformed call. Returns whether it is valid."""
     try:
         arguments = json.loads(body)
     except (ValueError, RecursionError):
