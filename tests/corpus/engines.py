@@ -1,10 +1,10 @@
 """The two references: transformers' own function, and llama.cpp's Jinja engine.
 
 llama.cpp's engine is the WebAssembly module in the wheel of ggufdoctor, built from llama.cpp's
-sources. It is asked without its rewriting of messages (``normalize``), so both engines are given
-the same. It inspects a template anew at each call, which takes ten times as long as writing the
-text; so many conversations are written in one call, by a loop around the template. A text that
-differs from the expected one is written again alone before it is called different.
+sources. Its rewriting of messages (``normalize``) is off, so both engines get the same input. It
+inspects the template at each call, which takes ten times as long as rendering. A loop around the
+template therefore renders many conversations in one call. A text that differs from the expected one
+is rendered again alone before it counts as different.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _MEANING = """## What the figures mean
   developer is a system where the template knows no developer, and `<think>` at the beginning of an
   answer is its thought. Where the template takes content only in parts, it gets parts.
 - **Refused**: what transformers writes and we do not is counted apart. The template then leaves
-  words, a call or the tools out without a word; our renderer names the message.
+  words, a call or the tools out silently; our renderer names the message.
 - **Equal to llama.cpp's**: the same by llama.cpp's own Jinja engine (the WebAssembly module in
   `ggufdoctor` {ggufdoctor}), given the same messages without
   the changes that its server makes before. Both thought keys are set, as transformers does.
@@ -42,16 +42,16 @@ _MEANING = """## What the figures mean
   stop. On formats that mark their answers themselves it agrees with the marks.
 - **Recognised**: `harness formats detect` names a shipped format. It writes the same in *plain
   turns* (with and without a system prompt), or its turns are the same and detect says what is not:
-  BOS and EOS are spelt in letters, another system prompt comes first where none is given, a thought
-  is opened otherwise, the last answer ends otherwise, or a system prompt has another place.
+  BOS and EOS are spelled out as text, another system prompt comes first where none is given, a
+  thought opens differently, the last answer ends differently, or a system prompt is elsewhere.
 """
 _SCOREBOARD = """## What other trainers train
 
-The masking rules of three trainers on the same templates, each run as it is documented by code of
-our own (`harness/formats/trainers/`, compared with the trainers themselves in `tox -e peers`) and
-judged by the same oracle. The tokenizer's EOS is taken to be the stop that the template writes,
-which is the best case for each rule; axolotl and unsloth get no further settings, so axolotl has no
-`eot_tokens` and unsloth finds its markers in the template. A template may be counted in several
+The masking rules of three trainers on the same templates, judged by the same oracle. Our own code
+applies each rule as its trainer documents it (`harness/formats/trainers/`); `tox -e peers` compares
+that code with the trainers. The tokenizer's EOS is taken to be the stop that the template writes,
+which is the best case for each rule. axolotl and unsloth get no further settings: axolotl has no
+`eot_tokens`, and unsloth finds its markers in the template. A template may be counted in several
 columns.
 
 {rules}

@@ -36,13 +36,13 @@ from tests.corpus.oracle import Renderings, faults, lost, regions
 from tests.corpus.rules import tally
 from tests.corpus.shapes import SHAPES, Shape
 
-#: Every which shape's generation prompt is compared too.
+#: The generation prompt is compared for one shape in this many.
 _PROMPTS = 4
 
 
 @dataclass
 class Findings:
-    """What came of one template. A pair is a shape's name and what was found in it."""
+    """The results for one template. A pair is a shape's name and what was found in it."""
 
     name: str
     read: str = ""

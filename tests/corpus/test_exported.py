@@ -1,7 +1,7 @@
 """Every shipped format as it is exported for transformers, by chatlint and by two engines.
 
-Where a format fails a property of chatlint's, it is because its owner's template does: the lists
-say why, and a format that is not in them may not fail.
+A format may fail a property of chatlint's only where its owner's template does. The lists name those
+formats with the reason.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ REFUSED = re.compile(
     r"roles must|only the first|at the beginning|alphanumeric|writes (?:no words beside a|one) call|"
     r"and no other"
 )
-_LAST = "the owner writes the last turn otherwise: the system prompt is in the last question"
+_LAST = "the owner writes the last turn differently: the system prompt is in the last question"
 _TOOLS = "the owner writes the tools before the last question, which moves"
 _THOUGHT = "the owner leaves thoughts of earlier turns out, or writes an empty one in the last"
 _OPENS = "the owner's generation prompt opens a thought, which an earlier answer does not have"
-_SPACE = "the owner's generation prompt ends otherwise than the text before an answer"
+_SPACE = "the owner's generation prompt ends differently from the text before an answer"
 _ANSWERS = "two answers in a row have no header, or another end, between them"
 #: Formats whose earlier text changes when the conversation goes on.
 UNSTABLE = {
@@ -79,7 +79,7 @@ _CLOSED = "an answer without a thought begins with </think> alone"
 UNBALANCED = {
     "harmony": "an answer ends with <|return|> or <|call|>, not <|end|>",
     **dict.fromkeys(("deepseek-v3.1", "deepseek-v3.2", "glm4.7"), _CLOSED),
-    "gemma4": "results stand in the answer's turn, which a question does not close",
+    "gemma4": "results are in the answer's turn, which a question does not close",
     "smollm3": "the owner's system block has no <|im_end|> before the first question",
 }
 
