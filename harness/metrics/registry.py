@@ -331,9 +331,9 @@ METRICS = Registry()
 def scorer(*metrics: Metric) -> Callable[[Function], Function]:
     """Declare that a function gives these metrics.
 
-    It takes a ChoiceItem, AnswerItem or ReferenceItem, by the kind of its metrics. It returns a
-    number or None (not scored), a pair of that and a reason, or with several metrics a mapping
-    from their names to such values.
+    It takes a ChoiceItem, AnswerItem or ReferenceItem, by the kind of its metrics; those of calls
+    take an AnswerItem. It returns a number or None (not scored), a pair of that and a reason, or
+    with several metrics a mapping from their names to such values.
     """
 
     def declare(function: Function) -> Function:
@@ -346,8 +346,8 @@ def scorer(*metrics: Metric) -> Callable[[Function], Function]:
 def headline(scored: Iterable[str] | None = None) -> list[str]:
     """The names of the metrics in the terminal's table, in order.
 
-    With ``scored``, the metrics that have a value somewhere, what only some models can do is left
-    out where this one was not asked for it.
+    ``scored`` names the metrics that have a value somewhere. With it, a metric of some models only
+    (calls, thoughts) is left out where it has none.
     """
     names = [metric.name for metric in METRICS.values() if metric.headline]
     if scored is None:

@@ -201,6 +201,19 @@ def test_a_format_as_bad_as_a_model_that_guesses_does_not_work():
     assert judge("other", guessing, guessing, "native", 0.35).word == "broken"
 
 
+def test_cases_with_tools_alone_show_a_loss_and_not_that_a_format_works():
+    def called(valid, exact):
+        whole = values(call_valid=valid, call_exact=exact)
+        return {metric: whole[metric] for metric in ("call_valid", "call_exact")}
+
+    lost = judge("other", called(0.5, 0.4), called(0.9, 0.8), "native", CHANCE)
+    assert lost.word == "degraded" and "calls do not parse: 50%" in lost.reason
+    assert lost.remedy.startswith("train on conversations with tool calls")
+    for own in (called(0.9, 0.8), called(0.88, 0.78)):
+        found = judge("other", own, called(0.9, 0.8), "native", CHANCE)
+        assert found.word == "unclear" and "no free answer" in found.reason
+
+
 def test_what_cannot_be_compared_is_unclear():
     own = {"nll_excess": {f"r{at}": 0.0 for at in range(50)}}
     found = judge("other", own, values(), "native", CHANCE)

@@ -83,10 +83,13 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
     if name == native:
         return _lost(name, own) or _native(name, own, doubt)
     criteria = compare(own, reference)
-    if not criteria or criteria[0].metric not in RIGHT:
-        return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
+    # A loss of thoughts or calls counts without right answers; that a format works does not.
+    no_right = not criteria or criteria[0].metric not in RIGHT
+    unclear = Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
     against = native or "the best of the others"
     if doubt is None and all(one.no_worse for one in criteria):
+        if no_right:
+            return unclear
         first = criteria[0]
         return Verdict(name, "works", f"as good as {against}: {first.text}", "", first.evidence)
     worse = [one for one in criteria if one.worse]
@@ -96,7 +99,7 @@ def judge(name: str, own: Values, reference: Values, native: str | None, chance:
         only_abilities = all(one.metric in ABILITIES for one in worse)
         remedy = METRICS[worse[0].metric].remedy if only_abilities else _remedy(name, native)
         return Verdict(name, "degraded", reason, remedy, worse[0].evidence)
-    return _unclear(name, criteria, doubt, against)
+    return unclear if no_right else _unclear(name, criteria, doubt, against)
 
 
 def best_others(values: Mapping[str, Values]) -> dict[str, Values]:
