@@ -15,9 +15,9 @@ from harness.errors import HarnessError
 from harness.files import read_json_object
 from harness.models.completeness import some_names
 from harness.models.tensor_files import check_tensors
+from harness.run_file import ADAPTER_CONFIG
 
 ADAPTER_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
 _PREFIX = "base_model.model."
 #: Initialisations of LoRA after which base and adapter only together are the trained model.
 _CHANGE_THE_BASE = ("pissa", "corda", "olora", "loftq", "lora_ga")
@@ -34,9 +34,9 @@ def wrap(model: Any, name: str, folder: Path) -> Any:
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel, PeftModelForCausalLM
 
-    method = read_json_object(folder / CONFIG_FILE).get("peft_type")
+    method = read_json_object(folder / ADAPTER_CONFIG).get("peft_type")
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
-        raise HarnessError(f"peft knows no peft_type {method!r}", str(folder / CONFIG_FILE))
+        raise HarnessError(f"peft knows no peft_type {method!r}", str(folder / ADAPTER_CONFIG))
     stored = check_tensors(folder / ADAPTER_FILE)
     config = PeftConfig.from_pretrained(str(folder))
     _refuse_kind(config, folder)

@@ -9,13 +9,14 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import read_json_object
-from harness.models.adapter_weights import ADAPTER_FILE, CONFIG_FILE, wrap
+from harness.models.adapter_weights import ADAPTER_FILE, wrap
 from harness.models.added_tokens import add_tokens
 from harness.models.digest import digest_folder
 from harness.models.loaded import LoadedModel
 from harness.models.lora_forward import install_lean_lora, leave_casts_to_autocast
 from harness.models.quantisation import Quantisation
 from harness.models.quiet import quiet, refusal
+from harness.run_file import ADAPTER_CONFIG
 
 BASE_FILE = "base.json"
 """Written beside an adapter: the digest and shape of the base it was trained on."""
@@ -29,9 +30,9 @@ def attach_adapter(loaded: LoadedModel, adapter: str) -> None:
     about.
     """
     folder = Path(adapter)
-    if not (folder / CONFIG_FILE).is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         raise HarnessError(
-            f"no {CONFIG_FILE}", where=adapter, hint="give the folder that harness train wrote"
+            f"no {ADAPTER_CONFIG}", where=adapter, hint="give the folder that harness train wrote"
         )
     if not (folder / ADAPTER_FILE).is_file():
         raise HarnessError(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.files import read_json_object, write_text
+from harness.run_file import ADAPTER_CONFIG
 
 WEIGHTS = ("*.safetensors", "*.gguf")
 _DIGESTED = (
@@ -21,7 +22,7 @@ _DIGESTED = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
-    "adapter_config.json",
+    ADAPTER_CONFIG,
 )
 #: Smaller files are hashed every time: it takes less than a tenth of a second.
 KEPT_FROM = 64 * 2**20

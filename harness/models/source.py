@@ -12,6 +12,7 @@ from harness.models.digest import WEIGHTS, digest_file, digest_folder
 from harness.models.packaged import PACKAGED
 from harness.models.quiet import first_line
 from harness.models.tensor_files import check_tensors, refuse_pointer
+from harness.run_file import ADAPTER_CONFIG
 
 #: The files of a tokenizer, and what loads each of them.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -140,11 +141,11 @@ def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         hint = (
             "this is an adapter: give it as --adapter and its base as the model"
-            if (path / "adapter_config.json").is_file()
+            if (path / ADAPTER_CONFIG).is_file()
             else "a model folder holds config.json, *.safetensors and tokenizer.json"
         )
         raise HarnessError("the folder holds no config.json", where=str(path), hint=hint)
-    if (path / "adapter_config.json").is_file():  # transformers would load the adapter as well
+    if (path / ADAPTER_CONFIG).is_file():  # transformers would load the adapter as well
         raise HarnessError(
             "the folder holds a model and an adapter",
             where=str(path),

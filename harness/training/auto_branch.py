@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.files import atomic_folder, write_text
 from harness.models import ADAPTER_FILE, BASE_FILE, remove_adapter
-from harness.run_file import items_key_of, measured_checkpoints
+from harness.run_file import ADAPTER_CONFIG, items_key_of, measured_checkpoints
 from harness.training.branch import BranchRequest, NothingLeftError, make_branch
 from harness.training.config import TrainConfig
 from harness.training.preparation import config_of_run
@@ -195,7 +195,7 @@ def _choose(trunk: Path, best: tuple[Path, int], rounds: list[BranchRound]) -> P
     record = {"chosen": {"run": name, "step": step}, "rounds": [asdict(each) for each in rounds]}
     with run_lock(trunk):
         with atomic_folder(chosen, what="adapter") as folder:
-            for file in (ADAPTER_FILE, "adapter_config.json", BASE_FILE):
+            for file in (ADAPTER_FILE, ADAPTER_CONFIG, BASE_FILE):
                 shutil.copyfile(checkpoint / file, folder / file)
         write_text(trunk / ROUNDS_FILE, json.dumps(record, indent=1) + "\n")
     return chosen

@@ -19,6 +19,7 @@ from harness.files import atomic_folder, read_json_object
 from harness.models import ADAPTER_FILE, require_base
 from harness.models.tensor_files import read_tensors
 from harness.run_file import (
+    ADAPTER_CONFIG,
     METRICS_FILE,
     Branch,
     measured_checkpoints,
@@ -258,7 +259,7 @@ def rescale_b(checkpoint: Path, factor: float, lora_alpha: float, *, moments: bo
         checkpoint / ADAPTER_FILE,
         {"format": "pt"},
     )
-    config_file = checkpoint / "adapter_config.json"
+    config_file = checkpoint / ADAPTER_CONFIG
     config = {**read_json_object(config_file), "lora_alpha": lora_alpha}
     config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if not moments:

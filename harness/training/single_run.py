@@ -14,7 +14,7 @@ from harness.models import ADAPTER_FILE
 from harness.models.architecture import context_window
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
-from harness.run_file import RunMetadata, read_run_metadata, write_run_metadata
+from harness.run_file import ADAPTER_CONFIG, RunMetadata, read_run_metadata, write_run_metadata
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
 from harness.training.plan.format_findings import finding_lines, format_findings
@@ -167,7 +167,7 @@ def _load_sharded(
 
 def _is_written(adapter: Path, recorded: RunMetadata | None, digest: str) -> bool:
     """Whether the adapter of a run with this digest is there; a damaged one is reported."""
-    if not (adapter / "adapter_config.json").is_file():
+    if not (adapter / ADAPTER_CONFIG).is_file():
         return False
     if recorded is None or recorded.digest != digest:
         return False

@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 from harness.files import atomic_folder, read_json_object
 from harness.models import ADAPTER_FILE, BASE_FILE, require_base
 from harness.models.tensor_files import read_tensors
+from harness.run_file import ADAPTER_CONFIG
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ def average(checkpoints: Sequence[Path], out: Path, *, rank: int = 0) -> Average
         lost = max(lost, missing)
     with atomic_folder(out, what="adapter", hint="free some space and average again") as folder:
         save_file(averaged, folder / ADAPTER_FILE, {"format": "pt"})
-        (folder / "adapter_config.json").write_text(
+        (folder / ADAPTER_CONFIG).write_text(
             json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         shutil.copyfile(checkpoints[0] / BASE_FILE, folder / BASE_FILE)
@@ -101,7 +102,7 @@ def _mean_of_products(
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return read_json_object(folder / "adapter_config.json")
+    return read_json_object(folder / ADAPTER_CONFIG)
 
 
 def _check_alike(

@@ -29,7 +29,7 @@ from harness.models import (
 from harness.models.added_tokens import with_tokens
 from harness.models.source import PROCESSOR_TEMPLATE
 from harness.records import Format
-from harness.run_file import RunMetadata, find_adapter, require_run_metadata
+from harness.run_file import ADAPTER_CONFIG, RunMetadata, find_adapter, require_run_metadata
 from harness.tokens.encode import bos_text, eos_text, special_texts
 from harness.training.share.model_card import CardFacts, write_card
 from harness.training.share.processor_files import copy_processor
@@ -111,7 +111,7 @@ def _chat_format(job: ExportJob, run: RunMetadata | None) -> Format:
 
 
 def _base_of(adapter: Path) -> str:
-    config = read_json_object(adapter / "adapter_config.json")
+    config = read_json_object(adapter / ADAPTER_CONFIG)
     name = config.get("base_model_name_or_path")
     if not name:
         raise HarnessError(
@@ -144,9 +144,9 @@ def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_format: Format, fo
 
 
 def _write_adapter(adapter: Path, base_id: str, folder: Path) -> None:
-    settings = read_json_object(adapter / "adapter_config.json")
+    settings = read_json_object(adapter / ADAPTER_CONFIG)
     settings["base_model_name_or_path"] = base_id
-    (folder / "adapter_config.json").write_text(
+    (folder / ADAPTER_CONFIG).write_text(
         json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8"
     )
     weights = adapter / ADAPTER_FILE
