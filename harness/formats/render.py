@@ -131,8 +131,7 @@ def _extras(conversation: Conversation, chat_format: Format) -> Extras | None:
 
 def _thought(message: Message) -> str | None:
     """A message's thought, if it has one: an empty one is none."""
-    thought = message.reasoning
-    return thought if thought is not None and thought.strip() else None
+    return message.reasoning if (message.reasoning or "").strip() else None
 
 
 def _dropped_thoughts(messages: tuple[Message, ...], spans: tuple[Span, ...]) -> tuple[int, ...]:
@@ -252,8 +251,8 @@ def _check_lossless(
 ) -> None:
     """Raise HarnessError where a message's words or its thought are not what was written.
 
-    A thought may be missing by the rule of the format (``Rendered.dropped``). Of calls the trace
-    itself says that they are whole.
+    A thought may be missing by the rule of the format (``Rendered.dropped``). Calls are checked
+    where they are traced (``LostCall``).
     """
     shown = {kind: [""] * len(conversation.messages) for kind in ("content", "reasoning")}
     for span in spans:
@@ -282,11 +281,11 @@ def _check_thought(conversation: Conversation, chat_format: Format, index: int, 
     """
     messages = conversation.messages
     asked = max((at for at, each in enumerate(messages) if each.role == "user"), default=-1)
-    due = chat_format.reasoning == "all-turns" or (
-        chat_format.reasoning == "last-turn" and index > asked
+    due = chat_format.kept is None and (
+        chat_format.reasoning == "all-turns"
+        or (chat_format.reasoning == "last-turn" and index > asked)
     )
-    due = due and chat_format.kept is None
-    thought = _thought(messages[index]) or ""
+    thought = messages[index].reasoning or ""
     if (due and not shown) or (shown and thought.strip() not in shown):
         raise HarnessError(
             f"format {chat_format.id} {'changes' if shown else 'drops'} the thought of message "

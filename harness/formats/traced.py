@@ -203,9 +203,11 @@ def _rewritten(text: str, value: Any) -> str:
         origin = (first.pieces, *first.pieces.known[first.number])
     if origin is None:
         return text
+    for leaf in leaves:
+        leaf.read()  # a probe refuses: JSON may write its words with escapes
     pieces, kind, message = origin
     traced: Traced = pieces.text(text, kind, message)
-    pieces.covers[traced.number] = [leaf.number for leaf in leaves if leaf.read() is not None]
+    pieces.covers[traced.number] = [leaf.number for leaf in leaves]
     return traced
 
 

@@ -214,14 +214,11 @@ def run_traced(
         "user_name": shape.user_name,
         "generation_mark": pieces.marks.generation,
     }
-    if words is Traced:
+    probing = _PROBING.set("" if words is Traced else pieces.marks.open)
+    try:
         marked = compile_text(run.template)(variables)
-    else:
-        probing = _PROBING.set(pieces.marks.open)
-        try:
-            marked = compile_text(run.template)(variables)
-        finally:
-            _PROBING.reset(probing)
+    finally:
+        _PROBING.reset(probing)
     if needed:
         _check_written(marked, pieces, needed)
     return unmark(marked, pieces, run.literals)
