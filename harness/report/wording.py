@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.metrics.registry import METRICS, in_order
+from harness.metrics.registry import METRICS, in_order, lower_is_better
 from harness.records import GROUPS, Aggregate, Evidence, Verdict
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 #: Characters of a prompt or an answer that a page shows.
 LONGEST = 2000
 MINUS = "\N{MINUS SIGN}"
+#: Each word with its symbol, in the order in which every list of verdicts shows them.
 WORD_SYMBOLS = {"broken": "✗", "degraded": "△", "unclear": "~", "untestable": "?", "works": "✓"}
 #: Formats of one word that get a line of their own in the terminal.
 MOST_LINES = 8
@@ -108,6 +109,22 @@ def goodness(value: float | None, metric: str) -> int | None:
     if facts and facts.lower_is_better and facts.worst:
         share = 1 - min(1.0, max(0.0, value) / facts.worst)
     return min(4, int(share * 5))
+
+
+def worst_first(found: Iterable[Verdict]) -> list[Verdict]:
+    """Verdicts by word, broken first; in a word by how much was lost, those that work as given."""
+    words = list(WORD_SYMBOLS)
+    return sorted(found, key=lambda one: (words.index(one.word), -_lost(one)))
+
+
+def _lost(verdict: Verdict) -> float:
+    """How far the evidence of a verdict is from what is best."""
+    found = verdict.evidence
+    if found is None or verdict.word == "works":
+        return 0.0
+    if found.loss is not None:
+        return found.loss
+    return found.value if lower_is_better(found.metric) else 1 - found.value
 
 
 def verdicts_of(report: Report, run: int) -> dict[str, Verdict]:

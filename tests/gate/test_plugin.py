@@ -270,7 +270,7 @@ def test_without_a_baseline_the_absolute_limits_judge(gate):
             "tiny: 1 failed, 1 inconclusive, 1 passed",
             "formats with failed checks: chatml",
             "  chatml: stopped .50",
-            "unclear: alpaca-newline, chatml",
+            "unclear: chatml, alpaca-newline",
             "baseline: none, judged by the absolute limits*",
             "next: look at answer-000 in chatml: pytest eval/ --gate-model models/tiny "
             "--gate-report-dir *build/gate",

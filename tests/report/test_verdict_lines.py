@@ -3,7 +3,13 @@
 import pytest
 
 from harness.records import Evidence, Verdict
-from harness.report.wording import MOST_LINES, evidence_text, goodness, verdict_lines
+from harness.report.wording import (
+    MOST_LINES,
+    evidence_text,
+    goodness,
+    verdict_lines,
+    worst_first,
+)
 
 
 def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
@@ -83,3 +89,21 @@ def test_evidence_in_words(evidence, text):
 )
 def test_only_what_has_a_best_and_a_worst_has_a_colour(metric, value, colour):
     assert goodness(value, metric) == colour
+
+
+def test_verdicts_are_in_one_order_by_word_and_then_by_loss():
+    def found(name, word, metric="choice", value=0.5, loss=None):
+        return Verdict(name, word, "", evidence=Evidence(metric, value, 9, loss=loss))
+
+    given = [
+        found("native", "works"),
+        found("small", "degraded", loss=0.1),
+        found("half", "broken", "stopped", 0.4),
+        found("far", "works", value=0.1),
+        found("large", "degraded", loss=0.3),
+        found("never", "broken", "empty", 0.9),
+        Verdict("odd", "untestable", ""),
+        Verdict("bare", "unclear", ""),
+    ]
+    names = [one.format for one in worst_first(given)]
+    assert names == ["never", "half", "large", "small", "bare", "odd", "native", "far"]

@@ -36,6 +36,7 @@ from harness.evaluation.analysis.criteria import (
 )
 from harness.metrics.registry import METRICS
 from harness.records import Evidence, Verdict
+from harness.report.wording import worst_first
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
@@ -48,7 +49,7 @@ _GIVE_CASES = "give cases with choices, or with checks and no tools (--cases)"
 
 
 def verdicts(evaluation: Evaluation) -> list[Verdict]:
-    """The verdict on every format of an evaluation, in its order."""
+    """The verdict on every format of an evaluation, worst first (``worst_first``)."""
     values: dict[str, dict[str, dict[str, float]]] = {}
     for score in evaluation.scores:
         if score.value is not None:
@@ -68,7 +69,7 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
         else:
             reference = values[native] if native else others[name]
             found.append(judge(name, values[name], reference, native, chance))
-    return found
+    return worst_first(found)
 
 
 def judge(name: str, own: Values, reference: Values, native: str | None, chance: float) -> Verdict:
@@ -145,7 +146,7 @@ def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdic
         if by_case := own.get(metric):
             found = _rate(by_case, level)
             if found.below(HALF) if more_is_better else found.above(HALF):
-                reason = ("only " if more_is_better else "") + words.format(found.value)
+                reason = _share(words, found.value, "only " if more_is_better else "")
                 evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
                 return Verdict(name, "broken", reason, _remedy(name, native), evidence)
     if by_case := own.get("choice"):
@@ -155,6 +156,12 @@ def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdic
             evidence = _evidence("choice", found, by_case, 0.0)
             return Verdict(name, "broken", reason, _remedy(name, native), evidence)
     return None
+
+
+def _share(words: str, value: float, before: str) -> str:
+    """``only 12% of the answers end by themselves``, ``none of the answers …``."""
+    text = words.format(value)
+    return text.replace("0%", "none", 1) if text.startswith("0%") else before + text
 
 
 def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:

@@ -1,7 +1,7 @@
 """What a trainer's masking rule works on, and what comes out of it.
 
 The rules of TRL, axolotl and unsloth (``trl``, ``axolotl``, ``unsloth`` beside this file) are
-written here anew, from their documentation and behaviour, and share no code with them.
+written here from their documentation and behaviour, and share no code with them.
 Each takes a row as the trainer reads it, and a chat template, and says which characters are
 trained. Some rules work on tokens; without a tokenizer ``split_pieces`` does, whose pieces are
 control marks, words and single characters.
