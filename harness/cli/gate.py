@@ -48,7 +48,7 @@ def init(args: list[str]) -> int:
     options = parse(InitOptions, args, "gate init", init.__doc__)
     from harness.formats import load_formats
     from harness.gate.run_gate import UPDATE, GateOptions
-    from harness.gate.scaffold import local_path, package, write_gate
+    from harness.gate.scaffold import missing_on_a_runner, packages, write_gate
 
     at_least(options, 1, "limit")
     if not options.model:
@@ -76,13 +76,10 @@ def init(args: list[str]) -> int:
     load_formats(*(root / name for name in gate.formats_dirs)).select(gate.formats)
     for path in write_gate(root, gate, force=options.force):
         print(f"wrote {path}")
-    if local_path(gate):
-        print(
-            f"note: {gate.model} is a path: the workflow finds it only if you commit it or add a "
-            "step that fetches it"
-        )
+    for sentence in missing_on_a_runner(gate):
+        print(f"note: {sentence}")
     print("next, in the repository, with a model that you trust:")
-    print(f"  python -m pip install {shlex.quote(package(gate))}")
+    print(f"  python -m pip install {shlex.join(packages(gate))}")
     print(f"  pytest {shlex.quote(gate.tests[0])} {UPDATE}")
     print(
         f"  git add {shlex.quote(gate.tests[0])} .github && git commit -m 'Gate the prompt formats'"

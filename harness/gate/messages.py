@@ -136,7 +136,7 @@ def summary_lines(result: GateResult) -> list[str]:
         *_changes(checks),
         _baseline(result),
         *_notes(result),
-        f"next: {_next(result)}",
+        f"next: {next_step(result)}",
     ]
     return list(map(visible, lines))
 
@@ -150,7 +150,7 @@ def outcome_counts(checks: Sequence[GateCheck]) -> str:
 def _inconclusive(checks: Sequence[GateCheck]) -> list[str]:
     """The drops that these cases can neither confirm nor exclude, worst first; then the rest."""
     undecided_ones = [check for check in checks if check.outcome == "inconclusive"]
-    drops = _worst_first([check for check in undecided_ones if is_drop(check)])
+    drops = worst_first([check for check in undecided_ones if is_drop(check)])
     lines = []
     if drops:
         lines.append(f"INCONCLUSIVE: {len(drops)} drops that these cases cannot decide")
@@ -165,7 +165,8 @@ def _inconclusive(checks: Sequence[GateCheck]) -> list[str]:
     return lines
 
 
-def _worst_first(checks: Iterable[GateCheck]) -> list[GateCheck]:
+def worst_first(checks: Iterable[GateCheck]) -> list[GateCheck]:
+    """Checks by what was lost in tolerances, most first."""
     return sorted(checks, key=lambda check: (-severity(check), check.format, check.metric))
 
 
@@ -174,7 +175,7 @@ def _failures(failed: Sequence[GateCheck]) -> list[str]:
     if not failed:
         return []
     by_format: dict[str, list[str]] = {}
-    for check in _worst_first(failed):
+    for check in worst_first(failed):
         by_format.setdefault(check.format, []).append(_short(check))
     lines = [f"formats with failed checks: {', '.join(by_format)}"]
     return lines + [f"  {format_id}: {_list(metrics)}" for format_id, metrics in by_format.items()]
@@ -237,13 +238,14 @@ def _notes(result: GateResult) -> list[str]:
     return lines + ([result.power] if result.power else [])
 
 
-def _next(result: GateResult) -> str:
+def next_step(result: GateResult) -> str:
+    """What to do after this run: a command to paste, or a case to look at."""
     options, before, current = result.options, result.before, result.current
     if not current.entries:
         return f"{options.command()}  (after mending what is named above)"
     if options.update:
         return f"{options.command()}  (compares with it)"
-    if worst := _worst_first(c for c in result.checks if c.fails or is_drop(c)):
+    if worst := worst_first(c for c in result.checks if c.fails or is_drop(c)):
         return _after_a_loss(result, worst)
     if options.baseline is None:
         command = options.command(UPDATE, baseline=suggested_baseline(options))

@@ -21,6 +21,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.gate.messages import describe, github_lines, summary_lines
+from harness.gate.pull_request import write_comment, write_refusal
 from harness.gate.run_gate import GateOptions, GateResult, run_gate, write_results
 from harness.gate.thresholds import read_gate_table
 from harness.records import GateCheck
@@ -93,8 +94,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--gate-report-dir": {
         "metavar": "DIR",
-        "help": "write report.json, .md and .html there, and keep the results there "
-        "(default build/gate)",
+        "help": "write report.json, .md and .html there, comment.md for a pull request, and keep "
+        "the results there (default build/gate)",
     },
     "--gate-formats": {
         "metavar": "ID,…",
@@ -166,7 +167,15 @@ def pytest_collection(session: pytest.Session) -> None:
     with _as_user_sees(config):
         options = _options(config)
         if options.model:
-            config.stash[_RESULT] = run_gate(options)
+            config.stash[_RESULT] = _judged(options)
+
+
+def _judged(options: GateOptions) -> GateResult:
+    try:
+        return run_gate(options)
+    except HarnessError as error:
+        write_refusal(options, error)
+        raise
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -205,6 +214,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         return
     with _as_user_sees(config):
         write_results(result)
+        write_comment(result)
     config.stash[_WRITTEN] = True
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from textwrap import indent
 from typing import Any
+from urllib.parse import urlsplit
 
+from harness.backends.by_name import OLLAMA
 from harness.errors import HarnessError
+from harness.gate.pull_request import COMMENT_FILE, COMMENTS, POST_COMMENT
 from harness.gate.run_gate import GateOptions, suggested_baseline
 from harness.gate.thresholds import THRESHOLDS_FILE
 from harness.resources import data_dir
@@ -17,10 +21,12 @@ WORKFLOW = Path(".github") / "workflows" / "format-gate.yml"
 SHIPPED = ("conftest.py", "test_gate.py", THRESHOLDS_FILE)
 
 
-def package(options: GateOptions) -> str:
-    """The distribution with the extras that the gate of this model needs."""
+def packages(options: GateOptions) -> list[str]:
+    """What to install for this gate. A model behind a server needs no torch."""
+    if options.endpoint is not None or options.model.startswith(OLLAMA):
+        return ["formatproof", "pytest"]
     extras = "gate,gguf" if options.model.endswith(".gguf") else "gate"
-    return f"formatproof[{extras}]"
+    return [f"formatproof[{extras}]"]
 
 
 def write_gate(root: Path, options: GateOptions, *, force: bool = False) -> list[Path]:
@@ -78,30 +84,55 @@ def gate_table(options: GateOptions) -> str:
     return "\n".join(["[gate]", *lines])
 
 
-def local_path(options: GateOptions) -> bool:
-    """Whether the model is a folder or file, which a runner of GitHub Actions has to be given."""
-    model = options.model
-    return options.endpoint is None and (
-        model.startswith((".", "/", "~")) or model.endswith(".gguf") or Path(model).exists()
-    )
+def missing_on_a_runner(options: GateOptions) -> list[str]:
+    """What a runner of GitHub Actions does not have, a sentence each: paths, a server at home."""
+    paths = [] if options.endpoint is not None else [options.model]
+    local = [
+        name
+        for name in paths
+        if name.startswith((".", "/", "~")) or name.endswith(".gguf") or Path(name).exists()
+    ]
+    local += [options.adapter] if options.adapter and options.endpoint is None else []
+    sentences = [
+        f"{name} is a path: commit it, or add a step that fetches it before the gate"
+        for name in local
+    ]
+    sentences += [
+        f"{name} is outside the repository: copy it into it"
+        for name in (*options.formats_dirs, *options.cases, *options.metrics)
+        if Path(name).is_absolute() or ".." in Path(name).parts
+    ]
+    host = urlsplit(options.endpoint or "").hostname or ""
+    if host in ("localhost", "127.0.0.1", "::1"):
+        sentences.append(f"{options.endpoint} is this machine: add a step that starts the server")
+    if options.model.startswith(OLLAMA):
+        sentences.append(f"{options.model} needs Ollama: add a step that starts it")
+    return sentences
 
 
 def workflow(options: GateOptions) -> str:
-    """A workflow for GitHub Actions: install, gate, keep the report whatever the outcome."""
+    """A workflow for GitHub Actions: install, gate, keep the report whatever the outcome, comment.
+
+    The comment is left out for a fork, whose token may not write; the job's summary has its text.
+    """
     thresholds = (Path(options.tests[0]) / THRESHOLDS_FILE).as_posix()
     command = f"pytest {shlex.quote(options.tests[0])}"
     command += " --gate-report-dir build/gate --junitxml build/gate/junit.xml"
-    missing = (
-        f"# {options.model} is a path: commit it, or add a step that fetches it before the gate.\n"
-        if local_path(options)
-        else ""
+    missing = "".join(f"# {sentence}.\n" for sentence in missing_on_a_runner(options))
+    key = (
+        "\n        env:\n          OPENAI_API_KEY: ${{ secrets.OPENAI_API_KEY }}  # if it needs one"
     )
+    comment = indent(POST_COMMENT, " " * 10)
+    install = shlex.join(packages(options))
     return f"""# Does the model still work in the prompt formats that people use?
 # Written by harness gate init; yours to change. What it measures is in {thresholds}.
 {missing}name: format gate
 on:
   pull_request:
   workflow_dispatch:
+permissions:
+  contents: read
+  pull-requests: write
 jobs:
   gate:
     runs-on: ubuntu-latest
@@ -114,8 +145,8 @@ jobs:
       - name: Install
         run: |  # uv, because it knows where the CPU build of torch is
           python -m pip install uv
-          uv pip install --system --torch-backend cpu {shlex.quote(package(options))}
-      - name: Gate
+          uv pip install --system --torch-backend cpu {install}
+      - name: Gate{key * (options.endpoint is not None)}
         run: {command}
       - name: Keep the report
         if: always()
@@ -123,4 +154,14 @@ jobs:
         with:
           name: format-gate
           path: build/gate
-"""
+      - name: Comment
+        if: >-
+          always() && github.event_name == 'pull_request' &&
+          github.event.pull_request.head.repo.full_name == github.repository
+        shell: bash
+        env:
+          GH_TOKEN: ${{{{ github.token }}}}
+          COMMENTS: {COMMENTS}
+          COMMENT: build/gate/{COMMENT_FILE}
+        run: |
+{comment}"""

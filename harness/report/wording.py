@@ -40,6 +40,13 @@ def _show(char: str) -> str:
     return char
 
 
+def markdown_text(text: str) -> str:
+    """Text that Markdown does not read as markup."""
+    return "".join(
+        "\\" + char if char in "\\`*_{}[]<>#|" else char for char in text.replace("\n", " ")
+    )
+
+
 def metrics_of(report: Report) -> list[str]:
     """The metrics that occur, known ones first in their order."""
     return in_order({cell.metric for run in report.runs for cell in run.cells})

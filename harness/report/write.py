@@ -20,6 +20,7 @@ from harness.report.wording import (
     WORD_SYMBOLS,
     counted_words,
     group_names,
+    markdown_text,
     number,
     ordered_formats,
     verdict_lines,
@@ -75,12 +76,12 @@ def render_markdown(report: Report) -> str:
     metrics = headline(metric for run in cells for (_, metric), cell in run.items() if cell.n)
     labels = _arrows(run.label for run in report.runs)
     units = "".join(f", `{m}` in {METRICS[m].unit}" for m in metrics if METRICS[m].unit != "rate")
-    lines = [f"# {_plain(report.title)}", "", _plain(counted_words(report)), ""]
-    lines += [f"- {_plain(line)}" for line in verdict_lines(report.runs[-1].verdicts)]
+    lines = [f"# {markdown_text(report.title)}", "", markdown_text(counted_words(report)), ""]
+    lines += [f"- {markdown_text(line)}" for line in verdict_lines(report.runs[-1].verdicts)]
     lines += [""]
-    lines += [f"- {_plain(item.text)}" for item in report.summary]
-    lines += [f"- {_plain(text)}" for item in report.budget for text in item.text]
-    lines += [f"- {_plain(sweep_verdict(report.sweep))}"] if report.sweep else []
+    lines += [f"- {markdown_text(item.text)}" for item in report.summary]
+    lines += [f"- {markdown_text(text)}" for item in report.budget for text in item.text]
+    lines += [f"- {markdown_text(sweep_verdict(report.sweep))}"] if report.sweep else []
     course = f"Values are {labels}; rates" if len(report.runs) > 1 else "Rates are"
     lines += ["", f"{course} from 0 to 1{units}.", ""]
     lines += [
@@ -105,7 +106,7 @@ def render_markdown(report: Report) -> str:
         f"{span} cases a cell; 95 % intervals and samples in report.html. "
         "String matching is a lower bound on memorisation.",
         "",
-        f"Model `{_plain(report.model.name)}`, {report.model.dtype}, made {report.created} "
+        f"Model `{markdown_text(report.model.name)}`, {report.model.dtype}, made {report.created} "
         f"by harness {report.environment.get('harness')}.",
     ]
     return "\n".join(lines) + "\n"
@@ -114,13 +115,6 @@ def render_markdown(report: Report) -> str:
 def _arrows(values: Iterable[str]) -> str:
     """``before → after``, or the one value."""
     return " → ".join(values)
-
-
-def _plain(text: str) -> str:
-    """Text that Markdown does not read as markup."""
-    return "".join(
-        "\\" + char if char in "\\`*_{}[]<>#|" else char for char in text.replace("\n", " ")
-    )
 
 
 def _write(pages: Mapping[str, str], folder: Path) -> list[Path]:

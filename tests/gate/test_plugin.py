@@ -643,6 +643,42 @@ def test_failures_stand_beside_a_pull_request_on_github(gate, monkeypatch):
     assert 'name="test_gate[chatml-stopped]"' in (gate.pytester.path / "found.xml").read_text()
 
 
+def test_a_job_on_github_has_a_summary_and_a_comment(gate, monkeypatch):
+    summary = gate.pytester.path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    gate.baseline()
+    gate.values[("chatml", "stopped")] = [0.0] * N
+    asked = ("--gate-model", "my-model", "--gate-baseline", "base.json", "--gate-report-dir", "out")
+    gate(*asked)
+    comment = (gate.pytester.path / "out" / "comment.md").read_text()
+    lines = comment.splitlines()
+    assert lines[:2] == ["<!-- formatproof gate eval/ -->", "## Format gate: failed"]
+    assert lines[3].startswith("`my-model`: ") and " failed" in lines[3]
+    assert "- chatml · stopped: 1.00 → .00" in comment and "worst case: answer-000" in comment
+    assert summary.read_text().endswith(f"{comment}\n")
+    gate.values[("chatml", "stopped")] = [1.0] * N  # control: the same run without a loss
+    gate(*asked)
+    passed = (gate.pytester.path / "out" / "comment.md").read_text()
+    assert "## Format gate: passed\n" in passed and "worst case" not in passed
+    gate.error = HarnessError("no model at 'my-model'")
+    usage_error(gate(*asked))
+    stopped = (gate.pytester.path / "out" / "comment.md").read_text()
+    assert "it did not run" in stopped and "no model at 'my-model'" in stopped
+    assert stopped.splitlines()[0] == lines[0]
+
+
+def test_without_a_report_folder_no_comment_is_written(gate):
+    gate("--gate-model", "m")
+    assert not list(gate.pytester.path.rglob("comment.md"))
+
+
+def test_a_summary_that_cannot_be_written_is_a_usage_error(gate, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(gate.pytester.path))
+    result = gate("--gate-model", "m")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "cannot write the job's summary: Is a directory" in result.stderr.str()
+
+
 def test_drawn_formats_of_a_baseline_are_measured_without_naming_them(gate):
     name = "grammar:2:seed=5"
     gate.keys = {"native": None}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 import tomllib
 
 import pytest
@@ -9,12 +10,14 @@ from hypothesis import strategies as st
 
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.gate.pull_request import POST_COMMENT
 from harness.gate.run_gate import GateOptions
 from harness.gate.scaffold import (
     SHIPPED,
     WORKFLOW,
     gate_table,
-    local_path,
+    missing_on_a_runner,
+    packages,
     workflow,
     write_gate,
 )
@@ -87,18 +90,62 @@ def test_any_text_survives_the_table(text, formats):
 
 
 @pytest.mark.parametrize(
-    ("options", "local"),
+    ("options", "missing"),
     [
-        (GateOptions("./m"), True),
-        (GateOptions("models/m.gguf"), True),
-        (GateOptions("org/name"), False),
-        (GateOptions("./m", endpoint="http://localhost:1/v1"), False),
+        (GateOptions("./m"), "./m is a path: commit it, or add a step that fetches it"),
+        (GateOptions("models/m.gguf"), "models/m.gguf is a path"),
+        (GateOptions("org/name"), ""),
+        (GateOptions("org/name", "runs/mine"), "runs/mine is a path: commit it"),
+        (GateOptions("m", endpoint="http://localhost:1/v1"), "a step that starts the server"),
+        (GateOptions("m", endpoint="https://models.example.org/v1"), ""),
+        (GateOptions("ollama/smollm2"), "needs Ollama: add a step that starts it"),
+        (GateOptions("org/name", cases=("cases.jsonl",)), ""),
+        (GateOptions("org/name", formats_dirs=("../mine",)), "../mine is outside the repository"),
+        (GateOptions("org/name", cases=("/home/cases.jsonl",)), "/home/cases.jsonl is outside"),
     ],
 )
-def test_a_model_on_a_path_is_warned_about(options, local):
-    assert local_path(options) == local
-    assert ("commit it, or add a step that fetches it" in workflow(options)) == local
+def test_what_a_runner_does_not_have_is_named(options, missing):
+    sentences = "; ".join(missing_on_a_runner(options))
+    assert (missing in sentences) if missing else not sentences
+    assert all(
+        f"\n# {sentence}.\n" in workflow(options) for sentence in sentences.split("; ") if sentence
+    )
     yaml.safe_load(workflow(options))
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (GateOptions("m"), ["formatproof[gate]"]),
+        (GateOptions("model.gguf"), ["formatproof[gate,gguf]"]),
+        (GateOptions("m", endpoint="https://example.org/v1"), ["formatproof", "pytest"]),
+        (GateOptions("ollama/m"), ["formatproof", "pytest"]),
+    ],
+)
+def test_a_server_needs_no_torch_and_a_gguf_its_extra(options, needed):
+    assert packages(options) == needed
+    [line] = [line for line in steps(workflow(options))["Install"].splitlines() if "uv pip" in line]
+    assert shlex.split(line)[-len(needed) :] == needed
+
+
+def test_a_server_is_asked_with_the_repositorys_secret():
+    def gate_step(options):
+        found = yaml.safe_load(workflow(options))["jobs"]["gate"]["steps"]
+        return next(step for step in found if step["name" if "name" in step else "uses"] == "Gate")
+
+    server = gate_step(GateOptions("m", endpoint="https://example.org/v1"))
+    assert server["env"] == {"OPENAI_API_KEY": "${{ secrets.OPENAI_API_KEY }}"}
+    assert "env" not in gate_step(GateOptions("m"))
+
+
+def test_the_workflow_comments_where_it_may():
+    """A fork's token may not write; the comment's text is in the job's summary too."""
+    table = yaml.safe_load(workflow(GateOptions("m")))
+    assert table["permissions"] == {"contents": "read", "pull-requests": "write"}
+    comment = table["jobs"]["gate"]["steps"][-1]
+    assert "head.repo.full_name == github.repository" in comment["if"]
+    assert comment["run"] == POST_COMMENT
+    assert comment["env"]["COMMENT"] == "build/gate/comment.md"
 
 
 def test_the_cpu_build_of_torch_is_installed():
@@ -129,10 +176,6 @@ def test_nothing_is_replaced_unasked(tmp_path):
         and (tmp_path / "eval" / "thresholds.toml").read_text() == "mine"
     )
     assert len(write_gate(tmp_path, plan, force=True)) == 4
-
-
-def test_a_gguf_needs_its_extra():
-    assert "formatproof[gate,gguf]" in steps(workflow(GateOptions("model.gguf")))["Install"]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
