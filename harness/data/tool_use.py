@@ -57,8 +57,8 @@ def tool_findings(conversation: Conversation) -> Iterator[tuple[str, str]]:
         name = f"messages[{index}]"
         for call in message.tool_calls:
             if call.name not in tools:
-                known = f"; its tools: {', '.join(tools)}" if tools else ", which lists no tools"
-                yield "unknown tool", f"{name} calls {call.name!r}, unknown to the row{known}"
+                listed = f"only {', '.join(tools)}" if tools else "no tools"
+                yield "unknown tool", f"{name} calls {call.name!r}; the row lists {listed}"
             elif mistake := unfit(call, tools[call.name]):
                 yield "bad arguments", f"{name} calls {call.name}: {mistake}"
         if message.tool_calls:
@@ -75,7 +75,7 @@ def _results(messages: Sequence[Message], index: int) -> Iterator[tuple[str, str
         results.append(message)
     if len(results) < len(calls) and index + 1 + len(results) < len(messages):
         counts = f"{_number(len(calls), 'call')} and {_number(len(results), 'result')}"
-        yield "open call", f"messages[{index}]: {counts}, and the conversation goes on"
+        yield "open call", f"messages[{index}]: {counts}, and the conversation continues"
     by_id = {call.id: call.name for call in calls if call.id is not None}
     for number, result in enumerate(results):
         called = by_id.get(result.tool_call_id or "", calls[number].name if not by_id else "")

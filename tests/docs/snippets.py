@@ -99,3 +99,29 @@ def harness_commands() -> list[Command]:
     return [
         command for block in written for command in commands(block) if command.words[0] == "harness"
     ]
+
+
+def shown_files(page: str) -> dict[str, str]:
+    """The files that a page lets its reader write: a name in backticks before a JSON block."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return dict(re.findall(r"`([\w-]+\.jsonl?)`:\n\n```json\n(.*?)^```", text, re.M | re.S))
+
+
+def shown_outputs(commands_run: tuple[str, ...]) -> list[Command]:
+    """The commands of console blocks that begin with one of these words."""
+    return [
+        command
+        for command in harness_commands()
+        if command.block.language == "console"
+        and " ".join(command.words[1:]).startswith(commands_run)
+    ]
+
+
+def is_printed(shown: str, printed: str) -> bool:
+    """Whether a page shows what was printed, but for lines and words left out as ``…``."""
+    lines = [line.rstrip() for line in shown.rstrip("\n").splitlines()]
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "…" else re.escape(line).replace("…", ".*") + r"\s*?\n"
+        for line in lines
+    )
+    return bool(re.fullmatch(pattern, printed.rstrip("\n") + "\n"))

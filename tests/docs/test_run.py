@@ -11,7 +11,7 @@ import pytest
 from harness.cli.main import main
 from harness.models.digest import digest_folder
 from harness.models.packaged import PackagedModel
-from tests.docs.snippets import Command, blocks, harness_commands
+from tests.docs.snippets import Command, blocks, harness_commands, shown_files
 from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 
 #: Commands that are only parsed (test_snippets.py), and why.
@@ -24,7 +24,7 @@ NOT_RUN = {
     r"--metrics": "a file that declares metrics: tests/metrics/test_registry.py",
     r"harness view": "serves until it is stopped: tests/view",
     r"mistralai/|12gb.toml$": "a model of the hub, on a GPU; the recipe's --dry-run is run",
-    r"--depths": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
+    r"--(depths|turns)": "thousands of tokens in each of 18 formats: tests/evaluation/test_depth.py",
     r"--formats (all|grammar:100)": "a hundred formats: tests/evaluation/test_budget.py",
     r"branch runs/train --from before-turn": "two steps have no turning point: docs/branching.md",
     r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
@@ -32,7 +32,7 @@ NOT_RUN = {
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
 #: These exit with 1 when they find something.
-FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats check", "preview")
+FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats", "preview")
 COMMANDS_RUN = [
     command
     for command in harness_commands()
@@ -70,6 +70,8 @@ def test_the_commands_of_a_page_run_one_after_the_other(
     for block in blocks(page):
         if block.language == "toml" and "output_dir" in block.text:
             Path("run.toml").write_text(block.text)  # the page says: write run.toml
+    for name, text in shown_files(page).items():
+        Path(name).write_text(text, encoding="utf-8")
     for command in COMMANDS_RUN:
         if command.block.page == page:
             assert_it_runs(command, capsys)

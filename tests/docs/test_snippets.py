@@ -60,6 +60,7 @@ SHOWN = {
 }
 #: Other projects' commands, which are shown and not ours to run.
 OTHERS = {
+    "uv": "installs torch",
     "vllm": "needs a GPU",
     "llama-server": "llama.cpp's server; tox -e peers runs it",
     "ray": "starts a cluster; tox -e peers does",
@@ -171,7 +172,7 @@ def assert_pip(words: list[str]) -> None:
     ]
     known = {
         line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()
-    } | {"tox"}
+    } | {"tox", "uv"}
     assert words[0] == "install"
     for word in words[1:]:
         if found := re.fullmatch(r"(?:\.|formatproof)(?:\[([\w,]+)\])?", word):

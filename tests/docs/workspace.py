@@ -106,7 +106,7 @@ def build(folder: Path, model: Path) -> None:
         )
     assert (
         main(["train", "run.toml", "--learning-rate", "2e-4"]) == 0
-    )  # as on the README, which goes on with it
+    )  # as in README.md, whose later commands use this run
     for name in ("my-adapter", "good-adapter", "new-adapter", "a", "b"):
         shutil.copytree(folder / "runs" / "train" / "adapter", folder / name)
     small = [word for pair in SMALL_EVAL.items() for word in pair]
