@@ -98,6 +98,22 @@ def test_more_than_twenty_thousand_cases_are_not_asked_for(half, known):
     assert not known or 19_000 < found.needed() < 20_000
 
 
+@pytest.mark.parametrize(
+    ("n", "changed", "given", "strict"),
+    [
+        (48, {}, "works", "unclear"),
+        (30, {"choice": 0.5, "on_task": 0.5}, "degraded", "unclear"),
+        (14, {"stopped": 0.0}, "broken", "unclear"),
+        (40, {"choice": 0.15}, "broken", "degraded"),
+    ],
+)
+def test_a_part_of_the_level_asks_for_more(n, changed, given, strict):
+    """Each word is given at 5 %, and not at the smallest level, whose intervals are wider."""
+    own = values(n, **changed)
+    words = [judge("a", own, values(n), "b", CHANCE, level).word for level in (0.05, 1e-6)]
+    assert words == [given, strict]
+
+
 def test_the_reason_names_both_rates_and_the_worst_case():
     found = word(on_task=0.4)
     assert "40% of the free answers right against 80%" in found.reason

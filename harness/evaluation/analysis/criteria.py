@@ -47,8 +47,9 @@ class Criterion:
     """One comparison with the reference, on the cases of both.
 
     ``loss`` (positive: worse than the reference) has an interval of 90 %, which makes a one-sided
-    test at 5 %. ``no_worse``: the loss is shown to be below the margin. ``worse``: there is one, at
-    2.5 % divided by the number of criteria; for the cost of references, one beyond the margin.
+    test at ``level`` (5 %). ``no_worse``: the loss is shown to be below the margin. ``worse``:
+    there is one, at half the level divided by the number of criteria; for the cost of references,
+    one beyond the margin.
     """
 
     metric: str
@@ -58,20 +59,29 @@ class Criterion:
     no_worse: bool
     worse: bool
     evidence: Evidence
+    level: float = LEVEL
 
     def needed(self) -> int | None:
-        """The cases of each kind that show either in 80 of 100 evaluations, if the loss is true."""
+        """The cases of each kind that show either in 80 of 100 evaluations, if the loss is true.
+
+        These are evaluations of a fixed number of cases, whose tests have the whole 5 %.
+        """
+        from scipy.stats import norm
+
         low, high, n = self.loss.low, self.loss.high, self.loss.n
         if low is None or high is None:
             return None
-        error = (high - low) / 2 / 1.645
+        error = (high - low) / 2 / float(norm.ppf(1 - self.level))
         distances = (_SEES_NO_LOSS, self.margin - self.loss.value), (_SEES_LOSS, self.loss.value)
         enough = min((n * (z * error / far) ** 2 for z, far in distances if far > 0), default=0)
         return max(n + 1, math.ceil(enough)) if 0 < enough < MOST_NEEDED else None
 
 
-def compare(own: Values, reference: Values) -> list[Criterion]:
-    """The possible comparisons, in order: right answers, faults, abilities, references."""
+def compare(own: Values, reference: Values, level: float = LEVEL) -> list[Criterion]:
+    """The possible comparisons, in order: right answers, faults, abilities, references.
+
+    ``level`` is that of each test of no loss, and of all tests of a loss and of *broken* together.
+    """
     pairs = {
         metric: common
         for metric in (*RIGHT, *FAULTS, *ABILITIES)
@@ -83,18 +93,36 @@ def compare(own: Values, reference: Values) -> list[Criterion]:
     excess = own.get("nll_excess")
     # Degraded and broken share the 5 % of a format that is as good as the reference.
     tests = bool(right) + len(faults) + len(abilities) + bool(excess)
-    strict = 1 - LEVEL / max(1, tests)
-    found = [_right_answers(pairs, right, strict)] if right else []
-    found += [_rate(metric, *FAULTS[metric], pairs[metric], strict) for metric in faults]
+    levels = _Levels(level, max(1, tests))
+    found = [_right_answers(pairs, right, levels)] if right else []
+    found += [_rate(metric, *FAULTS[metric], pairs[metric], levels) for metric in faults]
     found += [
-        _rate(metric, True, loss_words(metric), pairs[metric], strict) for metric in abilities
+        _rate(metric, True, loss_words(metric), pairs[metric], levels) for metric in abilities
     ]
-    return [*found, _cost(excess, strict)] if excess else found
+    return [*found, _cost(excess, levels)] if excess else found
 
 
 def loss_words(metric: str) -> str:
     """What the loss of an ability means, and words for its rate."""
     return f"{METRICS[metric].lost}: {ABILITIES[metric]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    """The level of one test of no loss, and the coverage of the intervals that test."""
+
+    level: float
+    tests: int
+
+    @property
+    def lenient(self) -> float:
+        """Of the interval whose upper end is a one-sided test of no loss."""
+        return 1 - 2 * self.level
+
+    @property
+    def strict(self) -> float:
+        """Of the interval whose lower end tests a loss, at half the level for all together."""
+        return 1 - self.level / self.tests
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +137,7 @@ def _paired(own: Mapping[str, float], reference: Mapping[str, float]) -> list[_P
 
 
 def _right_answers(
-    pairs: Mapping[str, Sequence[_Pair]], right: Sequence[str], strict: float
+    pairs: Mapping[str, Sequence[_Pair]], right: Sequence[str], levels: _Levels
 ) -> Criterion:
     from harness.stats import mean_difference
 
@@ -119,14 +147,14 @@ def _right_answers(
         f" {fmean(pair.reference for pair in pairs[metric]):.0%}"
         for metric in right
     )
-    loss = mean_difference(list(losses.values()), 1 - 2 * LEVEL)
-    sure = mean_difference(list(losses.values()), strict)
+    loss = mean_difference(list(losses.values()), levels.lenient)
+    sure = mean_difference(list(losses.values()), levels.strict)
     worst = max(right, key=lambda metric: fmean(losses[metric]))
-    return _criterion(worst, text, MARGIN, loss, sure.above(0.0), pairs[worst], True)
+    return _criterion(worst, text, MARGIN, loss, sure.above(0.0), pairs[worst], True, levels)
 
 
 def _rate(
-    metric: str, more_is_better: bool, words: str, pairs: Sequence[_Pair], strict: float
+    metric: str, more_is_better: bool, words: str, pairs: Sequence[_Pair], levels: _Levels
 ) -> Criterion:
     from harness.stats import difference_interval
 
@@ -134,21 +162,21 @@ def _rate(
     losses = [sign * (pair.reference - pair.own) for pair in pairs]
     own, reference = fmean(pair.own for pair in pairs), fmean(pair.reference for pair in pairs)
     text = f"{words.format(own)} against {reference:.0%}"
-    loss = difference_interval(losses, 1 - 2 * LEVEL)
-    worse = difference_interval(losses, strict).above(0.0)
-    return _criterion(metric, text, MARGIN, loss, worse, pairs, more_is_better)
+    loss = difference_interval(losses, levels.lenient)
+    worse = difference_interval(losses, levels.strict).above(0.0)
+    return _criterion(metric, text, MARGIN, loss, worse, pairs, more_is_better, levels)
 
 
-def _cost(excess: Mapping[str, float], strict: float) -> Criterion:
+def _cost(excess: Mapping[str, float], levels: _Levels) -> Criterion:
     """The NLL excess of references, which is a difference to the native format already."""
     from harness.stats import mean_interval
 
     values = list(excess.values())
-    loss = mean_interval(values, level=1 - 2 * LEVEL)
-    worse = mean_interval(values, level=strict).above(EXCESS_MARGIN)
+    loss = mean_interval(values, level=levels.lenient)
+    worse = mean_interval(values, level=levels.strict).above(EXCESS_MARGIN)
     pairs = [_Pair(case, value, 0.0) for case, value in excess.items()]
     text = f"references cost {loss.value:+.2f} nats a token"
-    return _criterion("nll_excess", text, EXCESS_MARGIN, loss, worse, pairs, False)
+    return _criterion("nll_excess", text, EXCESS_MARGIN, loss, worse, pairs, False, levels)
 
 
 def _criterion(
@@ -159,6 +187,7 @@ def _criterion(
     worse: bool,
     pairs: Sequence[_Pair],
     more_is_better: bool,
+    levels: _Levels,
 ) -> Criterion:
     """``pairs`` are those of ``metric``; of right answers the kind that lost most."""
     sign = 1 if more_is_better else -1
@@ -175,4 +204,4 @@ def _criterion(
     )
     # Where there is no interval the loss is not shown either way; only a large one is in the way.
     no_worse = loss.value < margin if loss.high is None else loss.below(margin)
-    return Criterion(metric, text, margin, loss, no_worse, worse, evidence)
+    return Criterion(metric, text, margin, loss, no_worse, worse, evidence, levels.level)

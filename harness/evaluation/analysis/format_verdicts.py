@@ -72,18 +72,26 @@ def verdicts(evaluation: Evaluation) -> list[Verdict]:
     return worst_first(found)
 
 
-def judge(name: str, own: Values, reference: Values, native: str | None, chance: float) -> Verdict:
+def judge(
+    name: str,
+    own: Values,
+    reference: Values,
+    native: str | None,
+    chance: float,
+    level: float = LEVEL,
+) -> Verdict:
     """The verdict on a format from its values and those of the reference.
 
     ``native`` names the reference; None: the best of the other formats.
-    ``chance`` is the rate of right choices of a model that guesses.
+    ``chance`` is the rate of right choices of a model that guesses. ``level`` bounds the rate of
+    wrong words of either kind: 5 %, or the part of it that one of several looks has.
     """
-    if (broken := _broken(name, own, chance, native)) is not None:
+    if (broken := _broken(name, own, chance, native, level)) is not None:
         return broken
-    doubt = _doubt(own, chance)
+    doubt = _doubt(own, chance, level)
     if name == native:
-        return _lost(name, own) or _native(name, own, doubt)
-    criteria = compare(own, reference)
+        return _lost(name, own, level) or _native(name, own, doubt, level)
+    criteria = compare(own, reference, level)
     # A loss of thoughts or calls counts without right answers; that a format works does not.
     no_right = not criteria or criteria[0].metric not in RIGHT
     unclear = Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
@@ -140,17 +148,19 @@ def _chance(evaluation: Evaluation) -> float:
     return fmean(1 / size for size in sizes) if sizes else 0.0
 
 
-def _broken(name: str, own: Values, chance: float, native: str | None) -> Verdict | None:
-    level = 1 - LEVEL / (len(FAULTS) + 1)
+def _broken(
+    name: str, own: Values, chance: float, native: str | None, level: float
+) -> Verdict | None:
+    coverage = 1 - level / (len(FAULTS) + 1)
     for metric, (more_is_better, words) in FAULTS.items():
         if by_case := own.get(metric):
-            found = _rate(by_case, level)
+            found = _rate(by_case, coverage)
             if found.below(HALF) if more_is_better else found.above(HALF):
                 reason = _share(words, found.value, "only " if more_is_better else "")
                 evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
                 return Verdict(name, "broken", reason, _remedy(name, native), evidence)
     if by_case := own.get("choice"):
-        found = _rate(by_case, level)
+        found = _rate(by_case, coverage)
         if found.below(chance + MARGIN):
             reason = f"its choices are guesses: {found.value:.0%} right, chance is {chance:.0%}"
             evidence = _evidence("choice", found, by_case, 0.0)
@@ -164,31 +174,31 @@ def _share(words: str, value: float, before: str) -> str:
     return text.replace("0%", "none", 1) if text.startswith("0%") else before + text
 
 
-def _doubt(own: Values, chance: float) -> tuple[str, Evidence] | None:
+def _doubt(own: Values, chance: float, level: float) -> tuple[str, Evidence] | None:
     """Why a format that is not broken may be: a reason and its evidence, or None."""
-    level = 1 - 2 * LEVEL
+    coverage = 1 - 2 * level
     for metric, (more_is_better, words) in FAULTS.items():
         if by_case := own.get(metric):
-            found = _rate(by_case, level)
+            found = _rate(by_case, coverage)
             if not (found.above(HALF) if more_is_better else found.below(HALF)):
                 evidence = _evidence(metric, found, by_case, 0.0 if more_is_better else 1.0)
                 return words.format(found.value), evidence
     if by_case := own.get("choice"):
-        found = _rate(by_case, level)
+        found = _rate(by_case, coverage)
         if not found.above(chance):
             reason = f"its choices may be guesses: {found.value:.0%} right, chance is {chance:.0%}"
             return reason, _evidence("choice", found, by_case, 0.0)
     return None
 
 
-def _lost(name: str, own: Values) -> Verdict | None:
+def _lost(name: str, own: Values, level: float) -> Verdict | None:
     """Degraded, where most of the thoughts or calls that the native format asks for fail.
 
     Failing means missing, invalid or wrong. All tests together have a level of 2.5 %.
     """
     for metric in ABILITIES:
         if by_case := own.get(metric):
-            found = _rate(by_case, 1 - LEVEL / len(ABILITIES))
+            found = _rate(by_case, 1 - level / len(ABILITIES))
             if found.below(HALF):
                 reason = f"in the model's own format {loss_words(metric).format(found.value)}"
                 evidence = _evidence(metric, found, by_case, 0.0)
@@ -196,14 +206,14 @@ def _lost(name: str, own: Values) -> Verdict | None:
     return None
 
 
-def _native(name: str, own: Values, doubt: tuple[str, Evidence] | None) -> Verdict:
+def _native(name: str, own: Values, doubt: tuple[str, Evidence] | None, level: float) -> Verdict:
     """The native format is the reference: it works where it is shown not to be broken."""
     if doubt is not None:
         return Verdict(name, "unclear", doubt[0], _more(None), doubt[1])
     metric = next((one for one in RIGHT if own.get(one)), None)
     if metric is None:
         return Verdict(name, "unclear", _NO_CASES, _GIVE_CASES)
-    found = _rate(own[metric], 1 - 2 * LEVEL)
+    found = _rate(own[metric], 1 - 2 * level)
     reason = f"the model's own format: {found.value:.0%} of the {RIGHT[metric]} right"
     if ends := own.get("stopped"):
         reason += ", " + FAULTS["stopped"][1].format(fmean(ends.values()))
