@@ -1,6 +1,6 @@
 """Coverage of the 95 % intervals on simulated populations: ``python -m benchmarks.coverage``.
 
-Prints the table of docs/measures.md; ``--write`` puts it there. An interval that is withheld is not
+Prints the table of docs/performance.md; ``--write`` puts it there. An interval that is withheld is not
 wrong, and its share is printed beside. tests/slow/test_coverage.py holds the limits.
 """
 
@@ -25,7 +25,7 @@ from harness.stats import (
 
 SIZES = (12, 24, 48, 100)
 SETS = 2000
-PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
 Draw = Callable[[np.random.Generator, int], Any]
 

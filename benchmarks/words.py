@@ -1,6 +1,6 @@
 """Error rates of the words works, degraded, broken: ``python -m benchmarks.words``.
 
-Prints the table of docs/measures.md; ``--write`` puts it there. tests/slow/test_words.py holds the
+Prints the table of docs/performance.md; ``--write`` puts it there. tests/slow/test_words.py holds the
 limits.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.page_table import write_table
 from harness.evaluation.analysis.format_verdicts import best_others, judge
 
 RUNS = 1000
-PAGE = Path(__file__).parents[1] / "docs" / "measures.md"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 CHANCE = 0.25
 
 

@@ -3,7 +3,7 @@
 Each takes one value per item, or an items × formats table with NaN where nothing was scored. Of a
 table the mean over its cells is meant, in these formats and with items as clusters: K answers to
 one item are not K items (Miller 2024, arXiv 2411.00640). No interval here speaks of formats that
-were not measured; `least_share` of format_effects.py does. docs/measures.md has the simulated
+were not measured; `least_share` of format_effects.py does. docs/performance.md has the simulated
 coverage of all of them, made by benchmarks/coverage.py.
 """
 

@@ -13,8 +13,8 @@ given:
 - *untestable*: nothing was scored.
 
 So a format as good as the reference is called degraded or broken in at most 5 % of evaluations, and
-one that is twice the margin worse, or guesses, is called works in at most 5 %. docs/measures.md has
-the simulated error rates (benchmarks/words.py).
+one that is twice the margin worse, or guesses, is called works in at most 5 %. The
+simulated error rates are in docs/performance.md (benchmarks/words.py).
 """
 
 from __future__ import annotations
