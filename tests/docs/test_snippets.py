@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from harness.backends import by_name
 from harness.cli import arguments
@@ -34,7 +35,7 @@ from tests.docs.snippets import (
 
 WRITTEN = [block for page in PAGES if page not in MADE for block in blocks(page)]
 #: Languages with a reader: in this file, in test_run.py (harness), in test_docs.py (pycon, jinja).
-READ = {*SHELL, "toml", "json", "pycon", "jinja", "python"}
+READ = {*SHELL, "toml", "json", "yaml", "pycon", "jinja", "python"}
 #: Shown as text: (page, how it begins) → who checks it.
 SHOWN = {
     (
@@ -249,6 +250,21 @@ def test_every_toml_is_a_run(block):
 def test_every_json_is_rows(block):
     for line in block.text.splitlines():
         assert isinstance(json.loads(line), dict)
+
+
+@pytest.mark.parametrize(
+    "block", [b for b in WRITTEN if b.language == "yaml"], ids=lambda b: b.place
+)
+def test_every_yaml_uses_what_this_repository_offers(block):
+    """A workflow's inputs are those of action.yml, and pre-commit's hooks are ours."""
+    shown = yaml.safe_load(block.text)
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    hooks = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))
+    ours = [s for s in shown.get("steps", ()) if "/formatproof@" in s.get("uses", "")]
+    named = [hook["id"] for repo in shown.get("repos", ()) for hook in repo["hooks"]]
+    assert ours or named, "nothing here is ours"
+    assert all(set(step["with"]) <= set(action["inputs"]) for step in ours)
+    assert set(named) <= {hook["id"] for hook in hooks}
 
 
 @pytest.mark.parametrize(
