@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,14 @@ from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.run_file import RUN_FILE
 from harness.training.config import TrainConfig, parse_config, read_config, read_environment
+from harness.training.config.other_trainers import (
+    TRAINERS,
+    OtherRecipe,
+    is_other_recipe,
+    read_other_recipe,
+)
+from harness.training.config.reading import with_environment
+from harness.training.config.recipe_text import recipe_toml
 
 if TYPE_CHECKING:
     from harness.training.plan.dry_run import DryRun
@@ -27,6 +36,9 @@ SAMPLES = 10
 _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
 usage: {program} train [RUN.toml] [--dry-run [--json]] [options]
+       {program} train CONFIG.yaml [--from axolotl|llama-factory|trl|unsloth] …
+                              trains what another trainer's configuration (YAML or JSON) says, and
+                              lists every key that is not kept; --dry-run shows the recipe
        {program} train RUN    resumes a run from its folder, as {program} resume does
 
 A flag overrides the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), which overrides the file.
@@ -43,14 +55,24 @@ def train(args: list[str]) -> int:
         from harness.cli.runs import resume
 
         return resume(args)
-    base = read_config(Path(rest.pop(0)), os.environ) if given else read_environment()
+    trainer, rest = _take_from(rest)
+    file = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
+    recipe = _other_recipe(file, trainer)
+    if recipe is not None:
+        base = with_environment(recipe.table, str(recipe.path), os.environ)
+    else:
+        base = read_config(file, os.environ) if file else read_environment()
     description = _DESCRIPTION.format(program=program())
     options = parse(TrainConfig, rest, "train", description, default=base)
     config = parse_config(options.as_dict(), where="flags")
     if switches["--json"] and not switches["--dry-run"]:
         raise HarnessError("--json needs --dry-run")
+    if recipe is not None:
+        _refuse_incomplete(recipe, config)
     if switches["--dry-run"]:
-        return _dry_run(config, as_json=switches["--json"])
+        return _dry_run(config, recipe, as_json=switches["--json"])
+    if recipe is not None:
+        print("\n".join(recipe.lines()), file=sys.stderr)
     from harness.training import start
     from harness.training.step.distributed import join_ranks, leave_ranks
 
@@ -61,13 +83,47 @@ def train(args: list[str]) -> int:
     return leave_ranks(EXIT_OK)
 
 
-def _dry_run(config: TrainConfig, *, as_json: bool) -> int:
+def _take_from(args: list[str]) -> tuple[str, list[str]]:
+    """The value of --from, and the other arguments."""
+    for at, arg in enumerate(args):
+        name, equals, value = arg.partition("=")
+        if name == "--from":
+            if not equals and at + 1 == len(args):
+                raise HarnessError(f"--from needs a value: {', '.join(TRAINERS)}")
+            end = at + 1 if equals else at + 2
+            return value if equals else args[at + 1], [*args[:at], *args[end:]]
+    return "", args
+
+
+def _other_recipe(file: Path | None, trainer: str) -> OtherRecipe | None:
+    """What another trainer's configuration says; None where the file is one of ours, or none."""
+    if file is None:
+        if trainer:
+            raise HarnessError("--from needs a file", hint=f"harness train FILE --from {trainer}")
+        return None
+    return read_other_recipe(file, trainer) if trainer or is_other_recipe(file) else None
+
+
+def _refuse_incomplete(recipe: OtherRecipe, config: TrainConfig) -> None:
+    """Raise where neither configuration nor flags name a model or rows: no default of ours fits."""
+    if "model" not in recipe.table and config.model == TrainConfig().model:
+        raise HarnessError("names no model", str(recipe.path), "--model MODEL")
+    if not config.data.train:
+        raise HarnessError("names no data set", str(recipe.path), "--train FILE.jsonl")
+
+
+def _dry_run(config: TrainConfig, recipe: OtherRecipe | None, *, as_json: bool) -> int:
     """Print what the run would do. Exit code 1 when it would not start."""
     from harness.training.plan.dry_run import dry_run
 
     run = dry_run(config)
+    if recipe is not None and not as_json:
+        print("\n".join(recipe.lines()))
+        print(f"\n{recipe_toml(config)}")
     if as_json:
-        print(json.dumps(run.as_dict(), indent=1, ensure_ascii=False))
+        read_from = {"read_from": recipe.as_dict()} if recipe is not None else {}
+        shown = {**run.as_dict(), **read_from}
+        print(json.dumps(shown, indent=1, ensure_ascii=False, default=str))
     else:
         print("\n".join(_describe(run)))
     return EXIT_OK if run.starts else EXIT_FINDINGS

@@ -86,6 +86,8 @@ class Parsed(Exception):
 def place(tmp_path, monkeypatch) -> Path:
     """A folder with the files that a command reads before it parses its flags."""
     (tmp_path / "run.toml").write_text('model = "my-model"\n')
+    (tmp_path / "config.yml").write_text("base_model: my-model\n")
+    (tmp_path / "sft.json").write_text('{"learning_rate": 1e-4, "r": 4}')
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -75,6 +75,7 @@ def build(folder: Path, model: Path) -> None:
     (folder / "config.yml").write_text(
         "base_model: ./my-model\ndatasets: [{path: rows.jsonl, type: chat_template}]\n"
     )
+    (folder / "sft.json").write_text('{"learning_rate": 1e-4, "r": 4, "packing": true}')
     script = 'train_on_responses_only(SFTTrainer("./my-model", args=SFTConfig(max_length=64)))\n'
     (folder / "train.py").write_text(script)
     cells = [{"cell_type": "code", "source": [script]}]

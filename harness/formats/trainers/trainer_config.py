@@ -9,16 +9,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.errors import HarnessError
-from harness.extras import require
-from harness.files import parse_json, read_text
+from harness.files import read_text
 from harness.formats.trainers.axolotl import AxolotlSettings, axolotl_mask
+from harness.formats.trainers.trainer_file import (
+    AXOLOTL_TEMPLATES,
+    beside,
+    read_trainer_file,
+)
 from harness.formats.trainers.trainer_mask import ChatTemplate, Row, TrainerMask
-from harness.formats.trainers.trainer_script import script_settings
 from harness.formats.trainers.trl import TrlSettings, trl_mask
 from harness.formats.trainers.unsloth import UnslothSettings, unsloth_mask
 
@@ -60,7 +62,7 @@ class TrainerConfig:
 
 def read_trainer_config(trainer: TrainerName, path: Path) -> TrainerConfig:
     """Read a configuration. Raises HarnessError for a file that is not one of this trainer's."""
-    found, unknown = _read(path)
+    found, unknown = read_trainer_file(path)
     read, kind = {
         "trl": (_trl, TrlSettings),
         "axolotl": (_axolotl, AxolotlSettings),
@@ -74,29 +76,6 @@ def read_trainer_config(trainer: TrainerName, path: Path) -> TrainerConfig:
     ]
     config = read(found, path)
     return replace(config, notes=(*config.notes, *notes))
-
-
-def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
-    text = read_text(path, "configuration")
-    where, suffix = str(path), path.suffix.lower()
-    try:
-        if suffix in (".py", ".ipynb"):
-            return script_settings(text, notebook=suffix == ".ipynb")
-        if suffix == ".json":
-            value = parse_json(text)
-        else:
-            require("yaml", "a YAML configuration", where)
-            value = import_module("yaml").safe_load(text)
-    except SyntaxError as error:
-        raise HarnessError(f"not Python: {error.msg}", where=f"{where}:{error.lineno}") from None
-    except Exception as error:  # YAML has exceptions of its own
-        if isinstance(error, HarnessError):
-            raise
-        reason = " ".join(str(error).split())
-        raise HarnessError(f"cannot be read: {reason}", where=where) from None
-    if not isinstance(value, dict):
-        raise HarnessError("expected keys with values", where=where)
-    return value, []
 
 
 def _flat(value: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -141,7 +120,7 @@ def _trl(found: dict[str, Any], path: Path) -> TrainerConfig:
     template, notes = "", []
     named = values.get("chat_template_path")
     if named:
-        file = _beside(path, str(named))
+        file = beside(path, str(named))
         if file.is_file() and file.suffix in (".jinja", ".j2"):
             template = read_text(file, "chat template")
         else:
@@ -170,22 +149,6 @@ def _unsloth(found: dict[str, Any], path: Path) -> TrainerConfig:
     return TrainerConfig("unsloth", settings, model, _data(values, path), notes=notes)
 
 
-#: Names of axolotl's templates whose text one of our formats writes too.
-_AXOLOTLS = {
-    "chatml": "chatml",
-    "llama3": "llama3",
-    "phi_3": "phi3",
-    "phi_4": "phi4",
-    "gemma": "gemma",
-    "gemma3": "gemma3",
-    "qwen_25": "qwen2.5",
-    "qwen3": "qwen3",
-    "deepseek_v2": "deepseek-v2",
-    "metharme": "metharme",
-    "exaone": "exaone3",
-}
-
-
 def _axolotl(found: dict[str, Any], path: Path) -> TrainerConfig:
     sets = found.get("datasets")
     if not isinstance(sets, list) or not sets:
@@ -211,22 +174,24 @@ def _axolotl(found: dict[str, Any], path: Path) -> TrainerConfig:
     notes = []
     if len(sets) > 1:
         notes.append(f"{len(sets)} data sets: the settings of {chosen.get('path')} are shown")
-    if not source and name not in ("tokenizer_default", "jinja", *_AXOLOTLS):
+    if not source and name not in ("tokenizer_default", "jinja", *AXOLOTL_TEMPLATES):
         raise HarnessError(
             f"chat_template = {name}: this template of axolotl's is not here",
             where=str(path),
             hint="name the format that equals it: --format",
         )
-    if not source and name in _AXOLOTLS:
-        notes.append(f"axolotl's template {name} is taken to be our format {_AXOLOTLS[name]}")
+    if not source and name in AXOLOTL_TEMPLATES:
+        notes.append(
+            f"axolotl's template {name} is taken to be our format {AXOLOTL_TEMPLATES[name]}"
+        )
     special = found.get("special_tokens") or {}
     return TrainerConfig(
         "axolotl",
         settings,
         str(found.get("base_model") or ""),
-        (str(_beside(path, str(chosen["path"]))),) if chosen.get("path") else (),
+        (str(beside(path, str(chosen["path"]))),) if chosen.get("path") else (),
         _template_text(str(source), path),
-        "" if source else _AXOLOTLS.get(name, ""),
+        "" if source else AXOLOTL_TEMPLATES.get(name, ""),
         str(special.get("eos_token") or ""),
         str(special.get("bos_token") or ""),
         tuple(notes),
@@ -235,13 +200,8 @@ def _axolotl(found: dict[str, Any], path: Path) -> TrainerConfig:
 
 def _template_text(source: str, path: Path) -> str:
     """The template itself, or the file that is named."""
-    file = _beside(path, source) if source and "\n" not in source and len(source) < 200 else None
+    file = beside(path, source) if source and "\n" not in source and len(source) < 200 else None
     return read_text(file, "chat template") if file and file.is_file() else source
-
-
-def _beside(path: Path, name: str) -> Path:
-    """A file as the configuration names it: from here, or from its own folder."""
-    return path.parent / name if (path.parent / name).exists() else Path(name)
 
 
 def _first(values: Mapping[str, Any], *keys: str) -> str:
@@ -251,4 +211,4 @@ def _first(values: Mapping[str, Any], *keys: str) -> str:
 def _data(values: Mapping[str, Any], path: Path) -> tuple[str, ...]:
     files = values.get("data_files")
     named = files if isinstance(files, list) else [files or values.get("dataset_name")]
-    return tuple(str(_beside(path, name)) for name in named if isinstance(name, str))
+    return tuple(str(beside(path, name)) for name in named if isinstance(name, str))

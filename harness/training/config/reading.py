@@ -19,7 +19,7 @@ from harness.run_file import is_trained
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
 
-_RECIPE = "this looks like another trainer's recipe: write a RUN.toml, docs/training.md"
+_RECIPE = "harness train reads another trainer's configuration; here a RUN.toml is expected"
 _DATA = "this looks like data: name it in [data] train of a RUN.toml, docs/training.md"
 #: What is given in place of settings, by its ending.
 _OTHER_FILES = {
@@ -53,12 +53,12 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
         raise HarnessError(
             f"not TOML: {error}", where=str(path), hint=_OTHER_FILES.get(path.suffix, "")
         ) from None
-    return _with_environment(table, str(path), environment or {})
+    return with_environment(table, str(path), environment or {})
 
 
 def read_environment(environment: Mapping[str, str] = os.environ) -> TrainConfig:
     """The defaults, overridden by the variables HARNESS_TRAIN_*. Raises as ``read_config``."""
-    return _with_environment({}, "environment", environment)
+    return with_environment({}, "environment", environment)
 
 
 def parse_config(table: dict[str, Any], where: str = "settings") -> TrainConfig:
@@ -110,9 +110,10 @@ def _sections() -> dict[str, Any]:
     }
 
 
-def _with_environment(
+def with_environment(
     table: dict[str, Any], where: str, environment: Mapping[str, str]
 ) -> TrainConfig:
+    """A table of settings, overridden by variables HARNESS_TRAIN_*. Raises as ``read_config``."""
     problems: list[str] = []
     places = keys()
     origin: dict[str, str] = {}
