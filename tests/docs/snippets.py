@@ -102,9 +102,10 @@ def harness_commands() -> list[Command]:
 
 
 def shown_files(page: str) -> dict[str, str]:
-    """The files that a page lets its reader write: a name in backticks before a JSON block."""
+    """The files that a page lets its reader write: a name in backticks before a block."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    return dict(re.findall(r"`([\w-]+\.jsonl?)`:\n\n```json\n(.*?)^```", text, re.M | re.S))
+    named = r"`([\w-]+\.(?:jsonl?|py))`:\n\n```(?:json|python)\n(.*?)^```"
+    return dict(re.findall(named, text, re.M | re.S))
 
 
 def shown_outputs(commands_run: tuple[str, ...]) -> list[Command]:
