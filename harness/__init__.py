@@ -23,9 +23,11 @@ if TYPE_CHECKING:
         train,
     )
     from harness.errors import HarnessError
+    from harness.training.callback import FormatCallback
     from harness.version import __version__
 
 __all__ = [
+    "FormatCallback",
     "HarnessError",
     "__version__",
     "compare",
@@ -46,7 +48,11 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"HarnessError": "harness.errors", "__version__": "harness.version"}
+    home = {
+        "FormatCallback": "harness.training.callback",
+        "HarnessError": "harness.errors",
+        "__version__": "harness.version",
+    }
     value = getattr(import_module(home.get(name, "harness.api")), name)
     globals()[name] = value
     return value
