@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, validation_error
-from harness.files import write_text
+from harness.files import read_json_object, write_text
 
 RUN_FILE = "run.json"
 METRICS_FILE = "metrics.jsonl"
@@ -115,6 +115,22 @@ def find_adapter(folder: Path) -> tuple[Path, Path | None]:
             hint="give a run's folder or an adapter's, with its adapter_config.json",
         )
     return adapter, run_of(adapter)
+
+
+def base_of(adapter: Path, run: Path | None, hint: str = "give its base instead") -> str:
+    """The base of an adapter, as its run or its adapter_config.json names it.
+
+    Raises HarnessError where neither does, with this hint.
+    """
+    if run is not None:
+        metadata = require_run_metadata(run)
+        name = str(metadata.config.get("model") or "")
+        path = Path(metadata.directory) / name
+        if name:
+            return str(path) if path.exists() else name
+    if named := read_json_object(adapter / ADAPTER_CONFIG).get("base_model_name_or_path"):
+        return str(named)
+    raise HarnessError("the adapter does not name its base", where=str(adapter), hint=hint)
 
 
 def run_of(adapter: Path) -> Path | None:

@@ -54,6 +54,29 @@ class VisibleStream:
         return getattr(self.raw, name)
 
 
+class SilentStream(VisibleStream):
+    """A text stream that discards what is printed. What was asked for is written to ``raw``."""
+
+    def write(self, text: str) -> int:
+        """Discard a text."""
+        return len(text)
+
+    def isatty(self) -> bool:
+        """No: a discarded line needs no colour, and a bar of progress no line."""
+        return False
+
+
+@contextmanager
+def silent_streams() -> Iterator[None]:
+    """Discard what is printed, notes and progress included: for --quiet."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, SilentStream(raw_stream(one))) for one in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
 @contextmanager
 def visible_streams() -> Iterator[None]:
     """Make standard output and standard error ``VisibleStream``s."""
@@ -105,4 +128,6 @@ def console(*, stderr: bool = False, **options: Any) -> Console:
                 yield Segment(text if control else visible(text), style, control)
 
     options = {"highlight": False, "markup": False, **options}  # names are no markup
-    return VisibleConsole(file=raw_stream(sys.stderr if stderr else sys.stdout), **options)
+    stream = sys.stderr if stderr else sys.stdout
+    silent = isinstance(stream, SilentStream)
+    return VisibleConsole(file=raw_stream(stream), quiet=silent, **options)

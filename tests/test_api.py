@@ -115,8 +115,8 @@ def test_recall_says_what_the_command_says(tmp_path, capsys):
     assert found.rows()[1]["near"] is None and found.summary["scored"] == 2
     plain = harness.recall(*names)
     assert main(["recall", names[0], "--against", names[1], "--json"]) == 0
-    *rows, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows == json.loads(json.dumps(plain.rows()))
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["outputs"] == json.loads(json.dumps(plain.rows()))
     assert summary["summary"] == plain.summary
     with pytest.raises(HarnessError, match="nothing to compare"):
         harness.recall([], [LAMPS])
@@ -130,8 +130,11 @@ def test_drift_says_what_the_command_says(tmp_path, capsys):
     found = harness.drift(texts)
     assert repr(found) == "DriftResult(1 of 2 scored texts drift)"
     assert main(["drift", str(file), "--json"]) == 0
-    *rows, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert rows == json.loads(json.dumps(found.rows())) and summary["summary"] == found.summary
+    summary = json.loads(capsys.readouterr().out)
+    assert (
+        summary["texts"] == json.loads(json.dumps(found.rows()))
+        and summary["summary"] == found.summary
+    )
     assert not harness.drift(texts[1:2], expect=["en", "de"]).rows()[0]["drift"]
     with pytest.raises(HarnessError, match="invalid language"):
         harness.drift(texts, expect="english language")

@@ -50,8 +50,8 @@ def test_drift_asked(capsys):
     and full-width marks in English.
     """
     assert main(["drift", str(REPORTS / "drift-asked.jsonl"), "--expect", "en", "--json"]) == 0
-    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    found = {row["id"]: row["drift"] for row in rows if "id" in row}
+    rows = json.loads(capsys.readouterr().out)["texts"]
+    found = {row["id"]: row["drift"] for row in rows}
     drifting = {"thought", "tail", "short"}
     assert found == {name: name in drifting for name in found} and len(found) == 6
 

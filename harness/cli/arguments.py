@@ -7,11 +7,12 @@ import difflib
 import io
 import math
 import re
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass
 from functools import cache
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -21,7 +22,24 @@ from harness.errors import HarnessError
 from harness.terminal import raw_streams
 
 T = TypeVar("T")
+QUIET_HELP = "Print nothing but errors, and what --json prints or a text that was asked for."
 _PLACEHOLDERS = {str: "TEXT", int: "INT", float: "FLOAT"}
+#: Options by name → what to write there, where the type does not say it.
+_NAMED = {
+    **dict.fromkeys(("adapter", "formats_dir", "save_index", "sweep"), "FOLDER"),
+    **dict.fromkeys(("formats", "format_id", "native"), "ID"),
+    **dict.fromkeys(("against", "cases", "context", "controls", "data", "metrics"), "FILE"),
+    **dict.fromkeys(("html", "report", "thresholds", "train"), "FILE"),
+    **dict.fromkeys(("base", "model"), "MODEL"),
+    **dict.fromkeys(("expect", "expect_language"), "CODE"),
+    **dict.fromkeys(("metric", "find_metric"), "METRIC"),
+    "api_key_env": "VARIABLE",
+    "budget": "N|N%",
+    "endpoint": "URL",
+    "engine_option": "KEY=VALUE",
+    "grid": "NAME=VALUE,VALUE",
+    "out": "PATH",
+}
 FormatId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
@@ -41,9 +59,9 @@ def parse(
     """
     for each in _dataclasses(kind, default):
         _document(each)
-        if default is None:
-            _simplify(each)
-    configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(kind)
+        _simplify(each)
+    shown = kind if prog or default is not None else _with_quiet(kind)
+    configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(shown)
     given: dict[str, Any] = {} if default is None else {"default": default}
     prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
@@ -57,6 +75,14 @@ def parse(
         mistake = _unknown_flag(configured, args, given) or _mistake(errors.getvalue())
         raise HarnessError(mistake, hint=f"see {prog} --help") from None
     return parsed
+
+
+def _with_quiet(kind: type[T]) -> type[T]:
+    """The options with --quiet, for the help: the dispatcher takes it out of the arguments."""
+    mark = tyro.conf.arg(help=QUIET_HELP, aliases=["-q"], help_behavior_hint="")
+    field = ("quiet", Annotated[bool, mark], False)
+    namespace = {"__doc__": kind.__doc__, "__module__": kind.__module__}
+    return make_dataclass(kind.__name__, [field], bases=(kind,), frozen=True, namespace=namespace)
 
 
 def _unknown_flag(kind: Any, args: list[str], given: dict[str, Any]) -> str:
@@ -119,6 +145,11 @@ def _simplify(kind: type) -> None:
         repeatable = tyro.conf.UseAppendAction in marks
         types = (value, *get_args(value))
         placeholder = next((_PLACEHOLDERS[t] for t in types if t in _PLACEHOLDERS), None)
+        if placeholder == "TEXT":
+            placeholder = _NAMED.get(f.name, placeholder)
+        choices = next((get_args(t) for t in get_args(value) if get_origin(t) is Literal), None)
+        if choices and NoneType in get_args(value):
+            placeholder = f"{{{','.join(choices)}}}"  # None is what leaving it out means
         if placeholder and get_origin(value) is tuple and not repeatable:
             placeholder += " ..."
         hint_text = None

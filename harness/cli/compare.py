@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from harness.cli.arguments import parse, split_commas
+from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.terminal import console
 
@@ -29,9 +29,9 @@ class CompareOptions:
     """Folder of a harness eval (with scores.json), or a gate's baseline."""
     after: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="AFTER")]
     """Another such folder or file, which is compared with BEFORE."""
-    only: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--measures"])] = ()
+    metric: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--only", "--measures"])] = ()
     """Compare only these metrics, separated by commas or spaces."""
-    formats: bool = False
+    all_formats: bool = False
     """Show every format, not only the groups and the changes."""
     thresholds: str | None = None
     """TOML file with the loss of each metric that is accepted. Default: the shipped one."""
@@ -39,13 +39,15 @@ class CompareOptions:
     """Write a page with the differences and both runs' samples side by side to this file, and its
     JSON beside it."""
     json: bool = False
-    """Print one JSON object a line, the counts last."""
+    """Print {"checks", "counts"} as JSON."""
 
 
 def compare(args: list[str]) -> int:
     """Compare two evaluations case by case: adapters, checkpoints, quantisations or servers.
 
     Exit code 1: a loss that is real and at least the metric's tolerance.
+
+    Example: harness compare build/eval/before build/eval/after
     """
     options = parse(CompareOptions, args, "compare", compare.__doc__)
     from harness import api
@@ -53,7 +55,7 @@ def compare(args: list[str]) -> int:
     found = api.compare(
         options.before,
         options.after,
-        metrics=split_commas(options.only),
+        metrics=split_commas(options.metric),
         thresholds=options.thresholds,
     )
     before, after, checks = found.before, found.after, found.checks
@@ -61,7 +63,7 @@ def compare(args: list[str]) -> int:
     if options.json:
         _print_json(found)
     else:
-        _print_table(before, after, checks, every=options.formats)
+        _print_table(before, after, checks, every=options.all_formats)
         for path in pages:
             print(path)
     return EXIT_FINDINGS if found.lost else EXIT_OK
@@ -92,10 +94,8 @@ def _write_page(
 
 
 def _print_json(found: ComparisonResult) -> None:
-    for row in found.rows():
-        print(json.dumps(row))
     counts = Counter(check.outcome for check in found.checks)
-    print(json.dumps({"counts": dict(sorted(counts.items()))}))
+    print_json({"checks": list(found.rows()), "counts": dict(sorted(counts.items()))})
 
 
 def _print_table(
@@ -143,6 +143,6 @@ def _print_table(
     print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(checks)}")
     if not every:
         print(
-            "shown: groups, the native format and changes beyond a tolerance; --formats shows "
-            "every format"
+            "shown: groups, the native format and changes beyond a tolerance; --all-formats "
+            "shows every format"
         )

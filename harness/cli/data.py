@@ -13,9 +13,11 @@ from typing import Annotated, Literal
 import tyro
 
 from harness.cli.arguments import Files, at_least, parse, refuse_existing
+from harness.cli.output import print_json
 from harness.data.schemas import SchemaName
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import write_text
+from harness.terminal import visible, write_exactly
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ def check(args: list[str]) -> int:
     """Find mistakes in a training set: bad rows, marks of chat formats in texts, calls that do not
     fit their tools, near-duplicates, canned phrases, other languages, over-long rows, and overlap
     with the evaluation. Exit code 1: there are some.
+
+    Example: harness data check my-data.jsonl --expect-language de
     """
     options = parse(DataCheckOptions, args, "data check", check.__doc__)
     at_least(options, 1, "longest")
@@ -62,7 +66,7 @@ def check(args: list[str]) -> int:
             "readings": dict(collection.readings),
             **asdict(counted),
         }
-        print(json.dumps(table, indent=1, ensure_ascii=False))
+        print_json(table, indent=1)
         return EXIT_FINDINGS if findings else EXIT_OK
     for finding in findings:
         print(f"{finding.place}: {finding.kind}: {finding.message}")
@@ -86,7 +90,7 @@ class CanariesOptions:
     on it)."""
     n: int = 100
     """Number of secrets to train on."""
-    null: int = 127
+    controls: Annotated[int, tyro.conf.arg(aliases=["--null"])] = 127
     """Number of controls that are never trained on. 127 can show an exposure of up to 7 bits."""
     copies: tuple[int, ...] = (1,)
     """How often each secret is repeated; several numbers take turns (1 4 16)."""
@@ -94,12 +98,17 @@ class CanariesOptions:
     """Another seed gives other secrets."""
     force: bool = False
     """Replace existing files."""
+    json: bool = False
+    """Print {"files", "next"} as JSON: each file with its number of rows."""
 
 
 def canaries(args: list[str]) -> int:
-    """Write secrets to train on, and controls of the same form to compare them with."""
+    """Write secrets to train on, and controls of the same form to compare them with.
+
+    Example: harness data canaries my-canaries --n 50 --copies 1 4 16
+    """
     options = parse(CanariesOptions, args, "data canaries", canaries.__doc__)
-    at_least(options, 1, "n", "null")
+    at_least(options, 1, "n", "controls")
     at_least(options, 0, "seed")
     if min(options.copies, default=0) < 1:
         raise HarnessError("invalid --copies: expected numbers of at least 1")
@@ -107,7 +116,7 @@ def canaries(args: list[str]) -> int:
 
     sets = {
         "canaries.jsonl": make_canaries(options.n, options.seed, copies=options.copies),
-        "canaries-null.jsonl": make_canaries(options.null, options.seed, trained=False),
+        "canaries-null.jsonl": make_canaries(options.controls, options.seed, trained=False),
     }
     folder = Path(options.out)
     for name, rows in sets.items():
@@ -121,12 +130,18 @@ def canaries(args: list[str]) -> int:
             for row in rows
         )
         write_text(folder / name, "".join(json.dumps(table) + "\n" for table in tables))
-        print(f"{folder / name}: {len(rows)} rows")
     train, controls = (folder / name for name in sets)
-    print(
-        f"next: harness eval MODEL --adapter ADAPTER --recall --train {train} "
-        f"--controls {controls} --recall-examples {options.null}"
+    command = (
+        f"harness eval MODEL --adapter ADAPTER --recall --train {train} --controls {controls} "
+        f"--recall-examples {options.controls}"
     )
+    counts = {str(folder / name): len(rows) for name, rows in sets.items()}
+    if options.json:
+        print_json({"files": counts, "next": command})
+        return EXIT_OK
+    for name, count in counts.items():
+        print(f"{name}: {count} rows")
+    print(f"next: {command}")
     return EXIT_OK
 
 
@@ -144,6 +159,9 @@ class ConvertOptions:
     """Split of a data set of the hub."""
     force: bool = False
     """Replace an existing file."""
+    json: bool = False
+    """Print {"rows", "refused", "notes", "file"} as JSON. Without --out, rows holds the rows
+    themselves, else their number."""
 
 
 def convert(args: list[str]) -> int:
@@ -151,6 +169,8 @@ def convert(args: list[str]) -> int:
     thoughts, tool calls and tools.
 
     Exit code 1: some rows were refused.
+
+    Example: harness data convert sharegpt.json --out messages.jsonl
     """
     options = parse(ConvertOptions, args, "data convert", convert.__doc__)
     from harness.data.conversations import Collection, as_row
@@ -158,22 +178,30 @@ def convert(args: list[str]) -> int:
 
     collection = Collection()
     collection.read(options.source, options.schema, options.split)
-    text = "".join(
-        json.dumps(as_row(conversation), ensure_ascii=False) + "\n"
-        for conversation in collection.conversations
-    )
+    rows = list(map(as_row, collection.conversations))
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    code = EXIT_FINDINGS if collection.refusals else EXIT_OK
     if options.out:
         refuse_existing(Path(options.out), force=options.force)
         write_text(Path(options.out), text)
-    else:
-        print(text, end="")
+    if options.json:
+        table = {
+            "rows": len(rows) if options.out else rows,
+            "refused": list(map(asdict, collection.refusals)),
+            "notes": list(collection.notes()),
+            "file": options.out or None,
+        }
+        print_json(table)
+        return code
+    if not options.out:
+        write_exactly(visible(text))
     for refusal in collection.refusals:
         print(f"{refusal.place}: {refusal.reason}: {refusal.message}", file=sys.stderr)
     for line in collection.notes():
         print(line, file=sys.stderr)
     refused = f"; {summarise_refusals(collection.refusals)}" if collection.refusals else ""
     print(f"{_counted(collection.conversations, 'conversation')}{refused}", file=sys.stderr)
-    return EXIT_FINDINGS if collection.refusals else EXIT_OK
+    return code
 
 
 @dataclass(frozen=True)
@@ -182,10 +210,10 @@ class AnswersOptions:
     """Conversation files or folders whose last question is asked. Default: the shipped training
     set."""
     model: str = "SmolLM2-135M-Instruct"
-    """The model that answers, without an adapter."""
+    """The model that answers. A run's or an adapter's folder: its base with its adapter."""
     out: str = "answers.jsonl"
     """File to write: conversations that end with the model's answer."""
-    prompts: int = 0
+    limit: Annotated[int, tyro.conf.arg(aliases=["--prompts"])] = 0
     """Ask at most this many questions, spread evenly over the data. 0: all."""
     max_new_tokens: int = 64
     """Longest answer, in tokens."""
@@ -198,16 +226,21 @@ class AnswersOptions:
     """Folders with more formats."""
     force: bool = False
     """Replace an existing file."""
+    json: bool = False
+    """Print {"file", "answers", "prompts", "format"} as JSON."""
 
 
 def answers(args: list[str]) -> int:
-    """Let a model answer the prompts of a training set, greedily in its native format."""
+    """Let a model answer the prompts of a training set, greedily in its native format.
+
+    Example: harness data answers my-data.jsonl --model ./my-model --limit 50
+    """
     options = parse(AnswersOptions, args, "data answers", answers.__doc__)
-    at_least(options, 0, "prompts")
+    at_least(options, 0, "limit")
     at_least(options, 1, "max_new_tokens")
     from harness.data.conversations import load_conversations
     from harness.formats import load_formats
-    from harness.models import load
+    from harness.models import load_trained
     from harness.resources import data_dir
     from harness.training.distill.self_answers import (
         check_prompts,
@@ -220,10 +253,10 @@ def answers(args: list[str]) -> int:
     out = Path(options.out)
     refuse_existing(out, force=options.force)
     prompts = spread_prompts(
-        load_conversations(options.files or [str(data_dir("trainset"))]), options.prompts
+        load_conversations(options.files or [str(data_dir("trainset"))]), options.limit
     )
     check_prompts(prompts)
-    loaded = load(options.model)
+    loaded = load_trained(options.model)
     native = native_format(
         load_formats(*map(Path, options.formats_dir)).values(), options.native, loaded
     )
@@ -231,6 +264,10 @@ def answers(args: list[str]) -> int:
         loaded, prompts, native, options.max_new_tokens, unfinished=options.unfinished
     )
     write_conversations(out, found)
+    if options.json:
+        counts = {"answers": len(found), "prompts": len(prompts)}
+        print_json({"file": str(out), **counts, "format": native.id})
+        return EXIT_OK
     print(
         f"{out}: {len(found)} of {len(prompts)} prompts answered in {native.id}; the other answers "
         f"were empty or had no end after {options.max_new_tokens} tokens"

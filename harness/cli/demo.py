@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cli.arguments import at_least, parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 _DESCRIPTION = (
-    "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report."
+    "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report.\n\n"
+    "Example: harness demo --limit 8 --out build/demo"
 )
 
 
@@ -23,6 +27,8 @@ class DemoOptions:
     """Passes over the training set. Default: as in the recipe."""
     model: str | None = None
     """Another model. Default: that of the recipe."""
+    json: bool = False
+    """Print the files as JSON."""
 
 
 def demo(args: list[str]) -> int:
@@ -42,5 +48,9 @@ def demo(args: list[str]) -> int:
             config,
             optimisation=replace(config.optimisation, num_train_epochs=epochs),
         )
-    demo(config, Path(options.out), options.limit or LIMIT)
+    out = Path(options.out)
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        demo(config, out, options.limit or LIMIT)
+    if options.json:
+        print_json({"files": [str(path) for path in sorted(out.glob("report.*"))]})
     return EXIT_OK

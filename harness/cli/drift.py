@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from harness.cli.arguments import parse, split_commas
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -20,22 +20,27 @@ class DriftOptions:
     texts: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """JSON lines of {"id", "text"}, or conversations, of which the last answer counts. With a
     "prompt", text that quotes it is not judged."""
-    expect: tuple[str, ...] = ("en",)
+    expect_language: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expect"])] = ("en",)
     """Languages that a text may use, as codes (en, de, zh-Hant)."""
     json: bool = False
-    """Print one JSON object a line, the summary last."""
+    """Print {"texts", "summary"} as JSON."""
 
 
 def drift(args: list[str]) -> int:
-    """Find texts that slip into another language: script, windows of words, onset, recovery."""
+    """Find texts that slip into another language: script, windows of words, onset, recovery.
+
+    Example: harness drift outputs.jsonl --expect-language en,de
+    """
     options = parse(DriftOptions, args, "drift", drift.__doc__)
     from harness import api
 
-    result = api.drift(options.texts, split_commas(options.expect))
-    for output, found, row in zip(result.outputs, result.found, result.rows(), strict=True):
-        print(json.dumps(row) if options.json else _line(output.id, found))
-    summary = result.summary
-    print(json.dumps({"summary": summary}) if options.json else _sentence(summary))
+    result = api.drift(options.texts, split_commas(options.expect_language))
+    if options.json:
+        print_json({"texts": list(result.rows()), "summary": result.summary})
+        return EXIT_OK
+    for output, found in zip(result.outputs, result.found, strict=True):
+        print(_line(output.id, found))
+    print(_sentence(result.summary))
     return EXIT_OK
 
 

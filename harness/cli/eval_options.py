@@ -91,7 +91,7 @@ class EvalOptions:
     which the distribution over all formats is estimated."""
     find: tuple[str, ...] = ()
     """Spend the budget (default 10%) on a search for the best and worst format: best,worst."""
-    find_by: str = ""
+    find_metric: Annotated[str, tyro.conf.arg(aliases=["--find-by"])] = ""
     """With --find: the metric of 0 or 1 to search by. Default: choice where there are choices,
     else on_task."""
     flips: bool = False
@@ -246,8 +246,8 @@ def _settings(options: EvalOptions) -> EvalSettings:
         read_goals(find)
     if options.budget is not None:
         pairs_in_budget(options.budget, 1)
-    if options.find_by and not find:
-        raise HarnessError("--find-by is for a search", hint="add --find best,worst")
+    if options.find_metric and not find:
+        raise HarnessError("--find-metric is for a search", hint="add --find best,worst")
     if budget and options.flips:
         raise HarnessError(
             "--flips and --budget exclude each other", hint="run --flips apart, in a few formats"
@@ -276,7 +276,7 @@ def _settings(options: EvalOptions) -> EvalSettings:
         flips=options.flips,
         budget=budget,
         find=find,
-        find_by=options.find_by,
+        find_by=options.find_metric,
         temperature=options.temperature,
         top_p=options.top_p,
         top_k=options.top_k,

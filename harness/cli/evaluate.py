@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from contextlib import nullcontext, redirect_stdout
@@ -10,6 +9,7 @@ from dataclasses import asdict
 
 from harness.cli.arguments import parse
 from harness.cli.eval_options import EvalOptions, job_of
+from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK
 
 #: The words that each value of --fail-on lets a run fail for.
@@ -17,7 +17,10 @@ FAILING = {"broken": ("broken",), "degraded": ("broken", "degraded")}
 
 
 def evaluate(args: list[str]) -> int:
-    """Measure a model across prompt formats and write report.html, report.md and report.json."""
+    """Measure a model across prompt formats and write report.html, report.md and report.json.
+
+    Example: harness eval ./my-model --formats common --limit 40 --fail-on broken
+    """
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files
     from harness.evaluation.analysis.format_verdicts import verdicts
@@ -51,7 +54,7 @@ def evaluate(args: list[str]) -> int:
             for each, of_one in zip(evaluations, found, strict=True)
         ]
         result = {"runs": runs} if several else runs[0]
-        print(json.dumps({"model": evaluations[0].model, **result}))
+        print_json({"model": evaluations[0].model, **result})
         return code
     for each, of_one in zip(evaluations, found, strict=True):
         print_verdicts([each], [of_one])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -12,14 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from harness.cli.arguments import FormatId, format_id_of, parse, refuse_existing
+from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, write_text
 from harness.formats import load_formats
+from harness.run_file import is_trained
 from harness.terminal import write_exactly
 
 if TYPE_CHECKING:
     from harness.formats.exchange.sources import Source as TemplateSource
 
+#: A folder with one of these has a template of its own, also an adapter's.
+TEMPLATE_FILES = ("chat_template.jinja", "tokenizer_config.json")
 #: Suffixes of files. A name with one of them is never looked up as a model.
 _SUFFIXES = (".json", ".jinja", ".gguf", ".txt", ".gotmpl", ".tmpl", ".yaml", ".yml")
 Source = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
@@ -51,7 +54,10 @@ class ImportOptions:
 
 
 def import_(args: list[str]) -> int:
-    """Make a format file from another program's format, verify it, and print what is lost."""
+    """Make a format file from another program's format, verify it, and print what is lost.
+
+    Example: harness formats import ./my-model --out my-formats
+    """
     from harness.formats.exchange.importing import import_format
 
     options = parse(ImportOptions, args, "formats import", import_.__doc__)
@@ -75,7 +81,7 @@ def import_(args: list[str]) -> int:
             "proved": imported.proved,
             "refused": imported.refused,
         }
-        print(json.dumps(table))
+        print_json(table)
         return EXIT_OK
     print(f"{target}: system {chat_format.system}, stops {list(chat_format.stops)}")
     if imported.proved:
@@ -108,7 +114,8 @@ def _read(name: str, context: str | None, template_name: str | None = None) -> T
     from harness.formats.exchange.sources import read_source
 
     path = Path(name)
-    if not path.exists() and path.suffix not in _SUFFIXES:
+    adapter = is_trained(path) and not any((path / file).is_file() for file in TEMPLATE_FILES)
+    if adapter or (not path.exists() and path.suffix not in _SUFFIXES):
         from harness.models import template_path
 
         path = template_path(name)
@@ -125,10 +132,15 @@ class ExportOptions:
     """File to write. Default: print the text."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
+    json: bool = False
+    """Print {"format", "to", "lost"} as JSON, with the file, or the text where there is none."""
 
 
 def export(args: list[str]) -> int:
-    """Write a format for another program, after reading the result back and comparing it."""
+    """Write a format for another program, after reading the result back and comparing it.
+
+    Example: harness formats export chatml --to ollama
+    """
     from harness.formats.exchange.exporting import export_format
 
     options = parse(ExportOptions, args, "formats export", export.__doc__)
@@ -136,7 +148,12 @@ def export(args: list[str]) -> int:
     exported = export_format(known[options.format_id], options.to)
     if options.out:
         write_text(Path(options.out), exported.text)
-    else:
+    if options.json:
+        where = {"file": options.out} if options.out else {"text": exported.text}
+        facts = {"format": options.format_id, "to": options.to, "lost": exported.lost}
+        print_json({**facts, **where})
+        return EXIT_OK
+    if not options.out:
         write_exactly(exported.text)
     for sentence in exported.lost:
         print(f"not kept: {sentence}", file=sys.stderr)
@@ -161,6 +178,8 @@ class DetectOptions:
 def detect(args: list[str]) -> int:
     """Find the known formats that a template equals on conversations with and without a system
     prompt. Exit code 1: it equals none.
+
+    Example: harness formats detect ./my-model
     """
     from harness.formats.exchange.detecting import differs_beyond, rank_formats, variant_of
 
@@ -180,18 +199,15 @@ def detect(args: list[str]) -> int:
     variant = None if equal else variant_of(source, known_formats)
     if options.json:
         facts = {"source": options.source, "kind": source.kind}
-        print(
-            json.dumps(
-                {
-                    **facts,
-                    "equals": equal,
-                    "nearest": nearest,
-                    "variant_of": variant
-                    and {"format": variant.format.id, "differs": variant.differs},
-                    "lost": source.lost,
-                    "differs": differs,
-                }
-            )
+        print_json(
+            {
+                **facts,
+                "equals": equal,
+                "nearest": nearest,
+                "variant_of": variant and {"format": variant.format.id, "differs": variant.differs},
+                "lost": source.lost,
+                "differs": differs,
+            }
         )
         return EXIT_OK if equal else EXIT_FINDINGS
     if equal:

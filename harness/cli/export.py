@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from harness.cli.arguments import parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK
 
 
@@ -32,10 +33,15 @@ class ExportOptions:
     """Licence of the adapter, for the model card."""
     data_license: str = "unknown"
     """Licence of the data, for the model card."""
+    json: bool = False
+    """Print {"folder", "format"} as JSON."""
 
 
 def export(args: list[str]) -> int:
-    """Write adapter, chat template and model card so that plain transformers and peft load them."""
+    """Write adapter, chat template and model card so that plain transformers and peft load them.
+
+    Example: harness export runs/train --format chatml --out shared
+    """
     options = parse(ExportOptions, args, "export", export.__doc__)
     from harness.training.share.export import ExportJob
     from harness.training.share.export import export as write
@@ -52,6 +58,9 @@ def export(args: list[str]) -> int:
         options.data_license,
     )
     folder = write(job)
+    if options.json:
+        print_json({"folder": str(folder), "format": options.format_id})
+        return EXIT_OK
     print(
         f"written: {folder} (adapter, tokenizer with the chat template {options.format_id}, "
         "README.md); transformers renders it as we do"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from harness.cli.arguments import FormatId, at_least, format_id_of, parse
+from harness.cli.output import print_json
 from harness.conversation import Conversation, Message
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, read_json, write_text
@@ -33,7 +34,10 @@ class ListOptions:
 
 
 def list_formats(args: list[str]) -> int:
-    """List the known prompt formats: id, family, system prompt, thoughts, tools, stop strings."""
+    """List the known prompt formats: id, family, system prompt, thoughts, tools, stop strings.
+
+    Example: harness formats list --formats-dir my-formats
+    """
     options = parse(ListOptions, args, "formats list", list_formats.__doc__)
     known = load_formats(*map(Path, options.formats_dir))
     if options.markdown:
@@ -43,7 +47,7 @@ def list_formats(args: list[str]) -> int:
         return EXIT_OK
     if options.json:
         rows = [{**_facts(f), "origin": f.origin} for f in known.values()]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows, indent=1)
         return EXIT_OK
     width = max(len(f.id) for f in known.values())
     families = max(len(f.family) for f in known.values())
@@ -67,13 +71,22 @@ class ShowOptions:
     """Format id."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
+    json: bool = False
+    """Print the format's facts and its file's text as JSON."""
 
 
 def show(args: list[str]) -> int:
-    """Print the file of a format: its facts and its template."""
+    """Print the file of a format: its facts and its template.
+
+    Example: harness formats show chatml
+    """
     options = parse(ShowOptions, args, "formats show", show.__doc__)
     found = load_formats(*map(Path, options.formats_dir))[options.format_id]
-    write_exactly(Path(found.path).read_text(encoding="utf-8"))
+    text = Path(found.path).read_text(encoding="utf-8")
+    if options.json:
+        print_json({**_facts(found), "path": str(found.path), "text": text}, indent=1)
+    else:
+        write_exactly(text)
     return EXIT_OK
 
 
@@ -95,23 +108,34 @@ class RenderOptions:
     """Name of the assistant, in a format with names."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
+    json: bool = False
+    """Print {"format", "text", "stops", "spans"} as JSON."""
 
 
 def render_file(args: list[str]) -> int:
-    """Print a conversation in a format, byte for byte; no newline is added."""
+    """Print a conversation in a format, byte for byte; no newline is added.
+
+    Example: harness formats render llama3 chat.json --generation-prompt
+    """
     from harness.formats.render import render
 
     options = parse(RenderOptions, args, "formats render", render_file.__doc__)
+    chat_format = load_formats(*map(Path, options.formats_dir))[options.format_id]
     rendered = render(
         read_messages(options.file),
-        load_formats(*map(Path, options.formats_dir))[options.format_id],
+        chat_format,
         add_generation_prompt=options.generation_prompt,
         continue_final_message=options.continue_final_message,
         bos_token=options.bos,
         eos_token=options.eos,
         assistant_name=options.name,
     )
-    write_exactly(rendered.text)
+    if options.json:
+        spans = [span._asdict() for span in rendered.spans]
+        facts = {"format": chat_format.id, "text": rendered.text, "stops": rendered.stops}
+        print_json({**facts, "spans": spans}, indent=1)
+    else:
+        write_exactly(rendered.text)
     return EXIT_OK
 
 
@@ -149,7 +173,10 @@ class CheckOptions:
 
 
 def check(args: list[str]) -> int:
-    """Compute the properties of formats and explain their problems."""
+    """Compute the properties of formats and explain their problems.
+
+    Example: harness formats check chatml 'llama*' --model ./my-model
+    """
     from harness.formats.properties import check_format
 
     options = parse(CheckOptions, args, "formats check", check.__doc__)
@@ -163,17 +190,17 @@ def check(args: list[str]) -> int:
         chosen.append(source_format)
         reports.append(report)
     if options.model:
-        from harness.models import load_tokenizer, locate
+        from harness.models import load_tokenizer, locate, without_adapter
         from harness.tokens.tokenizer_check import check_tokenizer, embedding_norms
 
-        source = locate(options.model)
+        source = locate(without_adapter(options.model))
         tokenizer, norms = load_tokenizer(source), embedding_norms(source.path)
         reports = [
             check_tokenizer(report, each, tokenizer, norms)
             for report, each in zip(reports, chosen, strict=True)
         ]
     if options.json:
-        print(json.dumps([asdict(report) for report in reports], indent=1, ensure_ascii=False))
+        print_json([asdict(report) for report in reports], indent=1)
     else:
         for report in reports:
             values = [item for item in report.properties.items() if item[1] is not None]
@@ -236,6 +263,8 @@ def sample_formats(args: list[str]) -> int:
     """Sample procedural formats from a grammar and print how each begins, or write them as files.
 
     In --formats and in a recipe such a sample is called grammar:N:seed=S:split=train:style=tags.
+
+    Example: harness formats sample --n 5 --seed 7
     """
     from harness.formats.grammar.sample import sample_sources
 
@@ -254,7 +283,7 @@ def sample_formats(args: list[str]) -> int:
             write_text(Path(options.out) / f"{each.id}.jinja", source)
     if options.json:
         rows = [{**_facts(each), "roles": dict(each.roles)} for each, _ in drawn]
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows, indent=1)
     else:
         for each, _ in drawn:
             print(f"{each.id}  {_one_line(each)}")

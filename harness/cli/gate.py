@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.arguments import at_least, parse, split_commas
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 
@@ -38,12 +39,16 @@ class InitOptions:
     """Folder of the gate in the repository."""
     force: bool = False
     """Replace existing files."""
+    json: bool = False
+    """Print the files, the notes and the next commands as JSON."""
 
 
 def init(args: list[str]) -> int:
     """Write the gate, its settings and thresholds, and a GitHub Actions workflow.
 
     Afterwards `pytest eval/` alone runs it, and plain `pytest` skips it.
+
+    Example: harness gate init --model ./my-model --adapter ./my-adapter
     """
     options = parse(InitOptions, args, "gate init", init.__doc__)
     from harness.formats import load_formats
@@ -74,14 +79,21 @@ def init(args: list[str]) -> int:
     )
     root = Path(options.root)
     load_formats(*(root / name for name in gate.formats_dirs)).select(gate.formats)
-    for path in write_gate(root, gate, force=options.force):
+    written = write_gate(root, gate, force=options.force)
+    notes = missing_on_a_runner(gate)
+    commands = [
+        f"python -m pip install {shlex.join(packages(gate))}",
+        f"pytest {shlex.quote(gate.tests[0])} {UPDATE}",
+        f"git add {shlex.quote(gate.tests[0])} .github && git commit -m 'Gate the prompt formats'",
+    ]
+    if options.json:
+        print_json({"files": list(map(str, written)), "notes": notes, "next": commands})
+        return EXIT_OK
+    for path in written:
         print(f"wrote {path}")
-    for sentence in missing_on_a_runner(gate):
+    for sentence in notes:
         print(f"note: {sentence}")
     print("next, in the repository, with a model that you trust:")
-    print(f"  python -m pip install {shlex.join(packages(gate))}")
-    print(f"  pytest {shlex.quote(gate.tests[0])} {UPDATE}")
-    print(
-        f"  git add {shlex.quote(gate.tests[0])} .github && git commit -m 'Gate the prompt formats'"
-    )
+    for command in commands:
+        print(f"  {command}")
     return EXIT_OK

@@ -8,14 +8,17 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, HarnessError, nearest
 from harness.extras import explain_missing
-from harness.terminal import visible_streams
+from harness.terminal import silent_streams, visible_streams
 from harness.version import __version__
 
+#: The flags of every command after which it prints nothing but errors, and what was asked for.
+QUIET = ("--quiet", "-q")
 #: The names of the console script.
 PROGRAMS = ("harness", "formatproof")
 
@@ -174,7 +177,9 @@ def _dispatch(args: list[str]) -> int:
         )
     command = COMMANDS[name]
     rest = args[len(name.split(" ")) :]
-    with explain_missing(f"harness {name}"):
+    quiet = any(word in QUIET for word in rest)
+    rest = [word for word in rest if word not in QUIET]
+    with explain_missing(f"harness {name}"), silent_streams() if quiet else nullcontext():
         module = importlib.import_module(f"harness.cli.{command.module}")
         function = getattr(module, command.function)
         return int(function(rest) or EXIT_OK)

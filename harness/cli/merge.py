@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from harness.cli.arguments import parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK
 
 
@@ -16,20 +17,26 @@ from harness.errors import EXIT_OK
 class MergeOptions:
     adapter: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ADAPTER")]
     """Folder of a run, of its adapter, or of a checkpoint such as RUN/checkpoint-100."""
-    base: str
-    """The model that the adapter was trained on: folder, hub id, or SmolLM2-135M-Instruct."""
     out: str
     """New folder for the merged model."""
+    base: str | None = None
+    """The model that the adapter was trained on: folder, hub id, or SmolLM2-135M-Instruct. Default:
+    the one that the run or the adapter names."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Dtype of the merged weights."""
     load_in_4bit: bool = False
     """For another trainer's adapter that was trained on an nf4 base. Our adapters record this."""
     device: str = "cpu"
     """Device for the merge. A quantised base in its own dtype and one layer in float32 must fit."""
+    json: bool = False
+    """Print the folder and how far the outputs agree as JSON."""
 
 
 def merge(args: list[str]) -> int:
-    """Merge an adapter into its base, check that the outputs agree, and write a model folder."""
+    """Merge an adapter into its base, check that the outputs agree, and write a model folder.
+
+    Example: harness merge runs/train --out merged
+    """
     options = parse(MergeOptions, args, "merge", merge.__doc__)
     from harness.models.quantisation import Quantisation
     from harness.training.share.merge import merge as merge_adapter
@@ -44,6 +51,9 @@ def merge(args: list[str]) -> int:
         device=options.device,
     )
     found = done.agreement
+    if options.json:
+        print_json({"folder": str(done.folder), "dtype": done.dtype, "agreement": asdict(found)})
+        return EXIT_OK
     if done.quantisation:
         print(f"merged into the dequantised base that it was trained on: {done.quantisation}")
     print(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import tyro
 
 from harness.cli.arguments import at_least, parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 
@@ -20,16 +20,19 @@ class PhrasesOptions:
     against: str
     """Texts to compare with: the training set or the base model's outputs, as JSON lines or a
     folder of them."""
-    most: int = 20
+    limit: Annotated[int, tyro.conf.arg(aliases=["--most"])] = 20
     """Show at most this many new phrases."""
     json: bool = False
-    """Print one JSON object a line: kinds, then listed phrases, then new ones."""
+    """Print {"listed", "new"} as JSON: kinds, then listed phrases; new phrases."""
 
 
 def phrases(args: list[str]) -> int:
-    """Count canned phrases of outputs and their lift over other texts, and find new phrases."""
+    """Count canned phrases of outputs and their lift over other texts, and find new phrases.
+
+    Example: harness phrases outputs.jsonl --against train.jsonl
+    """
     options = parse(PhrasesOptions, args, "phrases", phrases.__doc__)
-    at_least(options, 0, "most")
+    at_least(options, 0, "limit")
     from harness.data.outputs import read_answers, read_outputs
     from harness.metrics.phrases import KINDS, distinctive, lift
 
@@ -38,15 +41,13 @@ def phrases(args: list[str]) -> int:
     for file, found in ((options.outputs, texts), (options.against, base)):
         if not any(map(str.strip, found)):
             raise HarnessError("no words to compare", where=file)
-    listed, new = lift(texts, base), distinctive(texts, base, options.most)
+    listed, new = lift(texts, base), distinctive(texts, base, options.limit)
     if options.json:
-        for item in listed:
-            print(
-                json.dumps({"listed": "kind" if item.name in KINDS else "phrase", **asdict(item)})
-            )
-        for phrase in new:
-            row = asdict(phrase) | {"z": round(phrase.z, 2)}
-            print(json.dumps({"new": row.pop("text"), **row}))
+        kinds: list[dict[str, object]] = [
+            {"is": "kind" if item.name in KINDS else "phrase", **asdict(item)} for item in listed
+        ]
+        more = [{**asdict(phrase), "z": round(phrase.z, 2)} for phrase in new]
+        print_json({"listed": kinds, "new": more})
         return EXIT_OK
     if not listed:
         print("no canned phrase on either side")

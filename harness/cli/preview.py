@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import tyro
 
 from harness.cli.arguments import at_least, parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import write_text
 from harness.terminal import console
@@ -48,8 +48,8 @@ class PreviewOptions:
     format_id: Annotated[str | None, tyro.conf.arg(name="format")] = None
     """Format id. Default with --trainer: the configured template, or the model's own."""
     model: str | None = None
-    """Model whose tokenizer is used: folder, GGUF file, hub id or SmolLM2-135M-Instruct. Default
-    with --trainer: the configured model."""
+    """Model whose tokenizer is used: folder, run folder, GGUF file, hub id or
+    SmolLM2-135M-Instruct. Default with --trainer: the configured model."""
     trainer: Literal["trl", "axolotl", "unsloth"] | None = None
     """Show which tokens this trainer would train with the configuration FILE, and where that
     differs from what should be trained."""
@@ -77,6 +77,8 @@ def preview(args: list[str]) -> int:
     """Show a conversation's text and tokens in a format; the trained parts have colours.
 
     With --trainer, show what TRL, axolotl or unsloth would train; exit code 1 if it differs.
+
+    Example: harness preview chat.json --format chatml --model ./my-model
     """
     options = parse(PreviewOptions, args, "preview", preview.__doc__)
     if options.trainer:
@@ -94,13 +96,13 @@ def preview(args: list[str]) -> int:
     from harness.formats import load_formats
     from harness.formats.adapt import adapt_to_format
     from harness.formats.render import render
-    from harness.models import load_tokenizer, locate
+    from harness.models import load_tokenizer, locate, without_adapter
     from harness.tokens.encode import bos_text, eos_text, token_spans
 
     conversation = read_messages(options.file)
     known = load_formats(*map(Path, options.formats_dir))
     [chat_format] = known.select([options.format_id])[:1]
-    tokenizer = load_tokenizer(locate(options.model))
+    tokenizer = load_tokenizer(locate(without_adapter(options.model)))
     rendered = render(
         adapt_to_format(conversation, chat_format),
         chat_format,
@@ -114,7 +116,7 @@ def preview(args: list[str]) -> int:
     if options.html:
         write_text(Path(options.html), _page(pieces, chat_format.id))
     if options.json:
-        print(json.dumps(_as_json(rendered, chat_format, pieces), indent=1, ensure_ascii=False))
+        print_json(_as_json(rendered, chat_format, pieces), indent=1)
     else:
         _print(rendered, chat_format, pieces)
     return EXIT_OK
@@ -183,7 +185,7 @@ def _trainer(options: PreviewOptions, trainer: TrainerName) -> int:
     from harness.cli.trainer_view import show_comparison
     from harness.formats import load_formats
     from harness.formats.trainers.trainer_config import read_trainer_config
-    from harness.models import load_tokenizer, locate
+    from harness.models import load_tokenizer, locate, without_adapter
     from harness.training.data.trainer_comparison import compare_trainer, config_files
 
     config = read_trainer_config(trainer, Path(options.file))
@@ -196,6 +198,7 @@ def _trainer(options: PreviewOptions, trainer: TrainerName) -> int:
     format_id = options.format_id or config.format_id
     known = load_formats(*map(Path, options.formats_dir)) if format_id else None
     chat_format = known[format_id] if known and format_id else None
-    found = compare_trainer(config, files, load_tokenizer(locate(model)), chat_format)
+    tokenizer = load_tokenizer(locate(without_adapter(model)))
+    found = compare_trainer(config, files, tokenizer, chat_format)
     show_comparison(found, rows=options.rows, as_json=options.json)
     return EXIT_FINDINGS if found.counts() else EXIT_OK

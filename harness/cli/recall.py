@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from harness.cli.arguments import parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK
 
 if TYPE_CHECKING:
@@ -25,29 +25,33 @@ class RecallOptions:
     against: str
     """The training set: JSON lines of texts or conversations, a folder of them, or an index written
     with --save-index."""
-    null: str | None = None
+    controls: Annotated[str | None, tyro.conf.arg(aliases=["--null"])] = None
     """Texts of the same kind that were never trained on. They show what is shared by chance."""
     save_index: str | None = None
     """Folder to store the index in, for later runs with the same training set."""
     json: bool = False
-    """Print one JSON object a line, the summary last."""
+    """Print {"outputs", "summary"} as JSON."""
 
 
 def recall(args: list[str]) -> int:
     """Find outputs that copy a training example, and where.
 
     String matching is a lower bound on memorisation.
+
+    Example: harness recall outputs.jsonl --against train.jsonl --controls held-out.jsonl
     """
     options = parse(RecallOptions, args, "recall", recall.__doc__)
     from harness import api
 
-    result = api.recall(options.outputs, options.against, null=options.null)
+    result = api.recall(options.outputs, options.against, null=options.controls)
     if options.save_index:
         result.index.save(options.save_index)
-    for output, hit, row in zip(result.outputs, result.hits, result.rows(), strict=True):
-        print(json.dumps(row) if options.json else _line(output, hit))
-    summary = result.summary
-    print(json.dumps({"summary": summary}) if options.json else "\n".join(_sentences(summary)))
+    if options.json:
+        print_json({"outputs": list(result.rows()), "summary": result.summary})
+        return EXIT_OK
+    for output, hit in zip(result.outputs, result.hits, strict=True):
+        print(_line(output, hit))
+    print("\n".join(_sentences(result.summary)))
     return EXIT_OK
 
 
@@ -92,6 +96,6 @@ def _sentences(summary: dict[str, Any]) -> Iterator[str]:
         yield f"note: {summary['note']}"
     if summary["null"] == 0:
         yield (
-            "no null: give --null HELDOUT.jsonl, texts never trained on, to see what is shared by "
-            "chance"
+            "no controls: give --controls HELDOUT.jsonl, texts never trained on, to see what is "
+            "shared by chance"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from harness.cli.arguments import parse, split_commas
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class QueryOptions(ResultsOptions):
     each: bool = False
     """Print every row instead of means and counts."""
     json: bool = False
-    """Print one JSON object a line, with every column."""
+    """Print a JSON list of rows, with every column."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,15 @@ class ExportOptions(ResultsOptions):
     """File to write."""
     to: Literal["csv", "parquet", "jsonl"] = "csv"
     """Kind of file. parquet needs pyarrow."""
+    json: bool = False
+    """Print {"file", "rows"} as JSON."""
 
 
 def query(args: list[str]) -> int:
-    """Print the metrics or the cells of a results file."""
+    """Print the metrics or the cells of a results file.
+
+    Example: harness results query build/eval/my-model --metric 'choice,nll_*'
+    """
     options = parse(QueryOptions, args, "results query", query.__doc__)
     from harness.evaluation.store.extract import ENGINE_COLUMNS, rows, summarise_rows
 
@@ -86,8 +91,7 @@ def query(args: list[str]) -> int:
         )
     shown = found if options.each else summarise_rows(found, options.table)
     if options.json:
-        for row in shown:
-            print(json.dumps(row, ensure_ascii=False))
+        print_json(list(shown))
         return EXIT_OK
     several = {
         name
@@ -100,7 +104,10 @@ def query(args: list[str]) -> int:
 
 
 def export(args: list[str]) -> int:
-    """Write the metrics or the cells of a results file as CSV, Parquet or JSON lines."""
+    """Write the metrics or the cells of a results file as CSV, Parquet or JSON lines.
+
+    Example: harness results export build/eval/my-model scores.csv
+    """
     options = parse(ExportOptions, args, "results export", export.__doc__)
     from harness.evaluation.store import extract
 
@@ -110,7 +117,10 @@ def export(args: list[str]) -> int:
         options.to,
         Path(options.out),
     )
-    print(f"{options.out}: {written} rows")
+    if options.json:
+        print_json({"file": options.out, "rows": written})
+    else:
+        print(f"{options.out}: {written} rows")
     return EXIT_OK
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from harness.cli.arguments import RunFolder, at_least, parse, split_commas
+from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.terminal import console
 
@@ -69,7 +69,7 @@ class TreeOptions:
 class PickOptions:
     run: RunFolder
     """Folder of a run."""
-    by: str = ""
+    metric: Annotated[str, tyro.conf.arg(aliases=["--by", "--measure"])] = ""
     """What decides: nll_held_out, nll_seen, nll_native or recall. Default: the first NLL that was
     logged."""
     margin: float = 1.0
@@ -97,7 +97,10 @@ class AverageOptions:
 
 
 def resume(args: list[str]) -> int:
-    """Resume an interrupted run exactly where it stopped; a finished run stays as it is."""
+    """Resume an interrupted run exactly where it stopped; a finished run stays as it is.
+
+    Example: harness resume runs/train
+    """
     options = parse(ResumeOptions, args, "resume", resume.__doc__)
     from harness.run_file import require_run_metadata
     from harness.training.start import resume as resume_run
@@ -107,12 +110,18 @@ def resume(args: list[str]) -> int:
     with _working_folder(run):
         adapter = resume_run(run, quiet=options.json)
     made = {"run": str(run), "adapter": str(adapter)}
-    print(json.dumps(made) if options.json else f"adapter: {adapter}")
+    if options.json:
+        print_json(made)
+    else:
+        print(f"adapter: {adapter}")
     return EXIT_OK
 
 
 def branch(args: list[str]) -> int:
-    """Start a new run from a checkpoint of another, with changed settings."""
+    """Start a new run from a checkpoint of another, with changed settings.
+
+    Example: harness branch runs/train --from before-turn --set learning_rate=1e-5
+    """
     options = parse(BranchOptions, args, "branch", branch.__doc__)
     from harness.run_file import require_run_metadata
     from harness.training.branch import BranchRequest, make_branch
@@ -135,21 +144,24 @@ def branch(args: list[str]) -> int:
             print(f"run: {child}")
         adapter = None if options.only_create else resume_run(child, quiet=options.json)
     if options.json:
-        print(json.dumps({"run": str(child), "adapter": str(adapter) if adapter else None}))
+        print_json({"run": str(child), "adapter": str(adapter) if adapter else None})
     else:
         print(f"adapter: {adapter}" if adapter else f"next: harness resume {child}")
     return EXIT_OK
 
 
 def tree(args: list[str]) -> int:
-    """Draw the tree that a run belongs to, with each run's scores."""
+    """Draw the tree that a run belongs to, with each run's scores.
+
+    Example: harness tree runs/train
+    """
     options = parse(TreeOptions, args, "tree", tree.__doc__)
     from harness.training.runs.run_tree import root_of, run_tree
 
     run = Path(options.run)
     found = run_tree(root_of(run), options.metric)
     if options.json:
-        print(json.dumps(found.as_dict()))
+        print_json(found.as_dict())
         return EXIT_OK
 
     # A pipe has no width, and rich would cut lines at 80 columns.
@@ -159,16 +171,19 @@ def tree(args: list[str]) -> int:
 
 
 def pick(args: list[str]) -> int:
-    """Find the turning point of a run and the best checkpoint before it. Exit code 1: none."""
+    """Find the turning point of a run and the best checkpoint before it. Exit code 1: none.
+
+    Example: harness pick runs/train --metric nll_held_out
+    """
     options = parse(PickOptions, args, "pick", pick.__doc__)
     at_least(options, 0, "margin", "seed")
     from harness.training.selection.best_checkpoint import find_best_checkpoint
 
     found = find_best_checkpoint(
-        Path(options.run), options.by, margin=options.margin, seed=options.seed
+        Path(options.run), options.metric, margin=options.margin, seed=options.seed
     )
     if options.json:
-        print(json.dumps(found.as_dict()))
+        print_json(found.as_dict())
     else:
         if found.step is not None:
             print(f"pick: {found.checkpoint or f'step {found.step}'}")
@@ -179,7 +194,10 @@ def pick(args: list[str]) -> int:
 
 
 def average(args: list[str]) -> int:
-    """Average checkpoints of one run into an adapter."""
+    """Average checkpoints of one run into an adapter.
+
+    Example: harness average runs/train --last 3
+    """
     options = parse(AverageOptions, args, "average", average.__doc__)
     at_least(options, 0, "last", "rank")
     from harness.run_file import require_run_metadata
@@ -198,7 +216,7 @@ def average(args: list[str]) -> int:
     out = Path(options.out) if options.out else run / name
     made = average_checkpoints(chosen, out, rank=options.rank)
     if options.json:
-        print(json.dumps({"adapter": str(made.folder), "rank": made.rank, "lost": made.lost}))
+        print_json({"adapter": str(made.folder), "rank": made.rank, "lost": made.lost})
     else:
         print(
             f"adapter: {made.folder} (mean of {len(chosen)} checkpoints, rank {made.rank}, "

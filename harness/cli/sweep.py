@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from harness.cli.arguments import at_least, parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, EXIT_USAGE, HarnessError
 from harness.terminal import console
 
@@ -37,7 +37,10 @@ class SweepOptions:
 
 
 def sweep(args: list[str]) -> int:
-    """Train over a grid of settings and draw the map; the same command resumes a sweep."""
+    """Train over a grid of settings and draw the map; the same command resumes a sweep.
+
+    Example: harness sweep run.toml --grid learning_rate=1e-4,1e-3
+    """
     options = parse(SweepOptions, args, "sweep", sweep.__doc__)
     at_least(options, 1, "jobs")
     from harness.report.sweep_document import SWEEP_FILE, Sweep
@@ -71,7 +74,7 @@ def sweep(args: list[str]) -> int:
 
         pictures = write_sweep_map(found, folder)
     if options.json:
-        print(json.dumps({"points": rows, "files": [str(path) for path in pictures]}))
+        print_json({"points": rows, "files": [str(path) for path in pictures]})
         return ended
     _print_table(found)
     for path in pictures if options.dry_run else [*pictures, folder / SWEEP_FILE]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.cli.arguments import parse
 from harness.cli.main import program
+from harness.cli.output import print_json
 from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.run_file import RUN_FILE
@@ -35,7 +35,7 @@ SAMPLES = 10
 
 _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
-usage: {program} train [RUN.toml] [--dry-run [--json]] [options]
+usage: {program} train [RUN.toml] [--dry-run] [--json] [--quiet] [options]
        {program} train CONFIG.yaml [--from axolotl|llama-factory|trl|unsloth] …
                               trains what another trainer's configuration (YAML or JSON) says, and
                               lists every key that is not kept; --dry-run shows the recipe
@@ -43,7 +43,12 @@ usage: {program} train [RUN.toml] [--dry-run [--json]] [options]
 
 A flag overrides the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), which overrides the file.
 
---dry-run prints what the run would do and the memory it would take, and trains nothing."""
+--json prints {{"run", "adapter"}}, or with --dry-run all of it, as JSON. --quiet prints nothing but
+errors.
+
+--dry-run prints what the run would do and the memory it would take, and trains nothing.
+
+Example: harness train run.toml --learning-rate 1e-4 --dry-run"""
 
 
 def train(args: list[str]) -> int:
@@ -65,8 +70,6 @@ def train(args: list[str]) -> int:
     description = _DESCRIPTION.format(program=program())
     options = parse(TrainConfig, rest, "train", description, default=base)
     config = parse_config(options.as_dict(), where="flags")
-    if switches["--json"] and not switches["--dry-run"]:
-        raise HarnessError("--json needs --dry-run")
     if recipe is not None:
         _refuse_incomplete(recipe, config)
     if switches["--dry-run"]:
@@ -76,8 +79,10 @@ def train(args: list[str]) -> int:
     from harness.training import start
     from harness.training.step.distributed import join_ranks, leave_ranks
 
-    final = start.train(config)
-    if join_ranks().is_main:
+    final = start.train(config, quiet=switches["--json"])
+    if join_ranks().is_main and switches["--json"]:
+        print_json({"run": config.output_dir, "adapter": str(final)})
+    elif join_ranks().is_main:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
     return leave_ranks(EXIT_OK)
@@ -122,8 +127,7 @@ def _dry_run(config: TrainConfig, recipe: OtherRecipe | None, *, as_json: bool) 
         print(f"\n{recipe_toml(config)}")
     if as_json:
         read_from = {"read_from": recipe.as_dict()} if recipe is not None else {}
-        shown = {**run.as_dict(), **read_from}
-        print(json.dumps(shown, indent=1, ensure_ascii=False, default=str))
+        print_json({**run.as_dict(), **read_from}, indent=1, default=str)  # YAML has dates
     else:
         print("\n".join(_describe(run)))
     return EXIT_OK if run.starts else EXIT_FINDINGS

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from harness.cli.output import print_json
 from harness.formats.trainers.differences import KINDS
 from harness.formats.trainers.trainer_mask import joined
 from harness.terminal import console
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def show_comparison(found: TrainerComparison, *, rows: int, as_json: bool) -> None:
     """Print the first ``rows`` rows and the count of each difference, or everything as JSON."""
     if as_json:
-        print(json.dumps(_comparison(found), indent=1, ensure_ascii=False))
+        print_json(_comparison(found), indent=1)
         return
     for row in found.rows[:rows]:
         _print_row(found, row)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.cli.arguments import RunFolder, parse
+from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 
@@ -17,12 +18,16 @@ class ViewOptions:
     """Port on this machine. 0: a free one."""
     open: bool = False
     """Open the page in the browser."""
+    json: bool = False
+    """Print {"address"} as JSON."""
 
 
 def view(args: list[str]) -> int:
     """Serve a run's page on this machine (loopback only, read-only) until Ctrl-C.
 
     The page follows the run while it runs.
+
+    Example: harness view build/eval/my-model --open
     """
     options = parse(ViewOptions, args, "view", view.__doc__)
     if not 0 <= options.port < 2**16:
@@ -31,7 +36,10 @@ def view(args: list[str]) -> int:
 
     server = serve(Path(options.run), options.port)
     address = f"http://{HOST}:{server.server_port}/"
-    print(f"{address}  (Ctrl-C ends it)", flush=True)
+    if options.json:
+        print_json({"address": address})
+    else:
+        print(f"{address}  (Ctrl-C ends it)", flush=True)
     if options.open:
         import webbrowser
 
@@ -39,7 +47,8 @@ def view(args: list[str]) -> int:
     try:
         server.serve_forever()
     except KeyboardInterrupt:
-        print()
+        if not options.json:
+            print()
     finally:
         server.server_close()
     return EXIT_OK

@@ -14,7 +14,7 @@ from harness.evaluation.cases.variants import Variants
 from harness.models import DeviceMap, Dtype
 from harness.models.quantisation import Quantisation
 from harness.records import Case, Format, Group
-from harness.run_file import find_adapter, is_trained, require_run_metadata
+from harness.run_file import base_of, find_adapter, is_trained, require_run_metadata
 
 RESULTS_FILE = "results.sqlite"
 #: The longest answer: this multiple of the longest reference, and at least this many tokens.
@@ -159,8 +159,7 @@ class EvalJob:
 
         A run as the adapter means its adapter. As the model it means its base as it was
         trained on (quantised or not), its adapter and its own formats. Raises HarnessError for a
-        folder without an adapter, and for a foreign adapter as the model: it does not say where its
-        base is.
+        folder without an adapter, and for an adapter that does not name its base.
         """
         if self.engine not in ("auto", "local", "ray"):
             return self
@@ -169,20 +168,17 @@ class EvalJob:
         if not is_trained(Path(self.model)):
             return self
         adapter, run = find_adapter(Path(self.model))
-        if run is None:
-            raise HarnessError(
-                "this is an adapter, which needs its base",
-                where=self.model,
-                hint=f"harness eval BASE --adapter {self.model}",
-            )
         from harness.models import trained_quantisation
 
-        metadata = require_run_metadata(run)
-        directory = Path(metadata.directory)
-        base, folders = metadata.config["model"], metadata.config["formats"]["formats_dir"]
+        base = base_of(adapter, run, f"harness eval BASE --adapter {self.model}")
+        folders: list[str] = []
+        directory = Path()
+        if run is not None:
+            metadata = require_run_metadata(run)
+            directory, folders = Path(metadata.directory), metadata.config["formats"]["formats_dir"]
         return replace(
             self,
-            model=str(directory / base) if (directory / base).exists() else base,
+            model=base,
             adapter=str(adapter),
             quantisation=self.quantisation or trained_quantisation(adapter),
             formats_dirs=self.formats_dirs or tuple(str(directory / name) for name in folders),

@@ -259,11 +259,12 @@ def distinctive(
     """Phrases of 1 to 4 words that ``texts`` use more than ``base_texts``, most certain first.
 
     Those in at least 3 texts and with z ≥ 3. Of phrases that contain or continue each other and
-    occur in the same number of texts, one is kept. Empty when either side has no words.
+    occur in the same number of texts, one is kept. Empty when either side has no words, or when
+    both have a single phrase, the same.
     """
     ours, base = _phrase_counts(texts, sizes), _phrase_counts(base_texts, sizes)
     n, m = ours.total(), base.total()
-    if not n or not m:
+    if not n or not m or ours.keys() | base.keys() == {next(iter(ours))}:
         return []
     total = _PRIOR_SHARE * (n + m)
     found = []

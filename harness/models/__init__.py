@@ -17,10 +17,10 @@ from harness.models.adapters import (
 )
 from harness.models.device import DeviceMap, Dtype, pick_device, pick_dtype
 from harness.models.loaded import LoadedModel
-from harness.models.loading import load, load_tokenizer
+from harness.models.loading import load, load_tokenizer, load_trained
 from harness.models.packaged import PACKAGED
 from harness.models.quiet import quiet
-from harness.models.source import ModelSource, locate, template_path
+from harness.models.source import ModelSource, locate, template_path, without_adapter
 
 __all__ = [
     "ADAPTER_FILE",
@@ -34,6 +34,7 @@ __all__ = [
     "describe_base",
     "load",
     "load_tokenizer",
+    "load_trained",
     "locate",
     "note_adapter",
     "pick_device",
@@ -45,4 +46,5 @@ __all__ = [
     "switch_adapter",
     "template_path",
     "trained_quantisation",
+    "without_adapter",
 ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from harness.errors import HarnessError
 from harness.extras import is_installed, require
 from harness.files import read_json_object
-from harness.models.adapters import attach_adapter
+from harness.models.adapters import attach_adapter, trained_quantisation
 from harness.models.architecture import pick_class, read_config
 from harness.models.completeness import refuse_incomplete
 from harness.models.device import (
@@ -35,6 +35,7 @@ from harness.models.quantisation import (
 )
 from harness.models.quiet import no_bars_of, quiet, refusal
 from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate, optional_file
+from harness.run_file import base_of, find_adapter, is_trained
 from harness.tokens.encode import eos_text
 
 if TYPE_CHECKING:
@@ -193,6 +194,19 @@ def _read_weights(auto_class: Any, config: Any, source: ModelSource, **extra: An
         )
     refuse_incomplete(model, info, source.file)
     return model
+
+
+def load_trained(name: str) -> LoadedModel:
+    """Load a model by name; of a run's folder or an adapter's its base with that adapter.
+
+    The base is quantised as it was in the training. Raises as ``load``.
+    """
+    folder = Path(name).expanduser()
+    if not is_trained(folder):
+        return load(name)
+    adapter, run = find_adapter(folder)
+    base = base_of(adapter, run)
+    return load(base, adapter=str(adapter), quantisation=trained_quantisation(adapter))
 
 
 def load_tokenizer(

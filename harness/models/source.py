@@ -12,7 +12,7 @@ from harness.models.digest import WEIGHTS, digest_file, digest_folder
 from harness.models.packaged import PACKAGED
 from harness.models.quiet import first_line
 from harness.models.tensor_files import check_tensors, refuse_pointer
-from harness.run_file import ADAPTER_CONFIG
+from harness.run_file import ADAPTER_CONFIG, base_of, find_adapter, is_trained
 
 #: The files of a tokenizer, and what loads each of them.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
@@ -94,11 +94,22 @@ def _names() -> str:
     return " or ".join(model.name for model in PACKAGED.values())
 
 
+def without_adapter(name: str) -> str:
+    """The base's name where ``name`` is a run's folder or an adapter's, else the name itself.
+
+    For what an adapter does not change: the tokenizer and the chat template.
+    """
+    folder = Path(name).expanduser()
+    return base_of(*find_adapter(folder)) if is_trained(folder) else name
+
+
 def template_path(name: str) -> Path:
     """Where a model's template can be read: the path itself, or the folder of a named model.
 
-    From the hub only the tokenizer's small files are fetched.
+    Of a run or an adapter it is the base's. From the hub only the tokenizer's small files are
+    fetched.
     """
+    name = without_adapter(name)
     path = Path(name).expanduser()
     if path.exists():
         return path

@@ -49,7 +49,8 @@ def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
         ("a", "nll"): [0.4 + at / 60 for at in range(60)],
     }
     assert main(["compare", written("one"), written("two", worse), "--json"]) == 1
-    *rows, counts = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    counts = json.loads(capsys.readouterr().out)
+    rows = counts["checks"]
     found = {(row["format"], row["metric"]): row for row in rows}
     lost = found["a", "stopped"]
     assert (lost["outcome"], lost["delta"], lost["n"]) == ("failed", -0.5, 60)
@@ -65,7 +66,7 @@ def test_a_loss_is_printed_with_its_interval_and_exits_1(written, capsys):
 
 def test_metrics_can_be_chosen(written, capsys):
     one, two = written("one"), written("two", {("a", "stopped"): [0.0] * 60})
-    assert main(["compare", one, two, "--measures", "nll"]) == 0
+    assert main(["compare", one, two, "--metric", "nll"]) == 0
     assert main(["compare", one, two, "--measures", "stoped"]) == 2
     assert "did you mean stopped" in capsys.readouterr().err
 

@@ -85,13 +85,15 @@ def test_every_command_has_help(capsys):
         (["compare", "one"], "missing AFTER"),
         (["recall", "outputs.jsonl"], "missing --against"),
         (["train", "--lora-r", "big"], "invalid --lora-r 'big': expected a whole number"),
-        (["train", "--json"], "--json needs --dry-run"),
         (
             ["formats", "sample", "--split", "x"],
             "invalid --split 'x': expected one of 'test', 'train' — see",
         ),
         (["data", "canaries", "folder", "--n", "0"], "invalid --n 0: expected at least 1"),
-        (["data", "canaries", "folder", "--null", "0"], "invalid --null 0: expected at least 1"),
+        (
+            ["data", "canaries", "folder", "--null", "0"],
+            "invalid --controls 0: expected at least 1",
+        ),
         (["data", "canaries", "folder", "--copies", "0"], "invalid --copies"),
         (["data", "canaries", "folder", "--copies"], "invalid --copies"),
     ],

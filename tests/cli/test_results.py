@@ -50,9 +50,7 @@ def output_of(capsys, *args):
 
 
 def test_means_are_those_of_the_report(found, tmp_path, capsys):
-    rows = [
-        json.loads(line) for line in output_of(capsys, "query", tmp_path, "--json").splitlines()
-    ]
+    rows = json.loads(output_of(capsys, "query", tmp_path, "--json"))
     assert {(r["format"], r["metric"]): (r["mean"], r["n"], r["not_scored"]) for r in rows} == {
         (c.format, c.metric): (c.mean, c.n, c.not_scored) for c in found.aggregates
     }
@@ -77,12 +75,11 @@ def test_two_models_in_one_file_are_not_mixed(found, tmp_path, capsys):
             model="other",
             adapter="tuned",
         )
-    rows = [
-        json.loads(line)
-        for line in output_of(
+    rows = json.loads(
+        output_of(
             capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
-        ).splitlines()
-    ]
+        )
+    )
     means = [each.aggregate("chatml", "answer_lenient").mean for each in (found, second)]
     assert [(row["name"], row["mean"]) for row in rows] == list(
         zip(["", "other + tuned"], means, strict=True)
@@ -109,19 +106,17 @@ def test_quantised_and_whole_weights_in_one_file_are_not_mixed(found, tmp_path, 
             EvalSettings(),
             quiet=True,
         )
-    rows = [
-        json.loads(line)
-        for line in output_of(
+    rows = json.loads(
+        output_of(
             capsys, "query", tmp_path, "--metric", "answer_lenient", "--format", "chatml", "--json"
-        ).splitlines()
-    ]
+        )
+    )
     assert [(row["quantisation"], row["n"]) for row in rows] == [("", 1), ("nf4", 1)]
 
 
 def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
-    rows = [
-        json.loads(line)
-        for line in output_of(
+    rows = json.loads(
+        output_of(
             capsys,
             "query",
             tmp_path,
@@ -131,8 +126,8 @@ def test_a_probe_and_a_case_can_be_asked_for(found, tmp_path, capsys):
             "reference",
             "--format",
             "chatml",
-        ).splitlines()
-    ]
+        )
+    )
     assert {row["metric"] for row in rows} == {"nll", "nll_excess", "hazard_ref"} and {
         row["case"] for row in rows
     } == {"r1"}

@@ -33,8 +33,8 @@ def write(path, rows):
     return str(path)
 
 
-def lines(capsys):
-    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+def printed(capsys):
+    return json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture
@@ -68,7 +68,8 @@ def test_copied_edited_misplaced_and_innocent_are_distinguished(tmp_path, traine
         main(["recall", write(tmp_path / "out.jsonl", outputs), "--against", trained, "--json"])
         == 0
     )
-    *rows, last = lines(capsys)
+    last = printed(capsys)
+    rows = last["outputs"]
     assert [row["near"] for row in rows] == [True, True, True, False]
     assert [row["misplaced"] for row in rows] == [False, True, True, False]
     assert {row["source"] for row in rows[:3]} == {"ferry"}
@@ -96,7 +97,7 @@ def test_an_interval_that_is_withheld_says_why(tmp_path, trained, capsys):
     why = "1 items are too few, 30 are needed"
     assert f"near-verbatim (no interval: {why})" in capsys.readouterr().out
     assert main([*command, trained, "--json"]) == 0
-    summary = lines(capsys)[-1]["summary"]
+    summary = printed(capsys)["summary"]
     assert summary["nv_recall"] == {"mean": 1.0, "low": None, "high": None, "why": why}
     assert "why" not in summary["near"]
 
@@ -127,13 +128,13 @@ def test_a_kept_index_gives_the_same_lines(tmp_path, trained, capsys):
 def test_the_null_is_what_is_shared_by_chance(tmp_path, trained, capsys):
     outputs = write(tmp_path / "out.jsonl", [{"text": COPIED}] * 4 + [{"text": OTHER}])
     null = write(tmp_path / "null.jsonl", [{"text": OTHER}])
-    assert main(["recall", outputs, "--against", trained, "--null", null, "--json"]) == 0
-    summary = lines(capsys)[-1]["summary"]
+    assert main(["recall", outputs, "--against", trained, "--controls", null, "--json"]) == 0
+    summary = printed(capsys)["summary"]
     assert summary["near"]["mean"] == 1.0 and summary["near_null"]["mean"] == 0.2
     assert summary["near_excess"]["mean"] == pytest.approx(0.8)
     assert "too high" in summary["note"]
     assert main(["recall", outputs, "--against", trained]) == 0
-    assert "no null" in capsys.readouterr().out
+    assert "no controls" in capsys.readouterr().out
 
 
 def test_drift_says_where_and_why(tmp_path, capsys):
@@ -148,8 +149,12 @@ def test_drift_says_where_and_why(tmp_path, capsys):
         },
         {"id": "short", "text": "Ja."},
     ]
-    assert main(["drift", write(tmp_path / "t.jsonl", texts), "--expect", "en", "--json"]) == 0
-    *rows, last = lines(capsys)
+    assert (
+        main(["drift", write(tmp_path / "t.jsonl", texts), "--expect-language", "en", "--json"])
+        == 0
+    )
+    last = printed(capsys)
+    rows = last["texts"]
     assert [row["drift"] for row in rows] == [True, False, True, None]
     assert rows[0]["off_script"] == rows[0]["sticky"] == 1.0 and rows[0]["onset_char"] == 0
     assert len(OTHER) - 5 < rows[2]["onset_char"] < len(OTHER) + 12 and rows[2]["languages"] == [
@@ -158,13 +163,16 @@ def test_drift_says_where_and_why(tmp_path, capsys):
     assert rows[3]["why"].startswith("not scored")
     assert set(rows[0]) >= {"id", "drift", "why", "languages", "onset_char", "off_script", "sticky"}
     assert last["summary"]["scored"] == 3
-    assert main(["drift", str(tmp_path / "t.jsonl"), "--expect", "en,de,zh"]) == 0
+    assert main(["drift", str(tmp_path / "t.jsonl"), "--expect-language", "en,de,zh"]) == 0
     assert "0.0% of 3 scored texts drift" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("codes", ["klingon", "en de", "e", ""])
 def test_a_wrong_language_code_is_refused(tmp_path, capsys, codes):
-    assert main(["drift", write(tmp_path / "t.jsonl", [{"text": OTHER}]), "--expect", codes]) == 2
+    assert (
+        main(["drift", write(tmp_path / "t.jsonl", [{"text": OTHER}]), "--expect-language", codes])
+        == 2
+    )
     assert "for example" in (error := capsys.readouterr().err) or "such as" in error
 
 
@@ -175,7 +183,7 @@ def test_what_is_not_scored_is_null(tmp_path, trained, capsys):
         )
         == 0
     )
-    row = lines(capsys)[0]
+    [row] = printed(capsys)["outputs"]
     assert {value for name, value in row.items() if name not in ("id", "why")} == {None}
 
 
@@ -184,7 +192,7 @@ def test_hostile_texts(tmp_path, trained, capsys, command):
     file = write(tmp_path / "h.jsonl", [{"text": text} for text in HOSTILE])
     extra = ["--against", trained] if command == "recall" else []
     assert main([command, file, *extra, "--json"]) == 0
-    *rows, _summary = lines(capsys)
+    rows = printed(capsys)["outputs" if command == "recall" else "texts"]
     assert len(rows) == len(HOSTILE)
     assert rows[0]["near" if command == "recall" else "drift"] is None and rows[0]["why"]
     assert main([command, file, *extra]) == 0
@@ -216,13 +224,10 @@ def test_listed_and_new_phrases(tmp_path, capsys):
         [{"text": f"The answer is number {n}, as it is."} for n in range(30)],
     )
     assert main(["phrases", outputs, "--against", base, "--json"]) == 0
-    rows = lines(capsys)
-    assert (
-        next(row for row in rows if row.get("listed") == "kind")
-        | {"hits": 30, "base_hits": 0, "new": True}
-        == rows[0]
-    )
-    assert "dear traveller number" in [row["new"] for row in rows if "texts" in row]
+    found = printed(capsys)
+    first = found["listed"][0]
+    assert first["is"] == "kind" and first == first | {"hits": 30, "base_hits": 0, "new": True}
+    assert "dear traveller number" in [phrase["text"] for phrase in found["new"]]
     assert main(["phrases", outputs, "--against", base]) == 0
     assert "dear traveller" in capsys.readouterr().out
     assert main(["phrases", write(tmp_path / "e.jsonl", [{"text": " "}]), "--against", base]) == 2

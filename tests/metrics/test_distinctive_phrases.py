@@ -88,3 +88,9 @@ def test_nothing_to_compare() -> None:
 def test_hostile_texts(hostile: str) -> None:
     with computes_within(20):
         distinctive([hostile] * 3, [*ENGLISH])
+
+
+def test_one_phrase_on_both_sides_is_not_distinctive():
+    """The log-odds of the only phrase that there is are infinite; with another one they are not."""
+    assert distinctive(["Dog."] * 8, ["Dog."] * 8) == []
+    assert distinctive(["Dog."] * 8, ["Cat."] * 8)[0].text == "dog"

@@ -93,7 +93,7 @@ def read_metric(name: str, cases: Sequence[Case]) -> str:
     present = [metric for kind in KINDS if kind in kinds for metric in searchable(kind)]
     if name and name not in present:
         raise HarnessError(
-            f"invalid --find-by {name!r}: these cases have no such metric of 0 or 1",
+            f"invalid --find-metric {name!r}: these cases have no such metric of 0 or 1",
             hint=f"one of {', '.join(present)}",
         )
     return name or present[0]

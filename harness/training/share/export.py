@@ -29,7 +29,13 @@ from harness.models import (
 from harness.models.added_tokens import with_tokens
 from harness.models.source import PROCESSOR_TEMPLATE
 from harness.records import Format
-from harness.run_file import ADAPTER_CONFIG, RunMetadata, find_adapter, require_run_metadata
+from harness.run_file import (
+    ADAPTER_CONFIG,
+    RunMetadata,
+    base_of,
+    find_adapter,
+    require_run_metadata,
+)
 from harness.tokens.encode import bos_text, eos_text, special_texts
 from harness.training.share.model_card import CardFacts, write_card
 from harness.training.share.processor_files import copy_processor
@@ -73,7 +79,7 @@ def export(job: ExportJob) -> Path:
     adapter, run = find_adapter(job.source)
     metadata = require_run_metadata(run) if run else None
     chat_format = _chat_format(job, metadata)
-    base_name = job.base or (metadata and metadata.config.get("model")) or _base_of(adapter)
+    base_name = job.base or base_of(adapter, run, "--base MODEL")
     source = locate(base_name)
     base = read_base(adapter)
     if base and base["digest"] != source.digest:
@@ -108,16 +114,6 @@ def _chat_format(job: ExportJob, run: RunMetadata | None) -> Format:
             f"unknown format {job.format!r}", hint=nearest(job.format, trained or known)
         )
     return known[job.format]
-
-
-def _base_of(adapter: Path) -> str:
-    config = read_json_object(adapter / ADAPTER_CONFIG)
-    name = config.get("base_model_name_or_path")
-    if not name:
-        raise HarnessError(
-            "the adapter does not name its base", where=str(adapter), hint="--base MODEL"
-        )
-    return str(name)
 
 
 def _shared_name(name: str, source: ModelSource) -> str:

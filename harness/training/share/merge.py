@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.files import new_folder
 from harness.models import LoadedModel, load, quiet, read_base, trained_quantisation
 from harness.models.quantisation import Quantisation, dequantised
-from harness.run_file import find_adapter
+from harness.run_file import base_of, find_adapter
 from harness.training.share.processor_files import copy_processor
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class Merged:
 
 def merge(
     adapter: Path,
-    base: str,
+    base: str | None,
     out: Path,
     dtype: PlainDtype = "bfloat16",
     *,
     quantisation: Quantisation | None = None,
     device: str = "cpu",
 ) -> Merged:
-    """Merge an adapter, or that of a run, into its base.
+    """Merge an adapter, or that of a run, into its base; by default the one that it names.
 
     Writes model, tokenizer and chat template to a new folder.
 
@@ -75,7 +75,8 @@ def merge(
     stored; our own adapters record it. Raises HarnessError for another base, a folder that exists,
     a full disk, and a result that disagrees.
     """
-    adapter, _ = find_adapter(adapter)
+    adapter, run = find_adapter(adapter)
+    base = base or base_of(adapter, run, "--base MODEL")
     stored = quantisation or trained_quantisation(adapter)
     with new_folder(out) as partial:
         # A quantised base gets the dtype of the training, and so the same codes.
