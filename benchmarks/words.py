@@ -10,6 +10,7 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import numpy as np
 
 from benchmarks.coverage import SIZES, centred, logistic
 from benchmarks.page_table import write_table
+from harness.evaluation.analysis.criteria import LEVEL
 from harness.evaluation.analysis.format_verdicts import best_others, judge
+from harness.records import Verdict
 
 RUNS = 1000
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -74,9 +77,25 @@ class Model:
             values[metric] = {f"{metric}-{at}": float(one) for at, one in enumerate(drawn)}
 
     def word(self, rng: np.random.Generator, n: int) -> str:
+        return self.judge(self.draw_formats(rng, n), n).word
+
+    def judge(self, values: dict[str, Any], n: int, level: float = LEVEL) -> Verdict:
+        """The verdict on the last of these formats, from the first n cases of each kind."""
+        part = {
+            name: {metric: dict(islice(by_case.items(), n)) for metric, by_case in own.items()}
+            for name, own in values.items()
+        }
+        name, own = part.popitem()
+        if not self.formats:
+            return judge(name, own, part["native"], "native", CHANCE, level)
+        reference = best_others({**part, name: own})[name]
+        return judge(name, own, reference, None, CHANCE, level)
+
+    def draw_formats(self, rng: np.random.Generator, n: int) -> dict[str, Any]:
+        """The values of all formats, the one to judge last: name → metric → case → value."""
         if not self.formats:
             native, other = self.draw(rng, n)
-            return judge("other", other, native, "native", CHANCE).word
+            return {"native": native, "other": other}
         values = {}
         items = {metric: rng.normal(0, self.agreement, n) for metric in ("choice", "on_task")}
         for name in map(str, range(self.formats)):
@@ -89,7 +108,7 @@ class Model:
                 }
                 for metric, of_metric in items.items()
             }
-        return judge("0", values["0"], best_others(values)["0"], None, CHANCE).word
+        return values
 
 
 def models() -> Iterator[Model]:

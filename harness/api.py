@@ -54,6 +54,7 @@ def evaluate(
     formats: Iterable[str] | None = None,
     cases: Iterable[str | Path] | None = None,
     limit: int | None = None,
+    full: bool = False,
     out: str | Path | None = None,
     endpoint: str | None = None,
     quiet: bool = True,
@@ -63,7 +64,9 @@ def evaluate(
 
     ``model`` is a folder, a GGUF file, a hub id or SmolLM2-135M-Instruct; with ``endpoint``, the
     address of an OpenAI-compatible server, it is the model's name there. Without ``formats`` the
-    common ones are measured, without ``cases`` the shipped ones. ``out`` keeps results and reports,
+    common ones are measured, without ``cases`` the shipped ones. ``limit`` is the number of cases
+    of each kind in every format, and ``full`` asks all; without either it is a first look, as in
+    ``harness eval``. ``out`` keeps results and reports,
     and a second call computes only what is missing; without it nothing is kept. ``options`` are
     further fields of ``EvalJob`` and ``EvalSettings``: ``native="chatml"``, ``max_new_tokens=32``.
     """
@@ -91,7 +94,7 @@ def evaluate(
             settings=EvalSettings(**settings),
             **options,
         )
-        evaluation = run_job(job, quiet=quiet)
+        evaluation = run_job(job if full else job.as_first_look(), quiet=quiet)
         evaluation.refuse_if_nothing_scored()
         files = () if out is None else tuple(write_files([evaluation], job))
     return EvaluationResult(evaluation, files)

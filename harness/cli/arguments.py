@@ -169,10 +169,11 @@ def _mistake(text: str) -> str:
     parts = re.split(r"\n{2,}", stripped.strip())
     body, others = (" ".join(part.split()) for part in (parts[0], " ".join(parts[1:])))
     if found := re.match(r"Error parsing (\S+):.*['\"](.*?)['\"]\]?\.?$", body):
-        _, _, takes = others.partition(f"{found[1]} ")
+        flag = found[1].rpartition("/")[2]  # after its other names
+        _, _, takes = others.partition(f"{flag} ")
         kind = re.search(r"INT|FLOAT", takes.split(" ", 1)[0] if takes[:1] != "[" else takes)
         expected = {"INT": ": expected a whole number", "FLOAT": ": expected a number"}
-        return f"invalid {found[1]} {found[2]!r}" + (expected[kind[0]] if kind else "")
+        return f"invalid {flag} {found[2]!r}" + (expected[kind[0]] if kind else "")
     if found := re.match(
         r"invalid choice (.*) for argument '(.*)'. Expected one of \((.*)\)", body
     ):
@@ -183,7 +184,7 @@ def _mistake(text: str) -> str:
     if found := re.match(r"Missing from .*?: (\S+)", body):
         return f"missing {found[1]}"
     if found := re.match(r"Missing value for argument '(.*)'", body):
-        return f"{found[1]} needs a value"
+        return f"{found[1].rpartition('/')[2]} needs a value"
     if found := re.match(r"Unrecognized options: (.*)", body):
         return f"unexpected argument {found[1].split(', ')[0]!r}"
     return body

@@ -39,8 +39,11 @@ class EvalOptions:
     shipped English cases."""
     metrics: tuple[str, ...] = ()
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
-    limit: int | None = None
-    """At most this many cases of each kind, spread evenly over the files."""
+    limit: Annotated[int | None, tyro.conf.arg(aliases=["--cases-per-format"])] = None
+    """Ask this many cases of each kind in every format, spread evenly over the files. Default: a
+    first look, which asks 10 of each kind in every format and more where the verdict is open."""
+    full: bool = False
+    """Ask all cases in every format. What a first look has asked is not asked again."""
     out: str | None = None
     """Folder for results and report. A second run computes only what is missing. Default:
     build/eval/MODEL, or build/eval/MODEL+ADAPTER."""
@@ -166,6 +169,10 @@ def job_of(options: EvalOptions) -> EvalJob:
     from harness.evaluation.cases.variants import read_variants
     from harness.evaluation.settings import EvalJob
 
+    if options.full and options.limit is not None:
+        raise HarnessError(
+            "--full and --limit exclude each other", hint="leave --limit out to ask all cases"
+        )
     at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
     at_least(options, 1, "recall_examples")
     at_least(options, 0, "recall_continued")
@@ -178,7 +185,7 @@ def job_of(options: EvalOptions) -> EvalJob:
             "several adapters need the local engine",
             hint="give one --adapter with --engine ray, none with --endpoint",
         )
-    return EvalJob(
+    job = EvalJob(
         model=options.model,
         adapter=options.adapter[0] if options.adapter else None,
         formats=split_commas(options.formats),
@@ -204,6 +211,8 @@ def job_of(options: EvalOptions) -> EvalJob:
         ),
         settings=_settings(options),
     )
+    # Several adapters are compared with each other, on the same cases.
+    return job if options.full or len(options.adapter) > 1 else job.as_first_look()
 
 
 def _limit(flag: str, text: str) -> int:

@@ -7,6 +7,7 @@ from statistics import fmean
 
 from harness.evaluation.execute import read_results
 from harness.evaluation.requests import PlannedRequest
+from harness.evaluation.results import NOT_COMPUTED
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
 from harness.metrics.registry import METRICS
@@ -14,10 +15,15 @@ from harness.records import Aggregate, Case, Group, Score
 
 
 def aggregate_scores(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
-    """The mean of each metric in each format, in the order in which they first occur."""
+    """The mean of each metric in each format, in the order in which they first occur.
+
+    A pair of case and format that was never asked does not count as not scored.
+    """
     values: dict[tuple[str, str], list[float | None]] = {}
     for score in scores:
-        values.setdefault((score.format, score.metric), []).append(score.value)
+        of_place = values.setdefault((score.format, score.metric), [])
+        if score.why != NOT_COMPUTED:
+            of_place.append(score.value)
     return [
         _aggregate(format_id, groups[format_id], metric, of_place)
         for (format_id, metric), of_place in values.items()

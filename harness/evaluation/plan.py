@@ -12,6 +12,7 @@ from harness.backends.protocol import Backend
 from harness.evaluation.analysis.recall_table import PREFIX_FRACTIONS
 from harness.evaluation.cases.case_files import spread_evenly
 from harness.evaluation.cases.variants import with_challenge
+from harness.evaluation.first_look import LookPlan, look_in_rounds
 from harness.evaluation.requests import PlannedRequest, RequestBuilder, Untestable
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.search.budget import BudgetPlan, budgeted, spend
@@ -48,6 +49,8 @@ class EvalPlan:
     untestable: tuple[Untestable, ...]
     budget: BudgetPlan | None
     """What a budget pays for, where there is one. A search has computed some of it already."""
+    look: LookPlan | None = None
+    """What a first look asked, and has computed."""
 
     @property
     def everything(self) -> list[PlannedRequest]:
@@ -69,15 +72,30 @@ def make_plan(
     *,
     label: str,
     quiet: bool,
+    verbose: bool = False,
 ) -> EvalPlan:
     """List the requests that the settings ask for.
 
-    A search for the best format computes as it goes, since its next request depends on the
-    answers so far.
+    A search for the best format and a first look compute as they go, since their next request
+    depends on the answers so far.
     """
     builder = settings_builder(backend, settings)
-    budget = None
-    if settings.budget:
+    budget = look = None
+    if settings.first_look:
+        look = look_in_rounds(
+            builder,
+            cases,
+            formats,
+            scorer.native,
+            scorer,
+            backend,
+            store,
+            label=label,
+            quiet=quiet,
+            verbose=verbose,
+        )
+        cases, requests = look.cases, look.requests
+    elif settings.budget:
         cases = budgeted(cases, settings.find, settings.find_by)
         possible = builder.build(cases, formats)
         budget = spend(possible, cases, formats, scorer, backend, store, settings, label, quiet)
@@ -101,6 +119,7 @@ def make_plan(
         planned,
         tuple(builder.untestable),
         budget,
+        look,
     )
 
 

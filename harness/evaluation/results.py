@@ -12,8 +12,11 @@ from harness.evaluation.requests import PlannedRequest, Untestable
 from harness.evaluation.settings import EvalSettings
 from harness.metrics.control_strings import ControlIndex
 from harness.metrics.copies.recall_index import RecallIndex
-from harness.records import Aggregate, Case, Format, Group, Loglikelihood, Score
+from harness.records import Aggregate, Case, Format, Group, Loglikelihood, Score, Verdict
 from harness.report.document import FoundFormat, RecallEntry, Separation
+
+#: Why a pair of case and format that was never asked has no score.
+NOT_COMPUTED = "not computed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,29 @@ class BudgetSample:
     pairs: int
     total: int
     found_formats: tuple[FoundFormat, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """Which cases a first look asked, and the verdict on each format at its last look.
+
+    ``asked``: format id → cases of each kind. ``shared``: the ids of the cases that were asked in
+    every format. ``pairs`` of ``total`` (case, format) pairs were asked.
+    """
+
+    asked: Mapping[str, int]
+    shared: frozenset[str]
+    verdicts: tuple[Verdict, ...]
+    pairs: int
+    total: int
+
+    @property
+    def text(self) -> str:
+        """What a reader must know of the numbers beside it."""
+        return (
+            f"first look: {self.pairs} of {self.total} questions (a case in a format) were asked; "
+            "--full asks all"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +111,7 @@ class Evaluation:
     settings: EvalSettings
     computed: int
     budget: BudgetSample | None = None
+    first_look: FirstLook | None = None
     recall: RecallTable | None = None
     control_index: ControlIndex | None = field(default=None, repr=False)
     training_index: RecallIndex | None = field(default=None, repr=False)
@@ -101,6 +128,13 @@ class Evaluation:
                 where=self.adapter or self.model,
                 hint="look for NaN in the weights, or try --dtype float32",
             )
+
+    @property
+    def compared_cases(self) -> tuple[Case, ...]:
+        """The cases that every format was asked: what formats are compared and averaged over."""
+        if self.first_look is None:
+            return self.cases
+        return tuple(case for case in self.cases if case.id in self.first_look.shared)
 
     def aggregate(self, format_id: str, metric: str) -> Aggregate | None:
         """The mean of a metric in a format with its interval, or None."""

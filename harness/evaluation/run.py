@@ -115,6 +115,7 @@ def evaluate(
         base,
         label=label,
         quiet=quiet,
+        verbose=verbose,
     )
     computed = execute(plan.everything, backend, store, label=label, quiet=quiet, verbose=verbose)
     table = None
@@ -144,8 +145,9 @@ def evaluate(
         aggregates=tuple(aggregate_scores(scores, groups)),
         untestable=plan.untestable,
         settings=settings,
-        computed=computed + (plan.budget.computed if plan.budget else 0),
+        computed=computed + sum(part.computed for part in (plan.budget, plan.look) if part),
         budget=plan.budget.sample if plan.budget else None,
+        first_look=plan.look.look if plan.look else None,
         recall=table,
         control_index=scorer.index,
         training_index=training_index,

@@ -10,7 +10,7 @@ from harness.conversation import ParsedAnswer
 from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.cases.variants import with_challenge
 from harness.evaluation.requests import Untestable, format_asked
-from harness.evaluation.results import Results
+from harness.evaluation.results import NOT_COMPUTED, Results
 from harness.formats.parse import parse_answer
 from harness.formats.render import resolved_stops
 from harness.metrics.control_strings import control_strings
@@ -67,7 +67,7 @@ class Scorer:
         why_not = why_not or results.unscored.get((case.id, chat_format.id))
         if item is None:
             return {
-                metric.name: (None, why_not or "not computed")
+                metric.name: (None, why_not or NOT_COMPUTED)
                 for metric in METRICS.computed(kind)
                 if not metric.optional
             }

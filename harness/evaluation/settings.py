@@ -46,6 +46,8 @@ class EvalSettings:
     """Spend the budget on a search for the best or worst format: ``best``, ``worst`` or both."""
     find_by: str = ""
     """The metric to search by."""
+    first_look: bool = False
+    """Ask few cases in every format, and more only where the verdict is still open."""
     temperature: float = 0.0
     """0: greedy. Above: answers are sampled, with a seed for each (case, format, sample)."""
     top_p: float = 1.0
@@ -93,12 +95,13 @@ class EvalSettings:
     def as_dict(self) -> dict[str, Any]:
         """The settings as baselines and reports store them.
 
-        An empty text and a model without thoughts are left out and ``samples_per_case`` is called
-        ``draws``, so that older baselines stay comparable.
+        An empty text, a model without thoughts and a run that is no first look are left out, and
+        ``samples_per_case`` is called ``draws``, so that older baselines stay comparable.
         """
         values = asdict(self)
         values["draws"] = values.pop("samples_per_case")
         values["thought_tokens"] = values["thought_tokens"] or ""
+        values["first_look"] = values["first_look"] or ""
         return {key: value for key, value in values.items() if value != ""}
 
 
@@ -153,6 +156,17 @@ class EvalJob:
             self.batch_size,
             self.max_tokens_per_batch,
         )
+
+    def as_first_look(self) -> EvalJob:
+        """The job as a first look.
+
+        It stays as it is where it says how many cases to ask, or needs the same in every format.
+        """
+        settings = self.settings
+        chosen = self.limit is not None or settings.budget or settings.samples_per_case > 1
+        if chosen or settings.flips or self.variants != Variants():
+            return self
+        return replace(self, settings=replace(settings, first_look=True))
 
     def with_run(self) -> EvalJob:
         """The job with what a run's folder says, where one is given as the adapter or the model.

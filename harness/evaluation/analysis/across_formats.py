@@ -85,7 +85,7 @@ def _options(evaluation: Evaluation) -> list[tuple[Case, list[Sequence[Loglikeli
     scorings = evaluation.results.scorings
     return [
         (case, [scorings[case.id, f.id] for f in evaluation.formats if (case.id, f.id) in scorings])
-        for case in evaluation.cases
+        for case in evaluation.compared_cases
         if case.choices
     ]
 

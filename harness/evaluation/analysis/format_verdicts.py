@@ -19,7 +19,7 @@ simulated error rates are in docs/performance.md (benchmarks/words.py).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,11 @@ from harness.evaluation.analysis.criteria import (
     loss_words,
 )
 from harness.metrics.registry import METRICS
-from harness.records import Evidence, Verdict
+from harness.records import Case, Evidence, Score, Verdict
 from harness.report.wording import worst_first
 
 if TYPE_CHECKING:
+    from harness.evaluation.requests import Untestable
     from harness.evaluation.results import Evaluation
     from harness.stats import Interval
 
@@ -50,26 +51,68 @@ _GIVE_CASES = "give cases with choices, or with checks and no tools (--cases)"
 
 def verdicts(evaluation: Evaluation) -> list[Verdict]:
     """The verdict on every format of an evaluation, worst first (``worst_first``)."""
+    if evaluation.first_look is not None:
+        return worst_first(evaluation.first_look.verdicts)
+    names = [one.id for one in evaluation.formats]
+    if evaluation.budget is not None:
+        values = values_by_format(evaluation.scores)
+        found = [_within_budget(name, values.get(name), evaluation.untestable) for name in names]
+        return worst_first(found)
+    cases, untestable = evaluation.cases, evaluation.untestable
+    return worst_first(
+        judge_formats(names, evaluation.scores, cases, evaluation.native, untestable)
+    )
+
+
+def judge_formats(
+    names: Iterable[str],
+    scores: Iterable[Score],
+    cases: Iterable[Case],
+    native: str | None,
+    untestable: Iterable[Untestable],
+    level: float = LEVEL,
+) -> list[Verdict]:
+    """The verdict on each of these formats, from their scores; ``level`` is that of ``judge``.
+
+    Without a score in the native format, they are compared with each other.
+    """
+    values = values_by_format(scores)
+    reference = native if native in values else None
+    others = {} if reference else best_others(values)
+    chance = _chance(cases)
+    reasons = {item.format: item.why for item in reversed(list(untestable))}
+    return [
+        judge(
+            name,
+            values[name],
+            values[reference] if reference else others[name],
+            reference,
+            chance,
+            level,
+        )
+        if name in values
+        else _untestable(name, reasons.get(name, "no case was scored"))
+        for name in names
+    ]
+
+
+def values_by_format(scores: Iterable[Score]) -> dict[str, dict[str, dict[str, float]]]:
+    """Format id → metric → case id → value. What was not scored is left out."""
     values: dict[str, dict[str, dict[str, float]]] = {}
-    for score in evaluation.scores:
+    for score in scores:
         if score.value is not None:
             by_metric = values.setdefault(score.format, {})
             by_metric.setdefault(score.metric, {})[score.case] = score.value
-    native = evaluation.native if evaluation.native in values else None
-    others = {} if native else best_others(values)
-    chance = _chance(evaluation)
-    found = []
-    for name in (one.id for one in evaluation.formats):
-        if name not in values:
-            found.append(_nothing_scored(name, evaluation))
-        elif evaluation.budget is not None:
-            most = max(map(len, values[name].values()))
-            reason = f"at most {most} of its cases were computed"
-            found.append(Verdict(name, "unclear", reason, "leave --budget out for a verdict"))
-        else:
-            reference = values[native] if native else others[name]
-            found.append(judge(name, values[name], reference, native, chance))
-    return worst_first(found)
+    return values
+
+
+def mostly_faulty(own: Values) -> bool:
+    """Whether most of the answers so far are empty, leaking or endless."""
+    return any(
+        (fmean(own[metric].values()) < HALF) == more_is_better
+        for metric, (more_is_better, _) in FAULTS.items()
+        if own.get(metric)
+    )
 
 
 def judge(
@@ -143,8 +186,8 @@ def _right_rate(own: Values) -> float:
     return fmean(rates) if rates else 0.0
 
 
-def _chance(evaluation: Evaluation) -> float:
-    sizes = [len(case.choices) for case in evaluation.cases if case.choices]
+def _chance(cases: Iterable[Case]) -> float:
+    sizes = [len(case.choices) for case in cases if case.choices]
     return fmean(1 / size for size in sizes) if sizes else 0.0
 
 
@@ -235,12 +278,17 @@ def _unclear(
     return Verdict(name, "unclear", reason, _more(enough), first.evidence, enough)
 
 
-def _nothing_scored(name: str, evaluation: Evaluation) -> Verdict:
-    reasons = [item.why for item in evaluation.untestable if item.format == name]
-    if evaluation.budget is not None and not reasons:
-        reason = "none of its cases was computed"
-        return Verdict(name, "unclear", reason, "leave --budget out for a verdict")
-    why = reasons[0] if reasons else "no case was scored"
+def _within_budget(name: str, own: Values | None, untestable: Sequence[Untestable]) -> Verdict:
+    """A sample of the cases carries no verdict."""
+    if own is None and (reasons := [item.why for item in untestable if item.format == name]):
+        return _untestable(name, reasons[0])
+    reason = "none of its cases was computed"
+    if own is not None:
+        reason = f"at most {max(map(len, own.values()))} of its cases were computed"
+    return Verdict(name, "unclear", reason, "leave --budget out for a verdict")
+
+
+def _untestable(name: str, why: str) -> Verdict:
     reason = f"no case can be put into this format: {why}"
     return Verdict(name, "untestable", reason, "give cases that the template accepts (--cases)")
 

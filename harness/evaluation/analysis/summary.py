@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from harness.evaluation.analysis.recall_summary import recall_lines
-from harness.evaluation.results import Evaluation, scores_by_format
+from harness.evaluation.results import NOT_COMPUTED, Evaluation, scores_by_format
 from harness.metrics.registry import METRICS, main_rates
 from harness.records import GROUPS
 from harness.report.document import SpreadRow, SummaryLine
@@ -146,7 +146,11 @@ def drift_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     last = evaluations[-1]
     rate = group_mean(last, "drift", None)
     if rate is not None:
-        values = [score.value for score in last.scores if score.metric == "drift"]
+        values = [
+            score.value
+            for score in last.scores
+            if score.metric == "drift" and score.why != NOT_COMPUTED
+        ]
         scored = [value for value in values if value is not None]
         text = (
             f"{sum(scored):.0f} of {len(scored)} answers drift into another language"
@@ -195,14 +199,20 @@ def spread_rows(evaluation: Evaluation) -> list[SpreadRow]:
 
 
 def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Matrix:
-    """Items × formats of one metric, NaN where not scored, in the order of cases and of formats."""
+    """Items × formats of one metric, NaN where not scored, in the order of cases and of formats.
+
+    After a first look the items are those that every format was asked: with all, formats whose
+    verdict came late would weigh more in a mean.
+    """
     values = scores_by_format(evaluation.scores, metric)
     names = [
         one.id
         for one in evaluation.formats
         if (group is None or evaluation.groups[one.id] == group) and one.id in values
     ]
-    items = [case.id for case in evaluation.cases if any(case.id in values[f] for f in names)]
+    items = [
+        case.id for case in evaluation.compared_cases if any(case.id in values[f] for f in names)
+    ]
     return _table(values, items, names)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.evaluation.analysis.budget_report import budget_report
 from harness.evaluation.analysis.recall_summary import recall_texts
@@ -46,6 +46,8 @@ def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[V
     language = [line.text for line in drift_lines(evaluations)[:1]]
     for sentence in (*language, *recall_texts(evaluations)):
         screen.print(sentence)
+    if last.first_look is not None:
+        screen.print(last.first_look.text)
     for evaluation in evaluations:
         if (budget := budget_report(evaluation)) is not None:
             screen.print("\n".join(budget.text))
@@ -56,7 +58,9 @@ def header(evaluation: Evaluation) -> str:
     facts = evaluation.fingerprint
     adapter = f" with adapter {evaluation.adapter}" if evaluation.adapter else ""
     stored = " ".join(filter(None, (facts.get("dtype"), facts.get("quantisation"))))
-    sizes = Counter(kind_of(case) for case in evaluation.cases).values()
+    sizes: Collection[int] = Counter(kind_of(case) for case in evaluation.cases).values()
+    if (look := evaluation.first_look) is not None:
+        sizes = look.asked.values()
     span = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)})) if sizes else "no"
     formats = f"{len(evaluation.formats)} format{'s' * (len(evaluation.formats) != 1)}"
     native = f", its own is {evaluation.native}" if evaluation.native else ""
