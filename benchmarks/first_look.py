@@ -1,6 +1,6 @@
 """Error rates of a first look's words: ``python -m benchmarks.first_look``.
 
-Prints the table of docs/measures.md; ``--write`` puts it there. Each simulated format is looked at
+Prints the table of docs/performance.md; ``--write`` puts it there. Each simulated format is looked at
 until it is settled or until the last look. That is the worst case for errors: a budget that ends
 earlier leaves out looks, and each look can only add a wrong word.
 """
