@@ -78,8 +78,9 @@ recall          recall.recall           find outputs that copy a training set, a
 drift           drift.drift             find texts that slip into another language
 phrases         phrases.phrases         count canned phrases and their lift, find new ones
 
-# Everything at once
+# More
 demo            demo.demo               evaluate SmolLM2-135M, train it, evaluate it again, report
+completion      completion.completion   print the script that completes commands in a shell
 """
 
 
