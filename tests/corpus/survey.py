@@ -115,7 +115,7 @@ def conversation(shape: Shape) -> Conversation:
 def messages_of(whole: Conversation, way: KeptTemplate | None = None) -> list[dict[str, Any]]:
     """A conversation as OpenAI spells it, with nothing that is absent.
 
-    ``way`` is how the template wants it: content in parts, arguments as text.
+    ``way`` is how the template wants it: content in parts, arguments as text, the thought's key.
     """
     way = way or KeptTemplate()
     rows = []
@@ -125,7 +125,7 @@ def messages_of(whole: Conversation, way: KeptTemplate | None = None) -> list[di
             content = [{"type": "text", "text": content}]
         row: dict[str, Any] = {"role": message.role, "content": content}
         if message.reasoning is not None and message.reasoning.strip():
-            row["reasoning_content"] = message.reasoning
+            row[way.thought] = message.reasoning
         if message.tool_calls:
             row["tool_calls"] = [
                 {

@@ -206,3 +206,58 @@ def test_an_empty_answer_trains_a_stop_that_ends_a_question_too():
         turns = (Message("user", "q"), Message("assistant", answer))
         whole = render(Conversation("c", turns), kept)
         assert [text for _, text in trained(whole)] == [*words, "<|eot|>"]
+
+
+#: Marks before a role and behind a turn, and both again when nothing follows.
+ALWAYS_ASKS = (
+    "{{- bos_token }}{%- for m in messages %}{{- '<|head|>' + m.role + '\n' + m.content + "
+    "'<|stop|>' }}{%- endfor %}{{- '<|head|>assistant\n' }}"
+)
+ASKS_AS_USER = ALWAYS_ASKS.replace("'<|head|>assistant", "'<|head|>user")
+NAMED = (
+    "{%- for m in messages %}{{- {'user': '### Question:', 'assistant': '### Answer:'}[m.role] + "
+    "'\n' + m.content + '\n' }}{%- if m.role == 'assistant' %}{{- '<|stop|>\n' }}{%- endif %}"
+    "{%- endfor %}{{- '### Answer:\n' }}"
+)
+#: One mark opens every turn, and none closes one.
+ONE_MARK = (
+    "{{- '<top>rules\n\n' }}{%- for m in messages %}{{- '<turn>' + m.role + '\n' + m.content }}"
+    "{%- if not loop.last %}{{- '\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '\n<turn>assistant\n' }}{%- endif %}"
+)
+#: No prompt is written, and the header of an answer is text.
+NO_PROMPT = (
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{- 'Ask: ' + m.content + '</s>\n' }}"
+    "{%- else %}{{- 'Reply: ' + m.content + '</s>\n' }}{%- endif %}{%- endfor %}"
+)
+#: A mark between turns, which the last turn has not.
+BETWEEN = (
+    "{%- for m in messages %}{{- m.role + ': ' + m.content }}{%- if not loop.last %}{{- ' <sep> ' }}"
+    "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- ' <sep> assistant: ' }}{%- endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "texts", "expected"),
+    [
+        (ALWAYS_ASKS, "q-r-", ["<|stop|>", "<|stop|>"]),
+        (ALWAYS_ASKS, "qaab", ["a<|stop|>", "a<|stop|>", "b<|stop|>"]),
+        (ASKS_AS_USER, ".qa", ["a<|stop|>"]),
+        (NAMED, "qaab", ["a\n<|stop|>", "a\n<|stop|>", "b\n<|stop|>"]),
+        (ONE_MARK, "qarb", ["a", "b"]),
+        (NO_PROMPT, "q-rb", ["b</s>"]),
+        (BETWEEN, "qarb", ["a <sep>", "b"]),
+    ],
+)
+def test_the_header_of_the_next_turn_is_never_trained(template, texts, expected):
+    """``texts`` are the turns: ``a`` and ``b`` answer, ``-`` without words; ``.`` is a system."""
+    kept = keep_template(template, "kept", where="kept").format
+    roles = {"a": "assistant", "b": "assistant", "-": "assistant", ".": "system"}
+    turns = tuple(Message(roles.get(text, "user"), text.strip("-.")) for text in texts)
+    rendered = render(Conversation("c", turns), kept, bos_token="<s>", eos_token="</s>")
+    spans: dict[int, str] = {}
+    for span in rendered.spans:
+        if span.trained:
+            text = rendered.text[span.start : span.end]
+            spans[span.message] = spans.get(span.message, "") + text
+    assert [text.rstrip() for text in spans.values()] == expected

@@ -135,15 +135,15 @@ class Tracer:
             return None
         at = len(prompt.text)
         tail = ended.text[at:].rstrip() if ended.text.startswith(prompt.text) else ""
+        if not self._asks(index) and not self._begins_with_stop(ended, at):
+            return None  # the prompt leaves out its header
         following = whole.behind(index, at)
         if not following.startswith(tail):
             tail = marks_only(tail, following, at, ended)
             tail += self._mark(whole, following[len(tail) :])
-        marks = MARK.findall(tail)
-        if marks and tail.endswith(marks[-1]):
-            marks.pop()  # its stop, which may end a question too
-        if not self._openings().isdisjoint(marks):
-            return None  # the prompt leaves out its header
+        openings = self._openings
+        heads = [mark.start() for mark in MARK.finditer(tail) if mark[0] in openings]
+        tail = tail[: min(heads, default=len(tail))].rstrip()
         return Answer(index, at, at, at + len(tail), ("empty",)) if tail else None
 
     def _start(
@@ -181,8 +181,24 @@ class Tracer:
             return first, tuple(faults)
         return first - len(rest), tuple(faults)
 
+    def _asks(self, count: int) -> bool:
+        """Whether the template writes a generation prompt behind the first messages."""
+        prompt, without = self._beginning(count, "prompt"), self._beginning(count, "")
+        return prompt is None or without is None or prompt.text != without.text
+
+    def _begins_with_stop(self, ended: Rendering, at: int) -> bool:
+        """Whether a known stop or EOS comes at this place, white space aside."""
+        at += len(ended.text[at:]) - len(ended.text[at:].lstrip())
+        eos = any(part.kind == "eos" and part.start == at for part in ended.parts)
+        return eos or any(ended.text.startswith(stop.strip(), at) for stop in self._stops)
+
+    @cached_property
     def _openings(self) -> set[str]:
-        """The marks that open a turn and a question."""
+        """The marks that open a turn and a question.
+
+        Those of a question are looked for in what is before it in first and in later position. A
+        mark that ends the turn before is none.
+        """
         first, later = self._asked, self._beginning(len(self._rows), "question")
         if first is None:
             return set()
@@ -191,8 +207,10 @@ class Tracer:
         again = later and later.of(number)
         header = later.before(number, again[0].start) if later and again else begin
         same = next((n for n in range(len(begin)) if header.endswith(begin[n:])), len(begin))
-        mark = MARK.search(begin, same)
-        return {opening_mark(first), mark[0] if mark else ""} - {""}
+        behind = [mark for mark in MARK.findall(first.tail) if not THOUGHT.search(mark)]
+        ends = behind[0] if len(behind) > 1 and first.tail.lstrip().startswith(behind[0]) else ""
+        marks = [mark for mark in MARK.findall(begin[same:]) if mark != ends]
+        return {opening_mark(first), *marks[:1]} - {""}
 
     @cached_property
     def _asked(self) -> Rendering | None:
@@ -209,7 +227,7 @@ class Tracer:
         nothing and the text is there ahead of plain words too.
         """
         found = MARK.findall(rest)
-        if found and not {*MARK.findall(given), *self._openings()}.isdisjoint(found):
+        if found and not {*MARK.findall(given), *self._openings}.isdisjoint(found):
             return True
         without = self._beginning(index, "") if index else None
         if without is not None and without.tail.rstrip() != given.rstrip():
@@ -234,10 +252,20 @@ class Tracer:
             return (0 if is_last else len(self._shared(whole, index, following))), ("no stop",)
         end = tail.rstrip()
         if following.startswith(end):
+            end = self._without_answer(index, end, ended)
             heads = self._heads(after, following[len(end) :], end)
             end = self._without_header(whole, end)
-            return (0, ("no stop",)) if heads else (len(end), ())
+            return (0, ("no stop",)) if heads or not end else (len(end), ())
         return self._differing(whole, index, ended, end, following)
+
+    def _without_answer(self, index: int, end: str, ended: Rendering) -> str:
+        """The stop without the header of another answer, which a template may always write."""
+        if self._rows[index + 1 : index + 2] and self._rows[index + 1]["role"] == "assistant":
+            asked = None if self._asks(index + 1) else self._beginning(index + 1, "question")
+            other = behind_own(asked, index) if asked else None
+            if other is not None and not other.startswith(end):
+                return marks_only(end, other, ended.of(index)[-1].end, ended)
+        return end
 
     def _differing(
         self, whole: Rendering, index: int, ended: Rendering, end: str, following: str
@@ -262,8 +290,9 @@ class Tracer:
         """Whether the text after an answer is the next message's header, not a stop."""
         if MARK.search(end) is None and not self._eos(whole, end):
             return not rest.strip() and bool(HEADING.search(end))
-        first = min((p.start for p in whole.parts if p.message >= 0), default=0)
-        opens = whole.text[:first].strip().endswith(end.strip())
+        asked = self._asked or whole
+        first = min((p.start for p in asked.parts if p.message >= 0), default=0)
+        opens = asked.text[:first].strip().endswith(end.strip())
         return not rest.strip() and opens and not self._eos(whole, end)
 
     def _eos(self, whole: Rendering, text: str) -> bool:
@@ -291,8 +320,7 @@ class Tracer:
         mark = FIRST_MARK.match(following)
         if mark is None or not following[mark.end() :].strip():
             return ""
-        asked = self._asked
-        opens = (opening_mark(whole), opening_mark(asked) if asked else "")
+        opens = {opening_mark(whole), *self._openings}
         return "" if mark[0].strip() in opens else mark[0]
 
     def _shared(self, whole: Rendering, index: int, following: str) -> str:
