@@ -20,6 +20,7 @@ from tests.corpus.shapes import THANKS, Shape
 
 _MARK = re.compile(r"<[^<>\s][^<>]*>|\[[^\[\]]+\]")
 
+_THOUGHT = re.compile("think|thought")
 _HEADER = re.compile(r"assistant|model|bot|gpt|response|destination", re.IGNORECASE)
 
 
@@ -172,10 +173,17 @@ def _first(seen: Renderings, text: str, at: int, before: int) -> tuple[int | Non
 
 
 def _header_unasked(seen: Renderings, at: int, literal: str) -> bool:
-    """Whether an answer's header is written although no prompt holds it: it may be trained."""
+    """Whether an answer's header is written although no prompt holds it: it may be trained.
+
+    Before plain words any text is one; before a thought or a call it may be their own mark.
+    """
+    message = seen.messages[at]
     answered = at > 0 and seen.messages[at - 1]["role"] == "assistant"
     asks = at and not answered and seen.text(at, generation=True) != seen.text(at)
-    return not asks and bool(_HEADER.search(literal))
+    plain = text_of(message).strip() and not _THOUGHT.search(literal + text_of(message)[:20])
+    thought = (message.get("reasoning_content") or "").strip()
+    plain = plain and not (message.get("tool_calls") or (thought and thought in literal))
+    return not asks and bool(literal.strip() if plain else _HEADER.search(literal))
 
 
 def _opened(seen: Renderings, text: str, mine: tuple[int, int] | None) -> tuple[int | None, bool]:
@@ -198,7 +206,27 @@ def _whole(text: str, length: int) -> int:
 def _stop(
     seen: Renderings, text: str, at: int, words: int, places: Sequence[tuple[int, int] | None]
 ) -> tuple[int, int]:
-    """The lengths behind the words that must and may be trained."""
+    """The lengths behind the words that must and may be trained.
+
+    What comes behind them whatever follows may be, up to the mark that opens a turn.
+    """
+    must, may = _stop_alone(seen, text, at, words, places)
+    asked = _behind(seen, seen.text(at + 1, question=True), at)
+    same = common_prefix(text[words:], asked)
+    same = same[: _whole(text[words:], len(same))]
+    openings = _openings(seen, at)
+    marks = []
+    for mark in _MARK.finditer(same):
+        if mark[0] in openings:
+            break
+        marks.append(mark.end())
+    return must, max(may, _with_space(text[words:], marks[-1]) if marks else 0)
+
+
+def _stop_alone(
+    seen: Renderings, text: str, at: int, words: int, places: Sequence[tuple[int, int] | None]
+) -> tuple[int, int]:
+    """The same by what the template writes when nothing follows."""
     last = at + 1 == len(seen.messages)
     later = [place[0] for place in places[at + 1 :] if place and place[0] >= words]
     behind = text[words : min(later, default=len(text))]
@@ -210,27 +238,23 @@ def _stop(
         same = _whole(alone, len(common_prefix(alone, asked))) if asked else len(alone)
         if always_asks and asked:
             called = bool(seen.messages[at].get("tool_calls"))
-            found = (0, same) if called else _first_stop(seen, text, at, behind[:same], places)
-            return found if last or any(found) else _stop_between(seen, text, at, behind, places)
+            found = (0, same) if called else _first_stop(seen, at, behind[:same])
+            return found if last or any(found) else _stop_between(seen, at, behind, places)
         if last:
             return len(alone[:same].rstrip()) or len(alone.rstrip()), len(alone)
     mark = alone.rstrip()
     if not mark or not behind.startswith(mark):
-        return _stop_between(seen, text, at, behind, places)
+        return _stop_between(seen, at, behind, places)
     return len(mark), _with_space(behind, len(mark))
 
 
 def _stop_between(
-    seen: Renderings,
-    text: str,
-    at: int,
-    behind: str,
-    places: Sequence[tuple[int, int] | None],
+    seen: Renderings, at: int, behind: str, places: Sequence[tuple[int, int] | None]
 ) -> tuple[int, int]:
     """The same where the stop is not the one that is written when nothing follows."""
     common = common_prefix(behind, _behind(seen, seen.text(at + 1, generation=True), at))
     common = common[: _whole(behind, len(common))]
-    openings = {_first_mark(text, places), _opening(seen, at)}
+    openings = _openings(seen, at)
     cut = [mark.start() for mark in _MARK.finditer(common) if mark[0] in openings]
     common = common[: min(cut, default=len(common))]
     if seen.messages[at].get("tool_calls"):
@@ -250,21 +274,15 @@ def _may_end(seen: Renderings, at: int, mark: str) -> bool:
     """Whether a mark is in no header of a question, or ends a question too."""
     if mark not in seen.lone_question:
         return True
-    behind = seen.lone_question.partition(THANKS["content"])[2].lstrip()
-    marks = [one for one in _MARK.findall(behind) if not re.search("think|thought", one)]
-    return behind.startswith(mark) and len(marks) > 1
+    before, _, behind = seen.lone_question.partition(THANKS["content"])
+    marks = [one for one in _MARK.findall(behind) if not _THOUGHT.search(one)]
+    return behind.lstrip().startswith(mark) and (len(marks) > 1 or mark not in before)
 
 
-def _first_stop(
-    seen: Renderings,
-    text: str,
-    at: int,
-    behind: str,
-    places: Sequence[tuple[int, int] | None],
-) -> tuple[int, int]:
+def _first_stop(seen: Renderings, at: int, behind: str) -> tuple[int, int]:
     """The mark that comes first, if it begins no turn."""
     found = _MARK.match(behind.lstrip())
-    if found is None or found[0] in (_first_mark(text, places), _opening(seen, at)):
+    if found is None or found[0] in _openings(seen, at):
         return 0, _with_space(behind, 0)
     length = len(behind) - len(behind.lstrip()) + found.end()
     return length, _with_space(behind, length)
@@ -276,10 +294,10 @@ def _with_space(text: str, length: int) -> int:
 
 
 def _opening(seen: Renderings, at: int) -> str:
-    """The mark that a generation prompt consists of, if it is one."""
+    """The mark that a generation prompt begins with."""
     prompt, without = seen.text(at, generation=True) or "", seen.text(at) or ""
     marks = _MARK.findall(prompt[len(without) :] if prompt.startswith(without) else "")
-    return marks[0] if len(marks) == 1 else ""
+    return marks[0] if marks else ""
 
 
 def _behind(seen: Renderings, text: str | None, at: int) -> str:
@@ -293,11 +311,28 @@ def _behind(seen: Renderings, text: str | None, at: int) -> str:
     return text[len(prompt) :] if text.startswith(prompt) else ""
 
 
-def _first_mark(text: str, places: Sequence[tuple[int, int] | None]) -> str:
-    """The mark that opens the first turn, if there is one before its words."""
-    first = min((place[0] for place in places if place), default=len(text))
-    found = _MARK.search(text[:first].removeprefix(BOS))
-    return found[0] if found else ""
+def _openings(seen: Renderings, at: int) -> set[str]:
+    """The marks that open a turn: that of a question, and the first of a prompt.
+
+    That of a question is in what comes before it in first position and behind an answer. The mark
+    that ends a question is none, where another one comes behind it; nor is one that comes between
+    any two turns.
+    """
+    before, _, behind = seen.lone_question.partition(THANKS["content"])
+    if seen.lone_question.count(BOS) == 1:  # else it opens every turn
+        before = before.removeprefix(BOS)
+    marks = [one for one in _MARK.findall(behind) if not _THOUGHT.search(one)]
+    ends = marks[0] if len(marks) > 1 and behind.lstrip().startswith(marks[0]) else ""
+    ends = "" if _MARK.findall(before)[:1] == [ends] else ends
+    asked = _behind(seen, seen.text(at + 1, question=True), at)
+    header = asked.partition(THANKS["content"])[0]
+    if header and header != asked:
+        length = len(common_prefix(before[::-1], header[::-1]))
+        before = before[len(before) - length :]
+    own = [mark for mark in _MARK.findall(before) if mark != ends][:1]
+    opening = _opening(seen, at)
+    between = opening in header and opening not in own
+    return {*own, "" if between else opening} - {""}
 
 
 def _places(text: str, messages: Sequence[dict[str, Any]]) -> list[tuple[int, int] | None]:

@@ -218,13 +218,13 @@ def _compare(template: str, chat_format: Format, found: Findings) -> list[Render
         ours, theirs = _ours(whole, chat_format), seen.whole
         if isinstance(ours, str):
             _refused(seen, ours, found)
-        elif theirs is None:
-            found.different.append((shape.name, "transformers refuses it"))
-        elif ours.text == theirs:
+        elif theirs is not None and ours.text == theirs:
             found.equal += 1
             _prove(seen, ours, found)
         elif _equal_without_thoughts(seen, whole, ours, chat_format.kept):
             found.without_thought.append((shape.name, "the format leaves thoughts out"))
+        elif theirs is None:
+            found.different.append((shape.name, "transformers refuses it"))
         else:
             found.different.append((shape.name, _where(ours.text, theirs)))
     return written

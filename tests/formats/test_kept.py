@@ -230,6 +230,13 @@ NO_PROMPT = (
     "{%- for m in messages %}{%- if m.role == 'user' %}{{- 'Ask: ' + m.content + '</s>\n' }}"
     "{%- else %}{{- 'Reply: ' + m.content + '</s>\n' }}{%- endif %}{%- endfor %}"
 )
+#: The prompt opens a thought, which a thought alone closes; earlier thoughts are dropped.
+ASKED_TWICE = (
+    "{%- for m in messages %}{{- '<|' + m.role + '|>\n' }}{%- if m.role == 'assistant' %}"
+    "{{- '<think>\n' + (m.reasoning_content or '' if loop.last else '') + '\n</think>\n' }}"
+    "{%- endif %}{{- m.content + '<|stop|>\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|assistant|>\n<think>\n' }}{%- endif %}"
+)
 #: A mark between turns, which the last turn has not.
 BETWEEN = (
     "{%- for m in messages %}{{- m.role + ': ' + m.content }}{%- if not loop.last %}{{- ' <sep> ' }}"
@@ -246,6 +253,7 @@ BETWEEN = (
         (NAMED, "qaab", ["a\n<|stop|>", "a\n<|stop|>", "b\n<|stop|>"]),
         (ONE_MARK, "qarb", ["a", "b"]),
         (NO_PROMPT, "q-rb", ["b</s>"]),
+        (ASKED_TWICE, "q-rb", ["\n</think>\n<|stop|>", "\n</think>\nb<|stop|>"]),
         (BETWEEN, "qarb", ["a <sep>", "b"]),
     ],
 )
@@ -253,7 +261,10 @@ def test_the_header_of_the_next_turn_is_never_trained(template, texts, expected)
     """``texts`` are the turns: ``a`` and ``b`` answer, ``-`` without words; ``.`` is a system."""
     kept = keep_template(template, "kept", where="kept").format
     roles = {"a": "assistant", "b": "assistant", "-": "assistant", ".": "system"}
-    turns = tuple(Message(roles.get(text, "user"), text.strip("-.")) for text in texts)
+    turns = tuple(
+        Message(roles.get(text, "user"), text.strip("-."), reasoning="hm" if text == "-" else None)
+        for text in texts
+    )
     rendered = render(Conversation("c", turns), kept, bos_token="<s>", eos_token="</s>")
     spans: dict[int, str] = {}
     for span in rendered.spans:
@@ -261,3 +272,21 @@ def test_the_header_of_the_next_turn_is_never_trained(template, texts, expected)
             text = rendered.text[span.start : span.end]
             spans[span.message] = spans.get(span.message, "") + text
     assert [text.rstrip() for text in spans.values()] == expected
+
+
+def test_a_call_that_the_template_leaves_out_is_refused():
+    """As gpt-oss does, which writes the first of several calls."""
+    whole, first = (
+        keep_template(template, "kept", where="kept").format
+        for template in (FULL, FULL.replace("m.tool_calls or []", "(m.tool_calls or [])[:1]"))
+    )
+    assert whole.calls and first.calls
+    calls = (ToolCall("look", '{"word": "a"}'), ToolCall("look", '{"word": "b"}'))
+    one, two = (
+        Conversation("c", (Message("user", "q"), Message("assistant", "", tool_calls=calls[:count])))
+        for count in (1, 2)
+    )
+    assert render(one, first).text == render(one, whole).text
+    assert render(two, whole).text.count("<call>") == 2
+    with pytest.raises(HarnessError, match=r"it drops the call of look in message 1"):
+        render(two, first)

@@ -36,8 +36,10 @@ class Rendering:
     def __init__(self, written: str, sources: Sequence[tuple[SpanKind, int]]) -> None:
         self.text = str.__str__(written)
         self.parts: list[Part] = []
+        self.sources: set[int] = set()
         at = 0
         for length, source in runs_of(written):
+            self.sources.add(source)
             if source != LITERAL:
                 self.parts.append(Part(at, at + length, *sources[source]))
             at += length
@@ -89,9 +91,10 @@ _Piece = TypeVar("_Piece", Part, Answer)
 
 
 def opening_mark(whole: Rendering) -> str:
-    """The mark with which the first turn begins, or nothing."""
+    """The mark with which the first turn begins, or nothing. BOS is one if it begins each turn."""
     first = min((p.start for p in whole.parts if p.message >= 0), default=0)
     bos = {whole.text[p.start : p.end] for p in whole.parts if p.kind == "bos"}
+    bos = {text for text in bos if whole.text.count(text) == 1}
     return next((mark for mark in MARK.findall(whole.text[:first]) if mark not in bos), "")
 
 

@@ -73,7 +73,7 @@ def render_kept(
     )
 
 
-_OWN = ("TemplateRefusal", "TemplateError", "UndefinedError", "SecurityError")
+_OWN = ("TemplateRefusal", "TemplateError", "UndefinedError", "SecurityError", "LostCall")
 
 
 def own_words(fault: TemplateFaultError) -> str:

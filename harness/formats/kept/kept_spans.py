@@ -60,10 +60,13 @@ class Tracer:
         self._write, self._rows, self._sources = write, rows, sources
         self._stops, self._question = stops, question
         self._made: dict[tuple[int, str], Rendering | None] = {}
+        self.written: set[int] = set()
+        """The sources that the whole conversation's text has something of."""
 
     def trace(self, prompt: bool) -> tuple[str, list[Span], list[Answer]]:
         """Text, spans and answers of the whole conversation. Raises Untraceable."""
         whole = Rendering(self._write(self._rows, prompt), self._sources)
+        self.written = whole.sources
         self._made[len(self._rows), "prompt" if prompt else ""] = whole
         answers = [
             self._answer(whole, index, prompt)
@@ -141,6 +144,9 @@ class Tracer:
         if not following.startswith(tail):
             tail = marks_only(tail, following, at, ended)
             tail += self._mark(whole, following[len(tail) :])
+        stops = [stop for stop in self._stops if MARK.fullmatch(stop) and stop in following]
+        ends = [following.find(stop) + len(stop) for stop in stops]
+        tail = following[: max(len(tail), min(ends, default=0))]
         openings = self._openings
         heads = [mark.start() for mark in MARK.finditer(tail) if mark[0] in openings]
         tail = tail[: min(heads, default=len(tail))].rstrip()
@@ -189,7 +195,7 @@ class Tracer:
     def _begins_with_stop(self, ended: Rendering, at: int) -> bool:
         """Whether a known stop or EOS comes at this place, white space aside."""
         at += len(ended.text[at:]) - len(ended.text[at:].lstrip())
-        eos = any(part.kind == "eos" and part.start == at for part in ended.parts)
+        eos = any(p.kind == "eos" and p.start <= at < p.end for p in ended.parts)
         return eos or any(ended.text.startswith(stop.strip(), at) for stop in self._stops)
 
     @cached_property

@@ -6,7 +6,7 @@ Runs in the limited process (harness.formats.guard_process).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from harness.formats.foreign import render_foreign
 from harness.formats.kept.kept_spans import Tracer
 from harness.formats.provenance import Sourced
-from harness.formats.tracing import REFUSALS
-from harness.records import SpanKind
+from harness.formats.tracing import REFUSALS, LostCall
+from harness.records import Span, SpanKind
 
 Given = Mapping[str, Any]
 """A message of a request: role, content, name, reasoning, calls, tool_call_id."""
@@ -27,6 +27,8 @@ class _Rows:
     def __init__(self, way: Given, *, sourced: bool) -> None:
         self._way, self._sourced = way, sourced
         self.sources: list[tuple[SpanKind, int]] = []
+        self._calls: list[tuple[int, str, dict[int, str]]] = []
+        """Message, name, and the texts of each call by their sources, the name first."""
         self._numbers: dict[tuple[SpanKind, int], int] = {}
 
     def text(self, text: str, kind: SpanKind, message: int = -1) -> str:
@@ -56,24 +58,50 @@ class _Rows:
         return row
 
     def _call(self, index: int, name: str, arguments: str, call_id: str | None) -> dict[str, Any]:
+        """A call with a source for each of its texts but its id."""
         as_text = self._way.get("arguments") == "text"
         value = arguments if as_text else json.loads(arguments)
-        function = {"name": self.text(name, "call", index), "arguments": self._value(index, value)}
+        self._calls.append((index, name, {}))
+        function = {"name": self._leaf(index, name), "arguments": self._value(index, value)}
         return {**({"id": call_id} if call_id else {}), "type": "function", "function": function}
+
+    def _leaf(self, index: int, text: str) -> str:
+        if not self._sourced or not text:
+            return text
+        self._calls[-1][2][len(self.sources)] = text
+        self.sources.append(("call", index))
+        return Sourced.of(text, len(self.sources) - 1)
+
+    def check_calls(self, written: Container[int], text: str, spans: Sequence[Span]) -> None:
+        """Raise LostCall for a call whose name is not written, or whose arguments are not.
+
+        An argument may have lost its source on the way; then its text must be in the answer.
+        """
+        for message, name, texts in self._calls:
+            answer = "".join(text[s.start : s.end] for s in spans if s.message == message)
+            sources = list(texts)
+            lost = [texts[source] for source in sources if source not in written]
+            if sources[0] not in written or not all(_is_in(one, answer) for one in lost):
+                raise LostCall(f"it drops the call of {name} in message {message}")
 
     def _value(self, index: int, value: Any) -> Any:
         if isinstance(value, str):
-            return self.text(value, "call", index)
+            return self._leaf(index, value)
         if isinstance(value, dict):
             return {self._value(index, key): self._value(index, one) for key, one in value.items()}
         return [self._value(index, one) for one in value] if isinstance(value, list) else value
 
 
+def _is_in(words: str, text: str) -> bool:
+    forms = (words, json.dumps(words)[1:-1], json.dumps(words, ensure_ascii=False)[1:-1])
+    return any(form in text for form in forms)
+
+
 def trace_kept(request: Given) -> dict[str, Any]:
     """Text, spans and answers of a request.
 
-    ``plain`` renders without sources: the text alone. Raises what the template raises, and
-    Untraceable.
+    ``plain`` renders without sources: the text alone. Raises what the template raises, Untraceable,
+    and LostCall for a call that it leaves out.
     """
     rows = _Rows(request["way"], sourced=not request.get("plain"))
     messages = [rows.row(index, given) for index, given in enumerate(request["messages"])]
@@ -99,6 +127,7 @@ def trace_kept(request: Given) -> dict[str, Any]:
     except REFUSALS:
         trace_kept({**request, "plain": True})  # raises it in the words of plain text
         raise
+    rows.check_calls(tracer.written, text, spans)
     return {"text": text, "spans": spans, "answers": answers}
 
 
