@@ -8,7 +8,7 @@ that format, so the differences are listed with the format's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -23,7 +23,6 @@ _BARE = [at for at, (messages, _) in enumerate(_PROBES) if messages[0].role != "
 _LED = [at for at in range(len(_PROBES)) if at not in _BARE]
 #: A control string, as a template may write its BOS or EOS.
 _MARK = r"<[^<>\s]{1,40}>|\[[^\[\]\s]{1,20}\]"
-_NONE = re.compile(r"(?!)")
 
 #: An empty thought, or the marker with which a generation prompt opens one.
 _THOUGHT = re.compile(
@@ -95,21 +94,22 @@ def most_alike(write: Renderer, formats: Sequence[Format]) -> Alike | None:
 
 
 def _alike(chat_format: Format, theirs: Sequence[str | None], view: _View) -> Alike | None:
-    patterns = _patterns(chat_format, view)
-    if not _match(patterns, theirs, view.among(_BARE)):
+    if not _match(chat_format, view, theirs, _BARE):
         return None
-    system = () if _match(patterns, theirs, view.among(_LED)) else (SYSTEM,)
+    system = () if _match(chat_format, view, theirs, _LED) else (SYSTEM,)
     spelt = () if all(_texts(chat_format)[at] == theirs[at] for at in _BARE) else (SPELT,)
     return Alike(chat_format, (*(view.differs or spelt), *system))
 
 
 def _match(
-    patterns: Sequence[re.Pattern[str]], texts: Sequence[str | None], which: Sequence[int]
+    chat_format: Format, view: _View, theirs: Sequence[str | None], which: Sequence[int]
 ) -> bool:
-    """Whether the texts match. The pattern of a refused text matches nothing."""
+    """Whether these texts match the format's; a refused text only where the format refuses too."""
     return all(
-        (patterns[at] is _NONE) if (text := texts[at]) is None else patterns[at].search(text)
-        for at in which
+        (_texts(chat_format)[at] is None)
+        if (text := theirs[at]) is None
+        else _search(chat_format, view, at)(text)
+        for at in view.among(which)
     )
 
 
@@ -119,14 +119,14 @@ def _texts(chat_format: Format) -> list[str | None]:
     return [write(messages, prompt) for messages, prompt in _PROBES]
 
 
-@lru_cache(maxsize=8192)
-def _patterns(chat_format: Format, view: _View) -> list[re.Pattern[str]]:
-    """A format's texts in a view, each as a pattern. A format may refuse a system prompt."""
+@lru_cache(maxsize=65536)
+def _search(chat_format: Format, view: _View, at: int) -> Callable[[str], object]:
+    """Matches a text with the format's own in a view. A format may refuse a system prompt."""
+    text = view.of(_texts(chat_format)[at])
+    if text is None:
+        return lambda _: None
     begin = r"(?<![^\s>\]])" if view.behind else rf"\A(?:{BOS}|{_MARK})?"
-    return [
-        _NONE if text is None else re.compile(rf"{begin}(?:{_pattern(text)})\Z", re.S)
-        for text in map(view.of, _texts(chat_format))
-    ]
+    return re.compile(rf"{begin}(?:{_pattern(text)})\Z", re.S).search
 
 
 def _pattern(text: str) -> str:
