@@ -283,7 +283,9 @@ def test_a_call_that_the_template_leaves_out_is_refused():
     assert whole.calls and first.calls
     calls = (ToolCall("look", '{"word": "a"}'), ToolCall("look", '{"word": "b"}'))
     one, two = (
-        Conversation("c", (Message("user", "q"), Message("assistant", "", tool_calls=calls[:count])))
+        Conversation(
+            "c", (Message("user", "q"), Message("assistant", "", tool_calls=calls[:count]))
+        )
         for count in (1, 2)
     )
     assert render(one, first).text == render(one, whole).text
