@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.backends.protocol import Backend
-from harness.evaluation.analysis.criteria import LEVEL, Values
+from harness.evaluation.analysis.criteria import LEVEL, Values, cases_to_a_word
 from harness.evaluation.analysis.format_verdicts import (
     judge_formats,
     mostly_faulty,
@@ -109,15 +109,16 @@ class _Progress:
         ]
         native = [one for one in going if one.id == self.native and one.id in values]
         if native:
-            others = sorted((one for one in pending if one.id != self.native), key=self._needed)
+            reference = values[native[0].id]
+            others = sorted(
+                (one for one in pending if one.id != self.native),
+                key=lambda one: cases_to_a_word(values[one.id], reference),
+            )
             chosen = {one.id for one in (*native, *others[: max(0, most - 1)])}
             return [one for one in going if one.id in chosen] if pending and most else []
         rest = [one for one in going if one in pending or self.found[one.id].word == "works"]
         enough = len(rest) > 1 or len(self.found) == 1
         return rest if pending and enough and len(rest) <= most else []
-
-    def _needed(self, chat_format: Format) -> float:
-        return self.found[chat_format.id].needed or math.inf
 
 
 def is_settled(verdict: Verdict, own: Values) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 
 from benchmarks.first_look import rates
 from benchmarks.words import models
 from harness.cli.eval_options import EvalOptions, job_of
 from harness.evaluation.analysis.build_report import build_report
-from harness.evaluation.analysis.format_verdicts import verdicts
+from harness.evaluation.analysis.criteria import cases_to_a_word
+from harness.evaluation.analysis.format_verdicts import values_by_format, verdicts
 from harness.evaluation.analysis.summary import group_mean, matrix
 from harness.evaluation.analysis.terminal_lines import header
 from harness.evaluation.first_look import (
@@ -101,6 +104,31 @@ def test_no_more_than_the_budget_is_asked(tmp_path):
     many = load_formats().select(["grammar:40:seed=1"])
     found = go(tmp_path, Endless(), formats=[*FORMATS[:1], *many])
     assert set(found.first_look.asked.values()) == {ROUNDS[0]}
+
+
+def test_the_budget_goes_to_the_formats_nearest_to_a_verdict(tmp_path):
+    """One is wrong in a part of its answers, the others in none and need more cases to show it."""
+    formats = load_formats().select(["common"])
+
+    def reply(prompt):
+        wrong = prompt.format == "zephyr" and zlib.crc32(prompt.text.encode()) % 8 < 5
+        return ("a thing" if wrong else "a word") + "</s>"
+
+    alike = ScriptedBackend(reply, lambda rendered: -1.0 if "yes" in rendered.text else -3.0)
+    found = go(tmp_path, alike, formats=formats)
+    assert found.first_look.asked["zephyr"] > ROUNDS[0]
+    behind = [one.id for one in formats if found.first_look.asked[one.id] == ROUNDS[0]]
+    assert 0 < len(behind) < len(formats) - 2
+    values = values_by_format(found.scores)
+    first = {one.id for one in nested_rounds(CASES, ROUNDS[:1])[0]}
+    early = {
+        name: {metric: {c: v for c, v in one.items() if c in first} for metric, one in own.items()}
+        for name, own in values.items()
+    }
+    near = {one.id: cases_to_a_word(early[one.id], early[NATIVE]) for one in formats}
+    further = [name for name in near if name not in behind and name != NATIVE]
+    assert near["zephyr"] == min(near[one] for one in further)
+    assert max(near[one] for one in further) <= min(near[one] for one in behind)
 
 
 def test_a_native_format_without_any_other_is_measured_alone(tmp_path):

@@ -66,15 +66,23 @@ class Criterion:
 
         These are evaluations of a fixed number of cases, whose tests have the whole 5 %.
         """
+        enough = min(self.cases_that_show(loss=False), self.cases_that_show(loss=True))
+        return max(self.loss.n + 1, math.ceil(enough)) if 0 < enough < MOST_NEEDED else None
+
+    def cases_that_show(self, *, loss: bool) -> float:
+        """The cases that show a loss, or that there is none, if the loss so far is the true one.
+
+        Infinite where it is not, and where there is no interval.
+        """
         from scipy.stats import norm
 
-        low, high, n = self.loss.low, self.loss.high, self.loss.n
-        if low is None or high is None:
-            return None
+        low, high, value = self.loss.low, self.loss.high, self.loss.value
+        allowed = EXCESS_MARGIN if self.metric == "nll_excess" else 0.0
+        far = value - allowed if loss else self.margin - value
+        if low is None or high is None or far <= 0:
+            return math.inf
         error = (high - low) / 2 / float(norm.ppf(1 - self.level))
-        distances = (_SEES_NO_LOSS, self.margin - self.loss.value), (_SEES_LOSS, self.loss.value)
-        enough = min((n * (z * error / far) ** 2 for z, far in distances if far > 0), default=0)
-        return max(n + 1, math.ceil(enough)) if 0 < enough < MOST_NEEDED else None
+        return self.loss.n * ((_SEES_LOSS if loss else _SEES_NO_LOSS) * error / far) ** 2
 
 
 def compare(own: Values, reference: Values, level: float = LEVEL) -> list[Criterion]:
@@ -100,6 +108,18 @@ def compare(own: Values, reference: Values, level: float = LEVEL) -> list[Criter
         _rate(metric, True, loss_words(metric), pairs[metric], levels) for metric in abilities
     ]
     return [*found, _cost(excess, levels)] if excess else found
+
+
+def cases_to_a_word(own: Values, reference: Values, level: float = LEVEL) -> float:
+    """With how many cases *works* or *degraded* could be shown, if the losses so far are true.
+
+    That is a loss in one comparison, or none in all. References without an interval are left out.
+    """
+    criteria = [one for one in compare(own, reference, level) if one.loss.low is not None]
+    if not criteria:
+        return math.inf
+    worse = min(one.cases_that_show(loss=True) for one in criteria)
+    return min(worse, max(one.cases_that_show(loss=False) for one in criteria))
 
 
 def loss_words(metric: str) -> str:
