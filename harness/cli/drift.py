@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class DriftOptions:
     texts: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    """JSON lines of {"id", "text"}, or conversations, of which the last answer counts. With a
-    "prompt", text that quotes it is not judged."""
+    """JSON lines of {"id", "text"}, or conversations, of which the last answer counts; or a log of
+    lm-eval, Inspect, promptfoo or an OpenAI batch. With a "prompt", text that quotes it is not
+    judged."""
     expect_language: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--expect"])] = ("en",)
     """Languages that a text may use, as codes (en, de, zh-Hant)."""
     json: bool = False

@@ -16,7 +16,7 @@ from harness.errors import EXIT_OK, HarnessError
 class PhrasesOptions:
     outputs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Model outputs: JSON lines of {"id", "text"}, or conversations, of which the last answer
-    counts."""
+    counts; or a log of lm-eval, Inspect, promptfoo or an OpenAI batch."""
     against: str
     """Texts to compare with: the training set or the base model's outputs, as JSON lines or a
     folder of them."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class RecallOptions:
     outputs: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Model outputs: JSON lines of {"id", "text"}, or conversations, of which the last answer
-    counts."""
+    counts; or a log of lm-eval, Inspect, promptfoo or an OpenAI batch."""
     against: str
     """The training set: JSON lines of texts or conversations, a folder of them, or an index written
     with --save-index."""

@@ -1,4 +1,4 @@
-"""Model outputs and plain texts from JSON lines: ``{"id", "text"}``, or rows of any schema."""
+"""Model outputs and plain texts: ``{"id", "text"}``, rows of any schema, logs of other programs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 from harness.conversation import Conversation, Message
 from harness.data.conversations import parse_conversation
+from harness.data.eval_logs import log_rows, logged_answers
 from harness.data.readers import jsonl_files, read_jsonl
 from harness.data.schemas import detect
 from harness.errors import HarnessError
+from harness.files import parse_json, read_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,17 @@ class Output:
 
 
 def read_outputs(name: str) -> list[Output]:
-    """One output for each line of a file or of a folder's files: a text, or a last answer.
+    """One output for each row of a file or of a folder's files: a text, or a last answer.
 
-    An answer's thought is a part of its text. Raises HarnessError with ``file:line`` for anything
-    else.
+    An answer's thought is a part of its text. Logs of lm-eval, Inspect, promptfoo and OpenAI
+    batches are read too (harness.data.eval_logs). Raises HarnessError with ``file:line`` for
+    anything else.
     """
     return [
-        _output(row, place, default_id=_default_id(file, place))
+        output
         for file in jsonl_files([name])
-        for place, row in read_jsonl(file)
+        for place, row in _rows(file)
+        for output in _outputs(row, place, _default_id(file, place))
     ]
 
 
@@ -44,7 +48,7 @@ def read_answers(name: str) -> list[tuple[str, str]]:
     return [
         pair
         for file in jsonl_files([name])
-        for place, row in read_jsonl(file)
+        for place, row in _rows(file)
         for pair in _answers(row, place, _default_id(file, place))
     ]
 
@@ -64,8 +68,40 @@ def answer_texts(row_id: str, messages: Sequence[Message]) -> Iterator[tuple[str
             yield f"{row_id}#{index}#thought", message.reasoning
 
 
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(``file:line``, object) of JSON lines, or (``file:row N``, object) of one JSON text."""
+    value = _whole(file) if file.suffix == ".json" else None
+    rows = log_rows(value)
+    if rows is None:
+        yield from read_jsonl(file)
+        return
+    for number, row in enumerate(rows, 1):
+        place = f"{file}:row {number}"
+        if not isinstance(row, dict):
+            raise HarnessError(f"expected one JSON object, not a {type(row).__name__}", place)
+        yield place, row
+
+
+def _whole(file: Path) -> Any:
+    """The file as one JSON text, or None where it is not one."""
+    try:
+        return parse_json(read_text(file))
+    except ValueError:
+        return None
+
+
 def _default_id(file: Path, place: str) -> str:
-    return f"{file.stem}-{place.rsplit(':', 1)[1]}"
+    return f"{file.stem}-{place.rsplit(':', 1)[1].removeprefix('row ')}"
+
+
+def _outputs(row: dict[str, Any], place: str, default_id: str) -> Iterator[Output]:
+    logged = logged_answers(row, place)
+    if logged is None:
+        yield _output(row, place, default_id)
+        return
+    for answer in logged:
+        name = f"{default_id} ({answer.id})" if answer.id else default_id
+        yield Output(name, answer.text, answer.prompt)
 
 
 def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
@@ -84,6 +120,9 @@ def _output(row: dict[str, Any], place: str, default_id: str) -> Output:
 
 
 def _answers(row: dict[str, Any], place: str, default_id: str) -> Iterator[tuple[str, str]]:
+    if logged := logged_answers(row, place):
+        yield from ((f"{default_id} ({each.id})", each.text) for each in logged)
+        return
     if (conversation := _conversation(row, place, default_id)) is None:
         yield _id(row, place, default_id), _text(row, place)
         return
