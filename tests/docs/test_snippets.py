@@ -41,7 +41,7 @@ SHOWN = {
     (
         "README.md",
         "SmolLM2-135M-Instruct, bfloat16: 4 formats",
-    ): "output of harness eval --limit 16 on the real model: tests/evaluation/test_terminal_lines.py",
+    ): "output of harness eval on the real model, with three --formats: tests/evaluation/test_terminal_lines.py",
     (
         "README.md",
         "SmolLM2-135M-Instruct with adapter build/demo",
