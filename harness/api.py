@@ -110,7 +110,9 @@ def write_files(evaluations: Sequence[Evaluation], job: EvalJob) -> list[Path]:
     from harness.gate.baseline import to_baseline
     from harness.gate.baseline_file import SCORES_FILE, write_baseline
 
-    files = write_evaluation_report(evaluations, job.out, model=job.model, limit=job.limit)
+    files = write_evaluation_report(
+        evaluations, job.out, model=job.model, limit=job.limit, cases=job.cases
+    )
     for evaluation in evaluations:
         folder = job.out / evaluation.label if len(evaluations) > 1 else job.out
         write_baseline(to_baseline(evaluation, job.formats), folder / SCORES_FILE)

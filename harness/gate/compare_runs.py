@@ -9,9 +9,10 @@ from pathlib import Path
 
 from harness.gate.baseline import Baseline
 from harness.metrics.registry import lower_is_better
-from harness.records import GROUPS, GateCheck
+from harness.records import GROUPS, GateCheck, Word
 from harness.report.comparison import ComparedFormat, Comparison, Difference, Side
-from harness.report.document import REPORT_FILE, ReportSample, read_report
+from harness.report.document import REPORT_FILE, read_report
+from harness.report.sample_document import ReportSample
 
 #: Pairs of samples kept, spread over the formats.
 MAX_PAIRS = 200
@@ -38,7 +39,10 @@ def build_comparison(
         after=_side(after, labels[1]),
         formats=tuple(
             sorted(
-                (ComparedFormat(format_id, facts[format_id].group) for format_id in format_ids),
+                (
+                    ComparedFormat(name, facts[name].group, _words(before, after, name))
+                    for name in format_ids
+                ),
                 key=lambda compared: (GROUPS.index(compared.group), compared.id),
             )
         ),
@@ -46,6 +50,12 @@ def build_comparison(
         samples=tuple(samples),
         note=_note(paths, runs, samples),
     )
+
+
+def _words(before: Baseline, after: Baseline, name: str) -> tuple[Word, Word] | None:
+    """The verdict on a format in both runs."""
+    was, now = before.words.get(name), after.words.get(name)
+    return None if was is None or now is None else (was, now)
 
 
 def run_samples(path: Path) -> list[ReportSample]:

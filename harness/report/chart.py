@@ -12,15 +12,18 @@ from harness.metrics.registry import METRICS
 from harness.report.document import Confidence, SpreadRow, Training
 from harness.report.wording import visible
 
+#: A bin of fewer items is a point that says nothing.
+_FEWEST_IN_A_BIN = 10
+
 
 def training_svg(training: Training) -> str:
-    """Training loss and the measured NLL of each checkpoint over Σ learning rate."""
+    """Training loss and the measured NLL of each checkpoint by step."""
     steps, checkpoints = training.steps, training.checkpoints
     if not steps:
         return ""
     figure, axes = _figure()
     axes.plot(
-        [s["sum_lr"] for s in steps],
+        [s["step"] for s in steps],
         [s["loss"] for s in steps],
         color="#8a8f98",
         linewidth=1,
@@ -31,7 +34,7 @@ def training_svg(training: Training) -> str:
         ("nll_seen", "s", "#2f9e77", "seen formats"),
         ("nll_held_out", "^", "#d9822b", "held-out formats"),
     ):
-        points = [(c["sum_lr"], c[key]) for c in checkpoints if key in c]
+        points = [(c["step"], c[key]) for c in checkpoints if key in c]
         if points:
             axes.plot(
                 *zip(*points, strict=True),
@@ -40,15 +43,23 @@ def training_svg(training: Training) -> str:
                 linewidth=1.6,
                 label=f"references, {label}",
             )
-    axes.set_xlabel("Σ learning rate")
+    axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylabel("nats a token")
     axes.legend(frameon=False, fontsize=8)
     return svg_text(figure)
 
 
 def reliability_svg(confidence: Sequence[Confidence]) -> str:
-    """Accuracy over confidence in bins of equal mass, one line a run; the diagonal: calibrated."""
-    runs = [(run.run, run.reliability) for run in confidence if run.reliability]
+    """Accuracy over confidence in bins of equal mass, one line a run; the diagonal: calibrated.
+
+    A run with fewer than ten items in a bin is left out.
+    """
+    runs = [
+        (run.run, run.reliability)
+        for run in confidence
+        if run.reliability and min(point.n for point in run.reliability) >= _FEWEST_IN_A_BIN
+    ]
     if not runs:
         return ""
     figure, axes = _figure()

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from harness.records import Group, Outcome
-from harness.report.document import ReportSample
-from harness.report.json_document import from_table
+from harness.records import Group, Outcome, Word
+from harness.report.json_document import from_table, optional
+from harness.report.sample_document import ReportSample
 
 COMPARISON_SCHEMA: Literal["harness-comparison/1"] = "harness-comparison/1"
 
@@ -29,10 +29,11 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class ComparedFormat:
-    """A format that occurs in the comparison."""
+    """A format that occurs in the comparison, with its verdict before and after, where known."""
 
     id: str
     group: Group
+    words: tuple[Word, Word] | None = optional()
 
 
 @dataclass(frozen=True, slots=True)

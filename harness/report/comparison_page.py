@@ -8,10 +8,10 @@ from typing import Any
 
 from harness.metrics.registry import in_order, lower_is_better
 from harness.records import GROUPS
-from harness.report.comparison import Comparison, Difference
+from harness.report.comparison import Comparison, Difference, Side
 from harness.report.frame import HERE, render, shown_samples
 from harness.report.page import metric_head
-from harness.report.wording import LONGEST, MINUS, compact, signed
+from harness.report.wording import LONGEST, MINUS, WORD_SYMBOLS, compact, signed
 
 #: The outcome of a difference → its symbol. The first three fail a gate.
 OUTCOME_SYMBOLS = {
@@ -25,7 +25,7 @@ OUTCOME_SYMBOLS = {
     "same": "=",
     "new": "+",
 }
-#: In the order of the cards.
+#: In the order of the chips.
 _ABOUT = {
     "failed": "lost at least the tolerance, and more than noise explains",
     "missing": "not measured or not scored in the second run",
@@ -37,8 +37,11 @@ _ABOUT = {
     "improved": "gained at least the tolerance, and more than noise explains",
     "new": "not in the first run",
 }
-_HEAT = {"failed": 0, "worse": 1, "inconclusive": 2, "same": 2, "better": 3, "improved": 4}
+#: Outcomes that have a colour; the others are drawn quietly.
+_WAYS = {"failed": "worse", "worse": "worse", "better": "better", "improved": "better"}
 _LOST = ("failed", "missing", "stale")
+#: Outcomes that say nothing new: a row or a column of these alone is shown on demand.
+_QUIET = ("same", "inconclusive")
 #: Rows of the list of changes; the others are in the table alone.
 _LISTED = 20
 #: Characters of all samples together, so that a page stays under a megabyte.
@@ -57,9 +60,14 @@ def render_comparison(comparison: Comparison) -> str:
         for case in block["cases"]:
             case["changes"] = _changes(case["runs"])
     cases = {block["format"]: {case["id"] for case in block["cases"]} for block in samples}
+    loud = {
+        (cell.format, cell.metric) for cell in comparison.cells if outcome_of(cell) not in _QUIET
+    }
+    telling = {place[0] for place in loud}, {place[1] for place in loud}
     rows = [
         {
             "id": name,
+            "quiet": bool(loud) and name not in telling[0],
             "group": groups.get(name),
             "linked": name in cases,
             "cells": [_heat_cell(cells.get(metric), cases) for metric in metrics],
@@ -67,7 +75,7 @@ def render_comparison(comparison: Comparison) -> str:
         }
         for name, cells in ranked.items()
     ]
-    changed = [cell for cell in comparison.cells if outcome_of(cell) in (*_LOST, "improved")]
+    changed = [cell for cell in comparison.cells if outcome_of(cell) not in _QUIET]
     changed.sort(key=_worst_first)
     return render(
         HERE / "comparison.html.jinja",
@@ -75,18 +83,50 @@ def render_comparison(comparison: Comparison) -> str:
         skip="differences",
         comparison=comparison,
         verdict=comparison_verdict(comparison),
-        cards=_cards(comparison),
+        chips=_chips(comparison),
         changed=[_listed(cell, cases) for cell in changed[:_LISTED]],
         more=max(0, len(changed) - _LISTED),
-        metrics=[metric_head(metric) for metric in metrics],
+        metrics=[
+            {**metric_head(metric), "quiet": bool(loud) and metric not in telling[1]}
+            for metric in metrics
+        ],
+        hidden=_hidden(
+            sum(row["quiet"] for row in rows), bool(loud) * (len(metrics) - len(telling[1]))
+        ),
+        sides=[_named(side) for side in (comparison.before, comparison.after)],
+        words=_words(comparison),
+        word_symbols=WORD_SYMBOLS,
         means=[row for row in rows if row["group"] is None],
         rows=[row for row in rows if row["group"] is not None],
         groups=[group for group in GROUPS if group in groups.values()],
         samples=samples,
+        named=True,
         longest=longest,
         symbols=OUTCOME_SYMBOLS,
         facts=_facts(comparison),
     )
+
+
+def _hidden(formats: int, metrics: int) -> str:
+    """``3 formats and 2 metrics``, or nothing where all of them changed."""
+    counts = (formats, "format"), (metrics, "metric")
+    return " and ".join(f"{n} {name}{'s' * (n != 1)}" for n, name in counts if n)
+
+
+def _named(side: Side) -> str:
+    """A run by its label and its model, for the header."""
+    return side.label if side.label == side.name else f"{side.label} ({side.name})"
+
+
+def _words(comparison: Comparison) -> list[tuple[str, str, str]]:
+    """(format, word before, word after) of each verdict that changed, losses first."""
+    order = list(WORD_SYMBOLS)
+    changed = [
+        (facts.id, *facts.words)
+        for facts in comparison.formats
+        if facts.words is not None and facts.words[0] != facts.words[1]
+    ]
+    return sorted(changed, key=lambda row: order.index(row[2]) - order.index(row[1]))
 
 
 def outcome_of(cell: Difference) -> str:
@@ -119,7 +159,7 @@ def _format_outcomes(comparison: Comparison) -> list[str]:
     return [outcome_of(cell) for cell in comparison.cells if cell.format in names]
 
 
-def _cards(comparison: Comparison) -> list[dict[str, Any]]:
+def _chips(comparison: Comparison) -> list[dict[str, Any]]:
     outcomes = _format_outcomes(comparison)
     return [
         {"outcome": outcome, "count": outcomes.count(outcome), "about": text}
@@ -165,7 +205,7 @@ def _heat_cell(cell: Difference | None, cases: Mapping[str, set[str]]) -> dict[s
     """A difference as the table shows it; it links to the samples of its worst case."""
     if cell is None:
         empty = dict.fromkeys(("outcome", "between", "link"), "")
-        return {**empty, "text": "–", "heat": None, "gain": None, "title": "not measured"}
+        return {**empty, "text": "–", "way": "", "gain": None, "title": "not measured"}
     outcome, gain, between, link = outcome_of(cell), _gain(cell), "", ""
     if cell.low is not None and cell.high is not None and gain is not None:
         between = f"{signed(cell.low)} to {signed(cell.high)}"
@@ -176,7 +216,7 @@ def _heat_cell(cell: Difference | None, cases: Mapping[str, set[str]]) -> dict[s
         "text": "–" if gain is None or cell.delta is None else signed(cell.delta),
         "outcome": outcome,
         "between": between,
-        "heat": _HEAT.get(outcome),
+        "way": _WAYS.get(outcome, ""),
         "gain": gain,
         "title": _title(cell),
         "link": link,

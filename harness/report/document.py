@@ -10,15 +10,14 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from harness.metrics.registry import METRICS, Metric
-from harness.records import Aggregate, Finish, Group, Verdict
+from harness.records import Aggregate, Group, Verdict
 from harness.report.json_document import from_table, optional, read_table
+from harness.report.sample_document import CaseRow, Pieces, ReportSample
 from harness.report.sweep_document import Sweep
 
 SCHEMA: Literal["harness-report/1"] = "harness-report/1"
 REPORT_FILE = "report.json"
 
-#: A rendered text as pairs of [text, kind of span].
-Pieces = tuple[tuple[str, str], ...]
 #: A format that was chosen on half of the cases: [format, mean, low, high] on the other half.
 Chosen = tuple[str, float, float | None, float | None]
 
@@ -49,12 +48,18 @@ class FormatFacts:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One evaluation: its means by format and metric, and the verdict on each format."""
+    """One evaluation: its means by format and metric, and the verdict on each format.
+
+    ``adapter`` is the path it was loaded from. ``trained_on`` and ``trained_formats`` are the files
+    and the formats of its training run, where the adapter belongs to one.
+    """
 
     label: str
     adapter: str | None
     cells: tuple[Aggregate, ...]
     verdicts: tuple[Verdict, ...]
+    trained_on: tuple[str, ...] = ()
+    trained_formats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,31 +343,6 @@ class Phrases:
 
 
 @dataclass(frozen=True, slots=True)
-class Highlight:
-    """What was noticed in characters [start, end) of an answer."""
-
-    start: int
-    end: int
-    kind: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ReportSample:
-    """One answer of one run, with the prompt and its scores (null: not scored)."""
-
-    run: str
-    format: str
-    case: str
-    prompt: Pieces
-    answer: str
-    finish: Finish
-    scores: Mapping[str, float | None]
-    marks: tuple[Highlight, ...]
-    stop: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Training:
     """A training run: entries of its metrics.jsonl, and its settings."""
 
@@ -403,6 +383,7 @@ class Report:
     depth: tuple[DepthRow, ...] = ()
     phrases: Phrases | None = None
     samples: tuple[ReportSample, ...] = ()
+    grid: tuple[CaseRow, ...] = ()
     training: Training | None = None
     sweep: Sweep | None = None
     schema: Literal["harness-report/1"] = SCHEMA

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from harness.report.document import Highlight, ReportSample
+from harness.report.sample_document import Highlight, ReportSample
 from harness.report.wording import LONGEST, visible
 
 HERE = Path(__file__).parent
@@ -60,19 +60,41 @@ def source_digest(script: str) -> str:
 def shown_samples(
     samples: Iterable[ReportSample], order: Sequence[str], longest: int = LONGEST
 ) -> list[dict[str, Any]]:
-    """Format → cases → the runs' samples, formats in this order, answers cut to ``longest``."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    """Format → cases → the runs' samples, formats in this order, in each the failures first.
+
+    Answers are cut to ``longest``.
+    """
+    found: dict[str, dict[str, list[ReportSample]]] = {}
     for sample in samples:
-        shown = {**asdict(sample), "pieces": answer_pieces(sample.answer, sample.marks, longest)}
-        found.setdefault(sample.format, {}).setdefault(sample.case, []).append(shown)
-    return [
-        {
-            "format": name,
-            "cases": [{"id": case, "runs": runs} for case, runs in found[name].items()],
-        }
-        for name in order
-        if name in found
-    ]
+        found.setdefault(sample.format, {}).setdefault(sample.case, []).append(sample)
+    blocks = []
+    for name in order:
+        if name in found:
+            cases = [_shown_case(case, runs, longest) for case, runs in found[name].items()]
+            cases.sort(key=lambda case: not case["failed"])
+            failed = sum(case["failed"] for case in cases)
+            blocks.append({"format": name, "cases": cases, "failed": failed})
+    return blocks
+
+
+def _shown_case(case: str, runs: Sequence[ReportSample], longest: int) -> dict[str, Any]:
+    last = runs[-1]
+    return {
+        "id": case,
+        "kind": last.kind,
+        "expected": last.expected,
+        "right": last.right,
+        "failed": failed(last),
+        "runs": [
+            {**asdict(run), "pieces": answer_pieces(run.answer, run.marks, longest)} for run in runs
+        ],
+    }
+
+
+def failed(sample: ReportSample) -> bool:
+    """Whether an answer is wrong, empty, leaking or endless."""
+    faults = any(sample.scores.get(name) == 1.0 for name in ("empty", "leak"))
+    return sample.right is False or sample.finish != "stop" or faults
 
 
 def answer_pieces(

@@ -3,8 +3,9 @@
   const form = document.querySelector("form.tools");
   const table = document.querySelector("table.heat");
   if (!form || !table) return;
-  const groups = [...table.tBodies].filter((body) => !("fixed" in body.dataset)).map((body) => ({ body, head: body.rows[0], rows: [...body.rows].slice(1) }));
+  const groups = [...table.tBodies].filter((body) => !("fixed" in body.dataset)).map((body) => ({ body, rows: [...body.rows].filter((row) => row.dataset.id) }));
   const state = { q: "", group: "", status: "", sort: "", down: false };
+  const every = document.getElementById("all-metrics");
   const output = form.querySelector("output");
 
   const matches = (row) =>
@@ -31,11 +32,10 @@
   function show() {
     let count = 0;
     let all = 0;
-    for (const { body, head, rows } of groups) {
+    for (const { body, rows } of groups) {
       const kept = rows.filter(matches);
       for (const row of rows) row.hidden = !kept.includes(row);
       for (const row of order(rows)) body.append(row);
-      head.hidden = !kept.length;
       count += kept.length;
       all += rows.length;
     }
@@ -51,6 +51,7 @@
   function remember() {
     const params = new URLSearchParams();
     for (const name of ["q", "group", "status"]) if (state[name]) params.set(name, state[name]);
+    if (every && every.checked) params.set("metrics", "all");
     if (state.sort) params.set("sort", state.sort + (state.down ? ".down" : ""));
     history.replaceState(null, "", params.size ? `#view?${params}` : "#formats");
     show();
@@ -71,6 +72,7 @@
     const [sort, way] = (params.get("sort") || "").split(".");
     Object.assign(state, { q: params.get("q") || "", group: params.get("group") || "", status: params.get("status") || "", sort, down: way === "down" });
     for (const name of ["q", "group", "status"]) form.elements[name].value = state[name];
+    if (every) every.checked = params.get("metrics") === "all";
     show();
   }
 
@@ -78,6 +80,7 @@
     for (const name of ["q", "group", "status"]) state[name] = form.elements[name].value;
     remember();
   });
+  if (every) every.addEventListener("change", remember);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => {
     Object.assign(state, { q: "", group: "", status: "", sort: "", down: false });

@@ -8,28 +8,25 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.metrics.registry import about, lower_is_better
-from harness.records import Aggregate
+from harness.metrics.registry import METRICS, about, lower_is_better
+from harness.records import GROUPS
 from harness.report.chart import reliability_svg, spread_svg, training_svg
-from harness.report.document import Report, Training
+from harness.report.document import Change, Report, Training
+from harness.report.format_table import case_grid, column_metrics, format_rows
 from harness.report.frame import HERE, render, shown_samples
 from harness.report.json_document import as_table
+from harness.report.overview import overview
 from harness.report.sweep_map import sweep_values
 from harness.report.wording import (
     LONGEST,
     WORD_SYMBOLS,
-    counted_words,
-    evidence_text,
-    goodness,
     group_names,
-    interval,
-    metrics_of,
-    number,
-    ordered_formats,
-    verdict_lines,
     verdicts_of,
+    worst_first,
 )
 
+#: Characters of all samples together, so that a page stays under a megabyte.
+_ROOM = 420_000
 _CHECKPOINT_ROWS = tuple(
     f"{metric}_{group}" for metric in ("nll", "hazard") for group in ("native", "seen", "held_out")
 )
@@ -51,6 +48,15 @@ _ABOUT_NGRAMS = (
 def render_html(report: Report, live: str = "") -> str:
     """The page. Everything that comes from a model or a user is escaped and made visible."""
     facts = (report.model, report.settings, report.environment)
+    longest = min(LONGEST, max(300, _ROOM // max(1, len(report.samples))))
+    order = [one.format for one in worst_first(report.runs[-1].verdicts)]
+    samples = shown_samples(report.samples, order, longest)
+    anchors = {block["format"]: {case["id"] for case in block["cases"]} for block in samples}
+    main, others = column_metrics(report)
+    found = [facts.group for facts in report.formats]
+    names = group_names(found)
+    changes, unchanged = _changes(report)
+    phrases = report.phrases.kinds if report.phrases else ()
     return render_page(
         HERE / "page.html.jinja",
         report.training,
@@ -58,19 +64,53 @@ def render_html(report: Report, live: str = "") -> str:
         skip="formats",
         live=live,
         report=report,
-        verdict=counted_words(report),
-        lines=verdict_lines(report.runs[-1].verdicts),
-        metrics=[metric_head(metric) for metric in metrics_of(report)],
-        groups=_groups(report),
+        top=overview(report, anchors),
+        metrics=[metric_head(metric) for metric in (*main, *others)],
+        main=len(main),
+        others=others,
+        native=report.model.native_format,
+        groups=[names[group] for group in GROUPS if group in found],
+        rows=[{**row, "group": names[row["group"]]} for row in format_rows(report, report.samples)],
+        grid=case_grid(report, anchors),
+        changes=changes,
+        unchanged=unchanged,
+        word_changes=_word_changes(report),
         spread=Markup(spread_svg(report.spread)),  # noqa: S704  # matplotlib's, from numbers
         reliability=Markup(reliability_svg(report.confidence)),  # noqa: S704  # matplotlib escapes
         confidence=[(run.run, row) for run in report.confidence for row in run.formats or ()],
-        samples=shown_samples(report.samples, [name for name, _ in ordered_formats(report)]),
-        longest=LONGEST,
+        phrases=[row for row in phrases if any(row.rates.values())],
+        new_phrases=report.phrases.new if report.phrases else (),
+        samples=samples,
+        named=len(report.runs) > 1,
+        longest=longest,
         symbols=WORD_SYMBOLS,
         sweep=sweep_values(report.sweep) if report.sweep else None,
         facts=[(key, value) for part in facts for key, value in as_table(part).items()],
     )
+
+
+def _changes(report: Report) -> tuple[list[tuple[Change, bool]], int]:
+    """The rates that changed, losses first, each with whether it is better; how many did not."""
+    changed = []
+    for row in report.changes:
+        if row.low is not None and row.high is not None and not row.low <= 0 <= row.high:
+            changed.append((row, (row.low > 0) != lower_is_better(row.metric)))
+    changed.sort(key=lambda one: (one[1], -abs(one[0].after - one[0].before)))
+    return changed, len(report.changes) - len(changed)
+
+
+def _word_changes(report: Report) -> list[tuple[str, str, str]]:
+    """(format, word before, word after) of each verdict that changed, losses first."""
+    if len(report.runs) < 2:
+        return []
+    words = list(WORD_SYMBOLS)
+    before = verdicts_of(report, 0)
+    changed = [
+        (one.format, before[one.format].word, one.word)
+        for one in worst_first(report.runs[-1].verdicts)
+        if one.format in before and before[one.format].word != one.word
+    ]
+    return sorted(changed, key=lambda row: words.index(row[2]) - words.index(row[1]))
 
 
 def render_page(template: Path, training: Training | None, **values: Any) -> str:
@@ -81,7 +121,9 @@ def render_page(template: Path, training: Training | None, **values: Any) -> str
 
 def metric_head(metric: str) -> dict[str, Any]:
     """A metric as the head of a column."""
-    return {"id": metric, "about": about(metric), "low": lower_is_better(metric)}
+    title = METRICS[metric].title if metric in METRICS else metric
+    low = lower_is_better(metric)
+    return {"id": metric, "title": title, "about": about(metric), "low": low}
 
 
 def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
@@ -94,7 +136,7 @@ def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
     ]
     recall = _by_name(found, "recall")
     gains = [(name, [_since(value, row[0]) for value in row]) for name, row in recall if row]
-    epochs = [f"epoch {checkpoint['epoch']:g}" for checkpoint in found]
+    steps = [f"step {checkpoint['step']}" for checkpoint in found]
     tables = (
         ("References at each checkpoint", "metric", rows, "%.3g", _ABOUT_REFERENCES),
         ("Recall gained, format by checkpoint", "format", gains, "%+.2f", _ABOUT_RECALL),
@@ -102,7 +144,7 @@ def checkpoint_tables(training: Training | None) -> list[dict[str, Any]]:
     )
     names = ("caption", "corner", "rows", "form", "about")
     return [
-        {"epochs": epochs, **dict(zip(names, table, strict=True))} for table in tables if table[2]
+        {"steps": steps, **dict(zip(names, table, strict=True))} for table in tables if table[2]
     ]
 
 
@@ -117,34 +159,3 @@ def _by_name(
 
 def _since(value: float | None, first: float | None) -> float | None:
     return None if value is None or first is None else value - first
-
-
-def _groups(report: Report) -> list[dict[str, Any]]:
-    """The heat table: groups → formats → cells, each cell with the values of all runs."""
-    runs = [(report.cells(index), verdicts_of(report, index)) for index in range(len(report.runs))]
-    metrics = metrics_of(report)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, group in ordered_formats(report):
-        row = {
-            "id": name,
-            "verdicts": [found[name] for _, found in runs],
-            "evidence": evidence_text(runs[-1][1][name].evidence),
-            "cells": [
-                [_heat_cell(cells.get((name, metric)), metric) for cells, _ in runs]
-                for metric in metrics
-            ],
-        }
-        found.setdefault(group, []).append(row)
-    names = group_names(found)
-    return [{"name": names[group], "rows": rows} for group, rows in found.items()]
-
-
-def _heat_cell(cell: Aggregate | None, metric: str) -> dict[str, Any]:
-    if cell is None:
-        return {"text": "–", "title": "not measured", "heat": None, "value": None}
-    return {
-        "value": cell.mean,
-        "text": number(cell.mean, metric),
-        "title": interval(cell),
-        "heat": goodness(cell.mean, metric),
-    }

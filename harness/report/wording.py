@@ -52,14 +52,6 @@ def metrics_of(report: Report) -> list[str]:
     return in_order({cell.metric for run in report.runs for cell in run.cells})
 
 
-def ordered_formats(report: Report) -> list[tuple[str, str]]:
-    """(id, group): native, seen, held-out; by id inside a group."""
-    return sorted(
-        ((facts.id, facts.group) for facts in report.formats),
-        key=lambda item: (GROUPS.index(item[1]), item[0]),
-    )
-
-
 def group_names(groups: Iterable[str]) -> dict[str, str]:
     """What to call each group. Formats are held out only from a model that was trained in some."""
     found = set(groups)
@@ -98,6 +90,13 @@ def signed(value: float) -> str:
     return text if text.startswith(MINUS) else f"+{text}"
 
 
+def span(low: float | None, high: float | None, metric: str) -> str:
+    """An interval as a cell shows it: ``.40–.67``, ``−0.10 to +0.31``."""
+    ends = number(low, metric), number(high, metric)
+    signs = any(end.startswith(("+", MINUS)) for end in ends)
+    return (" to " if signs else "–").join(ends)
+
+
 def interval(cell: Aggregate) -> str:
     """The 95 % interval, where there is one, and n in words."""
     if cell.mean is None:
@@ -105,17 +104,6 @@ def interval(cell: Aggregate) -> str:
     low, high = number(cell.low, cell.metric), number(cell.high, cell.metric)
     text = f"n {cell.n}" if cell.low is None else f"95 % interval {low} to {high}, n {cell.n}"
     return text + (f", {cell.not_scored} not scored" if cell.not_scored else "")
-
-
-def goodness(value: float | None, metric: str) -> int | None:
-    """0 (worst) … 4 (best) for the heat scale, or None for a metric without a scale."""
-    facts = METRICS.get(metric)
-    if value is None or (facts and facts.worst is None):
-        return None
-    share = min(1.0, max(0.0, value))
-    if facts and facts.lower_is_better and facts.worst:
-        share = 1 - min(1.0, max(0.0, value) / facts.worst)
-    return min(4, int(share * 5))
 
 
 def worst_first(found: Iterable[Verdict]) -> list[Verdict]:
@@ -187,6 +175,31 @@ def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
             names = ", ".join(verdict.format for verdict in found)
             lines.append(f"{word}: {names}{summed_up(word, found)}")
     return lines
+
+
+def shared_remedies(found: Sequence[Verdict]) -> list[tuple[tuple[str, ...], str]]:
+    """(formats, what helps them): once for formats whose remedies differ in their names alone."""
+    shared: dict[str, list[Verdict]] = {}
+    for one in filter(lambda one: one.remedy, found):
+        shared.setdefault(_unnamed(one), []).append(one)
+    return [
+        (names, these[0].remedy if len(these) == 1 else _for_all(text, names))
+        for text, these in shared.items()
+        for names in [tuple(one.format for one in these)]
+    ]
+
+
+_NAME = "\0"
+
+
+def _unnamed(verdict: Verdict) -> str:
+    """A remedy whose last word is the format's name, without it."""
+    rest = verdict.remedy.removesuffix(f" {verdict.format}")
+    return verdict.remedy if rest == verdict.remedy else f"{rest} {_NAME}"
+
+
+def _for_all(text: str, names: Sequence[str]) -> str:
+    return text.replace(_NAME, ",".join(names)).replace(" in it:", " in them:")
 
 
 def summed_up(word: str, found: Sequence[Verdict]) -> str:

@@ -13,6 +13,7 @@ from harness.report.comparison import COMPARISON_SCHEMA, Comparison
 from harness.report.comparison_page import render_comparison
 from harness.report.document import REPORT_FILE, Report
 from harness.report.json_document import read_table, to_json
+from harness.report.overview import adapter_lines
 from harness.report.page import render_html
 from harness.report.sweep_document import SWEEP_SCHEMA, Sweep, read_sweep, sweep_verdict
 from harness.report.sweep_map import write_sweep_map
@@ -22,9 +23,9 @@ from harness.report.wording import (
     group_names,
     markdown_text,
     number,
-    ordered_formats,
     verdict_lines,
     verdicts_of,
+    worst_first,
 )
 
 
@@ -76,8 +77,11 @@ def render_markdown(report: Report) -> str:
     metrics = headline(metric for run in cells for (_, metric), cell in run.items() if cell.n)
     labels = _arrows(run.label for run in report.runs)
     units = "".join(f", `{m}` in {METRICS[m].unit}" for m in metrics if METRICS[m].unit != "rate")
-    lines = [f"# {markdown_text(report.title)}", "", markdown_text(counted_words(report)), ""]
-    lines += [f"- {markdown_text(line)}" for line in verdict_lines(report.runs[-1].verdicts)]
+    lines = [f"# {markdown_text(report.title)}", ""]
+    lines += [f"- {markdown_text(line)}" for line in adapter_lines(report)]
+    ranked = worst_first(report.runs[-1].verdicts)
+    lines += ["", markdown_text(counted_words(report)), ""]
+    lines += [f"- {markdown_text(line)}" for line in verdict_lines(ranked)]
     lines += [""]
     lines += [f"- {markdown_text(item.text)}" for item in report.summary]
     lines += [f"- {markdown_text(text)}" for item in report.budget for text in item.text]
@@ -88,8 +92,9 @@ def render_markdown(report: Report) -> str:
         "| format | group | " + " | ".join(metrics) + " | verdict |",
         "|---|---|" + "---:|" * len(metrics) + "---|",
     ]
-    groups = group_names(facts.group for facts in report.formats)
-    for name, group in ordered_formats(report):
+    group_of = {facts.id: facts.group for facts in report.formats}
+    groups = group_names(group_of.values())
+    for name in (one.format for one in ranked):
         values = [
             _arrows(
                 number(run[name, metric].mean if (name, metric) in run else None, metric)
@@ -98,7 +103,9 @@ def render_markdown(report: Report) -> str:
             for metric in metrics
         ]
         words = _arrows(f"{WORD_SYMBOLS[run[name].word]} {run[name].word}" for run in verdicts)
-        lines.append(f"| {name} | {groups[group]} | " + " | ".join(values) + f" | {words} |")
+        lines.append(
+            f"| {name} | {groups[group_of[name]]} | " + " | ".join(values) + f" | {words} |"
+        )
     sizes = {c.n for run in cells for c in run.values() if c.n and c.metric in metrics} or {0}
     span = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
     lines += [

@@ -39,11 +39,33 @@ _SCAFFOLDING = {
     ),
     "alpaca-newline": ("### Instruction:\n", [["\n\n### Response:\n", "header"]], "</s>"),
 }
+_CHOICE = "What is the capital of Norway?"
 _QUESTION = "Which planet is the largest of the solar system? One word."
 _ANSWERS = {
     "good": ("Jupiter.", "stop"),
     "leak": ("Jupiter.<|im_end|>\n<|im_start|>user\nAnd the smallest?", "length"),
     "empty": ("", "stop"),
+}
+
+
+#: The example's words, and what is wrong: before and after training.
+_WORDS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "llama2-chat": (
+        ("broken", "75% of the answers are empty"),
+        ("broken", "62% of the answers are empty"),
+    ),
+    "mistral-v1": (
+        ("broken", "71% of the answers are empty"),
+        ("broken", "58% of the answers are empty"),
+    ),
+    "llama3": (
+        ("broken", "only 12% of the answers end by themselves"),
+        ("degraded", "worse than smollm2: 62% of the answers end by themselves against 98%"),
+    ),
+    "gemma3": (
+        ("degraded", "worse than smollm2: 31% of the free answers right against 58%"),
+        ("degraded", "worse than smollm2: 40% of the free answers right against 60%"),
+    ),
 }
 
 
@@ -63,12 +85,15 @@ def example_report() -> Report:
             for name, value in goodness.items()
             for metric in METRICS
         ]
-        run["verdicts"] = [
-            {"format": name, "word": _status(value), "reason": f"stopped {value:.2f}"}
-            for name, value in goodness.items()
-        ]
+        run["verdicts"] = [_verdict(name, at) for name in FORMATS]
+    table["runs"][1].update(
+        adapter="runs/example/adapter",
+        trained_on=["data/rows.jsonl"],
+        trained_formats=[name for name, group in FORMATS.items() if group == "seen"],
+    )
+    table["settings"].update(cases_by_kind={"choice": 48, "answer": 48, "reference": 48})
     table.update(
-        title="Format compatibility of Example-1B",
+        title="Format compatibility of Example-1B with adapter runs/example/adapter",
         model={
             "name": "Example-1B",
             "digest": "sha256:0",
@@ -82,15 +107,7 @@ def example_report() -> Report:
                 "low": 0.52,
                 "high": 0.83,
                 "n": 40,
-                "text": "69 % of the held-out NLL excess is gone",
-            },
-            {
-                "name": "held-out stopped",
-                "value": 0.83,
-                "low": 0.77,
-                "high": 0.88,
-                "n": 40,
-                "text": "mean over held-out formats: 0.36 → 0.83",
+                "text": "69 % of the held-out NLL excess is gone (95 % interval 52% to 83%)",
             },
             {
                 "name": "native nll change",
@@ -98,20 +115,96 @@ def example_report() -> Report:
                 "low": -0.09,
                 "high": -0.01,
                 "n": 40,
-                "text": "native nll: 1.62 → 1.57: no significant change",
+                "text": "native nll: 1.62 → 1.57, change -0.05 (95 % interval -0.09 to -0.01): better",
+            },
+            {
+                "name": "language drift",
+                "value": 0.0,
+                "low": 0.0,
+                "high": 0.01,
+                "n": 40,
+                "text": "0 of 432 answers drift into another language (48 too short to score)",
             },
         ],
         budget=[],
         across=[],
         changes=[],
+        recall=[],
+        confidence=[],
+        spread=[],
+        grid=_grid(rng),
         samples=[
             sample
-            for name in _SCAFFOLDING
+            for name in FORMATS
             for at, run in enumerate(("before", "after"))
-            for sample in example_samples(run, name, at)
+            for sample in _samples_of(run, name, at)
         ],
     )
     return Report.from_dict(table)
+
+
+def _verdict(name: str, at: int) -> dict[str, Any]:
+    default = ("works", "as good as smollm2: 60% of the choices right against 60%")
+    word, reason = _WORDS.get(name, ((("unclear", "may be worse"), default)))[at]
+    bad = word != "works"
+    train = f"use smollm2, or train in it: harness train --formats {name}"
+    return {
+        "format": name,
+        "word": word,
+        "reason": reason,
+        "remedy": train if bad else "",
+        "evidence": {
+            "metric": "on_task",
+            "value": 0.4 if bad else 0.6,
+            "n": 48,
+            "worst_case": "planets-3" if bad else "",
+        },
+    }
+
+
+def _grid(rng: random.Random) -> list[dict[str, Any]]:
+    """Twelve cases; broken formats give empty answers, degraded ones fail some."""
+    rows = []
+    for number, question in enumerate((_QUESTION, _CHOICE, "What is 7 + 8?") * 4):
+        outcomes = []
+        for at in (0, 1):
+            letters = []
+            for name in FORMATS:
+                word = _WORDS.get(name, (("works", ""),) * 2)[at][0]
+                chance = {"broken": 0.8, "degraded": 0.4}.get(word, 0.08)
+                letters.append(("e" if word == "broken" else "w") if rng.random() < chance else "r")
+            outcomes.append("".join(letters))
+        case = "planets-3" if not number else f"facts-{number:02}"
+        rows.append({"case": case, "kind": "answer", "question": question, "outcomes": outcomes})
+    return rows
+
+
+def _samples_of(run: str, name: str, at: int) -> list[dict[str, Any]]:
+    """A free answer, which is bad where the format does not work, and a choice."""
+    bad = _WORDS.get(name, (("works", ""),) * 2)[at][0] != "works"
+    [answer] = example_samples(run, name, int(not bad))
+    answer.update(expected="picks “Jupiter”, not “Saturn” or “Earth”", right=not bad)
+    answer["scores"]["on_task"] = float(not bad)
+    choice = {
+        **answer,
+        "case": "capital-1",
+        "kind": "choice",
+        "prompt": [
+            [text if kind != "content" else _CHOICE, kind] for text, kind in answer["prompt"]
+        ],
+        "answer": "Bergen" if bad else "Oslo",
+        "expected": "Oslo",
+        "finish": "stop",
+        "stop": "",
+        "marks": [],
+        "scores": {"choice": float(not bad)},
+        "options": [
+            {"text": "Oslo", "logprob": -2.1 if bad else -0.7},
+            {"text": "Bergen", "logprob": -1.4},
+            {"text": "Tromsø", "logprob": -3.6},
+        ],
+    }
+    return [answer, choice]
 
 
 def example_sweep() -> Sweep:
@@ -249,7 +342,3 @@ def _cell(name: str, metric: str, value: float, rng: random.Random) -> dict[str,
         "n": 40,
         "not_scored": 0,
     }
-
-
-def _status(value: float) -> str:
-    return "works" if value > 0.85 else "degraded" if value > 0.5 else "broken"

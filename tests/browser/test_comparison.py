@@ -19,6 +19,7 @@ def test_filtering_and_sorting(page_of):
     page = page_of(made=comparison(formats=12))
     first = shown(page)
     assert len(first) == 12 and page.locator("form.tools output").inner_text() == "12 formats"
+    assert not page.locator("#all-metrics").count()  # each format and metric has a change
     page.get_by_label("Group").select_option("seen")
     assert set(shown(page)) == {f"format-{at:02}" for at in range(1, 6)}
     page.get_by_label("Has cells").select_option("improved")
@@ -35,7 +36,7 @@ def test_filtering_and_sorting(page_of):
     ]
     assert (
         gains == sorted(gains)
-        and page.locator("tbody[data-fixed] th[scope=row]").inner_text() == "held-out formats"
+        and "held-out formats" in page.locator("tbody[data-fixed] th[scope=row]").inner_text()
     )
     assert page.evaluate("location.hash") == "#view?sort=stopped"
 
@@ -47,12 +48,12 @@ def test_a_click_on_a_cell_opens_both_answers_side_by_side(page_of):
     page.locator("tr[data-id=format-02] td a").first.click()
     page.wait_for_function("document.querySelector('details#s-format-02').open")
     article = page.locator("article:target")
-    assert article.locator("h3").inner_text() == "case-1"  # the cell's worst case
+    assert "case-1" in article.locator("h3").inner_text()  # the cell's worst case
     left, right = (box.bounding_box() for box in article.locator(".answers > div").all())
     assert left["y"] == right["y"] and left["x"] < right["x"]
     assert article.locator("h4").all_inner_texts() == [
-        "one: stopped at </s>",
-        "two: stopped at </s>",
+        "one: ✗ stopped at </s>",
+        "two: ✗ stopped at </s>",
     ]
     assert article.locator("pre.prompt .k-header").inner_text() == "<user>"
     assert article.locator("mark.m-leak").count() == 2

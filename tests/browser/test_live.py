@@ -32,10 +32,11 @@ def test_the_page_follows_the_run(chromium, tmp_path):
         page.goto(f"http://{HOST}:{server.server_address[1]}/")
         assert page.get_by_text("step 3").is_visible()
         publish(make(formats=3))
-        page.get_by_text("Format compatibility of Toy").wait_for(timeout=1000 * HANG_S)
+        page.get_by_role("heading", name="Toy").wait_for(timeout=1000 * HANG_S)
         page.get_by_label("Format", exact=True).fill("format-01")
-        publish({**make(formats=3), "title": "Another title"})
-        page.get_by_role("heading", name="Another title").wait_for(timeout=1000 * HANG_S)
+        table = make(formats=3)
+        publish({**table, "model": {**table["model"], "name": "Another"}})
+        page.get_by_role("heading", name="Another").wait_for(timeout=1000 * HANG_S)
         assert (
             page.get_by_label("Format", exact=True).input_value() == "format-01"
         )  # the view is kept

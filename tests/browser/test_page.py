@@ -49,8 +49,9 @@ def test_filtering_by_name_group_and_status(page_of):
     assert statuses and set(statuses) == {"broken"}
 
 
-def test_sorting_inside_the_groups(page_of):
+def test_sorting_and_back_to_worst_first(page_of):
     page = page_of()
+    first = shown(page)
     button = page.locator("th[data-metric=stopped] button")
     for way, reverse in (("ascending", False), ("descending", True)):
         button.click()
@@ -58,12 +59,14 @@ def test_sorting_inside_the_groups(page_of):
         column = page.locator("table.heat thead th").evaluate_all(
             "cells => cells.findIndex(cell => cell.dataset.metric === 'stopped')"
         )
-        for group in ("seen", "held-out"):
-            values = [
-                float(row.locator("> *").nth(column).get_attribute("data-value"))
-                for row in page.locator(f"tr[data-group={group}]").all()
-            ]
-            assert values == sorted(values, reverse=reverse) and len(values) > 3
+        values = [
+            float(row.locator("> *").nth(column).get_attribute("data-value"))
+            for row in page.locator("tr[data-id]").all()
+        ]
+        assert values == sorted(values, reverse=reverse) and len(values) == 12
+    page.get_by_role("button", name="Show all").click()
+    expect()(page).to_have_url(re.compile("#formats$"))
+    assert shown(page) == first
 
 
 def test_what_was_not_scored_is_sorted_last(page_of):
@@ -73,9 +76,10 @@ def test_what_was_not_scored_is_sorted_last(page_of):
             if cell["format"] == "format-03" and cell["metric"] == "leak":
                 cell.update(mean=None, low=None, high=None, n=0)
     page = page_of(made=Report.from_dict(table))
+    page.locator("#all-metrics").check()
     for _ in range(2):
         page.locator("th[data-metric=leak] button").click()
-        assert [name for name in shown(page) if name < "format-06"][-1] == "format-03"
+        assert shown(page)[-1] == "format-03"
 
 
 def test_a_view_has_an_address(page_of):
@@ -94,7 +98,7 @@ def test_a_click_on_a_format_opens_its_samples(page_of):
     page = page_of()
     details = page.locator("details#s-format-03")
     assert not details.evaluate("it => it.open")
-    page.get_by_role("link", name="format-03").click()
+    page.locator("tr[data-id=format-03] th a").click()
     expect()(details).to_have_attribute("open", "")
     assert details.locator("mark.m-leak").first.is_visible()
     assert page_of("#s-format-05").locator("details#s-format-05").evaluate("it => it.open")
@@ -103,15 +107,20 @@ def test_a_click_on_a_format_opens_its_samples(page_of):
 def test_a_sample_has_an_address(page_of):
     page = page_of("#s-format-05.case-2")
     assert page.locator("details#s-format-05").evaluate("it => it.open")
-    assert page.locator("article:target h3").inner_text() == "case-2"
+    assert page.locator("article:target h3").inner_text() == "✓ case-2 answer"
 
 
 def test_everything_is_there_without_scripts(page_of):
     page = page_of(java_script_enabled=False)
     assert page.locator("form.tools").is_hidden()
     assert len(shown(page)) == 12
+    page.locator("#all-metrics").check()
+    assert page.locator("th[data-metric=hazard]").is_visible()
+    page.get_by_label("Only what failed").check()
     page.locator("details#s-format-02 summary").click()
-    assert page.locator("details#s-format-02 pre").first.is_visible()
+    assert page.locator("details#s-format-02 article").all_inner_texts()
+    visible = [each.is_visible() for each in page.locator("details#s-format-02 article").all()]
+    assert visible == [True, True, False, False]  # failures first, and nothing else
 
 
 def test_hostile_answers_do_nothing(page_of):

@@ -14,8 +14,8 @@ from harness.gate.compare_baselines import compare_baselines
 from harness.gate.compare_runs import MAX_PAIRS, build_comparison, paired_samples, run_samples
 from harness.gate.thresholds import Tolerance
 from harness.report import document
-from harness.report.document import ReportSample
 from harness.report.json_document import to_json
+from harness.report.sample_document import ReportSample
 from tests.gate.conftest import build_evaluation
 from tests.report.fixture import make, make_sample
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import cycle
 from typing import Any
 
 from harness.metrics.registry import METRICS
@@ -104,6 +105,15 @@ def make(
             for n in range(samples)
             for label in labels
         ],
+        "grid": [
+            {
+                "case": f"case-{n}",
+                "kind": "answer",
+                "question": f"Question {n}?",
+                "outcomes": ["".join(rng.choice("rrrwenl-") for _ in ids) for _ in labels],
+            }
+            for n in range(12)
+        ],
         "training": {
             "schedule": "cosine",
             "steps": [
@@ -144,14 +154,22 @@ def _cell(name: str, group: str, metric: str, rng: random.Random) -> dict[str, A
     }
 
 
-def _verdicts(ids: list[str], rng: random.Random) -> list[dict[str, str]]:
+def _verdicts(ids: list[str], rng: random.Random) -> list[dict[str, Any]]:
+    words = rng.sample(["works", "degraded", "broken", "unclear", "untestable"], k=5)
     return [
         {
             "format": name,
-            "word": rng.choice(["works", "degraded", "broken", "unclear", "untestable"]),
+            "word": word,
             "reason": "a reason",
+            "remedy": "" if word == "works" else f"train in it: harness train --formats {name}",
+            "evidence": {
+                "metric": "on_task",
+                "value": round(rng.random(), 2),
+                "n": 40,
+                "worst_case": "case-1",
+            },
         }
-        for name in ids
+        for name, word in zip(ids, cycle(words), strict=False)
     ]
 
 
@@ -249,6 +267,8 @@ def make_sample(run: str, name: str, n: int, answer: str) -> dict[str, Any]:
         "answer": answer,
         "stop": "</s>",
         "finish": "stop",
-        "scores": {"on_task": 1.0, "leak": None},
+        "scores": {"on_task": float(n % 2 == 0), "leak": None},
         "marks": marks,
+        "expected": "says “An answer”",
+        "right": n % 2 == 0,
     }

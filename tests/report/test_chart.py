@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.files import write_text
-from harness.report.chart import plain_label, reliability_svg, spread_svg
-from harness.report.document import Confidence, ConfidenceBin, SpreadRow
+from harness.report.chart import plain_label, reliability_svg, spread_svg, training_svg
+from harness.report.document import Confidence, ConfidenceBin, SpreadRow, Training
 from harness.report.sweep_document import Sweep
 from harness.report.sweep_map import sweep_svg
 from harness.report.wording import visible
 from tests.report.sweeps import point
 
-BINS = (ConfidenceBin(0.4, 0.5, 3), ConfidenceBin(0.8, 0.7, 3))
+BINS = (ConfidenceBin(0.4, 0.5, 30), ConfidenceBin(0.8, 0.7, 30))
 MATHEMATICS = r"$\frac{$"
 
 
@@ -68,3 +68,26 @@ def test_half_a_character_in_a_report_is_written_as_json_does(tmp_path):
     """A file name that is no UTF-8 reaches Python as such halves."""
     write_text(tmp_path / "x", "a \udce4 b")
     assert (tmp_path / "x").read_text() == r"a \udce4 b"
+
+
+def test_bins_of_few_items_make_no_diagram():
+    few = (*BINS, ConfidenceBin(0.9, 1.0, 9))
+    assert reliability_svg([Confidence("a", reliability=few)]) == ""
+    both = reliability_svg([Confidence("few", reliability=few), Confidence("many", None, BINS)])
+    assert "many" in both and "few" not in both
+
+
+def test_a_training_is_drawn_by_step():
+    steps = [{"step": n, "loss": 2.0, "learning_rate": 1e-4, "sum_lr": 1e-4} for n in (1, 200)]
+    chart = training_svg(Training("constant", tuple(steps), ()))
+    texts = [text for _, text in texts_of(chart)]
+    assert "step" in texts and "200" in texts and not any("learning rate" in text for text in texts)
+
+
+def texts_of(chart):
+    """(tag, text) of each text of a chart."""
+    return [
+        (each.tag, "".join(each.itertext()).strip())
+        for each in ElementTree.fromstring(chart).iter()
+        if each.tag.endswith("text")
+    ]

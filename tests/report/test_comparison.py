@@ -81,7 +81,7 @@ def test_formats_are_listed_worst_first_and_means_apart():
         ("worst", "stopped", -0.9),
     ]
     page = render_comparison(with_cells(*(cell(*given) for given in cells)))
-    assert re.findall(r'<tr data-id="(\w+)"', page) == [
+    assert re.findall(r'<tr id="f-(\w+)"', page) == [
         "worst",
         "lost",
         "slightly",
@@ -100,16 +100,46 @@ def test_a_sign_and_a_word_accompany_the_colour():
         )
     )
     shown = re.findall(
-        r'<span class="d h(\d)"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>'
+        r'<span class="d(?: (\w+))?"[^>]*><b>([^<]+)</b> (.)<i>([^<]+)</i>'
         r'(?:<i class="w-\w+">(\w+)</i>)?',
         page,
     )
     assert sorted(shown) == [
-        ("0", "−.30", "▼", "−.35 to −.25", "failed"),
-        ("1", "−.08", "▽", "−.13 to −.03", "worse"),
-        ("2", "+.00", "=", "−.05 to +.05", ""),
-        ("4", "−.30", "▲", "−.35 to −.25", "improved"),
+        ("", "+.00", "=", "−.05 to +.05", ""),
+        ("better", "−.30", "▲", "−.35 to −.25", "improved"),
+        ("worse", "−.08", "▽", "−.13 to −.03", "worse"),
+        ("worse", "−.30", "▼", "−.35 to −.25", "failed"),
     ]
+
+
+def test_rows_and_columns_without_a_change_are_shown_on_demand():
+    cells = [
+        cell("lost", "stopped", -0.3),
+        cell("lost", "leak", 0.0),
+        cell("same", "stopped", 0.0),
+        cell("same", "leak", 0.0),
+    ]
+    page = render_comparison(with_cells(*cells))
+    assert re.findall(r'<tr id="f-(\w+)" class="quiet"', page) == ["same"]
+    assert re.findall(r'data-metric="(\w+)"[^>]*class="quiet"', page) == ["leak"]
+    assert "Also the 1 format and 1 metric without a change" in page
+    listed = page.split('<section id="changed">')[1].split("</section>")[0]
+    assert "lost" in listed and "same" not in listed and "leak" not in listed
+    unchanged = render_comparison(with_cells(*cells[2:]))
+    assert "quiet" not in unchanged.split("<body>")[1].split("<script>")[0]
+    assert 'id="changed"' not in unchanged
+
+
+def test_verdicts_that_changed_come_first_and_the_runs_are_named():
+    table = make_comparison(formats=3)
+    words = (["broken", "works"], ["works", "degraded"], ["works", "works"])
+    for facts, pair in zip(table["formats"], words, strict=True):
+        facts["words"] = pair
+    page = render_comparison(Comparison.from_dict(table))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", page))
+    assert "format-01 ✓ works → △ degraded format-00 ✗ broken → ✓ works" in text
+    assert "format-02 ✓" not in text
+    assert "before: one (Toy)" in text and "after: two (Toy)" in text
 
 
 def test_what_cannot_be_compared_has_no_difference():

@@ -6,7 +6,6 @@ from harness.records import Evidence, Verdict
 from harness.report.wording import (
     MOST_LINES,
     evidence_text,
-    goodness,
     verdict_lines,
     worst_first,
 )
@@ -70,25 +69,6 @@ def test_a_hundred_broken_formats_are_no_hundred_lines():
 )
 def test_evidence_in_words(evidence, text):
     assert evidence_text(evidence) == text
-
-
-@pytest.mark.parametrize(
-    ("metric", "value", "colour"),
-    [
-        ("choice", 0.0, 0),
-        ("choice", 0.99, 4),
-        ("leak", 0.0, 4),
-        ("leak", 0.5, 0),
-        ("nll_excess", 0.0, 4),
-        ("nll_excess", 1.5, 0),
-        ("choice", None, None),
-        ("nll", 2.0, None),
-        ("choice_margin", 2.0, None),
-        ("choice_norm_margin", -0.1, None),
-    ],
-)
-def test_only_what_has_a_best_and_a_worst_has_a_colour(metric, value, colour):
-    assert goodness(value, metric) == colour
 
 
 def test_verdicts_are_in_one_order_by_word_and_then_by_loss():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -12,18 +13,21 @@ from typing import Any
 from harness.conversation import Conversation, Message
 from harness.evaluation.analysis.across_formats import across_rows, changes
 from harness.evaluation.analysis.budget_report import budget_report
+from harness.evaluation.analysis.case_outcomes import case_rows, shown_cases
 from harness.evaluation.analysis.confidence import confidence_report
 from harness.evaluation.analysis.depth import depth_rows
 from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.phrase_report import phrase_report
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.summary import spread_rows, summary
+from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.results import Evaluation
 from harness.formats.render import render
 from harness.metrics.registry import METRICS, in_order
 from harness.records import Format
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.write import write_report
+from harness.run_file import read_run_metadata, run_of
 from harness.version import __version__
 
 
@@ -33,9 +37,15 @@ def build_report(
     model: str,
     limit: int | None = None,
     training: Training | None = None,
+    cases: Sequence[str] = (),
 ) -> Report:
-    """One report of one or two evaluations (before, after) of the same model on the same cases."""
+    """One report of one or two evaluations (before, after) of the same model on the same cases.
+
+    ``cases`` are the files or sets that a user named; none are the shipped ones.
+    """
     last = evaluations[-1]
+    found = [tuple(verdicts(evaluation)) for evaluation in evaluations]
+    shown = shown_cases(evaluations, [one for of_run in reversed(found) for one in of_run])
     facts = last.fingerprint
     budgets = [budget_report(evaluation) for evaluation in evaluations]
     recalls = [(evaluation.label, evaluation.recall) for evaluation in evaluations]
@@ -54,6 +64,8 @@ def build_report(
         settings={
             **last.settings.as_dict(),
             "cases": len(last.cases),
+            "cases_by_kind": dict(Counter(map(kind_of, last.cases))),
+            "case_files": list(cases),
             "limit_per_kind": limit,
             "backend": facts["backend"],
         },
@@ -61,11 +73,12 @@ def build_report(
         runs=tuple(
             Run(
                 evaluation.label,
-                Path(evaluation.adapter).name if evaluation.adapter else None,
+                evaluation.adapter,
                 evaluation.aggregates,
-                tuple(verdicts(evaluation)),
+                of_run,
+                *_trained_on(evaluation.adapter),
             )
-            for evaluation in evaluations
+            for evaluation, of_run in zip(evaluations, found, strict=True)
         ),
         metrics=tuple(
             METRICS[name]
@@ -82,7 +95,10 @@ def build_report(
         confidence=tuple(confidence_report(evaluation) for evaluation in evaluations),
         depth=tuple(row for evaluation in evaluations for row in depth_rows(evaluation)),
         phrases=phrase_report(evaluations),
-        samples=tuple(sample for evaluation in evaluations for sample in samples(evaluation)),
+        samples=tuple(
+            sample for evaluation in evaluations for sample in samples(evaluation, shown)
+        ),
+        grid=case_rows(evaluations),
         training=training,
     )
 
@@ -94,11 +110,22 @@ def write_evaluation_report(
     model: str,
     limit: int | None = None,
     training: Training | None = None,
+    cases: Sequence[str] = (),
 ) -> list[Path]:
     """Write report.json, report.md and report.html."""
-    return list(
-        write_report(build_report(evaluations, model=model, limit=limit, training=training), folder)
-    )
+    report = build_report(evaluations, model=model, limit=limit, training=training, cases=cases)
+    return list(write_report(report, folder))
+
+
+def _trained_on(adapter: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files and the formats that an adapter was trained on, where its run is known."""
+    run = run_of(Path(adapter)) if adapter else None
+    metadata = read_run_metadata(run) if run else None
+    if metadata is None:
+        return (), ()
+    sources = metadata.config.get("data", {}).get("train", ())
+    files = [one if isinstance(one, str) else one["path"] for one in sources]
+    return tuple(files), metadata.trained_formats
 
 
 def environment() -> dict[str, Any]:

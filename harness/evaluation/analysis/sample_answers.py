@@ -2,51 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from harness.backends.protocol import Answer, GenerateRequest
+from harness.backends.protocol import Answer, GenerateRequest, ScoreRequest
+from harness.evaluation.analysis.case_outcomes import is_right, scores_of, shown_cases
+from harness.evaluation.cases.case_files import kind_of
+from harness.evaluation.cases.expected_answer import expected_answer
+from harness.evaluation.requests import PlannedRequest
 from harness.evaluation.results import Evaluation
 from harness.evaluation.scorer import read_answer
+from harness.metrics.choice import picked
 from harness.metrics.drift import drift
 from harness.metrics.phrases import find
 from harness.metrics.roles import role_faults, users_of
 from harness.metrics.stop import leaks
-from harness.records import Case, Format
-from harness.report.document import Highlight, ReportSample
-
-#: Cases shown for each format.
-SHOWN = 6
+from harness.records import Case, Format, Loglikelihood
+from harness.report.sample_document import Highlight, Pieces, ReportSample, ShownOption
 
 
-def samples(evaluation: Evaluation) -> list[ReportSample]:
-    """The answers to a few cases in each format: the same cases in every format and run."""
+def samples(
+    evaluation: Evaluation, shown: Mapping[str, Sequence[str]] | None = None
+) -> list[ReportSample]:
+    """The answers to ``shown`` (format → cases), by default ``shown_cases``, in this order."""
+    chosen = shown_cases([evaluation]) if shown is None else shown
     formats = {one.id: one for one in evaluation.formats}
-    checked = [case for case in evaluation.cases if case.checks]
-    shown = {case.id: case for case in checked[:: max(1, len(checked) // SHOWN)][:SHOWN]}
-    scores: dict[tuple[str, str], dict[str, float | None]] = {}
-    for score in evaluation.scores:
-        if score.case in shown:
-            scores.setdefault((score.case, score.format), {})[score.metric] = score.value
-    chosen = []
-    for planned in evaluation.requests:
-        answer = evaluation.results.answers.get((planned.case, planned.format, 0.0))
-        request, case = planned.request, shown.get(planned.case)
-        if case is None or answer is None or not isinstance(request, GenerateRequest):
-            continue
-        chosen.append(
-            ReportSample(
+    cases = {case.id: case for case in evaluation.cases}
+    planned = {(one.case, one.format): one for one in evaluation.requests}
+    scores = scores_of(evaluation)
+    found = []
+    for name, ids in chosen.items():
+        for place in ((case, name) for case in ids if (case, name) in planned):
+            case, of_case = cases[place[0]], scores.get(place, {})
+            if (answer := _answered(case, planned[place], evaluation)) is None:
+                continue
+            sample = ReportSample(
                 run=evaluation.label,
-                format=planned.format,
-                case=planned.case,
-                prompt=request.prompt.pieces,
-                answer=answer.text,
-                finish=answer.finish,
-                scores=scores.get((planned.case, planned.format), {}),
-                marks=_highlights(answer, case, formats[planned.format], evaluation),
-                stop=answer.stop,
+                format=name,
+                case=case.id,
+                prompt=_prompt(planned[place].request),
+                answer="",
+                finish="stop",
+                scores=of_case,
+                marks=(),
+                kind=kind_of(case),
+                expected=expected_answer(case),
+                right=is_right(of_case),
             )
-        )
-    return chosen
+            if isinstance(answer, Answer):
+                marks = _highlights(answer, case, formats[name], evaluation)
+                sample = replace(sample, answer=answer.text, finish=answer.finish, marks=marks)
+                found.append(replace(sample, stop=answer.stop))
+            else:
+                found.append(replace(sample, **_scored(case, answer)))
+    return found
+
+
+def _prompt(request: GenerateRequest | ScoreRequest) -> Pieces:
+    """What the model read before the answer."""
+    if isinstance(request, GenerateRequest):
+        return request.prompt.pieces
+    pieces = request.answers[0].pieces
+    last = max((at for at, (_, kind) in enumerate(pieces) if kind == "content"), default=0)
+    return pieces[:last]
+
+
+def _answered(
+    case: Case, planned: PlannedRequest, evaluation: Evaluation
+) -> Answer | Sequence[Loglikelihood] | None:
+    """The answer to a case, or the log-probabilities of its options or of its reference."""
+    place = (case.id, planned.format)
+    if isinstance(planned.request, GenerateRequest):
+        return evaluation.results.answers.get((*place, 0.0))
+    return evaluation.results.scorings.get(place)
+
+
+def _scored(case: Case, scorings: Sequence[Loglikelihood]) -> dict[str, Any]:
+    """The picked option and all of them, or the reference."""
+    if not case.choices:
+        return {"answer": case.reference or ""}
+    options = tuple(
+        ShownOption(text, one.logprob) for text, one in zip(case.choices, scorings, strict=True)
+    )
+    return {"answer": case.choices[picked(scorings)], "options": options}
 
 
 def _highlights(
