@@ -144,6 +144,9 @@ class EvalOptions:
     """Print the engine that runs the model, what is reused, and why the rest is computed."""
     table: bool = False
     """Also print the main metrics of each format."""
+    dry_run: bool = False
+    """Print what would be asked (formats, cases, requests, tokens, an estimate of the time) without
+    loading the model or writing a file."""
     fail_on: Literal["broken", "degraded"] | None = None
     """Exit with code 1 if a format is broken; with degraded, if one is broken or degraded."""
     json: bool = False

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from harness.cli.arguments import parse
 from harness.cli.eval_options import EvalOptions, job_of
 from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK
+from harness.report.wording import group_names
+
+if TYPE_CHECKING:
+    from harness.evaluation.forecast import Forecast
+    from harness.evaluation.settings import EvalJob
 
 #: The words that each value of --fail-on lets a run fail for.
 FAILING = {"broken": ("broken",), "degraded": ("broken", "degraded")}
@@ -28,6 +35,8 @@ def evaluate(args: list[str]) -> int:
     from harness.evaluation.run import run_adapters, run_job
 
     job = job_of(options)
+    if options.dry_run:
+        return _dry_run(job, max(1, len(options.adapter)), as_json=options.json)
     several = len(options.adapter) > 1
     # Ray reports a dead worker on standard output.
     with redirect_stdout(sys.stderr) if job.engine == "ray" else nullcontext():
@@ -67,3 +76,53 @@ def evaluate(args: list[str]) -> int:
     if failed:
         print(f"exit code {code}: --fail-on {options.fail_on}")
     return code
+
+
+def _dry_run(job: EvalJob, runs: int, *, as_json: bool) -> int:
+    """Print what the job would ask of each of ``runs`` adapters."""
+    from harness.evaluation.forecast import forecast
+
+    found = forecast(job)
+    if as_json:
+        print_json({**found.as_dict(), "runs": runs}, indent=1)
+        return EXIT_OK
+    model = f"{found.model} with adapter {found.adapter}" if found.adapter else found.model
+    print(f"{model}: {len(found.formats)} formats, its own is {found.native or 'not known'}")
+    groups = group_names(found.formats.values())
+    for group, title in groups.items():
+        if names := [name for name, of in found.formats.items() if of == group]:
+            print(f"{title} formats: {', '.join(names)}")
+    print(f"cases: {_counts(found.cases)}")
+    first = "first round: " if found.first_look else ""
+    untestable = f"; {found.untestable} cannot be asked" if found.untestable else ""
+    print(f"requests: {first}{_counts(found.requests)}{untestable}; at most {found.most_requests}")
+    if found.tokens:
+        print(f"tokens: at most {found.tokens[0]} read and {found.tokens[1]} generated")
+    print(f"time: {_time(found)}" + (f", for each of {runs} adapters" if runs > 1 else ""))
+    if found.stored:
+        print(f"stored already: {found.stored}; what it has is not computed again")
+    return EXIT_OK
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items())) or "none"
+
+
+def _time(found: Forecast) -> str:
+    """Both ends: no token is generated, and every answer runs to the limit."""
+    if found.seconds is None or found.speed is None:
+        return "not estimated: it is not measured how fast this engine runs this model"
+    least, most = map(_duration, found.seconds)
+    return (
+        f"{least} if every answer is empty, to {most} if none ends by itself (estimated for "
+        f"{found.speed.parameters / 1e6:.0f}M weights in {found.speed.dtype} on "
+        f"{found.speed.device})"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -33,12 +33,17 @@ def opened_engine(
     else:
         backend = open_backend(job.engine, job.spec, job.engine_options)
     try:
-        native = job.native or _native(backend, known)
-        if native is None and (tokenizer := backend.tokenizer) is not None:
-            print(_without_native(job.model, bool(tokenizer.chat_template)), file=sys.stderr)
-        yield backend, native
+        yield backend, native_of(job, backend, known)
     finally:
         backend.close()
+
+
+def native_of(job: EvalJob, backend: Backend, known: FormatSet) -> str | None:
+    """The id of the model's own format; a line on standard error where it has a tokenizer alone."""
+    native = job.native or _native(backend, known)
+    if native is None and (tokenizer := backend.tokenizer) is not None:
+        print(_without_native(job.model, bool(tokenizer.chat_template)), file=sys.stderr)
+    return native
 
 
 def _without_native(model: str, has_template: bool) -> str:

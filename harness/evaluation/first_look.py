@@ -145,10 +145,10 @@ def look_in_rounds(
     verbose: bool = False,
 ) -> LookPlan:
     """Ask the cases round by round, through the store, until every word is settled or paid for."""
-    sizes_of_kinds = _sizes(cases)
-    sizes = round_sizes(len(formats), max(sizes_of_kinds.values()))
+    kinds = sizes_of_kinds(cases)
+    sizes = round_sizes(len(formats), max(kinds.values()))
     rounds, levels = nested_rounds(cases, sizes), level_of_each(sizes)
-    left = PER_KIND * len(sizes_of_kinds)
+    left = PER_KIND * len(kinds)
     progress = _Progress(native)
     going, reached, requests, computed = list(formats), list[Case](), list[PlannedRequest](), 0
     for at, (size, part, level) in enumerate(zip(sizes, rounds, levels, strict=True)):
@@ -179,7 +179,7 @@ def look_in_rounds(
     return LookPlan(requests, reached, look, computed)
 
 
-def _sizes(cases: Sequence[Case]) -> dict[tuple[Kind, bool | None], int]:
+def sizes_of_kinds(cases: Sequence[Case]) -> dict[tuple[Kind, bool | None], int]:
     """How many cases of each kind there are, as ``limit_cases`` counts them."""
     sizes: dict[tuple[Kind, bool | None], int] = {}
     for case in cases:

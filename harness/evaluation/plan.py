@@ -101,10 +101,7 @@ def make_plan(
         budget = spend(possible, cases, formats, scorer, backend, store, settings, label, quiet)
         requests = budget.requests
     else:
-        requests = builder.build(cases, formats)
-        if settings.flips:
-            challenged = [with_challenge(case) for case in cases if case.choices]
-            requests += builder.build(challenged, formats)
+        requests = plain_requests(builder, cases, formats, settings)
     planned = None
     if recall is not None and not backend.no_loglikelihood:
         chosen = pick_recall_formats(formats, groups, settings.recall_formats)
@@ -121,6 +118,20 @@ def make_plan(
         budget,
         look,
     )
+
+
+def plain_requests(
+    builder: RequestBuilder,
+    cases: Sequence[Case],
+    formats: Sequence[Format],
+    settings: EvalSettings,
+) -> list[PlannedRequest]:
+    """Each case in each format, and with ``flips`` the challenges of those with choices."""
+    requests = builder.build(cases, formats)
+    if settings.flips:
+        challenged = [with_challenge(case) for case in cases if case.choices]
+        requests += builder.build(challenged, formats)
+    return requests
 
 
 def settings_builder(backend: Backend, settings: EvalSettings) -> RequestBuilder:

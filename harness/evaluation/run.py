@@ -11,23 +11,18 @@ from harness.backends.protocol import Backend
 from harness.errors import HarnessError
 from harness.evaluation.aggregate import aggregate_scores, average_samples
 from harness.evaluation.analysis.recall_table import recall_table
-from harness.evaluation.cases.case_files import limit_cases, load_cases
-from harness.evaluation.cases.context_window import variants_of
+from harness.evaluation.checked_job import check_job
 from harness.evaluation.engines import opened_engine
 from harness.evaluation.execute import execute, read_results
-from harness.evaluation.format_groups import NATIVE, group_formats
 from harness.evaluation.plan import RecallPlan, make_plan
-from harness.evaluation.recall_rows import recall_sets_of
 from harness.evaluation.results import Evaluation, RecallSets, RecallTable
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
 from harness.evaluation.store.results_file import Store
-from harness.formats import FormatSet, load_formats
 from harness.metrics.copies.recall_index import RecallIndex
-from harness.metrics.registry import METRICS
 from harness.models import LoadedModel
-from harness.records import GROUPS, Case, Format, Group
-from harness.run_file import find_adapter, read_run_metadata, run_of
+from harness.records import Case, Format, Group
+from harness.run_file import find_adapter
 
 
 def run_job(
@@ -37,33 +32,19 @@ def run_job(
 
     Raises HarnessError for a mistake of the user's, before the model is loaded where possible.
     """
-    job = job.with_run()
-    for file in job.metrics:
-        METRICS.load_file(Path(file))
-    known = load_formats(*map(Path, job.formats_dirs))
-    names = [name for name in job.formats or known.default if name != NATIVE or name in known]
-    formats = known.select(names)
-    if job.native is not None:
-        job = replace(job, native=known.select([job.native])[0].id)
-    every_case = load_cases(job.cases)
-    # The answers of a small --limit stay good for a larger one.
-    settings = job.settings.with_length_budget(every_case)
-    cases = limit_cases(every_case, job.limit)
-    recall = recall_sets_of(job) if job.recall else None
-    with opened_engine(job, loaded, known) as (backend, native):
+    checked = check_job(job)
+    known, recall = checked.known, checked.recall
+    with opened_engine(checked.job, loaded, known) as (backend, native):
         loaded = backend.loaded if isinstance(backend, TransformersBackend) else None
-        formats, groups = _formats_and_groups(job, backend, known, formats, native)
-        settings = settings.with_thought_budget(formats, groups)
-        longest = max(map(settings.most_tokens, formats))
-        cases += variants_of(job.variants, cases, formats, loaded, longest)
-        cases += [] if job.cases else limit_cases(cases_of_abilities(formats, groups), job.limit)
+        checked = checked.for_backend(backend, native, loaded)
+        job, formats, settings = checked.job, checked.formats, checked.settings
         every_format = {one.id: one for one in (*known.values(), *formats)}.values()
         with Store(job.out / RESULTS_FILE) as store:
             return evaluate(
                 backend,
-                cases,
+                checked.cases,
                 formats,
-                groups,
+                checked.groups,
                 native,
                 store,
                 settings,
@@ -187,46 +168,6 @@ def _keep_scores(evaluation: Evaluation, store: Store) -> None:
         evaluation.formats,
         evaluation.cases,
     )
-
-
-def _formats_and_groups(
-    job: EvalJob, backend: Backend, known: FormatSet, formats: list[Format], native: str | None
-) -> tuple[list[Format], dict[str, Group]]:
-    """The formats to measure, the model's own among them, in the order of their groups.
-
-    Raises HarnessError where only the native format is asked for and the model has none.
-    """
-    if native and not any(one.id == native for one in formats):
-        formats = [known[native], *formats]
-    if backend.applies_template:
-        formats = [known[native or "chatml"]]  # only a name: its own template decides
-    if not formats:
-        raise HarnessError(
-            "no format to measure: the model has no native format",
-            where=job.model,
-            hint="name its format with --native FORMAT, or others with --formats",
-        )
-    groups = group_formats(formats, native, job.trained_families or _trained_families(job.adapter))
-    return sorted(formats, key=lambda one: (GROUPS.index(groups[one.id]), one.id)), groups
-
-
-def cases_of_abilities(formats: Sequence[Format], groups: Mapping[str, Group]) -> list[Case]:
-    """The shipped cases with tools and with thoughts, for a model that is known to have either.
-
-    It has where its native format or one that it was trained in has. No other model is asked: it
-    would take long and fail through no fault of its own.
-    """
-    known = [one for one in formats if groups[one.id] != "held-out"]
-    names = ["tools"] if any(one.calls for one in known) else []
-    names += ["thoughts"] if any(one.reasoning != "none" for one in known) else []
-    return load_cases(names) if names else []
-
-
-def _trained_families(adapter: str | None) -> tuple[str, ...]:
-    """The families of formats that an adapter was trained in, as its run.json says."""
-    run = run_of(Path(adapter)) if adapter else None
-    metadata = read_run_metadata(run) if run else None
-    return metadata.trained_families if metadata else ()
 
 
 def run_adapters(

@@ -13,8 +13,9 @@ from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.sample_answers import samples
 from harness.evaluation.analysis.terminal_lines import print_table
 from harness.evaluation.cases.case_files import load_cases, parse_case
+from harness.evaluation.checked_job import cases_of_abilities
 from harness.evaluation.requests import RequestBuilder
-from harness.evaluation.run import cases_of_abilities, evaluate
+from harness.evaluation.run import evaluate
 from harness.evaluation.settings import THOUGHT_TOKENS, EvalSettings
 from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
