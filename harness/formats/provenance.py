@@ -183,16 +183,19 @@ def join(parts: Iterable[str]) -> str:
     """The parts one behind the other: plain text where all are."""
     parts = list(parts)
     text = "".join(parts)
-    if not any(isinstance(part, Sourced) for part in parts):
+    if Sourced not in map(type, parts):
         return text
     runs: list[tuple[int, int]] = []
+    size, last = 0, LITERAL  # of the run that is still growing
     for part in parts:
         for length, source in runs_of(part):
-            if runs and runs[-1][1] == source:
-                runs[-1] = (runs[-1][0] + length, source)
-            else:
-                runs.append((length, source))
-    return Sourced(text, tuple(runs))
+            if source == last:
+                size += length
+                continue
+            if size:
+                runs.append((size, last))
+            size, last = length, source
+    return Sourced(text, tuple([*runs, (size, last)] if size else runs))
 
 
 def joined(separator: str, parts: Iterable[str]) -> str:

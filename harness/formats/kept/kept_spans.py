@@ -160,10 +160,10 @@ class Tracer:
         ahead = whole.before(index, first)
         beginning = self._beginning(index, "prompt") if index else None
         if beginning is not None and whole.text.startswith(beginning.text):
-            without = self._beginning(index, "")
-            heeded = without is None or without.text != beginning.text
-            if heeded and len(beginning.text) <= own[-1].end:
-                return len(beginning.text), ()
+            start = len(beginning.text)
+            bare = start <= first and not whole.text[start:first].strip()
+            if bare or (self._asks(index) and start <= own[-1].end):
+                return start, ()
         if beginning is None:
             asked = self._beginning(1, "prompt") if index else self._asked
             given = asked.tail if asked else ""
