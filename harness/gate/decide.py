@@ -34,7 +34,7 @@ class Paired:
     """One metric in one format in both runs: case id → value, of the cases that both scored.
 
     ``margins`` are the values, in both runs, of the continuous metric behind this one, where both
-    have them: for choices the log-probability of the right option less that of the best wrong one.
+    have them: for choices the log-probability of the right option minus that of the best wrong one.
     """
 
     format: str

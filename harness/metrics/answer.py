@@ -90,7 +90,7 @@ def lenient_text(answer: str) -> str:
     Metric(
         "on_task",
         "answer",
-        "all checks of content hold leniently, whatever the form",
+        "the content of the answer is right, whatever its form",
         "higher",
         binary=True,
         headline=True,
@@ -101,7 +101,7 @@ def lenient_text(answer: str) -> str:
     Metric(
         "answer_strict",
         "answer",
-        "all checks of the case hold on the answer as it is",
+        "the unchanged answer satisfies all checks of the case",
         "higher",
         binary=True,
         by_depth=True,
@@ -111,7 +111,7 @@ def lenient_text(answer: str) -> str:
     Metric(
         "answer_lenient",
         "answer",
-        "all checks hold after markup, case and one leading phrase are removed",
+        "the answer satisfies all checks once markup, case and one leading phrase are removed",
         "higher",
         binary=True,
         tolerance=0.03,

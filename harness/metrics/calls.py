@@ -43,7 +43,8 @@ _REMEDY = "train on conversations with tool calls, in the format you will use"
     Metric(
         "call_when_none",
         "call",
-        "a call when none is right: no tool fits, an argument is missing, or the result is there",
+        "the answer makes a call although none is right: no tool fits, an argument is missing, or "
+        "the result is there already",
         "lower",
         label="needless calls",
         binary=True,

@@ -40,7 +40,7 @@ def margin(logprobs: Sequence[float], right: int) -> tuple[float | None, str]:
     Metric(
         "choice",
         "choice",
-        "the right option has the highest summed log-probability after the prompt",
+        "the right option has the highest log-probability, summed over its tokens",
         "higher",
         label="right choice",
         binary=True,
@@ -54,7 +54,7 @@ def margin(logprobs: Sequence[float], right: int) -> tuple[float | None, str]:
     Metric(
         "choice_norm",
         "choice",
-        "the same by log-probability per byte of the option",
+        "the right option has the highest log-probability per byte",
         "higher",
         label="right choice per byte",
         binary=True,
@@ -66,7 +66,7 @@ def margin(logprobs: Sequence[float], right: int) -> tuple[float | None, str]:
     Metric(
         "choice_margin",
         "choice",
-        "log-probability of the right option less that of the best wrong one",
+        "log-probability of the right option minus that of the best wrong one",
         "higher",
         label="margin of the right choice",
         unit="nats",
@@ -77,7 +77,7 @@ def margin(logprobs: Sequence[float], right: int) -> tuple[float | None, str]:
     Metric(
         "choice_norm_margin",
         "choice",
-        "the same by log-probability per byte of the option",
+        "log-probability per byte of the right option minus that of the best wrong one",
         "higher",
         label="margin per byte",
         unit="nats/byte",

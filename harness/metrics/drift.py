@@ -236,8 +236,8 @@ def _outside(offsets: Sequence[int], foreign: Sequence[Foreign]) -> int:
     Metric(
         "drift",
         "answer",
-        "two letters of a script that the expected language does not use,"
-        " or a stretch of words in another language",
+        "the answer has two letters of a script that the expected language does not use, "
+        "or a stretch of words in another language",
         "lower",
         label="language drift",
         binary=True,

@@ -117,7 +117,7 @@ def answer_hazard(item: AnswerItem) -> tuple[float | None, str]:
     Metric(
         "hazard_ref",
         "reference",
-        "the same along a reference",
+        "probability of at least one token of another script along a reference",
         "lower",
         label="off-script probability along references",
         tolerance=0.03,

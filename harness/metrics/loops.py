@@ -74,7 +74,7 @@ def loop(text: str) -> LoopScore:
     Metric(
         "loop",
         "answer",
-        "the end of the answer repeats itself",
+        "the answer ends in a repetition",
         "lower",
         binary=True,
         tolerance=0.02,

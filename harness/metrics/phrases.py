@@ -317,7 +317,8 @@ def _phrases(text: str, sizes: Sequence[int]) -> Iterator[tuple[str, ...]]:
     Metric(
         "gptisms",
         "answer",
-        "a canned phrase: identity claim, disclaimer, opening or closing cliché, slop word",
+        "the answer has a canned phrase: an identity claim, disclaimer, opening or closing cliché, "
+        "or overused word",
         "lower",
         label="canned phrase",
         binary=True,

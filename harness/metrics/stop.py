@@ -169,9 +169,19 @@ def _metric(name: str, about: str, rank: int, **facts: Any) -> Metric:
         headline=True,
         by_depth=True,
     ),
-    _metric("empty", "nothing but white space before the stop", 31, headline=True, by_depth=True),
-    _metric("leak", "a control string of any known format is in the answer", 32, headline=True),
-    _metric("role_run_on", "the format's own next header is in the answer", 33),
+    _metric(
+        "empty",
+        "the answer contains only white space before its stop",
+        31,
+        headline=True,
+        by_depth=True,
+    ),
+    _metric("leak", "the answer contains a control string of any known format", 32, headline=True),
+    _metric(
+        "role_run_on",
+        "the answer contains the format's own next header, as if it opened another turn",
+        33,
+    ),
     _metric("echo", "the answer begins with eight or more words of the prompt", 34),
 )
 def ending(item: AnswerItem) -> Mapping[str, Scored]:

@@ -41,7 +41,7 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
 @scorer(
     _metric(
         "thinks",
-        "a thought, where the format asks for one",
+        "the answer has a thought, in a format that asks for one",
         "higher",
         27,
         headline=True,
@@ -52,7 +52,7 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
     ),
     _metric(
         "thinks_when_off",
-        "a thought, where the format switches thinking off",
+        "the answer has a thought although thinking is switched off",
         "lower",
         28,
         optional=True,
@@ -62,7 +62,7 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
     ),
     _metric(
         "thought_leak",
-        "a thought or its markers in the text that the reader sees",
+        "the text that the reader sees contains a thought or its markers",
         "lower",
         35,
         tolerance=0.02,
@@ -71,7 +71,7 @@ def _metric(name: str, about: str, better: Any, rank: int, **facts: Any) -> Metr
     ),
     _metric(
         "thought_drift",
-        "the thought is neither in the language of the answer nor in English",
+        "the thought is neither in English nor in the language of the answer",
         "lower",
         57,
         optional=True,
