@@ -147,6 +147,13 @@ class EvalOptions:
     dry_run: bool = False
     """Print what would be asked (formats, cases, requests, tokens, an estimate of the time) without
     loading the model or writing a file."""
+    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Also send the numbers to these trackers; each needs its package. TensorBoard writes into
+    OUT/tracking."""
+    run_name: str = ""
+    """With --report-to: the run's name there. Default: the name of the folder OUT."""
+    project: str = "formatproof"
+    """With --report-to: the project's name there."""
     fail_on: Literal["broken", "degraded"] | None = None
     """Exit with code 1 if a format is broken; with degraded, if one is broken or degraded."""
     json: bool = False
@@ -175,6 +182,10 @@ def job_of(options: EvalOptions) -> EvalJob:
     if options.full and options.limit is not None:
         raise HarnessError(
             "--full and --limit exclude each other", hint="leave --limit out to ask all cases"
+        )
+    if not options.report_to and (options.run_name or options.project != "formatproof"):
+        raise HarnessError(
+            "--run-name and --project are for trackers", hint="add --report-to wandb"
         )
     at_least(options, 1, "limit", "max_new_tokens", "samples_per_case", "concurrency")
     at_least(options, 1, "recall_examples")

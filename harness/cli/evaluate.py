@@ -31,9 +31,12 @@ def evaluate(args: list[str]) -> int:
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files
     from harness.evaluation.analysis.format_verdicts import verdicts
+    from harness.evaluation.analysis.logged_numbers import track_evaluation
     from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
     from harness.evaluation.run import run_adapters, run_job
+    from harness.tracking import check_trackers
 
+    check_trackers(options.report_to)
     job = job_of(options)
     if options.dry_run:
         return _dry_run(job, max(1, len(options.adapter)), as_json=options.json)
@@ -49,6 +52,15 @@ def evaluate(args: list[str]) -> int:
     for each in evaluations:
         each.refuse_if_nothing_scored()
     paths = write_files(evaluations, job)
+    for each in evaluations:
+        name = options.run_name or job.out.resolve().name
+        track_evaluation(
+            each,
+            options.report_to,
+            job.out / each.label if several else job.out,
+            project=options.project,
+            run_name=f"{name} {each.label}" if several else name,
+        )
     found = [verdicts(each) for each in evaluations]
     failing = FAILING[options.fail_on] if options.fail_on else ()
     failed = any(one.word in failing for of_one in found for one in of_one)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,7 @@ from transformers import Trainer, TrainerCallback
 from harness.data.readers import without_nulls
 from harness.errors import HarnessError
 from harness.evaluation.analysis.build_report import write_evaluation_report
-from harness.evaluation.analysis.format_verdicts import verdicts
-from harness.evaluation.analysis.summary import summary
+from harness.evaluation.analysis.logged_numbers import logged_numbers
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -150,7 +147,7 @@ class FormatCallback(TrainerCallback):  # type: ignore[misc] # transformers is n
             model.eval()
             evaluation = run_job(job, loaded=self._loaded(model, step), quiet=True)
         self.evaluations = [*self.evaluations[:1], evaluation]
-        numbers = _numbers(evaluation)
+        numbers = logged_numbers(evaluation)
         with (self.out / MEASUREMENTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": self._run, "step": step, **numbers}) + "\n")
         self._log({PREFIX + name: value for name, value in numbers.items()})
@@ -188,18 +185,6 @@ class FormatCallback(TrainerCallback):  # type: ignore[misc] # transformers is n
 def _name(model: Any) -> str:
     """The name that a model was loaded by."""
     return str(getattr(model.config, "_name_or_path", "") or type(model).__name__)
-
-
-def _numbers(evaluation: Evaluation) -> dict[str, float]:
-    """How many formats got each word, and the lines of the report's summary."""
-    words = Counter(verdict.word for verdict in verdicts(evaluation))
-    lines = {line.name: line.value for line in summary([evaluation])}
-    named = {**{f"formats {word}": float(count) for word, count in words.items()}, **lines}
-    return {
-        re.sub(r"\W+", "_", name).strip("_"): round(float(value), 6)
-        for name, value in named.items()
-        if value is not None
-    }
 
 
 @contextlib.contextmanager

@@ -15,12 +15,12 @@ from harness.models.architecture import context_window
 from harness.models.quantisation import Quantisation
 from harness.models.tensor_files import are_readable
 from harness.run_file import ADAPTER_CONFIG, RunMetadata, read_run_metadata, write_run_metadata
+from harness.tracking import check_trackers
 from harness.training.config import TrainConfig
 from harness.training.data.training_rows import report_rows
 from harness.training.plan.format_findings import finding_lines, format_findings
 from harness.training.preparation import Preparation, identify, metadata_of_run, prepare
 from harness.training.runs.lock import refuse_if_held, run_lock
-from harness.training.runs.trackers import check_trackers
 from harness.training.selection.early_stopping import StopRule, combined, configured_rule
 from harness.training.step.lora import add_control_tokens
 from harness.training.step.lora_targets import find_targets

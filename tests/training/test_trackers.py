@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.tracking import check_trackers
 from harness.training.config import TrackingConfig
-from harness.training.runs import trackers as tracking
-from harness.training.runs.trackers import check_trackers, trackers
+from harness.training.runs.trackers import trackers
 from harness.training.start import train
+from tests.fake_tracker import keep_trackio
 from tests.training.small import small_config
 
 
@@ -37,31 +38,7 @@ def test_a_missing_package_is_told_before_anything_is_written(tiny_model, tmp_pa
 
 def test_what_trackers_get(tiny_model, tmp_path, monkeypatch):
     """A tracker of accelerate's kind that keeps what it gets; closed even when the run breaks."""
-    import accelerate.tracking as theirs
-
-    told = []
-
-    class Kept(theirs.GeneralTracker):
-        name, requires_logging_directory, tracker = "trackio", False, None
-
-        def __init__(self, project, **settings):
-            super().__init__()
-            told.append(("open", project, settings))
-
-        def store_init_configuration(self, values):
-            told.append(("settings", values))
-
-        def log(self, values, step=None, **kwargs):
-            told.append((step, values))
-
-        def finish(self):
-            told.append("closed")
-
-    monkeypatch.setitem(theirs.LOGGER_TYPE_TO_CLASS, "trackio", Kept)
-    monkeypatch.setattr(
-        theirs, "_available_trackers", [*theirs._available_trackers, theirs.LoggerType.TRACKIO]
-    )
-    monkeypatch.setattr(tracking, "check_trackers", lambda names: None)
+    told = keep_trackio(monkeypatch)
     config = small_config(
         tiny_model, tmp_path, tracking=TrackingConfig(report_to=("trackio",), run_name="mine")
     )
