@@ -1,8 +1,8 @@
 """The Python interface: the functions that ``import harness`` offers, and their results.
 
-The commands do the same: each of these calls what its command calls. Mistakes in the input raise
-HarnessError. A result prints as one line, shows as a table in a notebook (``_repr_html_``), gives
-that table as ``rows()`` and, with pandas installed, as ``to_pandas()``.
+Each function does what the command of the same name does. Mistakes in the input raise HarnessError.
+A result prints as one line and shows as a table in a notebook (``_repr_html_``); ``rows()`` returns
+the table as dictionaries and, with pandas installed, ``to_pandas()`` as a data frame.
 """
 
 from __future__ import annotations
@@ -62,13 +62,16 @@ def evaluate(
 ) -> EvaluationResult:
     """Measure a model across prompt formats.
 
-    ``model`` is a folder, a GGUF file, a hub id or SmolLM2-135M-Instruct; with ``endpoint``, the
-    address of an OpenAI-compatible server, it is the model's name there. Without ``formats`` the
-    common ones are measured, without ``cases`` the shipped ones. ``limit`` is the number of cases
-    of each kind in every format, and ``full`` asks all; without either it is a first look, as in
-    ``harness eval``. ``out`` keeps results and reports,
-    and a second call computes only what is missing; without it nothing is kept. ``options`` are
-    further fields of ``EvalJob`` and ``EvalSettings``: ``native="chatml"``, ``max_new_tokens=32``.
+    ``model`` is a model or run folder, a GGUF file, a hub id or a packaged model such as
+    SmolLM2-135M-Instruct. With ``endpoint``, the address of an OpenAI-compatible server, it is the
+    model's name there. ``formats`` defaults to the common formats, ``cases`` to the shipped cases.
+    ``limit`` is the number of cases of each kind in every format, and ``full`` asks all; without
+    either this is a first look, as in ``harness eval``. ``out`` is a folder for results and
+    reports: a second call with the same folder computes only what is missing. Without it nothing is
+    kept. ``options`` are further fields of ``EvalJob`` and ``EvalSettings``: ``native="chatml"``,
+    ``max_new_tokens=32``.
+
+    Raises HarnessError for a mistake in the input, and if nothing could be scored.
     """
     from harness.evaluation.settings import EvalJob, EvalSettings
 
@@ -123,10 +126,11 @@ def write_files(evaluations: Sequence[Evaluation], job: EvalJob) -> list[Path]:
 def train(
     config: str | Path | Mapping[str, Any] | TrainConfig, *, quiet: bool = True, **settings: Any
 ) -> TrainResult:
-    """Train a LoRA adapter across prompt formats, or resume, or return at once when it is done.
+    """Train a LoRA adapter across prompt formats.
 
-    ``config`` is a TOML file, a dictionary of the same shape or a TrainConfig. ``settings`` change
-    single settings by name: ``learning_rate=1e-4``, ``output_dir="runs/a"``.
+    An interrupted run is resumed; a finished one is returned at once. ``config`` is a TOML file, a
+    dictionary of the same shape or a TrainConfig. ``settings`` change single settings by name:
+    ``learning_rate=1e-4``, ``output_dir="runs/a"``.
     """
     from harness.training.config import TrainConfig, parse_config, read_config
     from harness.training.runs.overrides import whole_name
@@ -159,8 +163,9 @@ def compare(
 ) -> ComparisonResult:
     """Compare two evaluations case by case, with intervals.
 
-    Each is a result of ``evaluate``, the folder it was kept in, or a baseline file of the gate.
-    ``thresholds`` is a TOML file of what a metric may lose; without it the shipped one.
+    Each is a result of ``evaluate``, its ``out`` folder, or a baseline file of the gate.
+    ``thresholds`` is a TOML file with the loss that is tolerated in each metric; the default is the
+    shipped file. Raises HarnessError if the two have no format and metric in common.
     """
     from harness.gate.compare_baselines import compare_baselines
     from harness.gate.thresholds import THRESHOLDS_FILE, read_thresholds
@@ -206,7 +211,7 @@ def _scores(run: str | Path | EvaluationResult) -> Baseline:
 
 
 def load_formats(*folders: str | Path) -> FormatSet:
-    """The shipped prompt formats by id, and those of your folders, which win."""
+    """The shipped prompt formats by id, and those of your folders, which override shipped ones."""
     return _formats.load_formats(*map(Path, folders))
 
 
@@ -220,10 +225,11 @@ def render(
     bos_token: str = "",
     eos_token: str = "",
 ) -> Rendered:
-    """A conversation's text in a format, with its spans and stop strings.
+    """Return a conversation's text in a format, with its spans and stop strings.
 
-    ``tools`` are definitions as transformers takes them, beside messages that are no Conversation.
-    ``add_generation_prompt`` ends the text where the assistant begins to speak.
+    ``tools`` are definitions as transformers takes them; a Conversation has its own.
+    ``add_generation_prompt`` ends the text where the assistant's answer begins.
+    Raises HarnessError if the format cannot write the conversation.
     """
     from harness.formats.render import render as render_conversation
 
@@ -245,7 +251,7 @@ def encode(
     tools: Sequence[Mapping[str, Any]] = (),
     add_generation_prompt: bool = False,
 ) -> Encoded:
-    """A conversation's token ids in a format, and which of them are trained.
+    """Return a conversation's token ids in a format, and which of them are trained.
 
     ``tokenizer`` is a model's name or path, or a fast tokenizer of transformers.
     """
@@ -282,9 +288,8 @@ def recall(
 ) -> RecallResult:
     """Find which outputs copy a training text, and where.
 
-    ``against`` is the training set: a file or folder of it, a list of texts, or an index.
-    ``null`` holds texts of the same kind that were never trained on: what the outputs share with
-    these, they share by chance.
+    ``against`` is the training set: a file, a folder, a list of texts, or an index. ``null`` are
+    texts of the same kind that were never trained on; what the outputs share with them is chance.
     """
     index, chance = _index(against), None if null is None else _index(null)
     found = _outputs(outputs)
@@ -299,7 +304,7 @@ def recall(
 
 
 def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
-    """Judge which texts slip into another language than the expected ones (``en``, ``zh-Hant``)."""
+    """Find texts that slip into another language than the expected ones (``en``, ``zh-Hant``)."""
     from harness.metrics.drift import drift as judge
     from harness.metrics.language.scripts import expected_languages
 
