@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import tyro
 
 from harness.cli.arguments import parse
 from harness.cli.output import print_json
-from harness.errors import EXIT_OK
+from harness.errors import EXIT_OK, HarnessError
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,15 @@ class ExportOptions:
     """Licence of the adapter, for the model card."""
     data_license: str = "unknown"
     """Licence of the data, for the model card."""
+    push_to_hub: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None
+    """Also push the folder to this repository of the Hugging Face hub, which is created if it is
+    not there. The token is that of hf auth login, or HF_TOKEN."""
+    private: bool = False
+    """With --push-to-hub: create the repository as a private one."""
+    force: bool = False
+    """With --push-to-hub: push even if the report says that the training data is memorised."""
     json: bool = False
-    """Print {"folder", "format"} as JSON."""
+    """Print {"folder", "format"}, and with --push-to-hub "url", as JSON."""
 
 
 def export(args: list[str]) -> int:
@@ -43,9 +51,16 @@ def export(args: list[str]) -> int:
     Example: harness export runs/train --format chatml --out shared
     """
     options = parse(ExportOptions, args, "export", export.__doc__)
+    if (options.private or options.force) and not options.push_to_hub:
+        raise HarnessError("--private and --force are for a push", hint="add --push-to-hub")
     from harness.training.share.export import ExportJob
     from harness.training.share.export import export as write
+    from harness.training.share.push import check_push, push
 
+    report = Path(options.report) if options.report else None
+    to = options.push_to_hub
+    if to is not None and (note := check_push(to, report, force=options.force)):
+        print(note, file=sys.stderr)
     job = ExportJob(
         Path(options.source),
         Path(options.out),
@@ -53,16 +68,22 @@ def export(args: list[str]) -> int:
         options.base,
         options.base_id,
         options.formats_dir,
-        Path(options.report) if options.report else None,
+        report,
         options.license,
         options.data_license,
     )
     folder = write(job)
+    url = ""
+    if to is not None:
+        url = push(folder, to, private=options.private)
     if options.json:
-        print_json({"folder": str(folder), "format": options.format_id})
+        pushed = {"url": url} if url else {}
+        print_json({"folder": str(folder), "format": options.format_id, **pushed})
         return EXIT_OK
     print(
         f"written: {folder} (adapter, tokenizer with the chat template {options.format_id}, "
         "README.md); transformers renders it as we do"
     )
+    if url:
+        print(f"pushed: {url}")
     return EXIT_OK
