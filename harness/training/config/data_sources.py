@@ -29,7 +29,7 @@ _FLAG = tyro.constructors.PrimitiveConstructorSpec(
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What to learn from."""
+    """Training data."""
 
     train: tuple[Annotated[str | DataSource, _FLAG], ...] = ()
     """Conversation files, folders of them or data sets of the hub: "path", "path:weight", or a
@@ -37,12 +37,12 @@ class DataConfig:
     schema: SchemaName = "auto"
     """How rows are written. auto: detected from the first row of each file."""
     max_length: Annotated[int, Ge(16)] = 2048
-    """Tokens of the longest conversation. A longer one is refused, never cut."""
+    """Tokens of the longest conversation. Longer ones are refused, never cut."""
     on_refuse: Literal["error", "skip"] = "error"
-    """What happens to rows that cannot be learnt from. error: the run does not start. skip: they
-    are left out, counted, and listed in refused.jsonl."""
+    """What happens to rows that cannot be trained. error: the run does not start. skip: they are
+    left out, counted, and listed in refused.jsonl."""
     controls: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
-    """Rows set aside at random and never trained on, with which recall is compared. auto: a tenth
+    """Rows kept out of training at random, to compare recall with. auto: a tenth
     of the rows, from 10 to 200; none of fewer than 50 rows, nor of the shipped training set, which
     has controls of its own. 0: none."""
 
@@ -72,7 +72,7 @@ class FormatsConfig:
     ("grammar:200:seed=7:split=train", with ":style=tags" made-up control strings). Families in
     held_out are left out of sets and globs."""
     held_out: tuple[str, ...] = ()
-    """Formats that checkpoints are measured in and that are never trained in, nor their families.
+    """Formats in which checkpoints are measured. They and their families are never trained.
     """
     formats_dir: tuple[str, ...] = ()
     """Folders with further formats."""

@@ -95,10 +95,11 @@ class ObjectiveConfig:
     """given: the conversations' own answers. self: the base model first answers their last
     questions, natively and greedily. both: the two as separate examples."""
     prompts: Annotated[int, Ge(0)] = 0
-    """How many conversations the model answers at most, spread evenly over the set. 0: all."""
+    """Maximum number of conversations that the model answers, spread evenly over the set. 0:
+    all."""
     max_new_tokens: Annotated[int, Ge(1)] = 64
-    """Longest answer of the model's own, in tokens. One without an end by then is distilled without
-    its stop; the other kinds leave it out."""
+    """Longest answer that the model generates, in tokens. One that has not ended by then is
+    distilled without its stop; the other kinds leave it out."""
     supervised_weight: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Distillation: share of cross-entropy in the loss of given answers. The model's own answers
     have none."""
@@ -113,12 +114,12 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimisationConfig:
-    """Steps and rates."""
+    """Steps and learning rates."""
 
     learning_rate: Annotated[float, Gt(0), Le(100)] = 2e-4
     """Peak learning rate, at most 100; that of factor A when the two factors differ."""
     num_train_epochs: Annotated[float, Gt(0)] = 3.0
-    """Passes over the conversations. A part of an epoch is allowed."""
+    """Passes over the conversations. Fractions are allowed."""
     max_steps: Annotated[int, Ge(0)] = 0
     """Optimiser steps of the run; overrides num_train_epochs. 0: as many as the epochs have."""
     per_device_train_batch_size: Annotated[int, Ge(1)] = 8
@@ -129,8 +130,8 @@ class OptimisationConfig:
     """Tokens of one forward pass, with padding. Affects memory and speed, not the result. auto: on
     a GPU as many as fit into its memory, elsewhere 2048."""
     gradient_checkpointing: Switch = "auto"
-    """Recompute activations in the backward pass: less memory, more time. auto: where the estimate
-    says that memory would not suffice otherwise."""
+    """Recompute activations in the backward pass: less memory, more time. auto: only if the
+    estimate without it exceeds the memory."""
     fsdp: bool = False
     """Shard the frozen base over the processes that torchrun started (FSDP2), for one that does not
     fit a card (docs/distributed.md). Does not affect the result."""
@@ -140,7 +141,7 @@ class OptimisationConfig:
     """LoRA+: multiplies the learning rate of factor B (arXiv 2402.12354)."""
     compensate_alpha: Annotated[float, Ge(0)] = 0.0
     """A reference lora_alpha: B's rate is multiplied by compensate_alpha / lora_alpha, so that runs
-    with other alphas move the model alike. 0: no compensation."""
+    with different alphas train alike. 0: no compensation."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Ge(0)] = 1.0
@@ -165,7 +166,7 @@ class EvaluationConfig:
     """Number of training answers, and of controls never trained on, whose log-probability is
     measured. 0: none."""
     metric_for_best_model: str = "nll_held_out"
-    """The deciding metric, lower is better: any that is logged at checkpoints (nll_native,
+    """The metric that decides, lower is better: any that is logged at checkpoints (nll_native,
     nll_seen, nll_held_out, hazard_held_out, recall, …). Without held-out formats nll_seen replaces
     nll_held_out."""
 
@@ -180,7 +181,7 @@ class CheckpointsConfig:
     """Keep the last N checkpoints, those that keep_every and keep_best name, and those that others
     branched from. 0: all."""
     keep_every: Annotated[int, Ge(0)] = 0
-    """Keep every checkpoint whose step is a multiple of this. 0: no such rule."""
+    """Keep every checkpoint whose step is a multiple of this. 0: off."""
     keep_best: bool = False
     """Keep the checkpoint that is best in evaluation.metric_for_best_model."""
 
@@ -191,8 +192,8 @@ class AutoBranchConfig:
     at a lower rate, and so on."""
 
     branch_at_turn: bool = False
-    """Do so. The run itself is the trunk and stops at its turning point; each branch is a run below
-    it."""
+    """Branch automatically. The run itself is the trunk and stops at its turning point; each branch
+    is a run below it."""
     branch_measure: Literal["nll_held_out", "nll_seen", "nll_native"] = "nll_held_out"
     """The metric that should fall. It needs evaluation.references."""
     branch_factor: Annotated[float, Gt(0), Lt(1)] = 0.1
@@ -213,12 +214,12 @@ class StoppingConfig:
     early_stopping_threshold: Annotated[float, Ge(0)] = 0.0
     """The smallest change that counts as better."""
     max_recall_excess: float | None = None
-    """Nats a token by which training answers may gain on controls never trained on, since step 0,
-    in the format with the largest gain."""
+    """Limit of the gain of training answers over controls since step 0, in nats a token, in the
+    format with the largest gain."""
     max_drift_hazard: Annotated[float, Ge(0)] | None = None
-    """Largest mean probability of another script along references, in any group of formats."""
+    """Limit of the mean probability of another script along references, in any group of formats."""
     max_nll_rise: Annotated[float, Ge(0)] | None = None
-    """Nats a token by which held-out NLL may rise above its lowest value so far."""
+    """Limit of the rise of held-out NLL above its lowest value so far, in nats a token."""
     on_limit: Literal["stop", "mark"] = "stop"
     """stop: the run ends. mark: it continues, and the checkpoint is marked in metrics.jsonl."""
 
@@ -231,7 +232,7 @@ class StoppingConfig:
 
 @dataclass(frozen=True)
 class TrackingConfig:
-    """Where the log goes besides metrics.jsonl."""
+    """Trackers to which the log is sent. metrics.jsonl is always written."""
 
     report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     """Trackers, through accelerate; each needs its package."""
