@@ -160,7 +160,9 @@ def test_flag_beats_environment_beats_file_beats_default(write, monkeypatch):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     seen = []
-    monkeypatch.setattr("harness.training.start.train", lambda config: seen.append(config) or "x")
+    monkeypatch.setattr(
+        "harness.training.start.train", lambda config, **_: seen.append(config) or "x"
+    )
     assert main(["train", str(file), "--seed", "3"]) == 0
     assert (seen[0].seed, seen[0].optimisation.learning_rate) == (3, 2e-3)
 
@@ -215,7 +217,9 @@ def test_recorded_settings_of_an_earlier_version_are_read_where_they_mean_the_sa
 @pytest.mark.parametrize("flag", ["--gradient-checkpointing {}", "--gradient_checkpointing={}"])
 def test_a_switch_may_be_spelled_as_in_other_tools(flag, spelled, meant, monkeypatch):
     seen = []
-    monkeypatch.setattr("harness.training.start.train", lambda config: seen.append(config) or "x")
+    monkeypatch.setattr(
+        "harness.training.start.train", lambda config, **_: seen.append(config) or "x"
+    )
     assert main(["train", *flag.format(spelled).split()]) == 0
     found = [seen[0]]
     if meant != "auto":
