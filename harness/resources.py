@@ -7,18 +7,19 @@ from typing import Literal
 
 from harness.errors import HarnessError
 
-DataKind = Literal["formats", "eval", "trainset"]
+DataKind = Literal["formats", "eval", "recipes", "trainset"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_dir(kind: DataKind) -> Path:
-    """The folder of shipped formats, evaluation cases or training conversations.
+    """The folder of shipped formats, evaluation cases, recipes or training conversations.
 
-    A wheel has them as ``harness/_data/<kind>``, a checkout beside the package. Raises HarnessError
-    when neither is there.
+    A wheel has them as ``harness/_data/<kind>``, a checkout beside the package or in ``docs``.
+    Raises HarnessError when none is there.
     """
-    for folder in (_PACKAGE / "_data" / kind, _PACKAGE.parent / kind):
+    checkout = _PACKAGE.parent
+    for folder in (_PACKAGE / "_data" / kind, checkout / kind, checkout / "docs" / kind):
         if folder.is_dir():
             return folder
     raise HarnessError(

@@ -46,6 +46,8 @@ results export  results.export          write a results file as CSV, Parquet or 
 # Train
 train           train.train             train a LoRA adapter across prompt formats
 sweep           sweep.sweep             train over a grid of settings and draw the map
+recipes list    recipes.list_recipes    list the shipped recipes for harness train
+recipes copy    recipes.copy            write a shipped recipe to a file of your own
 preview         preview.preview         show a conversation's tokens and mark the trained ones
 
 # Training runs

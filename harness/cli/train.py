@@ -40,6 +40,8 @@ usage: {program} train [RUN.toml] [--dry-run] [--json] [--quiet] [options]
                               trains what another trainer's configuration (YAML or JSON) says, and
                               lists every key that is not kept; --dry-run shows the recipe
        {program} train RUN    resumes a run from its folder, as {program} resume does
+       {program} train [RUN.toml] --init [--force] [options]
+                              writes a commented recipe from the options; on a terminal it asks
 
 A flag overrides the environment (HARNESS_TRAIN_LEARNING_RATE=1e-4), which overrides the file.
 
@@ -53,9 +55,13 @@ Example: harness train run.toml --learning-rate 1e-4 --dry-run"""
 
 def train(args: list[str]) -> int:
     """Train a LoRA adapter; a flag overrides the environment, which overrides the file."""
-    switches = {name: name in args for name in ("--dry-run", "--json")}
+    switches = {name: name in args for name in ("--dry-run", "--json", "--init", "--force")}
     rest = [arg for arg in args if arg not in switches]
     given = bool(rest) and not rest[0].startswith("-")
+    if switches["--init"]:
+        return _init(rest, force=switches["--force"], as_json=switches["--json"])
+    if switches["--force"]:
+        raise HarnessError("--force needs --init")
     if given and (Path(rest[0]) / RUN_FILE).is_file() and not switches["--dry-run"]:
         from harness.cli.runs import resume
 
@@ -86,6 +92,15 @@ def train(args: list[str]) -> int:
         print(f"adapter: {final}")
         print(f"next: harness eval {config.model} --adapter {final}")
     return leave_ranks(EXIT_OK)
+
+
+def _init(rest: list[str], *, force: bool, as_json: bool) -> int:
+    from harness.cli.train_init import DEFAULT_FILE, write_recipe
+
+    file = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else Path(DEFAULT_FILE)
+    description = _DESCRIPTION.format(program=program())
+    options = parse(TrainConfig, rest, "train", description, default=read_environment())
+    return write_recipe(file, options, force=force, as_json=as_json)
 
 
 def _take_from(args: list[str]) -> tuple[str, list[str]]:

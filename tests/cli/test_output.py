@@ -52,6 +52,8 @@ LIGHT = {
     "formats import": "t.jinja --id t --out imported --force",
     "formats export": "chatml --to hf",
     "formats detect": "t.jinja",
+    "recipes list": "",
+    "recipes copy": "over-training --force",
     "data check": "rows.jsonl",
     "data convert": "rows.jsonl",
     "data canaries": "canaries --n 2 --controls 2 --force",

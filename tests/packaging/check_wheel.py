@@ -18,11 +18,17 @@ WANTED = {
     "formats": len(list((ROOT / "formats").glob("*.jinja"))),
     "eval/cases": len(list((ROOT / "eval" / "cases").glob("*.jsonl"))),
     "eval/languages": len(list((ROOT / "eval" / "languages").glob("*.jsonl"))),
+    "recipes": len(list((ROOT / "docs" / "recipes").glob("*.toml"))),
     "trainset": len(list((ROOT / "trainset").glob("*.jsonl"))),
 }
 #: In the sdist, for those who test from it, and not in the wheel.
 SOURCE_ONLY = ("tests", "docs", "benchmarks", "experiments")
-COMMANDS = (["formats", "list"], ["formats", "check", "--strict"], ["data", "check"])
+COMMANDS = (
+    ["formats", "list"],
+    ["formats", "check", "--strict"],
+    ["data", "check"],
+    ["recipes", "list"],
+)
 
 
 def main() -> None:
@@ -40,7 +46,8 @@ def main() -> None:
             found = [
                 n
                 for n in names
-                if n.startswith(f"harness/_data/{kind}/") and n.endswith((".jinja", ".jsonl"))
+                if n.startswith(f"harness/_data/{kind}/")
+                and n.endswith((".jinja", ".jsonl", ".toml"))
             ]
             assert len(found) == count > 0, f"{kind}: {len(found)} of {count} in the wheel"
         assert any(n.startswith("harness/report/") and n.endswith(".css") for n in names), (
