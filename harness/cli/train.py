@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from itertools import islice
@@ -14,7 +15,7 @@ from harness.cli.main import program
 from harness.cli.output import print_json
 from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
-from harness.run_file import RUN_FILE
+from harness.run_file import RUN_FILE, run_of
 from harness.training.config import TrainConfig, parse_config, read_config, read_environment
 from harness.training.config.other_trainers import (
     TRAINERS,
@@ -90,7 +91,7 @@ def train(args: list[str]) -> int:
         print_json({"run": config.output_dir, "adapter": str(final)})
     elif join_ranks().is_main:
         print(f"adapter: {final}")
-        print(f"next: harness eval {config.model} --adapter {final}")
+        print(f"next: harness eval {shlex.quote(str(run_of(final) or final))}")
     return leave_ranks(EXIT_OK)
 
 

@@ -67,6 +67,7 @@ OTHERS = {
     "ray": "starts a cluster; tox -e peers does",
     "tensorboard": "serves until it is stopped",
     "git": "changes a repository",
+    "docker": "needs a container engine: tests/packaging/test_dockerfile.py reads its file",
     "cd": "the reader's folder",
     ".": "the reader's environment",
     "bash": "CI itself",

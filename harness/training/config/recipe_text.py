@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import textwrap
 from collections.abc import Iterator
@@ -53,11 +54,17 @@ def _explained(
     config: Any, given: dict[str, Any], usual: dict[str, Any], section: str
 ) -> list[str]:
     """The lines of one section, an empty one before each key."""
-    about, lines = field_docstrings(type(config)), list[str]()
+    kind: type = type(config)
+    about, lines = _about(kind), list[str]()
     for line in _settings(given, usual, tuple(name for name in given if section + name in MAIN)):
         text = textwrap.wrap(about.get(line.split(" = ")[0], ""), 94)
         lines += ["", *(f"# {part}" for part in text), line]
     return lines
+
+
+@functools.cache
+def _about(kind: Any) -> dict[str, str]:
+    return field_docstrings(kind)
 
 
 def _settings(
@@ -76,4 +83,4 @@ def _toml(value: Any) -> str:
         return f"{{{', '.join(entries)}}}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
