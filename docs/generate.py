@@ -24,7 +24,7 @@ def cli_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Written by `python docs/generate.py`: what each command prints for `--help`.",
+        "What each command prints for `--help`, written by `python docs/generate.py`.",
         "",
         "```text",
         help_text(),
@@ -111,11 +111,12 @@ def settings_page() -> str:
 
     head = f"""# Settings of a training run
 
-Written by `python docs/generate.py` from `harness/training/config`. How they work together:
-[Train an adapter](../training.md).
+For people who write a recipe, the TOML file that `harness train` runs.
+[Train an adapter](../training.md) explains how the settings work together.
+`python docs/generate.py` wrote this page.
 
-A key's name is also its flag (`learning_rate`: `--learning-rate`) and, in capitals, its environment
-variable (`HARNESS_TRAIN_LEARNING_RATE`). Exceptions: {", ".join(others)}.
+Each key is also a flag (`learning_rate`: `--learning-rate`) and an environment variable
+(`HARNESS_TRAIN_LEARNING_RATE`). Exceptions: {", ".join(others)}.
 """
     return f"{head}\n{reference().replace('### ', '## ')}"
 
@@ -158,11 +159,11 @@ def report_page() -> str:
     schema = json.loads(report_schema())
     head = f"""# report.json
 
-Written by `python docs/generate.py` from `harness/report`, as is
-[harness/report/schema.json](../../harness/report/schema.json) (JSON Schema 2020-12), which is
-shipped in the package. Every evaluation writes such a file; this is version `{schema["title"]}`.
-A sweep's `sweep.json` is [Sweep](#sweep), the JSON beside a comparison's page
-[Comparison](#comparison).
+For people who read results with a program. Every evaluation writes `report.json`; this is version
+`{schema["title"]}`. A sweep's `sweep.json` is a [Sweep](#sweep), and the JSON file beside the page
+of a comparison is a [Comparison](#comparison). The package contains the JSON Schema (2020-12):
+[harness/report/schema.json](../../harness/report/schema.json). `python docs/generate.py` wrote it
+and this page.
 
 ```python
 from pathlib import Path

@@ -25,13 +25,16 @@ _TOOL = Tool(
 _CALL = ToolCall("add", '{"a": 2, "b": 2}', "call00001")
 _INTRODUCTION = """# The prompt formats
 
-Written by `harness formats list --markdown`; a test compares it with the code. The properties
-are computed:
+For people who look for the name or the exact text of a format. `harness formats show ID` prints its
+file, and `harness formats detect MODEL` names the one that a model's chat template equals. If a
+format is missing, [import](import.md) or [add](add-a-format.md) it.
 
-- **system**: where a system prompt goes. With `unsupported` the format's owner refuses one, and
-  the suite puts it before the first question.
-- **stable**: earlier turns keep their text when the conversation continues. Where they do not, the
-  owner's rendering depends on the position, and that rendering is trained.
+This page was written by `harness formats list --markdown`. These properties are computed:
+
+- **system**: where a system prompt goes. `unsupported` means that the format's owner refuses one;
+  then it is put before the first question.
+- **stable**: whether earlier turns keep their text when the conversation continues. If not, the
+  owner's rendering depends on the position, and it is trained as it is at each position.
 - **stop**: what ends an answer besides the tokenizer's EOS. It is part of the trained text.
 - **thoughts**: which answers keep their thought: none, those after the last question
   (`last-turn`), all (`all-turns`), or those that a rule of the owner's selects (`by-position`).
