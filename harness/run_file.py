@@ -139,6 +139,17 @@ def run_of(adapter: Path) -> Path | None:
     return next((folder for folder in folders if (folder / RUN_FILE).is_file()), None)
 
 
+def trained_on(adapter: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The files and the formats that an adapter was trained on; nothing where no run says so."""
+    run = run_of(Path(adapter)) if adapter else None
+    metadata = read_run_metadata(run) if run else None
+    if metadata is None:
+        return (), ()
+    sources = metadata.config.get("data", {}).get("train", ())
+    files = [one if isinstance(one, str) else one["path"] for one in sources]
+    return tuple(files), metadata.trained_formats
+
+
 def write_run_metadata(run: Path, metadata: RunMetadata) -> None:
     """Write run.json. Raises HarnessError when it cannot, or when the folder holds another run."""
     existing = read_run_metadata(run)

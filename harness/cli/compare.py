@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from harness.gate.baseline import Baseline
     from harness.records import GateCheck
 
+_SHOWN = (
+    "shown: groups, the native format and changes beyond a tolerance; --all-formats shows every "
+    "format"
+)
 _WORTH_SHOWING = ("failed", "improved", "missing", "stale")
 
 
@@ -51,6 +55,8 @@ def compare(args: list[str]) -> int:
     """
     options = parse(CompareOptions, args, "compare", compare.__doc__)
     from harness import api
+    from harness.gate.compare_runs import word_changes
+    from harness.gate.messages import outcome_counts
 
     found = api.compare(
         options.before,
@@ -63,7 +69,14 @@ def compare(args: list[str]) -> int:
     if options.json:
         _print_json(found)
     else:
-        _print_table(before, after, checks, every=options.all_formats)
+        for name, was, now in word_changes(before, after):
+            print(f"{name}: {was} → {now}")
+        _print_table(after, checks, every=options.all_formats)
+        labels = zip(_labels(options), (before.name, after.name), strict=True)
+        named = [f"{label} ({name})" if name else label for label, name in labels]
+        print(f"{' → '.join(named)}: {outcome_counts(checks)}")
+        if not options.all_formats:
+            print(_SHOWN)
         for path in pages:
             print(path)
     return EXIT_FINDINGS if found.lost else EXIT_OK
@@ -72,8 +85,6 @@ def compare(args: list[str]) -> int:
 def _write_page(
     options: CompareOptions, before: Baseline, after: Baseline, checks: Sequence[GateCheck]
 ) -> list[Path]:
-    from harness.evaluation.run import adapter_labels
-    from harness.gate.baseline_file import SCORES_FILE
     from harness.gate.compare_runs import build_comparison
     from harness.report.write import write_comparison
 
@@ -82,29 +93,42 @@ def _write_page(
         raise HarnessError(
             f"invalid --html {options.html!r}: expected a file name that ends in .html"
         )
-    names = [
-        str(path.parent if path.name == SCORES_FILE else path)
-        for path in map(Path, (options.before, options.after))
-    ]
-    labels = adapter_labels(names) if names[0] != names[1] else ["before", "after"]
     document = build_comparison(
-        before, after, checks, (Path(options.before), Path(options.after)), (labels[0], labels[1])
+        before, after, checks, (Path(options.before), Path(options.after)), _labels(options)
     )
     return write_comparison(document, page)
 
 
+def _labels(options: CompareOptions) -> tuple[str, str]:
+    """The shortest ends of the two paths that differ; before and after for one path given twice."""
+    from harness.evaluation.run import adapter_labels
+    from harness.gate.baseline_file import SCORES_FILE
+
+    names = [
+        str(path.parent if path.name == SCORES_FILE else path)
+        for path in map(Path, (options.before, options.after))
+    ]
+    first, second = adapter_labels(names) if names[0] != names[1] else ("before", "after")
+    return first, second
+
+
 def _print_json(found: ComparisonResult) -> None:
+    from harness.gate.compare_runs import word_changes
+
     counts = Counter(check.outcome for check in found.checks)
-    print_json({"checks": list(found.rows()), "counts": dict(sorted(counts.items()))})
+    words = [
+        {"format": name, "before": was, "after": now}
+        for name, was, now in word_changes(found.before, found.after)
+    ]
+    checks = list(found.rows())
+    print_json({"verdicts": words, "checks": checks, "counts": dict(sorted(counts.items()))})
 
 
-def _print_table(
-    before: Baseline, after: Baseline, checks: Sequence[GateCheck], *, every: bool
-) -> None:
+def _print_table(after: Baseline, checks: Sequence[GateCheck], *, every: bool) -> None:
     """The groups' means and the changes, or every format; losses last, where they are seen."""
     from rich.table import Table
 
-    from harness.gate.messages import is_drop, outcome_counts, p_value
+    from harness.gate.messages import is_drop, p_value
     from harness.report.wording import compact, signed
 
     shown = [
@@ -140,9 +164,3 @@ def _print_table(
         )
     width = None if console().is_terminal else max(console().width, 132)
     console(width=width).print(table)
-    print(f"{before.name or 'before'} → {after.name or 'after'}: {outcome_counts(checks)}")
-    if not every:
-        print(
-            "shown: groups, the native format and changes beyond a tolerance; --all-formats "
-            "shows every format"
-        )

@@ -88,7 +88,11 @@ def _print_table(found: Sweep) -> None:
     from harness.report.sweep_document import sweep_table
 
     heads, lines = sweep_table(found.points)
-    table = Table(*heads)
+    table = Table()
+    for head in heads:
+        table.add_column(head, no_wrap=True)
     for line in lines:
         table.add_row(*line)
-    console(soft_wrap=True).print(table)
+    screen = console()
+    width = None if screen.is_terminal else max(screen.width, 132)
+    console(width=width, soft_wrap=True).print(table)

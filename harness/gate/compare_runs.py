@@ -13,6 +13,7 @@ from harness.records import GROUPS, GateCheck, Word
 from harness.report.comparison import ComparedFormat, Comparison, Difference, Side
 from harness.report.document import REPORT_FILE, read_report
 from harness.report.sample_document import ReportSample
+from harness.report.wording import changed_words
 
 #: Pairs of samples kept, spread over the formats.
 MAX_PAIRS = 200
@@ -56,6 +57,12 @@ def _words(before: Baseline, after: Baseline, name: str) -> tuple[Word, Word] | 
     """The verdict on a format in both runs."""
     was, now = before.words.get(name), after.words.get(name)
     return None if was is None or now is None else (was, now)
+
+
+def word_changes(before: Baseline, after: Baseline) -> list[tuple[str, Word, Word]]:
+    """(format, word before, word after) of each verdict that changed, losses first."""
+    pairs = [(name, _words(before, after, name)) for name in after.words]
+    return changed_words((name, pair) for name, pair in pairs if pair is not None)
 
 
 def run_samples(path: Path) -> list[ReportSample]:

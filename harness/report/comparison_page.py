@@ -11,7 +11,7 @@ from harness.records import GROUPS
 from harness.report.comparison import Comparison, Difference, Side
 from harness.report.frame import HERE, render, shown_samples
 from harness.report.page import metric_head
-from harness.report.wording import LONGEST, MINUS, WORD_SYMBOLS, compact, signed
+from harness.report.wording import LONGEST, MINUS, WORD_SYMBOLS, changed_words, compact, signed
 
 #: The outcome of a difference → its symbol. The first three fail a gate.
 OUTCOME_SYMBOLS = {
@@ -94,7 +94,7 @@ def render_comparison(comparison: Comparison) -> str:
             sum(row["quiet"] for row in rows), bool(loud) * (len(metrics) - len(telling[1]))
         ),
         sides=[_named(side) for side in (comparison.before, comparison.after)],
-        words=_words(comparison),
+        words=changed_words((one.id, one.words) for one in comparison.formats if one.words),
         word_symbols=WORD_SYMBOLS,
         means=[row for row in rows if row["group"] is None],
         rows=[row for row in rows if row["group"] is not None],
@@ -116,17 +116,6 @@ def _hidden(formats: int, metrics: int) -> str:
 def _named(side: Side) -> str:
     """A run by its label and its model, for the header."""
     return side.label if side.label == side.name else f"{side.label} ({side.name})"
-
-
-def _words(comparison: Comparison) -> list[tuple[str, str, str]]:
-    """(format, word before, word after) of each verdict that changed, losses first."""
-    order = list(WORD_SYMBOLS)
-    changed = [
-        (facts.id, *facts.words)
-        for facts in comparison.formats
-        if facts.words is not None and facts.words[0] != facts.words[1]
-    ]
-    return sorted(changed, key=lambda row: order.index(row[2]) - order.index(row[1]))
 
 
 def outcome_of(cell: Difference) -> str:

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from harness.records import Verdict
-from harness.report.document import Report, Run, SummaryLine
+from harness.report.document import Report, SummaryLine
 from harness.report.sample_document import ReportSample
 from harness.report.wording import (
     MOST_LINES,
@@ -15,6 +15,7 @@ from harness.report.wording import (
     evidence_text,
     shared_remedies,
     summed_up,
+    trained_text,
     verdicts_of,
     visible,
     worst_first,
@@ -61,17 +62,9 @@ def adapter_lines(report: Report) -> list[str]:
             continue
         name = f"adapter {run.adapter}" if run.adapter else "no adapter"
         known = f"{run.label}: " if several and run.label != run.adapter else ""
-        lines.append(known + name + _trained(run))
+        data = trained_text(run.trained_on, run.trained_formats)
+        lines.append(known + ", ".join(filter(None, (name, data))))
     return lines
-
-
-def _trained(run: Run) -> str:
-    if not run.trained_on:
-        return ""
-    files = ", ".join(PurePath(file).name for file in run.trained_on[:3])
-    more = len(run.trained_on) - 3
-    files += f" and {more} more files" if more > 0 else ""
-    return f", trained on {files} in {len(run.trained_formats)} formats"
 
 
 def _facts_line(report: Report) -> list[str]:
@@ -87,6 +80,7 @@ def _facts_line(report: Report) -> list[str]:
         f"native format {report.model.native_format or 'unknown'}",
         report.model.dtype,
         report.created[:10],
+        *filter(None, [settings.get("first_look")]),
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.metrics.registry import METRICS, about, lower_is_better
-from harness.records import GROUPS
+from harness.records import GROUPS, Word
 from harness.report.chart import reliability_svg, spread_svg, training_svg
 from harness.report.document import Change, Report, Training
 from harness.report.format_table import case_grid, column_metrics, format_rows
@@ -20,6 +20,7 @@ from harness.report.sweep_map import sweep_values
 from harness.report.wording import (
     LONGEST,
     WORD_SYMBOLS,
+    changed_words,
     group_names,
     verdicts_of,
     worst_first,
@@ -99,18 +100,16 @@ def _changes(report: Report) -> tuple[list[tuple[Change, bool]], int]:
     return changed, len(report.changes) - len(changed)
 
 
-def _word_changes(report: Report) -> list[tuple[str, str, str]]:
+def _word_changes(report: Report) -> list[tuple[str, Word, Word]]:
     """(format, word before, word after) of each verdict that changed, losses first."""
     if len(report.runs) < 2:
         return []
-    words = list(WORD_SYMBOLS)
     before = verdicts_of(report, 0)
-    changed = [
-        (one.format, before[one.format].word, one.word)
-        for one in worst_first(report.runs[-1].verdicts)
-        if one.format in before and before[one.format].word != one.word
+    ranked = worst_first(report.runs[-1].verdicts)
+    pairs = [
+        (one.format, (before[one.format].word, one.word)) for one in ranked if one.format in before
     ]
-    return sorted(changed, key=lambda row: words.index(row[2]) - words.index(row[1]))
+    return changed_words(pairs)
 
 
 def render_page(template: Path, training: Training | None, **values: Any) -> str:

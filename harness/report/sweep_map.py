@@ -38,6 +38,7 @@ def sweep_figure(sweep: Sweep) -> Any:
     regions can be read without colour, which shows the value.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
 
     panels = sweep.panels()
     values = [value for run in sweep.points for _, value in run.measured(sweep.measure)]
@@ -52,7 +53,12 @@ def sweep_figure(sweep: Sweep) -> Any:
         ax.set_title(plain_label(title), fontsize=10, loc="left")
     if values:
         figure.colorbar(
-            mesh, ax=list(axes), label=f"{sweep.measure}, nats a token", fraction=0.04, pad=0.02
+            mesh,
+            ax=list(axes),
+            label=f"{sweep.measure}, nats a token",
+            format=ScalarFormatter(useOffset=False),  # else 10.831 is written as .001 + 1.083e1
+            fraction=0.04,
+            pad=0.02,
         )
     _legend(figure)
     return figure

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from harness.metrics.registry import METRICS, in_order, lower_is_better
-from harness.records import GROUPS, Aggregate, Evidence, Verdict
+from harness.records import GROUPS, Aggregate, Evidence, Verdict, Word
 
 if TYPE_CHECKING:
     from harness.report.document import Report
@@ -17,6 +18,8 @@ LONGEST = 2000
 MINUS = "\N{MINUS SIGN}"
 #: Each word with its symbol, in the order in which every list of verdicts shows them.
 WORD_SYMBOLS = {"broken": "✗", "degraded": "△", "unclear": "~", "untestable": "?", "works": "✓"}
+#: Training files that a header names.
+_FILES = 3
 #: Formats of one word that get a line of their own in the terminal.
 MOST_LINES = 8
 
@@ -106,6 +109,16 @@ def interval(cell: Aggregate) -> str:
     return text + (f", {cell.not_scored} not scored" if cell.not_scored else "")
 
 
+def trained_text(files: Sequence[str], formats: Sequence[str]) -> str:
+    """``trained on rows.jsonl in 12 formats``, or nothing where it is not known."""
+    if not files:
+        return ""
+    names = ", ".join(PurePath(file).name for file in files[:_FILES])
+    more = len(files) - _FILES
+    names += f" and {more} more file{'s' * (more > 1)}" if more > 0 else ""
+    return f"trained on {names} in {len(formats)} format{'s' * (len(formats) != 1)}"
+
+
 def worst_first(found: Iterable[Verdict]) -> list[Verdict]:
     """Verdicts by word, broken first; in a word by how much was lost, those that work as given."""
     words = list(WORD_SYMBOLS)
@@ -120,6 +133,15 @@ def _lost(verdict: Verdict) -> float:
     if found.loss is not None:
         return found.loss
     return found.value if lower_is_better(found.metric) else 1 - found.value
+
+
+def changed_words(
+    words: Iterable[tuple[str, tuple[Word, Word]]],
+) -> list[tuple[str, Word, Word]]:
+    """(format, word before, word after) where the two differ: the largest loss first."""
+    order = list(WORD_SYMBOLS)
+    changed = [(name, was, now) for name, (was, now) in words if was != now]
+    return sorted(changed, key=lambda row: order.index(row[2]) - order.index(row[1]))
 
 
 def verdicts_of(report: Report, run: int) -> dict[str, Verdict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -102,3 +103,21 @@ def test_a_page_is_written_with_its_json_beside_it(written, tmp_path, capsys):
     assert "before → after" in page.read_text()
     assert main(["compare", one, two, "--html", str(tmp_path / "page.json")]) == 2
     assert "ends in .html" in capsys.readouterr().err
+
+
+def test_two_runs_of_one_model_are_named_by_their_folders(written, capsys):
+    assert main(["compare", written("one"), written("two")]) == 0
+    last = capsys.readouterr().out.splitlines()[-2]
+    assert re.match(r"one( \(\w+\))? → two( \(\w+\))?: \d", last)
+
+
+def test_a_verdict_that_changed_is_said_first(written, capsys):
+    never = {("a", "stopped"): [0.0] * 60}
+    first, second = written("one"), written("two", never)
+    assert main(["compare", first, second]) == 1
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("a: "))
+    assert line.endswith(" → broken") and out.splitlines().index(line) == 0
+    main(["compare", first, second, "--json"])
+    [changed] = json.loads(capsys.readouterr().out)["verdicts"]
+    assert (changed["format"], changed["after"]) == ("a", "broken")

@@ -84,6 +84,13 @@ def test_a_training_is_drawn_by_step():
     assert "step" in texts and "200" in texts and not any("learning rate" in text for text in texts)
 
 
+def test_close_values_are_written_out_beside_the_map():
+    runs = [point("1e-4", [10.831, 10.833, 10.834, 10.8345], pick=4)]
+    texts = [text for _, text in texts_of(sweep_svg(Sweep.from_points(runs)))]
+    assert not any("+" in text or "e1" in text for text in texts)
+    assert any(text.startswith("10.83") for text in texts)
+
+
 def texts_of(chart):
     """(tag, text) of each text of a chart."""
     return [

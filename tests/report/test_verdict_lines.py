@@ -5,7 +5,9 @@ import pytest
 from harness.records import Evidence, Verdict
 from harness.report.wording import (
     MOST_LINES,
+    changed_words,
     evidence_text,
+    trained_text,
     verdict_lines,
     worst_first,
 )
@@ -87,3 +89,22 @@ def test_verdicts_are_in_one_order_by_word_and_then_by_loss():
     ]
     names = [one.format for one in worst_first(given)]
     assert names == ["never", "half", "large", "small", "bare", "odd", "native", "far"]
+
+
+def test_words_that_changed_come_with_the_largest_loss_first():
+    pairs = [("a", ("broken", "works")), ("b", ("works", "works")), ("c", ("works", "degraded"))]
+    found = changed_words([*pairs, ("d", ("works", "broken"))])
+    assert [name for name, _, _ in found] == ["d", "c", "a"]
+    assert found[0] == ("d", "works", "broken")
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ((), ""),
+        (("data/rows.jsonl",), "trained on rows.jsonl in 2 formats"),
+        (("a/1", "2", "3", "4"), "trained on 1, 2, 3 and 1 more file in 2 formats"),
+    ],
+)
+def test_the_data_of_an_adapter_in_words(files, text):
+    assert trained_text(files, ("chatml", "zephyr")) == text

@@ -27,7 +27,7 @@ from harness.metrics.registry import METRICS, in_order
 from harness.records import Format
 from harness.report.document import FormatFacts, ModelFacts, Report, Run, Training
 from harness.report.write import write_report
-from harness.run_file import read_run_metadata, run_of
+from harness.run_file import trained_on
 from harness.version import __version__
 
 
@@ -66,6 +66,7 @@ def build_report(
             "cases": len(last.cases),
             "cases_by_kind": dict(Counter(map(kind_of, last.cases))),
             "case_files": list(cases),
+            "first_look": last.first_look.text if last.first_look is not None else "",
             "limit_per_kind": limit,
             "backend": facts["backend"],
         },
@@ -76,7 +77,7 @@ def build_report(
                 evaluation.adapter,
                 evaluation.aggregates,
                 of_run,
-                *_trained_on(evaluation.adapter),
+                *trained_on(evaluation.adapter),
             )
             for evaluation, of_run in zip(evaluations, found, strict=True)
         ),
@@ -115,17 +116,6 @@ def write_evaluation_report(
     """Write report.json, report.md and report.html."""
     report = build_report(evaluations, model=model, limit=limit, training=training, cases=cases)
     return list(write_report(report, folder))
-
-
-def _trained_on(adapter: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The files and the formats that an adapter was trained on, where its run is known."""
-    run = run_of(Path(adapter)) if adapter else None
-    metadata = read_run_metadata(run) if run else None
-    if metadata is None:
-        return (), ()
-    sources = metadata.config.get("data", {}).get("train", ())
-    files = [one if isinstance(one, str) else one["path"] for one in sources]
-    return tuple(files), metadata.trained_formats
 
 
 def environment() -> dict[str, Any]:

@@ -72,7 +72,7 @@ def shown_cases(
     Of the latter, the worst case of each verdict, and one for each headline metric.
     """
     last = evaluations[-1]
-    same = [case.id for case in _same_everywhere(last.cases)]
+    same = [case.id for case in _same_everywhere(last.compared_cases)]
     each = min(MOST, max(LEAST, TOGETHER // max(1, len(last.formats))))
     failed = _failed(last)
     chosen = {}

@@ -12,7 +12,8 @@ from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.results import Evaluation
 from harness.metrics.registry import headline
 from harness.records import Verdict
-from harness.report.wording import MOST_LINES, group_names, summed_up
+from harness.report.wording import MOST_LINES, group_names, summed_up, trained_text
+from harness.run_file import trained_on
 from harness.terminal import console
 
 #: Words in the order of their lines, with their colours on a terminal.
@@ -36,6 +37,8 @@ def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[V
     screen = console(soft_wrap=True)
     last = evaluations[-1]
     screen.print(header(last))
+    if data := trained_text(*trained_on(last.adapter)):
+        screen.print(data)
     screen.print()
     before = {one.format: one.word for one in found[0]}
     for word, text in verdict_block(found[-1], before):
