@@ -80,7 +80,7 @@ def _facts_line(report: Report) -> list[str]:
         f"native format {report.model.native_format or 'unknown'}",
         report.model.dtype,
         report.created[:10],
-        *filter(None, [settings.get("first_look")]),
+        *filter(None, [settings.get("asked")]),
     ]
 
 

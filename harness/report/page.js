@@ -30,11 +30,16 @@
   }
 
   function show() {
+    // A row without a change is shown on demand, or when it is asked for.
+    const asked = Boolean(state.q || state.group || state.status);
     let count = 0;
     let all = 0;
     for (const { body, rows } of groups) {
       const kept = rows.filter(matches);
-      for (const row of rows) row.hidden = !kept.includes(row);
+      for (const row of rows) {
+        row.hidden = !kept.includes(row);
+        if ("quiet" in row.dataset) row.classList.toggle("quiet", !asked);
+      }
       for (const row of order(rows)) body.append(row);
       count += kept.length;
       all += rows.length;

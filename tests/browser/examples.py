@@ -69,6 +69,15 @@ _WORDS: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {
 }
 
 
+#: What the words above rest on: (format, metric) → before and after.
+_MEASURED = {
+    ("llama2-chat", "empty"): (0.75, 0.62),
+    ("mistral-v1", "empty"): (0.71, 0.58),
+    ("llama3", "stopped"): (0.12, 0.62),
+    ("gemma3", "on_task"): (0.31, 0.40),
+}
+
+
 def example_report() -> Report:
     """Two runs, before and after training, in ten formats."""
     rng = random.Random(7)
@@ -85,6 +94,12 @@ def example_report() -> Report:
             for name, value in goodness.items()
             for metric in METRICS
         ]
+        for cell in run["cells"]:
+            known = _MEASURED.get((cell["format"], cell["metric"]))
+            if known is not None or (cell["format"], cell["metric"]) == ("smollm2", "nll_excess"):
+                mean = known[at] if known else 0.0
+                half = 0.13 if known else 0.0
+                cell.update(mean=mean, low=round(mean - half, 2), high=round(mean + half, 2))
         run["verdicts"] = [_verdict(name, at) for name in FORMATS]
     table["runs"][1].update(
         adapter="runs/example/adapter",
@@ -181,8 +196,12 @@ def _grid(rng: random.Random) -> list[dict[str, Any]]:
 
 def _samples_of(run: str, name: str, at: int) -> list[dict[str, Any]]:
     """A free answer, which is bad where the format does not work, and a choice."""
-    bad = _WORDS.get(name, (("works", ""),) * 2)[at][0] != "works"
+    word, reason = _WORDS.get(name, (("works", ""),) * 2)[at]
+    bad = word != "works"
     [answer] = example_samples(run, name, int(not bad))
+    if reason.endswith("empty"):
+        answer.update(answer="", marks=[], finish="stop", stop="</s>")
+        answer["scores"].update(empty=1.0, stopped=1.0, leak=0.0)
     answer.update(expected="picks “Jupiter”, not “Saturn” or “Earth”", right=not bad)
     answer["scores"]["on_task"] = float(not bad)
     choice = {
@@ -216,7 +235,7 @@ def example_comparison(folder) -> Comparison:
     """Two adapters, the second of which runs on in two formats; judged by the gate itself."""
     sides = []
     for at, name in enumerate(("adapter-a", "adapter-b")):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
         sides.append(
             to_baseline(
                 build_evaluation(

@@ -8,6 +8,7 @@ import pytest
 
 from harness.report.comparison import Comparison
 from tests.browser.conftest import violations
+from tests.browser.examples import example_comparison
 from tests.browser.test_page import shown
 from tests.report.compared import comparison, make_comparison
 from tests.report.test_report import HOSTILE
@@ -143,3 +144,24 @@ def test_on_paper(page_of):
         page.locator(".scroll").first.evaluate("it => getComputedStyle(it).overflow") == "visible"
     )
     assert page.pdf()[:5] == b"%PDF-"
+
+
+def test_what_did_not_change_is_shown_on_demand_or_when_asked_for(page_of, tmp_path):
+    page = page_of(made=example_comparison(tmp_path))
+    assert "llama3" in shown(page) and "smollm2" not in shown(page)
+    page.get_by_label("Format", exact=True).fill("smollm2")
+    assert shown(page) == ["smollm2"]
+    page.get_by_role("button", name="Show all").click()
+    page.wait_for_url("**#formats")
+    assert "smollm2" not in shown(page)
+    page.locator("#all-metrics").check()
+    assert len(shown(page)) == 10 and page.locator("th[data-metric=nll_excess]").is_visible()
+
+
+def test_the_change_is_seen_without_scrolling(page_of, tmp_path):
+    for size in ({"width": 1400, "height": 900}, {"width": 390, "height": 844}):
+        page = page_of(made=example_comparison(tmp_path / str(size["width"])), viewport=size)
+        changed = page.locator("#changed li").first.bounding_box()
+        lost = page.locator("#changed tbody tr").first.bounding_box()
+        assert max(box["y"] + box["height"] for box in (changed, lost)) <= size["height"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]

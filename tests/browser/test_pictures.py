@@ -19,7 +19,7 @@ from tests.browser.examples import example_comparison, example_report, example_s
 pytestmark = pytest.mark.browser
 
 MOST_BYTES = 150_000
-COLOURS = 64
+COLOURS = 128
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,25 @@ class Picture:
     last: str = "body"
     fragment: str = ""
     options: dict[str, Any] = field(
-        default_factory=lambda: {"viewport": {"width": 1100, "height": 1600}}
+        default_factory=lambda: {"viewport": {"width": 1400, "height": 900}}
     )
 
 
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 PICTURES = {
-    "report": Picture(lambda _: example_report(), last="#formats .scroll"),
-    "report-narrow": Picture(
-        lambda _: example_report(),
-        first="#formats",
-        last="",
-        options={"viewport": {"width": 360, "height": 640}, "device_scale_factor": 2},
+    "report": Picture(lambda _: example_report(), first="header", last="#summary"),
+    "report-narrow": Picture(lambda _: example_report(), first="header", last="", options=PHONE),
+    "formats": Picture(lambda _: example_report(), first="#formats", last="#formats .scroll"),
+    "cases": Picture(lambda _: example_report(), first="#cases", last="#cases .scroll"),
+    "sample": Picture(
+        lambda _: example_report(), "#s-llama3", "#s-llama3 article >> nth=0", "#s-llama3"
     ),
-    "sample": Picture(lambda _: example_report(), "#samples", "#s-llama3", "#s-llama3"),
-    "comparison": Picture(example_comparison, last="#differences .scroll"),
-    "learning-rate-map": Picture(lambda _: example_sweep(), last=".scroll >> nth=0"),
+    "comparison": Picture(example_comparison, first="header", last="#changed"),
+    "learning-rate-map": Picture(
+        lambda _: example_sweep(),
+        last=".scroll >> nth=0",
+        options={"viewport": {"width": 1100, "height": 1600}},
+    ),
 }
 
 

@@ -122,12 +122,14 @@ def test_adapter_and_data_are_in_the_header():
         trained_formats=("chatml", "zephyr"),
     )
     settings = {**made.settings, "cases_by_kind": {"answer": 8, "choice": 4}, "case_files": ["c/x"]}
+    settings["asked"] = "first look: 9 of 20 questions were asked"
     made = replace(made, runs=(run,), settings=settings)
     head = render_html(made).split("<header>")[1].split("</header>")[0]
     for words in (
         "+ runs/mine/adapter",
         "trained on rows.jsonl in 2 formats",
         "4 choices, 8 answers of x",
+        "first look: 9 of 20 questions were asked",
     ):
         assert words in head
     lines = overview(replace(made, runs=(replace(run, adapter=None), run)), {})["adapters"]

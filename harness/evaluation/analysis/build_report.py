@@ -66,7 +66,7 @@ def build_report(
             "cases": len(last.cases),
             "cases_by_kind": dict(Counter(map(kind_of, last.cases))),
             "case_files": list(cases),
-            "first_look": last.first_look.text if last.first_look is not None else "",
+            "asked": last.first_look.text if last.first_look is not None else "",
             "limit_per_kind": limit,
             "backend": facts["backend"],
         },
