@@ -53,7 +53,10 @@ def __getattr__(name: str) -> Any:
         "HarnessError": "harness.errors",
         "__version__": "harness.version",
     }
-    value = getattr(import_module(home.get(name, "harness.api")), name)
+    from harness.extras import explain_missing
+
+    with explain_missing(f"harness.{name}"):
+        value = getattr(import_module(home.get(name, "harness.api")), name)
     globals()[name] = value
     return value
 

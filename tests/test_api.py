@@ -14,6 +14,7 @@ from harness.api_results import EvaluationResult
 from harness.cli.main import main
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
+from harness.extras import is_installed
 from harness.gate.baseline_file import read_baseline
 from harness.report.document import read_report
 
@@ -62,6 +63,10 @@ def test_without_a_model_torch_is_never_imported():
 def test_every_name_is_there_and_others_are_not():
     assert set(harness.__all__) <= set(dir(harness))
     for name in harness.__all__:
+        if name == "FormatCallback" and not is_installed("transformers"):
+            with pytest.raises(HarnessError, match=r"formatproof\[local\]"):
+                getattr(harness, name)
+            continue
         assert getattr(harness, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'evalute'"):
         harness.evalute  # noqa: B018

@@ -38,7 +38,7 @@ _DESCRIPTION = """Train a LoRA adapter across prompt formats.
 
 usage: {program} train [RUN.toml] [--dry-run] [--json] [--quiet] [options]
        {program} train CONFIG.yaml [--from axolotl|llama-factory|trl|unsloth] …
-                              trains what another trainer's configuration (YAML or JSON) says, and
+                              trains what another trainer's configuration or notebook says, and
                               lists every key that is not kept; --dry-run shows the recipe
        {program} train RUN    resumes a run from its folder, as {program} resume does
        {program} train [RUN.toml] --init [--force] [options]

@@ -214,6 +214,41 @@ def test_another_task_is_refused(read):
         read({"a": 1})
 
 
+NOTEBOOK = [
+    "!pip install unsloth\n",
+    """from unsloth import FastLanguageModel
+length = 2048
+model, tokenizer = FastLanguageModel.from_pretrained(
+    model_name="my-model", max_seq_length=length, load_in_4bit=True
+)
+model = FastLanguageModel.get_peft_model(
+    model, r=8, target_modules=["q_proj", "v_proj"], lora_alpha=16, random_state=3407
+)
+""",
+    """trainer = SFTTrainer(
+    model=model,
+    train_dataset=dataset,
+    args=SFTConfig(per_device_train_batch_size=2, max_steps=60, learning_rate=2e-4, seed=make()),
+)
+trainer = train_on_responses_only(trainer, response_part="<|im_start|>assistant")
+""",
+]
+
+
+def test_a_notebook_is_parsed_and_what_it_computes_is_listed(tmp_path):
+    file = tmp_path / "run.ipynb"
+    cells = [{"cell_type": "code", "source": [text]} for text in NOTEBOOK]
+    file.write_text(json.dumps({"cells": cells}))
+    recipe = read_other_recipe(file)
+    config = parse_config(recipe.table)
+    assert recipe.trainer == "unsloth" and config.model == "my-model"
+    assert (config.adapter.lora_r, config.data.max_length) == (8, 2048)
+    assert config.adapter.lora_target_modules == ("q_proj", "v_proj")
+    assert (config.optimisation.max_steps, config.seed) == (60, 3407)
+    computed = {key for key, why in _reasons(recipe).items() if why.startswith("the script")}
+    assert computed == {"model", "train_dataset", "args", "seed"}
+
+
 _VALUES = st.one_of(
     st.booleans(), st.integers(1, 64), st.floats(0.01, 0.9), st.sampled_from(["auto", "x", "2e-5"])
 )

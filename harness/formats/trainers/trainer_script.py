@@ -19,6 +19,9 @@ _CALLS = {
     "train_on_responses_only",
     "from_pretrained",
     "load_dataset",
+    "LoraConfig",
+    "get_peft_model",
+    "BitsAndBytesConfig",
 }
 #: Settings that such a call takes by position.
 _POSITIONAL = {

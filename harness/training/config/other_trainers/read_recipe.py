@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.formats.trainers.trainer_file import read_trainer_file
 from harness.training.config.other_trainers.axolotl_recipe import axolotl_recipe
-from harness.training.config.other_trainers.draft import OtherRecipe
+from harness.training.config.other_trainers.draft import NotKept, OtherRecipe
 from harness.training.config.other_trainers.llamafactory_recipe import llamafactory_recipe
 from harness.training.config.other_trainers.trl_recipe import trl_recipe, unsloth_recipe
 
@@ -46,19 +47,28 @@ _KEYS = {
 
 def is_other_recipe(path: Path) -> bool:
     """Whether a file is written as other trainers' configurations are."""
-    return path.suffix.lower() in (".yml", ".yaml", ".json") and path.is_file()
+    return path.suffix.lower() in (".yml", ".yaml", ".json", ".py", ".ipynb") and path.is_file()
 
 
 def read_other_recipe(path: Path, trainer: str = "") -> OtherRecipe:
     """Read a configuration. ``trainer`` is one of TRAINERS; empty: recognised by its keys.
+
+    A script or notebook is parsed, never run; what it computes is listed as not kept.
 
     Raises HarnessError for a file that cannot be read, and for one that is no such configuration.
     """
     if trainer and trainer not in _READERS:
         hint = nearest(trainer, TRAINERS)
         raise HarnessError(f"invalid --from {trainer!r}: expected {', '.join(TRAINERS)}", hint=hint)
-    given, _ = read_trainer_file(path)
-    return _READERS[trainer or _trainer_of(given, path)](path, given)
+    given, computed = read_trainer_file(path)
+    given.pop("calls", None)  # which functions a script calls
+    recipe = _READERS[trainer or _trainer_of(given, path)](path, given)
+    reason = "the script computes it: give it as a flag"
+    names = [name for name in dict.fromkeys(computed) if name not in given]
+    return replace(
+        recipe,
+        not_kept=(*recipe.not_kept, *(NotKept(name, "…", reason) for name in names)),
+    )
 
 
 def _trainer_of(given: Mapping[str, Any], path: Path) -> str:
