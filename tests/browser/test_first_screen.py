@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,23 @@ def test_what_is_broken_and_what_to_do_is_seen_without_scrolling(first_screen):
         tried = page.locator(f".verdict.w-{word} .try")
         assert in_view(page, tried.first) and "harness train" in tried.first.inner_text()
     assert all(in_view(page, chip) for chip in page.locator(".chips a").all())
+
+
+@pytest.mark.parametrize("size", list(SIZES))
+def test_what_to_do_is_seen_where_many_formats_are_broken(page_of, size):
+    """On a phone it comes before a long list, and below a short one."""
+    made = example_report()
+    reason = "worse than smollm2: 62% of the answers end by themselves against 98% of them"
+    broken = tuple(
+        replace(one, word="broken", reason=reason, remedy=f"train: harness train --formats {name}")
+        for one in made.runs[-1].verdicts
+        for name in [one.format]
+    )
+    run = replace(made.runs[-1], verdicts=broken)
+    page = page_of(made=replace(made, runs=(run,)), viewport=SIZES[size])
+    tried = page.locator(".verdict.w-broken .try").first
+    assert in_view(page, tried) and "harness train --formats" in tried.inner_text()
+    assert in_view(page, page.locator(".verdict.w-broken .row").first)
 
 
 @pytest.mark.parametrize("size", list(SIZES))

@@ -1,7 +1,7 @@
 """The docs' pictures: ``tox -e browser -- --screenshots docs/pictures -k picture`` writes them.
 
-Their numbers are made up (examples.py). ``--report build/demo/report.html --screenshots docs``
-makes docs/report.png from a real report.
+Their numbers are made up (examples.py). ``--screenshots docs --report FILE``
+makes docs/report.png from a real report, that of README's example.
 """
 
 from __future__ import annotations
