@@ -15,6 +15,7 @@ from typing import Any
 from harness.backends.protocol import Backend, ModelSpec
 from harness.errors import HarnessError, nearest
 from harness.extras import EXTRAS, is_installed
+from harness.models.source import OLLAMA
 
 AUTO = "auto"
 """The engine where the user names none: ``backend_for`` chooses by the model."""
@@ -36,8 +37,6 @@ _ELSEWHERE = {
     "openai": "set it on the server",
 }
 
-OLLAMA = "ollama/"
-"""How the name of a model begins that Ollama runs."""
 _LLAMA_CPP = "llama_cpp"
 Opener = Callable[..., Backend]
 

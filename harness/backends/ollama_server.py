@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 from urllib.parse import urlsplit
 
-from harness.backends.by_name import OLLAMA
 from harness.backends.openai import OpenAIBackend
 from harness.backends.openai import open_backend as open_server
 from harness.backends.protocol import ModelSpec
 from harness.errors import HarnessError, nearest
+from harness.models.source import OLLAMA
 
 DEFAULT_PORT = 11434
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -39,14 +39,40 @@ def open_backend(
     except HarnessError:
         there = False
     if not there:
-        raise HarnessError(
-            "no Ollama runs there", where=url, hint="start it (ollama serve), or set OLLAMA_HOST"
-        )
+        raise _none_there(url)
     if not backend.facts.ollama_model:
         known = backend.facts.ollama_models
         hint = f"ollama pull {name}" + (f"; {nearest(name, known)}" if known else "")
         raise HarnessError(f"Ollama has no model {name!r}", where=url, hint=hint)
     return backend
+
+
+def modelfile(name: str) -> str:
+    """The Modelfile of the model ``ollama/NAME``: its template, system prompt and stops.
+
+    Raises HarnessError where no Ollama answers, or where it does not have the model.
+    """
+    import openai
+
+    model, url = name.removeprefix(OLLAMA), host(os.environ.get("OLLAMA_HOST", ""))
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=10.0)
+    page: object = None
+    try:
+        page = client.post(f"{url}/api/show", body={"model": model}, cast_to=object)
+    except openai.NotFoundError:
+        hint = f"ollama pull {model}"
+        raise HarnessError(f"Ollama has no model {model!r}", where=url, hint=hint) from None
+    except (openai.APIError, ValueError, RecursionError):  # another server, or none
+        pass
+    text = page.get("modelfile") if isinstance(page, dict) else None
+    if not isinstance(text, str):
+        raise _none_there(url)
+    return text
+
+
+def _none_there(url: str) -> HarnessError:
+    hint = "start it (ollama serve), or set OLLAMA_HOST"
+    return HarnessError("no Ollama runs there", where=url, hint=hint)
 
 
 def host(setting: str) -> str:

@@ -309,7 +309,8 @@ def _settings(options: EvalOptions) -> EvalSettings:
 
 def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
     """The name of the backend and its options."""
-    from harness.backends.by_name import AUTO, OLLAMA, find_backend
+    from harness.backends.by_name import AUTO, find_backend
+    from harness.models.source import OLLAMA
 
     given = _pairs(options.engine_option)
     if options.endpoint is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -15,6 +16,7 @@ from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.files import parse_json, write_text
 from harness.formats import load_formats
+from harness.models.source import OLLAMA
 from harness.run_file import is_trained
 from harness.terminal import write_exactly
 
@@ -34,9 +36,9 @@ Target = Literal[
 @dataclass(frozen=True)
 class ImportOptions:
     source: Source
-    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset
-    (.json), Ollama's Modelfile or Go template, text-generation-webui template (.yaml), or an
-    example text with SYS, U1, A1 and U2 in place of the messages."""
+    """Model or run folder, model name, ollama/NAME, tokenizer_config.json, .jinja, .gguf,
+    SillyTavern instruct preset (.json), Ollama's Modelfile or Go template, text-generation-webui
+    template (.yaml), or an example text with SYS, U1, A1 and U2 in place of the messages."""
     format_id: Annotated[str | None, tyro.conf.arg(name="id")] = None
     """Id of the new format. Default: derived from the source's name."""
     context: str | None = None
@@ -113,6 +115,17 @@ def _read(name: str, context: str | None, template_name: str | None = None) -> T
     """The template at a path, or of the model of this name when there is no such path."""
     from harness.formats.exchange.sources import read_source
 
+    if name.startswith(OLLAMA):
+        from harness.backends.ollama_server import modelfile
+
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "Modelfile")
+            file.write_text(modelfile(name), encoding="utf-8")
+            try:
+                return replace(read_source(file, None, template_name), where=name)
+            except HarnessError as error:
+                raise HarnessError(error.message, name, error.hint) from None
+
     path = Path(name)
     adapter = is_trained(path) and not any((path / file).is_file() for file in TEMPLATE_FILES)
     if adapter or (not path.exists() and path.suffix not in _SUFFIXES):
@@ -163,7 +176,8 @@ def export(args: list[str]) -> int:
 @dataclass(frozen=True)
 class DetectOptions:
     source: Source
-    """Model folder or name, tokenizer_config.json, .jinja, .gguf, SillyTavern instruct preset,
+    """Model or run folder, model name, ollama/NAME, tokenizer_config.json, .jinja, .gguf,
+    SillyTavern instruct preset,
     Modelfile, Go template, text-generation-webui template or example text."""
     context: str | None = None
     """SillyTavern context preset that goes with an instruct preset."""

@@ -9,11 +9,11 @@ from textwrap import indent
 from typing import Any
 from urllib.parse import urlsplit
 
-from harness.backends.by_name import OLLAMA
 from harness.errors import HarnessError
 from harness.gate.pull_request import COMMENT_FILE, COMMENTS, POST_COMMENT
 from harness.gate.run_gate import GateOptions, suggested_baseline
 from harness.gate.thresholds import THRESHOLDS_FILE
+from harness.models.source import OLLAMA
 from harness.resources import data_dir
 
 WORKFLOW = Path(".github") / "workflows" / "format-gate.yml"

@@ -29,6 +29,8 @@ _SETTINGS = (
     PROCESSOR_TEMPLATE,
 )
 _INDEX = "model.safetensors.index.json"
+OLLAMA = "ollama/"
+"""How the name of a model begins that Ollama runs."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ def locate(name: str) -> ModelSource:
     if packaged := PACKAGED.get(name.lower()):
         folder, digest = packaged.convert()
         return ModelSource(packaged.name, str(folder), None, digest, packaged.stored_as)
+    if name.startswith(OLLAMA):
+        raise HarnessError(
+            f"{name} runs in Ollama, and its weights and tokenizer are needed here",
+            hint="give the model's folder, GGUF file or hub id; harness eval asks Ollama",
+        )
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         if os.environ.get("HF_HUB_OFFLINE") == "1" and not _hub_snapshot(name):
             raise HarnessError(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from hypothesis import given
@@ -246,3 +249,38 @@ def test_jinja_is_known_by_its_text(tmp_path):
         jinja + "{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     assert read_source(tmp_path / "template.txt").kind == "chat template"
+
+
+class _Show(BaseHTTPRequestHandler):
+    """Ollama's /api/show of one model."""
+
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        known = self.path == "/api/show" and asked == {"model": "mine"}
+        template = "{{ .System }}USER: {{ .Prompt }} ASSISTANT: {{ .Response }}"
+        modelfile = f'FROM x\nTEMPLATE """{template}"""\nPARAMETER stop USER:\n'
+        body = json.dumps({"modelfile": modelfile} if known else {"error": "not found"}).encode()
+        self.send_response(200 if known else 404)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_model_of_a_running_ollama_is_read_by_its_name(tmp_path, monkeypatch, capsys):
+    with HTTPServer(("127.0.0.1", 0), _Show) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{server.server_port}")
+        words = ["--id", "mine", "--out", str(tmp_path)]
+        assert main(["formats", "import", "ollama/mine", *words]) == 0
+        assert "USER:" in (tmp_path / "mine.jinja").read_text()
+        assert main(["formats", "detect", "ollama/mine"]) in (0, 1)
+        assert capsys.readouterr().out.count("ollama/mine") >= 1
+        assert main(["formats", "detect", "ollama/other"]) == 2
+        assert "Ollama has no model 'other' — ollama pull other" in capsys.readouterr().err
+        server.shutdown()
+    assert main(["formats", "detect", "ollama/mine"]) == 2
+    assert "no Ollama runs there" in capsys.readouterr().err
