@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -10,6 +11,7 @@ from harness.records import Verdict
 from harness.report.document import Report, SummaryLine
 from harness.report.sample_document import ReportSample
 from harness.report.wording import (
+    MINUS,
     MOST_LINES,
     WORD_SYMBOLS,
     evidence_text,
@@ -33,6 +35,8 @@ _FACTS = {
     "language drift": "Language",
 }
 _EXCERPT = 200
+#: The hyphen of a negative number, as a terminal writes it; not that of a date or an option.
+_NEGATIVE = re.compile(r"(?<![\w-])-(?=\d)")
 
 
 def overview(report: Report, anchors: Mapping[str, set[str]]) -> dict[str, Any]:
@@ -74,6 +78,7 @@ def _facts_line(report: Report) -> list[str]:
     sizes = ", ".join(f"{kinds[kind]} {name}" for kind, name in plural.items() if kind in kinds)
     files = ", ".join(PurePath(file).name for file in settings.get("case_files") or ())
     cases = sizes or f"{settings.get('cases', '?')} cases"
+    cases = f"up to {cases}" if settings.get("asked") else cases
     return [
         f"{len(report.formats)} prompt formats",
         f"{cases}{f' of {files}' if files else ''}",
@@ -190,5 +195,5 @@ def _facts(lines: Sequence[SummaryLine]) -> list[tuple[str, str]]:
     for name, title in _FACTS.items():
         line = next((one for one in lines if one.name.startswith(name)), None)
         if line is not None and title not in found:
-            found[title] = line.text
+            found[title] = _NEGATIVE.sub(MINUS, line.text)
     return list(found.items())

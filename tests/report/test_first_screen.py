@@ -128,7 +128,7 @@ def test_adapter_and_data_are_in_the_header():
     for words in (
         "+ runs/mine/adapter",
         "trained on rows.jsonl in 2 formats",
-        "4 choices, 8 answers of x",
+        "up to 4 choices, 8 answers of x",
         "first look: 9 of 20 questions were asked",
     ):
         assert words in head
@@ -265,11 +265,11 @@ def test_the_facts_are_the_sentences_of_the_terminal():
     lines = (
         SummaryLine("seen choice", 0.5, None, None, 9, "a mean"),
         SummaryLine("language drift", 0.0, 0.0, 0.1, 9, "0 of 9 answers drift"),
-        SummaryLine("recall gain", 0.1, 0.0, 0.2, 9, "recall: memorised"),
+        SummaryLine("recall gain", 0.1, 0.0, 0.2, 9, "recall: -0.10 at 2026-11-29"),
         SummaryLine("recall depth", 0.1, 0.0, 0.2, 9, "another"),
     )
     made = replace(judged(("own", "works"), ("bad", "broken")), summary=lines)
     assert overview(made, {})["facts"] == [
-        ("Memorised", "recall: memorised"),
+        ("Memorised", "recall: −0.10 at 2026-11-29"),
         ("Language", "0 of 9 answers drift"),
     ]
