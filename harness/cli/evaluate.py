@@ -69,6 +69,7 @@ def evaluate(args: list[str]) -> int:
         runs = [
             {
                 "adapter": each.adapter,
+                "first_look": each.first_look and each.first_look.as_dict(),
                 "verdicts": [asdict(one) for one in of_one],
                 "cells": [asdict(cell) for cell in each.aggregates],
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.backends.protocol import Answer
 from harness.errors import HarnessError
@@ -64,6 +65,10 @@ class FirstLook:
             f"first look: {self.pairs} of {self.total} questions (a case in a format) were asked; "
             "--full asks all"
         )
+
+    def as_dict(self) -> dict[str, Any]:
+        """How much was asked, for JSON: its verdicts are the evaluation's."""
+        return {"asked": dict(self.asked), "pairs": self.pairs, "total": self.total}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from benchmarks.first_look import rates
 from benchmarks.words import models
 from harness.cli.eval_options import EvalOptions, job_of
+from harness.cli.main import main
 from harness.evaluation.analysis.build_report import build_report
 from harness.evaluation.analysis.criteria import cases_to_a_word
 from harness.evaluation.analysis.format_verdicts import values_by_format, verdicts
@@ -195,8 +197,21 @@ def test_terminal_and_report_say_that_it_is_a_first_look(tmp_path):
     found = go(tmp_path, Endless("llama3"))
     assert f"{ROUNDS[0]} to 40 cases of each kind" in header(found)
     assert "--full asks all" in found.first_look.text
+    facts = found.first_look.as_dict()
+    assert (facts["asked"]["llama3"], facts["pairs"]) == (ROUNDS[0], len(found.requests))
     assert build_report([found], model="m").settings["first_look"] is True
     assert "first_look" not in EvalSettings().as_dict()
+
+
+@pytest.mark.parametrize(("flags", "asked"), [((), {"chatml": 1}), (("--full",), None)])
+def test_json_says_how_much_a_first_look_asked(tiny_model, tmp_path, capsys, flags, asked):
+    case = {"id": "a", "messages": [{"role": "user", "content": "Hi."}], "checks": [{"says": "x"}]}
+    (tmp_path / "cases.jsonl").write_text(json.dumps(case))
+    command = ["eval", str(tiny_model), "--formats", "chatml", "--max-new-tokens", "2", "--json"]
+    where = ["--cases", str(tmp_path / "cases.jsonl"), "--out", str(tmp_path / "out")]
+    assert main([*command, *where, *flags]) == 0
+    look = json.loads(capsys.readouterr().out)["first_look"]
+    assert (look and look["asked"]) == asked
 
 
 @pytest.mark.parametrize(
