@@ -138,6 +138,7 @@ def test_the_action_measures_and_says_the_worst_verdict(job, tiny_model):
     assert code == 1 and outputs["verdict"] == "broken" and "| chatml |" in summary
 
 
+@pytest.mark.local
 def test_a_model_that_is_not_there_is_said_in_the_comment(job):
     code, outputs, summary = job.run(model="nowhere")
     assert code == 2 and outputs == {}

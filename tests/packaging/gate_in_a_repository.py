@@ -68,6 +68,25 @@ recall_rows = 0
 """
 
 
+def theirs_run_and_ours_is_skipped(repository: Path) -> None:
+    """Plain pytest in a repository with tests, a conftest and options of its own."""
+    (repository / "conftest.py").write_text(
+        "def pytest_addoption(parser):\n"
+        "    parser.addoption('--model', default='theirs')\n"
+        "    parser.addoption('--limit', type=int, default=3)\n"
+    )
+    (repository / "tests").mkdir()
+    (repository / "tests" / "test_theirs.py").write_text(
+        "def test_theirs(request):\n"
+        "    assert request.config.getoption('--model') == 'theirs'\n"
+        "    assert request.config.getoption('--limit') == 3\n"
+    )
+    done = run(["pytest", "-rs"], repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed, 1 skipped" in done.stdout, done.stdout
+    assert "the gate runs when it is asked for: pytest eval/" in done.stdout, done.stdout
+
+
 def main() -> None:
     import harness
 
@@ -114,6 +133,7 @@ def main() -> None:
         ]
         written = run(["harness", "gate", "init", *asked], repository)
         assert written.returncode == 0, written.stderr
+        theirs_run_and_ours_is_skipped(repository)
         make_baseline = next(
             line.strip() for line in written.stdout.splitlines() if "--gate-update-baseline" in line
         )
@@ -138,6 +158,8 @@ def main() -> None:
             if line.startswith("formats with failed checks:")
         )
         assert "alpaca-newline" in broke and "llama2-chat" in broke, failed.stdout
+        comment = (repository / "build/gate/comment.md").read_text()
+        assert "## Format gate: failed" in comment and "- alpaca-newline · " in comment, comment
         assert (
             "::error title=gate alpaca-newline" in failed.stdout
             and (repository / "build/gate/report.html").is_file()
