@@ -135,8 +135,8 @@ def comparison_verdict(comparison: Comparison) -> str:
     apart = outcomes.count("missing") + outcomes.count("stale")
     text = (
         f"{comparison.after.label} against {comparison.before.label}: of {len(outcomes)} cells "
-        f"(one metric in one format), {lost or 'none'} lost their tolerance, "
-        f"{gained or 'none'} gained it"
+        f"(one metric in one format), {lost or 'none'} lost more than the tolerance, "
+        f"{gained or 'none'} gained more"
     )
     text += f"; {unclear} are inconclusive: more cases would decide" if unclear else ""
     return text + (f"; {apart} cannot be compared." if apart else ".")

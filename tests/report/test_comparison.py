@@ -154,7 +154,7 @@ def test_what_cannot_be_compared_has_no_difference():
     page = render_comparison(found)
     assert "the template of a changed" in page and "−.30" not in page
     assert comparison_verdict(found).endswith(
-        "of 3 cells (one metric in one format), none lost their tolerance, none gained it; "
+        "of 3 cells (one metric in one format), none lost more than the tolerance, none gained more; "
         "1 cannot be compared."
     )
 
