@@ -16,6 +16,7 @@ NAMES_THE_CPU = {
     "gate/test_baseline.py": "a recorded environment",
     "models/test_placement.py": "the CPU and a disk play two cards",
     "models/test_source.py": "a process of its own that loads nothing",
+    "peers/test_lm_eval_log.py": "lm-evaluation-harness's own loading",
     "training/handwritten/test_gpu_passes.py": "the CPU plays a card",
     "training/test_memory_estimate.py": "the peak of a process, which a CPU's tensors are part of",
     "training/test_quantised.py": "the layout that bitsandbytes has on CPUs",

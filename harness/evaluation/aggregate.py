@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import fmean
 
 from harness.evaluation.execute import read_results
 from harness.evaluation.requests import PlannedRequest
-from harness.evaluation.results import NOT_COMPUTED
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
 from harness.metrics.registry import METRICS
 from harness.records import Aggregate, Case, Group, Score
 
 
-def aggregate_scores(scores: Iterable[Score], groups: Mapping[str, Group]) -> list[Aggregate]:
+def aggregate_scores(
+    scores: Iterable[Score],
+    groups: Mapping[str, Group],
+    asked: Collection[tuple[str, str]] | None = None,
+) -> list[Aggregate]:
     """The mean of each metric in each format, in the order in which they first occur.
 
-    A pair of case and format that was never asked does not count as not scored.
+    ``asked`` holds the pairs of case and format ids that count, by default all. A first look leaves
+    the others out: what was never asked is not a missing score.
     """
     values: dict[tuple[str, str], list[float | None]] = {}
     for score in scores:
         of_place = values.setdefault((score.format, score.metric), [])
-        if score.why != NOT_COMPUTED:
+        if asked is None or (score.case, score.format) in asked:
             of_place.append(score.value)
     return [
         _aggregate(format_id, groups[format_id], metric, of_place)

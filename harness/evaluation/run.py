@@ -111,6 +111,7 @@ def evaluate(
         scorer,
         store,
     )
+    asked = {(one.case, one.format) for one in plan.requests} if plan.look else None
     evaluation = Evaluation(
         label=label,
         model=model,
@@ -123,7 +124,7 @@ def evaluate(
         requests=plan.requests,
         results=results,
         scores=tuple(scores),
-        aggregates=tuple(aggregate_scores(scores, groups)),
+        aggregates=tuple(aggregate_scores(scores, groups, asked)),
         untestable=plan.untestable,
         settings=settings,
         computed=computed + sum(part.computed for part in (plan.budget, plan.look) if part),

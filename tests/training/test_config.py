@@ -1,6 +1,8 @@
 """Settings: all mistakes of file and environment together, foreign names explained, one place for
 each key."""
 
+from pathlib import Path
+
 import pytest
 
 from harness.cli.main import main
@@ -161,7 +163,7 @@ def test_flag_beats_environment_beats_file_beats_default(write, monkeypatch):
         monkeypatch.setenv(name, value)
     seen = []
     monkeypatch.setattr(
-        "harness.training.start.train", lambda config, **_: seen.append(config) or "x"
+        "harness.training.start.train", lambda config, **_: seen.append(config) or Path("x")
     )
     assert main(["train", str(file), "--seed", "3"]) == 0
     assert (seen[0].seed, seen[0].optimisation.learning_rate) == (3, 2e-3)
@@ -218,7 +220,7 @@ def test_recorded_settings_of_an_earlier_version_are_read_where_they_mean_the_sa
 def test_a_switch_may_be_spelled_as_in_other_tools(flag, spelled, meant, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "harness.training.start.train", lambda config, **_: seen.append(config) or "x"
+        "harness.training.start.train", lambda config, **_: seen.append(config) or Path("x")
     )
     assert main(["train", *flag.format(spelled).split()]) == 0
     found = [seen[0]]

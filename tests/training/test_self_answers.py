@@ -221,7 +221,7 @@ def test_a_run_learns_from_its_own_answers(talkative, tiny_model, tmp_path, answ
 def test_the_command_writes_conversations(talkative, monkeypatch, tmp_path, capsys):
     data, out = tmp_path / "rows.jsonl", tmp_path / "own.jsonl"
     write_conversations(data, ASKED)
-    monkeypatch.setattr("harness.models.load", lambda name: talkative)
+    monkeypatch.setattr("harness.models.load_trained", lambda name: talkative)
     command = ["data", "answers", str(data), "--model", "tiny", "--native", "chatml"]
     assert main([*command, "--out", str(out)]) == 0
     assert "2 of 3 prompts" in capsys.readouterr().out and len(load_conversations([str(out)])) == 2
