@@ -1,4 +1,4 @@
-"""The workflow that gate init writes, run in a scratch repository against the installed wheel.
+"""README's first command and the gate, run in a scratch repository against the installed wheel.
 
 A tiny model learns five answers in three formats: that adapter passes against its own baseline. One
 trained in a single format fails, and the formats with failed checks are named.
@@ -87,6 +87,21 @@ def theirs_run_and_ours_is_skipped(repository: Path) -> None:
     assert "the gate runs when it is asked for: pytest eval/" in done.stdout, done.stdout
 
 
+def a_first_look_gives_verdicts(repository: Path) -> None:
+    """``harness eval`` in an environment that holds the wheel and what it needs."""
+    asked = ["--adapter", "adapter", "--formats", ",".join(FORMATS), "--cases", "cases.jsonl"]
+    done = run(["harness", "eval", "./model", *asked], repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = repository / done.stdout.partition("report: ")[2].splitlines()[0]
+    assert report.is_file() and report.name == "report.html", done.stdout
+    found = json.loads(report.with_name("report.json").read_text())["runs"][-1]["verdicts"]
+    assert {verdict["format"] for verdict in found} == set(FORMATS), found
+    for verdict in found:
+        lines = [line.split() for line in done.stdout.splitlines() if verdict["format"] in line]
+        assert [verdict["word"].upper()] in [line[:1] for line in lines], done.stdout
+    assert "next: harness view" in done.stdout, done.stdout
+
+
 def main() -> None:
     import harness
 
@@ -121,6 +136,7 @@ def main() -> None:
             done = run(["harness", "train", f"{adapter}.toml"], repository)
             assert done.returncode == 0, done.stderr
         shutil.copytree(repository / "good" / "adapter", repository / "adapter")
+        a_first_look_gives_verdicts(repository)
         asked = [
             "--model",
             "model",
