@@ -32,7 +32,8 @@ def test_only_the_first_rows_are_read(tmp_path, monkeypatch):
     assert (
         [row.place for row in found.rows] == read == [f"{tmp_path}/rows.jsonl:{n}" for n in (1, 2)]
     )
-    assert found.counts() == {"trains a header": 2, "trains a question": 2}
+    counts = [("trains a header", 2), ("trains a question", 2)]
+    assert list(found.counts().items()) == counts, "in the order of the first row's text"
 
 
 def test_a_row_that_we_refuse_is_not_compared(tmp_path):

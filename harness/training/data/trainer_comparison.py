@@ -50,8 +50,9 @@ class TrainerComparison:
     notes: tuple[str, ...] = ()
 
     def counts(self) -> Counter[str]:
-        """In how many rows each kind of difference occurs."""
-        return Counter(kind for row in self.rows for kind in {d.kind for d in row.differences})
+        """In how many rows each kind of difference occurs, in the order of their first."""
+        kinds = (dict.fromkeys(each.kind for each in row.differences) for row in self.rows)
+        return Counter(kind for of_row in kinds for kind in of_row)
 
 
 def compare_trainer(
