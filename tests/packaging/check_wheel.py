@@ -14,13 +14,15 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WANTED = {
-    "formats": len(list((ROOT / "formats").glob("*.jinja"))),
-    "eval/cases": len(list((ROOT / "eval" / "cases").glob("*.jsonl"))),
-    "eval/languages": len(list((ROOT / "eval" / "languages").glob("*.jsonl"))),
-    "recipes": len(list((ROOT / "docs" / "recipes").glob("*.toml"))),
-    "trainset": len(list((ROOT / "trainset").glob("*.jsonl"))),
+#: Folder in the wheel → its files in the checkout.
+FILES = {
+    "formats": ("formats", "*.jinja"),
+    "eval/cases": ("eval/cases", "*.jsonl"),
+    "eval/languages": ("eval/languages", "*.jsonl"),
+    "recipes": ("docs/recipes", "*.toml"),
+    "trainset": ("trainset", "*.jsonl"),
 }
+WANTED = {kind: len(list((ROOT / place).glob(of))) for kind, (place, of) in FILES.items()}
 #: In the sdist, for those who test from it, and not in the wheel.
 SOURCE_ONLY = ("tests", "docs", "benchmarks", "experiments")
 COMMANDS = (
@@ -43,12 +45,9 @@ def main() -> None:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
         for kind, count in WANTED.items():
-            found = [
-                n
-                for n in names
-                if n.startswith(f"harness/_data/{kind}/")
-                and n.endswith((".jinja", ".jsonl", ".toml"))
-            ]
+            suffix = FILES[kind][1].removeprefix("*")
+            of_kind = [n for n in names if n.startswith(f"harness/_data/{kind}/")]
+            found = [n for n in of_kind if n.endswith(suffix)]
             assert len(found) == count > 0, f"{kind}: {len(found)} of {count} in the wheel"
         assert any(n.startswith("harness/report/") and n.endswith(".css") for n in names), (
             "the page's style sheet is not in the wheel"
