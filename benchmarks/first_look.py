@@ -7,19 +7,15 @@ earlier leaves out looks, and each look can only add a wrong word.
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
 
 import numpy as np
 
-from benchmarks.page_table import write_table
-from benchmarks.words import PAGE, Model, models
+from benchmarks.words import RUNS, Model, run, table_of_words
 from harness.evaluation.first_look import ROUNDS, is_settled, level_of_each, round_sizes
 
-RUNS = 1000
 #: Numbers of formats, which decide how many looks there may be: 2, 3 and 4.
 FORMATS = (18, 10, 6)
-_ORDER = ("works", "unclear", "degraded", "broken")
 
 
 def look(model: Model, rng: np.random.Generator, formats: int) -> tuple[str, int]:
@@ -43,27 +39,9 @@ def rates(model: Model, formats: int, runs: int = RUNS, seed: int = 0) -> Counte
 
 def table(runs: int = RUNS) -> str:
     """Markdown: models × numbers of formats, in %: works ∕ unclear ∕ degraded ∕ broken."""
-    heads = [f"{n} formats, at most {round_sizes(n, ROUNDS[-1])[-1]} cases" for n in FORMATS]
-    lines = [f"| {' ∕ '.join(_ORDER)}, % | " + " | ".join(heads) + " |"]
-    lines.append("|---|" + "---:|" * len(FORMATS))
-    for model in models():
-        counted = [rates(model, n, runs) for n in FORMATS]
-        cells = [" ∕ ".join(f"{100 * one[word] / runs:.0f}" for word in _ORDER) for one in counted]
-        lines.append(f"| {model.name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    """Print the table, and write it into the page."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS)
-    parser.add_argument("--write", action="store_true")
-    options = parser.parse_args()
-    found = table(options.runs)
-    print(found)
-    if options.write:
-        write_table(PAGE, "first-look", found)
+    heads = {f"{n} formats, at most {round_sizes(n, ROUNDS[-1])[-1]} cases": n for n in FORMATS}
+    return table_of_words(heads, rates, runs)
 
 
 if __name__ == "__main__":
-    main()
+    run(table, "first-look")

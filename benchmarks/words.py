@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -144,29 +144,34 @@ def rates(model: Model, n: int, runs: int = RUNS, seed: int = 0) -> Counter[str]
 
 def table(runs: int = RUNS) -> str:
     """Markdown: models × cases, in % of evaluations: works ∕ unclear ∕ degraded ∕ broken."""
+    return table_of_words({f"n {n}": n for n in SIZES}, rates, runs)
+
+
+def table_of_words(
+    columns: Mapping[str, int], rates: Callable[[Model, int, int], Counter[str]], runs: int
+) -> str:
+    """Markdown: models × columns, the words' shares in %. ``columns``: head → what rates takes."""
     order = ("works", "unclear", "degraded", "broken")
-    lines = [f"| {' ∕ '.join(order)}, % | " + " | ".join(f"n {n}" for n in SIZES) + " |"]
-    lines.append("|---|" + "---:|" * len(SIZES))
+    lines = [f"| {' ∕ '.join(order)}, % | " + " | ".join(columns) + " |"]
+    lines.append("|---|" + "---:|" * len(columns))
     for model in models():
-        cells = []
-        for n in SIZES:
-            found = rates(model, n, runs)
-            cells.append(" ∕ ".join(f"{100 * found[word] / runs:.0f}" for word in order))
+        counted = [rates(model, size, runs) for size in columns.values()]
+        cells = [" ∕ ".join(f"{100 * one[word] / runs:.0f}" for word in order) for one in counted]
         lines.append(f"| {model.name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    """Print the table, and write it into the page."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+def run(table: Callable[[int], str], name: str) -> None:
+    """Print a table of words, and with ``--write`` put it into the page between its comments."""
+    parser = argparse.ArgumentParser(description=f"Print the table {name}.")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     found = table(options.runs)
     print(found)
     if options.write:
-        write_table(PAGE, "words", found)
+        write_table(PAGE, name, found)
 
 
 if __name__ == "__main__":
-    main()
+    run(table, "words")

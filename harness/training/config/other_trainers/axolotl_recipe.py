@@ -14,9 +14,9 @@ from harness.training.config.other_trainers.shared_keys import (
     quantisation,
     schedule,
     shared_keys,
+    take_template,
 )
 from harness.training.config.other_trainers.trl_recipe import (
-    MORE_FORMATS,
     dataset_sources,
     short,
     targets,
@@ -157,18 +157,9 @@ def _template(draft: Draft) -> None:
         draft.drop("chat_template", "chat_template_jinja is the template")
         return
     draft.drop("chat_template_jinja", "write the template to a .jinja file and name that")
-    if name in AXOLOTL_TEMPLATES:
-        ours = AXOLOTL_TEMPLATES[str(name)]
-        draft.take("chat_template", "formats.train", lambda _name: [ours])
-        draft.notes.append(
-            f"axolotl's template {name} is taken to be our format {ours}: {MORE_FORMATS}"
-        )
-        return
-    draft.put("formats.train", ["native"])
     if name == "tokenizer_default":
         draft.keep("chat_template", "formats.train")
-    draft.drop("chat_template", "no format here is known to equal it: give --formats")
-    draft.notes.append(f"trained in the model's own format: {MORE_FORMATS}")
+    take_template(draft, "chat_template", AXOLOTL_TEMPLATES, "axolotl")
 
 
 def _masks(draft: Draft, prefix: str) -> None:

@@ -15,8 +15,9 @@ from harness.training.config.other_trainers.shared_keys import (
     quantisation,
     schedule,
     shared_keys,
+    take_template,
 )
-from harness.training.config.other_trainers.trl_recipe import MORE_FORMATS, short, targets
+from harness.training.config.other_trainers.trl_recipe import short, targets
 
 #: Names of LLaMA-Factory's templates whose text one of our formats writes too.
 _TEMPLATES = {
@@ -71,7 +72,7 @@ def llamafactory_recipe(path: Path, given: Mapping[str, Any]) -> OtherRecipe:
     _kind(draft)
     _bits(draft)
     _data(draft)
-    _template(draft)
+    take_template(draft, "template", _TEMPLATES, "LLaMA-Factory")
     draft.take("disable_gradient_checkpointing", _CHECKPOINTING, lambda value: value is False)
     if draft.left.get("train_on_prompt") is False:
         draft.keep("train_on_prompt", "loss.train_on")
@@ -165,17 +166,3 @@ def _source(draft: Draft, folder: Path, name: str, entry: Mapping[str, Any]) -> 
             f"the data set {name!r} names no file", str(folder / "dataset_info.json")
         )
     return {"path": str(path), **({"split": split} if isinstance(split, str) else {})}
-
-
-def _template(draft: Draft) -> None:
-    name = draft.left.get("template")
-    if name in _TEMPLATES:
-        ours = _TEMPLATES[str(name)]
-        draft.take("template", "formats.train", lambda _name: [ours])
-        draft.notes.append(
-            f"LLaMA-Factory's template {name} is taken to be our format {ours}: {MORE_FORMATS}"
-        )
-        return
-    draft.put("formats.train", ["native"])
-    draft.drop("template", "no format here is known to equal it: give --formats")
-    draft.notes.append(f"trained in the model's own format: {MORE_FORMATS}")

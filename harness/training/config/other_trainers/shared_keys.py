@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.training.config.other_trainers.draft import Changed, Draft, Refused
 
+MORE_FORMATS = "--formats common trains across formats"
 #: Same name and meaning there and here: their key → our setting.
 SAME = {
     **{
@@ -205,3 +207,18 @@ def _saving(draft: Draft) -> None:
         draft.take("save_steps", "checkpoints.save_steps", lambda value: int(_number(value) or 0))
         if "save_strategy" in draft.left:
             draft.keep("save_strategy", "checkpoints.save_steps")
+
+
+def take_template(draft: Draft, key: str, known: Mapping[str, str], trainer: str) -> None:
+    """Train in our format for a template of the trainer's, else in the model's own."""
+    name = draft.left.get(key)
+    if name in known:
+        ours = known[str(name)]
+        draft.take(key, "formats.train", lambda _name: [ours])
+        draft.notes.append(
+            f"{trainer}'s template {name} is taken to be our format {ours}: {MORE_FORMATS}"
+        )
+        return
+    draft.put("formats.train", ["native"])
+    draft.drop(key, "no format here is known to equal it: give --formats")
+    draft.notes.append(f"trained in the model's own format: {MORE_FORMATS}")

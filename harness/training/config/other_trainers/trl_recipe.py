@@ -12,6 +12,7 @@ from typing import Any
 from harness.formats.trainers.trainer_file import beside
 from harness.training.config.other_trainers.draft import Changed, Draft, OtherRecipe, Refused
 from harness.training.config.other_trainers.shared_keys import (
+    MORE_FORMATS,
     SAME,
     optimiser,
     quantisation,
@@ -204,9 +205,6 @@ def _finish(draft: Draft, trainer: str) -> OtherRecipe:
         draft.put("formats.train", ["native"])
         draft.notes.append(f"trained in the model's own format, as {trainer} does: {MORE_FORMATS}")
     return draft.finish(trainer)
-
-
-MORE_FORMATS = "--formats common trains across formats"
 
 
 def _flat(value: Mapping[str, Any]) -> dict[str, Any]:
