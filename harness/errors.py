@@ -63,7 +63,7 @@ def validation_error(
 def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> str:
     """A hint that offers the known names most like ``name``.
 
-    Where none is like it: ``otherwise``, by default the first of the known names.
+    If none is similar: ``otherwise``, by default the first of the known names.
     """
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=3, cutoff=0.51)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.arguments import parse
 from harness.cli.eval_options import EvalOptions, job_of
@@ -17,7 +17,9 @@ from harness.report.wording import group_names
 
 if TYPE_CHECKING:
     from harness.evaluation.forecast import Forecast
+    from harness.evaluation.results import Evaluation
     from harness.evaluation.settings import EvalJob
+    from harness.records import Verdict
 
 #: The words that each value of --fail-on lets a run fail for.
 FAILING = {"broken": ("broken",), "degraded": ("broken", "degraded")}
@@ -66,15 +68,7 @@ def evaluate(args: list[str]) -> int:
     failed = any(one.word in failing for of_one in found for one in of_one)
     code = EXIT_FINDINGS if failed else EXIT_OK
     if options.json:
-        runs = [
-            {
-                "adapter": each.adapter,
-                "first_look": each.first_look and each.first_look.as_dict(),
-                "verdicts": [asdict(one) for one in of_one],
-                "cells": [asdict(cell) for cell in each.aggregates],
-            }
-            for each, of_one in zip(evaluations, found, strict=True)
-        ]
+        runs = [_as_dict(each, of_one) for each, of_one in zip(evaluations, found, strict=True)]
         result = {"runs": runs} if several else runs[0]
         print_json({"model": evaluations[0].model, **result})
         return code
@@ -89,6 +83,16 @@ def evaluate(args: list[str]) -> int:
     if failed:
         print(f"exit code {code}: --fail-on {options.fail_on}")
     return code
+
+
+def _as_dict(evaluation: Evaluation, found: Sequence[Verdict]) -> dict[str, Any]:
+    """An evaluation as ``--json`` prints it."""
+    return {
+        "adapter": evaluation.adapter,
+        "first_look": evaluation.first_look and evaluation.first_look.as_dict(),
+        "verdicts": [asdict(one) for one in found],
+        "cells": [asdict(cell) for cell in evaluation.aggregates],
+    }
 
 
 def _dry_run(job: EvalJob, runs: int, *, as_json: bool) -> int:

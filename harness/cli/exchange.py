@@ -146,7 +146,7 @@ class ExportOptions:
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     json: bool = False
-    """Print {"format", "to", "lost"} as JSON, with the file, or the text where there is none."""
+    """Print {"format", "to", "lost"} as JSON, with "file", or without --out with "text"."""
 
 
 def export(args: list[str]) -> int:

@@ -47,7 +47,7 @@ class LookPlan:
 
 
 def round_sizes(formats: int, most: int) -> list[int]:
-    """Cases of each kind after each possible round, for so few or many formats.
+    """Cases of each kind after each possible round, for this number of formats.
 
     The last round is the largest that half of the formats could reach within the budget. ``most``
     is the number of cases of the largest kind. All of this is known before the first answer.

@@ -68,7 +68,7 @@ class Forecast:
 
 
 class _WithoutWeights(Backend):
-    """A model's tokenizer in the place of the model."""
+    """A model's tokenizer in place of the model: requests are built with it, and none is sent."""
 
     def __init__(self, source: ModelSource) -> None:
         self._tokenizer = load_tokenizer(source)
@@ -90,10 +90,10 @@ class _WithoutWeights(Backend):
         return self._tokenizer
 
     def generate(self, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
-        raise NotImplementedError
+        raise NotImplementedError("a dry run sends no request")
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[Scorings]:
-        raise NotImplementedError
+        raise NotImplementedError("a dry run sends no request")
 
 
 def forecast(job: EvalJob) -> Forecast:

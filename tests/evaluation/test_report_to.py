@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from harness import extras
 from harness.cli.main import main
 from tests.fake_tracker import keep_trackio
 
@@ -45,10 +46,10 @@ def test_nothing_is_opened_unless_asked(command, monkeypatch, capsys):
     assert main(command) == 0 and told == []
 
 
-def test_a_missing_package_ends_it_before_anything_is_measured(command, tmp_path, capsys):
-    from harness.extras import is_installed
-
-    if is_installed("wandb"):
-        pytest.skip("wandb is installed")
+def test_a_missing_package_ends_it_before_anything_is_measured(
+    command, tmp_path, monkeypatch, capsys
+):
+    there = extras.is_installed
+    monkeypatch.setattr(extras, "is_installed", lambda name: name != "wandb" and there(name))
     assert main([*command, "--report-to", "wandb"]) == 2
     assert "needs wandb" in capsys.readouterr().err and not (tmp_path / "out").exists()

@@ -87,7 +87,9 @@ def test_nothing_to_compare() -> None:
 
 def test_hostile_texts(hostile: str) -> None:
     with computes_within(20):
-        distinctive([hostile] * 3, [*ENGLISH])
+        found = distinctive([hostile] * 3, [*ENGLISH])
+    assert all(phrase.text.split() for phrase in found)
+    assert not {phrase.text for phrase in found} & {text.lower() for text in ENGLISH}
 
 
 def test_one_phrase_on_both_sides_is_not_distinctive():

@@ -1,12 +1,12 @@
-"""The spans of a template that is kept as it is, found by following its texts through it.
+"""Find the spans of an unchanged template by tracing the texts of messages through it.
 
-Messages are given as sourced text (harness.formats.provenance), so of each character it is known
-whether a message or the template wrote it. What an answer is made of then lies between its own
-characters and their neighbours', and two comparisons tell which of it the model writes:
+Messages are passed as sourced text (harness.formats.provenance), so for each character it is known
+whether a message or the template wrote it. An answer lies around its own characters, and two
+comparisons show where it begins and ends:
 
-- it begins where the generation prompt ends, in a rendering of the messages before it;
-- it ends with what the template writes behind it when nothing follows, as far as the same comes
-  when something follows. So the stop is in it and the next header is not.
+- It begins where the generation prompt ends, in a rendering of the messages before it.
+- It ends with the text that the template writes after it both when nothing follows and when
+  something does. This includes the stop and leaves out the next header.
 
 Runs in the limited process (harness.formats.guard_process).
 """
@@ -131,7 +131,7 @@ class Tracer:
     def _empty(self, whole: Rendering, index: int) -> Answer | None:
         """An answer without words: what comes behind the generation prompt when nothing follows.
 
-        As far as the same comes when something follows.
+        It ends where the text differs when something follows, and before the next turn's header.
         """
         prompt, ended = self._beginning(index, "prompt"), self._beginning(index + 1, "")
         if prompt is None or ended is None or not whole.text.startswith(prompt.text):
@@ -193,7 +193,7 @@ class Tracer:
         return prompt is None or without is None or prompt.text != without.text
 
     def _begins_with_stop(self, ended: Rendering, at: int) -> bool:
-        """Whether a known stop or EOS comes at this place, white space aside."""
+        """Whether a known stop or EOS begins here, after white space."""
         at += len(ended.text[at:]) - len(ended.text[at:].lstrip())
         eos = any(p.kind == "eos" and p.start <= at < p.end for p in ended.parts)
         return eos or any(ended.text.startswith(stop.strip(), at) for stop in self._stops)
@@ -202,8 +202,8 @@ class Tracer:
     def _openings(self) -> set[str]:
         """The marks that open a turn and a question.
 
-        Those of a question are looked for in what is before it in first and in later position. A
-        mark that ends the turn before is none.
+        A question's mark is in the text before it both at the beginning and after an answer. A mark
+        that ends the previous turn does not count.
         """
         first, later = self._asked, self._beginning(len(self._rows), "question")
         if first is None:
@@ -265,7 +265,7 @@ class Tracer:
         return self._differing(whole, index, ended, end, following)
 
     def _without_answer(self, index: int, end: str, ended: Rendering) -> str:
-        """The stop without the header of another answer, which a template may always write."""
+        """The stop without the header of the next answer, which some templates always write."""
         if self._rows[index + 1 : index + 2] and self._rows[index + 1]["role"] == "assistant":
             asked = None if self._asks(index + 1) else self._beginning(index + 1, "question")
             other = behind_own(asked, index) if asked else None
