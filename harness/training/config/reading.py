@@ -20,7 +20,8 @@ from harness.training.config.other_names import explain_key, explain_value, with
 from harness.training.config.tree import TrainConfig
 
 _RECIPE = "harness train reads another trainer's configuration; here a RUN.toml is expected"
-_DATA = "this looks like data: name it in [data] train of a RUN.toml, docs/training.md"
+_INIT = "harness train RUN.toml --init writes one"
+_DATA = f"this looks like data: name it in [data] train of a RUN.toml; {_INIT}"
 #: What is given in place of settings, by its ending.
 _OTHER_FILES = {
     ".yml": _RECIPE,
@@ -43,9 +44,7 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
         raise HarnessError(
             "a folder, where a TOML file of settings is expected",
             where=str(path),
-            hint=f"harness resume {path}"
-            if is_trained(path)
-            else "write a RUN.toml: docs/training.md",
+            hint=f"harness resume {path}" if is_trained(path) else _INIT,
         )
     try:
         table = tomllib.loads(read_text(path, "settings"))
