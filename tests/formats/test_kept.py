@@ -237,6 +237,23 @@ ASKED_TWICE = (
     "{%- endif %}{{- m.content + '<|stop|>\n' }}{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|assistant|>\n<think>\n' }}{%- endif %}"
 )
+#: The header of a question has two marks, and an answer writes the second of them itself.
+CHANNELS = (
+    "{%- for m in messages %}{{- '<|start|>' + m.role }}{%- if m.role == 'assistant' %}"
+    "{{- '<|channel|>final' }}{%- endif %}{{- '<|message|>' + m.content + '<|end|>' }}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}"
+)
+#: BOS opens every turn, and EOS ends it.
+BOS_EACH = (
+    "{{- bos_token + 'system\nrules' + eos_token }}{%- for m in messages %}"
+    "{{- bos_token + m.role + '\n' + m.content + eos_token }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- bos_token + 'assistant\n' }}{%- endif %}"
+)
+#: A question ends with EOS too, and the header of an answer comes with it.
+EOS_TWICE = (
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{- 'Ask: ' + m.content + '\n\nReply: ' + "
+    "eos_token }}{%- else %}{{- m.content + eos_token }}{%- endif %}{%- endfor %}"
+)
 #: A mark between turns, which the last turn has not.
 BETWEEN = (
     "{%- for m in messages %}{{- m.role + ': ' + m.content }}{%- if not loop.last %}{{- ' <sep> ' }}"
@@ -254,6 +271,13 @@ BETWEEN = (
         (ONE_MARK, "qarb", ["a", "b"]),
         (NO_PROMPT, "q-rb", ["b</s>"]),
         (ASKED_TWICE, "q-rb", ["\n</think>\n<|stop|>", "\n</think>\nb<|stop|>"]),
+        (
+            CHANNELS,
+            "q-rb",
+            ["<|channel|>final<|message|><|end|>", "<|channel|>final<|message|>b<|end|>"],
+        ),
+        (EOS_TWICE, "q-rb", ["</s>", "b</s>"]),
+        (BOS_EACH, "q-rb", ["</s>", "b</s>"]),
         (BETWEEN, "qarb", ["a <sep>", "b"]),
     ],
 )
@@ -290,5 +314,14 @@ def test_a_call_that_the_template_leaves_out_is_refused():
     )
     assert render(one, first).text == render(one, whole).text
     assert render(two, whole).text.count("<call>") == 2
+    twice = Message("assistant", "", tool_calls=(calls[0], calls[0]))
+    same = Conversation("c", (Message("user", "q"), twice))
+    bare = FULL.replace(
+        "call.function | tojson",
+        "(call.function | tojson if loop.first else call.function.name)",
+    )
     with pytest.raises(HarnessError, match=r"it drops the call of look in message 1"):
-        render(two, first)
+        render(two, keep_template(bare, "bare", where="bare").format)
+    for dropped in (two, same):
+        with pytest.raises(HarnessError, match=r"it drops the call of look in message 1"):
+            render(dropped, first)
