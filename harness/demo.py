@@ -9,7 +9,11 @@ from pathlib import Path
 from harness.evaluation.analysis.build_report import write_evaluation_report
 from harness.evaluation.analysis.format_verdicts import verdicts
 from harness.evaluation.analysis.summary import summary
-from harness.evaluation.analysis.terminal_lines import print_table, print_verdicts
+from harness.evaluation.analysis.terminal_lines import (
+    print_table,
+    print_verdicts,
+    verdict_sentences,
+)
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -67,12 +71,15 @@ def demo(config: TrainConfig, out: Path, limit: int) -> list[Evaluation]:
         limit=limit,
         training=training_curve(Path(config.output_dir), config),
     )
-    print_verdicts(evaluations, [verdicts(each) for each in evaluations])
-    print()
     print_table(evaluations)
     print()
+    below = verdict_sentences(evaluations)
     for line in summary(evaluations):
-        print(line.text)
+        if line.text not in below:
+            print(line.text)
+    print()
+    print_verdicts(evaluations, [verdicts(each) for each in evaluations])
+    print()
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     print(f"report: {next(path for path in paths if path.suffix == '.html')}")
     print(f"adapter: {adapter}")

@@ -27,6 +27,12 @@ COLOURS = {
 _WORD, _INDENT = max(map(len, COLOURS)) + 2, 2
 
 
+def verdict_sentences(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The sentences on language and recall that are printed below the verdicts."""
+    language = [line.text for line in drift_lines(evaluations)[:1]]
+    return [*language, *recall_texts(evaluations)]
+
+
 def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[Verdict]]) -> None:
     """Print what was measured, a line or two for each verdict, and language, recall and budget.
 
@@ -46,8 +52,7 @@ def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[V
         line.append(f"{word.upper():{_WORD}}", style=COLOURS.get(word, ""))
         screen.print(line.append(text))
     screen.print()
-    language = [line.text for line in drift_lines(evaluations)[:1]]
-    for sentence in (*language, *recall_texts(evaluations)):
+    for sentence in verdict_sentences(evaluations):
         screen.print(sentence)
     if last.first_look is not None:
         screen.print(last.first_look.text)
