@@ -58,6 +58,7 @@ pick            runs.pick               find the turning point of a run and its 
 average         runs.average            average checkpoints of a run into an adapter
 
 # Ship
+ship            ship.ship               make what each runtime needs, and check it against training
 merge           merge.merge             merge an adapter into its base model
 export          export.export           prepare an adapter for sharing: template, stops, model card
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +79,7 @@ def export(job: ExportJob) -> Path:
     """
     adapter, run = find_adapter(job.source)
     metadata = require_run_metadata(run) if run else None
-    chat_format = _chat_format(job, metadata)
+    chat_format = find_format(job.format, job.formats_dirs, metadata)
     base_name = job.base or base_of(adapter, run, "--base MODEL")
     source = locate(base_name)
     base = read_base(adapter)
@@ -93,27 +94,29 @@ def export(job: ExportJob) -> Path:
         tokenizer = with_tokens(tokenizer, base["added_tokens"])
     base_id = job.base_id or _shared_name(base_name, source)
     with new_folder(job.out) as partial:
-        template = _write_tokenizer(tokenizer, chat_format, partial)
+        template = write_tokenizer(tokenizer, chat_format, partial)
         _write_adapter(adapter, base_id, partial)
         copy_processor(source, partial, but=(PROCESSOR_TEMPLATE,))  # the template is the format
-        stops = _write_generation(tokenizer, chat_format, partial)
+        stops = write_generation(tokenizer, chat_format, partial)
         facts = CardFacts(
             job.out.name, base_id, base, metadata, chat_format, stops, job.license, job.data_license
         )
         write_card(partial, facts, run, job.report)
-        _check(partial, template, chat_format, tokenizer)
+        check_rendering(partial, template, chat_format, tokenizer)
     return job.out
 
 
-def _chat_format(job: ExportJob, run: RunMetadata | None) -> Format:
-    folders = job.formats_dirs or (run.config["formats"]["formats_dir"] if run else ())
+def find_format(name: str, folders: Sequence[str], run: RunMetadata | None) -> Format:
+    """The format with this id, also of these folders, or by default of those of the run.
+
+    Raises HarnessError for an unknown one.
+    """
+    folders = folders or (run.config["formats"]["formats_dir"] if run else ())
     known = load_formats(*map(Path, folders))
-    if job.format not in known:
+    if name not in known:
         trained = run.trained_formats if run else ()
-        raise HarnessError(
-            f"unknown format {job.format!r}", hint=nearest(job.format, trained or known)
-        )
-    return known[job.format]
+        raise HarnessError(f"unknown format {name!r}", hint=nearest(name, trained or known))
+    return known[name]
 
 
 def _shared_name(name: str, source: ModelSource) -> str:
@@ -129,7 +132,8 @@ def chat_template(chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> st
     return text if bos_text(tokenizer) else re.sub(r"\bbos_token\b", "''", text)
 
 
-def _write_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_format: Format, folder: Path) -> str:
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, chat_format: Format, folder: Path) -> str:
+    """Write a tokenizer whose chat template is this format. Returns the template."""
     template = chat_template(chat_format, tokenizer)
     original = tokenizer.chat_template
     tokenizer.chat_template = template
@@ -157,7 +161,7 @@ def _write_adapter(adapter: Path, base_id: str, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def _write_generation(
+def write_generation(
     tokenizer: PreTrainedTokenizerBase, chat_format: Format, folder: Path
 ) -> tuple[str, ...]:
     """Write generation_config.json with every id that ends an answer.
@@ -177,10 +181,13 @@ def _write_generation(
     return tuple(stop for stop in chat_format.stops if stop not in known)
 
 
-def _check(
+def check_rendering(
     folder: Path, template: str, chat_format: Format, original: PreTrainedTokenizerBase
 ) -> None:
-    """Load what was written and compare its rendering with ours."""
+    """Load the tokenizer that was written and compare its rendering with ours.
+
+    Raises HarnessError where they differ.
+    """
     from transformers import AutoTokenizer
 
     with quiet():

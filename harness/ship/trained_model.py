@@ -1,0 +1,84 @@
+"""What was trained: the base, the adapter on it, and the prompt format that goes with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.models import ModelSource, locate, read_base, trained_quantisation
+from harness.models.digest import digest_folder
+from harness.models.quantisation import Quantisation
+from harness.records import Format
+from harness.run_file import base_of, find_adapter, is_trained, require_run_metadata
+from harness.ship.shipment import ShipJob
+from harness.training.share.export import find_format
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A base by name and place, the adapter's folder if there is one, and the format."""
+
+    base: str
+    source: ModelSource
+    adapter: Path | None
+    stored: Quantisation
+    """How the base was stored in the training."""
+    format: Format
+    formats_dirs: tuple[str, ...]
+    formats: tuple[str, ...]
+    """Ids of the formats that it was trained in, as far as a run says so."""
+
+    @property
+    def name(self) -> str:
+        """A name for the files: the base's, and the adapter's or its run's."""
+        if self.adapter is None:
+            return self.source.name
+        folder = self.adapter.resolve()
+        own = folder.parent.name if folder.name == "adapter" else folder.name
+        return f"{self.source.name}-{own}"
+
+    @property
+    def adapter_digest(self) -> str:
+        """The digest of the adapter's files."""
+        return digest_folder(self.adapter) if self.adapter else ""
+
+
+def find_trained(job: ShipJob) -> Trained:
+    """The parts of a job's model, found without loading any weights.
+
+    Raises HarnessError for a model, adapter or format that is not there, for an adapter of another
+    base, and for a model without adapter that is no folder of plain safetensors.
+    """
+    folder = Path(job.model).expanduser()
+    given = job.adapter or (job.model if is_trained(folder) else None)
+    adapter, run = find_adapter(Path(given)) if given else (None, None)
+    if job.adapter and not is_trained(folder):
+        base = job.model
+    elif adapter is not None:
+        base = base_of(adapter, run, "harness ship BASE --adapter ADAPTER")
+    else:
+        base = job.model
+    metadata = require_run_metadata(run) if run else None
+    folders = job.formats_dirs
+    if metadata and not folders:
+        directory = Path(metadata.directory)
+        folders = tuple(str(directory / one) for one in metadata.config["formats"]["formats_dir"])
+    chat_format = find_format(job.format, folders, metadata)
+    source = locate(base)
+    stored = trained_quantisation(adapter) if adapter else Quantisation()
+    if adapter is None and source.gguf:
+        raise HarnessError(
+            "a GGUF file is an artefact already, and its weights are rounded",
+            where=base,
+            hint="ship the folder of safetensors that it was made from",
+        )
+    if adapter and (known := read_base(adapter)) and known["digest"] != source.digest:
+        raise HarnessError(
+            f"this adapter was trained on {known['name']} ({known['digest']}), "
+            f"not on {source.name} ({source.digest})",
+            where=str(adapter),
+            hint="give the base that it was trained on: harness ship BASE --adapter ADAPTER",
+        )
+    trained = metadata.trained_formats if metadata else ()
+    return Trained(base, source, adapter, stored, chat_format, folders, trained)

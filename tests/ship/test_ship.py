@@ -1,0 +1,77 @@
+"""harness ship: what it writes is what was trained, and runtimes find it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from harness.cli.main import main
+from harness.ship import RUNTIMES, ShipJob, read_shipment, ship
+from tests.training.test_merge import make_adapter
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model, tmp_path_factory):
+    """An adapter that changes the tiny model a lot."""
+    return make_adapter(tiny_model, tmp_path_factory.mktemp("adapter") / "tuned")
+
+
+def job_of(tiny_model, adapter, tmp_path, **more):
+    given = {"format": "chatml", "behaviour": "none", "dtype": "float32", **more}
+    return ShipJob(str(tiny_model), tmp_path / "out", adapter=str(adapter), **given)
+
+
+def test_the_folder_computes_what_base_and_adapter_computed(tiny_model, adapter, tmp_path):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tests.training.small import load_adapted
+
+    ship(job_of(tiny_model, adapter, tmp_path), quiet=True)
+    shipped = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "hf")
+    ids = torch.arange(3, 50).unsqueeze(0)
+    with torch.no_grad():
+        trained = load_adapted(tiny_model, adapter).model(ids).logits
+        assert torch.allclose(shipped(ids).logits, trained, atol=1e-4)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out" / "hf")
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "capital?"}], tokenize=False, add_generation_prompt=True
+    )
+    assert text == "<|im_start|>user\ncapital?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in shipped.generation_config.eos_token_id
+
+
+def test_every_file_is_listed_with_its_digest(tiny_model, adapter, tmp_path):
+    done = ship(job_of(tiny_model, adapter, tmp_path, to=("hf", "vllm")), quiet=True)
+    out = tmp_path / "out"
+    listed = {one.path: one for one in done.artefacts}
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written - set(listed) == {"ship.json"}
+    weights = listed["hf/model.safetensors"]
+    content = (out / weights.path).read_bytes()
+    assert (weights.sha256, weights.bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert (weights.quantisation, weights.runtimes) == ("float32", ("hf", "vllm"))
+    assert read_shipment(out) == done
+
+
+def test_a_model_without_adapter_is_copied_byte_for_byte(tiny_model, tmp_path):
+    job = ShipJob(str(tiny_model), tmp_path / "out", "chatml", behaviour="none")
+    done = ship(job, quiet=True)
+    name = "model.safetensors"
+    assert (tmp_path / "out" / "hf" / name).read_bytes() == (tiny_model / name).read_bytes()
+    assert done.adapter == {}
+
+
+def test_the_command_prints_the_document(tiny_model, adapter, tmp_path, capsys):
+    out = tmp_path / "out"
+    code = main(
+        f"ship {tiny_model} --adapter {adapter} --format chatml --json --out {out} "
+        "--behaviour none --to vllm,hf".split()
+    )
+    printed = capsys.readouterr()
+    assert code == 0 and not printed.err
+    assert json.loads(printed.out) == json.loads((out / "ship.json").read_text())
+    assert list(json.loads(printed.out)["commands"]) == ["hf", "vllm"]
+    assert RUNTIMES[:2] == ("hf", "vllm")
