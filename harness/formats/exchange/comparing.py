@@ -56,6 +56,7 @@ PLAIN: tuple[tuple[tuple[Message, ...], bool], ...] = tuple(
         ("ua", False),
         ("uau", True),
         ("uaua", False),
+        ("uauau", True),
         ("uauaua", False),
         ("su", True),
         ("sua", False),

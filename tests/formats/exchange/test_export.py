@@ -31,7 +31,7 @@ REFUSED = {
         nemotron3 qwen3 qwen3-thinking qwen3.5 qwen3.6 qwq roleplay-markdown yandexgpt
     """,
     "ollama": """
-        alpaca-input codellama-70b deepseek-r1 gemma4 gigachat glm4.7 harmony minimax-m2
+        alpaca-input chatglm2 codellama-70b deepseek-r1 gemma4 gigachat glm4.7 harmony minimax-m2
         mistral-v3 mistral-v3-tekken nemotron-nano2 nemotron3 qwen3 qwen3-thinking qwen3.5 qwen3.6
         qwq roleplay-markdown yandexgpt
     """,

@@ -7,7 +7,7 @@ without its stop. So the pieces are found between placeholders in three prompts.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.conversation import Message
@@ -50,7 +50,7 @@ def is_go_template(text: str) -> bool:
 def read_modelfile(text: str) -> Modelfile:
     """The instructions of a Modelfile. Raises HarnessError where it has no TEMPLATE."""
     template, system, stops, lost = None, "", [], dict[str, None]()
-    for name, written in _instructions(text):
+    for name, written in read_instructions(text):
         if name == "template":
             template = _unquoted(written)
         elif name == "system":
@@ -71,7 +71,14 @@ def read_modelfile(text: str) -> Modelfile:
     return Modelfile(template, system, tuple(dict.fromkeys(filter(None, stops))), tuple(lost))
 
 
-def _instructions(text: str) -> Iterator[tuple[str, str]]:
+def read_parameters(text: str) -> list[tuple[str, str]]:
+    """The parameters of a Modelfile in their order, such as ``("stop", "<|im_end|>")``."""
+    written = [value for name, value in read_instructions(text) if name == "parameter"]
+    pairs = (value.partition(" ") for value in written)
+    return [(key, _unquoted(value.strip()) or "") for key, _, value in pairs]
+
+
+def read_instructions(text: str) -> Iterator[tuple[str, str]]:
     """Each instruction with its value, which goes on over lines until its quotation mark."""
     lines = iter(text.replace("\r\n", "\n").split("\n"))
     for line in lines:
@@ -100,26 +107,36 @@ def ollama_renderer(source: str, system: str = "") -> Renderer:
     """A Go template as a function from messages to the prompt that Ollama sends.
 
     None where it refuses the messages, and for a text without generation prompt, which Ollama does
-    not write. ``system`` is the Modelfile's, for conversations without a system prompt. Raises
-    HarnessError for a template that is not read.
+    not write. ``system`` is the Modelfile's, for conversations without a system prompt. Spellings
+    of BOS and EOS become their characters. Raises HarnessError for a template that is not read.
     """
+    write = ollama_prompts(source, system)
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
+        if not add_generation_prompt:
+            return None
+        try:
+            return unspell_tokens(write(messages))
+        except GoFaultError:
+            return None
+
+    return render
+
+
+def ollama_prompts(source: str, system: str = "") -> Callable[[Sequence[Message]], str]:
+    """The same, with the text as it is sent; the function raises GoFaultError for a refusal."""
     try:
         template = GoTemplate(source.replace("\r\n", "\n"))
     except RecursionError:
         raise HarnessError("the Go template is nested too deeply") from None
 
-    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
-        if not add_generation_prompt:
-            return None
+    def write(messages: Sequence[Message]) -> str:
         turns = list(messages)
         if system and not (turns and turns[0].role == "system"):
             turns.insert(0, Message("system", system))
-        try:
-            return unspell_tokens(_prompt(template, turns))
-        except GoFaultError:
-            return None
+        return _prompt(template, turns)
 
-    return render
+    return write
 
 
 def _prompt(template: GoTemplate, messages: Sequence[Message]) -> str:

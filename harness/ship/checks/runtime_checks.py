@@ -1,0 +1,124 @@
+"""The entrance: the checks of texts, ids, stops and settings, one function for each runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.files import read_text
+from harness.ship.checks.compare_runtime import IDS, TEXTS, Sender, compare_runtime
+from harness.ship.checks.ends import (
+    STOPS,
+    check_ends,
+    check_gguf_ends,
+    check_modelfile_ends,
+    ends_of_folder,
+)
+from harness.ship.checks.llamacpp_runtime import LlamaCppRuntime
+from harness.ship.checks.ollama_runtime import OllamaRuntime
+from harness.ship.checks.run_settings import (
+    SETTINGS,
+    folder_settings,
+    gguf_settings,
+    modelfile_settings,
+    server_settings,
+)
+from harness.ship.checks.server_pages import ServerPages
+from harness.ship.checks.server_runtime import OLLAMA, ServedModel, ServerRuntime, served_model
+from harness.ship.checks.trained_texts import TrainedTexts
+from harness.ship.checks.transformers_runtime import TransformersRuntime
+from harness.ship.findings import Checked
+
+
+def check_folder(folder: Path, trained: TrainedTexts) -> list[Checked]:
+    """A model folder or an exported adapter in transformers, which vLLM reads alike."""
+    return [
+        *_compared("hf", lambda: TransformersRuntime(folder, trained), trained),
+        _one(STOPS, "hf", lambda: check_ends(trained, ends_of_folder(folder), "hf")),
+        _one(SETTINGS, "hf", lambda: folder_settings(trained, folder)),
+    ]
+
+
+def check_gguf(
+    gguf: Path,
+    trained: TrainedTexts,
+    *,
+    stops: tuple[str, ...] | None = None,
+    engine: bool | None = None,
+) -> list[Checked]:
+    """A GGUF file in llama.cpp.
+
+    ``stops`` are the stop strings of its requests, if they are known. ``engine``: whether to ask
+    llama.cpp itself (PyPI xllamacpp); by default if it is installed.
+    """
+    name = "llamacpp"
+    return [
+        *_compared(name, lambda: LlamaCppRuntime(gguf, trained, engine=engine), trained),
+        _one(STOPS, name, lambda: check_gguf_ends(trained, gguf, stops=stops, engine=engine)),
+        _one(SETTINGS, name, lambda: gguf_settings(trained, gguf)),
+    ]
+
+
+def check_modelfile(
+    modelfile: Path, trained: TrainedTexts, *, gguf: Path | None = None, engine: bool | None = None
+) -> list[Checked]:
+    """A Modelfile by our rules. ``gguf`` is the file that it names."""
+    text = read_text(modelfile)
+    return [
+        *_compared(OLLAMA, lambda: OllamaRuntime(text, trained, gguf=gguf, engine=engine), trained),
+        _one(STOPS, OLLAMA, lambda: check_modelfile_ends(trained, text, gguf)),
+        _one(SETTINGS, OLLAMA, lambda: modelfile_settings(trained, text)),
+    ]
+
+
+def check_server(
+    url: str, trained: TrainedTexts, *, model: str = "", api_key: str = "none"
+) -> list[Checked]:
+    """A running llama-server, vLLM, SGLang, Ollama or text-generation-webui.
+
+    Raises HarnessError where none of them answers, or where it does not have the model.
+    """
+    pages = ServerPages(url, api_key=api_key)
+    served = served_model(pages, model)
+    if served.kind == OLLAMA:
+        return _ollama(pages, served, trained)
+    runtime = ServerRuntime(pages, served, trained)
+    return [
+        *_compared(runtime.name, lambda: runtime, trained),
+        Checked.not_checked(
+            STOPS, runtime.name, "a server does not say where it ends: check its files"
+        ),
+        server_settings(trained, runtime.name, served.context, dict(served.sampling)),
+    ]
+
+
+def _ollama(pages: ServerPages, served: ServedModel, trained: TrainedTexts) -> list[Checked]:
+    page = pages.post("/api/show", {"model": served.model})
+    modelfile = page.get("modelfile")
+    if not isinstance(modelfile, str):
+        reason = str(page.get("error", "no Modelfile"))
+        raise HarnessError(f"Ollama does not show the model {served.model!r}: {reason}", pages.url)
+
+    def runtime() -> Sender:
+        return OllamaRuntime(modelfile, trained, pages=pages, model=served.model)
+
+    return [
+        *_compared(OLLAMA, runtime, trained),
+        _one(STOPS, OLLAMA, lambda: check_modelfile_ends(trained, modelfile, None)),
+        _one(SETTINGS, OLLAMA, lambda: modelfile_settings(trained, modelfile)),
+    ]
+
+
+def _compared(name: str, runtime: Callable[[], Sender], trained: TrainedTexts) -> list[Checked]:
+    try:
+        return compare_runtime(runtime(), trained)
+    except HarnessError as error:
+        return [Checked.not_checked(check, name, str(error)) for check in (TEXTS, IDS)]
+
+
+def _one(check: str, name: str, make: Callable[[], Checked]) -> Checked:
+    try:
+        return make()
+    except HarnessError as error:
+        return Checked.not_checked(check, name, str(error))

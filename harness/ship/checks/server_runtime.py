@@ -1,0 +1,186 @@
+"""Running servers: what they say they send to the model.
+
+llama-server has ``/apply-template`` and ``/tokenize``. vLLM tokenises messages with its template
+(``/tokenize``), and gives the text back (``/detokenize``). SGLang returns the ids of a prompt with
+an answer (``return_prompt_token_ids``, from 0.5.13). text-generation-webui has pages of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.ship.checks.compare_runtime import Sent
+from harness.ship.checks.llamacpp_runtime import request_of
+from harness.ship.checks.server_pages import ServerPages
+from harness.ship.checks.text_kinds import without_bos
+from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts
+
+LLAMA, VLLM, SGLANG, WEBUI, OLLAMA = "llama-server", "vllm", "sglang", "webui", "ollama"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """Which program answers, the model's name there, its context and its default sampling."""
+
+    kind: str
+    model: str
+    context: int | None = None
+    sampling: tuple[tuple[str, float], ...] = ()
+
+
+def served_model(pages: ServerPages, model: str = "") -> ServedModel:
+    """Find out which program serves. ``model`` is one of its models; by default the first.
+
+    Raises HarnessError for a server that is none of those that are known.
+    """
+    if props := pages.get("/props"):
+        defaults = props.get("default_generation_settings")
+        defaults = defaults if isinstance(defaults, dict) else {}
+        params = defaults.get("params", {})
+        numbers = [(key, one) for key, one in params.items() if isinstance(one, int | float)]
+        return ServedModel(LLAMA, model, defaults.get("n_ctx"), tuple(numbers))
+    entry = _entry(pages, model)
+    name = model or str(entry.get("id", ""))
+    for path in ("/model_info", "/get_model_info"):
+        if info := pages.get(path):
+            return ServedModel(SGLANG, name, _int(_context_of(pages) or info.get("context_length")))
+    if pages.get("/v1/internal/model/info"):
+        return ServedModel(WEBUI, name)
+    if pages.get("/version"):
+        return ServedModel(VLLM, name, _int(entry.get("max_model_len")))
+    if pages.get("/api/version"):
+        return ServedModel(OLLAMA, name)
+    raise HarnessError(
+        "the server does not say which program it is",
+        where=pages.url,
+        hint="llama-server, vLLM, SGLang, Ollama and text-generation-webui can be checked",
+    )
+
+
+def _context_of(pages: ServerPages) -> Any:
+    info = pages.get("/server_info") or pages.get("/get_server_info")
+    return info.get("context_length")
+
+
+def _entry(pages: ServerPages, model: str) -> dict[str, Any]:
+    entries = pages.get("/v1/models").get("data")
+    rows = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
+    named = [row for row in rows if row.get("id") == model]
+    if model and rows and not named:
+        known = ", ".join(str(row.get("id")) for row in rows)
+        raise HarnessError(f"the server has no model {model!r}", where=pages.url, hint=known)
+    return next(iter(named or rows), {})
+
+
+def _int(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+class ServerRuntime:
+    """A running llama-server, vLLM, SGLang or text-generation-webui."""
+
+    frozen = False
+
+    def __init__(self, pages: ServerPages, served: ServedModel, trained: TrainedTexts) -> None:
+        self._pages, self._served, self._trained = pages, served, trained
+        self._ask = {
+            LLAMA: self._llama,
+            VLLM: self._vllm,
+            SGLANG: self._sglang,
+            WEBUI: self._webui,
+        }[served.kind]
+
+    @property
+    def name(self) -> str:
+        return "llamacpp" if self._served.kind == LLAMA else self._served.kind
+
+    @property
+    def how(self) -> str:
+        return f"as the running {self._served.kind} says"
+
+    @property
+    def no_ids(self) -> str:
+        return ""
+
+    def send(self, prompts: Sequence[TrainedPrompt]) -> Iterator[Sent]:
+        """What the server sends for each prompt.
+
+        Raises HarnessError for a server that cannot be reached, or does not say what it sends.
+        """
+        return map(self._ask, prompts)
+
+    def _llama(self, prompt: TrainedPrompt) -> Sent:
+        page = self._post("/apply-template", request_of(prompt, self._trained))
+        if "error" in page:
+            return Sent(refused=str(page["error"]))
+        text = str(page.get("prompt", ""))
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        return Sent(text, _ids(self._post("/tokenize", asked).get("tokens")))
+
+    def _vllm(self, prompt: TrainedPrompt) -> Sent:
+        body = {**self._messages(prompt), "add_generation_prompt": True}
+        return self._with_text(prompt, self._post("/tokenize", body), "tokens")
+
+    def _sglang(self, prompt: TrainedPrompt) -> Sent:
+        body = {**self._messages(prompt), "max_tokens": 1, "temperature": 0}
+        page = self._post("/v1/chat/completions", {**body, "return_prompt_token_ids": True})
+        choices = page.get("choices")
+        first = choices[0] if isinstance(choices, list) and choices else page
+        sent = self._with_text(prompt, first, "prompt_token_ids")
+        if sent.ids is None and not sent.refused:
+            raise HarnessError(
+                "this SGLang does not return the ids of a prompt",
+                where=self._pages.url,
+                hint="update it to 0.5.13 or later",
+            )
+        return sent
+
+    def _webui(self, prompt: TrainedPrompt) -> Sent:
+        body = {"messages": self._messages(prompt)["messages"], "mode": "instruct"}
+        page = self._post("/v1/internal/chat-prompt", body)
+        if "error" in page:
+            return Sent(refused=str(page["error"]))
+        text = str(page.get("prompt", ""))
+        return Sent(text, _ids(self._post("/v1/internal/encode", {"text": text}).get("tokens")))
+
+    def _messages(self, prompt: TrainedPrompt) -> dict[str, Any]:
+        body = request_of(prompt, self._trained)
+        if not body["chat_template_kwargs"]:
+            del body["chat_template_kwargs"]
+        return {"model": self._served.model, **body}
+
+    def _with_text(self, prompt: TrainedPrompt, page: dict[str, Any], key: str) -> Sent:
+        """The ids of an answer, and their text by the server's own tokenizer.
+
+        A tokenizer that cannot give back a text exactly is compared with what ours gives back.
+        """
+        if "error" in page:
+            return Sent(refused=str(page["error"]))
+        ids = _ids(page.get(key))
+        if ids is None or ids == prompt.ids:
+            return Sent(prompt.rendered.text if ids else None, ids)
+        body = {"model": self._served.model, "tokens": list(ids), "skip_special_tokens": False}
+        back = self._post("/detokenize", body)
+        text = back.get("prompt", back.get("text"))
+        if not isinstance(text, str):
+            return Sent(None, ids)
+        tokenizer, bos = self._trained.tokenizer, self._trained.bos
+        ours = tokenizer.decode(list(prompt.ids), clean_up_tokenization_spaces=False)
+        if without_bos(text, bos)[0].lstrip() == without_bos(ours, bos)[0].lstrip():
+            text = prompt.rendered.text
+        return Sent(text, ids)
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        page = self._pages.post(path, body)
+        if not page:
+            raise HarnessError(f"the server has no page {path}", where=self._pages.url)
+        return page
+
+
+def _ids(value: Any) -> tuple[int, ...] | None:
+    if isinstance(value, list) and all(isinstance(one, int) for one in value):
+        return tuple(value)
+    return None
