@@ -23,3 +23,8 @@ class Made:
     commands: dict[str, str]
     made_with: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one GGUF file."""
+        return len(self.gguf) > 1

@@ -12,6 +12,7 @@ from harness.models import load_tokenizer
 from harness.models.quiet import first_line
 from harness.models.source import PROCESSOR_TEMPLATE, ModelSource
 from harness.ship.trained_model import Trained
+from harness.tokens.encode import bos_text
 from harness.training.share.export import check_rendering, write_generation, write_tokenizer
 from harness.training.share.merge import PlainDtype, merge
 from harness.training.share.processor_files import copy_processor
@@ -32,6 +33,7 @@ class ModelFolder:
     text_stops: tuple[str, ...]
     """The stops that are plain text: a runtime must compare them with what it wrote."""
     bos: str
+    """The BOS that the format writes for this model; "" if the model is trained without it."""
     eos: str
 
 
@@ -72,7 +74,7 @@ def write_model_folder(
         tuple(dict.fromkeys((*trained.format.stops, *texts))),
         tuple(ids),
         text_stops,
-        tokenizer.bos_token or "",
+        bos_text(tokenizer),
         tokenizer.eos_token or "",
     )
 

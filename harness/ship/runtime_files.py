@@ -15,6 +15,8 @@ from harness.ship.model_folder import FOLDER, ModelFolder
 
 TEMPLATE_FILE = "chat_template.jinja"
 MODELFILE = "Modelfile"
+#: As the model was measured: by default Ollama draws at 0.8 and penalises repeated tokens by 1.1.
+_SETTINGS = "PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n"
 
 
 def write_llamacpp(folder: Path, model: ModelFolder, files: Sequence[Path]) -> str:
@@ -41,11 +43,10 @@ def write_ollama(
     exported = export_format(chat_format, "ollama")
     body = exported.text.partition("\n")[2]  # the first line is for a reader of the export
     body = body.replace(SPELT_EOS, model.eos) if model.eos else body
-    if model.bos:
-        body = body.replace(SPELT_BOS, model.bos)
+    body = body.replace(SPELT_BOS, model.bos)
     wanted = [stop for stop in model.stops if f"PARAMETER stop {_quoted(stop)}\n" not in body]
     stops = "".join(f"PARAMETER stop {_quoted(stop)}\n" for stop in wanted)
-    text = f"FROM {gguf.as_posix()}\n{body}{stops}PARAMETER temperature 0\n"
+    text = f"FROM {gguf.as_posix()}\n{body}{stops}{_SETTINGS}"
     (folder / MODELFILE).write_text(text, encoding="utf-8")
     lost = tuple(line for line in exported.lost if not line.startswith("EOS is spelt"))
     own = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"

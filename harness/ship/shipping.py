@@ -20,6 +20,7 @@ from harness.ship.shipment import (
     artefact_of,
     write_shipment,
 )
+from harness.ship.text_checks import text_checks
 from harness.ship.trained_model import Trained, find_trained
 from harness.version import __version__
 
@@ -131,7 +132,7 @@ _READERS = {FOLDER: ("hf", "vllm"), "llamacpp": _GGUF_RUNTIMES}
 def _checks(made: Made, *, quiet: bool) -> Iterator[Checked]:
     """The results of all checks."""
     _say(f"checking {len(made.gguf) + 1} models", quiet)
-    yield from ()
+    yield from text_checks(made)
 
 
 def _say(what: str, quiet: bool) -> None:

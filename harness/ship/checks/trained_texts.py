@@ -126,16 +126,20 @@ def trained_texts(
             prompts.append(prompt)
     if not prompts:
         raise HarnessError(f"the format {chat_format.id} renders none of the rows")
-    scope = f"{len(prompts) - own} prompts of standard shapes"
+    scope = f"{_count(len(prompts) - own, 'prompt')} of standard shapes"
     if rows:
-        scope = f"{own} prompts of {len(rows) - skipped} rows and {scope}"
+        scope = f"{_count(own, 'prompt')} of {_count(len(rows) - skipped, 'row')} and {scope}"
     if skipped:
-        scope += f"; {skipped} rows that the format cannot render are left out"
+        scope += f"; left out: {_count(skipped, 'row')} that the format cannot render"
     if left_out:
-        scope += f"; {left_out} more prompts of the rows are left out"
+        scope += f"; left out: {_count(left_out, 'more prompt')}"
     return TrainedTexts(
         chat_format, tokenizer, tuple(prompts), scope, longest, tuple(tails), frozenset(answered)
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _tails(whole: Rendered, last: int, stops: tuple[str, ...]) -> list[str]:
