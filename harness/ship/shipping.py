@@ -22,6 +22,7 @@ from harness.ship.shipment import (
 )
 from harness.ship.text_checks import text_checks
 from harness.ship.trained_model import Trained, find_trained
+from harness.ship.weights.weight_checks import check_weights
 from harness.version import __version__
 
 #: The dtype of a model folder → the GGUF type that holds the same numbers.
@@ -132,6 +133,7 @@ _READERS = {FOLDER: ("hf", "vllm"), "llamacpp": _GGUF_RUNTIMES}
 def _checks(made: Made, *, quiet: bool) -> Iterator[Checked]:
     """The results of all checks."""
     _say(f"checking {len(made.gguf) + 1} models", quiet)
+    yield from check_weights(made)
     yield from text_checks(made)
 
 
