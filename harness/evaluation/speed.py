@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.models.architecture import pick_class, read_config
+from harness.models.architecture import build_on_meta, pick_class, read_config
 from harness.models.device import check_device, pick_dtype
-from harness.models.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -45,8 +44,7 @@ def measure_speed(source: ModelSource, job: EvalJob) -> Speed | None:
     if job.quantisation or job.device_map:
         return None
     config = read_config(source)
-    with quiet(), torch.device("meta"):
-        model = pick_class(config, source.file).from_config(config)
+    model = build_on_meta(config, pick_class(config, source.file), source.file)
     parameters = sum(weights.numel() for weights in model.parameters())
     device = check_device(job.device)
     dtype = pick_dtype(device) if job.dtype == "auto" else job.dtype

@@ -14,6 +14,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.files import read_json_object
 from harness.models.completeness import some_names
+from harness.models.sizes import refuse_rank
 from harness.models.tensor_files import check_tensors
 from harness.run_file import ADAPTER_CONFIG
 
@@ -34,10 +35,12 @@ def wrap(model: Any, name: str, folder: Path) -> Any:
     """
     from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PeftConfig, PeftModel, PeftModelForCausalLM
 
-    method = read_json_object(folder / ADAPTER_CONFIG).get("peft_type")
+    settings = read_json_object(folder / ADAPTER_CONFIG)
+    method = settings.get("peft_type")
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise HarnessError(f"peft knows no peft_type {method!r}", str(folder / ADAPTER_CONFIG))
     stored = check_tensors(folder / ADAPTER_FILE)
+    refuse_rank(settings, stored.values(), str(folder))
     config = PeftConfig.from_pretrained(str(folder))
     _refuse_kind(config, folder)
     config.inference_mode = True

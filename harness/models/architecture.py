@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.models.quiet import first_line, quiet, refusal
+from harness.models.sizes import refuse_endless
 from harness.models.source import ModelSource
 
 if TYPE_CHECKING:
@@ -30,18 +31,36 @@ _WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "context_le
 
 
 def read_config(source: ModelSource) -> PreTrainedConfig:
-    """A model's configuration. Raises HarnessError when it is unreadable or needs code of its own.
+    """A model's configuration.
 
-    The language model inside a multimodal one has its sizes in ``config.get_text_config()``.
+    The language model inside a multimodal one has its sizes in ``config.get_text_config()``. Raises
+    HarnessError when it is unreadable, needs code of its own, or has more layers than the model's
+    files can have.
     """
     from transformers import AutoConfig
 
     extra = {"gguf_file": source.gguf} if source.gguf else {}
     with quiet():
         try:
-            return AutoConfig.from_pretrained(source.path, trust_remote_code=False, **extra)
+            config = AutoConfig.from_pretrained(source.path, trust_remote_code=False, **extra)
         except Exception as error:  # a damaged file makes the libraries raise anything
             raise refusal("cannot read the model's configuration", error, source.file) from None
+    refuse_endless(config, source)
+    return config
+
+
+def build_on_meta(config: Any, auto_class: Any, where: str) -> Any:
+    """The model of a configuration on the device "meta": its modules and shapes, without memory.
+
+    Raises HarnessError for a configuration that contradicts itself.
+    """
+    import torch
+
+    with quiet(), torch.device("meta"):
+        try:
+            return auto_class.from_config(config)
+        except Exception as error:  # as above
+            raise refusal("cannot build the model from its configuration", error, where) from None
 
 
 def pick_class(config: Any, where: str) -> Any:

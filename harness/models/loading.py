@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from harness.errors import HarnessError
 from harness.extras import is_installed, require
 from harness.files import read_json_object
 from harness.models.adapters import attach_adapter, trained_quantisation
-from harness.models.architecture import pick_class, read_config
+from harness.models.architecture import build_on_meta, pick_class, read_config
 from harness.models.completeness import refuse_incomplete
 from harness.models.device import (
     DeviceMap,
@@ -34,6 +35,7 @@ from harness.models.quantisation import (
     settle,
 )
 from harness.models.quiet import no_bars_of, quiet, refusal
+from harness.models.sizes import refuse_oversize
 from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate, optional_file
 from harness.run_file import base_of, find_adapter, is_trained
 from harness.tokens.encode import eos_text
@@ -79,6 +81,7 @@ def load(
     config = read_config(source)
     auto_class = pick_class(config, source.file)
     tokenizer = load_tokenizer(source, config)
+    refuse_oversize(build_on_meta(copy.deepcopy(config), auto_class, source.file), config, source)
     with quiet():
         storage = choose_storage(config, asked, where, chosen, source.file)
     if device_map:

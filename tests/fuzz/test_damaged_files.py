@@ -193,6 +193,25 @@ def test_a_damaged_model(tiny_model, folder, name, damage):
     )
 
 
+@pytest.mark.parametrize("size", [10**6, 10**9, 10**30])
+def test_a_number_with_more_digits(tiny_model, folder, size):
+    """No size in a configuration makes loading take hours, or all of the memory."""
+    from harness.models import load
+
+    copy = folder / "digits"
+    shutil.copytree(tiny_model, copy, dirs_exist_ok=True)
+    facts = json.loads((tiny_model / "config.json").read_text())
+    refused = set()
+    for name in [key for key, value in facts.items() if type(value) is int]:
+        (copy / "config.json").write_text(json.dumps(facts | {name: size}))
+        found = assert_read_or_refused(
+            str(copy), lambda path: load(path, device=chosen_device(), dtype="float32")
+        )
+        refused |= {name} if isinstance(found, HarnessError) else set()
+    sizes = {"num_hidden_layers", "hidden_size", "intermediate_size", "head_dim", "vocab_size"}
+    assert refused >= sizes
+
+
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "base.json"])
 @settings(max_examples=12)
 @given(damage=damages)

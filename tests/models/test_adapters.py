@@ -26,9 +26,8 @@ def save(model, folder: Path, **settings) -> Path:
     """An adapter of noise on a model, as peft saves it."""
     from peft import LoraConfig, get_peft_model
 
-    adapted = get_peft_model(
-        model, LoraConfig(r=2, **{"target_modules": ["q_proj", "v_proj"], **settings})
-    )
+    usual = {"r": 2, "target_modules": ["q_proj", "v_proj"]}
+    adapted = get_peft_model(model, LoraConfig(**usual | settings))
     stir_factors(adapted)
     adapted.save_pretrained(folder)
     return folder
@@ -254,3 +253,19 @@ def test_an_adapter_without_a_head_of_its_own_leaves_the_base_as_it_was(tiny_mod
     remove_adapter(loaded)
     with torch.inference_mode():
         assert torch.equal(loaded.model(ids).logits, bare(tiny_model).eval()(ids).logits)
+
+
+@pytest.mark.parametrize(
+    "damage", [{"r": 10**9}, {"rank_pattern": {"q_proj": 10**9}}], ids=["r", "rank_pattern"]
+)
+def test_a_rank_that_no_tensor_has_is_refused_before_memory_is_taken(tiny_model, adapter, damage):
+    settings(adapter, **damage)
+    expected = "the rank is 1,000,000,000, and the largest size of a tensor is"
+    with pytest.raises(HarnessError, match=expected) as caught:
+        on(tiny_model, adapter)
+    assert "adapter_config.json is damaged" in str(caught.value)
+
+
+def test_a_rank_as_large_as_the_layer_is_loaded(tiny_model, tmp_path):
+    folder = save(bare(tiny_model), tmp_path / "wide", r=64)
+    assert on(tiny_model, folder).adapter == str(folder)

@@ -138,6 +138,10 @@ WEIGHTS = {
     "no EOS": (without_eos, "the tokenizer has no EOS token"),
     "custom code": (custom_code, "needs Python code of its own, which is never run"),
     "classifier": (classifier, "a model for another task.*LlamaForSequenceClassification"),
+    "a million layers": (
+        setting(num_hidden_layers=10**6),
+        r"model: num_hidden_layers is 1,000,000, and the files hold 21 tensors — config\.json is damaged",
+    ),
     "model and adapter": (with_an_adapter, "holds a model and an adapter"),
 }
 #: What only a command sees that loads the weights.
@@ -161,6 +165,13 @@ INCOMPLETE = {
         r"of another shape: model\.layers\.1\.mlp\.up_proj\.weight, .*: \[120, 64\] stored, \[128, 64\]",
     ),
 }
+#: A setting of config.json, and the size of the model that it describes.
+OVERSIZE = {"head_dim": 10**6, "vocab_size": 10**7, "intermediate_size": 10**6}
+for name, size in OVERSIZE.items():
+    INCOMPLETE[f"{name} of {size}"] = (
+        setting(**{name: size}),
+        r"model: the configuration describes [\d,]{10,} weights, and the files hold at most 2\d\d,\d{3} —",
+    )
 for method in ("awq", "gptq", "compressed-tensors", "hqq", "aqlm", "fbgemm_fp8", "never_heard_of"):
     header = {"quant_method": method, "bits": 4}
     INCOMPLETE[method] = (

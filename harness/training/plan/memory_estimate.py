@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models.architecture import largest_size, pick_class, read_config
-from harness.models.quiet import quiet, refusal
+from harness.models.architecture import build_on_meta, largest_size, pick_class, read_config
 from harness.training.config import AdapterConfig
 from harness.training.step.lora_targets import ALL_LINEAR, Target, TargetList, find_targets
 
@@ -196,13 +195,7 @@ def shape_from(
     import torch
     from transformers.pytorch_utils import Conv1D
 
-    with quiet(), torch.device("meta"):
-        try:
-            model = kind.from_config(config)
-        except (
-            Exception
-        ) as error:  # a contradictory configuration makes transformers raise anything
-            raise refusal("cannot build the model from its configuration", error, "") from None
+    model = build_on_meta(config, kind, "")
     targets = find_targets(model, adapter, quantised=quantised)
     head = model.get_output_embeddings()
     linear = [
