@@ -62,7 +62,7 @@ class Artefact:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class PairedScore:
     """One metric of one artefact in one format, beside the same cases in transformers.
 
     ``low`` and ``high`` bound the difference, artefact − reference, over the paired cases; None
@@ -104,7 +104,8 @@ class Shipment:
     """The programs that wrote the files, with their versions."""
     artefacts: tuple[Artefact, ...]
     checks: tuple[Checked, ...]
-    scores: tuple[Scored, ...] = ()
+    scores: tuple[PairedScore, ...] = ()
+    license: str = "unknown"
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -171,7 +172,7 @@ def read_shipment(path: Path) -> Shipment:
                     for row in table["artefacts"]
                 ),
                 "checks": tuple(map(Checked.from_json, table["checks"])),
-                "scores": tuple(Scored(**row) for row in table["scores"]),
+                "scores": tuple(PairedScore(**row) for row in table["scores"]),
             }
         )
     except (KeyError, TypeError, ValueError) as error:

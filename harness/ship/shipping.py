@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.files import new_folder
-from harness.ship.findings import Checked
+from harness.ship.behaviour import check_behaviour
 from harness.ship.llama_programs import CONVERTED, Programs, convert, find_programs, quantise
 from harness.ship.made import Made
 from harness.ship.model_folder import FOLDER, ModelFolder, write_model_folder
 from harness.ship.runtime_files import hf_command, vllm_command, write_llamacpp, write_ollama
+from harness.ship.ship_page import write_pages
 from harness.ship.shipment import (
     Artefact,
     ShipJob,
@@ -42,6 +43,11 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
     programs = find_programs(job.quantise, job.llama_cpp) if needs_gguf else None
     with new_folder(job.out) as folder:
         made = _make(job, trained, folder, programs, quiet=quiet)
+        artefacts = tuple(_artefacts(made))
+        _say("checking weights, texts, stops and settings", quiet)
+        checks = [*check_weights(made), *text_checks(made)]
+        _say("scoring the artefacts", quiet or job.behaviour == "none" or not made.gguf)
+        behaviour = check_behaviour(made, quiet=quiet)
         shipment = Shipment(
             name=trained.name,
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -54,11 +60,14 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
             stop_ids=made.model.stop_ids,
             commands=made.commands,
             made_with=made.made_with,
-            artefacts=tuple(_artefacts(made)),
-            checks=tuple(_checks(made, quiet=quiet)),
+            artefacts=artefacts,
+            checks=(*checks, *behaviour.checks),
+            scores=behaviour.scores,
+            license=job.license,
             notes=made.notes,
         )
         write_shipment(folder, shipment)
+        write_pages(folder, shipment)
     return shipment
 
 
@@ -128,13 +137,6 @@ def _artefacts(made: Made) -> Iterator[Artefact]:
 
 #: Folder of a shipment → the runtimes that read it.
 _READERS = {FOLDER: ("hf", "vllm"), "llamacpp": _GGUF_RUNTIMES}
-
-
-def _checks(made: Made, *, quiet: bool) -> Iterator[Checked]:
-    """The results of all checks."""
-    _say(f"checking {len(made.gguf) + 1} models", quiet)
-    yield from check_weights(made)
-    yield from text_checks(made)
 
 
 def _say(what: str, quiet: bool) -> None:

@@ -48,7 +48,7 @@ def test_every_file_is_listed_with_its_digest(tiny_model, adapter, tmp_path):
     out = tmp_path / "out"
     listed = {one.path: one for one in done.artefacts}
     written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
-    assert written - set(listed) == {"ship.json"}
+    assert written - set(listed) == {"ship.json", "ship.html", "ship.md", "README.md"}
     weights = listed["hf/model.safetensors"]
     content = (out / weights.path).read_bytes()
     assert (weights.sha256, weights.bytes) == (hashlib.sha256(content).hexdigest(), len(content))

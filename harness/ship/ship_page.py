@@ -1,0 +1,106 @@
+"""ship.html and ship.md: what was shipped, what was checked, and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.files import write_text
+from harness.metrics.registry import METRICS
+from harness.report.frame import render
+from harness.ship.findings import Checked
+from harness.ship.ship_card import artefact_table, card, table
+from harness.ship.shipment import PairedScore, Shipment
+
+PAGE, MARKDOWN, CARD = "ship.html", "ship.md", "README.md"
+_TEMPLATE = Path(__file__).with_name("ship_page.html.jinja")
+#: State of a check → the class of its colour, and its symbol.
+_LOOKS = {
+    "differs": ("w-broken", "✗"),
+    "equal": ("w-works", "✓"),
+    "not checked": ("w-unclear", "?"),
+}
+_ORDER = tuple(_LOOKS)
+
+
+def write_pages(folder: Path, shipment: Shipment) -> None:
+    """Write the page, the same as Markdown, and the card of the artefacts."""
+    write_text(folder / PAGE, render_page(shipment))
+    write_text(folder / MARKDOWN, "\n".join(markdown(shipment)) + "\n")
+    write_text(folder / CARD, "\n".join(card(shipment)) + "\n")
+
+
+def verdict_line(shipment: Shipment) -> str:
+    """How many checks differ, are equal and were not made."""
+    counts = dict.fromkeys(_ORDER, 0)
+    for check in shipment.checks:
+        counts[check.state] += 1
+    return (
+        f"{counts['differs']} checks differ, {counts['equal']} are equal, "
+        f"{counts['not checked']} were not made"
+    )
+
+
+def in_order(checks: Sequence[Checked]) -> list[Checked]:
+    """What differs first, then what was not checked, so that neither is overlooked."""
+    order = ("differs", "not checked", "equal")
+    return sorted(checks, key=lambda check: order.index(check.state))
+
+
+def render_page(shipment: Shipment) -> str:
+    """The page. All texts are escaped, and control characters are made visible."""
+    return render(
+        _TEMPLATE,
+        title=shipment.name,
+        skip="checks",
+        ship=shipment,
+        verdict=verdict_line(shipment),
+        checks=in_order(shipment.checks),
+        looks=_LOOKS,
+        counts={state: sum(c.state == state for c in shipment.checks) for state in _ORDER},
+        scores=[_score_row(one) for one in shipment.scores],
+    )
+
+
+def markdown(shipment: Shipment) -> Iterator[str]:
+    """The page's content as Markdown."""
+    yield from (f"# {shipment.name}: what was shipped and checked", "")
+    yield from (f"{verdict_line(shipment)}.", "", "## Checks", "")
+    rows = [(c.state, c.runtime, c.check, c.reason) for c in in_order(shipment.checks)]
+    yield from table(("state", "runtime", "check", "how"), rows)
+    if shipment.findings:
+        yield from ("", "## Findings", "")
+        yield from (f"- {finding}" for finding in shipment.findings)
+    if shipment.scores:
+        yield from ("", "## Scores", "", _ABOUT_SCORES, "")
+        yield from table(_SCORE_HEADS, map(_score_cells, shipment.scores))
+    yield from ("", "## Files", "")
+    yield from artefact_table(shipment)
+
+
+_ABOUT_SCORES = (
+    "Each artefact in its own runtime beside the trained model in transformers, on the same cases. "
+    "The interval is that of the difference, paired by case, at 95 %."
+)
+_SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
+
+
+def _score_cells(one: PairedScore) -> tuple[str, ...]:
+    interval = "no interval" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
+    return (
+        one.artefact,
+        one.format,
+        one.metric,
+        f"{one.reference:.3f}",
+        f"{one.value:.3f}",
+        f"{one.difference:+.3f} ({interval})",
+        str(one.n),
+    )
+
+
+def _score_row(one: PairedScore) -> tuple[tuple[str, ...], str]:
+    """The cells, and the colour where the difference is real by its interval."""
+    if not one.is_real:
+        return _score_cells(one), ""
+    lower = METRICS[one.metric].better == "lower"
+    return _score_cells(one), "worse" if (one.difference > 0) == lower else "better"
