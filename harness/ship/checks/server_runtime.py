@@ -15,7 +15,6 @@ from harness.errors import HarnessError
 from harness.ship.checks.compare_runtime import Sent
 from harness.ship.checks.llamacpp_runtime import request_of
 from harness.ship.checks.server_pages import ServerPages
-from harness.ship.checks.text_kinds import without_bos
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts
 
 LLAMA, VLLM, SGLANG, WEBUI, OLLAMA = "llama-server", "vllm", "sglang", "webui", "ollama"
@@ -153,25 +152,28 @@ class ServerRuntime:
         return {"model": self._served.model, **body}
 
     def _with_text(self, prompt: TrainedPrompt, page: dict[str, Any], key: str) -> Sent:
-        """The ids of an answer, and their text by the server's own tokenizer.
-
-        A tokenizer that cannot give back a text exactly is compared with what ours gives back.
-        """
+        """The ids of an answer, and their text."""
         if "error" in page:
             return Sent(refused=str(page["error"]))
         ids = _ids(page.get(key))
         if ids is None or ids == prompt.ids:
             return Sent(prompt.rendered.text if ids else None, ids)
+        if self._is_same_text(prompt, ids):
+            return Sent(prompt.rendered.text, ids)
         body = {"model": self._served.model, "tokens": list(ids), "skip_special_tokens": False}
         back = self._post("/detokenize", body)
         text = back.get("prompt", back.get("text"))
-        if not isinstance(text, str):
-            return Sent(None, ids)
-        tokenizer, bos = self._trained.tokenizer, self._trained.bos
-        ours = tokenizer.decode(list(prompt.ids), clean_up_tokenization_spaces=False)
-        if without_bos(text, bos)[0].lstrip() == without_bos(ours, bos)[0].lstrip():
-            text = prompt.rendered.text
-        return Sent(text, ids)
+        return Sent(text if isinstance(text, str) else None, ids)
+
+    def _is_same_text(self, prompt: TrainedPrompt, ids: tuple[int, ...]) -> bool:
+        """Whether the server makes these ids, but for BOS, of the text that was trained.
+
+        A text that its tokenizer gives back says less: not every tokenizer gives back all.
+        """
+        asked = {"prompt": prompt.rendered.text, "add_special_tokens": False}
+        page = self._post("/tokenize", {"model": self._served.model, **asked})
+        made, bos = _ids(page.get("tokens")), self._trained.tokenizer.bos_token_id
+        return made is not None and _without(made, bos) == _without(ids, bos)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         page = self._pages.post(path, body)
@@ -184,3 +186,10 @@ def _ids(value: Any) -> tuple[int, ...] | None:
     if isinstance(value, list) and all(isinstance(one, int) for one in value):
         return tuple(value)
     return None
+
+
+def _without(ids: tuple[int, ...], bos: int | None) -> tuple[int, ...]:
+    count = 0
+    while bos is not None and count < len(ids) and ids[count] == bos:
+        count += 1
+    return ids[count:]
