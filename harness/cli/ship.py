@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,16 +16,17 @@ from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError, nearest
 
 if TYPE_CHECKING:
     from harness.ship import Runtime, Shipment
+    from harness.ship.findings import Checked
 
 
 @dataclass(frozen=True)
 class ShipOptions:
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|MODEL")]
     """Folder of a run or of an adapter, or a model: folder, hub id, or SmolLM2-135M-Instruct."""
-    out: str
-    """New folder for the artefacts."""
     format_id: Annotated[str, tyro.conf.arg(name="format")]
     """Id of the prompt format that becomes the chat template."""
+    out: str = ""
+    """New folder for the artefacts."""
     to: Annotated[str, tyro.conf.arg(metavar="RUNTIME,…")] = "hf"
     """Runtimes to make files for: hf, vllm, llamacpp, ollama, separated by commas."""
     adapter: str | None = None
@@ -51,6 +54,13 @@ class ShipOptions:
     """Device for the merge and for the model in transformers."""
     license: str = "unknown"
     """Licence of the artefacts, for the card."""
+    server: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
+    """Write nothing: compare what this running server sends with what RUN|MODEL was trained on. It
+    may be llama-server, vLLM, SGLang, Ollama or text-generation-webui."""
+    server_model: str = ""
+    """With --server: its name of the model. Default: the first one."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """With --server: the environment variable that holds the key."""
     json: bool = False
     """Print ship.json and nothing else."""
 
@@ -61,6 +71,10 @@ def ship(args: list[str]) -> int:
     Example: harness ship runs/train --format chatml --to llamacpp,ollama --out shipped
     """
     options = parse(ShipOptions, args, "ship", ship.__doc__)
+    if options.server is not None:
+        return _check_server(options)
+    if not options.out:
+        raise HarnessError("--out is missing", hint="--out FOLDER, or --server URL")
     to = _runtimes(options.to)
     types = tuple(kind.upper() for kind in split_commas((options.quantize,)))
     if not types:
@@ -112,13 +126,47 @@ def _print(shipment: Shipment, out: Path) -> None:
     for artefact in shipment.artefacts:
         if artefact.quantisation:
             print(f"  {artefact.path}  {artefact.quantisation}, {artefact.bytes / 1e6:,.1f} MB")
-    for check in shipment.checks:
-        reason = f": {check.reason}" if check.reason else ""
-        print(f"  {check.state.upper():11}  {check.runtime}, {check.check}{reason}")
-        for finding in check.findings:
-            print(f"               {finding}")
+    _print_checks(shipment.checks)
     for note in shipment.notes:
         print(f"note: {note}")
     print(f"written: {out}")
     for runtime, command in shipment.commands.items():
         print(f"{runtime}: {command}")
+
+
+def _print_checks(checks: Iterable[Checked]) -> None:
+    for check in checks:
+        reason = f": {check.reason}" if check.reason else ""
+        print(f"  {check.state.upper():11}  {check.runtime}, {check.check}{reason}")
+        for finding in check.findings:
+            print(f"               {finding}")
+
+
+def _check_server(options: ShipOptions) -> int:
+    """Compare what a running server sends with what was trained. Exit code 1 on findings."""
+    if options.out:
+        raise HarnessError("--out and --server exclude each other", hint="a server is only checked")
+    from harness.ship import ShipJob
+    from harness.ship.text_checks import server_checks
+
+    job = ShipJob(
+        model=options.model,
+        out=Path(),
+        format=options.format_id,
+        adapter=options.adapter,
+        formats_dirs=options.formats_dir,
+        data=options.data,
+    )
+    checks = server_checks(
+        job,
+        options.server or "",
+        options.server_model,
+        os.environ.get(options.api_key_env) or "none",
+    )
+    if options.json:
+        print_json(
+            {"server": options.server, "checks": [one.to_json() for one in checks]}, indent=1
+        )
+    else:
+        _print_checks(checks)
+    return EXIT_FINDINGS if any(one.findings for one in checks) else EXIT_OK

@@ -10,16 +10,22 @@ from harness.data.conversations import load_conversations
 from harness.files import read_json_object
 from harness.models import load_tokenizer, read_base
 from harness.models.added_tokens import with_tokens
-from harness.ship.checks.runtime_checks import check_folder, check_gguf, check_modelfile
+from harness.ship.checks.runtime_checks import (
+    check_folder,
+    check_gguf,
+    check_modelfile,
+    check_server,
+)
+from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.trained_texts import TrainedTexts, trained_texts
 from harness.ship.findings import Checked
 from harness.ship.made import Made
 from harness.ship.runtime_files import MODELFILE
+from harness.ship.shipment import ShipJob
+from harness.ship.trained_model import Trained, find_trained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from harness.ship.trained_model import Trained
 
 
 def texts_of(trained: Trained, data: tuple[str, ...]) -> TrainedTexts:
@@ -59,6 +65,15 @@ def text_checks(made: Made) -> Iterator[Checked]:
         checks += check_modelfile(made.folder / "ollama" / MODELFILE, texts, gguf=gguf)
     for one in checks:
         yield _with_short_places(one, f"{made.folder}/")
+
+
+def server_checks(job: ShipJob, url: str, model: str, api_key: str) -> list[Checked]:
+    """The checks of a running server that is to run this job's model.
+
+    Raises HarnessError for a server that cannot be reached, or that is none of those known.
+    """
+    pages = ServerPages(url, api_key=api_key)
+    return check_server(pages, texts_of(find_trained(job), job.data), model)
 
 
 def _stops_of_requests(made: Made) -> tuple[str, ...] | None:

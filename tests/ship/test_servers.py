@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.ship.checks.runtime_checks import check_server
+from harness.ship.checks.server_pages import ServerPages
 from harness.training.share.export import chat_template
 from tests.ship.artefacts import FORMATS, kinds, tokenizer_of, trained_in, write_modelfile
 from tests.ship.fake_servers import LlamaServer, Ollama, Sglang, Vllm, Webui, running
@@ -37,7 +41,7 @@ def served(tmp_path, artefact, *, tokenizer=None, template=None, **settings):
 def test_a_sound_server(tmp_path, artefact):
     name, format_id, kind = artefact.split()
     with served(tmp_path, artefact) as server:
-        checks = check_server(f"{server.url}/v1", trained_in(format_id, kind), model="")
+        checks = check_server(ServerPages(f"{server.url}/v1"), trained_in(format_id, kind))
     assert kinds(checks) == set(), [str(one) for check in checks for one in check.findings]
     states = {check.check: check.state for check in checks}
     assert {check.runtime for check in checks} == {name}
@@ -103,22 +107,22 @@ def test_a_trap_of_a_server(tmp_path, trap):
     if "tokenizer" in settings:
         settings = {**settings, "tokenizer": tokenizer_of(settings["tokenizer"])}
     with served(tmp_path, artefact, **settings) as server:
-        checks = check_server(server.url, trained_in(format_id, tokenizer))
+        checks = check_server(ServerPages(server.url), trained_in(format_id, tokenizer))
     assert kinds(checks) == {kind}, [str(one) for check in checks for one in check.findings]
 
 
 def test_what_an_older_server_does_not_say_is_not_checked(tmp_path):
     with served(tmp_path, "sglang chatml bytes", old=True) as server:
-        texts, ids, *_ = check_server(server.url, trained_in("chatml"))
+        texts, ids, *_ = check_server(ServerPages(server.url), trained_in("chatml"))
     assert texts.state == ids.state == "not checked" and "0.5.13" in texts.reason
     with served(tmp_path, "ollama chatml bytes", old=True) as server:
-        texts, ids, *_ = check_server(server.url, trained_in("chatml"))
+        texts, ids, *_ = check_server(ServerPages(server.url), trained_in("chatml"))
     assert texts.state == "not checked" and "0.11.5" in texts.reason
 
 
 def test_tools_that_ollama_refuses_are_counted(tmp_path):
     with served(tmp_path, "ollama qwen2.5 bytes") as server:
-        texts, *_ = check_server(server.url, trained_in("qwen2.5"))
+        texts, *_ = check_server(ServerPages(server.url), trained_in("qwen2.5"))
     assert texts.state == "equal" and "3 without: it has no tools" in texts.reason
 
 
@@ -127,7 +131,7 @@ def test_a_model_that_the_server_does_not_have(tmp_path):
         served(tmp_path, "vllm chatml bytes") as server,
         pytest.raises(HarnessError, match="no model 'tunde'"),
     ):
-        check_server(server.url, trained_in("chatml"), model="tunde")
+        check_server(ServerPages(server.url), trained_in("chatml"), "tunde")
 
 
 def test_a_server_that_says_nothing_of_itself():
@@ -139,13 +143,13 @@ def test_a_server_that_says_nothing_of_itself():
         running(Silent(tokenizer_of("bytes"), "")) as server,
         pytest.raises(HarnessError, match="does not say which program"),
     ):
-        check_server(server.url, trained_in("chatml"))
+        check_server(ServerPages(server.url), trained_in("chatml"))
 
 
 def test_the_server_is_asked_for_what_was_trained(tmp_path):
     """Switches of the template and tools go with each request, arguments as JSON texts."""
     with served(tmp_path, "vllm qwen3 bytes") as server:
-        check_server(server.url, trained_in("qwen3"))
+        check_server(ServerPages(server.url), trained_in("qwen3"))
     bodies = [body for path, body in server.asked if path == "/tokenize"]
     assert all(body["add_generation_prompt"] and body["model"] == "tuned" for body in bodies)
     calls = [
@@ -153,3 +157,25 @@ def test_the_server_is_asked_for_what_was_trained(tmp_path):
     ]
     assert calls and all(isinstance(one[0]["function"]["arguments"], str) for one in calls)
     assert any("tools" in body for body in bodies)
+
+
+def test_the_command_checks_a_running_server(tmp_path, tiny_model, capsys):
+    args = ["ship", str(tiny_model), "--format", "chatml"]
+    with served(tmp_path, "vllm chatml bytes") as server:
+        assert main([*args, "--server", f"{server.url}/v1"]) == 0
+    shown = capsys.readouterr().out
+    assert "EQUAL        vllm, texts: 8 prompts of standard shapes" in shown
+    assert "NOT CHECKED  vllm, stops" in shown
+    with served(tmp_path, "vllm chatml bytes", context=64) as server:
+        assert main([*args, "--server", server.url, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["checks"]
+    assert [one["state"] for one in found] == ["equal", "equal", "not checked", "differs"]
+
+
+def test_a_server_that_is_not_there(tiny_model, capsys, monkeypatch):
+    monkeypatch.setattr("harness.ship.checks.server_pages.RETRIES", 0)
+    args = ["ship", str(tiny_model), "--format", "chatml", "--server", "http://127.0.0.1:9"]
+    assert main(args) == 2
+    assert "the server cannot be reached" in capsys.readouterr().err
+    assert main([*args, "--out", "x"]) == 2
+    assert "--out and --server exclude each other" in capsys.readouterr().err

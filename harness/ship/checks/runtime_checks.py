@@ -72,14 +72,11 @@ def check_modelfile(
     ]
 
 
-def check_server(
-    url: str, trained: TrainedTexts, *, model: str = "", api_key: str = "none"
-) -> list[Checked]:
+def check_server(pages: ServerPages, trained: TrainedTexts, model: str = "") -> list[Checked]:
     """A running llama-server, vLLM, SGLang, Ollama or text-generation-webui.
 
     Raises HarnessError where none of them answers, or where it does not have the model.
     """
-    pages = ServerPages(url, api_key=api_key)
     served = served_model(pages, model)
     if served.kind == OLLAMA:
         return _ollama(pages, served, trained)

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.backends.server_calls import Server
 
+RETRIES = 2
 _MISSING = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED,
@@ -20,11 +21,11 @@ class ServerPages:
     Raises HarnessError for what is no address, and for a server that cannot be reached.
     """
 
-    def __init__(self, url: str, *, api_key: str = "none", retries: int = 2) -> None:
+    def __init__(self, url: str, *, api_key: str = "none") -> None:
         root = url.rstrip("/").removesuffix("/v1")
-        self._server = Server(f"{root}/v1", api_key=api_key, timeout=120.0, retries=retries)
+        self._server = Server(root, api_key=api_key, timeout=120.0, retries=RETRIES)
         self._root = root
-        self.url = self._server.shown_url.removesuffix("/v1")
+        self.url = self._server.shown_url
 
     def get(self, path: str) -> dict[str, Any]:
         """A page of facts; empty where the server has none."""
