@@ -26,6 +26,9 @@ from harness.progress import progress
 from harness.records import Loglikelihood
 
 FIRST_CLAIM = 64
+FIRST_ANSWERS = 256
+"""The least of each claim: requests to score, and answers. Answers are generated side by side, and
+each claim ends with steps for its longest ones alone: a first look has at most 180 in a round."""
 CLAIM_S = 60.0
 """Seconds of work to claim at a time: short for evaluators that join, long enough for batches."""
 _POLL_S = 0.2
@@ -68,10 +71,10 @@ def execute(
     answered = {item.key: item for item in todo if isinstance(item.request, GenerateRequest)}
     with Claims(store) as claims:
         return sum(
-            _compute(f"{label}: {name}", part, compute, claims, quiet)
-            for name, part, compute in (
-                ("score", scored, lambda some: _score(backend, some)),
-                ("answer", answered, lambda some: _answer(backend, some)),
+            _compute(f"{label}: {name}", part, compute, claims, least, quiet)
+            for name, part, compute, least in (
+                ("score", scored, lambda some: _score(backend, some), FIRST_CLAIM),
+                ("answer", answered, lambda some: _answer(backend, some), FIRST_ANSWERS),
             )
         )
 
@@ -81,13 +84,17 @@ def _compute(
     todo: dict[str, PlannedRequest],
     compute: Callable[[Iterable[PlannedRequest]], Batches],
     claims: Claims,
+    least: int,
     quiet: bool,
 ) -> int:
-    """Claim a part, compute it, store it batch by batch, until nothing is missing."""
+    """Claim a part, compute it, store it batch by batch, until nothing is missing.
+
+    A claim has ``least`` requests, or those of ``CLAIM_S`` seconds where these are more.
+    """
     pending, store = list(todo), claims.store
     computed = claimed = 0
     waiting = False
-    most = FIRST_CLAIM
+    most = least
     with progress(name, len(todo), quiet=quiet, unit="cells") as bar:
         while pending:
             taken = claims.take(pending, most)
@@ -111,7 +118,7 @@ def _compute(
             finally:
                 claims.release(taken.mine)  # what the engine left out, or never reached
             rate = (computed - before) / max(time.monotonic() - began, 1e-3)
-            most = max(FIRST_CLAIM, int(rate * CLAIM_S))
+            most = max(least, int(rate * CLAIM_S))
     unscored = Counter(store.unscored[key] for key in todo if key in store.unscored)
     if not quiet:
         for why, count in unscored.items():
