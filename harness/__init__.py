@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         load_formats,
         recall,
         render,
-        train,
     )
+    from harness.api_training import sweep, train
     from harness.errors import HarnessError
     from harness.training.callback import FormatCallback
     from harness.version import __version__
@@ -37,6 +37,7 @@ __all__ = [
     "load_formats",
     "recall",
     "render",
+    "sweep",
     "train",
 ]
 
@@ -52,6 +53,8 @@ def __getattr__(name: str) -> Any:
         "FormatCallback": "harness.training.callback",
         "HarnessError": "harness.errors",
         "__version__": "harness.version",
+        "sweep": "harness.api_training",
+        "train": "harness.api_training",
     }
     from harness.extras import explain_missing
 

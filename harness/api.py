@@ -1,6 +1,7 @@
 """The Python interface: the functions that ``import harness`` offers, and their results.
 
-Each function does what the command of the same name does. Mistakes in the input raise HarnessError.
+Each function does what the command of the same name does; those that train are in
+``harness.api_training``. Mistakes in the input raise HarnessError.
 A result prints as one line and shows as a table in a notebook (``_repr_html_``); ``rows()`` returns
 the table as dictionaries and, with pandas installed, ``to_pandas()`` as a data frame.
 """
@@ -21,7 +22,6 @@ from harness.api_results import (
     DriftResult,
     EvaluationResult,
     RecallResult,
-    TrainResult,
     drift_summary,
     recall_summary,
 )
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from harness.formats import FormatSet
     from harness.gate.baseline import Baseline
     from harness.metrics.copies.recall_index import RecallIndex
-    from harness.training.config import TrainConfig
 
 Messages = Conversation | Sequence[Mapping[str, Any]]
 """A conversation, or its messages as ``{"role": …, "content": …}`` as a file has them."""
@@ -121,37 +120,6 @@ def write_files(evaluations: Sequence[Evaluation], job: EvalJob) -> list[Path]:
         write_baseline(to_baseline(evaluation, job.formats), folder / SCORES_FILE)
         files.append(folder / SCORES_FILE)
     return files
-
-
-def train(
-    config: str | Path | Mapping[str, Any] | TrainConfig, *, quiet: bool = True, **settings: Any
-) -> TrainResult:
-    """Train a LoRA adapter across prompt formats.
-
-    An interrupted run is resumed; a finished one is returned at once. ``config`` is a TOML file, a
-    dictionary of the same shape or a TrainConfig. ``settings`` change single settings by name:
-    ``learning_rate=1e-4``, ``output_dir="runs/a"``.
-    """
-    from harness.training.config import TrainConfig, parse_config, read_config
-    from harness.training.runs.overrides import whole_name
-
-    if isinstance(config, Mapping):
-        chosen = parse_config(dict(config))
-    else:
-        chosen = config if isinstance(config, TrainConfig) else read_config(Path(config))
-    table = chosen.as_dict()
-    for name, value in settings.items():
-        *sections, leaf = whole_name(name, chosen).split(".")
-        place = table
-        for section in sections:
-            place = place[section]
-        place[leaf] = str(value) if isinstance(value, Path) else value
-    chosen = parse_config(table, where="train")
-    with explain_missing("harness.train"):
-        from harness.training import start
-
-        adapter = start.train(chosen, quiet=quiet)
-    return TrainResult(adapter, adapter.parent)
 
 
 def compare(

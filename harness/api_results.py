@@ -85,11 +85,13 @@ class EvaluationResult(_Table):
 class TrainResult(_Table):
     """A finished training: the adapter's folder, and a row for each step and measured checkpoint.
 
-    ``run`` is the folder with checkpoints, run.json and metrics.jsonl.
+    ``run`` is the folder with checkpoints, run.json and metrics.jsonl. ``notes``: what was read of
+    another trainer's configuration, and which of its keys are not kept.
     """
 
     adapter: Path
     run: Path
+    notes: tuple[str, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
         """The entries of metrics.jsonl."""
@@ -101,6 +103,33 @@ class TrainResult(_Table):
         steps = [row for row in self.rows() if row["kind"] == "step"]
         loss = f", last loss {steps[-1]['loss']:.4g}" if steps else ""
         return f"TrainResult({self.adapter}: {len(steps)} steps{loss})"
+
+
+@dataclass(frozen=True, repr=False)
+class SweepResult(_Table):
+    """A grid of runs: a row for each, with its settings, whether it is done, and its best loss.
+
+    ``folder`` holds the runs, sweep.json and the map; ``points`` are the rows of ``harness sweep
+    --json``, with the curve of each run. ``notes`` are those of ``TrainResult``.
+    """
+
+    folder: Path
+    points: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The settings of the grid, then run, done, and what was found of the curve."""
+        return [
+            {
+                **{name.rpartition(".")[2]: value for name, value in point["settings"].items()},
+                **{key: point[key] for key in point if key not in ("settings", "curve")},
+            }
+            for point in self.points
+        ]
+
+    def __repr__(self) -> str:
+        done = sum(bool(point["done"]) for point in self.points)
+        return f"SweepResult({self.folder}: {done} of {len(self.points)} runs done)"
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,6 +7,8 @@ import difflib
 import io
 import math
 import re
+from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass, make_dataclass
 from functools import cache
 from inspect import cleandoc
@@ -22,6 +24,8 @@ from harness.errors import HarnessError
 from harness.terminal import raw_streams
 
 T = TypeVar("T")
+#: The flags that the user wrote, without their values: a mistake is named as the user spelled it.
+_GIVEN: ContextVar[frozenset[str]] = ContextVar("given", default=frozenset())
 QUIET_HELP = "Print nothing but errors, and what --json prints or a text that was asked for."
 _PLACEHOLDERS = {str: "TEXT", int: "INT", float: "FLOAT"}
 #: Options by name → what to write there, where the type does not say it.
@@ -63,6 +67,7 @@ def parse(
     shown = kind if prog or default is not None else _with_quiet(kind)
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(shown)
     given: dict[str, Any] = {} if default is None else {"default": default}
+    _GIVEN.set(frozenset(arg.split("=")[0].replace("_", "-") for arg in args if arg[:2] == "--"))
     prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
         with raw_streams(), contextlib.redirect_stderr(errors):
@@ -104,8 +109,20 @@ def at_least(options: Any, least: float, *names: str) -> None:
     for name in names:
         value = getattr(options, name)
         if value is not None and not least <= value < math.inf:
-            flag = name.replace("_", "-")
-            raise HarnessError(f"invalid --{flag} {value}: expected at least {least}")
+            flag = _spelled(flag_names(type(options), name))
+            raise HarnessError(f"invalid {flag} {value}: expected at least {least}")
+
+
+def flag_names(kind: type, field: str) -> list[str]:
+    """The names of an option: that of its field, then the others."""
+    marks = get_args(get_type_hints(kind, include_extras=True)[field])
+    others = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
+    return [f"--{field.replace('_', '-')}", *others]
+
+
+def _spelled(names: Sequence[str]) -> str:
+    """Which of an option's names the user wrote; the first where that is unknown."""
+    return next((name for name in names if name in _GIVEN.get()), names[0])
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
@@ -169,7 +186,7 @@ def _mistake(text: str) -> str:
     parts = re.split(r"\n{2,}", stripped.strip())
     body, others = (" ".join(part.split()) for part in (parts[0], " ".join(parts[1:])))
     if found := re.match(r"Error parsing (\S+):.*['\"](.*?)['\"]\]?\.?$", body):
-        flag = found[1].rpartition("/")[2]  # after its other names
+        flag = _spelled(found[1].split("/")[::-1])
         _, _, takes = others.partition(f"{flag} ")
         kind = re.search(r"INT|FLOAT", takes.split(" ", 1)[0] if takes[:1] != "[" else takes)
         expected = {"INT": ": expected a whole number", "FLOAT": ": expected a number"}
@@ -184,7 +201,7 @@ def _mistake(text: str) -> str:
     if found := re.match(r"Missing from .*?: (\S+)", body):
         return f"missing {found[1]}"
     if found := re.match(r"Missing value for argument '(.*)'", body):
-        return f"{found[1].rpartition('/')[2]} needs a value"
+        return f"{_spelled(found[1].split('/')[::-1])} needs a value"
     if found := re.match(r"Unrecognized options: (.*)", body):
         return f"unexpected argument {found[1].split(', ')[0]!r}"
     return body

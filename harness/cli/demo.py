@@ -6,6 +6,9 @@ import sys
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from harness.cli.arguments import at_least, parse
 from harness.cli.output import print_json
@@ -13,7 +16,7 @@ from harness.errors import EXIT_OK, HarnessError
 
 _DESCRIPTION = (
     "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report.\n\n"
-    "Example: harness demo --limit 8 --out build/demo"
+    "Example: harness demo --cases-per-format 8 --out build/demo"
 )
 
 
@@ -21,7 +24,7 @@ _DESCRIPTION = (
 class DemoOptions:
     out: str = "build/demo"
     """Folder for results, adapter and report. A second run computes only what is missing."""
-    limit: int | None = None
+    limit: Annotated[int | None, tyro.conf.arg(aliases=["--cases-per-format"])] = None
     """At most this many cases of each kind. Default: the demo's own subset."""
     num_train_epochs: float | None = None
     """Passes over the training set. Default: as in the recipe."""

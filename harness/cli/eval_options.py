@@ -181,7 +181,8 @@ def job_of(options: EvalOptions) -> EvalJob:
 
     if options.full and options.limit is not None:
         raise HarnessError(
-            "--full and --limit exclude each other", hint="leave --limit out to ask all cases"
+            "--full and --cases-per-format (--limit) exclude each other",
+            hint="leave --cases-per-format out to ask all cases",
         )
     if not options.report_to and (options.run_name or options.project != "formatproof"):
         raise HarnessError(

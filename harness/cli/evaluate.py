@@ -28,7 +28,7 @@ FAILING = {"broken": ("broken",), "degraded": ("broken", "degraded")}
 def evaluate(args: list[str]) -> int:
     """Measure a model across prompt formats and write report.html, report.md and report.json.
 
-    Example: harness eval ./my-model --formats common --limit 40 --fail-on broken
+    Example: harness eval ./my-model --formats common --cases-per-format 40 --fail-on broken
     """
     options = parse(EvalOptions, args, "eval", evaluate.__doc__)
     from harness.api import write_files

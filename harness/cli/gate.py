@@ -5,6 +5,9 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from harness.cli.arguments import at_least, parse, split_commas
 from harness.cli.output import print_json
@@ -29,7 +32,7 @@ class InitOptions:
     """Your own case files. Default: the shipped ones."""
     metrics: tuple[str, ...] = ()
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
-    limit: int | None = None
+    limit: Annotated[int | None, tyro.conf.arg(aliases=["--cases-per-format"])] = None
     """At most this many cases of each kind."""
     strict: bool = False
     """Let an inconclusive check fail."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SweepOptions:
     recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN.toml")]
-    """TOML file with a run's settings. Its output_dir holds the folders of all runs."""
+    """TOML file with a run's settings, or another trainer's configuration, as harness train reads
+    it. Its output_dir holds the folders of all runs."""
+    trainer: Annotated[str, tyro.conf.arg(name="from", metavar="NAME")] = ""
+    """Whose configuration it is, where its keys do not show it: axolotl, llama-factory, trl or
+    unsloth."""
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A setting and its values, such as learning_rate=1e-4,1e-3. Every combination is a run."""
     jobs: int = 1
@@ -44,7 +49,7 @@ def sweep(args: list[str]) -> int:
     options = parse(SweepOptions, args, "sweep", sweep.__doc__)
     at_least(options, 1, "jobs")
     from harness.report.sweep_document import SWEEP_FILE, Sweep
-    from harness.training.config import read_config
+    from harness.training.config.recipe_file import read_recipe_file
     from harness.training.sweep import run_sweep, sweep_points, sweep_rows
 
     if not options.grid:
@@ -54,12 +59,16 @@ def sweep(args: list[str]) -> int:
             f"invalid --grid {wrong!r}: expected NAME=VALUE,VALUE",
             hint="for example --grid learning_rate=1e-4,1e-3",
         )
-    recipe = read_config(Path(options.recipe))
+    read = read_recipe_file(Path(options.recipe), options.trainer)
+    recipe = read.config
+    read.refuse_incomplete(recipe, "file")
     grid = {
         name.strip(): values.split(",")
         for name, _, values in (text.partition("=") for text in options.grid)
     }
     points = sweep_points(recipe, grid, compensate=not options.raw_alpha)
+    if read.other is not None:
+        print("\n".join(read.other.lines()), file=sys.stderr)
     folder = Path(recipe.output_dir)
     rows = (
         sweep_rows(points)

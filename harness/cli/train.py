@@ -16,14 +16,9 @@ from harness.cli.output import print_json
 from harness.data.refusals import summarise_refusals
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
 from harness.run_file import RUN_FILE, run_of
-from harness.training.config import TrainConfig, parse_config, read_config, read_environment
-from harness.training.config.other_trainers import (
-    TRAINERS,
-    OtherRecipe,
-    is_other_recipe,
-    read_other_recipe,
-)
-from harness.training.config.reading import with_environment
+from harness.training.config import TrainConfig, parse_config, read_environment
+from harness.training.config.other_trainers import TRAINERS, OtherRecipe
+from harness.training.config.recipe_file import RecipeFile, read_recipe_file
 from harness.training.config.recipe_text import recipe_toml
 
 if TYPE_CHECKING:
@@ -69,16 +64,14 @@ def train(args: list[str]) -> int:
         return resume(args)
     trainer, rest = _take_from(rest)
     file = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
-    recipe = _other_recipe(file, trainer)
-    if recipe is not None:
-        base = with_environment(recipe.table, str(recipe.path), os.environ)
-    else:
-        base = read_config(file, os.environ) if file else read_environment()
+    if file is None and trainer:
+        raise HarnessError("--from needs a file", hint=f"harness train FILE --from {trainer}")
+    read = read_recipe_file(file, trainer, os.environ) if file else RecipeFile(read_environment())
+    recipe = read.other
     description = _DESCRIPTION.format(program=program())
-    options = parse(TrainConfig, rest, "train", description, default=base)
+    options = parse(TrainConfig, rest, "train", description, default=read.config)
     config = parse_config(options.as_dict(), where="flags")
-    if recipe is not None:
-        _refuse_incomplete(recipe, config)
+    read.refuse_incomplete(config, "flag")
     if switches["--dry-run"]:
         return _dry_run(config, recipe, as_json=switches["--json"])
     if recipe is not None:
@@ -114,23 +107,6 @@ def _take_from(args: list[str]) -> tuple[str, list[str]]:
             end = at + 1 if equals else at + 2
             return value if equals else args[at + 1], [*args[:at], *args[end:]]
     return "", args
-
-
-def _other_recipe(file: Path | None, trainer: str) -> OtherRecipe | None:
-    """What another trainer's configuration says; None where the file is one of ours, or none."""
-    if file is None:
-        if trainer:
-            raise HarnessError("--from needs a file", hint=f"harness train FILE --from {trainer}")
-        return None
-    return read_other_recipe(file, trainer) if trainer or is_other_recipe(file) else None
-
-
-def _refuse_incomplete(recipe: OtherRecipe, config: TrainConfig) -> None:
-    """Raise where neither configuration nor flags name a model or rows: no default of ours fits."""
-    if "model" not in recipe.table and config.model == TrainConfig().model:
-        raise HarnessError("names no model", str(recipe.path), "--model MODEL")
-    if not config.data.train:
-        raise HarnessError("names no data set", str(recipe.path), "--train FILE.jsonl")
 
 
 def _dry_run(config: TrainConfig, recipe: OtherRecipe | None, *, as_json: bool) -> int:

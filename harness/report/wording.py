@@ -235,4 +235,4 @@ def summed_up(word: str, found: Sequence[Verdict]) -> str:
         return ""
     least, most = min(needed), max(needed)
     cases = f"{least}" if least == most else f"{least} to {most}"
-    return f": --limit {cases} would be enough for {len(needed)} of them"
+    return f": --cases-per-format {cases} would be enough for {len(needed)} of them"

@@ -92,7 +92,7 @@ def test_every_command_has_help(capsys):
         (["data", "canaries", "folder", "--n", "0"], "invalid --n 0: expected at least 1"),
         (
             ["data", "canaries", "folder", "--null", "0"],
-            "invalid --controls 0: expected at least 1",
+            "invalid --null 0: expected at least 1",
         ),
         (["data", "canaries", "folder", "--copies", "0"], "invalid --copies"),
         (["data", "canaries", "folder", "--copies"], "invalid --copies"),

@@ -84,7 +84,7 @@ def assert_it_runs(command: Command, capsys: pytest.CaptureFixture[str]) -> None
         words += [
             word
             for flag, value in SMALL_EVAL.items()
-            if flag not in words and not (flag == "--limit" and "--full" in words)
+            if flag not in words and not (flag == "--cases-per-format" and "--full" in words)
             for word in (flag, value)
         ]
     code = main(words)

@@ -18,7 +18,7 @@ SMALL_RUN = {
     "LOAD_IN_4BIT": "false", "ANSWERS": "given", "NATIVE": "chatml",
 }  # fmt: skip
 #: Flags of every evaluation, unless the page gives them: one case of each kind, short answers.
-SMALL_EVAL = {"--cases": "my-cases.jsonl", "--max-new-tokens": "2", "--limit": "1"}
+SMALL_EVAL = {"--cases": "my-cases.jsonl", "--max-new-tokens": "2", "--cases-per-format": "1"}
 _CASES = (
     {
         "id": "capital-01",

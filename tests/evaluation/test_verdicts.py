@@ -68,7 +68,7 @@ def test_few_cases_are_unclear_with_the_number_that_would_do():
     found = word(n=24, choice=0.67, on_task=0.75)
     assert found.word == "unclear" and "may be as good as native or worse" in found.reason
     assert found.needed is not None and 25 <= found.needed <= 400
-    assert f"--limit {found.needed}" in found.remedy
+    assert f"--cases-per-format {found.needed}" in found.remedy
     assert word(n=found.needed * 2, choice=0.67, on_task=0.75).word == "degraded"
 
 

@@ -34,10 +34,10 @@ def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
     [
         ((None,), "unclear: f0: may be; more"),
         ((None, None), "unclear: f0, f1"),
-        ((90, 90), "unclear: f0, f1: --limit 90 would be enough for 2 of them"),
+        ((90, 90), "unclear: f0, f1: --cases-per-format 90 would be enough for 2 of them"),
         (
             (90, None, 120),
-            "unclear: f0, f1, f2: --limit 90 to 120 would be enough for 2 of them",
+            "unclear: f0, f1, f2: --cases-per-format 90 to 120 would be enough for 2 of them",
         ),
     ],
 )

@@ -301,8 +301,11 @@ def _remedy(name: str, native: str | None) -> str:
 
 def _more(needed: int | None) -> str:
     if needed is None:
-        return "measure more cases: --limit with a larger number, or more --cases"
-    return f"measure about {needed} cases of each kind: --limit {needed}, with --cases if short"
+        return "measure more cases: --cases-per-format with a larger number, or more --cases"
+    return (
+        f"measure about {needed} cases of each kind: --cases-per-format {needed},"
+        " with --cases if short"
+    )
 
 
 def _rate(by_case: Mapping[str, float], level: float) -> Interval:

@@ -19,17 +19,10 @@ from harness.run_file import is_trained
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
 
-_RECIPE = "harness train reads another trainer's configuration; here a RUN.toml is expected"
 _INIT = "harness train RUN.toml --init writes one"
 _DATA = f"this looks like data: name it in [data] train of a RUN.toml; {_INIT}"
-#: What is given in place of settings, by its ending.
-_OTHER_FILES = {
-    ".yml": _RECIPE,
-    ".yaml": _RECIPE,
-    ".json": _DATA,
-    ".jsonl": _DATA,
-    ".parquet": _DATA,
-}
+#: Endings of files of rows, which are given in place of settings.
+_ROWS = (".jsonl", ".parquet")
 
 #: A key's variable is this and the key in capitals: HARNESS_TRAIN_LEARNING_RATE.
 ENVIRONMENT = "HARNESS_TRAIN_"
@@ -50,7 +43,7 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
         table = tomllib.loads(read_text(path, "settings"))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise HarnessError(
-            f"not TOML: {error}", where=str(path), hint=_OTHER_FILES.get(path.suffix, "")
+            f"not TOML: {error}", where=str(path), hint=_DATA if path.suffix in _ROWS else ""
         ) from None
     return with_environment(table, str(path), environment or {})
 
