@@ -20,8 +20,9 @@ if TYPE_CHECKING:
         load_formats,
         recall,
         render,
+        sweep,
+        train,
     )
-    from harness.api_training import sweep, train
     from harness.errors import HarnessError
     from harness.training.callback import FormatCallback
     from harness.version import __version__
@@ -53,8 +54,6 @@ def __getattr__(name: str) -> Any:
         "FormatCallback": "harness.training.callback",
         "HarnessError": "harness.errors",
         "__version__": "harness.version",
-        "sweep": "harness.api_training",
-        "train": "harness.api_training",
     }
     from harness.extras import explain_missing
 

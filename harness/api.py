@@ -1,7 +1,6 @@
 """The Python interface: the functions that ``import harness`` offers, and their results.
 
-Each function does what the command of the same name does; those that train are in
-``harness.api_training``. Mistakes in the input raise HarnessError.
+Each function does what the command of the same name does. Mistakes in the input raise HarnessError.
 A result prints as one line and shows as a table in a notebook (``_repr_html_``); ``rows()`` returns
 the table as dictionaries and, with pandas installed, ``to_pandas()`` as a data frame.
 """
@@ -9,6 +8,7 @@ the table as dictionaries and, with pandas installed, ``to_pandas()`` as a data 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
@@ -22,6 +22,8 @@ from harness.api_results import (
     DriftResult,
     EvaluationResult,
     RecallResult,
+    SweepResult,
+    TrainResult,
     drift_summary,
     recall_summary,
 )
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from harness.formats import FormatSet
     from harness.gate.baseline import Baseline
     from harness.metrics.copies.recall_index import RecallIndex
+    from harness.training.config import TrainConfig
 
 Messages = Conversation | Sequence[Mapping[str, Any]]
 """A conversation, or its messages as ``{"role": …, "content": …}`` as a file has them."""
@@ -120,6 +123,79 @@ def write_files(evaluations: Sequence[Evaluation], job: EvalJob) -> list[Path]:
         write_baseline(to_baseline(evaluation, job.formats), folder / SCORES_FILE)
         files.append(folder / SCORES_FILE)
     return files
+
+
+def train(
+    config: str | Path | Mapping[str, Any] | TrainConfig,
+    *,
+    trainer: str = "",
+    quiet: bool = True,
+    **settings: Any,
+) -> TrainResult:
+    """Train a LoRA adapter across prompt formats.
+
+    An interrupted run is resumed; a finished one is returned at once. ``config`` is a TOML file, a
+    configuration, script or notebook of axolotl, LLaMA-Factory, TRL or unsloth (``trainer`` says
+    whose, where its keys do not), a dictionary of the shape of the TOML file, or a TrainConfig.
+    ``settings`` change single settings by name: ``learning_rate=1e-4``, ``output_dir="runs/a"``.
+    What another trainer's file says and is not kept is in ``notes`` of the result, and printed
+    on standard error unless ``quiet``.
+
+    Raises HarnessError for a mistake in the input.
+    """
+    from harness.training.runs.overrides import settings_of
+
+    chosen, lines = settings_of(config, trainer, settings, "train")
+    _say(lines, quiet)
+    with explain_missing("harness.train"):
+        from harness.training import start
+
+        adapter = start.train(chosen, quiet=quiet)
+    return TrainResult(adapter, adapter.parent, lines)
+
+
+def sweep(
+    config: str | Path | Mapping[str, Any] | TrainConfig,
+    grid: Mapping[str, Iterable[Any]],
+    *,
+    trainer: str = "",
+    jobs: int = 1,
+    raw_alpha: bool = False,
+    quiet: bool = True,
+    **settings: Any,
+) -> SweepResult:
+    """Train over a grid of settings, each combination a run; the same call resumes a sweep.
+
+    ``grid`` is a setting's name → its values: ``{"learning_rate": [1e-4, 1e-3]}``. ``config``,
+    ``trainer`` and ``settings`` are those of ``train``; ``jobs`` and ``raw_alpha`` are the options
+    of ``harness sweep``. The folder ``output_dir`` gets sweep.json and the map.
+
+    Raises HarnessError for a mistake in the input.
+    """
+    from harness.training.runs.overrides import settings_of
+
+    chosen, lines = settings_of(config, trainer, settings, "sweep")
+    if jobs < 1:
+        raise HarnessError(f"invalid jobs {jobs}: expected at least 1")
+    if not grid:
+        raise HarnessError("sweep: the grid is empty", hint='grid={"learning_rate": [1e-4, 1e-3]}')
+    _say(lines, quiet)
+    with explain_missing("harness.sweep"):
+        from harness.report.sweep_document import Sweep
+        from harness.report.sweep_map import write_sweep_map
+        from harness.training.sweep import run_sweep, sweep_points
+
+        texts = {name: list(map(str, values)) for name, values in grid.items()}
+        points = sweep_points(chosen, texts, compensate=not raw_alpha)
+        rows = run_sweep(points, jobs=jobs, quiet=quiet)
+        folder = Path(chosen.output_dir)
+        write_sweep_map(Sweep.from_points(rows), folder)
+    return SweepResult(folder, tuple(rows), lines)
+
+
+def _say(lines: Sequence[str], quiet: bool) -> None:
+    if lines and not quiet:
+        print("\n".join(lines), file=sys.stderr)
 
 
 def compare(

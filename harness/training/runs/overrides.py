@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, nearest
 from harness.training.config import TrainConfig, parse_config
+from harness.training.config.recipe_file import RecipeFile, read_recipe_file
 
 
 def read_setting(text: str, config: TrainConfig) -> tuple[str, str]:
@@ -91,3 +93,34 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else None
         by_name |= {f"{prefix}{key}": value} if inner is None else inner
     return by_name
+
+
+def settings_of(
+    config: str | Path | Mapping[str, Any] | TrainConfig,
+    trainer: str,
+    settings: Mapping[str, Any],
+    where: str,
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """The settings of a call from Python, and what is to be said of another trainer's file.
+
+    ``settings`` go over ``config``, by the last part of their name. Raises HarnessError for every
+    mistake, with ``where`` as the place.
+    """
+    if isinstance(config, str | Path):
+        recipe = read_recipe_file(Path(config), trainer)
+    elif trainer:
+        raise HarnessError(f"{where}: trainer={trainer!r} needs a file")
+    elif isinstance(config, TrainConfig):
+        recipe = RecipeFile(config)
+    else:
+        recipe = RecipeFile(parse_config(dict(config)))
+    table = recipe.config.as_dict()
+    for name, value in settings.items():
+        *sections, leaf = whole_name(name, recipe.config).split(".")
+        place = table
+        for section in sections:
+            place = place[section]
+        place[leaf] = str(value) if isinstance(value, Path) else value
+    chosen = parse_config(table, where=where)
+    recipe.refuse_incomplete(chosen, "argument")
+    return chosen, tuple(recipe.other.lines()) if recipe.other else ()
