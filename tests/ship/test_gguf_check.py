@@ -13,6 +13,7 @@ from harness.models.quantisation import Quantisation
 from harness.ship.weights.gguf_check import check_gguf
 from harness.ship.weights.gguf_file import GgufFile
 from harness.ship.weights.metadata_check import check_metadata
+from harness.ship.weights.nearest_codes import MOST_FAR, fraction_far
 from harness.ship.weights.replay import read_changes
 from harness.ship.weights.tensors import base_tensors, folder_tensors
 from harness.training.share.merge import merge
@@ -104,6 +105,70 @@ def test_rows_in_the_order_of_transformers_are_found(trained, tmp_path, monkeypa
     monkeypatch.setattr(tests.tiny_gguf, "_interleaved", lambda values, heads: values)
     found = check(trained, write_gguf(trained[2], tmp_path / "m.gguf", "F16"))
     assert kinds(found) == ["weights-differ"] and "attn_" in found.findings[0].message
+
+
+@pytest.fixture(scope="module")
+def on_the_grid(tiny_model, tmp_path_factory):
+    """A base whose numbers are codes of Q4_0 already, and a small adapter on it."""
+    import gguf
+    import torch
+
+    folder = tmp_path_factory.mktemp("grid")
+    q4 = gguf.GGMLQuantizationType.Q4_0
+
+    def rounded(tensor):
+        codes = gguf.quants.quantize(tensor.numpy(), q4)
+        return torch.from_numpy(gguf.quants.dequantize(codes, q4))
+
+    base = changed(
+        tiny_model,
+        folder / "base",
+        lambda t: {name: rounded(one) if one.ndim == 2 else one for name, one in t.items()},
+    )
+    made = {}
+    for size in (1.0, 0.02):
+        adapter = make_adapter(base, folder / f"adapter-{size}")
+        file = adapter / "adapter_model.safetensors"
+        tensors = load_file(file)
+        save_file(
+            {name: one * (size if "lora_B" in name else 1) for name, one in tensors.items()}, file
+        )
+        merge(adapter, str(base), folder / f"merged-{size}", "float32")
+        made[size] = base, adapter, folder / f"merged-{size}"
+    return made
+
+
+def test_rounding_that_takes_a_small_change_away_is_no_other_file(on_the_grid, tmp_path):
+    """The codes are the nearest to base and adapter, and are still nearly those of the base."""
+    trained = on_the_grid[0.02]
+    found = check(trained, write_gguf(trained[2], tmp_path / "m.gguf", "Q4_0"))
+    assert kinds(found) == ["adapter-rounded-away"], found
+    assert "% of the adapter's change" in found.findings[0].message
+    found = check(trained, write_gguf(trained[2], tmp_path / "n.gguf", "Q8_0"))
+    assert found.state == "equal", found
+
+
+def test_a_file_of_a_base_on_the_grid_still_lacks_a_larger_adapter(on_the_grid, tmp_path):
+    trained = on_the_grid[1.0]
+    found = check(trained, write_gguf(trained[2], tmp_path / "m.gguf", "Q4_0"))
+    assert found.state == "equal", found
+    found = check(trained, write_gguf(trained[0], tmp_path / "n.gguf", "Q4_0"))
+    assert kinds(found) == ["adapter-missing"], found
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_codes_are_the_nearest_to_what_was_quantised_and_to_nothing_else(kind):
+    import gguf
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    given = rng.standard_normal((64, 256)).astype(np.float32)
+    number = gguf.GGMLQuantizationType[kind]
+    stored = gguf.quants.dequantize(gguf.quants.quantize(given, number), number)
+    other = given + 0.01 * rng.standard_normal(given.shape).astype(np.float32)
+    assert fraction_far(stored, given, kind) < 0.2 * MOST_FAR
+    assert fraction_far(stored, other, kind) > 2 * MOST_FAR
+    assert fraction_far(stored, given, "IQ4_XS") is None
 
 
 def test_a_head_that_the_file_lacks_is_found(tmp_path, tmp_path_factory):

@@ -11,8 +11,9 @@ from harness.models.completeness import some_names
 from harness.ship.findings import Checked, Finding
 from harness.ship.weights.gguf_file import FLOATS, GgufFile, largest_error
 from harness.ship.weights.merged_check import CHECK
+from harness.ship.weights.nearest_codes import holds
 from harness.ship.weights.replay import Change
-from harness.ship.weights.scale import Sums, judge_scale
+from harness.ship.weights.scale import Scale, Sums, judge_scale
 from harness.ship.weights.tensors import HEAD, Tensors
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _REMEDIES = {
 }
 #: What a difference of the scale may leave unexplained, relative: k is estimated.
 _REST = 0.02
+#: Of the adapter's change; what is left of less is hardly the adapter.
+_LEAST_KEPT = 0.5
 #: What llama.cpp computes when it loads a file, and old model folders store.
 _COMPUTED = ("rotary_emb.inv_freq", "attn.bias", "masked_bias")
 
@@ -43,6 +46,8 @@ class _Held:
     length: float
     """The norm of the larger of what was given and what is stored."""
     sums: Sums | None
+    nearest: bool
+    """Whether its codes are the nearest to what was given: then rounding alone changed it."""
 
     @property
     def limit(self) -> float:
@@ -139,7 +144,7 @@ def _hold(
                 was = file.stored_forms(here, before)[form].reshape(stored.shape)
                 sums = _sums(here, wanted - was, stored - was)
         if best is None or error < best.error:
-            best = _Held(here, kind, error, fits, length, sums)
+            best = _Held(here, kind, error, fits, length, sums, holds(stored, wanted, kind))
     return best
 
 
@@ -165,7 +170,7 @@ def _fits(stored: np.ndarray, wanted: np.ndarray, kind: str, error: float) -> bo
 
 
 def _judge(held: Sequence[_Held], where: str) -> list[Finding]:
-    scale = judge_scale([one.sums for one in held if one.sums is not None])
+    scale = _scale([one for one in held if not one.nearest])
     wrong = [one for one in held if not one.fits]
     strange = [one for one in wrong if not one.explained(scale.k if scale else 1.0)]
     other = "quantised-from-another-file"
@@ -182,7 +187,16 @@ def _judge(held: Sequence[_Held], where: str) -> list[Finding]:
         return [Finding(CHECK, "weights-differ", where, text, _AGAIN)]
     if scale is not None and scale.kind:
         return [Finding(CHECK, other, where, scale.message, _REMEDIES[other])]
+    kept = _scale(held)
+    if kept is not None and kept.k < _LEAST_KEPT:
+        text = f"rounding leaves {max(0.0, kept.k):.0%} of the adapter's change"
+        remedy = "ship a type with more bits, such as Q8_0"
+        return [Finding(CHECK, "adapter-rounded-away", where, text, remedy)]
     return []
+
+
+def _scale(held: Sequence[_Held]) -> Scale | None:
+    return judge_scale([one.sums for one in held if one.sums is not None])
 
 
 def _reason(held: Sequence[_Held], unnamed: Sequence[str]) -> str:
@@ -192,7 +206,7 @@ def _reason(held: Sequence[_Held], unnamed: Sequence[str]) -> str:
         worst[one.kind] = max(worst.get(one.kind, 0.0), one.error)
     types = ", ".join(f"{kind} {error:.2g}" for kind, error in sorted(worst.items()))
     text = f"{len(held)} tensors compared; largest relative errors: {types}"
-    scale = judge_scale([one.sums for one in held if one.sums is not None])
+    scale = _scale(held)
     if scale is not None:
         text += f"; the adapter is there {scale.k:.3f} ± {1.96 * scale.error:.3f} times"
     if unnamed:
