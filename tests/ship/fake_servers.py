@@ -56,6 +56,15 @@ class FakeServer(ThreadingHTTPServer):
             raise Refused(400, str(error)) from None
         return texts[0]
 
+    def echo(self, body, *, special, offsets):
+        """An echo with log-probabilities; ``offsets`` gives the place of each token."""
+        ids = self.ids(body["prompt"], special=special)
+        tokens = [self.tokenizer.decode([one]) for one in ids]
+        places = [offsets(tokens, at) for at in range(len(tokens))]
+        values = [None, *[-1.0] * (len(tokens) - 1)]
+        logprobs = {"tokens": tokens, "token_logprobs": values, "text_offset": places}
+        return {"choices": [{"text": body["prompt"], "logprobs": logprobs}]}
+
     def ids(self, text, *, special, parse=True):
         more = {} if parse else {"split_special_tokens": True}
         return self.tokenizer(text, add_special_tokens=special, **more).input_ids
@@ -101,6 +110,8 @@ class Vllm(FakeServer):
             text = body["prompt"] if "prompt" in body else self.text(body)
             ids = self.ids(text, special=special or self.settings.get("adds_bos", False))
             return {"tokens": ids, "count": len(ids), "max_model_len": 2048, "token_strs": None}
+        if path == "/v1/completions":  # offsets count the BOS that it put before
+            return self.echo(body, special=True, offsets=lambda all, at: len("".join(all[:at])))
         if path == "/detokenize":
             return {"prompt": self.tokenizer.decode(body["tokens"])}
         return None
@@ -122,6 +133,8 @@ class Sglang(FakeServer):
             if body.get("return_prompt_token_ids") and not self.settings.get("old"):
                 choice["prompt_token_ids"] = self.ids(self.text(body), special=False)
             return {"choices": [choice]}
+        if path == "/v1/completions":
+            return self.echo(body, special=True, offsets=lambda all, at: -1)
         if path == "/tokenize":
             special = body.get("add_special_tokens", True)
             return {"tokens": self.ids(body["prompt"], special=special), "max_model_len": -1}

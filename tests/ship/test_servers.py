@@ -47,6 +47,8 @@ def test_a_sound_server(tmp_path, artefact):
     assert {check.runtime for check in checks} == {name}
     assert states["texts"] == "equal" and states["ids"] in ("equal", "not checked")
     assert (states["ids"] == "equal") == (name != "ollama")
+    if name in ("llamacpp", "vllm", "sglang"):
+        assert states["completions"] == "equal"
 
 
 TRAPS = {
@@ -126,6 +128,27 @@ def test_tools_that_ollama_refuses_are_counted(tmp_path):
     assert texts.state == "equal" and "3 without: it has no tools" in texts.reason
 
 
+def test_an_echo_is_described(tmp_path):
+    """Both servers have offsets that are wrong; what comes before the prompt is named."""
+    reasons = {}
+    for name in ("vllm", "sglang", "llamacpp"):
+        with served(tmp_path, f"{name} llama3 bos") as server:
+            *_, completions = check_server(ServerPages(server.url), trained_in("llama3", "bos"))
+        reasons[name] = completions.reason
+    assert "'<|endoftext|>' comes before the prompt" in reasons["vllm"]
+    assert "text_offset is −1" in reasons["sglang"] and "−1" not in reasons["vllm"]
+    assert "no log-probabilities of a prompt" in reasons["llamacpp"]
+
+
+def test_a_bos_that_completions_lack(tmp_path):
+    """The template writes a BOS and the tokenizer adds none: only texts lack it."""
+    with served(tmp_path, "vllm llama3 marks") as server:
+        server.tokenizer = tokenizer_of("marks")
+        server.template = chat_template(FORMATS["llama3"], tokenizer_of("bos"))
+        *found, completions = check_server(ServerPages(server.url), trained_in("llama3", "bos"))
+    assert kinds(found) == set() and kinds([completions]) == {"missing-bos"}
+
+
 def test_a_model_that_the_server_does_not_have(tmp_path):
     with (
         served(tmp_path, "vllm chatml bytes") as server,
@@ -150,7 +173,7 @@ def test_the_server_is_asked_for_what_was_trained(tmp_path):
     """Switches of the template and tools go with each request, arguments as JSON texts."""
     with served(tmp_path, "vllm qwen3 bytes") as server:
         check_server(ServerPages(server.url), trained_in("qwen3"))
-    bodies = [body for path, body in server.asked if path == "/tokenize"]
+    bodies = [body for path, body in server.asked if "messages" in body]
     assert all(body["add_generation_prompt"] and body["model"] == "tuned" for body in bodies)
     calls = [
         row["tool_calls"] for body in bodies for row in body["messages"] if "tool_calls" in row
@@ -169,7 +192,8 @@ def test_the_command_checks_a_running_server(tmp_path, tiny_model, capsys):
     with served(tmp_path, "vllm chatml bytes", context=64) as server:
         assert main([*args, "--server", server.url, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)["checks"]
-    assert [one["state"] for one in found] == ["equal", "equal", "not checked", "differs"]
+    states = [one["state"] for one in found]
+    assert states == ["equal", "equal", "not checked", "differs", "equal"]
 
 
 def test_a_server_that_is_not_there(tiny_model, capsys, monkeypatch):

@@ -62,7 +62,7 @@ class Sender(Protocol):
 
 
 @dataclass
-class _Found:
+class Found:
     """The first of each kind of difference, and how many there are."""
 
     first: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class _Found:
 
 def compare_runtime(runtime: Sender, trained: TrainedTexts) -> list[Checked]:
     """The checks "texts" and "ids" of a runtime."""
-    texts, ids = _Found(), _Found()
+    texts, ids = Found(), Found()
     unsupported: dict[str, int] = {}
     compared = known_ids = 0
     bos_unknown = False
@@ -129,7 +129,7 @@ def compare_runtime(runtime: Sender, trained: TrainedTexts) -> list[Checked]:
 
 
 def _ids_checked(
-    runtime: Sender, trained: TrainedTexts, ids: _Found, known: int, compared: int
+    runtime: Sender, trained: TrainedTexts, ids: Found, known: int, compared: int
 ) -> Checked:
     if known:
         scope = f"{known} of {compared} prompts, those whose texts are equal"
@@ -140,7 +140,7 @@ def _ids_checked(
 
 
 def _compare_text(
-    runtime: Sender, trained: TrainedTexts, prompt: TrainedPrompt, sent: Sent, found: _Found
+    runtime: Sender, trained: TrainedTexts, prompt: TrainedPrompt, sent: Sent, found: Found
 ) -> str:
     """Add the differences of the texts; returns the kind of what differs behind BOS."""
     if sent.text is None:
@@ -169,7 +169,7 @@ def _switch(trained: TrainedTexts, prompt: TrainedPrompt, sent: str) -> str:
 
 
 def _compare_bos(
-    trained: TrainedTexts, prompt: TrainedPrompt, text: str, adds_bos: bool | None, found: _Found
+    trained: TrainedTexts, prompt: TrainedPrompt, text: str, adds_bos: bool | None, found: Found
 ) -> None:
     """Count BOS in the text and the one that the tokenizer adds, where there are no ids."""
     if not trained.bos or (adds_bos is None and not text.startswith(trained.bos * 2)):

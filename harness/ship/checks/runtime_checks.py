@@ -8,6 +8,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files import read_text
 from harness.ship.checks.compare_runtime import IDS, TEXTS, Sender, compare_runtime
+from harness.ship.checks.completions import check_completions
 from harness.ship.checks.ends import (
     STOPS,
     check_ends,
@@ -87,6 +88,7 @@ def check_server(pages: ServerPages, trained: TrainedTexts, model: str = "") -> 
             STOPS, runtime.name, "a server does not say where it ends: check its files"
         ),
         server_settings(trained, runtime.name, served.context, dict(served.sampling)),
+        check_completions(pages, served, trained, runtime.name),
     ]
 
 

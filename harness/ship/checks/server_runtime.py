@@ -117,7 +117,7 @@ class ServerRuntime:
             return Sent(refused=str(page["error"]))
         text = str(page.get("prompt", ""))
         asked = {"content": text, "add_special": True, "parse_special": True}
-        return Sent(text, _ids(self._post("/tokenize", asked).get("tokens")))
+        return Sent(text, token_ids(self._post("/tokenize", asked).get("tokens")))
 
     def _vllm(self, prompt: TrainedPrompt) -> Sent:
         body = {**self._messages(prompt), "add_generation_prompt": True}
@@ -143,7 +143,9 @@ class ServerRuntime:
         if "error" in page:
             return Sent(refused=str(page["error"]))
         text = str(page.get("prompt", ""))
-        return Sent(text, _ids(self._post("/v1/internal/encode", {"text": text}).get("tokens")))
+        return Sent(
+            text, token_ids(self._post("/v1/internal/encode", {"text": text}).get("tokens"))
+        )
 
     def _messages(self, prompt: TrainedPrompt) -> dict[str, Any]:
         body = request_of(prompt, self._trained)
@@ -155,7 +157,7 @@ class ServerRuntime:
         """The ids of an answer, and their text."""
         if "error" in page:
             return Sent(refused=str(page["error"]))
-        ids = _ids(page.get(key))
+        ids = token_ids(page.get(key))
         if ids is None or ids == prompt.ids:
             return Sent(prompt.rendered.text if ids else None, ids)
         if self._is_same_text(prompt, ids):
@@ -172,7 +174,7 @@ class ServerRuntime:
         """
         asked = {"prompt": prompt.rendered.text, "add_special_tokens": False}
         page = self._post("/tokenize", {"model": self._served.model, **asked})
-        made, bos = _ids(page.get("tokens")), self._trained.tokenizer.bos_token_id
+        made, bos = token_ids(page.get("tokens")), self._trained.tokenizer.bos_token_id
         return made is not None and _without(made, bos) == _without(ids, bos)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +184,8 @@ class ServerRuntime:
         return page
 
 
-def _ids(value: Any) -> tuple[int, ...] | None:
+def token_ids(value: Any) -> tuple[int, ...] | None:
+    """Ids in a server's answer; None for anything else."""
     if isinstance(value, list) and all(isinstance(one, int) for one in value):
         return tuple(value)
     return None

@@ -24,6 +24,7 @@ _ESCAPE = re.compile(r'\\u[0-9a-fA-F]{4}|\\[nrt"/\\]')
 _PLAIN = {r"\n": "\n", r"\r": "\r", r"\t": "\t", r"\"": '"', r"\/": "/", "\\\\": "\\"}
 _ENTITIES = {"&quot;": '"', "&#34;": '"', "&#39;": "'", "&lt;": "<", "&gt;": ">", "&amp;": "&"}
 _ENTITY = re.compile("|".join(map(re.escape, _ENTITIES)))
+_MARK = re.compile(r"<[^<>\s]*>|\[[^\[\]\s]*\]")
 _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 
 
@@ -147,7 +148,7 @@ def _of_the_beginning(prompt: TrainedPrompt, trained: str, sent: str) -> str:
         tool.name in theirs for tool in prompt.conversation.tools
     ):
         return ""
-    added = _inserted(mine, theirs)
+    added = _MARK.sub(" ", _inserted(mine, theirs))
     return "injected-system" if re.search(r"\w{2,}\W+\w{2,}|\w{4,}", added) else ""
 
 

@@ -66,6 +66,11 @@ class TrainedTexts:
         return str(self.tokenizer.bos_token or "")
 
     @property
+    def bos_written(self) -> str:
+        """The BOS that was trained, "" if none."""
+        return bos_text(self.tokenizer)
+
+    @property
     def eos(self) -> str:
         return eos_text(self.tokenizer)
 
@@ -98,6 +103,7 @@ def trained_texts(
     A row that the format refuses was not trained and is left out. Raises HarnessError where nothing
     is left, and for a tokenizer without EOS.
     """
+    eos_text(tokenizer)  # raises
     rows = [(row, True) for row in conversations]
     shapes = [(shape, False) for shape in standard_shapes(chat_format)]
     prompts: list[TrainedPrompt] = []
