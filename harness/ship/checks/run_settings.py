@@ -28,8 +28,6 @@ PENALTIES = {
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }
-_NO_LIMIT = 10**9
-"""A tokenizer without a limit says 10³⁰."""
 
 
 def folder_settings(trained: TrainedTexts, folder: Path, runtime: str = "hf") -> Checked:
@@ -169,7 +167,7 @@ def _sampling(where: str, temperature: Any) -> Finding:
 
 
 def _context(trained: TrainedTexts, limit: Any, where: str) -> Iterator[Finding]:
-    if isinstance(limit, int | float) and 0 < limit < min(trained.longest, _NO_LIMIT):
+    if isinstance(limit, int | float) and 0 < limit < trained.longest:
         yield Finding(
             SETTINGS,
             "context-too-short",
