@@ -8,6 +8,7 @@ import pytest
 
 from harness.ship.checks.runtime_checks import check_folder, check_gguf, check_modelfile
 from tests.ship.artefacts import (
+    FORMATS,
     change,
     edit,
     kinds,
@@ -32,6 +33,10 @@ def in_generation(**values):
     return lambda folder: change(folder / GENERATION, **values)
 
 
+def prefix(path, text):
+    path.write_text(text + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
 def another_tokenizer(folder):
     """The merges of another training: the same tokens, otherwise put together."""
     table = json.loads((folder / "tokenizer.json").read_text())
@@ -48,7 +53,7 @@ def marks_that_are_text(folder):
 
 
 #: Format and tokenizer, the fault, and what it is to be called.
-FOLDERS = {
+FAULTY = {
     "template of another format": (
         "chatml bytes",
         lambda folder: (folder / JINJA).write_text(
@@ -128,6 +133,29 @@ FOLDERS = {
         in_template("for message in messages", "for message in messages[-1:]"),
         "truncated",
     ),
+    "tools left out": (
+        "hermes bytes",
+        lambda folder: prefix(folder / JINJA, "{% set tools = none %}"),
+        "missing-tools",
+    ),
+    "thoughts of earlier answers left out": (
+        "llama-nemotron-nano marks",
+        in_template("reasoning_content", "no_such_key"),
+        "missing-thought",
+    ),
+    "a template that refuses system prompts": (
+        "chatml bytes",
+        lambda folder: prefix(
+            folder / JINJA,
+            "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}",
+        ),
+        "refused",
+    ),
+    "a switch that is on": (
+        "smollm3 bytes",
+        lambda folder: prefix(folder / JINJA, "{% set enable_thinking = false %}"),
+        "other-switch",
+    ),
     "another tokenizer": ("chatml bytes", another_tokenizer, "other-tokenizer"),
     "a mark that is text": ("llama3 bos", marks_that_are_text, "special-as-text"),
     "wrong EOS": ("chatml bytes", in_generation(eos_token_id=[0]), "wrong-eos"),
@@ -163,9 +191,9 @@ FOLDERS = {
 }
 
 
-@pytest.mark.parametrize("fault", FOLDERS)
+@pytest.mark.parametrize("fault", FAULTY)
 def test_a_fault_in_a_folder(tmp_path, fault):
-    artefact, plant, kind = FOLDERS[fault]
+    artefact, plant, kind = FAULTY[fault]
     format_id, tokenizer = artefact.split()
     folder = write_folder(tmp_path / "hf", format_id, tokenizer)
     plant(folder)
@@ -208,7 +236,6 @@ def test_a_fault_in_a_gguf_file(tmp_path, fault):
     format_id, tokenizer = artefact.split()
     if changes.get("template") == "bos_token":
         from harness.training.share.export import chat_template
-        from tests.ship.artefacts import FORMATS
 
         ours = chat_template(FORMATS[format_id], tokenizer_of(tokenizer))
         changes = {**changes, "template": ours.replace("{{- bos_token }}", "")}
@@ -270,3 +297,17 @@ def test_a_fault_in_a_modelfile(tmp_path, fault):
     gguf = write_metadata(tmp_path / "model.gguf", format_id, tokenizer)
     checks = check_modelfile(file, trained_in(format_id, tokenizer), gguf=gguf, engine=False)
     assert kinds(checks) == {kind}, [str(one) for check in checks for one in check.findings]
+
+
+def test_tools_of_the_own_rows_that_ollama_cannot_send(tmp_path):
+    """A standard shape with tools is left out and counted; a row of the user was trained so."""
+    from harness.conversation import Conversation, Message
+    from harness.ship.checks.standard_shapes import TIDES
+    from harness.ship.checks.trained_texts import trained_texts
+
+    turns = (Message("user", "How high?"), Message("assistant", "2 metres."))
+    rows = [Conversation("rows.jsonl:1", turns, tools=(TIDES,))]
+    trained = trained_texts(FORMATS["qwen2.5"], tokenizer_of("bytes"), rows)
+    texts, *_ = check_modelfile(write_modelfile(tmp_path / "Modelfile", "qwen2.5"), trained)
+    assert kinds([texts]) == {"missing-tools"} and "3 without: it has no tools" in texts.reason
+    assert texts.findings[0].where == "rows.jsonl:1, answer 1"
