@@ -13,7 +13,8 @@ from harness.errors import EXIT_OK, HarnessError
 @dataclass(frozen=True)
 class ViewOptions:
     run: RunFolder
-    """Folder of an evaluation, a training run or a demo."""
+    """Folder of an evaluation, a training run or a demo. It may not be there yet: the page then
+    waits for the run."""
     port: int = 0
     """Port on this machine. 0: a free one."""
     open: bool = False
@@ -25,13 +26,14 @@ class ViewOptions:
 def view(args: list[str]) -> int:
     """Serve a run's page on this machine (loopback only, read-only) until Ctrl-C.
 
-    The page follows the run while it runs.
+    The page follows the run: how much is done, how long the rest takes, and the scores so far.
 
     Example: harness view build/eval/my-model --open
     """
     options = parse(ViewOptions, args, "view", view.__doc__)
     if not 0 <= options.port < 2**16:
         raise HarnessError(f"invalid --port {options.port}: expected 0 to 65535")
+    from harness.view.live import has_begun
     from harness.view.server import HOST, serve
 
     server = serve(Path(options.run), options.port)
@@ -39,7 +41,8 @@ def view(args: list[str]) -> int:
     if options.json:
         print_json({"address": address})
     else:
-        print(f"{address}  (Ctrl-C ends it)", flush=True)
+        waits = "" if has_begun(Path(options.run)) else f"waits for a run in {options.run}; "
+        print(f"{address}  ({waits}Ctrl-C ends it)", flush=True)
     if options.open:
         import webbrowser
 

@@ -22,7 +22,7 @@ from harness.evaluation.store.cache_report import count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.payloads import from_payload, to_payload
 from harness.evaluation.store.results_file import Store
-from harness.progress import progress
+from harness.progress import expect, progress
 from harness.records import Loglikelihood
 
 FIRST_CLAIM = 64
@@ -69,6 +69,8 @@ def execute(
         return 0
     scored = {item.key: item for item in todo if isinstance(item.request, ScoreRequest)}
     answered = {item.key: item for item in todo if isinstance(item.request, GenerateRequest)}
+    for name, part in (("score", scored), ("answer", answered)):
+        expect(f"{label}: {name}", len(part))
     with Claims(store) as claims:
         return sum(
             _compute(f"{label}: {name}", part, compute, claims, least, quiet)

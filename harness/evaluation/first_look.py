@@ -25,6 +25,7 @@ from harness.evaluation.requests import PlannedRequest, RequestBuilder
 from harness.evaluation.results import FirstLook
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.store.results_file import Store
+from harness.progress import note
 from harness.records import Case, Format, Score, Verdict
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def look_in_rounds(
         scored = scorer.score(new, read_results(asked, store), builder.untestable)
         progress.scores += [score for score in scored if score.format in names]
         progress.judge(going, part, builder, size, level)
+        note(words={name: verdict.word for name, verdict in progress.found.items()})
     look = FirstLook(
         asked=progress.asked,
         shared=frozenset(case.id for case in rounds[0]),

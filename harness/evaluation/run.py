@@ -21,6 +21,7 @@ from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
 from harness.evaluation.store.results_file import Store
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.models import LoadedModel
+from harness.progress import note, recording
 from harness.records import Case, Format, Group
 from harness.run_file import find_adapter
 
@@ -39,7 +40,8 @@ def run_job(
         checked = checked.for_backend(backend, native, loaded)
         job, formats, settings = checked.job, checked.formats, checked.settings
         every_format = {one.id: one for one in (*known.values(), *formats)}.values()
-        with Store(job.out / RESULTS_FILE) as store:
+        with Store(job.out / RESULTS_FILE) as store, recording(job.out):
+            note(engine=backend.fingerprint, right=right_choices(checked.cases))
             return evaluate(
                 backend,
                 checked.cases,
@@ -56,6 +58,11 @@ def run_job(
                 quiet=quiet,
                 verbose=verbose,
             )
+
+
+def right_choices(cases: Iterable[Case]) -> dict[str, int]:
+    """Case → the number of its right choice, by which a reader of stored results counts them."""
+    return {case.id: case.answer for case in cases if case.choices and case.answer is not None}
 
 
 def evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from harness.errors import HarnessError
 from harness.files import clear_leftovers
 from harness.models import LoadedModel, describe_base, note_adapter
 from harness.models.lora_forward import install_lean_lora, trains_lean
-from harness.progress import progress
+from harness.progress import progress, recording
 from harness.run_file import other_run
 from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, TrainingPlan, make_plan
@@ -141,6 +142,7 @@ class Trainer:
         with (
             trackers(self.config, step) as self.track,
             MetricsLog(self.folder, after=step) as self.metrics_log,
+            recording(self.folder) if self.updater.ranks.is_main else nullcontext(),
             progress("train", self.plan.total_steps, quiet=quiet) as bar,
         ):
             bar.advance(step) if step else None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from dataclasses import dataclass
+import time
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,42 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.evaluation.settings import RESULTS_FILE
-from harness.report.document import REPORT_FILE, Training, read_report
+from harness.report.document import REPORT_FILE, read_report
 from harness.report.page import render_html, render_page
-from harness.run_file import METRICS_FILE, read_metrics
+from harness.view.live import files_of, has_begun, read_progress
 
 HOST = "127.0.0.1"
 #: Seconds after which the progress page loads itself again.
 REFRESH = 4
 _HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """``results``: format → kind of request → count. ``training``: None without a training run."""
-
-    results: dict[str, dict[str, int]]
-    training: Training | None
-
-    @property
-    def kinds(self) -> list[str]:
-        """The kinds of request that occur."""
-        return sorted({kind for row in self.results.values() for kind in row})
-
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """The files that show a run's progress, by name; a demo trains in its folder ``train/``."""
-    places = {
-        RESULTS_FILE: [folder],
-        METRICS_FILE: [folder, folder / "train"],
-        REPORT_FILE: [folder],
-    }
-    found = {
-        name: next((place / name for place in where if (place / name).is_file()), None)
-        for name, where in places.items()
-    }
-    return {name: path for name, path in found.items() if path is not None}
+_NO_RUN = "the folder has no results, no metrics and no report"
 
 
 def version_of(folder: Path) -> str:
@@ -62,50 +33,16 @@ def version_of(folder: Path) -> str:
     return "|".join(stamps)
 
 
-def read_progress(folder: Path) -> Progress:
-    """Read what is there; a results file that cannot be read yet counts as empty."""
-    files = files_of(folder)
-    return Progress(
-        results=_results(files[RESULTS_FILE]) if RESULTS_FILE in files else {},
-        training=_training(files[METRICS_FILE]) if METRICS_FILE in files else None,
-    )
-
-
-def _results(path: Path) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    query = (
-        "SELECT format.name, cell.probe, count(*) FROM cell "
-        "JOIN format ON format.id = cell.format GROUP BY 1, 2"
-    )
-    try:
-        with closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=5)
-        ) as db:
-            rows = db.execute(query).fetchall()
-    except sqlite3.Error:
-        return {}
-    for name, kind, count in rows:
-        counts.setdefault(name, {})[kind] = count
-    return dict(sorted(counts.items()))
-
-
-def _training(path: Path) -> Training:
-    entries = read_metrics(path.parent)
-    return Training(
-        schedule="",
-        steps=tuple(entry for entry in entries if entry["kind"] == "step"),
-        checkpoints=tuple(entry for entry in entries if entry["kind"] == "checkpoint"),
-    )
-
-
 def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server that waits for ``serve_forever``; port 0 takes a free one.
 
-    Raises HarnessError when there is nothing to show and when the port is taken.
+    A folder that is missing or empty is one whose run has not begun. Raises HarnessError when there
+    is something else in it, and when the port is taken.
     """
-    if not files_of(folder):
+    if folder.is_file() or (folder.is_dir() and not has_begun(folder) and any(folder.iterdir())):
         raise HarnessError(
-            "no run to show: the folder has no results, no metrics and no report",
+            "no run to show: "
+            + ("a file, where a run's folder is expected" if folder.is_file() else _NO_RUN),
             where=str(folder),
             hint="give the --out of an evaluation or the output_dir of a training run",
         )
@@ -119,30 +56,22 @@ def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 def page_of(folder: Path) -> str:
-    """The report where there is one, else the run's progress."""
+    """The run's progress while it runs, and then the report, if there is one."""
+    began = time.monotonic()
     files = files_of(folder)
-    if REPORT_FILE in files:
-        return render_html(read_report(files[REPORT_FILE]), live=version_of(folder))
     progress = read_progress(folder)
+    if REPORT_FILE in files and not progress.running:
+        return render_html(read_report(files[REPORT_FILE]), live=version_of(folder))
     return render_page(
         _HERE / "live.html.jinja",
         progress.training,
-        title=f"{folder.resolve().name}, in progress",
+        title=f"{folder.resolve().name}, {'in progress' if progress.begun else 'waiting'}",
         name=folder.resolve().name,
+        folder=str(folder),
         progress=progress,
-        sentence=_sentence(progress),
-        seconds=REFRESH,
+        # reading a large results file must not slow down the run that writes it
+        seconds=max(REFRESH, round(20 * (time.monotonic() - began))),
     )
-
-
-def _sentence(progress: Progress) -> str:
-    parts = []
-    if progress.training and progress.training.steps:
-        last = progress.training.steps[-1]
-        parts.append(f"step {last['step']}, epoch {last['epoch']:g}, loss {last['loss']:.3f}")
-    if total := sum(sum(row.values()) for row in progress.results.values()):
-        parts.append(f"{total} results in {len(progress.results)} formats")
-    return "; ".join(parts) or "nothing has been computed yet"
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ from harness.cli.main import main
 from harness.evaluation.analysis.terminal_lines import verdict_block
 from harness.records import Verdict
 from harness.report.wording import group_names
+from harness.view.live import read_progress
 
 FOUND = [
     Verdict("chatml", "works", "as good"),
@@ -94,3 +95,18 @@ def test_the_verdict_comes_before_the_table(tiny_model, tmp_path, monkeypatch, c
     assert words(tmp_path, tiny_model, monkeypatch, "--table") == 0
     table = capsys.readouterr().out
     assert table.index("WORKS") < table.index("nll_excess") and "call_exact" not in table
+
+
+def test_an_evaluation_records_what_there_was_to_do(tiny_model, tmp_path, monkeypatch):
+    """For harness view: the parts of the work with their totals, all of them done at the end."""
+    assert words(tmp_path, tiny_model, monkeypatch, "--quiet") == 0
+    shown = read_progress(tmp_path)
+    assert {phase.name: (phase.done, phase.total) for phase in shown.phases} == {
+        "evaluate: score": (4, 4),
+        "evaluate: answer": (2, 2),
+    }
+    one = shown.formats["chatml"]
+    assert (one.choices, one.answers, one.references, shown.running) == (2, 2, 2, False)
+    table = json.loads((tmp_path / "scores.json").read_text())
+    right = [cell["mean"] for cell in table["cells"] if cell["metric"] == "choice"]
+    assert right == [one.right / 2]

@@ -121,6 +121,7 @@ def test_a_disk_that_takes_no_more_leaves_nothing_half_written(run_config):
         ".lock",
         "run.json",
         "metrics.jsonl",
+        "progress.json",
         "checkpoint-2",
     }
     adapter = resume(run, quiet=True)

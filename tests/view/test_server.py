@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
+from harness import progress as progress_module
 from harness.cli.main import main
 from harness.errors import HarnessError
+from harness.progress import expect, note, progress, recording
+from harness.view.live import duration, read_progress
 from harness.view.server import HOST, page_of, serve
 from tests.patience import HANG_S
 from tests.report.fixture import make
@@ -60,16 +66,129 @@ def test_a_training_run_that_goes_on(run):
     assert 'http-equiv="refresh"' in page
 
 
-def test_an_evaluation_that_goes_on(tmp_path):
-    with sqlite3.connect(tmp_path / "results.sqlite") as db:
+ANSWER = {"text": "Oslo.", "finish": "stop"}
+OPTIONS = [{"logprob": -2.0, "tokens": 1}, {"logprob": -1.0, "tokens": 1}]
+CELLS = [
+    ("c1", "choice", OPTIONS),
+    ("c2", "choice", OPTIONS),
+    ("a1", "answer", ANSWER),
+    ("a2", "answer", {"text": " ", "finish": "length"}),
+    ("r1", "reference", [{"logprob": -6.0, "tokens": 3}]),
+]
+
+
+def store(folder, engine: str = "{}", name: str = "<b>a") -> None:
+    """A results file with the cells of one engine in one format."""
+    with closing(sqlite3.connect(folder / "results.sqlite")) as db, db:
         db.executescript(
-            "CREATE TABLE format (id INTEGER PRIMARY KEY, name TEXT);"
-            "CREATE TABLE cell (key TEXT, format INTEGER, probe TEXT);"
-            "INSERT INTO format VALUES (1, '<b>a'), (2, 'z');"
-            "INSERT INTO cell VALUES ('1', 1, 'score'), ('2', 1, 'generate'), ('3', 2, 'score');"
+            "CREATE TABLE IF NOT EXISTS engine (id INTEGER PRIMARY KEY, facts TEXT);"
+            "CREATE TABLE IF NOT EXISTS format (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE IF NOT EXISTS item (id INTEGER PRIMARY KEY, name TEXT);"
+            "CREATE TABLE IF NOT EXISTS cell"
+            " (engine INTEGER, format INTEGER, item INTEGER, probe TEXT, payload TEXT);"
         )
+        at = [
+            db.execute(f"INSERT INTO {table} VALUES (NULL, ?)", (value,)).lastrowid
+            for table, value in (("engine", engine), ("format", name))
+        ]
+        for case, kind, payload in CELLS:
+            item = db.execute("INSERT INTO item VALUES (NULL, ?)", (case,)).lastrowid
+            row = (*at, item, kind, json.dumps(payload))
+            db.execute("INSERT INTO cell VALUES (?, ?, ?, ?, ?)", row)
+
+
+def test_an_evaluation_without_a_progress_file(tmp_path):
+    store(tmp_path)
     page = page_of(tmp_path)
-    assert "3 results in 2 formats" in page and "&lt;b&gt;a" in page
+    assert "5 results, formats: 1" in page and "&lt;b&gt;a" in page
+
+
+def test_scores_so_far_are_those_of_this_runs_engine(tmp_path):
+    store(tmp_path, '{"adapter": "x"}', "other")
+    store(tmp_path, '{"adapter": ""}', "chatml")
+    with recording(tmp_path):
+        note(engine={"adapter": ""}, right={"c1": 1, "c2": 0}, words={"zephyr": "broken"})
+        found = read_progress(tmp_path).formats
+    assert set(found) == {"chatml", "zephyr"} and found["zephyr"].word == "broken"
+    one = found["chatml"]
+    assert (one.right, one.choices) == (1, 2), "the option with the highest log-probability counts"
+    assert (one.stopped, one.empty, one.answers) == (1, 1, 2)
+    assert (one.references, one.nll) == (1, 2.0)
+
+
+def test_total_and_time_left(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with recording(tmp_path):
+        expect("evaluate: score", 40)
+        expect("evaluate: answer", 20)
+        with progress("evaluate: score", 40, quiet=True) as bar:
+            for _ in range(10):
+                now[0] += 2.0
+                bar.advance()
+            found = read_progress(tmp_path)
+    assert found.running and [phase.left for phase in found.phases] == [
+        "about 60 s left",
+        "not begun",
+    ]
+    assert found.sentence == "10 of 60 done (17%); about 60 s left, then evaluate: answer"
+    assert "10 of 60 done (17%)" in page_of(tmp_path)
+    over = read_progress(tmp_path)
+    assert not over.running and "no process is at work on it now" in over.sentence
+
+
+def test_what_a_resumed_run_had_done_is_not_its_pace(tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
+    with recording(tmp_path), progress("train", 100, quiet=True) as bar:
+        bar.advance(90)
+        for _ in range(5):
+            now[0] += 4.0
+            bar.advance()
+        [phase] = read_progress(tmp_path).phases
+    assert (phase.done, phase.left_s) == (95, 20.0)
+
+
+def test_a_run_that_was_killed_is_not_at_work(tmp_path):
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    with recording(tmp_path), progress("train", 3, quiet=True) as bar:
+        bar.advance()
+        record = json.loads((tmp_path / "progress.json").read_text())
+    assert record["finished"] is False and record["pid"] == os.getpid()
+    (tmp_path / "progress.json").write_text(json.dumps({**record, "pid": child.pid}))
+    assert not read_progress(tmp_path).running
+    for damaged in ("", "{", "[]", '{"pid": "x"}', '{"phases": [{"name": 1}]}'):
+        (tmp_path / "progress.json").write_text(damaged)
+        assert read_progress(tmp_path).phases == ()
+
+
+def test_a_new_run_is_shown_instead_of_an_older_report(run):
+    (run / "report.json").write_text(json.dumps(make(formats=2)))
+    assert "Format compatibility of Toy" in page_of(run)
+    with recording(run), progress("train", 10, quiet=True) as bar:
+        bar.advance()
+        assert "In progress" in page_of(run)
+    assert "Format compatibility of Toy" in page_of(run)
+
+
+def test_it_starts_before_its_run(tmp_path):
+    folder = tmp_path / "later"
+    with served(folder) as port:
+        assert "No run has begun in" in ask(port)[1]
+        assert not folder.exists(), "the viewer writes nothing"
+        folder.mkdir()
+        assert "Waiting" in ask(port)[1]
+        (folder / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
+        assert "step 3, epoch 0.5" in ask(port)[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "some time"), (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7500, "2 h 05 min")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
 
 
 def test_the_report_takes_the_place_of_progress_and_the_version_tells(run):
@@ -126,9 +245,12 @@ def test_a_broken_report_is_reported_and_the_server_continues(run):
         assert ask(port, "/version")[0] == 200
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
+def test_a_folder_of_something_else_is_refused(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{}")
     assert main(["view", str(tmp_path)]) == 2
-    assert "no run to show" in capsys.readouterr().err
+    assert "no run to show: the folder has no results" in capsys.readouterr().err
+    assert main(["view", str(tmp_path / "config.json")]) == 2
+    assert "a file, where a run's folder is expected" in capsys.readouterr().err
 
 
 def test_a_taken_port_is_refused(run):
