@@ -8,11 +8,14 @@ earlier leaves out looks, and each look can only add a wrong word.
 from __future__ import annotations
 
 from collections import Counter
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from benchmarks.words import RUNS, Model, run, table_of_words
 from harness.evaluation.first_look import ROUNDS, is_settled, level_of_each, round_sizes
+from harness.stats.intervals import LEAST_ITEMS
 
 #: Numbers of formats, which decide how many looks there may be: 2, 3 and 4.
 FORMATS = (18, 10, 6)
@@ -24,11 +27,24 @@ def look(model: Model, rng: np.random.Generator, formats: int) -> tuple[str, int
     values = model.draw_formats(rng, sizes[-1])
     own = list(values.values())[-1]
     for size, level in zip(sizes, level_of_each(sizes), strict=True):
-        found = model.judge(values, size, level)
+        found = model.judge(asked(values, size), size, level)
         so_far = {metric: dict(list(one.items())[:size]) for metric, one in own.items()}
         if is_settled(found, so_far):
             break
     return found.word, size
+
+
+def asked(values: dict[str, Any], size: int) -> dict[str, Any]:
+    """The values of a round: references are those of the first, until an interval is possible."""
+    if not ROUNDS[0] < size < LEAST_ITEMS:
+        return values
+    return {
+        name: {
+            metric: dict(islice(one.items(), ROUNDS[0])) if metric == "nll_excess" else one
+            for metric, one in own.items()
+        }
+        for name, own in values.items()
+    }
 
 
 def rates(model: Model, formats: int, runs: int = RUNS, seed: int = 0) -> Counter[str]:

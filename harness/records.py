@@ -333,6 +333,8 @@ class Verdict:
     """Does the model work in this format? One word, with reason, evidence and remedy.
 
     ``needed`` is the number of cases of each kind that would settle an unclear one, if any would.
+    ``loss_at_most``: a larger loss in any rate, such as right answers or answers that end, is
+    excluded for an unclear one, with 95 % confidence; None where nothing is.
     """
 
     format: str
@@ -341,6 +343,7 @@ class Verdict:
     remedy: str = ""
     evidence: Evidence | None = None
     needed: int | None = None
+    loss_at_most: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

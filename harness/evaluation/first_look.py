@@ -75,6 +75,26 @@ def nested_rounds(cases: Sequence[Case], sizes: Sequence[int]) -> list[list[Case
     return rounds[::-1]
 
 
+def worth_asking(rounds: Sequence[Sequence[Case]], cases: Sequence[Case]) -> list[list[Case]]:
+    """The rounds of these cases without references that could not change a verdict.
+
+    A mean cost of fewer than 30 references has no interval (``mean_interval``), and so shows no
+    loss and no absence of one. Beyond the first round they are asked where there are enough, or no
+    more of them.
+    """
+    from harness.stats.intervals import LEAST_ITEMS
+
+    kept = [case for case in rounds[0] if kind_of(case) == "reference"]
+    every = sum(kind_of(case) == "reference" for case in cases)
+    found = [list(rounds[0])]
+    for part in rounds[1:]:
+        references = [case for case in part if kind_of(case) == "reference"]
+        few = len(references) < min(LEAST_ITEMS, every)
+        found.append([case for case in part if kind_of(case) != "reference" or not few])
+        found[-1] += kept if few else []
+    return found
+
+
 @dataclass
 class _Progress:
     """What is known after some rounds."""
@@ -148,15 +168,17 @@ def look_in_rounds(
     """Ask the cases round by round, through the store, until every word is settled or paid for."""
     kinds = sizes_of_kinds(cases)
     sizes = round_sizes(len(formats), max(kinds.values()))
-    rounds, levels = nested_rounds(cases, sizes), level_of_each(sizes)
+    whole, levels = nested_rounds(cases, sizes), level_of_each(sizes)
+    rounds = worth_asking(whole, cases)
     left = PER_KIND * len(kinds)
     progress = _Progress(native)
     going, reached, requests, computed = list(formats), list[Case](), list[PlannedRequest](), 0
     for at, (size, part, level) in enumerate(zip(sizes, rounds, levels, strict=True)):
         before = {case.id for case in reached}
         new = [case for case in part if case.id not in before]
+        paid = len(part) if not at else len(whole[at]) - len(whole[at - 1])
         if at:
-            going = progress.next_formats(going, left // max(1, len(new)))
+            going = progress.next_formats(going, left // max(1, paid))
         if not going:
             break
         asked = builder.build(new, going)
@@ -164,7 +186,7 @@ def look_in_rounds(
             asked, backend, store, label=f"{label}: round {at + 1}", quiet=quiet, verbose=verbose
         )
         requests += asked
-        left -= len(new) * len(going)
+        left -= paid * len(going)
         reached = part
         names = {one.id for one in going}
         scored = scorer.score(new, read_results(asked, store), builder.untestable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
@@ -224,15 +225,29 @@ def _for_all(text: str, names: Sequence[str]) -> str:
     return text.replace(_NAME, ",".join(names)).replace(" in it:", " in them:")
 
 
+def points(loss: float) -> str:
+    """A loss of a rate, rounded upwards: ``7 points``."""
+    rounded = math.ceil(100 * max(0.0, loss) - 1e-9)
+    return f"{rounded} point{'s' * (rounded != 1)}"
+
+
 def summed_up(word: str, found: Sequence[Verdict]) -> str:
-    """The reason and the remedy where there is one format, or the cases that most formats need."""
+    """The reason and the remedy where there is one format, else what most formats share.
+
+    That is the largest loss that is possible in them, and the cases that would decide.
+    """
     if word == "works":
         return ""
     if len(found) == 1:
         return f": {found[0].reason}; {found[0].remedy}"
-    needed = [verdict.needed for verdict in found if verdict.needed is not None]
-    if not needed:
-        return ""
-    least, most = min(needed), max(needed)
-    cases = f"{least}" if least == most else f"{least} to {most}"
-    return f": --cases-per-format {cases} would be enough for {len(needed)} of them"
+    parts = []
+    losses = [one.loss_at_most for one in found if one.loss_at_most is not None]
+    if losses and len(losses) == len(found):
+        least, most = points(min(losses)), points(max(losses))
+        between = most if least == most else f"{least.split()[0]} to {most}"
+        parts.append(f"each may be as good or up to {between} worse")
+    if needed := [one.needed for one in found if one.needed is not None]:
+        fewest, largest = min(needed), max(needed)
+        cases = f"{fewest}" if fewest == largest else f"{fewest} to {largest}"
+        parts.append(f"--cases-per-format {cases} would be enough for {len(needed)} of them")
+    return f": {'; '.join(parts)}" if parts else ""

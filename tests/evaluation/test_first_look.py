@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
+from collections import Counter
 
 import pytest
 
@@ -22,6 +24,7 @@ from harness.evaluation.first_look import (
     level_of_each,
     nested_rounds,
     round_sizes,
+    worth_asking,
 )
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
@@ -183,6 +186,33 @@ def test_each_round_holds_the_one_before():
     rounds = nested_rounds(CASES, [10, 20, 40])
     ids = [{case.id for case in part} for part in rounds]
     assert ids[0] < ids[1] < ids[2] and list(map(len, ids)) == [30, 60, 110]
+
+
+def test_references_that_cannot_change_a_verdict_are_not_asked():
+    """Fewer than 30 have no interval. All of them are asked where there are no more."""
+
+    def references(count, sizes):
+        some = [*CASES[:150], *(ask(f"r{n}", f"Why {n}?", reference="So.") for n in range(count))]
+        rounds = worth_asking(nested_rounds(some, sizes), some)
+        ids = [{case.id for case in part} for part in rounds]
+        assert all(small <= large for small, large in itertools.pairwise(ids))
+        assert [len({one for one in part if one[0] == "c"}) for part in ids] == sizes
+        return [len({one for one in part if one[0] == "r"}) for part in ids]
+
+    assert references(100, [10, 20, 40, 80]) == [10, 10, 40, 80]
+    assert references(29, [10, 20, 40]) == [10, 10, 29]
+    assert references(30, [10, 20]) == [10, 10]
+    assert references(20, [10, 20]) == [10, 20]
+    assert references(5, [10, 20]) == [5, 5]
+
+
+def test_what_is_not_asked_is_not_spent_on_other_formats(tmp_path):
+    found = go(tmp_path, Endless(), formats=load_formats().select(["common"]))
+    asked = found.first_look.asked
+    rounds = [sum(size >= least for size in asked.values()) for least in (10, 20)]
+    assert rounds == [18, (3 * PER_KIND - 18 * 30) // 30]
+    kinds = Counter(item.kind for item in found.requests)
+    assert kinds == {"choice": 300, "answer": 300, "reference": 180}
 
 
 def test_means_over_formats_are_of_the_cases_that_all_were_asked(tmp_path):

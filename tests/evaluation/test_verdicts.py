@@ -10,6 +10,7 @@ from benchmarks.words import Model, models, rates
 from harness.evaluation.analysis.criteria import Criterion, compare
 from harness.evaluation.analysis.format_verdicts import best_others, judge
 from harness.records import Evidence, Word
+from harness.report.wording import points
 from harness.stats import Interval
 
 CHANCE = 0.25
@@ -66,10 +67,33 @@ def test_each_limit_from_both_sides(changed, expected):
 
 def test_few_cases_are_unclear_with_the_number_that_would_do():
     found = word(n=24, choice=0.67, on_task=0.75)
-    assert found.word == "unclear" and "may be as good as native or worse" in found.reason
+    assert found.word == "unclear" and "may be as good as native or up to " in found.reason
     assert found.needed is not None and 25 <= found.needed <= 400
     assert f"--cases-per-format {found.needed}" in found.remedy
     assert word(n=found.needed * 2, choice=0.67, on_task=0.75).word == "degraded"
+
+
+def test_the_loss_that_is_possible_is_named_and_rarely_exceeded():
+    """The largest true loss is above it in at most 5 % of evaluations, at 10, 20 and 48 cases."""
+    import numpy as np
+
+    rng = np.random.default_rng(3)
+    model = Model(
+        "worse", choice=(0.6, 0.5), on_task=(0.5, 0.4), stopped=(0.9, 0.7), leak=(0, 0.05)
+    )
+    for n in (10, 20, 48):
+        found = [model.judge(model.draw_formats(rng, n), n) for _ in range(150)]
+        bounds = [one.loss_at_most for one in found if one.word == "unclear"]
+        known = [bound for bound in bounds if bound is not None]
+        assert len(known) > 20 and sum(bound < 0.2 for bound in known) <= 16  # 5 % of 150: 99.9 %
+        assert max(known) < 1
+        for one in found:
+            if one.word == "unclear" and one.loss_at_most is not None:
+                assert f"or up to {points(one.loss_at_most)} worse" in one.reason
+    small = Model("as good", choice=(1, 1), on_task=(1, 1), stopped=(1, 1), leak=(0, 0), excess=0.0)
+    [few, many] = [small.judge(small.draw_formats(rng, n), n).loss_at_most for n in (10, 20)]
+    assert few is not None and many is not None and many < few < 0.5
+    assert word(n=3).loss_at_most is None or word(n=3).loss_at_most < 1
 
 
 def test_the_number_that_would_do_gives_the_word_in_80_of_100():

@@ -7,6 +7,7 @@ from harness.report.wording import (
     MOST_LINES,
     changed_words,
     evidence_text,
+    points,
     trained_text,
     verdict_lines,
     worst_first,
@@ -27,6 +28,22 @@ def test_broken_and_degraded_formats_come_first_with_reason_and_remedy():
         "untestable: odd: no system message; give other cases",
         "works: chatml, zephyr",
     ]
+
+
+def test_unclear_formats_share_a_line_with_the_loss_that_is_possible():
+    def line(*losses):
+        found = [
+            Verdict(f"f{at}", "unclear", "may be", "more", loss_at_most=one)
+            for at, one in enumerate(losses)
+        ]
+        return verdict_lines(found)[0]
+
+    assert (
+        line(0.241, 0.41) == "unclear: f0, f1: each may be as good or up to 25 to 41 points worse"
+    )
+    assert line(0.3, 0.3) == "unclear: f0, f1: each may be as good or up to 30 points worse"
+    assert line(0.3, None) == "unclear: f0, f1", "nothing is said of all where one is not known"
+    assert points(0.01) == "1 point" and points(-0.2) == "0 points"
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,18 @@ def compare(own: Values, reference: Values, level: float = LEVEL) -> list[Criter
     return [*found, _cost(excess, levels)] if excess else found
 
 
+def loss_at_most(criteria: Sequence[Criterion]) -> float | None:
+    """The largest loss of a rate that is not excluded, at the level of one test; None for no bound.
+
+    The true losses are all below it with that confidence: where one is above, its own bound is
+    wrong. The cost of references, in nats, is left out.
+    """
+    rates = [one for one in criteria if one.metric != "nll_excess"]
+    highs = [one.loss.high for one in rates if one.loss.high is not None]
+    known = bool(rates) and len(highs) == len(rates)
+    return max(highs) if known and max(highs) < 1 else None
+
+
 def cases_to_a_word(own: Values, reference: Values, level: float = LEVEL) -> float:
     """With how many cases *works* or *degraded* could be shown, if the losses so far are true.
 

@@ -32,11 +32,12 @@ from harness.evaluation.analysis.criteria import (
     Criterion,
     Values,
     compare,
+    loss_at_most,
     loss_words,
 )
 from harness.metrics.registry import METRICS
 from harness.records import Case, Evidence, Score, Verdict
-from harness.report.wording import worst_first
+from harness.report.wording import points, worst_first
 
 if TYPE_CHECKING:
     from harness.evaluation.requests import Untestable
@@ -274,8 +275,10 @@ def _unclear(
         assert doubt is not None  # noqa: S101  # else it would work
         return Verdict(name, "unclear", doubt[0], _more(None), doubt[1])
     first = open_ones[0]
-    reason = f"may be as good as {against} or worse: {first.text}, {first.loss.n} cases"
-    return Verdict(name, "unclear", reason, _more(enough), first.evidence, enough)
+    most = loss_at_most(criteria)
+    worse = "worse" if most is None else f"up to {points(most)} worse"
+    reason = f"may be as good as {against} or {worse}: {first.text}, {first.loss.n} cases"
+    return Verdict(name, "unclear", reason, _more(enough), first.evidence, enough, most)
 
 
 def _within_budget(name: str, own: Values | None, untestable: Sequence[Untestable]) -> Verdict:
