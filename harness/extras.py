@@ -22,6 +22,7 @@ EXTRAS = {
     "pytest": "gate",
     "ray": "ray",
     "safetensors": "local",
+    "sentencepiece": "ship",
     "tensorboard": "tensorboard",
     "tokenizers": "local",
     "torch": "local",

@@ -17,7 +17,8 @@ from harness.extras import is_installed
 from harness.metrics.registry import METRICS, headline
 from harness.ship.findings import Checked, Finding
 from harness.ship.made import Made
-from harness.ship.shipment import PairedScore
+from harness.ship.shipment import PairedScore, ShipJob
+from harness.ship.trained_model import Trained
 from harness.stats.intervals import difference_interval, mean_interval
 from harness.stats.paired import holm, loss_test
 
@@ -91,8 +92,8 @@ def _why_not(asked: str) -> str:
     return "" if is_installed("llama_cpp") else _GET_ENGINE
 
 
-def _job(made: Made, out: Path) -> EvalJob:
-    job, trained = made.job, made.trained
+def eval_job(job: ShipJob, trained: Trained, out: Path) -> EvalJob:
+    """What all artefacts are asked; ``check_job`` finds mistakes in its cases and formats."""
     return EvalJob(
         model=trained.base,
         formats=job.formats or (trained.format.id,),
@@ -110,7 +111,7 @@ def _reference(made: Made, out: Path) -> EvalJob:
     trained, job = made.trained, made.job
     adapter = str(trained.adapter) if trained.adapter else None
     return replace(
-        _job(made, out),
+        eval_job(job, trained, out),
         adapter=adapter,
         quantisation=trained.stored,
         device=job.device,
@@ -121,7 +122,12 @@ def _reference(made: Made, out: Path) -> EvalJob:
 def _artefact(made: Made, file: Path, out: Path) -> EvalJob:
     """A GGUF file in llama.cpp, with the tokenizer of the shipped folder."""
     options = {"tokenizer": str(made.model.path)}
-    return replace(_job(made, out), model=str(file), engine="llamacpp", engine_options=options)
+    return replace(
+        eval_job(made.job, made.trained, out),
+        model=str(file),
+        engine="llamacpp",
+        engine_options=options,
+    )
 
 
 def _values(job: EvalJob, *, quiet: bool) -> Values:

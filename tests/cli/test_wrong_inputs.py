@@ -22,6 +22,7 @@ NEEDS_TORCH = (
     "train",
     "merge",
     "export",
+    "ship",
     "preview",
     "formats check --model",
     "branch",
