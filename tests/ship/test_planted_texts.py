@@ -240,7 +240,7 @@ def test_a_fault_in_a_gguf_file(tmp_path, fault):
         ours = chat_template(FORMATS[format_id], tokenizer_of(tokenizer))
         changes = {**changes, "template": ours.replace("{{- bos_token }}", "")}
     file = write_metadata(tmp_path / "model.gguf", format_id, tokenizer, **changes)
-    checks = check_gguf(file, trained_in(format_id, tokenizer), engine=False)
+    checks = check_gguf(file, trained_in(format_id, tokenizer), engine="")
     assert kinds(checks) == {kind}, [str(one) for check in checks for one in check.findings]
 
 
@@ -295,7 +295,7 @@ def test_a_fault_in_a_modelfile(tmp_path, fault):
     assert text != file.read_text()
     file.write_text(text)
     gguf = write_metadata(tmp_path / "model.gguf", format_id, tokenizer)
-    checks = check_modelfile(file, trained_in(format_id, tokenizer), gguf=gguf, engine=False)
+    checks = check_modelfile(file, trained_in(format_id, tokenizer), gguf=gguf, engine="")
     assert kinds(checks) == {kind}, [str(one) for check in checks for one in check.findings]
 
 

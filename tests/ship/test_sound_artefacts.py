@@ -54,7 +54,7 @@ def test_a_folder(tmp_path, artefact):
 def test_a_gguf_file_by_its_metadata(tmp_path, artefact):
     format_id, kind = artefact.split()
     file = write_metadata(tmp_path / "model.gguf", format_id, kind)
-    checks = check_gguf(file, trained_in(format_id, kind), engine=False)
+    checks = check_gguf(file, trained_in(format_id, kind), engine="")
     check_all(checks, "not checked")
     assert "not by llama.cpp" in checks[0].reason
 
@@ -64,6 +64,6 @@ def test_a_modelfile_by_our_rules(tmp_path, artefact):
     format_id, kind = artefact.split()
     file = write_modelfile(tmp_path / "Modelfile", format_id, kind)
     gguf = write_metadata(tmp_path / "model.gguf", format_id, kind)
-    checks = check_modelfile(file, trained_in(format_id, kind), gguf=gguf, engine=False)
+    checks = check_modelfile(file, trained_in(format_id, kind), gguf=gguf, engine="")
     check_all(checks, "not checked")
     assert "not by Ollama" in checks[0].reason

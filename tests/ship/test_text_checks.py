@@ -47,8 +47,9 @@ def made(tiny_model, tmp_path):
 @pytest.fixture
 def no_llamacpp(monkeypatch):
     """What is checked where llama.cpp is not installed; tests/peers has it."""
-    for module in ("llamacpp_runtime", "ollama_runtime", "ends"):
-        monkeypatch.setattr(f"harness.ship.checks.{module}.is_installed", lambda package: False)
+    monkeypatch.setattr(
+        "harness.ship.checks.llamacpp.llama_engines.is_installed", lambda package: False
+    )
 
 
 def test_all_four_runtimes_raise_nothing(made, no_llamacpp):

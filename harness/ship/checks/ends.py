@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.extras import is_installed
 from harness.files import read_json_object
 from harness.formats.exchange.programs.ollama_reading import read_parameters
-from harness.ship.checks.gguf_metadata import GgufMetadata
-from harness.ship.checks.llamacpp_runtime import ask_llama
+from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
+from harness.ship.checks.llamacpp.llama_engines import SERVER, ending, pick_engine
 from harness.ship.checks.trained_texts import TrainedTexts
 from harness.ship.findings import Checked, Finding
 
@@ -126,7 +125,7 @@ def check_gguf_ends(
     gguf: Path,
     *,
     stops: tuple[str, ...] | None = None,
-    engine: bool | None = None,
+    engine: str | None = None,
 ) -> Checked:
     """The ends of a GGUF file in llama.cpp, by forcing each of them, or by its metadata."""
     ends, how = ends_of_gguf(trained, gguf, stops=stops, engine=engine)
@@ -138,17 +137,16 @@ def ends_of_gguf(
     gguf: Path,
     *,
     stops: tuple[str, ...] | None = None,
-    engine: bool | None = None,
+    engine: str | None = None,
 ) -> tuple[Ends, str]:
     """Where llama.cpp ends an answer, and how that was found."""
     metadata = GgufMetadata.read(gguf)
     where = f"{gguf}: tokenizer.ggml.eos_token_id"
-    if is_installed("xllamacpp") if engine is None else engine:
+    if picked := pick_engine(engine):
         wanted = {one for tail in trained.tails for one in trained.tokens_of(tail).values()}
-        tried = sorted(wanted | metadata.end_ids)
-        replies = ask_llama(gguf, [{"force": one} for one in tried])
-        ids = {one for one, reply in zip(tried, replies, strict=True) if reply.get("ends")}
-        return Ends(where, frozenset(ids), stops), "each end was forced in llama.cpp"
+        ids = ending(gguf, sorted(wanted | metadata.end_ids), picked)
+        how = "each end was forced in" if picked == SERVER else "by the list of ends of"
+        return Ends(where, ids, stops), f"{how} llama.cpp"
     known = {
         one
         for tail in trained.tails

@@ -13,7 +13,6 @@ from typing import Any
 
 from harness.conversation import Message
 from harness.errors import HarnessError
-from harness.extras import is_installed
 from harness.files import read_text
 from harness.formats.exchange.chat_templates import template_of_gguf
 from harness.formats.exchange.programs.go_template import GoFaultError
@@ -23,7 +22,7 @@ from harness.formats.exchange.programs.ollama_reading import (
     read_modelfile,
 )
 from harness.ship.checks.compare_runtime import Sent
-from harness.ship.checks.llamacpp_runtime import NO_LLAMACPP, ask_llama
+from harness.ship.checks.llamacpp.llama_engines import NO_LLAMACPP, pick_engine, tokenised
 from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts, rows_of, tools_of
 
@@ -52,14 +51,12 @@ class OllamaRuntime:
         gguf: Path | None = None,
         pages: ServerPages | None = None,
         model: str = "",
-        engine: bool | None = None,
+        engine: str | None = None,
     ) -> None:
         """``modelfile`` is a file, or the text that a running Ollama gives."""
         self._text = modelfile if isinstance(modelfile, str) else read_text(modelfile)
         self._trained, self._pages, self._model = trained, pages, model
-        self._engine = gguf is not None and (
-            is_installed("xllamacpp") if engine is None else engine
-        )
+        self._engine = pick_engine(engine) if gguf is not None else ""
         adds = template_of_gguf(gguf, None).adds_bos if gguf is not None else None
         self._gguf = None if gguf is None else _Gguf(gguf, adds)
 
@@ -127,8 +124,7 @@ class OllamaRuntime:
     def _ids(self, texts: Sequence[str]) -> Iterator[tuple[int, ...]]:
         if not self._engine or self._gguf is None or not texts:
             return
-        for reply in ask_llama(self._gguf.path, [{"content": text} for text in texts]):
-            yield tuple(reply["tokens"])
+        yield from tokenised(self._gguf.path, texts, self._engine)
 
 
 def _by_rules(

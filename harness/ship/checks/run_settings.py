@@ -13,7 +13,7 @@ from typing import Any
 from harness.files import read_json_object
 from harness.formats.exchange.programs.ollama_reading import read_instructions, read_parameters
 from harness.ship.checks.ends import CONFIG, GENERATION
-from harness.ship.checks.gguf_metadata import GgufMetadata
+from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
 from harness.ship.checks.trained_texts import TrainedTexts
 from harness.ship.findings import Checked, Finding
 

@@ -16,7 +16,7 @@ from harness.ship.checks.ends import (
     check_modelfile_ends,
     ends_of_folder,
 )
-from harness.ship.checks.llamacpp_runtime import LlamaCppRuntime
+from harness.ship.checks.llamacpp.llamacpp_runtime import LlamaCppRuntime
 from harness.ship.checks.ollama_runtime import OllamaRuntime
 from harness.ship.checks.run_settings import (
     SETTINGS,
@@ -46,12 +46,12 @@ def check_gguf(
     trained: TrainedTexts,
     *,
     stops: tuple[str, ...] | None = None,
-    engine: bool | None = None,
+    engine: str | None = None,
 ) -> list[Checked]:
     """A GGUF file in llama.cpp.
 
-    ``stops`` are the stop strings of its requests, if they are known. ``engine``: whether to ask
-    llama.cpp itself (PyPI xllamacpp); by default if it is installed.
+    ``stops`` are the stop strings of its requests, if they are known. ``engine`` is the llama.cpp
+    that is asked, of ``llama_engines``; by default the best one that is installed.
     """
     name = "llamacpp"
     return [
@@ -62,7 +62,7 @@ def check_gguf(
 
 
 def check_modelfile(
-    modelfile: Path, trained: TrainedTexts, *, gguf: Path | None = None, engine: bool | None = None
+    modelfile: Path, trained: TrainedTexts, *, gguf: Path | None = None, engine: str | None = None
 ) -> list[Checked]:
     """A Modelfile by our rules. ``gguf`` is the file that it names."""
     text = read_text(modelfile)

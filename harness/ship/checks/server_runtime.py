@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.ship.checks.compare_runtime import Sent
-from harness.ship.checks.llamacpp_runtime import request_of
+from harness.ship.checks.llamacpp.llamacpp_runtime import request_of
 from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts
 
