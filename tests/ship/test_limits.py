@@ -105,3 +105,12 @@ def test_twenty_texts_are_sent_as_they_are():
         pages = ServerPages(server.url)
         checked = check_completions(pages, served_model(pages), trained, "vllm")
     assert checked.state == "equal" and checked.reason.startswith("20 prompts as texts")
+
+
+@pytest.mark.parametrize("key", ["repeat_penalty", "presence_penalty", "frequency_penalty"])
+def test_every_penalty_of_a_modelfile(tmp_path, key):
+    text = write_modelfile(tmp_path / "Modelfile", "chatml").read_text()
+    found = modelfile_settings(trained_in("chatml"), f"{text}PARAMETER {key} 0.5\n")
+    assert kinds([found]) == {"repeat-penalty"} and key in found.findings[0].where
+    none = modelfile_settings(trained_in("chatml"), f"{text}PARAMETER presence_penalty 0\n")
+    assert none.state == "equal"

@@ -311,3 +311,17 @@ def test_tools_of_the_own_rows_that_ollama_cannot_send(tmp_path):
     texts, *_ = check_modelfile(write_modelfile(tmp_path / "Modelfile", "qwen2.5"), trained)
     assert kinds([texts]) == {"missing-tools"} and "3 without: it has no tools" in texts.reason
     assert texts.findings[0].where == "rows.jsonl:1, answer 1"
+
+
+def test_every_name_is_on_the_page():
+    from pathlib import Path
+
+    from harness.ship.checks.remedies import _REMEDIES
+    from tests.ship.test_servers import TRAPS
+
+    page = (Path(__file__).parents[2] / "docs" / "endpoint.md").read_text(encoding="utf-8")
+    planted = {
+        kind for faults in (FAULTY, GGUFS, MODELFILES, TRAPS) for *_, kind in faults.values()
+    }
+    assert not {kind for kind in planted | set(_REMEDIES) if f"`{kind}`" not in page}
+    assert len(planted) >= 30
