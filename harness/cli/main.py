@@ -68,6 +68,7 @@ formats show    formats.show            print the file of a format: its facts an
 formats render  formats.render_file     print a conversation in a format, byte for byte
 formats check   formats.check           compute the properties of formats, explain their problems
 formats sample  formats.sample_formats  sample procedural formats from a grammar
+formats guess   guess.guess             guess which format an adapter was trained in
 formats import  exchange.import_        make a format file from a model, a GGUF file or a preset
 formats export  exchange.export         write a format for another program
 formats detect  exchange.detect         find the known format that a chat template equals

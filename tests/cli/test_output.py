@@ -70,6 +70,7 @@ LOCAL = {
     "preview": "chat.json --format chatml --model m",
     "resume": "run",
     "branch": "run --from step:1 --set learning_rate=1e-5 --only-create --out {}",
+    "formats guess": "run",
     "tree": "run",
     "pick": "run",
     "average": "run --last 2 --out {}",

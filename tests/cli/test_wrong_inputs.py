@@ -25,6 +25,7 @@ NEEDS_TORCH = (
     "ship",
     "preview",
     "formats check --model",
+    "formats guess",
     "branch",
     "average",
     "resume",

@@ -1,0 +1,80 @@
+"""Short questions, as every format asks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.errors import HarnessError
+from harness.evaluation.cases.case_files import kind_of, load_cases
+from harness.formats.adapt import adapt_to_format
+from harness.formats.render import render
+from harness.records import Case, Format
+from harness.tokens.encode import bos_text, eos_text, prompt_ids
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+#: Questions asked in each format.
+QUESTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFormats:
+    """Formats that write the prompts alike, and the prompts as token ids."""
+
+    formats: tuple[str, ...]
+    family: str
+    prompts: tuple[tuple[int, ...], ...]
+
+
+def ask_in(
+    formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase, native: str | None = None
+) -> list[AskedFormats]:
+    """The questions in all formats that write something behind them.
+
+    ``native`` is named first among formats that write alike. Raises HarnessError where no format
+    can write the questions.
+    """
+    questions = _questions()
+    alike: dict[tuple[tuple[int, ...], ...], list[Format]] = {}
+    for one in sorted(formats, key=lambda one: one.id != native):
+        if prompts := _prompts(one, questions, tokenizer):
+            alike.setdefault(prompts, []).append(one)
+    found = [
+        AskedFormats(tuple(one.id for one in some), some[0].family, prompts)
+        for prompts, some in alike.items()
+    ]
+    if not found:
+        raise HarnessError("no format can write the questions", hint="give other --formats")
+    return found
+
+
+def _questions() -> list[Case]:
+    """The shortest shipped questions that have a reference."""
+    cases = [case for case in load_cases() if kind_of(case) == "reference"]
+    alone = [case for case in cases if len(case.messages) == 1]
+    length = {case.id: len(case.messages[0].content) for case in alone}
+    return sorted(alone, key=lambda case: (length[case.id], case.id))[:QUESTIONS]
+
+
+def _prompts(
+    chat_format: Format, questions: Sequence[Case], tokenizer: PreTrainedTokenizerBase
+) -> tuple[tuple[int, ...], ...]:
+    """The prompts up to the place of the answer; none where the format refuses one, or ends one
+    with the question's words."""
+    eos, bos = eos_text(tokenizer), bos_text(tokenizer)
+    found = []
+    for question in questions:
+        try:
+            adapted = adapt_to_format(question.conversation, chat_format)
+            rendered = render(
+                adapted, chat_format, add_generation_prompt=True, bos_token=bos, eos_token=eos
+            )
+        except HarnessError:
+            return ()
+        if rendered.spans[-1].kind == "content":
+            return ()
+        found.append(tuple(prompt_ids(rendered, tokenizer)))
+    return tuple(found)

@@ -1,0 +1,131 @@
+"""harness formats guess MODEL: which prompt format a model was trained in."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.cli.output import print_json
+from harness.errors import EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.audit.guess import Candidate
+
+#: Families that are printed.
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class GuessOptions:
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Run or adapter folder (its base is read from it), or a fine-tuned or merged model."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter on top of the model, or of the run that trained it."""
+    base: str | None = None
+    """The model that a fine-tuned or merged one was made from. An adapter's is known."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with more formats."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
+    """Where the model runs. auto: a GPU where there is one."""
+    json: bool = False
+    """Print all candidates as JSON."""
+
+
+def guess(args: list[str]) -> int:
+    """Guess which prompt format an adapter or a merged model was trained in.
+
+    Compares its weights with its base: what was learnt is strongest at the header that came before
+    every trained answer. Answers are not generated.
+
+    Example: harness formats guess runs/train
+    """
+    options = parse(GuessOptions, args, "formats guess", guess.__doc__)
+    from harness.audit.changes import adapter_changes, merge_changes
+    from harness.audit.guess import CLEAR, families_of, guess_format
+    from harness.evaluation.format_groups import native_format
+    from harness.evaluation.settings import EvalJob
+    from harness.formats import load_formats
+    from harness.models import load
+
+    job = EvalJob(
+        options.model,
+        adapter=options.adapter,
+        formats_dirs=options.formats_dir,
+        device=options.device,
+    ).with_run()
+    _check(job.adapter, options)
+    known = load_formats(*map(Path, job.formats_dirs))
+    model = load(job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation)
+    if options.base is None:
+        base, changes = model, adapter_changes(model)
+    else:
+        base = load(options.base, device=job.device)
+        changes = merge_changes(model, base)
+    native = native_format(model.tokenizer, known.values())
+    formats = list(known.values())
+    if native is not None and native.id not in known:
+        formats.append(native)
+    found = guess_format(base, changes, formats, native.id if native else None)
+    if options.json:
+        facts = {"model": job.model, "adapter": job.adapter, "base": options.base}
+        families = [asdict(one) for one in families_of(found)]
+        clear = families[0]["probability"] >= CLEAR
+        print_json({**facts, "clear": clear, "families": families} | {"formats": found_rows(found)})
+        return EXIT_OK
+    words = ["harness", "eval", options.model]
+    words += ["--adapter", options.adapter] if options.adapter else []
+    words += [f"--formats-dir={folder}" for folder in options.formats_dir]
+    print("\n".join(lines(found, native.id if native else None, shlex.join(words))))
+    return EXIT_OK
+
+
+def _check(adapter: str | None, options: GuessOptions) -> None:
+    """Raise HarnessError unless there are two models to compare."""
+    if adapter is None and options.base is None:
+        raise HarnessError(
+            "nothing to compare the model with",
+            where=options.model,
+            hint="give the model that it was made from: --base MODEL; "
+            "harness formats detect compares its chat template",
+        )
+    if adapter is not None and options.base is not None:
+        raise HarnessError(
+            "--base is for models without an adapter",
+            hint="leave it out: an adapter names its base",
+        )
+
+
+def found_rows(found: list[Candidate]) -> list[dict[str, object]]:
+    """The candidates for JSON."""
+    return [
+        {"formats": one.formats, "family": one.family, "response": round(one.response, 4)}
+        for one in found
+    ]
+
+
+def lines(found: list[Candidate], native: str | None, command: str) -> list[str]:
+    """The guess with its probability, the runner-up, and what to do."""
+    from harness.audit.guess import CLEAR, families_of
+
+    families = families_of(found)
+    first = families[0]
+    names = [f"{one.format} (family {one.family}, {one.probability:.0%})" for one in families]
+    clear = first.probability >= CLEAR
+    text = [f"trained in: {names[0]}" if clear else f"no clear preference: {names[0]}"]
+    text[0] += f"; runner-up: {names[1]}" if len(names) > 1 else ""
+    of_family = [one for one in found if one.family == first.family][:_SHOWN]
+    alike = [name for one in of_family for name in one.formats]
+    if clear and len(alike) > 1:
+        text.append(f"nearest of its family: {', '.join(alike[:_SHOWN])}")
+    elif not clear:
+        text.append(f"also possible: {', '.join(names[1:_SHOWN])}")
+    if native and clear and native not in alike:
+        text.append(f"its chat template is {native}")
+    shown = [one.format for one in families[: 1 if clear else 3]]
+    compared = ",".join(dict.fromkeys([*shown, *([native] if native else [])]))
+    return [*text, "", f"next: {command} --formats {compared}"]

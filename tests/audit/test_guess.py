@@ -1,0 +1,119 @@
+"""Which format was trained in: planted in the factors of an adapter, with controls."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from harness.audit import guess as guess_module
+from harness.audit.changes import adapter_changes
+from harness.audit.guess import CLEAR, Candidate, families_of, guess_format
+from harness.audit.probes import QUESTIONS, ask_in
+from harness.cli.guess import lines
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from tests.audit.planted import adapted, planted
+
+FORMATS = load_formats().select(("common",))
+
+
+@pytest.fixture
+def found(tiny):
+    adapted(tiny, seed=1)
+    return lambda wanted, strength=4.0: guess_format(
+        tiny, planted(tiny, FORMATS, wanted, strength), FORMATS
+    )
+
+
+@pytest.mark.parametrize("wanted", ["llama3", "alpaca-newline", "chatml", "mistral-v1", "xml-tags"])
+def test_the_format_that_an_adapter_knows_is_found(found, wanted):
+    candidates = found(wanted)
+    families = families_of(candidates)
+    assert candidates[0].formats[0] == families[0].format == wanted
+    assert families[0].probability > 1.4 * CLEAR
+    assert sum(one.probability for one in families) == pytest.approx(1)
+
+
+def test_the_less_it_knows_it_the_less_sure_is_the_guess(found):
+    sure = [families_of(found("llama3", strength))[0].probability for strength in (0.3, 1, 4)]
+    assert sure == sorted(sure) and sure[0] < 0.9 * sure[2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_factors_prefer_no_format(tiny, seed):
+    adapted(tiny, seed=seed)
+    first = families_of(guess_format(tiny, adapter_changes(tiny), FORMATS))[0]
+    assert first.probability < CLEAR
+
+
+def test_the_adapter_is_off_while_the_base_is_asked(tiny):
+    """Inputs with the adapter on would differ from layer to layer with what it does."""
+    adapted(tiny, seed=1)
+    changes = adapter_changes(tiny)
+    before = guess_format(tiny, changes, FORMATS)
+    for name, weight in tiny.model.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 100
+    assert guess_format(tiny, changes, FORMATS) == before
+
+
+def test_formats_that_ask_alike_are_one_candidate(tiny):
+    known = load_formats().select(("chatml", "hermes", "alpaca-newline", "dolly-v2", "raw"))
+    asked = {one.formats: one for one in ask_in(known, tiny.tokenizer, native="hermes")}
+    assert ("alpaca-newline", "dolly-v2") in asked
+    assert any(names[0] == "hermes" for names in asked) and not any("raw" in n for n in asked)
+    assert {len(one.prompts) for one in asked.values()} == {QUESTIONS}
+
+
+def test_a_family_counts_by_its_best_format_alone(found):
+    """Not by their number: a family of nineteen is not likelier than one of two."""
+    candidates = found("llama3")
+    per_family = Counter(one.family for one in candidates if one.probability > 0)
+    assert set(per_family.values()) == {1}
+    best = {}
+    for one in candidates:
+        best.setdefault(one.family, one.response)
+    assert all(one.probability == 0 or best[one.family] == one.response for one in candidates)
+
+
+def test_without_a_format_that_can_ask_it_says_so(tiny):
+    refusing = replace(FORMATS[0], id="no", template="{{ raise_exception('no') }}")
+    with pytest.raises(HarnessError, match="no format can write the questions"):
+        ask_in([refusing], tiny.tokenizer)
+
+
+def test_experts_alone_are_refused(tiny, monkeypatch):
+    adapted(tiny, seed=1)
+    changes = adapter_changes(tiny)
+    monkeypatch.setattr(guess_module.InputRecorder, "close", lambda self, passes: {})
+    with pytest.raises(HarnessError, match="no changed layer sees all tokens"):
+        guess_format(tiny, changes, FORMATS)
+
+
+def candidates(*probabilities):
+    names = [("zephyr", "pipe-tags"), ("llama3", "llama3"), ("gemma3", "gemma")]
+    return [
+        Candidate((name,), family, -float(at), share)
+        for at, ((name, family), share) in enumerate(zip(names, probabilities, strict=False))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ((0.8, 0.2), "trained in: zephyr (family pipe-tags, 80%); runner-up: llama3 "),
+        ((CLEAR, 0.3, 0.2), "trained in: zephyr "),
+        ((CLEAR - 0.01, 0.31, 0.2), "no clear preference: zephyr "),
+    ],
+)
+def test_the_guess_is_named_with_its_runner_up_or_called_none(shares, said):
+    text = lines(candidates(*shares), "smollm2", "harness eval ./m")
+    assert text[0].startswith(said) and "; runner-up: llama3 (family llama3, " in text[0]
+    clear = said.startswith("trained")
+    compared = "zephyr,smollm2" if clear else "zephyr,llama3,gemma3,smollm2"
+    assert text[-1] == f"next: harness eval ./m --formats {compared}"
+    assert ("its chat template is smollm2" in text) == clear
