@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -92,6 +94,14 @@ def test_experts_alone_are_refused(tiny, monkeypatch):
     monkeypatch.setattr(guess_module.InputRecorder, "close", lambda self, passes: {})
     with pytest.raises(HarnessError, match="no changed layer sees all tokens"):
         guess_format(tiny, changes, FORMATS)
+
+
+def test_a_tenth_of_a_nat_is_worth_a_factor_of_e_where_the_layers_agree():
+    agreed = guess_module._odds(np.full(9, 0.1))
+    assert agreed == pytest.approx(math.exp(-1))
+    differing = guess_module._odds(0.1 + np.array([-1.0, 0.0, 1.0] * 3))
+    assert differing == pytest.approx(math.exp(-0.1 / math.hypot(0.1, math.sqrt(0.75) / 3)))
+    assert guess_module._odds(np.array([0.4])) == 1, "one layer has no error to tell"
 
 
 def candidates(*probabilities):
