@@ -149,6 +149,13 @@ def test_a_bos_that_completions_lack(tmp_path):
     assert kinds(found) == set() and kinds([completions]) == {"missing-bos"}
 
 
+def test_ollama_is_not_to_cut_a_prompt(tmp_path):
+    with served(tmp_path, "ollama chatml bytes") as server:
+        check_server(ServerPages(server.url), trained_in("chatml"))
+    asked = [body for path, body in server.asked if path == "/api/chat"]
+    assert asked and all(body["truncate"] is body["stream"] is False for body in asked)
+
+
 def test_a_model_that_the_server_does_not_have(tmp_path):
     with (
         served(tmp_path, "vllm chatml bytes") as server,
