@@ -47,7 +47,8 @@ class LlamaForward:
 
     def reserve(self, slots: int, width: int) -> None:
         self.stores = []  # frees the old ones before the new ones are made
-        shape = (slots, width, self.layers[0].heads.key, self.layers[0].heads.width)
+        # Heads before places: attention reads the keys of a head in one piece (docs/log.md).
+        shape = (slots, self.layers[0].heads.key, width, self.layers[0].heads.width)
         self.stores = [
             (self.parts.head.new_zeros(shape), self.parts.head.new_zeros(shape))
             for _ in self.layers
@@ -64,11 +65,11 @@ class LlamaForward:
         heads = self.layers[0].heads
         shared = heads.query // heads.key
         mask = bias.to(self.dtype).repeat(1, 1, shared, 1)
+        target = None if kept is None else self._places(kept[1])
 
         def attend(at: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            if kept is not None:
-                source, target = kept
-                self._keep(at, target, k[source], v[source])
+            if kept is not None and target is not None:
+                self._keep(at, target, k[kept[0]], v[kept[0]])
             q = (
                 q.view(*ids.shape, heads.key, shared, heads.width)
                 .permute(0, 2, 3, 1, 4)
@@ -87,10 +88,11 @@ class LlamaForward:
     def tokens(self, ids: Tensor, positions: Tensor, places: Tensor, bias: Tensor) -> Tensor:
         heads = self.layers[0].heads
         rows, kv_len = len(ids), bias.shape[-1]
+        target = self._places(places)
 
         def attend(at: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            self._keep(at, places, k, v)
-            keys, values = (store[:rows, :kv_len].transpose(1, 2) for store in self.stores[at])
+            self._keep(at, target, k, v)
+            keys, values = (store[:rows, :, :kv_len] for store in self.stores[at])
             q = q.reshape(rows, heads.key, -1, heads.width).to(keys.dtype)
             mixed = scaled_dot_product_attention(q, keys, values, bias, scale=heads.scale)
             return mixed.reshape(rows, -1).to(self.dtype)
@@ -100,12 +102,20 @@ class LlamaForward:
     def move(self, target: Tensor, source: Tensor, kv_len: int) -> None:
         for stores in self.stores:
             for store in stores:
-                rows = store[:, :kv_len]
+                rows = store[:, :, :kv_len]
                 rows.index_copy_(0, target, rows.index_select(0, source))
 
-    def _keep(self, at: int, places: Tensor, k: Tensor, v: Tensor) -> None:
+    def _places(self, places: Tensor) -> Tensor:
+        """Where the heads of these tokens lie: token by token, and head by head."""
+        _, heads, width, _ = self.stores[0][0].shape
+        first = places // width * (heads * width) + places % width
+        steps = torch.arange(0, heads * width, width, device=places.device)
+        return (first[:, None] + steps).flatten()
+
+    def _keep(self, at: int, target: Tensor, k: Tensor, v: Tensor) -> None:
         for store, new in zip(self.stores[at], (k, v), strict=True):
-            store.view(-1, new.shape[1]).index_copy_(0, places, new.to(store.dtype))
+            size = store.shape[-1]
+            store.view(-1, size).index_copy_(0, target, new.reshape(-1, size).to(store.dtype))
 
     def _logits(
         self, ids: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None
