@@ -135,7 +135,7 @@ def test_commands_that_show_texts(rows, tmp_path, tokenizer, capsys):
         ["compare", HOSTILE, HOSTILE],
         ["results", "query", HOSTILE],
         ["train", HOSTILE],
-        ["view", HOSTILE],
+        ["view", HOSTILE, "--port", "99999"],
         ["pick", HOSTILE],
         [HOSTILE],
         ["drift", f"--{HOSTILE}"],
