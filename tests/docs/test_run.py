@@ -17,7 +17,7 @@ from tests.docs.workspace import SMALL_EVAL, SMALL_RUN, build
 #: Commands that are only parsed (test_snippets.py), and why.
 NOT_RUN = {
     r"--endpoint": "needs a server: tests/backends has one of its own, tox -e peers llama.cpp's",
-    r"--to llamacpp": "needs llama.cpp's converter: tests/ship/test_llama_programs.py has one",
+    r"ship .*--to llamacpp": "needs llama.cpp's converter: tests/ship/test_llama_programs.py has one",
     r"--server http": "needs a server: tests/ship/test_servers.py has one of each kind",
     r"eval ollama/": "needs an Ollama: tests/backends/test_ollama.py",
     r"model\.gguf": "needs llama.cpp: tests/backends/test_llamacpp.py (tox -e llamacpp)",
