@@ -85,6 +85,18 @@ def half_character(text: str) -> str:
     return f"\\u{ord(found[0]):x}" if found else ""
 
 
+def refuse_unwritable(folder: Path, hint: str = "") -> None:
+    """Raise HarnessError where a folder is not there and cannot be made, or not be written to.
+
+    For a check before long work. What only shows while writing, such as a full disk, remains.
+    """
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not there.is_dir():
+        raise HarnessError("a file, where a folder is to be", where=str(there), hint=hint)
+    if not os.access(there, os.W_OK):
+        raise HarnessError("the folder may not be written to", where=str(there), hint=hint)
+
+
 def write_text(path: Path, text: str, *, what: str = "file", hint: str = "") -> None:
     """Replace a file's text in one step, with ``\\n`` as line end. Raises as ``atomic_file``.
 

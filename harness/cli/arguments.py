@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -79,7 +80,23 @@ def parse(
             raise
         mistake = _unknown_flag(configured, args, given) or _mistake(errors.getvalue())
         raise HarnessError(mistake, hint=f"see {prog} --help") from None
+    if flag := _without_value(kind, args):
+        raise HarnessError(f"{flag} needs a value", hint=f"see {prog} --help")
     return parsed
+
+
+def _without_value(kind: type, args: list[str]) -> str:
+    """An option that takes several words and was given none, which tyro lets pass."""
+    several = {
+        name
+        for each in (fields(kind) if is_dataclass(kind) else ())
+        if isinstance(each.default, tuple)
+        for name in flag_names(kind, each.name)
+    }
+    for flag, value in itertools.pairwise([*args, "--"]):
+        if flag.replace("_", "-") in several and value.startswith("--"):
+            return flag
+    return ""
 
 
 def _with_quiet(kind: type[T]) -> type[T]:

@@ -72,7 +72,11 @@ def locate(name: str) -> ModelSource:
         return ModelSource(path.name, str(path), None, digest_folder(path))
     if path.is_file():
         if path.suffix != ".gguf":
-            raise HarnessError("not a model folder and not a .gguf file", where=name)
+            raise HarnessError(
+                "not a model folder and not a .gguf file",
+                where=name,
+                hint="a model folder holds config.json, *.safetensors and tokenizer.json",
+            )
         _check_gguf(path)
         return ModelSource(path.stem, str(path.parent), path.name, digest_file(path), "GGUF")
     if packaged := PACKAGED.get(name.lower()):

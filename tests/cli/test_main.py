@@ -70,7 +70,7 @@ def test_every_command_has_help(capsys):
         (["eval", "./no/model"], "no model at './no/model'"),
         (["eval", "x", "--formats", "chatml,zefir"], "did you mean zephyr"),
         (["eval", "x", "--cases", "no-such.jsonl"], "no-such.jsonl: no such file"),
-        (["train", "no-such.toml"], "no-such.toml: cannot read"),
+        (["train", "no-such.toml"], "no-such.toml: no such file"),
         (["report", "no-such.json"], "no-such.json"),
         (["eval", "x", "--limit", "many"], "invalid --limit 'many': expected a whole number"),
         (["eval", "x", "--top-p", "high"], "invalid --top-p 'high': expected a number"),
@@ -95,7 +95,7 @@ def test_every_command_has_help(capsys):
             "invalid --null 0: expected at least 1",
         ),
         (["data", "canaries", "folder", "--copies", "0"], "invalid --copies"),
-        (["data", "canaries", "folder", "--copies"], "invalid --copies"),
+        (["data", "canaries", "folder", "--copies"], "--copies needs a value"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(args, message, capsys):

@@ -51,6 +51,7 @@ FILES: dict[str, str | bytes] = {
     "norows.json": '{"model_name_or_path": "m", "num_train_epochs": 1}',
     "dpo.yml": "base_model: m\nrl: dpo\n",
     "bad.toml": "model = \n",
+    "empty.toml": "# nothing yet\n",
     "unk.toml": 'model = "m"\nlearning_rat = 1\n',
     "sec.toml": '[optimisation]\nlearning_rate = "fast"\n',
     "zero.toml": 'model = "m"\n[data]\ntrain = ["empty.jsonl"]\n',

@@ -46,6 +46,12 @@ def template_of_folder(folder: Path, name: str | None) -> FoundTemplate:
     processor_config.json that has one; named ones are also in additional_chat_templates. Raises
     HarnessError where there is none, or none of this name.
     """
+    if not folder.exists():
+        raise HarnessError(
+            "no such file or folder",
+            where=str(folder),
+            hint="give a template, a model folder, a .gguf file, a preset or ollama/NAME",
+        )
     facts = tokenizer_facts(folder)
     for file, found in _candidates(folder, facts):
         templates = {**_by_name(found, str(file)), **_additional(folder)}

@@ -50,7 +50,9 @@ def read_trainer_file(path: Path) -> tuple[dict[str, Any], list[str]]:
         reason = " ".join(str(error).split())
         raise HarnessError(f"cannot be read: {reason}", where=where) from None
     if not isinstance(value, dict):
-        raise HarnessError("expected keys with values", where=where)
+        raise HarnessError(
+            "expected keys with values", where=where, hint="give a trainer's configuration file"
+        )
     return value, []
 
 

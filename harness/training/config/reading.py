@@ -39,12 +39,22 @@ def read_config(path: Path, environment: Mapping[str, str] | None = None) -> Tra
             where=str(path),
             hint=f"harness resume {path}" if is_trained(path) else _INIT,
         )
+    if not path.exists():
+        raise HarnessError(
+            "no such file", where=str(path), hint=f"harness train {path} --init writes one"
+        )
     try:
         table = tomllib.loads(read_text(path, "settings"))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise HarnessError(
             f"not TOML: {error}", where=str(path), hint=_DATA if path.suffix in _ROWS else ""
         ) from None
+    if not table and not any(name.startswith(ENVIRONMENT) for name in environment or {}):
+        raise HarnessError(
+            "the file sets nothing",
+            where=str(path),
+            hint=f"harness train {path} --init --force writes a commented recipe into it",
+        )
     return with_environment(table, str(path), environment or {})
 
 
