@@ -76,6 +76,7 @@ LOCAL = {
     "average": "run --last 2 --out {}",
     "merge": "run --out {}",
     "export": "run --format chatml --out {}",
+    "ship": "run --format chatml --behaviour none --out {}",
     "sweep": "run.toml --grid learning_rate=1e-4,1e-3 --dry-run",
     "data answers": "rows.jsonl --model m --native chatml --max-new-tokens 1 --out {}",
 }
