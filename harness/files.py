@@ -9,9 +9,11 @@ could still be lost.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import re
 import shutil
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -83,6 +85,70 @@ def half_character(text: str) -> str:
     """
     found = _SURROGATES.search(text)
     return f"\\u{ord(found[0]):x}" if found else ""
+
+
+#: Bytes of a value in a GGUF file by its type; texts (8) and lists (9) have lengths of their own.
+_GGUF_SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+
+
+def check_gguf(path: Path) -> None:
+    """Raise HarnessError for a GGUF file whose metadata is not whole, after a walk through it.
+
+    The package gguf reads beyond the end of a file without an error: where a damaged number says
+    that a list has 10^18 entries, it makes that many. A file of another version is left to it.
+    """
+    try:
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            if data[:4] == b"GGUF":
+                _walk_gguf(data)
+    except (struct.error, ValueError, OverflowError, RecursionError):
+        raise HarnessError(
+            "cannot read: its metadata is cut or damaged",
+            where=str(path),
+            hint="copy or download it again",
+        ) from None
+    except OSError as error:
+        raise HarnessError(f"cannot read: {error.strerror}", where=str(path)) from None
+
+
+def _walk_gguf(data: mmap.mmap) -> None:
+    """Raises struct.error or ValueError where a value would lie outside the file."""
+    order = "<" if struct.unpack_from("<I", data, 4)[0] & 0xFFFF else ">"
+    count, kind = struct.Struct(f"{order}Q"), struct.Struct(f"{order}I")
+    if kind.unpack_from(data, 4)[0] not in (2, 3):
+        return
+
+    def text(at: int) -> int:
+        return at + 8 + int(count.unpack_from(data, at)[0])
+
+    def value(at: int, of: int) -> int:
+        if of == 8:
+            return text(at)
+        if of != 9:
+            if of not in _GGUF_SIZES:
+                raise ValueError("unknown type")
+            return at + _GGUF_SIZES[of]
+        inner, entries = kind.unpack_from(data, at)[0], int(count.unpack_from(data, at + 4)[0])
+        at += 12
+        if inner in _GGUF_SIZES:
+            return at + entries * _GGUF_SIZES[inner]
+        for _ in range(entries):
+            at = value(at, inner)
+        return at
+
+    tensors, settings = count.unpack_from(data, 8)[0], count.unpack_from(data, 16)[0]
+    at = 24
+    for _ in range(settings):
+        at = text(at)
+        at = value(at + 4, kind.unpack_from(data, at)[0])
+    for _ in range(tensors):
+        at = text(at)
+        at += 4 + 8 * kind.unpack_from(data, at)[0] + 12
+    if at > len(data):
+        raise ValueError("it ends early")
 
 
 def refuse_unwritable(folder: Path, hint: str = "") -> None:

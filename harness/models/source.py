@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.files import read_json_object
+from harness.files import check_gguf, read_json_object
 from harness.models.digest import WEIGHTS, digest_file, digest_folder
 from harness.models.packaged import PACKAGED
 from harness.models.quiet import first_line
@@ -215,7 +215,7 @@ def _check_weights(path: Path) -> None:
 
 
 def _check_gguf(path: Path) -> None:
-    """Raise HarnessError for a file that does not begin like a GGUF."""
+    """Raise HarnessError for a file that is no GGUF, or whose metadata is not whole."""
     try:
         with path.open("rb") as stream:
             start = stream.read(32)
@@ -224,3 +224,4 @@ def _check_gguf(path: Path) -> None:
     refuse_pointer(start, path)
     if not start.startswith(b"GGUF"):
         raise HarnessError("not a GGUF file" if start else "empty", where=str(path))
+    check_gguf(path)

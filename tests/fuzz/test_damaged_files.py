@@ -150,6 +150,30 @@ def test_a_damaged_gguf_file(folder, gguf_bytes, damage):
     assert_read_or_refused(path, read_source)
 
 
+LENGTH = (2**60).to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("what", ["settings", "tensors", "entries of a list", "letters", "lists"])
+def test_a_gguf_file_with_a_count_that_it_cannot_hold(folder, gguf_bytes, what):
+    """The package gguf would make that many entries, until the system ends the process."""
+    at = {
+        "tensors": 8,
+        "settings": 16,
+        "entries of a list": gguf_bytes.index(b"tokenizer.ggml.tokens") + 21 + 8,
+        "letters": gguf_bytes.index(b"general.architecture") - 8,
+        "lists": gguf_bytes.index(b"tokenizer.ggml.token_type") + 25,
+    }[what]
+    path = folder / "counts.gguf"
+    new = b"\x09\0\0\0" * 300 if what == "lists" else LENGTH
+    path.write_bytes(gguf_bytes[:at] + new + gguf_bytes[at + len(new) :])
+    from harness.models import load
+
+    for reader in (read_source, lambda name: load(str(name))):
+        found = assert_read_or_refused(path, reader)
+        assert isinstance(found, HarnessError)
+        assert "its metadata is cut or damaged" in str(found)
+
+
 def test_the_healthy_gguf_file(folder, gguf_bytes):
     path = folder / "healthy.gguf"
     path.write_bytes(gguf_bytes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.extras import require
-from harness.files import read_json_object, read_text
+from harness.files import check_gguf, read_json_object, read_text
 from harness.formats.guard import LONGEST_TEMPLATE
 
 _KEY = "tokenizer.chat_template"
@@ -153,6 +153,7 @@ def _token(entry: Any) -> str:
 def template_of_gguf(path: Path, name: str | None) -> FoundTemplate:
     """The template in a GGUF file's metadata, with the tokens that it knows."""
     require("gguf", "reading a GGUF file", str(path))
+    check_gguf(path)
     try:
         templates, facts = _gguf_facts(path)
     except Exception as error:  # for a damaged file the reader raises anything

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.extras import require
+from harness.files import check_gguf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class GgufFile:
         require("gguf", "a GGUF file", str(path))
         import gguf
 
+        check_gguf(path)
         try:
             return cls(path, gguf.GGUFReader(path))
         except Exception as error:  # it raises anything for a damaged file

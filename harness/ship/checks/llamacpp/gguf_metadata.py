@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.extras import require
+from harness.files import check_gguf
 
 _CONTROL = 3  # gguf.TokenType
 _ENDS = ("eos", "eot", "eom")
@@ -35,6 +36,7 @@ class GgufMetadata:
         require("gguf", "reading a GGUF file", str(path))
         from gguf import GGUFReader
 
+        check_gguf(path)
         try:
             fields = {key: entry.contents() for key, entry in GGUFReader(path).fields.items()}
         except Exception as error:  # for a damaged file the reader raises anything
