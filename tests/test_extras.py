@@ -136,7 +136,7 @@ def test_an_import_error_is_about_a_package_that_is_not_there(monkeypatch, error
 
 
 def test_a_gguf_model_without_the_reader_says_what_to_install(monkeypatch, tmp_path, capsys):
-    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + (3).to_bytes(4, "little") + bytes(16))
     installed = is_installed
     monkeypatch.setattr("harness.extras.is_installed", lambda n: n != "gguf" and installed(n))
     for command in (
