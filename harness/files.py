@@ -158,7 +158,7 @@ def refuse_unwritable(folder: Path, hint: str = "") -> None:
     """
     there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
     if not there.is_dir():
-        raise HarnessError("a file, where a folder is to be", where=str(there), hint=hint)
+        raise HarnessError("a file, where a folder is expected", where=str(there), hint=hint)
     if not os.access(there, os.W_OK):
         raise HarnessError("the folder may not be written to", where=str(there), hint=hint)
 

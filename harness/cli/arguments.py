@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import difflib
 import io
-import itertools
 import math
 import re
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import fields, is_dataclass, make_dataclass
+from dataclasses import fields, is_dataclass, make_dataclass, replace
 from functools import cache
 from inspect import cleandoc
 from pathlib import Path
-from types import NoneType
+from types import GenericAlias, NoneType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from harness.cli.main import program
 from harness.docstrings import field_docstrings
@@ -28,6 +28,7 @@ T = TypeVar("T")
 #: The flags that the user wrote, without their values: a mistake is named as the user spelled it.
 _GIVEN: ContextVar[frozenset[str]] = ContextVar("given", default=frozenset())
 QUIET_HELP = "Print nothing but errors, and what --json prints or a text that was asked for."
+_NEEDS_VALUE = "needs a value"
 _PLACEHOLDERS = {str: "TEXT", int: "INT", float: "FLOAT"}
 #: Options by name → what to write there, where the type does not say it.
 _NAMED = {
@@ -48,6 +49,8 @@ _NAMED = {
 FormatId = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FORMAT")]
 RunFolder = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 Files = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[FILE ...]")]
+#: How tyro reads types, where we read them differently.
+_TYPES = ConstructorRegistry()
 
 
 def parse(
@@ -71,7 +74,7 @@ def parse(
     _GIVEN.set(frozenset(arg.split("=")[0].replace("_", "-") for arg in args if arg[:2] == "--"))
     prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
-        with raw_streams(), contextlib.redirect_stderr(errors):
+        with raw_streams(), contextlib.redirect_stderr(errors), _TYPES:
             parsed: T = tyro.cli(
                 configured, args=args, prog=prog, description=cleandoc(description or ""), **given
             )
@@ -80,23 +83,32 @@ def parse(
             raise
         mistake = _unknown_flag(configured, args, given) or _mistake(errors.getvalue())
         raise HarnessError(mistake, hint=f"see {prog} --help") from None
-    if flag := _without_value(kind, args):
-        raise HarnessError(f"{flag} needs a value", hint=f"see {prog} --help")
     return parsed
 
 
-def _without_value(kind: type, args: list[str]) -> str:
-    """An option that takes several words and was given none, which tyro lets pass."""
-    several = {
-        name
-        for each in (fields(kind) if is_dataclass(kind) else ())
-        if isinstance(each.default, tuple)
-        for name in flag_names(kind, each.name)
-    }
-    for flag, value in itertools.pairwise([*args, "--"]):
-        if flag.replace("_", "-") in several and value.startswith("--"):
-            return flag
-    return ""
+@_TYPES.primitive_rule
+def _several_words(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """An option that takes several words needs at least one: tyro also accepts none."""
+    item, *rest = get_args(info.type) or (None,)
+    if info.type_origin is not tuple or rest != [...]:
+        return None
+    if tyro.conf.UseAppendAction in info.markers:  # each occurrence is one word
+        return None
+    several: Any = GenericAlias(list, (item,))
+    words = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(several, info.markers))
+    if not isinstance(words, PrimitiveConstructorSpec):
+        return None
+
+    def read(given: list[str]) -> tuple[Any, ...]:
+        if not given:
+            raise ValueError(_NEEDS_VALUE)
+        return tuple(words.instance_from_str(given))
+
+    return replace(
+        words,
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, tuple) and words.is_instance([*value]),
+    )
 
 
 def _with_quiet(kind: type[T]) -> type[T]:
@@ -217,8 +229,10 @@ def _mistake(text: str) -> str:
         return f"invalid {found[2]} {found[1]}: expected one of {', '.join(choices)}"
     if found := re.match(r"Missing from .*?: (\S+)", body):
         return f"missing {found[1]}"
-    if found := re.match(r"Missing value for argument '(.*)'", body):
-        return f"{_spelled(found[1].split('/')[::-1])} needs a value"
+    if found := re.match(r"Missing value for argument '(.*)'", body) or re.match(
+        rf"Error parsing (\S+):.* ({_NEEDS_VALUE}|from \[\])", body
+    ):
+        return f"{_spelled(found[1].split('/')[::-1])} {_NEEDS_VALUE}"
     if found := re.match(r"Unrecognized options: (.*)", body):
         return f"unexpected argument {found[1].split(', ')[0]!r}"
     return body
