@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,26 +30,75 @@ PROGRESS_FILE = "progress.json"
 _PLAIN_EVERY_S = 20.0
 #: The file is written at most this often, but for the beginning and the end of a phase.
 _WRITE_EVERY_S = 1.0
-#: The pace is that of the last seconds, at least these: a run that was resumed has done much at
-#: once, and the first answers of a batch take longest.
+#: Time left is estimated from the pace of the last seconds, at least these: the first answers of a
+#: batch take longest.
 _PACE_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class PhaseRecord:
+    """A part of the work. ``left_s``: seconds that the rest takes, None before anything is done."""
+
+    name: str
+    total: int
+    done: int = 0
+    left_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunNotes:
+    """What an evaluation notes about itself.
+
+    ``engine`` is its backend's fingerprint, ``right`` the index of the right choice of each case,
+    ``words`` the verdict on each format after a round of a first look.
+    """
+
+    engine: dict[str, str] = field(default_factory=dict)
+    right: dict[str, int] = field(default_factory=dict)
+    words: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The file progress.json. ``finished``: the run is over, also where its process lives on.
+
+    ``machine`` and ``pid`` are those of the process that writes it.
+    """
+
+    machine: str = ""
+    pid: int = 0
+    finished: bool = False
+    phases: tuple[PhaseRecord, ...] = ()
+    notes: RunNotes = field(default_factory=RunNotes)
+
+
 class Phase:
-    """One piece of work with a known total. ``advance`` counts what is done."""
+    """One piece of work with a known total, of which ``done`` was done before it began.
+
+    ``advance`` counts what is done.
+    """
 
     def __init__(
-        self, name: str, total: int, bars: Progress | None, quiet: bool, unit: str = ""
+        self,
+        name: str,
+        total: int,
+        bars: Progress | None,
+        quiet: bool,
+        unit: str = "",
+        done: int = 0,
     ) -> None:
         self.name = name
         self.total = total
         self.unit = unit
-        self.done = 0
+        self.done = self._before = done
         self.started = self.printed = time.monotonic()
+        self._seen = deque([(self.started, done)])
         self._bars = bars
         self._quiet = quiet
         self._task = (
-            bars.add_task(name, total=total, info="", pace="") if bars is not None else None
+            bars.add_task(name, total=total, completed=done, info="", pace="")
+            if bars is not None
+            else None
         )
         _record(self)
 
@@ -56,11 +106,22 @@ class Phase:
     def rate(self) -> float:
         """Units a second since the start; 0 before anything is done."""
         spent = time.monotonic() - self.started
-        return self.done / spent if spent > 0 else 0.0
+        return (self.done - self._before) / spent if spent > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at the latest pace; None before anything is done."""
+        (began, before), (now, done) = self._seen[0], self._seen[-1]
+        if done >= self.total:
+            return 0.0
+        return (now - began) / (done - before) * (self.total - done) if done > before else None
 
     def advance(self, count: int = 1, info: str = "") -> None:
         """Count work as done."""
         self.done += count
+        self._seen.append((time.monotonic(), self.done))
+        while self._seen[-1][0] - self._seen[1][0] >= _PACE_S:
+            self._seen.popleft()
         _record(self)
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, advance=count, info=info, pace=self._pace())
@@ -73,12 +134,8 @@ class Phase:
             print(self._line(info), file=sys.stderr, flush=True)
 
     def _line(self, info: str) -> str:
-        spent = time.monotonic() - self.started
-        left = (
-            f"{spent / self.done * (self.total - self.done):.0f} s left"
-            if self.done < self.total
-            else f"in {spent:.0f} s"
-        )
+        spent, left_s = time.monotonic() - self.started, self.left_s
+        left = f"in {spent:.0f} s" if not left_s else f"{left_s:.0f} s left"
         pace = ", ".join(part for part in (self._pace(), left) if part)
         return f"{self.name}: {self.done}/{self.total}, {pace}{'  ' + info if info else ''}"
 
@@ -93,13 +150,16 @@ class Phase:
 
 
 @contextmanager
-def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> Iterator[Phase]:
+def progress(
+    name: str, total: int, *, quiet: bool = False, unit: str = "", done: int = 0
+) -> Iterator[Phase]:
     """Show a phase of work, with its rate if there is a ``unit``.
 
-    Nothing is shown when ``quiet``, or when there is nothing to do.
+    ``done`` is what an earlier process did of it. Nothing is shown when ``quiet``, or when there is
+    nothing to do.
     """
     if quiet or total == 0 or not sys.stderr.isatty():
-        yield Phase(name, total, None, quiet or total == 0, unit)
+        yield Phase(name, total, None, quiet or total == 0, unit, done)
         return
     from rich.progress import (
         BarColumn,
@@ -120,74 +180,54 @@ def progress(name: str, total: int, *, quiet: bool = False, unit: str = "") -> I
         TextColumn("{task.fields[info]}"),
     )
     with Progress(*columns, console=console(stderr=True)) as bars:
-        yield Phase(name, total, bars, quiet, unit)
+        yield Phase(name, total, bars, quiet, unit, done)
 
 
 class Recorder:
     """Writes the phases of one run into its folder. A file that cannot be written ends nothing.
 
-    ``notes`` are facts for the reader of the file. Several processes in one folder overwrite each
-    other's file; the results themselves are in the results file.
+    Several processes in one folder overwrite each other's file; the results themselves are in the
+    results file.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / PROGRESS_FILE
-        self.notes: dict[str, Any] = {}
+        self.notes = RunNotes()
         self.finished = False
-        self._phases: dict[str, dict[str, Any]] = {}
-        self._seen: dict[str, deque[tuple[float, int]]] = {}
+        self._phases: dict[str, PhaseRecord] = {}
         self._written = 0.0
 
     def expect(self, name: str, total: int) -> None:
         """A phase that has not begun."""
-        if total:
-            self._phases[name] = {"name": name, "total": total, "done": 0, "left_s": None}
+        self._phases[name] = PhaseRecord(name, total)
 
     def changed(self, phase: Phase) -> None:
-        """Something of a phase was done."""
-        now = time.monotonic()
-        seen = self._seen.setdefault(phase.name, deque())
-        if phase.done == 0:
-            seen.clear()
-        elif len(seen) == 1 and seen[0][1] == 0 and now - seen[0][0] < _WRITE_EVERY_S / 10:
-            seen.clear()  # what a resumed run had done before
-        seen.append((now, phase.done))
-        while len(seen) > 2 and now - seen[1][0] >= _PACE_S:
-            seen.popleft()
-        self._phases[phase.name] = {
-            "name": phase.name,
-            "total": phase.total,
-            "done": phase.done,
-            "left_s": _left(seen, phase.total),
-        }
-        ended = phase.done in (0, phase.total)
-        if ended or now - self._written >= _WRITE_EVERY_S:
+        """A phase began, or something of it was done."""
+        known = self._phases.get(phase.name)
+        self._phases[phase.name] = PhaseRecord(phase.name, phase.total, phase.done, phase.left_s)
+        turn = known is None or not known.done or phase.done >= phase.total
+        if turn or time.monotonic() - self._written >= _WRITE_EVERY_S:
             self.write()
 
     def write(self) -> None:
         """Write the file."""
         self._written = time.monotonic()
-        record = {
-            "machine": platform.node(),
-            "pid": os.getpid(),
-            "finished": self.finished,
-            "phases": list(self._phases.values()),
-            "notes": self.notes,
-        }
+        phases = tuple(self._phases.values())
+        record = RunRecord(platform.node(), os.getpid(), self.finished, phases, self.notes)
         with suppress(HarnessError, OSError, ValueError):
-            write_text(self.path, json.dumps(record) + "\n")
+            write_text(self.path, json.dumps(asdict(record)) + "\n")
 
 
 _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 
 @contextmanager
-def recording(folder: Path) -> Iterator[Recorder]:
+def recording(folder: Path) -> Iterator[None]:
     """Record the phases inside the block in ``folder``, and at its end that they are over."""
     recorder = Recorder(folder)
     before = _RECORDER.set(recorder)
     try:
-        yield recorder
+        yield
     finally:
         _RECORDER.reset(before)
         recorder.finished = True
@@ -197,25 +237,17 @@ def recording(folder: Path) -> Iterator[Recorder]:
 
 def expect(name: str, total: int) -> None:
     """Record a phase that will begin later."""
-    if (recorder := _RECORDER.get()) is not None:
+    if (recorder := _RECORDER.get()) is not None and total:
         recorder.expect(name, total)
 
 
 def note(**facts: Any) -> None:
-    """Record facts of the run, as JSON values, for whoever reads the file."""
+    """Record fields of ``RunNotes``."""
     if (recorder := _RECORDER.get()) is not None:
-        recorder.notes |= facts
+        recorder.notes = replace(recorder.notes, **facts)
         recorder.write()
 
 
 def _record(phase: Phase) -> None:
     if (recorder := _RECORDER.get()) is not None and phase.total:
         recorder.changed(phase)
-
-
-def _left(seen: deque[tuple[float, int]], total: int) -> float | None:
-    """Seconds until ``total``, at the pace between the first and the last of these moments."""
-    (began, before), (now, done) = seen[0], seen[-1]
-    if done >= total:
-        return 0.0
-    return (now - began) / (done - before) * (total - done) if done > before else None

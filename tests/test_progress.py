@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 
 import pytest
 
 from harness import progress as module
-from harness.progress import progress
+from harness.progress import expect, note, progress, recording
 
 
 class Terminal(io.StringIO):
@@ -74,3 +75,45 @@ def test_a_terminal_shows_a_bar_with_rate_and_time_left(monkeypatch):
         re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.getvalue()).replace("\r", "\n").splitlines()
     )
     assert re.search(r"evaluate: answer .*8/8 .*cells/s .*0:00:00", shown[-1])
+
+
+def test_time_left_is_that_of_the_last_minute(clock):
+    """A slow first batch is forgotten; what an earlier process did was never seen."""
+    with progress("x", 1000, quiet=True, done=500) as bar:
+        assert bar.left_s is None and bar.rate == 0.0
+        for seconds in [10.0] * 10 + [1.0] * 59:
+            clock.now += seconds
+            bar.advance()
+        assert bar.left_s == pytest.approx(431 * 69 / 60), "59 fast steps and a slow one"
+        clock.now += 1.0
+        bar.advance()
+        assert bar.left_s == pytest.approx(430)
+        assert bar.rate == pytest.approx(70 / 160)
+        bar.advance(430)
+        assert bar.left_s == 0.0
+
+
+def test_the_file_is_written_once_a_second_and_when_a_phase_begins_or_ends(
+    tmp_path, monkeypatch, clock
+):
+    written = []
+    monkeypatch.setattr(module, "write_text", lambda path, text: written.append(clock.now))
+    with recording(tmp_path), progress("x", 100, quiet=True) as bar:
+        for _ in range(100):
+            clock.now += 0.25
+            bar.advance()
+    waits = [after - before for before, after in itertools.pairwise(written)]
+    assert waits == [0.25, *[1.0] * 24, 0.75, 0.0]
+    written.clear()
+    with recording(tmp_path), progress("nothing to do", 0, quiet=True):
+        expect("nothing here either", 0)
+    assert len(written) == 1
+    expect("outside", 3)
+    note(words={})
+    assert len(written) == 1, "nothing is recorded outside"
+
+
+def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
+    with recording(tmp_path / "gone"), progress("x", 0, quiet=True):
+        pass
+    assert not (tmp_path / "gone").exists()

@@ -143,9 +143,8 @@ class Trainer:
             trackers(self.config, step) as self.track,
             MetricsLog(self.folder, after=step) as self.metrics_log,
             recording(self.folder) if self.updater.ranks.is_main else nullcontext(),
-            progress("train", self.plan.total_steps, quiet=quiet) as bar,
+            progress("train", self.plan.total_steps, quiet=quiet, done=step) as bar,
         ):
-            bar.advance(step) if step else None
             stop = self._measured(step, sum_lr)
             while step < self.plan.total_steps and not stop:
                 entry = self.step(step, sum_lr)

@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.evaluation.settings import RESULTS_FILE
 from harness.metrics.choice import picked
-from harness.progress import PROGRESS_FILE
+from harness.progress import PROGRESS_FILE, PhaseRecord, RunRecord
 from harness.records import Loglikelihood
 from harness.report.document import REPORT_FILE, Training
 from harness.run_file import METRICS_FILE, read_metrics
@@ -23,47 +23,6 @@ _QUERY = (
     "SELECT format.name, item.name, cell.probe, cell.payload FROM cell"
     " JOIN format ON format.id = cell.format JOIN item ON item.id = cell.item"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A part of the work. ``left_s``: seconds that the rest takes, None where nothing says so."""
-
-    name: str
-    total: int
-    done: int
-    left_s: float | None
-
-    @property
-    def left(self) -> str:
-        """What is left, in words."""
-        if self.done >= self.total:
-            return "done"
-        return "not begun" if not self.done else f"about {duration(self.left_s)} left"
-
-
-@dataclass(frozen=True, slots=True)
-class Notes:
-    """What an evaluation notes of itself.
-
-    ``engine`` is its backend's fingerprint, ``right`` the number of the right choice of each case,
-    ``words`` the verdict on each format after a round of a first look.
-    """
-
-    engine: dict[str, str] = field(default_factory=dict)
-    right: dict[str, int] = field(default_factory=dict)
-    words: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The file progress.json (``harness.progress``). ``pid`` is 0 where there is none."""
-
-    machine: str = ""
-    pid: int = 0
-    finished: bool = False
-    phases: list[Phase] = field(default_factory=list)
-    notes: Notes = field(default_factory=Notes)
 
 
 @dataclass(slots=True)
@@ -110,7 +69,7 @@ class Progress:
     ``running``: a process is at work on it now, as far as this machine can see.
     """
 
-    phases: tuple[Phase, ...] = ()
+    phases: tuple[PhaseRecord, ...] = ()
     formats: dict[str, FormatSoFar] = field(default_factory=dict)
     training: Training | None = None
     running: bool = False
@@ -142,10 +101,17 @@ class Progress:
             yield "no process is at work on it now"
 
 
-def duration(seconds: float | None) -> str:
-    """``40 s``, ``3 min``, ``2 h 05 min``; ``some time`` where it is not known."""
-    if seconds is None:
-        return "some time"
+def time_left(phase: PhaseRecord) -> str:
+    """How long the rest of a part takes, in words."""
+    if phase.done >= phase.total:
+        return "done"
+    if phase.left_s is None:
+        return "not known yet" if phase.done else "not begun"
+    return f"about {duration(phase.left_s)} left"
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -179,28 +145,28 @@ def has_begun(folder: Path) -> bool:
 def read_progress(folder: Path) -> Progress:
     """Read what is there; a file that is being written, or damaged, counts as empty."""
     files = files_of(folder)
-    record = _record(files[PROGRESS_FILE]) if PROGRESS_FILE in files else Record()
+    record = _record(files)
     formats = _results(files[RESULTS_FILE], record) if RESULTS_FILE in files else {}
     for name, word in record.notes.words.items():
         formats.setdefault(name, FormatSoFar()).word = word
     return Progress(
-        phases=tuple(record.phases),
+        phases=record.phases,
         formats=dict(sorted(formats.items())),
         training=_training(files[METRICS_FILE]) if METRICS_FILE in files else None,
-        running=_is_running(record),
+        running=_at_work(record),
     )
 
 
-def _record(path: Path) -> Record:
+def _record(files: Mapping[str, Path]) -> RunRecord:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(Record).validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return Record()
+        return TypeAdapter(RunRecord).validate_json(files[PROGRESS_FILE].read_bytes())
+    except (KeyError, OSError, ValidationError):
+        return RunRecord()
 
 
-def _is_running(record: Record) -> bool:
+def _at_work(record: RunRecord) -> bool:
     """Whether the process that writes the file lives; on another machine, as the file says."""
     if not record.pid or record.finished:
         return False
@@ -208,14 +174,14 @@ def _is_running(record: Record) -> bool:
         return True
     try:
         os.kill(record.pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except PermissionError:  # another user's
         return True
     return True
 
 
-def _results(path: Path, record: Record) -> dict[str, FormatSoFar]:
+def _results(path: Path, record: RunRecord) -> dict[str, FormatSoFar]:
     """The results of this run's engine, by format. All of the file's, where nothing names it."""
     found: dict[str, FormatSoFar] = {}
     query, chosen = _QUERY, []

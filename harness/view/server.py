@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.report.document import REPORT_FILE, read_report
 from harness.report.page import render_html, render_page
-from harness.view.live import files_of, has_begun, read_progress
+from harness.view.live import files_of, has_begun, read_progress, time_left
 
 HOST = "127.0.0.1"
 #: Seconds after which the progress page loads itself again.
@@ -69,6 +69,7 @@ def page_of(folder: Path) -> str:
         name=folder.resolve().name,
         folder=str(folder),
         progress=progress,
+        time_left=time_left,
         # reading a large results file must not slow down the run that writes it
         seconds=max(REFRESH, round(20 * (time.monotonic() - began))),
     )

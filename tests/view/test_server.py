@@ -17,7 +17,7 @@ from harness import progress as progress_module
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.progress import expect, note, progress, recording
-from harness.view.live import duration, read_progress
+from harness.view.live import duration, read_progress, time_left
 from harness.view.server import HOST, page_of, serve
 from tests.patience import HANG_S
 from tests.report.fixture import make
@@ -127,7 +127,7 @@ def test_total_and_time_left(tmp_path, monkeypatch):
                 now[0] += 2.0
                 bar.advance()
             found = read_progress(tmp_path)
-    assert found.running and [phase.left for phase in found.phases] == [
+    assert found.running and [time_left(phase) for phase in found.phases] == [
         "about 60 s left",
         "not begun",
     ]
@@ -140,8 +140,9 @@ def test_total_and_time_left(tmp_path, monkeypatch):
 def test_what_a_resumed_run_had_done_is_not_its_pace(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
-    with recording(tmp_path), progress("train", 100, quiet=True) as bar:
-        bar.advance(90)
+    with recording(tmp_path), progress("train", 100, quiet=True, done=90) as bar:
+        [phase] = read_progress(tmp_path).phases
+        assert (phase.done, time_left(phase)) == (90, "not known yet")
         for _ in range(5):
             now[0] += 4.0
             bar.advance()
@@ -157,6 +158,8 @@ def test_a_run_that_was_killed_is_not_at_work(tmp_path):
         record = json.loads((tmp_path / "progress.json").read_text())
     assert record["finished"] is False and record["pid"] == os.getpid()
     (tmp_path / "progress.json").write_text(json.dumps({**record, "pid": child.pid}))
+    assert not read_progress(tmp_path).running
+    (tmp_path / "progress.json").write_text(json.dumps({**record, "pid": 10**30}))
     assert not read_progress(tmp_path).running
     for damaged in ("", "{", "[]", '{"pid": "x"}', '{"phases": [{"name": 1}]}'):
         (tmp_path / "progress.json").write_text(damaged)
@@ -185,7 +188,7 @@ def test_it_starts_before_its_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(None, "some time"), (0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7500, "2 h 05 min")],
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7500, "2 h 05 min")],
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words
