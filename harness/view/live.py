@@ -17,7 +17,7 @@ from harness.metrics.choice import picked
 from harness.progress import PROGRESS_FILE, PhaseRecord, RunRecord
 from harness.records import Loglikelihood
 from harness.report.document import REPORT_FILE, Training
-from harness.run_file import METRICS_FILE, read_metrics
+from harness.run_file import METRICS_FILE, RUN_FILE, read_metrics
 
 _QUERY = (
     "SELECT format.name, item.name, cell.probe, cell.payload FROM cell"
@@ -139,7 +139,12 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 def has_begun(folder: Path) -> bool:
     """Whether a folder is that of a run."""
-    return bool(files_of(folder))
+    return bool(files_of(folder)) or (folder / RUN_FILE).is_file()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process is at work on the run now, as far as this machine can see."""
+    return _at_work(_record(files_of(folder)))
 
 
 def read_progress(folder: Path) -> Progress:

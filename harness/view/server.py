@@ -12,13 +12,12 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.report.document import REPORT_FILE, read_report
 from harness.report.page import render_html, render_page
-from harness.view.live import files_of, has_begun, read_progress, time_left
+from harness.view.live import files_of, has_begun, is_running, read_progress, time_left
 
 HOST = "127.0.0.1"
 #: Seconds after which the progress page loads itself again.
 REFRESH = 4
 _HERE = Path(__file__).parent
-_NO_RUN = "the folder has no results, no metrics and no report"
 
 
 def version_of(folder: Path) -> str:
@@ -36,13 +35,12 @@ def version_of(folder: Path) -> str:
 def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A server that waits for ``serve_forever``; port 0 takes a free one.
 
-    A folder that is missing or empty is one whose run has not begun. Raises HarnessError when there
-    is something else in it, and when the port is taken.
+    A folder that is missing or empty is one whose run has not begun. Raises HarnessError if
+    something else is in it, and if the port is taken.
     """
-    if folder.is_file() or (folder.is_dir() and not has_begun(folder) and any(folder.iterdir())):
+    if why := _no_run(folder):
         raise HarnessError(
-            "no run to show: "
-            + ("a file, where a run's folder is expected" if folder.is_file() else _NO_RUN),
+            f"no run to show: {why}",
             where=str(folder),
             hint="give the --out of an evaluation or the output_dir of a training run",
         )
@@ -55,13 +53,26 @@ def serve(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         ) from None
 
 
+def _no_run(folder: Path) -> str:
+    """Why there is no run in this folder, and none about to begin; empty if there may be one.
+
+    A training run locks its folder, with a hidden file, before it loads the model.
+    """
+    if folder.is_file():
+        return "a file, where a run's folder is expected"
+    others = folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir())
+    if others and not has_begun(folder):
+        return "the folder has no results, no metrics and no report"
+    return ""
+
+
 def page_of(folder: Path) -> str:
     """The run's progress while it runs, and then the report, if there is one."""
-    began = time.monotonic()
     files = files_of(folder)
-    progress = read_progress(folder)
-    if REPORT_FILE in files and not progress.running:
+    if REPORT_FILE in files and not is_running(folder):
         return render_html(read_report(files[REPORT_FILE]), live=version_of(folder))
+    began = time.monotonic()
+    progress = read_progress(folder)
     return render_page(
         _HERE / "live.html.jinja",
         progress.training,

@@ -166,13 +166,21 @@ def test_a_run_that_was_killed_is_not_at_work(tmp_path):
         assert read_progress(tmp_path).phases == ()
 
 
-def test_a_new_run_is_shown_instead_of_an_older_report(run):
+def test_a_new_run_is_shown_instead_of_an_older_report(run, monkeypatch):
     (run / "report.json").write_text(json.dumps(make(formats=2)))
     assert "Format compatibility of Toy" in page_of(run)
     with recording(run), progress("train", 10, quiet=True) as bar:
         bar.advance()
         assert "In progress" in page_of(run)
+    monkeypatch.setattr("harness.view.server.read_progress", None)  # which reads all results
     assert "Format compatibility of Toy" in page_of(run)
+
+
+def test_a_large_results_file_is_read_less_often(run, monkeypatch):
+    assert "every 4 seconds" in page_of(run)
+    now = iter((100.0, 101.5))
+    monkeypatch.setattr("harness.view.server.time.monotonic", lambda: next(now))
+    assert "every 30 seconds" in page_of(run)
 
 
 def test_it_starts_before_its_run(tmp_path):
@@ -182,6 +190,9 @@ def test_it_starts_before_its_run(tmp_path):
         assert not folder.exists(), "the viewer writes nothing"
         folder.mkdir()
         assert "Waiting" in ask(port)[1]
+        for name in (".lock", "run.json"):  # a training run writes these before it loads the model
+            (folder / name).touch()
+            serve(folder).server_close()
         (folder / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
         assert "step 3, epoch 0.5" in ask(port)[1]
 
