@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import HarnessError
+from harness.models.quantisation import dequantised
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
 
 
-class Change(Protocol):
+class LayerChange(Protocol):
     """What was added to a linear layer."""
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
@@ -37,19 +38,30 @@ class LowRank:
 
 @dataclass(frozen=True, slots=True)
 class Dense:
-    """The difference of two weights [out, in]."""
+    """The difference of the weights of two layers.
 
-    difference: torch.Tensor
+    It is computed when it is used: all differences of a model in float32 would be as large as both
+    models in 16 bits.
+    """
+
+    changed: torch.nn.Module
+    before: torch.nn.Module
+
+    def difference(self) -> torch.Tensor:
+        """[out, in] in float32."""
+        return _weight(self.changed) - _weight(self.before)
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
-        return (x @ self.difference.t()).square().sum(-1)
+        return (x @ self.difference().t()).square().sum(-1)
 
 
+#: A difference whose square is this part of the base's weights: unrelated models have 2.
+_UNRELATED = 1.0
 #: In the name of an attention layer.
 _ATTENTION = "attn", "attention"
 
 
-def adapter_changes(loaded: LoadedModel) -> dict[torch.nn.Module, Change]:
+def adapter_changes(loaded: LoadedModel) -> dict[torch.nn.Module, LayerChange]:
     """The linear layers that the model's adapter changes. The low rank counts, without DoRA's norm.
 
     Raises HarnessError where the adapter changes no linear layer.
@@ -57,61 +69,96 @@ def adapter_changes(loaded: LoadedModel) -> dict[torch.nn.Module, Change]:
     import torch
     from peft.tuners.lora.layer import LoraLayer
 
-    found: dict[str, tuple[torch.nn.Module, Change]] = {}
-    for place, layer in loaded.model.named_modules():
-        names = layer.active_adapters if isinstance(layer, LoraLayer) else []
-        for name in names:
+    linear = set(_linear_layers(loaded).values())
+    found: dict[torch.nn.Module, LayerChange] = {}
+    for layer in loaded.base.modules():
+        base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
+        for name in layer.active_adapters if base in linear else []:
             down, up = (dict(getattr(layer, part)).get(name) for part in ("lora_A", "lora_B"))
             if isinstance(down, torch.nn.Linear) and isinstance(up, torch.nn.Linear):
                 factor = up.weight.detach().float()
                 gram = factor.t() @ factor * float(layer.scaling[name]) ** 2
-                change = LowRank(down.weight.detach().float().cpu(), gram.cpu())
-                found[place] = layer.base_layer, change
-    return _some(found, loaded.adapter or loaded.name)
+                if gram.any():
+                    found[base] = LowRank(down.weight.detach().float().cpu(), gram.cpu())
+    return _some(found, "the adapter changes no linear layer", loaded.adapter or loaded.name)
 
 
-def merge_changes(merged: LoadedModel, base: LoadedModel) -> dict[torch.nn.Module, Change]:
+def merge_changes(merged: LoadedModel, base: LoadedModel) -> dict[torch.nn.Module, LayerChange]:
     """The linear layers of ``base`` that differ in ``merged``.
 
-    Raises HarnessError for models of different shapes, for weights in four bits, and where nothing
-    differs.
+    Raises HarnessError for models of different shapes, for weights that have nothing in common, and
+    where nothing differs.
     """
-    import torch
-
-    theirs = dict(merged.base.named_modules())
-    found: dict[str, tuple[torch.nn.Module, Change]] = {}
-    for name, layer in base.base.named_modules():
-        if not isinstance(layer, torch.nn.Linear) or layer is base.base.get_output_embeddings():
-            continue
-        other = theirs.get(name)
-        if not isinstance(other, torch.nn.Linear) or other.weight.shape != layer.weight.shape:
-            raise HarnessError(
-                f"{base.name} is not its base: {name} differs in shape or is missing",
-                where=merged.name,
-                hint="give the model that it was trained from as --base",
-            )
-        if not (other.weight.is_floating_point() and layer.weight.is_floating_point()):
-            raise HarnessError(
-                f"the weights of {name} are quantised", where=merged.name, hint="give 16-bit models"
-            )
-        difference = other.weight.detach().float().cpu() - layer.weight.detach().float().cpu()
+    theirs, ours = _linear_layers(merged), _linear_layers(base)
+    for name in dict.fromkeys([*ours, *theirs]):
+        if _shape(theirs.get(name)) != _shape(ours.get(name)):
+            raise _other_base(merged, base, f"{name} differs in shape or is missing")
+    found: dict[torch.nn.Module, LayerChange] = {}
+    moved, size = 0.0, 0.0
+    for name, layer in ours.items():
+        change = Dense(theirs[name], layer)
+        difference = change.difference()
+        moved += float(difference.square().sum())
+        size += float(_weight(layer).square().sum())
         if difference.any():
-            found[name] = layer, Dense(difference)
-    return _some(found, merged.name)
+            found[layer] = change
+    if moved > _UNRELATED * size:
+        raise _other_base(merged, base, "their weights have nothing in common")
+    return _some(found, "no linear layer differs from the base", merged.name)
+
+
+def _linear_layers(loaded: LoadedModel) -> dict[str, torch.nn.Module]:
+    """Without the output embedding: it sees what all layers made of a prompt."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    head = loaded.base.get_output_embeddings()
+    head = head.get_base_layer() if hasattr(head, "get_base_layer") else head
+    return {
+        name: layer
+        for name, layer in loaded.base.named_modules()
+        if isinstance(layer, (torch.nn.Linear, Conv1D)) and layer is not head
+    }
+
+
+def _shape(layer: Any) -> tuple[int, ...]:
+    """Of a linear layer, quantised or not; empty for none."""
+    names = ("in_features", "out_features") if hasattr(layer, "in_features") else ("nx", "nf")
+    return () if layer is None else tuple(getattr(layer, name) for name in names)
+
+
+def _weight(layer: torch.nn.Module) -> torch.Tensor:
+    """The weight of a linear layer [out, in] in float32, dequantised where necessary."""
+    from transformers.pytorch_utils import Conv1D
+
+    weight = dequantised(layer).cpu()
+    return weight.t() if isinstance(layer, Conv1D) else weight
+
+
+def _other_base(merged: LoadedModel, base: LoadedModel, why: str) -> HarnessError:
+    return HarnessError(
+        f"{base.name} is not its base: {why}",
+        where=merged.name,
+        hint="give the model that it was trained from as --base",
+    )
 
 
 def _some(
-    found: Mapping[str, tuple[torch.nn.Module, Change]], where: str
-) -> dict[torch.nn.Module, Change]:
-    """Those outside attention, if there are any: they tell formats apart more surely."""
+    found: dict[torch.nn.Module, LayerChange], otherwise: str, where: str
+) -> dict[torch.nn.Module, LayerChange]:
     if not found:
-        raise HarnessError(
-            "no linear layer differs from the base",
-            where=where,
-            hint="nothing was trained, or embeddings alone",
-        )
-    outside = [name for name in found if not any(part in name for part in _ATTENTION)]
-    return dict(found[name] for name in outside or found)
+        hint = "nothing was trained, or only embeddings, experts or the output embedding"
+        raise HarnessError(otherwise, where=where, hint=hint)
+    return found
+
+
+def outside_attention(
+    loaded: LoadedModel, layers: Collection[torch.nn.Module]
+) -> list[torch.nn.Module]:
+    """The layers outside attention, which tell formats apart more surely; else all of them."""
+    names = {layer: name for name, layer in loaded.base.named_modules()}
+    found = [layer for layer in layers if not any(part in names[layer] for part in _ATTENTION)]
+    return found or list(layers)
 
 
 class InputRecorder:
@@ -123,19 +170,22 @@ class InputRecorder:
 
     def __init__(self, layers: Iterable[torch.nn.Module]) -> None:
         self._kept: dict[torch.nn.Module, list[torch.Tensor]] = {layer: [] for layer in layers}
+        self._seen: dict[torch.nn.Module, list[int]] = {layer: [] for layer in self._kept}
         self._hooks = [layer.register_forward_hook(self._hook) for layer in self._kept]
 
     def _hook(self, layer: torch.nn.Module, inputs: Any, _output: Any) -> None:
-        x = inputs[0]
-        if x.dim() == 3:  # [rows, tokens, in]; experts get [tokens, in]
-            self._kept[layer].append(x[0, -1].detach().float().cpu())
+        x = inputs[0].flatten(0, -2)  # some models lay the rows end to end before a layer
+        self._seen[layer].append(len(x))
+        self._kept[layer].append(x[-1:].detach().float().cpu())
 
-    def close(self, passes: int) -> dict[torch.nn.Module, torch.Tensor]:
-        """Remove the hooks; the inputs [passes, in] of each layer that saw all of them."""
+    def close(self, lengths: Sequence[int]) -> dict[torch.nn.Module, torch.Tensor]:
+        """Remove the hooks; the inputs [passes, in] of each layer that saw all tokens of them."""
         import torch
 
         for hook in self._hooks:
             hook.remove()
         return {
-            layer: torch.stack(kept) for layer, kept in self._kept.items() if len(kept) == passes
+            layer: torch.cat(kept)
+            for layer, kept in self._kept.items()
+            if self._seen[layer] == list(lengths)
         }

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from harness.audit.changes import Change, InputRecorder
+from harness.audit.changes import InputRecorder, LayerChange, outside_attention
 from harness.audit.probes import AskedFormats, ask_in
 from harness.errors import HarnessError
 from harness.models.adapters import base_only
+from harness.models.loaded import only_at
 from harness.records import Format
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class GuessedFamily:
 
 def guess_format(
     base: LoadedModel,
-    changes: Mapping[torch.nn.Module, Change],
+    changes: Mapping[torch.nn.Module, LayerChange],
     formats: Sequence[Format],
     native: str | None = None,
 ) -> list[Candidate]:
@@ -100,29 +101,38 @@ def families_of(found: Sequence[Candidate]) -> list[GuessedFamily]:
     return [GuessedFamily(one.family, one.formats[0], one.probability) for one in best]
 
 
+def is_clear(families: Sequence[GuessedFamily]) -> bool:
+    """Whether the first family is a guess, and not the first of many."""
+    return families[0].probability >= CLEAR
+
+
 def responses(
-    base: LoadedModel, changes: Mapping[torch.nn.Module, Change], asked: Sequence[AskedFormats]
+    base: LoadedModel, changes: Mapping[torch.nn.Module, LayerChange], asked: Sequence[AskedFormats]
 ) -> Matrix:
     """How much the change adds at the end of the prompts: candidates × layers, in nats.
 
     The mean over the prompts of log(|Δ x|² ∕ |x|²), where x is the input that the base gives a
     layer, half of it with x as it is and half with x less its mean over all candidates. The first
     half prefers whatever is like an answer's beginning; the second compares what is particular to
-    each header, and errs at odd ones. Raises HarnessError where no changed layer sees all tokens.
+    each header, and errs at odd ones. Raises HarnessError where no changed layer sees all tokens,
+    and for numbers that are not finite.
     """
     import torch
 
-    inputs = _inputs(base, changes, asked)
-    shape = len(asked), len(asked[0].prompts)
+    shape = len(asked), len(asked[0].prompts), -1
     columns = []
-    for layer, x in inputs.items():
-        rows = x.view(*shape, -1)
-        total = torch.zeros(shape)
-        for each in (rows, rows - rows.mean(0)):
-            added = changes[layer].added(each.reshape(len(x), -1)).view(shape)
-            total += ((added + _TINY) / (each.square().sum(-1) + _TINY)).log()
-        columns.append(total.mean(1) / 2)
+    for layer, x in _inputs(base, changes, asked).items():
+        rows = x.view(shape)
+        both = torch.stack([rows, rows - rows.mean(0)])
+        added = changes[layer].added(both.flatten(0, 2)).view(both.shape[:3])
+        ratios = (added + _TINY) / (both.square().sum(-1) + _TINY)
+        columns.append(ratios.log().mean((0, 2)))
     found: Matrix = torch.stack(columns, 1).double().numpy()
+    if not np.isfinite(found).all():
+        raise HarnessError(
+            "the weights, or what was added to them, hold numbers that are not finite",
+            where=base.name,
+        )
     return found
 
 
@@ -133,11 +143,14 @@ def _inputs(
     import torch
 
     prompts = [prompt for one in asked for prompt in one.prompts]
+    first = torch.tensor([0])  # no logits are read
     recorder = InputRecorder(layers)
-    with base_only(base), base.inference():
+    with base_only(base), base.inference(), only_at(base.base, first):
         for prompt in prompts:
             base.model(torch.tensor([prompt], device=base.device))
-    inputs = recorder.close(len(prompts))
+    inputs = recorder.close([len(prompt) for prompt in prompts])
     if not inputs:
-        raise HarnessError("no changed layer sees all tokens: experts alone were trained")
-    return inputs
+        raise HarnessError(
+            "no changed layer sees all tokens of a prompt: only experts were trained"
+        )
+    return {layer: inputs[layer] for layer in outside_attention(base, inputs)}

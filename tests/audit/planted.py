@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.audit.changes import Change, LowRank, adapter_changes
+from harness.audit.changes import LayerChange, LowRank, adapter_changes
 from harness.audit.guess import _inputs
 from harness.audit.probes import ask_in
 
@@ -32,7 +32,7 @@ def adapted(loaded: LoadedModel, seed: int, targets: list[str] = TARGETS) -> Non
 
 def planted(
     loaded: LoadedModel, formats: list[Format], wanted: str, strength: float
-) -> dict[torch.nn.Module, Change]:
+) -> dict[torch.nn.Module, LayerChange]:
     """The adapter's changes, where the first row of each factor A also knows one format.
 
     It is what the layer is given at the end of that format's prompts and not at the end of others,

@@ -91,9 +91,36 @@ def test_without_a_format_that_can_ask_it_says_so(tiny):
 def test_experts_alone_are_refused(tiny, monkeypatch):
     adapted(tiny, seed=1)
     changes = adapter_changes(tiny)
-    monkeypatch.setattr(guess_module.InputRecorder, "close", lambda self, passes: {})
-    with pytest.raises(HarnessError, match="no changed layer sees all tokens"):
+    monkeypatch.setattr(guess_module.InputRecorder, "close", lambda self, lengths: {})
+    with pytest.raises(HarnessError, match="no changed layer sees all tokens of a prompt"):
         guess_format(tiny, changes, FORMATS)
+
+
+def test_attention_counts_where_the_other_changed_layers_are_experts(tiny, monkeypatch):
+    """They see a part of the tokens, and are outside attention."""
+    adapted(tiny, seed=1, targets=["q_proj"])
+    alone = guess_format(tiny, adapter_changes(tiny), FORMATS)
+    tiny.model = tiny.model.unload()
+    adapted(tiny, seed=1, targets=["q_proj"])
+    changes = adapter_changes(tiny)
+    expert = tiny.base.model.layers[0].mlp.up_proj
+    changes[expert] = next(iter(changes.values()))
+    close = guess_module.InputRecorder.close
+
+    def without_the_expert(self, lengths):
+        return {layer: x for layer, x in close(self, lengths).items() if layer is not expert}
+
+    monkeypatch.setattr(guess_module.InputRecorder, "close", without_the_expert)
+    assert guess_format(tiny, changes, FORMATS) == alone
+
+
+def test_numbers_that_are_not_finite_are_refused(tiny):
+    adapted(tiny, seed=1)
+    next(weight for name, weight in tiny.model.named_parameters() if "lora_A" in name).data[0] = (
+        math.nan
+    )
+    with pytest.raises(HarnessError, match="hold numbers that are not finite"):
+        guess_format(tiny, adapter_changes(tiny), FORMATS)
 
 
 def test_a_tenth_of_a_nat_is_worth_a_factor_of_e_where_the_layers_agree():
