@@ -46,25 +46,32 @@ def guess(args: list[str]) -> int:
     """
     options = parse(GuessOptions, args, "formats guess", guess.__doc__)
     from harness.audit.changes import adapter_changes, merge_changes
-    from harness.audit.guess import CLEAR, families_of, guess_format
+    from harness.audit.guess import families_of, guess_format, is_clear
     from harness.evaluation.format_groups import native_format
     from harness.evaluation.settings import EvalJob
     from harness.formats import load_formats
-    from harness.models import load
+    from harness.models import load, locate, pick_dtype
+    from harness.models.device import check_device
 
     job = EvalJob(
         options.model,
         adapter=options.adapter,
         formats_dirs=options.formats_dir,
         device=options.device,
-    ).with_run()
+    ).with_run("harness formats guess")
     _check(job.adapter, options)
     known = load_formats(*map(Path, job.formats_dirs))
-    model = load(job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation)
     if options.base is None:
+        model = load(
+            job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation
+        )
         base, changes = model, adapter_changes(model)
-    else:
-        base = load(options.base, device=job.device)
+    else:  # the base alone runs
+        for name in (job.model, options.base):
+            locate(name)
+        dtype = pick_dtype(check_device(job.device))
+        model = load(job.model, dtype=dtype, device="cpu")
+        base = load(options.base, dtype=dtype, device=job.device)
         changes = merge_changes(model, base)
     native = native_format(model.tokenizer, known.values())
     formats = list(known.values())
@@ -73,9 +80,9 @@ def guess(args: list[str]) -> int:
     found = guess_format(base, changes, formats, native.id if native else None)
     if options.json:
         facts = {"model": job.model, "adapter": job.adapter, "base": options.base}
-        families = [asdict(one) for one in families_of(found)]
-        clear = families[0]["probability"] >= CLEAR
-        print_json({**facts, "clear": clear, "families": families} | {"formats": found_rows(found)})
+        families = families_of(found)
+        guessed = {"clear": is_clear(families), "families": [asdict(one) for one in families]}
+        print_json({**facts, **guessed, "formats": found_rows(found)})
         return EXIT_OK
     words = ["harness", "eval", options.model]
     words += ["--adapter", options.adapter] if options.adapter else []
@@ -110,22 +117,21 @@ def found_rows(found: list[Candidate]) -> list[dict[str, object]]:
 
 def lines(found: list[Candidate], native: str | None, command: str) -> list[str]:
     """The guess with its probability, the runner-up, and what to do."""
-    from harness.audit.guess import CLEAR, families_of
+    from harness.audit.guess import families_of, is_clear
 
     families = families_of(found)
-    first = families[0]
     names = [f"{one.format} (family {one.family}, {one.probability:.0%})" for one in families]
-    clear = first.probability >= CLEAR
-    text = [f"trained in: {names[0]}" if clear else f"no clear preference: {names[0]}"]
-    text[0] += f"; runner-up: {names[1]}" if len(names) > 1 else ""
-    of_family = [one for one in found if one.family == first.family][:_SHOWN]
+    of_family = [one for one in found if one.family == families[0].family][:_SHOWN]
     alike = [name for one in of_family for name in one.formats]
-    if clear and len(alike) > 1:
-        text.append(f"nearest of its family: {', '.join(alike[:_SHOWN])}")
-    elif not clear:
-        text.append(f"also possible: {', '.join(names[1:_SHOWN])}")
-    if native and clear and native not in alike:
-        text.append(f"its chat template is {native}")
+    clear = is_clear(families)
+    if clear:
+        text = [f"most likely trained in: {'; runner-up: '.join(names[:2])}"]
+        if len(alike) > 1:
+            text.append(f"likeliest of the family: {', '.join(alike[:_SHOWN])}")
+        if native and native not in alike:
+            text.append(f"its chat template is {native}")
+    else:
+        text = [f"no clear preference: {', '.join(names[:_SHOWN])}"]
     shown = [one.format for one in families[: 1 if clear else 3]]
     compared = ",".join(dict.fromkeys([*shown, *([native] if native else [])]))
     return [*text, "", f"next: {command} --formats {compared}"]

@@ -168,7 +168,7 @@ class EvalJob:
             return self
         return replace(self, settings=replace(settings, first_look=True))
 
-    def with_run(self) -> EvalJob:
+    def with_run(self, command: str = "harness eval") -> EvalJob:
         """The job with what a run's folder says, where one is given as the adapter or the model.
 
         A run as the adapter means its adapter. As the model it means its base as it was
@@ -184,7 +184,7 @@ class EvalJob:
         adapter, run = find_adapter(Path(self.model))
         from harness.models import trained_quantisation
 
-        base = base_of(adapter, run, f"harness eval BASE --adapter {self.model}")
+        base = base_of(adapter, run, f"{command} BASE --adapter {self.model}")
         folders: list[str] = []
         directory = Path()
         if run is not None:

@@ -142,15 +142,19 @@ def candidates(*probabilities):
 @pytest.mark.parametrize(
     ("shares", "said"),
     [
-        ((0.8, 0.2), "trained in: zephyr (family pipe-tags, 80%); runner-up: llama3 "),
-        ((CLEAR, 0.3, 0.2), "trained in: zephyr "),
-        ((CLEAR - 0.01, 0.31, 0.2), "no clear preference: zephyr "),
+        ((0.8, 0.2), "most likely trained in: zephyr (family pipe-tags, 80%); runner-up: llama3 "),
+        ((CLEAR, 0.3, 0.2), "most likely trained in: zephyr "),
+        (
+            (CLEAR - 0.01, 0.31, 0.2),
+            "no clear preference: zephyr (family pipe-tags, 39%), llama3 (family llama3, 31%), gemma3 ",
+        ),
     ],
 )
 def test_the_guess_is_named_with_its_runner_up_or_called_none(shares, said):
     text = lines(candidates(*shares), "smollm2", "harness eval ./m")
-    assert text[0].startswith(said) and "; runner-up: llama3 (family llama3, " in text[0]
-    clear = said.startswith("trained")
+    assert text[0].startswith(said)
+    clear = said.startswith("most likely")
+    assert ("; runner-up: llama3 (family llama3, " in text[0]) == clear
     compared = "zephyr,smollm2" if clear else "zephyr,llama3,gemma3,smollm2"
     assert text[-1] == f"next: harness eval ./m --formats {compared}"
     assert ("its chat template is smollm2" in text) == clear
