@@ -62,6 +62,13 @@ class RunMetadata:
     stopped: dict[str, Any] | None = None
     """Step and reason when the run ended early."""
 
+    @property
+    def formats_dirs(self) -> tuple[str, ...]:
+        """The folders of the run's own formats, wherever the caller is."""
+        return tuple(
+            str(Path(self.directory) / one) for one in self.config["formats"]["formats_dir"]
+        )
+
 
 def read_run_metadata(run: Path) -> RunMetadata | None:
     """What run.json says, or None when there is none. Raises HarnessError for an invalid one."""

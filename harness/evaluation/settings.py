@@ -185,17 +185,13 @@ class EvalJob:
         from harness.models import trained_quantisation
 
         base = base_of(adapter, run, f"{command} BASE --adapter {self.model}")
-        folders: list[str] = []
-        directory = Path()
-        if run is not None:
-            metadata = require_run_metadata(run)
-            directory, folders = Path(metadata.directory), metadata.config["formats"]["formats_dir"]
+        folders = require_run_metadata(run).formats_dirs if run is not None else ()
         return replace(
             self,
             model=base,
             adapter=str(adapter),
             quantisation=self.quantisation or trained_quantisation(adapter),
-            formats_dirs=self.formats_dirs or tuple(str(directory / name) for name in folders),
+            formats_dirs=self.formats_dirs or folders,
         )
 
     def __post_init__(self) -> None:

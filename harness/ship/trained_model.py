@@ -17,7 +17,7 @@ from harness.training.share.export import find_format
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A base by name and place, the adapter's folder if there is one, and the format."""
+    """The base, the adapter on it if there is one, and the format."""
 
     base: str
     source: ModelSource
@@ -27,7 +27,7 @@ class Trained:
     format: Format
     formats_dirs: tuple[str, ...]
     formats: tuple[str, ...]
-    """Ids of the formats that it was trained in, as far as a run says so."""
+    """Ids of the formats that the run trained in; empty without a run."""
 
     @property
     def name(self) -> str:
@@ -45,25 +45,14 @@ class Trained:
 
 
 def find_trained(job: ShipJob) -> Trained:
-    """The parts of a job's model, found without loading any weights.
+    """Find the parts of a job's model without loading weights.
 
-    Raises HarnessError for a model, adapter or format that is not there, for an adapter of another
-    base, and for a model without adapter that is no folder of plain safetensors.
+    Raises HarnessError for a missing model, adapter or format, for an adapter of another base, and
+    for a GGUF file, which has no safetensors to ship.
     """
-    folder = Path(job.model).expanduser()
-    given = job.adapter or (job.model if is_trained(folder) else None)
-    adapter, run = find_adapter(Path(given)) if given else (None, None)
-    if job.adapter and not is_trained(folder):
-        base = job.model
-    elif adapter is not None:
-        base = base_of(adapter, run, "harness ship BASE --adapter ADAPTER")
-    else:
-        base = job.model
+    base, adapter, run = _parts(job)
     metadata = require_run_metadata(run) if run else None
-    folders = job.formats_dirs
-    if metadata and not folders:
-        directory = Path(metadata.directory)
-        folders = tuple(str(directory / one) for one in metadata.config["formats"]["formats_dir"])
+    folders = job.formats_dirs or (metadata.formats_dirs if metadata else ())
     chat_format = find_format(job.format, folders, metadata)
     source = locate(base)
     stored = trained_quantisation(adapter) if adapter else Quantisation()
@@ -82,3 +71,14 @@ def find_trained(job: ShipJob) -> Trained:
         )
     trained = metadata.trained_formats if metadata else ()
     return Trained(base, source, adapter, stored, chat_format, folders, trained)
+
+
+def _parts(job: ShipJob) -> tuple[str, Path | None, Path | None]:
+    """The base's name, the adapter and its run."""
+    if job.adapter:
+        return job.model, *find_adapter(Path(job.adapter).expanduser())
+    folder = Path(job.model).expanduser()
+    if not is_trained(folder):
+        return job.model, None, None
+    adapter, run = find_adapter(folder)
+    return base_of(adapter, run, "harness ship BASE --adapter ADAPTER"), adapter, run

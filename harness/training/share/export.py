@@ -107,11 +107,11 @@ def export(job: ExportJob) -> Path:
 
 
 def find_format(name: str, folders: Sequence[str], run: RunMetadata | None) -> Format:
-    """The format with this id, also of these folders, or by default of those of the run.
+    """The format with this id: a shipped one, or one from these folders (default: the run's).
 
-    Raises HarnessError for an unknown one.
+    Raises HarnessError for an unknown id.
     """
-    folders = folders or (run.config["formats"]["formats_dir"] if run else ())
+    folders = folders or (run.formats_dirs if run else ())
     known = load_formats(*map(Path, folders))
     if name not in known:
         trained = run.trained_formats if run else ()
