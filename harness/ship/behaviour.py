@@ -1,7 +1,7 @@
-"""What the shipped artefacts answer in their own runtime, beside the model in transformers.
+"""Scores of the shipped artefacts in their own runtime, compared with the model in transformers.
 
-The same cases, formats, prompts and rules on both sides; only the weights' storage and the engine
-differ. So each difference is paired by case.
+Both sides get the same cases, formats, prompts and rules. Only the engine and the storage of the
+weights differ, so each difference is paired by case.
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ from typing import TYPE_CHECKING
 
 from harness.evaluation.settings import EvalJob
 from harness.extras import is_installed
+from harness.gate.decide import Paired, decide
 from harness.metrics.registry import METRICS, headline
 from harness.ship.findings import Checked, Finding
 from harness.ship.made import Made
 from harness.ship.shipment import PairedScore, ShipJob
 from harness.ship.trained_model import Trained
-from harness.stats.intervals import difference_interval, mean_interval
-from harness.stats.paired import holm, loss_test
 
 if TYPE_CHECKING:
-    from harness.records import Score
+    from harness.records import GateCheck, Score
 
 CHECK = "behaviour"
 #: Cases of each kind that ``quick`` asks.
 QUICK = 32
-#: All tests of a shipment together find a loss where there is none this often.
-LEVEL = 0.01
 _NOT_RUN = {
-    "hf": "the weights are checked, and transformers is what the artefacts are compared with",
+    "hf": "not scored: its weights are checked, and the model in transformers is the reference",
     "vllm": "not run here: serve it, then harness eval NAME --endpoint http://localhost:8000/v1",
     "ollama": "not run here, and Ollama's API gives no log-probabilities: create the model, then "
     "harness eval ollama/NAME",
@@ -51,8 +48,9 @@ class Behaviour:
 def check_behaviour(made: Made, *, quiet: bool) -> Behaviour:
     """Score the GGUF files through llama.cpp, and the model in transformers on the same cases.
 
-    A finding is a loss of at least the metric's own tolerance that is real at 1 % over all tests of
-    the shipment (Holm). Runtimes that are not run here are not checked, each with its reason.
+    The gate's rule decides: a finding is a loss of at least the metric's tolerance that is real at
+    1 % over all tests of the shipment. A runtime that is not run here is not checked, and the
+    result says why.
     """
     job = made.job
     elsewhere = [
@@ -68,22 +66,24 @@ def check_behaviour(made: Made, *, quiet: bool) -> Behaviour:
     with TemporaryDirectory() as folder:
         place = Path(folder)
         known = _values(_reference(made, place / "transformers"), quiet=quiet)
-        scores = []
-        for name, path in files.items():
-            own = _values(_artefact(made, path, place / name.replace(" ", "-")), quiet=quiet)
-            scores += [*paired_scores(name, known, own)]
-    losses = real_losses(scores)
-    shown = tuple(one for one, _ in scores)
+        artefacts = {
+            name: _values(_artefact(made, path, place / name.replace(" ", "-")), quiet=quiet)
+            for name, path in files.items()
+        }
+    decided = [
+        (score_of(name, found), found.fails) for name, found in decide_artefacts(known, artefacts)
+    ]
+    scores = tuple(score for score, _ in decided)
     checks = [
         Checked.of(
             CHECK,
             name,
-            [_finding(one) for one in losses if one.artefact == name],
-            _reason(job.behaviour, [one for one in shown if one.artefact == name]),
+            [_finding(score) for score, lost in decided if lost and score.artefact == name],
+            _reason(job.behaviour, [score for score in scores if score.artefact == name]),
         )
         for name in files
     ]
-    return Behaviour((*elsewhere, *checks), shown)
+    return Behaviour((*elsewhere, *checks), scores)
 
 
 def _why_not(asked: str) -> str:
@@ -139,7 +139,7 @@ def _values(job: EvalJob, *, quiet: bool) -> Values:
 
 def by_case(scores: Sequence[Score]) -> Values:
     """(format, metric) → case → value; what was not scored is left out."""
-    wanted = {*headline(), "nll"} - {"nll_excess"}  # 0 in the format that is shipped
+    wanted = _allowed()
     found: dict[tuple[str, str], dict[str, float]] = {}
     for score in scores:
         if score.metric in wanted and score.value is not None:
@@ -147,51 +147,56 @@ def by_case(scores: Sequence[Score]) -> Values:
     return found
 
 
-def paired_scores(
-    name: str, known: Values, own: Values
-) -> Iterator[tuple[PairedScore, list[float]]]:
-    """Each metric in each format that both sides have, with its differences case by case."""
+def _allowed() -> dict[str, float]:
+    """Main metric → the loss that the gate allows.
+
+    The excess of nll is 0 in the shipped format, so nll takes its place, with its tolerance.
+    """
+    allowed = {name: METRICS[name].tolerance for name in headline()}
+    allowed["nll"] = allowed.pop("nll_excess")
+    return {name: loss for name, loss in allowed.items() if loss is not None}
+
+
+def decide_artefacts(known: Values, artefacts: Mapping[str, Values]) -> list[tuple[str, GateCheck]]:
+    """The artefact and the gate's outcome, for each metric in each format of each artefact.
+
+    All are one family of tests. Cases that only one side scored are left out.
+    """
+    named = [(name, pair) for name, own in artefacts.items() for pair in _pairs(known, own)]
+    outcomes = decide([pair for _, pair in named])
+    return [(name, found) for (name, _), found in zip(named, outcomes, strict=True)]
+
+
+def _pairs(known: Values, own: Values) -> Iterator[Paired]:
+    allowed = _allowed()
     for (chat_format, metric), before in sorted(known.items()):
         after = own.get((chat_format, metric), {})
         cases = sorted(before.keys() & after.keys())
-        if not cases:
-            continue
-        differences = [after[case] - before[case] for case in cases]
-        binary = METRICS[metric].binary
-        interval = difference_interval(differences) if binary else mean_interval(differences)
-        count = len(cases)
-        yield (
-            PairedScore(
-                name,
+        if cases:
+            yield Paired(
                 chat_format,
                 metric,
-                sum(before[case] for case in cases) / count,
-                sum(after[case] for case in cases) / count,
-                sum(differences) / count,
-                interval.low,
-                interval.high,
-                count,
-            ),
-            differences,
-        )
+                allowed[metric],
+                {case: before[case] for case in cases},
+                {case: after[case] for case in cases},
+            )
 
 
-def real_losses(scores: Sequence[tuple[PairedScore, list[float]]]) -> list[PairedScore]:
-    """Those that lost at least their metric's tolerance, more than chance explains."""
-    tested = [(one, -1 if METRICS[one.metric].better == "lower" else 1, d) for one, d in scores]
-    adjusted = holm([loss_test([sign * value for value in values]) for _, sign, values in tested])
-    return [
-        one
-        for (one, sign, _), p in zip(tested, adjusted, strict=True)
-        if p < LEVEL
-        and (allowed := _tolerance(one.metric)) is not None
-        and -sign * one.difference >= allowed
-    ]
-
-
-def _tolerance(metric: str) -> float | None:
-    """The gate's; that of the excess for nll, which the gate records only."""
-    return METRICS["nll_excess" if metric == "nll" else metric].tolerance
+def score_of(artefact: str, found: GateCheck) -> PairedScore:
+    """The row of the table of scores."""
+    reference, value = found.baseline or 0.0, found.current or 0.0  # never None for paired cases
+    low, high = found.interval or (None, None)
+    return PairedScore(
+        artefact,
+        found.format,
+        found.metric,
+        reference,
+        value,
+        value - reference,
+        low,
+        high,
+        found.n,
+    )
 
 
 def _finding(one: PairedScore) -> Finding:

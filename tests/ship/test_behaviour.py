@@ -1,35 +1,44 @@
-"""Scores of shipped artefacts beside transformers: real losses are findings, noise is none."""
+"""Scores of shipped artefacts against transformers: a real loss is a finding, noise is not."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from harness.formats import load_formats
+from harness.models import ModelSource
 from harness.records import Score
 from harness.ship import ShipJob, behaviour
-from harness.ship.behaviour import by_case, check_behaviour, paired_scores, real_losses
+from harness.ship.behaviour import by_case, check_behaviour, decide_artefacts, score_of
 from harness.ship.made import Made
+from harness.ship.model_folder import ModelFolder
+from harness.ship.trained_model import Trained
+from tests.training.small import NF4
 
 
 def values(metric, rates, form="chatml"):
     return {(form, metric): {f"c{number}": rate for number, rate in enumerate(rates)}}
 
 
+def scores(before, after):
+    return [score_of(*one) for one in decide_artefacts(before, {"llamacpp Q4_K_M": after})]
+
+
 def losses(before, after):
-    return [
-        (one.format, one.metric)
-        for one in real_losses([*paired_scores("llamacpp Q4_K_M", before, after)])
-    ]
+    decided = decide_artefacts(before, {"llamacpp Q4_K_M": after})
+    return [(one.format, one.metric) for _, one in decided if one.fails]
 
 
 def test_a_loss_is_paired_by_case_and_has_its_interval():
     before = values("choice", [1.0] * 40 + [0.0] * 40)
     after = values("choice", [0.0] * 20 + [1.0] * 20 + [0.0] * 40)
-    [(one, differences)] = paired_scores("llamacpp Q4_K_M", before, after)
+    [one] = scores(before, after)
+    assert one.artefact == "llamacpp Q4_K_M"
     assert (one.reference, one.value, one.difference, one.n) == (0.5, 0.25, -0.25, 80)
     assert one.low < -0.25 < one.high < 0 and one.is_real
-    assert sorted(differences) == [-1.0] * 20 + [0.0] * 60
     assert losses(before, after) == [("chatml", "choice")]
     assert losses(after, before) == []
 
@@ -41,7 +50,7 @@ def test_a_metric_of_which_less_is_better_is_lost_upwards():
 
 def test_a_real_but_tolerable_loss_is_no_finding():
     before, after = values("nll", [2.0] * 40), values("nll", [2.001 + 1e-5 * n for n in range(40)])
-    [(one, _)] = paired_scores("x", before, after)
+    [one] = scores(before, after)
     assert one.is_real and losses(before, after) == []
 
 
@@ -63,10 +72,10 @@ def test_artefacts_that_differ_by_chance_are_not_reported():
 def test_cases_that_one_side_did_not_score_are_left_out():
     before = values("choice", [1.0, 0.0, 1.0])
     after = {("chatml", "choice"): {"c1": 0.0, "c9": 1.0}, ("llama3", "choice"): {"c1": 1.0}}
-    [(one, _)] = paired_scores("x", before, after)
+    [one] = scores(before, after)
     assert one.n == 1 and one.format == "chatml"
-    scores = [Score("c1", "chatml", "choice", None, "no"), Score("c2", "chatml", "choice", 1.0)]
-    assert by_case(scores) == {("chatml", "choice"): {"c2": 1.0}}
+    rows = [Score("c1", "chatml", "choice", None, "no"), Score("c2", "chatml", "choice", 1.0)]
+    assert by_case(rows) == {("chatml", "choice"): {"c2": 1.0}}
 
 
 @pytest.fixture
@@ -97,6 +106,40 @@ def test_what_is_not_run_is_not_checked(made, monkeypatch):
     assert {one.reason for one in found.checks} == {"not asked for: --behaviour quick or full"}
 
 
+def test_both_sides_are_asked_the_same(made, tmp_path):
+    """Only the engine and the storage of the weights differ."""
+    source = ModelSource("m", "m", None, "")
+    adapter = Path("runs/a/adapter")
+    trained = Trained("m", source, adapter, NF4, load_formats()["chatml"], ("own",), ())
+    model = ModelFolder(tmp_path / "hf", "bfloat16", "", (), (), (), "", "")
+    job = made(to=("llamacpp",), cases=("mine.jsonl",), device="cuda")
+    whole = replace(job, trained=trained, model=model)
+    reference, own = (
+        behaviour._reference(whole, tmp_path / "out"),
+        behaviour._artefact(whole, tmp_path / "a.gguf", tmp_path / "out"),
+    )
+    assert (reference.model, reference.adapter) == ("m", str(adapter))
+    assert (reference.quantisation, reference.device, reference.engine) == (NF4, "cuda", "local")
+    assert (own.model, own.engine) == (str(tmp_path / "a.gguf"), "llamacpp")
+    assert own.engine_options == {"tokenizer": str(tmp_path / "hf")}
+    base = behaviour.eval_job(whole.job, trained, tmp_path / "out")
+    assert (base.formats, base.native, base.formats_dirs) == (("chatml",), "chatml", ("own",))
+    assert (base.cases, base.limit) == (("mine.jsonl",), 32)
+    for side in (reference, own):
+        assert side == replace(
+            base,
+            model=side.model,
+            adapter=side.adapter,
+            quantisation=side.quantisation,
+            device=side.device,
+            engine=side.engine,
+            engine_options=side.engine_options,
+        )
+    full = replace(whole.job, behaviour="full", formats=("llama3", "chatml"))
+    asked = behaviour.eval_job(full, trained, tmp_path / "out")
+    assert (asked.limit, asked.formats) == (None, ("llama3", "chatml"))
+
+
 def test_each_artefact_is_compared_with_transformers(made, monkeypatch):
     monkeypatch.setattr(behaviour, "is_installed", lambda package: True)
     monkeypatch.setattr(behaviour, "_reference", lambda made, out: "reference")
@@ -115,3 +158,6 @@ def test_each_artefact_is_compared_with_transformers(made, monkeypatch):
         "Q4_K_M loses 0.50 of choice in chatml: 0.25, and 0.75 in transformers, over 40 cases (95 % interval of the difference -0."
     )
     assert [one.difference for one in found.scores] == [0.0, -0.5]
+    first, second = (one.reason for one in found.checks)
+    assert first == "quick: up to 40 cases a metric in 1 format"
+    assert second == f"{first}; changed by their intervals: choice -0.50 in chatml"
