@@ -1,4 +1,4 @@
-"""What was written, for the checks to look at."""
+"""The files that a shipment consists of, handed from the writers to the checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.ship.trained_model import Trained
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What was written below a folder, for the checks to look at."""
+    """What was written below a folder."""
 
     job: ShipJob
     trained: Trained
@@ -23,8 +23,3 @@ class Made:
     commands: dict[str, str]
     made_with: dict[str, str]
     notes: tuple[str, ...]
-
-    @property
-    def several(self) -> bool:
-        """Whether there is more than one GGUF file."""
-        return len(self.gguf) > 1

@@ -1,4 +1,4 @@
-"""What each runtime needs beside the weights: Modelfile, template, stops, and the command."""
+"""What each runtime needs besides the weights: Modelfile, template, stops, and the command."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write_text
 from harness.formats.exchange.exporting import export_format
 from harness.formats.exchange.programs.special_tokens import SPELT_BOS, SPELT_EOS
 from harness.records import Format
@@ -15,7 +16,8 @@ from harness.ship.model_folder import FOLDER, ModelFolder
 
 TEMPLATE_FILE = "chat_template.jinja"
 MODELFILE = "Modelfile"
-#: As the model was measured: by default Ollama draws at 0.8 and penalises repeated tokens by 1.1.
+REQUEST = "request.json"
+#: The settings of the measurement. Ollama's defaults are temperature 0.8 and repeat_penalty 1.1.
 _SETTINGS = "PARAMETER temperature 0\nPARAMETER repeat_penalty 1\n"
 
 
@@ -24,11 +26,9 @@ def write_llamacpp(folder: Path, model: ModelFolder, files: Sequence[Path]) -> s
 
     The GGUF files hold the same template; llama-server takes this one with --chat-template-file.
     """
-    (folder / TEMPLATE_FILE).write_text(model.template, encoding="utf-8")
+    write_text(folder / TEMPLATE_FILE, model.template)
     settings = {"stop": list(model.stops), "temperature": 0}
-    (folder / "request.json").write_text(
-        json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    write_text(folder / REQUEST, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
     file = shlex.quote(f"{folder.name}/{files[-1].name}")
     return f"llama-server --model {file} --jinja"
 
@@ -47,7 +47,7 @@ def write_ollama(
     wanted = [stop for stop in model.stops if f"PARAMETER stop {_quoted(stop)}\n" not in body]
     stops = "".join(f"PARAMETER stop {_quoted(stop)}\n" for stop in wanted)
     text = f"FROM {gguf.as_posix()}\n{body}{stops}{_SETTINGS}"
-    (folder / MODELFILE).write_text(text, encoding="utf-8")
+    write_text(folder / MODELFILE, text)
     lost = tuple(line for line in exported.lost if not line.startswith("EOS is spelt"))
     own = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._") or "model"
     return f"ollama create {own} --file {folder.name}/{MODELFILE}", lost

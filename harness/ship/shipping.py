@@ -1,4 +1,4 @@
-"""The entrance: make what each runtime needs, check it, and write what was found."""
+"""The entrance of the room: make what each runtime needs, check it, and write the findings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.checked_job import check_job
 from harness.files import new_folder
+from harness.models.completeness import some_names
 from harness.ship.behaviour import check_behaviour, eval_job
 from harness.ship.llama_programs import CONVERTED, Programs, convert, find_programs, quantise
 from harness.ship.made import Made
@@ -24,13 +24,13 @@ from harness.ship.shipment import (
     artefact_of,
     write_shipment,
 )
-from harness.ship.text_checks import text_checks
+from harness.ship.text_checks import text_checks, texts_of
 from harness.ship.trained_model import Trained, find_trained
 from harness.ship.weights.weight_checks import check_weights
 from harness.version import __version__
 
-#: The dtype of a model folder → the GGUF type that holds the same numbers.
-_SAME = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+#: The dtype of a model folder → the GGUF type that holds its numbers exactly.
+_EXACT = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _GGUF_RUNTIMES = ("llamacpp", "ollama")
 
 
@@ -38,18 +38,19 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
     """Write the artefacts, check them, and write ship.json, ship.html, ship.md and README.md.
 
     Everything appears in the new folder ``job.out`` at once. Findings do not stop it: they are in
-    the result. Raises HarnessError for a wrong job, a program that is missing, a folder that
-    exists, and where the merge or the conversion fails.
+    the result. Raises HarnessError for a wrong job, a missing program, an existing folder, and a
+    failed merge or conversion.
     """
     trained = find_trained(job)
     needs_gguf = any(runtime in _GGUF_RUNTIMES for runtime in job.to)
     programs = find_programs(job.quantise, job.llama_cpp) if needs_gguf else None
-    _check_inputs(job, trained)
+    _check_scores(job, trained)
+    texts = texts_of(trained, job.data)
     with new_folder(job.out) as folder:
         made = _make(job, trained, folder, programs, quiet=quiet)
         artefacts = tuple(_artefacts(made))
         _say("checking weights, texts, stops and settings", quiet)
-        checks = [*check_weights(made), *text_checks(made)]
+        checks = [*check_weights(made), *text_checks(made, texts)]
         _say("scoring the artefacts", quiet or job.behaviour == "none" or not made.gguf)
         behaviour = check_behaviour(made, quiet=quiet)
         shipment = Shipment(
@@ -75,10 +76,8 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
     return shipment
 
 
-def _check_inputs(job: ShipJob, trained: Trained) -> None:
-    """Find before the merge what is wrong with files and formats that are needed after it."""
-    if job.data:
-        load_conversations(job.data)
+def _check_scores(job: ShipJob, trained: Trained) -> None:
+    """Refuse wrong cases and formats before the merge, although scoring comes after it."""
     if job.behaviour != "none":
         check_job(eval_job(job, trained, job.out))
     elif job.formats or job.cases:
@@ -90,11 +89,14 @@ def _check_inputs(job: ShipJob, trained: Trained) -> None:
 def _make(
     job: ShipJob, trained: Trained, folder: Path, programs: Programs | None, *, quiet: bool
 ) -> Made:
-    """Write the files of all runtimes below a folder."""
+    """Write the files of each runtime of the job below a folder."""
     _say("merging" if trained.adapter else "copying", quiet)
     model = write_model_folder(trained, folder / FOLDER, job.dtype, job.device)
     commands: dict[str, str] = {}
     notes: list[str] = []
+    if trained.formats and trained.format.id not in trained.formats:
+        named = some_names(trained.formats)
+        notes.append(f"the adapter was not trained in {trained.format.id}, but in {named}")
     if "hf" in job.to:
         commands["hf"] = hf_command()
     if "vllm" in job.to:
@@ -108,12 +110,10 @@ def _make(
         if "llamacpp" in job.to:
             commands["llamacpp"] = command
         if "ollama" in job.to:
-            beside = folder / "ollama"
-            beside.mkdir()
+            own = folder / "ollama"
+            own.mkdir()
             file = Path("..", "llamacpp", next(reversed(gguf.values())).name)
-            commands["ollama"], lost = write_ollama(
-                beside, trained.format, model, file, trained.name
-            )
+            commands["ollama"], lost = write_ollama(own, trained.format, model, file, trained.name)
             notes += [f"ollama: {one}" for one in lost]
     made_with = {"formatproof": __version__, **(programs.made_with if programs else {})}
     return Made(job, trained, folder, model, gguf, commands, made_with, tuple(notes))
@@ -122,8 +122,12 @@ def _make(
 def _write_gguf(
     job: ShipJob, programs: Programs, model: ModelFolder, place: Path, name: str, *, quiet: bool
 ) -> dict[str, Path]:
-    """Write a file of each type. Types that the converter lacks are made from the exact one."""
-    exact = _SAME.get(model.dtype, "F32")
+    """Write a GGUF file of each type.
+
+    The converter writes some types. The quantiser makes the others from the type that holds the
+    model's numbers exactly.
+    """
+    exact = _EXACT.get(model.dtype, "F32")
     files = {kind: place / f"{name}-{kind}.gguf" for kind in job.quantise}
     quantised = [kind for kind in files if kind not in CONVERTED]
     source = files.get(exact, place / f".{name}-{exact}.gguf")

@@ -1,7 +1,8 @@
-"""The checks of texts, ids, stops and settings of everything that was written."""
+"""Check the texts, ids, stops and settings of everything that was written, or of a server."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.trained_texts import TrainedTexts, trained_texts
 from harness.ship.findings import Checked
 from harness.ship.made import Made
-from harness.ship.runtime_files import MODELFILE
+from harness.ship.runtime_files import MODELFILE, REQUEST
 from harness.ship.shipment import ShipJob
 from harness.ship.trained_model import Trained, find_trained
 
@@ -29,27 +30,27 @@ if TYPE_CHECKING:
 
 
 def texts_of(trained: Trained, data: tuple[str, ...]) -> TrainedTexts:
-    """What a model was trained on, or would be: the rows of these files in its format.
+    """The prompts of a model's training: the rows of these files in its format.
 
-    Raises HarnessError for a file that cannot be read, and for a format without any prompt.
+    Raises HarnessError for an unreadable file, and for a format that renders none of the prompts.
     """
     rows = load_conversations(data) if data else ()
     return trained_texts(trained.format, _tokenizer(trained), rows)
 
 
 def _tokenizer(trained: Trained) -> PreTrainedTokenizerBase:
-    """The tokenizer of the training: the base's, with the tokens that it added."""
+    """The base's tokenizer with the tokens that the training added."""
     tokenizer = load_tokenizer(trained.source)
     added = read_base(trained.adapter).get("added_tokens") if trained.adapter else None
     return with_tokens(tokenizer, added) if added else tokenizer
 
 
-def text_checks(made: Made) -> Iterator[Checked]:
-    """The checks of each runtime that the job names. Files are named by their place in the folder.
+def text_checks(made: Made, texts: TrainedTexts) -> Iterator[Checked]:
+    """The checks of each runtime of the job. Files are named by their place in the folder.
 
-    vLLM reads the same folder as transformers, so the check of the one is that of the other.
+    vLLM reads the same folder as transformers, so it is checked once for both.
     """
-    texts, job = texts_of(made.trained, made.job.data), made.job
+    job = made.job
     checks: list[Checked] = []
     if "hf" in job.to or "vllm" in job.to:
         found = check_folder(made.model.path, texts)
@@ -58,26 +59,26 @@ def text_checks(made: Made) -> Iterator[Checked]:
     if "llamacpp" in job.to:
         stops = _stops_of_requests(made)
         for kind, file in made.gguf.items():
-            for one in check_gguf(file, texts, stops=stops):
-                checks.append(replace(one, runtime=f"llamacpp {kind}") if made.several else one)
+            found = check_gguf(file, texts, stops=stops)
+            checks += [replace(one, runtime=f"llamacpp {kind}") for one in found]
     if "ollama" in job.to:
         gguf = next(reversed(made.gguf.values()), None)
         checks += check_modelfile(made.folder / "ollama" / MODELFILE, texts, gguf=gguf)
     for one in checks:
-        yield _with_short_places(one, f"{made.folder}/")
+        yield _with_short_places(one, f"{made.folder}{os.sep}")
 
 
 def server_checks(job: ShipJob, url: str, model: str, api_key: str) -> list[Checked]:
-    """The checks of a running server that is to run this job's model.
+    """Check a running server against the model of this job.
 
-    Raises HarnessError for a server that cannot be reached, or that is none of those known.
+    Raises HarnessError for a server that cannot be reached, or of an unknown kind.
     """
     pages = ServerPages(url, api_key=api_key)
     return check_server(pages, texts_of(find_trained(job), job.data), model)
 
 
 def _stops_of_requests(made: Made) -> tuple[str, ...] | None:
-    file = made.folder / "llamacpp" / "request.json"
+    file = made.folder / "llamacpp" / REQUEST
     return tuple(read_json_object(file).get("stop", ())) if file.is_file() else None
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
 from harness.cli.main import main
+from harness.run_file import RunMetadata, write_run_metadata
 from harness.ship import RUNTIMES, ShipJob, read_shipment, ship
 from tests.training.test_merge import make_adapter
 
@@ -75,3 +77,21 @@ def test_the_command_prints_the_document(tiny_model, adapter, tmp_path, capsys):
     assert json.loads(printed.out) == json.loads((out / "ship.json").read_text())
     assert list(json.loads(printed.out)["commands"]) == ["hf", "vllm"]
     assert RUNTIMES[:2] == ("hf", "vllm")
+
+
+@pytest.mark.parametrize("name", ["mine", "theirs"])
+def test_a_run_has_its_formats_and_another_format_is_noted(tiny_model, adapter, tmp_path, name):
+    """The run's own folder of formats is found from anywhere."""
+    run, folder = tmp_path / "run", tmp_path / "elsewhere" / "formats"
+    shutil.copytree(adapter, run / "adapter")
+    folder.mkdir(parents=True)
+    for one in ("mine", "theirs"):
+        (folder / f"{one}.jinja").write_text(
+            "{% for message in messages %}{{ message.role }}: {{ message.content }}\n{% endfor %}"
+            "{% if add_generation_prompt %}assistant: {% endif %}"
+        )
+    config = {"model": str(tiny_model), "formats": {"formats_dir": ["formats"]}}
+    write_run_metadata(run, RunMetadata("sha256:1", ("mine",), (), (), config, str(folder.parent)))
+    done = ship(ShipJob(str(run), tmp_path / "out", name, behaviour="none"), quiet=True)
+    noted = ["the adapter was not trained in theirs, but in mine"]
+    assert list(done.notes) == (noted if name == "theirs" else [])

@@ -10,7 +10,7 @@ from harness.ship import ShipJob, ship
 from harness.ship.made import Made
 from harness.ship.model_folder import write_model_folder
 from harness.ship.runtime_files import write_llamacpp, write_ollama
-from harness.ship.text_checks import text_checks
+from harness.ship.text_checks import text_checks, texts_of
 from harness.ship.trained_model import find_trained
 from tests.ship.artefacts import edit
 from tests.tiny_gguf import write_gguf
@@ -53,11 +53,11 @@ def no_llamacpp(monkeypatch):
 
 
 def test_all_four_runtimes_raise_nothing(made, no_llamacpp):
-    checks = list(text_checks(made))
-    assert {one.runtime for one in checks} == {"hf", "vllm", "llamacpp", "ollama"}
+    checks = list(text_checks(made, texts_of(made.trained, made.job.data)))
+    assert {one.runtime for one in checks} == {"hf", "vllm", "llamacpp F32", "ollama"}
     assert {one.check for one in checks} == {"texts", "ids", "stops", "settings"}
     states = {(one.runtime, one.check): one.state for one in checks}
-    for runtime in ("llamacpp", "ollama"):
+    for runtime in ("llamacpp F32", "ollama"):
         assert states.pop((runtime, "ids")) == "not checked"
     assert set(states.values()) == {"equal"}, checks
     assert "1 prompt of 1 row and" in checks[0].reason
@@ -68,7 +68,7 @@ def test_a_fault_is_found_in_both_readers_of_a_folder(made, no_llamacpp):
     edit(made.model.path / "chat_template.jinja", "<|im_start|>assistant", "<|im_start|>bot")
     found = {
         (one.runtime, finding.kind, finding.where.partition(":")[0])
-        for one in text_checks(made)
+        for one in text_checks(made, texts_of(made.trained, made.job.data))
         for finding in one.findings
     }
     assert {(runtime, kind) for runtime, kind, _ in found} == {
@@ -79,7 +79,11 @@ def test_a_fault_is_found_in_both_readers_of_a_folder(made, no_llamacpp):
 
 def test_a_place_is_named_inside_the_folder(made, no_llamacpp):
     (made.model.path / "generation_config.json").write_text('{"eos_token_id": 0}')
-    places = {finding.where for one in text_checks(made) for finding in one.findings}
+    places = {
+        finding.where
+        for one in text_checks(made, texts_of(made.trained, made.job.data))
+        for finding in one.findings
+    }
     assert places == {"hf/generation_config.json: eos_token_id"}
 
 
