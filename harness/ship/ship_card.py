@@ -1,6 +1,6 @@
 """README.md of a shipment: what it is, how to run it, what was verified and what was not.
 
-It says only what is known; the rest is "unknown".
+It states only known facts; the rest is "unknown".
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
+from harness.report.wording import markdown_text
 from harness.ship.shipment import Shipment
-from harness.version import __version__
 
 _DIGITS = 16
-_SPECIAL = str.maketrans({"|": "\\|", "\n": " "})
+FILE_HEADS = ("file", "type", "read by", "bytes", "sha256")
+#: What would end a cell or its row.
+_CELL = str.maketrans({"|": "\\|", "\n": " "})
 
 
 def card(shipment: Shipment) -> Iterator[str]:
@@ -22,16 +24,16 @@ def card(shipment: Shipment) -> Iterator[str]:
     yield from table(
         ("runtime", "command"), [(name, f"`{text}`") for name, text in shipment.commands.items()]
     )
-    stops = ", ".join(f"`{stop.translate(_SPECIAL)}`" for stop in shipment.stops)
+    stops = ", ".join("`" + stop.replace("\n", "\\n") + "`" for stop in shipment.stops)
     yield from ("", f"The prompt format is `{shipment.format}`; answers end with {stops}.", "")
-    yield from (f"- {note}" for note in shipment.notes)
+    yield from (f"- {markdown_text(note)}" for note in shipment.notes)
     yield from ("", "## Verified", "")
     yield from _checks(shipment, "equal", "Nothing.")
     yield from ("", "## Differs", "")
     if shipment.findings:
-        yield from (f"- {finding}" for finding in shipment.findings)
+        yield from (f"- {markdown_text(str(finding))}" for finding in shipment.findings)
     else:
-        yield "Nothing that was checked."
+        yield "Nothing differs in what was checked."
     yield from ("", "## Not checked", "")
     yield from _checks(shipment, "not checked", "Nothing was left out.")
     yield from ("", "## Files", "")
@@ -55,20 +57,20 @@ def _head(shipment: Shipment) -> Iterator[str]:
         f"{name} {text}" if name == "formatproof" else f"{name}: {text}"
         for name, text in shipment.made_with.items()
     )
-    yield from (f"{made} with {programs or f'formatproof {__version__}'}.", "")
+    yield from (f"{made} with {programs}.", "")
 
 
 def _checks(shipment: Shipment, state: str, none: str) -> Iterator[str]:
     found = [check for check in shipment.checks if check.state == state]
     for check in found:
         reason = f": {check.reason}" if check.reason else ""
-        yield f"- {check.runtime}, {check.check}{reason}"
+        yield "- " + markdown_text(f"{check.runtime}, {check.check}{reason}")
     if not found:
         yield none
 
 
 def artefact_table(shipment: Shipment) -> Iterator[str]:
-    """The files with the beginning of their digests; ship.json has the whole ones."""
+    """The files with the first digits of their digests; ship.json has all digits."""
     rows = [
         (
             f"`{one.path}`",
@@ -79,7 +81,7 @@ def artefact_table(shipment: Shipment) -> Iterator[str]:
         )
         for one in shipment.artefacts
     ]
-    return table(("file", "type", "read by", "bytes", "sha256"), rows)
+    return table(FILE_HEADS, rows)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -87,4 +89,4 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
     for row in rows:
-        yield "| " + " | ".join(cell.translate(_SPECIAL) for cell in row) + " |"
+        yield "| " + " | ".join(cell.translate(_CELL) for cell in row) + " |"

@@ -1,4 +1,4 @@
-"""ship.html and ship.md: what was shipped, what was checked, and what was not."""
+"""ship.html and ship.md: what was shipped, which checks were made, and which were not."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.files import write_text
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import lower_is_better
 from harness.report.frame import render
+from harness.report.wording import markdown_text
 from harness.ship.findings import Checked
-from harness.ship.ship_card import artefact_table, card, table
+from harness.ship.ship_card import FILE_HEADS, artefact_table, card, table
 from harness.ship.shipment import PairedScore, Shipment
 
 PAGE, MARKDOWN, CARD = "ship.html", "ship.md", "README.md"
 _TEMPLATE = Path(__file__).with_name("ship_page.html.jinja")
-#: State of a check → the class of its colour, and its symbol.
+#: State of a check → the class of its colour, and its symbol. The page lists the states in this
+#: order, so that neither a difference nor a check that was not made is overlooked.
 _LOOKS = {
     "differs": ("w-broken", "✗"),
-    "equal": ("w-works", "✓"),
     "not checked": ("w-unclear", "?"),
+    "equal": ("w-works", "✓"),
 }
 _ORDER = tuple(_LOOKS)
 
@@ -32,19 +34,23 @@ def write_pages(folder: Path, shipment: Shipment) -> None:
 
 def verdict_line(shipment: Shipment) -> str:
     """How many checks differ, are equal and were not made."""
-    counts = dict.fromkeys(_ORDER, 0)
-    for check in shipment.checks:
-        counts[check.state] += 1
-    return (
-        f"{counts['differs']} checks differ, {counts['equal']} are equal, "
-        f"{counts['not checked']} were not made"
+    counts = _counts(shipment)
+    return ", ".join(
+        f"{number} {one if number == 1 else more}"
+        for number, one, more in (
+            (counts["differs"], "check differs", "checks differ"),
+            (counts["equal"], "is equal", "are equal"),
+            (counts["not checked"], "was not made", "were not made"),
+        )
     )
 
 
-def in_order(checks: Sequence[Checked]) -> list[Checked]:
-    """What differs first, then what was not checked, so that neither is overlooked."""
-    order = ("differs", "not checked", "equal")
-    return sorted(checks, key=lambda check: order.index(check.state))
+def _counts(shipment: Shipment) -> dict[str, int]:
+    return {state: sum(c.state == state for c in shipment.checks) for state in _ORDER}
+
+
+def _in_order(checks: Sequence[Checked]) -> list[Checked]:
+    return sorted(checks, key=lambda check: _ORDER.index(check.state))
 
 
 def render_page(shipment: Shipment) -> str:
@@ -55,9 +61,12 @@ def render_page(shipment: Shipment) -> str:
         skip="checks",
         ship=shipment,
         verdict=verdict_line(shipment),
-        checks=in_order(shipment.checks),
+        checks=_in_order(shipment.checks),
         looks=_LOOKS,
-        counts={state: sum(c.state == state for c in shipment.checks) for state in _ORDER},
+        counts=_counts(shipment),
+        about_scores=_ABOUT_SCORES,
+        score_heads=_SCORE_HEADS,
+        file_heads=FILE_HEADS,
         scores=[_score_row(one) for one in shipment.scores],
     )
 
@@ -66,11 +75,11 @@ def markdown(shipment: Shipment) -> Iterator[str]:
     """The page's content as Markdown."""
     yield from (f"# {shipment.name}: what was shipped and checked", "")
     yield from (f"{verdict_line(shipment)}.", "", "## Checks", "")
-    rows = [(c.state, c.runtime, c.check, c.reason) for c in in_order(shipment.checks)]
+    rows = [(c.state, c.runtime, c.check, c.reason) for c in _in_order(shipment.checks)]
     yield from table(("state", "runtime", "check", "how"), rows)
     if shipment.findings:
         yield from ("", "## Findings", "")
-        yield from (f"- {finding}" for finding in shipment.findings)
+        yield from (f"- {markdown_text(str(finding))}" for finding in shipment.findings)
     if shipment.scores:
         yield from ("", "## Scores", "", _ABOUT_SCORES, "")
         yield from table(_SCORE_HEADS, map(_score_cells, shipment.scores))
@@ -79,8 +88,8 @@ def markdown(shipment: Shipment) -> Iterator[str]:
 
 
 _ABOUT_SCORES = (
-    "Each artefact in its own runtime beside the trained model in transformers, on the same cases. "
-    "The interval is that of the difference, paired by case, at 95 %."
+    "Each artefact in its own runtime, compared with the trained model in transformers on the same "
+    "cases. The difference is paired by case and has its 95 % interval."
 )
 _SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
 
@@ -99,8 +108,8 @@ def _score_cells(one: PairedScore) -> tuple[str, ...]:
 
 
 def _score_row(one: PairedScore) -> tuple[tuple[str, ...], str]:
-    """The cells, and the colour where the difference is real by its interval."""
+    """The cells, and the colour of a difference whose interval excludes 0."""
     if not one.is_real:
         return _score_cells(one), ""
-    lower = METRICS[one.metric].better == "lower"
-    return _score_cells(one), "worse" if (one.difference > 0) == lower else "better"
+    rises = one.difference > 0
+    return _score_cells(one), "worse" if rises == lower_is_better(one.metric) else "better"

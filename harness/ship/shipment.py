@@ -1,15 +1,16 @@
-"""What to ship, and what was shipped: the records of the room and ``ship.json``."""
+"""The records of the room: what to ship, and what was shipped (``ship.json``)."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from harness.errors import HarnessError
-from harness.files import read_json_object
+from harness.files import read_json_object, write_text
 from harness.ship.findings import Checked, Finding
 from harness.training.share.merge import PlainDtype
 
@@ -17,7 +18,7 @@ Runtime = Literal["hf", "vllm", "llamacpp", "ollama"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 Behaviour = Literal["none", "quick", "full"]
 SHIP_FILE = "ship.json"
-#: The number of this form of ship.json; it grows when a reader of the old one would go wrong.
+#: The version of ship.json. It grows when readers of the old one would misread the new one.
 VERSION = 1
 
 
@@ -32,7 +33,7 @@ class ShipJob:
     """Id of the prompt format that becomes the chat template."""
     to: tuple[Runtime, ...] = ("hf",)
     adapter: str | None = None
-    """An adapter on the model. None: that of the run, or none."""
+    """An adapter to merge into the model. None: the run's, if the model is a run."""
     quantise: tuple[str, ...] = ("Q8_0",)
     """Types of the GGUF files, by llama.cpp's names."""
     dtype: PlainDtype = "bfloat16"
@@ -63,10 +64,10 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class PairedScore:
-    """One metric of one artefact in one format, beside the same cases in transformers.
+    """One metric of one artefact in one format, and of the same cases in transformers.
 
-    ``low`` and ``high`` bound the difference, artefact − reference, over the paired cases; None
-    where no interval can be given.
+    ``low`` and ``high`` bound the difference, artefact − reference, over the paired cases. They are
+    None if there are too few cases for an interval.
     """
 
     artefact: str
@@ -106,7 +107,7 @@ class Shipment:
     checks: tuple[Checked, ...]
     scores: tuple[PairedScore, ...] = ()
     license: str = "unknown"
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -122,22 +123,16 @@ class Shipment:
         }
 
 
-def digest_of(path: Path) -> str:
-    """The sha256 of a file, read in parts."""
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def artefact_of(
     folder: Path, path: Path, runtimes: Sequence[str], quantisation: str = ""
 ) -> Artefact:
     """The record of a file below the shipment's folder."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return Artefact(
         path.relative_to(folder).as_posix(),
         tuple(runtimes),
-        digest_of(path),
+        digest,
         path.stat().st_size,
         quantisation,
     )
@@ -146,19 +141,21 @@ def artefact_of(
 def write_shipment(folder: Path, shipment: Shipment) -> None:
     """Write ship.json."""
     text = json.dumps(shipment.to_json(), indent=1, ensure_ascii=False) + "\n"
-    (folder / SHIP_FILE).write_text(text, encoding="utf-8")
+    write_text(folder / SHIP_FILE, text)
 
 
 def read_shipment(path: Path) -> Shipment:
-    """What ship.json says, of a shipment's folder or at this path.
+    """Read ship.json, given its path or the shipment's folder.
 
-    Raises HarnessError for a file that is none, or of a newer version.
+    Raises HarnessError for another kind of file, and for another version.
     """
     file = path / SHIP_FILE if path.is_dir() else path
     table = read_json_object(file)
     if table.pop("ship", None) != VERSION:
         raise HarnessError(
-            f"no {SHIP_FILE} of version {VERSION}", where=str(file), hint="harness ship writes it"
+            f"not a {SHIP_FILE} of version {VERSION}",
+            where=str(file),
+            hint="harness ship writes it",
         )
     try:
         return Shipment(

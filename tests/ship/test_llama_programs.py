@@ -147,7 +147,7 @@ def test_files_of_all_types_are_made_and_are_sound(checkout, files, tiny_model, 
         lines[0] == "FROM ../llamacpp/tiny-tuned-Q8_0.gguf" and "PARAMETER temperature 0" in lines
     )
     assert 'PARAMETER stop "<|im_end|>"' in lines
-    assert "Differs\n\nNothing that was checked." in (out / "README.md").read_text()
+    assert "Differs\n\nNothing differs in what was checked." in (out / "README.md").read_text()
 
 
 def test_a_converter_that_takes_the_base_is_found(checkout, files, tiny_model, trained, tmp_path):

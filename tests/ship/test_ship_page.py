@@ -54,7 +54,7 @@ def test_a_card_without_checks_does_not_say_that_anything_was_verified():
 @pytest.mark.parametrize("render", [render_page, lambda one: "\n".join(markdown(one))])
 def test_the_page_shows_differences_first_and_the_counts(render):
     text = render(SHIPMENT)
-    assert "1 checks differ, 1 are equal, 1 were not made" in text
+    assert "1 check differs, 1 is equal, 1 was not made" in text
     assert text.index("adapter-missing") < text.index("no Ollama runs") or "## Findings" in text
     assert "-0.100 (-0.200 to -0.050)" in text.replace("−", "-") and "no interval" in text
 
@@ -63,6 +63,16 @@ def test_the_page_escapes_and_colours():
     text = render_page(SHIPMENT)
     assert "it is &lt;missing&gt;" in text and "<missing>" not in text
     assert text.count('<td class="worse">') == 1
+
+
+def test_markdown_is_no_place_for_markup():
+    """A name from outside stays text, in the lists and in the rows of a table."""
+    stop = replace(SHIPMENT, stops=("\n\n",), notes=("[here](http://x) <b>",))
+    text = "\n".join(card(stop))
+    assert "answers end with `\\n\\n`." in text
+    assert "[here](" not in text and "<b>" not in text and "<missing>" not in text
+    text = "\n".join(markdown(SHIPMENT))
+    assert "<missing>" not in text
 
 
 def test_a_shipment_is_written_and_read(tmp_path):
