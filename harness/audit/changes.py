@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.errors import HarnessError
-from harness.models.quantisation import dequantised
+from harness.models.architecture import linear_layers, linear_size, linear_weight
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ class LowRank:
 class Dense:
     """The difference of the weights of two layers.
 
-    It is computed when it is used: all differences of a model in float32 would be as large as both
-    models in 16 bits.
+    It is computed when it is used: the differences of all layers in float32 would take as much
+    memory as both models in 16 bits.
     """
 
     changed: torch.nn.Module
@@ -49,13 +49,13 @@ class Dense:
 
     def difference(self) -> torch.Tensor:
         """[out, in] in float32."""
-        return _weight(self.changed) - _weight(self.before)
+        return linear_weight(self.changed).cpu() - linear_weight(self.before).cpu()
 
     def added(self, x: torch.Tensor) -> torch.Tensor:
         return (x @ self.difference().t()).square().sum(-1)
 
 
-#: A difference whose square is this part of the base's weights: unrelated models have 2.
+#: From this ratio of |W′ − W|² to |W|² on, two models are unrelated: independent weights have 2.
 _UNRELATED = 1.0
 #: In the name of an attention layer.
 _ATTENTION = "attn", "attention"
@@ -69,7 +69,7 @@ def adapter_changes(loaded: LoadedModel) -> dict[torch.nn.Module, LayerChange]:
     import torch
     from peft.tuners.lora.layer import LoraLayer
 
-    linear = set(_linear_layers(loaded).values())
+    linear = set(linear_layers(loaded.base).values())
     found: dict[torch.nn.Module, LayerChange] = {}
     for layer in loaded.base.modules():
         base: Any = layer.get_base_layer() if isinstance(layer, LoraLayer) else None
@@ -89,9 +89,12 @@ def merge_changes(merged: LoadedModel, base: LoadedModel) -> dict[torch.nn.Modul
     Raises HarnessError for models of different shapes, for weights that have nothing in common, and
     where nothing differs.
     """
-    theirs, ours = _linear_layers(merged), _linear_layers(base)
-    for name in dict.fromkeys([*ours, *theirs]):
-        if _shape(theirs.get(name)) != _shape(ours.get(name)):
+    theirs, ours = linear_layers(merged.base), linear_layers(base.base)
+    found_sizes, sizes = (
+        {name: linear_size(layer) for name, layer in layers.items()} for layers in (theirs, ours)
+    )
+    for name in dict.fromkeys([*sizes, *found_sizes]):
+        if found_sizes.get(name) != sizes.get(name):
             raise _other_base(merged, base, f"{name} differs in shape or is missing")
     found: dict[torch.nn.Module, LayerChange] = {}
     moved, size = 0.0, 0.0
@@ -99,40 +102,12 @@ def merge_changes(merged: LoadedModel, base: LoadedModel) -> dict[torch.nn.Modul
         change = Dense(theirs[name], layer)
         difference = change.difference()
         moved += float(difference.square().sum())
-        size += float(_weight(layer).square().sum())
+        size += float(linear_weight(layer).square().sum())
         if difference.any():
             found[layer] = change
-    if moved > _UNRELATED * size:
+    if moved >= _UNRELATED * size:
         raise _other_base(merged, base, "their weights have nothing in common")
     return _some(found, "no linear layer differs from the base", merged.name)
-
-
-def _linear_layers(loaded: LoadedModel) -> dict[str, torch.nn.Module]:
-    """Without the output embedding: it sees what all layers made of a prompt."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    head = loaded.base.get_output_embeddings()
-    head = head.get_base_layer() if hasattr(head, "get_base_layer") else head
-    return {
-        name: layer
-        for name, layer in loaded.base.named_modules()
-        if isinstance(layer, (torch.nn.Linear, Conv1D)) and layer is not head
-    }
-
-
-def _shape(layer: Any) -> tuple[int, ...]:
-    """Of a linear layer, quantised or not; empty for none."""
-    names = ("in_features", "out_features") if hasattr(layer, "in_features") else ("nx", "nf")
-    return () if layer is None else tuple(getattr(layer, name) for name in names)
-
-
-def _weight(layer: torch.nn.Module) -> torch.Tensor:
-    """The weight of a linear layer [out, in] in float32, dequantised where necessary."""
-    from transformers.pytorch_utils import Conv1D
-
-    weight = dequantised(layer).cpu()
-    return weight.t() if isinstance(layer, Conv1D) else weight
 
 
 def _other_base(merged: LoadedModel, base: LoadedModel, why: str) -> HarnessError:
@@ -144,11 +119,11 @@ def _other_base(merged: LoadedModel, base: LoadedModel, why: str) -> HarnessErro
 
 
 def _some(
-    found: dict[torch.nn.Module, LayerChange], otherwise: str, where: str
+    found: dict[torch.nn.Module, LayerChange], refusal: str, where: str
 ) -> dict[torch.nn.Module, LayerChange]:
     if not found:
         hint = "nothing was trained, or only embeddings, experts or the output embedding"
-        raise HarnessError(otherwise, where=where, hint=hint)
+        raise HarnessError(refusal, where=where, hint=hint)
     return found
 
 

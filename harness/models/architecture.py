@@ -1,4 +1,6 @@
-"""The transformers class that a model's configuration asks for; what generates no text is refused.
+"""The transformers class that a model's configuration asks for, and its linear layers.
+
+What generates no text is refused.
 
 A multimodal model is loaded whole, with its vision and audio parts, so that merging and exporting
 keep them. Nothing that a model's folder brings as code is run.
@@ -7,14 +9,16 @@ keep them. Nothing that a model's folder brings as code is run.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.errors import HarnessError
+from harness.models.quantisation import dequantised
 from harness.models.quiet import first_line, quiet, refusal
 from harness.models.sizes import refuse_endless
 from harness.models.source import ModelSource
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedConfig
 
 #: Encoders unless their configuration says is_decoder; transformers' tables do not list them.
@@ -141,3 +145,36 @@ def largest_size(config: Any, *names: str) -> int:
         values = value if isinstance(value, list | tuple) else [value]
         found += [each for each in values if isinstance(each, int)]
     return max(found)
+
+
+def is_linear(module: Any) -> TypeGuard[torch.nn.Module]:
+    """Whether a module multiplies its input with a matrix. Quantised layers do."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, (torch.nn.Linear, Conv1D))
+
+
+def linear_layers(model: Any) -> dict[str, Any]:
+    """Name → linear layer, without the output embedding and the layer inside its adapter."""
+    head = model.get_output_embeddings()
+    head = head.get_base_layer() if hasattr(head, "get_base_layer") else head
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if is_linear(module) and module is not head
+    }
+
+
+def linear_size(layer: Any) -> tuple[int, int]:
+    """Inputs and outputs of a linear layer."""
+    if hasattr(layer, "in_features"):  # a quantised weight has another shape
+        return layer.in_features, layer.out_features
+    inputs, outputs = layer.weight.shape  # GPT-2's Conv1D
+    return inputs, outputs
+
+
+def linear_weight(layer: Any) -> torch.Tensor:
+    """The weight [out, in] of a linear layer in float32, dequantised where necessary."""
+    weight = dequantised(layer)
+    return weight if hasattr(layer, "in_features") else weight.t()

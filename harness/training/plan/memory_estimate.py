@@ -14,7 +14,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
-from harness.models.architecture import build_on_meta, largest_size, pick_class, read_config
+from harness.models.architecture import (
+    build_on_meta,
+    largest_size,
+    linear_layers,
+    pick_class,
+    read_config,
+)
 from harness.training.config import AdapterConfig
 from harness.training.step.lora_targets import ALL_LINEAR, Target, TargetList, find_targets
 
@@ -192,18 +198,9 @@ def shape_from(
     config: Any, kind: Any, adapter: AdapterConfig, *, quantised: bool
 ) -> tuple[ModelShape, TargetList]:
     """Count the weights of a configuration. ``kind`` is the auto class of transformers for it."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
     model = build_on_meta(config, kind, "")
     targets = find_targets(model, adapter, quantised=quantised)
-    head = model.get_output_embeddings()
-    linear = [
-        module
-        for module in model.modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not head
-    ]
-    weights = sum(module.weight.numel() for module in linear)
+    weights = sum(layer.weight.numel() for layer in linear_layers(model).values())
     text = config.get_text_config()
     hidden = largest_size(text, "hidden_size")
     heads = largest_size(text, "num_attention_heads")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError, nearest
 from harness.models import quiet
+from harness.models.architecture import is_linear, linear_size
 from harness.training.config import AdapterConfig
 
 if TYPE_CHECKING:
@@ -166,10 +167,8 @@ def _check(model: Any, chosen: Sequence[Target], config: AdapterConfig) -> None:
 def _candidates(model: Any, quantised: bool) -> Iterator[Target]:
     """Every linear layer, embedding and stack of experts, in the model's order."""
     import torch
-    from transformers.pytorch_utils import Conv1D
 
-    linear = (torch.nn.Linear, Conv1D)
-    layers = [name for name, module in model.named_modules() if isinstance(module, linear)]
+    layers = [name for name, module in model.named_modules() if is_linear(module)]
     taken = _taken_names(model, layers)
     renamed = _renamed(model, [name for name in layers if name.rpartition(".")[2] not in taken])
     decoder = _decoder_prefix(model)
@@ -177,8 +176,8 @@ def _candidates(model: Any, quantised: bool) -> Iterator[Target]:
         if isinstance(module, torch.nn.Embedding):
             size = (module.num_embeddings, module.embedding_dim)
             yield Target(name, *size, excluded=_EMBEDDING, refused=True)
-        elif isinstance(module, linear):
-            inputs, outputs = _size(module)
+        elif is_linear(module):
+            inputs, outputs = linear_size(module)
             reason, refused = _why_not(model, name, module, decoder)
             parameter = ""
             if not reason and name.rpartition(".")[2] in taken:
@@ -191,14 +190,6 @@ def _candidates(model: Any, quantised: bool) -> Iterator[Target]:
             )
         else:
             yield from _experts(name, module)
-
-
-def _size(module: Any) -> tuple[int, int]:
-    """Inputs and outputs of a linear layer."""
-    if hasattr(module, "in_features"):
-        return module.in_features, module.out_features
-    inputs, outputs = module.weight.shape  # GPT-2's Conv1D
-    return inputs, outputs
 
 
 def _experts(name: str, module: torch.nn.Module) -> Iterator[Target]:
