@@ -177,16 +177,13 @@ def sweep(
     chosen, lines = settings_of(config, trainer, settings, "sweep")
     if jobs < 1:
         raise HarnessError(f"invalid jobs {jobs}: expected at least 1")
-    if not grid:
-        raise HarnessError("sweep: the grid is empty", hint='grid={"learning_rate": [1e-4, 1e-3]}')
-    _say(lines, quiet)
     with explain_missing("harness.sweep"):
         from harness.report.sweep_document import Sweep
         from harness.report.sweep_map import write_sweep_map
-        from harness.training.sweep import run_sweep, sweep_points
+        from harness.training.sweep import grid_as_text, run_sweep, sweep_points
 
-        texts = {name: list(map(str, values)) for name, values in grid.items()}
-        points = sweep_points(chosen, texts, compensate=not raw_alpha)
+        points = sweep_points(chosen, grid_as_text(grid), compensate=not raw_alpha)
+        _say(lines, quiet)
         rows = run_sweep(points, jobs=jobs, quiet=quiet)
         folder = Path(chosen.output_dir)
         write_sweep_map(Sweep.from_points(rows), folder)

@@ -245,7 +245,7 @@ def summed_up(word: str, found: Sequence[Verdict]) -> str:
     if losses and len(losses) == len(found):
         least, most = points(min(losses)), points(max(losses))
         between = most if least == most else f"{least.split()[0]} to {most}"
-        parts.append(f"each may be as good or up to {between} worse")
+        parts.append(f"each may be as good or worse, by at most {between}")
     if needed := [one.needed for one in found if one.needed is not None]:
         fewest, largest = min(needed), max(needed)
         cases = f"{fewest}" if fewest == largest else f"{fewest} to {largest}"

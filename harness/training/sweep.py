@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,19 @@ class SweepPoint:
 
     settings: dict[str, str]
     config: TrainConfig
+
+
+def grid_as_text(grid: Mapping[str, Iterable[Any]]) -> dict[str, list[str]]:
+    """A grid of values from Python as ``sweep_points`` takes it. Raises HarnessError for others."""
+    if not grid:
+        raise HarnessError("sweep: the grid is empty", hint='grid={"learning_rate": [1e-4, 1e-3]}')
+    for name, values in grid.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise HarnessError(
+                f"sweep: invalid grid {name} = {values!r}: expected a list of values",
+                hint='grid={"learning_rate": [1e-4, 1e-3]}',
+            )
+    return {name: [str(value) for value in values] for name, values in grid.items()}
 
 
 def sweep_points(

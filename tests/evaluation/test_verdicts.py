@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from benchmarks.words import Model, models, rates
-from harness.evaluation.analysis.criteria import Criterion, compare
+from harness.evaluation.analysis.criteria import Criterion, compare, loss_at_most
 from harness.evaluation.analysis.format_verdicts import best_others, judge
 from harness.records import Evidence, Word
 from harness.report.wording import points
@@ -93,7 +93,27 @@ def test_the_loss_that_is_possible_is_named_and_rarely_exceeded():
     small = Model("as good", choice=(1, 1), on_task=(1, 1), stopped=(1, 1), leak=(0, 0), excess=0.0)
     [few, many] = [small.judge(small.draw_formats(rng, n), n).loss_at_most for n in (10, 20)]
     assert few is not None and many is not None and many < few < 0.5
-    assert word(n=3).loss_at_most is None or word(n=3).loss_at_most < 1
+    assert 0.5 < word(n=3).loss_at_most < 0.7
+
+
+@pytest.mark.parametrize(
+    ("highs", "most"),
+    [
+        ({"choice": 0.3, "stopped": 0.4, "leak": -0.1}, 0.4),
+        ({"stopped": 0.4, "nll_excess": 0.9}, 0.4),
+        ({"stopped": 0.4, "leak": None}, None),  # any loss of this one is possible
+        ({"stopped": 1.0}, None),
+        ({"nll_excess": 0.3}, None),
+        ({}, None),
+    ],
+)
+def test_the_loss_that_is_possible_is_that_of_the_least_certain_rate(highs, most):
+    def rate(metric, high):
+        loss = Interval(0.0, high and -0.2, high, 20)
+        return Criterion(metric, "", 0.1, loss, False, False, Evidence(metric, 0.0, 20))
+
+    found = [rate(metric, high) for metric, high in highs.items()]
+    assert loss_at_most(found) == most
 
 
 def test_the_number_that_would_do_gives_the_word_in_80_of_100():

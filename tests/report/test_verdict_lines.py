@@ -39,11 +39,14 @@ def test_unclear_formats_share_a_line_with_the_loss_that_is_possible():
         return verdict_lines(found)[0]
 
     assert (
-        line(0.241, 0.41) == "unclear: f0, f1: each may be as good or up to 25 to 41 points worse"
+        line(0.241, 0.41)
+        == "unclear: f0, f1: each may be as good or worse, by at most 25 to 41 points"
     )
-    assert line(0.3, 0.3) == "unclear: f0, f1: each may be as good or up to 30 points worse"
+    assert line(0.3, 0.3) == "unclear: f0, f1: each may be as good or worse, by at most 30 points"
     assert line(0.3, None) == "unclear: f0, f1", "nothing is said of all where one is not known"
     assert points(0.01) == "1 point" and points(-0.2) == "0 points"
+    assert points(0.2401) == "25 points", "a bound is rounded upwards"
+    assert points(0.07) == "7 points", "100 * 0.07 is a little more than 7"
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_python_trains_what_the_command_trains(files, capsys):
         (lambda: harness.train("theirs.yml", trainer="axl"), r"invalid --from 'axl'"),
         (lambda: harness.train({"model": "m"}, trainer="trl"), r"trainer='trl' needs a file"),
         (lambda: harness.sweep("theirs.yml", {}), r"the grid is empty"),
+        (lambda: harness.sweep("theirs.yml", {"seed": 1}), r"seed = 1: expected a list of values"),
+        (lambda: harness.sweep("theirs.yml", {"seed": "1,2"}), r"'1,2': expected a list of values"),
         (lambda: harness.sweep("theirs.yml", {"seed": [1]}, jobs=0), r"invalid jobs 0"),
         (lambda: harness.sweep("theirs.yml", {"nosuch": [1]}), r"unknown setting 'nosuch'"),
     ],

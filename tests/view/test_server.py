@@ -71,8 +71,11 @@ OPTIONS = [{"logprob": -2.0, "tokens": 1}, {"logprob": -1.0, "tokens": 1}]
 CELLS = [
     ("c1", "choice", OPTIONS),
     ("c2", "choice", OPTIONS),
+    ("c3", "choice", OPTIONS),
+    ("unknown", "choice", OPTIONS),
     ("a1", "answer", ANSWER),
     ("a2", "answer", {"text": " ", "finish": "length"}),
+    ("a3", "answer", ANSWER),
     ("r1", "reference", [{"logprob": -6.0, "tokens": 3}]),
 ]
 
@@ -100,19 +103,19 @@ def store(folder, engine: str = "{}", name: str = "<b>a") -> None:
 def test_an_evaluation_without_a_progress_file(tmp_path):
     store(tmp_path)
     page = page_of(tmp_path)
-    assert "5 results, formats: 1" in page and "&lt;b&gt;a" in page
+    assert "8 results, formats: 1" in page and "&lt;b&gt;a" in page
 
 
 def test_scores_so_far_are_those_of_this_runs_engine(tmp_path):
     store(tmp_path, '{"adapter": "x"}', "other")
     store(tmp_path, '{"adapter": ""}', "chatml")
     with recording(tmp_path):
-        note(engine={"adapter": ""}, right={"c1": 1, "c2": 0}, words={"zephyr": "broken"})
+        note(engine={"adapter": ""}, right={"c1": 1, "c2": 0, "c3": 1}, words={"zephyr": "broken"})
         found = read_progress(tmp_path).formats
     assert set(found) == {"chatml", "zephyr"} and found["zephyr"].word == "broken"
     one = found["chatml"]
-    assert (one.right, one.choices) == (1, 2), "the option with the highest log-probability counts"
-    assert (one.stopped, one.empty, one.answers) == (1, 1, 2)
+    assert (one.right, one.choices) == (2, 3), "the option with the highest log-probability counts"
+    assert (one.stopped, one.empty, one.answers) == (2, 1, 3)
     assert (one.references, one.nll) == (1, 2.0)
 
 
@@ -150,7 +153,10 @@ def test_what_a_resumed_run_had_done_is_not_its_pace(tmp_path, monkeypatch):
     assert (phase.done, phase.left_s) == (95, 20.0)
 
 
-def test_a_run_that_was_killed_is_not_at_work(tmp_path):
+def test_a_run_that_was_killed_is_not_at_work(tmp_path, monkeypatch):
+    def refuse(pid, signal):
+        raise PermissionError
+
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     with recording(tmp_path), progress("train", 3, quiet=True) as bar:
@@ -161,6 +167,12 @@ def test_a_run_that_was_killed_is_not_at_work(tmp_path):
     assert not read_progress(tmp_path).running
     (tmp_path / "progress.json").write_text(json.dumps({**record, "pid": 10**30}))
     assert not read_progress(tmp_path).running
+    elsewhere = {**record, "pid": child.pid, "machine": "another"}
+    (tmp_path / "progress.json").write_text(json.dumps(elsewhere))
+    assert read_progress(tmp_path).running, "as the file says"
+    (tmp_path / "progress.json").write_text(json.dumps(record))
+    monkeypatch.setattr("harness.view.live.os.kill", refuse)
+    assert read_progress(tmp_path).running, "another user's process"
     for damaged in ("", "{", "[]", '{"pid": "x"}', '{"phases": [{"name": 1}]}'):
         (tmp_path / "progress.json").write_text(damaged)
         assert read_progress(tmp_path).phases == ()
@@ -199,7 +211,14 @@ def test_it_starts_before_its_run(tmp_path):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (7500, "2 h 05 min")],
+    [
+        (0.4, "0 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5369, "89 min"),
+        (5400, "1 h 30 min"),
+        (7500, "2 h 05 min"),
+    ],
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words
