@@ -15,7 +15,7 @@ from harness.cli.formats import read_messages
 from harness.data.conversations import Collection
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import parse_case
-from harness.files import half_character, parse_json, read_json
+from harness.files import check_gguf, half_character, parse_json, read_json
 from harness.formats.exchange.sources import read_source
 from harness.formats.format_set import load_format
 from harness.gate.baseline_file import read_baseline
@@ -126,20 +126,31 @@ def test_a_file_that_is_no_file(tmp_path):
 # GGUF
 
 
-@pytest.fixture(scope="module")
-def gguf_bytes(folder):
+def written(folder, **order) -> bytes:
+    """The bytes of a GGUF file with a template, four tokens and a setting of each type."""
     gguf = pytest.importorskip("gguf")
     path = folder / "toy.gguf"
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, "llama", **order)
     writer.add_chat_template(CHATML)
     writer.add_token_list(["<s>", "</s>", "<|im_end|>", "a"])
     writer.add_token_types([3, 3, 3, 1])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(1)
+    for kind in ("uint8", "int8", "uint16", "int16", "int32", "uint64", "int64"):
+        getattr(writer, f"add_{kind}")(f"toy.{kind}", 1)
+    writer.add_bool("toy.bool", True)
+    writer.add_float32("toy.float32", 1.0)
+    writer.add_float64("toy.float64", 1.0)
+    writer.add_array("toy.lists", [[1, 2], [3, 4]])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
     return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def gguf_bytes(folder):
+    return written(folder)
 
 
 @settings(max_examples=300)
@@ -172,6 +183,36 @@ def test_a_gguf_file_with_a_count_that_it_cannot_hold(folder, gguf_bytes, what):
         found = assert_read_or_refused(path, reader)
         assert isinstance(found, HarnessError)
         assert "its metadata is cut or damaged" in str(found)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, 30])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_gguf_file_is_whole_to_its_last_byte(folder, cut, order):
+    import gguf
+
+    data = written(folder, endianess=gguf.GGUFEndian[order.upper()])
+    path = folder / "cut.gguf"
+    path.write_bytes(data[: len(data) - cut])
+    found = assert_read_or_refused(path, check_gguf)
+    assert isinstance(found, HarnessError) == bool(cut)
+
+
+def test_a_gguf_file_with_a_tensor_is_whole_to_its_description(folder):
+    import gguf
+    import numpy as np
+
+    path = folder / "tensor.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("weight", np.zeros((2, 3), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+    check_gguf(path)
+    end = path.read_bytes().index(b"weight") + len("weight") + 4 + 2 * 8 + 4 + 8
+    path.write_bytes(path.read_bytes()[: end - 1])
+    with pytest.raises(HarnessError, match="cut or damaged"):
+        check_gguf(path)
 
 
 def test_the_healthy_gguf_file(folder, gguf_bytes):

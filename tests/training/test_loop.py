@@ -207,7 +207,7 @@ def test_a_checkpoint_of_a_full_disk_leaves_nothing(config, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("harness.files._sync", full)
+    monkeypatch.setattr("harness.files.atomic_files._sync", full)
     with (
         pytest.raises(HarnessError, match="No space left"),
         MetricsLog(trainer.folder, 0) as trainer.metrics_log,
