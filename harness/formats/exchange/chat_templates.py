@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.extras import require
-from harness.files import check_gguf, read_json_object, read_text
+from harness.files import read_json_object, read_text
+from harness.formats.exchange.gguf_opening import opened_gguf
 from harness.formats.guard import LONGEST_TEMPLATE
+
+if TYPE_CHECKING:
+    from gguf import GGUFReader
 
 _KEY = "tokenizer.chat_template"
 _CONTROL, _NORMAL = 3, 1  # TokenType of gguf
@@ -152,24 +155,17 @@ def _token(entry: Any) -> str:
 
 def template_of_gguf(path: Path, name: str | None) -> FoundTemplate:
     """The template in a GGUF file's metadata, with the tokens that it knows."""
-    require("gguf", "reading a GGUF file", str(path))
-    check_gguf(path)
-    try:
-        templates, facts = _gguf_facts(path)
-    except Exception as error:  # for a damaged file the reader raises anything
-        reason = str(error) or type(error).__name__
-        raise HarnessError(f"not a GGUF file, or damaged: {reason}", where=str(path)) from None
+    with opened_gguf(path) as reader:
+        templates, facts = _gguf_facts(reader)
     if not templates:
         raise HarnessError("the file's metadata holds no chat template", where=str(path))
     found = chosen(templates, str(path), "GGUF metadata", {}, name)
     return replace(found, **facts)
 
 
-def _gguf_facts(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _gguf_facts(reader: GGUFReader) -> tuple[dict[str, str], dict[str, Any]]:
     """The templates in a file's metadata by name, and the facts of its tokenizer."""
-    from gguf import GGUFReader
-
-    fields = GGUFReader(path).fields
+    fields = reader.fields
     templates = {
         key.removeprefix(_KEY).removeprefix(".") or "default": str(entry.contents())
         for key, entry in fields.items()

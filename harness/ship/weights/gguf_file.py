@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.extras import require
-from harness.files import check_gguf
+from harness.formats.exchange.gguf_opening import opened_gguf
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,14 +40,8 @@ class GgufFile:
     @classmethod
     def open(cls, path: Path) -> GgufFile:
         """Raises HarnessError without the package gguf, and for a file that it cannot read."""
-        require("gguf", "a GGUF file", str(path))
-        import gguf
-
-        check_gguf(path)
-        try:
-            return cls(path, gguf.GGUFReader(path))
-        except Exception as error:  # it raises anything for a damaged file
-            raise HarnessError(f"not a GGUF file, or damaged: {error}", str(path)) from None
+        with opened_gguf(path) as reader:
+            return cls(path, reader)
 
     def value(self, key: str, default: Any = None) -> Any:
         """A value of the metadata; ``{arch}`` in the key is the architecture."""

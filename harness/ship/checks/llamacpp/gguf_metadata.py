@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
-from harness.extras import require
-from harness.files import check_gguf
+from harness.formats.exchange.gguf_opening import opened_gguf
 
 _CONTROL = 3  # gguf.TokenType
 _ENDS = ("eos", "eot", "eom")
@@ -33,15 +31,8 @@ class GgufMetadata:
     @classmethod
     def read(cls, path: Path) -> GgufMetadata:
         """Read a file's metadata. Raises HarnessError for a damaged one."""
-        require("gguf", "reading a GGUF file", str(path))
-        from gguf import GGUFReader
-
-        check_gguf(path)
-        try:
-            fields = {key: entry.contents() for key, entry in GGUFReader(path).fields.items()}
-        except Exception as error:  # for a damaged file the reader raises anything
-            reason = str(error) or type(error).__name__
-            raise HarnessError(f"not a GGUF file, or damaged: {reason}", where=str(path)) from None
+        with opened_gguf(path) as reader:
+            fields = {key: entry.contents() for key, entry in reader.fields.items()}
         return cls(
             str(fields.get("tokenizer.chat_template", "")),
             frozenset(
