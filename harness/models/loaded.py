@@ -111,29 +111,3 @@ class LoadedModel:
         if self.dtype == "float32" or self.lean_training:
             return contextlib.nullcontext()
         return torch.autocast(self.device.split(":")[0], dtype=self.torch_dtype)
-
-
-@contextlib.contextmanager
-def only_at(model: PreTrainedModel, positions: torch.Tensor) -> Iterator[None]:
-    """Make the model compute logits at ``positions`` only, with shape [1, positions, vocabulary].
-
-    The head is by far the widest matrix of a small model.
-
-    ``positions`` are a bool mask [batch, length], read row by row, or indices into batch × length.
-    A hook before the output embedding selects them, so everything that the model does to its
-    logits afterwards (scaling, soft caps) still happens, in the arithmetic of the full projection.
-    """
-    import torch
-
-    def gather(_module: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = inputs[0]
-        chosen = positions.to(hidden.device)  # the head may be on another device than the ids
-        if chosen.dtype == torch.long:
-            return (hidden.flatten(0, 1)[chosen].unsqueeze(0), *inputs[1:])
-        return (hidden[chosen].unsqueeze(0), *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(gather)
-    try:
-        yield
-    finally:
-        handle.remove()

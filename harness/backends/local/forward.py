@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.backends.local.padded import cache_argument
 from harness.models import LoadedModel
 from harness.models.device import matmul_dtype
-from harness.models.loaded import only_at
+from harness.models.logits import only_at
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.models import LoadedModel
-from harness.models.loaded import only_at
+from harness.models.logits import only_at
 
 if TYPE_CHECKING:
     import torch

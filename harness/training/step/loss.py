@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.local.padded import pad
-from harness.models.loaded import only_at
+from harness.models.logits import only_at
 from harness.records import Encoded
 from harness.training.data.examples import Example
 

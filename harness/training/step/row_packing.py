@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.backends.local.limits import NO_LIMIT, attention_window, rotation_turn, text_config
 from harness.backends.local.padded import arguments, plain_logits
 from harness.backends.local.probe import near, probe_rows
-from harness.models.loaded import only_at
+from harness.models.logits import only_at
 from harness.models.quiet import first_line, quiet
 
 if TYPE_CHECKING:
