@@ -146,6 +146,7 @@ def test_in_sixteen_bits_it_equals_it_too(merged, kind, dtype):
     assert checked.state == "equal", checked.findings
 
 
+@pytest.mark.extras
 def test_a_base_that_was_quantised_is_dequantised_for_the_replay(models, tmp_path):
     adapter = make_adapter(models["tied"], tmp_path / "adapter", stored=NF4)
     merge(adapter, str(models["tied"]), tmp_path / "merged", "float32")
