@@ -7,14 +7,13 @@ another model would be measured as the base.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import read_json_object
 from harness.models.completeness import some_names
-from harness.models.sizes import refuse_rank
 from harness.models.tensor_files import check_tensors
 from harness.run_file import ADAPTER_CONFIG
 
@@ -40,7 +39,7 @@ def wrap(model: Any, name: str, folder: Path) -> Any:
     if method not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise HarnessError(f"peft knows no peft_type {method!r}", str(folder / ADAPTER_CONFIG))
     stored = check_tensors(folder / ADAPTER_FILE)
-    refuse_rank(settings, stored.values(), str(folder))
+    _refuse_rank(settings, stored.values(), str(folder))
     config = PeftConfig.from_pretrained(str(folder))
     _refuse_kind(config, folder)
     config.inference_mode = True
@@ -66,6 +65,25 @@ def wrap(model: Any, name: str, folder: Path) -> Any:
             hint="give the base it was trained on",
         )
     return adapted
+
+
+def _refuse_rank(
+    settings: Mapping[str, Any], shapes: Iterable[tuple[int, ...]], where: str
+) -> None:
+    """Raise HarnessError for a rank that none of the adapter's tensors has.
+
+    peft makes factors of that rank before it reads the tensors.
+    """
+    largest = max((size for shape in shapes for size in shape), default=0)
+    patterns = settings.get("rank_pattern") or {}
+    ranks = [settings.get(name) for name in ("r", "init_r", "target_r", "num_vectors")]
+    for rank in (*ranks, *(patterns.values() if isinstance(patterns, dict) else ())):
+        if isinstance(rank, int) and rank > largest:
+            raise HarnessError(
+                f"the rank is {rank:,}, and the largest size of a tensor is {largest:,}",
+                where=where,
+                hint="adapter_config.json is damaged, or belongs to another adapter",
+            )
 
 
 def _refuse_kind(config: Any, folder: Path) -> None:

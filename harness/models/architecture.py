@@ -12,9 +12,9 @@ import re
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.errors import HarnessError
+from harness.models.completeness import refuse_too_many_modules
 from harness.models.quantisation import dequantised
 from harness.models.quiet import first_line, quiet, refusal
-from harness.models.sizes import refuse_endless
 from harness.models.source import ModelSource
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_config(source: ModelSource) -> PreTrainedConfig:
             config = AutoConfig.from_pretrained(source.path, trust_remote_code=False, **extra)
         except Exception as error:  # a damaged file makes the libraries raise anything
             raise refusal("cannot read the model's configuration", error, source.file) from None
-    refuse_endless(config, source)
+    refuse_too_many_modules(config, source)
     return config
 
 

@@ -15,7 +15,7 @@ from harness.extras import is_installed, require
 from harness.files import read_json_object
 from harness.models.adapters import attach_adapter, trained_quantisation
 from harness.models.architecture import build_on_meta, pick_class, read_config
-from harness.models.completeness import refuse_incomplete
+from harness.models.completeness import refuse_incomplete, refuse_too_many_weights
 from harness.models.device import (
     DeviceMap,
     Dtype,
@@ -35,7 +35,6 @@ from harness.models.quantisation import (
     settle,
 )
 from harness.models.quiet import no_bars_of, quiet, refusal
-from harness.models.sizes import refuse_oversize
 from harness.models.source import PROCESSOR_TEMPLATE, ModelSource, locate, optional_file
 from harness.run_file import base_of, find_adapter, is_trained
 from harness.tokens.encode import eos_text
@@ -81,9 +80,10 @@ def load(
     config = read_config(source)
     auto_class = pick_class(config, source.file)
     tokenizer = load_tokenizer(source, config)
-    refuse_oversize(build_on_meta(copy.deepcopy(config), auto_class, source.file), config, source)
     with quiet():
         storage = choose_storage(config, asked, where, chosen, source.file)
+    on_meta = build_on_meta(copy.deepcopy(config), auto_class, source.file)
+    refuse_too_many_weights(on_meta, source)
     if device_map:
         require("accelerate", "a model on several devices", name)
     in_place = {"": where} if _may_load_in_place(where, storage, source) else None
