@@ -170,7 +170,7 @@ OVERSIZE = {"head_dim": 10**6, "vocab_size": 10**7, "intermediate_size": 10**6}
 for name, size in OVERSIZE.items():
     INCOMPLETE[f"{name} of {size}"] = (
         setting(**{name: size}),
-        r"model: the configuration describes [\d,]{10,} weights, and the files hold at most 2\d\d,\d{3} —",
+        r"model: the configuration describes [\d,]{10,} weights, and the files hold at most 4\d\d,\d{3} —",
     )
 for method in ("awq", "gptq", "compressed-tensors", "hqq", "aqlm", "fbgemm_fp8", "never_heard_of"):
     header = {"quant_method": method, "bits": 4}
