@@ -19,7 +19,7 @@ from harness.audit.changes import InputRecorder, LayerChange, outside_attention
 from harness.audit.probes import AskedFormats, ask_in
 from harness.errors import HarnessError
 from harness.models.adapters import base_only
-from harness.models.loaded import only_at
+from harness.models.logits import only_at
 from harness.records import Format
 
 if TYPE_CHECKING:
