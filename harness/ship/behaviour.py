@@ -102,6 +102,7 @@ def eval_job(job: ShipJob, trained: Trained, out: Path) -> EvalJob:
         limit=QUICK if job.behaviour == "quick" else None,
         out=out,
         native=trained.format.id,
+        trained_families=trained.metadata.trained_families if trained.metadata else (),
         label="ship",
     )
 

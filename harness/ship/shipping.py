@@ -94,8 +94,9 @@ def _make(
     model = write_model_folder(trained, folder / FOLDER, job.dtype, job.device)
     commands: dict[str, str] = {}
     notes: list[str] = []
-    if trained.formats and trained.format.id not in trained.formats:
-        named = some_names(trained.formats)
+    formats = trained.metadata.trained_formats if trained.metadata else ()
+    if formats and trained.format.id not in formats:
+        named = some_names(formats)
         notes.append(f"the adapter was not trained in {trained.format.id}, but in {named}")
     if "hf" in job.to:
         commands["hf"] = hf_command()

@@ -10,7 +10,13 @@ from harness.models import ModelSource, locate, read_base, trained_quantisation
 from harness.models.digest import digest_folder
 from harness.models.quantisation import Quantisation
 from harness.records import Format
-from harness.run_file import base_of, find_adapter, is_trained, require_run_metadata
+from harness.run_file import (
+    RunMetadata,
+    base_of,
+    find_adapter,
+    is_trained,
+    require_run_metadata,
+)
 from harness.ship.shipment import ShipJob
 from harness.training.share.export import find_format
 
@@ -26,8 +32,8 @@ class Trained:
     """How the base was stored in the training."""
     format: Format
     formats_dirs: tuple[str, ...]
-    formats: tuple[str, ...]
-    """Ids of the formats that the run trained in; empty without a run."""
+    metadata: RunMetadata | None
+    """What the adapter's run says, if it has one."""
 
     @property
     def name(self) -> str:
@@ -69,8 +75,7 @@ def find_trained(job: ShipJob) -> Trained:
             where=str(adapter),
             hint="give the base that it was trained on: harness ship BASE --adapter ADAPTER",
         )
-    trained = metadata.trained_formats if metadata else ()
-    return Trained(base, source, adapter, stored, chat_format, folders, trained)
+    return Trained(base, source, adapter, stored, chat_format, folders, metadata)
 
 
 def _parts(job: ShipJob) -> tuple[str, Path | None, Path | None]:

@@ -11,6 +11,7 @@ import pytest
 from harness.formats import load_formats
 from harness.models import ModelSource
 from harness.records import Score
+from harness.run_file import RunMetadata
 from harness.ship import ShipJob, behaviour
 from harness.ship.behaviour import by_case, check_behaviour, decide_artefacts, score_of
 from harness.ship.made import Made
@@ -110,7 +111,8 @@ def test_both_sides_are_asked_the_same(made, tmp_path):
     """Only the engine and the storage of the weights differ."""
     source = ModelSource("m", "m", None, "")
     adapter = Path("runs/a/adapter")
-    trained = Trained("m", source, adapter, NF4, load_formats()["chatml"], ("own",), ())
+    run = RunMetadata("sha256:1", ("hermes",), ("chatml",), (), {})
+    trained = Trained("m", source, adapter, NF4, load_formats()["chatml"], ("own",), run)
     model = ModelFolder(tmp_path / "hf", "bfloat16", "", (), (), (), "", "")
     job = made(to=("llamacpp",), cases=("mine.jsonl",), device="cuda")
     whole = replace(job, trained=trained, model=model)
@@ -125,6 +127,7 @@ def test_both_sides_are_asked_the_same(made, tmp_path):
     base = behaviour.eval_job(whole.job, trained, tmp_path / "out")
     assert (base.formats, base.native, base.formats_dirs) == (("chatml",), "chatml", ("own",))
     assert (base.cases, base.limit) == (("mine.jsonl",), 32)
+    assert base.trained_families == ("chatml",)  # a GGUF file has no run that says so
     for side in (reference, own):
         assert side == replace(
             base,
