@@ -94,6 +94,12 @@ class RecallTable:
     separations: tuple[Separation, ...] = ()
     note: str = ""
     """Why the numbers are no headline, or ""."""
+    by_case: Mapping[str, Mapping[str, Mapping[str, float]]] = field(
+        default_factory=dict, repr=False
+    )
+    """Format → row or control → metric → value: two runs of the same rows are paired by it."""
+    traits: Mapping[str, tuple[float, float]] = field(default_factory=dict, repr=False)
+    """Row or control → what makes its answer likely, whether it was trained or not."""
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,20 @@ from harness.run_file import find_adapter
 
 
 def run_job(
-    job: EvalJob, *, loaded: LoadedModel | None = None, quiet: bool = False, verbose: bool = False
+    job: EvalJob,
+    *,
+    loaded: LoadedModel | None = None,
+    recall: RecallSets | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
 ) -> Evaluation:
     """Check everything that is cheap to check, load the model unless one is given, and evaluate.
 
+    ``recall``: the rows and controls to measure it on, in place of those that the job names.
     Raises HarnessError for a mistake of the user's, before the model is loaded where possible.
     """
     checked = check_job(job)
-    known, recall = checked.known, checked.recall
+    known, recall = checked.known, recall or checked.recall
     with opened_engine(checked.job, loaded, known) as (backend, native):
         loaded = backend.loaded if isinstance(backend, TransformersBackend) else None
         checked = checked.for_backend(backend, native, loaded)

@@ -12,29 +12,41 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from harness.evaluation.settings import EvalJob
+from harness.evaluation.results import RecallSets, RecallTable
+from harness.evaluation.settings import EvalJob, EvalSettings
 from harness.extras import is_installed
 from harness.gate.decide import Paired, decide
 from harness.metrics.registry import METRICS, headline
 from harness.ship.findings import Checked, Finding
 from harness.ship.made import Made
 from harness.ship.shipment import PairedScore, ShipJob
+from harness.ship.shipped_recall import recall_scores, shipped_rows
 from harness.ship.trained_model import Trained
 
 if TYPE_CHECKING:
     from harness.records import GateCheck, Score
 
 CHECK = "behaviour"
-#: Cases of each kind that ``quick`` asks.
+#: Cases of each kind that ``quick`` asks, and rows and controls of recall that it scores.
 QUICK = 32
+#: More formats than anybody scores: recall is measured in each of them.
+_EVERY = 1_000_000
 _NOT_RUN = {
     "hf": "not scored: its weights are checked, and the model in transformers is the reference",
     "vllm": "not run here: serve it, then harness eval NAME --endpoint http://localhost:8000/v1",
-    "ollama": "not run here, and Ollama's API gives no log-probabilities: create the model, then "
-    "harness eval ollama/NAME",
+    "ollama": "not run here: create the model, then harness eval ollama/NAME. Ollama's API gives "
+    "no log-probabilities, so choice, nll, nll_excess and recall cannot be measured in it",
 }
 _GET_ENGINE = "needs llama-cpp-python: pip install 'formatproof[llamacpp]'"
 Values = Mapping[tuple[str, str], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One side: (format, metric) → case → value, and recall where it is measured."""
+
+    values: Values
+    recall: RecallTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +77,28 @@ def check_behaviour(made: Made, *, quiet: bool) -> Behaviour:
         return Behaviour((*elsewhere, *skipped), ())
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        known = _values(_reference(made, place / "transformers"), quiet=quiet)
+        reference = _reference(made, place / "transformers")
+        sets, unknown = shipped_rows(made.trained, reference)
+        known = _measured(reference, sets, quiet=quiet)
         artefacts = {
-            name: _values(_artefact(made, path, place / name.replace(" ", "-")), quiet=quiet)
+            name: _measured(
+                _artefact(made, path, place / name.replace(" ", "-")), sets, quiet=quiet
+            )
             for name, path in files.items()
         }
+    values = {name: one.values for name, one in artefacts.items()}
     decided = [
-        (score_of(name, found), found.fails) for name, found in decide_artefacts(known, artefacts)
+        (score_of(name, found), found.fails)
+        for name, found in decide_artefacts(known.values, values)
     ]
-    scores = tuple(score for score, _ in decided)
-    checks = [
-        Checked.of(
-            CHECK,
-            name,
-            [_finding(score) for score, lost in decided if lost and score.artefact == name],
-            _reason(job.behaviour, [score for score in scores if score.artefact == name]),
-        )
-        for name in files
-    ]
-    return Behaviour((*elsewhere, *checks), scores)
+    checks, scores = [], []
+    for name, one in artefacts.items():
+        own = [(score, lost) for score, lost in decided if score.artefact == name]
+        shown = [*(score for score, _ in own), *recall_scores(name, sets, known.recall, one.recall)]
+        found = [_finding(score) for score, lost in own if lost]
+        checks.append(Checked.of(CHECK, name, found, _reason(job.behaviour, shown, unknown)))
+        scores += shown
+    return Behaviour((*elsewhere, *checks), tuple(scores))
 
 
 def _why_not(asked: str) -> str:
@@ -94,9 +109,13 @@ def _why_not(asked: str) -> str:
 
 def eval_job(job: ShipJob, trained: Trained, out: Path) -> EvalJob:
     """What all artefacts are asked; ``check_job`` finds mistakes in its cases and formats."""
+    formats = job.formats or (trained.format.id,)
+    settings = EvalSettings(recall_formats=_EVERY)
+    if job.behaviour == "quick":
+        settings = EvalSettings(recall_formats=_EVERY, recall_examples=QUICK, recall_continued=0)
     return EvalJob(
         model=trained.base,
-        formats=job.formats or (trained.format.id,),
+        formats=formats,
         formats_dirs=trained.formats_dirs,
         cases=job.cases,
         limit=QUICK if job.behaviour == "quick" else None,
@@ -104,6 +123,7 @@ def eval_job(job: ShipJob, trained: Trained, out: Path) -> EvalJob:
         native=trained.format.id,
         trained_families=trained.metadata.trained_families if trained.metadata else (),
         label="ship",
+        settings=settings,
     )
 
 
@@ -131,30 +151,32 @@ def _artefact(made: Made, file: Path, out: Path) -> EvalJob:
     )
 
 
-def _values(job: EvalJob, *, quiet: bool) -> Values:
-    """(format, metric) → case → value, of the main metrics and nll."""
+def _measured(job: EvalJob, sets: RecallSets | None, *, quiet: bool) -> Measured:
     from harness.evaluation.run import run_job
 
-    return by_case(run_job(job, quiet=quiet).scores)
+    done = run_job(job, recall=sets, quiet=quiet)
+    return Measured(by_case(done.scores, done.native), done.recall)
 
 
-def by_case(scores: Sequence[Score]) -> Values:
-    """(format, metric) → case → value; what was not scored is left out."""
+def by_case(scores: Sequence[Score], native: str | None) -> Values:
+    """(format, metric) → case → value; what was not scored is left out.
+
+    So is the excess of nll in the native format, which is 0 for every model.
+    """
     wanted = _allowed()
     found: dict[tuple[str, str], dict[str, float]] = {}
     for score in scores:
+        if (score.format, score.metric) == (native, "nll_excess"):
+            continue
         if score.metric in wanted and score.value is not None:
             found.setdefault((score.format, score.metric), {})[score.case] = score.value
     return found
 
 
 def _allowed() -> dict[str, float]:
-    """Main metric → the loss that the gate allows.
-
-    The excess of nll is 0 in the shipped format, so nll takes its place, with its tolerance.
-    """
+    """Main metric → the loss that the gate allows; nll has the tolerance of its excess."""
     allowed = {name: METRICS[name].tolerance for name in headline()}
-    allowed["nll"] = allowed.pop("nll_excess")
+    allowed["nll"] = allowed["nll_excess"]
     return {name: loss for name, loss in allowed.items() if loss is not None}
 
 
@@ -211,8 +233,8 @@ def _finding(one: PairedScore) -> Finding:
     return Finding(CHECK, "score-lost", one.artefact, text, remedy)
 
 
-def _reason(asked: str, scores: Sequence[PairedScore]) -> str:
-    """What was asked, and the largest change that is real by its own interval."""
+def _reason(asked: str, scores: Sequence[PairedScore], unknown: str) -> str:
+    """What was asked, the first changes that are real by their own intervals, and what was not."""
     formats = len({one.format for one in scores})
     most = max((one.n for one in scores), default=0)
     text = f"{asked}: up to {most} cases a metric in {formats} format{'s' * (formats != 1)}"
@@ -222,4 +244,4 @@ def _reason(asked: str, scores: Sequence[PairedScore]) -> str:
             f"{one.metric} {one.difference:+.2f} in {one.format}" for one in changed[:3]
         )
         text += f"; changed by their intervals: {named}"
-    return text
+    return text + (f"; recall is not measured: {unknown}" if unknown else "")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.files import write_text
-from harness.metrics.registry import lower_is_better
+from harness.metrics.registry import METRICS, lower_is_better
 from harness.report.frame import render
 from harness.report.wording import markdown_text
 from harness.ship.findings import Checked
@@ -89,7 +89,9 @@ def markdown(shipment: Shipment) -> Iterator[str]:
 
 _ABOUT_SCORES = (
     "Each artefact in its own runtime, compared with the trained model in transformers on the same "
-    "cases. The difference is paired by case and has its 95 % interval."
+    "cases. The difference is paired by case and has its 95 % interval. The recall gain is by how "
+    "much the answers of trained rows became likelier than for the base, less the same for "
+    "controls, in nats a token; its n is the number of trained rows."
 )
 _SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
 
@@ -108,8 +110,11 @@ def _score_cells(one: PairedScore) -> tuple[str, ...]:
 
 
 def _score_row(one: PairedScore) -> tuple[tuple[str, ...], str]:
-    """The cells, and the colour of a difference whose interval excludes 0."""
-    if not one.is_real:
+    """The cells, and the colour of a difference whose interval excludes 0.
+
+    Recall has none: neither more nor less of it is better in itself.
+    """
+    if not one.is_real or one.metric not in METRICS:
         return _score_cells(one), ""
     rises = one.difference > 0
     return _score_cells(one), "worse" if rises == lower_is_better(one.metric) else "better"

@@ -13,7 +13,13 @@ from harness.models import ModelSource
 from harness.records import Score
 from harness.run_file import RunMetadata
 from harness.ship import ShipJob, behaviour
-from harness.ship.behaviour import by_case, check_behaviour, decide_artefacts, score_of
+from harness.ship.behaviour import (
+    Measured,
+    by_case,
+    check_behaviour,
+    decide_artefacts,
+    score_of,
+)
 from harness.ship.made import Made
 from harness.ship.model_folder import ModelFolder
 from harness.ship.trained_model import Trained
@@ -76,7 +82,25 @@ def test_cases_that_one_side_did_not_score_are_left_out():
     [one] = scores(before, after)
     assert one.n == 1 and one.format == "chatml"
     rows = [Score("c1", "chatml", "choice", None, "no"), Score("c2", "chatml", "choice", 1.0)]
-    assert by_case(rows) == {("chatml", "choice"): {"c2": 1.0}}
+    assert by_case(rows, "chatml") == {("chatml", "choice"): {"c2": 1.0}}
+
+
+def test_the_excess_is_scored_outside_the_native_format():
+    rows = [
+        Score("c1", form, metric, value)
+        for form, value in (("chatml", 0.0), ("llama3", 0.5))
+        for metric in ("nll", "nll_excess", "chars")
+    ]
+    found = by_case(rows, "chatml")
+    assert set(found) == {("chatml", "nll"), ("llama3", "nll"), ("llama3", "nll_excess")}
+
+
+@pytest.mark.parametrize("metric", ["nll", "nll_excess"])
+@pytest.mark.parametrize(("rise", "lost"), [(0.14, False), (0.16, True)])
+def test_nll_and_its_excess_have_one_tolerance(metric, rise, lost):
+    before = values(metric, [0.01 * n for n in range(40)])
+    after = values(metric, [0.01 * n + rise + 1e-4 * (n % 5 - 2) for n in range(40)])
+    assert bool(losses(before, after)) == lost
 
 
 @pytest.fixture
@@ -138,9 +162,15 @@ def test_both_sides_are_asked_the_same(made, tmp_path):
             engine=side.engine,
             engine_options=side.engine_options,
         )
+    recall = base.settings
+    assert (recall.recall_examples, recall.recall_continued) == (32, 0)
+    assert recall.recall_formats > 1000
     full = replace(whole.job, behaviour="full", formats=("llama3", "chatml"))
     asked = behaviour.eval_job(full, trained, tmp_path / "out")
     assert (asked.limit, asked.formats) == (None, ("llama3", "chatml"))
+    recall = asked.settings
+    assert (recall.recall_examples, recall.recall_continued) == (100, 32)
+    assert recall.recall_formats > 1000
 
 
 def test_each_artefact_is_compared_with_transformers(made, monkeypatch):
@@ -149,7 +179,10 @@ def test_each_artefact_is_compared_with_transformers(made, monkeypatch):
     monkeypatch.setattr(behaviour, "_artefact", lambda made, path, out: path.stem)
     right = [1.0] * 30 + [0.0] * 10
     answers = {"reference": right, "a-Q8_0": right, "a-Q4_K_M": [0.0] * 30 + [1.0] * 10}
-    monkeypatch.setattr(behaviour, "_values", lambda job, quiet: values("choice", answers[job]))
+    monkeypatch.setattr(behaviour, "shipped_rows", lambda *given: (None, "no run says so"))
+    monkeypatch.setattr(
+        behaviour, "_measured", lambda job, sets, quiet: Measured(values("choice", answers[job]))
+    )
     found = check_behaviour(made(to=("llamacpp",)), quiet=True)
     assert [(one.runtime, one.state) for one in found.checks] == [
         ("llamacpp Q8_0", "equal"),
@@ -162,5 +195,7 @@ def test_each_artefact_is_compared_with_transformers(made, monkeypatch):
     )
     assert [one.difference for one in found.scores] == [0.0, -0.5]
     first, second = (one.reason for one in found.checks)
-    assert first == "quick: up to 40 cases a metric in 1 format"
-    assert second == f"{first}; changed by their intervals: choice -0.50 in chatml"
+    begun = "quick: up to 40 cases a metric in 1 format"
+    unknown = "recall is not measured: no run says so"
+    assert first == f"{begun}; {unknown}"
+    assert second == f"{begun}; changed by their intervals: choice -0.50 in chatml; {unknown}"

@@ -32,6 +32,7 @@ SHIPMENT = Shipment(
     scores=(
         PairedScore("llamacpp", "chatml", "choice", 0.5, 0.4, -0.1, -0.2, -0.05, 32),
         PairedScore("llamacpp", "chatml", "nll", 2.0, 1.9, -0.1, None, None, 8),
+        PairedScore("llamacpp", "chatml", "recall gain", 0.8, 0.6, -0.2, -0.3, -0.1, 32),
     ),
 )
 
@@ -62,7 +63,8 @@ def test_the_page_shows_differences_first_and_the_counts(render):
 def test_the_page_escapes_and_colours():
     text = render_page(SHIPMENT)
     assert "it is &lt;missing&gt;" in text and "<missing>" not in text
-    assert text.count('<td class="worse">') == 1
+    assert text.count('<td class="worse">') == 1  # forgetting is no worse score
+    assert "less the same for controls" in text and "-0.200 (-0.300 to -0.100)" in text
 
 
 def test_markdown_is_no_place_for_markup():

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.evaluation.analysis.recall_table import ALL_FORMATS, DEPTH, GAIN, LEVEL
+from harness.evaluation.analysis.recall_table import ALL_FORMATS, DEPTH, GAIN, LEVEL, SHARE
 from harness.evaluation.results import Evaluation
 from harness.report.document import RecallEntry, SummaryLine
-
-_SHARE = "nv_recall@50%"
 
 
 def recall_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
@@ -23,7 +21,7 @@ def recall_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     lines = []
     if gain := courses[-1].get(GAIN):
         lines.append(_gain(gain))
-    for metric in (_SHARE, DEPTH) if gain else (LEVEL, _SHARE, DEPTH):
+    for metric in (SHARE, DEPTH) if gain else (LEVEL, SHARE, DEPTH):
         course = [found[metric] for found in courses if metric in found]
         if metric in courses[-1]:
             lines.append(_level(metric, course))

@@ -40,6 +40,8 @@ LEVEL = "token_logprob"
 #: The number of formats in which a greedy continuation is a near copy of the answer.
 DEPTH = "memory depth"
 EXPOSURE = "exposure"
+#: The share of an answer's words that come back after half of it.
+SHARE = "nv_recall@50%"
 #: In the place of a format: the mean over all of them, row by row.
 ALL_FORMATS = "all formats"
 #: Metrics that are no share between 0 and 1.
@@ -66,9 +68,8 @@ def recall_table(
     by_format = {
         one.id: values for one in formats if (values := _values_of(sets, one.id, results, base))
     }
-    compare = _Comparison(
-        sets, _traits(sets, results), run, note_on(len(sets.controls), base is not None)
-    )
+    traits = _traits(sets, results)
+    compare = Comparison(sets, traits, run, note_on(len(sets.controls), base is not None))
     rows = [
         *compare.rows(_over_formats(by_format), ALL_FORMATS, None),
         *chain.from_iterable(
@@ -81,6 +82,8 @@ def recall_table(
         _format_leak(sets, results, groups, list(by_format)),
         tuple(filter(None, separations)),
         compare.note,
+        by_format,
+        traits,
     )
 
 
@@ -94,11 +97,15 @@ def note_on(controls: int, base: bool) -> str:
     return "" if base else "a level, not the gain over a base: rows and controls differ by chance"
 
 
-class _Comparison:
+class Comparison:
     """Makes the entries of one run: the two sides, and the strata that rows and controls share."""
 
     def __init__(
-        self, sets: RecallSets, traits: Mapping[str, tuple[float, float]], run: str, note: str
+        self,
+        sets: RecallSets,
+        traits: Mapping[str, tuple[float, float]],
+        run: str = "",
+        note: str = "",
     ) -> None:
         self.cases = (*sets.train, *sets.controls)
         self.traits = traits
