@@ -212,7 +212,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def running(server):
     """Serve until the block ends."""
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield server
     finally:

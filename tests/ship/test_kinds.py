@@ -6,7 +6,6 @@ import pytest
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
-from harness.ship.checks import text_kinds
 from harness.ship.checks.compare_runtime import with_trained_date
 from harness.ship.checks.id_kinds import bos_kind, id_kinds
 from harness.ship.checks.text_kinds import text_kind, window, without_bos
@@ -57,13 +56,11 @@ def test_two_changes_are_another_template():
     assert kind_of(lambda text: text.replace("{", "{{").replace("\n", " \n")) == "other-template"
 
 
-def test_long_texts_are_not_aligned_word_by_word(monkeypatch):
-    """The control: the same change in a text below the limit is named."""
-    change = lambda text: text.replace("assistant", "the model")  # noqa: E731
-    one_word = lambda text: text.replace("assistant", "model")  # noqa: E731
-    assert kind_of(change) == "other-template" and kind_of(one_word) == "role-renamed"
-    monkeypatch.setattr(text_kinds, "_MOST_COMPARED", 10)
-    assert kind_of(one_word) == "other-template"
+def test_a_role_is_renamed_word_by_word():
+    """A role of two words is another template, and words are counted, not aligned."""
+    assert kind_of(lambda text: text.replace("assistant", "model")) == "role-renamed"
+    assert kind_of(lambda text: text.replace("assistant", "the model")) == "other-template"
+    assert kind_of(lambda text: text.replace("assistant", "#")) == "other-template"
 
 
 def test_the_first_difference_is_shown():

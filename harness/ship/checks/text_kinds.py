@@ -6,15 +6,11 @@ A name is given where one change explains the whole difference; else the templat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from difflib import SequenceMatcher
 
 from harness.ship.checks.trained_texts import TrainedPrompt
 
 OTHER = "other-template"
 _SHOWN_BEFORE, _SHOWN = 16, 44
-_MOST_COMPARED = 20_000
-"""Characters that are aligned word by word: the time grows with their square."""
 _ROLES = re.compile(
     "system|developer|user|human|person|customer|assistant|model|bot|ai|gpt|chatbot|agent|character"
     "|tool|ipython|observation|function|environment|instruction|input|response|question|answer",
@@ -167,52 +163,35 @@ def _inserted(mine: str, theirs: str) -> str:
 def _of_messages(prompt: TrainedPrompt, trained: str, sent: str) -> str:
     """Whether words of the conversation are missing."""
     conversation = prompt.conversation
-    missing = [
-        message
-        for message in conversation.messages
-        if message.content.strip()
-        and _holds(trained, message.content)
-        and not _holds(sent, message.content)
-    ]
+    ours, theirs = _squeezed(trained), _squeezed(sent)
+
+    def is_lost(words: str) -> bool:
+        return _squeezed(words) in ours and _squeezed(words) not in theirs
+
+    missing = [message for message in conversation.messages if is_lost(message.content)]
     last = conversation.messages[-1].content
     if missing and all(message.role in ("system", "developer") for message in missing):
         return "dropped-system"
     if missing:
         shorter = len(sent) < len(trained)
-        cut = trained.startswith(sent) or (_holds(sent, last) and missing[-1].content != last)
+        cut = trained.startswith(sent) or (_squeezed(last) in theirs and missing[-1].content != last)
         return "truncated" if shorter and cut else ""
     names = [tool.name for tool in conversation.tools if tool.name in trained]
     names += [call.name for m in conversation.messages for call in m.tool_calls]
     if any(sent.count(name) < trained.count(name) for name in names):
         return "missing-tools"
-    thoughts = [m.reasoning for m in conversation.messages if m.reasoning]
-    if any(_holds(trained, thought) and not _holds(sent, thought) for thought in thoughts):
+    if any(is_lost(message.reasoning or "") for message in conversation.messages):
         return "missing-thought"
     return "truncated" if trained.startswith(sent) else ""
 
 
-def _holds(text: str, words: str) -> bool:
-    return _squeezed(words) in _squeezed(text)
-
-
 def _of_roles(trained: str, sent: str) -> str:
-    """Whether only words were replaced, and each of them names a role."""
-    pairs = list(_replaced(trained, sent))
+    """Whether only words were replaced, one by one, and each of them names a role."""
+    ours, theirs = _PIECE.findall(trained), _PIECE.findall(sent)
+    if len(ours) != len(theirs):
+        return ""
+    pairs = [(one, other) for one, other in zip(ours, theirs, strict=True) if one != other]
     renamed = pairs and all(
         _ROLES.fullmatch(one) and re.fullmatch(r"\w+", other) for one, other in pairs
     )
     return "role-renamed" if renamed else ""
-
-
-def _replaced(trained: str, sent: str) -> Iterator[tuple[str, str]]:
-    """Each piece of the one text and what is there in the other."""
-    ours, theirs = _PIECE.findall(trained), _PIECE.findall(sent)
-    if len(trained) > _MOST_COMPARED or len(ours) != len(theirs):
-        if max(len(trained), len(sent)) > _MOST_COMPARED:
-            yield trained, sent
-            return
-        for tag, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-            if tag != "equal":
-                yield "".join(ours[a:b]), "".join(theirs[c:d])
-        return
-    yield from ((one, other) for one, other in zip(ours, theirs, strict=True) if one != other)
