@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from harness.backends.openai import OpenAIBackend
 from harness.backends.openai import open_backend as open_server
 from harness.backends.protocol import ModelSpec
+from harness.backends.server_calls import Server
 from harness.errors import HarnessError, nearest
 from harness.models.source import OLLAMA
 
@@ -55,16 +56,16 @@ def modelfile(name: str) -> str:
     import openai
 
     model, url = name.removeprefix(OLLAMA), host(os.environ.get("OLLAMA_HOST", ""))
-    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=10.0)
-    page: object = None
+    page = None
     try:
-        page = client.post(f"{url}/api/show", body={"model": model}, cast_to=object)
+        server = Server(f"{url}/v1", api_key="none", timeout=10.0, retries=0)
+        page = server.page("/api/show", {"model": model})
     except openai.NotFoundError:
         hint = f"ollama pull {model}"
         raise HarnessError(f"Ollama has no model {model!r}", where=url, hint=hint) from None
-    except (openai.APIError, ValueError, RecursionError):  # another server, or none
+    except (openai.APIError, HarnessError):  # another server, or none
         pass
-    text = page.get("modelfile") if isinstance(page, dict) else None
+    text = (page or {}).get("modelfile")
     if not isinstance(text, str):
         raise _none_there(url)
     return text

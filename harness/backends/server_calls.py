@@ -26,6 +26,8 @@ _MALFORMED_PAUSES = (0.5, 2.0)
 """Seconds before a request is sent again whose answer was malformed: a proxy may be starting."""
 _MOST_BYTES = 64 * 2**20
 """Bytes of an answer that are read. An echo of 100 000 tokens with their numbers has 10 MiB."""
+_PAUSE = 0.5
+"""Seconds before a page is asked for again from a server that cannot be reached."""
 _LONGEST_ANSWER_S = 600.0
 """Seconds from an answer's first byte to its last."""
 _NOT_SUPPORTED = (
@@ -119,18 +121,46 @@ class Server:
     ) -> ResultT:
         import openai
 
-        url = self.url.removesuffix("/v1") + "/api/generate"
         try:
-            page = self.client.post(url, cast_to=object, body=settings)
+            page = self.page("/api/generate", settings)
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
-        except openai.APIConnectionError as error:
-            raise self.unreachable(error) from None
-        except (ValueError, RecursionError):
-            page = None
-        if not isinstance(page, dict):
+        if page is None:
             raise MalformedError("no JSON object")
         return read(page)
+
+    def page(
+        self,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        client: OpenAI | None = None,
+        tries: int = 1,
+    ) -> dict[str, Any] | None:
+        """A page outside the server's ``/v1``, by GET, or by POST with a ``body``.
+
+        None for anything but a JSON object, such as a page for people. Raises HarnessError for a
+        server that cannot be reached ``tries`` times, and APIStatusError for a refusal.
+        """
+        import openai
+
+        client, url = client or self.client, self.url.removesuffix("/v1") + path
+        for left in reversed(range(tries)):
+            try:
+                page = (
+                    client.get(url, cast_to=object)
+                    if body is None
+                    else client.post(url, cast_to=object, body=body)
+                )
+            except openai.APIConnectionError as error:  # a time-out too
+                if not left:
+                    raise self.unreachable(error) from None
+                time.sleep(_PAUSE)
+            except (ValueError, RecursionError):  # no JSON
+                return None
+            else:
+                return page if isinstance(page, dict) else None
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def unreachable(self, error: Exception) -> HarnessError:
         """The error for a server that does not answer."""

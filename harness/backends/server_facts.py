@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -88,22 +87,13 @@ class ServerFacts:
         import openai
 
         until = time.monotonic() + self._patience
-        for tries in itertools.count(1):
+        while True:
             try:
-                page = self._client.get(self._server.url.removesuffix("/v1") + path, cast_to=object)
+                return self._server.page(path, client=self._client, tries=_MAX_CONNECTIONS) or {}
             except openai.APIStatusError as error:
                 if error.status_code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > until:
                     return {}
                 time.sleep(1.0)
-            except openai.APIConnectionError as error:
-                if tries == _MAX_CONNECTIONS:
-                    raise self._server.unreachable(error) from None
-                time.sleep(0.5)
-            except (ValueError, RecursionError):  # no JSON: a page for people, or a broken one
-                return {}
-            else:
-                return page if isinstance(page, dict) else {}
-        raise AssertionError("unreachable: the loop ends only by return or raise")
 
 
 def _without(table: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -242,6 +242,7 @@ def pauses(monkeypatch):
     slept = []
     clock = SimpleNamespace(**{**vars(time), "sleep": slept.append})
     monkeypatch.setattr("openai._base_client.time", clock)
+    monkeypatch.setattr("harness.backends.server_calls.time", clock)
     monkeypatch.setattr("harness.backends.server_facts.time", clock)
     return slept
 
