@@ -204,7 +204,7 @@ def test_the_command_checks_a_running_server(tmp_path, tiny_model, capsys):
 
 
 def test_a_server_that_is_not_there(tiny_model, capsys, monkeypatch):
-    monkeypatch.setattr("harness.ship.checks.server_pages.RETRIES", 0)
+    monkeypatch.setattr("harness.ship.checks.server_pages.TRIES", 1)
     args = ["ship", str(tiny_model), "--format", "chatml", "--server", "http://127.0.0.1:9"]
     assert main(args) == 2
     assert "the server cannot be reached" in capsys.readouterr().err

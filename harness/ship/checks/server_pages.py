@@ -1,4 +1,4 @@
-"""Ask a server's own pages beside the API of OpenAI: tokens, templates, facts."""
+"""Ask a server's own pages outside the API of OpenAI: tokens, templates, facts."""
 
 from __future__ import annotations
 
@@ -6,53 +6,61 @@ from http import HTTPStatus
 from typing import Any
 
 from harness.backends.server_calls import Server
+from harness.errors import HarnessError
 
-RETRIES = 2
+TRIES = 3
 _MISSING = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.NOT_IMPLEMENTED,
 )
+_REFUSED = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+)
+"""What servers answer where a template raises; 500 is llama-server's, and is not asked again."""
 
 
 class ServerPages:
     """The pages of a server at an address, with or without ``/v1`` at its end.
 
-    Raises HarnessError for what is no address, and for a server that cannot be reached.
+    Raises HarnessError for an invalid address, for a server that cannot be reached, and for one
+    that refuses the key, is still loading or is overloaded.
     """
 
     def __init__(self, url: str, *, api_key: str = "none") -> None:
-        root = url.rstrip("/").removesuffix("/v1")
-        self._server = Server(root, api_key=api_key, timeout=120.0, retries=RETRIES)
-        self._root = root
+        self._server = Server(url, api_key=api_key, timeout=120.0, retries=0)
         self.url = self._server.shown_url
 
     def get(self, path: str) -> dict[str, Any]:
-        """A page of facts; empty where the server has none."""
-        return self._ask("get", path, {}) or {}
+        """A page of facts; empty where the server has none, or answers with an error."""
+        page = self._ask(path)
+        return {} if "error" in page else page
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The answer to a request: ``{"error": reason}`` where it is refused.
 
         Empty where the server has no such page.
         """
-        return self._ask("post", path, {"body": body}) or {}
+        return self._ask(path, body)
 
-    def _ask(self, method: str, path: str, options: dict[str, Any]) -> dict[str, Any] | None:
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         import openai
 
-        client = self._server.client
         try:
-            page = getattr(client, method)(self._root + path, cast_to=object, **options)
+            return self._server.page(path, body, tries=TRIES) or {}
         except openai.APIStatusError as error:
-            if error.status_code in _MISSING:
-                return None
-            return {"error": _reason(error)}
-        except openai.APIConnectionError as error:
-            raise self._server.unreachable(error) from None
-        except (ValueError, RecursionError):  # no JSON: a page for people
-            return None
-        return page if isinstance(page, dict) else None
+            code, reason = error.status_code, _reason(error)
+            if code in _MISSING:
+                return {}
+            if code in _REFUSED:
+                return {"error": reason}
+            hint = "look at the server's log, and at --api-key-env"
+            raise HarnessError(f"the server answers {code}: {reason}", self.url, hint) from None
+        except HarnessError as error:
+            hint = "start the server, or correct its address"
+            raise HarnessError(error.message, error.where, hint) from None
 
 
 def _reason(error: Any) -> str:
