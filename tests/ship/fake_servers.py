@@ -189,13 +189,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        self.reply(200, self.server.get(self.path))
+        self.answer(self.server.get, self.path)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, body))
+        self.answer(self.server.post, self.path, body)
+
+    def answer(self, make, *asked):
         try:
-            self.reply(200, self.server.post(self.path, body))
+            self.reply(200, make(*asked))
         except Refused as refusal:
             self.reply(refusal.status, refusal.body)
 

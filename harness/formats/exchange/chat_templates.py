@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import read_json_object, read_text
-from harness.formats.exchange.gguf_opening import opened_gguf
+from harness.formats.exchange.gguf_opening import (
+    adds_bos,
+    control_tokens,
+    gguf_fields,
+    gguf_tokens,
+    vocabulary,
+)
 from harness.formats.guard import LONGEST_TEMPLATE
 
-if TYPE_CHECKING:
-    from gguf import GGUFReader
-
 _KEY = "tokenizer.chat_template"
-_CONTROL, _NORMAL = 3, 1  # TokenType of gguf
 
 
 @dataclass(frozen=True)
@@ -155,41 +157,21 @@ def _token(entry: Any) -> str:
 
 def template_of_gguf(path: Path, name: str | None) -> FoundTemplate:
     """The template in a GGUF file's metadata, with the tokens that it knows."""
-    with opened_gguf(path) as reader:
-        templates, facts = _gguf_facts(reader)
-    if not templates:
-        raise HarnessError("the file's metadata holds no chat template", where=str(path))
-    found = chosen(templates, str(path), "GGUF metadata", {}, name)
-    return replace(found, **facts)
-
-
-def _gguf_facts(reader: GGUFReader) -> tuple[dict[str, str], dict[str, Any]]:
-    """The templates in a file's metadata by name, and the facts of its tokenizer."""
-    fields = reader.fields
+    fields = gguf_fields(path)
     templates = {
-        key.removeprefix(_KEY).removeprefix(".") or "default": str(entry.contents())
-        for key, entry in fields.items()
+        key.removeprefix(_KEY).removeprefix(".") or "default": str(value)
+        for key, value in fields.items()
         if key == _KEY or key.startswith(f"{_KEY}.")
     }
-    tokens, kinds = fields.get("tokenizer.ggml.tokens"), fields.get("tokenizer.ggml.token_type")
-    texts = [str(text) for text in tokens.contents()] if tokens is not None else []
-    types = list(kinds.contents()) if kinds is not None else []
-
-    def token(key: str) -> str:
-        entry = fields.get(f"tokenizer.ggml.{key}_token_id")
-        number = -1 if entry is None else int(entry.contents())
-        return texts[number] if 0 <= number < len(texts) else ""
-
-    adds = fields.get("tokenizer.ggml.add_bos_token")
-    known = {f"{key}_token": token(key) for key in ("bos", "eos")}
-    return templates, {
-        "tokens": {key: text for key, text in known.items() if text},
-        "special": tuple(
-            text for text, kind in zip(texts, types, strict=False) if kind == _CONTROL
-        ),
-        "vocabulary": frozenset(texts),
-        "adds_bos": None if adds is None else bool(adds.contents()),
-    }
+    if not templates:
+        raise HarnessError("the file's metadata holds no chat template", where=str(path))
+    return replace(
+        chosen(templates, str(path), "GGUF metadata", {}, name),
+        tokens=gguf_tokens(fields),
+        special=control_tokens(fields),
+        vocabulary=frozenset(vocabulary(fields)),
+        adds_bos=adds_bos(fields),
+    )
 
 
 def gguf_findings(found: FoundTemplate, stops: tuple[str, ...], *, writes_bos: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -23,16 +23,26 @@ _DATE_FORMS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y")
 class Sent:
     """What a runtime sends to the model for one prompt.
 
-    ``text`` is None where the runtime does not say it, ``ids`` likewise. ``adds_bos``: whether the
-    tokenizer puts a BOS before ``text``; None if that is not known. ``refused``: the runtime's
-    reason why it sends nothing. ``unsupported``: what it has no place for, such as tools.
+    ``refused`` is the runtime's reason for sending nothing, ``unsupported`` what it has no place
+    for, such as tools; without either, ``text`` is sent. ``ids`` is None if they are not known.
+    ``adds_bos``: whether the tokenizer puts a BOS before ``text``; None if that is not known.
     """
 
-    text: str | None = None
+    text: str = ""
     ids: tuple[int, ...] | None = None
     adds_bos: bool | None = None
     refused: str = ""
     unsupported: str = ""
+
+    @classmethod
+    def refusal(cls, reason: object) -> Sent:
+        """Nothing, because the runtime refuses the messages."""
+        return cls(refused=str(reason) or "it gives no reason")
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether a text is sent at all."""
+        return not (self.refused or self.unsupported)
 
 
 class Sender(Protocol):
@@ -54,8 +64,12 @@ class Sender(Protocol):
     def no_ids(self) -> str:
         """Why there are no ids; "" where there are."""
 
-    def send(self, prompts: Sequence[TrainedPrompt]) -> Iterable[Sent]:
-        """What is sent for each prompt, in their order.
+    @property
+    def trained(self) -> TrainedTexts:
+        """What it is compared with."""
+
+    def send(self) -> Iterable[Sent]:
+        """What is sent for each trained prompt, in their order.
 
         Raises HarnessError for a runtime that cannot be asked at all.
         """
@@ -88,13 +102,13 @@ class Found:
         ]
 
 
-def compare_runtime(runtime: Sender, trained: TrainedTexts) -> list[Checked]:
+def compare_runtime(runtime: Sender) -> list[Checked]:
     """The checks "texts" and "ids" of a runtime."""
-    texts, ids = Found(), Found()
+    texts, ids, trained = Found(), Found(), runtime.trained
     unsupported: dict[str, int] = {}
     compared = known_ids = 0
     bos_unknown = False
-    for prompt, sent in zip(trained.prompts, runtime.send(trained.prompts), strict=True):
+    for prompt, sent in zip(trained.prompts, runtime.send(), strict=True):
         if sent.unsupported and not prompt.own:
             unsupported[sent.unsupported] = unsupported.get(sent.unsupported, 0) + 1
             continue
@@ -105,7 +119,7 @@ def compare_runtime(runtime: Sender, trained: TrainedTexts) -> list[Checked]:
         if sent.refused:
             texts.add("refused", prompt.where, f"the template refuses the messages: {sent.refused}")
             continue
-        kind = _compare_text(runtime, trained, prompt, sent, texts)
+        kind = _compare_text(runtime, prompt, sent, texts)
         bos_unknown |= sent.ids is None and sent.adds_bos is None and bool(trained.bos)
         if sent.ids is not None and not kind and not (trained.dated and not runtime.frozen):
             known_ids += 1
@@ -124,28 +138,24 @@ def compare_runtime(runtime: Sender, trained: TrainedTexts) -> list[Checked]:
         return [Checked.not_checked(check, runtime.name, nothing) for check in (TEXTS, IDS)]
     return [
         Checked.of(TEXTS, runtime.name, texts.findings(TEXTS, runtime.name, compared), reason),
-        _ids_checked(runtime, trained, ids, known_ids, compared),
+        _ids_checked(runtime, ids, known_ids, compared),
     ]
 
 
-def _ids_checked(
-    runtime: Sender, trained: TrainedTexts, ids: Found, known: int, compared: int
-) -> Checked:
+def _ids_checked(runtime: Sender, ids: Found, known: int, compared: int) -> Checked:
     if known:
         scope = f"{known} of {compared} prompts, those whose texts are equal"
         return Checked.of(IDS, runtime.name, ids.findings(IDS, runtime.name, known), scope)
-    if trained.dated and not runtime.frozen and not runtime.no_ids:
+    if runtime.trained.dated and not runtime.frozen and not runtime.no_ids:
         return Checked.not_checked(IDS, runtime.name, "the template writes the date")
-    return Checked.not_checked(IDS, runtime.name, runtime.no_ids or "no text is equal")
+    return Checked.not_checked(
+        IDS, runtime.name, runtime.no_ids or "the ids of no equal text are known"
+    )
 
 
-def _compare_text(
-    runtime: Sender, trained: TrainedTexts, prompt: TrainedPrompt, sent: Sent, found: Found
-) -> str:
+def _compare_text(runtime: Sender, prompt: TrainedPrompt, sent: Sent, found: Found) -> str:
     """Add the differences of the texts; returns the kind of what differs behind BOS."""
-    if sent.text is None:
-        return ""
-    text = sent.text
+    text, trained = sent.text, runtime.trained
     if trained.dated and not runtime.frozen:
         text = with_trained_date(text)
     kind = text_kind(prompt, text, bos=trained.bos, stops=trained.stops)

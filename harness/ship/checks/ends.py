@@ -14,20 +14,11 @@ from typing import Any
 from harness.files import read_json_object
 from harness.formats.exchange.programs.ollama_reading import read_parameters
 from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
-from harness.ship.checks.llamacpp.llama_engines import SERVER, ending, pick_engine
 from harness.ship.checks.trained_texts import TrainedTexts
 from harness.ship.findings import Checked, Finding
 
 STOPS = "stops"
 GENERATION, CONFIG = "generation_config.json", "config.json"
-#: Control tokens that llama.cpp takes for an end of generation by their text.
-_KNOWN_TO_LLAMA = frozenset(
-    {
-        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"),
-        *("<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "<|eom_id|>", "<|return|>", "<|call|>"),
-        *("<｜end▁of▁sentence｜>", "<end_of_utterance>"),
-    }
-)
 _REMEDY = {
     "missing-eos": "write {ids} as eos_token_id",
     "wrong-eos": "write {ids} as eos_token_id",
@@ -120,47 +111,19 @@ def _ids(table: dict[str, Any]) -> list[int]:
     return [one for one in ids if isinstance(one, int)]
 
 
-def check_gguf_ends(
-    trained: TrainedTexts,
-    gguf: Path,
-    *,
-    stops: tuple[str, ...] | None = None,
-    engine: str | None = None,
+def check_modelfile_ends(
+    trained: TrainedTexts, modelfile: str, metadata: GgufMetadata | None
 ) -> Checked:
-    """The ends of a GGUF file in llama.cpp, by forcing each of them, or by its metadata."""
-    ends, how = ends_of_gguf(trained, gguf, stops=stops, engine=engine)
-    return check_ends(trained, ends, "llamacpp", how)
-
-
-def ends_of_gguf(
-    trained: TrainedTexts,
-    gguf: Path,
-    *,
-    stops: tuple[str, ...] | None = None,
-    engine: str | None = None,
-) -> tuple[Ends, str]:
-    """Where llama.cpp ends an answer, and how that was found."""
-    metadata = GgufMetadata.read(gguf)
-    where = f"{gguf}: tokenizer.ggml.eos_token_id"
-    if picked := pick_engine(engine):
-        wanted = {one for tail in trained.tails for one in trained.tokens_of(tail).values()}
-        ids = ending(gguf, sorted(wanted | metadata.end_ids), picked)
-        how = "each end was forced in" if picked == SERVER else "by the list of ends of"
-        return Ends(where, ids, stops), f"{how} llama.cpp"
-    known = {
-        one
-        for tail in trained.tails
-        for text, one in trained.tokens_of(tail).items()
-        if text in _KNOWN_TO_LLAMA and text in metadata.control
-    }
-    return Ends(where, metadata.end_ids | known, stops), "by the file's metadata, not by llama.cpp"
-
-
-def check_modelfile_ends(trained: TrainedTexts, modelfile: str, gguf: Path | None) -> Checked:
-    """The ends of a Modelfile: its stop strings, and EOS of the GGUF file if it is given."""
+    """The ends of a Modelfile: its stop strings, and EOS of its GGUF file if that is known."""
     strings = tuple(value for key, value in read_parameters(modelfile) if key == "stop")
-    ids: frozenset[int] = frozenset()
-    how = "by the Modelfile alone: EOS of its GGUF file is not known"
-    if gguf is not None:
-        ids, how = GgufMetadata.read(gguf).end_ids, "by the Modelfile and the file's metadata"
-    return check_ends(trained, Ends("Modelfile: PARAMETER stop", ids, strings), "ollama", how)
+    ids = metadata.end_ids if metadata else frozenset[int]()
+    ends = Ends("Modelfile: PARAMETER stop", ids, strings)
+    if metadata:
+        how = "by the Modelfile and the metadata of its GGUF file"
+        return check_ends(trained, ends, "ollama", how)
+    unknown = "EOS of its GGUF file is not known"
+    for tail in trained.tails:
+        if trained.tokens_of(tail) and not _ended(trained, tail, ends):
+            reason = f"{tail!r} is no stop of the Modelfile, and {unknown}"
+            return Checked.not_checked(STOPS, "ollama", reason)
+    return check_ends(trained, ends, "ollama", f"by the Modelfile alone: {unknown}")

@@ -66,9 +66,8 @@ def _templates(folder: Path, tokenizer: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def gguf_settings(trained: TrainedTexts, gguf: Path) -> Checked:
+def gguf_settings(trained: TrainedTexts, gguf: Path, metadata: GgufMetadata) -> Checked:
     """The settings in a GGUF file's metadata."""
-    metadata = GgufMetadata.read(gguf)
     findings = list(_penalties(metadata.sampling, f"{gguf}: general.sampling"))
     if metadata.sampling.get("temp"):
         findings.append(_sampling(f"{gguf}: general.sampling.temp", metadata.sampling["temp"]))

@@ -8,14 +8,15 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.files import read_text
 from harness.ship.checks.compare_runtime import IDS, TEXTS, Sender, compare_runtime
-from harness.ship.checks.completions import check_completions
+from harness.ship.checks.completions import COMPLETIONS, check_completions
 from harness.ship.checks.ends import (
     STOPS,
+    Ends,
     check_ends,
-    check_gguf_ends,
     check_modelfile_ends,
     ends_of_folder,
 )
+from harness.ship.checks.llamacpp.gguf_metadata import EOS_KEY, GgufMetadata
 from harness.ship.checks.llamacpp.llamacpp_runtime import LlamaCppRuntime
 from harness.ship.checks.ollama_runtime import OllamaRuntime
 from harness.ship.checks.run_settings import (
@@ -35,7 +36,7 @@ from harness.ship.findings import Checked
 def check_folder(folder: Path, trained: TrainedTexts) -> list[Checked]:
     """A model folder or an exported adapter in transformers, which vLLM reads alike."""
     return [
-        *_compared("hf", lambda: TransformersRuntime(folder, trained), trained),
+        *_compared(TransformersRuntime(folder, trained)),
         _one(STOPS, "hf", lambda: check_ends(trained, ends_of_folder(folder), "hf")),
         _one(SETTINGS, "hf", lambda: folder_settings(trained, folder)),
     ]
@@ -53,11 +54,20 @@ def check_gguf(
     ``stops`` are the stop strings of its requests, if they are known. ``engine`` is the llama.cpp
     that is asked, of ``llama_engines``; by default the best one that is installed.
     """
-    name = "llamacpp"
+    try:
+        metadata = GgufMetadata.read(gguf)
+    except HarnessError as error:
+        return _none_checked(LlamaCppRuntime.name, error)
+    runtime = LlamaCppRuntime(gguf, metadata, trained, engine=engine)
+
+    def ends() -> Checked:
+        ids, how = runtime.ends()
+        return check_ends(trained, Ends(f"{gguf}: {EOS_KEY}", ids, stops), runtime.name, how)
+
     return [
-        *_compared(name, lambda: LlamaCppRuntime(gguf, trained, engine=engine), trained),
-        _one(STOPS, name, lambda: check_gguf_ends(trained, gguf, stops=stops, engine=engine)),
-        _one(SETTINGS, name, lambda: gguf_settings(trained, gguf)),
+        *_compared(runtime),
+        _one(STOPS, runtime.name, ends),
+        gguf_settings(trained, gguf, metadata),
     ]
 
 
@@ -66,11 +76,12 @@ def check_modelfile(
 ) -> list[Checked]:
     """A Modelfile by our rules. ``gguf`` is the file that it names."""
     text = read_text(modelfile)
-    return [
-        *_compared(OLLAMA, lambda: OllamaRuntime(text, trained, gguf=gguf, engine=engine), trained),
-        _one(STOPS, OLLAMA, lambda: check_modelfile_ends(trained, text, gguf)),
-        _one(SETTINGS, OLLAMA, lambda: modelfile_settings(trained, text)),
-    ]
+    try:
+        metadata = GgufMetadata.read(gguf) if gguf else None
+    except HarnessError as error:
+        return _none_checked(OLLAMA, error)
+    runtime = OllamaRuntime(text, trained, metadata=metadata, gguf=gguf, engine=engine)
+    return _modelfile_checks(runtime, text, metadata)
 
 
 def check_server(pages: ServerPages, trained: TrainedTexts, model: str = "") -> list[Checked]:
@@ -83,12 +94,16 @@ def check_server(pages: ServerPages, trained: TrainedTexts, model: str = "") -> 
         return _ollama(pages, served, trained)
     runtime = ServerRuntime(pages, served, trained)
     return [
-        *_compared(runtime.name, lambda: runtime, trained),
+        *_compared(runtime),
         Checked.not_checked(
             STOPS, runtime.name, "a server does not say where it ends: check its files"
         ),
         server_settings(trained, runtime.name, served.context, dict(served.sampling)),
-        check_completions(pages, served, trained, runtime.name),
+        _one(
+            COMPLETIONS,
+            runtime.name,
+            lambda: check_completions(pages, served, trained, runtime.name),
+        ),
     ]
 
 
@@ -98,22 +113,31 @@ def _ollama(pages: ServerPages, served: ServedModel, trained: TrainedTexts) -> l
     if not isinstance(modelfile, str):
         reason = str(page.get("error", "no Modelfile"))
         raise HarnessError(f"Ollama does not show the model {served.model!r}: {reason}", pages.url)
+    info = page.get("model_info")
+    metadata = GgufMetadata.of(info) if isinstance(info, dict) and info else None
+    runtime = OllamaRuntime(modelfile, trained, metadata=metadata, pages=pages, model=served.model)
+    return _modelfile_checks(runtime, modelfile, metadata)
 
-    def runtime() -> Sender:
-        return OllamaRuntime(modelfile, trained, pages=pages, model=served.model)
 
+def _modelfile_checks(
+    runtime: OllamaRuntime, modelfile: str, metadata: GgufMetadata | None
+) -> list[Checked]:
     return [
-        *_compared(OLLAMA, runtime, trained),
-        _one(STOPS, OLLAMA, lambda: check_modelfile_ends(trained, modelfile, None)),
-        _one(SETTINGS, OLLAMA, lambda: modelfile_settings(trained, modelfile)),
+        *_compared(runtime),
+        check_modelfile_ends(runtime.trained, modelfile, metadata),
+        modelfile_settings(runtime.trained, modelfile),
     ]
 
 
-def _compared(name: str, runtime: Callable[[], Sender], trained: TrainedTexts) -> list[Checked]:
+def _compared(runtime: Sender) -> list[Checked]:
     try:
-        return compare_runtime(runtime(), trained)
+        return compare_runtime(runtime)
     except HarnessError as error:
-        return [Checked.not_checked(check, name, str(error)) for check in (TEXTS, IDS)]
+        return [Checked.not_checked(check, runtime.name, str(error)) for check in (TEXTS, IDS)]
+
+
+def _none_checked(name: str, error: HarnessError) -> list[Checked]:
+    return [Checked.not_checked(one, name, str(error)) for one in (TEXTS, IDS, STOPS, SETTINGS)]
 
 
 def _one(check: str, name: str, make: Callable[[], Checked]) -> Checked:

@@ -7,7 +7,7 @@ an answer (``return_prompt_token_ids``, from 0.5.13). text-generation-webui has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,17 +35,18 @@ def served_model(pages: ServerPages, model: str = "") -> ServedModel:
 
     Raises HarnessError for a server that is none of those that are known.
     """
-    if props := pages.get("/props"):
-        defaults = props.get("default_generation_settings")
-        defaults = defaults if isinstance(defaults, dict) else {}
-        params = defaults.get("params", {})
-        numbers = [(key, one) for key, one in params.items() if isinstance(one, int | float)]
-        return ServedModel(LLAMA, model, defaults.get("n_ctx"), tuple(numbers))
+    defaults = pages.get("/props").get("default_generation_settings")
+    if isinstance(defaults, dict):
+        params = defaults.get("params")
+        known = params.items() if isinstance(params, dict) else ()
+        numbers = [(key, one) for key, one in known if isinstance(one, int | float)]
+        return ServedModel(LLAMA, model, _int(defaults.get("n_ctx")), tuple(numbers))
     entry = _entry(pages, model)
-    name = model or str(entry.get("id", ""))
-    for path in ("/model_info", "/get_model_info"):
-        if info := pages.get(path):
-            return ServedModel(SGLANG, name, _int(_context_of(pages) or info.get("context_length")))
+    name = str(entry.get("id", model))
+    if pages.get("/model_info") or pages.get("/get_model_info"):
+        info = pages.get("/server_info") or pages.get("/get_server_info")
+        context = _int(info.get("context_length")) or _int(entry.get("max_model_len"))
+        return ServedModel(SGLANG, name, context)
     if pages.get("/v1/internal/model/info"):
         return ServedModel(WEBUI, name)
     if pages.get("/version"):
@@ -59,15 +60,11 @@ def served_model(pages: ServerPages, model: str = "") -> ServedModel:
     )
 
 
-def _context_of(pages: ServerPages) -> Any:
-    info = pages.get("/server_info") or pages.get("/get_server_info")
-    return info.get("context_length")
-
-
 def _entry(pages: ServerPages, model: str) -> dict[str, Any]:
+    """What the server says of a model. Ollama lists ``tuned`` as ``tuned:latest``."""
     entries = pages.get("/v1/models").get("data")
     rows = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
-    named = [row for row in rows if row.get("id") == model]
+    named = [row for row in rows if row.get("id") in (model, f"{model}:latest")]
     if model and rows and not named:
         known = ", ".join(str(row.get("id")) for row in rows)
         raise HarnessError(f"the server has no model {model!r}", where=pages.url, hint=known)
@@ -84,7 +81,7 @@ class ServerRuntime:
     frozen = False
 
     def __init__(self, pages: ServerPages, served: ServedModel, trained: TrainedTexts) -> None:
-        self._pages, self._served, self._trained = pages, served, trained
+        self._pages, self._served, self.trained = pages, served, trained
         self._ask = {
             LLAMA: self._llama,
             VLLM: self._vllm,
@@ -104,20 +101,16 @@ class ServerRuntime:
     def no_ids(self) -> str:
         return ""
 
-    def send(self, prompts: Sequence[TrainedPrompt]) -> Iterator[Sent]:
+    def send(self) -> Iterator[Sent]:
         """What the server sends for each prompt.
 
         Raises HarnessError for a server that cannot be reached, or does not say what it sends.
         """
-        return map(self._ask, prompts)
+        return map(self._ask, self.trained.prompts)
 
     def _llama(self, prompt: TrainedPrompt) -> Sent:
-        page = self._post("/apply-template", request_of(prompt, self._trained))
-        if "error" in page:
-            return Sent(refused=str(page["error"]))
-        text = str(page.get("prompt", ""))
-        asked = {"content": text, "add_special": True, "parse_special": True}
-        return Sent(text, token_ids(self._post("/tokenize", asked).get("tokens")))
+        page = self._post("/apply-template", request_of(prompt, self.trained))
+        return self._with_ids(page, "/tokenize", "content", add_special=True, parse_special=True)
 
     def _vllm(self, prompt: TrainedPrompt) -> Sent:
         body = {**self._messages(prompt), "add_generation_prompt": True}
@@ -128,44 +121,49 @@ class ServerRuntime:
         page = self._post("/v1/chat/completions", {**body, "return_prompt_token_ids": True})
         choices = page.get("choices")
         first = choices[0] if isinstance(choices, list) and choices else page
-        sent = self._with_text(prompt, first, "prompt_token_ids")
-        if sent.ids is None and not sent.refused:
-            raise HarnessError(
-                "this SGLang does not return the ids of a prompt",
-                where=self._pages.url,
-                hint="update it to 0.5.13 or later",
-            )
-        return sent
+        return self._with_text(prompt, first, "prompt_token_ids")
 
     def _webui(self, prompt: TrainedPrompt) -> Sent:
         body = {"messages": self._messages(prompt)["messages"], "mode": "instruct"}
         page = self._post("/v1/internal/chat-prompt", body)
-        if "error" in page:
-            return Sent(refused=str(page["error"]))
-        text = str(page.get("prompt", ""))
-        return Sent(
-            text, token_ids(self._post("/v1/internal/encode", {"text": text}).get("tokens"))
-        )
+        return self._with_ids(page, "/v1/internal/encode", "text")
 
     def _messages(self, prompt: TrainedPrompt) -> dict[str, Any]:
-        body = request_of(prompt, self._trained)
+        body = request_of(prompt, self.trained)
         if not body["chat_template_kwargs"]:
             del body["chat_template_kwargs"]
         return {"model": self._served.model, **body}
 
-    def _with_text(self, prompt: TrainedPrompt, page: dict[str, Any], key: str) -> Sent:
-        """The ids of an answer, and their text."""
+    def _with_ids(self, page: dict[str, Any], path: str, key: str, **options: bool) -> Sent:
+        """The text in an answer, and the ids that another page makes of it."""
         if "error" in page:
-            return Sent(refused=str(page["error"]))
+            return Sent.refusal(page["error"])
+        text = page.get("prompt")
+        if not isinstance(text, str):
+            raise self._silent("text")
+        return Sent(text, token_ids(self._post(path, {key: text, **options}).get("tokens")))
+
+    def _with_text(self, prompt: TrainedPrompt, page: dict[str, Any], key: str) -> Sent:
+        """The ids in an answer, and their text."""
+        if "error" in page:
+            return Sent.refusal(page["error"])
         ids = token_ids(page.get(key))
-        if ids is None or ids == prompt.ids:
-            return Sent(prompt.rendered.text if ids else None, ids)
-        if self._is_same_text(prompt, ids):
+        if ids is None:
+            raise self._silent("ids")
+        if ids == prompt.ids or self._is_same_text(prompt, ids):
             return Sent(prompt.rendered.text, ids)
         body = {"model": self._served.model, "tokens": list(ids), "skip_special_tokens": False}
         back = self._post("/detokenize", body)
         text = back.get("prompt", back.get("text"))
-        return Sent(text if isinstance(text, str) else None, ids)
+        if not isinstance(text, str):
+            raise self._silent("text")
+        return Sent(text, ids)
+
+    def _silent(self, what: str) -> HarnessError:
+        """The error for a server that does not say what it sends."""
+        hint = "update it to 0.5.13 or later" if self._served.kind == SGLANG else "update it"
+        message = f"this {self._served.kind} does not return the {what} of a prompt"
+        return HarnessError(message, where=self._pages.url, hint=hint)
 
     def _is_same_text(self, prompt: TrainedPrompt, ids: tuple[int, ...]) -> bool:
         """Whether the server makes these ids, but for BOS, of the text that was trained.
@@ -174,7 +172,7 @@ class ServerRuntime:
         """
         asked = {"prompt": prompt.rendered.text, "add_special_tokens": False}
         page = self._post("/tokenize", {"model": self._served.model, **asked})
-        made, bos = token_ids(page.get("tokens")), self._trained.tokenizer.bos_token_id
+        made, bos = token_ids(page.get("tokens")), self.trained.tokenizer.bos_token_id
         return made is not None and _without(made, bos) == _without(ids, bos)
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,9 @@ def _of_messages(prompt: TrainedPrompt, trained: str, sent: str) -> str:
         return "dropped-system"
     if missing:
         shorter = len(sent) < len(trained)
-        cut = trained.startswith(sent) or (_squeezed(last) in theirs and missing[-1].content != last)
+        cut = trained.startswith(sent) or (
+            _squeezed(last) in theirs and missing[-1].content != last
+        )
         return "truncated" if shorter and cut else ""
     names = [tool.name for tool in conversation.tools if tool.name in trained]
     names += [call.name for m in conversation.messages for call in m.tool_calls]

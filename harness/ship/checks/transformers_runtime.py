@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ class TransformersRuntime:
 
     def __init__(self, folder: Path, trained: TrainedTexts) -> None:
         self.folder = folder
-        self._trained = trained
+        self.trained = trained
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -49,26 +49,26 @@ class TransformersRuntime:
                     f"transformers cannot read the tokenizer: {reason}", where=str(self.folder)
                 ) from None
 
-    def send(self, prompts: Sequence[TrainedPrompt]) -> Iterator[Sent]:
+    def send(self) -> Iterator[Sent]:
         """What ``apply_chat_template`` writes, and the ids that it makes of that."""
         template = self.tokenizer.chat_template
         if not isinstance(template, str):
             template = template_of_folder(self.folder, None).text
-        chat_format = self._trained.chat_format
-        exported = chat_format.kept is None and chat_template(chat_format, self._trained.tokenizer)
-        ours = chat_format.trusted and template == exported and not self._trained.dated
-        for prompt in prompts:
+        chat_format = self.trained.chat_format
+        exported = chat_format.kept is None and chat_template(chat_format, self.trained.tokenizer)
+        ours = chat_format.trusted and template == exported and not self.trained.dated
+        for prompt in self.trained.prompts:
             try:
                 text = self._text(template, prompt, ours=ours)
             except TemplateFaultError as fault:
-                yield Sent(refused=str(fault))
+                yield Sent.refusal(fault)
                 continue
             ids = self.tokenizer(text, add_special_tokens=False).input_ids
             yield Sent(text, tuple(ids), adds_bos=False)
 
     def _text(self, template: str, prompt: TrainedPrompt, *, ours: bool) -> str:
-        conversation, chat_format = prompt.conversation, self._trained.chat_format
-        rows, variables = rows_of(conversation, chat_format), variables_of(prompt, self._trained)
+        conversation, chat_format = prompt.conversation, self.trained.chat_format
+        rows, variables = rows_of(conversation, chat_format), variables_of(prompt, self.trained)
         if ours:
             text: str = self.tokenizer.apply_chat_template(
                 rows,

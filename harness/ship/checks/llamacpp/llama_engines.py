@@ -43,12 +43,8 @@ def tokenised(gguf: Path, texts: Sequence[str], engine: str) -> list[tuple[int, 
         vocabulary.close()
 
 
-def ending(gguf: Path, tokens: Sequence[int], engine: str) -> frozenset[int]:
-    """Those of the tokens that end an answer; the server is made to write each of them."""
-    if engine == SERVER:
-        replies = ask_llama(gguf, [{"force": one} for one in tokens])
-        ends = (reply.get("ends") for reply in replies)
-        return frozenset(one for one, ended in zip(tokens, ends, strict=True) if ended)
+def ending(gguf: Path, tokens: Sequence[int]) -> frozenset[int]:
+    """Those of the tokens that end an answer, by the library."""
     vocabulary = Vocabulary(gguf)
     try:
         return frozenset(filter(vocabulary.ends, tokens))
@@ -89,10 +85,8 @@ class Vocabulary:
         self._lib.llama_model_free(self._handle)
 
 
-def ask_llama(
-    gguf: Path, requests: Sequence[Mapping[str, Any]], *, template: str | None = None
-) -> list[dict[str, Any]]:
-    """The answers of ``llama_process`` to these requests.
+def ask_llama(gguf: Path, requests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The answers of ``llama_process`` to these requests. It loads the file once for all.
 
     Raises HarnessError where llama.cpp cannot load the file.
     """
@@ -102,7 +96,7 @@ def ask_llama(
         done = subprocess.run(
             [sys.executable, "-P", "-m", "harness.ship.checks.llamacpp.llama_process"],
             check=False,
-            input=json.dumps({"model": str(gguf), "template": template, "requests": [*requests]}),
+            input=json.dumps({"model": str(gguf), "requests": [*requests]}),
             capture_output=True,
             text=True,
             encoding="utf-8",

@@ -1,10 +1,10 @@
 """llama.cpp's own server in a process of its own: prompts and ids of a GGUF file.
 
-Reads one JSON object from its input: ``model``, ``template`` (or null for the file's own) and
-``requests``, each with ``messages``, ``tools`` and ``chat_template_kwargs``. Writes one line for
-each: ``{"prompt", "tokens"}`` or ``{"error"}``. A request with a ``content`` is only tokenised; one
-with a ``force`` lets the model write that token, and ``{"ends"}`` says whether it ended the answer.
-The library does not free all of a server, so each file has a process of its own.
+Reads one JSON object from its input: ``model`` and ``requests``, each with ``messages``, ``tools``
+and ``chat_template_kwargs``. Writes one line for each: ``{"prompt", "tokens"}`` or ``{"error"}``. A
+request with a ``content`` is only tokenised; one with a ``force`` makes the model write that token,
+and ``{"ends"}`` says whether it ended the answer. The library does not free all of a server, so
+each file has a process of its own.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ def _main() -> None:
     job = json.load(sys.stdin)
     params = xllamacpp.CommonParams()
     params.model.path, params.use_jinja, params.warmup = job["model"], True, False
-    if job["template"] is not None:
-        params.chat_template = job["template"]
     params.n_ctx, params.n_parallel, params.n_gpu_layers = 256, 1, 0
     params.hostnames, params.port, params.verbosity = ["127.0.0.1"], 0, 0
     for cpu in (params.cpuparams, params.cpuparams_batch):

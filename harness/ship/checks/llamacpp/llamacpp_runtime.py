@@ -1,26 +1,37 @@
-"""llama.cpp: the template and the tokenizer in a GGUF file."""
+"""llama.cpp: the template and the tokenizer in a GGUF file, and where an answer ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from harness.formats.exchange.chat_templates import FoundTemplate, template_of_gguf
+from harness.errors import HarnessError
 from harness.formats.guard import TemplateFaultError, render_guarded
 from harness.ship.checks.compare_runtime import Sent
+from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
 from harness.ship.checks.llamacpp.llama_engines import (
     LIBRARY,
     NO_LLAMACPP,
     SERVER,
     ask_llama,
+    ending,
     pick_engine,
     tokenised,
 )
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts, rows_of, tools_of
 from harness.ship.checks.transformers_runtime import variables_of
+
+#: Control tokens that llama.cpp takes for an end of generation by their text.
+_KNOWN_TO_LLAMA = frozenset(
+    {
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>"),
+        *("<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]", "<|eom_id|>", "<|return|>", "<|call|>"),
+        *("<｜end▁of▁sentence｜>", "<end_of_utterance>"),
+    }
+)
 
 
 class LlamaCppRuntime:
@@ -32,9 +43,16 @@ class LlamaCppRuntime:
 
     name = "llamacpp"
 
-    def __init__(self, gguf: Path, trained: TrainedTexts, *, engine: str | None = None) -> None:
-        self.gguf = gguf
-        self._trained = trained
+    def __init__(
+        self,
+        gguf: Path,
+        metadata: GgufMetadata,
+        trained: TrainedTexts,
+        *,
+        engine: str | None = None,
+    ) -> None:
+        self.trained = trained
+        self._gguf, self._metadata = gguf, metadata
         self._engine = pick_engine(engine)
 
     @property
@@ -52,48 +70,74 @@ class LlamaCppRuntime:
     def no_ids(self) -> str:
         return "" if self._engine else NO_LLAMACPP
 
-    @cached_property
-    def found(self) -> FoundTemplate:
-        """The template and the facts of the tokenizer. Raises HarnessError where there is none."""
-        return template_of_gguf(self.gguf, None)
-
-    def send(self, prompts: Sequence[TrainedPrompt]) -> Iterator[Sent]:
-        """What is sent to the model for each prompt."""
+    def send(self) -> Iterator[Sent]:
+        """What llama-server sends to the model for each prompt."""
         if self._engine == SERVER:
-            requests = [request_of(prompt, self._trained) for prompt in prompts]
-            for reply in ask_llama(self.gguf, requests):
-                refused = str(reply.get("error", ""))
+            for reply in self._replies[0]:
                 yield (
-                    Sent(refused=refused)
-                    if refused
+                    Sent.refusal(reply["error"])
+                    if "error" in reply
                     else Sent(reply["prompt"], tuple(reply["tokens"]))
                 )
             return
-        found = [self._by_rules(prompt) for prompt in prompts]
-        texts = [sent.text for sent in found if sent.text is not None]
-        ids = iter(tokenised(self.gguf, texts, self._engine) if self._engine else ())
+        found = [self._by_rules(prompt) for prompt in self.trained.prompts]
+        texts = [sent.text for sent in found if sent.is_sent]
+        ids = iter(tokenised(self._gguf, texts, self._engine) if self._engine else ())
         for sent in found:
-            yield sent if sent.text is None else replace(sent, ids=next(ids, None))
+            yield replace(sent, ids=next(ids, None)) if sent.is_sent else sent
+
+    def ends(self) -> tuple[frozenset[int], str]:
+        """The tokens that end an answer, and how that was found."""
+        if self._engine == SERVER:
+            pairs = zip(self._tokens, self._replies[1], strict=True)
+            ids = frozenset(token for token, reply in pairs if reply.get("ends"))
+            return ids, "each end was forced in llama.cpp"
+        if self._engine:
+            return ending(self._gguf, self._tokens), "by llama.cpp's list of ends"
+        known = {
+            one
+            for tail in self.trained.tails
+            for text, one in self.trained.tokens_of(tail).items()
+            if text in _KNOWN_TO_LLAMA and text in self._metadata.control
+        }
+        return self._metadata.end_ids | known, "by the file's metadata, not by llama.cpp"
+
+    @cached_property
+    def _tokens(self) -> tuple[int, ...]:
+        """Those that may end an answer: of the trained ends, and of the file."""
+        tails = self.trained.tails
+        wanted = {one for tail in tails for one in self.trained.tokens_of(tail).values()}
+        return tuple(sorted(wanted | self._metadata.end_ids))
+
+    @cached_property
+    def _replies(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The server's answers to all prompts and all forced ends: it loads the file once."""
+        prompts = [request_of(prompt, self.trained) for prompt in self.trained.prompts]
+        forced = [{"force": token} for token in self._tokens]
+        replies = ask_llama(self._gguf, [*prompts, *forced])
+        return replies[: len(prompts)], replies[len(prompts) :]
 
     def _by_rules(self, prompt: TrainedPrompt) -> Sent:
-        conversation = prompt.conversation
-        variables: dict[str, Any] = {**self.found.tokens, **variables_of(prompt, self._trained)}
+        if not self._metadata.template:
+            raise HarnessError("the file's metadata holds no chat template", str(self._gguf))
+        conversation, tokens = prompt.conversation, self._metadata.tokens
+        variables: dict[str, Any] = {**tokens, **variables_of(prompt, self.trained)}
         if tools := tools_of(conversation):
             variables["tools"] = tools
         try:
             text = render_guarded(
-                self.found.text,
-                rows_of(conversation, self._trained.chat_format),
-                str(self.gguf),
+                self._metadata.template,
+                rows_of(conversation, self.trained.chat_format),
+                str(self._gguf),
                 add_generation_prompt=True,
                 tokens=variables,
             )
         except TemplateFaultError as fault:
-            return Sent(refused=str(fault))
-        bos = self.found.tokens.get("bos_token", "")
-        if self.found.adds_bos and bos and text.startswith(bos):
-            text = text.removeprefix(bos)  # llama-server takes out the one that it would add
-        return Sent(text, adds_bos=self.found.adds_bos)
+            return Sent.refusal(fault)
+        adds = self._metadata.adds_bos
+        if adds:  # llama-server takes out the one that it would add
+            text = text.removeprefix(tokens.get("bos_token", ""))
+        return Sent(text, adds_bos=adds)
 
 
 def request_of(prompt: TrainedPrompt, trained: TrainedTexts) -> dict[str, Any]:
