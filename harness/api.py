@@ -138,8 +138,8 @@ def train(
     configuration, script or notebook of axolotl, LLaMA-Factory, TRL or unsloth (``trainer`` says
     whose, where its keys do not), a dictionary of the shape of the TOML file, or a TrainConfig.
     ``settings`` change single settings by name: ``learning_rate=1e-4``, ``output_dir="runs/a"``.
-    What another trainer's file says and is not kept is in ``notes`` of the result, and printed
-    on standard error unless ``quiet``.
+    ``notes`` of the result say what was read of another trainer's file, and which of its keys are
+    not kept; they are printed on standard error unless ``quiet``.
 
     Raises HarnessError for a mistake in the input.
     """

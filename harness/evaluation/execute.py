@@ -28,7 +28,8 @@ from harness.records import Loglikelihood
 FIRST_CLAIM = 64
 FIRST_ANSWERS = 256
 """The least of each claim: requests to score, and answers. Answers are generated side by side, and
-each claim ends with steps for its longest ones alone: a first look has at most 180 in a round."""
+each claim ends with steps for its longest ones alone: a first look at the 18 common formats has 180
+in its first round."""
 CLAIM_S = 60.0
 """Seconds of work to claim at a time: short for evaluators that join, long enough for batches."""
 _POLL_S = 0.2

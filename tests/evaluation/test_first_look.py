@@ -28,6 +28,7 @@ from harness.evaluation.first_look import (
 )
 from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
+from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
 from tests.evaluation.conftest import ask
@@ -213,6 +214,22 @@ def test_what_is_not_asked_is_not_spent_on_other_formats(tmp_path):
     assert rounds == [18, (3 * PER_KIND - 18 * 30) // 30]
     kinds = Counter(item.kind for item in found.requests)
     assert kinds == {"choice": 300, "answer": 300, "reference": 180}
+
+
+def test_the_answers_of_a_round_are_claimed_together(tmp_path, monkeypatch):
+    """They are generated side by side; requests to score are claimed in smaller parts."""
+    sizes, take = [], Claims.take
+
+    def recorded(self, keys, most):
+        taken = take(self, keys, most)
+        sizes.append(len(taken.mine))
+        return taken
+
+    monkeypatch.setattr(Claims, "take", recorded)
+    monkeypatch.setattr("harness.evaluation.execute.CLAIM_S", 0.0)
+    go(tmp_path, Endless(), formats=load_formats().select(["common"]))
+    scored, answered = [64] * 5 + [40], [180]
+    assert sizes[:7] == scored + answered
 
 
 def test_means_over_formats_are_of_the_cases_that_all_were_asked(tmp_path):

@@ -110,7 +110,11 @@ def test_scores_so_far_are_those_of_this_runs_engine(tmp_path):
     store(tmp_path, '{"adapter": "x"}', "other")
     store(tmp_path, '{"adapter": ""}', "chatml")
     with recording(tmp_path):
-        note(engine={"adapter": ""}, right={"c1": 1, "c2": 0, "c3": 1}, words={"zephyr": "broken"})
+        note(
+            engine={"adapter": ""},
+            right={"c1": 1, "c2": 0, "c3": 1, "r1": 0},
+            words={"zephyr": "broken"},
+        )
         found = read_progress(tmp_path).formats
     assert set(found) == {"chatml", "zephyr"} and found["zephyr"].word == "broken"
     one = found["chatml"]
