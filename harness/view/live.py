@@ -92,7 +92,8 @@ class Progress:
             done = sum(phase.done for phase in self.phases)
             yield f"{done} of {total} done ({done / total:.0%})"
         elif count := sum(one.results for one in self.formats.values()):
-            yield f"{count} results, formats: {len(self.formats)}"
+            formats = len(self.formats)
+            yield f"{count} results in {formats} format{'s' * (formats != 1)}"
         if known := [phase.left_s for phase in self.phases if phase.left_s]:
             rest = [phase.name for phase in self.phases if not phase.done]
             after = f", then {', '.join(rest)}" if rest else ""

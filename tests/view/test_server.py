@@ -103,7 +103,8 @@ def store(folder, engine: str = "{}", name: str = "<b>a") -> None:
 def test_an_evaluation_without_a_progress_file(tmp_path):
     store(tmp_path)
     page = page_of(tmp_path)
-    assert "8 results, formats: 1" in page and "&lt;b&gt;a" in page
+    assert read_progress(tmp_path).sentence == "8 results in 1 format", "who writes is not known"
+    assert "8 results in 1 format" in page and "&lt;b&gt;a" in page
 
 
 def test_scores_so_far_are_those_of_this_runs_engine(tmp_path):
@@ -154,7 +155,10 @@ def test_what_a_resumed_run_had_done_is_not_its_pace(tmp_path, monkeypatch):
             now[0] += 4.0
             bar.advance()
         [phase] = read_progress(tmp_path).phases
-    assert (phase.done, phase.left_s) == (95, 20.0)
+        assert (phase.done, phase.left_s) == (95, 20.0)
+        bar.advance(5)
+        over = read_progress(tmp_path)
+    assert over.sentence == "100 of 100 done (100%)" and time_left(over.phases[0]) == "done"
 
 
 def test_a_run_that_was_killed_is_not_at_work(tmp_path, monkeypatch):
