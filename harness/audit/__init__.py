@@ -1,4 +1,4 @@
-"""What a fine-tuned model was trained in, from its weights beside those of its base.
+"""What a fine-tuned model was trained in, from its weights and those of its base.
 
 ``harness.audit.guess.guess_format`` is the entrance.
 """

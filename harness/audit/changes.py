@@ -1,4 +1,4 @@
-"""How a model's linear layers differ from those of its base, and how much that adds to an input."""
+"""How a model's linear layers differ from its base's, and how much that adds to their output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LayerChange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LowRank:
-    """Scaling · B A of LoRA: A [rank, in], and Bᵀ B [rank, rank] with the scaling squared."""
+    """LoRA's change, scaling · B A: A [rank, in], and scaling² · Bᵀ B [rank, rank]."""
 
     down: torch.Tensor
     gram: torch.Tensor
@@ -62,9 +62,9 @@ _ATTENTION = "attn", "attention"
 
 
 def adapter_changes(loaded: LoadedModel) -> dict[torch.nn.Module, LayerChange]:
-    """The linear layers that the model's adapter changes. The low rank counts, without DoRA's norm.
+    """The linear layers that the model's adapter changes, without DoRA's norm.
 
-    Raises HarnessError where the adapter changes no linear layer.
+    Raises HarnessError if the adapter changes no linear layer.
     """
     import torch
     from peft.tuners.lora.layer import LoraLayer
@@ -87,7 +87,7 @@ def merge_changes(merged: LoadedModel, base: LoadedModel) -> dict[torch.nn.Modul
     """The linear layers of ``base`` that differ in ``merged``.
 
     Raises HarnessError for models of different shapes, for weights that have nothing in common, and
-    where nothing differs.
+    if no layer differs.
     """
     theirs, ours = linear_layers(merged.base), linear_layers(base.base)
     found_sizes, sizes = (
@@ -130,7 +130,7 @@ def _some(
 def outside_attention(
     loaded: LoadedModel, layers: Collection[torch.nn.Module]
 ) -> list[torch.nn.Module]:
-    """The layers outside attention, which tell formats apart more surely; else all of them."""
+    """The layers outside attention, which tell formats apart best; without any, all layers."""
     names = {layer: name for name, layer in loaded.base.named_modules()}
     found = [layer for layer in layers if not any(part in names[layer] for part in _ATTENTION)]
     return found or list(layers)
@@ -139,8 +139,8 @@ def outside_attention(
 class InputRecorder:
     """Hooks that keep the input of some layers at the last token of each pass.
 
-    The model computes as before. A layer that sees a part of the tokens, as an expert does, has no
-    input for every pass.
+    The model computes as before. A layer that sees only a part of the tokens, such as an expert, is
+    left out.
     """
 
     def __init__(self, layers: Iterable[torch.nn.Module]) -> None:
@@ -149,12 +149,12 @@ class InputRecorder:
         self._hooks = [layer.register_forward_hook(self._hook) for layer in self._kept]
 
     def _hook(self, layer: torch.nn.Module, inputs: Any, _output: Any) -> None:
-        x = inputs[0].flatten(0, -2)  # some models lay the rows end to end before a layer
+        x = inputs[0].flatten(0, -2)  # some models concatenate the rows before a layer
         self._seen[layer].append(len(x))
         self._kept[layer].append(x[-1:].detach().float().cpu())
 
     def close(self, lengths: Sequence[int]) -> dict[torch.nn.Module, torch.Tensor]:
-        """Remove the hooks; the inputs [passes, in] of each layer that saw all tokens of them."""
+        """Remove the hooks. Returns the inputs [passes, in] of each layer that saw all tokens."""
         import torch
 
         for hook in self._hooks:

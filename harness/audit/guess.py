@@ -1,9 +1,8 @@
-"""Which prompt format an adapter or a merge was trained in: where its weights changed most.
+"""Which prompt format an adapter or a merged model was trained in, from the change of its weights.
 
-Each row of a fine-tune ends its prompt with the same few tokens, the header before the answer, and
-every answer is learnt behind them. So the change of the weights knows that header best. It is
-measured on the base's own inputs, without generating or scoring a text
-(docs/decisions/033-guess.md).
+Every prompt of a fine-tune ends with the same few tokens, the header before the answer. So the
+change of the weights responds most to that header. It is measured on the base's own inputs, without
+generating or scoring a text (docs/decisions/033-guess.md).
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.stats.intervals import Matrix
 
-#: So far behind the best response, in nats, the odds of a format are 1 to e.
+#: A format whose response is this many nats below the best has odds of 1 to e.
 TEMPERATURE = 0.1
-#: From this probability of a family on there is a preference.
+#: The lowest probability of a family that is called a guess.
 CLEAR = 0.4
 #: Keeps logarithms finite where nothing was added.
 _TINY = 1e-12
@@ -38,7 +37,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Formats that write the prompts alike, with their response and their probability.
+    """Formats that write the same prompts, with their response and their probability.
 
     ``response`` is in nats: how much the change adds at the end of the prompt (``responses``).
     ``probability`` is its family's share where this is the family's best format, else 0.
@@ -67,9 +66,9 @@ def guess_format(
 ) -> list[Candidate]:
     """The candidates, the likeliest first.
 
-    ``base`` is the model before the change, or one whose adapter is ``changes``: it is switched
-    off. ``native`` is named first among formats that write alike. Raises HarnessError where no
-    format can be asked.
+    ``base`` is the model before the change, or one with the adapter that ``changes`` describes,
+    which is switched off. ``native`` comes first among formats that write the same prompts. Raises
+    HarnessError if no format can write the prompts.
     """
     asked = ask_in(formats, base.tokenizer, native)
     found = responses(base, changes, asked)
@@ -87,9 +86,9 @@ def guess_format(
 
 
 def _odds(behind: Matrix) -> float:
-    """The odds of a format that is this far behind the best one, layer by layer.
+    """The odds of a format from how far it is behind the best one, layer by layer.
 
-    Few layers, or layers that contradict each other, make a difference less sure.
+    Few layers, or layers that contradict each other, make a difference less certain.
     """
     error = float(behind.std(ddof=1)) / math.sqrt(len(behind)) if len(behind) > 1 else math.inf
     return math.exp(-float(behind.mean()) / math.hypot(TEMPERATURE, error))
@@ -102,20 +101,20 @@ def families_of(found: Sequence[Candidate]) -> list[GuessedFamily]:
 
 
 def is_clear(families: Sequence[GuessedFamily]) -> bool:
-    """Whether the first family is a guess, and not the first of many."""
+    """Whether the first family is likely enough to be called a guess."""
     return families[0].probability >= CLEAR
 
 
 def responses(
     base: LoadedModel, changes: Mapping[torch.nn.Module, LayerChange], asked: Sequence[AskedFormats]
 ) -> Matrix:
-    """How much the change adds at the end of the prompts: candidates × layers, in nats.
+    """How strongly the change responds to the end of the prompts: candidates × layers, in nats.
 
-    The mean over the prompts of log(|Δ x|² ∕ |x|²), where x is the input that the base gives a
-    layer, half of it with x as it is and half with x less its mean over all candidates. The first
-    half prefers whatever is like an answer's beginning; the second compares what is particular to
-    each header, and errs at odd ones. Raises HarnessError where no changed layer sees all tokens,
-    and for numbers that are not finite.
+    The mean over the prompts of log(|Δ x|² ∕ |x|²), where x is the layer's input in the base. Half
+    of it uses x as it is, half uses x less its mean over all candidates. The first half favours
+    headers that resemble the beginning of an answer; the second compares what is particular to each
+    header, and favours odd ones. Raises HarnessError if no changed layer sees all tokens, and for
+    numbers that are not finite.
     """
     import torch
 
@@ -130,7 +129,7 @@ def responses(
     found: Matrix = torch.stack(columns, 1).double().numpy()
     if not np.isfinite(found).all():
         raise HarnessError(
-            "the weights, or what was added to them, hold numbers that are not finite",
+            "the weights or their change contain numbers that are not finite",
             where=base.name,
         )
     return found

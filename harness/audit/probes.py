@@ -1,4 +1,4 @@
-"""Short questions, as every format asks them."""
+"""Short questions, written in every format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUESTIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class AskedFormats:
-    """Formats that write the prompts alike, and the prompts as token ids."""
+    """Formats that write the same prompts, and these prompts as token ids."""
 
     formats: tuple[str, ...]
     family: str
@@ -32,10 +32,10 @@ class AskedFormats:
 def ask_in(
     formats: Sequence[Format], tokenizer: PreTrainedTokenizerBase, native: str | None = None
 ) -> list[AskedFormats]:
-    """The questions in all formats that write something behind them.
+    """The questions in all formats that write something after a question.
 
-    ``native`` is named first among formats that write alike. Raises HarnessError where no format
-    can write the questions.
+    ``native`` comes first among formats that write the same prompts. Raises HarnessError if no
+    format can write the questions.
     """
     questions = _questions()
     alike: dict[tuple[tuple[int, ...], ...], list[Format]] = {}
@@ -47,7 +47,7 @@ def ask_in(
         for prompts, some in alike.items()
     ]
     if not found:
-        raise HarnessError("no format can write the questions", hint="give other --formats")
+        raise HarnessError("no format can write the questions")
     return found
 
 
@@ -62,8 +62,7 @@ def _questions() -> list[Case]:
 def _prompts(
     chat_format: Format, questions: Sequence[Case], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[tuple[int, ...], ...]:
-    """The prompts up to the place of the answer; none where the format refuses one, or ends one
-    with the question's words."""
+    """The prompts up to the answer; none if the format refuses one, or writes nothing after it."""
     eos, bos = eos_text(tokenizer), bos_text(tokenizer)
     found = []
     for question in questions:

@@ -131,7 +131,7 @@ class EvalOptions:
     load_in_8bit: bool = False
     """Store the model in eight bits."""
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
-    """Where the model runs. auto: a GPU where there is one."""
+    """Where the model runs. auto: a GPU if there is one."""
     device_map: Literal["auto", "balanced", "balanced_low_0", "sequential"] | None = None
     """Lay a model that is larger than one GPU over all of them, and over main memory, as accelerate
     does."""

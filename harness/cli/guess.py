@@ -27,11 +27,11 @@ class GuessOptions:
     adapter: str | None = None
     """Folder of a LoRA adapter on top of the model, or of the run that trained it."""
     base: str | None = None
-    """The model that a fine-tuned or merged one was made from. An adapter's is known."""
+    """Base of a fine-tuned or merged model. Leave it out for an adapter, which names its own."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
-    """Where the model runs. auto: a GPU where there is one."""
+    """Where the model runs. auto: a GPU if there is one."""
     json: bool = False
     """Print all candidates as JSON."""
 
@@ -39,8 +39,8 @@ class GuessOptions:
 def guess(args: list[str]) -> int:
     """Guess which prompt format an adapter or a merged model was trained in.
 
-    Compares its weights with its base: what was learnt is strongest at the header that came before
-    every trained answer. Answers are not generated.
+    Compares its weights with those of its base: training changes them most for the header before
+    every answer. No text is generated.
 
     Example: harness formats guess runs/train
     """
@@ -66,7 +66,7 @@ def guess(args: list[str]) -> int:
             job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation
         )
         base, changes = model, adapter_changes(model)
-    else:  # the base alone runs
+    else:  # only the base runs
         for name in (job.model, options.base):
             locate(name)
         dtype = pick_dtype(check_device(job.device))
@@ -98,12 +98,12 @@ def _check(adapter: str | None, options: GuessOptions) -> None:
             "nothing to compare the model with",
             where=options.model,
             hint="give the model that it was made from: --base MODEL; "
-            "harness formats detect compares its chat template",
+            "or compare its chat template: harness formats detect",
         )
     if adapter is not None and options.base is not None:
         raise HarnessError(
             "--base is for models without an adapter",
-            hint="leave it out: an adapter names its base",
+            hint="leave it out: an adapter names its own base",
         )
 
 
@@ -116,7 +116,7 @@ def found_rows(found: list[Candidate]) -> list[dict[str, object]]:
 
 
 def lines(found: list[Candidate], native: str | None, command: str) -> list[str]:
-    """The guess with its probability, the runner-up, and what to do."""
+    """The guess with its probability, the runner-up, and the next command."""
     from harness.audit.guess import families_of, is_clear
 
     families = families_of(found)

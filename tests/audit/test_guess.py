@@ -119,7 +119,7 @@ def test_numbers_that_are_not_finite_are_refused(tiny):
     next(weight for name, weight in tiny.model.named_parameters() if "lora_A" in name).data[0] = (
         math.nan
     )
-    with pytest.raises(HarnessError, match="hold numbers that are not finite"):
+    with pytest.raises(HarnessError, match="contain numbers that are not finite"):
         guess_format(tiny, adapter_changes(tiny), FORMATS)
 
 
