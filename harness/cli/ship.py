@@ -42,10 +42,10 @@ class ShipOptions:
     data: tuple[str, ...] = ()
     """Files of conversations whose texts and token ids are compared, such as the training set."""
     behaviour: Literal["none", "quick", "full"] = "quick"
-    """Score the artefacts in their own runtime beside the model in transformers: on a few cases, on
-    all, or not at all."""
+    """Score the files in their own runtime and the model in transformers, and compare: on a few
+    cases, on all, or not at all."""
     formats: tuple[str, ...] = ()
-    """Formats to score the artefacts in, separated by commas. Default: the shipped one."""
+    """Formats to score in, separated by commas. Default: the shipped one."""
     cases: tuple[str, ...] = ()
     """Files of cases to score. Default: the shipped ones."""
     formats_dir: tuple[str, ...] = ()
@@ -55,10 +55,10 @@ class ShipOptions:
     license: str = "unknown"
     """Licence of the artefacts, for the card."""
     server: Annotated[str | None, tyro.conf.arg(metavar="URL")] = None
-    """Write nothing: compare what this running server sends with what RUN|MODEL was trained on. It
-    may be llama-server, vLLM, SGLang, Ollama or text-generation-webui."""
+    """Write nothing: compare the prompts of this running server with those that RUN|MODEL was
+    trained on. It may be llama-server, vLLM, SGLang, Ollama or text-generation-webui."""
     server_model: str = ""
-    """With --server: its name of the model. Default: the first one."""
+    """With --server: the model's name there. Default: the server's first model."""
     api_key_env: str = "OPENAI_API_KEY"
     """With --server: the environment variable that holds the key."""
     json: bool = False
@@ -66,7 +66,7 @@ class ShipOptions:
 
 
 def ship(args: list[str]) -> int:
-    """Write what each runtime needs of a model, and check weights, texts, stops and scores.
+    """Write the files that each runtime needs, and check weights, texts, stops and scores.
 
     Example: harness ship runs/train --format chatml --to llamacpp,ollama --out shipped
     """
@@ -145,7 +145,9 @@ def _print_checks(checks: Iterable[Checked]) -> None:
 def _check_server(options: ShipOptions) -> int:
     """Compare what a running server sends with what was trained. Exit code 1 on findings."""
     if options.out:
-        raise HarnessError("--out and --server exclude each other", hint="a server is only checked")
+        raise HarnessError(
+            "--out and --server exclude each other", hint="with --server nothing is written"
+        )
     from harness.ship import ShipJob
     from harness.ship.text_checks import server_checks
 

@@ -25,8 +25,8 @@ class SweepOptions:
     """TOML file with a run's settings, or another trainer's configuration, as harness train reads
     it. Its output_dir holds the folders of all runs."""
     trainer: Annotated[str, tyro.conf.arg(name="from", metavar="NAME")] = ""
-    """Whose configuration it is, where its keys do not show it: axolotl, llama-factory, trl or
-    unsloth."""
+    """The trainer whose configuration it is, if its keys do not show it: axolotl, llama-factory,
+    trl or unsloth."""
     grid: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A setting and its values, such as learning_rate=1e-4,1e-3. Every combination is a run."""
     jobs: int = 1

@@ -13,8 +13,8 @@ from harness.errors import EXIT_OK, HarnessError
 @dataclass(frozen=True)
 class ViewOptions:
     run: RunFolder
-    """Folder of an evaluation, a training run or a demo. It may not be there yet: the page then
-    waits for the run."""
+    """Folder of an evaluation, a training run or a demo. If it does not exist yet, the page waits
+    for it."""
     port: int = 0
     """Port on this machine. 0: a free one."""
     open: bool = False
@@ -41,7 +41,7 @@ def view(args: list[str]) -> int:
     if options.json:
         print_json({"address": address})
     else:
-        waits = "" if has_begun(Path(options.run)) else f"waits for a run in {options.run}; "
+        waits = "" if has_begun(Path(options.run)) else f"waiting for a run in {options.run}; "
         print(f"{address}  ({waits}Ctrl-C ends it)", flush=True)
     if options.open:
         import webbrowser
