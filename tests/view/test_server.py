@@ -186,6 +186,35 @@ def test_a_run_that_was_killed_is_not_at_work(tmp_path, monkeypatch):
         assert read_progress(tmp_path).phases == ()
 
 
+def test_a_demo_is_followed_through_its_training(tmp_path):
+    """Whatever was written last counts: before, it evaluated in its own folder."""
+    inner = tmp_path / "train"
+    inner.mkdir()
+    with recording(tmp_path), progress("before: answer", 4, quiet=True) as bar:
+        bar.advance(4)
+    long_ago = tmp_path.stat().st_mtime - 100
+    os.utime(tmp_path / "progress.json", (long_ago, long_ago))
+    (inner / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
+    with recording(inner), progress("train", 10, quiet=True, done=3):
+        found = read_progress(tmp_path)
+    assert found.running and [phase.name for phase in found.phases] == ["train"]
+    assert found.sentence == "step 3, epoch 0.5, loss 1.250; 3 of 10 done (30%)"
+
+
+@pytest.mark.parametrize("payload", ["{", "{}", "[]", "[1]", '[{"tokens": 1}]', "null", "3"])
+def test_a_result_that_cannot_be_read_counts_as_none(tmp_path, monkeypatch, payload):
+    assert not read_progress(tmp_path).formats
+    (tmp_path / "results.sqlite").write_bytes(b"no database" * 99)
+    assert not read_progress(tmp_path).formats
+    (tmp_path / "results.sqlite").unlink()
+    store(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "results.sqlite")) as db, db:
+        db.execute("UPDATE cell SET payload = ?", (payload,))
+    with recording(tmp_path):
+        note(right={"c1": 1})
+        assert not read_progress(tmp_path).formats
+
+
 def test_a_new_run_is_shown_instead_of_an_older_report(run, monkeypatch):
     (run / "report.json").write_text(json.dumps(make(formats=2)))
     assert "Format compatibility of Toy" in page_of(run)
