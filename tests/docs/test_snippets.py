@@ -40,8 +40,8 @@ READ = {*SHELL, "toml", "json", "yaml", "pycon", "jinja", "python"}
 SHOWN = {
     (
         "README.md",
-        "SmolLM2-135M-Instruct, bfloat16: 4 formats",
-    ): "output of harness eval on the real model, with three --formats: tests/evaluation/test_terminal_lines.py",
+        "SmolLM2-135M-Instruct, bfloat16: 18 formats",
+    ): "output of the command above it on the real model: tests/evaluation/test_terminal_lines.py",
     (
         "README.md",
         "…\nheld-out NLL excess reduced by",
