@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -57,6 +58,17 @@ def test_layers_outside_attention_count_where_there_are_any(tiny, targets, parts
     assert len(changes) == 2 * len(targets)
     found = outside_attention(tiny, changes)
     assert {".".join(names[id(layer)].split(".")[-3:-1]) for layer in found} == parts
+
+
+@pytest.mark.parametrize("attention", ["attn.c_proj", "self_attn.q_proj", "attention.dense"])
+def test_attention_is_known_by_the_names_that_architectures_give_it(attention):
+    whole, part = attention.split(".")
+    model = torch.nn.ModuleDict(
+        {whole: torch.nn.ModuleDict({part: torch.nn.Linear(2, 2)}), "mlp": torch.nn.Linear(2, 2)}
+    )
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    assert outside_attention(SimpleNamespace(base=model), layers) == [model["mlp"]]
+    assert outside_attention(SimpleNamespace(base=model), layers[:1]) == layers[:1]
 
 
 def test_a_model_that_equals_its_base_is_refused(tiny):

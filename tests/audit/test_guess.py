@@ -11,10 +11,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from harness.audit import guess as guess_module
-from harness.audit.changes import adapter_changes
+from harness.audit.changes import LowRank, adapter_changes, outside_attention
 from harness.audit.guess import CLEAR, Candidate, families_of, guess_format
-from harness.audit.probes import QUESTIONS, ask_in
+from harness.audit.probes import AskedFormats, ask_in
 from harness.cli.guess import lines
 from harness.errors import HarnessError
 from harness.formats import load_formats
@@ -68,7 +70,7 @@ def test_formats_that_ask_alike_are_one_candidate(tiny):
     asked = {one.formats: one for one in ask_in(known, tiny.tokenizer, native="hermes")}
     assert ("alpaca-newline", "dolly-v2") in asked
     assert any(names[0] == "hermes" for names in asked) and not any("raw" in n for n in asked)
-    assert {len(one.prompts) for one in asked.values()} == {QUESTIONS}
+    assert {len(one.prompts) for one in asked.values()} == {3}
 
 
 def test_a_family_counts_by_its_best_format_alone(found):
@@ -80,6 +82,13 @@ def test_a_family_counts_by_its_best_format_alone(found):
     for one in candidates:
         best.setdefault(one.family, one.response)
     assert all(one.probability == 0 or best[one.family] == one.response for one in candidates)
+
+
+def test_the_native_format_is_named_first_among_those_that_ask_alike(tiny):
+    adapted(tiny, seed=1)
+    known = load_formats().select(("chatml", "hermes", "llama3"))
+    found = guess_format(tiny, adapter_changes(tiny), known, native="hermes")
+    assert sorted(one.formats for one in found) == [("hermes", "chatml"), ("llama3",)]
 
 
 def test_without_a_format_that_can_ask_it_says_so(tiny):
@@ -114,6 +123,37 @@ def test_attention_counts_where_the_other_changed_layers_are_experts(tiny, monke
     assert guess_format(tiny, changes, FORMATS) == alone
 
 
+def test_layers_outside_attention_decide_alone(tiny):
+    adapted(tiny, seed=1, targets=["q_proj", "gate_proj"])
+    changes = adapter_changes(tiny)
+    outside = {layer: changes[layer] for layer in outside_attention(tiny, changes)}
+    assert len(outside) == 2 < len(changes) == 4
+    assert guess_format(tiny, changes, FORMATS) == guess_format(tiny, outside, FORMATS)
+
+
+def test_half_of_the_response_is_of_the_inputs_and_half_of_their_differences(monkeypatch):
+    x, down = torch.randn(3, 2, 5), torch.randn(2, 5)
+    layer = torch.nn.Linear(5, 5)
+    monkeypatch.setattr(guess_module, "_inputs", lambda *_: {layer: x.flatten(0, 1)})
+    asked = [AskedFormats((name,), name, ((1,), (2,))) for name in "abc"]
+    expected = sum(
+        (each @ down.t()).square().sum(-1).log() - each.square().sum(-1).log()
+        for each in (x, x - x.mean(0))
+    )
+    found = guess_module.responses(None, {layer: LowRank(down, torch.eye(2))}, asked)
+    assert found[:, 0] == pytest.approx(expected.mean(1).numpy() / 2, rel=1e-4)
+
+
+def test_where_nothing_is_added_the_response_is_finite(tiny):
+    """With one format no input differs from the mean, and a layer can add nothing to an input."""
+    adapted(tiny, seed=1)
+    changes = adapter_changes(tiny)
+    assert families_of(guess_format(tiny, changes, FORMATS[:1]))[0].probability == 1
+    layer, change = next(iter(changes.items()))
+    changes[layer] = LowRank(0 * change.down, change.gram)
+    assert all(math.isfinite(one.response) for one in guess_format(tiny, changes, FORMATS))
+
+
 def test_numbers_that_are_not_finite_are_refused(tiny):
     adapted(tiny, seed=1)
     next(weight for name, weight in tiny.model.named_parameters() if "lora_A" in name).data[0] = (
@@ -128,7 +168,16 @@ def test_a_tenth_of_a_nat_is_worth_a_factor_of_e_where_the_layers_agree():
     assert agreed == pytest.approx(math.exp(-1))
     differing = guess_module._odds(0.1 + np.array([-1.0, 0.0, 1.0] * 3))
     assert differing == pytest.approx(math.exp(-0.1 / math.hypot(0.1, math.sqrt(0.75) / 3)))
-    assert guess_module._odds(np.array([0.4])) == 1, "one layer has no error to tell"
+    two = guess_module._odds(np.array([0.1, 0.3]))
+    assert two == pytest.approx(math.exp(-0.2 / math.hypot(0.1, 0.1)))
+    assert guess_module._odds(np.array([0.4])) == 1, "the error of one layer is unknown"
+
+
+def test_a_format_that_is_not_the_best_of_its_family_is_no_family():
+    assert [one.family for one in families_of(candidates(0.6, 0.4, 0.0))] == [
+        "pipe-tags",
+        "llama3",
+    ]
 
 
 def candidates(*probabilities):
