@@ -31,7 +31,7 @@ _OTHER_TASK = re.compile(
     r"|RewardModel|BlockDiffusion)$"
 )
 #: Names that configurations of transformers have for a model's window.
-_WINDOWS = ("max_position_embeddings", "n_positions", "max_seq_len", "context_length")
+WINDOW_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "context_length")
 
 
 def read_config(source: ModelSource) -> PreTrainedConfig:
@@ -127,7 +127,7 @@ def context_window(config: Any) -> int | None:
     "dynamic" rotations are another function for each longer length, and are not used there.
     """
     text = config.get_text_config()
-    found = (getattr(text, name, None) for name in _WINDOWS)
+    found = (getattr(text, name, None) for name in WINDOW_KEYS)
     return next((n for n in found if isinstance(n, int) and n > 0), None)
 
 

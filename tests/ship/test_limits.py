@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from harness.conversation import Conversation, Message
@@ -12,6 +15,7 @@ from harness.ship.checks.run_settings import (
     modelfile_settings,
     server_settings,
 )
+from harness.ship.checks.runtime_checks import check_folder
 from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.server_runtime import served_model
 from harness.ship.checks.trained_texts import trained_texts
@@ -40,6 +44,10 @@ def test_a_context_of_exactly_the_longest_row_is_enough(tmp_path, more, found):
     assert kinds([folder_settings(trained, folder)]) == set()
     change(folder / "config.json", text_config={"max_position_embeddings": limit})
     assert kinds([folder_settings(trained, folder)]) == found
+    change(folder / "config.json", text_config=None, n_positions=limit)  # GPT-2's name for it
+    assert kinds([folder_settings(trained, folder)]) == found
+    change(folder / "tokenizer_config.json", model_max_length=limit)
+    assert len(folder_settings(trained, folder).findings) == 2 * len(found)
     assert kinds([server_settings(trained, "vllm", limit, {})]) == found
 
 
@@ -59,6 +67,23 @@ def test_ollamas_context_where_nothing_is_said(tmp_path):
         trained = trained_texts(FORMATS["chatml"], tokenizer_of("bytes"), [row])
         assert (trained.longest > 4096) == bool(found)
         assert kinds([modelfile_settings(trained, text)]) == found
+
+
+@pytest.mark.parametrize("given", [None, "warm", 0.7])
+def test_a_temperature_that_is_no_number_is_that_of_transformers(tmp_path, given):
+    folder = write_folder(tmp_path, "chatml")
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps({"do_sample": True, "temperature": given}))
+    [found] = folder_settings(trained_in("chatml"), folder).findings
+    assert found.kind == "sampling" and f"temperature {given if given == 0.7 else 1}," in str(found)
+
+
+def test_a_template_that_is_no_text_is_not_checked(tmp_path):
+    folder = write_folder(tmp_path, "chatml")
+    change(folder / "tokenizer_config.json", chat_template="{{ messages }}")
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe{")
+    *_, settings = check_folder(folder, trained_in("chatml"))
+    assert settings.state == "not checked" and "not UTF-8" in settings.reason
 
 
 def test_a_server_without_settings_is_not_checked():
@@ -89,6 +114,9 @@ def test_an_end_that_is_plain_text():
     assert set(rounds.tails) == {"<|im_end|>", "\n\nHuman:"}
     checked = check_ends(rounds, Ends("x", frozenset({2})), "hf")
     assert checked.state == "equal" and "as a stop string with each request" in checked.reason
+    tokens = replace(rounds, tails=(*rounds.tails, "<|endoftext|>"))  # an open end by its id
+    opened = check_ends(tokens, Ends("x", frozenset({2})), "hf").findings
+    assert [one.kind for one in opened] == ["missing-stop"] * 2
     closed = check_ends(rounds, Ends("x", frozenset({2}), ("### Else",)), "ollama")
     assert kinds([closed]) == {"missing-stop"}
     only_text = check_ends(trained_in("dolly-v2"), Ends("x", frozenset({2})), "hf")

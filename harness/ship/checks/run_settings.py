@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.files import read_json_object
+from harness.files import read_json_object, read_text
 from harness.formats.exchange.programs.ollama_reading import read_instructions, read_parameters
+from harness.models.architecture import WINDOW_KEYS
 from harness.ship.checks.ends import CONFIG, GENERATION
 from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
 from harness.ship.checks.trained_texts import TrainedTexts
@@ -39,14 +40,17 @@ def folder_settings(trained: TrainedTexts, folder: Path, runtime: str = "hf") ->
     where = str(folder / GENERATION)
     findings = list(_penalties(generation, where))
     if generation.get("do_sample"):
-        findings.append(_sampling(f"{where}: do_sample", generation.get("temperature", 1.0)))
-    text_config = config.get("text_config")
-    config = {**config, **(text_config if isinstance(text_config, dict) else {})}
-    for name, table, key in (
-        (CONFIG, config, "max_position_embeddings"),
-        ("tokenizer_config.json", tokenizer, "model_max_length"),
+        given = generation.get("temperature")
+        temperature = given if isinstance(given, int | float) else 1.0
+        findings.append(_sampling(f"{where}: do_sample", temperature))
+    inner = config.get("text_config")
+    config = {**config, **(inner if isinstance(inner, dict) else {})}
+    for name, table, keys in (
+        (CONFIG, config, WINDOW_KEYS),
+        ("tokenizer_config.json", tokenizer, ("model_max_length",)),
     ):
-        findings += _context(trained, table.get(key), f"{folder / name}: {key}")
+        for key in keys:
+            findings += _context(trained, table.get(key), f"{folder / name}: {key}")
     findings += _templates(folder, tokenizer)
     return Checked.of(SETTINGS, runtime, findings)
 
@@ -55,7 +59,7 @@ def _templates(folder: Path, tokenizer: Mapping[str, Any]) -> Iterator[Finding]:
     file, older = folder / "chat_template.jinja", tokenizer.get("chat_template")
     if not file.is_file() and not older:
         yield _missing_template(str(folder))
-    elif file.is_file() and isinstance(older, str) and older != file.read_text(encoding="utf-8"):
+    elif file.is_file() and isinstance(older, str) and older != read_text(file):
         yield Finding(
             SETTINGS,
             "two-templates",
@@ -155,7 +159,7 @@ def _penalties(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
             )
 
 
-def _sampling(where: str, temperature: Any) -> Finding:
+def _sampling(where: str, temperature: float) -> Finding:
     return Finding(
         SETTINGS,
         "sampling",
