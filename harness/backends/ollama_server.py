@@ -3,8 +3,8 @@
 Ollama's OpenAI-compatible endpoint takes a prompt for a user's message and puts the model's
 template around it, so a format that we rendered would be measured inside another one.
 ``/api/generate`` with ``raw`` takes the text as it is (``FromCompleteRequest`` and
-``GenerateHandler`` in Ollama's source). A Modelfile's own sampling settings are overridden, or an
-answer that is to be greedy would be penalised for repetition.
+``GenerateHandler`` in Ollama's source). A Modelfile's own sampling settings are overridden, because
+a greedy answer would otherwise be penalised for repetition.
 """
 
 from __future__ import annotations

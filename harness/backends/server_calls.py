@@ -51,7 +51,7 @@ class NotSupportedError(HarnessError):
 class Server:
     """A server at an address. ``shown_url`` is the address without user name and password.
 
-    Raises HarnessError for what is no address.
+    Raises HarnessError for an invalid address.
     """
 
     def __init__(self, url: str, *, api_key: str, timeout: float, retries: int) -> None:
@@ -59,7 +59,7 @@ class Server:
         self.shown_url = without_credentials(self.url)
         if not _is_address(self.url):
             raise HarnessError(
-                f"{self.shown_url!r} is no address of a server",
+                f"{self.shown_url!r} is not the address of a server",
                 hint="for example http://localhost:8080/v1",
             )
         from openai import OpenAI

@@ -54,7 +54,7 @@ class ServerFacts:
 
     @property
     def ollama_model(self) -> str:
-        """The digest of the model in Ollama, "" where it has none of that name."""
+        """The digest of the model in Ollama, "" if it has no model of that name."""
         known = self.ollama_models
         return known.get(self.model) or known.get(f"{self.model}:latest") or ""
 

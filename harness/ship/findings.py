@@ -46,7 +46,7 @@ class Checked:
     """The result of one check in one runtime.
 
     ``state`` is "equal", "differs" (with findings) or "not checked" (with its ``reason``). A
-    ``reason`` beside "equal" or "differs" says how it was checked, or what was left out.
+    ``reason`` with "equal" or "differs" says how it was checked, or what was left out.
     """
 
     check: str
@@ -82,6 +82,6 @@ class Checked:
 
     @classmethod
     def from_json(cls, table: dict[str, Any]) -> Checked:
-        """The inverse of ``to_json``. Raises TypeError or ValueError for what is none."""
+        """The inverse of ``to_json``. Raises TypeError or ValueError for another table."""
         findings = tuple(Finding(**row) for row in table["findings"])
         return cls(**{**table, "findings": findings})

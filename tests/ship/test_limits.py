@@ -90,7 +90,7 @@ def test_a_server_without_settings_is_not_checked():
     checked = server_settings(trained_in("chatml"), "webui", None, {})
     assert checked.state == "not checked"
     drawn = server_settings(trained_in("chatml"), "llamacpp", 4096, {"temperature": 0.8})
-    assert drawn.state == "equal" and "drawn at 0.8" in drawn.reason
+    assert drawn.state == "equal" and "sampled at 0.8" in drawn.reason
 
 
 def test_ends_by_id_and_by_string():
@@ -113,7 +113,11 @@ def test_an_end_that_is_plain_text():
     rounds = trained_in("human-assistant")
     assert set(rounds.tails) == {"<|im_end|>", "\n\nHuman:"}
     checked = check_ends(rounds, Ends("x", frozenset({2})), "hf")
-    assert checked.state == "equal" and "as a stop string with each request" in checked.reason
+    assert checked.state == "equal"
+    assert checked.reason == (
+        "'\\n\\nHuman:' is plain text: give it as a stop string with each request"
+    )
+    assert check_ends(trained, Ends("x", frozenset({2})), "hf").reason == ""
     tokens = replace(rounds, tails=(*rounds.tails, "<|endoftext|>"))  # an open end by its id
     opened = check_ends(tokens, Ends("x", frozenset({2})), "hf").findings
     assert [one.kind for one in opened] == ["missing-stop"] * 2

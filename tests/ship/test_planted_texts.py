@@ -309,7 +309,7 @@ def test_tools_of_the_own_rows_that_ollama_cannot_send(tmp_path):
     rows = [Conversation("rows.jsonl:1", turns, tools=(TIDES,))]
     trained = trained_texts(FORMATS["qwen2.5"], tokenizer_of("bytes"), rows)
     texts, *_ = check_modelfile(write_modelfile(tmp_path / "Modelfile", "qwen2.5"), trained)
-    assert kinds([texts]) == {"missing-tools"} and "3 without: it has no tools" in texts.reason
+    assert kinds([texts]) == {"missing-tools"} and "left out: 3 with tools" in texts.reason
     assert texts.findings[0].where == "rows.jsonl:1, answer 1"
 
 

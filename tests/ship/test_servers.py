@@ -125,7 +125,7 @@ def test_what_an_older_server_does_not_say_is_not_checked(tmp_path):
 def test_tools_that_ollama_refuses_are_counted(tmp_path):
     with served(tmp_path, "ollama qwen2.5 bytes") as server:
         texts, *_ = check_server(ServerPages(server.url), trained_in("qwen2.5"))
-    assert texts.state == "equal" and "3 without: it has no tools" in texts.reason
+    assert texts.state == "equal" and "left out: 3 with tools" in texts.reason
 
 
 def test_an_echo_is_described(tmp_path):

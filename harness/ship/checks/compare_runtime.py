@@ -23,8 +23,8 @@ _DATE_FORMS = ("%Y-%m-%d", "%d %b %Y", "%d %B %Y", "%B %d, %Y")
 class Sent:
     """What a runtime sends to the model for one prompt.
 
-    ``refused`` is the runtime's reason for sending nothing, ``unsupported`` what it has no place
-    for, such as tools; without either, ``text`` is sent. ``ids`` is None if they are not known.
+    ``refused`` is the runtime's reason for sending nothing, ``unsupported`` what it cannot send,
+    such as tools; without either, ``text`` is sent. ``ids`` is None if they are not known.
     ``adds_bos``: whether the tokenizer puts a BOS before ``text``; None if that is not known.
     """
 
@@ -87,7 +87,7 @@ class Found:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def findings(self, check: str, runtime: str, prompts: int) -> list[Finding]:
-        if "truncated" in self.first:  # a system prompt that is cut off is no fault of its own
+        if "truncated" in self.first:  # a system prompt that is cut off is the same fault
             self.counts["truncated"] += self.counts.get("dropped-system", 0)
             self.first.pop("dropped-system", None)
         return [
@@ -129,8 +129,11 @@ def compare_runtime(runtime: Sender) -> list[Checked]:
     reason = "; ".join(
         [
             f"{trained.scope}, {runtime.how}",
-            *(f"{count} without: it has no {what}" for what, count in unsupported.items()),
-            *(["whether a BOS comes first is not known"] if bos_unknown else []),
+            *(
+                f"left out: {count} with {what}, which it cannot send"
+                for what, count in unsupported.items()
+            ),
+            *(["it is not known whether a BOS comes first"] if bos_unknown else []),
         ]
     )
     if not compared:
@@ -149,7 +152,7 @@ def _ids_checked(runtime: Sender, ids: Found, known: int, compared: int) -> Chec
     if runtime.trained.dated and not runtime.frozen and not runtime.no_ids:
         return Checked.not_checked(IDS, runtime.name, "the template writes the date")
     return Checked.not_checked(
-        IDS, runtime.name, runtime.no_ids or "the ids of no equal text are known"
+        IDS, runtime.name, runtime.no_ids or "no text is equal, or its ids are not known"
     )
 
 
@@ -192,7 +195,7 @@ def _compare_bos(
 
 
 def with_trained_date(text: str) -> str:
-    """The text with the date that was trained in place of today's, or yesterday's at midnight."""
+    """The text with the trained date instead of today's, or of yesterday's around midnight."""
     today = datetime.now()
     for day in (today, today - timedelta(days=1)):
         for form in _DATE_FORMS:

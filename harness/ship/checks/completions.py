@@ -1,7 +1,7 @@
 """What a server makes of a text sent to ``/v1/completions``: how formats are measured there.
 
-It tokenises the text with a BOS of its own, or without one where training had one. Evaluations
-send the text without BOS (harness.backends.openai).
+The server's tokenizer may add a BOS, or add none although training had one. Evaluations send the
+text without BOS (harness.backends.openai).
 """
 
 from __future__ import annotations
@@ -26,13 +26,15 @@ def check_completions(
 ) -> Checked:
     """Compare the ids of texts without BOS, and say whether an echo gives log-probabilities."""
     if served.kind not in (LLAMA, VLLM, SGLANG):
-        return Checked.not_checked(COMPLETIONS, runtime, "it does not tokenise a text as it is")
+        return Checked.not_checked(
+            COMPLETIONS, runtime, "it cannot tokenise a text without a template"
+        )
     found, prompts = Found(), trained.prompts[:_PROMPTS]
     for prompt in prompts:
         text = without_bos(prompt.rendered.text, trained.bos_written)[0]
         ids = _tokenised(pages, served, text)
         if ids is None:
-            reason = "the server does not tokenise a text"
+            reason = "the server did not tokenise the text"
             return Checked.not_checked(COMPLETIONS, runtime, reason)
         for kind in id_kinds(trained, prompt, ids):
             found.add(kind, prompt.where, id_window(trained, prompt.ids, ids))
@@ -50,7 +52,7 @@ def _tokenised(pages: ServerPages, served: ServedModel, text: str) -> tuple[int,
 
 
 def _echo(pages: ServerPages, served: ServedModel) -> str:
-    """Whether the server gives the log-probabilities of a prompt, and which of its numbers lie."""
+    """Whether an echo gives the log-probabilities of a prompt, and which numbers are wrong."""
     body = {"model": served.model, "prompt": _SHORT, "max_tokens": 1, "temperature": 0}
     page = pages.post("/v1/completions", {**body, "echo": True, "logprobs": 1})
     choices = page.get("choices")

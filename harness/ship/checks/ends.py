@@ -23,7 +23,7 @@ _REMEDY = {
     "missing-eos": "write {ids} as eos_token_id",
     "wrong-eos": "write {ids} as eos_token_id",
     "missing-stop": "add {stop} to the ends of generation",
-    "early-stop": "take it out: answers contain that token",
+    "early-stop": "remove it: answers contain that token",
 }
 
 
@@ -46,15 +46,15 @@ def check_ends(trained: TrainedTexts, ends: Ends, runtime: str, how: str = "") -
     open_tails = [tail for tail in trained.tails if not _ended(trained, tail, ends)]
     texts = [tail for tail in open_tails if not trained.tokens_of(tail)]
     tokens = [tail for tail in open_tails if tail not in texts]
-    findings = [_finding(trained, tail, ends) for tail in tokens]
     by_request = ends.strings is None and len(open_tails) < len(trained.tails) and not tokens
-    if texts and not by_request:
-        findings += [_finding(trained, tail, ends) for tail in texts]
-    findings += _early(trained, ends)
+    findings = [_finding(trained, tail, ends) for tail in tokens]
     notes = [how] if how else []
     if texts and by_request:
         shown = ", ".join(map(repr, texts))
         notes.append(f"{shown} is plain text: give it as a stop string with each request")
+    else:
+        findings += [_finding(trained, tail, ends) for tail in texts]
+    findings += _early(trained, ends)
     return Checked.of(STOPS, runtime, findings, "; ".join(notes))
 
 

@@ -1,6 +1,6 @@
 """Name the difference between the ids that were trained and those that a runtime sends.
 
-Asked only where the texts are equal, but for BOS.
+Used only if the texts are equal apart from BOS.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ _SHOWN = 4
 
 
 def id_kinds(trained: TrainedTexts, prompt: TrainedPrompt, sent: Sequence[int]) -> list[str]:
-    """The kinds of difference, none where the ids are equal. BOS is named apart from the rest."""
+    """The kinds of difference, none if the ids are equal. BOS has kinds of its own."""
     bos = trained.tokenizer.bos_token_id
-    mine, count = _without(prompt.ids, bos)
-    theirs, sent_count = _without(sent, bos)
+    mine, count = without_bos_ids(prompt.ids, bos)
+    theirs, sent_count = without_bos_ids(sent, bos)
     kinds = []
     if sent_count != count:
         kinds.append(bos_kind(count, sent_count))
@@ -34,7 +34,8 @@ def bos_kind(trained: int, sent: int) -> str:
     return "missing-bos"
 
 
-def _without(ids: Sequence[int], bos: int | None) -> tuple[tuple[int, ...], int]:
+def without_bos_ids(ids: Sequence[int], bos: int | None) -> tuple[tuple[int, ...], int]:
+    """The ids without BOS at their beginning, and how many there were."""
     count = 0
     while bos is not None and count < len(ids) and ids[count] == bos:
         count += 1
@@ -53,13 +54,13 @@ def _kind(
         return "truncated"
     text = prompt.rendered.text
     bos = tokenizer.bos_token_id
-    whole, _ = _without(tokenizer(text, add_special_tokens=False).input_ids, bos)
+    whole, _ = without_bos_ids(tokenizer(text, add_special_tokens=False).input_ids, bos)
     controls = {tokenizer.convert_tokens_to_ids(known) for known in special_texts(tokenizer)}
     marks, sent_marks = (sum(1 for one in ids if one in controls) for ids in (mine, theirs))
     if theirs == whole:
         return "control-in-content" if sent_marks > marks else "edge-merged"
     spelt = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-    if sent_marks < marks and _without(spelt, bos)[0] == theirs:
+    if sent_marks < marks and without_bos_ids(spelt, bos)[0] == theirs:
         return "special-as-text"
     if sent_marks < marks and _decoded(tokenizer, theirs) == _decoded(tokenizer, mine):
         return "special-as-text"

@@ -27,7 +27,7 @@ from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts, rows_
 
 
 class OllamaRuntime:
-    """The text of a Modelfile by rules, or a model of a running Ollama.
+    """A Modelfile rendered by our rules, or a model of a running Ollama.
 
     ``metadata`` is that of the GGUF file: it says whether a BOS is added. ``gguf``, the file
     itself, gives the ids where llama.cpp is installed. ``pages`` and ``model`` are those of a

@@ -1,7 +1,7 @@
-"""Settings of a runtime that make it another model than the one measured.
+"""Settings with which a runtime answers differently from what was measured.
 
 Answers were measured greedily, without penalties, and with their whole prompt. A setting that
-changes this by default is found; one that a user gives with a request is theirs.
+changes this by default is reported; one that comes with a request is the user's choice.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def _templates(folder: Path, tokenizer: Mapping[str, Any]) -> Iterator[Finding]:
             SETTINGS,
             "two-templates",
             f"{folder / 'tokenizer_config.json'}: chat_template",
-            "it holds another chat template than chat_template.jinja, and programs differ in which "
-            "they read",
+            "its chat template differs from chat_template.jinja, and programs differ in which they "
+            "read",
             "delete the key",
         )
 
@@ -139,7 +139,7 @@ def server_settings(
     findings += _context(trained, context, "the server's context")
     notes = [] if context else ["the server does not say its context"]
     if sampling.get("temperature"):
-        notes.append(f"requests without a temperature are drawn at {sampling['temperature']:g}")
+        notes.append(f"requests without a temperature are sampled at {sampling['temperature']:g}")
     if not context and not sampling:
         return Checked.not_checked(SETTINGS, runtime, "the server reports no settings")
     return Checked.of(SETTINGS, runtime, findings, "; ".join(notes))
@@ -153,8 +153,8 @@ def _penalties(values: Mapping[str, Any], where: str) -> Iterator[Finding]:
                 SETTINGS,
                 "repeat-penalty",
                 f"{where} {key}",
-                f"repeated tokens are penalised ({value:g}), also the marks of turns; answers were "
-                "measured without a penalty",
+                f"repeated tokens are penalised ({value:g}), including the marks of turns; "
+                "answers were measured without a penalty",
                 f"set {key} to {none:g}",
             )
 
@@ -164,7 +164,7 @@ def _sampling(where: str, temperature: float) -> Finding:
         SETTINGS,
         "sampling",
         where,
-        f"answers are drawn at temperature {temperature:g}, and were measured greedily",
+        f"answers are sampled at temperature {temperature:g}, but were measured greedily",
         "set the temperature to 0, or measure the model as it will be used",
     )
 
@@ -175,7 +175,7 @@ def _context(trained: TrainedTexts, limit: Any, where: str) -> Iterator[Finding]
             SETTINGS,
             "context-too-short",
             where,
-            f"{limit:g} tokens, and the longest row has {trained.longest}: what comes first is cut",
+            f"{limit:g} tokens, and the longest row has {trained.longest}: its start is cut off",
             f"set it to at least {trained.longest}",
         )
 

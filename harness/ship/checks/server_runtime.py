@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.ship.checks.compare_runtime import Sent
+from harness.ship.checks.id_kinds import without_bos_ids
 from harness.ship.checks.llamacpp.llamacpp_runtime import request_of
 from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts
@@ -33,7 +34,7 @@ class ServedModel:
 def served_model(pages: ServerPages, model: str = "") -> ServedModel:
     """Find out which program serves. ``model`` is one of its models; by default the first.
 
-    Raises HarnessError for a server that is none of those that are known.
+    Raises HarnessError for an unknown program, and for a model that the server does not have.
     """
     defaults = pages.get("/props").get("default_generation_settings")
     if isinstance(defaults, dict):
@@ -166,14 +167,14 @@ class ServerRuntime:
         return HarnessError(message, where=self._pages.url, hint=hint)
 
     def _is_same_text(self, prompt: TrainedPrompt, ids: tuple[int, ...]) -> bool:
-        """Whether the server makes these ids, but for BOS, of the text that was trained.
+        """Whether the server turns the trained text into these ids, apart from BOS.
 
-        A text that its tokenizer gives back says less: not every tokenizer gives back all.
+        Decoding the ids would prove less: not every tokenizer restores the whole text.
         """
         asked = {"prompt": prompt.rendered.text, "add_special_tokens": False}
         page = self._post("/tokenize", {"model": self._served.model, **asked})
         made, bos = token_ids(page.get("tokens")), self.trained.tokenizer.bos_token_id
-        return made is not None and _without(made, bos) == _without(ids, bos)
+        return made is not None and without_bos_ids(made, bos)[0] == without_bos_ids(ids, bos)[0]
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         page = self._pages.post(path, body)
@@ -187,10 +188,3 @@ def token_ids(value: Any) -> tuple[int, ...] | None:
     if isinstance(value, list) and all(isinstance(one, int) for one in value):
         return tuple(value)
     return None
-
-
-def _without(ids: tuple[int, ...], bos: int | None) -> tuple[int, ...]:
-    count = 0
-    while bos is not None and count < len(ids) and ids[count] == bos:
-        count += 1
-    return ids[count:]

@@ -1,4 +1,4 @@
-"""Conversations of the usual shapes, sent beside the user's own rows.
+"""Conversations of the usual shapes, sent in addition to the user's own rows.
 
 Their words hold what runtimes get wrong: quotes, braces, lines, letters beyond ASCII.
 """
@@ -59,7 +59,7 @@ _THOUGHT = (
 
 
 def standard_shapes(chat_format: Format) -> Iterator[Conversation]:
-    """Those of them that the format has a place for. Each ends with an answer."""
+    """The shapes that the format supports. Each ends with an answer."""
     yield Conversation("shape: one question", _TURNS[:2])
     yield Conversation("shape: several questions", _TURNS)
     if chat_format.system != "unsupported":

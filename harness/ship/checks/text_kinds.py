@@ -1,6 +1,6 @@
 """Name the difference between a prompt as it was trained and the text that a runtime sends.
 
-A name is given where one change explains the whole difference; else the template is another one.
+A difference has a name if one change explains all of it; else it is another template.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PIECE = re.compile(r"\w+|\s+|[^\w\s]")
 
 
 def text_kind(prompt: TrainedPrompt, sent: str, *, bos: str, stops: tuple[str, ...]) -> str:
-    """The kind of difference, "" where there is none. BOS at the beginning is not looked at."""
+    """The kind of difference, "" if the texts are equal. BOS at the beginning is ignored."""
     trained, sent = without_bos(prompt.rendered.text, bos)[0], without_bos(sent, bos)[0]
     if sent == trained:
         return ""
@@ -94,7 +94,7 @@ def _undoubled(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """A text whose JSON escapes are undone, as often as they were made, twice at most."""
+    """The text with its JSON escapes undone, up to twice."""
     for _ in range(2):
         text = _ESCAPE.sub(lambda m: _PLAIN.get(m[0]) or _letter(m[0]), text)
     return text
@@ -112,7 +112,7 @@ def _unentitled(text: str) -> str:
 def _of_stops(
     prompt: TrainedPrompt, trained: str, sent: str, bos: str, stops: tuple[str, ...]
 ) -> str:
-    """Whether only the ends of turns are left out: those of answers, or a stop everywhere."""
+    """Whether only ends of turns are left out: those of answers, or one stop everywhere."""
     rendered = prompt.rendered
     for kind, name in (("eos", "missing-eos"), ("stop", "missing-stop"), ("", "missing-stop")):
         left = {kind} if kind else {"eos", "stop"}
@@ -126,7 +126,7 @@ def _of_stops(
 
 
 def _of_the_beginning(prompt: TrainedPrompt, trained: str, sent: str) -> str:
-    """Whether words were put before, or left out of, what comes ahead of the first question."""
+    """Whether words were added before the first question, or the system prompt left out."""
     question = next(
         (m.content.strip() for m in prompt.conversation.messages if m.role == "user"), ""
     )
@@ -149,7 +149,7 @@ def _of_the_beginning(prompt: TrainedPrompt, trained: str, sent: str) -> str:
 
 
 def _inserted(mine: str, theirs: str) -> str:
-    """What ``theirs`` has more than ``mine`` in one place, "" where that does not explain it."""
+    """The text inserted into ``mine`` at one place, "" if that does not give ``theirs``."""
     more = len(theirs) - len(mine)
     if more <= 0:
         return ""

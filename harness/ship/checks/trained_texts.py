@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MOST_PROMPTS = 1000
-"""Prompts of the user's rows that are compared; the reason says so where there are more."""
+"""The most prompts of the user's rows that are compared; the reason counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TrainedPrompt:
     rendered: Rendered
     ids: tuple[int, ...]
     without_prompt: str
-    """The same text without the generation prompt; "" where the format does not write it so."""
+    """The same text without the generation prompt; "" if the format does not begin with it."""
     own: bool
     """Whether it is a row of the user, and not one of the standard shapes."""
 
@@ -151,7 +151,7 @@ def _count(number: int, what: str) -> str:
 def _tails(whole: Rendered, last: int, stops: tuple[str, ...]) -> list[str]:
     """What ends each trained answer.
 
-    An earlier answer may end otherwise than the last one, in a mark at which no runtime may stop
+    An earlier answer may end differently from the last one, in a mark where no runtime may stop
     (``<|end|>`` in harmony): it counts if it holds a stop of the format.
     """
     found: dict[int, str] = {}
@@ -229,7 +229,7 @@ def _render(
 def rows_of(
     conversation: Conversation, chat_format: Format, *, as_text: bool = False
 ) -> list[dict[str, Any]]:
-    """The messages as a chat template gets them, in the way that this format's owner reads them.
+    """The messages as a chat template gets them, in the form that this format expects.
 
     ``as_text``: arguments of calls are JSON texts, as in the API of a server.
     """
@@ -266,5 +266,5 @@ def rows_of(
 
 
 def tools_of(conversation: Conversation) -> list[dict[str, Any]] | None:
-    """The tools as a chat template gets them; None where there are none."""
+    """The tools as a chat template gets them; None if the conversation has none."""
     return [tool.as_object() for tool in conversation.tools] or None

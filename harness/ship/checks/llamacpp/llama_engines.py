@@ -25,7 +25,7 @@ _LIMIT_S = 900
 
 
 def pick_engine(engine: str | None) -> str:
-    """The engine asked for ("" is none), or by default the best one that is installed."""
+    """The given engine ("" for none), or by default the best one that is installed."""
     if engine is not None:
         return engine
     return next((one for one in (SERVER, LIBRARY) if is_installed(one)), NONE)

@@ -17,7 +17,7 @@ from typing import Any
 
 _PATIENCE_S = 120
 _FORCED = 1000.0
-"""Added to the logit of a token that is to be written, whatever the model would write."""
+"""Added to the logit of a forced token, so that the model writes it whatever it would write."""
 
 
 def _main() -> None:
