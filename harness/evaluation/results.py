@@ -127,6 +127,8 @@ class Evaluation:
     control_index: ControlIndex | None = field(default=None, repr=False)
     training_index: RecallIndex | None = field(default=None, repr=False)
     training_answers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    no_loglikelihood: str = ""
+    """Why the backend cannot score given answers, or "" where it can."""
 
     def refuse_if_nothing_scored(self) -> None:
         """Raise HarnessError when the model gave no usable result at all, as one full of NaN."""

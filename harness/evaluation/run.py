@@ -147,6 +147,7 @@ def evaluate(
         control_index=scorer.index,
         training_index=training_index,
         training_answers=answers,
+        no_loglikelihood=backend.no_loglikelihood,
     )
     _keep_scores(evaluation, store)
     return evaluation

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import get_args
 
+from harness.gate.artefact import not_compared
 from harness.gate.compare_baselines import severity
 from harness.gate.run_gate import UPDATE, GateResult, suggested_baseline
 from harness.gate.word_checks import VERDICT
@@ -122,6 +124,8 @@ def is_drop(check: GateCheck) -> bool:
         return False
     if check.metric == VERDICT:
         return " → " in check.why
+    if check.current is None:
+        return False  # not scored, so nothing is known to have dropped
     return severity(check) > 0 if check.delta is None else severity(check) >= 1 - 1e-9
 
 
@@ -134,6 +138,7 @@ def summary_lines(result: GateResult) -> list[str]:
         *_failures([check for check in checks if check.fails]),
         *(verdict_lines(result.verdicts) if result.before is None else []),
         *_changes(checks),
+        *not_compared(checks, result.evaluation.no_loglikelihood),
         _baseline(result),
         *_notes(result),
         f"next: {next_step(result)}",
@@ -252,7 +257,7 @@ def next_step(result: GateResult) -> str:
         return f"{command}  (keep these numbers as the baseline)"
     compared = [check for check in result.checks if check.delta is not None]
     better = any(check.outcome in ("improved", "new") for check in result.checks)
-    if not better or any(severity(check) > 0 for check in compared):
+    if options.artefact or not better or any(severity(check) > 0 for check in compared):
         return "nothing to do; the baseline stays as it is"
     # A baseline is written whole, so the formats that this run left out have to be in it.
     left_out = before is not None and bool(set(before.formats) - set(current.formats))
@@ -264,7 +269,8 @@ def _after_a_loss(result: GateResult, worst: Sequence[GateCheck]) -> str:
     """Where to look, or how to ask more; never to keep the worse numbers."""
     options, check = result.options, worst[0]
     if all(each.outcome == "stale" for each in worst):
-        return f"{options.command(UPDATE)}  (only if what changed was meant to)"
+        command = replace(options, artefact=None).command(UPDATE)
+        return f"{command}  (only if what changed was meant to)"
     named = next((each for each in worst if each.worst_case), None)
     if check.fails or not options.limit:
         if named is None:

@@ -71,6 +71,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "URL",
         "help": "OpenAI-compatible server that runs the model; its key is in OPENAI_API_KEY",
     },
+    "--gate-artefact": {
+        "metavar": "FILE|NAME",
+        "help": "judge a shipped file of the model in its own runtime by the model's baseline: a "
+        ".gguf file, ollama/NAME, or with --gate-endpoint its name on that server",
+    },
     "--gate-baseline": {
         "metavar": "FILE",
         "help": "numbers to compare with; without it absolute limits are checked",
@@ -274,6 +279,7 @@ def _options(config: pytest.Config) -> GateOptions:
         adapter=_given(option.gate_adapter, stored.adapter),
         native=_given(option.gate_native, stored.native),
         endpoint=_given(option.gate_endpoint, stored.endpoint),
+        artefact=option.gate_artefact,
         baseline=Path(baseline) if baseline else None,
         update=option.gate_update_baseline == "all",
         add_new=option.gate_update_baseline == "new",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.formats import FormatSet, load_formats
+from harness.gate.artefact import artefact_job, without_loglikelihood
 from harness.gate.baseline import Baseline, BaselineEntry, to_baseline, with_new_entries
 from harness.gate.baseline_file import read_baseline, write_baseline
 from harness.gate.compare_baselines import accepted, paired_values
@@ -25,6 +26,7 @@ from harness.resources import data_dir
 
 if TYPE_CHECKING:
     from harness.evaluation.results import Evaluation
+    from harness.evaluation.settings import EvalJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class GateOptions:
     adapter: str | None = None
     native: str | None = None
     endpoint: str | None = None
+    artefact: str | None = None
+    """A shipped file of the model, or its name on a server, judged in the model's place."""
     baseline: Path | None = None
     update: bool = False
     add_new: bool = False
@@ -73,6 +77,7 @@ class GateOptions:
         for name in ("model", "adapter", "native", "endpoint"):
             if (value := getattr(options, name)) != getattr(stored, name):
                 words += [f"--gate-{name}", value or ""]
+        words += ["--gate-artefact", options.artefact] if options.artefact else []
         if options.limit is not None and options.limit != stored.limit:
             words += ["--gate-limit", str(options.limit)]
         if options.formats and list(options.formats) != stored.formats:
@@ -93,8 +98,9 @@ class GateOptions:
 
     @property
     def model_name(self) -> str:
-        """The model's name without its path."""
-        return Path(self.model).name or self.model
+        """The name of what is judged, without its path."""
+        judged = self.artefact or self.model
+        return Path(judged).name or judged
 
 
 UPDATE = "--gate-update-baseline"
@@ -121,6 +127,7 @@ def run_gate(options: GateOptions) -> GateResult:
     Raises HarnessError for every mistake of the user's, and when there is nothing to judge.
     """
     from harness.evaluation.analysis.format_verdicts import verdicts
+    from harness.evaluation.run import run_job
 
     for file in options.metrics:
         METRICS.load_file(Path(file))
@@ -132,7 +139,10 @@ def run_gate(options: GateOptions) -> GateResult:
     if before and options.update and selected is not None:
         _refuse_loss(options, before, selected)
     formats = options.formats or formats_to_measure(before, known)
-    evaluation = _evaluate(options, formats)
+    job = _job(options, formats)
+    if options.artefact and before:
+        job = artefact_job(job, options.artefact, before, known)
+    evaluation = run_job(job)
     current = to_baseline(evaluation, formats)
     found = tuple(verdicts(evaluation))
     checks = check_requirements(current, requirements)
@@ -144,6 +154,8 @@ def run_gate(options: GateOptions) -> GateResult:
         untested, pairs = paired_values(
             baseline, current, thresholds.tolerances, _selector(options, current, selected)
         )
+        if options.artefact:
+            untested = without_loglikelihood(untested, evaluation.no_loglikelihood)
         compared = sorted([*untested, *decide(pairs)], key=lambda each: (each.format, each.metric))
         words = check_words(baseline, current, found)
         checks = [*(accepted(compared) if options.update else compared + words), *checks]
@@ -208,12 +220,16 @@ def suggested_baseline(options: GateOptions) -> Path:
 
 
 def _read_before(options: GateOptions) -> Baseline | None:
+    trained = replace(options, artefact=None)
+    make = trained.command(UPDATE, baseline=options.baseline or suggested_baseline(trained))
+    if options.artefact and (options.update or options.add_new or options.baseline is None):
+        raise HarnessError(
+            "--gate-artefact is judged by the baseline of the trained model, and never writes it",
+            hint=f"make it: {make}",
+        )
     if options.baseline is None:
         if options.update:
-            raise HarnessError(
-                "--gate-update-baseline needs --gate-baseline FILE",
-                hint=options.command(UPDATE, baseline=suggested_baseline(options)),
-            )
+            raise HarnessError("--gate-update-baseline needs --gate-baseline FILE", hint=make)
         return None
     if not options.baseline.exists():
         if options.update or options.add_new:
@@ -221,7 +237,7 @@ def _read_before(options: GateOptions) -> Baseline | None:
         raise HarnessError(
             "no such baseline",
             where=str(options.baseline),
-            hint="make it: " + options.command(UPDATE),
+            hint=f"make it: {make}",
         )
     return read_baseline(options.baseline)
 
@@ -256,8 +272,7 @@ def formats_to_measure(before: Baseline | None, known: FormatSet) -> tuple[str, 
     return tuple(dict.fromkeys([*names, *known.own]))
 
 
-def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
-    from harness.evaluation.run import run_job
+def _job(options: GateOptions, formats: tuple[str, ...]) -> EvalJob:
     from harness.evaluation.settings import EvalJob
 
     engine: dict[str, Any] = {}
@@ -267,7 +282,7 @@ def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
             "engine": "openai",
             "engine_options": {"url": options.endpoint, "api_key": key},
         }
-    job = EvalJob(
+    return EvalJob(
         model=options.model,
         adapter=options.adapter,
         native=options.native,
@@ -280,4 +295,3 @@ def _evaluate(options: GateOptions, formats: tuple[str, ...]) -> Evaluation:
         label="gate",
         **engine,
     )
-    return run_job(job)

@@ -33,9 +33,11 @@ QUICK = 32
 _EVERY = 1_000_000
 _NOT_RUN = {
     "hf": "not scored: its weights are checked, and the model in transformers is the reference",
-    "vllm": "not run here: serve it, then harness eval NAME --endpoint http://localhost:8000/v1",
-    "ollama": "not run here: create the model, then harness eval ollama/NAME. Ollama's API gives "
-    "no log-probabilities, so choice, nll, nll_excess and recall cannot be measured in it",
+    "vllm": "not run here: serve it, then pytest eval/ --gate-artefact NAME --gate-endpoint "
+    "http://localhost:8000/v1, or harness eval NAME --endpoint http://localhost:8000/v1",
+    "ollama": "not run here: create the model, then pytest eval/ --gate-artefact ollama/NAME, or "
+    "harness eval ollama/NAME. Ollama's API gives no log-probabilities of a prompt, so choice, "
+    "nll, nll_excess and recall cannot be measured in it",
 }
 _GET_ENGINE = "needs llama-cpp-python: pip install 'formatproof[llamacpp]'"
 Values = Mapping[tuple[str, str], Mapping[str, float]]

@@ -201,6 +201,14 @@ def test_the_options_reach_the_evaluation(gate):
     assert not asked.recall
 
 
+def test_an_artefact_takes_the_place_of_the_stored_model(gate):
+    gate.baseline()
+    gate.store(model="m", adapter="lora", baseline="base.json", native="chatml")
+    assert gate("--gate-artefact", "out/m-Q4_K_M.gguf").ret == 0
+    [asked] = gate.jobs
+    assert (asked.model, asked.adapter, asked.engine) == ("out/m-Q4_K_M.gguf", None, "llamacpp")
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
