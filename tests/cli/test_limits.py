@@ -38,7 +38,7 @@ REFUSED = {
     "pick run --seed": ("-1",),
     "average run --last": ("-1",),
     "average run --rank": ("-1",),
-    "view run --port": ("-1", "99999"),
+    "view run --port": ("-1", "65536"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.progress import expect, note, progress, recording
 from harness.view.live import duration, read_progress, time_left
-from harness.view.server import HOST, page_of, serve
+from harness.view.server import HOST, page_of, serve, version_of
 from tests.patience import HANG_S
 from tests.report.fixture import make
 
@@ -278,6 +279,27 @@ def test_the_report_takes_the_place_of_progress_and_the_version_tells(run):
             and 'data-live="' in page
         )
         assert ask(port, "/version")[1] != before
+
+
+def test_a_result_that_sqlite_wrote_beside_its_file_changes_the_version(run):
+    (run / "results.sqlite").touch()
+    before = version_of(run)
+    (run / "results.sqlite-wal").write_text("a result")
+    assert version_of(run) != before
+
+
+def test_the_command_says_where_the_page_is_and_what_it_waits_for(run, monkeypatch, capsys):
+    def interrupted(server, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("http.server.ThreadingHTTPServer.serve_forever", interrupted)
+    assert main(["view", str(run)]) == 0
+    assert re.fullmatch(
+        r"http://127\.0\.0\.1:\d+/  \(Ctrl-C ends it\)\n\n", capsys.readouterr().out
+    )
+    later = run / "later"
+    assert main(["view", str(later)]) == 0
+    assert f"(waiting for a run in {later}; Ctrl-C ends it)" in capsys.readouterr().out
 
 
 def test_it_reads_and_does_nothing_else(run):
