@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.evaluation import run
-from harness.evaluation.settings import EvalJob
+from harness.evaluation.settings import EvalJob, EvalSettings
 from harness.formats import load_formats
 from harness.gate.artefact import artefact_job
 from harness.gate.baseline import to_baseline
@@ -60,6 +60,7 @@ def test_a_sound_artefact_passes_and_a_broken_one_fails(gate):
     assert set(outcomes(sound).values()) == {"passed"}
     assert summary_lines(sound)[0].startswith("a-Q8_0.gguf: ")
     assert summary_lines(sound)[-1] == "next: nothing to do; the baseline stays as it is"
+    assert not any("not compared" in line for line in summary_lines(sound))
     broken = gate("out/a-Q8_0.gguf", {**TRAINED, ("llama3", "stopped"): [0.0, 1.0] * (N // 2)})
     found = {place for place, outcome in outcomes(broken).items() if outcome == "failed"}
     assert ("llama3", "stopped") in found
@@ -82,6 +83,8 @@ def test_the_artefact_is_asked_what_the_model_was(gate):
     assert (job.model, job.adapter, job.engine) == ("out/a-Q8_0.gguf", None, "llamacpp")
     assert (job.native, job.trained_families) == ("chatml", ("llama3",))
     before = gate("a.gguf", TRAINED).before
+    gone = {**before.formats, "gone": before.formats["llama3"]}
+    before = replace(before, formats=gone)  # one of the user's that has no file now
     served = EvalJob("base", adapter="lora", engine="openai")
     known = load_formats()
     assert artefact_job(served, "served", before, known).engine == "openai"
@@ -111,6 +114,13 @@ def test_what_a_runtime_cannot_measure_is_not_compared_and_never_passed(gate):
     assert describe(check) == f"chatml · choice: 1.00 → not scored\ninconclusive: {WHY}"
     model = gate("x", values, options={"artefact": None}, **with_reason())
     assert outcomes(model)["chatml", "choice"] == "missing"  # the trained model's own gate
+
+
+def test_what_changed_is_measured_again_with_the_trained_model(gate):
+    stale = gate("a.gguf", TRAINED, settings=EvalSettings(max_new_tokens=7))
+    assert set(outcomes(stale).values()) == {"stale"}
+    assert summary_lines(stale)[-1].startswith("next: pytest eval/ --gate-model base")
+    assert "--gate-artefact" not in summary_lines(stale)[-1]
 
 
 @pytest.mark.parametrize("more", [{"update": True}, {"add_new": True}, {"baseline": None}])
