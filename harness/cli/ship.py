@@ -43,7 +43,7 @@ class ShipOptions:
     """Files of conversations whose texts and token ids are compared, such as the training set."""
     behaviour: Literal["none", "quick", "full"] = "quick"
     """Score the files in their own runtime and the model in transformers, and compare: on a few
-    cases, on all, or not at all."""
+    cases, on all, or not at all. For a run, recall of its training set is scored too."""
     formats: tuple[str, ...] = ()
     """Formats to score in, separated by commas. Default: the shipped one."""
     cases: tuple[str, ...] = ()
