@@ -38,6 +38,7 @@ MODELFILES = [
 
 def check_all(checks, texts):
     assert kinds(checks) == set(), [str(one) for check in checks for one in check.findings]
+    assert not any("not known" in check.reason for check in checks)
     states = {check.check: check.state for check in checks}
     assert states.pop("texts") == "equal"
     assert states.pop("ids") == texts and set(states.values()) == {"equal"}, states

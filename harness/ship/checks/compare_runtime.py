@@ -39,11 +39,6 @@ class Sent:
         """Nothing, because the runtime refuses the messages."""
         return cls(refused=str(reason) or "it gives no reason")
 
-    @property
-    def is_sent(self) -> bool:
-        """Whether a text is sent at all."""
-        return not (self.refused or self.unsupported)
-
 
 class Sender(Protocol):
     """Something that runs a shipped model."""

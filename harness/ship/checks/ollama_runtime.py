@@ -76,13 +76,11 @@ class OllamaRuntime:
             found = [_by_rules(prompt, modelfile, write) for prompt in prompts]
         else:
             found = [self._asked(prompt, self._pages) for prompt in prompts]
-        ids = iter(self._ids([sent.text for sent in found if sent.is_sent]))
+        texts = [sent.text for sent in found]
+        gguf = self._gguf if self._engine else None
+        ids = iter(tokenised(gguf, texts, self._engine) if gguf else ())
         for sent in found:
-            yield (
-                replace(sent, ids=next(ids, None), adds_bos=self._adds_bos)
-                if sent.is_sent
-                else sent
-            )
+            yield replace(sent, ids=next(ids, None), adds_bos=self._adds_bos)
 
     def _asked(self, prompt: TrainedPrompt, pages: ServerPages) -> Sent:
         body: dict[str, Any] = {
@@ -108,11 +106,6 @@ class OllamaRuntime:
                 hint="update it to 0.11.5 or later, or leave out --server",
             )
         return Sent(text)
-
-    def _ids(self, texts: Sequence[str]) -> Sequence[tuple[int, ...]]:
-        if self._gguf is None or not self._engine or not texts:
-            return ()
-        return tokenised(self._gguf, texts, self._engine)
 
 
 def _messages(prompt: TrainedPrompt, trained: TrainedTexts) -> list[dict[str, Any]]:

@@ -81,10 +81,10 @@ class LlamaCppRuntime:
                 )
             return
         found = [self._by_rules(prompt) for prompt in self.trained.prompts]
-        texts = [sent.text for sent in found if sent.is_sent]
+        texts = [sent.text for sent in found]
         ids = iter(tokenised(self._gguf, texts, self._engine) if self._engine else ())
         for sent in found:
-            yield replace(sent, ids=next(ids, None)) if sent.is_sent else sent
+            yield replace(sent, ids=next(ids, None))
 
     def ends(self) -> tuple[frozenset[int], str]:
         """The tokens that end an answer, and how that was found."""
