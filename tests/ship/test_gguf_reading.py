@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 import pytest
 
+from harness.formats.tracing import FROZEN_NOW
 from harness.ship.checks.llamacpp import llamacpp_runtime
 from harness.ship.checks.llamacpp.gguf_metadata import GgufMetadata
 from harness.ship.checks.llamacpp.llama_engines import SERVER
@@ -51,6 +54,29 @@ def test_llama_cpp_loads_the_file_once(tmp_path, monkeypatch, ending):
     assert checks[1].state == "equal" and "forced" in checks[2].reason
     assert len(jobs) == 1
     assert [one["force"] for one in jobs[0] if "force" in one] == [0, 2]
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_a_date_leaves_the_ids_unchecked(tmp_path, monkeypatch, days):
+    """llama.cpp writes today's date, or yesterday's if the check runs at midnight."""
+    trained, form = trained_in("smollm3"), "%d %B %Y"
+    date = (datetime.now() - timedelta(days=days)).strftime(form)
+
+    def ask(gguf, requests):
+        texts = (
+            prompt.rendered.text.replace(FROZEN_NOW.strftime(form), date)
+            for prompt in trained.prompts
+        )
+        return [
+            {"ends": True} if "force" in one else {"prompt": next(texts), "tokens": [1]}
+            for one in requests
+        ]
+
+    monkeypatch.setattr(llamacpp_runtime, "ask_llama", ask)
+    monkeypatch.setattr(llamacpp_runtime, "pick_engine", lambda engine: SERVER)
+    texts, ids, *_ = check_gguf(write_metadata(tmp_path / "model.gguf", "smollm3"), trained)
+    assert texts.state == "equal", texts
+    assert (ids.state, ids.reason) == ("not checked", "the template writes the date")
 
 
 def test_a_template_that_llama_cpp_refuses(tmp_path, monkeypatch):

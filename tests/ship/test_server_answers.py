@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from harness.backends import server_calls
 from harness.errors import HarnessError
 from harness.ship.checks.runtime_checks import check_server
 from harness.ship.checks.server_pages import ServerPages
@@ -53,6 +56,22 @@ def test_a_refusal_without_a_reason_is_a_refusal():
     with answering(400, message="") as server:
         texts, *_ = check_server(ServerPages(server.url), trained_in("chatml"))
     assert kinds([texts]) == {"refused"}
+
+
+def test_ids_of_other_texts_are_not_compared():
+    with running(Vllm(tokenizer_of("bytes"), "{{ messages[0].content }} ->")) as server:
+        texts, ids, *_ = check_server(ServerPages(server.url), trained_in("chatml"))
+    assert kinds([texts]) == {"other-template"}
+    assert (ids.state, ids.reason) == ("not checked", "no text is equal, or its ids are not known")
+
+
+def test_a_server_that_cannot_be_reached_is_asked_three_times(monkeypatch):
+    """It may be starting. The pauses are half a second each."""
+    slept = []
+    monkeypatch.setattr(server_calls, "time", SimpleNamespace(sleep=slept.append))
+    with pytest.raises(HarnessError, match="cannot be reached") as found:
+        ServerPages("http://127.0.0.1:9").get("/props")
+    assert slept == [0.5, 0.5] and "start the server" in str(found.value)
 
 
 class Llama(LlamaServer):

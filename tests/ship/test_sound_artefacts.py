@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.ship.checks.llamacpp.llama_engines import NO_LLAMACPP
 from harness.ship.checks.runtime_checks import check_folder, check_gguf, check_modelfile
 from tests.ship.artefacts import (
     kinds,
@@ -57,7 +58,7 @@ def test_a_gguf_file_by_its_metadata(tmp_path, artefact):
     file = write_metadata(tmp_path / "model.gguf", format_id, kind)
     checks = check_gguf(file, trained_in(format_id, kind), engine="")
     check_all(checks, "not checked")
-    assert "not by llama.cpp" in checks[0].reason
+    assert "not by llama.cpp" in checks[0].reason and checks[1].reason == NO_LLAMACPP
 
 
 @pytest.mark.parametrize("artefact", MODELFILES)
