@@ -78,6 +78,20 @@ def test_a_temperature_that_is_no_number_is_that_of_transformers(tmp_path, given
     assert found.kind == "sampling" and f"temperature {given if given == 0.7 else 1}," in str(found)
 
 
+def test_a_template_in_either_file_of_a_folder(tmp_path):
+    folder = write_folder(tmp_path, "chatml")
+    file, trained = folder / "chat_template.jinja", trained_in("chatml")
+    ours = file.read_text()
+    file.unlink()
+    assert kinds([folder_settings(trained, folder)]) == {"missing-template"}
+    change(folder / "tokenizer_config.json", chat_template=ours)
+    assert kinds([folder_settings(trained, folder)]) == set()
+    file.write_text(ours)
+    assert kinds([folder_settings(trained, folder)]) == set()
+    change(folder / "tokenizer_config.json", chat_template=[{"name": "default", "template": ours}])
+    assert kinds([folder_settings(trained, folder)]) == set()
+
+
 def test_a_template_that_is_no_text_is_not_checked(tmp_path):
     folder = write_folder(tmp_path, "chatml")
     change(folder / "tokenizer_config.json", chat_template="{{ messages }}")
@@ -144,5 +158,7 @@ def test_every_penalty_of_a_modelfile(tmp_path, key):
     text = write_modelfile(tmp_path / "Modelfile", "chatml").read_text()
     found = modelfile_settings(trained_in("chatml"), f"{text}PARAMETER {key} 0.5\n")
     assert kinds([found]) == {"repeat-penalty"} and key in found.findings[0].where
+    words = text.replace("num_ctx 2048", "num_ctx many")
+    assert modelfile_settings(trained_in("chatml"), words).state == "equal", "no number, no limit"
     none = modelfile_settings(trained_in("chatml"), f"{text}PARAMETER presence_penalty 0\n")
     assert none.state == "equal"

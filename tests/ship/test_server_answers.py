@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import SimpleNamespace
 
 import pytest
 
 from harness.backends import server_calls
+from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.ship.checks.runtime_checks import check_server
 from harness.ship.checks.server_pages import ServerPages
 from harness.ship.checks.server_runtime import LLAMA, served_model
-from tests.ship.artefacts import kinds, tokenizer_of, trained_in, write_modelfile
+from harness.ship.checks.trained_texts import trained_texts
+from harness.training.share.export import chat_template
+from tests.ship.artefacts import FORMATS, kinds, tokenizer_of, trained_in, write_modelfile
 from tests.ship.fake_servers import LlamaServer, Ollama, Refused, Sglang, Vllm, running
 
 pytestmark = pytest.mark.local
@@ -63,6 +67,16 @@ def test_ids_of_other_texts_are_not_compared():
         texts, ids, *_ = check_server(ServerPages(server.url), trained_in("chatml"))
     assert kinds([texts]) == {"other-template"}
     assert (ids.state, ids.reason) == ("not checked", "no text is equal, or its ids are not known")
+
+
+def test_todays_date_in_a_row_is_left_as_it_is():
+    """The template writes no date, so none is taken for the trained one."""
+    tokenizer, chatml = tokenizer_of("bytes"), FORMATS["chatml"]
+    turns = (Message("user", f"Is it {datetime.now():%Y-%m-%d}?"), Message("assistant", "Yes."))
+    trained = trained_texts(chatml, tokenizer, [Conversation("rows.jsonl:1", turns)])
+    with running(Vllm(tokenizer, chat_template(chatml, tokenizer))) as server:
+        texts, ids, *_ = check_server(ServerPages(server.url), trained)
+    assert texts.state == ids.state == "equal", texts
 
 
 def test_a_server_that_cannot_be_reached_is_asked_three_times(monkeypatch):
