@@ -85,7 +85,7 @@ def _copy(source: ModelSource, folder: Path) -> str:
     config = read_json_object(place / "config.json")
     if "quantization_config" in config:
         raise HarnessError(
-            "its weights are quantised, and a GGUF file is made of plain ones",
+            "its weights are quantised, and a GGUF file is made from unquantised ones",
             where=source.file,
             hint="ship the unquantised model",
         )

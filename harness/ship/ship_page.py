@@ -89,9 +89,9 @@ def markdown(shipment: Shipment) -> Iterator[str]:
 
 _ABOUT_SCORES = (
     "Each artefact in its own runtime, compared with the trained model in transformers on the same "
-    "cases. The difference is paired by case and has its 95 % interval. The recall gain is by how "
-    "much the answers of trained rows became likelier than for the base, less the same for "
-    "controls, in nats a token; its n is the number of trained rows."
+    "cases. The difference is paired by case and has its 95 % interval. The recall gain is how "
+    "much likelier the answers of trained rows became than in the base, less the same for "
+    "controls, in nats per token; its n is the number of trained rows."
 )
 _SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
 

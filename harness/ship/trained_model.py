@@ -64,7 +64,7 @@ def find_trained(job: ShipJob) -> Trained:
     stored = trained_quantisation(adapter) if adapter else Quantisation()
     if adapter is None and source.gguf:
         raise HarnessError(
-            "a GGUF file is an artefact already, and its weights are rounded",
+            "a GGUF file is made for a runtime, and its weights are rounded",
             where=base,
             hint="ship the folder of safetensors that it was made from",
         )

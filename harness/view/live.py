@@ -99,7 +99,7 @@ class Progress:
             after = f", then {', '.join(rest)}" if rest else ""
             yield f"about {duration(sum(known))} left{after}"
         if self.phases and not self.running:
-            yield "no process is at work on it now"
+            yield "no process is working on it now"
 
 
 def time_left(phase: PhaseRecord) -> str:
@@ -107,7 +107,7 @@ def time_left(phase: PhaseRecord) -> str:
     if phase.done >= phase.total:
         return "done"
     if phase.left_s is None:
-        return "not known yet" if phase.done else "not begun"
+        return "not known yet" if phase.done else "not started"
     return f"about {duration(phase.left_s)} left"
 
 

@@ -106,7 +106,7 @@ def test_a_server_is_llama_cpp_by_its_settings_only():
     for props in ([], {}, {"status": "ok"}, {"default_generation_settings": None}, 500):
         with (
             running(Llama(tokenizer_of("bytes"), "", props=props)) as server,
-            pytest.raises(HarnessError, match="does not say which program"),
+            pytest.raises(HarnessError, match="does not report which program"),
         ):
             served_model(ServerPages(server.url))
     settings = {"n_ctx": "much", "params": None}
@@ -183,7 +183,7 @@ def test_ends_that_only_the_file_of_an_ollama_knows(tmp_path):
     trained = trained_in("chatml")
     with ollama(tmp_path, "chatml", plant=without_stops) as server:
         _, _, stops, _ = check_server(ServerPages(server.url), trained)
-    assert stops.state == "not checked" and "EOS of its GGUF file is not known" in stops.reason
+    assert stops.state == "not checked" and "the EOS of its GGUF file is unknown" in stops.reason
     for eos, found in ((trained.tokenizer.eos_token_id, set()), (0, {"missing-stop"})):
         info = {"tokenizer.ggml.eos_token_id": eos, "tokenizer.ggml.tokens": None}
         with ollama(tmp_path, "chatml", plant=without_stops, model_info=info) as server:

@@ -171,7 +171,7 @@ def test_a_server_that_says_nothing_of_itself():
 
     with (
         running(Silent(tokenizer_of("bytes"), "")) as server,
-        pytest.raises(HarnessError, match="does not say which program"),
+        pytest.raises(HarnessError, match="does not report which program"),
     ):
         check_server(ServerPages(server.url), trained_in("chatml"))
 

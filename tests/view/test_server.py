@@ -138,12 +138,12 @@ def test_total_and_time_left(tmp_path, monkeypatch):
             found = read_progress(tmp_path)
     assert found.running and [time_left(phase) for phase in found.phases] == [
         "about 60 s left",
-        "not begun",
+        "not started",
     ]
     assert found.sentence == "10 of 60 done (17%); about 60 s left, then evaluate: answer"
     assert "10 of 60 done (17%)" in page_of(tmp_path)
     over = read_progress(tmp_path)
-    assert not over.running and "no process is at work on it now" in over.sentence
+    assert not over.running and "no process is working on it now" in over.sentence
 
 
 def test_what_a_resumed_run_had_done_is_not_its_pace(tmp_path, monkeypatch):

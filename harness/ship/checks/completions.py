@@ -64,7 +64,7 @@ def _echo(pages: ServerPages, served: ServedModel) -> str:
         return "it gives no log-probabilities of a prompt"
     joined = "".join(map(str, tokens))
     if _SHORT not in joined:
-        return "its echo does not hold the prompt, so nothing can be scored"
+        return "its echo does not contain the prompt, so nothing can be scored"
     notes = [f"log-probabilities by echo of {len(tokens) - 1} tokens"]
     offsets = given.get("text_offset") if isinstance(given, dict) else None
     if isinstance(offsets, list) and any(isinstance(one, int) and one < 0 for one in offsets):

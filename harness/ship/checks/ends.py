@@ -22,7 +22,7 @@ GENERATION, CONFIG = "generation_config.json", "config.json"
 _REMEDY = {
     "missing-eos": "write {ids} as eos_token_id",
     "wrong-eos": "write {ids} as eos_token_id",
-    "missing-stop": "add {stop} to the ends of generation",
+    "missing-stop": "add {stop} to the stops of generation",
     "early-stop": "remove it: answers contain that token",
 }
 
@@ -42,7 +42,7 @@ class Ends:
 def check_ends(trained: TrainedTexts, ends: Ends, runtime: str, how: str = "") -> Checked:
     """Compare the ends of trained answers with those of a runtime."""
     if not trained.tails:
-        return Checked.not_checked(STOPS, runtime, "no end of an answer was trained")
+        return Checked.not_checked(STOPS, runtime, "no stop was trained")
     open_tails = [tail for tail in trained.tails if not _ended(trained, tail, ends)]
     texts = [tail for tail in open_tails if not trained.tokens_of(tail)]
     tokens = [tail for tail in open_tails if tail not in texts]
@@ -72,7 +72,7 @@ def _finding(trained: TrainedTexts, tail: str, ends: Ends) -> Finding:
         kind = "missing-eos"
     elif tokens and not ends.ids & used and ends.strings is None:
         kind = "wrong-eos"
-    known = f"it ends at the ids {sorted(ends.ids)}" if ends.ids else "it has no end of its own"
+    known = f"it ends at the ids {sorted(ends.ids)}" if ends.ids else "it has no stops of its own"
     if ends.strings:
         known += f" and at {', '.join(map(repr, ends.strings))}"
     shown = ", ".join(f"{text} ({token})" for text, token in tokens.items()) or repr(tail)
@@ -121,7 +121,7 @@ def check_modelfile_ends(
     if metadata:
         how = "by the Modelfile and the metadata of its GGUF file"
         return check_ends(trained, ends, "ollama", how)
-    unknown = "EOS of its GGUF file is not known"
+    unknown = "the EOS of its GGUF file is unknown"
     for tail in trained.tails:
         if trained.tokens_of(tail) and not _ended(trained, tail, ends):
             reason = f"{tail!r} is no stop of the Modelfile, and {unknown}"

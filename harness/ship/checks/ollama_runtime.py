@@ -101,7 +101,7 @@ class OllamaRuntime:
         text = shown.get("rendered_template") if isinstance(shown, dict) else None
         if not isinstance(text, str):
             raise HarnessError(
-                "this Ollama does not say what it sends",
+                "this Ollama does not report the prompt that it sends",
                 where=pages.url,
                 hint="update it to 0.11.5 or later, or leave out --server",
             )

@@ -13,12 +13,12 @@ _TEMPLATE = {
     "webui": "select the exported instruction template in the tab Parameters",
 }
 _REMEDIES = {
-    "double-bos": "write BOS once: take it out of the template, or set add_bos_token to false",
+    "double-bos": "write BOS once: remove it from the template, or set add_bos_token to false",
     "missing-bos": "write BOS: set add_bos_token to true, or begin the template with bos_token",
     "unexpected-bos": "the model was trained without BOS: set add_bos_token to false",
-    "missing-eos": "write eos_token behind each earlier answer in the template",
-    "missing-stop": "write the stop behind each turn in the template",
-    "injected-system": "take the default system prompt out, or train with it",
+    "missing-eos": "write eos_token after each earlier answer in the template",
+    "missing-stop": "write the stop after each turn in the template",
+    "injected-system": "remove the default system prompt, or train with it",
     "dropped-system": "use a template that writes the system prompt",
     "escaped-json": "write the text itself: in the template, do not escape it or dump it as JSON "
     "twice",
@@ -30,9 +30,9 @@ _REMEDIES = {
     "added-eos": "set add_eos_token to false: the prompt must not end in EOS",
     "special-as-text": "mark the tokens as special (CONTROL in a GGUF file), and tokenise with "
     "parse_special",
-    "control-in-content": "the words of a message spell a control token, and training read them as "
-    "text: take them out of the messages",
-    "edge-merged": "the tokenizer joins the edge of an earlier answer with its neighbour, and "
+    "control-in-content": "a message contains the text of a control token, which training read as "
+    "text: remove it from the messages",
+    "edge-merged": "the tokenizer merges the edge of an earlier answer with the next text, and "
     "training did not: choose a format whose marks are tokens of this model",
     "other-tokenizer": "ship the tokenizer files of the trained model, and convert again from them",
     "other-switch": "set the switch as in training: chat_template_kwargs in a request, or "

@@ -137,7 +137,7 @@ def server_settings(
     """The settings that a running server reports: its context, and default penalties."""
     findings = [*_penalties(sampling, "the server's defaults")]
     findings += _context(trained, context, "the server's context")
-    notes = [] if context else ["the server does not say its context"]
+    notes = [] if context else ["the server does not report its context"]
     if sampling.get("temperature"):
         notes.append(f"requests without a temperature are sampled at {sampling['temperature']:g}")
     if not context and not sampling:
@@ -185,7 +185,7 @@ def _missing_template(where: str) -> Finding:
         SETTINGS,
         "missing-template",
         where,
-        "it holds no chat template, so programs guess one",
+        "it has no chat template, so programs guess one",
         "write the template of the trained format into it",
     )
 

@@ -55,7 +55,7 @@ def served_model(pages: ServerPages, model: str = "") -> ServedModel:
     if pages.get("/api/version"):
         return ServedModel(OLLAMA, name)
     raise HarnessError(
-        "the server does not say which program it is",
+        "the server does not report which program it is",
         where=pages.url,
         hint="llama-server, vLLM, SGLang, Ollama and text-generation-webui can be checked",
     )

@@ -219,6 +219,6 @@ def _tied_head_lost(where: str) -> Finding:
         CHECK,
         "tied-head-lost",
         where,
-        "output.weight is missing, so llama.cpp uses the input embedding, which is another",
+        "output.weight is missing, so llama.cpp uses the input embedding, which differs",
         _AGAIN,
     )

@@ -165,7 +165,7 @@ def _judge(compared: Sequence[_Compared], where: str, dtype: str) -> Iterator[Fi
     replaced = [one for one in compared if one.change is not None and one.sums is None]
     lost = [one.name for one in replaced if not one.within and one.is_base]
     if lost:
-        text = f"the adapter's own {some_names(lost)} is missing: the base's is there"
+        text = f"the adapter's own {some_names(lost)} is missing: the base's is there instead"
         yield Finding(CHECK, "adapter-missing", where, text, _AGAIN)
     wrong += [one for one in replaced if not one.within and not one.is_base]
     if wrong:
@@ -176,7 +176,7 @@ def _judge_added(added: Sequence[_Compared], where: str) -> Iterator[Finding]:
     sums = [one.sums for one in added if one.sums is not None]
     scale = judge_scale(sums)
     if scale is not None and not scale.kind and all(one.is_base for one in added):
-        text = f"the adapter is in none of {len(added)} tensors"
+        text = f"none of {len(added)} tensors contains the adapter"
         yield Finding(CHECK, "adapter-missing", where, text, _REMEDIES["adapter-missing"])
     elif scale is not None and scale.kind:
         yield Finding(CHECK, _kind(scale.kind), where, scale.message, _REMEDIES[scale.kind])
@@ -198,6 +198,6 @@ def _tied_head_lost(merged: Tensors) -> Finding:
         CHECK,
         "tied-head-lost",
         merged.where,
-        f"{HEAD} is missing, and config.json ties it to the input embedding, which is another",
+        f"{HEAD} is missing, and config.json ties it to the input embedding, which differs",
         "save the head as a tensor of its own, with tie_word_embeddings false",
     )

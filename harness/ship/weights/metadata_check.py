@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHECK = "vocabulary and settings"
-_AGAIN = "convert the shipped model folder again, with its tokenizer beside it"
+_AGAIN = "convert the shipped model folder again, with its tokenizer in it"
 #: llama.cpp's tokenizers that write a BOS where the file does not say it.
 _WRITE_BOS = ("llama", "plamo2")
 _TOLERANCE = 1e-5
@@ -112,10 +112,10 @@ def _template(file: GgufFile, template: str) -> Iterator[Finding]:
     key = "tokenizer.chat_template"
     found = file.value(key)
     if found is None:
-        yield _finding(file, "template-differs", key, "no chat template, and llama.cpp guesses one")
+        yield _finding(file, "template-differs", key, "no chat template, so llama.cpp guesses one")
     elif found.rstrip("\n") != template.rstrip("\n"):
         at = _first_difference(found, template)
-        text = f"another chat template than the shipped one, from character {at}: "
+        text = f"the chat template differs from the shipped one at character {at}: "
         text += f"{found[at : at + 30]!r}, not {template[at : at + 30]!r}"
         yield _finding(file, "template-differs", key, text)
 

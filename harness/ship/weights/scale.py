@@ -86,20 +86,20 @@ def _verdict(sums: Sequence[Sums], k: float, error: float) -> tuple[str, str]:
     certain = [one for one in sums if one.error < _CERTAIN]
     absent = [one for one in certain if _is(one.k, 0.0, one.error)]
     if len(absent) == len(sums) or (_is(k, 0.0, error) and error < _CERTAIN):
-        return "adapter-missing", f"the adapter is in none of {len(sums)} tensors"
+        return "adapter-missing", f"none of {len(sums)} tensors contains the adapter"
     if absent and all(_is(one.k, 1.0, one.error) for one in sums if one not in absent):
         names = some_names(one.name for one in absent)
         missing = f"the adapter is missing in {len(absent)} of {len(sums)} tensors: {names}"
         return "adapter-missing", missing
     if any(not _is(one.k, k, one.error) for one in certain):
         low, high = min(one.k for one in certain), max(one.k for one in certain)
-        varies = f"the adapter's change is there {low:.2f} to {high:.2f} times, by the tensor"
+        varies = f"the tensors contain the adapter's change {low:.2f} to {high:.2f} times"
         return "scale-varies", varies
     if _is(k, 1.0, error):
         return "", ""
     if _is(k, 2.0, error):
         return "adapter-applied-twice", "the adapter was merged twice"
-    return "alpha-differs", f"the adapter's change is there {k:.3g} times, not once"
+    return "alpha-differs", f"the tensors contain the adapter's change {k:.3g} times, not once"
 
 
 def _is(k: float, value: float, error: float) -> bool:

@@ -119,7 +119,7 @@ class LlamaCppRuntime:
 
     def _by_rules(self, prompt: TrainedPrompt) -> Sent:
         if not self._metadata.template:
-            raise HarnessError("the file's metadata holds no chat template", str(self._gguf))
+            raise HarnessError("the file's metadata has no chat template", str(self._gguf))
         conversation, tokens = prompt.conversation, self._metadata.tokens
         variables: dict[str, Any] = {**tokens, **variables_of(prompt, self.trained)}
         if tools := tools_of(conversation):
