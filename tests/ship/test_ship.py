@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
+import harness.ship
 from harness.cli.main import main
+from harness.errors import HarnessError
 from harness.run_file import RunMetadata, write_run_metadata
 from harness.ship import RUNTIMES, ShipJob, read_shipment, ship
+from tests.ship.test_ship_page import SHIPMENT
+from tests.tiny_gguf import write_gguf
 from tests.training.test_merge import make_adapter
 
 
@@ -95,3 +100,30 @@ def test_a_run_has_its_formats_and_another_format_is_noted(tiny_model, adapter, 
     done = ship(ShipJob(str(run), tmp_path / "out", name, behaviour="none"), quiet=True)
     noted = ["the adapter was not trained in theirs, but in mine"]
     assert list(done.notes) == (noted if name == "theirs" else [])
+
+
+def test_the_command_fails_if_a_check_differs(monkeypatch, tmp_path, capsys):
+    args = ["ship", "m", "--format", "chatml", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(harness.ship, "ship", lambda job, quiet: SHIPMENT)
+    assert main(args) == 1
+    printed = capsys.readouterr().out
+    assert "DIFFERS      llamacpp, weights" in printed and "adapter-missing" in printed
+    sound = replace(SHIPMENT, checks=SHIPMENT.checks[:2])
+    monkeypatch.setattr(harness.ship, "ship", lambda job, quiet: sound)
+    assert main(args) == 0
+
+
+def test_an_adapter_of_another_base_is_refused(tiny_model, adapter, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(adapter, other)
+    base = json.loads((other / "base.json").read_text())
+    (other / "base.json").write_text(json.dumps({**base, "digest": "sha256:0"}))
+    with pytest.raises(HarnessError, match="this adapter was trained on"):
+        ship(job_of(tiny_model, other, tmp_path), quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gguf_file_without_adapter_is_refused(tiny_model, tmp_path):
+    file = write_gguf(tiny_model, tmp_path / "tiny.gguf")
+    with pytest.raises(HarnessError, match="a GGUF file is an artefact already"):
+        ship(ShipJob(str(file), tmp_path / "out", "chatml"), quiet=True)

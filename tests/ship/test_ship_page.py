@@ -57,6 +57,7 @@ def test_the_page_shows_differences_first_and_the_counts(render):
     text = render(SHIPMENT)
     assert "1 check differs, 1 is equal, 1 was not made" in text
     assert text.index("adapter-missing") < text.index("no Ollama runs") or "## Findings" in text
+    assert text.index("no Ollama runs") < text.index("14 of 14")  # not hidden behind what is equal
     assert "-0.100 (-0.200 to -0.050)" in text.replace("−", "-") and "no interval" in text
 
 
