@@ -202,6 +202,8 @@ def test_a_fault_in_a_folder(tmp_path, fault):
     for check in checks:
         for finding in check.findings:
             assert finding.where and finding.remedy and finding.check == check.check
+    if kind in ("double-bos", "missing-bos"):
+        assert kinds(checks[:1]) == kinds(checks[1:2]) == {kind}, "as texts and as ids"
 
 
 #: The same for GGUF files: what differs in the metadata.

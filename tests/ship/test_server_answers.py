@@ -191,6 +191,11 @@ def test_ends_that_only_the_file_of_an_ollama_knows(tmp_path):
         assert kinds([stops]) == found and "metadata" in stops.reason
 
 
+def with_two_bos(text):
+    bos = tokenizer_of("bos").bos_token
+    return text.replace("{{- range", f'{{{{- "{bos * 2}" }}}}{{{{- range', 1)
+
+
 def test_bos_that_the_file_of_an_ollama_adds(tmp_path):
     """Ollama's text has none, and its tokenizer puts one before it if the file says so."""
     trained = trained_in("llama3", "bos")
@@ -199,6 +204,9 @@ def test_bos_that_the_file_of_an_ollama_adds(tmp_path):
         with ollama(tmp_path, "llama3", "bos", model_info=info) as server:
             texts, *_ = check_server(ServerPages(server.url), trained)
         assert kinds([texts]) == found, texts
+    with ollama(tmp_path, "llama3", "bos", plant=with_two_bos) as server:
+        texts, *_ = check_server(ServerPages(server.url), trained)
+    assert kinds([texts]) == {"double-bos"}, texts
     with ollama(tmp_path, "llama3", "bos") as server:
         texts, *_ = check_server(ServerPages(server.url), trained)
     assert texts.state == "equal" and "it is not known whether a BOS comes first" in texts.reason

@@ -164,8 +164,7 @@ def _compare_text(runtime: Sender, prompt: TrainedPrompt, sent: Sent, found: Fou
     elif kind:
         mine, theirs = (without_bos(one, trained.bos)[0] for one in (prompt.rendered.text, text))
         found.add(kind, prompt.where, window(mine, theirs))
-    if sent.ids is None or sent.adds_bos is not None:
-        _compare_bos(trained, prompt, text, sent.adds_bos, found)
+    _compare_bos(trained, prompt, text, sent.adds_bos, found)
     return kind
 
 
@@ -179,7 +178,10 @@ def _switch(trained: TrainedTexts, prompt: TrainedPrompt, sent: str) -> str:
 def _compare_bos(
     trained: TrainedTexts, prompt: TrainedPrompt, text: str, adds_bos: bool | None, found: Found
 ) -> None:
-    """Count BOS in the text and the one that the tokenizer adds, where there are no ids."""
+    """Count BOS in the text, and the one that the tokenizer adds.
+
+    Where it is not known whether it adds one, only a text with two can be wrong.
+    """
     if not trained.bos or (adds_bos is None and not text.startswith(trained.bos * 2)):
         return
     mine = without_bos(prompt.rendered.text, trained.bos)[1]
