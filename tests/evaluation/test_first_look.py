@@ -208,7 +208,14 @@ def test_references_that_cannot_change_a_verdict_are_not_asked():
 
 
 def test_what_is_not_asked_is_not_spent_on_other_formats(tmp_path):
-    found = go(tmp_path, Endless(), formats=load_formats().select(["common"]))
+    common = load_formats().select(["common"])
+    ten = [*FORMATS, *(one for one in common if one not in FORMATS)][:10]
+    (tmp_path / "ten").mkdir()
+    asked = go(tmp_path / "ten", Endless(), formats=ten).first_look.asked
+    rounds = [sum(size >= least for size in asked.values()) for least in (10, 20, 40)]
+    paid = [30, 30, 50]  # of 10 + 10 + 10, 20 + 20 + 20 and 40 + 40 + 30 cases
+    assert rounds == [10, 10, (3 * PER_KIND - 10 * paid[0] - 10 * paid[1]) // paid[2]]
+    found = go(tmp_path, Endless(), formats=common)
     asked = found.first_look.asked
     rounds = [sum(size >= least for size in asked.values()) for least in (10, 20)]
     assert rounds == [18, (3 * PER_KIND - 18 * 30) // 30]
