@@ -195,7 +195,7 @@ class Recorder:
         self.notes = RunNotes()
         self.finished = False
         self._phases: dict[str, PhaseRecord] = {}
-        self._written = 0.0
+        self.written = 0.0
 
     def expect(self, name: str, total: int) -> None:
         """A phase that has not begun."""
@@ -206,12 +206,12 @@ class Recorder:
         known = self._phases.get(phase.name)
         self._phases[phase.name] = PhaseRecord(phase.name, phase.total, phase.done, phase.left_s)
         turn = known is None or not known.done or phase.done >= phase.total
-        if turn or time.monotonic() - self._written >= _WRITE_EVERY_S:
+        if turn or time.monotonic() - self.written >= _WRITE_EVERY_S:
             self.write()
 
     def write(self) -> None:
         """Write the file."""
-        self._written = time.monotonic()
+        self.written = time.monotonic()
         phases = tuple(self._phases.values())
         record = RunRecord(platform.node(), os.getpid(), self.finished, phases, self.notes)
         with suppress(HarnessError, OSError, ValueError):
@@ -223,7 +223,14 @@ _RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
 
 @contextmanager
 def recording(folder: Path) -> Iterator[None]:
-    """Record the phases inside the block in ``folder``, and at its end that they are over."""
+    """Record the phases inside the block in ``folder``, and at its end that they are over.
+
+    Inside another block for the same folder, it is that one's end that counts.
+    """
+    outer = _RECORDER.get()
+    if outer is not None and outer.path == folder / PROGRESS_FILE:
+        yield
+        return
     recorder = Recorder(folder)
     before = _RECORDER.set(recorder)
     try:
@@ -231,7 +238,7 @@ def recording(folder: Path) -> Iterator[None]:
     finally:
         _RECORDER.reset(before)
         recorder.finished = True
-        if folder.is_dir():
+        if recorder.written and folder.is_dir():  # a mistake may end it before it begins
             recorder.write()
 
 

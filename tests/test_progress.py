@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import re
+import shutil
 
 import pytest
 
@@ -107,13 +109,31 @@ def test_the_file_is_written_once_a_second_and_when_a_phase_begins_or_ends(
     written.clear()
     with recording(tmp_path), progress("nothing to do", 0, quiet=True):
         expect("nothing here either", 0)
-    assert len(written) == 1
+    assert not written, "an earlier run's file is left as it is"
     expect("outside", 3)
     note(words={})
-    assert len(written) == 1, "nothing is recorded outside"
+    assert not written, "nothing is recorded outside"
 
 
 def test_a_folder_that_is_gone_is_not_made_again(tmp_path):
-    with recording(tmp_path / "gone"), progress("x", 0, quiet=True):
-        pass
+    with recording(tmp_path / "gone"), progress("x", 2, quiet=True):
+        shutil.rmtree(tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_block_inside_another_one_of_the_same_folder_does_not_end_it(tmp_path):
+    def finished(folder):
+        return json.loads((folder / "progress.json").read_text())["finished"]
+
+    inner = tmp_path / "train"
+    with recording(tmp_path):
+        for name in ("before", "after"):
+            with recording(tmp_path), progress(name, 1, quiet=True) as bar:
+                bar.advance()
+            assert not finished(tmp_path)
+        with recording(inner), progress("train", 1, quiet=True) as bar:
+            bar.advance()
+        assert finished(inner) and not finished(tmp_path)
+    assert finished(tmp_path)
+    record = json.loads((tmp_path / "progress.json").read_text())
+    assert [phase["name"] for phase in record["phases"]] == ["before", "after"]

@@ -13,6 +13,7 @@ import tyro
 from harness.cli.arguments import at_least, parse
 from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
+from harness.progress import recording
 
 _DESCRIPTION = (
     "Evaluate SmolLM2-135M across formats, train it, evaluate it again, and write the report.\n\n"
@@ -52,7 +53,7 @@ def demo(args: list[str]) -> int:
             optimisation=replace(config.optimisation, num_train_epochs=epochs),
         )
     out = Path(options.out)
-    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+    with redirect_stdout(sys.stderr) if options.json else nullcontext(), recording(out):
         demo(config, out, options.limit or LIMIT)
     if options.json:
         print_json({"files": [str(path) for path in sorted(out.glob("report.*"))]})

@@ -198,12 +198,14 @@ def run_adapters(
     adapters = [str(find_adapter(Path(adapter))[0]) for adapter in adapters]
     loaded: LoadedModel | None = None
     evaluations = []
-    for adapter, label in zip(adapters, adapter_labels(adapters), strict=True):
-        if loaded is None or loaded.added_tokens:
-            loaded = load_model(replace(job, adapter=None).spec)
-        switch_adapter(loaded, adapter)
-        one = replace(job, adapter=adapter, label=label)
-        evaluations.append(run_job(one, loaded=loaded, quiet=quiet, verbose=verbose))
+    labels = adapter_labels(adapters)
+    with recording(job.out):
+        for adapter, label in zip(adapters, labels, strict=True):
+            if loaded is None or loaded.added_tokens:
+                loaded = load_model(replace(job, adapter=None).spec)
+            switch_adapter(loaded, adapter)
+            one = replace(job, adapter=adapter, label=label)
+            evaluations.append(run_job(one, loaded=loaded, quiet=quiet, verbose=verbose))
     return evaluations
 
 

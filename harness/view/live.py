@@ -144,14 +144,17 @@ def has_begun(folder: Path) -> bool:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process is at work on the run now, as far as this machine can see."""
-    return _at_work(_record(files_of(folder)))
+    """Whether a process is at work on the run now, as far as this machine can see.
+
+    A demo is at work from its beginning to its end, also where its training is over.
+    """
+    return any(_at_work(_record(place / PROGRESS_FILE)) for place in (folder, folder / "train"))
 
 
 def read_progress(folder: Path) -> Progress:
     """Read what is there; a file that is being written, or damaged, counts as empty."""
     files = files_of(folder)
-    record = _record(files)
+    record = _record(files.get(PROGRESS_FILE, folder / PROGRESS_FILE))
     formats = _results(files[RESULTS_FILE], record) if RESULTS_FILE in files else {}
     for name, word in record.notes.words.items():
         formats.setdefault(name, FormatSoFar()).word = word
@@ -159,16 +162,16 @@ def read_progress(folder: Path) -> Progress:
         phases=record.phases,
         formats=dict(sorted(formats.items())),
         training=_training(files[METRICS_FILE]) if METRICS_FILE in files else None,
-        running=_at_work(record),
+        running=is_running(folder),
     )
 
 
-def _record(files: Mapping[str, Path]) -> RunRecord:
+def _record(path: Path) -> RunRecord:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        return TypeAdapter(RunRecord).validate_json(files[PROGRESS_FILE].read_bytes())
-    except (KeyError, OSError, ValidationError):
+        return TypeAdapter(RunRecord).validate_json(path.read_bytes())
+    except (OSError, ValidationError):
         return RunRecord()
 
 

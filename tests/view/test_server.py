@@ -193,6 +193,7 @@ def test_a_demo_is_followed_through_its_training(tmp_path):
     inner.mkdir()
     with recording(tmp_path), progress("before: answer", 4, quiet=True) as bar:
         bar.advance(4)
+    assert not read_progress(tmp_path).running
     long_ago = tmp_path.stat().st_mtime - 100
     os.utime(tmp_path / "progress.json", (long_ago, long_ago))
     (inner / "metrics.jsonl").write_text(json.dumps(STEP) + "\n")
@@ -200,6 +201,11 @@ def test_a_demo_is_followed_through_its_training(tmp_path):
         found = read_progress(tmp_path)
     assert found.running and [phase.name for phase in found.phases] == ["train"]
     assert found.sentence == "step 3, epoch 0.5, loss 1.250; 3 of 10 done (30%)"
+    with recording(tmp_path):
+        note(words={})
+        os.utime(tmp_path / "progress.json", (long_ago, long_ago))
+        found = read_progress(tmp_path)
+    assert found.running and [phase.name for phase in found.phases] == ["train"]
 
 
 @pytest.mark.parametrize("payload", ["{", "{}", "[]", "[1]", '[{"tokens": 1}]', "null", "3"])
