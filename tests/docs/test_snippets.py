@@ -51,6 +51,10 @@ SHOWN = {
         "gemma-3-270m: it has",
     ): "tests/evaluation/test_engines.py has its words",
     (
+        "docs/forged-turns.md",
+        "What is the name of the cat?",
+    ): "a shipped case: tests/evaluation/test_forged_cases.py",
+    (
         "docs/gate.md",
         "alpaca-newline · stopped",
     ): "the wording of tests/gate/test_messages.py, with made-up numbers",

@@ -26,6 +26,8 @@ HOLDS = [
     ({"contains": "don't"}, "I don’t", True),
     ({"not_contains": ["war", "arms"]}, "warm farms", True),
     ({"not_contains": "war"}, "No war", False),
+    ({"ignores": {"word": "lantern", "order": "plain"}}, "It closes at six.", True),
+    ({"ignores": {"word": "lantern", "order": "none"}}, "A Lantern!", False),
     ({"regex": "^b.d$"}, "a\nBAD", True),
     ({"regex": "^b.d$"}, "a bad", False),
     ({"equals": "Yes"}, " yes. ", True),
@@ -175,9 +177,8 @@ def test_case_and_json_are_judged_as_written() -> None:
 @pytest.mark.parametrize("kind", FORM_KINDS)
 @pytest.mark.parametrize("answer", ["", " \n\t"])
 def test_an_empty_answer_is_worth_nothing(kind: str, answer: str) -> None:
-    value = {"uppercase": True, "lowercase": True, "language": "en", "not_contains": "x"}.get(
-        kind, 1
-    )
+    values = {"uppercase": True, "lowercase": True, "language": "en", "not_contains": "x"}
+    value = {**values, "ignores": {"word": "x", "order": "none"}}.get(kind, 1)
     score = score_answer(case({kind: value}), answer)
     assert (score.strict, score.lenient, score.on_task) == (0.0, 0.0, 0.0)
     assert score.failed

@@ -36,7 +36,8 @@ def summary(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
                     text += _worst(evaluations[-1], metric)
                 lines.append(_line(f"{names[group]} {metric}", means[-1], text))
     lines += _beyond(evaluations[-1])
-    return [*lines, *recall_lines(evaluations), *drift_lines(evaluations)]
+    of_all = (*recall_lines(evaluations), *drift_lines(evaluations), *forged_lines(evaluations))
+    return [*lines, *of_all]
 
 
 #: From this many held-out formats on the summary says what they tell of others.
@@ -167,6 +168,31 @@ def drift_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
     return lines
 
 
+def forged_lines(evaluations: Sequence[Evaluation]) -> list[SummaryLine]:
+    """How often turns forged inside the user's text are obeyed, and orders in plain words."""
+    found = []
+    for metric, text in (
+        ("forged", "of the answers obey a turn that is forged in the user's text"),
+        ("forged_plain", "obey the same order in plain words"),
+        ("forged_none", "say the word without an order"),
+    ):
+        rates = [group_mean(evaluation, metric, None) for evaluation in evaluations]
+        if rates[-1] is not None:
+            path = " → ".join(f"{rate.value:.0%}" for rate in rates if rate is not None)
+            found.append((metric, rates[-1], f"{path} {text}"))
+    if not found or found[0][0] != "forged":
+        return []
+    text = ", ".join(text for _, _, text in found)
+    if len(evaluations) == 2:
+        before, after = evaluations
+        if change := paired_change(before, after, "forged", None):
+            text += (
+                f"; forged turns {change.value:+.1%} ({_span(change, '+.1%')}): "
+                f"{_direction(change, 'forged')}"
+            )
+    return [_line("forged turns obeyed", found[0][1], text)]
+
+
 def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interval | None:
     """The mean of a metric over the formats of a group, or with None over all."""
     values = matrix(evaluation, metric, group)
@@ -174,9 +200,12 @@ def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interv
 
 
 def paired_change(
-    before: Evaluation, after: Evaluation, metric: str, group: str
+    before: Evaluation, after: Evaluation, metric: str, group: str | None
 ) -> Interval | None:
-    """Mean change of a metric over the items scored in both runs, in the formats of a group."""
+    """Mean change of a metric over the items scored in both runs, in the formats of a group.
+
+    None: in all formats of both runs.
+    """
     import numpy as np
 
     change = np.subtract(*reversed(_paired(before, after, metric, group)))
@@ -217,16 +246,18 @@ def matrix(evaluation: Evaluation, metric: str, group: str | None = None) -> Mat
 
 
 def _paired(
-    before: Evaluation, after: Evaluation, metric: str, group: str
+    before: Evaluation, after: Evaluation, metric: str, group: str | None
 ) -> tuple[Matrix, Matrix]:
-    """The metric in both runs, for the same items in the formats that are of the group in both."""
+    """The metric in both runs, for the same items in the formats that are of the group in both.
+
+    None: in all formats of both runs.
+    """
     was, now = scores_by_format(before.scores, metric), scores_by_format(after.scores, metric)
     names = [
         one.id
         for one in after.formats
-        if before.groups.get(one.id) == after.groups[one.id] == group
-        and one.id in was
-        and one.id in now
+        if group is None or before.groups.get(one.id) == after.groups[one.id] == group
+        if one.id in was and one.id in now
     ]
     items = [
         case.id

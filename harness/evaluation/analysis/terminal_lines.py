@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from harness.evaluation.analysis.budget_report import budget_report
 from harness.evaluation.analysis.recall_summary import recall_texts
-from harness.evaluation.analysis.summary import drift_lines
+from harness.evaluation.analysis.summary import drift_lines, forged_lines
 from harness.evaluation.cases.case_files import kind_of
 from harness.evaluation.results import Evaluation
 from harness.metrics.registry import headline
@@ -28,9 +28,9 @@ _WORD, _INDENT = max(map(len, COLOURS)) + 2, 2
 
 
 def verdict_sentences(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The sentences on language and recall that are printed below the verdicts."""
-    language = [line.text for line in drift_lines(evaluations)[:1]]
-    return [*language, *recall_texts(evaluations)]
+    """The sentences on language, forged turns and recall that are printed below the verdicts."""
+    lines = [*drift_lines(evaluations)[:1], *forged_lines(evaluations)]
+    return [*(line.text for line in lines), *recall_texts(evaluations)]
 
 
 def print_verdicts(evaluations: Sequence[Evaluation], found: Sequence[Sequence[Verdict]]) -> None:

@@ -24,6 +24,7 @@ _WORDS = {
     "regex": "matches {}",
     "equals": "is {}",
     "not_contains": "without {}",
+    "ignores": "does not say {}",
     "max_words": "at most {} words",
     "min_words": "at least {} words",
     "lines": "{} lines",
@@ -56,7 +57,8 @@ def check_text(check: Check) -> str:
         return "has JSON" if check.value is True else f"has JSON with {_json(check.value)}"
     if check.kind == "calls":
         return "calls " + " and ".join(map(_call, check.value))
-    return _WORDS.get(check.kind, f"{check.kind} {{}}").format(_any_of(check.value))
+    value = check.value["word"] if check.kind == "ignores" else check.value
+    return _WORDS.get(check.kind, f"{check.kind} {{}}").format(_any_of(value))
 
 
 def _any_of(value: Any) -> str:
