@@ -31,6 +31,8 @@ from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.claims import Claims
 from harness.evaluation.store.results_file import Store
 from harness.formats import load_formats
+from harness.progress import recording
+from harness.view.live import read_progress
 from tests.evaluation.conftest import ask
 from tests.scripted_backend import ScriptedBackend
 
@@ -173,6 +175,10 @@ def test_few_cases_are_one_look_at_the_whole_level(tmp_path):
         (6, 500, [10, 20, 40, 80]),
         (6, 60, [10, 20, 40, 60]),
         (6, 40, [10, 20, 40]),
+        (15, 500, [10, 20, 40]),
+        (16, 500, [10, 20]),
+        (30, 500, [10, 20]),
+        (31, 500, [10]),
         (133, 500, [10]),
         (2, 10, [10]),
         (2, 3, [3]),
@@ -237,6 +243,27 @@ def test_the_answers_of_a_round_are_claimed_together(tmp_path, monkeypatch):
     go(tmp_path, Endless(), formats=load_formats().select(["common"]))
     scored, answered = [64] * 5 + [40], [180]
     assert sizes[:7] == scored + answered
+
+
+def test_the_viewer_sees_what_is_ahead_and_the_words_so_far(tmp_path):
+    seen = []
+
+    def score(rendered):
+        if not seen:
+            seen.append(read_progress(tmp_path).phases)
+        return -1.0 if "yes" in rendered.text else -3.0
+
+    def reply(prompt):
+        return "a word" + ("" if prompt.format == "llama3" else "</s>")
+
+    with recording(tmp_path):
+        found = go(tmp_path, ScriptedBackend(reply, score))
+    assert [(phase.name, phase.done, phase.total) for phase in seen[0]] == [
+        ("evaluate: round 1: score", 0, 80),
+        ("evaluate: round 1: answer", 0, 40),
+    ]
+    so_far = read_progress(tmp_path).formats
+    assert {name: one.word for name, one in so_far.items()} == words(found)
 
 
 def test_means_over_formats_are_of_the_cases_that_all_were_asked(tmp_path):
