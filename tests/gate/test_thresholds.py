@@ -15,7 +15,7 @@ SHIPPED = {
     "role_fault": 0.02, "loop": 0.02, "on_task": 0.03, "answer_strict": 0.03,
     "answer_lenient": 0.03, "choice": 0.02, "choice_norm": 0.02, "brier": 0.05, "flip": 0.05,
     "nll_excess": 0.15, "nll": 0.40, "drift": 0.02, "hazard": 0.03, "hazard_ref": 0.03,
-    "copied": 0.02, "gptisms": 0.05,
+    "copied": 0.02, "gptisms": 0.05, "forged": 0.02, "forged_plain": 0.05, "forged_none": 0.05,
     **dict.fromkeys(("call_valid", "call_exact", "call_when_none", "tool_answer"), 0.03),
     **dict.fromkeys(("thinks", "thinks_when_off"), 0.05),
     **dict.fromkeys(("thought_leak", "thought_drift"), 0.02),
