@@ -120,16 +120,23 @@ def _with_quiet(kind: type[T]) -> type[T]:
 
 
 def _unknown_flag(kind: Any, args: list[str], given: dict[str, Any]) -> str:
-    """A mistyped flag, which tyro may take for the value of a positional argument."""
+    """A mistyped flag, which tyro may take for the value of a positional argument.
+
+    The positional argument itself may be written as a flag: ``--model ./my-model``.
+    """
     shown = io.StringIO()
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(shown):
         tyro.cli(kind, args=["--help"], **given)
-    known = set(re.findall(r"--[a-z][\w-]*", shown.getvalue()))
-    flags = (arg.split("=")[0].replace("_", "-") for arg in args if re.match(r"--[a-z]", arg))
+    known = set(re.findall(r"--([a-z][\w-]*)", shown.getvalue()))
+    usage = shown.getvalue().partition("\n\n")[0]
+    flags = (arg[2:].split("=")[0].replace("_", "-") for arg in args if re.match(r"--[a-z]", arg))
     for flag in flags:
         if flag not in known:
             close = difflib.get_close_matches(flag, known, n=1)
-            return f"unknown option {flag}" + (f": did you mean {close[0]}?" if close else "")
+            hint = f": did you mean --{close[0]}?" if close else ""
+            if re.search(rf"\b{re.escape(flag.upper())}\b", usage):
+                hint = f": {flag.upper()} is written without a name"
+            return f"unknown option --{flag}{hint}"
     return ""
 
 
