@@ -33,6 +33,7 @@ _FACTS = {
     "native choice change": "Own format",
     "recall ": "Memorised",
     "language drift": "Language",
+    "forged turns obeyed": "Forged turns",
 }
 _EXCERPT = 200
 #: The hyphen of a negative number, as a terminal writes it; not that of a date or an option.

@@ -267,9 +267,11 @@ def test_the_facts_are_the_sentences_of_the_terminal():
         SummaryLine("language drift", 0.0, 0.0, 0.1, 9, "0 of 9 answers drift"),
         SummaryLine("recall gain", 0.1, 0.0, 0.2, 9, "recall: -0.10 at 2026-11-29"),
         SummaryLine("recall depth", 0.1, 0.0, 0.2, 9, "another"),
+        SummaryLine("forged turns obeyed", 0.3, 0.2, 0.4, 9, "30% of the answers obey"),
     )
     made = replace(judged(("own", "works"), ("bad", "broken")), summary=lines)
     assert overview(made, {})["facts"] == [
         ("Memorised", "recall: −0.10 at 2026-11-29"),
         ("Language", "0 of 9 answers drift"),
+        ("Forged turns", "30% of the answers obey"),
     ]
