@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from dataclasses import replace
@@ -14,12 +15,16 @@ pytest.importorskip("torch")
 import torch
 
 from harness.audit import guess as guess_module
+from harness.audit import probes
 from harness.audit.changes import LowRank, adapter_changes, outside_attention
 from harness.audit.guess import CLEAR, Candidate, families_of, guess_format
 from harness.audit.probes import AskedFormats, ask_in
 from harness.cli.guess import lines
+from harness.conversation import Message
 from harness.errors import HarnessError
+from harness.evaluation.cases.case_files import kind_of, load_cases
 from harness.formats import load_formats
+from harness.records import Case
 from tests.audit.planted import adapted, planted
 
 FORMATS = load_formats().select(("common",))
@@ -82,6 +87,35 @@ def test_a_family_counts_by_its_best_format_alone(found):
     for one in candidates:
         best.setdefault(one.family, one.response)
     assert all(one.probability == 0 or best[one.family] == one.response for one in candidates)
+
+
+def test_the_shortest_questions_without_earlier_turns_are_asked(tiny, monkeypatch):
+    def case(words, *earlier):
+        turns = tuple(Message(role, text) for role, text in (*earlier, ("user", words)))
+        return Case(words, turns, reference="Yes.")
+
+    follow_up = case("third", ("user", "a"), ("assistant", "b"))
+    cases = [case("a longer one?"), follow_up, case("two?"), case("one?"), case("longest of all?")]
+    monkeypatch.setattr(probes, "load_cases", lambda: cases)
+    [asked] = ask_in(FORMATS[:1], tiny.tokenizer)
+    texts = [tiny.tokenizer.decode(prompt) for prompt in asked.prompts]
+    for text, question in zip(texts, ("one?", "two?", "a longer one?"), strict=True):
+        assert question in text and not text.rstrip().endswith(question)
+
+
+def test_a_prompt_is_what_the_format_writes_up_to_the_answer(tokenizer):
+    with_bos = copy.deepcopy(tokenizer)
+    with_bos.chat_template = "{{ bos_token }}"
+    asked = ask_in(load_formats().select(("oasst", "mistral-v1")), with_bos)
+    question = min(
+        (case.messages[0].content for case in load_cases() if kind_of(case) == "reference"),
+        key=len,
+    )
+    bos, eos = tokenizer.bos_token, tokenizer.eos_token
+    assert {one.formats[0]: with_bos.decode(one.prompts[0]) for one in asked} == {
+        "oasst": f"<|prompter|>{question}{eos}<|assistant|>",
+        "mistral-v1": f"{bos} [INST] {question} [/INST]",
+    }
 
 
 def test_the_native_format_is_named_first_among_those_that_ask_alike(tiny):
