@@ -184,7 +184,7 @@ def progress(
 
 
 class Recorder:
-    """Writes the phases of one run into its folder. A file that cannot be written ends nothing.
+    """Writes the phases of one run into its folder. It stops no run if the file cannot be written.
 
     Several processes in one folder overwrite each other's file; the results themselves are in the
     results file.

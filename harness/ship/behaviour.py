@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CHECK = "behaviour"
 #: Cases of each kind that ``quick`` asks, and rows and controls of recall that it scores.
 QUICK = 32
-#: More formats than anybody scores: recall is measured in each of them.
+#: Larger than any number of formats: recall is measured in each of them.
 _EVERY = 1_000_000
 _NOT_RUN = {
     "hf": "not scored: its weights are checked, and the model in transformers is the reference",

@@ -47,7 +47,7 @@ _GET_QUANTISER = (
     "--quantize F16,Q8_0 needs neither"
 )
 _BUILDS = (".", "build/bin", "bin")
-#: Converting and quantising are no place to wait for ever: a day is more than any model takes.
+#: Converting and quantising must not hang for ever: a day is more than any model takes.
 _DAY = 86_400
 
 

@@ -1,4 +1,4 @@
-"""A GGUF file: its metadata, and its tensors beside those of a model folder.
+"""A GGUF file: its metadata, and its tensors under the names of a model folder.
 
 llama.cpp's converter renames tensors, and changes some: rows of Q and K are reordered where it
 rotates neighbours and transformers halves, and Gemma's norms are stored with 1 added.

@@ -91,9 +91,7 @@ class Change:
         return product * self.scale
 
     def bound(self, base: torch.Tensor) -> torch.Tensor:
-        """At most this large is any number on the way to each element: errors of float32 grow
-        with it.
-        """
+        """A bound on the intermediate results of each element: float32's errors grow with it."""
         found = base.float().abs()
         for first, second in (("b", "a"), ("embedding_b", "embedding_a")):
             if first in self.parts:

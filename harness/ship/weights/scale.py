@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 #: This number of standard errors is allowed for chance: over thousands of matrices 1e-9 each.
 _SIGMAS = 6.0
-#: Below this, a difference of k from 0, 1 or 2 is no mistake that anybody makes.
+#: No usual mistake makes k differ by less than this from 0, 1 or 2.
 _CLOSE = 0.02
-#: Tensors whose k is less certain say nothing alone, only together.
+#: Tensors whose k is less certain count only together, not alone.
 _CERTAIN = 0.05
 
 
@@ -67,10 +67,10 @@ class Scale:
 
 
 def judge_scale(sums: Sequence[Sums]) -> Scale | None:
-    """Whether the adapter is there, once, in all tensors; None where it changes nothing.
+    """Whether all tensors contain the adapter exactly once; None if it changes nothing.
 
-    Kinds: adapter-missing (in all, or in the tensors that are named), adapter-applied-twice,
-    alpha-differs, and scale-varies where the tensors disagree, which is another file's doing.
+    Kinds: adapter-missing (in all tensors, or in those that are named), adapter-applied-twice,
+    alpha-differs, and scale-varies if the tensors disagree, as those of another file do.
     """
     sums = [one for one in sums if one.pp > 0]
     if not sums:

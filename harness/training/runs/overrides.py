@@ -101,9 +101,9 @@ def settings_of(
     settings: Mapping[str, Any],
     where: str,
 ) -> tuple[TrainConfig, tuple[str, ...]]:
-    """The settings of a call from Python, and what is to be said of another trainer's file.
+    """The settings of a call from Python, and the notes on another trainer's file.
 
-    ``settings`` go over ``config``, by the last part of their name. Raises HarnessError for every
+    ``settings`` override ``config``, by the last part of their names. Raises HarnessError for every
     mistake, with ``where`` as the place.
     """
     if isinstance(config, str | Path):
