@@ -9,10 +9,17 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.report.wording import markdown_text
-from harness.ship.shipment import Shipment
+from harness.ship.shipment import PairedScore, Shipment
 
 _DIGITS = 16
 FILE_HEADS = ("file", "type", "read by", "bytes", "sha256")
+ABOUT_SCORES = (
+    "Each artefact in its own runtime, compared with the trained model in transformers on the same "
+    "cases. The difference is paired by case and has its 95 % interval. The recall gain is how "
+    "much likelier the answers of trained rows became than in the base, less the same for "
+    "controls, in nats per token; its n is the number of trained rows."
+)
+SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
 #: What would end a cell or its row.
 _CELL = str.maketrans({"|": "\\|", "\n": " "})
 
@@ -36,6 +43,7 @@ def card(shipment: Shipment) -> Iterator[str]:
         yield "Nothing differs in what was checked."
     yield from ("", "## Not checked", "")
     yield from _checks(shipment, "not checked", "Nothing was left out.")
+    yield from score_lines(shipment)
     yield from ("", "## Files", "")
     yield from artefact_table(shipment)
     yield from ("", f"Licence: {shipment.license}. Base: see {shipment.base['name']}.")
@@ -82,6 +90,27 @@ def artefact_table(shipment: Shipment) -> Iterator[str]:
         for one in shipment.artefacts
     ]
     return table(FILE_HEADS, rows)
+
+
+def score_lines(shipment: Shipment) -> Iterator[str]:
+    """A section with the table of scores; nothing if the artefacts were not scored."""
+    if shipment.scores:
+        yield from ("", "## Scores", "", ABOUT_SCORES, "")
+        yield from table(SCORE_HEADS, map(score_cells, shipment.scores))
+
+
+def score_cells(one: PairedScore) -> tuple[str, ...]:
+    """A row of the table of scores."""
+    interval = "no interval" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
+    return (
+        one.artefact,
+        one.format,
+        one.metric,
+        f"{one.reference:.3f}",
+        f"{one.value:.3f}",
+        f"{one.difference:+.3f} ({interval})",
+        str(one.n),
+    )
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -10,7 +10,16 @@ from harness.metrics.registry import METRICS, lower_is_better
 from harness.report.frame import render
 from harness.report.wording import markdown_text
 from harness.ship.findings import Checked
-from harness.ship.ship_card import FILE_HEADS, artefact_table, card, table
+from harness.ship.ship_card import (
+    ABOUT_SCORES,
+    FILE_HEADS,
+    SCORE_HEADS,
+    artefact_table,
+    card,
+    score_cells,
+    score_lines,
+    table,
+)
 from harness.ship.shipment import PairedScore, Shipment
 
 PAGE, MARKDOWN, CARD = "ship.html", "ship.md", "README.md"
@@ -64,8 +73,8 @@ def render_page(shipment: Shipment) -> str:
         checks=_in_order(shipment.checks),
         looks=_LOOKS,
         counts=_counts(shipment),
-        about_scores=_ABOUT_SCORES,
-        score_heads=_SCORE_HEADS,
+        about_scores=ABOUT_SCORES,
+        score_heads=SCORE_HEADS,
         file_heads=FILE_HEADS,
         scores=[_score_row(one) for one in shipment.scores],
     )
@@ -80,33 +89,9 @@ def markdown(shipment: Shipment) -> Iterator[str]:
     if shipment.findings:
         yield from ("", "## Findings", "")
         yield from (f"- {markdown_text(str(finding))}" for finding in shipment.findings)
-    if shipment.scores:
-        yield from ("", "## Scores", "", _ABOUT_SCORES, "")
-        yield from table(_SCORE_HEADS, map(_score_cells, shipment.scores))
+    yield from score_lines(shipment)
     yield from ("", "## Files", "")
     yield from artefact_table(shipment)
-
-
-_ABOUT_SCORES = (
-    "Each artefact in its own runtime, compared with the trained model in transformers on the same "
-    "cases. The difference is paired by case and has its 95 % interval. The recall gain is how "
-    "much likelier the answers of trained rows became than in the base, less the same for "
-    "controls, in nats per token; its n is the number of trained rows."
-)
-_SCORE_HEADS = ("artefact", "format", "metric", "transformers", "artefact's", "difference", "n")
-
-
-def _score_cells(one: PairedScore) -> tuple[str, ...]:
-    interval = "no interval" if one.low is None else f"{one.low:+.3f} to {one.high:+.3f}"
-    return (
-        one.artefact,
-        one.format,
-        one.metric,
-        f"{one.reference:.3f}",
-        f"{one.value:.3f}",
-        f"{one.difference:+.3f} ({interval})",
-        str(one.n),
-    )
 
 
 def _score_row(one: PairedScore) -> tuple[tuple[str, ...], str]:
@@ -115,6 +100,6 @@ def _score_row(one: PairedScore) -> tuple[tuple[str, ...], str]:
     Recall has none: neither more nor less of it is better in itself.
     """
     if not one.is_real or one.metric not in METRICS:
-        return _score_cells(one), ""
+        return score_cells(one), ""
     rises = one.difference > 0
-    return _score_cells(one), "worse" if rises == lower_is_better(one.metric) else "better"
+    return score_cells(one), "worse" if rises == lower_is_better(one.metric) else "better"

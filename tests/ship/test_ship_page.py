@@ -42,13 +42,15 @@ def test_the_card_keeps_three_lists_apart():
     verified, rest = text.split("## Verified")[1].split("## Differs")
     differs, rest = rest.split("## Not checked")
     not_checked, files = rest.split("## Files")
+    assert "| llamacpp | chatml | recall gain | 0.800 | 0.600 | -0.200 " in not_checked
     assert "14 of 14" in verified and "Ollama" not in verified and "missing" not in verified
     assert "adapter-missing" in differs and "no Ollama runs" in not_checked
     assert "| `a.gguf` | Q8_0 | llamacpp | 1,234 | `abababababababab…` |" in files
 
 
 def test_a_card_without_checks_does_not_say_that_anything_was_verified():
-    text = "\n".join(card(replace(SHIPMENT, checks=())))
+    text = "\n".join(card(replace(SHIPMENT, checks=(), scores=())))
+    assert "## Scores" not in text
     assert "## Verified\n\nNothing.\n" in text and "## Not checked\n\nNothing was left out." in text
 
 
