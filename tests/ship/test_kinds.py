@@ -68,6 +68,45 @@ def test_the_first_difference_is_shown():
     assert shown == f"trained …{'a' * 16 + 'b' + 'c' * 27!r}…, sent …{'a' * 16 + 'x'!r}"
 
 
+def test_what_is_cut_off_is_marked():
+    """28 characters from the difference on are shown; at the edges nothing is cut off."""
+    assert window("ab", "xb") == "trained 'ab', sent 'xb'"
+    assert window("x" + "a" * 27, "y" + "a" * 28) == (
+        f"trained {'x' + 'a' * 27!r}, sent {'y' + 'a' * 27!r}…"
+    )
+
+
+@pytest.mark.parametrize(
+    ("added", "kind"),
+    [
+        ("Hint ", "injected-system"),
+        ("Be ok ", "injected-system"),
+        ("Hey ", "other-template"),
+        ("A b c ", "other-template"),
+        ("<|think_off|>", "other-template"),
+    ],
+)
+def test_words_before_the_first_question_are_a_system_prompt(added, kind):
+    """A word of four letters or two of two; a mark or a letter is another template."""
+    assert kind_of(lambda text: added + text) == kind
+
+
+@pytest.mark.parametrize(
+    ("times", "kind"), [(1, "escaped-json"), (2, "escaped-json"), (3, "other-template")]
+)
+def test_escapes_are_undone_twice(times, kind):
+    def escaped(text):
+        for _ in range(times):
+            text = text.replace("\\", "\\\\").replace('"', '\\"')
+        return text
+
+    assert kind_of(escaped) == kind
+
+
+def test_half_an_escape_of_an_emoji_is_no_letter():
+    assert kind_of(lambda text: text.replace("é", "\\ud83d")) == "other-template"
+
+
 @pytest.mark.parametrize(
     ("trained", "sent", "kind"),
     [(1, 2, "double-bos"), (0, 1, "unexpected-bos"), (1, 0, "missing-bos"), (2, 1, "missing-bos")],

@@ -157,7 +157,11 @@ def _inserted(mine: str, theirs: str) -> str:
         (at for at, (one, other) in enumerate(zip(mine, theirs, strict=False)) if one != other),
         len(mine),
     )
-    return theirs[same : same + more] if theirs[same + more :] == mine[same:] else ""
+    if theirs[same + more :] != mine[same:]:
+        return ""
+    while same and theirs[same - 1] == theirs[same + more - 1]:  # whole marks, not "x|><|"
+        same -= 1
+    return theirs[same : same + more]
 
 
 def _of_messages(prompt: TrainedPrompt, trained: str, sent: str) -> str:
