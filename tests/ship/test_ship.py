@@ -125,5 +125,5 @@ def test_an_adapter_of_another_base_is_refused(tiny_model, adapter, tmp_path):
 
 def test_a_gguf_file_without_adapter_is_refused(tiny_model, tmp_path):
     file = write_gguf(tiny_model, tmp_path / "tiny.gguf")
-    with pytest.raises(HarnessError, match="a GGUF file is an artefact already"):
+    with pytest.raises(HarnessError, match="a GGUF file is made for a runtime"):
         ship(ShipJob(str(file), tmp_path / "out", "chatml"), quiet=True)
