@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from harness.cli.arguments import parse
+from harness.cli.eval_options import EvalOptions
 from harness.cli.main import COMMANDS, GROUPS, entry, main, run_command
 
 
@@ -245,3 +247,9 @@ def test_memory_that_ends_where_nothing_smaller_can_be_tried_is_one_line(capsys)
         assert line.startswith(begins) and line.count("\n") == 1
     with pytest.raises(RuntimeError, match="device-side"):  # control: our bugs keep theirs
         run_command(command, [RuntimeError("CUDA error: device-side assert triggered")])
+
+
+def test_an_option_is_repeated_or_takes_several_words():
+    given = parse(EvalOptions, ["m", "--adapter", "a", "--adapter", "b"], "eval", "")
+    assert given.adapter == ("a", "b")
+    assert parse(EvalOptions, ["m", "--formats", "a", "b"], "eval", "").formats == ("a", "b")
