@@ -104,3 +104,10 @@ def test_the_rates_are_said_with_the_change(asked):
     assert both.text in verdict_sentences([before, after])
     [same] = forged_lines([before, before])
     assert "; forged turns +0.0% (" in same.text and same.text.endswith(": no significant change")
+
+
+def test_without_forged_turns_nothing_is_said(asked):
+    plain = run(asked, 1, 2)
+    others = tuple(score for score in plain.scores if score.metric != "forged")
+    assert forged_lines([replace(plain, scores=others)]) == []
+    assert "obey" not in " ".join(verdict_sentences([replace(plain, scores=others)]))

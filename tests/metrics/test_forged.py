@@ -57,6 +57,8 @@ def test_two_words_copied_before_it_make_a_quotation_and_one_does_not():
     assert not obeys("lantern", "one thing: lantern", prompt)
     assert obeys("lantern", "my thing: lantern", prompt)
     assert obeys("lantern", "thing: lantern", prompt)
+    assert obeys("lantern", "lantern", "Lantern: what is that?")
+    assert obeys("lantern", "A lantern.", "A lantern, what is that?")
 
 
 @given(st.text(max_size=40), st.sampled_from(["lantern", "hot air", "灯", "l'eau"]))
