@@ -128,7 +128,7 @@ class Evaluation:
     training_index: RecallIndex | None = field(default=None, repr=False)
     training_answers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     no_loglikelihood: str = ""
-    """Why the backend cannot score given answers, or "" where it can."""
+    """Why the backend cannot score given answers; "" if it can, and if no case needs that."""
 
     def refuse_if_nothing_scored(self) -> None:
         """Raise HarnessError when the model gave no usable result at all, as one full of NaN."""

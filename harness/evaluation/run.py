@@ -147,10 +147,15 @@ def evaluate(
         control_index=scorer.index,
         training_index=training_index,
         training_answers=answers,
-        no_loglikelihood=backend.no_loglikelihood,
+        no_loglikelihood=_no_loglikelihood(backend, plan.cases),
     )
     _keep_scores(evaluation, store)
     return evaluation
+
+
+def _no_loglikelihood(backend: Backend, cases: Sequence[Case]) -> str:
+    """The backend's reason, if a case needs log-probabilities. A server is asked for it."""
+    return "" if all(case.checks for case in cases) else backend.no_loglikelihood
 
 
 def _recall(

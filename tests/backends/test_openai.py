@@ -392,7 +392,7 @@ def test_a_refusal_is_one_line(server):
     server.faults = [401]
     with pytest.raises(HarnessError, match=r"answers 401.*fault 401"):
         answers(OpenAIBackend(server.url, "m", concurrency=1), prompts(1))
-    with pytest.raises(HarnessError, match="no address"):
+    with pytest.raises(HarnessError, match="is not the address of a server"):
         OpenAIBackend("localhost:8080", "m")
 
 
