@@ -12,6 +12,7 @@ from tests.device import choose, chosen_device
 
 TESTS = Path(__file__).parent
 NAMES_THE_CPU = {
+    "cli/test_guess_lines.py": "an option that a fake of load is given",
     "gate/conftest.py": "a recorded environment",
     "gate/test_baseline.py": "a recorded environment",
     "models/test_placement.py": "the CPU and a disk play two cards",

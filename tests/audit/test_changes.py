@@ -19,6 +19,7 @@ from harness.audit.changes import (  # noqa: E402
 from harness.errors import HarnessError  # noqa: E402
 from harness.models import load  # noqa: E402
 from tests.audit.planted import adapted  # noqa: E402
+from tests.device import chosen_device  # noqa: E402
 from tests.tiny import build_model  # noqa: E402
 from tests.zoo.models import build  # noqa: E402
 
@@ -117,7 +118,7 @@ def test_an_adapter_that_was_not_trained_is_refused(tiny):
 
 def test_the_output_embedding_counts_in_neither(tmp_path):
     build_model(tmp_path, tie_word_embeddings=False)
-    tiny = load(str(tmp_path), dtype="float32", device="cpu")
+    tiny = load(str(tmp_path), dtype="float32", device=chosen_device())
     base = replace(tiny, model=copy.deepcopy(tiny.model))
     adapted(tiny, seed=3, targets=["q_proj", "lm_head"])
     assert len(adapter_changes(tiny)) == 2
@@ -131,11 +132,11 @@ def test_the_output_embedding_counts_in_neither(tmp_path):
 
 def test_the_layers_of_gpt2_which_store_the_transpose_are_compared(tmp_path):
     build("gpt2", tmp_path)
-    base, merged = (load(str(tmp_path), dtype="float32", device="cpu") for _ in range(2))
+    base, merged = (load(str(tmp_path), dtype="float32", device=chosen_device()) for _ in range(2))
     layer = merged.model.transformer.h[1].mlp.c_fc
-    layer.weight.data += 0.1 * torch.randn(layer.weight.shape)
+    layer.weight.data += 0.1 * torch.randn_like(layer.weight)
     [(found, change)] = merge_changes(merged, base).items()
-    x = torch.randn(5, layer.nx)
+    x = torch.randn(5, layer.nx, device=layer.weight.device)
     assert found is base.model.transformer.h[1].mlp.c_fc
     expected = (layer(x) - found(x)).square().sum(-1)
     assert torch.allclose(change.added(x), expected, rtol=1e-3)
