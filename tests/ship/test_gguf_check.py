@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 
 import tests.tiny_gguf
 from harness.models.quantisation import Quantisation
-from harness.ship.weights.gguf_check import check_gguf
+from harness.ship.weights.gguf_check import _Held, _judge, check_gguf
 from harness.ship.weights.gguf_file import GgufFile
 from harness.ship.weights.metadata_check import check_metadata
-from harness.ship.weights.nearest_codes import MOST_FAR, fraction_far
+from harness.ship.weights.nearest_codes import MOST_FAR, fraction_far, holds
 from harness.ship.weights.replay import read_changes
+from harness.ship.weights.scale import Sums
 from harness.ship.weights.tensors import base_tensors, folder_tensors
 from harness.training.share.merge import merge
 from tests.tiny import CHATML, build_model
@@ -138,6 +139,33 @@ def on_the_grid(tiny_model, tmp_path_factory):
     return made
 
 
+@pytest.mark.parametrize("present", [True, False])
+def test_a_base_of_q8_again_in_q8_is_no_other_file(present):
+    """Rounding keeps another part of the change in each matrix, as the real Gemma 3 270M showed."""
+    import gguf
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng(0)
+    q8 = gguf.GGMLQuantizationType.Q8_0
+
+    def rounded(numbers):
+        return gguf.quants.dequantize(gguf.quants.quantize(numbers, q8), q8)
+
+    held = []
+    for steps in (0.2, 0.3, 1.0):
+        base = rounded(rng.standard_normal((512, 512)).astype(np.float32))
+        added = (steps * 0.02 * rng.standard_normal(base.shape)).astype(np.float32)
+        given, stored = base + added, rounded(base + added * present)
+        sums = Sums.of(str(steps), torch.from_numpy(added), torch.from_numpy(stored - base))
+        near = holds(stored, given, "Q8_0")
+        assert near is present
+        held.append(_Held(str(steps), "Q8_0", 0.007, True, 1.0, sums, near))
+    kept = [one.sums.k for one in held]
+    assert (max(kept) - min(kept) > 0.02) is present, "else the regression says it alone"
+    assert [one.kind for one in _judge(held, "m.gguf")] == ([] if present else ["adapter-missing"])
+
+
 def test_rounding_that_takes_a_small_change_away_is_no_other_file(on_the_grid, tmp_path):
     """The codes are the nearest to base and adapter, and are still nearly those of the base."""
     trained = on_the_grid[0.02]
@@ -156,7 +184,7 @@ def test_a_file_of_a_base_on_the_grid_still_lacks_a_larger_adapter(on_the_grid, 
     assert kinds(found) == ["adapter-missing"], found
 
 
-@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 def test_codes_are_the_nearest_to_what_was_quantised_and_to_nothing_else(kind):
     import gguf
     import numpy as np

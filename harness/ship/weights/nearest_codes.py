@@ -19,6 +19,11 @@ _BLOCKS = {
     **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K"), 32),
     **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K"), 16),
 }
+#: Q8_0 has so many codes that no two of a block need be adjacent. But the largest of its 32 numbers
+#: always has the code 127 or −127, from which the step follows.
+_Q8_BLOCK, _Q8_LARGEST = 32, 127
+#: A scale is rounded to half precision after the codes were chosen: so much of a number.
+_HALF_PRECISION = 2.0**-11
 #: This fraction may be farther away: a scale is stored in half precision, and a step is estimated.
 MOST_FAR = 0.002
 #: Half a step, and room for the rounding of scales.
@@ -32,12 +37,16 @@ def fraction_far(stored: np.ndarray, given: np.ndarray, kind: str) -> float | No
     """
     import numpy as np
 
-    block = _BLOCKS.get(kind)
+    block = _Q8_BLOCK if kind == "Q8_0" else _BLOCKS.get(kind)
     if block is None or stored.size % block:
         return None
     codes, wanted = stored.reshape(-1, block), given.reshape(-1, block)
-    gaps = np.diff(np.sort(codes, axis=1), axis=1)
     largest = np.abs(codes).max(axis=1, keepdims=True)
+    if kind == "Q8_0":
+        step = largest / _Q8_LARGEST
+        far = np.abs(codes - wanted) > 0.5 * step + _HALF_PRECISION * np.abs(codes)
+        return float(far.mean())
+    gaps = np.diff(np.sort(codes, axis=1), axis=1)
     step = np.where(gaps > 1e-5 * largest, gaps, np.inf).min(axis=1, keepdims=True)
     inner = (codes > codes.min(axis=1, keepdims=True)) & (codes < codes.max(axis=1, keepdims=True))
     far = inner & (np.abs(codes - wanted) > _HALF * step)
