@@ -19,8 +19,8 @@ _BLOCKS = {
     **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K"), 32),
     **dict.fromkeys(("Q2_K", "Q3_K", "Q6_K"), 16),
 }
-#: Q8_0 has so many codes that no two of a block need be adjacent. But the largest of its 32 numbers
-#: always has the code 127 or −127, from which the step follows.
+#: Q8_0 has 255 codes, of which no two in a block need be adjacent. But the largest of the 32
+#: numbers always has the code 127 or −127, from which the step follows.
 _Q8_BLOCK, _Q8_LARGEST = 32, 127
 #: A scale is rounded to half precision after the codes were chosen: so much of a number.
 _HALF_PRECISION = 2.0**-11
