@@ -95,7 +95,7 @@ class Shipment:
     base: dict[str, str]
     """The model's name, and the digest of its weights."""
     adapter: dict[str, str]
-    """The adapter's folder by name and its digest; empty without one."""
+    """The name of the adapter's folder or of its run's, and its digest; empty without one."""
     format: str
     stops: tuple[str, ...]
     stop_ids: tuple[int, ...]

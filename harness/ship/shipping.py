@@ -57,7 +57,7 @@ def ship(job: ShipJob, *, quiet: bool = False) -> Shipment:
             name=trained.name,
             created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             base={"name": trained.source.name, "digest": trained.source.digest},
-            adapter={"name": trained.adapter.name, "digest": trained.adapter_digest}
+            adapter={"name": trained.adapter_name, "digest": trained.adapter_digest}
             if trained.adapter
             else {},
             format=trained.format.id,

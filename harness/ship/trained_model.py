@@ -38,11 +38,15 @@ class Trained:
     @property
     def name(self) -> str:
         """A name for the files: the base's, and the adapter's or its run's."""
+        return "-".join(filter(None, (self.source.name, self.adapter_name)))
+
+    @property
+    def adapter_name(self) -> str:
+        """The name of the adapter's folder, or of its run's."""
         if self.adapter is None:
-            return self.source.name
+            return ""
         folder = self.adapter.resolve()
-        own = folder.parent.name if folder.name == "adapter" else folder.name
-        return f"{self.source.name}-{own}"
+        return folder.parent.name if folder.name == "adapter" else folder.name
 
     @property
     def adapter_digest(self) -> str:

@@ -100,6 +100,7 @@ def test_a_run_has_its_formats_and_another_format_is_noted(tiny_model, adapter, 
     done = ship(ShipJob(str(run), tmp_path / "out", name, behaviour="none"), quiet=True)
     noted = ["the adapter was not trained in theirs, but in mine"]
     assert list(done.notes) == (noted if name == "theirs" else [])
+    assert done.adapter["name"] == "run" and done.name.endswith("-run"), "not its folder adapter"
 
 
 def test_the_command_fails_if_a_check_differs(monkeypatch, tmp_path, capsys):
