@@ -423,7 +423,12 @@ def test_the_engine_of_a_gguf_file(files, given, engine):
         (("--engine-option", "layers=3"), "its options: tokenizer, gpu_layers, threads, budget"),
     ],
 )
-def test_what_llama_cpp_cannot_do_is_one_line(files, cases, tmp_path, capsys, args, text):
+def test_what_llama_cpp_cannot_do_is_one_line(
+    files, cases, tmp_path, capsys, monkeypatch, args, text
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "adapter_config.json").write_text('{"base_model_name_or_path": "b"}')
     assert evaluate(files["F32"], cases, tmp_path / "out", "--engine", "llamacpp", *args) == 2
     error = capsys.readouterr().err
     assert text in error and "Traceback" not in error
