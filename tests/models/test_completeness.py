@@ -90,13 +90,20 @@ def test_every_number_of_modules_is_compared(folder, settings):
 
 def test_other_numbers_are_not_compared(folder):
     sizes = {"vocab_size": 262_144, "max_position_embeddings": 131_072, "hidden_size": 8192}
-    refuse_too_many_modules(config(**sizes, layer_types=["full"] * 3000), folder)
+    sizes["layer_types"] = ["full"] * 3000
+    refuse_too_many_modules(config(**sizes), folder)
+    with pytest.raises(HarnessError, match=r"num_hidden_layers is 3,000"):
+        refuse_too_many_modules(config(**sizes, num_hidden_layers=3000), folder)
 
 
-def test_a_model_of_the_hub_that_is_not_here_is_not_compared(tmp_path):
+def test_a_model_of_the_hub_that_is_not_here_is_not_compared(folder):
     absent = ModelSource("toy", "owner/toy", None, "hub:owner/toy")
     refuse_too_many_modules(config(num_hidden_layers=10**6), absent)
     refuse_too_many_weights(model(1 << 40), absent)
+    with pytest.raises(HarnessError, match="num_hidden_layers is 1,000,000"):
+        refuse_too_many_modules(config(num_hidden_layers=10**6), folder)
+    with pytest.raises(HarnessError, match="the configuration describes 1,099,511,627,776"):
+        refuse_too_many_weights(model(1 << 40), folder)
 
 
 @pytest.mark.parametrize("quantisation", ["Q4_0", "Q8_0", "F16"])
