@@ -15,9 +15,9 @@ from harness.evaluation.recall_rows import recall_sets
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
 from harness.training.start import train
-from tests.training.small import small_config
+from tests.training.small import small_config, sums
 
-ROWS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}, the quick fox.") for n in range(24)]
+ROWS = sums(24)
 
 
 @pytest.fixture(scope="module")

@@ -104,13 +104,13 @@ def test_what_a_runtime_cannot_measure_is_not_compared_and_never_passed(gate):
         rows = [Score(f"choice-{n:03}", "chatml", "choice", None, WHY) for n in range(N)]
         return {"scores": (*made.scores, *rows), "no_loglikelihood": WHY, **more}
 
-    told = gate("ollama/tuned", values, **with_reason())
-    assert outcomes(told)["chatml", "choice"] == "inconclusive"
-    assert {o for place, o in outcomes(told).items() if place[1] == "stopped"} == {"passed"}
-    lines = summary_lines(told)
+    result = gate("ollama/tuned", values, **with_reason())
+    assert outcomes(result)["chatml", "choice"] == "inconclusive"
+    assert {o for place, o in outcomes(result).items() if place[1] == "stopped"} == {"passed"}
+    lines = summary_lines(result)
     assert f"not compared in this runtime: choice: {WHY}" in lines
     assert not any("drops" in line for line in lines)
-    [check] = [one for one in told.checks if one.metric == "choice"]
+    [check] = [one for one in result.checks if one.metric == "choice"]
     assert describe(check) == f"chatml · choice: 1.00 → not scored\ninconclusive: {WHY}"
     model = gate("x", values, options={"artefact": None}, **with_reason())
     assert outcomes(model)["chatml", "choice"] == "missing"  # the trained model's own gate

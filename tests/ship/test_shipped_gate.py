@@ -14,12 +14,12 @@ from harness.gate.run_gate import GateOptions, run_gate
 from harness.ship import ShipJob, ship
 from harness.training.start import train
 from tests.tiny_gguf import write_gguf
-from tests.training.small import small_config
+from tests.training.small import small_config, sums
 
 pytest.importorskip("llama_cpp")
 pytestmark = pytest.mark.extras
 
-ROWS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}, the quick fox.") for n in range(48)]
+ROWS = sums(48)
 
 
 @pytest.fixture(scope="module")

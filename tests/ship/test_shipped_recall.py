@@ -13,9 +13,9 @@ from harness.ship import ShipJob, behaviour
 from harness.ship.shipped_recall import recall_scores, shipped_rows
 from harness.ship.trained_model import find_trained
 from harness.training.start import train
-from tests.training.small import small_config
+from tests.training.small import small_config, sums
 
-ROWS = [(f"What is {n} and {n + 1}?", f"It is {2 * n + 1}, the quick fox.") for n in range(24)]
+ROWS = sums(24)
 
 
 @pytest.fixture(scope="module")

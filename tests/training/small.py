@@ -42,6 +42,13 @@ STORED_NF4, STORED_INT8 = (
 """For ``parametrize``: bitsandbytes is installed by ``tox -e extras`` alone."""
 
 
+def sums(count: int) -> list[tuple[str, str]]:
+    """Questions with answers that are easily learnt by heart."""
+    return [
+        (f"What is {n} and {n + 1}?", f"It is {2 * n + 1}, the quick fox.") for n in range(count)
+    ]
+
+
 def load_adapted(model: Path, adapter: Path, **settings) -> LoadedModel:
     """A base with an adapter, in float32 on the tests' device."""
     where = {"dtype": "float32", "device": chosen_device()}
