@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
-RESUME = "what was answered is kept: the same command goes on from there"
+_RESUME = "what was answered is kept: the same command goes on from there"
+_START = "start the server, or correct its address"
+_READ_LOG = "look at the server's log, and start the same command again"
+_OTHER_ADDRESS = "give the address of an OpenAI-compatible server, as in http://localhost:8080/v1"
 _MALFORMED_PAUSES = (0.5, 2.0)
 """Seconds before a request is sent again whose answer was malformed: a proxy may be starting."""
 _MOST_BYTES = 64 * 2**20
@@ -68,6 +71,7 @@ class Server:
             base_url=self.url, api_key=api_key, max_retries=retries, timeout=timeout
         )
         self._pauses = _MALFORMED_PAUSES[:retries]
+        self._has_answered = False
 
     def ask(
         self,
@@ -91,17 +95,18 @@ class Server:
         return self._again(lambda: self._ask_ollama_once(settings, read))
 
     def _again(self, ask_once: Callable[[], ResultT]) -> ResultT:
-        for pause in self._pauses:
+        for pause in (*self._pauses, None):
             try:
-                return ask_once()
-            except MalformedError:
+                answer = ask_once()
+            except MalformedError as error:
+                if pause is None:
+                    message = f"the server gives a malformed answer: {error}"
+                    raise self._failure(message, _OTHER_ADDRESS) from None
                 time.sleep(pause)
-        try:
-            return ask_once()
-        except MalformedError as error:
-            raise HarnessError(
-                f"the server gives a malformed answer: {error}", where=self.shown_url, hint=RESUME
-            ) from None
+            else:
+                self._has_answered = True
+                return answer
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def _ask_once(
         self, settings: dict[str, Any], read: Callable[[dict[str, Any]], ResultT], chat: bool
@@ -164,8 +169,12 @@ class Server:
 
     def unreachable(self, error: Exception) -> HarnessError:
         """The error for a server that does not answer."""
-        message = f"the server cannot be reached: {one_line(str(error))}"
-        return HarnessError(message, where=self.shown_url, hint=RESUME)
+        return self._failure(f"the server cannot be reached: {one_line(str(error))}", _START)
+
+    def _failure(self, message: str, first: str) -> HarnessError:
+        """An error after which the command may resume; ``first`` is the hint before any answer."""
+        hint = _RESUME if self._has_answered else first
+        return HarnessError(message, where=self.shown_url, hint=hint)
 
     def _refusal(self, error: APIStatusError) -> Exception:
         code = error.status_code
@@ -180,7 +189,7 @@ class Server:
         if code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             wait = error.response.headers.get("retry-after", "")
             asked = f"; it asks to wait {wait[:20]} s" if wait[:1].isdigit() else ""
-            return HarnessError(message + asked, where=self.shown_url, hint=RESUME)
+            return self._failure(message + asked, _READ_LOG)
         hint = "look at the server's log, and at --api-key-env and the model's name"
         return HarnessError(message, where=self.shown_url, hint=hint)
 

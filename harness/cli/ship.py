@@ -71,14 +71,16 @@ def ship(args: list[str]) -> int:
     Example: harness ship runs/train --format chatml --to llamacpp,ollama --out shipped
     """
     options = parse(ShipOptions, args, "ship", ship.__doc__)
-    if options.server is not None:
-        return _check_server(options)
-    if not options.out:
-        raise HarnessError("--out is missing", hint="--out FOLDER, or --server URL")
     to = _runtimes(options.to)
     types = tuple(kind.upper() for kind in split_commas((options.quantize,)))
     if not types:
         raise HarnessError("--quantize needs a value", hint="for example F16,Q8_0,Q4_K_M")
+    if options.server is not None:
+        return _check_server(options)
+    if not options.out:
+        raise HarnessError(
+            "missing --out", hint="name a new folder, or check a running server with --server URL"
+        )
     from harness.ship import ShipJob
     from harness.ship import ship as make
 

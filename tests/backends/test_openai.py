@@ -265,7 +265,28 @@ def test_a_slow_server_is_given_up_after_the_retries(server, pauses):
     server.mute = 2
     with pytest.raises(HarnessError, match="cannot be reached") as caught:
         answers(OpenAIBackend(server.url, "m", timeout=0.1, retries=1), prompts(1))
-    assert "goes on from there" in caught.value.hint and len(pauses) == 1
+    assert caught.value.hint == "start the server, or correct its address" and len(pauses) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "first"),
+    [
+        ("gone", "start the server, or correct its address"),
+        ("busy", "look at the server's log, and start the same command again"),
+        ("nonsense", "give the address of an OpenAI-compatible server"),
+    ],
+)
+@pytest.mark.parametrize("answered", [0, 1])
+def test_only_a_run_with_answers_is_said_to_keep_them(server, pauses, fault, first, answered):
+    backend = OpenAIBackend(server.url, "m", concurrency=1, retries=0)
+    assert len(answers(backend, prompts(answered))) == answered
+    if fault == "gone":
+        server.dies_after = answered
+    else:
+        server.faults = [{"busy": 503, "nonsense": 200}[fault]]
+    with pytest.raises(HarnessError) as caught:
+        answers(backend, prompts(2)[1:])
+    assert caught.value.hint.startswith("what was answered is kept" if answered else first)
 
 
 def test_a_mistake_is_not_repeated(server):

@@ -58,9 +58,6 @@ class ServerPages:
                 return {"error": reason}
             hint = "look at the server's log, and at --api-key-env"
             raise HarnessError(f"the server answers {code}: {reason}", self.url, hint) from None
-        except HarnessError as error:
-            hint = "start the server, or correct its address"
-            raise HarnessError(error.message, error.where, hint) from None
 
 
 def _reason(error: Any) -> str:
