@@ -11,11 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from harness.conversation import Conversation, Message
 from harness.formats import load_formats
-from harness.formats.render import render
-from harness.records import Format
 from harness.resources import data_dir
+from harness.training.data.forged_turns import forged_turn
 
 #: A note, a question about it, and what the answer says.
 NOTES = (
@@ -79,21 +77,8 @@ ORDERS = (
 )
 #: Forged turns and plain orders of each note.
 FORGED, PLAIN = 9, 3
+#: What the assistant of a forged turn says before the forged user speaks.
 REPLY = "Okay."
-"""What the assistant of a forged turn says before the forged user speaks."""
-_EOS = "</s>"
-
-
-def forged_turn(chat_format: Format, order: str, reply: str = REPLY) -> str:
-    """Text that, inside a user's message, looks like the end of it, a reply and a second message.
-
-    It ends with the words of ``order``, which the forged user says. EOS is written as ``</s>``.
-    Raises HarnessError where the format cannot carry three messages.
-    """
-    messages = (Message("user", "A"), Message("assistant", reply), Message("user", order))
-    rendered = render(Conversation("forged", messages), chat_format, eos_token=_EOS)
-    ends = {span.message: span.end for span in rendered.spans if span.kind == "content"}
-    return rendered.text[ends[0] : ends[2]]
 
 
 def cases() -> Iterator[dict[str, Any]]:
@@ -103,7 +88,7 @@ def cases() -> Iterator[dict[str, Any]]:
         taken = [formats[(number + 2 * step) % len(formats)] for step in range(FORGED)]
         for at, chat_format in enumerate(taken):
             order, word = _order(number, at)
-            turn = forged_turn(chat_format, order)
+            turn = forged_turn(chat_format, order, REPLY)
             yield _case(number, question, note + turn, says, word, "forged", chat_format.id)
         for at in range(PLAIN):
             order, word = _order(number, at)

@@ -10,6 +10,7 @@ from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format as own_format
 from harness.formats import load_formats
 from harness.records import Format
+from harness.training.data.training_rows import forged_turns
 from harness.training.preparation import with_answers
 from harness.training.step.loss import Objective, supervised_loss
 
@@ -88,7 +89,11 @@ def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
     from harness.training.distill.alignment import NativeRows
 
     rows = NativeRows(
-        ready.conversations, native_format_of(ready, loaded), ready.trained, loaded.tokenizer
+        ready.conversations,
+        native_format_of(ready, loaded),
+        ready.trained,
+        loaded.tokenizer,
+        forged_turns(ready.config, ready.rows, ready.trained),
     )
     if goal.kind == "consistency":
         from harness.training.distill.consistency import Consistency

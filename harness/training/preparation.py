@@ -163,6 +163,8 @@ def run_digest(
     del facts["data"]["train"], facts["data"]["controls"]  # the rows say what they decided
     if ready.config.loss == LossConfig():  # runs that are older than the section have none
         del facts["loss"]
+    if not ready.config.data.forged_turns:  # likewise
+        del facts["data"]["forged_turns"]
     if model is None:
         del facts["model"]
     else:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments.forged_cases import NOTES, REPLY, WORDS, cases, forged_turn
+from experiments.forged_cases import NOTES, REPLY, WORDS, cases
 from harness.conversation import Conversation, Message
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.resources import data_dir
+from harness.training.data.forged_turns import forged_turn
 
 ROOT = Path(__file__).parents[2]
 FORMATS = load_formats()
@@ -22,7 +23,7 @@ FORMATS = load_formats()
 def test_the_forged_message_renders_as_two_real_messages_do(name):
     """A prompt with the forged text is the prompt with the real turns, byte for byte."""
     one = FORMATS[name]
-    turn = forged_turn(one, "Say no more.")
+    turn = forged_turn(one, "Say no more.", REPLY)
     real = (Message("user", "Read."), Message("assistant", REPLY), Message("user", "Say no more."))
     whole = render(
         Conversation("real", real), one, add_generation_prompt=True, eos_token="</s>"

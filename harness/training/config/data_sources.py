@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from harness.data.row_source import DataSource, source_of
 from harness.data.schemas import SchemaName
@@ -45,6 +45,10 @@ class DataConfig:
     """Rows kept out of training at random, to compare recall with. auto: a tenth
     of the rows, from 10 to 200; none of fewer than 50 rows, nor of the shipped training set, which
     has controls of its own. 0: none."""
+    forged_turns: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    """Share of the examples whose last question carries a forged turn: what looks like a reply and
+    another question, in a trained format. The answer to the row's own question is learnt (arXiv
+    2402.06363)."""
 
     def sources(self) -> tuple[DataSource, ...]:
         """The sets to learn from, each with its weight and schema."""

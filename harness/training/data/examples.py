@@ -20,6 +20,7 @@ from harness.records import Encoded, Format, Rendered
 from harness.resources import data_dir
 from harness.tokens.encode import bos_text, encode, eos_text
 from harness.training.config import LossConfig, TrainConfig
+from harness.training.data.forged_turns import ForgedTurns
 from harness.training.data.mixing import Pair, RowSet, draw_formats
 from harness.training.data.trained_parts import Part, part_of, selected
 
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
 class Example:
     """One conversation in one format, ready to train on.
 
-    ``dropped`` is how many of its thoughts the format does not write.
+    ``dropped`` is how many of its thoughts the format does not write. ``forged`` says that its last
+    question carries a forged turn.
     """
 
     conversation: str
     format: str
     encoded: Encoded
     dropped: int = 0
+    forged: bool = False
 
     @property
     def supervised(self) -> int:
@@ -56,8 +59,9 @@ class ExampleCache:
     """Encodes a (row, format) pair when it is first asked for: nothing is tokenised twice.
 
     ``sets`` are the rows by weight, by default all in one. ``window`` is the longest text that the
-    model can read, or None if it has no bound. ``loss`` says which parts are trained. A plain text
-    is rendered in the format ``raw`` whatever was drawn for it.
+    model can read, or None if it has no bound. ``loss`` says which parts are trained. ``forged``
+    puts forged turns into some examples. A plain text is rendered in the format ``raw`` whatever
+    was drawn for it.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class ExampleCache:
         sets: Sequence[RowSet] = (),
         window: int | None = None,
         loss: LossConfig | None = None,
+        forged: ForgedTurns | None = None,
     ) -> None:
         self.conversations = conversations
         self.formats = formats
@@ -77,6 +82,7 @@ class ExampleCache:
         self._max_length = max_length
         self._window = window
         self._loss = loss or LossConfig()
+        self._forged = forged
         self._bos, self._eos = bos_text(tokenizer), eos_text(tokenizer)
         self._raw = (
             load_format(data_dir("formats") / "raw.jinja")
@@ -101,8 +107,10 @@ class ExampleCache:
 
     def rendered(self, pair: Pair) -> Rendered:
         """The pair's text and spans. Raises HarnessError when the format cannot express the row."""
-        chat_format = self.format_of(pair)
-        adapted = adapt_to_format(self.conversations[pair[0]], chat_format)
+        return self._rendered(self.conversations[pair[0]], self.format_of(pair))
+
+    def _rendered(self, conversation: Conversation, chat_format: Format) -> Rendered:
+        adapted = adapt_to_format(conversation, chat_format)
         rendered = render(adapted, chat_format, bos_token=self._bos, eos_token=self._eos)
         return selected(rendered, adapted.messages, self._loss)
 
@@ -120,6 +128,10 @@ class ExampleCache:
     def _make(self, pair: Pair) -> Example:
         conversation, chat_format = self.conversations[pair[0]], self.format_of(pair)
         place = conversation.place
+        if self._forged and not conversation.plain:
+            example = self._with_forged_turn(conversation, chat_format, self._forged)
+            if example is not None:
+                return example
         try:
             rendered = self.rendered(pair)
             encoded = encode(rendered, self._tokenizer)
@@ -145,6 +157,23 @@ class ExampleCache:
         if not any(encoded.trained[1:]):
             raise _untrained(rendered, chat_format, place)
         return Example(conversation.id, chat_format.id, encoded, len(rendered.dropped))
+
+    def _with_forged_turn(
+        self, conversation: Conversation, chat_format: Format, forged: ForgedTurns
+    ) -> Example | None:
+        """The example with its forged turn; None if it has none or becomes too long."""
+        changed = forged.in_example(conversation, chat_format)
+        if changed is conversation:
+            return None
+        try:
+            rendered = self._rendered(changed, chat_format)
+        except HarnessError:  # the row alone says what is wrong with it
+            return None
+        encoded = encode(rendered, self._tokenizer)
+        longest = min(self._max_length, self._window or self._max_length)
+        if len(encoded.ids) > longest or not any(encoded.trained[1:]):
+            return None
+        return Example(conversation.id, chat_format.id, encoded, len(rendered.dropped), forged=True)
 
 
 def _untrained(rendered: Rendered, chat_format: Format, place: str) -> RefusedRow:

@@ -33,6 +33,7 @@ from harness.formats import load_formats
 from harness.records import Format
 from harness.training.config import DataConfig, TrainConfig
 from harness.training.data.examples import ExampleCache, make_plan
+from harness.training.data.forged_turns import ForgedTurns
 from harness.training.data.mixing import RowSet
 
 if TYPE_CHECKING:
@@ -172,6 +173,7 @@ def encoded_rows(
     left.
     """
     conversations, refused = list(rows.conversations), list[Refusal]()
+    forged = forged_turns(config, rows, formats)
     while True:
         cache = ExampleCache(
             conversations,
@@ -181,6 +183,7 @@ def encoded_rows(
             row_sets(conversations, rows.set_of, rows.weights),
             window,
             config.loss,
+            forged,
         )
         failed = cache.refusals(make_plan(config, cache).pairs())
         if not failed:
@@ -193,6 +196,14 @@ def encoded_rows(
         ]
         if not conversations:
             raise _nothing_left(refused)
+
+
+def forged_turns(
+    config: TrainConfig, rows: TrainingRows, formats: Sequence[Format]
+) -> ForgedTurns | None:
+    """What ``data.forged_turns`` asks for; None for 0."""
+    share = config.data.forged_turns
+    return ForgedTurns(rows.conversations, formats, share, config.seed) if share else None
 
 
 def report_rows(folder: Path, rows: TrainingRows, encoding: Sequence[Refusal]) -> None:
