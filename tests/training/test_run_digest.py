@@ -25,13 +25,14 @@ REMOVED = {
 
 
 def with_removed_settings(config: dict) -> dict:
-    """As an earlier version: with settings removed since, without data.controls and [loss]."""
+    """As an earlier version: with settings removed since, and without those added since."""
     earlier = {
         key: {**value, **REMOVED.get(key, {})} if isinstance(value, dict) else value
         for key, value in config.items()
         if key != "loss"
     }
-    earlier["data"] = {k: v for k, v in earlier["data"].items() if k != "controls"}
+    added = ("controls", "forged_turns")
+    earlier["data"] = {k: v for k, v in earlier["data"].items() if k not in added}
     return earlier
 
 
