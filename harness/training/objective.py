@@ -10,12 +10,14 @@ from harness.errors import HarnessError
 from harness.evaluation.format_groups import native_format as own_format
 from harness.formats import load_formats
 from harness.records import Format
+from harness.training.data.folds import cut_into_folds
 from harness.training.data.training_rows import forged_turns
 from harness.training.preparation import with_answers
 from harness.training.step.loss import Objective, supervised_loss
 
 if TYPE_CHECKING:
     from harness.models import LoadedModel
+    from harness.training.distill.teacher import Teacher
     from harness.training.preparation import Preparation
 
 
@@ -46,7 +48,8 @@ def native_format_of(ready: Preparation, loaded: LoadedModel) -> Format:
 def check_objective(ready: Preparation, loaded: LoadedModel) -> None:
     """Raise HarnessError, before a file is written, for what would fail later.
 
-    That is a missing native format, or a prompt that is a question of the evaluation.
+    That is a missing native format, a prompt that is a question of the evaluation, or fewer rows
+    than folds.
     """
     goal = ready.config.objective
     if goal.kind != "supervised" or goal.answers != "given":
@@ -55,6 +58,8 @@ def check_objective(ready: Preparation, loaded: LoadedModel) -> None:
         from harness.training.distill.self_answers import check_prompts, spread_prompts
 
         check_prompts(spread_prompts(ready.conversations, goal.prompts))
+    if goal.teacher_folds:
+        cut_into_folds(ready.conversations, goal.teacher_folds, ready.config.seed)
 
 
 def with_own_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
@@ -75,8 +80,10 @@ def with_own_answers(ready: Preparation, loaded: LoadedModel) -> Preparation:
     return with_answers(ready, answers)
 
 
-def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
-    """The objective over these conversations.
+def make_objective(
+    ready: Preparation, loaded: LoadedModel, teacher: Teacher | None = None
+) -> Objective:
+    """The objective over these conversations; ``teacher`` is that of a distillation.
 
     A teacher reads them all here. So no step waits, and the order of steps does not affect the
     bits.
@@ -103,4 +110,4 @@ def make_objective(ready: Preparation, loaded: LoadedModel) -> Objective:
 
     given = frozenset(c.id for c in ready.conversations if SELF_ANSWERED not in c.tags)
     unfinished = frozenset(c.id for c in ready.conversations if UNFINISHED in c.tags)
-    return Distillation(loaded, rows, goal, given, unfinished)
+    return Distillation(loaded, rows, goal, given, unfinished, teacher)

@@ -165,6 +165,8 @@ def run_digest(
         del facts["loss"]
     if not ready.config.data.forged_turns:  # likewise
         del facts["data"]["forged_turns"]
+    if not ready.config.objective.teacher_folds:
+        del facts["objective"]["teacher_folds"], facts["objective"]["teacher_epochs"]
     if model is None:
         del facts["model"]
     else:

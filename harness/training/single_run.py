@@ -87,6 +87,7 @@ def _train_locked(
     done = _is_written(final, recorded, digest)
     if ranks.from_main(done and not _may_continue(recorded, config)):
         return final
+    from harness.training.fold_teachers import fold_teacher
     from harness.training.loop import Trainer
     from harness.training.objective import check_objective, make_objective, with_own_answers
     from harness.training.selection.checkpoint_eval import CheckpointMeasure
@@ -114,13 +115,16 @@ def _train_locked(
             print(line, file=sys.stderr)
         if not quiet:
             print("\n".join(targets.lines()), file=sys.stderr)
+    teacher = None
+    if config.objective.teacher_folds:
+        teacher = fold_teacher(ready, loaded, digest, quiet=quiet)
     trainer = Trainer(
         config,
         loaded,
         cache,
         digest,
         CheckpointMeasure(ready, cache.conversations, loaded),
-        make_objective(ready, loaded),
+        make_objective(ready, loaded, teacher),
         schedule_from=branch.schedule_from if branch else 0,
         stop_rule=stop_rule,
         ranks=ranks,

@@ -33,6 +33,8 @@ def with_removed_settings(config: dict) -> dict:
     }
     added = ("controls", "forged_turns")
     earlier["data"] = {k: v for k, v in earlier["data"].items() if k not in added}
+    for key in ("teacher_folds", "teacher_epochs"):
+        del earlier["objective"][key]
     return earlier
 
 

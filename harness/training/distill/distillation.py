@@ -14,7 +14,7 @@ from harness.training.distill.soft_targets import (
     kullback_leibler,
     soft_targets,
 )
-from harness.training.distill.teacher import teacher_distributions
+from harness.training.distill.teacher import Teacher, base_teacher
 from harness.training.step.loss import Tally, summed, supervised_logits
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 class Distillation:
     """Knowledge distillation with the base model as its own teacher (arXiv 1503.02531).
 
-    The loss of an answer token is KL(teacher ‖ student) times temperature². The teacher is the base
-    without adapter; it reads the same conversation in the native format. ``supervised`` are the ids
-    of conversations whose given answers are learnt as well: there the loss is (1 −
-    supervised_weight) · KL + supervised_weight · cross-entropy, both sums over the same tokens.
-    ``unfinished`` are those whose last answer was cut. They teach only the teacher's distribution,
-    which at the cut is to continue, and no hard targets, such as the rest of a stop that the text
-    has only because it was cut.
+    The loss of an answer token is KL(teacher ‖ student) times temperature². The teacher reads the
+    same conversation in the native format; by default it is the base without adapter.
+    ``supervised`` are the ids of conversations whose given answers are learnt as well: there the
+    loss is (1 − supervised_weight) · KL + supervised_weight · cross-entropy, both sums over the
+    same tokens. ``unfinished`` are those whose last answer was cut. They teach only the teacher's
+    distribution, which at the cut is to continue, and no hard targets, such as the rest of a stop
+    that the text has only because it was cut.
     """
 
     def __init__(
@@ -43,6 +43,7 @@ class Distillation:
         config: ObjectiveConfig,
         supervised: frozenset[str] = frozenset(),
         unfinished: frozenset[str] = frozenset(),
+        teacher: Teacher | None = None,
     ) -> None:
         self.rows = rows
         self.config = config
@@ -54,10 +55,8 @@ class Distillation:
             for conversation in rows.conversations
             if conversation not in only_supervised
         }
-        distributions = teacher_distributions(
-            loaded, list(self.native.values()), config.top_k, config.temperature
-        )
-        self.teacher = dict(zip(self.native, distributions, strict=True))
+        teacher = teacher or base_teacher(loaded, config.top_k, config.temperature)
+        self.teacher = teacher(self.native)
 
     def __call__(
         self, loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None

@@ -1,11 +1,12 @@
-"""The teacher: the base model's distribution at every token of an answer in its native format.
+"""The teacher's distribution at every token of an answer in its native format.
 
 It is computed once and kept small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,16 +42,37 @@ class TeacherDistribution:
     """The probability of the row's own next token, [tokens]."""
 
 
-def teacher_distributions(
-    loaded: LoadedModel, rows: Sequence[Encoded], top_k: int, temperature: float
-) -> list[TeacherDistribution]:
-    """Run the base model, without its adapter, over rows. ``top_k`` 0 keeps the whole vocabulary.
+#: Native rows, by conversation → the distribution of the teacher of each.
+Teacher = Callable[[Mapping[str, "Encoded"]], Mapping[str, TeacherDistribution]]
 
-    The rows are batched by length alone, so that the same rows give the same bits after a resume.
+
+def base_teacher(loaded: LoadedModel, top_k: int, temperature: float) -> Teacher:
+    """The base model, without its adapter, as the teacher of all rows."""
+
+    def teach(rows: Mapping[str, Encoded]) -> Mapping[str, TeacherDistribution]:
+        made = teacher_distributions(loaded, list(rows.values()), top_k, temperature)
+        return dict(zip(rows, made, strict=True))
+
+    return teach
+
+
+def teacher_distributions(
+    loaded: LoadedModel,
+    rows: Sequence[Encoded],
+    top_k: int,
+    temperature: float,
+    *,
+    adapted: bool = False,
+) -> list[TeacherDistribution]:
+    """Run the base model over rows, without its adapter unless ``adapted``.
+
+    ``top_k`` 0 keeps the whole vocabulary. The rows are batched by length alone, so that the same
+    rows give the same bits after a resume.
     """
     distributions: dict[int, TeacherDistribution] = {}
     for batch in by_length(range(len(rows)), lambda row: len(rows[row].ids), _BUDGET, 64):
-        made = _batch(loaded, [rows[row] for row in batch], top_k, temperature)
+        with nullcontext() if adapted else base_only(loaded):
+            made = _batch(loaded, [rows[row] for row in batch], top_k, temperature)
         distributions.update(zip(batch, made, strict=True))
     return [distributions[row] for row in range(len(rows))]
 
@@ -60,7 +82,7 @@ def _batch(
 ) -> list[TeacherDistribution]:
     import torch
 
-    with base_only(loaded), torch.no_grad():
+    with torch.no_grad():
         logits, labels = supervised_logits(loaded, rows)
     logprobs = torch.log_softmax(logits.float() / temperature, -1)
     label_probability = logprobs.gather(1, labels.unsqueeze(1)).squeeze(1).exp()

@@ -1,0 +1,197 @@
+"""objective.teacher_folds: who teaches a row never saw it, and the run stays reproducible."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.conversation import Conversation, Message
+from harness.errors import HarnessError
+from harness.models import load
+from harness.training.config import ObjectiveConfig, parse_config
+from harness.training.data.folds import cut_into_folds
+from harness.training.distill.alignment import NativeRows
+from harness.training.fold_teachers import TEACHERS_DIR, fold_teacher
+from harness.training.loop import Trainer
+from harness.training.objective import native_format_of
+from harness.training.preparation import prepare
+from harness.training.start import train
+from tests.device import chosen_device
+from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.small import load_adapted, small_config
+
+ROWS = [(f"question {n}?", f"the answer {n} jumps") for n in range(9)]
+WEIGHTS = "adapter/adapter_model.safetensors"
+
+
+def row(name: str, answer: str, kind: str = "") -> Conversation:
+    messages = (Message("user", "why?"), Message("assistant", answer))
+    return Conversation(name, messages, (kind,) if kind else ())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 30)), min_size=5, max_size=60),
+    st.integers(2, 5),
+    st.integers(0, 9),
+)
+def test_folds_are_a_partition_with_equal_shares_of_every_kind(given_rows, count, seed):
+    rows = [row(f"{at}", f"{kind}{n}", kind) for at, (kind, n) in enumerate(given_rows)]
+    different = set(given_rows)
+    if len(different) < count:
+        with pytest.raises(HarnessError, match="different answers"):
+            cut_into_folds(rows, count, seed)
+        return
+    folds = cut_into_folds(rows, count, seed)
+    assert sorted(name for fold in folds for name in fold) == sorted(each.id for each in rows)
+    fold_of = {name: number for number, fold in enumerate(folds) for name in fold}
+    by_answer: dict[tuple[str, int], set[int]] = {}
+    for at, key in enumerate(given_rows):
+        by_answer.setdefault(key, set()).add(fold_of[f"{at}"])
+    assert all(len(numbers) == 1 for numbers in by_answer.values())
+    for kind in "abc":
+        sizes = Counter(min(numbers) for key, numbers in by_answer.items() if key[0] == kind)
+        assert max(sizes[n] for n in range(count)) - min(sizes[n] for n in range(count)) <= 1
+    assert cut_into_folds(list(reversed(rows)), count, seed) == folds
+
+
+def test_answers_that_differ_in_case_and_spaces_come_into_one_fold():
+    rows = [row(f"{n}", f"answer {n}") for n in range(20)]
+    copies = [row(f"copy-{n}", f" Answer  {n}\n") for n in range(20)]
+    for fold in cut_into_folds([*rows, *copies], 4, 0):
+        assert {name.removeprefix("copy-") for name in fold} == {
+            name for name in fold if not name.startswith("copy-")
+        }
+
+
+def test_the_seed_decides_the_folds():
+    rows = [row(f"{n}", f"answer {n}") for n in range(20)]
+    assert cut_into_folds(rows, 2, 0) != cut_into_folds(rows, 2, 1)
+
+
+@pytest.fixture
+def config(tiny_model, tmp_path):
+    return small_config(
+        tiny_model,
+        tmp_path,
+        rows=ROWS,
+        objective=ObjectiveConfig(
+            kind="distillation", native="chatml", top_k=0, teacher_folds=3, teacher_epochs=4
+        ),
+        optimisation={"num_train_epochs": 2},
+    )
+
+
+def taught(config):
+    """The run, its native rows, and what their teachers say."""
+    ready = prepare(config)
+    loaded = load(config.model, dtype="float32", device=chosen_device())
+    native = native_format_of(ready, loaded)
+    rows = NativeRows(ready.conversations, native, ready.trained, loaded.tokenizer)
+    encoded = {name: rows.encoded(name) for name in rows.conversations}
+    first = encoded[ready.conversations[0].id]
+    before = logprobs(loaded.model, first)
+    teacher = fold_teacher(ready, loaded, "digest", quiet=True)(encoded)
+    assert not hasattr(loaded.model, "peft_config") and loaded.adapter is None
+    assert torch.equal(logprobs(loaded.model, first), before), "the base is as it was"
+    return ready, encoded, teacher
+
+
+def logprobs(model, encoded):
+    ids = torch.tensor([encoded.ids], device=chosen_device())
+    with torch.no_grad():
+        rows = torch.log_softmax(model(input_ids=ids).logits[0].double(), -1)
+    return torch.stack(
+        [rows[at - 1, encoded.ids[at]] for at, t in enumerate(encoded.trained) if t and at]
+    )
+
+
+def test_each_row_is_taught_by_the_adapter_of_its_fold(config):
+    ready, encoded, teacher = taught(config)
+    folds = cut_into_folds(ready.conversations, 3, config.seed)
+    assert set(teacher) == set(encoded)
+    for number, fold in enumerate(folds, 1):
+        adapter = Path(config.output_dir) / TEACHERS_DIR / str(number) / "adapter"
+        model = load_adapted(Path(config.model), adapter).model
+        for name in fold:
+            wanted = logprobs(model, encoded[name]).exp()
+            assert torch.allclose(teacher[name].label_probability.double(), wanted, atol=1e-5)
+
+
+def test_a_teachers_weights_do_not_depend_on_the_rows_that_it_teaches(config, tmp_path):
+    """The text of a question is changed; answers decide the folds, so these stay."""
+    ready, _, _ = taught(config)
+    folds = cut_into_folds(ready.conversations, 3, config.seed)
+    changed = next(at for at, row in enumerate(ready.conversations) if row.id in folds[0])
+    lines = Path(config.data.train[0]).read_text().splitlines()
+    other = json.loads(lines[changed])
+    other["messages"][0]["content"] = "something else?"
+    lines[changed] = json.dumps(other)
+    (tmp_path / "changed").mkdir()
+    (tmp_path / "changed" / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    again = replace(
+        config,
+        output_dir=str(tmp_path / "again"),
+        data=replace(config.data, train=(str(tmp_path / "changed" / "rows.jsonl"),)),
+    )
+    taught(again)
+    for number in (1, 2, 3):
+        one, two = (
+            (Path(each.output_dir) / TEACHERS_DIR / str(number) / WEIGHTS).read_bytes()
+            for each in (config, again)
+        )
+        assert (one == two) == (number == 1), number
+
+
+@pytest.mark.parametrize("stop_at", [1, 5])
+def test_a_resumed_run_ends_in_the_same_bytes(config, tmp_path, monkeypatch, stop_at):
+    """Interrupted before a step that a teacher reaches first, and before one of the student's.
+
+    A teacher takes 3 steps an epoch and 12 in all, the student 5 and 10.
+    """
+    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=stop_at)
+
+
+def test_interrupted_after_its_teachers_it_does_not_train_them_again(config, monkeypatch):
+    original, stepped = Trainer.step, []
+
+    def step(self, number, sum_lr):
+        stepped.append(self.folder.name)
+        if self.folder.name == "run" and number == 4 and len(stepped) < 45:
+            raise KeyboardInterrupt
+        return original(self, number, sum_lr)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, quiet=True)
+    assert Counter(stepped) == {"1": 12, "2": 12, "3": 12, "run": 5}
+    stepped += [""] * 10
+    train(config, quiet=True)
+    assert Counter(stepped)["1"] == 12
+    assert Counter(stepped)["run"] == 5 + 10 - 3, "from the checkpoint at step 3"
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        ({"kind": "distillation", "teacher_folds": 1}, "leaves no rows"),
+        ({"teacher_folds": 2}, "needs kind = 'distillation', not 'supervised'"),
+        ({"kind": "distillation", "answers": "self", "teacher_folds": 2}, "needs answers"),
+    ],
+)
+def test_settings_that_give_no_teacher_are_refused(objective, says):
+    with pytest.raises(HarnessError, match=says):
+        parse_config({"model": "m", "objective": objective})
+
+
+def test_more_folds_than_rows_are_refused_before_anything_is_written(config):
+    many = replace(config, objective=replace(config.objective, teacher_folds=10))
+    with pytest.raises(HarnessError, match="9 different answers"):
+        train(many, quiet=True)
+    assert not (Path(config.output_dir) / "run.json").exists()
