@@ -21,6 +21,7 @@ from harness.training.distill.alignment import NativeRows
 from harness.training.fold_teachers import TEACHERS_DIR, fold_teacher
 from harness.training.loop import Trainer
 from harness.training.objective import native_format_of
+from harness.training.plan.dry_run import dry_run
 from harness.training.preparation import prepare
 from harness.training.start import train
 from tests.device import chosen_device
@@ -195,3 +196,10 @@ def test_more_folds_than_rows_are_refused_before_anything_is_written(config):
     with pytest.raises(HarnessError, match="9 different answers"):
         train(many, quiet=True)
     assert not (Path(config.output_dir) / "run.json").exists()
+
+
+def test_a_dry_run_counts_the_steps_of_the_teachers(config):
+    """Nine rows in three folds: each teacher has six rows, two a step, four epochs."""
+    assert dry_run(config).facts["teacher_steps"] == [12, 12, 12]
+    without = replace(config, objective=ObjectiveConfig(kind="distillation", native="chatml"))
+    assert "teacher_steps" not in dry_run(without).facts

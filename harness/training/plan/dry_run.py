@@ -8,18 +8,19 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.data.refusals import Refusal
 from harness.models.added_tokens import with_tokens
 from harness.models.architecture import context_window, read_config
 from harness.models.device import total_bytes
-from harness.records import Rendered
-from harness.training.config import TrainConfig
+from harness.records import Format, Rendered
+from harness.training.config import FormatsConfig, TrainConfig
 from harness.training.data.examples import Example, ExampleCache, even_batches, make_plan
+from harness.training.data.folds import cut_into_folds
 from harness.training.data.mixing import Pair, RowSet
 from harness.training.data.pass_sizes import PassSize, pass_sizes
-from harness.training.data.training_rows import mark_lines
+from harness.training.data.training_rows import mark_lines, row_sets
 from harness.training.plan.format_findings import format_findings, thought_line
 from harness.training.plan.memory_estimate import (
     ModelShape,
@@ -38,6 +39,9 @@ from harness.training.step.lora import missing_tokens
 from harness.training.step.pass_budget import budgets, gains_by_size, largest_that_fits
 from harness.training.step.passes import Pass, usual_budget
 from harness.training.step.row_packing import RowPacking
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SAMPLES = 3
 CARD_BYTES = 12 * 2**30
@@ -121,6 +125,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "readings": dict(ready.rows.readings),
         "steps": plan.total_steps,
         "steps_per_epoch": plan.steps_by_epoch[0],
+        **_teacher_steps(config, ready, cache.formats[:1], tokenizer),
         "tokens": sum(len(example.encoded.ids) for example in examples),
         "supervised_tokens": sum(example.supervised for example in examples),
         "window": window,
@@ -144,6 +149,27 @@ def dry_run(config: TrainConfig) -> DryRun:
         format_findings(ready.trained, tokenizer),
         _dropped(cache, by_format),
     )
+
+
+def _teacher_steps(
+    config: TrainConfig,
+    ready: Preparation,
+    formats: Sequence[Format],
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, list[int]]:
+    """The optimiser steps of each teacher that is trained before the run; {} without any."""
+    goal = config.objective
+    if not goal.teacher_folds:
+        return {}
+    opt = replace(config.optimisation, num_train_epochs=goal.teacher_epochs, max_steps=0)
+    own = replace(config, optimisation=opt, formats=FormatsConfig())
+    steps = []
+    for fold in cut_into_folds(ready.conversations, goal.teacher_folds, config.seed):
+        others = [row for row in ready.conversations if row.id not in fold]
+        sets = row_sets(others, ready.rows.set_of, ready.rows.weights)
+        rows = ExampleCache(others, formats, tokenizer, config.data.max_length, sets)
+        steps.append(make_plan(own, rows).total_steps)
+    return {"teacher_steps": steps}
 
 
 def _sets(config: TrainConfig, ready: Preparation, cache: ExampleCache) -> list[dict[str, Any]]:
