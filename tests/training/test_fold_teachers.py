@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 import pytest
 import torch
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.models import load
-from harness.training.config import ObjectiveConfig, parse_config
+from harness.training.config import DataConfig, ObjectiveConfig, parse_config
 from harness.training.data.folds import cut_into_folds
 from harness.training.distill.alignment import NativeRows
 from harness.training.fold_teachers import TEACHERS_DIR, fold_teacher
@@ -26,7 +29,7 @@ from harness.training.preparation import prepare
 from harness.training.start import train
 from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted
-from tests.training.small import load_adapted, small_config
+from tests.training.small import load_adapted, small_config, write_rows
 
 ROWS = [(f"question {n}?", f"the answer {n} jumps") for n in range(9)]
 WEIGHTS = "adapter/adapter_model.safetensors"
@@ -203,3 +206,68 @@ def test_a_dry_run_counts_the_steps_of_the_teachers(config):
     assert dry_run(config).facts["teacher_steps"] == [12, 12, 12]
     without = replace(config, objective=ObjectiveConfig(kind="distillation", native="chatml"))
     assert "teacher_steps" not in dry_run(without).facts
+
+
+def nonsense(seed: int, count: int) -> list[tuple[str, str]]:
+    """Questions with answers that have nothing in common but their length and their words."""
+    draw = random.Random(seed)
+    words = [
+        "the",
+        "quick",
+        "brown",
+        "fox",
+        "jumps",
+        "over",
+        "lazy",
+        "dog",
+        "answer",
+        "what",
+        "is",
+        "Oslo",
+    ]
+    return [
+        (f"question {draw.randrange(999)}?", " ".join(draw.choices(words, k=8)))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("folds", "recites"), [(0, True), (2, False)])
+def test_answers_that_only_memory_can_give_are_learnt_by_heart_without_folds_alone(
+    tiny_model, tmp_path, folds, recites
+):
+    """The gain of the trained answers over controls of the same kind, with its standard error."""
+    rows, controls = nonsense(1, 16), nonsense(2, 16)
+    goal = ObjectiveConfig(
+        kind="distillation",
+        native="chatml",
+        top_k=0,
+        supervised_weight=0.0 if folds else 1.0,
+        teacher_folds=folds,
+        teacher_epochs=30,
+    )
+    config = small_config(
+        tiny_model, tmp_path, rows=rows, objective=goal, optimisation={"num_train_epochs": 30}
+    )
+    adapter = train(config, quiet=True)
+    gains = [gains_of(config, adapter, some, tmp_path) for some in (rows, controls)]
+    difference = fmean(gains[0]) - fmean(gains[1])
+    error = math.hypot(*(stdev(some) / math.sqrt(len(some)) for some in gains))
+    print(folds, difference, error)
+    assert (difference > 5 * error) == recites
+    assert fmean(gains[1]) > 0.1, "what the rows have in common is taught in both"
+
+
+def gains_of(config, adapter, pairs, folder):
+    """What each answer gained over the base, in nats a token, in the native format."""
+    (folder / "asked").mkdir(exist_ok=True)
+    asked = prepare(
+        replace(config, data=DataConfig(train=(str(write_rows(folder / "asked", pairs)),)))
+    )
+    trained = load_adapted(Path(config.model), adapter)
+    base = load(config.model, dtype="float32", device=chosen_device())
+    native = NativeRows(asked.conversations, asked.trained[0], asked.trained, base.tokenizer)
+    assert asked.trained[0].id == "chatml"
+    return [
+        (logprobs(trained.model, each) - logprobs(base.model, each)).mean().item()
+        for each in map(native.encoded, native.conversations)
+    ]
