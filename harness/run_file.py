@@ -116,8 +116,9 @@ def find_adapter(folder: Path) -> tuple[Path, Path | None]:
                 where=str(folder),
                 hint=f"harness resume {folder}, or name one of its checkpoints",
             )
+        there = "no adapter here" if folder.is_dir() else "a file, where a folder is expected"
         raise HarnessError(
-            "no adapter here" if folder.is_dir() else "no such folder",
+            there if folder.exists() else "no such folder",
             where=str(folder),
             hint="give a run's folder or an adapter's, with its adapter_config.json",
         )

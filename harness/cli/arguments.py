@@ -71,6 +71,9 @@ def parse(
     shown = kind if prog or default is not None else _with_quiet(kind)
     configured = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)(shown)
     given: dict[str, Any] = {} if default is None else {"default": default}
+    _refuse_empty(
+        _dataclasses(kind, default), args, f"see {prog or f'{program()} {command}'} --help"
+    )
     _GIVEN.set(frozenset(arg.split("=")[0].replace("_", "-") for arg in args if arg[:2] == "--"))
     prog, errors = prog or f"{program()} {command}", io.StringIO()
     try:
@@ -140,6 +143,23 @@ def _unknown_flag(kind: Any, args: list[str], given: dict[str, Any]) -> str:
     return ""
 
 
+def _refuse_empty(kinds: Sequence[type], args: list[str], hint: str) -> None:
+    """Refuse ``--out "$FOLDER"`` with an unset variable: it would name the current folder.
+
+    Where an option's default is empty, that is the same as leaving it out. Raises HarnessError.
+    """
+    defaults = {name: f.default for k in kinds for f in fields(k) for name in flag_names(k, f.name)}
+    for before, arg in zip(["", *args], args, strict=False):
+        if arg and not (arg.startswith("--") and arg.endswith("=")):
+            continue
+        named = arg.rstrip("=") or (before if before.startswith("--") and "=" not in before else "")
+        flag = named.replace("_", "-")
+        if not flag:
+            raise HarnessError("an argument is empty: is a variable not set?", hint=hint)
+        if defaults.get(flag) != "":
+            raise HarnessError(f"{flag} {_NEEDS_VALUE}", hint=hint)
+
+
 def at_least(options: Any, least: float, *names: str) -> None:
     """Refuse values below ``least``, NaN and infinity. Raises HarnessError naming the flag."""
     for name in names:
@@ -163,6 +183,8 @@ def _spelled(names: Sequence[str]) -> str:
 
 def refuse_existing(path: Path, *, force: bool) -> None:
     """Raise HarnessError when a file to write is there already, unless it may be replaced."""
+    if path.is_dir():
+        raise HarnessError("a folder, where a file is expected", where=str(path))
     if path.exists() and not force:
         raise HarnessError("the file exists already", where=str(path), hint="--force replaces it")
 

@@ -104,7 +104,8 @@ def _dry_run(job: EvalJob, runs: int, *, as_json: bool) -> int:
         print_json({**found.as_dict(), "runs": runs}, indent=1)
         return EXIT_OK
     model = f"{found.model} with adapter {found.adapter}" if found.adapter else found.model
-    print(f"{model}: {len(found.formats)} formats, its own is {found.native or 'not known'}")
+    formats = f"{len(found.formats)} format{'s' * (len(found.formats) != 1)}"
+    print(f"{model}: {formats}, its own is {found.native or 'not known'}")
     groups = group_names(found.formats.values())
     for group, title in groups.items():
         if names := [name for name, of in found.formats.items() if of == group]:

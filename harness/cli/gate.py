@@ -59,8 +59,6 @@ def init(args: list[str]) -> int:
     from harness.gate.scaffold import missing_on_a_runner, packages, write_gate
 
     at_least(options, 1, "limit")
-    if not options.model:
-        raise HarnessError("--model needs a value")
     folder = Path(options.folder)
     if folder.is_absolute() or ".." in folder.parts or not folder.parts:
         raise HarnessError(

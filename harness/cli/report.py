@@ -41,6 +41,12 @@ def report(args: list[str]) -> int:
     from harness.report.write import write_again
 
     source = Path(options.file)
+    if source.is_dir():
+        raise HarnessError(
+            "a folder, where a report.json is expected",
+            where=str(source),
+            hint=f"give {source / 'report.json'}, which harness eval writes",
+        )
     folder = Path(options.out) if options.out else source.parent
     sweep = Path(options.sweep) if options.sweep else None
     if options.to:

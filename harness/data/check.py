@@ -19,6 +19,7 @@ from harness.data.tool_use import tool_findings
 from harness.formats import load_formats
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.metrics.drift import drift
+from harness.metrics.language.scripts import given_languages
 from harness.metrics.phrases import find
 from harness.records import Case
 
@@ -47,7 +48,11 @@ def check_files(
     expect: str = "en",
     longest: int = LONGEST_CHARS,
 ) -> tuple[Collection, list[Finding]]:
-    """Read all readable rows and list all mistakes: a row that does not parse hides no other."""
+    """Read all readable rows and list all mistakes: a row that does not parse hides no other.
+
+    Raises HarnessError for an ``expect`` that is no language code.
+    """
+    given_languages(expect)
     collection = Collection()
     for name in names:
         collection.read(name)

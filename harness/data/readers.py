@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, nearest
 from harness.extras import require
 from harness.files import json_mistake, parse_json, read_text
 
@@ -56,10 +56,11 @@ def _parse(line: str, place: str, number: int) -> DataRow:
     )
 
 
-def jsonl_files(names: Iterable[str]) -> list[Path]:
+def jsonl_files(names: Iterable[str], sets: Iterable[str] = ()) -> list[Path]:
     """These files, and the ``*.jsonl`` of these folders.
 
-    Raises HarnessError for a name that is neither, and for a folder without such files.
+    Raises HarnessError for a name that is neither, with the most similar of the shipped ``sets``,
+    and for a folder without such files.
     """
     files: list[Path] = []
     for name in names:
@@ -72,7 +73,7 @@ def jsonl_files(names: Iterable[str]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise HarnessError("no such file or folder", where=name)
+            raise HarnessError("no such file or folder", where=name, hint=nearest(name, sets, ""))
     return files
 
 

@@ -20,6 +20,7 @@ from harness.errors import HarnessError
 
 _PARTIAL = ".partial-"
 _REMOVED = ".removed-"
+_FILE_NO_FOLDER = "a file, where a folder is expected"
 FREE_SPACE = "free some space and start the same command again: it resumes"
 
 
@@ -30,7 +31,7 @@ def refuse_unwritable(folder: Path, hint: str = "") -> None:
     """
     there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
     if not there.is_dir():
-        raise HarnessError("a file, where a folder is expected", where=str(there), hint=hint)
+        raise HarnessError(_FILE_NO_FOLDER, where=str(there), hint=hint)
     if not os.access(there, os.W_OK):
         raise HarnessError("the folder may not be written to", where=str(there), hint=hint)
 
@@ -76,9 +77,8 @@ def atomic_folder(
     an empty folder. Nothing is left behind then.
     """
     if not replace and target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise HarnessError(
-            "the folder exists already", where=str(target), hint="choose another --out or remove it"
-        )
+        message = "the folder exists already" if target.is_dir() else _FILE_NO_FOLDER
+        raise HarnessError(message, where=str(target), hint="choose another --out or remove it")
     partial = _hidden(_PARTIAL, target)
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -182,5 +182,10 @@ def _safetensors_errors() -> tuple[type[Exception], ...]:
 
 
 def _unwritable(what: str, error: Exception, path: Path, hint: str) -> HarnessError:
+    if isinstance(error, IsADirectoryError):
+        return HarnessError("a folder, where a file is expected", where=str(path), hint=hint)
+    file = next((above for above in path.parents if above.exists() and not above.is_dir()), None)
+    if file:
+        return HarnessError(_FILE_NO_FOLDER, where=str(file), hint=hint)
     reason = getattr(error, "strerror", None) or error
     return HarnessError(f"cannot write the {what}: {reason}", where=str(path), hint=hint)

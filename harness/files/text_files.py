@@ -20,6 +20,8 @@ def read_text(path: Path, what: str = "") -> str:
     verb = f"cannot read the {what}" if what else "cannot read"
     try:
         return path.read_text(encoding="utf-8-sig")
+    except IsADirectoryError:
+        raise HarnessError("a folder, where a file is expected", where=str(path)) from None
     except OSError as error:
         raise HarnessError(f"{verb}: {error.strerror}", where=str(path)) from None
     except UnicodeDecodeError as error:

@@ -48,10 +48,9 @@ class FormatSet(Mapping[str, Format]):
         name, *choices = format_id.split(":")
         if name in self._by_id:
             return with_switches(self._by_id[name], choices)
-        raise HarnessError(
-            f"unknown format {format_id!r}",
-            hint=nearest(format_id, [*self._by_id, *self.sets], "see: harness formats list"),
-        )
+        known = nearest(format_id, [*self._by_id, *self.sets], "see: harness formats list")
+        hint = "separate formats by commas" if len(format_id.split()) > 1 else known
+        raise HarnessError(f"unknown format {format_id!r}", hint=hint)
 
     def __contains__(self, format_id: object) -> bool:
         """Whether a format has this id, or the part of it before its switches."""
@@ -202,7 +201,8 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
     formats: dict[str, Format] = {}
     for folder in (shipped, *extra_dirs):
         if not folder.is_dir():
-            raise HarnessError("no such folder of formats", where=str(folder))
+            wrong = "a file, where a folder of formats is expected" if folder.exists() else ""
+            raise HarnessError(wrong or "no such folder of formats", where=str(folder))
         paths = sorted(folder.glob("*.jinja"))
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))

@@ -62,6 +62,7 @@ FILES: dict[str, str | bytes] = {
     "badrole.json": json.dumps([{"role": "usr", "content": "fox"}]),
     "t.jinja": "{% for m in messages %}{{ m.content }",
     "fake.sqlite": "no",
+    "void.sqlite": "",
     "cases.jsonl": '{"id":"a","messages":[{"role":"user","content":"x"}],"kind":"c"}\n',
     "cases2.jsonl": '{"id":"a","messages":[{"role":"user","content":"x"}]}\n',
     "out.jsonl": '{"text":"hello there"}\n',

@@ -152,7 +152,7 @@ def test_the_cpu_build_of_torch_is_installed():
     assert "--torch-backend cpu" in steps(workflow(GateOptions("m")))["Install"]
 
 
-@pytest.mark.parametrize("asked", [["--folder", ".."], ["--folder", "/eval"], ["--folder", ""]])
+@pytest.mark.parametrize("asked", [["--folder", ".."], ["--folder", "/eval"]])
 def test_the_gate_is_inside_the_repository(tmp_path, capsys, asked):
     root = tmp_path / "repository"
     assert main(["gate", "init", "--model", "m", "--root", str(root), *asked]) == 2

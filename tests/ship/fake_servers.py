@@ -212,6 +212,23 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
+class Pages:
+    """What ``ServerPages`` gives: facts by their path, and answers or functions of a request."""
+
+    url = "http://server"
+
+    def __init__(self, facts=(), answers=()):
+        self.facts, self.answers, self.asked = dict(facts), dict(answers), []
+
+    def get(self, path):
+        return self.facts.get(path, {})
+
+    def post(self, path, body):
+        self.asked.append((path, body))
+        answer = self.answers.get(path, {})
+        return answer(body) if callable(answer) else answer
+
+
 @contextmanager
 def running(server):
     """Serve until the block ends."""

@@ -56,6 +56,38 @@ def test_a_key_or_a_load_is_no_fault_of_the_template(status):
     assert f"answers {status}" in texts.reason and texts.reason == completions.reason
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"error": {"message": "no  system\nprompt"}}, "no system prompt"),
+        ({"error": "no system prompt"}, "no system prompt"),
+        ({"object": "error", "message": "no system prompt"}, "no system prompt"),
+        ({"detail": "no system prompt"}, "{'detail': 'no system prompt'}"),
+        ({"error": {"message": "x" * 400}}, "x" * 300),
+    ],
+)
+def test_the_reason_of_a_refusal_is_one_line(body, reason):
+    class Refusing(Vllm):
+        def post(self, path, _):
+            refusal = Refused(400, "")
+            refusal.body = body
+            raise refusal
+
+    with running(Refusing(tokenizer_of("bytes"), "")) as server:
+        pages = ServerPages(f"{server.url}/v1/")
+        assert pages.post("/tokenize", {}) == {"error": reason}
+        assert pages.url == f"{server.url}/v1"
+
+
+def test_an_error_is_no_fact_and_is_asked_for_once():
+    with running(Llama(tokenizer_of("bytes"), "", props=500)) as server:
+        assert ServerPages(server.url).get("/props") == {}
+    with answering(503) as server:
+        with pytest.raises(HarnessError, match="503"):
+            ServerPages(server.url).post("/tokenize", {})
+        assert server.settings["asked"] == 1, "the client repeats nothing"
+
+
 def test_a_refusal_without_a_reason_is_a_refusal():
     with answering(400, message="") as server:
         texts, *_ = check_server(ServerPages(server.url), trained_in("chatml"))

@@ -58,7 +58,8 @@ def _shipped(name: str) -> str:
 
 def _rows(names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """(place, row) of everything named. A missing file is an error before any is read."""
-    files = jsonl_files([name for name in names if not is_benchmark(name)])
+    sets = [folder.name for folder in data_dir("eval").iterdir() if folder.is_dir()]
+    files = jsonl_files([name for name in names if not is_benchmark(name)], sets)
     for file in files:
         yield from read_jsonl(file)
     for name in filter(is_benchmark, names):

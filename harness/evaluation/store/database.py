@@ -91,7 +91,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
             f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_S, isolation_level=None
         )
         try:
-            _check(db, path)
+            _check(db, path, reading=True)
         except BaseException:
             db.close()
             raise
@@ -160,14 +160,15 @@ def _create_or_check(db: sqlite3.Connection, path: Path) -> None:
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
-def _check(db: sqlite3.Connection, path: Path) -> None:
+def _check(db: sqlite3.Connection, path: Path, *, reading: bool = False) -> None:
+    remedy = "harness eval writes results.sqlite" if reading else _ANOTHER
     version = db.execute("PRAGMA user_version").fetchone()[0]
     ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
     if ours and version > SCHEMA_VERSION:
         raise HarnessError(
             f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})",
             where=str(path),
-            hint=f"upgrade formatproof, or {_ANOTHER}",
+            hint="upgrade formatproof" if reading else f"upgrade formatproof, or {_ANOTHER}",
         )
     if (
         version == 1
@@ -176,7 +177,7 @@ def _check(db: sqlite3.Connection, path: Path) -> None:
         raise HarnessError(
             "written by an older version (schema 1) that did not record the tokenizer",
             where=str(path),
-            hint=_ANOTHER,
+            hint=remedy,
         )
     if not ours or version != SCHEMA_VERSION:
-        raise HarnessError("a database, but no results file", where=str(path), hint=_ANOTHER)
+        raise HarnessError("a database, but no results file", where=str(path), hint=remedy)

@@ -8,6 +8,8 @@ from functools import lru_cache
 
 import regex
 
+from harness.errors import HarnessError
+
 _SCRIPTS: dict[str, tuple[str, ...]] = {
     "zh": ("Han", "Bopomofo"),
     "ja": ("Han", "Hiragana", "Katakana"),
@@ -60,16 +62,30 @@ _SENTENCE_WORDS = """i you he she we they it is are was were be been have has ha
 _OF_A_SENTENCE = frozenset(_SENTENCE_WORDS.split())
 
 
+_CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
+
+
 def expected_languages(expect: str | Iterable[str]) -> tuple[str, ...]:
     """Codes from a list of them or a text such as ``en,ru``.
 
-    Raises ValueError when there is none.
+    Raises ValueError when there is none, and for a word that cannot be a code.
     """
     parts = (expect,) if isinstance(expect, str) else expect
     codes = tuple(code.strip() for part in parts for code in part.split(",") if code.strip())
     if not codes:
-        raise ValueError("no expected language")
+        raise ValueError("no expected language is given")
+    for code in codes:
+        if not _CODE.fullmatch(code):
+            raise ValueError(f"invalid language {code!r}: expected a code such as en or zh-Hant")
     return codes
+
+
+def given_languages(expect: str | Iterable[str]) -> tuple[str, ...]:
+    """The same of a user's option. Raises HarnessError."""
+    try:
+        return expected_languages(expect)
+    except ValueError as error:
+        raise HarnessError(str(error), hint="for example en,de") from None
 
 
 def primary(code: str) -> str:

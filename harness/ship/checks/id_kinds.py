@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from harness.ship.checks.text_kinds import without_bos
 from harness.ship.checks.trained_texts import TrainedPrompt, TrainedTexts
 from harness.tokens.encode import special_texts
 
@@ -37,7 +38,7 @@ def bos_kind(trained: int, sent: int) -> str:
 def without_bos_ids(ids: Sequence[int], bos: int | None) -> tuple[tuple[int, ...], int]:
     """The ids without BOS at their beginning, and how many there were."""
     count = 0
-    while bos is not None and count < len(ids) and ids[count] == bos:
+    while count < len(ids) and ids[count] == bos:
         count += 1
     return tuple(ids[count:]), count
 
@@ -48,23 +49,28 @@ def _kind(
     tokenizer = trained.tokenizer
     if theirs[:-1] == mine and theirs[-1] == tokenizer.eos_token_id:
         return "added-eos"
-    if len(theirs) < len(mine) and (
-        mine[: len(theirs)] == theirs or mine[-len(theirs) :] == theirs
-    ):
+    if theirs in (mine[: len(theirs)], mine[-len(theirs) :]):  # mine itself, if theirs is longer
         return "truncated"
     text = prompt.rendered.text
     bos = tokenizer.bos_token_id
     whole, _ = without_bos_ids(tokenizer(text, add_special_tokens=False).input_ids, bos)
     controls = {tokenizer.convert_tokens_to_ids(known) for known in special_texts(tokenizer)}
+    controls.discard(tokenizer.unk_token_id)  # letters that the tokenizer lacks are text
     marks, sent_marks = (sum(1 for one in ids if one in controls) for ids in (mine, theirs))
     if theirs == whole:
         return "control-in-content" if sent_marks > marks else "edge-merged"
-    spelt = tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-    if sent_marks < marks and without_bos_ids(spelt, bos)[0] == theirs:
-        return "special-as-text"
-    if sent_marks < marks and _decoded(tokenizer, theirs) == _decoded(tokenizer, mine):
+    if sent_marks < marks and (
+        theirs in _spelt(trained, text) or _decoded(tokenizer, theirs) == _decoded(tokenizer, mine)
+    ):
         return "special-as-text"
     return OTHER
+
+
+def _spelt(trained: TrainedTexts, text: str) -> list[tuple[int, ...]]:
+    """The ids of a text whose marks are read as text: with its BOS as a mark, and without BOS."""
+    texts = [text, without_bos(text, trained.bos)[0]]
+    options = {"add_special_tokens": False, "split_special_tokens": True}
+    return [tuple(trained.tokenizer(one, **options).input_ids) for one in texts]
 
 
 def _decoded(tokenizer: object, ids: Sequence[int]) -> str:

@@ -63,5 +63,5 @@ class ServerPages:
 def _reason(error: Any) -> str:
     body = error.body
     if isinstance(body, dict):
-        body = body.get("message") or body.get("error") or body
+        body = body.get("message") or body  # the client takes them out of {"error": …}
     return " ".join(str(body or error.message).split())[:300]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.files import refuse_unwritable
 
 LOCK_FILE = ".lock"
 
@@ -27,6 +28,7 @@ def run_lock(folder: Path) -> Iterator[None]:
         return
     import fcntl
 
+    refuse_unwritable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
