@@ -35,8 +35,9 @@ def own(found):
 def test_a_prompt_ends_before_each_trained_answer():
     """Not before an answer that begins the conversation or has no weight."""
     later = [Message("user", "More"), Message("assistant", "x", weight=0.0)]
-    found = own(trained(HELLO, HI, HELLO, *later, HI, replace(HELLO, weight=0.5)))
-    assert [len(prompt.conversation.messages) for prompt in found] == [2, 6]
+    begin = (HELLO, Message("system", "Be brief."), HI)
+    found = own(trained(*begin, HELLO, *later, HI, replace(HELLO, weight=0.5)))
+    assert [len(prompt.conversation.messages) for prompt in found] == [3, 7]
     assert [prompt.where for prompt in found] == ["row, answer 2", "row, answer 4"]
     assert found[0].rendered.text.endswith("Hi<|im_end|>\n<|im_start|>assistant\n")
     assert found[0].without_prompt == found[0].rendered.text.removesuffix("<|im_start|>assistant\n")
@@ -66,6 +67,31 @@ def test_a_text_that_a_prompt_does_not_extend_is_not_kept(monkeypatch):
     for plain in (refused, other, lambda whole: whole):
         monkeypatch.setattr(module, "render", rendering(plain))
         assert [prompt.without_prompt for prompt in own(trained(HI, HELLO))] == [""], plain
+
+
+def test_a_prompt_that_the_owner_refuses_is_left_out(monkeypatch):
+    from harness.ship.checks import trained_texts as module
+
+    ours = module.render
+
+    def render(conversation, chat_format, *, add_generation_prompt, **options):
+        if add_generation_prompt and len(conversation.messages) > 1:
+            raise HarnessError("no prompt here")
+        return ours(
+            conversation, chat_format, add_generation_prompt=add_generation_prompt, **options
+        )
+
+    monkeypatch.setattr(module, "render", render)
+    found = own(trained(HI, HELLO, HI, HELLO))
+    assert [len(prompt.conversation.messages) for prompt in found] == [1]
+
+
+def test_bos_and_eos_are_written_as_trained():
+    begins = own(trained(HI, HELLO, chat_format=FORMATS["llama3"], kind="bos"))[0]
+    assert begins.rendered.text.startswith("<|endoftext|><|start_header_id|>user")
+    vicuna = trained(HI, HELLO, HI, HELLO, chat_format=FORMATS["vicuna-v1.1"])
+    assert "Hello<|im_end|>" in own(vicuna)[1].rendered.text
+    assert vicuna.tokenizer.eos_token_id not in vicuna.answered, "EOS ends an answer"
 
 
 def test_who_answers_is_named_in_the_prompt():
@@ -154,9 +180,16 @@ def test_each_other_value_of_each_switch():
     others = dict(with_other_switch(found, found.prompts[0]))
     assert list(others) == ["enable_thinking=false"]
     assert others["enable_thinking=false"] != found.prompts[0].rendered.text
+    assert "<|im_start|>assistant\n" in others["enable_thinking=false"]
     off = replace(found.chat_format, variables={"enable_thinking": False})
     found = replace(found, chat_format=off)
     assert list(dict(with_other_switch(found, found.prompts[0]))) == ["enable_thinking=true"]
+    two = "{{ messages[0].content }} {{ one }} {{ two }}"
+    pair = replace(CHATML, template=two, switches={"one": [1, 2], "two": [3, 4]})
+    pair = replace(pair, variables={"one": 2, "two": 3}, trusted=False)
+    texts = dict(with_other_switch(replace(found, chat_format=pair), found.prompts[0]))
+    asked = found.prompts[0].conversation.messages[0].content
+    assert texts == {"one=1": f"{asked} 1 3", "two=4": f"{asked} 2 4"}
     refuses = "{{ raise_exception('x') if mode == 2 else messages[0].content }}"
     switches = {"mode": [1, 2, 3]}
     strict = replace(CHATML, template=refuses, switches=switches, trusted=False)
