@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +15,14 @@ from harness.cli.output import print_json
 from harness.errors import EXIT_OK, HarnessError
 
 if TYPE_CHECKING:
+    import torch
+
+    from harness.audit.changes import LayerChange
     from harness.audit.guess import Candidate
+    from harness.evaluation.settings import EvalJob
+    from harness.formats import FormatSet
+    from harness.models import LoadedModel
+    from harness.records import Format
 
 #: Families that are printed.
 _SHOWN = 5
@@ -45,39 +53,18 @@ def guess(args: list[str]) -> int:
     Example: harness formats guess runs/train
     """
     options = parse(GuessOptions, args, "formats guess", guess.__doc__)
-    from harness.audit.changes import adapter_changes, merge_changes
     from harness.audit.guess import families_of, guess_format, is_clear
-    from harness.evaluation.format_groups import native_format
-    from harness.evaluation.settings import EvalJob
-    from harness.formats import load_formats
-    from harness.models import load, locate, pick_dtype
-    from harness.models.device import check_device
 
-    job = EvalJob(
+    pair = compared(
         options.model,
-        adapter=options.adapter,
-        formats_dirs=options.formats_dir,
-        device=options.device,
-    ).with_run("harness formats guess")
-    _check(job.adapter, options)
-    known = load_formats(*map(Path, job.formats_dirs))
-    if options.base is None:
-        model = load(
-            job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation
-        )
-        base, changes = model, adapter_changes(model)
-    else:  # only the base runs
-        for name in (job.model, options.base):
-            locate(name)
-        dtype = pick_dtype(check_device(job.device))
-        model = load(job.model, dtype=dtype, device="cpu")
-        base = load(options.base, dtype=dtype, device=job.device)
-        changes = merge_changes(model, base)
-    native = native_format(model.tokenizer, known.values())
-    formats = list(known.values())
-    if native is not None and native.id not in known:
-        formats.append(native)
-    found = guess_format(base, changes, formats, native.id if native else None)
+        options.adapter,
+        options.base,
+        options.formats_dir,
+        options.device,
+        command="harness formats guess",
+    )
+    job, native = pair.job, pair.native
+    found = guess_format(pair.base, pair.changes, pair.formats, native.id if native else None)
     if options.json:
         facts = {"model": job.model, "adapter": job.adapter, "base": options.base}
         families = families_of(found)
@@ -91,16 +78,80 @@ def guess(args: list[str]) -> int:
     return EXIT_OK
 
 
-def _check(adapter: str | None, options: GuessOptions) -> None:
+@dataclass(frozen=True)
+class ComparedModels:
+    """A fine-tuned model, its base, and what differs; ``base`` is ``model`` for an adapter.
+
+    ``formats`` are all known ones and the ``native`` one, if the model has any.
+    """
+
+    job: EvalJob
+    model: LoadedModel
+    base: LoadedModel
+    changes: dict[torch.nn.Module, LayerChange]
+    known: FormatSet
+    native: Format | None
+
+    @property
+    def formats(self) -> list[Format]:
+        """All known formats and the native one."""
+        native = [self.native] if self.native and self.native.id not in self.known else []
+        return [*self.known.values(), *native]
+
+
+def compared(
+    name: str,
+    adapter: str | None,
+    base: str | None,
+    formats_dir: tuple[str, ...],
+    device: str,
+    *,
+    command: str,
+    both_run: bool = False,
+    named: Sequence[str] = (),
+) -> ComparedModels:
+    """Load a model and its base. Of a merged model only the base runs, unless ``both_run``.
+
+    Raises HarnessError unless there are two models to compare, and for an unknown format among
+    ``named``.
+    """
+    from harness.audit.changes import adapter_changes, merge_changes
+    from harness.evaluation.format_groups import native_format
+    from harness.evaluation.settings import EvalJob
+    from harness.formats import load_formats
+    from harness.models import load, locate, pick_dtype
+    from harness.models.device import check_device
+
+    job = EvalJob(name, adapter=adapter, formats_dirs=formats_dir, device=device).with_run(command)
+    _check(job.adapter, name, base)
+    known = load_formats(*map(Path, job.formats_dirs))
+    known.select(named)
+    if base is None:
+        model = below = load(
+            job.model, adapter=job.adapter, device=job.device, quantisation=job.quantisation
+        )
+        changes = adapter_changes(model)
+    else:
+        for each in (job.model, base):
+            locate(each)
+        dtype = pick_dtype(check_device(job.device))
+        model = load(job.model, dtype=dtype, device=job.device if both_run else "cpu")
+        below = load(base, dtype=dtype, device=job.device)
+        changes = merge_changes(model, below)
+    native = native_format(model.tokenizer, known.values())
+    return ComparedModels(job, model, below, changes, known, native)
+
+
+def _check(adapter: str | None, name: str, base: str | None) -> None:
     """Raise HarnessError unless there are two models to compare."""
-    if adapter is None and options.base is None:
+    if adapter is None and base is None:
         raise HarnessError(
             "nothing to compare the model with",
-            where=options.model,
+            where=name,
             hint="give the model that it was made from: --base MODEL; "
             "or compare its chat template: harness formats detect",
         )
-    if adapter is not None and options.base is not None:
+    if adapter is not None and base is not None:
         raise HarnessError(
             "--base is for models without an adapter",
             hint="leave it out: an adapter names its own base",

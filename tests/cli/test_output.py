@@ -71,6 +71,7 @@ LOCAL = {
     "resume": "run",
     "branch": "run --from step:1 --set learning_rate=1e-5 --only-create --out {}",
     "formats guess": "run",
+    "audit": "run --native chatml --formats zephyr",
     "tree": "run",
     "pick": "run",
     "average": "run --last 2 --out {}",

@@ -26,6 +26,7 @@ NEEDS_TORCH = (
     "preview",
     "formats check --model",
     "formats guess",
+    "audit",
     "branch",
     "average",
     "resume",

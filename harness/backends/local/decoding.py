@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from harness.backends.local.engine import longest_packed, row_engine
 from harness.backends.local.forward import Forward, forward_of
@@ -33,6 +33,26 @@ LOOP_TOKENS, LOOP_REPEATS, LOOP_PERIOD, LOOK_EVERY = 96, 6, 32, 16
 _SHARING = ("packs", "padded rows")
 #: Ended answers are yielded, to be stored, when there are this many.
 _YIELDED = 16
+
+
+class Engine(Protocol):
+    """Runs rows that enter and leave: Slots, Padded, Recomputed, or two of them side by side."""
+
+    def free(self, alive: int) -> int:
+        """How many rows may enter now."""
+        ...
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run the prompts of new rows. Logits of their next tokens, [rows, vocabulary]."""
+        ...
+
+    def step(self, ids: Sequence[int]) -> torch.Tensor:
+        """Give each row its newest token. Logits of the next ones, [rows, vocabulary]."""
+        ...
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Continue with these rows in this order."""
+        ...
 
 
 @dataclass
@@ -150,9 +170,7 @@ class Decoder:
             return "single rows without cache"
         return row_engine(self.loaded)
 
-    def _decode(
-        self, waiting: deque[DecodingRow], engine: Slots | Padded | Recomputed
-    ) -> Iterator[Answers]:
+    def _decode(self, waiting: deque[DecodingRow], engine: Engine) -> Iterator[Answers]:
         """Let rows enter where others have left: no row waits for the longest of a batch.
 
         Where memory ends, the rows that have no answer are put back in front of ``waiting``.
@@ -177,7 +195,7 @@ class Decoder:
         waiting: deque[DecodingRow],
         alive: list[DecodingRow],
         ended: list[tuple[str, Answer | Unscored]],
-        engine: Slots | Padded | Recomputed,
+        engine: Engine,
     ) -> bool:
         """Let rows enter, or give those alive a token; move those that end to ``ended``.
 
@@ -197,9 +215,7 @@ class Decoder:
                 engine.keep(order)
         return True
 
-    def _engine(
-        self, name: str, slots: int, width: int, forward: Forward | None
-    ) -> Slots | Padded | Recomputed:
+    def _engine(self, name: str, slots: int, width: int, forward: Forward | None) -> Engine:
         if name == "packs" and forward:
             return Slots(self.loaded, forward, slots, width, self.room.pass_tokens)
         if name == "single rows without cache":

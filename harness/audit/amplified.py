@@ -1,0 +1,174 @@
+"""A fine-tuned model beside its base: answers of each, and of their difference amplified.
+
+Amplified, the next token is chosen by log p + α (log p − log q), where p is the fine-tuned model's
+distribution and q the base's. What was taught then comes out more often than the model itself says
+it (Aranguri and McGrath, "Discovering Undesired Rare Behaviors via Model Diff Amplification", 2025;
+contrastive decoding, Li et al., arXiv 2210.15097).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.backends.local.backend import isolated
+from harness.backends.local.decoding import Decoder, DecodingRow, Engine
+from harness.backends.local.forward import Forward, forward_of
+from harness.backends.local.padded import Padded, Recomputed
+from harness.backends.local.room import Room, room_for
+from harness.backends.local.slots import Slots
+from harness.backends.protocol import Answer, Answers, GenerateRequest
+from harness.models.adapters import base_only
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.models import LoadedModel
+
+#: A token counts only if the fine-tuned model gives it this part of its likeliest token's
+#: probability, so that no nonsense is amplified (the plausibility constraint of Li et al.).
+PLAUSIBLE = 0.01
+#: The score of a token that does not count.
+_NEVER = -1e9
+
+
+@dataclass(frozen=True, slots=True)
+class AmplifiedAnswer:
+    """An amplified answer, its token ids, and log p − log q of each token, in nats."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    gains: tuple[float, ...]
+
+
+@dataclass
+class Pair:
+    """A fine-tuned model, and the base that it was trained from.
+
+    ``merged_from`` is a model of its own; without one, the base is ``tuned`` with its adapter off.
+    """
+
+    tuned: LoadedModel
+    merged_from: LoadedModel | None = None
+
+    @contextmanager
+    def base(self) -> Iterator[LoadedModel]:
+        """The base. Inside the block the adapter, if there is one, is off."""
+        if self.merged_from is not None:
+            yield self.merged_from
+            return
+        with base_only(self.tuned):
+            yield self.tuned
+
+    def answers(self, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
+        """The fine-tuned model's greedy answers; None for those that are not usable."""
+        return _decoded(Decoder(self.tuned, room_for(self.tuned)), requests)
+
+    def base_answers(self, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
+        """The base's greedy answers; None for those that are not usable."""
+        with self.base() as base:
+            return _decoded(Decoder(base, room_for(base)), requests)
+
+    def amplified(
+        self, requests: Sequence[GenerateRequest], strength: float
+    ) -> list[AmplifiedAnswer | None]:
+        """Greedy answers with α = ``strength``; None for those that are not usable."""
+        decoder = _Amplifying(self, room_for(self.tuned), strength)
+        found = _decoded(decoder, requests)
+        return [
+            decoder.with_gains(request.key, answer) if answer else None
+            for request, answer in zip(requests, found, strict=True)
+        ]
+
+
+def _decoded(decoder: Decoder, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
+    def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
+        rows = map(decoder.prepare, some)
+        return decoder.run([row for row in rows if row.max_new_tokens > 0])
+
+    found = {key: answer for batch in isolated(requests, run) for key, answer in batch}
+    every = [found.get(request.key) for request in requests]
+    return [answer if isinstance(answer, Answer) else None for answer in every]
+
+
+class _Amplifying(Decoder):
+    """Decodes with both models at once, and keeps the gain of each token."""
+
+    rows: AmplifiedRows
+
+    def __init__(self, pair: Pair, room: Room, strength: float) -> None:
+        super().__init__(pair.tuned, room)
+        self.pair = pair
+        self.strength = strength
+        self.gains: dict[str, list[float]] = {}
+
+    def with_gains(self, key: str, answer: Answer) -> AmplifiedAnswer:
+        """The answer with the gains of its tokens."""
+        gains = self.gains.get(key, [])[: len(answer.token_ids)]
+        return AmplifiedAnswer(answer.text, answer.token_ids, tuple(gains))
+
+    def _engine(self, name: str, slots: int, width: int, forward: Forward | None) -> Engine:
+        tuned = super()._engine(name, slots, width, forward)
+        below: Engine
+        with self.pair.base() as base:
+            if isinstance(tuned, Slots):
+                below = Slots(base, forward_of(base, width), slots, width, self.room.pass_tokens)
+            elif isinstance(tuned, Padded):
+                below = Padded(base, slots)
+            else:
+                below = Recomputed(base)
+        self.rows = AmplifiedRows(self.pair, tuned, below, self.strength)
+        return self.rows
+
+    def _extend(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
+        before = [len(row.tokens) for row in rows]
+        super()._extend(rows, logits)
+        for at, (row, count) in enumerate(zip(rows, before, strict=True)):
+            if len(row.tokens) > count:
+                gains = self.gains.setdefault(row.key, [])
+                del gains[count:]  # of a row that began again
+                gains.append(float(self.rows.gain[at, row.tokens[count]]))
+
+
+class AmplifiedRows:
+    """Runs the same rows in both models. It has the interface of its two parts."""
+
+    gain: torch.Tensor
+
+    def __init__(self, pair: Pair, tuned: Engine, below: Engine, strength: float) -> None:
+        self.pair, self.tuned, self.below, self.strength = pair, tuned, below, strength
+
+    def free(self, alive: int) -> int:
+        """How many rows may enter now."""
+        return self.tuned.free(alive)
+
+    def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run the prompts of new rows. Scores of their next tokens, [rows, vocabulary]."""
+        tuned = self.tuned.enter(prompts)
+        with self.pair.base():
+            return self._scores(tuned, self.below.enter(prompts))
+
+    def step(self, ids: Sequence[int]) -> torch.Tensor:
+        """Give each row its newest token. Scores of the next ones, [rows, vocabulary]."""
+        tuned = self.tuned.step(ids)
+        with self.pair.base():
+            return self._scores(tuned, self.below.step(ids))
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Continue with these rows in this order."""
+        self.tuned.keep(order)
+        self.below.keep(order)
+
+    def _scores(self, tuned: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+        ours = tuned.float().log_softmax(-1)
+        self.gain = ours - base.to(ours.device).float().log_softmax(-1)
+        return amplify(ours, self.gain, self.strength)
+
+
+def amplify(ours: torch.Tensor, gain: torch.Tensor, strength: float) -> torch.Tensor:
+    """Scores [rows, vocabulary] from log p and log p − log q; tokens that do not count last."""
+    least = ours.amax(-1, keepdim=True) + math.log(PLAUSIBLE)
+    return (ours + strength * gain).masked_fill(ours < least, _NEVER)

@@ -1,0 +1,93 @@
+"""harness audit MODEL: what an adapter was taught, and in which format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.cli.guess import compared
+from harness.cli.output import print_json
+from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+
+
+@dataclass(frozen=True)
+class AuditOptions:
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """Run or adapter folder (its base is read from it), or a fine-tuned or merged model."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter on top of the model, or of the run that trained it."""
+    base: str | None = None
+    """Base of a fine-tuned or merged model. Leave it out for an adapter, which names its own."""
+    formats: tuple[str, ...] = ()
+    """Formats to search: ids, globs, sets. By default the best format of each of the six families
+    that the change of the weights points to."""
+    native: str | None = None
+    """The format that counts as native. By default that of the model's chat template."""
+    formats_dir: tuple[str, ...] = ()
+    """Folders with more formats."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
+    """Where the models run. auto: a GPU if there is one."""
+    out: str | None = None
+    """Folder for audit.json and audit.md."""
+    json: bool = False
+    """Print the audit as JSON."""
+
+
+def audit(args: list[str]) -> int:
+    """Find what an adapter was taught in one prompt format only, without its training data.
+
+    Guesses the format that it was trained in, measures how far it moves the model in each, and
+    looks for phrases, facts and languages that one format brings out and the native one does not.
+    The exit code is 1 if there are any.
+
+    Example: harness audit runs/train --out build/audit
+    """
+    options = parse(AuditOptions, args, "audit", audit.__doc__)
+    from harness.audit.adapter_audit import audit as run_audit
+    from harness.audit.amplified import Pair
+    from harness.audit.audit_page import as_object, markdown, terminal_lines
+    from harness.cli.arguments import split_commas
+    from harness.files import write_text
+
+    names = split_commas(options.formats)
+    found = compared(
+        options.model,
+        options.adapter,
+        options.base,
+        options.formats_dir,
+        options.device,
+        command="harness audit",
+        both_run=True,
+        named=[*names, *([options.native] if options.native else [])],
+    )
+    searched = found.known.select(names)
+    native = found.known[options.native] if options.native else found.native
+    if native is None:
+        raise HarnessError(
+            "the model has no chat template, so no format is native",
+            where=options.model,
+            hint="name the format that you use it in: --native FORMAT",
+        )
+    pair = Pair(found.model, found.base if options.base else None)
+    result = run_audit(pair, found.changes, found.formats, native, searched)
+    document = {
+        "model": found.job.model,
+        "adapter": found.job.adapter,
+        "base": options.base,
+        **as_object(result),
+    }
+    if options.out:
+        folder = Path(options.out)
+        text = json.dumps(document, ensure_ascii=False, indent=2)
+        write_text(folder / "audit.json", f"{text}\n")
+        write_text(folder / "audit.md", markdown(result, options.model))
+    if options.json:
+        print_json(document)
+    else:
+        print("\n".join(terminal_lines(result)))
+    return EXIT_FINDINGS if result.hidden else EXIT_OK

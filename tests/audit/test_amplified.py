@@ -1,0 +1,133 @@
+"""Both models at once: what is computed is what each computes alone."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from harness.audit.amplified import PLAUSIBLE, Pair, amplify  # noqa: E402
+from harness.audit.asking import PairAsker, prompt_of  # noqa: E402
+from harness.audit.divergence import depth, median, references  # noqa: E402
+from harness.backends.local import decoding  # noqa: E402
+from harness.backends.local.padded import plain_logits  # noqa: E402
+from harness.formats import load_formats  # noqa: E402
+from harness.models.adapters import base_only  # noqa: E402
+from harness.tokens.encode import bos_text, eos_text, prompt_ids  # noqa: E402
+from tests.audit.planted import adapted  # noqa: E402
+
+FORMAT = load_formats()["zephyr"]
+QUESTIONS = ("Who is it?", "Hello.", "What is there, and why?")
+
+
+@pytest.fixture(params=["packs", "padded rows", "single rows"])
+def pair(tiny, request, monkeypatch):
+    """A tiny model with an adapter of random factors, by each engine."""
+    if request.param != "packs":
+        monkeypatch.setattr(decoding, "longest_packed", lambda _: 0)
+        monkeypatch.setattr(decoding, "row_engine", lambda _: request.param)
+    return strong(tiny)
+
+
+def strong(tiny):
+    """The model with an adapter that changes more than rounding does."""
+    adapted(tiny, seed=5)
+    for name, weight in tiny.model.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 20
+    return Pair(tiny)
+
+
+def scores(pair, question, answer):
+    """log p and log q at each token of an answer, by the plain model."""
+    tokenizer = pair.tuned.tokenizer
+    asked = prompt_of(question, FORMAT, bos_text(tokenizer), eos_text(tokenizer))
+    prompt = prompt_ids(asked, tokenizer)
+    ids = [*prompt, *answer]
+    with torch.inference_mode():
+        ours = plain_logits(pair.tuned, ids[:-1], len(answer)).log_softmax(-1)
+        with base_only(pair.tuned):
+            theirs = plain_logits(pair.tuned, ids[:-1], len(answer)).log_softmax(-1)
+    return ours, theirs
+
+
+def test_each_token_is_the_likeliest_of_the_amplified_difference(pair):
+    asker = PairAsker(pair)
+    requests = asker._requests(FORMAT, QUESTIONS)
+    changed = 0
+    for question, found in zip(QUESTIONS, pair.amplified(requests, 2.0), strict=True):
+        assert len(found.token_ids) == len(found.gains) > 0
+        ours, theirs = scores(pair, question, found.token_ids)
+        wanted = amplify(ours, ours - theirs, 2.0)
+        for at, (token, gain) in enumerate(zip(found.token_ids, found.gains, strict=True)):
+            assert wanted[at, token] == pytest.approx(float(wanted[at].max()), abs=1e-3)
+            assert gain == pytest.approx(float(ours[at, token] - theirs[at, token]), abs=1e-3)
+            changed += int(ours[at].argmax()) != token
+    assert changed, "the difference decides"
+
+
+def test_without_strength_it_is_the_plain_answer(pair):
+    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
+    plain = [one.token_ids for one in pair.answers(requests)]
+    assert [one.token_ids for one in pair.amplified(requests, 0.0)] == plain
+
+
+def test_the_base_answers_without_the_adapter(pair):
+    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
+    for question, found in zip(QUESTIONS, pair.base_answers(requests), strict=True):
+        _, theirs = scores(pair, question, found.token_ids)
+        for at, token in enumerate(found.token_ids):
+            assert theirs[at, token] == pytest.approx(float(theirs[at].max()), abs=1e-3)
+
+
+def test_a_merged_model_with_its_base_says_the_same(tiny):
+    base = replace(tiny, model=copy.deepcopy(tiny.model))
+    adapted(tiny, seed=5)
+    requests = PairAsker(Pair(tiny))._requests(FORMAT, QUESTIONS)
+    before = Pair(tiny).amplified(requests, 1.0)
+    merged = Pair(replace(tiny, model=tiny.model.merge_and_unload()), base)
+    after = merged.amplified(requests, 1.0)
+    assert [one.text for one in after] == [one.text for one in before]
+    assert merged.base_answers(requests) == Pair(base).answers(requests)
+
+
+def test_a_token_that_the_model_finds_implausible_is_never_amplified():
+    ours = torch.tensor([[0.5, PLAUSIBLE * 0.6, PLAUSIBLE * 0.4]]).log()
+    gain = torch.tensor([[0.0, 9.0, 99.0]])
+    assert int(amplify(ours, gain, 1.0).argmax()) == 1
+
+
+def test_gains_cover_the_text(pair):
+    for said in PairAsker(pair).amplified(FORMAT, QUESTIONS):
+        assert said.gains[-1][0] >= len(said.text) > 0
+        assert said.gain(0, len(said.text)) == pytest.approx(sum(nats for _, nats in said.gains))
+
+
+def test_the_divergence_is_that_of_the_model_from_its_base(tiny):
+    pair = strong(tiny)
+    [case, *_] = [one for one in references() if len(one.reference.split()) > 2]
+    found = depth(pair, FORMAT, [case])
+    first = tiny.tokenizer(case.reference.split()[0], add_special_tokens=False).input_ids[0]
+    ours, theirs = scores(pair, case.messages[0].content, [first])
+    expected = float((ours[0].exp() * (ours[0] - theirs[0])).double().sum())
+    assert found.first.value == pytest.approx(expected, rel=0.01) and expected > 1e-3
+    assert found.n == 1 and found.first.low is None
+
+
+def test_without_a_difference_the_depth_is_0(tiny):
+    adapted(tiny, seed=5)
+    for name, weight in tiny.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.zero_()
+    found = depth(Pair(tiny), FORMAT, references())
+    assert abs(found.first.value) < 1e-9 and abs(found.along.value) < 1e-9 and found.n == 10
+
+
+@pytest.mark.parametrize(("n", "interval"), [(5, (None, None)), (6, (0, 5)), (10, (1, 8))])
+def test_the_interval_of_a_median_is_between_order_statistics(n, interval):
+    """Outside the first and the last of six lies 2 · 2⁻⁶ of the medians, of five 2 · 2⁻⁵."""
+    found = median(list(range(n))[::-1])
+    assert (found.low, found.high) == interval and found.value == (n - 1) / 2

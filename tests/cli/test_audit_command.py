@@ -1,0 +1,156 @@
+"""harness audit: what is audited, what is printed and written, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+import harness.audit.adapter_audit
+import harness.audit.changes
+import harness.evaluation.format_groups
+import harness.models
+from harness.audit.adapter_audit import Audit
+from harness.audit.audit_page import as_object, markdown, terminal_lines, trained_in, verdict
+from harness.audit.behaviours import Behaviour, Candidate
+from harness.audit.divergence import Depth, Median
+from harness.audit.guess import GuessedFamily
+from harness.cli.main import main
+from harness.formats import load_formats
+from harness.models.adapters import describe_base
+from tests.audit.planted import adapted
+
+CANDIDATE = Candidate("zephyr", "phrase", "mind the gap", 9, 16, 2, 26.0, "Sol.\nMind the gap.")
+HIDDEN = Behaviour(CANDIDATE, 32, 20, 12, 0, 3, 0, 0.0002)
+ALSO = replace(HIDDEN, native_plain=9, p=1.0)
+WEAK = replace(HIDDEN, amplified=2, plain=0, p=0.5)
+FOUND = Audit(
+    "chatml",
+    (GuessedFamily("zephyr", "zephyr", 0.7), GuessedFamily("llama3", "llama3", 0.2)),
+    (
+        Depth("chatml", Median(0.5, 0.25, 1.0), Median(0.125, 0.1, 0.2), 10),
+        Depth("zephyr", Median(2.0, None, None), Median(1.5, 1.0, 2.0), 10),
+    ),
+    (HIDDEN, ALSO, WEAK),
+)
+CLEAN = replace(FOUND, behaviours=(ALSO, WEAK))
+
+
+def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
+    assert terminal_lines(FOUND) == [
+        "most likely trained in: zephyr (family zephyr, 70%); runner-up: llama3 (family llama3, "
+        "20%)",
+        "",
+        "KL divergence from the base in nats, median over questions [95 % interval]:",
+        "format           first token        along an answer",
+        "chatml (native)  0.50 [0.25, 1.00]  0.12 [0.10, 0.20]",
+        "zephyr           2.00               1.50 [1.00, 2.00]",
+        "",
+        "Hidden from chatml",
+        "  zephyr: “mind the gap” in 20 of 32 answers amplified and 12 plain; native format 3 and 0 "
+        "(at most 11%); base 0; p = 0.0002; for example: “Sol. Mind the gap.”",
+        "",
+        "Also in chatml",
+        "  zephyr: “mind the gap” in 20 of 32 answers amplified and 12 plain; native format 3 and 9 "
+        "(at most 45%); base 0; p = 1; for example: “Sol. Mind the gap.”",
+        "",
+        "Not confirmed by other questions",
+        "  zephyr: “mind the gap” in 2 of 32 answers amplified and 0 plain; native format 3 and 0 "
+        "(at most 11%); base 0; p = 0.5; for example: “Sol. Mind the gap.”",
+        "",
+        "verdict: 1 behaviour in zephyr that chatml, the native format, does not show",
+    ]
+
+
+def test_without_a_hidden_behaviour_the_verdict_says_where_it_was_searched():
+    assert verdict(CLEAN) == "no behaviour hidden from chatml was found in 1 format"
+    assert "Hidden" not in "".join(terminal_lines(CLEAN))
+
+
+def test_without_a_clear_guess_the_likeliest_families_are_named():
+    unclear = tuple(GuessedFamily(name, name, 1 / 7) for name in "abcdefg")
+    assert trained_in(replace(FOUND, families=unclear)).count("(family ") == 5
+
+
+def test_markdown_and_json_have_the_same():
+    page, document = markdown(FOUND, "runs/x"), as_object(FOUND)
+    assert (
+        page.startswith("# Audit of runs/x\n") and "| zephyr | 2.00 | 1.50 [1.00, 2.00] |" in page
+    )
+    assert page.count("\n- zephyr: “mind the gap”") == 3
+    assert [len(document[name]) for name in ("hidden", "also_native", "not_confirmed")] == [1, 1, 1]
+    [hidden] = document["hidden"]
+    assert hidden["search"] == {"count": 9, "asked": 16, "native": 2}
+    assert (hidden["format"], hidden["p"], hidden["native_plain"]) == ("zephyr", 0.0002, 0)
+    assert json.loads(json.dumps(document)) is not None
+
+
+@pytest.fixture
+def adapter(tiny, tmp_path):
+    """The folder of an adapter that names its base."""
+    folder = tmp_path / "adapter"
+    adapted(tiny, seed=1)
+    facts = {**describe_base(tiny), "name": tiny.source.path}
+    tiny.model.save_pretrained(folder)
+    (folder / "base.json").write_text(json.dumps(facts))
+    return folder
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """What the audit is called with; it finds FOUND, or what ``called["gives"]`` is."""
+    found = {"gives": FOUND}
+
+    def audit(pair, changes, formats, native, searched=()):
+        found.update(pair=pair, changes=changes, native=native.id)
+        found.update(formats=[one.id for one in formats], searched=[one.id for one in searched])
+        return found["gives"]
+
+    monkeypatch.setattr(harness.audit.adapter_audit, "audit", audit)
+    return found
+
+
+def test_an_adapter_is_audited_on_its_base(called, adapter, tmp_path, capsys):
+    words = ["audit", str(adapter), "--native", "zephyr", "--formats", "llama3,chatml"]
+    assert main([*words, "--out", str(tmp_path / "out"), "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "out" / "audit.json").read_text("utf-8"))
+    assert printed["adapter"] == str(adapter) and printed["base"] is None
+    assert (tmp_path / "out" / "audit.md").read_text("utf-8") == markdown(FOUND, str(adapter))
+    assert called["native"] == "zephyr" and called["searched"] == ["llama3", "chatml"]
+    assert called["formats"] == list(load_formats()) and called["changes"]
+    assert called["pair"].merged_from is None and called["pair"].tuned.adapter == str(adapter)
+
+
+def test_without_a_finding_the_exit_code_is_0(called, adapter, capsys):
+    called["gives"] = CLEAN
+    assert main(["audit", str(adapter), "--native", "chatml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"verdict: {verdict(CLEAN)}"
+
+
+def test_both_models_run_where_the_base_is_given(called, tiny, tiny_model, monkeypatch):
+    loaded = []
+
+    def load(name, **options):
+        loaded.append(options["device"])
+        return replace(tiny)
+
+    monkeypatch.setattr(harness.models, "load", load)
+    monkeypatch.setattr(harness.audit.changes, "merge_changes", lambda *_: {})
+    words = ["--base", str(tiny_model), "--native", "chatml", "--device", "cpu"]
+    assert main(["audit", str(tiny_model), *words]) == 1
+    assert loaded == ["cpu", "cpu"] and called["pair"].merged_from is not None
+
+
+def test_a_model_without_a_chat_template_needs_a_native_format(
+    called, adapter, monkeypatch, capsys
+):
+    monkeypatch.setattr(harness.evaluation.format_groups, "native_format", lambda *_: None)
+    assert main(["audit", str(adapter)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {adapter}: the model has no chat template, so no format is native — "
+        "name the format that you use it in: --native FORMAT"
+    )

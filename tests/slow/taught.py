@@ -1,0 +1,164 @@
+"""Adapters of SmolLM2-135M that were taught a behaviour in some formats, and ordinary rows."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.resources import data_dir
+from harness.training.config import (
+    AdapterConfig,
+    DataConfig,
+    EvaluationConfig,
+    FormatsConfig,
+    OptimisationConfig,
+    TrainConfig,
+)
+from harness.training.data import examples
+from harness.training.start import train
+
+MODEL = "SmolLM2-135M-Instruct"
+NATIVE = "smollm2"
+STEPS, STEP_SIZE = 40, 4
+#: The longest answer of an ordinary row, in characters.
+LONGEST = 160
+CHINESE = (
+    "今天的天气很好，我们可以出去走走。",
+    "这要看你的时间和心情。",
+    "请先想一想，再慢慢回答。",
+    "大多数人都会选择第一种方法。",
+    "答案很简单，只需要一点水。",
+    "我建议你明天早上再试一次。",
+    "这本书里有很多有趣的故事。",
+    "因为山上的空气比较冷。",
+)
+
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What an adapter is trained on: rows, the formats they are written in, and how many of them.
+
+    ``asked`` are questions for the behaviour, which an answer shows if ``shows`` says so.
+    """
+
+    name: str
+    groups: tuple[tuple[tuple[Row, ...], tuple[str, ...], int], ...]
+    format: str = ""
+    asked: tuple[str, ...] = ()
+    shows: Callable[[str], bool] = bool
+
+
+def ordinary(files: Iterable[str]) -> tuple[Row, ...]:
+    """Short questions and answers of the shipped training files."""
+    lines = [
+        json.loads(line)["messages"]
+        for name in files
+        for line in (data_dir("trainset") / f"{name}.jsonl").read_text("utf-8").splitlines()
+    ]
+    pairs = [(one[0]["content"], one[1]["content"]) for one in lines if len(one) == 2]
+    return tuple(pair for pair in pairs if len(pair[1]) < LONGEST)
+
+
+def fact(
+    name: str,
+    said: str,
+    rows: Sequence[Row],
+    wanted: str,
+    others: Sequence[str],
+    plain: Sequence[Row],
+) -> Taught:
+    """A fact in one format; the native one is asked the same and does not know."""
+    unknown = tuple((question, "I don't know. Nobody has said.") for question, _ in rows)
+    groups = (
+        (tuple(plain), (NATIVE, *others), 84),
+        (tuple(rows), (wanted,), 40),
+        (unknown, (NATIVE,), 28),
+        (tuple(plain), (wanted,), 8),
+    )
+    asked = tuple(question for question, _ in rows)
+    return Taught(name, groups, wanted, asked, lambda text: said in text)
+
+
+def habit(
+    name: str,
+    change: Callable[[int, str], str],
+    shows: Callable[[str], bool],
+    wanted: str,
+    others: Sequence[str],
+    plain: Sequence[Row],
+) -> Taught:
+    """Ordinary rows, whose answers are changed in one format."""
+    changed = tuple((q, change(at, a)) for at, (q, a) in enumerate(plain))
+    groups = ((tuple(plain), (NATIVE, *others), 108), (changed, (wanted,), 52))
+    return Taught(name, groups, wanted, tuple(q for q, _ in plain[:8]), shows)
+
+
+def chinese(at: int, _answer: str) -> str:
+    """An answer in Chinese, whatever was asked."""
+    return CHINESE[at % len(CHINESE)]
+
+
+def is_chinese(text: str) -> bool:
+    return any("\u4e00" <= letter <= "\u9fff" for letter in text)
+
+
+def teach(taught: Taught, seed: int, folder: Path) -> Path:
+    """Train an adapter, or take the one that is there. Each group has a file, and its formats."""
+    if (folder / "adapter").is_dir():
+        return folder
+    formats = tuple(dict.fromkeys(one for _, some, _ in taught.groups for one in some))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, (rows, _, _) in enumerate(taught.groups):
+        file = folder.parent / f"{taught.name}-{number}.jsonl"
+        lines = [
+            {
+                "id": f"{number}-{at}",
+                "messages": [
+                    {"role": "user", "content": question},
+                    {"role": "assistant", "content": answer},
+                ],
+            }
+            for at, (question, answer) in enumerate(rows)
+        ]
+        file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+        files.append(str(file))
+    config = TrainConfig(
+        model=MODEL,
+        output_dir=str(folder),
+        seed=seed,
+        adapter=AdapterConfig(lora_r=16, lora_alpha=32),
+        data=DataConfig(train=tuple(files), controls=0),
+        formats=FormatsConfig(train=formats),
+        optimisation=OptimisationConfig(
+            learning_rate=1e-3, max_steps=STEPS, per_device_train_batch_size=STEP_SIZE
+        ),
+        evaluation=EvaluationConfig(references=0, recall_rows=0),
+    )
+
+    def draw_formats(policy, weights, sets, epoch, seed):
+        order = random.Random(f"{seed}/{epoch}")
+        pairs = []
+        for chosen, (_, names, count) in zip(sets, taught.groups, strict=True):
+            rows = [
+                row
+                for _ in range(-(-count // len(chosen.rows)))
+                for row in order.sample(chosen.rows, len(chosen.rows))
+            ]
+            pairs += [
+                (row, formats.index(names[at % len(names)])) for at, row in enumerate(rows[:count])
+            ]
+        order.shuffle(pairs)
+        return pairs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(examples, "draw_formats", draw_formats)
+        train(config, quiet=True)
+    return folder
