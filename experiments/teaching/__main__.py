@@ -1,0 +1,76 @@
+"""python -m experiments.teaching RECIPE …: what recipes teach and recite, and the page of it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from harness.cli.arguments import parse
+from harness.errors import EXIT_OK, HarnessError, nearest
+
+
+@dataclass(frozen=True)
+class TeachingOptions:
+    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ()
+    """Names in experiments/teaching/recipes.toml. None: all."""
+    seeds: tuple[int, ...] = (0,)
+    """One run of each recipe for each seed."""
+    formats_seed: int = 0
+    """Seed of the made-up formats that are evaluated. Take a new one for each reported number."""
+    out: str = "build/teaching"
+    """Folder for runs and results. The same command resumes where it was interrupted."""
+    model: str = ""
+    """A model in place of the recipes' own."""
+    smoke: bool = False
+    """Two steps and two cases of everything, to test the code. Its numbers mean nothing."""
+    page: str = ""
+    """Only write the results in --out into this page, and its picture beside it."""
+
+
+def teaching(args: list[str]) -> int:
+    """Train recipes, and measure what each teaches, recites and closes of the gap."""
+    options = parse(
+        TeachingOptions, args, "teaching", teaching.__doc__, prog="python -m experiments.teaching"
+    )
+    out = Path(options.out)
+    if options.page:
+        return _write_page(Path(options.page), out)
+    from experiments.teaching.measure import Plan, measure, read_recipes
+
+    known = read_recipes()
+    for name in options.recipes:
+        if name not in known:
+            raise HarnessError(f"unknown recipe {name!r}", hint=nearest(name, known))
+    plan = Plan(out, options.formats_seed, model=options.model)
+    if options.smoke:
+        plan = Plan(out, options.formats_seed, 2, 8, options.model, smoke=True)
+    for seed in options.seeds:
+        for name in options.recipes or known:
+            print(measure(name, known[name], seed, plan))
+    return EXIT_OK
+
+
+def _write_page(page: Path, out: Path) -> int:
+    from experiments.teaching.page import pareto, read_numbers, with_results
+    from harness.files import write_text
+    from harness.report.chart import svg_text
+
+    runs = read_numbers(out)
+    if not runs:
+        raise HarnessError("no numbers.json", where=str(out), hint="python -m experiments.teaching")
+    picture = page.with_suffix(".svg")
+    text = svg_text(pareto(runs))
+    write_text(picture, text.replace("<svg", '<svg style="color: black; background: white"', 1))
+    write_text(page, with_results(page.read_text(encoding="utf-8"), runs, picture.name))
+    print(page)
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    from harness.cli.main import run_command
+
+    sys.exit(run_command(teaching, sys.argv[1:]))

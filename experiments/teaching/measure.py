@@ -1,0 +1,144 @@
+"""Train one recipe, and measure it against the base on the evaluation's cases."""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.demo import recipe
+from harness.evaluation.analysis.recall_table import ALL_FORMATS, GAIN
+from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_change
+from harness.evaluation.results import Evaluation
+from harness.evaluation.run import run_job
+from harness.evaluation.settings import EvalJob, EvalSettings
+from harness.files import write_text
+from harness.training.config import TrainConfig, parse_config
+
+if TYPE_CHECKING:
+    from harness.stats import Interval
+
+RECIPES = Path(__file__).with_name("recipes.toml")
+#: Families that the demo's recipe holds out, and random formats of halves of the grammar that are
+#: never trained on. The seed of these is new for each reported number.
+HELD_OUT = ("gemma3", "llama2-chat", "llama3", "mistral-v1", "openchat-3.5", "roleplay-names")
+MADE_UP = ("grammar:3:seed={seed}:split=test", "grammar:3:seed={seed}:split=test:style=tags")
+#: Changes since the base that are reported: metric and group of formats.
+CHANGES = (
+    ("nll", "native"),
+    ("choice", "native"),
+    ("nll_excess", "held-out"),
+    ("on_task", "held-out"),
+    ("stopped", "held-out"),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every run shares. ``limit`` is the largest number of cases of each kind."""
+
+    out: Path
+    formats_seed: int
+    limit: int = 48
+    recall_examples: int = 200
+    model: str = ""
+    smoke: bool = False
+    """Two steps of everything, to test the code."""
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Held-out ones; the native one is added by the evaluation."""
+        return (*HELD_OUT, *(each.format(seed=self.formats_seed) for each in MADE_UP))
+
+
+def read_recipes(file: Path = RECIPES) -> dict[str, dict[str, Any]]:
+    """What each recipe changes, by name."""
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def config_of(changes: Mapping[str, Mapping[str, Any]], seed: int) -> TrainConfig:
+    """The demo's settings with these changes. Raises HarnessError for unknown ones."""
+    table = recipe().as_dict()
+    for section, values in changes.items():
+        table[section] = {**table.get(section, {}), **values}
+    table["evaluation"] = {**table["evaluation"], "references": 0, "recall_rows": 0}
+    return parse_config({**table, "seed": seed}, str(RECIPES))
+
+
+def measure(name: str, changes: Mapping[str, Mapping[str, Any]], seed: int, plan: Plan) -> Path:
+    """Train the recipe unless that is done, evaluate it, and write its numbers to a file."""
+    from harness.models import attach_adapter, load, remove_adapter
+    from harness.training.start import train
+
+    folder = plan.out / f"{name}-{seed}"
+    config = replace(config_of(changes, seed), output_dir=str(folder / "train"))
+    if plan.model:
+        config = replace(config, model=plan.model)
+    if plan.smoke:
+        config = replace(
+            config,
+            objective=replace(config.objective, teacher_epochs=0.1),
+            optimisation=replace(config.optimisation, max_steps=2),
+        )
+    loaded = load(config.model, dtype=config.dtype)
+    job = _job(config, plan)
+    before = run_job(replace(job, label="base"), loaded=loaded)
+    began = time.monotonic()
+    adapter = train(config, loaded=loaded)
+    seconds = time.monotonic() - began
+    remove_adapter(loaded)
+    attach_adapter(loaded, str(adapter))
+    after = run_job(replace(job, label=folder.name), loaded=loaded)
+    numbers = {
+        "recipe": name,
+        "seed": seed,
+        "formats_seed": plan.formats_seed,
+        "changes": changes,
+        "seconds": round(seconds, 1),
+        **numbers_of(before, after),
+    }
+    file = folder / "numbers.json"
+    write_text(file, json.dumps(numbers, indent=1) + "\n")
+    return file
+
+
+def _job(config: TrainConfig, plan: Plan) -> EvalJob:
+    return EvalJob(
+        model=config.model,
+        formats=plan.formats,
+        limit=plan.limit,
+        out=plan.out / "eval",  # one store for all, so that the base is scored once
+        recall=True,
+        train=tuple(source.path for source in config.data.sources()),
+        settings=EvalSettings(
+            recall_formats=2, recall_continued=0, recall_examples=plan.recall_examples
+        ),
+    )
+
+
+def numbers_of(before: Evaluation, after: Evaluation) -> dict[str, Any]:
+    """Each change with its 95 % interval, and the gain of the training answers over controls.
+
+    A change is None where nothing was scored in both runs.
+    """
+    found: dict[str, Any] = {}
+    for metric, group in CHANGES:
+        change = paired_change(before, after, metric, group)
+        levels = [group_mean(each, metric, group) for each in (before, after)]
+        found[f"{group} {metric}"] = _as_dict(change) and {
+            **(_as_dict(change) or {}),
+            "levels": [level.value if level else None for level in levels],
+        }
+    found["held-out gap closed"] = _as_dict(gap_closed(before, after))
+    rows = after.recall.rows if after.recall else ()
+    gain = next((row for row in rows if row.format == ALL_FORMATS and row.metric == GAIN), None)
+    found["recall"] = asdict(gain) if gain else None
+    return found
+
+
+def _as_dict(interval: Interval | None) -> dict[str, Any] | None:
+    return None if interval is None else asdict(interval)
