@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.arguments import parse
-from harness.cli.eval_options import EvalOptions, job_of
+from harness.cli.eval_job import job_of
+from harness.cli.eval_options import EvalOptions
 from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK
 from harness.report.wording import group_names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -101,6 +102,15 @@ def _groups() -> dict[str, dict[str, Command]]:
     return groups
 
 
+#: Errors of files that are no bug, wherever they occur → what to do.
+_OF_THE_DISK = {
+    errno.EACCES: "change its permissions, or choose another path",
+    errno.EPERM: "change its permissions, or choose another path",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "its links lead back to itself",
+    errno.ENOSPC: "free some space, and start the same command again",
+    errno.EROFS: "choose another path",
+}
 #: The commands by purpose, as the help shows them.
 GROUPS = _groups()
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
@@ -140,6 +150,13 @@ def run_command(command: Callable[[list[str]], int], args: list[str]) -> int:
         except BrokenPipeError:  # the reader (head, less) went away: nothing is wrong
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OK
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK or not error.filename:
+                raise
+            hint = _OF_THE_DISK[error.errno]
+            wrong = HarnessError(str(error.strerror).lower(), str(error.filename), hint)
+            print(f"error: {wrong}", file=sys.stderr)
+            return EXIT_USAGE
 
 
 def _is_out_of_memory(error: Exception) -> bool:

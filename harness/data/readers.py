@@ -66,7 +66,7 @@ def jsonl_files(names: Iterable[str], sets: Iterable[str] = ()) -> list[Path]:
     for name in names:
         path = Path(name)
         if path.is_dir():
-            matches = sorted(path.glob("*.jsonl"))
+            matches = sorted(file for file in path.iterdir() if file.suffix == ".jsonl")
             if not matches:
                 raise HarnessError("the folder holds no *.jsonl file", where=name)
             files += matches

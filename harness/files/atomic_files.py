@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def atomic_file(path: Path, *, what: str = "file", hint: str = "") -> Iterator[P
     except OSError as error:
         raise _unwritable(what, error, path, hint) from None
     finally:
-        if partial.exists():
+        with suppress(OSError):  # there is none, or its folder is closed to us, which is said above
             partial.unlink()
 
 

@@ -203,7 +203,7 @@ def load_formats(*extra_dirs: Path) -> FormatSet:
         if not folder.is_dir():
             wrong = "a file, where a folder of formats is expected" if folder.exists() else ""
             raise HarnessError(wrong or "no such folder of formats", where=str(folder))
-        paths = sorted(folder.glob("*.jinja"))
+        paths = sorted(file for file in folder.iterdir() if file.suffix == ".jinja")
         if not paths:
             raise HarnessError("the folder holds no *.jinja file", where=str(folder))
         for path in paths:

@@ -66,17 +66,10 @@ def load(
     for a quantisation or a device that is not available, and where the memory ends.
     """
     source = locate(name)  # before torch is imported, which takes seconds
-    if source.gguf:
-        require("gguf", "a GGUF file", name)
-    if device_map and device != "auto":
-        raise HarnessError("device and device_map exclude each other", hint="leave one of them out")
+    asked = quantisation or Quantisation()
+    _refuse_excluded(source, name, asked, device=device, device_map=bool(device_map))
     where = check_device(device)
     chosen = pick_dtype(where) if dtype == "auto" else dtype
-    asked = quantisation or Quantisation()
-    if source.gguf and asked:
-        raise HarnessError(
-            "a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors"
-        )
     config = read_config(source)
     auto_class = pick_class(config, source.file)
     tokenizer = load_tokenizer(source, config)
@@ -84,8 +77,6 @@ def load(
         storage = choose_storage(config, asked, where, chosen, source.file)
     on_meta = build_on_meta(copy.deepcopy(config), auto_class, source.file)
     refuse_too_many_weights(on_meta, source)
-    if device_map:
-        require("accelerate", "a model on several devices", name)
     in_place = {"": where} if _may_load_in_place(where, storage, source) else None
     placed = {"device_map": device_map or in_place} if device_map or in_place else {}
 
@@ -116,6 +107,22 @@ def load(
     if adapter:
         attach_adapter(loaded, adapter)
     return loaded
+
+
+def _refuse_excluded(
+    source: ModelSource, name: str, asked: Quantisation, *, device: str, device_map: bool
+) -> None:
+    """Refuse arguments that exclude each other, and those that need a missing package."""
+    if source.gguf:
+        require("gguf", "a GGUF file", name)
+    if source.gguf and asked:
+        raise HarnessError(
+            "a GGUF file is quantised already", where=name, hint="quantise a folder of safetensors"
+        )
+    if device_map and device != "auto":
+        raise HarnessError("device and device_map exclude each other", hint="leave one of them out")
+    if device_map:
+        require("accelerate", "a model on several devices", name)
 
 
 def _may_load_in_place(device: str, storage: Storage, source: ModelSource) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import resource
 import subprocess
@@ -247,6 +249,41 @@ def test_memory_that_ends_where_nothing_smaller_can_be_tried_is_one_line(capsys)
         assert line.startswith(begins) and line.count("\n") == 1
     with pytest.raises(RuntimeError, match="device-side"):  # control: our bugs keep theirs
         run_command(command, [RuntimeError("CUDA error: device-side assert triggered")])
+
+
+def raising(error):
+    def command(args):
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        (errno.EACCES, "permission denied — change its permissions, or choose another path"),
+        (errno.ENAMETOOLONG, "file name too long — give a shorter path"),
+        (errno.ENOSPC, "no space left on device — free some space, and start the same command"),
+        (errno.EROFS, "read-only file system — choose another path"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(code, line, capsys):
+    assert run_command(raising(OSError(code, os.strerror(code), "runs/run.json")), []) == 2
+    assert capsys.readouterr().err.startswith(f"error: runs/run.json: {line}")
+
+
+def test_other_errors_of_files_are_bugs():
+    """As a missing file is that nobody checked, or a socket's error, which has no path."""
+    for error in (FileNotFoundError(errno.ENOENT, "x", "a"), PermissionError(errno.EACCES, "x")):
+        with pytest.raises(OSError, match="x"):
+            run_command(raising(error), [])
+
+
+@pytest.mark.parametrize("command", ["view", "compare b", "resume", "data check"])
+def test_a_name_that_is_too_long_is_one_line(command, capsys):
+    name, *rest = command.split(" b")
+    assert main([*name.split(), "x" * 5000, *["b" for _ in rest]]) == 2
+    assert capsys.readouterr().err.endswith("file name too long — give a shorter path\n")
 
 
 def test_an_option_is_repeated_or_takes_several_words():

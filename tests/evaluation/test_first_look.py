@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks.first_look import rates
 from benchmarks.words import models
-from harness.cli.eval_options import EvalOptions, job_of
+from harness.cli.eval_job import job_of
+from harness.cli.eval_options import EvalOptions
 from harness.cli.main import main
 from harness.evaluation.analysis.build_report import build_report
 from harness.evaluation.analysis.criteria import cases_to_a_word

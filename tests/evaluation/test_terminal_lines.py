@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from harness.cli.eval_options import adapter_name, default_out
+from harness.cli.eval_job import adapter_name, default_out
 from harness.cli.main import main
 from harness.evaluation.analysis.terminal_lines import verdict_block
 from harness.records import Verdict
