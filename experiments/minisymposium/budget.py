@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.minisymposium.study import PARTS, Study, read_run
+from experiments.minisymposium.study import Study
+from harness.errors import HarnessError
 from harness.models import load_tokenizer, locate
 from harness.models.architecture import context_window, read_config
-from harness.training.config import TrainConfig
 from harness.training.data.examples import make_plan
 from harness.training.preparation import prepare
 
-#: Measured on two cores on 2026-11-26 (docs/log.md), SmolLM2-135M in bfloat16: tokens a second of a
-#: step, (case, format) pairs a second of a checkpoint.
-TOKENS_PER_SECOND, PAIRS_PER_SECOND = 295.0, 12.0
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Measured speeds of a model on two cores that do nothing else (docs/log.md)."""
+
+    tokens: float
+    """Tokens a second of a supervised step, of whole conversations."""
+    checkpoint: float
+    """(case, format) pairs a second that a checkpoint scores."""
+    scored: float
+    """(case, format) pairs a second that an evaluation scores."""
+    answered: float
+    """Answers a second, of 48 tokens."""
+
+
+#: Model → its speeds. SmolLM2's tokens a second are those of the runs of 26 November without their
+#: checkpoints. Gemma's are of one thread, in processor time.
+SPEEDS = {
+    "SmolLM2-135M-Instruct": Speed(765.0, 12.0, 25.0, 9.0),
+    "gemma-3-270m": Speed(105.0, 2.2, 2.2, 1.5),
+}
 #: How much slower a step is: distillation reads all logits, consistency a second text as well.
 SLOWER = {"supervised": 1.0, "distillation": 1.5, "consistency": 2.2}
-#: Seconds of an evaluation of the base, by kind.
-EVALUATIONS = {
-    "references": 19.0,
-    "choices": 5.0,
-    "symptoms": 24.0,
-    "drift": 12.0,
-    "headline": 75.0,
-}
+#: Rows and controls whose answers are continued from three prefixes, in as many formats (part 2).
+RECALLED, RECALL_FORMATS, CONTINUED = 24, 2, 3
+#: The questions of a headline evaluation: kinds of cases that are scored and that are answered.
+HEADLINE_KINDS = 2, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +58,30 @@ class PartCost:
     measuring: float
 
 
-def costs(study: Study, folder: Path, parts: tuple[int, ...] = PARTS) -> list[PartCost]:
-    """The parts in order. A run that several parts share is counted with the first."""
+def costs(study: Study, parts: Sequence[int] = ()) -> list[PartCost]:
+    """The parts in order. A run that several parts share is counted with the first.
+
+    Raises HarnessError for a model whose speeds were not measured.
+    """
+    if study.model not in SPEEDS:
+        raise HarnessError(
+            f"the speeds of {study.model} were not measured",
+            hint=f"known are those of {', '.join(SPEEDS)}",
+        )
+    speed = SPEEDS[study.model]
+    source = locate(study.model)
+    tokenizer, window = load_tokenizer(source), context_window(read_config(source))
     counted: set[str] = set()
     found = []
-    for part in parts:
+    for part in parts or study.parts:
         names = tuple(name for name in study.runs(part) if name not in counted)
         counted |= set(names)
-        runs = [
-            _run(read_run(folder, name, Path()), branch=name == study.auto_branch) for name in names
-        ]
+        runs = [_run(study, name, speed, tokenizer, window) for name in names]
         steps, tokens, checkpoints, training, measuring = (
             (sum(values) for values in zip(*runs, strict=True)) if runs else (0, 0, 0, 0.0, 0.0)
         )
+        scored, answered = _evaluated(study, part)
+        measuring += scored / speed.scored + answered / speed.answered
         found.append(
             PartCost(
                 part,
@@ -61,60 +90,78 @@ def costs(study: Study, folder: Path, parts: tuple[int, ...] = PARTS) -> list[Pa
                 int(tokens),
                 int(checkpoints),
                 training / 60,
-                (measuring + _evaluations(study, folder, part)) / 60,
+                measuring / 60,
             )
         )
     return found
 
 
-def _run(config: TrainConfig, *, branch: bool) -> tuple[int, int, int, float, float]:
+def _run(
+    study: Study,
+    name: str,
+    speed: Speed,
+    tokenizer: PreTrainedTokenizerBase,
+    window: int | None,
+) -> tuple[int, int, int, float, float]:
     """Steps, tokens, checkpoints, seconds of training and of measuring.
 
     Of an automatic branch only the branches are counted, as if all rounds were needed.
     """
+    config = study.config(name)
     ready = prepare(config)
-    source = locate(config.model)
-    plan_cache, _ = ready.encode(load_tokenizer(source), context_window(read_config(source)))
+    plan_cache, _ = ready.encode(tokenizer, window)
     plan = make_plan(config, plan_cache)
     tokens = sum(len(plan_cache(pair).encoded.ids) for pair in plan.pairs())
     steps = plan.total_steps
-    if branch:
-        share = (
-            config.auto_branch.branch_rounds
-            * config.auto_branch.branch_epochs
-            / config.optimisation.num_train_epochs
-        )
+    if name == study.auto_branch:
+        branches = config.auto_branch
+        share = branches.branch_rounds * branches.branch_epochs
+        share /= config.optimisation.num_train_epochs
         tokens, steps = round(tokens * share), round(steps * share)
     every = config.checkpoints.save_steps or max(1, -(-plan.total_steps // 4))
     checkpoints = 1 + -(-steps // every)  # the start and the end are measured too
     evaluation = config.evaluation
-    cells = evaluation.references * (
-        1
-        + min(len(ready.trained), evaluation.formats_measured)
-        + min(len(ready.held_out), evaluation.formats_measured)
+    native = 0 if study.native else 1  # a base model has no native format at its checkpoints
+    seen, held_out = (
+        min(len(group), evaluation.formats_measured) for group in (ready.trained, ready.held_out)
     )
-    cells += 2 * evaluation.recall_rows * 5
+    rows = min(evaluation.recall_rows, len(ready.conversations))
+    recalled = rows + min(evaluation.recall_rows, len(ready.rows.controls))
+    pairs = evaluation.references * (native + seen + held_out) + recalled * (native + 4)
     return (
         steps,
         tokens,
         checkpoints,
-        tokens / TOKENS_PER_SECOND * SLOWER[config.objective.kind],
-        checkpoints * cells / PAIRS_PER_SECOND,
+        tokens / speed.tokens * SLOWER[config.objective.kind],
+        checkpoints * pairs / speed.checkpoint,
     )
 
 
-def _evaluations(study: Study, folder: Path, part: int) -> float:
-    e = EVALUATIONS
-    if part == 2:
-        return (1 + len(study.symptom_steps)) * e["symptoms"]
-    if part == 3:
-        return 3 * len(study.pairs) * e["references"]
+def _evaluated(study: Study, part: int) -> tuple[float, float]:
+    """(case, format) pairs that a part scores and answers, besides those of its checkpoints."""
+    reported = study.reference_cases * len(study.reported or study.held_out)
+    every_format = 1 + len(study.seen) + len(study.held_out)
+    symptoms = (1 + len(study.symptom_steps)) * 3 * study.symptom_cases
+    recalled = (1 + len(study.symptom_steps)) * RECALLED * RECALL_FORMATS
     if part == 6:
-        return (1 + len(study.formats)) * (e["references"] + e["choices"]) + 3 * e["headline"]
+        each = study.reference_cases * every_format + 120
+        scored, answered = (kinds * study.headline_cases * every_format for kinds in HEADLINE_KINDS)
+        return (1 + len(study.formats)) * each + 3 * scored, 3 * answered
     if part == 7:
-        config = read_run(folder, study.drift, Path())
-        return 11 * e["drift"] if config.checkpoints.save_steps else e["drift"]
-    return 0.0
+        config = study.config(study.drift)
+        seen = len(study.drift_steps) or 11 if config.checkpoints.save_steps else 1
+        asked = (1 + seen) * 2 * study.drift_cases
+        return asked, asked
+    models = {
+        2: 2,
+        3: 4 * len(study.pairs),
+        4: 2 + len(study.schedules),
+        5: 1 + len(study.alpha_raw) + len(study.alpha_compensated),
+        9: 2,
+    }.get(part, 0)
+    if part == 2:
+        return symptoms + recalled + models * reported, symptoms + CONTINUED * recalled
+    return models * reported, 0
 
 
 def table(found: list[PartCost]) -> list[str]:

@@ -25,10 +25,10 @@ def card_plan(lab: Experiment) -> dict[str, Any]:
     The study's model lends its tokenizer, so that every machine counts the same tokens and nothing
     is downloaded.
     """
-    recipe = read_config(lab.folder / lab.study.plan)
+    recipe = read_config(lab.study.folder / lab.study.plan)
     if lab.scale == "smoke":
         recipe = replace(recipe, optimisation=replace(recipe.optimisation, max_steps=SMOKE_STEPS))
-    stand_in = lab.config(lab.study.best)
+    stand_in = lab.config(lab.study.reference_run)
     told = dry_run(
         replace(
             recipe,

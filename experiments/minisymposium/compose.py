@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments.minisymposium.both_models import both_models
 from experiments.minisymposium.card_plan import card_plan
 from experiments.minisymposium.experiment import TIMES_FILE, Experiment
 from experiments.minisymposium.figures import figures, write_figures
 from experiments.minisymposium.gaps import formats
+from experiments.minisymposium.long_run import long_run
 from experiments.minisymposium.page import page_html
-from experiments.minisymposium.rates import alphas, patience, rate_map, schedules
+from experiments.minisymposium.rates import patience, rate_map
 from experiments.minisymposium.sections import sections
+from experiments.minisymposium.shapes import alphas, schedules
 from experiments.minisymposium.symptoms import drifting, over_training
 from experiments.minisymposium.verdicts import gate, verdicts
 from harness.errors import HarnessError
@@ -34,6 +38,7 @@ _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
     6: formats,
     7: drifting,
     8: card_plan,
+    9: long_run,
 }
 
 
@@ -45,18 +50,18 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
     lab.out.mkdir(parents=True, exist_ok=True)
     earlier = _earlier(lab)
     found: dict[str, Any] = dict(earlier["parts"])
-    asked = earlier["gate"]
-    for part in sorted(parts):
+    asked, day = earlier["gate"], earlier.get("date") or datetime.now(UTC).date().isoformat()
+    for part in sorted(set(parts) & set(lab.study.parts)):
         lab.train(lab.study.runs(part))
         began = time.monotonic()
         found[str(part)] = _PARTS[part](lab)
         lab.note(f"measure part {part}", began)
-        _write(lab, found, asked)
+        _write(lab, found, asked, day)
     if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
         began = time.monotonic()
         asked = gate(lab)
         lab.note("gate", began)
-    return _write(lab, found, asked)
+    return _write(lab, found, asked, day)
 
 
 def _earlier(lab: Experiment) -> dict[str, Any]:
@@ -72,13 +77,16 @@ def _earlier(lab: Experiment) -> dict[str, Any]:
     return found
 
 
-def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None) -> dict[str, Any]:
-    """Write the results file and the pages made from it."""
+def _write(
+    lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None, day: str
+) -> dict[str, Any]:
+    """Write the results file and the pages made from it. ``day`` is that of the first part."""
     times = lab.out / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
     results = {
         "schema": SCHEMA,
         "scale": lab.scale,
+        "date": day,
         "model": {
             "name": lab.loaded.name,
             "digest": lab.loaded.source.digest,
@@ -88,12 +96,17 @@ def _write(lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None)
         "parts": json.loads(json.dumps(parts)),
         "gate": asked,
     }
-    results["verdicts"] = verdicts(results["parts"], asked)
     results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
+    return write_results(results, lab.out)
+
+
+def write_results(results: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Judge the results, and write results.json and the pages made from it."""
+    results = {**results, "verdicts": verdicts(results["parts"], results["gate"])}
     text = json.dumps(results, indent=1, sort_keys=True) + "\n"
-    write_text(lab.out / RESULTS_FILE, text)
+    write_text(out / RESULTS_FILE, text)
     results = dict(json.loads(text))  # in the file's order: the page is the same when made later
-    write_pages(results, lab.out)
+    write_pages(results, out)
     return results
 
 
@@ -101,7 +114,8 @@ def write_pages(results: dict[str, Any], out: Path) -> list[Path]:
     """Figures and report.html from the results alone."""
     svgs = write_figures(figures(results["parts"]), out / FIGURES)
     note = "" if results["scale"] == "full" else "A smoke run: its numbers mean nothing."
-    write_text(out / PAGE_FILE, page_html(sections(results), svgs, note))
+    found = [*both_models({results["model"]["name"]: results}), *sections(results)]
+    write_text(out / PAGE_FILE, page_html(found, svgs, note))
     return [out / PAGE_FILE, *(out / FIGURES / f"{name}.svg" for name in svgs)]
 
 

@@ -11,7 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.minisymposium.study import Scale, Study, read_run, rows_of
+from experiments.minisymposium.sitting import Sitting
+from experiments.minisymposium.study import Scale, Study, rows_of
 from harness.evaluation.format_groups import native_format_id
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
@@ -21,7 +22,7 @@ from harness.formats import load_formats
 from harness.resources import data_dir
 from harness.training.config import TrainConfig
 from harness.training.preparation import prepare
-from harness.training.single_run import load_base
+from harness.training.single_run import load_base, train_one
 from harness.training.start import train
 
 if TYPE_CHECKING:
@@ -33,22 +34,22 @@ SMOKE_CASES = 2
 
 @dataclass
 class Experiment:
-    """A study in ``folder``, its runs in ``out/runs`` and its results file in ``out/eval``.
+    """A study, its runs in ``out/runs`` and its results file in ``out/eval``.
 
-    ``model`` replaces that of the recipes.
+    ``model`` replaces that of the study. ``sitting`` says when to stop for this time.
     """
 
     study: Study
-    folder: Path
     out: Path
     model: str = ""
     scale: Scale = "full"
     quiet: bool = False
+    sitting: Sitting = field(default_factory=Sitting)
     evaluated: dict[str, Evaluation] = field(default_factory=dict)
 
     def config(self, name: str) -> TrainConfig:
         """The settings of a run."""
-        return read_run(self.folder, name, self.out / "runs", model=self.model, scale=self.scale)
+        return self.study.config(name, self.out / "runs", model=self.model, scale=self.scale)
 
     def run(self, name: str) -> Path:
         """The folder of a run."""
@@ -57,21 +58,22 @@ class Experiment:
     @cached_property
     def loaded(self) -> LoadedModel:
         """The base of all runs, loaded once. Adapters are attached to it one after the other."""
-        return load_base(self.config(self.study.best))
+        return load_base(self.config(self.study.reference_run))
 
     @cached_property
     def native(self) -> str:
-        """The id of the base's own format."""
+        """The id of the base's own format; for a base model, the one that the study names."""
         return (
-            native_format_id(self.loaded.tokenizer, load_formats().values()) or self.study.seen[0]
+            self.study.native
+            or native_format_id(self.loaded.tokenizer, load_formats().values())
+            or self.study.seen[0]
         )
 
     @cached_property
     def families(self) -> tuple[str, ...]:
-        """The families that the best recipe trains in. They are seen, for every model."""
-        return tuple(
-            sorted({each.family for each in prepare(self.config(self.study.best)).trained})
-        )
+        """The families that the reference run trains in. They are seen, for every model."""
+        reference = prepare(self.config(self.study.reference_run))
+        return tuple(sorted({each.family for each in reference.trained}))
 
     def train(self, names: Iterable[str]) -> None:
         """Train what is not trained yet, and note how long each run took."""
@@ -79,12 +81,19 @@ class Experiment:
         from harness.models.adapters import remove_adapter
 
         for name in names:
+            self.sitting.check()
             began = time.monotonic()
             switch_adapter(self.loaded, None)
             config = self.config(name)
-            train(config, loaded=self.loaded, quiet=self.quiet)
+            try:
+                if config.auto_branch.branch_at_turn:  # its branches are short, and stop by a rule
+                    train(config, loaded=self.loaded, quiet=self.quiet)
+                else:
+                    rule = self.sitting.after_checkpoint
+                    train_one(config, loaded=self.loaded, quiet=self.quiet, stop_rule=rule)
+            finally:
+                self.note(f"train {name}", began)
             remove_adapter(self.loaded)
-            self.note(f"train {name}", began)
 
     def note(self, what: str, began: float) -> None:
         """Add the seconds since ``began`` to those noted before, by interrupted calls."""
@@ -122,6 +131,7 @@ class Experiment:
         settings = settings or EvalSettings()
         if smoke:
             settings = replace(settings, max_new_tokens=4, recall_examples=SMOKE_CASES)
+        self.sitting.check()
         switch_adapter(self.loaded, str(adapter) if adapter else None)
         job = EvalJob(
             model=self.loaded.name,

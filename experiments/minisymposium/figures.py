@@ -25,6 +25,7 @@ def figures(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "alpha": ("5", alpha),
         "formats": ("6", formats),
         "drift": ("7", drift),
+        "long": ("9", long_run),
     }
     return {name: make(parts[part]) for name, (part, make) in makers.items() if part in parts}
 
@@ -197,6 +198,26 @@ def drift(part: Mapping[str, Any]) -> Any:
             )
         axes.set_title(format_id, fontsize=9)
         _labelled(axes, "step", "probability, or share of answers")
+    return figure
+
+
+def long_run(part: Mapping[str, Any]) -> Any:
+    """Two panels over the epochs: held-out NLL, and what training answers gained over controls."""
+    figure, panels = _panels(2)
+    for axes, key, label in (
+        (panels[0], _NLL, "held-out NLL, nats a token"),
+        (panels[1], "recall", "recall gained, nats a token"),
+    ):
+        points = [point for point in part["curve"] if point[key] is not None]
+        axes.plot(
+            [p["epoch"] for p in points],
+            [p[key] for p in points],
+            color=COLOURS[0],
+            marker="o",
+            markersize=4,
+            label=f"rate {part['rate']:g}",
+        )
+        _labelled(axes, "epoch", label)
     return figure
 
 

@@ -28,7 +28,13 @@ def formats(lab: Experiment) -> dict[str, Any]:
 
 
 def _references(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:
-    return lab.evaluate(f"references, {label}", adapter, ["references"], settings=EvalSettings())
+    return lab.evaluate(
+        f"references, {label}",
+        adapter,
+        ["references"],
+        limit=lab.study.reference_cases,
+        settings=EvalSettings(),
+    )
 
 
 def _choices(lab: Experiment, label: str, adapter: Path | None) -> Evaluation:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import harness.report
-from experiments.minisymposium.sections import Section, sections
+from experiments.minisymposium.both_models import NOT_RUN, Results, both_models
+from experiments.minisymposium.section import Section
+from experiments.minisymposium.sections import sections
 from harness.errors import HarnessError
 
 #: The marks around the results in docs/minisymposium.md.
@@ -22,26 +24,40 @@ NONE_YET = (
 
 
 def with_results(
-    page: str, results: Mapping[str, Any] | None, pictures: str = "minisymposium"
+    page: str,
+    results: Results,
+    places: Mapping[str, str],
+    pictures: str = "minisymposium",
 ) -> str:
     """The page with these results. Raises HarnessError for a page without the marks.
 
-    ``pictures`` is the folder of the figures, as seen from the page.
+    ``pictures`` is the folder of the figures, as seen from the page, and ``places`` the folder in
+    it of each model, "" for the folder itself.
     """
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
-    return (
-        head + BEGIN + (markdown(sections(results), pictures) if results else NONE_YET) + END + tail
-    )
+    text = markdown(both_models(results), pictures)
+    for model, found in results.items():
+        text += f"## {model}\n\n" + _of_model(model, found, f"{pictures}/{places[model]}")
+    return head + BEGIN + (text if any(results.values()) else NONE_YET) + END + tail
 
 
-def markdown(found: Sequence[Section], pictures: str) -> str:
+def _of_model(model: str, results: Mapping[str, Any] | None, pictures: str) -> str:
+    if results is None:
+        return (
+            f"{model} was {NOT_RUN} yet: `python -m experiments.minisymposium --model {model}`.\n\n"
+        )
+    day = f"The results are of {results['date']}.\n\n" if "date" in results else ""
+    return day + markdown(sections(results), pictures.rstrip("/"), "###")
+
+
+def markdown(found: Sequence[Section], pictures: str, level: str = "##") -> str:
     """The sections, with figures as links."""
     parts = []
     for section in found:
-        parts.append(f"## {section.title}\n")
+        parts.append(f"{level} {section.title}\n")
         parts += [f"{line}\n" for line in section.lines]
         if section.rows:
             rows = [section.heads, tuple("---" for _ in section.heads), *section.rows]

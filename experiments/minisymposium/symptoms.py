@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from experiments.minisymposium.effects import Effect, onset
 from experiments.minisymposium.experiment import Experiment
 from experiments.minisymposium.paired import above, by_case, difference, mean_of
+from experiments.minisymposium.reported import at_end, at_pick
+from experiments.minisymposium.study import rows_of
+from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.recall_table import ALL_FORMATS
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalSettings
+from harness.metrics.language.scripts import off_script
 from harness.run_file import NLL_METRICS, measured_checkpoints
 from harness.training.runs.checkpoints import checkpoint_dirs, step_of
 from harness.training.selection.best_checkpoint import find_best_checkpoint
-from harness.training.selection.memorisation import leaves_null
+from harness.training.selection.memorisation import gain_and_null, leaves_null
 
 #: Symptoms read from answers and references: name → metric, prefix of its case ids, more is worse.
 ANSWERED = {
@@ -32,11 +36,7 @@ def over_training(lab: Experiment) -> dict[str, Any]:
     """Part 2. The over-trained run's symptoms, in the order in which they leave their nulls."""
     name, study = lab.study.over, lab.study
     run, entries = lab.run(name), measured_checkpoints(lab.run(name))
-    wanted = _looked_at(
-        lab,
-        [folder for folder in checkpoint_dirs(run) if step_of(folder) in study.symptom_steps]
-        or checkpoint_dirs(run),
-    )
+    wanted = _looked_at(lab, name, study.symptom_steps)
     formats = (study.seen[0], *study.held_out[:2])
     settings = EvalSettings(max_new_tokens=48, recall_examples=12, recall_formats=2)
 
@@ -46,7 +46,7 @@ def over_training(lab: Experiment) -> dict[str, Any]:
             adapter,
             ["premises", "references"],
             formats=formats,
-            limit=14,
+            limit=study.symptom_cases,
             recall=name,
             settings=settings,
         )
@@ -55,21 +55,41 @@ def over_training(lab: Experiment) -> dict[str, Any]:
     later = {step_of(folder): asked(f"step {step_of(folder)}", folder) for folder in wanted}
     rows = [course(symptom, base, later) for symptom in ANSWERED]
     rows += [_near_verbatim(base, later), _recall(entries), _turn(run, entries)]
+    pick, end = at_pick(lab, name), at_end(lab, name)
     return {
         "run": name,
         "symptoms": in_order(rows),
+        "effects": {
+            "rise": difference(pick["items"], end["items"], "nll"),
+            "gap": gap_change(base, later[max(later)], formats[0], formats[1:]),
+        },
         "steps": [entry["step"] for entry in entries],
         "curve": [_slim(entry) for entry in entries],
     }
 
 
+def gap_change(
+    base: Evaluation, after: Evaluation, seen: str, held_out: Sequence[str]
+) -> Effect | None:
+    """How much more the NLL of references has risen in held-out formats than in a trained one."""
+    before, later = (
+        {case: others[case] - value for case, value in own.items() if case in others}
+        for own, others in (
+            (by_case(each, "nll", formats=[seen]), by_case(each, "nll", formats=held_out))
+            for each in (base, after)
+        )
+    )
+    return difference(before, later, "nll")
+
+
 def drifting(lab: Experiment) -> dict[str, Any]:
-    """Part 7. The run that is taught Chinese: hazard and drifting answers at every checkpoint.
+    """Part 7. Another language: hazard and drifting answers along a run, which may be taught it.
 
     In a trained and in a held-out format.
     """
     name, study = lab.study.drift, lab.study
-    formats = (lab.config(name).formats.train[0], study.held_out[0])
+    own = next((each for each in lab.config(name).formats.train if each != "all"), study.seen[0])
+    formats = (own, study.held_out[0])
     settings = EvalSettings(max_new_tokens=40)
 
     def asked(label: str, adapter: Path | None) -> Evaluation:
@@ -85,7 +105,7 @@ def drifting(lab: Experiment) -> dict[str, Any]:
     base = asked("base", None)
     later = {
         step_of(folder): asked(f"step {step_of(folder)}", folder)
-        for folder in _looked_at(lab, checkpoint_dirs(lab.run(name)))
+        for folder in _looked_at(lab, name, study.drift_steps)
     }
     found = {}
     for format_id in formats:
@@ -98,12 +118,17 @@ def drifting(lab: Experiment) -> dict[str, Any]:
             )
         ]
         found[format_id] = in_order(rows)
-    return {"run": name, "formats": found, "rows": "one Chinese answer to three English ones"}
+    trained = load_conversations(rows_of(lab.config(name)))
+    latin = frozenset(("Latin",))
+    taught = sum(bool(off_script(row.messages[-1].content, latin)[0]) for row in trained)
+    return {"run": name, "formats": found, "rows": len(trained), "taught": taught}
 
 
-def _looked_at(lab: Experiment, folders: Sequence[Path]) -> Sequence[Path]:
-    """All checkpoints; the last alone in a smoke run."""
-    return folders[-1:] if lab.scale == "smoke" else folders
+def _looked_at(lab: Experiment, name: str, steps: Sequence[int]) -> Sequence[Path]:
+    """The checkpoints of a run at these steps; the last alone in a smoke run."""
+    folders = checkpoint_dirs(lab.run(name))
+    wanted = [folder for folder in folders if step_of(folder) in steps] or folders
+    return folders[-1:] if lab.scale == "smoke" else wanted
 
 
 def course(
@@ -129,19 +154,6 @@ def course(
         "from": onset(seen),
         "points": points,
     }
-
-
-def onset(seen: Mapping[int, bool]) -> int | None:
-    """The step from which a symptom is seen at every checkpoint to the end, or None.
-
-    One that comes and goes is expected at a level of 5 %.
-    """
-    first = None
-    for step in sorted(seen, reverse=True):
-        if not seen[step]:
-            break
-        first = step
-    return first
 
 
 def _worse(values: Mapping[str, float], sign: int) -> dict[str, float]:
@@ -171,22 +183,35 @@ def _near_verbatim(base: Evaluation, later: Mapping[int, Evaluation]) -> dict[st
     }
 
 
+def recall_gain(start: Mapping[str, Any], entry: Mapping[str, Any]) -> Effect | None:
+    """What training answers gained over controls since ``start``, in nats a token.
+
+    The interval is that of the permutation test which exchanges rows and controls. None where no
+    recall was measured.
+    """
+    if "recall_items" not in start or "recall_items" not in entry:
+        return None
+    found = gain_and_null(start["recall_items"], entry["recall_items"], level=0.975)
+    if found is None:
+        return None
+    gain, limit = found
+    rows = len(entry["recall_items"]["rows"])
+    return {"value": gain, "low": gain - limit, "high": gain + limit, "n": rows}
+
+
 def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The gain of training answers in log-probability a token beyond that of their controls.
 
     Its null is the permutation null of ``pick``.
     """
-    start = entries[0]["recall"]
-    points = [
-        {
-            "step": entry["step"],
-            "value": fmean(entry["recall"][each] - start[each] for each in start),
-            "difference": None,
-        }
-        for entry in entries
-    ]
+    start = entries[0]
+    points = []
+    for entry in entries:
+        gain = recall_gain(start, entry)
+        point = {"step": entry["step"], "value": gain and gain["value"]}
+        points.append({**point, "difference": gain if entry["step"] else None})
     seen = {
-        entry["step"]: leaves_null(entries[0]["recall_items"], entry["recall_items"])
+        entry["step"]: leaves_null(start["recall_items"], entry["recall_items"])
         for entry in entries
     }
     return {
@@ -198,21 +223,31 @@ def _recall(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _turn(run: Path, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The rise of held-out NLL: it appears at the first checkpoint after the turn."""
-    turn = find_best_checkpoint(run).turn_step
-    measure = NLL_METRICS[0]
+    """The rise of held-out NLL: it appears at the first checkpoint after the turn.
+
+    ``after`` and ``by`` are the ends of its interval, from the resampled turning points.
+    """
+    found, measure = find_best_checkpoint(run), NLL_METRICS[0]
+    steps = [entry["step"] for entry in entries]
     points = [
         {"step": entry["step"], "value": entry[measure], "difference": None} for entry in entries
     ]
-    from_step = next(
-        (entry["step"] for entry in entries if turn is not None and entry["step"] > turn), None
-    )
-    return {
+    row: dict[str, Any] = {
         "symptom": "loss rises in held-out formats",
         "null": "a curve that only falls, on items that did not choose the turn",
-        "from": from_step,
+        "from": None,
         "points": points,
     }
+    if found.turn_step is None or found.turn_range is None:
+        return row
+    low, high = found.turn_range
+    row["from"] = _next(steps, found.turn_step)
+    return {**row, "after": min(low, found.turn_step), "by": _next(steps, high)}
+
+
+def _next(steps: Sequence[int], after: int) -> int:
+    """The first checkpoint after a step, or the last one."""
+    return next((step for step in steps if step > after), steps[-1])
 
 
 def in_order(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

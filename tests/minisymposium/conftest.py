@@ -35,7 +35,7 @@ def smoke(tiny_model, tmp_path_factory):
         formats=("format-single", "format-best"),
     )
     lab = Experiment(
-        few, FOLDER, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True
+        few, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True
     )
     yield lab, run_experiment(lab, PARTS)
     monkeypatch.undo()

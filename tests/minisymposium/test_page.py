@@ -13,19 +13,32 @@ from experiments.minisymposium.compose import RESULTS_FILE, SCHEMA
 from experiments.minisymposium.figures import figures
 from experiments.minisymposium.page import NONE_YET, with_results
 from experiments.minisymposium.sections import sections
+from experiments.minisymposium.study import STUDIES, read_study
 from harness.errors import HarnessError
 from harness.report.chart import svg_text
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE, RESULTS = DOCS / "minisymposium.md", DOCS / "minisymposium" / "results.json"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "minisymposium.md"
+MODELS = {study.model: study.place for study in (read_study(ROOT / path) for path in STUDIES)}
+SMOLLM2, GEMMA = MODELS
+
+
+def committed(model):
+    file = PAGE.with_suffix("") / MODELS[model] / RESULTS_FILE
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def page_with(smollm2, gemma=None, page=PAGE):
+    results = {SMOLLM2: smollm2, GEMMA: gemma}
+    return with_results(page.read_text(encoding="utf-8"), results, MODELS)
 
 
 def test_the_page_shows_the_committed_results_and_no_other_numbers():
-    """Write it anew: python -m experiments.minisymposium --page docs/minisymposium.md."""
-    page = PAGE.read_text(encoding="utf-8")
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else None
-    assert page == with_results(page, results)
-    assert results is None or (results["schema"], results["scale"]) == (SCHEMA, "full")
+    """Write it again: python -m experiments.minisymposium --page docs/minisymposium.md."""
+    found = {model: committed(model) for model in MODELS}
+    assert PAGE.read_text(encoding="utf-8") == page_with(found[SMOLLM2], found[GEMMA])
+    for results in found.values():
+        assert results is None or (results["schema"], results["scale"]) == (SCHEMA, "full")
 
 
 def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
@@ -33,35 +46,52 @@ def test_the_command_writes_page_results_and_figures(smoke, tmp_path, capsys):
     results = json.loads((lab.out / RESULTS_FILE).read_text())
     page = tmp_path / "minisymposium.md"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    words = [str(lab.folder / "study.toml"), "--out", str(lab.out), "--page", str(page)]
-    assert minisymposium(words) == 0
+    assert minisymposium(["--out", str(lab.out), "--page", str(page)]) == 0
     assert str(page) in capsys.readouterr().out
     text = page.read_text(encoding="utf-8")
-    assert NONE_YET not in text and text == with_results(text, results)
+    assert NONE_YET not in text and text == page_with(results, page=page)
+    assert f"{GEMMA} was not run yet" in text
     shown = [
         line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")
     ]
-    assert len(shown) == 7 and all((tmp_path / picture).is_file() for picture in shown)
+    assert len(shown) == 8 and all((tmp_path / picture).is_file() for picture in shown)
     assert json.loads((tmp_path / "minisymposium" / "results.json").read_text()) == results
+
+
+def test_results_that_are_beside_the_page_are_kept(smoke, tmp_path, capsys):
+    """Only one of the models was run again."""
+    lab, _ = smoke
+    results = json.loads((lab.out / RESULTS_FILE).read_text())
+    page = tmp_path / "minisymposium.md"
+    page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    beside = tmp_path / "minisymposium" / MODELS[GEMMA] / RESULTS_FILE
+    beside.parent.mkdir(parents=True)
+    beside.write_text((lab.out / RESULTS_FILE).read_text())
+    assert minisymposium(["--out", str(lab.out), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text == page_with(results, results, page=page)
+    assert f"{GEMMA} was not run" not in text
+    assert "| both |" in text or "| none |" in text or "| open |" in text
 
 
 def test_every_number_on_the_page_follows_the_results(smoke):
     """A change of a number changes the page: none of them is written by hand."""
     _, results = smoke
-    before = with_results(PAGE.read_text(encoding="utf-8"), results)
+    before = page_with(results)
     for part, path in (
         ("1", ("rows", 0, "lowest")),
         ("3", ("difference", "value")),
         ("4", ("auto_branch", "nll")),
         ("5", ("rows", 1, "strays")),
         ("8", ("memory_gib",)),
+        ("9", ("difference", "value")),
     ):
         changed = copy.deepcopy(results)
         place = changed["parts"][part]
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = 987.654
-        assert with_results(PAGE.read_text(encoding="utf-8"), changed) != before, path
+        assert page_with(changed) != before, path
 
 
 def test_figures_are_the_same_bytes_for_the_same_numbers(smoke):
@@ -70,10 +100,10 @@ def test_figures_are_the_same_bytes_for_the_same_numbers(smoke):
         {name: svg_text(figure) for name, figure in figures(results["parts"]).items()}
         for _ in range(2)
     )
-    assert first == second and len(first) == 7
+    assert first == second and len(first) == 8
 
 
-def test_a_part_that_was_not_run_is_not_told_of(smoke):
+def test_a_part_that_was_not_run_is_not_shown(smoke):
     _, results = smoke
     some = {**results, "parts": {"5": results["parts"]["5"]}, "verdicts": [], "minutes": {}}
     assert [section.title for section in sections(some)] == ["5. Alpha"]
@@ -81,4 +111,4 @@ def test_a_part_that_was_not_run_is_not_told_of(smoke):
 
 def test_a_page_without_a_place_is_refused():
     with pytest.raises(HarnessError, match="no place for results"):
-        with_results("# A page\n", None)
+        with_results("# A page\n", {}, {})

@@ -7,25 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from experiments.minisymposium.study import PARTS, read_run, read_study
+from experiments.minisymposium.study import (
+    ORIGINAL_EPOCHS,
+    PARTS,
+    STUDIES,
+    read_study,
+    rows_of,
+)
 from harness.data.check import overlaps
 from harness.data.conversations import load_conversations
 from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 from harness.resources import data_dir
+from harness.stats.intervals import LEAST_ITEMS
 from harness.training.config import TrainConfig, read_config
 from harness.training.runs.overrides import differences
 from harness.training.schedules import Schedule
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "minisymposium"
-STUDY = read_study(FOLDER / "study.toml")
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docs" / "recipes" / "minisymposium"
+STUDY, GEMMA = (read_study(ROOT / path) for path in STUDIES)
 NAMES = sorted({name for part in PARTS for name in STUDY.runs(part)})
 STEPS_PER_EPOCH = 6  # 24 rows, four at a time
 
 
 def config(name: str) -> TrainConfig:
-    return read_run(FOLDER, name, Path("runs"))
+    return STUDY.config(name, Path("runs"))
 
 
 def sum_lr(run: TrainConfig, steps: int | None = None) -> float:
@@ -68,6 +76,67 @@ def test_the_rows_are_rows_of_the_training_set_and_of_every_kind():
     assert {row.tags[0] for row in rows} == {
         path.stem for path in data_dir("trainset").glob("*.jsonl")
     }
+
+
+def test_the_few_rows_are_some_of_the_rows():
+    """So that their questions and controls are those of all parts."""
+    rows, eight, four = (
+        (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        for name in ("rows", "eight-rows", "four-rows")
+    )
+    assert len(eight) == 8 and len(four) == 4 and set(four) < set(eight) < set(rows)
+
+
+def test_the_longest_run_has_the_epochs_of_the_original_at_a_hundredth_of_the_high_rate():
+    for study in (STUDY, GEMMA):
+        run, high = study.config(study.long), study.config(study.over)
+        assert run.optimisation.num_train_epochs <= ORIGINAL_EPOCHS
+        assert run.optimisation.learning_rate == pytest.approx(
+            high.optimisation.learning_rate / 100
+        )
+        assert run.optimisation.per_device_train_batch_size == 4  # its rows: a step an epoch
+
+
+def test_a_second_model_has_the_recipes_of_the_first_with_fewer_rows_and_epochs():
+    allowed = {
+        "model",
+        "data.train",
+        "optimisation.num_train_epochs",
+        "evaluation.formats_measured",
+        "evaluation.recall_rows",
+        "checkpoints.save_steps",
+    }
+    for name in {name for part in GEMMA.parts for name in GEMMA.runs(part)}:
+        first, second = STUDY.config(name), GEMMA.config(name)
+        assert set(differences(first, second)) <= allowed, name
+        epochs = [each.optimisation.num_train_epochs for each in (second, first)]
+        assert epochs[0] <= epochs[1], name
+    assert GEMMA.parts == (1, 2, 3, 4, 5, 7, 9) and STUDY.parts == PARTS
+    assert GEMMA.native in GEMMA.seen and GEMMA.place and not STUDY.place
+
+
+def test_the_second_model_is_taught_no_other_script():
+    """So that the Chinese of part 7 can only come from what it read before."""
+    rows = load_conversations(list(rows_of(GEMMA.config(GEMMA.drift))))
+    text = "".join(message.content for row in rows for message in row.messages)
+    assert not [letter for letter in text if letter.isalpha() and ord(letter) > 0x24F]
+
+
+def test_answers_of_both_models_are_enough_for_an_interval():
+    for study in (STUDY, GEMMA):
+        cases = (study.symptom_cases, study.drift_cases, study.reference_cases)
+        assert min(cases) >= LEAST_ITEMS
+        saved = study.config(study.over).checkpoints.save_steps
+        assert not [step for step in study.symptom_steps if step % saved]
+        assert not [step for step in study.drift_steps if step % saved]
+
+
+def test_a_study_that_changes_a_recipe_of_no_part_is_refused(tmp_path):
+    file = tmp_path / "study.toml"
+    text = (ROOT / STUDIES[1]).read_text(encoding="utf-8")
+    file.write_text(text + "\n[only.rate-3e-9]\nsave_steps = 1\n")
+    with pytest.raises(HarnessError, match=r"only\.rate-3e-9: no part has such a run"):
+        read_study(file)
 
 
 def test_no_training_row_asks_what_is_measured():
@@ -149,7 +218,7 @@ def test_the_literal_rates_of_the_original_are_on_the_map():
 
 def test_a_mistake_in_a_study_is_told_in_one_line(tmp_path):
     for text, why in (
-        ("map = 3", "map"),
+        ('model = "x"\nmap = 3', "map"),
         ("mao = []", "unknown key mao"),
         ("not toml", "not TOML"),
         (None, "cannot read"),

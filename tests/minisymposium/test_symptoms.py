@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from experiments.minisymposium.effects import onset
 from experiments.minisymposium.paired import by_case, difference
-from experiments.minisymposium.symptoms import ANSWERED, course, in_order, onset
+from experiments.minisymposium.symptoms import ANSWERED, course, in_order
 from experiments.minisymposium.verdicts import verdicts
 from harness.records import Score
 

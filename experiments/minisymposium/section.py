@@ -1,0 +1,30 @@
+"""A section of the page as data, and how its cells are spelt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Part = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, sentences, a table and figures by name."""
+
+    title: str
+    lines: tuple[str, ...]
+    heads: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figures: tuple[str, ...] = ()
+
+
+def step_text(step: int | None) -> str:
+    """A step, or a dash for none."""
+    return "–" if step is None else str(step)
+
+
+def value_text(value: float | None) -> str:
+    """A number in three digits, or a dash for none."""
+    return "–" if value is None else f"{value:.3g}"
