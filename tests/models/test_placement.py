@@ -210,7 +210,7 @@ def test_the_batch_is_no_part_of_a_results_address(tiny_model, tmp_path, capsys)
     assert "3 of 3 cells come from the store" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5", ""])
+@pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
 def test_a_batch_of_nothing_is_refused(tiny_model, capsys, value):
     assert main(["eval", str(tiny_model), f"--batch-size={value}"]) == 2
     assert "expected auto or a whole number from 1" in capsys.readouterr().err
