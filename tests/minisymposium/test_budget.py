@@ -27,11 +27,11 @@ def tiny_study(tiny_model, monkeypatch):
 def test_steps_tokens_and_measurements_are_counted(tiny_study):
     [long] = budget.costs(tiny_study, (9,))
     assert (long.runs, long.steps) == (("long",), 600)
-    assert long.checkpoints == 7  # the start, and every hundredth
+    assert long.checkpoints == 5  # the start, and every 150th
     assert long.training == pytest.approx(long.tokens / 1000 / 60)
-    references = 7 * 12 * 2  # of a checkpoint, in a trained and a held-out format
-    recall = 7 * (4 + 24) * 4
-    reported = 2 * 32 * 2  # of the base and the end, in two formats
+    references = 5 * 12 * 2  # of a checkpoint, in a trained and a held-out format
+    recall = 5 * (4 + 24) * 4
+    reported = 2 * 32 * 3  # of the base and the end, in two formats and the native one
     seconds = (references + recall) / 10 + reported / 20
     assert long.measuring == pytest.approx(seconds / 60)
     [symptoms] = budget.costs(tiny_study, (2,))
