@@ -94,7 +94,7 @@ def test_a_refusal_of_the_hub_is_one_line(run, hub, tmp_path, capsys):
     assert (tmp_path / "out" / "README.md").is_file()
 
 
-@pytest.mark.parametrize("name", ["mine", "a/b/c", "me/m ine", "me/--x", "", "me/x.", "../x"])
+@pytest.mark.parametrize("name", ["mine", "a/b/c", "me/m ine", "me/--x", "me/x.", "../x"])
 def test_an_invalid_name(name, hub, tmp_path, capsys):
     assert main(_command("nowhere", tmp_path, f"--push-to-hub={name}")) == 2
     assert "expected OWNER/NAME" in capsys.readouterr().err
