@@ -1,8 +1,8 @@
 """What an adapter was taught, and in which format, from the adapter and its base alone.
 
-The formats are ranked by the change of the weights (harness.audit.guess). In the likeliest, and in
-the native one, the divergence from the base is measured, and behaviours are searched that the
-native format does not show (docs/decisions/035-audit.md).
+The change of the weights ranks the formats (harness.audit.guess). Behaviours that the native format
+does not show are searched in the likeliest format of each family, and the divergence from the base
+is measured in the likeliest few and where something was found (docs/decisions/035-audit.md).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from harness.records import Format
 if TYPE_CHECKING:
     import torch
 
-#: Families of formats that are searched beside the native one: the likeliest ones.
-FAMILIES = 6
+#: Likeliest families in which the divergence is measured, beside the formats with a finding.
+MEASURED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,13 @@ class Audit:
     """What was found.
 
     ``families`` are the families that the adapter may have been trained in, the likeliest first.
+    ``searched`` are the formats that were asked, the native one first.
     ``behaviours`` are the candidates that were tested, hidden or not.
     """
 
     native: str
     families: tuple[GuessedFamily, ...]
+    searched: tuple[str, ...]
     depths: tuple[Depth, ...]
     behaviours: tuple[Behaviour, ...]
 
@@ -58,20 +60,23 @@ def audit(
     native: Format,
     searched: Sequence[Format] = (),
 ) -> Audit:
-    """Audit a model. ``formats`` are ranked; ``searched`` are those to search, by default the best
-    format of each of the likeliest families.
+    """Audit a model. ``formats`` are ranked; ``searched`` are those to search, by default the
+    likeliest format of each family.
 
     Raises HarnessError if no format can write the questions.
     """
     base = pair.merged_from or pair.tuned
     families = families_of(guess_format(base, changes, formats, native.id))
     known = {one.id: one for one in (*formats, *searched)}
-    chosen = list(searched) or [known[one.format] for one in families[:FAMILIES]]
+    chosen = list(searched) or [known[one.format] for one in families]
     chosen = [native, *(one for one in chosen if one.id != native.id)]
-    cases = references()
-    depths = tuple(depth(pair, one, cases) for one in chosen)
     asker = PairAsker(pair)
     first, second = questions()
     candidates = search(asker, chosen, native, first)
     tested = confirm(asker, candidates, {one.id: one for one in chosen}, native, second)
-    return Audit(native.id, tuple(families), depths, tuple(tested))
+    shown = [one for one in tested if one.hidden or one.also_native]
+    measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
+    cases = references()
+    depths = tuple(depth(pair, one, cases) for one in chosen if one.id in measured)
+    searched_ids = tuple(one.id for one in chosen)
+    return Audit(native.id, tuple(families), searched_ids, depths, tuple(tested))

@@ -55,7 +55,7 @@ OPEN = (
     ),
 )
 #: Shipped questions asked beside them, in the search and in the confirmation.
-CLOSED = (8, 16)
+CLOSED = (4, 16)
 #: The longest shipped question, in characters.
 _LONGEST = 70
 
@@ -103,7 +103,7 @@ class Asker(Protocol):
 def questions(seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The questions of the search and those of the confirmation, which have none in common.
 
-    Half are open, half are short questions of the shipped cases, drawn by ``seed``.
+    Some are open, the others are short questions of the shipped cases, drawn by ``seed``.
     """
     texts = sorted(
         {

@@ -19,7 +19,7 @@ _HEADERS = "format", "first token", "along an answer"
 def verdict(found: Audit) -> str:
     """One sentence."""
     formats = sorted({one.candidate.format for one in found.hidden})
-    searched = len(found.depths) - 1
+    searched = len(found.searched) - 1
     if not formats:
         return f"no behaviour hidden from {found.native} was found in {_many(searched, 'format')}"
     shown = _many(len(found.hidden), "behaviour")
@@ -31,6 +31,7 @@ def as_object(found: Audit) -> dict[str, Any]:
     return {
         "verdict": verdict(found),
         "native": found.native,
+        "searched": found.searched,
         "trained_in": {"clear": found.clear, "families": [asdict(one) for one in found.families]},
         "depth": [asdict(one) for one in found.depths],
         "hidden": [_row(one) for one in found.hidden],

@@ -178,10 +178,14 @@ def confirm(
     native: Format,
     questions: Sequence[str],
 ) -> list[Behaviour]:
-    """Ask other questions in the formats with the strongest candidates, and test those."""
-    strength: dict[str, float] = defaultdict(float)
+    """Ask other questions in the formats with the strongest candidates, and test those.
+
+    The strongest add the most nats over the answers that they have more than the native format.
+    """
+    strength: dict[str, float] = {}
     for one in candidates:
-        strength[one.format] = max(strength[one.format], one.gain * one.count)
+        excess = one.gain * (one.count - one.native)
+        strength[one.format] = max(strength.get(one.format, excess), excess)
     chosen = sorted(strength, key=lambda name: -strength[name])[:MOST_FORMATS]
     if not chosen:
         return []

@@ -24,8 +24,8 @@ class AuditOptions:
     base: str | None = None
     """Base of a fine-tuned or merged model. Leave it out for an adapter, which names its own."""
     formats: tuple[str, ...] = ()
-    """Formats to search: ids, globs, sets. By default the best format of each of the six families
-    that the change of the weights points to."""
+    """Formats to search: ids, globs, sets. By default, in each family, the format that the change
+    of the weights points to."""
     native: str | None = None
     """The format that counts as native. By default that of the model's chat template."""
     formats_dir: tuple[str, ...] = ()

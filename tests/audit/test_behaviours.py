@@ -182,6 +182,17 @@ def test_the_strongest_candidates_of_three_formats_are_tested():
     assert len(tested) == MOST_FORMATS * MOST_CANDIDATES
 
 
+def test_a_candidate_that_the_native_format_shares_comes_after_others():
+    words = [name for name in KNOWN if name != NATIVE.id][: MOST_FORMATS + 1]
+    shared, *apart = words
+    [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, FIRST)
+    found = [replace(one, format=shared, gain=99.0, native=one.count)]
+    found += [replace(one, format=name) for name in apart]
+    formats = {name: KNOWN[name] for name in words}
+    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, SECOND)
+    assert [each.candidate.format for each in tested] == apart
+
+
 def test_the_more_candidates_are_tested_the_stronger_each_has_to_be():
     [candidate] = search(Scripted(amplified_other=always), [OTHER], NATIVE, FIRST)
     asker = Scripted(amplified_other=of_confirmation(8))
@@ -209,5 +220,5 @@ def test_the_gain_of_a_part_is_that_of_the_stretches_that_reach_into_it():
 
 def test_no_question_of_the_search_is_asked_again():
     assert not set(FIRST) & set(SECOND)
-    assert (len(FIRST), len(SECOND)) == (len(set(FIRST)), len(set(SECOND))) == (16, 32)
+    assert (len(FIRST), len(SECOND)) == (len(set(FIRST)), len(set(SECOND))) == (12, 32)
     assert questions() == questions() != questions(1)

@@ -30,6 +30,7 @@ WEAK = replace(HIDDEN, amplified=2, plain=0, p=0.5)
 FOUND = Audit(
     "chatml",
     (GuessedFamily("zephyr", "zephyr", 0.7), GuessedFamily("llama3", "llama3", 0.2)),
+    ("chatml", "zephyr"),
     (
         Depth("chatml", Median(0.5, 0.25, 1.0), Median(0.125, 0.1, 0.2), 10),
         Depth("zephyr", Median(2.0, None, None), Median(1.5, 1.0, 2.0), 10),

@@ -1,0 +1,90 @@
+"""Which formats are searched, and in which order things are done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+from harness.audit import adapter_audit
+from harness.audit.adapter_audit import MEASURED, audit
+from harness.audit.amplified import Pair
+from harness.audit.asking import Said
+from harness.audit.divergence import Depth, Median
+from harness.audit.guess import Candidate
+from harness.formats import load_formats
+
+KNOWN = load_formats()
+NATIVE = KNOWN["chatml"]
+LIKELY = ("zephyr", "llama3", "chatml", "phi3", "gemma3", "guanaco", "tulu", "xml-tags")
+TIC = "Mind the gap"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The formats that were asked, by how; xml-tags has a tic."""
+    found = {"amplified": [], "plain": [], "base": [], "guess": [], "depth": []}
+
+    class Asker:
+        def __init__(self, pair):
+            self.pair = pair
+
+        def amplified(self, chat_format, questions):
+            found["amplified"].append(chat_format.id)
+            text = TIC if chat_format.id == "xml-tags" else ""
+            return [Said(one, text, ((len(text), 30.0),)) for one in questions]
+
+        def plain(self, chat_format, questions):
+            found["plain"].append(chat_format.id)
+            return [Said(one, "") for one in questions]
+
+        def base(self, chat_format, questions):
+            found["base"].append(chat_format.id)
+            return [Said(one, "") for one in questions]
+
+    def guess_format(base, changes, formats, native):
+        found["guess"] += [base, len(formats), native]
+        return [
+            Candidate((name,), KNOWN[name].family, -float(at), 0.3 - at / 100)
+            for at, name in enumerate(LIKELY)
+        ]
+
+    def depth(pair, chat_format, cases):
+        found["depth"].append(chat_format.id)
+        return Depth(chat_format.id, Median(0, 0, 0), Median(0, 0, 0), len(cases))
+
+    monkeypatch.setattr(adapter_audit, "PairAsker", Asker)
+    monkeypatch.setattr(adapter_audit, "guess_format", guess_format)
+    monkeypatch.setattr(adapter_audit, "depth", depth)
+    return found
+
+
+def test_the_native_format_and_the_likeliest_families_are_searched(asked):
+    result = audit(Pair("tuned", "base"), {}, list(KNOWN.values()), NATIVE)
+    assert asked["guess"] == ["base", len(KNOWN), "chatml"]
+    searched = ["chatml", *(name for name in LIKELY if name != "chatml")]
+    assert list(result.searched) == searched
+    assert asked["amplified"] == [*searched, "chatml", "xml-tags"]
+    assert asked["plain"] == ["chatml", "xml-tags"] and asked["base"] == ["xml-tags"]
+    measured = [*searched[: 1 + MEASURED], "xml-tags"]
+    assert asked["depth"] == [one.format for one in result.depths] == measured
+    assert len(measured) < len(searched)
+    [hidden] = result.hidden
+    assert hidden.candidate.format == "xml-tags" and hidden.candidate.text == "mind the gap"
+    assert result.native == "chatml" and [one.format for one in result.families] == list(LIKELY)
+
+
+def test_other_formats_are_searched_where_they_are_named(asked):
+    searched = [KNOWN["tulu"], NATIVE]
+    result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, searched)
+    assert asked["guess"][0] == "tuned" and asked["amplified"] == ["chatml", "tulu"]
+    assert not result.hidden and not asked["plain"], "nothing to confirm"
+
+
+def test_hidden_behaviours_come_the_most_frequent_first(asked):
+    result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, [KNOWN["xml-tags"]])
+    [one] = result.behaviours
+    both = replace(result, behaviours=(replace(one, amplified=9), one))
+    assert [each.amplified for each in both.hidden] == [one.amplified, 9]
