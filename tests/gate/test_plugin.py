@@ -499,7 +499,7 @@ def test_a_baseline_that_cannot_be_written_is_a_usage_error(gate):
     result = gate(
         "--gate-model", "m", "--gate-baseline", "file.txt/base.json", "--gate-update-baseline"
     )
-    assert "cannot write the baseline" in usage_error(result)
+    assert "file.txt: a file, where a folder is expected" in usage_error(result)
     assert "updated" not in result.stdout.str()
 
 
