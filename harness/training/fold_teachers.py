@@ -14,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.models.adapters import remove_adapter
+from harness.models.adapters import attach_adapter, remove_adapter
 from harness.models.architecture import context_window
+from harness.run_file import ADAPTER_CONFIG
 from harness.training.config import (
     AutoBranchConfig,
     EvaluationConfig,
@@ -27,7 +28,12 @@ from harness.training.config import (
 )
 from harness.training.data.folds import cut_into_folds
 from harness.training.data.training_rows import encoded_rows
-from harness.training.distill.teacher import Teacher, TeacherDistribution, teacher_distributions
+from harness.training.distill.teacher import (
+    TEACHERS_DIR,
+    Teacher,
+    TeacherDistribution,
+    teacher_distributions,
+)
 from harness.training.loop import Trainer
 from harness.training.objective import native_format_of
 
@@ -35,9 +41,6 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.records import Encoded
     from harness.training.preparation import Preparation
-
-#: In a run's folder: the runs of its teachers.
-TEACHERS_DIR = "teachers"
 
 
 def fold_teacher(
@@ -95,9 +98,16 @@ def _train(
     *,
     quiet: bool,
 ) -> None:
-    """Train the teacher of a fold, or resume it. ``loaded`` then carries its adapter."""
+    """Train the teacher of a fold, or resume it. ``loaded`` then carries its adapter.
+
+    One that is trained is taken as it is: a branch has those of its trunk, whatever its own rate.
+    """
     native = native_format_of(ready, loaded)
     config = teacher_config(ready.config, native.id, number)
+    adapter = Path(config.output_dir) / "adapter"
+    if (adapter / ADAPTER_CONFIG).is_file():
+        attach_adapter(loaded, str(adapter))
+        return
     others = tuple(row for row in ready.conversations if row.id not in fold)
     rows = replace(ready.rows, conversations=others, controls=(), set_aside=False)
     window = context_window(loaded.model.config)

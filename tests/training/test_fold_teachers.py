@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
 from harness.models import load
+from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import DataConfig, ObjectiveConfig, parse_config
 from harness.training.data.folds import cut_into_folds
 from harness.training.distill.alignment import NativeRows
@@ -26,7 +27,7 @@ from harness.training.loop import Trainer
 from harness.training.objective import native_format_of
 from harness.training.plan.dry_run import dry_run
 from harness.training.preparation import prepare
-from harness.training.start import train
+from harness.training.start import resume, train
 from tests.device import chosen_device
 from tests.training.interrupted import ends_like_uninterrupted
 from tests.training.small import load_adapted, small_config, write_rows
@@ -179,6 +180,25 @@ def test_interrupted_after_its_teachers_it_does_not_train_them_again(config, mon
     train(config, quiet=True)
     assert Counter(stepped)["1"] == 12
     assert Counter(stepped)["run"] == 5 + 10 - 3, "from the checkpoint at step 3"
+
+
+@pytest.mark.parametrize(("setting", "same"), [("learning_rate=1e-3", True), ("seed=1", False)])
+def test_a_branch_has_the_teachers_of_its_trunk_if_they_teach_the_same(
+    config, monkeypatch, setting, same
+):
+    run = train(config, quiet=True).parent
+    branch = make_branch(BranchRequest(run, "step:3", (setting,)))
+    original, trained = Trainer.step, set()
+
+    def step(self, number, sum_lr):
+        trained.add(self.folder.name)
+        return original(self, number, sum_lr)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    resume(branch, quiet=True)
+    assert trained == ({branch.name} if same else {branch.name, "1", "2", "3"})
+    taught = [(folder / TEACHERS_DIR / "1" / WEIGHTS).read_bytes() for folder in (run, branch)]
+    assert (taught[0] == taught[1]) == same
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.records import Encoded
 
+#: In a run's folder: the runs of its teachers, where these are trained first.
+TEACHERS_DIR = "teachers"
 #: Padded tokens of a forward pass. It affects the last bits of the result, so it is not a setting.
 _BUDGET = 4096
 
