@@ -419,6 +419,16 @@ def test_the_backward_pass_keeps_no_copy_of_the_logits(config):
     bytes_of = logits.nelement() * 4
     targets = hard_targets(example.encoded)
     assert saved_of(lambda: kullback_leibler(logits, targets)) >= bytes_of
-    objective.teacher = {name: None for name in objective.teacher}
+    objective.teacher = dict.fromkeys(objective.teacher)
     objective.targets = lambda *_: targets
     assert saved_of(lambda: objective._losses(example, logits)) <= bytes_of * 1.1
+
+
+def test_the_teacher_says_the_same_however_many_tokens_are_in_memory_at_once(config, monkeypatch):
+    _, whole = make(config)
+    monkeypatch.setattr("harness.training.distill.teacher._AT_ONCE", 3)
+    _, pieces = make(config)
+    assert whole.teacher.keys() == pieces.teacher.keys()
+    for name, said in whole.teacher.items():
+        for field in ("ids", "probabilities", "rest", "label_probability"):
+            assert torch.equal(getattr(said, field), getattr(pieces.teacher[name], field))

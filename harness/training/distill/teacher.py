@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TEACHERS_DIR = "teachers"
 #: Padded tokens of a forward pass. It affects the last bits of the result, so it is not a setting.
 _BUDGET = 4096
+#: Tokens whose distributions are in memory at once, several times in float32. The result does not
+#: depend on it.
+_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,22 @@ def _batch(
 
     with torch.no_grad():
         logits, labels = supervised_logits(loaded, rows)
+    pieces = zip(torch.split(logits, _AT_ONCE), torch.split(labels, _AT_ONCE), strict=True)
+    kept = (_kept(piece, wanted, top_k, temperature) for piece, wanted in pieces)
+    columns = [torch.cat(parts) for parts in zip(*kept, strict=True)]
+    sizes = [sum(row.trained[1:]) for row in rows]
+    parts = zip(*(torch.split(column, sizes) for column in columns), strict=True)
+    return [TeacherDistribution(*part) for part in parts]
+
+
+def _kept(
+    logits: torch.Tensor, labels: torch.Tensor, top_k: int, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The fields of a TeacherDistribution, from logits [tokens, vocabulary] and labels [tokens]."""
+    import torch
+
     logprobs = torch.log_softmax(logits.float() / temperature, -1)
     label_probability = logprobs.gather(1, labels.unsqueeze(1)).squeeze(1).exp()
     top, ids = logprobs.topk(min(top_k or logprobs.shape[1], logprobs.shape[1]), -1)
     rest = logprobs.scatter(1, ids, -torch.inf).logsumexp(-1).exp()
-    sizes = [sum(row.trained[1:]) for row in rows]
-    columns = (ids.int(), top.exp(), rest, label_probability)
-    parts = zip(*(torch.split(column, sizes) for column in columns), strict=True)
-    return [TeacherDistribution(*part) for part in parts]
+    return ids.int(), top.exp(), rest, label_probability
