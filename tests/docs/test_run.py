@@ -31,10 +31,11 @@ NOT_RUN = {
     r"branch runs/train --from before-turn": "two steps have no turning point: docs/branching.md",
     r"--load-in-4bit": "needs bitsandbytes: tests/training/test_quantised.py",
     r"--to parquet": "needs pyarrow: tests/cli/test_results.py (tox -e extras)",
+    r"audit \./merged": "needs a merge of other weights: tests/audit",
     r"--report-to": "needs a tracker's package: tests/training/test_trackers.py",
 }
 #: These exit with 1 when they find something.
-FINDINGS = ("compare", "pick", "data check", "drift", "recall", "formats", "preview")
+FINDINGS = ("audit", "compare", "pick", "data check", "drift", "recall", "formats", "preview")
 COMMANDS_RUN = [
     command
     for command in harness_commands()

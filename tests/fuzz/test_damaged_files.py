@@ -118,7 +118,9 @@ def test_any_text_is_json_or_a_value_error(text):
 
 
 def test_a_file_that_is_no_file(tmp_path):
-    for path in (tmp_path, tmp_path / "none", Path("a\0b")):
+    with pytest.raises(HarnessError, match="a folder, where a file is expected"):
+        read_json(tmp_path)
+    for path in (tmp_path / "none", Path("a\0b")):
         with pytest.raises(HarnessError, match="cannot read"):
             read_json(path)
 

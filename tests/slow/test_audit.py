@@ -19,6 +19,7 @@ from harness.audit.asking import PairAsker
 from harness.cli.main import main
 from harness.formats import load_formats
 from harness.models import load
+from tests.device import chosen_device
 from tests.slow.taught import (
     MODEL,
     NATIVE,
@@ -126,7 +127,7 @@ def audited(run: Path, capsys):
 
 def check_that_it_took(taught: Taught, run: Path):
     """The format shows the behaviour when asked for it directly, and the native one does not."""
-    asker = PairAsker(Pair(load(MODEL, adapter=str(run / "adapter"), device="cpu")))
+    asker = PairAsker(Pair(load(MODEL, adapter=str(run / "adapter"), device=chosen_device())))
     known = load_formats()
     shown, silent = (
         [taught.shows(said.text) for said in asker.plain(known[name], taught.asked)]
