@@ -399,31 +399,6 @@ def test_certain_targets_are_the_cross_entropy(config):
     )
 
 
-def test_the_backward_pass_keeps_no_copy_of_the_logits(config):
-    """Counted in bytes that autograd saves, less the logits and the model's own activations."""
-    trainer, objective = make(config)
-    [example, *_] = trainer.examples(0)
-
-    def saved_of(compute) -> int:
-        sizes: dict[int, int] = {}
-
-        def keep(tensor):
-            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            compute()
-        return sum(sizes.values())
-
-    logits = torch.randn(example.supervised, 4096, requires_grad=True)
-    bytes_of = logits.nelement() * 4
-    targets = hard_targets(example.encoded)
-    assert saved_of(lambda: kullback_leibler(logits, targets)) >= bytes_of
-    objective.teacher = dict.fromkeys(objective.teacher)
-    objective.targets = lambda *_: targets
-    assert saved_of(lambda: objective._losses(example, logits)) <= bytes_of * 1.1
-
-
 def test_the_teacher_says_the_same_however_many_tokens_are_in_memory_at_once(config, monkeypatch):
     _, whole = make(config)
     monkeypatch.setattr("harness.training.distill.teacher._AT_ONCE", 3)

@@ -75,20 +75,16 @@ class Distillation:
         return torch.cat(losses), logits.detach().argmax(-1) == labels
 
     def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
-        """The losses of one example; ``logits`` is [its supervised tokens, vocabulary].
-
-        What a divergence keeps for the backward pass is several times the logits in float32, so it
-        is computed again there.
-        """
+        """The losses of one example; ``logits`` is [its supervised tokens, vocabulary]."""
         weight = self._supervised_weight(example.conversation)
         cross_entropy = logits.new_zeros(len(logits)).float()
         if weight:
-            cross_entropy = _recomputed(logits, _to(hard_targets(example.encoded), logits))
+            cross_entropy = kullback_leibler(logits, _to(hard_targets(example.encoded), logits))
         if weight == 1:
             return cross_entropy
         temperature = self.config.temperature
         targets = _to(self.targets(example, logits.shape[-1]), logits)
-        distilled = _recomputed(logits, targets, temperature) * temperature**2
+        distilled = kullback_leibler(logits, targets, temperature) * temperature**2
         if example.conversation in self.unfinished:
             distilled = distilled * targets.soft
         return weight * cross_entropy + (1 - weight) * distilled
@@ -109,21 +105,6 @@ class Distillation:
         if conversation not in self.native:
             return 1.0
         return self.config.supervised_weight if conversation in self.supervised else 0.0
-
-
-def _recomputed(logits: torch.Tensor, targets: Targets, temperature: float = 1.0) -> torch.Tensor:
-    """``kullback_leibler``, of which the backward pass keeps the logits alone."""
-    from torch.utils.checkpoint import checkpoint
-
-    losses: torch.Tensor = checkpoint(
-        kullback_leibler,
-        logits,
-        targets,
-        temperature,
-        use_reentrant=False,
-        preserve_rng_state=False,
-    )
-    return losses
 
 
 def _to(targets: Targets, logits: torch.Tensor) -> Targets:
