@@ -15,7 +15,6 @@ from harness.evaluation.format_groups import NATIVE, group_formats
 from harness.evaluation.recall_rows import recall_sets_of
 from harness.evaluation.results import RecallSets
 from harness.evaluation.settings import EvalJob, EvalSettings
-from harness.files import refuse_unwritable
 from harness.formats import FormatSet, load_formats
 from harness.metrics.registry import METRICS
 from harness.records import GROUPS, Case, Format, Group
@@ -58,7 +57,6 @@ class CheckedJob:
 def check_job(job: EvalJob) -> CheckedJob:
     """Check everything that is cheap to check. Raises HarnessError for a mistake of the user's."""
     job = job.with_run()
-    refuse_unwritable(job.out, "choose another --out")
     for file in job.metrics:
         METRICS.load_file(Path(file))
     known = load_formats(*map(Path, job.formats_dirs))

@@ -99,6 +99,7 @@ class _WithoutWeights(Backend):
 def forecast(job: EvalJob) -> Forecast:
     """Count what a job would ask. Raises HarnessError as the evaluation would before it loads.
 
+    The folder ``job.out`` may be one that this user can only read: nothing is written.
     The time is estimated from the number of the model's weights and from the products of matrices
     that this machine computes in half a second.
     """

@@ -19,6 +19,7 @@ from harness.evaluation.results import Evaluation, RecallSets, RecallTable
 from harness.evaluation.scorer import Scorer
 from harness.evaluation.settings import RESULTS_FILE, EvalJob, EvalSettings
 from harness.evaluation.store.results_file import Store
+from harness.files import refuse_unwritable
 from harness.metrics.copies.recall_index import RecallIndex
 from harness.models import LoadedModel
 from harness.progress import note, recording
@@ -39,6 +40,7 @@ def run_job(
     ``recall``: the rows and controls to measure it on, in place of those that the job names.
     Raises HarnessError for a mistake of the user's, before the model is loaded where possible.
     """
+    refuse_unwritable(job.out, "choose another --out")
     checked = check_job(job)
     known, recall = checked.known, recall or checked.recall
     with opened_engine(checked.job, loaded, known) as (backend, native):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from harness.cli.main import main
+from harness.errors import HarnessError
 from harness.evaluation.forecast import forecast
 from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -116,3 +119,12 @@ def test_it_is_printed(job, capsys):
     table = json.loads(capsys.readouterr().out)
     assert table["requests"]["answer"] == 4 and table["seconds"][0] <= table["seconds"][1]
     assert not job.out.exists()
+
+
+def test_a_folder_that_may_not_be_written_to_is_no_obstacle(job, monkeypatch):
+    """It may be somebody else's: nothing is written. The evaluation is refused before it loads."""
+    job.out.mkdir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert forecast(job).requests
+    with pytest.raises(HarnessError, match="the folder may not be written to"):
+        run_job(replace(job, model="nowhere"))
