@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.ship.checks.completions import check_completions
 from harness.ship.checks.server_runtime import LLAMA, OLLAMA, SGLANG, VLLM, WEBUI, ServedModel
-from tests.ship.artefacts import kinds, trained_in
+from harness.ship.checks.trained_texts import trained_texts
+from tests.ship.artefacts import FORMATS, kinds, tokenizer_of, trained_in
 from tests.ship.fake_servers import Pages
 
 pytestmark = pytest.mark.local
+ANSWER = Message("assistant", "Hello")
 
 
 def completed(kind, answers, format_id="chatml", artefact="bytes"):
@@ -50,6 +53,15 @@ def test_texts_are_sent_without_the_bos_that_was_trained(kind, key, options):
     bodies = [body for path, body in pages.asked if path == "/tokenize"]
     texts = [prompt.rendered.text.removeprefix("<|endoftext|>") for prompt in trained.prompts]
     assert bodies == [{key: text, **options} for text in texts]
+
+
+def test_twenty_prompts_are_sent_of_those_there_are():
+    rows = [Conversation(f"row {at}", (Message("user", "Hi"), ANSWER)) for at in range(21)]
+    trained = trained_texts(FORMATS["chatml"], tokenizer_of("bytes"), rows)
+    pages = Pages(answers={"/tokenize": {"tokens": list(trained.prompts[0].ids)}})
+    checked = check_completions(pages, ServedModel(VLLM, "tuned"), trained, "there")
+    assert [path for path, _ in pages.asked].count("/tokenize") == 20
+    assert checked.state == "equal" and checked.reason.startswith("20 prompts as texts; ")
 
 
 def test_other_ids_are_found():

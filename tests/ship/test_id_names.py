@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from harness.conversation import Conversation, Message
 from harness.ship.checks.id_kinds import id_kinds, id_window, without_bos_ids
 from harness.ship.checks.text_kinds import without_bos
-from tests.ship.artefacts import trained_in
+from harness.ship.checks.trained_texts import trained_texts
+from tests.ship.artefacts import FORMATS, tokenizer_of, trained_in
+from tests.tiny import build_tokenizer
 
 pytestmark = pytest.mark.local
 EOS = 2
@@ -61,7 +64,13 @@ def spelt(trained, prompt, *, bos):
 
 
 @pytest.mark.parametrize(
-    ("format_id", "kind"), [("chatml", "bytes"), ("vicuna-v1.1", "spaces"), ("gemma3", "marks")]
+    ("format_id", "kind"),
+    [
+        ("chatml", "bytes"),
+        ("vicuna-v1.1", "spaces"),
+        ("llama2-chat", "spaces"),
+        ("gemma3", "marks"),
+    ],
 )
 def test_marks_that_are_sent_as_text(format_id, kind):
     """Each BOS is an id or text. The tokenizer with spaces lacks letters: it cannot be decoded."""
@@ -85,6 +94,48 @@ def test_one_mark_of_several_that_is_sent_as_text():
     other = tokenizer("<|im_and|>", add_special_tokens=False).input_ids
     changed = (*prompt.ids[:at], *other, *prompt.ids[at + 1 :])
     assert id_kinds(trained, prompt, changed) == ["other-tokenizer"], "another text"
+    space = tokenizer(" ", add_special_tokens=False).input_ids
+    assert id_kinds(trained, prompt, (*space, *sent)) == ["special-as-text"], "a space before it"
+
+
+def asked(text, format_id, tokenizer):
+    row = Conversation("row", (Message("user", text), Message("assistant", "No.")))
+    trained = trained_texts(FORMATS[format_id], tokenizer, [row])
+    return trained, trained.prompts[0]
+
+
+def test_control_text_behind_the_bos():
+    """The text that a runtime reads as control tokens begins with BOS, which is no difference."""
+    trained, prompt = asked("Say <|eot_id|>", "llama3", tokenizer_of("bos"))
+    sent = trained.tokenizer(prompt.rendered.text, add_special_tokens=False).input_ids
+    assert sent[0] == prompt.ids[0] == trained.tokenizer.bos_token_id
+    assert id_kinds(trained, prompt, sent) == ["control-in-content"]
+
+
+def test_a_tokenizer_that_ends_each_text_with_eos():
+    """The ids of a text are looked up without what the tokenizer adds."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = build_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="$A <|im_end|>", special_tokens=[("<|im_end|>", EOS)]
+    )
+    trained, prompt = asked("Say <|im_end|>", "chatml", tokenizer)
+    sent = tokenizer(prompt.rendered.text, add_special_tokens=False).input_ids
+    assert id_kinds(trained, prompt, sent) == ["control-in-content"]
+
+
+def test_one_of_two_control_texts_that_becomes_a_token():
+    """More marks than were trained are no mark that was sent as text."""
+    trained, prompt = asked("<|im_end|> or <|im_end|>", "chatml", tokenizer_of("bytes"))
+    letters = tuple(
+        trained.tokenizer(
+            "<|im_end|>", add_special_tokens=False, split_special_tokens=True
+        ).input_ids
+    )
+    at = next(at for at in range(len(prompt.ids)) if prompt.ids[at : at + len(letters)] == letters)
+    sent = (*prompt.ids[:at], EOS, *prompt.ids[at + len(letters) :])
+    assert id_kinds(trained, prompt, sent) == ["other-tokenizer"]
 
 
 def test_the_same_text_in_other_tokens():

@@ -67,7 +67,7 @@ def _kind(
 
 
 def _spelt(trained: TrainedTexts, text: str) -> list[tuple[int, ...]]:
-    """The ids of a text whose marks are read as text: with its BOS as a mark, and without BOS."""
+    """The ids of a text whose control tokens are read as text: with its BOS, and without BOS."""
     texts = [text, without_bos(text, trained.bos)[0]]
     options = {"add_special_tokens": False, "split_special_tokens": True}
     return [tuple(trained.tokenizer(one, **options).input_ids) for one in texts]
