@@ -14,13 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.backends.local.backend import isolated
+from harness.backends.local.backend import decode
 from harness.backends.local.decoding import Decoder, DecodingRow, Engine
 from harness.backends.local.forward import Forward, forward_of
-from harness.backends.local.padded import Padded, Recomputed
 from harness.backends.local.room import Room, room_for
-from harness.backends.local.slots import Slots
-from harness.backends.protocol import Answer, Answers, GenerateRequest
+from harness.backends.protocol import Answer, GenerateRequest
 from harness.models.adapters import base_only
 
 if TYPE_CHECKING:
@@ -85,11 +83,7 @@ class Pair:
 
 
 def _decoded(decoder: Decoder, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
-    def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
-        rows = map(decoder.prepare, some)
-        return decoder.run([row for row in rows if row.max_new_tokens > 0])
-
-    found = {key: answer for batch in isolated(requests, run) for key, answer in batch}
+    found = {key: answer for batch in decode(decoder, requests) for key, answer in batch}
     every = [found.get(request.key) for request in requests]
     return [answer if isinstance(answer, Answer) else None for answer in every]
 
@@ -112,14 +106,9 @@ class _Amplifying(Decoder):
 
     def _engine(self, name: str, slots: int, width: int, forward: Forward | None) -> Engine:
         tuned = super()._engine(name, slots, width, forward)
-        below: Engine
         with self.pair.base() as base:
-            if isinstance(tuned, Slots):
-                below = Slots(base, forward_of(base, width), slots, width, self.room.pass_tokens)
-            elif isinstance(tuned, Padded):
-                below = Padded(base, slots)
-            else:
-                below = Recomputed(base)
+            passes = forward_of(base, width) if forward else None
+            below = Decoder(base, self.room)._engine(name, slots, width, passes)
         self.rows = AmplifiedRows(self.pair, tuned, below, self.strength)
         return self.rows
 
@@ -134,7 +123,7 @@ class _Amplifying(Decoder):
 
 
 class AmplifiedRows:
-    """Runs the same rows in both models. It has the interface of its two parts."""
+    """Runs the same rows in both models. It is an Engine of two Engines."""
 
     gain: torch.Tensor
 

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from harness.audit.probes import written
 from harness.backends.protocol import GenerateRequest
 from harness.conversation import Conversation, Message
 from harness.evaluation.cases.case_files import kind_of, load_cases
-from harness.formats.adapt import adapt_to_format
-from harness.formats.render import render
 from harness.records import Format, Rendered
-from harness.tokens.encode import bos_text, eos_text
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from harness.audit.amplified import Pair
+    from harness.backends.protocol import Answer
 
 #: The α with which answers are amplified.
 STRENGTH = 1.0
@@ -100,29 +101,28 @@ class Asker(Protocol):
         ...
 
 
-def questions(seed: int = 0) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def questions() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The questions of the search and those of the confirmation, which have none in common.
 
-    Some are open, the others are short questions of the shipped cases, drawn by ``seed``.
+    Some are open, the others are short questions of the shipped cases.
     """
     texts = sorted(
         {
             case.messages[0].content
             for case in load_cases()
-            if kind_of(case) != "choice" and len(case.messages) == 1 and not case.tools
+            if kind_of(case) in ("answer", "reference") and len(case.messages) == 1
         }
     )
     short = [text for text in texts if len(text) <= _LONGEST]
     search, confirm = CLOSED
-    drawn = random.Random(f"audit/{seed}").sample(short, search + confirm)
+    drawn = random.Random("audit/0").sample(short, search + confirm)
     return (*OPEN[0], *drawn[:search]), (*OPEN[1], *drawn[search:])
 
 
-def prompt_of(question: str, chat_format: Format, bos: str, eos: str) -> Rendered:
+def prompt_of(question: str, chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     """The prompt of a question. Raises HarnessError if the format refuses it."""
     asked = Conversation(question, (Message("user", question),))
-    adapted = adapt_to_format(asked, chat_format)
-    return render(adapted, chat_format, add_generation_prompt=True, bos_token=bos, eos_token=eos)
+    return written(asked, chat_format, tokenizer, as_prompt=True)
 
 
 @dataclass
@@ -143,18 +143,20 @@ class PairAsker:
         return said
 
     def plain(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        found = self.pair.answers(self._requests(chat_format, questions))
-        return [Said(q, one.text if one else "") for q, one in zip(questions, found, strict=True)]
+        return _said(questions, self.pair.answers(self._requests(chat_format, questions)))
 
     def base(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        found = self.pair.base_answers(self._requests(chat_format, questions))
-        return [Said(q, one.text if one else "") for q, one in zip(questions, found, strict=True)]
+        return _said(questions, self.pair.base_answers(self._requests(chat_format, questions)))
 
     def _requests(self, chat_format: Format, questions: Sequence[str]) -> list[GenerateRequest]:
         tokenizer = self.pair.tuned.tokenizer
-        bos, eos = bos_text(tokenizer), eos_text(tokenizer)
         return [
-            GenerateRequest(str(number), prompt_of(text, chat_format, bos, eos), MOST_TOKENS)
+            GenerateRequest(
+                str(number),
+                prompt_of(text, chat_format, tokenizer),
+                MOST_TOKENS,
+                stop_tokens=chat_format.stop_tokens,
+            )
             for number, text in enumerate(questions)
         ]
 
@@ -169,3 +171,7 @@ class PairAsker:
             )
             for count in range(len(ids))
         ]
+
+
+def _said(questions: Sequence[str], answers: Sequence[Answer | None]) -> list[Said]:
+    return [Said(q, one.text if one else "") for q, one in zip(questions, answers, strict=True)]

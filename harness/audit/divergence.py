@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.audit.amplified import Pair
+from harness.audit.probes import shortest_references, written
 from harness.backends.local.padded import logits_at
 from harness.conversation import Message
 from harness.errors import HarnessError
-from harness.evaluation.cases.case_files import kind_of, load_cases
-from harness.formats.adapt import adapt_to_format
-from harness.formats.render import render
 from harness.records import Case, Format
-from harness.tokens.encode import bos_text, encode, eos_text
+from harness.tokens.encode import encode
 
 if TYPE_CHECKING:
     import torch
@@ -66,25 +66,16 @@ def depth(pair: Pair, chat_format: Format, cases: Sequence[Case]) -> Depth:
 
 
 def references() -> list[Case]:
-    """The shortest shipped questions with a reference, which are asked in no search."""
-    cases = [
-        case for case in load_cases() if kind_of(case) == "reference" and len(case.messages) == 1
-    ]
-    return sorted(cases, key=lambda case: (len(case.messages[0].content), case.id))[:REFERENCES]
+    """The questions along whose references the divergence is measured."""
+    return shortest_references(REFERENCES)
 
 
 def _divergence(pair: Pair, chat_format: Format, case: Case) -> list[float]:
     """KL(adapter‖base) at the first tokens of the case's reference."""
-    import torch
-
     tokenizer = pair.tuned.tokenizer
     answer = Message("assistant", case.reference or "")
     answered = replace(case.conversation, messages=(*case.messages, answer))
-    adapted = adapt_to_format(answered, chat_format)
-    rendered = render(
-        adapted, chat_format, bos_token=bos_text(tokenizer), eos_token=eos_text(tokenizer)
-    )
-    encoded = encode(rendered, tokenizer)
+    encoded = encode(written(answered, chat_format, tokenizer, as_prompt=False), tokenizer)
     places = [at for at, content in enumerate(encoded.content) if content and at][:MOST_TOKENS]
     if not places:
         return []
@@ -94,7 +85,7 @@ def _divergence(pair: Pair, chat_format: Format, case: Case) -> list[float]:
     with pair.base() as base:
         theirs = _log_probabilities(base, ids, before)
     found: list[float] = (ours.exp() * (ours - theirs.to(ours.device))).sum(-1).tolist()
-    if not torch.isfinite(torch.tensor(found)).all():
+    if not all(map(math.isfinite, found)):
         raise HarnessError("a log-probability is NaN or infinite", where=pair.tuned.name)
     return found
 
@@ -109,8 +100,6 @@ def _log_probabilities(
 
 def median(values: Sequence[float]) -> Median:
     """The median with its interval between order statistics (Thompson 1936)."""
-    from statistics import median as middle
-
     from scipy.stats import binom
 
     ordered = sorted(values)
@@ -118,6 +107,7 @@ def median(values: Sequence[float]) -> Median:
     rank = 0
     while rank < n // 2 and 2 * float(binom.cdf(rank, n, 0.5)) <= 0.05:
         rank += 1
+    middle = statistics.median(ordered)
     if not rank:
-        return Median(middle(ordered), None, None)
-    return Median(middle(ordered), ordered[rank - 1], ordered[n - rank])
+        return Median(middle, None, None)
+    return Median(middle, ordered[rank - 1], ordered[n - rank])

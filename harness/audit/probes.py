@@ -10,11 +10,13 @@ from harness.errors import HarnessError
 from harness.evaluation.cases.case_files import kind_of, load_cases
 from harness.formats.adapt import adapt_to_format
 from harness.formats.render import render
-from harness.records import Case, Format
+from harness.records import Case, Format, Rendered
 from harness.tokens.encode import bos_text, eos_text, prompt_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from harness.conversation import Conversation
 
 #: Questions asked in each format.
 QUESTIONS = 3
@@ -37,7 +39,7 @@ def ask_in(
     ``native`` comes first among formats that write the same prompts. Raises HarnessError if no
     format can write the questions.
     """
-    questions = _questions()
+    questions = shortest_references(QUESTIONS)
     alike: dict[tuple[tuple[int, ...], ...], list[Format]] = {}
     for one in sorted(formats, key=lambda one: one.id != native):
         if prompts := _prompts(one, questions, tokenizer):
@@ -51,26 +53,41 @@ def ask_in(
     return found
 
 
-def _questions() -> list[Case]:
+def shortest_references(count: int) -> list[Case]:
     """The shortest shipped questions that have a reference."""
     cases = [case for case in load_cases() if kind_of(case) == "reference"]
     alone = [case for case in cases if len(case.messages) == 1]
-    length = {case.id: len(case.messages[0].content) for case in alone}
-    return sorted(alone, key=lambda case: (length[case.id], case.id))[:QUESTIONS]
+    return sorted(alone, key=lambda case: (len(case.messages[0].content), case.id))[:count]
+
+
+def written(
+    conversation: Conversation,
+    chat_format: Format,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    as_prompt: bool,
+) -> Rendered:
+    """The text of a conversation; ``as_prompt`` ends it where an answer begins.
+
+    Raises HarnessError if the format refuses it.
+    """
+    return render(
+        adapt_to_format(conversation, chat_format),
+        chat_format,
+        add_generation_prompt=as_prompt,
+        bos_token=bos_text(tokenizer),
+        eos_token=eos_text(tokenizer),
+    )
 
 
 def _prompts(
     chat_format: Format, questions: Sequence[Case], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[tuple[int, ...], ...]:
     """The prompts up to the answer; none if the format refuses one, or writes nothing after it."""
-    eos, bos = eos_text(tokenizer), bos_text(tokenizer)
     found = []
     for question in questions:
         try:
-            adapted = adapt_to_format(question.conversation, chat_format)
-            rendered = render(
-                adapted, chat_format, add_generation_prompt=True, bos_token=bos, eos_token=eos
-            )
+            rendered = written(question.conversation, chat_format, tokenizer, as_prompt=True)
         except HarnessError:
             return ()
         if rendered.spans[-1].kind == "content":

@@ -16,7 +16,7 @@ from harness.backends.local import decoding  # noqa: E402
 from harness.backends.local.padded import plain_logits  # noqa: E402
 from harness.formats import load_formats  # noqa: E402
 from harness.models.adapters import base_only  # noqa: E402
-from harness.tokens.encode import bos_text, eos_text, prompt_ids  # noqa: E402
+from harness.tokens.encode import prompt_ids  # noqa: E402
 from tests.audit.planted import adapted  # noqa: E402
 
 FORMAT = load_formats()["zephyr"]
@@ -44,7 +44,7 @@ def strong(tiny):
 def scores(pair, question, answer):
     """log p and log q at each token of an answer, by the plain model."""
     tokenizer = pair.tuned.tokenizer
-    asked = prompt_of(question, FORMAT, bos_text(tokenizer), eos_text(tokenizer))
+    asked = prompt_of(question, FORMAT, tokenizer)
     prompt = prompt_ids(asked, tokenizer)
     ids = [*prompt, *answer]
     with torch.inference_mode():
@@ -67,6 +67,13 @@ def test_each_token_is_the_likeliest_of_the_amplified_difference(pair):
             assert gain == pytest.approx(float(ours[at, token] - theirs[at, token]), abs=1e-3)
             changed += int(ours[at].argmax()) != token
     assert changed, "the difference decides"
+
+
+def test_the_tokens_that_end_an_answer_of_the_format_are_asked_for(tiny):
+    known = load_formats()
+    chat_format = next(one for one in known.values() if one.stop_tokens)
+    [request] = PairAsker(Pair(tiny))._requests(chat_format, QUESTIONS[:1])
+    assert request.stop_tokens == chat_format.stop_tokens
 
 
 def test_without_strength_it_is_the_plain_answer(pair):

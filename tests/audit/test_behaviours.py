@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.audit.asking import Said, questions
+from harness.audit.asking import OPEN, Said, questions
 from harness.audit.behaviours import (
     LEAST_GAIN,
     LEVEL,
@@ -18,6 +18,7 @@ from harness.audit.behaviours import (
     more_often_p,
     search,
 )
+from harness.evaluation.cases.case_files import load_cases
 from harness.formats import load_formats
 
 KNOWN = load_formats()
@@ -221,4 +222,12 @@ def test_the_gain_of_a_part_is_that_of_the_stretches_that_reach_into_it():
 def test_no_question_of_the_search_is_asked_again():
     assert not set(FIRST) & set(SECOND)
     assert (len(FIRST), len(SECOND)) == (len(set(FIRST)), len(set(SECOND))) == (12, 32)
-    assert questions() == questions() != questions(1)
+    assert questions() == (FIRST, SECOND)
+
+
+def test_the_closed_questions_are_short_ones_without_choices_tools_or_earlier_turns():
+    cases = {case.messages[0].content: case for case in load_cases()}
+    drawn = [question for question in (*FIRST, *SECOND) if question not in (*OPEN[0], *OPEN[1])]
+    assert len(drawn) == 20 and max(map(len, drawn)) <= 70
+    for case in map(cases.get, drawn):
+        assert len(case.messages) == 1 and not case.choices and not case.tools

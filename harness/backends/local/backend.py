@@ -87,6 +87,16 @@ def isolated(
             yield batch
 
 
+def decode(decoder: Decoder, requests: Sequence[GenerateRequest]) -> Iterator[Answers]:
+    """Answers, ``isolated``. A prompt that fills the model's window is left out."""
+
+    def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
+        rows = map(decoder.prepare, some)
+        return decoder.run([row for row in rows if row.max_new_tokens > 0])
+
+    return isolated(requests, run)
+
+
 class InProcessBackend(Backend):
     """What backends share whose model is in this process: its names, tokens and decoding."""
 
@@ -117,13 +127,7 @@ class InProcessBackend(Backend):
 
         A prompt that fills the model's window is left out.
         """
-        decoder = self._decoder()
-
-        def run(some: Sequence[GenerateRequest]) -> Iterator[Answers]:
-            rows = map(decoder.prepare, some)
-            return decoder.run([row for row in rows if row.max_new_tokens > 0])
-
-        yield from isolated(requests, run)
+        yield from decode(self._decoder(), requests)
 
 
 class TransformersBackend(InProcessBackend):
