@@ -148,15 +148,15 @@ def _refuse_empty(kinds: Sequence[type], args: list[str], hint: str) -> None:
 
     Where an option's default is empty, that is the same as leaving it out. Raises HarnessError.
     """
-    defaults = {name: f.default for k in kinds for f in fields(k) for name in flag_names(k, f.name)}
     for before, arg in zip(["", *args], args, strict=False):
-        if arg and not (arg.startswith("--") and arg.endswith("=")):
+        if arg and not re.fullmatch(r"--[\w-]+=", arg):
             continue
         named = arg.rstrip("=") or (before if before.startswith("--") and "=" not in before else "")
         flag = named.replace("_", "-")
         if not flag:
             raise HarnessError("an argument is empty: is a variable not set?", hint=hint)
-        if defaults.get(flag) != "":
+        may_be_empty = [(k, f.name) for k in kinds for f in fields(k) if f.default == ""]
+        if not any(flag in flag_names(kind, name) for kind, name in may_be_empty):
             raise HarnessError(f"{flag} {_NEEDS_VALUE}", hint=hint)
 
 

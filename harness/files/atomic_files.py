@@ -62,7 +62,7 @@ def atomic_file(path: Path, *, what: str = "file", hint: str = "") -> Iterator[P
     except OSError as error:
         raise _unwritable(what, error, path, hint) from None
     finally:
-        with suppress(OSError):  # there is none, or its folder is closed to us, which is said above
+        with suppress(OSError):  # no such file, or a folder that is closed: the error above says so
             partial.unlink()
 
 

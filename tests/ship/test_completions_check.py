@@ -108,7 +108,7 @@ def test_what_an_echo_has():
     words = ("One", " two", " three.", "!")
     assert echo(scored(*words)) == "log-probabilities by echo of 3 tokens"
     assert echo(scored(*words, offsets=[0, 3, 7, 14])) == "log-probabilities by echo of 3 tokens"
-    assert echo(scored(*words, offsets=[0, 3, -1, "x"])) == (
+    assert echo(scored(*words, offsets=["x", 3, -1, 14])) == (
         "log-probabilities by echo of 3 tokens, its text_offset is −1 and is not used"
     )
     assert echo(scored("<s>", *words)) == (
