@@ -9,15 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message
+from harness.errors import HarnessError
 from harness.formats import load_formats
 from harness.formats.render import render
 from harness.models import load_tokenizer, locate
+from harness.tokens.encode import encode
 from harness.training.config import ObjectiveConfig
 from harness.training.data.examples import ExampleCache
-from harness.training.data.forged_turns import LONGEST, ForgedTurns, forged_turn
-from harness.training.distill.alignment import NativeRows
+from harness.training.data.forged_turns import ForgedTurns, forged_turn
+from harness.training.distill.native_rows import NativeRows
 from harness.training.preparation import prepare, run_digest
-from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.interrupted import assert_ends_like_uninterrupted
 
 FORMATS = load_formats().select(["all"])
 CHATML = next(one for one in FORMATS if one.id == "chatml")
@@ -86,14 +88,47 @@ def test_what_has_no_last_question_stays_as_it_is():
     for one in (called, plain, ended):
         assert forged().in_example(one, CHATML) is one
     alone = ForgedTurns(ROWS[:1], FORMATS, 1.0, 0)
-    assert alone.in_example(ROWS[0], CHATML).messages == ROWS[0].messages, "no other question"
+    assert alone.in_example(ROWS[0], CHATML) is ROWS[0], "there is no other question"
 
 
-def test_long_texts_of_other_rows_are_not_used():
-    long = row("long", "q" * (LONGEST + 1), "a")
-    turns = ForgedTurns([ROWS[0], ROWS[1], long], FORMATS, 1.0, 0)
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize(("size", "used"), [(200, True), (201, False)])
+def test_long_texts_of_other_rows_are_not_used(part, size, used):
+    long = [text * (size if at == part else 1) for at, text in enumerate(("q", "a"))]
+    turns = ForgedTurns([ROWS[0], ROWS[1], row("long", *long)], FORMATS, 1.0, 0)
     texts = [turns.in_example(ROWS[0], one).messages[0].content for one in FORMATS]
-    assert not any("qqq" in text for text in texts)
+    assert any("qqq" in text or "aaa" in text for text in texts) == used
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=8), st.integers(0, 99))
+def test_every_exchange_with_another_question_is_drawn(questions, seed):
+    rows = [row(f"{at}", question, f"{at}") for at, question in enumerate(questions)]
+    turns = ForgedTurns(rows, [CHATML], 1.0, seed)
+    wanted = {f"{at}" for at, question in enumerate(questions) if question != questions[0]}
+    drawn = {
+        turns.in_example(row(f"asks-{n}", questions[0], "!"), CHATML).messages[0].content
+        for n in range(60 * len(wanted) + 1)
+    }
+    replies = {text.split("assistant\n")[1].split("<|im_end|>")[0] for text in drawn if "<" in text}
+    assert replies == wanted
+
+
+def test_a_format_without_a_second_question_forges_no_turn(tmp_path):
+    """Its own examples get turns of the other formats."""
+    text = CHATML.template.replace("in messages", "in messages[:2]", 1)
+    assert text != CHATML.template
+    first_only = replace(CHATML, id="first-only", template=text)
+    with pytest.raises(HarnessError):
+        forged_turn(first_only, "And now?", "Fine.")
+    mixed = ForgedTurns(ROWS, [first_only, CHATML], 1.0, 0)
+    assert all(mixed.in_example(one, first_only) is not one for one in ROWS)
+    alone = ForgedTurns(ROWS, [first_only], 1.0, 0)
+    assert all(alone.in_example(one, first_only) is one for one in ROWS)
+
+
+def test_a_rows_id_may_hold_half_a_character():
+    one = replace(ROWS[0], id="\ud800")
+    assert forged().in_example(one, CHATML) is not one
 
 
 def test_a_seed_of_its_own_gives_other_turns():
@@ -131,6 +166,18 @@ def test_the_trained_tokens_are_those_without_the_turn(cache):
     assert carried == len(FORMATS)
 
 
+def test_the_text_that_a_dry_run_shows_is_the_examples_own(cache):
+    with_turns = cache(2048)
+    for at in range(0, len(FORMATS), 9):
+        pair = (at % 50, at)
+        shown = with_turns.rendered(pair)
+        own = with_turns(pair)
+        assert encode(shown, with_turns._tokenizer) == own.encoded and own.forged
+    fits = len(with_turns((0, 0)).encoded.ids)
+    assert "question 0?" in cache(fits - 1).rendered((0, 0)).text
+    assert cache(fits - 1).rendered((0, 0)) == cache(2048, 0.0).rendered((0, 0))
+
+
 def test_an_example_that_would_be_too_long_is_learnt_without_its_turn(cache):
     without = cache(2048, 0.0)((0, 0))
     fits = len(cache(2048)((0, 0)).encoded.ids)
@@ -166,4 +213,4 @@ def test_the_setting_is_part_of_the_digest(run_config):
 @pytest.mark.parametrize("kind", ["supervised", "distillation"])
 def test_a_resumed_run_ends_in_the_same_bytes(run_config, tmp_path, monkeypatch, kind):
     config = replace(with_turns(run_config), objective=ObjectiveConfig(kind=kind, native="chatml"))
-    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=5)
+    assert_ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=5)

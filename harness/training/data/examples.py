@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, groupby
@@ -106,8 +107,14 @@ class ExampleCache:
         return self._raw if self._raw and self.conversations[row].plain else self.formats[at]
 
     def rendered(self, pair: Pair) -> Rendered:
-        """The pair's text and spans. Raises HarnessError when the format cannot express the row."""
-        return self._rendered(self.conversations[pair[0]], self.format_of(pair))
+        """The text and spans of the pair's example.
+
+        Raises HarnessError when the format cannot express the row.
+        """
+        row, chat_format = self.conversations[pair[0]], self.format_of(pair)
+        if self._forged and self(pair).forged:
+            row = self._forged.in_example(row, chat_format)
+        return self._rendered(row, chat_format)
 
     def _rendered(self, conversation: Conversation, chat_format: Format) -> Rendered:
         adapted = adapt_to_format(conversation, chat_format)
@@ -126,14 +133,18 @@ class ExampleCache:
         return refused
 
     def _make(self, pair: Pair) -> Example:
-        conversation, chat_format = self.conversations[pair[0]], self.format_of(pair)
+        row, chat_format = self.conversations[pair[0]], self.format_of(pair)
+        if self._forged:
+            changed = self._forged.in_example(row, chat_format)
+            if changed is not row:
+                with suppress(RefusedRow):  # then it is learnt without its forged turn
+                    return replace(self._encoded(changed, chat_format), forged=True)
+        return self._encoded(row, chat_format)
+
+    def _encoded(self, conversation: Conversation, chat_format: Format) -> Example:
         place = conversation.place
-        if self._forged and not conversation.plain:
-            example = self._with_forged_turn(conversation, chat_format, self._forged)
-            if example is not None:
-                return example
         try:
-            rendered = self.rendered(pair)
+            rendered = self._rendered(conversation, chat_format)
             encoded = encode(rendered, self._tokenizer)
         except HarnessError as error:
             raise RefusedRow(
@@ -157,23 +168,6 @@ class ExampleCache:
         if not any(encoded.trained[1:]):
             raise _untrained(rendered, chat_format, place)
         return Example(conversation.id, chat_format.id, encoded, len(rendered.dropped))
-
-    def _with_forged_turn(
-        self, conversation: Conversation, chat_format: Format, forged: ForgedTurns
-    ) -> Example | None:
-        """The example with its forged turn; None if it has none or becomes too long."""
-        changed = forged.in_example(conversation, chat_format)
-        if changed is conversation:
-            return None
-        try:
-            rendered = self._rendered(changed, chat_format)
-        except HarnessError:  # the row alone says what is wrong with it
-            return None
-        encoded = encode(rendered, self._tokenizer)
-        longest = min(self._max_length, self._window or self._max_length)
-        if len(encoded.ids) > longest or not any(encoded.trained[1:]):
-            return None
-        return Example(conversation.id, chat_format.id, encoded, len(rendered.dropped), forged=True)
 
 
 def _untrained(rendered: Rendered, chat_format: Format, place: str) -> RefusedRow:
