@@ -93,7 +93,7 @@ def make_objective(
     goal = ready.config.objective
     if goal.kind == "supervised":
         return supervised_loss
-    from harness.training.distill.alignment import NativeRows
+    from harness.training.distill.native_rows import NativeRows
 
     rows = NativeRows(
         ready.conversations,

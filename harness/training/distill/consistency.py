@@ -12,10 +12,10 @@ from harness.training.config import ObjectiveConfig
 from harness.training.distill.alignment import (
     LEFT_OUT,
     AlignedAnswer,
-    NativeRows,
     TokenPair,
     opening_table,
 )
+from harness.training.distill.native_rows import NativeRows
 from harness.training.distill.soft_targets import jensen_shannon
 from harness.training.step.loss import Tally, summed, supervised_logits
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.training.config import ObjectiveConfig
-from harness.training.distill.alignment import NativeRows
+from harness.training.distill.native_rows import NativeRows
 from harness.training.distill.soft_targets import (
     Targets,
     hard_targets,

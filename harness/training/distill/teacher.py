@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.records import Encoded
 
-#: In a run's folder: the runs of its teachers, where these are trained first.
-TEACHERS_DIR = "teachers"
 #: Padded tokens of a forward pass. It affects the last bits of the result, so it is not a setting.
 _BUDGET = 4096
 #: Tokens whose distributions are in memory at once, several times in float32. The result does not
@@ -75,10 +73,10 @@ def teacher_distributions(
     rows give the same bits after a resume.
     """
     distributions: dict[int, TeacherDistribution] = {}
-    for batch in by_length(range(len(rows)), lambda row: len(rows[row].ids), _BUDGET, 64):
-        with nullcontext() if adapted else base_only(loaded):
+    with nullcontext() if adapted else base_only(loaded):
+        for batch in by_length(range(len(rows)), lambda row: len(rows[row].ids), _BUDGET, 64):
             made = _batch(loaded, [rows[row] for row in batch], top_k, temperature)
-        distributions.update(zip(batch, made, strict=True))
+            distributions.update(zip(batch, made, strict=True))
     return [distributions[row] for row in range(len(rows))]
 
 
