@@ -117,19 +117,21 @@ def make_branch(request: BranchRequest) -> Path:
     )
     with atomic_folder(out, what="branch", hint="free some space and branch again") as folder:
         _fill(folder, ready, checkpoint, branch, state)
+        from harness.training.data.folds import TEACHERS_DIR
         from harness.training.distill.self_answers import ANSWERS_FILE
-        from harness.training.distill.teacher import TEACHERS_DIR
 
         answers = run / ANSWERS_FILE
         if answers.is_file() and config.objective == trunk.objective:  # exactly the same texts
             shutil.copyfile(answers, folder / ANSWERS_FILE)
-        same = (config.objective, config.data, config.seed) == (
-            trunk.objective,
-            trunk.data,
-            trunk.seed,
+        same = all(
+            getattr(config, name) == getattr(trunk, name) for name in ("objective", "data", "seed")
         )
-        if same and (run / TEACHERS_DIR).is_dir():
-            shutil.copytree(run / TEACHERS_DIR, folder / TEACHERS_DIR)
+        if same and (run / TEACHERS_DIR).is_dir():  # their adapters are all that is needed
+            shutil.copytree(
+                run / TEACHERS_DIR,
+                folder / TEACHERS_DIR,
+                ignore=shutil.ignore_patterns("checkpoint-*"),
+            )
         _copy_measured(folder, run, trunk, branch, config)
     if checkpoint.is_dir():
         mark_branch(run, checkpoint, out)

@@ -115,9 +115,7 @@ def _train_locked(
             print(line, file=sys.stderr)
         if not quiet:
             print("\n".join(targets.lines()), file=sys.stderr)
-    teacher = None
-    if config.objective.teacher_folds:
-        teacher = fold_teacher(ready, loaded, digest, quiet=quiet)
+    teacher = fold_teacher(ready, loaded, digest, quiet=quiet)
     trainer = Trainer(
         config,
         loaded,

@@ -20,16 +20,16 @@ from harness.errors import HarnessError
 from harness.models import load
 from harness.training.branch import BranchRequest, make_branch
 from harness.training.config import DataConfig, ObjectiveConfig, parse_config
-from harness.training.data.folds import cut_into_folds
-from harness.training.distill.alignment import NativeRows
-from harness.training.fold_teachers import TEACHERS_DIR, fold_teacher
+from harness.training.data.folds import TEACHERS_DIR, cut_into_folds
+from harness.training.distill.native_rows import NativeRows
+from harness.training.fold_teachers import fold_teacher
 from harness.training.loop import Trainer
 from harness.training.objective import native_format_of
 from harness.training.plan.dry_run import dry_run
 from harness.training.preparation import prepare
 from harness.training.start import resume, train
 from tests.device import chosen_device
-from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import load_adapted, small_config, write_rows
 
 ROWS = [(f"question {n}?", f"the answer {n} jumps") for n in range(9)]
@@ -160,15 +160,25 @@ def test_a_resumed_run_ends_in_the_same_bytes(config, tmp_path, monkeypatch, sto
 
     A teacher takes 3 steps an epoch and 12 in all, the student 5 and 10.
     """
-    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=stop_at)
+    assert_ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=stop_at)
 
 
-def test_interrupted_after_its_teachers_it_does_not_train_them_again(config, monkeypatch):
+@pytest.mark.parametrize("control_tokens", [False, True])
+def test_interrupted_after_its_teachers_it_does_not_train_them_again(
+    config, tmp_path, monkeypatch, control_tokens
+):
+    if control_tokens:
+        config = replace(
+            config,
+            adapter=replace(config.adapter, train_control_tokens=True),
+            formats=replace(config.formats, train=("gemma3",)),
+        )
+    whole = train(replace(config, output_dir=str(tmp_path / "whole")), quiet=True)
     original, stepped = Trainer.step, []
 
     def step(self, number, sum_lr):
         stepped.append(self.folder.name)
-        if self.folder.name == "run" and number == 4 and len(stepped) < 45:
+        if stepped.count("run") == 5:
             raise KeyboardInterrupt
         return original(self, number, sum_lr)
 
@@ -176,10 +186,11 @@ def test_interrupted_after_its_teachers_it_does_not_train_them_again(config, mon
     with pytest.raises(KeyboardInterrupt):
         train(config, quiet=True)
     assert Counter(stepped) == {"1": 12, "2": 12, "3": 12, "run": 5}
-    stepped += [""] * 10
-    train(config, quiet=True)
+    adapter = train(config, quiet=True)
     assert Counter(stepped)["1"] == 12
     assert Counter(stepped)["run"] == 5 + 10 - 3, "from the checkpoint at step 3"
+    assert (adapter / "tokenizer.json").is_file() == control_tokens, "it has new tokens"
+    assert (adapter.parent / WEIGHTS).read_bytes() == (whole.parent / WEIGHTS).read_bytes()
 
 
 @pytest.mark.parametrize(("setting", "same"), [("learning_rate=1e-3", True), ("seed=1", False)])

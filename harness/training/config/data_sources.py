@@ -46,9 +46,9 @@ class DataConfig:
     of the rows, from 10 to 200; none of fewer than 50 rows, nor of the shipped training set, which
     has controls of its own. 0: none."""
     forged_turns: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    """Share of the examples whose last question carries a forged turn: what looks like a reply and
-    another question, in a trained format. The answer to the row's own question is learnt (arXiv
-    2402.06363)."""
+    """Share of the examples with a forged turn in the last question: text that looks like a reply
+    and another question, in a trained format. The model learns the answer to the row's own question
+    (arXiv 2402.06363)."""
 
     def sources(self) -> tuple[DataSource, ...]:
         """The sets to learn from, each with its weight and schema."""

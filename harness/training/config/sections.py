@@ -111,16 +111,16 @@ class ObjectiveConfig:
     """Distillation: how many tokens of the teacher's distribution are kept; all others count as
     one. 0: the whole vocabulary."""
     teacher_folds: Annotated[int, Ge(0)] = 0
-    """Distillation: 0 has the base as teacher. From 2, the rows are cut into this many folds. The
-    teacher of each is an adapter that is first trained on the others, with their answers and in the
-    native format, so that it knows no row that it teaches by heart (arXiv 2110.08324)."""
+    """Distillation: number of folds that the rows are cut into. The teacher of a fold is an adapter
+    that was trained on the other folds, with their answers and in the native format, so it has not
+    memorised the rows that it teaches (arXiv 2110.08324). 0: the base is the teacher."""
     teacher_epochs: Annotated[float, Gt(0)] = 1.0
-    """Distillation: passes of such a teacher over its rows."""
+    """Distillation: epochs of a fold's teacher."""
 
     def problems(self) -> list[str]:
         """Folds that give no teacher, or no answers to train one with."""
         if self.teacher_folds == 1:
-            return ["teacher_folds = 1: leaves no rows to train the teacher on; from 2, or 0"]
+            return ["teacher_folds = 1: leaves no rows to train a teacher on; set 0, or 2 or more"]
         if self.teacher_folds and self.kind != "distillation":
             return [f"teacher_folds: needs kind = 'distillation', not {self.kind!r}"]
         if self.teacher_folds and self.answers != "given":

@@ -15,12 +15,12 @@ from harness.models.added_tokens import with_tokens
 from harness.models.architecture import context_window, read_config
 from harness.models.device import total_bytes
 from harness.records import Format, Rendered
-from harness.training.config import FormatsConfig, TrainConfig
+from harness.training.config import TrainConfig
 from harness.training.data.examples import Example, ExampleCache, even_batches, make_plan
-from harness.training.data.folds import cut_into_folds
+from harness.training.data.folds import cut_into_folds, teacher_config, teacher_examples
 from harness.training.data.mixing import Pair, RowSet
 from harness.training.data.pass_sizes import PassSize, pass_sizes
-from harness.training.data.training_rows import mark_lines, row_sets
+from harness.training.data.training_rows import mark_lines
 from harness.training.plan.format_findings import format_findings, thought_line
 from harness.training.plan.memory_estimate import (
     ModelShape,
@@ -125,7 +125,7 @@ def dry_run(config: TrainConfig) -> DryRun:
         "readings": dict(ready.rows.readings),
         "steps": plan.total_steps,
         "steps_per_epoch": plan.steps_by_epoch[0],
-        **_teacher_steps(config, ready, cache.formats[:1], tokenizer),
+        **_teacher_steps(ready, cache.formats[0], tokenizer, window),
         "tokens": sum(len(example.encoded.ids) for example in examples),
         "supervised_tokens": sum(example.supervised for example in examples),
         "window": window,
@@ -152,22 +152,22 @@ def dry_run(config: TrainConfig) -> DryRun:
 
 
 def _teacher_steps(
-    config: TrainConfig,
     ready: Preparation,
-    formats: Sequence[Format],
+    chat_format: Format,
     tokenizer: PreTrainedTokenizerBase,
+    window: int | None,
 ) -> dict[str, list[int]]:
-    """The optimiser steps of each teacher that is trained before the run; {} without any."""
-    goal = config.objective
+    """The optimiser steps of each teacher that is trained before the run; {} without any.
+
+    They are counted in ``chat_format``: the native one is not known before the model is loaded, and
+    changes the number only by rows that it refuses.
+    """
+    goal, steps = ready.config.objective, []
     if not goal.teacher_folds:
         return {}
-    opt = replace(config.optimisation, num_train_epochs=goal.teacher_epochs, max_steps=0)
-    own = replace(config, optimisation=opt, formats=FormatsConfig())
-    steps = []
-    for fold in cut_into_folds(ready.conversations, goal.teacher_folds, config.seed):
-        others = [row for row in ready.conversations if row.id not in fold]
-        sets = row_sets(others, ready.rows.set_of, ready.rows.weights)
-        rows = ExampleCache(others, formats, tokenizer, config.data.max_length, sets)
+    own = teacher_config(ready.config, chat_format.id, 1)
+    for fold in cut_into_folds(ready.conversations, goal.teacher_folds, ready.config.seed):
+        rows = teacher_examples(own, ready.rows, fold, chat_format, tokenizer, window)
         steps.append(make_plan(own, rows).total_steps)
     return {"teacher_steps": steps}
 
