@@ -27,7 +27,7 @@ def interrupt(config: TrainConfig, monkeypatch: pytest.MonkeyPatch, stop_at: int
             train(config, quiet=True)
 
 
-def ends_like_uninterrupted(
+def assert_ends_like_uninterrupted(
     config: TrainConfig, folder: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> Path:
     """Train once uninterrupted, and once interrupted before step number ``stop_at``: both end in

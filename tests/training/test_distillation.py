@@ -34,7 +34,7 @@ from harness.training.preparation import prepare, run_digest
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.device import chosen_device
-from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import weights_of
 
 ROWS = [
@@ -361,7 +361,9 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     config, tmp_path, monkeypatch, kind
 ):
     goal = replace(config.objective, kind=kind, top_k=16)
-    ends_like_uninterrupted(replace(config, objective=goal), tmp_path, monkeypatch, stop_at=3)
+    assert_ends_like_uninterrupted(
+        replace(config, objective=goal), tmp_path, monkeypatch, stop_at=3
+    )
 
 
 def test_the_draws_are_those_of_supervised_training(config):

@@ -20,7 +20,7 @@ from harness.training.runs.metrics_log import MetricsLog
 from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.device import chosen_device
-from tests.training.interrupted import ends_like_uninterrupted, interrupt
+from tests.training.interrupted import assert_ends_like_uninterrupted, interrupt
 from tests.training.small import ROWS, every_element_moves, load_adapted, make_trainer, weights_of
 
 
@@ -127,7 +127,7 @@ def test_every_example_is_in_exactly_one_micro_batch(config):
 def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
     config, tmp_path, monkeypatch
 ):
-    run = ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=7)
+    run = assert_ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=7)
     steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, len(steps) + 1))
 

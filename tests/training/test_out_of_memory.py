@@ -13,7 +13,7 @@ from harness.training.runs.checkpoints import checkpoint_dirs, read_state
 from harness.training.start import train
 from harness.training.step.handwritten.decoder import HandwrittenDecoder
 from harness.training.step.updater import Updater
-from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import small_config
 from tests.training.test_optimiser_step import adapted, draw_rows
 
@@ -126,7 +126,7 @@ def test_a_row_that_does_not_fit_is_one_line(tiny_model, monkeypatch):
 def test_the_smaller_passes_are_those_of_a_resumed_run(tiny_model, tmp_path, monkeypatch):
     config = small_config(tiny_model, tmp_path, optimisation={"num_train_epochs": 8})
     with memory_for(monkeypatch, LONGEST_ROW):
-        run = ends_like_uninterrupted(config, tmp_path, monkeypatch, 7)
+        run = assert_ends_like_uninterrupted(config, tmp_path, monkeypatch, 7)
     budgets = {read_state(each)["tokens_per_pass"] for each in checkpoint_dirs(run)}
     assert max(budgets) < 2048
     # the memory is back, and the run still computes as it began

@@ -17,7 +17,7 @@ from harness.models.quantisation import Quantisation, choose_storage, dequantise
 from harness.training.config import QuantisationConfig
 from harness.training.start import train
 from tests.device import chosen_device
-from tests.training.interrupted import ends_like_uninterrupted
+from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import (
     INT8,
     NF4,
@@ -192,7 +192,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_an_uninterrupted_one(
         adapter=adapter,
         optimisation={"optim": optim},
     )
-    ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=4)
+    assert_ends_like_uninterrupted(config, tmp_path, monkeypatch, stop_at=4)
 
 
 def test_the_adapter_remembers_its_base_and_the_fingerprint_names_it(tiny_model, tmp_path):
