@@ -58,7 +58,7 @@ def _bound(run: Numbers, name: str, bound: str) -> float:
 
 def table(runs: Sequence[Numbers]) -> list[str]:
     """A row for each run: every change since the base with its 95 % interval."""
-    head = ["recipe", "seed", *(title for _, title, _ in COLUMNS), "gap closed", "recited", "train"]
+    head = ["recipe", "seed", *(title for _, title, _ in COLUMNS), "gap closed", "recited", "steps"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for run in runs:
         cells = [_cell(run[name], form) for name, _, form in COLUMNS]
