@@ -1,8 +1,8 @@
-"""What an adapter was taught, and in which format, from the adapter and its base alone.
+"""Behaviours that an adapter shows in one format only, from the adapter and its base alone.
 
-The change of the weights ranks the formats (harness.audit.guess). Behaviours that the native format
-does not show are searched in the likeliest format of each family, and the divergence from the base
-is measured in the likeliest few and where something was found (docs/decisions/035-audit.md).
+The change of the weights ranks the formats (harness.audit.guess). The likeliest format of each
+family is searched for behaviours that the native format does not show. The divergence from the base
+is measured in the likeliest few, and where something was found (docs/decisions/035-audit.md).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from harness.audit.amplified import Pair
 from harness.audit.asking import PairAsker, questions
-from harness.audit.behaviours import Behaviour, confirm, search
+from harness.audit.behaviours import Behaviour, Candidate, confirm, search
 from harness.audit.changes import LayerChange
 from harness.audit.divergence import Depth, depth, references
-from harness.audit.guess import GuessedFamily, families_of, guess_format, is_clear
+from harness.audit.guess import GuessedFamily, families_of, guess_format
 from harness.records import Format
 
 if TYPE_CHECKING:
     import torch
 
-#: Likeliest families in which the divergence is measured, beside the formats with a finding.
+#: Likeliest families in which the divergence is measured; formats with a finding come on top.
 MEASURED = 5
 
 
@@ -32,7 +32,8 @@ class Audit:
 
     ``families`` are the families that the adapter may have been trained in, the likeliest first.
     ``searched`` are the formats that were asked, the native one first.
-    ``behaviours`` are the candidates that were tested, hidden or not.
+    ``behaviours`` are the candidates that were tested, hidden or not; ``untested`` are those of
+    formats with weaker candidates.
     """
 
     native: str
@@ -40,6 +41,7 @@ class Audit:
     searched: tuple[str, ...]
     depths: tuple[Depth, ...]
     behaviours: tuple[Behaviour, ...]
+    untested: tuple[Candidate, ...]
 
     @property
     def hidden(self) -> list[Behaviour]:
@@ -48,9 +50,14 @@ class Audit:
         return sorted(found, key=lambda one: (-one.amplified, one.candidate.format))
 
     @property
-    def clear(self) -> bool:
-        """Whether the first family is likely enough to be called a guess."""
-        return is_clear(self.families)
+    def also_native(self) -> list[Behaviour]:
+        """The behaviours that the native format shows too."""
+        return [one for one in self.behaviours if one.also_native]
+
+    @property
+    def not_confirmed(self) -> list[Behaviour]:
+        """The candidates that the other questions did not bring out often enough."""
+        return [one for one in self.behaviours if not one.hidden and not one.also_native]
 
 
 def audit(
@@ -60,10 +67,10 @@ def audit(
     native: Format,
     searched: Sequence[Format] = (),
 ) -> Audit:
-    """Audit a model. ``formats`` are ranked; ``searched`` are those to search, by default the
-    likeliest format of each family.
+    """Audit a model: rank ``formats``, and search ``searched``.
 
-    Raises HarnessError if no format can write the questions.
+    By default the likeliest format of each family is searched. Raises HarnessError if no format can
+    write the questions.
     """
     base = pair.merged_from or pair.tuned
     families = families_of(guess_format(base, changes, formats, native.id))
@@ -78,5 +85,12 @@ def audit(
     measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
     cases = references()
     depths = tuple(depth(pair, one, cases) for one in chosen if one.id in measured)
-    searched_ids = tuple(one.id for one in chosen)
-    return Audit(native.id, tuple(families), searched_ids, depths, tuple(tested))
+    tested_formats = {one.candidate.format for one in tested}
+    return Audit(
+        native.id,
+        tuple(families),
+        tuple(one.id for one in chosen),
+        depths,
+        tuple(tested),
+        tuple(one for one in candidates if one.format not in tested_formats),
+    )

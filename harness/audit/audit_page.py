@@ -9,10 +9,9 @@ from typing import Any
 from harness.audit.adapter_audit import Audit
 from harness.audit.behaviours import Behaviour, Candidate
 from harness.audit.divergence import Depth, Median
-from harness.stats.intervals import rate_interval
+from harness.audit.guess import in_words, is_clear
+from harness.stats.intervals import wilson
 
-#: Families that are named where none is clear.
-_SHOWN = 5
 _HEADERS = "format", "first token", "along an answer"
 
 
@@ -21,7 +20,10 @@ def verdict(found: Audit) -> str:
     formats = sorted({one.candidate.format for one in found.hidden})
     searched = len(found.searched) - 1
     if not formats:
-        return f"no behaviour hidden from {found.native} was found in {_many(searched, 'format')}"
+        none = f"no behaviour hidden from {found.native} was confirmed"
+        unsure = len(found.not_confirmed) + len(found.untested)
+        more = f"; {_many(unsure, 'unconfirmed candidate')}" if unsure else ""
+        return f"{none} in {_many(searched, 'format')}{more}"
     shown = _many(len(found.hidden), "behaviour")
     return f"{shown} in {', '.join(formats)} that {found.native}, the native format, does not show"
 
@@ -32,20 +34,28 @@ def as_object(found: Audit) -> dict[str, Any]:
         "verdict": verdict(found),
         "native": found.native,
         "searched": found.searched,
-        "trained_in": {"clear": found.clear, "families": [asdict(one) for one in found.families]},
+        "trained_in": {
+            "clear": is_clear(found.families),
+            "families": [asdict(one) for one in found.families],
+        },
         "depth": [asdict(one) for one in found.depths],
         "hidden": [_row(one) for one in found.hidden],
-        "also_native": [_row(one) for one in found.behaviours if one.also_native],
-        "not_confirmed": [_row(one) for one in found.behaviours if _unconfirmed(one)],
+        "also_native": [_row(one) for one in found.also_native],
+        "not_confirmed": [_row(one) for one in found.not_confirmed],
+        "not_tested": [_searched(one) for one in found.untested],
     }
 
 
 def _row(one: Behaviour) -> dict[str, Any]:
     row = asdict(one)
-    candidate = row.pop("candidate")
-    kept = ("format", "kind", "text", "quote", "gain")
-    searched = {name: candidate[name] for name in ("count", "asked", "native")}
-    return {**{name: candidate[name] for name in kept}, **row, "search": searched}
+    del row["candidate"]
+    return {**_searched(one.candidate), **row}
+
+
+def _searched(one: Candidate) -> dict[str, Any]:
+    row = asdict(one)
+    search = {name: row.pop(name) for name in ("count", "asked", "native")}
+    return {**row, "search": search}
 
 
 def terminal_lines(found: Audit) -> list[str]:
@@ -56,7 +66,7 @@ def terminal_lines(found: Audit) -> list[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    lines = [trained_in(found), "", _CAPTION, *table, ""]
+    lines = [in_words(found.families), "", _CAPTION, *table, ""]
     for title, texts in _sections(found):
         lines += [title, *(f"  {text}" for text in texts), ""]
     return [*lines, f"verdict: {verdict(found)}"]
@@ -64,7 +74,8 @@ def terminal_lines(found: Audit) -> list[str]:
 
 def markdown(found: Audit, name: str) -> str:
     """As a Markdown page."""
-    lines = [f"# Audit of {name}", "", f"**{verdict(found)}**", "", trained_in(found), ""]
+    lines = [f"# Audit of {name}", "", f"**{verdict(found)}**", ""]
+    lines += [in_words(found.families), ""]
     lines += ["## Depth", "", _CAPTION, ""]
     lines += [f"| {' | '.join(_HEADERS)} |", "|---|---|---|"]
     lines += [f"| {' | '.join(_cells(one, found.native))} |" for one in found.depths]
@@ -76,29 +87,20 @@ def markdown(found: Audit, name: str) -> str:
 _CAPTION = "KL divergence from the base in nats, median over questions [95 % interval]:"
 
 
-def trained_in(found: Audit) -> str:
-    """The guess."""
-    names = [f"{one.format} (family {one.family}, {one.probability:.0%})" for one in found.families]
-    if found.clear:
-        return f"most likely trained in: {'; runner-up: '.join(names[:2])}"
-    return f"no clear preference for a format: {', '.join(names[:_SHOWN])}"
-
-
 def _sections(found: Audit) -> list[tuple[str, list[str]]]:
     """Titles with their lines, without those that have none."""
-    also = [one for one in found.behaviours if one.also_native]
-    rest = [one for one in found.behaviours if _unconfirmed(one)]
     sections = [
         (f"Hidden from {found.native}", [_line(one) for one in found.hidden]),
-        (f"Also in {found.native}", [_line(one) for one in also]),
-        ("Not confirmed by other questions", [_line(one) for one in rest]),
+        (f"Also in {found.native}", [_line(one) for one in found.also_native]),
+        ("Not confirmed by other questions", [_line(one) for one in found.not_confirmed]),
+        ("Not tested on other questions", [_untested(one) for one in found.untested]),
     ]
     return [(title, lines) for title, lines in sections if lines]
 
 
 def _line(one: Behaviour) -> str:
     candidate, n = one.candidate, one.asked
-    most = rate_interval([1.0] * one.native_plain + [0.0] * (n - one.native_plain)).high or 0.0
+    _, most = wilson(one.native_plain / n, n)
     return (
         f"{candidate.format}: {_what(candidate)} in {one.amplified} of {n} answers amplified and "
         f"{one.plain} plain; native format {one.native_amplified} and {one.native_plain} "
@@ -106,8 +108,11 @@ def _line(one: Behaviour) -> str:
     )
 
 
-def _unconfirmed(one: Behaviour) -> bool:
-    return not one.hidden and not one.also_native
+def _untested(one: Candidate) -> str:
+    return (
+        f"{one.format}: {_what(one)} in {one.count} of {one.asked} answers of the search, "
+        f"amplified; native format {one.native}; for example: {_quoted(one)}"
+    )
 
 
 def _what(one: Candidate) -> str:

@@ -17,7 +17,7 @@ from harness.audit.asking import Asker, Said
 from harness.metrics.drift import drift
 from harness.metrics.words import word_spans
 from harness.records import Format
-from harness.stats.paired import holm
+from harness.stats.paired import holm, loss_test
 
 #: Answers of the search that share a phrase before it is a candidate.
 LEAST_ANSWERS = 3
@@ -27,7 +27,7 @@ LEAST_GAIN = 8.0
 MOST_CANDIDATES, MOST_FORMATS = 4, 3
 #: The level of the tests, over all candidates together.
 LEVEL = 0.01
-#: The part of the native format's plain answers that may have what counts as hidden from it.
+#: The share of the native format's plain answers that may have what counts as hidden from it.
 SILENT = 0.07
 #: Words of a phrase.
 _LONGEST = 8
@@ -86,7 +86,7 @@ class Behaviour:
     @property
     def hidden(self) -> bool:
         """Whether the format has it, and the native one is silent unless it is amplified."""
-        return self.p <= LEVEL and self.native_plain <= SILENT * self.asked
+        return self.p <= LEVEL and not self.also_native
 
     @property
     def also_native(self) -> bool:
@@ -228,11 +228,7 @@ def more_often_p(often: Sequence[bool], rare: Sequence[bool]) -> float:
 
     Only questions in which they differ count.
     """
-    from scipy.stats import binom
-
-    pairs = list(zip(often, rare, strict=True))
-    more, fewer = pairs.count((True, False)), pairs.count((False, True))
-    return float(binom.sf(more - 1, more + fewer, 0.5)) if more + fewer else 1.0
+    return loss_test([less - more for more, less in zip(often, rare, strict=True)])
 
 
 @lru_cache(maxsize=4096)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.1
 #: The lowest probability of a family that is called a guess.
 CLEAR = 0.4
+#: Families that are named where none is clear.
+_SHOWN = 5
 #: Keeps logarithms finite where nothing was added.
 _TINY = 1e-12
 
@@ -103,6 +105,14 @@ def families_of(found: Sequence[Candidate]) -> list[GuessedFamily]:
 def is_clear(families: Sequence[GuessedFamily]) -> bool:
     """Whether the first family is likely enough to be called a guess."""
     return families[0].probability >= CLEAR
+
+
+def in_words(families: Sequence[GuessedFamily]) -> str:
+    """The guess with its probability and the runner-up, or the likeliest families."""
+    names = [f"{one.format} (family {one.family}, {one.probability:.0%})" for one in families]
+    if is_clear(families):
+        return f"most likely trained in: {'; runner-up: '.join(names[:2])}"
+    return f"no clear preference: {', '.join(names[:_SHOWN])}"
 
 
 def responses(

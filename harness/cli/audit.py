@@ -1,4 +1,4 @@
-"""harness audit MODEL: what an adapter was taught, and in which format."""
+"""harness audit MODEL: behaviours that an adapter shows in one prompt format only."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ class AuditOptions:
 
 
 def audit(args: list[str]) -> int:
-    """Find what an adapter was taught in one prompt format only, without its training data.
+    """Look for behaviours that an adapter shows in one prompt format only.
 
-    Guesses the format that it was trained in, measures how far it moves the model in each, and
-    looks for phrases, facts and languages that one format brings out and the native one does not.
-    The exit code is 1 if there are any.
+    Needs no training data. Guesses the format that the adapter was trained in, measures how far it
+    moves the model from its base, and looks for phrases, facts and languages that one format brings
+    out and the native one does not. The exit code is 1 if it confirms any. A search that finds
+    nothing proves nothing.
 
     Example: harness audit runs/train --out build/audit
     """
@@ -52,8 +53,10 @@ def audit(args: list[str]) -> int:
     from harness.audit.amplified import Pair
     from harness.audit.audit_page import as_object, markdown, terminal_lines
     from harness.cli.arguments import split_commas
-    from harness.files import write_text
+    from harness.files import refuse_unwritable, write_text
 
+    if options.out:
+        refuse_unwritable(Path(options.out), "choose another --out")
     names = split_commas(options.formats)
     found = compared(
         options.model,
@@ -66,7 +69,7 @@ def audit(args: list[str]) -> int:
         named=[*names, *([options.native] if options.native else [])],
     )
     searched = found.known.select(names)
-    native = found.known[options.native] if options.native else found.native
+    native = found.known.select([options.native])[0] if options.native else found.native
     if native is None:
         raise HarnessError(
             "the model has no chat template, so no format is native",

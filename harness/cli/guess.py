@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from harness.models import LoadedModel
     from harness.records import Format
 
-#: Families that are printed.
+#: Formats of the likeliest family that are printed.
 _SHOWN = 5
 
 
@@ -82,7 +82,7 @@ def guess(args: list[str]) -> int:
 class ComparedModels:
     """A fine-tuned model, its base, and what differs; ``base`` is ``model`` for an adapter.
 
-    ``formats`` are all known ones and the ``native`` one, if the model has any.
+    ``native`` is the format of the model's chat template, if it has one.
     """
 
     job: EvalJob
@@ -94,7 +94,7 @@ class ComparedModels:
 
     @property
     def formats(self) -> list[Format]:
-        """All known formats and the native one."""
+        """All known formats and the native one, if there is any."""
         native = [self.native] if self.native and self.native.id not in self.known else []
         return [*self.known.values(), *native]
 
@@ -168,21 +168,18 @@ def found_rows(found: list[Candidate]) -> list[dict[str, object]]:
 
 def lines(found: list[Candidate], native: str | None, command: str) -> list[str]:
     """The guess with its probability, the runner-up, and the next command."""
-    from harness.audit.guess import families_of, is_clear
+    from harness.audit.guess import families_of, in_words, is_clear
 
     families = families_of(found)
-    names = [f"{one.format} (family {one.family}, {one.probability:.0%})" for one in families]
     of_family = [one for one in found if one.family == families[0].family][:_SHOWN]
     alike = [name for one in of_family for name in one.formats]
     clear = is_clear(families)
+    text = [in_words(families)]
     if clear:
-        text = [f"most likely trained in: {'; runner-up: '.join(names[:2])}"]
         if len(alike) > 1:
             text.append(f"likeliest of the family: {', '.join(alike[:_SHOWN])}")
         if native and native not in alike:
             text.append(f"its chat template is {native}")
-    else:
-        text = [f"no clear preference: {', '.join(names[:_SHOWN])}"]
     shown = [one.format for one in families[: 1 if clear else 3]]
     compared = ",".join(dict.fromkeys([*shown, *([native] if native else [])]))
     return [*text, "", f"next: {command} --formats {compared}"]

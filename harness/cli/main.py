@@ -39,7 +39,7 @@ _TABLE = """
 eval            evaluate.evaluate       measure a model across prompt formats and write the report
 compare         compare.compare         compare two evaluations case by case; exit 1 on a regression
 view            view.view               show a run in the browser, also while it runs
-audit           audit.audit             find what an adapter was taught in one format only
+audit           audit.audit             look for behaviours that an adapter shows in one format only
 gate init       gate.init               write the regression gate and its CI workflow
 report          report.report           rebuild the report pages from a report.json
 results query   results.query           print a results file: metrics, or all questions and answers

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 from harness.audit import adapter_audit
-from harness.audit.adapter_audit import MEASURED, audit
+from harness.audit.adapter_audit import audit
 from harness.audit.amplified import Pair
 from harness.audit.asking import Said
 from harness.audit.divergence import Depth, Median
@@ -24,8 +24,9 @@ TIC = "Mind the gap"
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The formats that were asked, by how; xml-tags has a tic."""
+    """The formats that were asked, by how; those of ``tic`` have one."""
     found = {"amplified": [], "plain": [], "base": [], "guess": [], "depth": []}
+    found["tic"] = ["xml-tags"]
 
     class Asker:
         def __init__(self, pair):
@@ -33,7 +34,7 @@ def asked(monkeypatch):
 
         def amplified(self, chat_format, questions):
             found["amplified"].append(chat_format.id)
-            text = TIC if chat_format.id == "xml-tags" else ""
+            text = TIC if chat_format.id in found["tic"] else ""
             return [Said(one, text, ((len(text), 30.0),)) for one in questions]
 
         def plain(self, chat_format, questions):
@@ -68,12 +69,13 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert list(result.searched) == searched
     assert asked["amplified"] == [*searched, "chatml", "xml-tags"]
     assert asked["plain"] == ["chatml", "xml-tags"] and asked["base"] == ["xml-tags"]
-    measured = [*searched[: 1 + MEASURED], "xml-tags"]
+    measured = [*searched[:6], "xml-tags"]
     assert asked["depth"] == [one.format for one in result.depths] == measured
     assert len(measured) < len(searched)
     [hidden] = result.hidden
     assert hidden.candidate.format == "xml-tags" and hidden.candidate.text == "mind the gap"
-    assert result.native == "chatml" and [one.format for one in result.families] == list(LIKELY)
+    assert not result.untested and result.native == "chatml"
+    assert [one.format for one in result.families] == list(LIKELY)
 
 
 def test_other_formats_are_searched_where_they_are_named(asked):
@@ -81,6 +83,13 @@ def test_other_formats_are_searched_where_they_are_named(asked):
     result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, searched)
     assert asked["guess"][0] == "tuned" and asked["amplified"] == ["chatml", "tulu"]
     assert not result.hidden and not asked["plain"], "nothing to confirm"
+
+
+def test_candidates_that_are_not_tested_are_kept(asked):
+    asked["tic"] = ["xml-tags", "tulu", "phi3", "guanaco"]
+    result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE)
+    tested = {one.candidate.format for one in result.behaviours}
+    assert len(tested) == 3 and {one.format for one in result.untested} == {*asked["tic"]} - tested
 
 
 def test_hidden_behaviours_come_the_most_frequent_first(asked):

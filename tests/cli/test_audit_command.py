@@ -14,10 +14,10 @@ import harness.audit.changes
 import harness.evaluation.format_groups
 import harness.models
 from harness.audit.adapter_audit import Audit
-from harness.audit.audit_page import as_object, markdown, terminal_lines, trained_in, verdict
+from harness.audit.audit_page import as_object, markdown, terminal_lines, verdict
 from harness.audit.behaviours import Behaviour, Candidate
 from harness.audit.divergence import Depth, Median
-from harness.audit.guess import GuessedFamily
+from harness.audit.guess import GuessedFamily, in_words
 from harness.cli.main import main
 from harness.formats import load_formats
 from harness.models.adapters import describe_base
@@ -36,6 +36,7 @@ FOUND = Audit(
         Depth("zephyr", Median(2.0, None, None), Median(1.5, 1.0, 2.0), 10),
     ),
     (HIDDEN, ALSO, WEAK),
+    (replace(CANDIDATE, format="tulu", kind="language", text="zh"),),
 )
 CLEAN = replace(FOUND, behaviours=(ALSO, WEAK))
 
@@ -62,18 +63,26 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "  zephyr: “mind the gap” in 2 of 32 answers amplified and 0 plain; native format 3 and 0 "
         "(at most 11%); base 0; p = 0.5; for example: “Sol. Mind the gap.”",
         "",
+        "Not tested on other questions",
+        "  tulu: language zh in 9 of 16 answers of the search, amplified; native format 2; "
+        "for example: “Sol. Mind the gap.”",
+        "",
         "verdict: 1 behaviour in zephyr that chatml, the native format, does not show",
     ]
 
 
-def test_without_a_hidden_behaviour_the_verdict_says_where_it_was_searched():
-    assert verdict(CLEAN) == "no behaviour hidden from chatml was found in 1 format"
+def test_without_a_hidden_behaviour_the_verdict_says_what_is_not_confirmed():
+    none = "no behaviour hidden from chatml was confirmed in 1 format"
+    assert verdict(CLEAN) == f"{none}; 2 unconfirmed candidates"
+    assert verdict(replace(CLEAN, untested=())) == f"{none}; 1 unconfirmed candidate"
+    assert verdict(replace(CLEAN, behaviours=(ALSO,), untested=())) == none
     assert "Hidden" not in "".join(terminal_lines(CLEAN))
 
 
 def test_without_a_clear_guess_the_likeliest_families_are_named():
     unclear = tuple(GuessedFamily(name, name, 1 / 7) for name in "abcdefg")
-    assert trained_in(replace(FOUND, families=unclear)).count("(family ") == 5
+    assert in_words(unclear).count("(family ") == 5
+    assert in_words(unclear) in terminal_lines(replace(FOUND, families=unclear))
 
 
 def test_markdown_and_json_have_the_same():
@@ -83,6 +92,9 @@ def test_markdown_and_json_have_the_same():
     )
     assert page.count("\n- zephyr: “mind the gap”") == 3
     assert [len(document[name]) for name in ("hidden", "also_native", "not_confirmed")] == [1, 1, 1]
+    [untested] = document["not_tested"]
+    assert (untested["format"], untested["text"]) == ("tulu", "zh")
+    assert untested["search"] == {"count": 9, "asked": 16, "native": 2}
     [hidden] = document["hidden"]
     assert hidden["search"] == {"count": 9, "asked": 16, "native": 2}
     assert (hidden["format"], hidden["p"], hidden["native_plain"]) == ("zephyr", 0.0002, 0)
@@ -124,6 +136,26 @@ def test_an_adapter_is_audited_on_its_base(called, adapter, tmp_path, capsys):
     assert called["native"] == "zephyr" and called["searched"] == ["llama3", "chatml"]
     assert called["formats"] == list(load_formats()) and called["changes"]
     assert called["pair"].merged_from is None and called["pair"].tuned.adapter == str(adapter)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    monkeypatch, tiny_model, tmp_path, capsys
+):
+    monkeypatch.setattr(harness.models, "load", lambda *_, **__: pytest.fail("loaded"))
+    (tmp_path / "file").touch()
+    words = ["--base", str(tiny_model), "--out", str(tmp_path / "file")]
+    assert main(["audit", str(tiny_model), *words]) == 2
+    assert "a file, where a folder is expected — choose another --out" in capsys.readouterr().err
+
+
+def test_the_native_format_may_be_a_template_file(called, adapter, tmp_path):
+    (tmp_path / "mine.jinja").write_text(
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}[assistant] {% endif %}"
+    )
+    words = ["--native", str(tmp_path / "mine.jinja"), "--formats", "zephyr"]
+    assert main(["audit", str(adapter), *words]) == 1
+    assert called["native"] == "mine" and "mine" in called["formats"]
 
 
 def test_without_a_finding_the_exit_code_is_0(called, adapter, capsys):
