@@ -186,27 +186,22 @@ def _engine(options: EvalOptions) -> tuple[str, dict[str, Any]]:
     from harness.models.source import OLLAMA
 
     given = _pairs(options.engine_option)
+    server = {
+        "chat": options.chat,
+        "concurrency": options.concurrency,
+        "retries": options.retries,
+        **given,
+    }
     if options.endpoint is not None:
         if options.engine not in (AUTO, "local", "openai"):
             raise HarnessError(
                 "--endpoint and --engine exclude each other: a server runs the model itself",
                 hint=f"leave --engine {options.engine} or --endpoint out",
             )
-        return "openai", {
-            "url": options.endpoint,
-            "api_key": os.environ.get(options.api_key_env) or "none",
-            "chat": options.chat,
-            "concurrency": options.concurrency,
-            "retries": options.retries,
-            **given,
-        }
+        key = os.environ.get(options.api_key_env) or "none"
+        return "openai", {"url": options.endpoint, "api_key": key, **server}
     if options.engine == "ollama" or (options.engine == AUTO and options.model.startswith(OLLAMA)):
-        return "ollama", {
-            "chat": options.chat,
-            "concurrency": options.concurrency,
-            "retries": options.retries,
-            **given,
-        }
+        return "ollama", server
     if options.chat:
         raise HarnessError(
             "--chat needs a server", hint="give its address: --endpoint http://localhost:8080/v1"

@@ -102,8 +102,8 @@ def _groups() -> dict[str, dict[str, Command]]:
     return groups
 
 
-#: Errors of files that are no bug, wherever they occur → what to do.
-_OF_THE_DISK = {
+#: Errors of files that are not our bug, wherever they occur → what to do.
+_FILE_ERRORS = {
     errno.EACCES: "change its permissions, or choose another path",
     errno.EPERM: "change its permissions, or choose another path",
     errno.ENAMETOOLONG: "give a shorter path",
@@ -151,9 +151,9 @@ def run_command(command: Callable[[list[str]], int], args: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OK
         except OSError as error:
-            if error.errno not in _OF_THE_DISK or not error.filename:
+            if error.errno not in _FILE_ERRORS or not error.filename:
                 raise
-            hint = _OF_THE_DISK[error.errno]
+            hint = _FILE_ERRORS[error.errno]
             wrong = HarnessError(str(error.strerror).lower(), str(error.filename), hint)
             print(f"error: {wrong}", file=sys.stderr)
             return EXIT_USAGE

@@ -29,7 +29,7 @@ def refuse_unwritable(folder: Path, hint: str = "") -> None:
 
     For a check before long work. What only shows while writing, such as a full disk, remains.
     """
-    there = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    there = _existing(folder)
     if not there.is_dir():
         raise HarnessError(_FILE_NO_FOLDER, where=str(there), hint=hint)
     if not os.access(there, os.W_OK):
@@ -162,6 +162,11 @@ def sync_folder(folder: Path) -> None:
         _sync(folder)
 
 
+def _existing(path: Path) -> Path:
+    """The path, or the nearest one above it that exists."""
+    return next((one for one in (path, *path.parents) if one.exists()), Path())
+
+
 def _hidden(prefix: str, path: Path) -> Path:
     """A neighbour of ``path`` that no other process writes to."""
     return path.with_name(f"{prefix}{os.getpid()}-{path.name}")
@@ -184,8 +189,9 @@ def _safetensors_errors() -> tuple[type[Exception], ...]:
 def _unwritable(what: str, error: Exception, path: Path, hint: str) -> HarnessError:
     if isinstance(error, IsADirectoryError):
         return HarnessError("a folder, where a file is expected", where=str(path), hint=hint)
-    file = next((above for above in path.parents if above.exists() and not above.is_dir()), None)
-    if file:
-        return HarnessError(_FILE_NO_FOLDER, where=str(file), hint=hint)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        there = _existing(path.parent)
+        if not there.is_dir():
+            return HarnessError(_FILE_NO_FOLDER, where=str(there), hint=hint)
     reason = getattr(error, "strerror", None) or error
     return HarnessError(f"cannot write the {what}: {reason}", where=str(path), hint=hint)
