@@ -272,7 +272,9 @@ def test_a_slow_server_is_given_up_after_the_retries(server, pauses):
     ("fault", "first"),
     [
         ("gone", "start the server, or correct its address"),
+        ("broken", "look at the server's log, and start the same command again"),
         ("busy", "look at the server's log, and start the same command again"),
+        ("too many", "look at the server's log, and start the same command again"),
         ("nonsense", "give the address of an OpenAI-compatible server"),
     ],
 )
@@ -283,7 +285,7 @@ def test_only_a_run_with_answers_is_said_to_keep_them(server, pauses, fault, fir
     if fault == "gone":
         server.dies_after = answered
     else:
-        server.faults = [{"busy": 503, "nonsense": 200}[fault]]
+        server.faults = [{"broken": 500, "busy": 503, "too many": 429, "nonsense": 200}[fault]]
     with pytest.raises(HarnessError) as caught:
         answers(backend, prompts(2)[1:])
     assert caught.value.hint.startswith("what was answered is kept" if answered else first)

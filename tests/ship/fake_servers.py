@@ -29,7 +29,7 @@ class FakeServer(ThreadingHTTPServer):
     def __init__(self, tokenizer, template, **settings):
         super().__init__(("127.0.0.1", 0), Handler)
         self.tokenizer, self.template, self.settings = tokenizer, template, settings
-        self.asked = []
+        self.asked, self.keys = [], []
 
     @property
     def url(self):
@@ -197,6 +197,7 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(self.server.post, self.path, body)
 
     def answer(self, make, *asked):
+        self.server.keys.append(self.headers["Authorization"])
         try:
             self.reply(200, make(*asked))
         except Refused as refusal:

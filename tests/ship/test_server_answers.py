@@ -64,6 +64,7 @@ def test_a_key_or_a_load_is_no_fault_of_the_template(status):
         ({"object": "error", "message": "no system prompt"}, "no system prompt"),
         ({"detail": "no system prompt"}, "{'detail': 'no system prompt'}"),
         ({"error": {"message": "x" * 400}}, "x" * 300),
+        ([], "Error code: 400"),
     ],
 )
 def test_the_reason_of_a_refusal_is_one_line(body, reason):
@@ -77,6 +78,14 @@ def test_the_reason_of_a_refusal_is_one_line(body, reason):
         pages = ServerPages(f"{server.url}/v1/")
         assert pages.post("/tokenize", {}) == {"error": reason}
         assert pages.url == f"{server.url}/v1"
+
+
+def test_the_server_gets_the_key_and_no_page_the_password():
+    with answering(400) as server:
+        assert ServerPages(server.url, api_key="hidden").post("/tokenize", {}) == {"error": "no"}
+        assert server.keys == ["Bearer hidden"]
+        address = server.url.replace("//", "//ana:secret@")
+        assert ServerPages(address).url == server.url
 
 
 def test_an_error_is_no_fact_and_is_asked_for_once():
