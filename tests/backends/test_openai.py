@@ -41,6 +41,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[int] = []
+        self.wait = {"retry-after-ms": "5"}
         self.echoes = False
         self.seen: list[dict] = []
         self.lock = threading.Lock()
@@ -109,7 +110,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(
                 fault,
                 {"error": {"message": f"fault {fault}"}},
-                {} if self.server.style == "silent" else {"retry-after-ms": "5"},
+                {} if self.server.style == "silent" else self.server.wait,
             )
             return
         if len(body.get("prompt", "")) > self.server.window:
@@ -289,6 +290,21 @@ def test_only_a_run_with_answers_is_said_to_keep_them(server, pauses, fault, fir
     with pytest.raises(HarnessError) as caught:
         answers(backend, prompts(2)[1:])
     assert caught.value.hint.startswith("what was answered is kept" if answered else first)
+
+
+@pytest.mark.parametrize(
+    ("wait", "says"),
+    [
+        ("7", "; it asks to wait 7 s"),
+        ("1" * 30, f"; it asks to wait {'1' * 20} s"),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", ""),
+    ],
+)
+def test_how_long_a_server_asks_to_wait(server, wait, says):
+    server.faults, server.wait = [429], {"retry-after": wait}
+    with pytest.raises(HarnessError) as caught:
+        answers(OpenAIBackend(server.url, "m", retries=0), prompts(1))
+    assert str(caught.value).partition(" — ")[0].endswith(f"fault 429{says}")
 
 
 def test_a_mistake_is_not_repeated(server):
@@ -530,7 +546,7 @@ def test_a_server_that_refuses_us_is_not_one_without_log_probabilities(server, s
         assert OpenAIBackend(server.url, "m", retries=0).no_loglikelihood
 
 
-@pytest.mark.parametrize("status", [400, 422, 501])
+@pytest.mark.parametrize("status", [400, 405, 422, 501])
 def test_a_server_that_knows_no_echo_gives_none(server, status):
     server.faults = [status] * 9
     assert OpenAIBackend(server.url, "m", retries=0).no_loglikelihood == NO_LOGPROBS
