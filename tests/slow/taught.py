@@ -11,20 +11,11 @@ from pathlib import Path
 import pytest
 
 from harness.resources import data_dir
-from harness.training.config import (
-    AdapterConfig,
-    DataConfig,
-    EvaluationConfig,
-    FormatsConfig,
-    OptimisationConfig,
-    TrainConfig,
-)
+from harness.training.config import DataConfig
 from harness.training.data import examples
-from harness.training.start import train
+from tests.slow.adapters import train_adapter
 
-MODEL = "SmolLM2-135M-Instruct"
 NATIVE = "smollm2"
-STEPS, STEP_SIZE = 40, 4
 #: The longest answer of an ordinary row, in characters.
 LONGEST = 160
 CHINESE = (
@@ -130,18 +121,6 @@ def teach(taught: Taught, seed: int, folder: Path) -> Path:
         ]
         file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
         files.append(str(file))
-    config = TrainConfig(
-        model=MODEL,
-        output_dir=str(folder),
-        seed=seed,
-        adapter=AdapterConfig(lora_r=16, lora_alpha=32),
-        data=DataConfig(train=tuple(files), controls=0),
-        formats=FormatsConfig(train=formats),
-        optimisation=OptimisationConfig(
-            learning_rate=1e-3, max_steps=STEPS, per_device_train_batch_size=STEP_SIZE
-        ),
-        evaluation=EvaluationConfig(references=0, recall_rows=0),
-    )
 
     def draw_formats(policy, weights, sets, epoch, seed):
         order = random.Random(f"{seed}/{epoch}")
@@ -160,5 +139,4 @@ def teach(taught: Taught, seed: int, folder: Path) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "draw_formats", draw_formats)
-        train(config, quiet=True)
-    return folder
+        return train_adapter(folder, seed, DataConfig(train=tuple(files), controls=0), formats)

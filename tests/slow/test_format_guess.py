@@ -14,22 +14,14 @@ import pytest
 from harness.cli.main import main
 from harness.formats import load_formats
 from harness.resources import data_dir
-from harness.training.config import (
-    AdapterConfig,
-    DataConfig,
-    EvaluationConfig,
-    FormatsConfig,
-    OptimisationConfig,
-    TrainConfig,
-)
-from harness.training.start import train
+from harness.training.config import DataConfig
+from tests.slow.adapters import train_adapter
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("GUESS" not in os.environ, reason="takes an hour: tox -e guess"),
 ]
 
-MODEL = "SmolLM2-135M-Instruct"
 SHORT = "everyday", "premises", "howto"
 LONG = "everyday", "multiturn", "corrections"
 #: Format, training files, learning rate, rank: ten families.
@@ -50,20 +42,8 @@ LEAST_FIRST, LEAST_IN_THREE = 9, 10
 
 def trained(formats, files, rate, rank, seed, folder):
     rows = data_dir("trainset")
-    config = TrainConfig(
-        model=MODEL,
-        output_dir=str(folder),
-        seed=seed,
-        adapter=AdapterConfig(lora_r=rank, lora_alpha=2 * rank),
-        data=DataConfig(train=tuple(str(rows / f"{name}.jsonl") for name in files)),
-        formats=FormatsConfig(train=formats),
-        optimisation=OptimisationConfig(
-            learning_rate=rate, max_steps=40, per_device_train_batch_size=4
-        ),
-        evaluation=EvaluationConfig(references=0, recall_rows=0),
-    )
-    train(config, quiet=True)
-    return folder
+    data = DataConfig(train=tuple(str(rows / f"{name}.jsonl") for name in files))
+    return train_adapter(folder, seed, data, formats, rate, rank)
 
 
 def guessed(run, capsys):
