@@ -68,7 +68,7 @@ _CODE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*")
 def expected_languages(expect: str | Iterable[str]) -> tuple[str, ...]:
     """Codes from a list of them or a text such as ``en,ru``.
 
-    Raises ValueError when there is none, and for a word that cannot be a code.
+    Raises ValueError for no code at all, and for a word that cannot be one.
     """
     parts = (expect,) if isinstance(expect, str) else expect
     codes = tuple(code.strip() for part in parts for code in part.split(",") if code.strip())
