@@ -334,11 +334,7 @@ def recall(
     index, chance = _index(against), None if null is None else _index(null)
     found = _outputs(outputs)
     if not found or not len(index):
-        empty = against if found else outputs
-        raise HarnessError(
-            "nothing to compare: the file is empty",
-            where=str(empty) if isinstance(empty, str | Path) else "",
-        )
+        raise _empty(against if found else outputs, "nothing to compare: ")
     hits = tuple(index.query(output.text, own=output.id) for output in found)
     return RecallResult(found, hits, recall_summary(found, hits, chance, len(index)), index)
 
@@ -351,9 +347,15 @@ def drift(outputs: Texts, expect: str | Sequence[str] = "en") -> DriftResult:
     languages = given_languages(expect)
     texts = _outputs(outputs)
     if not texts:
-        raise HarnessError("the file is empty", where=str(outputs))
+        raise _empty(outputs)
     found = tuple(judge(output.text, languages, output.prompt) for output in texts)
     return DriftResult(texts, found, drift_summary(found))
+
+
+def _empty(texts: Texts | RecallIndex, problem: str = "") -> HarnessError:
+    if isinstance(texts, str | Path):
+        return HarnessError(f"{problem}the file is empty", where=str(texts))
+    return HarnessError(f"{problem}the list is empty")
 
 
 def _outputs(texts: Texts) -> tuple[Output, ...]:

@@ -143,8 +143,12 @@ def test_drift_says_what_the_command_says(tmp_path, capsys):
     assert not harness.drift(texts[1:2], expect=["en", "de"]).rows()[0]["drift"]
     with pytest.raises(HarnessError, match="invalid language"):
         harness.drift(texts, expect="english language")
-    with pytest.raises(HarnessError, match="empty"):
+    with pytest.raises(HarnessError, match="empty") as caught:
         harness.drift([])
+    assert str(caught.value) == "the list is empty"
+    with pytest.raises(HarnessError) as caught:
+        harness.recall([], texts)
+    assert str(caught.value) == "nothing to compare: the list is empty"
 
 
 def test_a_table_is_html_and_a_data_frame():

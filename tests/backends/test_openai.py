@@ -41,7 +41,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.faults: list[int] = []
-        self.wait = {"retry-after-ms": "5"}
+        self.wait, self.complaint = {"retry-after-ms": "5"}, "fault"
         self.echoes = False
         self.seen: list[dict] = []
         self.lock = threading.Lock()
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault:
             self.reply(
                 fault,
-                {"error": {"message": f"fault {fault}"}},
+                {"error": {"message": f"{self.server.complaint} {fault}"}},
                 {} if self.server.style == "silent" else self.server.wait,
             )
             return
@@ -305,6 +305,12 @@ def test_how_long_a_server_asks_to_wait(server, wait, says):
     with pytest.raises(HarnessError) as caught:
         answers(OpenAIBackend(server.url, "m", retries=0), prompts(1))
     assert str(caught.value).partition(" — ")[0].endswith(f"fault 429{says}")
+
+
+def test_another_refusal_that_names_a_context_is_no_prompt_that_is_too_long(server):
+    server.faults, server.complaint = [404], "no such model in this context"
+    with pytest.raises(HarnessError, match="the server answers 404"):
+        answers(OpenAIBackend(server.url, "m", retries=0), prompts(1))
 
 
 def test_a_mistake_is_not_repeated(server):
