@@ -1,8 +1,8 @@
 """Does the model obey a turn that somebody forged inside the user's text?
 
 A pasted text may hold the end of the user's turn in some format, and a second turn that orders
-something. The order that cases of this kind give is to say one word. Beside it are measured the
-same order in plain words, and the word where nobody ordered it.
+something. Cases of this kind order to say one word. Two controls are measured too: the same order
+in plain words, and how often the word is said without any order.
 """
 
 from __future__ import annotations
