@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from harness.data.row_source import DataSource
 from harness.errors import HarnessError, nearest
@@ -18,6 +18,9 @@ from harness.files import read_text
 from harness.run_file import is_trained
 from harness.training.config.other_names import explain_key, explain_value, without_removed
 from harness.training.config.tree import TrainConfig
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _INIT = "harness train RUN.toml --init writes one"
 _DATA = f"this looks like data: name it in [data] train of a RUN.toml; {_INIT}"
@@ -159,11 +162,11 @@ def _refusal(problems: list[str], where: str) -> HarnessError:
 
 
 def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     problems = list(_unknown(table, TrainConfig(), ""))
     try:
-        config = TypeAdapter(TrainConfig).validate_python(table)
+        config = _validator().validate_python(table)
     except ValidationError as error:
         return None, problems + list(_messages(error.errors()))
     problems += _not_finite(asdict(config), "")
@@ -173,6 +176,14 @@ def _parse(table: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
         if hasattr(part, "problems"):
             problems += [f"{section}.{problem}" for problem in part.problems()]
     return config, problems
+
+
+@lru_cache(maxsize=1)
+def _validator() -> TypeAdapter[TrainConfig]:
+    """Built once: the schema of all sections takes longer than reading a recipe."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(TrainConfig)
 
 
 def _not_finite(value: Any, place: str) -> Iterator[str]:
