@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_text
+from experiments.page_results import write_picture
 from harness.report.chart import svg_text
 from harness.report.sweep_document import Sweep
 from harness.report.sweep_map import sweep_figure
@@ -36,10 +36,7 @@ def write_figures(found: Mapping[str, Any], folder: Path) -> dict[str, str]:
     texts = {}
     for name, figure in found.items():
         texts[name] = svg_text(figure)
-        write_text(
-            folder / f"{name}.svg",
-            texts[name].replace("<svg", '<svg style="color: black; background: white"', 1),
-        )
+        write_picture(texts[name], folder / f"{name}.svg")
         figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
     return texts
 

@@ -55,7 +55,8 @@ def teaching(args: list[str]) -> int:
 
 
 def _write_page(page: Path, out: Path) -> int:
-    from experiments.teaching.page import pareto, read_numbers, with_results
+    from experiments.page_results import with_results, write_picture
+    from experiments.teaching.page import pareto, read_numbers, results_text
     from harness.files import write_text
     from harness.report.chart import svg_text
 
@@ -63,9 +64,9 @@ def _write_page(page: Path, out: Path) -> int:
     if not runs:
         raise HarnessError("no numbers.json", where=str(out), hint="python -m experiments.teaching")
     picture = page.with_suffix(".svg")
-    text = svg_text(pareto(runs))
-    write_text(picture, text.replace("<svg", '<svg style="color: black; background: white"', 1))
-    write_text(page, with_results(page.read_text(encoding="utf-8"), runs, picture.name))
+    write_picture(svg_text(pareto(runs)), picture)
+    text = results_text(runs, picture.name)
+    write_text(page, with_results(page.read_text(encoding="utf-8"), text))
     print(page)
     return EXIT_OK
 

@@ -8,12 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from harness.errors import HarnessError
-
 #: The numbers.json of one run.
 Numbers = Mapping[str, Any]
-#: The marks around the results in the page.
-BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
 COLUMNS = (
     ("native nll", "native NLL", "+.3f"),
     ("held-out nll_excess", "held-out excess", "+.3f"),
@@ -118,11 +114,7 @@ def pareto(runs: Sequence[Numbers]) -> Any:
     return figure
 
 
-def with_results(page: str, runs: Sequence[Numbers], picture: str) -> str:
-    """The page with these results. Raises HarnessError for a page without the marks."""
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
+def results_text(runs: Sequence[Numbers], picture: str) -> str:
+    """Both tables and the picture, as Markdown."""
     lines = [*table(runs), "", *demand_lines(runs), "", f"![taught over recited]({picture})"]
-    return head + begin + "\n".join(lines) + "\n" + end + tail
+    return "\n".join(lines) + "\n"

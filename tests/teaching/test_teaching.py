@@ -6,16 +6,15 @@ import copy
 
 import pytest
 
+from experiments.page_results import BEGIN, END, with_results
 from experiments.teaching.measure import Plan, config_of, measure, read_recipes
 from experiments.teaching.page import (
-    BEGIN,
-    END,
     demand_lines,
     demands,
     pareto,
     read_numbers,
+    results_text,
     table,
-    with_results,
 )
 from harness.errors import HarnessError
 
@@ -64,13 +63,14 @@ def test_what_was_not_measured_meets_no_demand():
 
 def test_the_page_counts_the_seeds_and_keeps_its_text():
     bad = copy.deepcopy(GOOD) | {"seed": 1, "recall": None}
-    page = with_results(f"# T\n{BEGIN}old\n{END}tail\n", [GOOD, bad], "t.svg")
+    page = with_results(f"# T\n{BEGIN}old\n{END}tail\n", results_text([GOOD, bad], "t.svg"))
     assert page.startswith("# T\n") and page.endswith("tail\n") and "old" not in page
     assert "| good | 2 of 2 | 2 of 2 | 1 of 2 | 2 of 2 | 2 of 2 |" in page
     assert "-0.310 (-0.350 to -0.270)" in page and "95% (65% to 120%)" in page
     assert demand_lines([]) == ["| recipe |  |", "|---|"]
+    assert "![taught over recited](t.svg)" in page
     with pytest.raises(HarnessError, match="no place"):
-        with_results("# T\n", [GOOD], "t.svg")
+        with_results(f"# T\n{BEGIN}", "")
 
 
 def test_a_point_of_the_picture_is_the_mean_over_seeds():

@@ -1,0 +1,25 @@
+"""Results in a page of the docs: the text between its two marks, and the pictures beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.files import write_text
+
+#: The marks around the results.
+BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
+
+
+def with_results(page: str, results: str) -> str:
+    """The page with these results between its marks. Raises HarnessError if it has no marks."""
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
+    return head + BEGIN + results + END + tail
+
+
+def write_picture(svg: str, path: Path) -> None:
+    """Write an SVG in black on white. On its own it cannot take the colours of a page."""
+    write_text(path, svg.replace("<svg", '<svg style="color: black; background: white"', 1))
