@@ -100,9 +100,9 @@ def _print_plan(studies: Sequence[Study], parts: Sequence[int]) -> int:
 
 
 def _run(studies: Sequence[Study], out: Path, options: MiniSymposiumOptions) -> int:
-    from experiments.minisymposium.behaviour_sections import OUTCOMES
     from experiments.minisymposium.compose import PAGE_FILE, run_experiment
     from experiments.minisymposium.experiment import Experiment
+    from experiments.minisymposium.section import VERDICTS
     from experiments.minisymposium.sitting import Sitting, SittingOver
 
     sitting = Sitting(options.minutes)
@@ -115,7 +115,7 @@ def _run(studies: Sequence[Study], out: Path, options: MiniSymposiumOptions) -> 
             print(over, file=sys.stderr)
             return EXIT_FINDINGS
         for verdict in results["verdicts"]:
-            word = OUTCOMES[verdict["holds"]].strip("*")
+            word = VERDICTS[verdict["holds"]].strip("*")
             print(f"{study.model}: {word}: {verdict['demand']}: {verdict['found']}")
         print(f"report: {lab.out / PAGE_FILE}")
     return EXIT_OK
@@ -124,7 +124,8 @@ def _run(studies: Sequence[Study], out: Path, options: MiniSymposiumOptions) -> 
 def _write_page(page: Path, studies: Sequence[Study], out: Path) -> int:
     from experiments.minisymposium.compose import RESULTS_FILE, read_results
     from experiments.minisymposium.figures import figures, write_figures
-    from experiments.minisymposium.page import with_results
+    from experiments.minisymposium.page import results_text
+    from experiments.page_results import with_results
     from harness.files import write_text
 
     folder = page.with_suffix("")
@@ -140,8 +141,8 @@ def _write_page(page: Path, studies: Sequence[Study], out: Path) -> int:
         else:
             results[study.model] = None
     places = {study.model: study.place for study in studies}
-    text = with_results(page.read_text(encoding="utf-8"), results, places, folder.name)
-    write_text(page, text)
+    text = results_text(results, places, folder.name)
+    write_text(page, with_results(page.read_text(encoding="utf-8"), text))
     print(page)
     return EXIT_OK
 

@@ -6,29 +6,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.minisymposium.paired import spelt
-from experiments.minisymposium.section import Part, Section, step_text, value_text
+from experiments.minisymposium.section import VERDICTS, Part, Section, step_text, value_text
 from harness.training.selection.memorisation import beyond
-
-#: What the page says of a demand that holds, that does not, and that its interval leaves open.
-OUTCOMES = {True: "holds", False: "**does not hold**", None: "undecided"}
 
 
 def demands_section(results: Mapping[str, Any]) -> Section:
     """The demands on the experiment, each with its verdict."""
     rows = tuple(
-        (verdict["demand"], OUTCOMES[verdict["holds"]], verdict["found"])
+        (verdict["demand"], VERDICTS[verdict["holds"]], verdict["found"])
         for verdict in results["verdicts"]
     )
     gate = results.get("gate")
     lines = (
         (
-            f"The gate was asked by `{gate['command']}`. It named, among others:",
+            f"The gate was run with `{gate['command']}`. Among its failures are:",
             *(f"- {line}" for line in gate["failures"]),
         )
         if gate
         else ()
     )
-    return Section("What was asked, and what holds", lines, ("demand", "", "found"), rows)
+    return Section("The demands on this experiment", lines, ("demand", "verdict", "found"), rows)
 
 
 def symptoms_section(part: Part) -> Section:
@@ -44,9 +41,9 @@ def symptoms_section(part: Part) -> Section:
         for row in part["symptoms"]
     )
     line = (
-        f"The run {part['run']}, in the order in which its symptoms leave their nulls. Answers "
-        "were asked for at some checkpoints only (the ticks), so a step is the first of those from "
-        "which it was seen to the end."
+        f"The symptoms of the run {part['run']}, in the order in which they exceed their nulls. "
+        "Answers were generated at some checkpoints only (the ticks in the figure). The step is "
+        "the first checkpoint from which a symptom was seen to the end."
     )
     return Section(
         "2. The over-trained run",
@@ -82,7 +79,7 @@ def formats_section(part: Part) -> Section:
         "gap closed",
         "native NLL",
         "native choice",
-        "recall excess, and its null",
+        "recall excess, and the limit of its null",
         "recall gained by format, nats a token",
     )
     return Section(
@@ -109,8 +106,8 @@ def drift_section(part: Part) -> Section:
     )
     taught = _taught(part)
     line = (
-        f"{taught} The step is the first from which the paired "
-        "difference to the base is significantly worse at every checkpoint."
+        f"{taught} The step is the first checkpoint from which the paired difference from the "
+        "base is significantly worse to the end."
     )
     return Section(
         "7. Another language",
@@ -126,9 +123,9 @@ def _taught(part: Part) -> str:
     if isinstance(part["rows"], str):
         return f"A positive control: {part['rows']}."
     if not part["taught"]:
-        return f"None of the {part['rows']} training rows is answered in another script."
+        return f"None of the {part['rows']} training rows has an answer in another script."
     return (
-        f"A positive control: {part['taught']} of {part['rows']} training rows are answered in "
+        f"A positive control: {part['taught']} of {part['rows']} training rows have an answer in "
         "another script."
     )
 
@@ -136,8 +133,8 @@ def _taught(part: Part) -> str:
 def card_section(part: Part) -> Section:
     """Part 8."""
     lines = (
-        f"`{part['recipe']}` ({part['model']}) was validated by `--dry-run` and has never been run "
-        "here: no such card was at hand. Tokens were counted with the tokenizer of "
+        f"`{part['recipe']}` ({part['model']}) was validated with `--dry-run` and has never been "
+        "run, because no such card was available. Tokens were counted with the tokenizer of "
         f"{part['tokenizer_of']}.",
         f"Peak memory {part['memory_gib']:.1f} GiB with gradient checkpointing. "
         f"{part['tokens_per_epoch']} tokens an epoch × 7.24e9 weights × 6 operations at an assumed "
@@ -153,9 +150,9 @@ def time_section(results: Mapping[str, Any]) -> Section:
     rows = tuple((what, f"{minutes:.1f}") for what, minutes in results["minutes"].items())
     total = sum(results["minutes"].values())
     return Section(
-        "What it took",
+        "Time",
         (
-            f"{total:.0f} minutes of work in all, on {results['environment']['machine']} with "
+            f"{total:.0f} minutes in total, on {results['environment']['machine']} with "
             f"{results['environment']['threads']} threads.",
         ),
         ("", "minutes"),
@@ -166,5 +163,5 @@ def time_section(results: Mapping[str, Any]) -> Section:
 def _recall(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "–"
-    verb = "leaves" if beyond(found["value"], found["limit"]) else "within"
-    return f"{found['value']:+.2f} {verb} {found['limit']:+.2f}"
+    place = "above" if beyond(found["value"], found["limit"]) else "within"
+    return f"{found['value']:+.2f}, {place} {found['limit']:+.2f}"

@@ -1,20 +1,25 @@
-"""The models side by side: the order of the symptoms, and what held on both, on one, on none."""
+"""Two models side by side: the claims that hold on both, one or none, and the symptoms' order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.minisymposium.claims import CLAIMS, LEAST, Finding, findings, symptom
+from experiments.minisymposium.claims import (
+    CLAIMS,
+    LEAST,
+    NOT_MEASURED,
+    Finding,
+    findings,
+    symptom,
+)
 from experiments.minisymposium.effects import absent_until
-from experiments.minisymposium.section import Section
+from experiments.minisymposium.section import VERDICTS, Section
 
-#: Model → its results, or None where it was not run yet.
+#: Model → its results, or None if it has not been run yet.
 Results = Mapping[str, Mapping[str, Any] | None]
 
 NOT_RUN = "not run"
-#: How a verdict on a claim is spelt.
-VERDICTS = {True: "**holds**", False: "does not hold", None: "cannot be told"}
 
 
 def both_models(results: Results) -> list[Section]:
@@ -25,15 +30,13 @@ def both_models(results: Results) -> list[Section]:
 
 
 def held_on(found: Sequence[Finding | None]) -> str:
-    """``both``, ``one``, ``none`` or ``open``, from the findings of the models; None is not run."""
-    if any(finding is None for finding in found):
-        return "open"
-    verdicts = [finding.holds for finding in found if finding is not None]
-    if all(verdicts):
-        return "both" if len(verdicts) == 2 else "all"
-    if any(verdicts):
-        return "one" if None not in verdicts else "one, and the other cannot tell"
-    return "none" if None not in verdicts else "open"
+    """Whether a claim holds on ``both``, ``one`` or ``none`` of two models; None is not run."""
+    if None in found or NOT_MEASURED in found:
+        return "not known yet"
+    verdicts = [finding.holds for finding in found if finding]
+    if None in verdicts:
+        return "one, the other inconclusive" if any(verdicts) else "inconclusive"
+    return ("none", "one", "both")[verdicts.count(True)]
 
 
 def _claims(results: Results) -> Section:
@@ -43,33 +46,49 @@ def _claims(results: Results) -> Section:
     kinds: dict[str, list[str]] = {}
     for at, claim in enumerate(CLAIMS):
         found = [column[at] if column else None for column in table.values()]
-        kind = held_on(found)
-        kinds.setdefault(kind.partition(",")[0], []).append(claim.text)
-        cells = [f"{VERDICTS[one.holds]}: {one.evidence}" if one else NOT_RUN for one in found]
-        rows.append((claim.text, claim.measure, *cells, *(() if alone else (kind,))))
-    missing = [model for model, found in results.items() if found is None]
+        cells = [claim.text, claim.measure, *map(_cell, found)]
+        if not alone:
+            cells.append(held_on(found))
+            kinds.setdefault(cells[-1].partition(",")[0], []).append(claim.text)
+        rows.append(tuple(cells))
     lines = [
-        "Each row is a claim of the original experiment or of its readers. The verdict is computed "
-        "from the results. It holds if the whole 95 % interval is on the claim's side of 0. It "
-        "does not hold if the interval excludes an effect large enough to matter. Else it cannot "
-        "be told.",
-        *(f"{model} was {NOT_RUN} yet, so nothing is known to hold on both." for model in missing),
+        "Each row is a claim that the author of the original experiment or a reader made, with a "
+        "verdict that is computed from the results. A claim holds if the whole 95 % interval is on "
+        "its side of 0. It does not hold if the interval excludes every effect that is large "
+        "enough to matter. Otherwise the result is inconclusive. For the claim that rows are "
+        "*not* memorised, the first two rules change places.",
+        *(
+            f"{model} has not been run yet, so it is not known which claims hold on both models."
+            for model, column in table.items()
+            if column is None
+        ),
         *(
             f"- **Held on {kind}** ({len(kinds[kind])} of {len(CLAIMS)}): {'; '.join(kinds[kind])}."
             for kind in ("both", "one", "none")
-            if kind in kinds and not alone
+            if kind in kinds
         ),
+        *(_counts(model, column) for model, column in table.items() if column),
     ]
-    for model, column in table.items():
-        if column:
-            counts = [sum(one.holds is verdict for one in column) for verdict in VERDICTS]
-            lines.append(
-                f"- On {model} {counts[0]} of {len(CLAIMS)} claims hold, {counts[1]} do not, and "
-                f"{counts[2]} cannot be told."
-            )
     heads = ("claim", "measured", *results, *(() if alone else ("held on",)))
-    title = "What the claims are worth" if alone else "What held on both, on one, on none"
+    title = "The claims and their verdicts" if alone else "What held on both models, one or none"
     return Section(title, tuple(lines), heads, tuple(rows))
+
+
+def _cell(found: Finding | None) -> str:
+    if found is None:
+        return NOT_RUN
+    if found == NOT_MEASURED:
+        return found.evidence
+    return f"{VERDICTS[found.holds]}: {found.evidence}"
+
+
+def _counts(model: str, found: Sequence[Finding]) -> str:
+    measured = [one.holds for one in found if one != NOT_MEASURED]
+    hold, fail, open_ = (measured.count(verdict) for verdict in (True, False, None))
+    return (
+        f"- On {model}, {hold} of {len(found)} claims hold, {fail} do not hold, and for {open_} "
+        f"the result is inconclusive. {len(found) - len(measured)} have not been measured."
+    )
 
 
 def _symptoms(results: Results) -> Section:
@@ -85,15 +104,16 @@ def _symptoms(results: Results) -> Section:
         for name in order
     )
     line = (
-        "The over-trained run of each model, in the order of the first. A symptom began after the "
-        "last checkpoint that excludes a change large enough to matter, and at the latest at the "
-        "one from which it was seen to the end: that is the interval in brackets, in steps."
+        "The symptoms of each model's over-trained run, in the order in which the first model "
+        "showed them. The steps in brackets are the interval in which a symptom began: after the "
+        "last checkpoint that excludes a change large enough to matter, and no later than the "
+        "checkpoint from which the symptom was seen to the end."
     )
     return Section("The order of the symptoms", (line,), ("symptom", *results), rows)
 
 
 def _began(parts: Mapping[str, Mapping[str, Any]], name: str) -> tuple[float, str]:
-    """For sorting, and in words: the step of a symptom with its interval."""
+    """The step at which a symptom began: a number to sort by, and words with its interval."""
     row = symptom(parts, name)
     if row is None:
         return float("inf"), "not measured"
@@ -103,8 +123,8 @@ def _began(parts: Mapping[str, Mapping[str, Any]], name: str) -> tuple[float, st
         epochs = {point["step"]: point["epoch"] for point in parts["2"]["curve"]}
         when = f"step {row['from']}, epoch {epochs[row['from']]:g}"
         if after >= row["from"]:  # significant, and small
-            return row["from"], f"{when}, but below what matters until step {after}"
+            return row["from"], f"{when}, but too small to matter until step {after}"
         return row["from"], f"{when} (after {after}, by {row.get('by', row['from'])})"
     if after >= last:
         return float("inf"), f"absent to the end (step {last})"
-    return float("inf"), f"not seen; not excluded after step {after}"
+    return float("inf"), f"not seen, but not excluded after step {after}"

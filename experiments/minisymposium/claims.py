@@ -1,7 +1,8 @@
 """The claims of the original experiment and of its readers, each judged on the results of a model.
 
-A claim is a number with a 95 % interval, or where there is none a test or an exact comparison, and
-the smallest effect that would matter. Nothing here is typed by hand but the claims themselves.
+Each claim is judged by a number with its 95 % interval, or by a test or an exact comparison if no
+interval was computed, and by the smallest effect that matters. Only the claims and these smallest
+effects are written by hand.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ LEAST = {
 BETTER = 0.02
 #: The smallest change of NLL from the start to the end that matters.
 CHANGED = 0.05
-#: The largest part of what alpha does that may be left once the rate is corrected.
+#: The largest share of alpha's effect that may remain once the rate is corrected.
 LEFT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the results of one model say of a claim: True, False or None (cannot be told)."""
+    """Whether a claim holds by the results of one model; None: inconclusive, or not measured."""
 
     holds: bool | None
     evidence: str
+
+
+NOT_MEASURED = Finding(None, "not measured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def _measured(
     def judge(parts: Parts) -> Finding:
         effect = find(parts)
         if effect is None:
-            return Finding(None, "not measured")
+            return NOT_MEASURED
         there = present(effect, least)
         holds = not there if absent and there is not None else there
         return Finding(holds, spelt(effect, form))
@@ -118,37 +122,37 @@ def _schedule(shape: str) -> Callable[[Parts], Effect | None]:
 
 
 def _rises(parts: Parts) -> Finding:
-    """By its interval where there is one, else by the test of the turning point."""
-    judge = _measured(_effect("2", "effects", "rise"), LEAST["loss rises in held-out formats"])
-    found = judge(parts)
-    row = symptom(parts, "loss rises in held-out formats")
-    if found.evidence != "not measured" or row is None:
+    """By its interval if there is one, else by the test of the turning point."""
+    name = "loss rises in held-out formats"
+    found = _measured(_effect("2", "effects", "rise"), LEAST[name])(parts)
+    row = symptom(parts, name)
+    if found is not NOT_MEASURED or row is None:
         return found
     if row["from"] is None:
         return Finding(None, "no significant turning point, and no interval was computed")
     return Finding(
-        True, f"from step {row['from']} on by the test of the turning point; no interval"
+        True, f"from step {row['from']} on, by the test of the turning point; no interval"
     )
 
 
 def _alpha(parts: Parts) -> Finding:
     """Exact: the runs differ in alpha alone, so that nothing is sampled between their curves."""
-    if "5" not in parts:
-        return Finding(None, "not measured")
-    rows = [row for row in parts["5"]["rows"] if not row["reference"]]
-    strays = {(row["alpha"], row["compensated"]): row["strays"] for row in rows}
-    pairs = [
-        (one, strays[alpha, True]) for (alpha, corrected), one in strays.items() if not corrected
-    ]
-    evidence = "; ".join(
-        f"alpha {alpha:g}: strays by {one:.3f}, corrected by {strays[alpha, True]:.3f}"
-        for (alpha, corrected), one in strays.items()
-        if not corrected
+    rows = [row for row in parts.get("5", {}).get("rows", ()) if not row["reference"]]
+    raw, corrected = (
+        {row["alpha"]: row["strays"] for row in rows if row["compensated"] is compensated}
+        for compensated in (False, True)
     )
-    if any(fixed > max(BETTER, raw / 2) for raw, fixed in pairs):
+    pairs = {alpha: (raw[alpha], corrected[alpha]) for alpha in raw if alpha in corrected}
+    if not pairs:
+        return NOT_MEASURED
+    evidence = "; ".join(
+        f"alpha {alpha:g}: {one:.3f}, and {fixed:.3f} once corrected"
+        for alpha, (one, fixed) in pairs.items()
+    )
+    if any(fixed > max(BETTER, one / 2) for one, fixed in pairs.values()):
         return Finding(False, evidence)
-    holds = bool(pairs) and all(raw >= BETTER and fixed <= LEFT * raw for raw, fixed in pairs)
-    return Finding(True if holds else None, evidence)
+    holds = all(one >= BETTER and fixed <= LEFT * one for one, fixed in pairs.values())
+    return Finding(holds or None, evidence)
 
 
 def _of_symptom(name: str, form: str = "+.3f") -> Callable[[Parts], Finding]:
@@ -158,17 +162,17 @@ def _of_symptom(name: str, form: str = "+.3f") -> Callable[[Parts], Finding]:
 CLAIMS = (
     Claim(
         "A high rate for many epochs recites the training rows",
-        "share of an answer's words that come back, beyond controls",
+        "share of an answer's words that it repeats, minus that of controls",
         _of_symptom("near-verbatim recall"),
     ),
     Claim(
         "Past a turning point it becomes worse in formats that it was not trained in",
-        "held-out NLL at the end less that of the best checkpoint, nats a token",
+        "held-out NLL at the end minus that at the best checkpoint, nats a token",
         _rises,
     ),
     Claim(
-        "It becomes worse in other formats than in its own",
-        "change of held-out NLL less change of trained formats' NLL, nats a token",
+        "It loses more in other formats than in its own",
+        "change of held-out NLL minus change of NLL in a trained format, nats a token",
         _measured(_effect("2", "effects", "gap"), CHANGED),
     ),
     Claim(
@@ -178,7 +182,7 @@ CLAIMS = (
     ),
     Claim(
         "It falls into canned phrases",
-        "change of canned phrases in answers",
+        "change of the share of answers with a canned phrase",
         _of_symptom("canned phrase"),
     ),
     Claim(
@@ -187,22 +191,22 @@ CLAIMS = (
         _of_symptom("answer in another language"),
     ),
     Claim(
-        "Another script becomes likelier before an answer shows it",
-        "change of the probability of another script along references",
+        "Another script becomes more likely",
+        "change of the probability of another script along reference answers",
         _of_symptom("drift hazard along references", "+.4f"),
     ),
     Claim(
         "A tenth of the rate is better, each at its best checkpoint",
-        "held-out NLL of the high rate less that of the low one, nats a token",
+        "held-out NLL of the high rate minus that of the low one, nats a token",
         _measured(_effect("3", "difference", gain=True), BETTER),
     ),
     Claim(
         "Very many epochs at a very low rate improve it",
-        "held-out NLL of the base less that of the end, nats a token",
+        "held-out NLL of the base minus that at the end, nats a token",
         _measured(_effect("9", "difference", gain=True), CHANGED),
     ),
     Claim(
-        "and do not memorise the rows",
+        "Very many epochs at a very low rate do not memorise the rows",
         "gain of training answers over controls, nats a token",
         _measured(
             _effect("9", "recall"), LEAST["training answers likelier than controls"], absent=True
@@ -210,27 +214,27 @@ CLAIMS = (
     ),
     Claim(
         "Stopping at the turning point is better than training on",
-        "held-out NLL of the high rate at its end less that of its picked checkpoint, nats a token",
+        "held-out NLL of the high rate at its end minus at its picked checkpoint, nats a token",
         _measured(_effect("3", "stopping"), BETTER),
     ),
     Claim(
-        "Going back before it and continuing at a tenth of the rate is better still",
-        "held-out NLL of the run's picked checkpoint less that of the branch's, nats a token",
+        "Going back before the turning point and continuing at a tenth of the rate is better still",
+        "held-out NLL of the run's picked checkpoint minus that of the branch's, nats a token",
         _measured(_effect("4", "auto_branch", "against_trunk", gain=True), BETTER),
     ),
     Claim(
         "A sigmoid schedule (slow, fast, slow) is better than a constant rate of equal sum",
-        "held-out NLL of the constant rate less that of the sigmoid, nats a token",
+        "held-out NLL of the constant rate minus that of the sigmoid, nats a token",
         _measured(_schedule("sigmoid (bump)"), BETTER),
     ),
     Claim(
-        "So is a sigmoid that rises",
-        "held-out NLL of the constant rate less that of the sigmoid, nats a token",
+        "A rising sigmoid schedule is better than a constant rate of equal sum",
+        "held-out NLL of the constant rate minus that of the sigmoid, nats a token",
         _measured(_schedule("sigmoid (rise)"), BETTER),
     ),
     Claim(
         "Alpha acts on the learning rate, and on nothing else",
-        "largest distance between the curves of held-out NLL, nats a token",
+        "largest distance from the reference alpha's curve of held-out NLL, nats a token (exact)",
         _alpha,
     ),
 )

@@ -9,47 +9,38 @@ from pathlib import Path
 from typing import Any
 
 import harness.report
-from experiments.minisymposium.both_models import NOT_RUN, Results, both_models
+from experiments.minisymposium.both_models import Results, both_models
 from experiments.minisymposium.section import Section
 from experiments.minisymposium.sections import sections
-from harness.errors import HarnessError
 
-#: The marks around the results in docs/minisymposium.md.
-BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
-#: The text between them while there are no results.
+#: The results of the page while no model has any.
 NONE_YET = (
-    "The full run is still to be made. Its figures, tables and numbers will stand here, "
-    "written from `results.json` by the command above.\n"
+    "The full run has not been made yet. The command above writes its figures, tables and numbers "
+    "here, from `results.json`.\n"
 )
 
 
-def with_results(
-    page: str,
-    results: Results,
-    places: Mapping[str, str],
-    pictures: str = "minisymposium",
+def results_text(
+    results: Results, places: Mapping[str, str], pictures: str = "minisymposium"
 ) -> str:
-    """The page with these results. Raises HarnessError for a page without the marks.
+    """The results of all models as Markdown, with figures as links.
 
-    ``pictures`` is the folder of the figures, as seen from the page, and ``places`` the folder in
+    ``pictures`` is the folder of the figures, relative to the page, and ``places`` the folder in
     it of each model, "" for the folder itself.
     """
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
+    if not any(results.values()):
+        return NONE_YET
     text = markdown(both_models(results), pictures)
     for model, found in results.items():
         text += f"## {model}\n\n" + _of_model(model, found, f"{pictures}/{places[model]}")
-    return head + BEGIN + (text if any(results.values()) else NONE_YET) + END + tail
+    return text
 
 
 def _of_model(model: str, results: Mapping[str, Any] | None, pictures: str) -> str:
     if results is None:
-        return (
-            f"{model} was {NOT_RUN} yet: `python -m experiments.minisymposium --model {model}`.\n\n"
-        )
-    day = f"The results are of {results['date']}.\n\n" if "date" in results else ""
+        command = f"python -m experiments.minisymposium --model {model}"
+        return f"This model has not been run yet. Run it with `{command}`.\n\n"
+    day = f"These results are from {results['date']}.\n\n" if "date" in results else ""
     return day + markdown(sections(results), pictures.rstrip("/"), "###")
 
 

@@ -1,4 +1,4 @@
-"""A section of the page as data, and how its cells are spelt."""
+"""A section of the page as data, and the words of its cells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 Part = Mapping[str, Any]
+
+#: The words of a verdict on a claim or a demand.
+VERDICTS = {True: "**holds**", False: "does not hold", None: "inconclusive"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,15 @@ def map_section(part: Part) -> Section:
         for row in part["rows"]
     )
     shorter = (
-        f"`harness pick` takes a checkpoint {part['pick_short_of_lowest']:+.2%} from it."
+        f"The best checkpoint that `harness pick` chose is {part['pick_short_of_lowest']:.2%} "
+        "above it."
         if part["pick_short_of_lowest"] is not None
         else ""
     )
     line = (
         f"Held-out NLL before training is {part['start']:.3f} nats a token on the development "
-        f"references. The lowest of the map is {part['lowest']:.3f}, in {part['lowest_run']} at "
-        f"step {part['lowest_step']}. {shorter}"
+        f"references. The lowest value on the map is {part['lowest']:.3f}, in {part['lowest_run']} "
+        f"at step {part['lowest_step']}. {shorter}"
     )
     heads = (
         "rate",
@@ -39,8 +40,8 @@ def map_section(part: Part) -> Section:
         "lowest held-out NLL",
         "at the end",
         "picked step",
-        "recall leaves its null at",
-        "",
+        "recall above its null from step",
+        "region",
     )
     return Section("1. Learning rate × epochs", (line,), heads, rows, ("map", "sum-lr"))
 
@@ -69,14 +70,14 @@ def patience_section(part: Part) -> Section:
         else "neither is significantly better"
     )
     line = (
-        "Picked checkpoint of the low rate less that of the high one, held-out NLL on "
-        f"{part['items']} references that nothing was chosen by, {part['seeds']} seeds: "
+        "Held-out NLL of the low rate's picked checkpoint minus that of the high rate's, on "
+        f"{part['items']} references that were used for no choice, over {part['seeds']} seeds: "
         f"{spelt(total)}; {verdict}."
     )
     if "stopping" in part:
-        line += f" The high rate's end less its picked checkpoint: {spelt(part['stopping'])}."
+        line += f" The high rate's end minus its picked checkpoint: {spelt(part['stopping'])}."
     return Section(
-        "3. Does patience buy anything?",
+        "3. Does patience pay?",
         (line,),
         (
             "seed",
@@ -85,7 +86,7 @@ def patience_section(part: Part) -> Section:
             "low rate, picked",
             "NLL",
             "difference",
-            "low rate where its Σ is that of the high pick, less the high pick",
+            "low rate where its Σ equals that of the high pick, minus the high pick",
         ),
         rows,
     )
@@ -112,21 +113,21 @@ def schedules_section(part: Part) -> Section:
     )
     gained = auto.get("against_trunk")
     less = (
-        " On references that chose neither, it less the trunk's picked checkpoint: "
-        f"{spelt(gained)}."
+        " Its NLL minus that of the trunk's picked checkpoint, on references that were used for "
+        f"neither choice: {spelt(gained)}."
         if gained
         else ""
     )
     lines = (
-        "Equal steps and equal Σ learning rate, one seed: a difference smaller than its interval "
-        "says nothing, and one beyond it is of this seed.",
+        "All shapes have the same steps, the same Σ learning rate and the same seed. An interval "
+        "that includes 0 shows no difference; one that excludes it speaks for this seed only.",
         f"The automatic branch chose step {auto['chosen']['step']} of "
         f"{_place(auto['chosen']['run'])}, held-out NLL {auto['nll']:.3f} ({rounds}).{less}",
     )
     return Section(
         "4. Schedules",
         lines,
-        ("shape", "step", "Σ rate", "held-out NLL", "native NLL", "less constant"),
+        ("shape", "step", "Σ rate", "held-out NLL", "native NLL", "minus constant"),
         rows,
         ("schedules",),
     )
@@ -150,10 +151,10 @@ def alpha_section(part: Part) -> Section:
     return Section(
         "5. Alpha",
         (
-            "How far the curve of held-out NLL strays from that of the reference alpha, at most, "
-            "and the difference at the end on references that no run was chosen by.",
+            "The largest distance between the curve of held-out NLL and that of the reference "
+            "alpha, and the difference at the end on references that were used for no choice.",
         ),
-        ("alpha", "B's rate", "strays by", "less the reference alpha at the end"),
+        ("alpha", "B's rate", "largest distance", "minus the reference alpha at the end"),
         rows,
         ("alpha",),
     )
@@ -174,9 +175,9 @@ def long_section(part: Part) -> Section:
     epochs = part["end"]["epoch"]
     line = (
         f"{part['rows']} rows at a rate of {part['rate']:g}, {epochs:g} of the original's "
-        f"{ORIGINAL_EPOCHS} epochs. Held-out NLL at the end less that of the base, on references "
-        f"that no run was chosen by: {spelt(part['difference'])}. Training answers gained over "
-        f"controls: {spelt(part['recall'])} nats a token."
+        f"{ORIGINAL_EPOCHS} epochs. Held-out NLL at the end minus that of the base, on references "
+        f"that were used for no choice: {spelt(part['difference'])}. Training answers gained "
+        f"{spelt(part['recall'])} nats a token more than controls."
     )
     heads = ("step", "epoch", "Σ rate", "held-out NLL", "recall gained, nats a token")
     return Section("9. The longest run at a very low rate", (line,), heads, rows, ("long",))

@@ -1,11 +1,11 @@
-"""What held on both models, on one, on none: from the findings, and not run is not known."""
+"""The claims that hold on both models, one or none; what was not run or measured is not known."""
 
 from __future__ import annotations
 
 import pytest
 
 from experiments.minisymposium.both_models import both_models, held_on
-from experiments.minisymposium.claims import LEAST, Finding
+from experiments.minisymposium.claims import CLAIMS, LEAST, NOT_MEASURED, Finding
 
 
 @pytest.mark.parametrize(
@@ -14,17 +14,19 @@ from experiments.minisymposium.claims import LEAST, Finding
         ((True, True), "both"),
         ((True, False), "one"),
         ((False, True), "one"),
-        ((True, None), "one, and the other cannot tell"),
+        ((True, None), "one, the other inconclusive"),
         ((False, False), "none"),
-        ((False, None), "open"),
-        ((None, None), "open"),
-        ((True, "not run"), "open"),
-        ((False, "not run"), "open"),
+        ((False, None), "inconclusive"),
+        ((None, None), "inconclusive"),
+        ((True, "not run"), "not known yet"),
+        ((False, "not run"), "not known yet"),
+        ((True, "not measured"), "not known yet"),
+        (("not measured", None), "not known yet"),
     ],
 )
 def test_a_claim_held_where_its_verdicts_say_so(verdicts, where):
-    found = [None if one == "not run" else Finding(one, "") for one in verdicts]
-    assert held_on(found) == where
+    absent = {"not run": None, "not measured": NOT_MEASURED}
+    assert held_on([absent.get(one, Finding(one, "")) for one in verdicts]) == where
 
 
 def results(change, from_step):
@@ -47,6 +49,10 @@ def test_the_table_has_a_verdict_for_each_model_and_one_for_both():
     assert row[3] == "does not hold: +0.000 (-0.040 to +0.040, n 32)" and row[4] == "one"
     assert claims.heads == ("claim", "measured", "first", "second", "held on")
     assert any(line.startswith("- **Held on one** (1 of") for line in claims.lines)
+    counts = "1 of 15 claims hold, 0 do not hold, and for 0 the result is inconclusive."
+    assert f"- On first, {counts} 14 have not been measured." in claims.lines
+    rest = [each[2:] for each in claims.rows if each != row]
+    assert rest == [("not measured", "not measured", "not known yet")] * (len(CLAIMS) - 1)
     [began] = [row for row in order.rows if row[0] == "canned phrase"]
     assert began[1:] == ("step 6, epoch 1 (after 0, by 6)", "absent to the end (step 12)")
     assert order.rows[0] == began and len(order.rows) == len(LEAST)
@@ -54,9 +60,9 @@ def test_the_table_has_a_verdict_for_each_model_and_one_for_both():
 
 def test_a_model_without_results_is_shown_as_not_run():
     claims, order = rows(results(0.5, 6), None)
-    assert all(row[3] == "not run" and row[4] == "open" for row in claims.rows)
+    assert all(row[3:] == ("not run", "not known yet") for row in claims.rows)
     assert all(row[2] == "not run" for row in order.rows)
-    assert any(line.startswith("second was not run yet") for line in claims.lines)
+    assert any(line.startswith("second has not been run yet") for line in claims.lines)
     assert both_models({"first": None, "second": None}) == []
 
 
@@ -72,10 +78,10 @@ def test_a_small_effect_that_is_significant_is_not_an_onset():
     small = results(0.005, 6)
     _, order = rows(small, None)
     [began] = [row for row in order.rows if row[0] == "canned phrase"]
-    assert began[1] == "step 6, epoch 1, but below what matters until step 12"
+    assert began[1] == "step 6, epoch 1, but too small to matter until step 12"
 
 
 def test_a_symptom_that_is_neither_seen_nor_excluded_says_so():
     _, order = rows(results(0.03, None), None)
     [began] = [row for row in order.rows if row[0] == "canned phrase"]
-    assert began[1] == "not seen; not excluded after step 0"
+    assert began[1] == "not seen, but not excluded after step 0"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.minisymposium.claims import CLAIMS, LEAST, findings
+from experiments.minisymposium.claims import CLAIMS, LEAST, NOT_MEASURED, findings
 from experiments.minisymposium.effects import absent_until, onset, present, reversed_sign
 from experiments.minisymposium.paired import above, as_dict
 from experiments.minisymposium.symptoms import recall_gain
@@ -73,13 +73,17 @@ def schedule(shape, effect):
 NUMBERS = {
     "recites the training rows": (lambda e: symptom("near-verbatim recall", e), 0.1, "nll"),
     "Past a turning point": (lambda e: {"2": {"effects": {"rise": e}}}, 0.05, "nll"),
-    "in other formats than in its own": (lambda e: {"2": {"effects": {"gap": e}}}, 0.05, "nll"),
+    "more in other formats than in its own": (
+        lambda e: {"2": {"effects": {"gap": e}}},
+        0.05,
+        "nll",
+    ),
     "invents facts": (
         lambda e: symptom("false statement on an unanswerable question", e),
         0.1,
         "on_task",
     ),
-    "canned phrases": (lambda e: symptom("canned phrase", e), 0.05, "nll"),
+    "canned phrases": (lambda e: symptom("canned phrase", e), 0.05, "gptisms"),
     "It writes Chinese": (lambda e: symptom("answer in another language", e), 0.05, "drift"),
     "Another script": (lambda e: symptom("drift hazard along references", e), 0.02, "nll"),
     "A tenth of the rate is better": (
@@ -93,13 +97,13 @@ NUMBERS = {
         "nll",
     ),
     "Stopping at the turning point": (lambda e: {"3": {"stopping": e}}, 0.02, "nll"),
-    "Going back before it": (
+    "Going back before the turning point": (
         lambda e: {"4": {"auto_branch": {"against_trunk": reversed_sign(e)}, "rows": []}},
         0.02,
         "nll",
     ),
     "A sigmoid schedule": (lambda e: schedule("sigmoid (bump)", e), 0.02, "nll"),
-    "So is a sigmoid": (lambda e: schedule("sigmoid (rise)", e), 0.02, "nll"),
+    "A rising sigmoid": (lambda e: schedule("sigmoid (rise)", e), 0.02, "nll"),
 }
 
 
@@ -175,9 +179,8 @@ def test_alpha_acts_on_the_rate_if_correcting_the_rate_undoes_it(raw, corrected,
     assert verdict(alpha(raw, corrected), "Alpha acts") is holds
 
 
-def test_a_part_that_was_not_run_tells_nothing():
-    assert all(found.holds is None for found in findings({}))
-    assert {found.evidence for found in findings({})} == {"not measured"}
+def test_a_part_that_was_not_run_was_not_measured():
+    assert findings({}) == [NOT_MEASURED] * len(CLAIMS)
 
 
 def test_every_claim_is_simulated():

@@ -48,7 +48,7 @@ def test_every_part_has_results_and_the_page_shows_them(smoke):
         "7. Another language",
         "8. The 7B plan",
         "9. The longest run",
-        "What the claims are worth",
+        "The claims and their verdicts",
     ):
         assert title in page
     assert page.count("<svg") == 8 and "<script" not in page and "its numbers mean nothing" in page
@@ -154,7 +154,7 @@ def test_a_base_model_is_measured_in_the_native_format_that_its_study_names(tmp_
     assert (results["parts"]["7"]["rows"], results["parts"]["7"]["taught"]) == (8, 0)
     assert results["parts"]["9"]["rows"] == 2  # those of a smoke run
     page = (lab.out / PAGE_FILE).read_text()
-    assert "None of the 8 training rows is answered in another script" in page
+    assert "None of the 8 training rows has an answer in another script" in page
 
 
 @pytest.mark.parametrize(
