@@ -43,7 +43,7 @@ _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
 
 
 def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
-    """Train and measure the parts, and write results, figures and page.
+    """Train and measure the parts, write the results after each, and at the end figures and page.
 
     Nothing is computed twice, and the other parts of earlier calls are kept.
     """
@@ -51,17 +51,23 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
     earlier = _earlier(lab)
     found: dict[str, Any] = dict(earlier["parts"])
     asked, day = earlier["gate"], earlier.get("date") or datetime.now(UTC).date().isoformat()
-    for part in sorted(set(parts) & set(lab.study.parts)):
-        lab.train(lab.study.runs(part))
-        began = time.monotonic()
-        found[str(part)] = _PARTS[part](lab)
-        lab.note(f"measure part {part}", began)
-        _write(lab, found, asked, day)
-    if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
-        began = time.monotonic()
-        asked = gate(lab)
-        lab.note("gate", began)
-    return _write(lab, found, asked, day)
+    results: dict[str, Any] = {}
+    try:
+        for part in sorted(set(parts) & set(lab.study.parts)):
+            lab.train(lab.study.runs(part))
+            began = time.monotonic()
+            found[str(part)] = _PARTS[part](lab)
+            lab.note(f"measure part {part}", began)
+            results = _write(lab, found, asked, day)
+        if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
+            began = time.monotonic()
+            asked = gate(lab)
+            lab.note("gate", began)
+        results = _write(lab, found, asked, day)
+    finally:  # also where the sitting ends
+        if results:
+            write_pages(results, lab.out)
+    return results
 
 
 def _earlier(lab: Experiment) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _earlier(lab: Experiment) -> dict[str, Any]:
 def _write(
     lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None, day: str
 ) -> dict[str, Any]:
-    """Write the results file and the pages made from it. ``day`` is that of the first part."""
+    """Write the results file. ``day`` is that of the first part."""
     times = lab.out / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
     results = {
@@ -101,22 +107,19 @@ def _write(
 
 
 def write_results(results: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Judge the results, and write results.json and the pages made from it."""
+    """Judge the results, and write results.json."""
     results = {**results, "verdicts": verdicts(results["parts"], results["gate"])}
     text = json.dumps(results, indent=1, sort_keys=True) + "\n"
     write_text(out / RESULTS_FILE, text)
-    results = dict(json.loads(text))  # in the file's order: the page is the same when made later
-    write_pages(results, out)
-    return results
+    return dict(json.loads(text))  # in the file's order: the page is the same when made later
 
 
-def write_pages(results: dict[str, Any], out: Path) -> list[Path]:
+def write_pages(results: dict[str, Any], out: Path) -> None:
     """Figures and report.html from the results alone."""
     svgs = write_figures(figures(results["parts"]), out / FIGURES)
     note = "" if results["scale"] == "full" else "A smoke run: its numbers mean nothing."
     found = [*both_models({results["model"]["name"]: results}), *sections(results)]
     write_text(out / PAGE_FILE, page_html(found, svgs, note))
-    return [out / PAGE_FILE, *(out / FIGURES / f"{name}.svg" for name in svgs)]
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.minisymposium.compose import RESULTS_FILE, read_results, write_results
+from experiments.minisymposium.compose import (
+    RESULTS_FILE,
+    read_results,
+    write_pages,
+    write_results,
+)
 from harness.errors import HarnessError
 
 
@@ -17,25 +22,33 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
     with other numbers.
     """
     results = [read_results(folder / RESULTS_FILE) for folder in folders]
-    merged = {**results[0], "parts": {}, "minutes": {}, "gate": None}
+    first = results[0]
+    parts: dict[str, Any] = {}
+    minutes: dict[str, float] = {}
     for folder, found in zip(folders, results, strict=True):
-        one, other = ((r["scale"], r["model"]["digest"]) for r in (merged, found))
-        if one != other:
+        if _what(found) != _what(first):
             message = f"{found['scale']} results of {found['model']['name']}"
-            hint = f"merge only {merged['scale']} results of {merged['model']['name']}"
+            hint = f"merge only {first['scale']} results of {first['model']['name']}"
             raise HarnessError(message, where=str(folder), hint=hint)
-        for key in ("parts", "minutes"):
-            for name, value in found[key].items():
-                if key == "parts" and merged[key].get(name, value) != value:
-                    raise HarnessError(
-                        f"part {name} has other numbers here",
-                        where=str(folder),
-                        hint="leave one of the two folders out",
-                    )
-                merged[key][name] = (
-                    max(value, merged[key].get(name, 0)) if key == "minutes" else value
+        for part, value in found["parts"].items():
+            if parts.setdefault(part, value) != value:
+                raise HarnessError(
+                    f"part {part} has other numbers here",
+                    where=str(folder),
+                    hint="leave one of the two folders out",
                 )
-        merged["gate"] = merged["gate"] or found["gate"]
-        merged["date"] = min(merged.get("date", found.get("date", "")), found.get("date", ""))
+        for what, value in found["minutes"].items():
+            minutes[what] = max(value, minutes.get(what, 0.0))
+    gate = next((found["gate"] for found in results if found["gate"]), None)
+    merged = {**first, "parts": parts, "minutes": minutes, "gate": gate}
+    if days := [found["date"] for found in results if "date" in found]:
+        merged["date"] = min(days)
     out.mkdir(parents=True, exist_ok=True)
-    return write_results(merged, out)
+    merged = write_results(merged, out)
+    write_pages(merged, out)
+    return merged
+
+
+def _what(results: dict[str, Any]) -> tuple[str, str]:
+    """The scale and the model that results are of."""
+    return results["scale"], results["model"]["digest"]

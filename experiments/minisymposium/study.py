@@ -21,8 +21,8 @@ STUDIES = (
 Scale = Literal["full", "smoke"]
 #: The epochs of the original's run at the low rate.
 ORIGINAL_EPOCHS = 600
-#: What a smoke run trains: enough to have two checkpoints.
-SMOKE_STEPS = 4
+#: The steps of a smoke run, each with a checkpoint.
+SMOKE_STEPS = 2
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Study:
         recipe, _, seed = name.partition("@")
         config = read_config(self.folder / self.recipes / f"{recipe}.toml")
         place = Path(config.output_dir).name + (f"-seed-{seed}" if seed else "")
-        for changed in (self.every, self.only.get(recipe, {})):
-            config, _ = settings_of(config, "", changed, f"the study of {self.model}")
+        changes = {**self.every, **self.only.get(recipe, {})}
+        config, _ = settings_of(config, "", changes, f"the study of {self.model}")
         config = replace(
             config,
             model=model or self.model,
@@ -176,6 +176,6 @@ def _smoke(config: TrainConfig) -> TrainConfig:
             per_device_train_batch_size=2,
         ),
         evaluation=evaluation,
-        checkpoints=replace(config.checkpoints, save_steps=2),
+        checkpoints=replace(config.checkpoints, save_steps=1),
         auto_branch=replace(config.auto_branch, branch_rounds=1),
     )

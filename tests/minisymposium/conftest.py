@@ -1,7 +1,7 @@
 """A smoke run of every part on the tiny model, made once.
 
-Of runs that differ in numbers alone it takes a few; ``python -m experiments.minisymposium --scale
-smoke`` takes all.
+Of runs that differ in numbers alone it takes a few, and of formats too; ``python -m
+experiments.minisymposium --scale smoke`` takes all.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from experiments.minisymposium.study import PARTS, read_study
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "recipes" / "minisymposium"
+FEW_FORMATS = {"formats.train": ["alpaca-newline", "zephyr"]}
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,10 @@ def smoke(tiny_model, tmp_path_factory):
         alpha_raw=("alpha-64-raw",),
         alpha_compensated=("alpha-64",),
         formats=("format-single", "format-best"),
+        seen=("alpaca-newline",),
+        held_out=("llama3", "llama2-chat"),
+        every=FEW_FORMATS,
+        only={"format-best": {"formats.train": ["all", "grammar:2:seed=0:split=train"]}},
     )
     lab = Experiment(
         few, tmp_path_factory.mktemp("minisymposium"), str(tiny_model), "smoke", quiet=True

@@ -23,6 +23,7 @@ from experiments.minisymposium.sitting import Sitting, SittingOver
 from experiments.minisymposium.study import PARTS, STUDIES, read_study
 from harness.errors import HarnessError
 from harness.training.loop import Trainer
+from tests.minisymposium.conftest import FEW_FORMATS
 from tests.tiny import build_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,9 +144,14 @@ def test_a_base_model_is_measured_in_the_native_format_that_its_study_names(tmp_
     """The second model's study on a tiny model without a template: no value of its own format."""
     monkeypatch.chdir(ROOT)
     build_model(tmp_path / "base")
-    for name in ("chat_template.jinja",):
-        (tmp_path / "base" / name).unlink()
-    study = replace(read_study(ROOT / STUDIES[1]), schedules=("schedule-bump",))
+    (tmp_path / "base" / "chat_template.jinja").unlink()
+    study = read_study(ROOT / STUDIES[1])
+    study = replace(
+        study,
+        schedules=("schedule-bump",),
+        held_out=("llama3", "llama2-chat"),
+        every={**study.every, **FEW_FORMATS},
+    )
     lab = Experiment(study, tmp_path / "out", str(tmp_path / "base"), "smoke", quiet=True)
     results = run_experiment(lab, (2, 4, 6, 7, 9))
     assert sorted(results["parts"]) == ["2", "4", "7", "9"] and lab.native == "alpaca-newline"
