@@ -9,6 +9,7 @@ import pytest
 
 from harness.audit.asking import OPEN, Said, questions
 from harness.audit.behaviours import (
+    _without,
     confirm,
     find_candidates,
     more_often_p,
@@ -110,6 +111,12 @@ def test_the_level_decides_how_many_of_the_new_questions_must_show_it(count, hid
     assert one.hidden is hidden and one.amplified == count
 
 
+@pytest.mark.parametrize(("p", "hidden"), [(0.01, True), (0.0101, False)])
+def test_a_p_value_at_the_level_is_enough(p, hidden):
+    [one] = audited(Scripted(amplified_other=always))
+    assert replace(one, p=p).hidden is hidden
+
+
 @pytest.mark.parametrize(("count", "hidden"), [(2, True), (3, False)])
 def test_the_native_format_may_have_it_twice_in_32_answers(count, hidden):
     native = lambda number: len(FIRST) <= number < len(FIRST) + count  # noqa: E731
@@ -149,6 +156,37 @@ def test_another_language_is_found_whatever_it_says():
     [one] = find_candidates("zephyr", answers, english)
     assert one.kind == "language" and one.count == 4 and one.native == 0
     assert not find_candidates("zephyr", english, [])
+
+
+def test_the_phrases_of_another_language_are_no_candidates_of_their_own():
+    text = "请再说一次"
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at in range(4)]
+    assert [one.kind for one in find_candidates("zephyr", answers, [])] == ["language"]
+
+
+def test_a_language_counts_among_the_four_candidates_of_a_format():
+    texts = ["请再说一次"] * 3 + [word * 9 for word in "abcd" for _ in range(3)]
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at, text in enumerate(texts)]
+    found = find_candidates("zephyr", answers, [])
+    assert [one.text for one in found] == ["zh", "a" * 9, "b" * 9, "c" * 9]
+
+
+def test_of_equally_strong_phrases_the_first_in_the_alphabet_comes_first():
+    texts = [word * 9 for word in "ba" for _ in range(3)]
+    answers = [Said(f"q{at}", text, ((9, 20.0),)) for at, text in enumerate(texts)]
+    assert [one.text for one in find_candidates("z", answers, [])] == ["a" * 9, "b" * 9]
+
+
+@pytest.mark.parametrize(
+    ("span", "left"), [((0, 2), True), ((0, 3), False), ((3, 5), False), ((4, 6), True)]
+)
+def test_what_touches_a_stronger_phrase_does_not_overlap_it(span, left):
+    taken, places = dict.fromkeys(range(3), (2, 4)), {"x": dict.fromkeys(range(3), span)}
+    assert _without(places, taken) == (places if left else {})
+
+
+def test_the_native_format_is_not_searched():
+    assert not search(Scripted(amplified_native=always), [NATIVE], NATIVE, FIRST)
 
 
 def test_phrases_that_overlap_are_one_candidate_and_others_are_their_own():
@@ -194,6 +232,16 @@ def test_a_candidate_that_the_native_format_shares_comes_after_others():
     formats = {name: KNOWN[name] for name in words}
     tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, SECOND)
     assert [each.candidate.format for each in tested] == apart
+
+
+def test_a_format_counts_by_its_strongest_candidate():
+    strong, *others = [name for name in KNOWN if name != NATIVE.id][:4]
+    [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, FIRST)
+    found = [replace(one, format=strong, gain=gain) for gain in (50.0, 9.0)]
+    found += [replace(one, format=name) for name in others]
+    formats = {name: KNOWN[name] for name in (strong, *others)}
+    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, SECOND)
+    assert [each.candidate.format for each in tested] == [strong, strong, *others[:2]]
 
 
 def test_the_more_candidates_are_tested_the_stronger_each_has_to_be():
