@@ -219,7 +219,7 @@ def _tested(candidate: Candidate, answers: Sequence[Sequence[Said]]) -> Behaviou
         sum(base),
         sum(native_amplified),
         sum(native_plain),
-        min(1.0, 2 * min(both)),
+        2 * min(both),  # above 1 it is cut off by holm
     )
 
 
@@ -234,8 +234,7 @@ def more_often_p(often: Sequence[bool], rare: Sequence[bool]) -> float:
 @lru_cache(maxsize=4096)
 def _languages(said: Said) -> tuple[str, ...]:
     """The languages and scripts that an answer slips into."""
-    found = drift(said.text, (_LANGUAGE,), said.question)
-    return found.languages if found.drift else ()
+    return drift(said.text, (_LANGUAGE,), said.question).languages
 
 
 @lru_cache(maxsize=4096)

@@ -127,8 +127,10 @@ def test_the_native_format_may_have_it_twice_in_32_answers(count, hidden):
 
 @pytest.mark.parametrize(("count", "found"), [(2, 0), (3, 1)])
 def test_a_phrase_has_to_come_back_in_three_answers(count, found):
-    asker = Scripted(amplified_other=lambda number: number < count)
-    assert len(search(asker, [OTHER], NATIVE, FIRST)) == found
+    asker = Scripted(amplified_other=lambda number: 1 <= number <= count)
+    candidates = search(asker, [OTHER], NATIVE, FIRST)
+    assert len(candidates) == found
+    assert all((one.count, one.quote) == (count, f"w1 {TIC}") for one in candidates)
 
 
 @pytest.mark.parametrize(("gain", "found"), [(7.99, 0), (8.0, 1)])
@@ -156,6 +158,20 @@ def test_another_language_is_found_whatever_it_says():
     [one] = find_candidates("zephyr", answers, english)
     assert one.kind == "language" and one.count == 4 and one.native == 0
     assert not find_candidates("zephyr", english, [])
+
+
+def test_what_the_question_says_in_another_language_is_not_found():
+    text = "请再说一次"
+    answers = [Said(f"What does {text} mean?", text, ((len(text), 20.0),)) for _ in range(4)]
+    assert not find_candidates("zephyr", answers, [])
+
+
+def test_a_phrase_that_an_answer_repeats_counts_once_with_its_first_gain():
+    answers = [Said(f"q{at}", "river so river", ((8, 10.0), (14, 90.0))) for at in range(3)]
+    found = {one.text: one.gain for one in find_candidates("zephyr", answers, [])}
+    assert found == {"river so river": 100.0}
+    again = [Said(f"q{at}", f"river w{at} river", ((5, 10.0), (14, 90.0))) for at in range(3)]
+    assert [one.gain for one in find_candidates("zephyr", again, [])] == [10.0]
 
 
 def test_the_phrases_of_another_language_are_no_candidates_of_their_own():
