@@ -262,6 +262,8 @@ def raising(error):
     ("code", "line"),
     [
         (errno.EACCES, "permission denied — change its permissions, or choose another path"),
+        (errno.EPERM, "operation not permitted — change its permissions, or choose another path"),
+        (errno.ELOOP, "too many levels of symbolic links — its links lead back to itself"),
         (errno.ENAMETOOLONG, "file name too long — give a shorter path"),
         (errno.ENOSPC, "no space left on device — free some space, and start the same command"),
         (errno.EROFS, "read-only file system — choose another path"),

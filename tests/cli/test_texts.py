@@ -167,7 +167,7 @@ def test_drift_says_where_and_why(tmp_path, capsys):
     assert "0.0% of 3 scored texts drift" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("codes", ["klingon", "en de", "e", ","])
+@pytest.mark.parametrize("codes", ["klingon", "engl", "en de", "e", "en-", ","])
 def test_a_wrong_language_code_is_refused(tmp_path, capsys, codes):
     assert (
         main(["drift", write(tmp_path / "t.jsonl", [{"text": OTHER}]), "--expect-language", codes])

@@ -95,3 +95,9 @@ def test_a_limit_is_a_fixed_even_subset():
     assert Counter(map(kind_of, some)) == {"choice": 12, "answer": 12, "reference": 12}
     assert len({tag for case in some for tag in case.tags}) > 8
     assert limit_cases(cases, None) == cases
+
+
+def test_a_folder_of_cases_may_hold_other_files(tmp_path):
+    (tmp_path / "README.md").write_text("My cases")
+    (tmp_path / "a.jsonl").write_text(json.dumps({**GOOD, "reference": "a"}))
+    assert [case.id for case in load_cases([str(tmp_path)])] == ["x"]

@@ -24,7 +24,7 @@ from harness.evaluation.run import evaluate
 from harness.evaluation.settings import EvalSettings
 from harness.evaluation.store.cache_report import NEW, REUSED, count_reuse, describe_reuse
 from harness.evaluation.store.claims import Claims
-from harness.evaluation.store.database import APPLICATION_ID, SCHEMA_VERSION
+from harness.evaluation.store.database import APPLICATION_ID, SCHEMA_VERSION, connect_to_read
 from harness.evaluation.store.results_file import Store
 from tests.device import chosen_device
 from tests.patience import HANG_S, eventually
@@ -68,6 +68,9 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path):
     with pytest.raises(HarnessError, match="newer version") as caught:
         Store(at(tmp_path))
     assert "--out" in caught.value.hint
+    with pytest.raises(HarnessError, match="newer version") as caught:
+        connect_to_read(at(tmp_path))
+    assert caught.value.hint == "upgrade formatproof", "a reader has no --out to choose"
     with closing(sqlite3.connect(at(tmp_path), isolation_level=None)) as db:
         assert db.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION + 1
 
@@ -79,6 +82,9 @@ def test_an_older_file_is_refused_with_a_next_step(tmp_path):
     with pytest.raises(HarnessError, match=r"older version.*tokenizer") as caught:
         Store(at(tmp_path))
     assert "move the file away" in caught.value.hint
+    with pytest.raises(HarnessError, match="older version") as caught:
+        connect_to_read(at(tmp_path))
+    assert caught.value.hint == "harness eval writes results.sqlite"
 
 
 @pytest.mark.parametrize("made", ["text", "another database"])

@@ -151,6 +151,7 @@ def test_a_mistake_in_a_file_is_reported_with_its_place(tmp_path, text, message)
 def test_a_users_folder_adds_and_replaces(tmp_path):
     (tmp_path / "mine.jinja").write_text(GOOD)
     (tmp_path / "chatml.jinja").write_text(GOOD)
+    (tmp_path / "README.md").write_text("My formats")
     formats = load_formats(tmp_path)
     assert formats["mine"].family == formats["chatml"].family == "toy"
     assert "llama3" in formats
