@@ -26,23 +26,23 @@ class MiniSymposiumOptions:
     """Folder for runs, results, figures and report.html: build/minisymposium, or
     build/minisymposium-smoke. The same command resumes where it was interrupted."""
     model: str = ""
-    """Only the study of this model. The results of the others are kept."""
+    """Run only the study of this model. The results of the others are kept."""
     part: tuple[int, ...] = ()
-    """Only these parts (1 to 9); the results of the others are kept."""
+    """Run only these parts (1 to 9). The results of the others are kept."""
     minutes: float = 0.0
     """Stop after about this many minutes, at the next checkpoint, and exit with code 1. The same
     command resumes. 0: run to the end."""
     scale: Annotated[str, tyro.conf.arg(metavar="full|smoke")] = "full"
     """smoke: a few steps and cases of everything, to test the code. Its numbers mean nothing."""
     stand_in: Annotated[str, tyro.conf.arg(metavar="MODEL")] = ""
-    """A small model to take in place of that of each study, with --scale smoke."""
+    """A small model to use instead of the studies' own, with --scale smoke."""
     plan: bool = False
     """Print the cost of each part and exit."""
     merge: Annotated[tuple[str, ...], tyro.conf.arg(metavar="FOLDER ...")] = ()
-    """Only write the parts of these folders of results, of one model, into the first."""
+    """Only merge the results in these folders, of one model, into the first folder."""
     page: str = ""
     """Only write the results in --out into this page (docs/minisymposium.md), and their figures and
-    results.json into the folder beside it. A model without results in --out keeps those there."""
+    results.json into the folder next to it. A model that has no results in --out keeps its own."""
 
 
 def minisymposium(args: list[str]) -> int:
@@ -82,7 +82,7 @@ def minisymposium(args: list[str]) -> int:
 
 
 def _chosen(studies: Sequence[Study], model: str) -> list[Study]:
-    """The studies to run. Raises HarnessError for a model that has none."""
+    """The studies to run. Raises HarnessError for a model without a study."""
     models = [study.model for study in studies]
     if model and model not in models:
         hint = nearest(model, models) or f"choose one of {', '.join(models)}"
@@ -128,6 +128,8 @@ def _write_page(page: Path, studies: Sequence[Study], out: Path) -> int:
     from experiments.page_results import with_results
     from harness.files import write_text
 
+    if len(studies) > 2:
+        raise HarnessError("--page compares two models", hint="name one or two studies")
     folder = page.with_suffix("")
     results: dict[str, dict[str, Any] | None] = {}
     for study in studies:

@@ -123,7 +123,7 @@ def write_pages(results: dict[str, Any], out: Path) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """A results file. Raises HarnessError for what is none."""
+    """Read a results file. Raises HarnessError for any other file."""
     results = read_table(path, f"results of {SCHEMA}")
     if results.get("schema") != SCHEMA:
         raise HarnessError(

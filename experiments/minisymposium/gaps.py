@@ -21,8 +21,8 @@ def formats(lab: Experiment) -> dict[str, Any]:
     before = _references(lab, "base", None), _choices(lab, "base", None)
     rows = [_row(lab, name, before) for name in lab.study.formats]
     base = {
-        "excess": _told(group_mean(before[0], "nll_excess", "held-out")),
-        "choice_native": _told(group_mean(before[1], "choice", "native")),
+        "excess": _as_dict(group_mean(before[0], "nll_excess", "held-out")),
+        "choice_native": _as_dict(group_mean(before[1], "choice", "native")),
     }
     return {"base": base, "rows": rows, "best": _best(lab)}
 
@@ -55,15 +55,15 @@ def _row(lab: Experiment, name: str, before: tuple[Evaluation, Evaluation]) -> d
     return {
         "run": name,
         "steps": end["step"],
-        "gap_closed": _told(gap_closed(before[0], after[0])),
-        "excess": _told(group_mean(after[0], "nll_excess", "held-out")),
+        "gap_closed": _as_dict(gap_closed(before[0], after[0])),
+        "excess": _as_dict(group_mean(after[0], "nll_excess", "held-out")),
         "by_format": {
             format_id: found.mean
             for format_id in lab.study.held_out
             if (found := after[0].aggregate(format_id, "nll_excess")) is not None
         },
-        "native_nll_change": _told(paired_change(before[0], after[0], "nll", "native")),
-        "native_choice_change": _told(paired_change(before[1], after[1], "choice", "native")),
+        "native_nll_change": _as_dict(paired_change(before[0], after[0], "nll", "native")),
+        "native_choice_change": _as_dict(paired_change(before[1], after[1], "choice", "native")),
         "recall": {
             each: end["recall"][each] - start["recall"][each] for each in end.get("recall", {})
         },
@@ -113,5 +113,5 @@ def gated(lab: Experiment, label: str, adapter: Path) -> Evaluation:
     return lab.evaluate(f"gate, {label}", adapter, limit=lab.study.headline_cases)
 
 
-def _told(interval: Any) -> Mapping[str, Any] | None:
+def _as_dict(interval: Any) -> Mapping[str, Any] | None:
     return None if interval is None else as_dict(interval)

@@ -1,4 +1,4 @@
-"""A run of hours in sittings: where to stop once the time is over. The same command resumes."""
+"""Hours of work in sittings: where to stop once the time is over. The same command resumes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ class SittingOver(HarnessError):
 
 
 class Sitting:
-    """A sitting of some minutes, from now; 0: without an end.
+    """Some minutes of work, from now on; 0: no limit.
 
-    It ends at the first checkpoint, or before the first run or evaluation, after that.
+    Once they are over, the sitting ends at the next checkpoint, or before the next run or
+    evaluation.
     """
 
     def __init__(self, minutes: float = 0.0) -> None:
         self.minutes = minutes
         self.ends = time.monotonic() + 60 * minutes if minutes else float("inf")
-        self._measured: set[str] = set()
+        self._asked: tuple[int, int] | None = None
 
     def check(self) -> None:
         """Raise SittingOver when the time is over."""
@@ -36,11 +37,12 @@ class Sitting:
     def after_checkpoint(self, checkpoints: Sequence[dict[str, Any]]) -> StopDecision:
         """A stop rule of a run. It raises SittingOver and never ends the run.
 
-        A checkpoint is asked about twice, before it is logged and after; only then it is kept.
+        The rule is asked twice about a checkpoint, before it is logged and after. Only the second
+        time may end the sitting, since what is not logged would be measured again.
         """
-        newest = f"{checkpoints[-1]['step']} of {len(checkpoints)}"
-        if newest in self._measured:
-            self._measured.clear()
+        newest = checkpoints[-1]["step"], len(checkpoints)
+        logged = newest == self._asked
+        self._asked = newest
+        if logged:
             self.check()
-        self._measured.add(newest)
         return StopDecision()

@@ -179,6 +179,14 @@ def test_alpha_acts_on_the_rate_if_correcting_the_rate_undoes_it(raw, corrected,
     assert verdict(alpha(raw, corrected), "Alpha acts") is holds
 
 
+def test_an_alpha_without_its_corrected_run_is_not_compared():
+    parts = alpha(0.3, 0.0)
+    parts["5"]["rows"].append({**parts["5"]["rows"][1], "alpha": 4.0, "strays": 0.0})
+    assert verdict(parts, "Alpha acts") is True
+    del parts["5"]["rows"][2]
+    assert findings(parts)[index("Alpha acts")] == NOT_MEASURED
+
+
 def test_a_part_that_was_not_run_was_not_measured():
     assert findings({}) == [NOT_MEASURED] * len(CLAIMS)
 

@@ -110,14 +110,34 @@ def test_one_part_in_many_sittings_is_the_same_part(smoke, tmp_path):
     assert sorted(found["parts"]) == ["5"] and found["parts"]["5"] == results["parts"]["5"]
 
 
-def test_a_sitting_ends_after_its_minutes_and_never_ends_a_run():
+def test_a_sitting_that_ends_between_two_parts_leaves_the_page_of_the_first(smoke):
+    lab, _ = smoke
+    page = (lab.out / PAGE_FILE).read_text()
+    (lab.out / PAGE_FILE).unlink()
+    sitting = Interrupted(len(lab.study.runs(1)))
+    again = Experiment(lab.study, lab.out, lab.model, "smoke", quiet=True, sitting=sitting)
+    with pytest.raises(SittingOver):
+        run_experiment(again, (1, 3))
+    assert (lab.out / PAGE_FILE).read_text() == page
+
+
+def test_a_sitting_ends_after_its_minutes_and_never_ends_a_run(monkeypatch):
     assert Sitting().after_checkpoint([{"step": 6}]).stop == ""
+    clock = iter((100.0, 219.9, 220.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    two = Sitting(2)
+    two.check()
+    with pytest.raises(SittingOver, match="sitting of 2 minutes"):
+        two.check()
+    monkeypatch.undo()
     over = Sitting(1e-9)
     with pytest.raises(SittingOver, match="the same command resumes"):
         over.check()
     assert over.after_checkpoint([{"step": 6}]).stop == ""  # not logged yet
     with pytest.raises(SittingOver):
         over.after_checkpoint([{"step": 6}])
+    assert over.after_checkpoint([{"step": 0}]).stop == ""  # of the next run
+    assert over.after_checkpoint([{"step": 6}]).stop == ""
 
 
 def test_parts_of_several_folders_are_merged(smoke, tmp_path):

@@ -112,6 +112,12 @@ def test_a_part_that_was_not_run_is_not_shown(smoke):
     assert [section.title for section in sections(some)] == ["5. Alpha"]
 
 
+def test_a_page_of_three_models_is_refused(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(HarnessError, match="--page compares two models"):
+        minisymposium([*STUDIES, STUDIES[0], "--page", str(PAGE)])
+
+
 def test_a_page_without_a_place_is_refused():
     with pytest.raises(HarnessError, match="no place for results"):
         with_results("# A page\n", "")
