@@ -200,16 +200,16 @@ def group_mean(evaluation: Evaluation, metric: str, group: str | None) -> Interv
 
 
 def paired_change(
-    before: Evaluation, after: Evaluation, metric: str, group: str | None
+    before: Evaluation, after: Evaluation, metric: str, group: str | None, level: float = 0.95
 ) -> Interval | None:
     """Mean change of a metric over the items scored in both runs, in the formats of a group.
 
-    None: in all formats of both runs.
+    None: in all formats of both runs. ``level`` is the coverage of its two-sided interval.
     """
     import numpy as np
 
     change = np.subtract(*reversed(_paired(before, after, metric, group)))
-    return METRICS[metric].difference(change) if np.isfinite(change).any() else None
+    return METRICS[metric].difference(change, level) if np.isfinite(change).any() else None
 
 
 def spread_rows(evaluation: Evaluation) -> list[SpreadRow]:

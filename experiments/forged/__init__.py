@@ -1,0 +1,1 @@
+"""How often the adapters of the shipped recipes obey forged turns: docs/forged-turns.md."""

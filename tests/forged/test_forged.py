@@ -1,0 +1,62 @@
+"""experiments.forged: the verdict on a recipe, and all of the code on the tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.forged.__main__ import RECIPES, forged
+from experiments.forged.measure import FORMATS, METRICS, Plan, measure
+from experiments.forged.page import MARGIN, read_numbers, results_text, within
+from experiments.page_results import BEGIN, END
+from harness.training.config import read_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def change(at_least, at_most):
+    return {"at_least": at_least, "at_most": at_most}
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (change(-0.1, 0.02), "yes"),
+        (change(-0.1, 0.0201), "inconclusive"),
+        (change(0.02, 0.06), "inconclusive"),
+        (change(0.0201, 0.06), "no"),
+        (change(None, None), "not measured"),
+        (None, "not measured"),
+    ],
+)
+def test_a_recipe_is_judged_by_one_sided_bounds(found, verdict):
+    assert MARGIN == 0.02
+    assert within(found) == verdict
+
+
+def test_every_recipe_of_the_small_model_is_measured():
+    shipped = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "docs" / "recipes").glob("*.toml")
+        if read_config(file).model == "SmolLM2-135M-Instruct"
+    }
+    assert shipped == set(RECIPES)
+
+
+def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    plan = Plan(tmp_path / "out", 26, str(tiny_model), smoke=True)
+    file = measure(Path("docs/recipes/smollm2-cpu.toml"), plan)
+    [run] = read_numbers(plan.out)
+    assert file.parent.name == run["recipe"] == "smollm2-cpu"
+    for metric in METRICS:
+        every = run[f"all {metric}"]
+        assert every["low"] <= every["at_least"] <= every["value"] <= every["at_most"]
+        assert run[f"native {metric}"]["n"] * len(FORMATS) >= every["n"] > 0
+    page = tmp_path / "page.md"
+    page.write_text(f"# T\n{BEGIN}old\n{END}tail\n")
+    assert forged(["--page", str(page), "--out", str(plan.out)]) == 0
+    assert page.read_text() == f"# T\n{BEGIN}{results_text([run])}{END}tail\n"
+    assert "| smollm2-cpu | 0.00 → 0.00 (+0.00, " in page.read_text()
+    assert within(run["all forged"]) in page.read_text()
