@@ -27,7 +27,9 @@ RECIPES = tuple(
 
 @dataclass(frozen=True)
 class ForgedOptions:
-    recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE.toml")] = ()
+    recipes: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE.toml")
+    ] = ()
     """Recipes to train and measure. None: the shipped ones of SmolLM2-135M-Instruct."""
     out: str = "build/forged"
     """Folder for runs and results. The same command resumes where it was interrupted."""

@@ -29,8 +29,14 @@ def within(change: Mapping[str, Any] | None) -> Verdict:
 
 def results_text(runs: Sequence[Numbers]) -> str:
     """The table, as Markdown."""
-    head = ("recipe", "native format", "all six formats", "at most base + 2 points?")
-    head = (*head, "orders in plain words", "`on_task`")
+    head = [
+        "recipe",
+        "native format",
+        "all six formats",
+        "at most base + 2 points?",
+        "orders in plain words",
+        "`on_task`",
+    ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for run in runs:
         cells = [_cell(run["native forged"]), _cell(run["all forged"]), within(run["all forged"])]

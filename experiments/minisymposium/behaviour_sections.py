@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.minisymposium.paired import spelt
 from experiments.minisymposium.section import VERDICTS, Part, Section, step_text, value_text
+from experiments.paired import spelt
 from harness.training.selection.memorisation import beyond
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.effects import absent_until
 from experiments.minisymposium.claims import (
     CLAIMS,
     LEAST,
@@ -13,7 +14,6 @@ from experiments.minisymposium.claims import (
     findings,
     symptom,
 )
-from experiments.minisymposium.effects import absent_until
 from experiments.minisymposium.section import VERDICTS, Section
 
 #: Model → its results, or None if it has not been run yet.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.minisymposium.effects import Effect, present, reversed_sign, with_width
-from experiments.minisymposium.paired import spelt
+from experiments.effects import Effect, present, reversed_sign, with_width
+from experiments.paired import spelt
 
 Parts = Mapping[str, Mapping[str, Any]]
 

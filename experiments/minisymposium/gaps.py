@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import as_dict
+from experiments.paired import as_dict
 from harness.evaluation.analysis.build_report import write_evaluation_report
 from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_change, summary
 from harness.evaluation.results import Evaluation

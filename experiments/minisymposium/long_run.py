@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import difference
 from experiments.minisymposium.rates import MEASURE
 from experiments.minisymposium.reported import at, summarised
 from experiments.minisymposium.symptoms import recall_gain
+from experiments.paired import difference
 from harness.run_file import measured_checkpoints
 from harness.training.selection.best_checkpoint import find_best_checkpoint
 

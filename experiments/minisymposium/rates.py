@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import as_dict, difference
 from experiments.minisymposium.reported import at, at_end, at_pick, summarised
+from experiments.paired import as_dict, difference
 from harness.metrics.registry import METRICS
 from harness.run_file import NLL_METRICS, measured_checkpoints
 from harness.training.sweep import SweepPoint, sweep_rows

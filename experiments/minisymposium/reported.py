@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import by_case, mean_of
+from experiments.paired import by_case, mean_of
 from harness.evaluation.settings import EvalSettings
 from harness.run_file import measured_checkpoints
 from harness.training.selection.best_checkpoint import find_best_checkpoint

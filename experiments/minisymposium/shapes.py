@@ -6,9 +6,9 @@ import json
 from typing import Any
 
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import difference
 from experiments.minisymposium.rates import MEASURE
 from experiments.minisymposium.reported import at, at_pick, held_out_nll
+from experiments.paired import difference
 from harness.run_file import NLL_METRICS, measured_checkpoints
 from harness.training.auto_branch import ROUNDS_FILE
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.minisymposium.effects import Effect, onset
+from experiments.effects import Effect, onset
 from experiments.minisymposium.experiment import Experiment
-from experiments.minisymposium.paired import above, by_case, difference, mean_of
 from experiments.minisymposium.reported import at_end, at_pick
 from experiments.minisymposium.study import rows_of
+from experiments.paired import above, by_case, difference, mean_of
 from harness.data.conversations import load_conversations
 from harness.evaluation.analysis.recall_table import ALL_FORMATS
 from harness.evaluation.results import Evaluation

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from experiments.minisymposium.paired import above, below, spelt
 from experiments.minisymposium.section import Part, Section, step_text
 from experiments.minisymposium.study import ORIGINAL_EPOCHS
+from experiments.paired import above, below, spelt
 
 
 def map_section(part: Part) -> Section:

@@ -11,7 +11,7 @@ from xml.etree import ElementTree  # reads only what pytest wrote
 
 from experiments.minisymposium.experiment import SMOKE_CASES, Experiment
 from experiments.minisymposium.gaps import gated
-from experiments.minisymposium.paired import above, below, spelt
+from experiments.paired import above, below, spelt
 from harness.evaluation.analysis.recall_table import ENOUGH_CONTROLS
 from harness.gate.baseline import to_baseline
 from harness.gate.baseline_file import write_baseline

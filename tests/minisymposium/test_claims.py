@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from experiments.effects import absent_until, onset, present, reversed_sign
 from experiments.minisymposium.claims import CLAIMS, LEAST, NOT_MEASURED, findings
-from experiments.minisymposium.effects import absent_until, onset, present, reversed_sign
-from experiments.minisymposium.paired import above, as_dict
 from experiments.minisymposium.symptoms import recall_gain
+from experiments.paired import above, as_dict
 from harness.metrics.registry import METRICS
 
 RUNS, ITEMS = 200, 32

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from experiments.minisymposium.effects import onset
-from experiments.minisymposium.paired import by_case, difference
+from experiments.effects import onset
 from experiments.minisymposium.symptoms import ANSWERED, course, in_order
 from experiments.minisymposium.verdicts import verdicts
+from experiments.paired import by_case, difference
 from harness.records import Score
 
 

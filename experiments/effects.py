@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.minisymposium.paired import as_dict
+from experiments.paired import as_dict
 from harness.stats import difference_interval
 
 #: An effect as results.json holds it: ``value``, ``low``, ``high`` (95 %) and ``n``.

@@ -1,0 +1,251 @@
+"""experiments.claims: what decides each verdict, and all of the code on the tiny model."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from experiments.claims.__main__ import claims
+from experiments.claims.by_heart import ByHeart, predicted, warning
+from experiments.claims.claims import BY_NAME, CLAIMS
+from experiments.claims.lab import BASE, Lab
+from experiments.claims.page import read_results, results_text, verdict
+from experiments.page_results import BEGIN, END
+from harness.errors import HarnessError
+from harness.formats import load_formats
+from harness.run_file import read_metrics
+from harness.training.preparation import prepare
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = [f"c{number}" for number in range(60)]
+
+
+class Numbers:
+    """A lab whose models have these mean NLLs (native, held out), and gains (rows, controls)."""
+
+    def __init__(self, nll=None, gains=None, noise=0.02):
+        self.nll, self.gains, self.noise = nll or {}, gains or {}, noise
+
+    def references(self, name):
+        draw = random.Random(name)
+        native, held_out = self.nll[name]
+        return {
+            "native": {case: native + draw.gauss(0, self.noise) for case in CASES},
+            "held out": {case: held_out + draw.gauss(0, self.noise) for case in CASES},
+        }
+
+    def recall(self, name):
+        draw = random.Random(name)
+        before = {side: dict.fromkeys(CASES, -3.0) for side in ("rows", "controls")}
+        after = {
+            side: {case: -3.0 + gain + draw.gauss(0, 0.05) for case in CASES}
+            for side, gain in zip(("rows", "controls"), self.gains[name], strict=True)
+        }
+        return before, after
+
+
+def rates(full, lora):
+    names = ("full-3e-5", "full-1e-4", "full-3e-4", "lora-3e-4", "native", "lora-3e-3")
+    return {name: (value, 9.0) for name, value in zip(names, (*full, *lora), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("name", "nll", "holds"),
+    [
+        ("format-mix", {"native": (2, 3), "mixed-30": (2, 2.2), "mixed": (2, 2.1)}, True),
+        ("format-mix", {"native": (2, 3), "mixed-30": (2, 2.8), "mixed": (2, 2.1)}, False),
+        ("format-mix", {"native": (2, 3), "mixed-30": (2, 2.55), "mixed": (2, 2.1)}, None),
+        ("frozen-prompt", {BASE: (3, 3), "native": (2, 3.2), "mixed": (2, 2.5)}, True),
+        ("frozen-prompt", {BASE: (3, 3), "native": (2, 2.5), "mixed": (2, 2.5)}, False),
+        ("repetition", {BASE: (3, 3), "once": (2.5, 3), "repeated": (2.4, 3)}, True),
+        ("repetition", {BASE: (3, 3), "once": (2.4, 3), "repeated": (2.5, 3)}, False),
+        ("all-layers", {"attention-only": (2.5, 3), "native": (2.4, 3)}, True),
+        ("all-layers", {"attention-only": (2.4, 3), "native": (2.5, 3)}, False),
+        ("ten-times-rate", rates((3, 2, 2.5), (2.5, 2, 2.5)), True),
+        ("ten-times-rate", rates((3, 2, 2.5), (2.5, 2, 1.9)), False),
+        ("ten-times-rate", rates((2, 2.1, 2.5), (2.5, 2, 1.9)), False),
+    ],
+)
+def test_a_planted_effect_is_found_and_its_absence_too(name, nll, holds):
+    claim, noise = BY_NAME[name], 0.3 if holds is None else 0.02
+    assert claim.holds(claim.measure(Numbers(nll, noise=noise)).effect) is holds
+
+
+@pytest.mark.parametrize(
+    ("full", "lora", "holds"),
+    [
+        ((0.8, 0.3), (0.5, 0.3), True),
+        ((0.5, 0.3), (0.5, 0.3), False),
+        ((0.5, 0.3), (0.8, 0.3), False),
+    ],
+)
+def test_leaks_are_compared_beyond_what_controls_gain(full, lora, holds):
+    lab = Numbers(
+        rates((3, 2, 2.5), (2.5, 2, 2.5)),
+        {"full-1e-4": full, "native": lora},
+    )
+    claim = BY_NAME["lora-leaks-less"]
+    found = claim.measure(lab)
+    assert claim.holds(found.effect) is holds
+    assert "full-1e-4" in found.also
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
+def test_the_smallest_effect_decides(claim):
+    def holds(low, high):
+        return claim.holds({"value": (low + high) / 2, "low": low, "high": high, "n": 60})
+
+    least = claim.least
+    assert holds(0.001, 2 * least) is not claim.absent
+    assert holds(-0.001, least) is None
+    assert holds(-0.001, 0.999 * least) is claim.absent
+    assert claim.holds(None) is None
+
+
+def seen(*numbers, verbatim_from=99, least=0.1):
+    """A row over checkpoints 0, 1, …: its n-gram scores."""
+    return [ByHeart(least, number, at >= verbatim_from) for at, number in enumerate(numbers)]
+
+
+def course(**rows):
+    longest = max(map(len, rows.values()))
+    return {at: {row: found[at] for row, found in rows.items()} for at in range(longest)}
+
+
+def test_a_warning_comes_before_the_answer_or_with_it():
+    of = course(
+        early=seen(0.0, 0.2, 0.5, 1.0, verbatim_from=3),
+        together=seen(0.0, 0.0, 0.1, 1.0, verbatim_from=3),
+        never=seen(0.0, 0.2, 0.5, 0.6),
+        known=seen(1.0, 1.0, 1.0, 1.0, verbatim_from=0),
+    )
+    assert warning(of) == ([2.0, 0.0], 4)
+
+
+def test_a_prediction_is_wrong_where_the_answer_is_another():
+    of = course(
+        right=[ByHeart(0.51, 1.0, True)] * 3,
+        wrong=[ByHeart(0.51, 0.0, False), *[ByHeart(0.5, 0.0, False)] * 2],
+    )
+    found, sure, verbatim = predicted(of)
+    assert (found.value, sure, verbatim) == (0.25, 4, 3)
+    assert predicted(course(none=[ByHeart(0.5, 0.0, True)]))[0] is None
+
+
+@pytest.mark.parametrize(("wrong", "holds"), [(0, True), (12, False)])
+def test_predictions_are_judged_over_rows(wrong, holds, monkeypatch):
+    rows = {f"r{at}": [ByHeart(0.9, 1.0, at >= wrong)] * 5 for at in range(120)}
+    monkeypatch.setattr("experiments.claims.claims.answers_at", lambda lab, name: course(**rows))
+    claim = BY_NAME["greedy-recall"]
+    assert claim.holds(claim.measure(None).effect) is holds
+
+
+def test_thirty_percent_of_the_rows_are_in_other_formats(tmp_path):
+    config = Lab(tmp_path).config("mixed-30")
+    ready = prepare(config)
+    weights = [config.formats.format_weights.get(one.id, 1.0) for one in ready.trained]
+    own = [
+        weight for one, weight in zip(ready.trained, weights, strict=True) if one.id == "smollm2"
+    ]
+    assert 1 - sum(own) / sum(weights) == pytest.approx(0.3, abs=0.001)
+    every = prepare(Lab(tmp_path).config("mixed"))
+    assert [one.id for one in every.trained] == [one.id for one in ready.trained]
+    families = {one.family for one in load_formats().select(config.formats.held_out)}
+    assert not families & {one.family for one in ready.trained} and len(ready.trained) == 12
+
+
+def test_runs_that_are_compared_differ_in_one_thing(tmp_path):
+    lab = Lab(tmp_path)
+    names = list(lab._runs)
+    named = {name: lab.config(name) for name in names}
+    assert len(prepare(named["repeated"]).conversations) == 24
+    once = -(-len(prepare(named["once"]).conversations) // 8)
+    assert named["repeated"].optimisation.max_steps == once == 26
+    few, kinds = prepare(named["over-trained"]).conversations, set()
+    for row in few:
+        kinds.add(row.id.partition("-")[0])
+    assert len(few) == 48 and len(kinds) == 10
+    for one, other in itertools.combinations(("full-3e-5", "full-1e-4", "full-3e-4"), 2):
+        assert named[one].data == named[other].data and named[one].schedule == named[other].schedule
+
+
+def test_attention_alone_has_as_many_weights_as_all_layers(tmp_path):
+    hidden, keys, inner = 576, 192, 1536  # SmolLM2-135M
+    lab = Lab(tmp_path)
+    attention = lab.config("attention-only").adapter.lora_r * 2 * (2 * hidden + hidden + keys)
+    every = lab.config("native").adapter.lora_r * (
+        2 * (2 * hidden + hidden + keys) + 3 * (hidden + inner)
+    )
+    assert attention == pytest.approx(every, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def smoke(tiny_model, tmp_path_factory):
+    """All claims on the tiny model, from the repository's folder."""
+    out = tmp_path_factory.mktemp("claims")
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.chdir(ROOT)
+    assert claims(["--all", "--smoke", "--model", str(tiny_model), "--out", str(out)]) == 0
+    monkeypatch.undo()
+    return out
+
+
+def test_a_smoke_run_measures_every_claim(smoke, capsys):
+    results = read_results(smoke)
+    assert list(results) == [claim.name for claim in CLAIMS]
+    page = smoke / "page.md"
+    page.write_text(f"# T\n{BEGIN}old\n{END}tail\n")
+    assert claims(["--page", str(page), "--out", str(smoke)]) == 0
+    assert page.read_text() == f"# T\n{BEGIN}{results_text(results)}{END}tail\n"
+    capsys.readouterr()
+    assert claims(["--out", str(smoke)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(CLAIMS) and "not run" not in "".join(lines)
+
+
+def test_full_tuning_changes_the_model_and_is_measured(smoke):
+    base, tuned = (
+        json.loads((smoke / name / "references.json").read_text()) for name in (BASE, "full-3e-4")
+    )
+    assert base["native"].keys() == tuned["native"].keys() and base["native"] != tuned["native"]
+    before, after = json.loads((smoke / "full-3e-4" / "recall.json").read_text())
+    assert before["rows"].keys() == after["rows"].keys() and before != after
+    assert len(before["rows"]) == len(before["controls"]) == 4
+    assert not (smoke / "full-3e-4" / "model").exists()
+
+
+def test_full_tuning_has_the_steps_and_the_loss_of_a_run(tiny_model, tmp_path, monkeypatch):
+    """The first step's loss is LoRA's, whose adapter changes nothing yet."""
+    from experiments.claims import full_tuning
+
+    monkeypatch.chdir(ROOT)
+    lab = Lab(tmp_path, str(tiny_model), smoke=True)
+    losses = []
+    kept = full_tuning._losses
+
+    def spy(*args):
+        for loss in kept(*args):
+            losses.append(loss)
+            yield loss
+
+    monkeypatch.setattr(full_tuning, "_losses", spy)
+    lab.run("full-3e-4")
+    steps = [one for one in read_metrics(lab.run("native")) if one["kind"] == "step"]
+    assert len(losses) == len(steps) == 2
+    assert losses[0] == pytest.approx(steps[0]["loss"], rel=2e-3)
+
+
+def test_an_unknown_claim_is_refused(tmp_path):
+    with pytest.raises(HarnessError, match="unknown claim 'n-gram'"):
+        claims(["n-gram", "--out", str(tmp_path)])
+    with pytest.raises(HarnessError, match=r"no claims\.json"):
+        claims(["--page", "x.md", "--out", str(tmp_path)])
+
+
+def test_a_claim_without_results_was_not_run():
+    assert {verdict(claim, {}) for claim in CLAIMS} == {"not run"}
+    assert verdict(CLAIMS[0], {CLAIMS[0].name: {"effect": None}}) == "not measured"
