@@ -108,7 +108,7 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
     """
     means = grid.mean(0)
     regrets: dict[str, list[tuple[float, float]]] = {"search": [], "uniform": []}
-    told = []
+    errors = []
     places = [
         (str(item), str(format)) for item in range(grid.shape[0]) for format in range(grid.shape[1])
     ]
@@ -122,7 +122,7 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
         regrets["search"].append(
             (means.max() - means[int(best.format)], means[int(worst.format)] - means.min())
         )
-        told += [
+        errors += [
             (
                 found.value - means[int(found.format)],
                 found.searched_value - means[int(found.format)],
@@ -139,9 +139,9 @@ def search_regret(grid: np.ndarray, share: float, seeds: int) -> None:
     for name, found in regrets.items():
         short = 100 * np.mean(found, 0)
         print(f"  {name:8} {short[0]:.1f}  {short[1]:.1f}")
-    signed = np.array(told).reshape(seeds, 2, 2)
+    signed = np.array(errors).reshape(seeds, 2, 2)
     print(
-        f"  accuracy told of the best less its true one: {100 * signed[:, 0, 0].mean():+.1f} points on cases kept for it, {100 * signed[:, 0, 1].mean():+.1f} on those searched on"
+        f"  accuracy reported for the best less its true one: {100 * signed[:, 0, 0].mean():+.1f} points on cases kept for it, {100 * signed[:, 0, 1].mean():+.1f} on those searched on"
     )
 
 

@@ -29,7 +29,7 @@ def card_plan(lab: Experiment) -> dict[str, Any]:
     if lab.scale == "smoke":
         recipe = replace(recipe, optimisation=replace(recipe.optimisation, max_steps=SMOKE_STEPS))
     stand_in = lab.config(lab.study.reference_run)
-    told = dry_run(
+    plan = dry_run(
         replace(
             recipe,
             model=stand_in.model,
@@ -38,17 +38,17 @@ def card_plan(lab: Experiment) -> dict[str, Any]:
             ),
         )
     )
-    [memory] = [item for item in told.memory if item.has == CARD_BYTES and item.checkpointing]
+    [memory] = [item for item in plan.memory if item.has == CARD_BYTES and item.checkpointing]
     epochs = recipe.optimisation.num_train_epochs
-    tokens = told.facts["tokens"] / epochs
+    tokens = plan.facts["tokens"] / epochs
     return {
         "recipe": lab.study.plan.rpartition("/")[2],
         "model": recipe.model,
-        "starts": told.starts,
+        "starts": plan.starts,
         "tokenizer_of": lab.loaded.name,
         "epochs": epochs,
         "tokens_per_epoch": round(tokens),
-        "steps_per_epoch": told.facts["steps_per_epoch"],
+        "steps_per_epoch": plan.facts["steps_per_epoch"],
         "memory_gib": memory.bytes / 2**30,
         "memory": [
             {"name": part.name, "mib": part.bytes / 2**20, "why": part.why} for part in memory.parts

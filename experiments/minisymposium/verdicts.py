@@ -50,7 +50,7 @@ def gate(lab: Experiment) -> dict[str, Any]:
     ]
     report = lab.out / "gate.xml"
     report.unlink(missing_ok=True)
-    told = subprocess.run(  # noqa: S603  # our own interpreter and arguments
+    done = subprocess.run(  # noqa: S603  # our own interpreter and arguments
         [
             sys.executable,
             "-m",
@@ -66,12 +66,12 @@ def gate(lab: Experiment) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    asked = told.returncode in (0, 1) and report.is_file()  # without pytest, Python ends with 1 too
+    asked = done.returncode in (0, 1) and report.is_file()  # without pytest, Python ends with 1 too
     failures = _failures(report) if asked else []
     command = " ".join(["pytest eval/", *options]).replace(f"{Path.cwd()}/", "")
-    error = "" if asked else (told.stderr or told.stdout)[-500:]
+    error = "" if asked else (done.stderr or done.stdout)[-500:]
     return {
-        "exit": told.returncode,
+        "exit": done.returncode,
         "command": command,
         "failed": len(failures),
         "failures": _one_for_each_metric(failures),

@@ -90,6 +90,6 @@ def teacher_examples(
 ) -> ExampleCache:
     """What the teacher of a fold learns: the rows of the other folds, in the native format."""
     others = tuple(row for row in rows.conversations if row.id not in fold)
-    return encoded_rows(config, replace(rows, conversations=others), (native,), tokenizer, window)[
-        0
-    ]
+    chosen = replace(rows, conversations=others)
+    cache, _ = encoded_rows(config, chosen, (native,), tokenizer, window)
+    return cache
