@@ -32,7 +32,7 @@ from harness.training.loop import Trainer
 from harness.training.objective import make_objective
 from harness.training.preparation import prepare, run_digest
 from harness.training.start import train
-from harness.training.step.loss import supervised_loss
+from harness.training.step.loss import handwritten, supervised_loss, uses_handwritten
 from tests.device import chosen_device
 from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import weights_of
@@ -199,6 +199,47 @@ def test_padding_and_the_cut_into_batches_change_nothing(config, kind):
         together = objective(trainer.loaded, examples).item()
         alone = sum(objective(trainer.loaded, [example]).item() for example in reversed(examples))
     assert together == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_by_hand_written_passes_it_is_what_transformers_and_peft_compute(
+    config, weight, top_k, monkeypatch
+):
+    """Losses and gradients, where some rows are supervised and one was cut."""
+    goal = replace(config.objective, top_k=top_k, supervised_weight=weight)
+    trainer, objective = make(replace(config, objective=goal))
+    ids = sorted(objective.native) or [c.id for c in trainer.cache.conversations]
+    objective.supervised = frozenset(ids[:2])
+    if weight < 1:
+        objective.unfinished = frozenset(ids[3:])
+    stir(trainer)
+    batch = [trainer.cache((row, at)) for row in range(4) for at in (0, 1, 3)]
+    found = []
+    for other in (None, lambda *_: None):
+        if other is not None:
+            monkeypatch.setattr("harness.training.step.handwritten.decoder.find_decoder", other)
+        assert (handwritten(trainer.loaded, batch) is None) == (other is not None)
+        trainer.model.zero_grad()
+        losses, correct = objective.token_losses(trainer.loaded, batch)
+        (losses * torch.linspace(0.5, 2, len(losses), device=losses.device)).sum().backward()
+        grads = [p.grad.clone() for p in trainer.model.parameters() if p.requires_grad]
+        found.append((losses.detach(), correct, grads))
+    (ours, right, mine), (theirs, expected, others) = found
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    assert torch.equal(right, expected)
+    largest = max(float(each.abs().max()) for each in others)
+    assert largest > 0
+    for one, other in zip(mine, others, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4 * largest)
+
+
+@pytest.mark.parametrize(("temperature", "used"), [(1.0, True), (2.0, False)])
+def test_the_hand_written_passes_are_for_temperature_one(config, temperature, used):
+    goal = replace(config.objective, temperature=temperature)
+    trainer, objective = make(replace(config, objective=goal))
+    assert objective.handwritten is used and uses_handwritten(objective) is used
+    assert [each.handwritten for each in trainer.updater.passes.cut(trainer.examples(0))] == [used]
 
 
 def test_few_kept_tokens_give_a_lower_bound_that_rises_with_their_number(config):

@@ -17,10 +17,25 @@ from hypothesis import strategies as st
 
 from harness.conversation import Conversation, Message
 from harness.errors import HarnessError
+from harness.formats import load_formats
 from harness.models import load
 from harness.training.branch import BranchRequest, make_branch
-from harness.training.config import DataConfig, ObjectiveConfig, parse_config
-from harness.training.data.folds import TEACHERS_DIR, cut_into_folds
+from harness.training.config import (
+    AutoBranchConfig,
+    DataConfig,
+    EvaluationConfig,
+    FormatsConfig,
+    ObjectiveConfig,
+    StoppingConfig,
+    TrackingConfig,
+    parse_config,
+)
+from harness.training.data.folds import (
+    TEACHERS_DIR,
+    cut_into_folds,
+    teacher_config,
+    teacher_examples,
+)
 from harness.training.distill.native_rows import NativeRows
 from harness.training.fold_teachers import fold_teacher
 from harness.training.loop import Trainer
@@ -230,6 +245,32 @@ def test_more_folds_than_rows_are_refused_before_anything_is_written(config):
     with pytest.raises(HarnessError, match="9 different answers"):
         train(many, quiet=True)
     assert not (Path(config.output_dir) / "run.json").exists()
+
+
+def test_a_teacher_learns_plain_rows_without_what_only_the_run_needs(config):
+    run = replace(
+        config,
+        adapter=replace(config.adapter, train_control_tokens=True),
+        data=replace(config.data, forged_turns=1.0),
+        optimisation=replace(config.optimisation, max_steps=3),
+        evaluation=EvaluationConfig(references=5, recall_rows=5),
+        stopping=StoppingConfig(max_drift_hazard=0.1),
+        auto_branch=AutoBranchConfig(branch_at_turn=True),
+        tracking=TrackingConfig(project="another"),
+    )
+    own = teacher_config(run, "chatml", 2)
+    assert (own.formats, own.objective) == (FormatsConfig(train=("chatml",)), ObjectiveConfig())
+    assert own.optimisation == replace(config.optimisation, num_train_epochs=4, max_steps=0)
+    assert (own.stopping, own.auto_branch) == (StoppingConfig(), AutoBranchConfig())
+    assert (own.tracking, own.adapter) == (TrackingConfig(), config.adapter)
+    assert own.evaluation.references == own.evaluation.recall_rows == 0
+    assert own.output_dir == str(Path(config.output_dir) / TEACHERS_DIR / "2")
+    ready, tokenizer = prepare(run), load(config.model, dtype="float32").tokenizer
+    fold = cut_into_folds(ready.conversations, 3, config.seed)[1]
+    native = load_formats()["chatml"]
+    cache = teacher_examples(own, ready.rows, fold, native, tokenizer, None)
+    assert {row.id for row in cache.conversations} == {r.id for r in ready.conversations} - fold
+    assert not any(cache((row, 0)).forged for row in range(len(cache.conversations)))
 
 
 def test_a_dry_run_counts_the_steps_of_the_teachers(config):

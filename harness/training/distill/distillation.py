@@ -10,18 +10,21 @@ from harness.training.config import ObjectiveConfig
 from harness.training.distill.native_rows import NativeRows
 from harness.training.distill.soft_targets import (
     Targets,
+    entropy,
     hard_targets,
     kullback_leibler,
     soft_targets,
 )
 from harness.training.distill.teacher import Teacher, base_teacher
-from harness.training.step.loss import Tally, summed, supervised_logits
+from harness.training.step.loss import Tally, handwritten, summed, supervised_logits
 
 if TYPE_CHECKING:
     import torch
 
     from harness.models import LoadedModel
     from harness.training.data.examples import Example
+    from harness.training.step.handwritten.decoder import HandwrittenDecoder
+    from harness.training.step.handwritten.packed_rows import PackedRows
 
 
 class Distillation:
@@ -69,10 +72,49 @@ class Distillation:
         """The float32 loss of each supervised token, in order, and whether it was the likeliest."""
         import torch
 
-        logits, labels = supervised_logits(loaded, [example.encoded for example in batch])
-        parts = torch.split(logits, [example.supervised for example in batch])
-        losses = [self._losses(example, part) for example, part in zip(batch, parts, strict=True)]
-        return torch.cat(losses), logits.detach().argmax(-1) == labels
+        found = handwritten(loaded, batch) if self.handwritten else None
+        if found is None:
+            logits, labels = supervised_logits(loaded, [example.encoded for example in batch])
+            parts = torch.split(logits, [example.supervised for example in batch])
+            losses = [self._losses(*each) for each in zip(batch, parts, strict=True)]
+            return torch.cat(losses), logits.detach().argmax(-1) == labels
+        decoder, rows = found
+        return self._handwritten_losses(decoder, rows, batch)
+
+    @property
+    def handwritten(self) -> bool:
+        """Whether the hand-written decoder can compute the loss: at temperature 1."""
+        return self.config.temperature == 1
+
+    def _handwritten_losses(
+        self, decoder: HandwrittenDecoder, rows: PackedRows, batch: Sequence[Example]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ``_losses``, for a batch: a divergence is a cross-entropy less an entropy."""
+        import torch
+
+        from harness.training.step.handwritten.head import SoftLabels
+
+        parts: list[tuple[torch.Tensor, ...]] = []
+        for example in batch:
+            weight = self._supervised_weight(example.conversation)
+            target = (
+                hard_targets(example.encoded)
+                if weight == 1
+                else self.targets(example, decoder.vocabulary)
+            )
+            kept = (1 - weight) * torch.ones(len(target.ids))
+            if example.conversation in self.unfinished:
+                kept = kept * target.soft
+            probabilities, rest = kept.unsqueeze(1) * target.probabilities, kept * target.rest
+            hard = torch.full((len(target.ids),), weight)
+            parts.append((target.ids, probabilities, rest, hard, kept * entropy(target)))
+        widest = max(ids.shape[1] for ids, *_ in parts)
+        ids, probabilities, rest, hard, entropies = (
+            torch.cat([_widened(each, widest) for each in column]).to(rows.ids.device)
+            for column in zip(*parts, strict=True)
+        )
+        losses, correct = decoder.losses(rows, SoftLabels(ids, probabilities, rest, hard))
+        return losses - entropies, correct
 
     def _losses(self, example: Example, logits: torch.Tensor) -> torch.Tensor:
         """The losses of one example; ``logits`` is [its supervised tokens, vocabulary]."""
@@ -105,6 +147,16 @@ class Distillation:
         if conversation not in self.native:
             return 1.0
         return self.config.supervised_weight if conversation in self.supervised else 0.0
+
+
+def _widened(values: torch.Tensor, columns: int) -> torch.Tensor:
+    """Ids [n, k] with their first column repeated, probabilities with zeros, and [n] as it is."""
+    import torch
+
+    if values.ndim == 1 or values.shape[1] == columns:
+        return values
+    filling = values[:, :1].expand(-1, columns - values.shape[1])
+    return torch.cat([values, filling if values.dtype == torch.long else 0 * filling], 1)
 
 
 def _to(targets: Targets, logits: torch.Tensor) -> Targets:

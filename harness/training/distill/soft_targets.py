@@ -208,6 +208,14 @@ def kullback_leibler(
     )
 
 
+def entropy(targets: Targets) -> torch.Tensor:
+    """−Σ p log p at each token, with all tokens that are not named as one outcome, [tokens]."""
+    import torch
+
+    wanted, rest = targets.probabilities, targets.rest
+    return -torch.xlogy(wanted, wanted).sum(1) - torch.xlogy(rest, rest)
+
+
 def jensen_shannon(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """JS of finite log-probabilities [tokens, vocabulary], at each token: between 0 and log 2.
 

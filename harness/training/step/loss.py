@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from harness.models import LoadedModel
+    from harness.training.step.handwritten.decoder import HandwrittenDecoder
+    from harness.training.step.handwritten.packed_rows import PackedRows
 
 
 @dataclass(slots=True)
@@ -68,12 +70,18 @@ class Objective(Protocol):
     """A loss in nats, summed over the supervised tokens of a batch by their weights.
 
     So a step may be cut into any batches. An objective adds its tokens to the tally, if there is
-    one.
+    one. An objective with an attribute ``handwritten`` that is true uses the hand-written decoder
+    where that can run the model, as ``supervised_loss`` does.
     """
 
     def __call__(
         self, loaded: LoadedModel, batch: Sequence[Example], tally: Tally | None = None
     ) -> torch.Tensor: ...
+
+
+def uses_handwritten(objective: Objective) -> bool:
+    """Whether an objective computes its passes by the hand-written decoder where that can run."""
+    return objective is supervised_loss or bool(getattr(objective, "handwritten", False))
 
 
 def supervised_loss(
@@ -108,13 +116,24 @@ def token_losses(
 
     Uses the hand-written decoder where it can run the model, else transformers and peft.
     """
+    found = handwritten(loaded, batch)
+    if found is None:
+        return plain_losses(loaded, batch)
+    decoder, rows = found
+    return decoder.losses(rows)
+
+
+def handwritten(
+    loaded: LoadedModel, batch: Sequence[Example]
+) -> tuple[HandwrittenDecoder, PackedRows] | None:
+    """The hand-written decoder and a batch laid out for it, or None where it cannot train."""
     from harness.training.step.handwritten.decoder import find_decoder
     from harness.training.step.handwritten.packed_rows import lay_out
 
     decoder = find_decoder(loaded, max(example.encoded.tokens_read for example in batch))
     if decoder is None:
-        return plain_losses(loaded, batch)
-    return decoder.losses(lay_out(batch, loaded.tokenizer.pad_token_id or 0, loaded.device))
+        return None
+    return decoder, lay_out(batch, loaded.tokenizer.pad_token_id or 0, loaded.device)
 
 
 def plain_losses(

@@ -16,7 +16,7 @@ from harness.training.data.examples import Example
 from harness.training.step.distributed import Ranks
 from harness.training.step.failure import refuse_not_finite
 from harness.training.step.lora import begin_training
-from harness.training.step.loss import Objective, Tally, supervised_loss
+from harness.training.step.loss import Objective, Tally, supervised_loss, uses_handwritten
 from harness.training.step.optimisers import Rates, clip, make_optimizer
 from harness.training.step.passes import Pass, Passes
 from harness.training.step.row_packing import packing_rows
@@ -71,7 +71,7 @@ class Updater:
         self.passes = Passes(
             loaded,
             config.max_tokens_per_batch,
-            handwritten=objective is supervised_loss,
+            handwritten=uses_handwritten(objective),
             processes=self.ranks.count,
             cost=GATHERING if self.ranks.shards else None,
         )

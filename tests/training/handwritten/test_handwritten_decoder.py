@@ -16,7 +16,7 @@ from harness.records import Encoded
 from harness.training.data.examples import Example
 from harness.training.step.handwritten import attention, head
 from harness.training.step.handwritten.decoder import find_decoder
-from harness.training.step.loss import plain_losses, token_losses
+from harness.training.step.loss import handwritten, plain_losses, token_losses
 from tests.device import chosen_device
 
 CONFIGS = {
@@ -172,6 +172,89 @@ def test_long_rows_and_small_chunks(monkeypatch):
     monkeypatch.setattr(attention, "STRIP", 7)
     monkeypatch.setattr(head, "CHUNK", 5)
     assert_equal(make(), batch(4, [30, 29, 8, 12]))
+
+
+def soft_labels(seed, n, columns, vocabulary=97):
+    """Random ones, of which some repeat a token, some name all, and some are the target alone."""
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(vocabulary, (n, columns), generator=draw)
+    probabilities = torch.rand(n, columns, generator=draw) * 0.3
+    rest, hard = torch.rand(n, generator=draw) * 0.5, torch.rand(n, generator=draw)
+    ids[0], rest[1], hard[2] = ids[0, 0], 0.0, 0.0
+    probabilities[3], rest[3] = 0.0, 0.0
+    return head.SoftLabels(ids, probabilities, rest, hard)
+
+
+def written_out(logits, targets, soft):
+    """−Σ p log q − rest · log q(others) − hard · log q(target), by a loop in float64."""
+    losses = []
+    for row, target, ids, wanted, rest, hard in zip(
+        logits.double(), targets, soft.ids, soft.probabilities, soft.rest, soft.hard, strict=True
+    ):
+        logq = torch.log_softmax(row, -1)
+        others = torch.ones(len(row), dtype=torch.bool)
+        others[ids] = False
+        loss = -(wanted.double() * logq[ids]).sum() - hard.double() * logq[target]
+        if rest > 0:
+            loss = loss - rest.double() * logq[others].logsumexp(0)
+        losses.append(loss)
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize(("chunk", "columns"), [(256, 5), (5, 5), (7, 1), (256, 130)])
+def test_soft_labels_are_written_out_in_float64(chunk, columns, monkeypatch):
+    monkeypatch.setattr(head, "CHUNK", chunk)
+    norm = make(num_hidden_layers=1)
+    norm = find_decoder(norm, 8).parts.norm
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(12, 32, generator=draw, requires_grad=True)
+    weight = torch.randn(97, 32, generator=draw)
+    targets = torch.randint(97, (12,), generator=draw)
+    soft = soft_labels(chunk, 12, columns)
+    if columns > 97:
+        soft.rest.zero_()
+    losses, correct = head.CrossEntropy.apply(x, norm, weight, targets, soft)
+    scale = torch.linspace(0.5, 2, 12)
+    (losses * scale).sum().backward()
+
+    again = x.detach().double().requires_grad_()
+    mean = again.pow(2).mean(-1, keepdim=True)
+    logits = (again * (mean + norm.epsilon).rsqrt() * norm.weight.double()) @ weight.double().t()
+    expected = written_out(logits, targets, soft)
+    (expected * scale.double()).sum().backward()
+    torch.testing.assert_close(losses.double(), expected.detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x.grad.double(), again.grad, rtol=1e-4, atol=1e-5)
+    assert torch.equal(correct, logits.argmax(-1) == targets)
+
+
+def test_a_soft_label_of_one_token_is_that_token():
+    loaded = make()
+    rows = batch(9, [12, 7])
+    decoder, laid = handwritten(loaded, rows)
+    n = len(laid.targets)
+    one, none = torch.ones(n), torch.zeros(n)
+    plain, _ = decoder.losses(laid)
+    named, _ = decoder.losses(
+        laid, head.SoftLabels(laid.targets.unsqueeze(1), one.unsqueeze(1), none, none)
+    )
+    alone, _ = decoder.losses(
+        laid, head.SoftLabels(laid.targets.unsqueeze(1), none.unsqueeze(1), none, one)
+    )
+    torch.testing.assert_close(named, plain)
+    torch.testing.assert_close(alone, plain)
+
+
+def test_other_tokens_without_any_probability_give_a_finite_loss_and_gradient():
+    norm = find_decoder(make(num_hidden_layers=1), 8).parts.norm
+    x = torch.full((1, 32), 5.0, requires_grad=True)
+    weight = torch.zeros(97, 32)
+    weight[0] = 100.0
+    soft = head.SoftLabels(
+        torch.tensor([[0]]), torch.tensor([[0.5]]), torch.tensor([0.5]), torch.zeros(1)
+    )
+    losses, _ = head.CrossEntropy.apply(x, norm, weight, torch.tensor([0]), soft)
+    losses.sum().backward()
+    assert losses.isfinite().all() and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(("matmul_dtype", "share"), [("bfloat16", 1.3), ("float32", 0.7)])

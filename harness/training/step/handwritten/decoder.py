@@ -15,7 +15,7 @@ from harness.models.llama.parts import DecoderParts
 from harness.models.llama.recognise import inputs_in_common, recomputes, take_apart
 from harness.models.llama.stacked_weights import stack_in_place
 from harness.training.step.handwritten.gpu_projection import group_projections
-from harness.training.step.handwritten.head import CrossEntropy
+from harness.training.step.handwritten.head import CrossEntropy, SoftLabels
 from harness.training.step.handwritten.layer import (
     SHARED_INPUT,
     LayerFunction,
@@ -41,14 +41,20 @@ class HandwrittenDecoder:
     matmul_dtype: torch.dtype
     recompute: bool = False
 
-    def losses(self, rows: PackedRows) -> tuple[Tensor, Tensor]:
+    @property
+    def vocabulary(self) -> int:
+        """The width of the logits."""
+        return len(self.parts.head)
+
+    def losses(self, rows: PackedRows, soft: SoftLabels | None = None) -> tuple[Tensor, Tensor]:
         """Cross-entropy in nats of each supervised token, and whether it was the likeliest one.
 
-        Both are in the order of the batch, the loss in float32.
+        Both are in the order of the batch, the loss in float32. ``soft`` replaces the tokens by
+        distributions.
         """
         hidden = self._hidden(rows)
         losses, correct = CrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch
-            hidden, self.parts.norm, self.parts.head, rows.targets
+            hidden, self.parts.norm, self.parts.head, rows.targets, soft
         )
         return losses, correct
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,11 +12,37 @@ from harness.models.llama.parts import Norm, has_kernels
 
 #: Positions whose logits are held at once: on a CPU in its caches, on a GPU in few kernels.
 CHUNK, GPU_CHUNK = 256, 2048
+#: The smallest normal float32, in place of a probability that underflows.
+_LEAST = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLabels:
+    """Distributions in place of targets: some tokens, and all others as one outcome.
+
+    They need not sum to 1.
+    """
+
+    ids: Tensor
+    """[n, k]. A token may occur in several columns, whose probabilities are then added."""
+    probabilities: Tensor
+    """Of ``ids``, float32 [n, k]."""
+    rest: Tensor
+    """The probability of all tokens that are not in ``ids``, [n]."""
+    hard: Tensor
+    """Of the target itself, as an outcome of its own beside these, [n]."""
+
+    def at(self, part: slice) -> SoftLabels:
+        """Those of some positions."""
+        return SoftLabels(
+            self.ids[part], self.probabilities[part], self.rest[part], self.hard[part]
+        )
 
 
 class CrossEntropy(torch.autograd.Function):
     """Hidden states [n, hidden] and targets [n] → cross-entropy in nats, float32 [n].
 
+    With ``soft`` it is −Σ p log q − rest · log q(all other tokens) − hard · log q(target).
     The second result says whether the target was the likeliest token. A token's loss depends on its
     own row alone, so the gradient of the rows is computed in the same pass, while the softmax is in
     memory (as in Liger's kernel, arXiv 2410.10989), and scaled later. The head is frozen.
@@ -23,7 +50,12 @@ class CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, norm: Norm, weight: Tensor, targets: Tensor
+        ctx: Any,
+        x: Tensor,
+        norm: Norm,
+        weight: Tensor,
+        targets: Tensor,
+        soft: SoftLabels | None = None,
     ) -> tuple[Tensor, Tensor]:
         hidden, inverse = norm.apply(x)
         weight = weight.to(x.dtype)
@@ -45,9 +77,12 @@ class CrossEntropy(torch.autograd.Function):
             place = torch.arange(len(logits), device=x.device)
             # log Σ exp: the likeliest token's probability never underflows
             summed = highest.float() - probabilities[place, likeliest].log()
-            losses[part] = summed - logits[place, wanted].float()
             correct[part] = likeliest == wanted
-            probabilities[place, wanted] -= 1
+            if soft is None:
+                losses[part] = summed - logits[place, wanted].float()
+                probabilities[place, wanted] -= 1
+            else:
+                losses[part] = _soft(logits, probabilities, summed, wanted, soft.at(part))
             torch.mm(probabilities.to(weight.dtype), weight, out=grad[part])
         ctx.norm = norm
         ctx.save_for_backward(x, inverse, grad)
@@ -62,4 +97,29 @@ class CrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def _soft(
+    logits: Tensor, probabilities: Tensor, summed: Tensor, targets: Tensor, soft: SoftLabels
+) -> Tensor:
+    """The losses of a chunk. ``probabilities`` becomes their gradient by the logits.
+
+    ``summed`` is log Σ exp of the logits. With q(others) for the tokens that are not named and
+    every = Σ p + rest + hard, the gradient is every · q − p for a named token and
+    (every − rest ∕ q(others)) q for another; of the target ``hard`` is subtracted.
+    """
+    target = targets.unsqueeze(1)
+    named, rest, hard = soft.probabilities.sum(1), soft.rest, soft.hard
+    own = probabilities.gather(1, soft.ids)
+    others = probabilities.scatter_(1, soft.ids, 0.0).sum(1).clamp(min=_LEAST)
+    losses = (named + hard) * summed - rest * others.log()
+    losses -= (soft.probabilities * logits.gather(1, soft.ids).float()).sum(1)
+    losses -= hard * logits.gather(1, target).squeeze(1).float()
+    every = named + rest + hard
+    probabilities.mul_((every - rest / others).unsqueeze(1))
+    probabilities.scatter_(1, soft.ids, own.mul_(every.unsqueeze(1)))
+    probabilities.scatter_add_(1, soft.ids, -soft.probabilities)
+    probabilities.scatter_add_(1, target, -hard.unsqueeze(1))
+    return losses
