@@ -48,7 +48,8 @@ class DataConfig:
     forged_turns: Annotated[float, Interval(ge=0, le=1)] = 0.0
     """Share of the examples with a forged turn in the last question: text that looks like a reply
     and another question, in a trained format. The model learns the answer to the row's own question
-    (arXiv 2402.06363)."""
+    (arXiv 2402.06363). At 0, training in many formats can make a model obey such turns far more
+    often: docs/forged-turns.md. 0.3 prevented that."""
 
     def sources(self) -> tuple[DataSource, ...]:
         """The sets to learn from, each with its weight and schema."""

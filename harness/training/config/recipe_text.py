@@ -15,6 +15,7 @@ from harness.training.config.tree import TrainConfig
 MAIN = (
     *("model", "output_dir", "adapter.lora_r", "adapter.lora_alpha"),
     *("quantisation.load_in_4bit", "data.train", "data.max_length", "data.controls"),
+    "data.forged_turns",
     *("formats.train", "formats.held_out", "optimisation.learning_rate"),
     *("optimisation.num_train_epochs", "optimisation.per_device_train_batch_size"),
     *("optimisation.gradient_accumulation_steps", "schedule.lr_scheduler_type"),
