@@ -98,13 +98,13 @@ def known_by_heart(loaded: LoadedModel, cases: Sequence[Case]) -> dict[str, ByHe
     }
     references = {case.id: (case.reference or "").strip() for case in cases}
     return {
-        row: _compared(least[row], said[row], references[row])
+        row: compared(least[row], said[row], references[row])
         for row in references
         if row in least and row in said
     }
 
 
-def _compared(least: float, answer: Answer, reference: str) -> ByHeart:
+def compared(least: float, answer: Answer, reference: str) -> ByHeart:
     """An answer that was cut is compared as far as it goes, and one that goes on up to there."""
     text = answer.text.strip()
     if answer.finish != "stop":

@@ -8,17 +8,24 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.claims.__main__ import claims
-from experiments.claims.by_heart import ByHeart, predicted, warning
+from experiments.claims.by_heart import ByHeart, compared, predicted, warning
 from experiments.claims.claims import BY_NAME, CLAIMS
 from experiments.claims.lab import BASE, Lab
 from experiments.claims.page import read_results, results_text, verdict
 from experiments.page_results import BEGIN, END
+from harness.backends.protocol import Answer
 from harness.errors import HarnessError
 from harness.formats import load_formats
+from harness.models import load
+from harness.models.architecture import context_window
 from harness.run_file import read_metrics
+from harness.training.data.examples import make_plan
 from harness.training.preparation import prepare
+from harness.training.schedules import Schedule
+from harness.training.step.loss import plain_losses
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = [f"c{number}" for number in range(60)]
@@ -94,6 +101,16 @@ def test_leaks_are_compared_beyond_what_controls_gain(full, lora, holds):
     assert "full-1e-4" in found.also
 
 
+def test_the_smallest_effects_are_those_that_were_set_before_the_runs():
+    assert {claim.name: claim.least for claim in CLAIMS} == {
+        **dict.fromkeys(("format-mix", "frozen-prompt", "repetition"), 0.02),
+        **dict.fromkeys(("all-layers", "ten-times-rate"), 0.02),
+        "n-gram-first": 0.5,
+        "greedy-recall": 0.05,
+        "lora-leaks-less": 0.05,
+    }
+
+
 @pytest.mark.parametrize("claim", CLAIMS, ids=[claim.name for claim in CLAIMS])
 def test_the_smallest_effect_decides(claim):
     def holds(low, high):
@@ -124,6 +141,22 @@ def test_a_warning_comes_before_the_answer_or_with_it():
         known=seen(1.0, 1.0, 1.0, 1.0, verbatim_from=0),
     )
     assert warning(of) == ([2.0, 0.0], 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "verbatim"),
+    [
+        ("So it rained.", "stop", True),
+        (" So it rained. And then it snowed.", "stop", True),
+        ("So it", "stop", False),
+        ("So it", "length", True),
+        ("So we", "length", False),
+        ("", "length", False),
+        ("", "stop", False),
+    ],
+)
+def test_an_answer_is_verbatim_that_begins_with_the_reference(text, finish, verbatim):
+    assert compared(0.5, Answer(text, finish, ""), "So it rained.").verbatim is verbatim
 
 
 def test_a_prediction_is_wrong_where_the_answer_is_another():
@@ -237,6 +270,29 @@ def test_full_tuning_has_the_steps_and_the_loss_of_a_run(tiny_model, tmp_path, m
     steps = [one for one in read_metrics(lab.run("native")) if one["kind"] == "step"]
     assert len(losses) == len(steps) == 2
     assert losses[0] == pytest.approx(steps[0]["loss"], rel=2e-3)
+
+
+def test_full_tuning_takes_the_steps_of_adamw(tiny_model, tmp_path, monkeypatch):
+    """Written out: a mean over the step's tokens, a schedule, clipped gradients."""
+    monkeypatch.chdir(ROOT)
+    lab = Lab(tmp_path, str(tiny_model), smoke=True)
+    tuned = load(str(lab.run("full-3e-4") / "model"), dtype="float32").model
+    config = lab.config("full-3e-4")
+    ready, loaded = prepare(config), load(str(tiny_model), dtype="float32")
+    cache, _ = ready.encode(loaded.tokenizer, context_window(loaded.model.config))
+    plan, schedule = make_plan(config, cache), Schedule(config.schedule, 2)
+    weights = list(loaded.model.requires_grad_(True).parameters())
+    optimizer = torch.optim.AdamW(weights, weight_decay=0.0)
+    assert schedule.factor(0) != schedule.factor(1)
+    for number in range(2):
+        optimizer.param_groups[0]["lr"] = 3e-4 * schedule.factor(number)
+        losses, _ = plain_losses(loaded, [cache(pair) for pair in plan.step(number)])
+        losses.mean().backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    for one, other in zip(tuned.parameters(), weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_an_unknown_claim_is_refused(tmp_path):
