@@ -28,6 +28,7 @@ MADE_UP = ("grammar:3:seed={seed}:split=test", "grammar:3:seed={seed}:split=test
 #: Changes since the base that are reported: metric and group of formats.
 CHANGES = (
     ("nll", "native"),
+    ("nll", "held-out"),
     ("choice", "native"),
     ("nll_excess", "held-out"),
     ("on_task", "held-out"),

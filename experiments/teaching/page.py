@@ -12,6 +12,7 @@ from typing import Any
 Numbers = Mapping[str, Any]
 COLUMNS = (
     ("native nll", "native NLL", "+.3f"),
+    ("held-out nll", "held-out NLL", "+.3f"),
     ("held-out nll_excess", "held-out excess", "+.3f"),
     ("held-out on_task", "held-out on task", "+.3f"),
     ("held-out stopped", "held-out stopped", "+.3f"),

@@ -23,6 +23,7 @@ GOOD = {
     "seed": 0,
     "seconds": 61.0,
     "native nll": {"value": -0.31, "low": -0.35, "high": -0.27, "levels": [3.0, 2.69]},
+    "held-out nll": {"value": -0.51, "low": -0.6, "high": -0.4, "levels": [3.21, 2.7]},
     "native choice": {"value": -0.01, "low": -0.05, "high": 0.03, "levels": [0.5, 0.49]},
     "held-out nll_excess": {"value": -0.2, "low": -0.3, "high": -0.1, "levels": [0.21, 0.01]},
     "held-out on_task": {"value": 0.2, "low": 0.1, "high": 0.3, "levels": [0.1, 0.3]},
@@ -58,7 +59,7 @@ def test_each_demand_is_met_and_fails_by_its_own_number(number, key, value, fail
 def test_what_was_not_measured_meets_no_demand():
     nothing = {key: None if isinstance(value, dict) else value for key, value in GOOD.items()}
     assert not any(demands(nothing).values())
-    assert table([nothing])[-1].count("–") == 7
+    assert table([nothing])[-1].count("–") == 8
 
 
 def test_the_page_counts_the_seeds_and_keeps_its_text():
@@ -66,7 +67,8 @@ def test_the_page_counts_the_seeds_and_keeps_its_text():
     page = with_results(f"# T\n{BEGIN}old\n{END}tail\n", results_text([GOOD, bad], "t.svg"))
     assert page.startswith("# T\n") and page.endswith("tail\n") and "old" not in page
     assert "| good | 2 of 2 | 2 of 2 | 1 of 2 | 2 of 2 | 2 of 2 |" in page
-    assert "-0.310 (-0.350 to -0.270)" in page and "95% (65% to 120%)" in page
+    assert "-0.310 (-0.350 to -0.270) | -0.510 (-0.600 to -0.400)" in page
+    assert "95% (65% to 120%)" in page
     assert demand_lines([]) == ["| recipe |  |", "|---|"]
     assert "![taught over recited](t.svg)" in page
     with pytest.raises(HarnessError, match="no place"):
