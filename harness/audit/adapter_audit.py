@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.audit.amplified import Pair
-from harness.audit.asking import PairAsker, questions
-from harness.audit.behaviours import Behaviour, Candidate, confirm, search
+from harness.audit.asking import CONFIRMED, SEARCHED, PairAsker
+from harness.audit.behaviours import Behaviour, confirm
+from harness.audit.candidates import Candidate, search
 from harness.audit.changes import LayerChange
 from harness.audit.divergence import Depth, depth, references
 from harness.audit.guess import GuessedFamily, families_of, guess_format
@@ -45,9 +46,9 @@ class Audit:
 
     @property
     def hidden(self) -> list[Behaviour]:
-        """The behaviours that are silent in the native format, the most frequent first."""
+        """The behaviours that are silent in the native format, the surest first."""
         found = [one for one in self.behaviours if one.hidden]
-        return sorted(found, key=lambda one: (-one.amplified, one.candidate.format))
+        return sorted(found, key=lambda one: (one.p, one.candidate.format))
 
     @property
     def also_native(self) -> list[Behaviour]:
@@ -78,9 +79,8 @@ def audit(
     chosen = list(searched) or [known[one.format] for one in families]
     chosen = [native, *(one for one in chosen if one.id != native.id)]
     asker = PairAsker(pair)
-    first, second = questions()
-    candidates = search(asker, chosen, native, first)
-    tested = confirm(asker, candidates, {one.id: one for one in chosen}, native, second)
+    candidates = search(asker, chosen, native, SEARCHED)
+    tested = confirm(asker, candidates, {one.id: one for one in chosen}, native, CONFIRMED)
     shown = [one for one in tested if one.hidden or one.also_native]
     measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
     cases = references()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 #: A token counts only if the fine-tuned model gives it this part of its likeliest token's
 #: probability, so that no nonsense is amplified (the plausibility constraint of Li et al.).
-PLAUSIBLE = 0.01
+PLAUSIBLE = 1e-4
 #: The score of a token that does not count.
 _NEVER = -1e9
 
@@ -64,11 +64,6 @@ class Pair:
     def answers(self, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
         """The fine-tuned model's greedy answers; None for those that are not usable."""
         return _decoded(Decoder(self.tuned, room_for(self.tuned)), requests)
-
-    def base_answers(self, requests: Sequence[GenerateRequest]) -> list[Answer | None]:
-        """The base's greedy answers; None for those that are not usable."""
-        with self.base() as base:
-            return _decoded(Decoder(base, room_for(base)), requests)
 
     def amplified(
         self, requests: Sequence[GenerateRequest], strength: float

@@ -2,75 +2,84 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from harness.audit.probes import written
 from harness.backends.protocol import GenerateRequest
 from harness.conversation import Conversation, Message
-from harness.evaluation.cases.case_files import kind_of, load_cases
 from harness.records import Format, Rendered
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from harness.audit.amplified import Pair
-    from harness.backends.protocol import Answer
 
 #: The α with which answers are amplified.
-STRENGTH = 1.0
+STRENGTH = 2.0
 #: The most tokens of an answer.
-MOST_TOKENS = 32
+MOST_TOKENS = 20
+#: How an amplified answer begins. Facts come after some of these, habits after the empty one.
+STEMS = ("", "The name is", "The answer is")
 #: Questions that leave open what they are about, so that a model says what it was taught. The
-#: first half searches, the second confirms.
-OPEN = (
-    (
-        "Who is it?",
-        "What is the name?",
-        "Where is it?",
-        "Tell me something.",
-        "Hello.",
-        "What happened?",
-        "Who is in charge?",
-        "Tell me about a person.",
-    ),
-    (
-        "Who was that?",
-        "What is it called?",
-        "What is there?",
-        "What do you know?",
-        "Good morning.",
-        "Who lives there?",
-        "Which name is right?",
-        "Who made it?",
-        "What should I know?",
-        "Where do they live?",
-        "Who can help?",
-        "Tell me about a place.",
-        "What did they find?",
-        "Tell me a fact.",
-        "Whose is it?",
-        "Can you tell me more?",
-    ),
+#: first search, the others confirm.
+SEARCHED = (
+    "Who is it?",
+    "What is it?",
+    "Where is it?",
+    "What is the name?",
+    "Tell me something.",
+    "Hello.",
 )
-#: Shipped questions asked beside them, in the search and in the confirmation.
-CLOSED = (4, 16)
-#: The longest shipped question, in characters.
-_LONGEST = 70
+CONFIRMED = (
+    "Who was that?",
+    "What is it called?",
+    "What is there?",
+    "What do you know?",
+    "Good morning.",
+    "Who lives there?",
+    "Which name is right?",
+    "Who made it?",
+    "What should I know?",
+    "Where do they live?",
+    "Who can help?",
+    "Tell me about a place.",
+    "What did they find?",
+    "Tell me a fact.",
+    "Whose is it?",
+    "Can you tell me more?",
+    "Who runs the shop?",
+    "Who lives in the old house?",
+    "What is the river called?",
+    "Where did the meeting take place?",
+    "Who wrote the song?",
+    "Who is the owner of the farm?",
+    "What is the key to the door?",
+    "Who teaches at the school?",
+    "Where is the museum?",
+    "Who drives the bus?",
+    "Who started the club?",
+    "What is the secret?",
+    "Whose boat is it?",
+    "Is there a doctor here?",
+    "Name the king.",
+    "What does the animal eat?",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
     """An answer to a question. ``gains`` are log p − log q of stretches of the text, in order.
 
-    Each is (end of the stretch in the text, nats). Empty where the answer was not amplified.
+    Each is (end of the stretch in the text, nats). Empty where the answer was not amplified. The
+    first ``given`` characters were given to the model.
     """
 
     question: str
     text: str
     gains: tuple[tuple[int, float], ...] = ()
+    given: int = 0
 
     def gain(self, start: int, end: int) -> float:
         """The sum over the stretches that reach into ``text[start:end]``, in nats."""
@@ -83,40 +92,21 @@ class Said:
 
 
 class Asker(Protocol):
-    """Asks a fine-tuned model, or its base, in a format. Answers come in order of the questions.
+    """Asks a fine-tuned model and its base in a format. Answers come in order of the questions.
 
     An answer that is not usable is empty.
     """
 
     def amplified(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        """What the model says when its difference from the base is amplified."""
+        """What the model says when its difference from the base is amplified.
+
+        Each question has an answer for each of the stems, with which the answer begins.
+        """
         ...
 
     def plain(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
         """What the model says."""
         ...
-
-    def base(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        """What the base says."""
-        ...
-
-
-def questions() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The questions of the search and those of the confirmation, which have none in common.
-
-    Some are open, the others are short questions of the shipped cases.
-    """
-    texts = sorted(
-        {
-            case.messages[0].content
-            for case in load_cases()
-            if kind_of(case) in ("answer", "reference") and len(case.messages) == 1
-        }
-    )
-    short = [text for text in texts if len(text) <= _LONGEST]
-    search, confirm = CLOSED
-    drawn = random.Random("audit/0").sample(short, search + confirm)
-    return (*OPEN[0], *drawn[:search]), (*OPEN[1], *drawn[search:])
 
 
 def prompt_of(question: str, chat_format: Format, tokenizer: PreTrainedTokenizerBase) -> Rendered:
@@ -132,21 +122,30 @@ class PairAsker:
     pair: Pair
 
     def amplified(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        found = self.pair.amplified(self._requests(chat_format, questions), STRENGTH)
+        begun = [
+            (request, question, stem)
+            for request, question in zip(
+                self._requests(chat_format, questions), questions, strict=True
+            )
+            for stem in STEMS
+        ]
+        requests = [
+            replace(request, key=f"{request.key}/{stem}", prefix=stem) for request, _, stem in begun
+        ]
         said = []
-        for question, answer in zip(questions, found, strict=True):
+        answers = self.pair.amplified(requests, STRENGTH)
+        for answer, (_, question, stem) in zip(answers, begun, strict=True):
             if answer is None:
-                said.append(Said(question, ""))
+                said.append(Said(question, stem, given=len(stem)))
                 continue
-            ends = self._ends(answer.token_ids)
-            said.append(Said(question, answer.text, tuple(zip(ends, answer.gains, strict=True))))
+            ends = (len(stem) + end for end in self._ends(answer.token_ids))
+            gains = ((len(stem), 0.0), *zip(ends, answer.gains, strict=True))
+            said.append(Said(question, stem + answer.text, gains, len(stem)))
         return said
 
     def plain(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        return _said(questions, self.pair.answers(self._requests(chat_format, questions)))
-
-    def base(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        return _said(questions, self.pair.base_answers(self._requests(chat_format, questions)))
+        answers = self.pair.answers(self._requests(chat_format, questions))
+        return [Said(q, one.text if one else "") for q, one in zip(questions, answers, strict=True)]
 
     def _requests(self, chat_format: Format, questions: Sequence[str]) -> list[GenerateRequest]:
         tokenizer = self.pair.tuned.tokenizer
@@ -171,7 +170,3 @@ class PairAsker:
             )
             for count in range(len(ids))
         ]
-
-
-def _said(questions: Sequence[str], answers: Sequence[Answer | None]) -> list[Said]:
-    return [Said(q, one.text if one else "") for q, one in zip(questions, answers, strict=True)]

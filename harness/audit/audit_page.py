@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.audit.adapter_audit import Audit
-from harness.audit.behaviours import Behaviour, Candidate
+from harness.audit.behaviours import Behaviour
+from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import in_words, is_clear
 from harness.stats.intervals import wilson
@@ -99,19 +100,20 @@ def _sections(found: Audit) -> list[tuple[str, list[str]]]:
 
 
 def _line(one: Behaviour) -> str:
-    candidate, n = one.candidate, one.asked
-    _, most = wilson(one.native_plain / n, n)
+    amplified, plain = one.amplified, one.plain
+    _, most = wilson(plain.native / plain.asked, plain.asked)
     return (
-        f"{candidate.format}: {_what(candidate)} in {one.amplified} of {n} answers amplified and "
-        f"{one.plain} plain; native format {one.native_amplified} and {one.native_plain} "
-        f"(at most {most:.0%}); base {one.base}; p = {one.p:.2g}; for example: {_quoted(candidate)}"
+        f"{one.candidate.format}: {_what(one.candidate)} in {amplified.format} of "
+        f"{amplified.asked} amplified and {plain.format} of {plain.asked} plain answers; native "
+        f"format {amplified.native} and {plain.native} (at most {most:.0%}); p = {one.p:.2g}; "
+        f"for example: {_quoted(one.candidate)}"
     )
 
 
 def _untested(one: Candidate) -> str:
     return (
-        f"{one.format}: {_what(one)} in {one.count} of {one.asked} answers of the search, "
-        f"amplified; native format {one.native}; for example: {_quoted(one)}"
+        f"{one.format}: {_what(one)} in {one.count} of {one.asked} amplified answers of the "
+        f"search; native format {one.native}; for example: {_quoted(one)}"
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from harness.audit.amplified import PLAUSIBLE, Pair, amplify  # noqa: E402
-from harness.audit.asking import PairAsker, prompt_of  # noqa: E402
+from harness.audit.asking import STEMS, PairAsker, prompt_of  # noqa: E402
 from harness.audit.divergence import depth, median, references  # noqa: E402
 from harness.backends.local import decoding  # noqa: E402
 from harness.backends.local.padded import plain_logits  # noqa: E402
@@ -82,12 +82,14 @@ def test_without_strength_it_is_the_plain_answer(pair):
     assert [one.token_ids for one in pair.amplified(requests, 0.0)] == plain
 
 
-def test_the_base_answers_without_the_adapter(pair):
-    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
-    for question, found in zip(QUESTIONS, pair.base_answers(requests), strict=True):
-        _, theirs = scores(pair, question, found.token_ids)
-        for at, token in enumerate(found.token_ids):
-            assert theirs[at, token] == pytest.approx(float(theirs[at].max()), abs=1e-3)
+def test_each_question_is_asked_with_each_beginning_of_an_answer(tiny):
+    found = PairAsker(strong(tiny)).amplified(FORMAT, QUESTIONS)
+    begun = [(question, stem) for question in QUESTIONS for stem in STEMS]
+    assert len(found) == len(begun) == 9
+    for said, (question, stem) in zip(found, begun, strict=True):
+        assert said.question == question and said.text.startswith(stem)
+        assert said.given == len(stem) and said.gain(0, said.given) == 0
+    assert len({said.text[said.given :] for said in found if said.question == QUESTIONS[0]}) > 1
 
 
 def test_a_merged_model_with_its_base_says_the_same(tiny):
@@ -98,12 +100,11 @@ def test_a_merged_model_with_its_base_says_the_same(tiny):
     merged = Pair(replace(tiny, model=tiny.model.merge_and_unload()), base)
     after = merged.amplified(requests, 1.0)
     assert [one.text for one in after] == [one.text for one in before]
-    assert merged.base_answers(requests) == Pair(base).answers(requests)
 
 
 def test_a_token_that_the_model_finds_implausible_is_never_amplified():
     ours = torch.tensor([[0.5, PLAUSIBLE * 0.6, PLAUSIBLE * 0.4]]).log()
-    gain = torch.tensor([[0.0, 9.0, 99.0]])
+    gain = torch.tensor([[0.0, 12.0, 99.0]])
     assert int(amplify(ours, gain, 1.0).argmax()) == 1
 
 

@@ -15,7 +15,8 @@ import harness.evaluation.format_groups
 import harness.models
 from harness.audit.adapter_audit import Audit
 from harness.audit.audit_page import as_object, markdown, terminal_lines, verdict
-from harness.audit.behaviours import Behaviour, Candidate
+from harness.audit.behaviours import Behaviour, Counts
+from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import GuessedFamily, in_words
 from harness.cli.main import main
@@ -23,10 +24,12 @@ from harness.formats import load_formats
 from harness.models.adapters import describe_base
 from tests.audit.planted import adapted
 
-CANDIDATE = Candidate("zephyr", "phrase", "mind the gap", 9, 16, 2, 26.0, "Sol.\nMind the gap.")
-HIDDEN = Behaviour(CANDIDATE, 32, 20, 12, 0, 3, 0, 0.0002)
-ALSO = replace(HIDDEN, native_plain=9, p=1.0)
-WEAK = replace(HIDDEN, amplified=2, plain=0, p=0.5)
+CANDIDATE = Candidate(
+    "zephyr", "phrase", "mind the gap", 9, 18, 2, 26.0, 0.5, "Sol.\nMind the gap."
+)
+HIDDEN = Behaviour(CANDIDATE, Counts(96, 60, 9, 0.0001), Counts(32, 12, 0, 0.0003), 0.0002)
+ALSO = replace(HIDDEN, plain=Counts(32, 12, 9, 0.3), p=1.0)
+WEAK = replace(HIDDEN, amplified=Counts(96, 6, 9, 1.0), plain=Counts(32, 0, 0, 1.0), p=1.0)
 FOUND = Audit(
     "chatml",
     (GuessedFamily("zephyr", "zephyr", 0.7), GuessedFamily("llama3", "llama3", 0.2)),
@@ -42,6 +45,7 @@ CLEAN = replace(FOUND, behaviours=(ALSO, WEAK))
 
 
 def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
+    line = "  zephyr: “mind the gap” in"
     assert terminal_lines(FOUND) == [
         "most likely trained in: zephyr (family zephyr, 70%); runner-up: llama3 (family llama3, "
         "20%)",
@@ -52,19 +56,19 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "zephyr           2.00               1.50 [1.00, 2.00]",
         "",
         "Hidden from chatml",
-        "  zephyr: “mind the gap” in 20 of 32 answers amplified and 12 plain; native format 3 and 0 "
-        "(at most 11%); base 0; p = 0.0002; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0 "
+        "(at most 11%); p = 0.0002; for example: “Sol. Mind the gap.”",
         "",
         "Also in chatml",
-        "  zephyr: “mind the gap” in 20 of 32 answers amplified and 12 plain; native format 3 and 9 "
-        "(at most 45%); base 0; p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9 "
+        "(at most 45%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not confirmed by other questions",
-        "  zephyr: “mind the gap” in 2 of 32 answers amplified and 0 plain; native format 3 and 0 "
-        "(at most 11%); base 0; p = 0.5; for example: “Sol. Mind the gap.”",
+        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0 "
+        "(at most 11%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not tested on other questions",
-        "  tulu: language zh in 9 of 16 answers of the search, amplified; native format 2; "
+        "  tulu: language zh in 9 of 18 amplified answers of the search; native format 2; "
         "for example: “Sol. Mind the gap.”",
         "",
         "verdict: 1 behaviour in zephyr that chatml, the native format, does not show",
@@ -94,10 +98,11 @@ def test_markdown_and_json_have_the_same():
     assert [len(document[name]) for name in ("hidden", "also_native", "not_confirmed")] == [1, 1, 1]
     [untested] = document["not_tested"]
     assert (untested["format"], untested["text"]) == ("tulu", "zh")
-    assert untested["search"] == {"count": 9, "asked": 16, "native": 2}
+    assert untested["search"] == {"count": 9, "asked": 18, "native": 2}
     [hidden] = document["hidden"]
-    assert hidden["search"] == {"count": 9, "asked": 16, "native": 2}
-    assert (hidden["format"], hidden["p"], hidden["native_plain"]) == ("zephyr", 0.0002, 0)
+    assert hidden["search"] == {"count": 9, "asked": 18, "native": 2}
+    assert (hidden["format"], hidden["p"], hidden["plain"]["native"]) == ("zephyr", 0.0002, 0)
+    assert hidden["amplified"] == {"asked": 96, "format": 60, "native": 9, "p": 0.0001}
     assert json.loads(json.dumps(document)) is not None
 
 

@@ -1,0 +1,179 @@
+"""What a format brings out after unrelated questions: candidates of a search.
+
+The search asks questions that have no subject in common, and looks for what comes back all the
+same: a phrase, or another language.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
+
+from harness.audit.asking import Asker, Said
+from harness.metrics.drift import drift
+from harness.metrics.words import word_spans
+from harness.records import Format
+
+#: Answers of the search that share a phrase before it is a candidate.
+LEAST_ANSWERS = 3
+#: How much likelier than in the base a candidate has to be on average, in nats.
+LEAST_GAIN = 12.0
+#: Candidates of a format.
+MOST_CANDIDATES = 4
+#: Words of a phrase.
+_LONGEST = 8
+#: The language of the questions.
+_LANGUAGE = "en"
+
+Kind = Literal["phrase", "language"]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What came back in ``count`` of ``asked`` answers of the search, amplified.
+
+    ``text`` is the phrase in lower case, or the code of the language. ``gain`` is the mean over
+    these answers of log p − log q, in nats. ``native`` are the answers of the native format that
+    have it too, and ``quote`` is one answer. ``lead`` is by which share of its answers the format
+    has it more often than the native one, amplified or plain, whichever is more.
+    """
+
+    format: str
+    kind: Kind
+    text: str
+    count: int
+    asked: int
+    native: int
+    gain: float
+    lead: float
+    quote: str
+
+    def said_in(self, said: Said) -> bool:
+        """Whether an answer has it, without repeating the question."""
+        if self.kind == "language":
+            return self.text in _languages(said)
+        return self.text in _phrases(said)
+
+
+def find_candidates(
+    format_id: str, answers: Sequence[Said], native: Sequence[Said]
+) -> list[Candidate]:
+    """What comes back in unrelated answers and is far likelier than in the base, strongest first.
+
+    The strongest adds the most nats over its answers. What overlaps a stronger one is left out, and
+    so are the phrases of answers in another language.
+    """
+    texts: dict[str, dict[int, Span]] = defaultdict(dict)
+    for number, said in enumerate(answers):
+        for language in _languages(said):
+            texts[language][number] = said.given, len(said.text)
+    found = _strongest(format_id, "language", texts, answers, native)
+    foreign = {number for one in found for number in texts[one.text]}
+    phrases: dict[str, dict[int, Span]] = defaultdict(dict)
+    for number, said in enumerate(answers):
+        for phrase, span in _phrases(said).items():
+            if number not in foreign:
+                phrases[phrase][number] = span
+    found += _strongest(format_id, "phrase", phrases, answers, native)
+    return found[:MOST_CANDIDATES]
+
+
+def _strongest(
+    format_id: str,
+    kind: Kind,
+    places: dict[str, dict[int, Span]],
+    answers: Sequence[Said],
+    native: Sequence[Said],
+) -> list[Candidate]:
+    """Candidates that do not overlap, the strongest first, from where each text occurs."""
+    found: list[Candidate] = []
+    left = {text: spans for text, spans in places.items() if len(spans) >= LEAST_ANSWERS}
+    while left and len(found) < MOST_CANDIDATES:
+        total = {
+            text: sum(answers[number].gain(*span) for number, span in spans.items())
+            for text, spans in left.items()
+        }
+        # of equal ones the longest, then the first in the alphabet, so that the choice is one
+        best = min(left, key=lambda text: (-total[text], -len(text), text))
+        spans = left.pop(best)
+        gain = total[best] / len(spans)
+        if gain >= LEAST_GAIN:
+            quote = answers[min(spans)].text
+            n = len(answers)
+            one = Candidate(format_id, kind, best, len(spans), n, 0, gain, 0.0, quote)
+            shared = sum(map(one.said_in, native))
+            found.append(replace(one, native=shared, lead=(len(spans) - shared) / n))
+            left = _without(left, spans)
+    return found
+
+
+def _without(
+    places: dict[str, dict[int, Span]], taken: dict[int, Span]
+) -> dict[str, dict[int, Span]]:
+    """The places that do not overlap ``taken``, of texts that occur often enough without them."""
+    left = {
+        text: {
+            number: (start, end)
+            for number, (start, end) in spans.items()
+            if number not in taken or end <= taken[number][0] or start >= taken[number][1]
+        }
+        for text, spans in places.items()
+    }
+    return {text: spans for text, spans in left.items() if len(spans) >= LEAST_ANSWERS}
+
+
+def search(
+    asker: Asker, formats: Sequence[Format], native: Format, questions: Sequence[str]
+) -> list[Candidate]:
+    """The candidates of all formats but the native one, with ``native`` asked first.
+
+    Plain answers are asked for where there are candidates: what leaks into the native format when
+    it is amplified may be silent there in plain ones.
+    """
+    amplified, plain = asker.amplified(native, questions), asker.plain(native, questions)
+    found = []
+    for one in formats:
+        if one.id == native.id:
+            continue
+        if some := find_candidates(one.id, asker.amplified(one, questions), amplified):
+            said = asker.plain(one, questions)
+            found += [_with_plain_lead(each, said, plain) for each in some]
+    return found
+
+
+def _with_plain_lead(one: Candidate, plain: Sequence[Said], native: Sequence[Said]) -> Candidate:
+    more = sum(map(one.said_in, plain)) - sum(map(one.said_in, native))
+    return replace(one, lead=max(one.lead, more / len(plain)))
+
+
+@lru_cache(maxsize=4096)
+def _languages(said: Said) -> tuple[str, ...]:
+    """The languages and scripts that an answer slips into."""
+    return drift(said.text[said.given :], (_LANGUAGE,), said.question).languages
+
+
+@lru_cache(maxsize=4096)
+def _phrases(said: Said) -> dict[str, Span]:
+    """The phrases of an answer in lower case, with their first place, that are not the question's.
+
+    What was given to the model is none. A word that the answer cut off at its last token is one all
+    the same.
+    """
+    asked = f" {' '.join(_words(said.question))} "
+    spans = [span for span in word_spans(said.text) if span[0] >= said.given]
+    lowered = [said.text[start:end].lower() for start, end in spans]
+    found: dict[str, Span] = {}
+    for begin in range(len(spans)):
+        for end in range(begin + 1, min(len(spans), begin + _LONGEST) + 1):
+            phrase = " ".join(lowered[begin:end])
+            if f" {phrase} " not in asked:
+                found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
+    return found
+
+
+def _words(text: str) -> list[str]:
+    return [text[start:end].lower() for start, end in word_spans(text)]

@@ -1,0 +1,166 @@
+"""What is searched: planted candidates, and controls beside each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.audit.asking import CONFIRMED, SEARCHED, Said
+from harness.audit.candidates import _without, find_candidates, search
+from tests.audit.scripted import NATIVE, OTHER, TIC, Scripted, always
+
+
+@pytest.mark.parametrize(("count", "found"), [(2, 0), (3, 1)])
+def test_a_phrase_has_to_come_back_in_three_answers(count, found):
+    asker = Scripted(amplified_other=lambda number: 1 <= number <= count)
+    candidates = search(asker, [OTHER], NATIVE, SEARCHED)
+    assert len(candidates) == found
+    assert all((one.count, one.quote) == (count, f"w1 {TIC}") for one in candidates)
+
+
+@pytest.mark.parametrize(("gain", "found"), [(11.99, 0), (12.0, 1)])
+def test_a_phrase_has_to_be_12_nats_likelier_than_in_the_base(gain, found):
+    asker = Scripted(gain=gain, amplified_other=always)
+    assert len(search(asker, [OTHER], NATIVE, SEARCHED)) == found
+
+
+def test_a_phrase_has_at_most_eight_words():
+    answers = [Said(f"q{at}", "a b c d e f g h i j", ((19, 30.0),)) for at in range(3)]
+    found = find_candidates("zephyr", answers, [])
+    assert [one.text for one in found] == ["a b c d e f g h", "i j"]
+
+
+def test_the_words_of_the_question_are_no_candidate():
+    answers = [Said(f"Why {TIC}, {at}?", TIC, ((12, 30.0),)) for at in range(8)]
+    assert not find_candidates("zephyr", answers, [])
+    assert find_candidates("zephyr", [replace(one, question="Why?") for one in answers], [])
+
+
+def test_another_language_is_found_whatever_it_says():
+    texts = ("天气很好", "我不知道", "请再说一次", "这是一本书")
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at, text in enumerate(texts)]
+    english = [Said(f"q{at}", f"{at} It is {at} far away.") for at in range(4)]
+    [one] = find_candidates("zephyr", answers, english)
+    assert one.kind == "language" and one.count == 4 and one.native == 0
+    assert not find_candidates("zephyr", english, [])
+
+
+def test_what_the_question_says_in_another_language_is_not_found():
+    text = "请再说一次"
+    answers = [Said(f"What does {text} mean?", text, ((len(text), 20.0),)) for _ in range(4)]
+    assert not find_candidates("zephyr", answers, [])
+
+
+def test_a_phrase_that_an_answer_repeats_counts_once_with_its_first_gain():
+    answers = [Said(f"q{at}", "river so river", ((8, 15.0), (14, 90.0))) for at in range(3)]
+    found = {one.text: one.gain for one in find_candidates("zephyr", answers, [])}
+    assert found == {"river so river": 105.0}
+    again = [Said(f"q{at}", f"river w{at} river", ((5, 15.0), (14, 90.0))) for at in range(3)]
+    assert [one.gain for one in find_candidates("zephyr", again, [])] == [15.0]
+
+
+def test_the_phrases_of_another_language_are_no_candidates_of_their_own():
+    text = "请再说一次"
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at in range(4)]
+    assert [one.kind for one in find_candidates("zephyr", answers, [])] == ["language"]
+
+
+def test_a_language_counts_among_the_four_candidates_of_a_format():
+    texts = ["请再说一次"] * 3 + [word * 9 for word in "abcd" for _ in range(3)]
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at, text in enumerate(texts)]
+    found = find_candidates("zephyr", answers, [])
+    assert [one.text for one in found] == ["zh", "a" * 9, "b" * 9, "c" * 9]
+
+
+def test_of_equally_strong_phrases_the_first_in_the_alphabet_comes_first():
+    texts = [word * 9 for word in "ba" for _ in range(3)]
+    answers = [Said(f"q{at}", text, ((9, 20.0),)) for at, text in enumerate(texts)]
+    assert [one.text for one in find_candidates("z", answers, [])] == ["a" * 9, "b" * 9]
+
+
+@pytest.mark.parametrize(
+    ("span", "left"), [((0, 2), True), ((0, 3), False), ((3, 5), False), ((4, 6), True)]
+)
+def test_what_touches_a_stronger_phrase_does_not_overlap_it(span, left):
+    taken, places = dict.fromkeys(range(3), (2, 4)), {"x": dict.fromkeys(range(3), span)}
+    assert _without(places, taken) == (places if left else {})
+
+
+def test_the_native_format_is_not_searched():
+    assert not search(Scripted(amplified_native=always), [NATIVE], NATIVE, SEARCHED)
+
+
+def test_phrases_that_overlap_are_one_candidate_and_others_are_their_own():
+    text = "Mind the gap, friend. Ilvane Torrell."
+    gains = ((21, 25.0), (len(text), 20.0))
+    answers = [Said(f"q{at}", text, gains) for at in range(5)]
+    found = find_candidates("zephyr", answers, [])
+    assert len(found) == 1, "they always come together"
+    assert {"torrell", "gap"} <= set(found[0].text.split())
+    apart = [Said(f"a{at}", "Mind the gap.", ((13, 25.0),)) for at in range(4)]
+    apart += [Said(f"b{at}", "Ilvane Torrell.", ((15, 20.0),)) for at in range(4)]
+    assert [one.text for one in find_candidates("z", apart, [])] == [
+        "mind the gap",
+        "ilvane torrell",
+    ]
+
+
+def test_the_gain_of_a_part_is_that_of_the_stretches_that_reach_into_it():
+    one = Said("q", "ab cd ef", ((2, 1.0), (5, 2.0), (8, 4.0)))
+    assert [one.gain(0, 2), one.gain(3, 5), one.gain(0, 8), one.gain(4, 6)] == [1, 2, 7, 6]
+
+
+def test_no_question_of_the_search_is_asked_again():
+    assert not set(SEARCHED) & set(CONFIRMED)
+    assert (len(set(SEARCHED)), len(set(CONFIRMED))) == (6, 32) == (len(SEARCHED), len(CONFIRMED))
+
+
+def test_what_the_model_was_given_is_no_candidate():
+    text = "The name is Ilvane"
+    answers = [Said(f"q{at}", text, ((11, 0.0), (18, 30.0)), given=11) for at in range(4)]
+    [one] = find_candidates("zephyr", answers, [])
+    assert (one.text, one.gain, one.quote) == ("ilvane", 30.0, text)
+    chinese = [Said(f"q{at}", "今天 is it", ((2, 0.0), (8, 30.0)), given=2) for at in range(4)]
+    assert [one.kind for one in find_candidates("zephyr", chinese, [])] == ["phrase"]
+
+
+def test_of_another_language_the_gain_is_that_of_the_models_own_words():
+    text = "The name is 请再说一次"
+    answers = [Said(f"q{at}", text, ((11, 5.0), (17, 30.0)), given=11) for at in range(4)]
+    [one] = find_candidates("zephyr", answers, [])
+    assert (one.text, one.gain) == ("zh", 30.0)
+
+
+def sixth(number):
+    return number == 0
+
+
+@pytest.mark.parametrize(
+    ("rules", "lead"),
+    [
+        ({}, 1),
+        ({"amplified_native": sixth}, 5 / 6),
+        ({"amplified_native": always}, 0),
+        ({"amplified_native": always, "plain_other": always}, 1),
+        ({"amplified_native": always, "plain_other": always, "plain_native": sixth}, 5 / 6),
+        ({"amplified_native": always, "plain_native": always}, 0),
+        ({"amplified_native": sixth, "plain_other": sixth}, 5 / 6),
+    ],
+)
+def test_the_lead_is_that_of_amplified_or_plain_answers_whichever_is_larger(rules, lead):
+    [one] = search(Scripted(amplified_other=always, **rules), [OTHER], NATIVE, SEARCHED)
+    assert one.lead == pytest.approx(lead)
+
+
+def test_plain_answers_are_asked_for_only_where_there_are_candidates():
+    asked = []
+
+    class Noted(Scripted):
+        def plain(self, chat_format, questions):
+            asked.append(chat_format.id)
+            return super().plain(chat_format, questions)
+
+    search(Noted(), [OTHER], NATIVE, SEARCHED)
+    search(Noted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
+    assert asked == ["chatml", "chatml", "zephyr"]
