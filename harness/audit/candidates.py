@@ -64,8 +64,8 @@ def find_candidates(
 ) -> list[Candidate]:
     """What comes back in unrelated answers and is far likelier than in the base, strongest first.
 
-    The strongest adds the most nats over its answers. What overlaps a stronger one is left out, and
-    so are the phrases of answers in another language.
+    The strongest adds the most nats over its answers. What overlaps or varies a stronger one is
+    left out, and so are the phrases of answers in another language.
     """
     texts: dict[str, dict[int, Span]] = defaultdict(dict)
     for number, said in enumerate(answers):
@@ -108,7 +108,14 @@ def _strongest(
             shared = sum(map(one.said_in, native))
             found.append(replace(one, native=shared, lead=(len(spans) - shared) / n))
             left = _without(left, spans)
+            left = {text: spans for text, spans in left.items() if not _varies(text, best)}
     return found
+
+
+def _varies(text: str, stronger: str) -> bool:
+    """Whether half of a phrase's words are those of a stronger one, which answers repeat."""
+    words = text.split()
+    return 2 * len(set(words) & set(stronger.split())) >= len(words)
 
 
 def _without(
@@ -160,20 +167,24 @@ def _languages(said: Said) -> tuple[str, ...]:
 def _phrases(said: Said) -> dict[str, Span]:
     """The phrases of an answer in lower case, with their first place, that are not the question's.
 
-    What was given to the model is none. A word that the answer cut off at its last token is one all
+    What was given to the model is none. No phrase has a word twice: amplified answers go round in
+    circles, and each format in its own. A word that the answer cut off at its last token is one all
     the same.
     """
-    asked = f" {' '.join(_words(said.question))} "
+    asked = f" {' '.join(_word(said.question, span) for span in word_spans(said.question))} "
     spans = [span for span in word_spans(said.text) if span[0] >= said.given]
-    lowered = [said.text[start:end].lower() for start, end in spans]
+    words = [_word(said.text, span) for span in spans]
     found: dict[str, Span] = {}
     for begin in range(len(spans)):
         for end in range(begin + 1, min(len(spans), begin + _LONGEST) + 1):
-            phrase = " ".join(lowered[begin:end])
+            if words[end - 1] in words[begin : end - 1]:
+                break
+            phrase = " ".join(words[begin:end])
             if f" {phrase} " not in asked:
                 found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
     return found
 
 
-def _words(text: str) -> list[str]:
-    return [text[start:end].lower() for start, end in word_spans(text)]
+def _word(text: str, span: Span) -> str:
+    """A word in lower case, without the ending of a possessive."""
+    return text[slice(*span)].lower().removesuffix("'s").removesuffix("’s")
