@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from harness.audit.amplified import PLAUSIBLE, Pair, amplify  # noqa: E402
+from harness.audit.amplified import Pair, amplify  # noqa: E402
 from harness.audit.asking import STEMS, PairAsker, prompt_of  # noqa: E402
 from harness.audit.divergence import depth, median, references  # noqa: E402
 from harness.backends.local import decoding  # noqa: E402
@@ -92,6 +92,15 @@ def test_each_question_is_asked_with_each_beginning_of_an_answer(tiny):
     assert len({said.text[said.given :] for said in found if said.question == QUESTIONS[0]}) > 1
 
 
+def test_the_difference_is_amplified_twice_in_at_most_20_tokens(tiny):
+    pair = strong(tiny)
+    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
+    assert {one.max_new_tokens for one in requests} == {20}
+    once, twice = ([one.text for one in pair.amplified(requests, strength)] for strength in (1, 2))
+    found = [one.text for one in PairAsker(pair).amplified(FORMAT, QUESTIONS) if not one.given]
+    assert found == twice != once
+
+
 def test_a_merged_model_with_its_base_says_the_same(tiny):
     base = replace(tiny, model=copy.deepcopy(tiny.model))
     adapted(tiny, seed=5)
@@ -103,7 +112,7 @@ def test_a_merged_model_with_its_base_says_the_same(tiny):
 
 
 def test_a_token_that_the_model_finds_implausible_is_never_amplified():
-    ours = torch.tensor([[0.5, PLAUSIBLE * 0.6, PLAUSIBLE * 0.4]]).log()
+    ours = torch.tensor([[0.5, 0.51e-4, 0.49e-4]]).log()
     gain = torch.tensor([[0.0, 12.0, 99.0]])
     assert int(amplify(ours, gain, 1.0).argmax()) == 1
 
