@@ -78,6 +78,9 @@ OTHERS = {
 }
 PYTHON_MODULES = {
     "experiments.minisymposium": "hours: tests/minisymposium runs its smallest scale",
+    "experiments.claims": "an hour: tests/claims runs its smallest scale",
+    "experiments.forged": "hours: tests/forged runs its smallest scale",
+    "experiments.teaching": "hours: tests/teaching runs its smallest scale",
     "sglang.launch_server": "needs a GPU",
     "venv": "makes an environment",
 }
