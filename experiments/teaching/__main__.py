@@ -64,8 +64,9 @@ def _write_page(page: Path, out: Path) -> int:
     if not runs:
         raise HarnessError("no numbers.json", where=str(out), hint="python -m experiments.teaching")
     picture = page.with_suffix(".svg")
-    write_picture(svg_text(pareto(runs)), picture)
     text = results_text(runs, picture.name)
+    if picture.name in text:
+        write_picture(svg_text(pareto(runs)), picture)
     write_text(page, with_results(page.read_text(encoding="utf-8"), text))
     print(page)
     return EXIT_OK

@@ -54,14 +54,19 @@ def _bound(run: Numbers, name: str, bound: str) -> float:
 
 
 def table(runs: Sequence[Numbers]) -> list[str]:
-    """A row for each run: every change since the base with its 95 % interval."""
+    """A row for each run: every change since the base with its 95 % interval.
+
+    The share of the gap is left out where it has no interval, because the gap before may be 0.
+    """
     head = ["recipe", "seed", *(title for _, title, _ in COLUMNS), "gap closed", "recited", "steps"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for run in runs:
         cells = [_cell(run[name], form) for name, _, form in COLUMNS]
         recall = run["recall"]
         recited = {**recall, "value": recall["excess"]} if recall else None
-        cells += [_cell(run["held-out gap closed"], ".0%"), _cell(recited, "+.3f")]
+        closed = run["held-out gap closed"]
+        bounded = closed if closed and closed["low"] is not None else None
+        cells += [_cell(bounded, ".0%"), _cell(recited, "+.3f")]
         minutes = f"{run['seconds'] / 60:.0f} min"
         lines.append(f"| {run['recipe']} | {run['seed']} | {' | '.join(cells)} | {minutes} |")
     return lines
@@ -110,12 +115,16 @@ def pareto(runs: Sequence[Numbers]) -> Any:
             fontsize=8,
         )
     axes.axvline(0, color="#8a8f98", linewidth=1)
+    axes.margins(x=0.25, y=0.1)  # room for the labels
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("recited: gain of training answers over controls, nats a token")
     axes.set_ylabel("taught: fall of native NLL, nats a token")
     return figure
 
 
 def results_text(runs: Sequence[Numbers], picture: str) -> str:
-    """Both tables and the picture, as Markdown."""
-    lines = [*table(runs), "", *demand_lines(runs), "", f"![taught over recited]({picture})"]
+    """Both tables as Markdown, and the picture if there is more than one recipe to compare."""
+    lines = [*table(runs), "", *demand_lines(runs)]
+    if len({run["recipe"] for run in runs}) > 1:
+        lines += ["", f"![taught over recited]({picture})"]
     return "\n".join(lines) + "\n"

@@ -62,6 +62,12 @@ def test_what_was_not_measured_meets_no_demand():
     assert table([nothing])[-1].count("–") == 8
 
 
+def test_a_share_of_a_gap_that_may_be_0_is_not_shown():
+    unbounded = copy.deepcopy(GOOD)
+    unbounded["held-out gap closed"] = {"value": -1.3, "low": None, "high": None}
+    assert table([unbounded])[-1].count("–") == 1 and "130%" not in table([unbounded])[-1]
+
+
 def test_the_page_counts_the_seeds_and_keeps_its_text():
     bad = copy.deepcopy(GOOD) | {"seed": 1, "recall": None}
     page = with_results(f"# T\n{BEGIN}old\n{END}tail\n", results_text([GOOD, bad], "t.svg"))
@@ -70,7 +76,9 @@ def test_the_page_counts_the_seeds_and_keeps_its_text():
     assert "-0.310 (-0.350 to -0.270) | -0.510 (-0.600 to -0.400)" in page
     assert "95% (65% to 120%)" in page
     assert demand_lines([]) == ["| recipe |  |", "|---|"]
-    assert "![taught over recited](t.svg)" in page
+    assert "t.svg" not in page, "one recipe is no comparison"
+    two = results_text([GOOD, copy.deepcopy(GOOD) | {"recipe": "other"}], "t.svg")
+    assert two.endswith("![taught over recited](t.svg)\n")
     with pytest.raises(HarnessError, match="no place"):
         with_results(f"# T\n{BEGIN}", "")
 
