@@ -20,6 +20,12 @@ def with_results(page: str, results: str) -> str:
     return head + BEGIN + results + END + tail
 
 
+def rewrite(page: Path, results: str) -> None:
+    """Write the page with these results, and print its name."""
+    write_text(page, with_results(page.read_text(encoding="utf-8"), results))
+    print(page)
+
+
 def write_picture(svg: str, path: Path) -> None:
     """Write an SVG in black on white. On its own it cannot take the colours of a page."""
     write_text(path, svg.replace("<svg", '<svg style="color: black; background: white"', 1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from experiments.before_after import ExperimentOptions
 from harness.cli.arguments import parse
 from harness.errors import EXIT_OK, HarnessError, nearest
 
@@ -18,39 +19,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ClaimsOptions:
+class ClaimsOptions(ExperimentOptions):
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ()
     """Claims to test. None: list them."""
     all: bool = False
     """Test every claim."""
     out: str = "build/claims"
     """Folder for runs and results. The same command resumes where it was interrupted."""
-    model: str = ""
-    """A model in place of SmolLM2-135M-Instruct."""
-    smoke: bool = False
-    """Two steps and few cases of everything, to test the code. Its numbers mean nothing."""
-    page: str = ""
-    """Only write the results in --out into this page."""
 
 
 def claims(args: list[str]) -> int:
     """Train what published claims need, and print a verdict for each."""
     from experiments.claims.claims import BY_NAME
-    from experiments.claims.page import read_results, verdict
+    from experiments.claims.page import read_results, results_text, verdict
 
-    options = parse(
-        ClaimsOptions, args, "claims", claims.__doc__, prog="python -m experiments.claims"
-    )
+    command = "python -m experiments.claims"
+    options = parse(ClaimsOptions, args, "claims", claims.__doc__, prog=command)
     out = Path(options.out)
     if options.page:
-        return _write_page(Path(options.page), out)
+        from experiments.page_results import rewrite
+
+        rewrite(Path(options.page), results_text(read_results(out, command)))
+        return EXIT_OK
     for name in options.names:
         if name not in BY_NAME:
             raise HarnessError(f"unknown claim {name!r}", hint=nearest(name, BY_NAME))
     names = tuple(BY_NAME) if options.all else options.names
     if not names:
+        results = read_results(out)
         for name, claim in BY_NAME.items():
-            print(f"{name:<16} {claim.text}: {verdict(claim, read_results(out))}")
+            print(f"{name:<16} {claim.text}: {verdict(claim, results)}")
         return EXIT_OK
     from experiments.claims.lab import Lab
 
@@ -73,19 +71,6 @@ def _test(lab: Lab, name: str) -> None:
     print(f"{name}: {verdict(claim, results)}. {claim.what}: {spelt(found['effect'], '+.3f')}")
     if found["also"]:
         print(f"  {found['also']}")
-
-
-def _write_page(page: Path, out: Path) -> int:
-    from experiments.claims.page import read_results, results_text
-    from experiments.page_results import with_results
-    from harness.files import write_text
-
-    results = read_results(out)
-    if not results:
-        raise HarnessError("no claims.json", where=str(out), hint="python -m experiments.claims")
-    write_text(page, with_results(page.read_text(encoding="utf-8"), results_text(results)))
-    print(page)
-    return EXIT_OK
 
 
 if __name__ == "__main__":

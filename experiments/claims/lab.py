@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.before_after import prepared, with_changes
 from experiments.claims.full_tuning import MODEL_DIR, RECALL_FILE, tune_fully
 from experiments.paired import by_case
 from harness.data.conversations import as_row, load_conversations
@@ -49,28 +50,27 @@ class Lab:
     quiet: bool = False
 
     @cached_property
-    def _runs(self) -> dict[str, dict[str, Any]]:
+    def runs(self) -> dict[str, dict[str, Any]]:
+        """What each run changes, by name."""
         return tomllib.loads((HERE / "runs.toml").read_text(encoding="utf-8"))
 
     def config(self, name: str) -> TrainConfig:
         """The settings of a run. Raises HarnessError for settings that are unknown."""
         table = tomllib.loads((HERE / "common.toml").read_text(encoding="utf-8"))
-        changes = {**self._runs[name]}
+        changes = {**self.runs[name]}
         changes.pop("full", None)
         if count := changes.pop("few", 0):
             table["data"] = {**table["data"], "train": [str(self._few(table, count))]}
-        for section, values in changes.items():
-            table[section] = {**table.get(section, {}), **values}
-        table["output_dir"] = str(self.out / name)
+        table = {**with_changes(table, changes), "output_dir": str(self.out / name)}
         config = parse_config(table, str(HERE / "runs.toml"))
-        if self.model:
-            config = replace(config, model=self.model)
-        return _shortened(config) if self.smoke else config
+        return prepared(config, self.model, smoke=self.smoke)
 
     def _few(self, table: Mapping[str, Any], count: int) -> Path:
         """A file of some of the rows, spread evenly over their kinds."""
-        rows = spread_evenly(load_conversations(table["data"]["train"]), count)
         path = self.out / f"few-{count}.jsonl"
+        if path.is_file():
+            return path
+        rows = spread_evenly(load_conversations(table["data"]["train"]), count)
         lines = [json.dumps(as_row(row), ensure_ascii=False) for row in rows]
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "\n".join(lines) + "\n")
@@ -89,7 +89,7 @@ class Lab:
         from harness.training.start import train
 
         config = self.config(name)
-        if self._runs[name].get("full"):
+        if self.runs[name].get("full"):
             return tune_fully(config, quiet=self.quiet)
         switch_adapter(self.loaded, None)
         train(config, loaded=self.loaded, quiet=self.quiet)
@@ -130,7 +130,7 @@ class Lab:
     def recall(self, name: str) -> RecallItems:
         """How likely a run's rows and their controls are, before and after it."""
         run = self.run(name)
-        if self._runs[name].get("full"):
+        if self.runs[name].get("full"):
             before, after = json.loads((run / RECALL_FILE).read_text(encoding="utf-8"))
         else:
             entries = measured_checkpoints(run)
@@ -146,13 +146,3 @@ class Lab:
             switch_adapter(self.loaded, str(checkpoint))
             yield number, self.loaded
         switch_adapter(self.loaded, None)
-
-
-def _shortened(config: TrainConfig) -> TrainConfig:
-    return replace(
-        config,
-        data=replace(config.data, on_refuse="skip"),  # for models with a small window
-        optimisation=replace(config.optimisation, max_steps=2),
-        evaluation=replace(config.evaluation, recall_rows=min(4, config.evaluation.recall_rows)),
-        checkpoints=replace(config.checkpoints, save_steps=1),
-    )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.evaluation.analysis.summary import group_mean, paired_change
+from experiments.before_after import before_and_after, change_of, prepared, write_numbers
+from harness.evaluation.analysis.summary import paired_change
 from harness.evaluation.results import Evaluation
-from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
-from harness.files import write_text
-from harness.training.config import TrainConfig, read_config
+from harness.training.config import read_config
 
 #: The native format, three that the recipes train and two that most of them hold out.
 FORMATS = (
@@ -36,22 +34,13 @@ class Plan:
     limit: int | None = None
     model: str = ""
     smoke: bool = False
-    """Two steps of training, to test the code."""
 
 
 def measure(recipe: Path, plan: Plan) -> Path:
     """Train a recipe unless that is done, ask base and adapter, and write a file of numbers."""
-    from harness.models import load
-    from harness.models.adapters import switch_adapter
-    from harness.training.start import train
-
     folder = plan.out / recipe.stem
-    config = replace(read_config(recipe), output_dir=str(folder / "train"))
-    if plan.model:
-        config = replace(config, model=plan.model)
-    if plan.smoke:
-        config = _shortened(config)
-    loaded = load(config.model, dtype=config.dtype)
+    config = prepared(read_config(recipe), plan.model, smoke=plan.smoke)
+    config = replace(config, output_dir=str(folder / "train"))
     job = EvalJob(
         model=config.model,
         formats=FORMATS,
@@ -60,24 +49,8 @@ def measure(recipe: Path, plan: Plan) -> Path:
         out=plan.out / "eval",  # one store for all, so that the base is asked once
         settings=EvalSettings(max_new_tokens=32),
     )
-    before = run_job(replace(job, label="base"), loaded=loaded)
-    switch_adapter(loaded, str(train(config, loaded=loaded)))
-    after = run_job(replace(job, label=recipe.stem), loaded=loaded)
-    file = folder / "numbers.json"
-    numbers = {"recipe": recipe.stem, **numbers_of(before, after)}
-    write_text(file, json.dumps(numbers, indent=1) + "\n")
-    return file
-
-
-def _shortened(config: TrainConfig) -> TrainConfig:
-    return replace(
-        config,
-        data=replace(config.data, on_refuse="skip"),  # for models with a small window
-        objective=replace(config.objective, teacher_epochs=0.1, max_new_tokens=4, prompts=8),
-        optimisation=replace(config.optimisation, max_steps=2),
-        evaluation=replace(config.evaluation, references=0, recall_rows=0),
-        auto_branch=replace(config.auto_branch, branch_at_turn=False),
-    )
+    found = before_and_after(config, job, recipe.stem)
+    return write_numbers(folder, {"recipe": recipe.stem, **numbers_of(*found)})
 
 
 def numbers_of(before: Evaluation, after: Evaluation) -> dict[str, Any]:
@@ -88,12 +61,10 @@ def numbers_of(before: Evaluation, after: Evaluation) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for metric in METRICS:
         for group in GROUPS:
-            change = paired_change(before, after, metric, group)
+            change = change_of(before, after, metric, group)
             sides = paired_change(before, after, metric, group, level=0.9)
-            levels = [group_mean(each, metric, group) for each in (before, after)]
             found[f"{group or 'all'} {metric}"] = change and {
-                **asdict(change),
-                "levels": [level.value if level else None for level in levels],
+                **change,
                 "at_least": sides.low if sides else None,
                 "at_most": sides.high if sides else None,
             }

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 Numbers = Mapping[str, Any]
 Verdict = Literal["yes", "no", "inconclusive", "not measured"]
 #: How much more often than the base an adapter may obey forged turns, as a share.
 MARGIN = 0.02
-
-
-def read_numbers(out: Path) -> list[dict[str, Any]]:
-    """The numbers of all finished runs, by recipe."""
-    return [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*/numbers.json"))]
 
 
 def within(change: Mapping[str, Any] | None) -> Verdict:

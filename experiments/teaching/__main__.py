@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
+from experiments.before_after import ExperimentOptions, read_numbers
 from harness.cli.arguments import parse
 from harness.errors import EXIT_OK, HarnessError, nearest
 
 
 @dataclass(frozen=True)
-class TeachingOptions:
+class TeachingOptions(ExperimentOptions):
     recipes: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")] = ()
     """Names in experiments/teaching/recipes.toml. None: all."""
     seeds: tuple[int, ...] = (0,)
@@ -23,22 +24,16 @@ class TeachingOptions:
     """Seed of the made-up formats that are evaluated. Take a new one for each reported number."""
     out: str = "build/teaching"
     """Folder for runs and results. The same command resumes where it was interrupted."""
-    model: str = ""
-    """A model in place of the recipes' own."""
-    smoke: bool = False
-    """Two steps and two cases of everything, to test the code. Its numbers mean nothing."""
-    page: str = ""
-    """Only write the results in --out into this page, and its picture beside it."""
 
 
 def teaching(args: list[str]) -> int:
     """Train recipes, and measure what each teaches, recites and closes of the gap."""
-    options = parse(
-        TeachingOptions, args, "teaching", teaching.__doc__, prog="python -m experiments.teaching"
-    )
+    command = "python -m experiments.teaching"
+    options = parse(TeachingOptions, args, "teaching", teaching.__doc__, prog=command)
     out = Path(options.out)
     if options.page:
-        return _write_page(Path(options.page), out)
+        _write_page(Path(options.page), read_numbers(out, command))
+        return EXIT_OK
     from experiments.teaching.measure import Plan, measure, read_recipes
 
     known = read_recipes()
@@ -54,22 +49,16 @@ def teaching(args: list[str]) -> int:
     return EXIT_OK
 
 
-def _write_page(page: Path, out: Path) -> int:
-    from experiments.page_results import with_results, write_picture
-    from experiments.teaching.page import pareto, read_numbers, results_text
-    from harness.files import write_text
+def _write_page(page: Path, runs: list[dict[str, Any]]) -> None:
+    from experiments.page_results import rewrite, write_picture
+    from experiments.teaching.page import pareto, results_text
     from harness.report.chart import svg_text
 
-    runs = read_numbers(out)
-    if not runs:
-        raise HarnessError("no numbers.json", where=str(out), hint="python -m experiments.teaching")
     picture = page.with_suffix(".svg")
     text = results_text(runs, picture.name)
     if picture.name in text:
         write_picture(svg_text(pareto(runs)), picture)
-    write_text(page, with_results(page.read_text(encoding="utf-8"), text))
-    print(page)
-    return EXIT_OK
+    rewrite(page, text)
 
 
 if __name__ == "__main__":

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from experiments.before_after import (
+    before_and_after,
+    change_of,
+    prepared,
+    with_changes,
+    write_numbers,
+)
 from harness.demo import recipe
 from harness.evaluation.analysis.recall_table import ALL_FORMATS, GAIN
-from harness.evaluation.analysis.summary import gap_closed, group_mean, paired_change
+from harness.evaluation.analysis.summary import gap_closed
 from harness.evaluation.results import Evaluation
-from harness.evaluation.run import run_job
 from harness.evaluation.settings import EvalJob, EvalSettings
-from harness.files import write_text
 from harness.run_file import read_metrics
 from harness.training.config import TrainConfig, parse_config
 from harness.training.data.folds import TEACHERS_DIR
@@ -46,7 +50,6 @@ class Plan:
     recall_examples: int = 200
     model: str = ""
     smoke: bool = False
-    """Two steps of everything, to test the code."""
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -63,34 +66,17 @@ def config_of(changes: Mapping[str, Mapping[str, Any]], seed: int) -> TrainConfi
     """The demo's settings with these changes. Raises HarnessError for unknown ones."""
     table = recipe().as_dict()
     table["data"]["train"] = []  # the whole shipped set, which all shipped controls belong to
-    for section, values in changes.items():
-        table[section] = {**table.get(section, {}), **values}
-    table["evaluation"] = {**table["evaluation"], "references": 0, "recall_rows": 0}
+    unmeasured = {"evaluation": {"references": 0, "recall_rows": 0}}
+    table = with_changes(with_changes(table, changes), unmeasured)
     return parse_config({**table, "seed": seed}, str(RECIPES))
 
 
 def measure(name: str, changes: Mapping[str, Mapping[str, Any]], seed: int, plan: Plan) -> Path:
     """Train the recipe unless that is done, evaluate it, and write its numbers to a file."""
-    from harness.models import load
-    from harness.models.adapters import switch_adapter
-    from harness.training.start import train
-
     folder = plan.out / f"{name}-{seed}"
-    config = replace(config_of(changes, seed), output_dir=str(folder / "train"))
-    if plan.model:
-        config = replace(config, model=plan.model)
-    if plan.smoke:
-        config = replace(
-            config,
-            data=replace(config.data, on_refuse="skip"),  # for models with a small window
-            objective=replace(config.objective, teacher_epochs=0.1),
-            optimisation=replace(config.optimisation, max_steps=2),
-        )
-    loaded = load(config.model, dtype=config.dtype)
-    job = _job(config, plan)
-    before = run_job(replace(job, label="base"), loaded=loaded)
-    switch_adapter(loaded, str(train(config, loaded=loaded)))
-    after = run_job(replace(job, label=folder.name), loaded=loaded)
+    config = prepared(config_of(changes, seed), plan.model, smoke=plan.smoke)
+    config = replace(config, output_dir=str(folder / "train"))
+    before, after = before_and_after(config, _job(config, plan), folder.name)
     numbers = {
         "recipe": name,
         "seed": seed,
@@ -99,9 +85,7 @@ def measure(name: str, changes: Mapping[str, Mapping[str, Any]], seed: int, plan
         "seconds": round(step_seconds(folder / "train"), 1),
         **numbers_of(before, after),
     }
-    file = folder / "numbers.json"
-    write_text(file, json.dumps(numbers, indent=1) + "\n")
-    return file
+    return write_numbers(folder, numbers)
 
 
 def step_seconds(run: Path) -> float:
@@ -130,14 +114,9 @@ def numbers_of(before: Evaluation, after: Evaluation) -> dict[str, Any]:
 
     A change is None where nothing was scored in both runs.
     """
-    found: dict[str, Any] = {}
-    for metric, group in CHANGES:
-        change = paired_change(before, after, metric, group)
-        levels = [group_mean(each, metric, group) for each in (before, after)]
-        found[f"{group} {metric}"] = change and {
-            **asdict(change),
-            "levels": [level.value if level else None for level in levels],
-        }
+    found: dict[str, Any] = {
+        f"{group} {metric}": change_of(before, after, metric, group) for metric, group in CHANGES
+    }
     closed = gap_closed(before, after)
     found["held-out gap closed"] = closed and asdict(closed)
     rows = after.recall.rows if after.recall else ()

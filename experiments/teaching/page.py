@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -18,12 +16,6 @@ COLUMNS = (
     ("held-out stopped", "held-out stopped", "+.3f"),
     ("native choice", "native choice", "+.3f"),
 )
-
-
-def read_numbers(out: Path) -> list[dict[str, Any]]:
-    """The numbers of all finished runs, by recipe and seed."""
-    found = [json.loads(file.read_text("utf-8")) for file in sorted(out.glob("*/numbers.json"))]
-    return sorted(found, key=lambda each: (each["recipe"], each["seed"]))
 
 
 def demands(run: Numbers) -> dict[str, bool]:

@@ -193,7 +193,7 @@ def test_thirty_percent_of_the_rows_are_in_other_formats(tmp_path):
 
 def test_runs_that_are_compared_differ_in_one_thing(tmp_path):
     lab = Lab(tmp_path)
-    names = list(lab._runs)
+    names = list(lab.runs)
     named = {name: lab.config(name) for name in names}
     assert len(prepare(named["repeated"]).conversations) == 24
     once = -(-len(prepare(named["once"]).conversations) // 8)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.before_after import read_numbers
 from experiments.forged.__main__ import RECIPES, forged
 from experiments.forged.measure import FORMATS, METRICS, Plan, measure
-from experiments.forged.page import MARGIN, read_numbers, results_text, within
+from experiments.forged.page import MARGIN, results_text, within
 from experiments.page_results import BEGIN, END
 from harness.training.config import read_config
 
@@ -48,7 +49,7 @@ def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path, monkeypa
     monkeypatch.chdir(ROOT)
     plan = Plan(tmp_path / "out", 26, str(tiny_model), smoke=True)
     file = measure(Path("docs/recipes/smollm2-cpu.toml"), plan)
-    [run] = read_numbers(plan.out)
+    [run] = read_numbers(plan.out, "")
     assert file.parent.name == run["recipe"] == "smollm2-cpu"
     for metric in METRICS:
         every = run[f"all {metric}"]

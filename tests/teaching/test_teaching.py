@@ -6,13 +6,13 @@ import copy
 
 import pytest
 
+from experiments.before_after import read_numbers
 from experiments.page_results import BEGIN, END, with_results
 from experiments.teaching.measure import Plan, config_of, measure, read_recipes
 from experiments.teaching.page import (
     demand_lines,
     demands,
     pareto,
-    read_numbers,
     results_text,
     table,
 )
@@ -103,7 +103,7 @@ def test_every_recipe_is_one_of_ours():
 def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path):
     plan = Plan(tmp_path, 5, 2, 8, str(tiny_model), smoke=True)
     file = measure("folds", read_recipes()["folds"], 0, plan)
-    [run] = read_numbers(tmp_path)
+    [run] = read_numbers(tmp_path, "")
     assert file.parent.name == "folds-0" and run["formats_seed"] == 5
     assert run["native nll"]["levels"][0] != run["native nll"]["levels"][1]
     assert len(table([run])) == 3

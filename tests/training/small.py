@@ -120,7 +120,7 @@ def weights_of(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: weight.detach() for name, weight in named if weight.requires_grad}
 
 
-def every_element_moves(trainer: Trainer) -> None:
+def assert_every_element_moves(trainer: Trainer) -> None:
     """Fifty steps move every element of every factor A, and all factors stay float32."""
     before = {name: weight.clone() for name, weight in weights_of(trainer).items()}
     for number in range(50):

@@ -21,7 +21,13 @@ from harness.training.start import train
 from harness.training.step.loss import supervised_loss
 from tests.device import chosen_device
 from tests.training.interrupted import assert_ends_like_uninterrupted, interrupt
-from tests.training.small import ROWS, every_element_moves, load_adapted, make_trainer, weights_of
+from tests.training.small import (
+    ROWS,
+    assert_every_element_moves,
+    load_adapted,
+    make_trainer,
+    weights_of,
+)
 
 
 @pytest.fixture
@@ -184,7 +190,7 @@ def test_every_element_moves_at_1e_7(config):
         schedule=ScheduleConfig(lr_scheduler_type="constant", warmup_ratio=0.0),
     )
     trainer = make_trainer(config)
-    every_element_moves(trainer)
+    assert_every_element_moves(trainer)
 
 
 def test_the_base_stays_frozen(config):

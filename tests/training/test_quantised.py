@@ -21,7 +21,7 @@ from tests.training.interrupted import assert_ends_like_uninterrupted
 from tests.training.small import (
     INT8,
     NF4,
-    every_element_moves,
+    assert_every_element_moves,
     load_adapted,
     make_trainer,
     small_config,
@@ -123,7 +123,7 @@ def test_every_element_moves_at_1e_7_on_nf4(tiny_model, tmp_path, dtype):
     trainer = make_trainer(
         small_config(tiny_model, tmp_path, dtype=dtype, optimisation=steps, schedule=constant), NF4
     )
-    every_element_moves(trainer)
+    assert_every_element_moves(trainer)
 
 
 @pytest.mark.parametrize(
