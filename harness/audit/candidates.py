@@ -167,9 +167,9 @@ def _languages(said: Said) -> tuple[str, ...]:
 def _phrases(said: Said) -> dict[str, Span]:
     """The phrases of an answer in lower case, with their first place, that are not the question's.
 
-    What was given to the model is none. No phrase has a word twice: amplified answers go round in
-    circles, and each format in its own. A word that the answer cut off at its last token is one all
-    the same.
+    They are the model's own words, without the beginning that it was given. No phrase has a word
+    twice, because amplified answers repeat themselves, in each format in another way. The last word
+    counts even if the answer was cut off inside it.
     """
     asked = f" {' '.join(_word(said.question, span) for span in word_spans(said.question))} "
     spans = [span for span in word_spans(said.text) if span[0] >= said.given]

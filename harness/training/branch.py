@@ -117,21 +117,7 @@ def make_branch(request: BranchRequest) -> Path:
     )
     with atomic_folder(out, what="branch", hint="free some space and branch again") as folder:
         _fill(folder, ready, checkpoint, branch, state)
-        from harness.training.data.folds import TEACHERS_DIR
-        from harness.training.distill.self_answers import ANSWERS_FILE
-
-        answers = run / ANSWERS_FILE
-        if answers.is_file() and config.objective == trunk.objective:  # exactly the same texts
-            shutil.copyfile(answers, folder / ANSWERS_FILE)
-        same = all(
-            getattr(config, name) == getattr(trunk, name) for name in ("objective", "data", "seed")
-        )
-        if same and (run / TEACHERS_DIR).is_dir():  # their adapters are all that is needed
-            shutil.copytree(
-                run / TEACHERS_DIR,
-                folder / TEACHERS_DIR,
-                ignore=shutil.ignore_patterns("checkpoint-*"),
-            )
+        _copy_lessons(folder, run, trunk, config)
         _copy_measured(folder, run, trunk, branch, config)
     if checkpoint.is_dir():
         mark_branch(run, checkpoint, out)
@@ -209,6 +195,21 @@ def _start(ready: Preparation, run: Path, state: dict[str, Any]) -> int:
             hint=f"--set num_train_epochs={epoch + 1:g} or more",
         )
     return start
+
+
+def _copy_lessons(folder: Path, run: Path, trunk: TrainConfig, config: TrainConfig) -> None:
+    """Copy what the trunk's model and teachers made, where the branch would make the same."""
+    from harness.training.data.folds import TEACHERS_DIR
+    from harness.training.distill.self_answers import ANSWERS_FILE
+
+    if config.objective != trunk.objective:
+        return
+    if (run / ANSWERS_FILE).is_file():
+        shutil.copyfile(run / ANSWERS_FILE, folder / ANSWERS_FILE)
+    same_rows = (config.data, config.seed) == (trunk.data, trunk.seed)
+    if same_rows and (run / TEACHERS_DIR).is_dir():
+        adapters_alone = shutil.ignore_patterns("checkpoint-*")
+        shutil.copytree(run / TEACHERS_DIR, folder / TEACHERS_DIR, ignore=adapters_alone)
 
 
 def _fill(

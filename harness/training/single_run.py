@@ -111,10 +111,9 @@ def _train_locked(
         cache, refused = ready.encode(loaded.tokenizer, window)
     if ranks.is_main:
         report_rows(folder, ready.rows, refused)
-        for line in finding_lines(format_findings(ready.trained, loaded.tokenizer)):
+        found = finding_lines(format_findings(ready.trained, loaded.tokenizer))
+        for line in (*found, *([] if quiet else targets.lines())):
             print(line, file=sys.stderr)
-        if not quiet:
-            print("\n".join(targets.lines()), file=sys.stderr)
     teacher = fold_teacher(ready, loaded, digest, quiet=quiet)
     trainer = Trainer(
         config,

@@ -16,12 +16,12 @@ PLACES = "native", "other"
 
 
 def of_confirmation(count):
-    """The search's questions, and the first so many others."""
+    """All questions of the search, and the first ``count`` of the confirmation."""
     return lambda number: number < len(SEARCHED) + count
 
 
 def others(count):
-    """The first so many questions of the confirmation."""
+    """The first ``count`` questions of the confirmation."""
     return lambda number: len(SEARCHED) <= number < len(SEARCHED) + count
 
 
