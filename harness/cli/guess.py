@@ -145,6 +145,10 @@ def compared(
 def _check(adapter: str | None, name: str, base: str | None) -> None:
     """Raise HarnessError unless there are two models to compare."""
     if adapter is None and base is None:
+        from harness.models import locate
+
+        if not Path(name).is_dir():
+            locate(name)  # says so if there is no such model at all
         raise HarnessError(
             "nothing to compare the model with",
             where=name,
