@@ -19,6 +19,7 @@ from harness.backends.local.llama_forward import LlamaForward
 from harness.backends.local.packing import pack, tensors
 from harness.backends.local.slots import Slots
 from harness.models import switch_adapter
+from harness.models.adapters import base_only
 from harness.models.llama.recognise import take_apart
 from harness.models.lora_forward import install_lean_lora
 from harness.tokens.encode import prompt_ids
@@ -78,6 +79,28 @@ def test_logits_of_packs_are_those_of_the_modules(kind, changes, lora):
         atol=2e-5,
     )
     assert isinstance(forward_of(loaded, 40), LlamaForward)
+
+
+@pytest.mark.parametrize("lora", [{}, *ADAPTERS], ids=str)
+def test_with_the_adapter_off_the_logits_are_those_of_the_base(lora):
+    loaded = inferring(lora=lora)
+    wanted = [0, 4, 5, 40, 2]
+    adapted = packs_of(loaded, forward_of(loaded, 40), ROWS, wanted)
+    with base_only(loaded):
+        assert isinstance(forward_of(loaded, 40), LlamaForward)
+        off = packs_of(loaded, forward_of(loaded, 40), ROWS, wanted)
+    base = replace(loaded, model=loaded.model.unload())
+    expected = packs_of(base, ModuleForward(base), ROWS, wanted)
+    torch.testing.assert_close(off, expected, rtol=2e-5, atol=2e-5)
+    assert not torch.allclose(adapted, expected, atol=1e-3)
+
+
+def test_a_merged_adapter_that_is_switched_off_is_left_to_the_modules():
+    """Its weights hold the adapter, and peft takes it out of them."""
+    loaded = inferring()
+    loaded.model.merge_adapter()
+    with base_only(loaded):
+        assert isinstance(forward_of(loaded, 40), ModuleForward)
 
 
 LOADED = inferring()

@@ -30,7 +30,7 @@ from harness.tokens.encode import bos_text, eos_text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raise it by one with every change of ``harness.backends.local``, ``harness.backends.sampling`` or
 ``harness.models`` that changes an answer, a log-probability or an off-script probability by more
 than rounding. It is part of the address of every stored result, so older ones are computed again.

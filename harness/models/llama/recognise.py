@@ -39,9 +39,10 @@ def take_apart(
     Plain is: a Llama-like class of transformers on one of ``devices`` in float32 or bfloat16 (off
     the CPU also float16), not quantised, LoRA without dropout in use, bias, DoRA or other variants
     on its linear layers, no gradient checkpointing, and no row (``longest`` tokens) beyond a
-    sliding window. For ``training`` its weights may be of four bits, activations may be recomputed,
-    and it may be on CUDA where FlashAttention's kernel runs. Adapters can be switched off and
-    merged, so this is called for each batch or run; it takes about a millisecond.
+    sliding window. An adapter that is switched off is left out. For ``training`` it must be on, the
+    weights may be of four bits, activations may be recomputed, and the model may be on CUDA where
+    FlashAttention's kernel runs. Adapters can be switched off and merged, so this is called for
+    each batch or run; it takes about a millisecond.
     """
     model = loaded.base
     try:
@@ -164,14 +165,12 @@ def _projection(module: Any, *, training: bool = False) -> Projection:
     if _kind(module) in _LINEAR:
         _need(not _hooked(module))
         return Projection(module)
-    _need(
-        _kind(module) in _ADAPTED
-        and is_plain(module)
-        and not _hooked(module)
-        and not module.fan_in_fan_out
-    )
+    _need(_kind(module) in _ADAPTED and not _hooked(module) and not module.fan_in_fan_out)
     base = module.base_layer
     _need(_kind(base) in _LINEAR and not _hooked(base))
+    if module.disable_adapters and not module.merged and not training:
+        return Projection(base)
+    _need(is_plain(module))
     [name] = module.active_adapters
     dropout = module.lora_dropout[name]
     # in training it will be in use, whatever mode the model is in now
