@@ -81,9 +81,11 @@ def base_only(loaded: LoadedModel) -> Iterator[None]:
     has_adapter = disable and hasattr(loaded.model, "peft_config")
     training = loaded.model.training
     loaded.model.eval()
-    with disable() if disable and has_adapter else contextlib.nullcontext():
-        yield
-    loaded.model.train(training)
+    try:
+        with disable() if disable and has_adapter else contextlib.nullcontext():
+            yield
+    finally:
+        loaded.model.train(training)
 
 
 def note_adapter(loaded: LoadedModel, folder: Path) -> None:
