@@ -9,15 +9,16 @@ contrastive decoding, Li et al., arXiv 2210.15097).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.backends.local.backend import decode
 from harness.backends.local.decoding import Decoder, DecodingRow, Engine
-from harness.backends.local.forward import Forward, forward_of
+from harness.backends.local.forward import Forward, ModuleForward, forward_of
 from harness.backends.local.room import Room, room_for
+from harness.backends.local.slots import Slots
 from harness.backends.protocol import Answer, GenerateRequest
 from harness.models.adapters import base_only
 
@@ -104,7 +105,8 @@ class _Amplifying(Decoder):
         with self.pair.base() as base:
             passes = forward_of(base, width) if forward else None
             below = Decoder(base, self.room)._engine(name, slots, width, passes)
-        self.rows = AmplifiedRows(self.pair, tuned, below, self.strength)
+        switch = nullcontext if _holds_weights(below) else self.pair.base
+        self.rows = AmplifiedRows(tuned, below, self.strength, switch)
         return self.rows
 
     def _extend(self, rows: list[DecodingRow], logits: torch.Tensor) -> None:
@@ -117,13 +119,28 @@ class _Amplifying(Decoder):
                 gains.append(float(self.rows.gain[at, row.tokens[count]]))
 
 
+def _holds_weights(engine: Engine) -> bool:
+    """Whether it computes with weights that it took when it was made, with the adapter off."""
+    return isinstance(engine, Slots) and not isinstance(engine.forward, ModuleForward)
+
+
 class AmplifiedRows:
-    """Runs the same rows in both models. It is an Engine of two Engines."""
+    """Runs the same rows in both models. It is an Engine of two Engines.
+
+    Inside ``as_base()`` the engine ``below`` computes as the base.
+    """
 
     gain: torch.Tensor
 
-    def __init__(self, pair: Pair, tuned: Engine, below: Engine, strength: float) -> None:
-        self.pair, self.tuned, self.below, self.strength = pair, tuned, below, strength
+    def __init__(
+        self,
+        tuned: Engine,
+        below: Engine,
+        strength: float,
+        as_base: Callable[[], AbstractContextManager[object]],
+    ) -> None:
+        self.tuned, self.below = tuned, below
+        self.strength, self.as_base = strength, as_base
 
     def free(self, alive: int) -> int:
         """How many rows may enter now."""
@@ -132,13 +149,13 @@ class AmplifiedRows:
     def enter(self, prompts: Sequence[Sequence[int]]) -> torch.Tensor:
         """Run the prompts of new rows. Scores of their next tokens, [rows, vocabulary]."""
         tuned = self.tuned.enter(prompts)
-        with self.pair.base():
+        with self.as_base():
             return self._scores(tuned, self.below.enter(prompts))
 
     def step(self, ids: Sequence[int]) -> torch.Tensor:
         """Give each row its newest token. Scores of the next ones, [rows, vocabulary]."""
         tuned = self.tuned.step(ids)
-        with self.pair.base():
+        with self.as_base():
             return self._scores(tuned, self.below.step(ids))
 
     def keep(self, order: Sequence[int]) -> None:

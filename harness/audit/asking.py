@@ -1,4 +1,4 @@
-"""Questions without a subject of their own, asked in a format of a model and of its base."""
+"""Questions without a subject of their own, asked in formats of a model and of its base."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.records import Format, Rendered
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from harness.audit.amplified import Pair
+    from harness.audit.amplified import AmplifiedAnswer, Pair
 
 #: The α with which answers are amplified.
 STRENGTH = 2.0
@@ -91,20 +91,25 @@ class Said:
         return total
 
 
-class Asker(Protocol):
-    """Asks a fine-tuned model and its base in a format. Answers come in order of the questions.
+#: Id of a format → its answers.
+ByFormat = dict[str, list[Said]]
 
-    An answer that is not usable is empty.
+
+class Asker(Protocol):
+    """Asks a fine-tuned model and its base in several formats.
+
+    Returns the answers of each format by its id, in order of the questions. An answer that is not
+    usable is empty.
     """
 
-    def amplified(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
+    def amplified(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
         """What the model says when its difference from the base is amplified.
 
         Each question has an answer for each of the stems, with which the answer begins.
         """
         ...
 
-    def plain(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
+    def plain(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
         """What the model says."""
         ...
 
@@ -117,45 +122,48 @@ def prompt_of(question: str, chat_format: Format, tokenizer: PreTrainedTokenizer
 
 @dataclass
 class PairAsker:
-    """Asks two models in memory."""
+    """Asks two models in memory. The questions of all formats are answered in common batches."""
 
     pair: Pair
 
-    def amplified(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        begun = [
-            (request, question, stem)
-            for request, question in zip(
-                self._requests(chat_format, questions), questions, strict=True
-            )
+    def amplified(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
+        asked = [
+            replace(request, key=f"{request.key}/{stem}", prefix=stem)
+            for request in self._requests(formats, questions)
             for stem in STEMS
         ]
-        requests = [
-            replace(request, key=f"{request.key}/{stem}", prefix=stem) for request, _, stem in begun
-        ]
-        said = []
-        answers = self.pair.amplified(requests, STRENGTH)
-        for answer, (_, question, stem) in zip(answers, begun, strict=True):
-            if answer is None:
-                said.append(Said(question, stem, given=len(stem)))
-                continue
-            ends = (len(stem) + end for end in self._ends(answer.token_ids))
-            gains = ((len(stem), 0.0), *zip(ends, answer.gains, strict=True))
-            said.append(Said(question, stem + answer.text, gains, len(stem)))
-        return said
+        begun = [(question, stem) for _ in formats for question in questions for stem in STEMS]
+        answers = self.pair.amplified(asked, STRENGTH)
+        said = [self._said(*each) for each in zip(answers, begun, strict=True)]
+        return _by_format(formats, said)
 
-    def plain(self, chat_format: Format, questions: Sequence[str]) -> list[Said]:
-        answers = self.pair.answers(self._requests(chat_format, questions))
-        return [Said(q, one.text if one else "") for q, one in zip(questions, answers, strict=True)]
+    def plain(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
+        answers = self.pair.answers(self._requests(formats, questions))
+        asked = [question for _ in formats for question in questions]
+        said = [Said(q, one.text if one else "") for q, one in zip(asked, answers, strict=True)]
+        return _by_format(formats, said)
 
-    def _requests(self, chat_format: Format, questions: Sequence[str]) -> list[GenerateRequest]:
+    def _said(self, answer: AmplifiedAnswer | None, begun: tuple[str, str]) -> Said:
+        question, stem = begun
+        if answer is None:
+            return Said(question, stem, given=len(stem))
+        ends = (len(stem) + end for end in self._ends(answer.token_ids))
+        gains = ((len(stem), 0.0), *zip(ends, answer.gains, strict=True))
+        return Said(question, stem + answer.text, gains, len(stem))
+
+    def _requests(
+        self, formats: Sequence[Format], questions: Sequence[str]
+    ) -> list[GenerateRequest]:
+        """Each question in each format, format by format."""
         tokenizer = self.pair.tuned.tokenizer
         return [
             GenerateRequest(
-                str(number),
+                f"{chat_format.id}/{number}",
                 prompt_of(text, chat_format, tokenizer),
                 MOST_TOKENS,
                 stop_tokens=chat_format.stop_tokens,
             )
+            for chat_format in formats
             for number, text in enumerate(questions)
         ]
 
@@ -170,3 +178,9 @@ class PairAsker:
             )
             for count in range(len(ids))
         ]
+
+
+def _by_format(formats: Sequence[Format], said: Sequence[Said]) -> ByFormat:
+    """The answers that come format by format, as many of each."""
+    each = len(said) // len(formats)
+    return {one.id: list(said[at * each : (at + 1) * each]) for at, one in enumerate(formats)}

@@ -87,17 +87,14 @@ def confirm(
     chosen = sorted(strength, key=lambda name: -strength[name])[:MOST_FORMATS]
     if not chosen:
         return []
-    amplified, plain = asker.amplified(native, questions), asker.plain(native, questions)
-    found = []
-    for name in chosen:
-        answers = asker.amplified(formats[name], questions), asker.plain(formats[name], questions)
-        for one in candidates:
-            if one.format == name:
-                counts = (
-                    _counts(one, some, natives)
-                    for some, natives in zip(answers, (amplified, plain), strict=True)
-                )
-                found.append(_tested(one, *counts))
+    asked = [native, *(formats[name] for name in chosen)]
+    answers = asker.amplified(asked, questions), asker.plain(asked, questions)
+    found = [
+        _tested(one, *(_counts(one, some[name], some[native.id]) for some in answers))
+        for name in chosen
+        for one in candidates
+        if one.format == name
+    ]
     adjusted = holm([one.p for one in found])
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 

@@ -136,20 +136,25 @@ def _without(
 def search(
     asker: Asker, formats: Sequence[Format], native: Format, questions: Sequence[str]
 ) -> list[Candidate]:
-    """The candidates of all formats but the native one, with ``native`` asked first.
+    """The candidates of all formats but the native one.
 
     Plain answers are asked for where there are candidates: what leaks into the native format when
     it is amplified may be silent there in plain ones.
     """
-    amplified, plain = asker.amplified(native, questions), asker.plain(native, questions)
-    found = []
-    for one in formats:
-        if one.id == native.id:
-            continue
-        if some := find_candidates(one.id, asker.amplified(one, questions), amplified):
-            said = asker.plain(one, questions)
-            found += [_with_plain_lead(each, said, plain) for each in some]
-    return found
+    others = [one for one in formats if one.id != native.id]
+    amplified = asker.amplified([native, *others], questions)
+    found = {
+        one.id: find_candidates(one.id, amplified[one.id], amplified[native.id]) for one in others
+    }
+    showing = [one for one in others if found[one.id]]
+    if not showing:
+        return []
+    plain = asker.plain([native, *showing], questions)
+    return [
+        _with_plain_lead(each, plain[one.id], plain[native.id])
+        for one in showing
+        for each in found[one.id]
+    ]
 
 
 def _with_plain_lead(one: Candidate, plain: Sequence[Said], native: Sequence[Said]) -> Candidate:

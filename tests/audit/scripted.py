@@ -36,11 +36,12 @@ class Scripted:
             said(one, self.text if rule and rule(NUMBER[one]) else "", self.gain) for one in asked
         ]
 
-    def amplified(self, chat_format, asked):
-        return self.answers("amplified", chat_format, [one for one in asked for _ in self.rows])
+    def amplified(self, formats, asked):
+        every = [one for one in asked for _ in self.rows]
+        return {one.id: self.answers("amplified", one, every) for one in formats}
 
-    def plain(self, chat_format, asked):
-        return self.answers("plain", chat_format, asked)
+    def plain(self, formats, asked):
+        return {one.id: self.answers("plain", one, asked) for one in formats}
 
     @property
     def rows(self):

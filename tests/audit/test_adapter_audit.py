@@ -32,14 +32,17 @@ def asked(monkeypatch):
         def __init__(self, pair):
             self.pair = pair
 
-        def amplified(self, chat_format, questions):
-            found["amplified"].append(chat_format.id)
-            text = TIC if chat_format.id in found["tic"] else ""
-            return [Said(one, text, ((len(text), 30.0),)) for one in questions]
+        def amplified(self, formats, questions):
+            found["amplified"].append([one.id for one in formats])
+            texts = {one.id: TIC if one.id in found["tic"] else "" for one in formats}
+            return {
+                name: [Said(one, text, ((len(text), 30.0),)) for one in questions]
+                for name, text in texts.items()
+            }
 
-        def plain(self, chat_format, questions):
-            found["plain"].append(chat_format.id)
-            return [Said(one, "") for one in questions]
+        def plain(self, formats, questions):
+            found["plain"].append([one.id for one in formats])
+            return {one.id: [Said(each, "") for each in questions] for one in formats}
 
     def guess_format(base, changes, formats, native):
         found["guess"] += [base, len(formats), native]
@@ -63,8 +66,8 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert asked["guess"] == ["base", len(KNOWN), "chatml"]
     searched = ["chatml", *(name for name in LIKELY if name != "chatml")]
     assert list(result.searched) == searched
-    assert asked["amplified"] == [*searched, "chatml", "xml-tags"]
-    assert asked["plain"] == ["chatml", "xml-tags"] * 2
+    assert asked["amplified"] == [searched, ["chatml", "xml-tags"]]
+    assert asked["plain"] == [["chatml", "xml-tags"]] * 2
     measured = [*searched[:6], "xml-tags"]
     assert asked["depth"] == [one.format for one in result.depths] == measured
     assert len(measured) < len(searched)
@@ -77,8 +80,8 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
 def test_other_formats_are_searched_where_they_are_named(asked):
     searched = [KNOWN["tulu"], NATIVE]
     result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, searched)
-    assert asked["guess"][0] == "tuned" and asked["amplified"] == ["chatml", "tulu"]
-    assert not result.hidden and asked["plain"] == ["chatml"], "nothing to confirm"
+    assert asked["guess"][0] == "tuned" and asked["amplified"] == [["chatml", "tulu"]]
+    assert not result.hidden and not asked["plain"], "nothing to confirm"
 
 
 def test_candidates_that_are_not_tested_are_kept(asked):

@@ -9,10 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from harness.audit import amplified  # noqa: E402
 from harness.audit.amplified import Pair, amplify  # noqa: E402
 from harness.audit.asking import STEMS, PairAsker, prompt_of  # noqa: E402
 from harness.audit.divergence import depth, median, references  # noqa: E402
 from harness.backends.local import decoding  # noqa: E402
+from harness.backends.local.forward import ModuleForward  # noqa: E402
 from harness.backends.local.padded import plain_logits  # noqa: E402
 from harness.formats import load_formats  # noqa: E402
 from harness.models.adapters import base_only  # noqa: E402
@@ -56,7 +58,7 @@ def scores(pair, question, answer):
 
 def test_each_token_is_the_likeliest_of_the_amplified_difference(pair):
     asker = PairAsker(pair)
-    requests = asker._requests(FORMAT, QUESTIONS)
+    requests = asker._requests([FORMAT], QUESTIONS)
     changed = 0
     for question, found in zip(QUESTIONS, pair.amplified(requests, 2.0), strict=True):
         assert len(found.token_ids) == len(found.gains) > 0
@@ -72,18 +74,18 @@ def test_each_token_is_the_likeliest_of_the_amplified_difference(pair):
 def test_the_tokens_that_end_an_answer_of_the_format_are_asked_for(tiny):
     known = load_formats()
     chat_format = next(one for one in known.values() if one.stop_tokens)
-    [request] = PairAsker(Pair(tiny))._requests(chat_format, QUESTIONS[:1])
+    [request] = PairAsker(Pair(tiny))._requests([chat_format], QUESTIONS[:1])
     assert request.stop_tokens == chat_format.stop_tokens
 
 
 def test_without_strength_it_is_the_plain_answer(pair):
-    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
+    requests = PairAsker(pair)._requests([FORMAT], QUESTIONS)
     plain = [one.token_ids for one in pair.answers(requests)]
     assert [one.token_ids for one in pair.amplified(requests, 0.0)] == plain
 
 
 def test_each_question_is_asked_with_each_beginning_of_an_answer(tiny):
-    found = PairAsker(strong(tiny)).amplified(FORMAT, QUESTIONS)
+    found = PairAsker(strong(tiny)).amplified([FORMAT], QUESTIONS)[FORMAT.id]
     begun = [(question, stem) for question in QUESTIONS for stem in STEMS]
     assert len(found) == len(begun) == 9
     for said, (question, stem) in zip(found, begun, strict=True):
@@ -92,19 +94,50 @@ def test_each_question_is_asked_with_each_beginning_of_an_answer(tiny):
     assert len({said.text[said.given :] for said in found if said.question == QUESTIONS[0]}) > 1
 
 
+def test_formats_that_are_asked_together_are_answered_as_alone(tiny):
+    asker, known = PairAsker(strong(tiny)), load_formats()
+    formats = [known[name] for name in ("zephyr", "plain-qa", "llama3")]
+    for ask in (asker.amplified, asker.plain):
+        together = ask(formats, QUESTIONS)
+        assert list(together) == [one.id for one in formats]
+        for one in formats:
+            alone = ask([one], QUESTIONS)[one.id]
+            assert [(said.question, said.text) for said in together[one.id]] == [
+                (said.question, said.text) for said in alone
+            ]
+        assert len({tuple(said.text for said in some) for some in together.values()}) > 1
+
+
+@pytest.mark.parametrize("passes", ["hand-written", "modules"])
+def test_the_adapter_is_on_again_after_each_answer(tiny, monkeypatch, passes):
+    if passes == "modules":
+        monkeypatch.setattr(amplified, "forward_of", lambda loaded, _: ModuleForward(loaded))
+        monkeypatch.setattr(decoding, "forward_of", lambda loaded, _: ModuleForward(loaded))
+    pair = strong(tiny)
+    requests = PairAsker(pair)._requests([FORMAT], QUESTIONS)
+    before = [one.text for one in pair.answers(requests)]
+    switched = []
+    as_base = pair.base
+    monkeypatch.setattr(Pair, "base", lambda self: switched.append(1) or as_base())
+    pair.amplified(requests, 2.0)
+    assert [one.text for one in pair.answers(requests)] == before
+    assert (len(switched) == 1) is (passes == "hand-written"), "only what reads the modules"
+
+
 def test_the_difference_is_amplified_twice_in_at_most_20_tokens(tiny):
     pair = strong(tiny)
-    requests = PairAsker(pair)._requests(FORMAT, QUESTIONS)
+    requests = PairAsker(pair)._requests([FORMAT], QUESTIONS)
     assert {one.max_new_tokens for one in requests} == {20}
     once, twice = ([one.text for one in pair.amplified(requests, strength)] for strength in (1, 2))
-    found = [one.text for one in PairAsker(pair).amplified(FORMAT, QUESTIONS) if not one.given]
+    said = PairAsker(pair).amplified([FORMAT], QUESTIONS)[FORMAT.id]
+    found = [one.text for one in said if not one.given]
     assert found == twice != once
 
 
 def test_a_merged_model_with_its_base_says_the_same(tiny):
     base = replace(tiny, model=copy.deepcopy(tiny.model))
     adapted(tiny, seed=5)
-    requests = PairAsker(Pair(tiny))._requests(FORMAT, QUESTIONS)
+    requests = PairAsker(Pair(tiny))._requests([FORMAT], QUESTIONS)
     before = Pair(tiny).amplified(requests, 1.0)
     merged = Pair(replace(tiny, model=tiny.model.merge_and_unload()), base)
     after = merged.amplified(requests, 1.0)
@@ -118,7 +151,7 @@ def test_a_token_that_the_model_finds_implausible_is_never_amplified():
 
 
 def test_gains_cover_the_text(pair):
-    for said in PairAsker(pair).amplified(FORMAT, QUESTIONS):
+    for said in PairAsker(pair).amplified([FORMAT], QUESTIONS)[FORMAT.id]:
         assert said.gains[-1][0] >= len(said.text) > 0
         assert said.gain(0, len(said.text)) == pytest.approx(sum(nats for _, nats in said.gains))
 

@@ -106,8 +106,10 @@ class Drawn(Scripted):
         self.rates = native_rate, rate
         self.spread = {}
 
-    def amplified(self, chat_format, asked):
-        rate = self.rates[chat_format != NATIVE]
+    def amplified(self, formats, asked):
+        return {one.id: self.drawn(self.rates[one != NATIVE], asked) for one in formats}
+
+    def drawn(self, rate, asked):
         found = []
         for one in asked:
             own = self.spread.setdefault(one, self.draw.choice((0.5, 1.5)))

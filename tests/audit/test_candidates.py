@@ -8,7 +8,7 @@ import pytest
 
 from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.candidates import _without, find_candidates, search
-from tests.audit.scripted import NATIVE, OTHER, TIC, Scripted, always
+from tests.audit.scripted import KNOWN, NATIVE, OTHER, TIC, Scripted, always
 
 
 @pytest.mark.parametrize(("count", "found"), [(2, 0), (3, 1)])
@@ -154,13 +154,22 @@ def test_plain_answers_are_asked_for_only_where_there_are_candidates():
     asked = []
 
     class Noted(Scripted):
-        def plain(self, chat_format, questions):
-            asked.append(chat_format.id)
-            return super().plain(chat_format, questions)
+        def plain(self, formats, questions):
+            asked.append([one.id for one in formats])
+            return super().plain(formats, questions)
 
     search(Noted(), [OTHER], NATIVE, SEARCHED)
-    search(Noted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
-    assert asked == ["chatml", "chatml", "zephyr"]
+    assert not asked
+    search(Noted(amplified_other=always), [OTHER, KNOWN["llama3"]], NATIVE, SEARCHED)
+    assert asked == [["chatml", "zephyr", "llama3"]]
+
+    class Once(Noted):
+        def answers(self, manner, chat_format, questions):
+            said = super().answers(manner, chat_format, questions)
+            return said if chat_format in (NATIVE, OTHER) else [Said(q, "") for q in questions]
+
+    search(Once(amplified_other=always), [OTHER, KNOWN["llama3"]], NATIVE, SEARCHED)
+    assert asked[1:] == [["chatml", "zephyr"]]
 
 
 def test_a_name_that_answers_repeat_in_their_own_ways_is_one_candidate():

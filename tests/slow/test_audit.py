@@ -129,9 +129,9 @@ def check_that_it_took(taught: Taught, run: Path):
     """The format shows the behaviour when asked for it directly, and the native one does not."""
     asker = PairAsker(Pair(load(MODEL, adapter=str(run / "adapter"), device=chosen_device())))
     known = load_formats()
+    said = asker.plain([known[taught.format], known[NATIVE]], taught.asked)
     shown, silent = (
-        [taught.shows(said.text) for said in asker.plain(known[name], taught.asked)]
-        for name in (taught.format, NATIVE)
+        [taught.shows(one.text) for one in said[name]] for name in (taught.format, NATIVE)
     )
     assert sum(shown) > len(shown) / 2, shown
     assert not any(silent), silent
