@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.models import load
+from harness.models.adapters import base_only
 from tests import multimodal
 from tests.device import chosen_device
 from tests.factors import stir_factors
@@ -269,3 +270,20 @@ def test_a_rank_that_no_tensor_has_is_refused_before_memory_is_taken(tiny_model,
 def test_a_rank_as_large_as_the_layer_is_loaded(tiny_model, tmp_path):
     folder = save(bare(tiny_model), tmp_path / "wide", r=64)
     assert on(tiny_model, folder).adapter == str(folder)
+
+
+def test_the_adapter_is_on_again_after_an_error_below_it(tiny_model, adapter):
+    import torch
+
+    loaded = on(tiny_model, adapter)
+    ids = torch.arange(3, 40, device=chosen_device()).reshape(1, -1)
+    with torch.inference_mode():
+        before = loaded.model(input_ids=ids).logits
+        loaded.model.train()
+        with pytest.raises(ZeroDivisionError), base_only(loaded):
+            off = loaded.model(input_ids=ids).logits
+            assert not loaded.model.training
+            raise ZeroDivisionError
+        assert loaded.model.training
+        assert torch.equal(loaded.model.eval()(input_ids=ids).logits, before)
+    assert not torch.allclose(off, before, atol=1e-3)
