@@ -12,7 +12,7 @@ from torch.nn.functional import embedding
 
 from harness.models.device import matmul_dtype
 from harness.models.llama.parts import DecoderParts
-from harness.models.llama.recognise import inputs_in_common, recomputes, take_apart
+from harness.models.llama.recognise import inputs_in_common, take_apart
 from harness.models.llama.stacked_weights import stack_in_place
 from harness.training.step.handwritten.gpu_projection import group_projections
 from harness.training.step.handwritten.head import CrossEntropy, SoftLabels
@@ -92,10 +92,27 @@ def find_decoder(loaded: LoadedModel, longest: int) -> HandwrittenDecoder | None
     if parts is None:
         return None
     known = {id(parameter) for layer in parts.layers for parameter in layer.parameters()}
-    trained = {id(parameter) for parameter in loaded.model.parameters() if parameter.requires_grad}
+    trained, recompute = _state(loaded.model)
     if trained != known or (by_bounds(loaded.device) and not _scaled_alike(parts)):
         return None
-    return HandwrittenDecoder(parts, matmul_dtype(loaded), recomputes(loaded.model))
+    return HandwrittenDecoder(parts, matmul_dtype(loaded), recompute)
+
+
+def _state(model: torch.nn.Module) -> tuple[set[int], bool]:
+    """The ids of the parameters that are trained, and whether gradient checkpointing is on.
+
+    Both in one walk over the modules, since this is asked twice a step.
+    """
+    trained: set[int] = set()
+    recompute = False
+    for module in model.modules():
+        recompute = recompute or bool(vars(module).get("gradient_checkpointing"))
+        trained.update(
+            id(parameter)
+            for parameter in module._parameters.values()
+            if parameter is not None and parameter.requires_grad
+        )
+    return trained, recompute
 
 
 def stack_weights(loaded: LoadedModel) -> None:
