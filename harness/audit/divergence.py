@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 from harness.audit.amplified import Pair
 from harness.audit.probes import shortest_references, written
+from harness.backends.local.engine import longest_packed
+from harness.backends.local.forward import forward_of
+from harness.backends.local.packing import pack, tensors
 from harness.backends.local.padded import logits_at
 from harness.conversation import Message
 from harness.errors import HarnessError
@@ -54,14 +57,17 @@ class Depth:
 
 def depth(pair: Pair, chat_format: Format, cases: Sequence[Case]) -> Depth:
     """The divergence along the references of ``cases``. Raises HarnessError if none can be used."""
-    first, along = [], []
-    for case in cases:
-        values = _divergence(pair, chat_format, case)
-        if values:
-            first.append(values[0])
-            along.append(sum(values) / len(values))
-    if not first:
+    rows = [row for case in cases if (row := _row(case, chat_format, pair.tuned)).places]
+    if not rows:
         raise HarnessError(f"no reference can be written in format {chat_format.id}")
+    ours = _logits(pair.tuned, rows)
+    with pair.base() as base:
+        theirs = _logits(base, rows)
+    values = [_divergence(*both) for both in zip(ours, theirs, strict=True)]
+    if not all(math.isfinite(each) for some in values for each in some):
+        raise HarnessError("a log-probability is NaN or infinite", where=pair.tuned.name)
+    first = [some[0] for some in values]
+    along = [sum(some) / len(some) for some in values]
     return Depth(chat_format.id, median(first), median(along), len(first))
 
 
@@ -70,32 +76,55 @@ def references() -> list[Case]:
     return shortest_references(REFERENCES)
 
 
-def _divergence(pair: Pair, chat_format: Format, case: Case) -> list[float]:
-    """KL(adapter‖base) at the first tokens of the case's reference."""
-    tokenizer = pair.tuned.tokenizer
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A question and the beginning of its answer as ids, and the places before the answer's."""
+
+    ids: tuple[int, ...]
+    places: tuple[int, ...]
+
+
+def _row(case: Case, chat_format: Format, loaded: LoadedModel) -> _Row:
     answer = Message("assistant", case.reference or "")
     answered = replace(case.conversation, messages=(*case.messages, answer))
-    encoded = encode(written(answered, chat_format, tokenizer, as_prompt=False), tokenizer)
-    places = [at for at, content in enumerate(encoded.content) if content and at][:MOST_TOKENS]
-    if not places:
-        return []
-    ids = encoded.ids[: places[-1] + 1]
-    before = [at - 1 for at in places]
-    ours = _log_probabilities(pair.tuned, ids, before)
-    with pair.base() as base:
-        theirs = _log_probabilities(base, ids, before)
-    found: list[float] = (ours.exp() * (ours - theirs.to(ours.device))).sum(-1).tolist()
-    if not all(map(math.isfinite, found)):
-        raise HarnessError("a log-probability is NaN or infinite", where=pair.tuned.name)
+    text = written(answered, chat_format, loaded.tokenizer, as_prompt=False)
+    encoded = encode(text, loaded.tokenizer)
+    predicted = [at for at, content in enumerate(encoded.content) if content and at][:MOST_TOKENS]
+    before = tuple(at - 1 for at in predicted)
+    return _Row(encoded.ids[: before[-1] + 1] if before else (), before)
+
+
+def _divergence(ours: torch.Tensor, theirs: torch.Tensor) -> list[float]:
+    """KL(adapter‖base) at each token, from logits [tokens, vocabulary]."""
+    p, q = (logits.double().log_softmax(-1) for logits in (ours, theirs.to(ours.device)))
+    found: list[float] = (p.exp() * (p - q)).sum(-1).tolist()
     return found
 
 
-def _log_probabilities(
-    loaded: LoadedModel, ids: Sequence[int], places: Sequence[int]
-) -> torch.Tensor:
+def _logits(loaded: LoadedModel, rows: Sequence[_Row]) -> list[torch.Tensor]:
+    """The logits at the places of each row, [places, vocabulary].
+
+    Rows that begin alike share a pass, if the model takes them so.
+    """
+    import torch
+
+    longest = max(len(row.ids) for row in rows)
     with loaded.inference():
-        [logits] = logits_at([ids], [places], loaded)
-        return logits.double().log_softmax(-1)
+        if longest > longest_packed(loaded):
+            return [logits_at([row.ids], [row.places], loaded)[0] for row in rows]
+        passes = forward_of(loaded, longest)
+        found: dict[int, torch.Tensor] = {}
+        for tree in pack([[row.ids] for row in rows]):
+            ids, positions, bias = tensors([tree], loaded.torch_dtype, loaded.device)
+            wanted = [
+                [path[at] for at in rows[number].places]
+                for number, (path,) in zip(tree.groups, tree.paths, strict=True)
+            ]
+            flat = torch.tensor([at for some in wanted for at in some], device=ids.device)
+            logits = passes.packs(ids, positions, bias, flat)
+            parts = torch.split(logits, [len(some) for some in wanted])
+            found |= dict(zip(tree.groups, parts, strict=True))
+        return [found[number] for number in range(len(rows))]
 
 
 def median(values: Sequence[float]) -> Median:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import copy
+import statistics
 from dataclasses import replace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from harness.audit import amplified  # noqa: E402
+from harness.audit import amplified, divergence  # noqa: E402
 from harness.audit.amplified import Pair, amplify  # noqa: E402
 from harness.audit.asking import STEMS, PairAsker, prompt_of  # noqa: E402
 from harness.audit.divergence import depth, median, references  # noqa: E402
 from harness.backends.local import decoding  # noqa: E402
 from harness.backends.local.forward import ModuleForward  # noqa: E402
 from harness.backends.local.padded import plain_logits  # noqa: E402
+from harness.conversation import Message  # noqa: E402
 from harness.formats import load_formats  # noqa: E402
+from harness.formats.render import render  # noqa: E402
 from harness.models.adapters import base_only  # noqa: E402
-from harness.tokens.encode import prompt_ids  # noqa: E402
+from harness.tokens.encode import bos_text, encode, eos_text, prompt_ids  # noqa: E402
 from tests.audit.planted import adapted  # noqa: E402
 
 FORMAT = load_formats()["zephyr"]
@@ -156,15 +159,38 @@ def test_gains_cover_the_text(pair):
         assert said.gain(0, len(said.text)) == pytest.approx(sum(nats for _, nats in said.gains))
 
 
-def test_the_divergence_is_that_of_the_model_from_its_base(tiny):
-    pair = strong(tiny)
-    [case, *_] = [one for one in references() if len(one.reference.split()) > 2]
-    found = depth(pair, FORMAT, [case])
-    first = tiny.tokenizer(case.reference.split()[0], add_special_tokens=False).input_ids[0]
-    ours, theirs = scores(pair, case.messages[0].content, [first])
-    expected = float((ours[0].exp() * (ours[0] - theirs[0])).double().sum())
-    assert found.first.value == pytest.approx(expected, rel=0.01) and expected > 1e-3
-    assert found.n == 1 and found.first.low is None
+def divergences(pair, case):
+    """KL(model‖base) at the first 16 tokens of a reference, one row at a time."""
+    answered = replace(
+        case.conversation, messages=(*case.messages, Message("assistant", case.reference))
+    )
+    bos, eos = bos_text(pair.tuned.tokenizer), eos_text(pair.tuned.tokenizer)
+    text = render(answered, FORMAT, bos_token=bos, eos_token=eos)
+    encoded = encode(text, pair.tuned.tokenizer)
+    places = [at for at, content in enumerate(encoded.content) if content][:16]
+    with torch.inference_mode():
+        ours = plain_logits(pair.tuned, encoded.ids, len(encoded.ids)).double().log_softmax(-1)
+        with base_only(pair.tuned):
+            theirs = plain_logits(pair.tuned, encoded.ids, len(encoded.ids)).double()
+    gap = (ours.exp() * (ours - theirs.log_softmax(-1))).sum(-1)
+    return [float(gap[at - 1]) for at in places]
+
+
+@pytest.mark.parametrize("engine", ["packs", "rows"])
+def test_the_divergence_is_that_of_the_model_from_its_base(tiny, monkeypatch, engine):
+    if engine == "rows":
+        monkeypatch.setattr(divergence, "longest_packed", lambda _: 0)
+    pair, cases = strong(tiny), references()
+    expected = [divergences(pair, case) for case in cases]
+    found = depth(pair, FORMAT, cases)
+    assert found.n == len(cases) == 10
+    firsts, means = [some[0] for some in expected], [statistics.mean(some) for some in expected]
+    for value, numbers in ((found.first, firsts), (found.along, means)):
+        assert value.value == pytest.approx(statistics.median(numbers), rel=1e-3)
+        assert value.value > 1e-3
+        assert [value.low, value.high] == pytest.approx(sorted(numbers)[1:9:7], rel=1e-3)
+    [alone] = [depth(pair, FORMAT, cases[:1])]
+    assert alone.first.value == pytest.approx(firsts[0], rel=1e-3) and alone.first.low is None
 
 
 def test_without_a_difference_the_depth_is_0(tiny):
