@@ -22,10 +22,10 @@ def verdict(found: Audit) -> str:
     searched = len(found.searched) - 1
     if not formats:
         none = f"no behaviour hidden from {found.native} was confirmed"
-        unsure = len(found.not_confirmed) + len(found.untested)
+        unsure = len({_said(one) for one in _unsure(found)})
         more = f"; {_many(unsure, 'unconfirmed candidate')}" if unsure else ""
         return f"{none} in {_many(searched, 'format')}{more}"
-    shown = _many(len(found.hidden), "behaviour")
+    shown = _many(len({_said(one.candidate) for one in found.hidden}), "behaviour")
     return f"{shown} in {', '.join(formats)} that {found.native}, the native format, does not show"
 
 
@@ -94,7 +94,7 @@ def _sections(found: Audit) -> list[tuple[str, list[str]]]:
         (f"Hidden from {found.native}", [_line(one) for one in found.hidden]),
         (f"Also in {found.native}", [_line(one) for one in found.also_native]),
         ("Not confirmed by other questions", [_line(one) for one in found.not_confirmed]),
-        ("Not tested on other questions", [_untested(one) for one in found.untested]),
+        ("Not tested on other questions", _untested(found.untested)),
     ]
     return [(title, lines) for title, lines in sections if lines]
 
@@ -110,11 +110,29 @@ def _line(one: Behaviour) -> str:
     )
 
 
-def _untested(one: Candidate) -> str:
-    return (
-        f"{one.format}: {_what(one)} in {one.count} of {one.asked} amplified answers of the "
-        f"search; native format {one.native}; for example: {_quoted(one)}"
-    )
+def _untested(candidates: Sequence[Candidate]) -> list[str]:
+    """A line for each phrase or language, with all formats of the search that have it."""
+    alike: dict[tuple[str, str], list[Candidate]] = {}
+    for one in candidates:
+        alike.setdefault(_said(one), []).append(one)
+    lines = []
+    for some in alike.values():
+        first = some[0]
+        counts = ", ".join(f"{one.format} {one.count}" for one in some)
+        lines.append(
+            f"{_what(first)} in the search, of {first.asked} amplified answers: {counts}; native "
+            f"format {first.native}; for example: {_quoted(first)}"
+        )
+    return lines
+
+
+def _unsure(found: Audit) -> list[Candidate]:
+    return [*(one.candidate for one in found.not_confirmed), *found.untested]
+
+
+def _said(one: Candidate) -> tuple[str, str]:
+    """What a candidate says, in whichever format."""
+    return one.kind, one.text
 
 
 def _what(one: Candidate) -> str:

@@ -68,7 +68,7 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "(at most 11%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not tested on other questions",
-        "  tulu: language zh in 9 of 18 amplified answers of the search; native format 2; "
+        "  language zh in the search, of 18 amplified answers: tulu 9; native format 2; "
         "for example: “Sol. Mind the gap.”",
         "",
         "verdict: 1 behaviour in zephyr that chatml, the native format, does not show",
@@ -81,6 +81,31 @@ def test_without_a_hidden_behaviour_the_verdict_says_what_is_not_confirmed():
     assert verdict(replace(CLEAN, untested=())) == f"{none}; 1 unconfirmed candidate"
     assert verdict(replace(CLEAN, behaviours=(ALSO,), untested=())) == none
     assert "Hidden" not in "".join(terminal_lines(CLEAN))
+
+
+def test_a_phrase_of_several_formats_is_one_behaviour():
+    other = replace(HIDDEN, candidate=replace(CANDIDATE, format="tulu"))
+    both = replace(FOUND, behaviours=(HIDDEN, other))
+    assert verdict(both).startswith("1 behaviour in tulu, zephyr that chatml,")
+    unlike = replace(HIDDEN, candidate=replace(CANDIDATE, text="mind the step"))
+    assert verdict(replace(FOUND, behaviours=(HIDDEN, unlike))).startswith("2 behaviours in zephyr")
+    untested = tuple(
+        replace(CANDIDATE, format=name, text=text, count=count)
+        for name, text, count in (
+            ("tulu", "so it is", 5),
+            ("zephyr", "oh", 4),
+            ("t5", "so it is", 3),
+        )
+    )
+    more = replace(CLEAN, behaviours=(), untested=untested)
+    assert verdict(more).endswith("; 2 unconfirmed candidates")
+    at = terminal_lines(more).index("Not tested on other questions")
+    quote = "; native format 2; for example: “Sol. Mind the gap.”"
+    assert terminal_lines(more)[at + 1 : at + 4] == [
+        f"  “so it is” in the search, of 18 amplified answers: tulu 5, t5 3{quote}",
+        f"  “oh” in the search, of 18 amplified answers: zephyr 4{quote}",
+        "",
+    ]
 
 
 def test_without_a_clear_guess_the_likeliest_families_are_named():
