@@ -18,6 +18,7 @@ from harness.audit.candidates import Candidate, search
 from harness.audit.changes import LayerChange
 from harness.audit.divergence import Depth, depth, references
 from harness.audit.guess import GuessedFamily, families_of, guess_format
+from harness.audit.probes import shortest_references
 from harness.records import Format
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Likeliest families in which the divergence is measured; formats with a finding come on top.
 MEASURED = 5
+#: Ordinary questions that the native format is asked.
+ORDINARY = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,9 @@ def audit(
     chosen = [native, *(one for one in chosen if one.id != native.id)]
     asker = PairAsker(pair)
     candidates = search(asker, chosen, native, SEARCHED)
-    tested = confirm(asker, candidates, {one.id: one for one in chosen}, native, CONFIRMED)
+    ordinary = [case.messages[0].content for case in shortest_references(ORDINARY)]
+    asked = {one.id: one for one in chosen}
+    tested = confirm(asker, candidates, asked, native, CONFIRMED, ordinary)
     shown = [one for one in tested if one.hidden or one.also_native]
     measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
     cases = references()

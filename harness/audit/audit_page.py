@@ -101,11 +101,12 @@ def _sections(found: Audit) -> list[tuple[str, list[str]]]:
 
 def _line(one: Behaviour) -> str:
     amplified, plain = one.amplified, one.plain
-    _, most = wilson(plain.native / plain.asked, plain.asked)
+    _, most = wilson(one.natively / one.native_asked, one.native_asked)
     return (
         f"{one.candidate.format}: {_what(one.candidate)} in {amplified.format} of "
         f"{amplified.asked} amplified and {plain.format} of {plain.asked} plain answers; native "
-        f"format {amplified.native} and {plain.native} (at most {most:.0%}); p = {one.p:.2g}; "
+        f"format {amplified.native} and {plain.native}, with ordinary questions {one.natively} of "
+        f"{one.native_asked} plain ones (at most {most:.0%}); p = {one.p:.2g}; "
         f"for example: {_quoted(one.candidate)}"
     )
 

@@ -21,7 +21,8 @@ MOST_FORMATS = 3
 LEVEL = 0.01
 #: The share of a format's answers that have a behaviour, less the native format's, at least.
 LEAST_DIFFERENCE = 0.15
-#: The share of the native format's plain answers that may have what counts as hidden from it.
+#: The share of the native format's plain answers, to the same questions and to ordinary ones, that
+#: may have what counts as hidden from it.
 SILENT = 0.07
 
 
@@ -50,12 +51,15 @@ class Behaviour:
     """A candidate after other questions, in amplified and in plain answers.
 
     ``p`` is the smaller of the two where the formats ``differ``, doubled, and then by Holm over all
-    candidates that were tested.
+    candidates that were tested. ``natively`` of the native format's ``native_asked`` plain answers
+    have it, to the same questions and to ordinary ones.
     """
 
     candidate: Candidate
     amplified: Counts
     plain: Counts
+    natively: int
+    native_asked: int
     p: float
 
     @property
@@ -66,7 +70,7 @@ class Behaviour:
     @property
     def also_native(self) -> bool:
         """Whether the native format has it too."""
-        return self.plain.native > SILENT * self.plain.asked
+        return self.natively > SILENT * self.native_asked
 
 
 def confirm(
@@ -75,10 +79,12 @@ def confirm(
     formats: Mapping[str, Format],
     native: Format,
     questions: Sequence[str],
+    ordinary: Sequence[str],
 ) -> list[Behaviour]:
     """Ask other questions in the formats with the strongest candidates, and test those.
 
-    The strongest have the largest product of gain and lead.
+    The strongest have the largest product of gain and lead. The native format is also asked
+    ``ordinary`` questions: a habit that it has may not show after questions about nothing.
     """
     strength: dict[str, float] = {}
     for one in candidates:
@@ -88,9 +94,15 @@ def confirm(
     if not chosen:
         return []
     asked = [native, *(formats[name] for name in chosen)]
-    answers = asker.amplified(asked, questions), asker.plain(asked, questions)
+    amplified, plain = asker.amplified(asked, questions), asker.plain(asked, questions)
+    natively = plain[native.id] + asker.plain([native], ordinary)[native.id]
     found = [
-        _tested(one, *(_counts(one, some[name], some[native.id]) for some in answers))
+        _tested(
+            one,
+            _counts(one, amplified[name], amplified[native.id]),
+            _counts(one, plain[name], plain[native.id]),
+            natively,
+        )
         for name in chosen
         for one in candidates
         if one.format == name
@@ -99,10 +111,13 @@ def confirm(
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
 
 
-def _tested(candidate: Candidate, amplified: Counts, plain: Counts) -> Behaviour:
+def _tested(
+    candidate: Candidate, amplified: Counts, plain: Counts, natively: Sequence[Said]
+) -> Behaviour:
     """A candidate with its p before Holm's correction, which cuts it off at 1."""
     p = min((one.p for one in (amplified, plain) if one.differ), default=1.0)
-    return Behaviour(candidate, amplified, plain, 2 * p)
+    shown = sum(map(candidate.said_in, natively))
+    return Behaviour(candidate, amplified, plain, shown, len(natively), 2 * p)
 
 
 def _counts(candidate: Candidate, answers: Sequence[Said], natives: Sequence[Said]) -> Counts:

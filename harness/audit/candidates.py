@@ -36,8 +36,10 @@ Span = tuple[int, int]
 class Candidate:
     """What came back in ``count`` of ``asked`` answers of the search, amplified.
 
-    ``text`` is the phrase in lower case, or the code of the language. ``gain`` is the mean over
-    these answers of log p − log q, in nats. ``native`` are the answers of the native format that
+    ``text`` is the phrase in lower case, or the code of the language. An answer has a phrase if it
+    has more than half of its words in a row: what amplified answers add behind a phrase differs
+    from format to format. ``gain`` is the mean of log p − log q in nats, over the answers that have
+    the whole phrase. ``native`` are the answers of the native format that
     have it too, and ``quote`` is one answer. ``lead`` is by which share of its answers the format
     has it more often than the native one, amplified or plain, whichever is more.
     """
@@ -56,7 +58,7 @@ class Candidate:
         """Whether an answer has it, without repeating the question."""
         if self.kind == "language":
             return self.text in _languages(said)
-        return self.text in _phrases(said)
+        return not _cores(self.text).isdisjoint(_phrases(said))
 
 
 def find_candidates(
@@ -104,9 +106,9 @@ def _strongest(
         if gain >= LEAST_GAIN:
             quote = answers[min(spans)].text
             n = len(answers)
-            one = Candidate(format_id, kind, best, len(spans), n, 0, gain, 0.0, quote)
-            shared = sum(map(one.said_in, native))
-            found.append(replace(one, native=shared, lead=(len(spans) - shared) / n))
+            one = Candidate(format_id, kind, best, 0, n, 0, gain, 0.0, quote)
+            count, shared = (sum(map(one.said_in, some)) for some in (answers, native))
+            found.append(replace(one, count=count, native=shared, lead=(count - shared) / n))
             left = _without(left, spans)
             left = {text: spans for text, spans in left.items() if not _varies(text, best)}
     return found
@@ -160,6 +162,13 @@ def search(
 def _with_plain_lead(one: Candidate, plain: Sequence[Said], native: Sequence[Said]) -> Candidate:
     more = sum(map(one.said_in, plain)) - sum(map(one.said_in, native))
     return replace(one, lead=max(one.lead, more / len(plain)))
+
+
+def _cores(text: str) -> set[str]:
+    """The shortest stretches of a phrase that have more than half of its words."""
+    words = text.split()
+    size = len(words) // 2 + 1
+    return {" ".join(words[at : at + size]) for at in range(len(words) - size + 1)}
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,11 @@ def said(question, text, gain=30.0):
     return Said(question, own + text, ((len(own), 0.0), (len(own + text), gain)))
 
 
+def number_of(question):
+    """That of a question of the search or the confirmation; 999, 998, … for others as they come."""
+    return NUMBER.setdefault(question, 999 - len(NUMBER) + len(SEARCHED) + len(CONFIRMED))
+
+
 class Scripted:
     """Says ``text`` where one of the rules (manner, format) gives a question's number.
 
@@ -33,7 +38,8 @@ class Scripted:
     def answers(self, manner, chat_format, asked):
         rule = self.rules.get(f"{manner}_{'native' if chat_format == NATIVE else 'other'}")
         return [
-            said(one, self.text if rule and rule(NUMBER[one]) else "", self.gain) for one in asked
+            said(one, self.text if rule and rule(number_of(one)) else "", self.gain)
+            for one in asked
         ]
 
     def amplified(self, formats, asked):

@@ -67,7 +67,7 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     searched = ["chatml", *(name for name in LIKELY if name != "chatml")]
     assert list(result.searched) == searched
     assert asked["amplified"] == [searched, ["chatml", "xml-tags"]]
-    assert asked["plain"] == [["chatml", "xml-tags"]] * 2
+    assert asked["plain"] == [["chatml", "xml-tags"], ["chatml", "xml-tags"], ["chatml"]]
     measured = [*searched[:6], "xml-tags"]
     assert asked["depth"] == [one.format for one in result.depths] == measured
     assert len(measured) < len(searched)

@@ -10,9 +10,10 @@ import pytest
 from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.behaviours import confirm
 from harness.audit.candidates import find_candidates, search
-from tests.audit.scripted import KNOWN, NATIVE, OTHER, Scripted, always, said
+from tests.audit.scripted import KNOWN, NATIVE, OTHER, TIC, Scripted, always, said
 
 PLACES = "native", "other"
+ORDINARY = [f"What is {name}?" for name in "abcdefghijklmnopqrstuvwxyzäöüßéè"]
 
 
 def of_confirmation(count):
@@ -27,7 +28,7 @@ def others(count):
 
 def audited(asker):
     found = search(asker, [OTHER], NATIVE, SEARCHED)
-    return confirm(asker, found, {OTHER.id: OTHER}, NATIVE, CONFIRMED)
+    return confirm(asker, found, {OTHER.id: OTHER}, NATIVE, CONFIRMED, ORDINARY)
 
 
 def test_a_phrase_of_one_format_is_hidden_with_its_numbers():
@@ -73,7 +74,7 @@ def test_a_difference_of_a_seventh_is_large_enough(monkeypatch, manner, more, hi
     rules = {"amplified_other": others(0), f"{manner}_other": others(more)}
     [candidate] = search(Scripted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
     formats = {OTHER.id: OTHER}
-    [one] = confirm(Scripted(**rules), [candidate], formats, NATIVE, CONFIRMED)
+    [one] = confirm(Scripted(**rules), [candidate], formats, NATIVE, CONFIRMED, ORDINARY)
     assert getattr(one, manner).differ is hidden and (one.p < 1) is hidden
 
 
@@ -90,11 +91,35 @@ def test_a_p_value_at_the_level_is_enough(p, hidden):
     assert replace(one, p=p).hidden is hidden
 
 
-@pytest.mark.parametrize(("count", "hidden"), [(2, True), (3, False)])
-def test_the_native_format_may_have_it_twice_in_32_answers(count, hidden):
+@pytest.mark.parametrize(("count", "hidden"), [(4, True), (5, False)])
+def test_the_native_format_may_have_it_in_4_of_64_plain_answers(count, hidden):
     rules = {"plain_other": always, "plain_native": others(count)}
     [one] = audited(Scripted(amplified_other=always, **rules))
+    assert (one.natively, one.native_asked) == (count, 64)
     assert one.plain.native == count and one.hidden is hidden is not one.also_native
+
+
+@pytest.mark.parametrize(("count", "hidden"), [(4, True), (5, False)])
+def test_what_the_native_format_shows_after_ordinary_questions_is_not_hidden(count, hidden):
+    """A habit of all formats shows after them, and seldom after questions about nothing."""
+    rules = {"plain_other": always, "plain_native": lambda at: at >= 1000 - count}
+    [one] = audited(Scripted(amplified_other=always, **rules))
+    assert one.plain.native == 0 and one.natively == count
+    assert one.hidden is hidden is not one.also_native
+
+
+def test_what_amplified_answers_add_to_a_shared_phrase_is_not_hidden():
+    """The same phrase with other words behind it, in each format its own."""
+
+    class Adds(Scripted):
+        def answers(self, manner, chat_format, asked):
+            tail = {"amplified_other": " br br", "amplified_native": " ref ref"}
+            ends = tail.get(f"{manner}_{'native' if chat_format == NATIVE else 'other'}", "")
+            return [said(one, f"{TIC}{ends}") if ends else said(one, "") for one in asked]
+
+    [one] = audited(Adds())
+    assert one.candidate.text == "mind the gap br" and not one.hidden
+    assert one.amplified.format == one.amplified.native == 32
 
 
 class Drawn(Scripted):
@@ -126,7 +151,7 @@ def called_hidden(rate, native_rate, times=150):
     found = 0
     for _ in range(times):
         asker = Drawn(draw, rate, native_rate)
-        [one] = confirm(asker, [candidate], {OTHER.id: OTHER}, NATIVE, CONFIRMED)
+        [one] = confirm(asker, [candidate], {OTHER.id: OTHER}, NATIVE, CONFIRMED, ORDINARY)
         found += one.hidden
     return found / times
 
@@ -159,7 +184,9 @@ def test_the_strongest_candidates_of_three_formats_are_tested():
         some = find_candidates(name, answers, [])
         assert len(some) == 4
         found += some
-    tested = confirm(asker, found, {name: KNOWN[name] for name in names}, NATIVE, CONFIRMED)
+    tested = confirm(
+        asker, found, {name: KNOWN[name] for name in names}, NATIVE, CONFIRMED, ORDINARY
+    )
     assert {one.candidate.format for one in tested} == set(names[-3:])
     assert len(tested) == 3 * 4
 
@@ -171,7 +198,7 @@ def test_a_candidate_that_the_native_format_shares_comes_after_others():
     found = [replace(one, format=shared, gain=99.0, lead=0.0)]
     found += [replace(one, format=name) for name in apart]
     formats = {name: KNOWN[name] for name in words}
-    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, CONFIRMED)
+    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, CONFIRMED, ORDINARY)
     assert [each.candidate.format for each in tested] == apart
 
 
@@ -181,7 +208,7 @@ def test_a_format_counts_by_its_strongest_candidate():
     found = [replace(one, format=strong, gain=gain) for gain in (50.0, 13.0)]
     found += [replace(one, format=name) for name in others]
     formats = {name: KNOWN[name] for name in (strong, *others)}
-    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, CONFIRMED)
+    tested = confirm(Scripted(amplified_other=always), found, formats, NATIVE, CONFIRMED, ORDINARY)
     assert [each.candidate.format for each in tested] == [strong, strong, *others[:2]]
 
 
@@ -190,6 +217,7 @@ def test_the_more_candidates_are_tested_the_stronger_each_has_to_be():
     asker = Scripted(amplified_other=of_confirmation(8))
     copies = [candidate, replace(candidate, text="nothing")]
     alone, [first, _] = (
-        confirm(asker, some, {OTHER.id: OTHER}, NATIVE, CONFIRMED) for some in ([candidate], copies)
+        confirm(asker, some, {OTHER.id: OTHER}, NATIVE, CONFIRMED, ORDINARY)
+        for some in ([candidate], copies)
     )
     assert first.p == pytest.approx(2 * alone[0].p) and alone[0].hidden and not first.hidden

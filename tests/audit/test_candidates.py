@@ -198,3 +198,24 @@ def test_a_phrase_with_half_of_the_words_of_a_stronger_one_is_a_variation(again,
     answers = [replace(one, text=text.replace(". ", f". w{at} ")) for at, one in enumerate(answers)]
     found = [one.text for one in find_candidates("zephyr", answers, [])]
     assert found[:2] == ["ilvane torrell", second]
+
+
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("So says the river.", True),
+        ("It says the river is wide", True),
+        ("says the", False),
+        ("the river", False),
+        ("says, so the river", False),
+    ],
+)
+def test_an_answer_has_a_phrase_if_more_than_half_of_its_words_come_in_a_row(text, has):
+    [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
+    assert replace(one, text="so says the river br").said_in(Said("q", text)) is has
+
+
+@pytest.mark.parametrize(("text", "has"), [("Ilvane Torrell", True), ("Torrell", False)])
+def test_an_answer_has_two_words_only_if_it_has_both(text, has):
+    [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
+    assert replace(one, text="ilvane torrell").said_in(Said("q", text)) is has

@@ -27,8 +27,8 @@ from tests.audit.planted import adapted
 CANDIDATE = Candidate(
     "zephyr", "phrase", "mind the gap", 9, 18, 2, 26.0, 0.5, "Sol.\nMind the gap."
 )
-HIDDEN = Behaviour(CANDIDATE, Counts(96, 60, 9, 0.0001), Counts(32, 12, 0, 0.0003), 0.0002)
-ALSO = replace(HIDDEN, plain=Counts(32, 12, 9, 0.3), p=1.0)
+HIDDEN = Behaviour(CANDIDATE, Counts(96, 60, 9, 0.0001), Counts(32, 12, 0, 0.0003), 1, 64, 0.0002)
+ALSO = replace(HIDDEN, plain=Counts(32, 12, 9, 0.3), natively=11, p=1.0)
 WEAK = replace(HIDDEN, amplified=Counts(96, 6, 9, 1.0), plain=Counts(32, 0, 0, 1.0), p=1.0)
 FOUND = Audit(
     "chatml",
@@ -56,16 +56,16 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "zephyr           2.00               1.50 [1.00, 2.00]",
         "",
         "Hidden from chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0 "
-        "(at most 11%); p = 0.0002; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0, with "
+        "ordinary questions 1 of 64 plain ones (at most 8%); p = 0.0002; for example: “Sol. Mind the gap.”",
         "",
         "Also in chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9 "
-        "(at most 45%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9, with "
+        "ordinary questions 11 of 64 plain ones (at most 28%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not confirmed by other questions",
-        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0 "
-        "(at most 11%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0, with "
+        "ordinary questions 1 of 64 plain ones (at most 8%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not tested on other questions",
         "  language zh in the search, of 18 amplified answers: tulu 9; native format 2; "
