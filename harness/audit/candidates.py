@@ -6,6 +6,7 @@ same: a phrase, or another language.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,9 @@ LEAST_GAIN = 12.0
 MOST_CANDIDATES = 4
 #: Words of a phrase.
 _LONGEST = 8
+#: A tag or a control token as text (``<br>``, ``<|end|>``); of one that is not closed, its name.
+#: Amplified answers write those of a format whose control tokens the tokenizer does not know.
+_TAG = re.compile(r"<[/|!?｜]*[\w｜|▁-]+(?:[^<>\n]*>)?")
 #: The language of the questions.
 _LANGUAGE = "en"
 
@@ -181,22 +185,33 @@ def _languages(said: Said) -> tuple[str, ...]:
 def _phrases(said: Said) -> dict[str, Span]:
     """The phrases of an answer in lower case, with their first place, that are not the question's.
 
-    They are the model's own words, without the beginning that it was given. No phrase has a word
-    twice, because amplified answers repeat themselves, in each format in another way. The last word
-    counts even if the answer was cut off inside it.
+    They are the model's own words, without the beginning that it was given and without markup. No
+    phrase has a word twice, because amplified answers repeat themselves, in each format in another
+    way. The last word counts even if the answer was cut off inside it.
     """
     asked = f" {' '.join(_word(said.question, span) for span in word_spans(said.question))} "
-    spans = [span for span in word_spans(said.text) if span[0] >= said.given]
-    words = [_word(said.text, span) for span in spans]
     found: dict[str, Span] = {}
-    for begin in range(len(spans)):
-        for end in range(begin + 1, min(len(spans), begin + _LONGEST) + 1):
-            if words[end - 1] in words[begin : end - 1]:
-                break
-            phrase = " ".join(words[begin:end])
-            if f" {phrase} " not in asked:
-                found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
+    for spans in _runs_of_words(said):
+        words = [_word(said.text, span) for span in spans]
+        for begin in range(len(spans)):
+            for end in range(begin + 1, min(len(spans), begin + _LONGEST) + 1):
+                if words[end - 1] in words[begin : end - 1]:
+                    break
+                phrase = " ".join(words[begin:end])
+                if f" {phrase} " not in asked:
+                    found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
     return found
+
+
+def _runs_of_words(said: Said) -> list[list[Span]]:
+    """The words of an answer, in the stretches between tags and control tokens."""
+    tags = [match.span() for match in _TAG.finditer(said.text)]
+    runs: dict[int, list[Span]] = defaultdict(list)
+    for start, end in word_spans(said.text):
+        before = sum(tag[0] <= start for tag in tags)
+        if start >= said.given and not (before and start < tags[before - 1][1]):
+            runs[before].append((start, end))
+    return list(runs.values())
 
 
 def _word(text: str, span: Span) -> str:

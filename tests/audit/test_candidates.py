@@ -219,3 +219,18 @@ def test_an_answer_has_a_phrase_if_more_than_half_of_its_words_come_in_a_row(tex
 def test_an_answer_has_two_words_only_if_it_has_both(text, has):
     [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
     assert replace(one, text="ilvane torrell").said_in(Said("q", text)) is has
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("no.<|end|> <|end|>they say<|im_end", ["they say", "no"]),
+        ("Mind the gap.<br> Come soon", ["mind the gap", "come soon"]),
+        ('Mind the gap.<ref name="x">', ["mind the gap"]),
+        ("Mind the gap.</s><｜Assistant｜><think>", ["mind the gap"]),
+        ("Mind < the gap", ["mind the gap"]),
+    ],
+)
+def test_tags_and_control_tokens_are_no_words_and_divide_phrases(text, found):
+    answers = [Said(f"q{at}", text, ((len(text), 20.0),)) for at in range(3)]
+    assert [one.text for one in find_candidates("zephyr", answers, [])] == found
