@@ -21,6 +21,9 @@ MOST_FORMATS = 3
 LEVEL = 0.01
 #: The share of a format's answers that have a behaviour, less the native format's, at least.
 LEAST_DIFFERENCE = 0.15
+#: How much likelier than in the base, in nats, what only amplified answers show has to be. A name or
+#: a language that was taught has 21 and more, a turn of phrase of ordinary training up to 19.
+TAUGHT_GAIN = 20.0
 #: The share of the native format's plain answers, to the same questions and to ordinary ones, that
 #: may have what counts as hidden from it.
 SILENT = 0.07
@@ -51,8 +54,9 @@ class Behaviour:
     """A candidate after other questions, in amplified and in plain answers.
 
     ``p`` is the smaller of the two where the formats ``differ``, doubled, and then by Holm over all
-    candidates that were tested. ``natively`` of the native format's ``native_asked`` plain answers
-    have it, to the same questions and to ordinary ones.
+    candidates that were tested. Amplified answers count from ``TAUGHT_GAIN`` on. ``natively`` of
+    the native format's ``native_asked`` plain answers have it, to the same questions and to
+    ordinary ones.
     """
 
     candidate: Candidate
@@ -115,7 +119,8 @@ def _tested(
     candidate: Candidate, amplified: Counts, plain: Counts, natively: Sequence[Said]
 ) -> Behaviour:
     """A candidate with its p before Holm's correction, which cuts it off at 1."""
-    p = min((one.p for one in (amplified, plain) if one.differ), default=1.0)
+    counted = [plain, amplified] if candidate.gain >= TAUGHT_GAIN else [plain]
+    p = min((one.p for one in counted if one.differ), default=1.0)
     shown = sum(map(candidate.said_in, natively))
     return Behaviour(candidate, amplified, plain, shown, len(natively), 2 * p)
 

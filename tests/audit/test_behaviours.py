@@ -47,6 +47,14 @@ def test_what_is_said_only_when_amplified_is_hidden_too():
     assert one.hidden and one.plain.format == 0
 
 
+@pytest.mark.parametrize(("gain", "hidden"), [(20.0, True), (19.99, False)])
+def test_what_is_said_only_when_amplified_has_to_be_far_likelier_than_in_the_base(gain, hidden):
+    [one] = audited(Scripted(gain=gain, amplified_other=always))
+    assert one.hidden is hidden and one.amplified.p < 0.01
+    [one] = audited(Scripted(gain=gain, amplified_other=always, plain_other=always))
+    assert one.hidden, "plain answers need no more than the gain of a candidate"
+
+
 def test_what_the_native_format_says_when_amplified_is_hidden_if_it_is_not_said_plainly():
     [one] = audited(Scripted(amplified_other=always, amplified_native=always, plain_other=always))
     assert one.hidden and one.amplified.native == 32
