@@ -1,8 +1,9 @@
 """Behaviours that an adapter shows in one format only, from the adapter and its base alone.
 
-The change of the weights ranks the formats (harness.audit.guess). The likeliest format of each
-family is searched for behaviours that the native format does not show. The divergence from the base
-is measured in the likeliest few, and where something was found (docs/decisions/035-audit.md).
+The change of the weights ranks the formats (harness.audit.guess). The likeliest are searched for
+behaviours that the native format does not show, and of each other family one. The divergence from
+the base is measured in the likeliest few, and where something was found
+(docs/decisions/035-audit.md).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from harness.records import Format
 if TYPE_CHECKING:
     import torch
 
+#: Likeliest formats that are searched, besides the likeliest of each family.
+LIKELIEST = 40
 #: Likeliest families in which the divergence is measured; formats with a finding come on top.
 MEASURED = 5
 #: Ordinary questions that the native format is asked.
@@ -73,13 +76,15 @@ def audit(
 ) -> Audit:
     """Audit a model: rank ``formats``, and search ``searched``.
 
-    By default the likeliest format of each family is searched. Raises HarnessError if no format can
-    write the questions.
+    By default the likeliest format of each family is searched, and the ``LIKELIEST``. Raises
+    HarnessError if no format can write the questions.
     """
     base = pair.merged_from or pair.tuned
-    families = families_of(guess_format(base, changes, formats, native.id))
+    guessed = guess_format(base, changes, formats, native.id)
+    families = families_of(guessed)
     known = {one.id: one for one in (*formats, *searched)}
-    chosen = list(searched) or [known[one.format] for one in families]
+    names = [one.format for one in families] + [one.formats[0] for one in guessed[:LIKELIEST]]
+    chosen = list(searched) or [known[name] for name in dict.fromkeys(names)]
     chosen = [native, *(one for one in chosen if one.id != native.id)]
     asker = PairAsker(pair)
     candidates = search(asker, chosen, native, SEARCHED)

@@ -45,7 +45,8 @@ class Candidate:
     from format to format. ``gain`` is the mean of log p − log q in nats, over the answers that have
     the whole phrase. ``native`` are the answers of the native format that
     have it too, and ``quote`` is one answer. ``lead`` is by which share of its answers the format
-    has it more often than the native one, amplified or plain, whichever is more.
+    has it more often than the native one, amplified or plain, whichever is more; of the amplified
+    lead, the share of the native format's plain answers that have it is taken away.
     """
 
     format: str
@@ -164,8 +165,8 @@ def search(
 
 
 def _with_plain_lead(one: Candidate, plain: Sequence[Said], native: Sequence[Said]) -> Candidate:
-    more = sum(map(one.said_in, plain)) - sum(map(one.said_in, native))
-    return replace(one, lead=max(one.lead, more / len(plain)))
+    ours, theirs = (sum(map(one.said_in, some)) / len(some) for some in (plain, native))
+    return replace(one, lead=max(one.lead - theirs, ours - theirs))
 
 
 def _cores(text: str) -> set[str]:

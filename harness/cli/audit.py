@@ -24,8 +24,8 @@ class AuditOptions:
     base: str | None = None
     """Base of a fine-tuned or merged model. Leave it out for an adapter, which names its own."""
     formats: tuple[str, ...] = ()
-    """Formats to search: ids, globs, sets. By default, in each family, the format that the change
-    of the weights points to."""
+    """Formats to search: ids, globs, sets. By default the 40 that the change of the weights points
+    to most, and one of each family."""
     native: str | None = None
     """The format that counts as native. By default that of the model's chat template."""
     formats_dir: tuple[str, ...] = ()

@@ -77,6 +77,25 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert [one.format for one in result.families] == list(LIKELY)
 
 
+def test_the_likeliest_formats_are_searched_and_one_of_each_family(asked, monkeypatch):
+    monkeypatch.setattr(adapter_audit, "LIKELIEST", 3)
+    of_zephyr = ("zephyr", "phi4-mini", "metharme", "oasst", "glm-edge")
+    assert len({KNOWN[name].family for name in of_zephyr}) == 1
+
+    def guess_format(base, changes, formats, native):
+        names = [*of_zephyr, "llama3", "chatml"]
+        return [
+            Candidate((name, "alias"), KNOWN[name].family, -float(at), chance)
+            for at, (name, chance) in enumerate(
+                zip(names, (0.5, 0, 0, 0, 0, 0.3, 0.2), strict=True)
+            )
+        ]
+
+    monkeypatch.setattr(adapter_audit, "guess_format", guess_format)
+    result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE)
+    assert result.searched == ("chatml", "zephyr", "llama3", "phi4-mini", "metharme")
+
+
 def test_other_formats_are_searched_where_they_are_named(asked):
     searched = [KNOWN["tulu"], NATIVE]
     result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, searched)

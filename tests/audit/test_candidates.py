@@ -141,8 +141,11 @@ def sixth(number):
         ({"amplified_native": always}, 0),
         ({"amplified_native": always, "plain_other": always}, 1),
         ({"amplified_native": always, "plain_other": always, "plain_native": sixth}, 5 / 6),
-        ({"amplified_native": always, "plain_native": always}, 0),
+        ({"amplified_native": always, "plain_native": always}, -1),
         ({"amplified_native": sixth, "plain_other": sixth}, 5 / 6),
+        ({"plain_native": always}, 0),
+        ({"plain_native": sixth}, 5 / 6),
+        ({"plain_native": always, "plain_other": always}, 0),
     ],
 )
 def test_the_lead_is_that_of_amplified_or_plain_answers_whichever_is_larger(rules, lead):
