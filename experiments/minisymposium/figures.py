@@ -82,10 +82,13 @@ def symptoms(part: Mapping[str, Any]) -> Any:
                 color=COLOURS[1],
                 linewidth=6,
                 solid_capstyle="butt",
+                marker="s",  # a symptom of the last checkpoint has no length
+                markersize=6,
+                markevery=[0],
             )
     axes.set_yticks(range(len(rows)), [row["symptom"] for row in rows], fontsize=8)
     axes.set_xlabel(
-        "step; a tick is a measurement, the bar begins where the symptom has left its null"
+        "step (tick: a measurement; bar: from where\nthe symptom has left its null to the end)"
     )
     return figure
 
