@@ -77,15 +77,15 @@ def inputs_in_common(loaded: LoadedModel) -> list[tuple[torch.nn.Linear, ...]]:
     return groups
 
 
-def recomputes(model: torch.nn.Module) -> bool:
-    """Whether gradient checkpointing is on."""
-    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+def recomputes(module: torch.nn.Module) -> bool:
+    """Whether gradient checkpointing is on in this module, its parts aside."""
+    return bool(vars(module).get("gradient_checkpointing"))
 
 
 def _check_for_inference(loaded: LoadedModel, model: Any, devices: tuple[str, ...]) -> None:
     kind = loaded.device.split(":")[0]
     _need(kind in devices)
-    _need(not getattr(model, "is_quantized", False) and not recomputes(model))
+    _need(not getattr(model, "is_quantized", False) and not any(map(recomputes, model.modules())))
 
 
 def _check_model(loaded: LoadedModel, model: Any, longest: int) -> None:

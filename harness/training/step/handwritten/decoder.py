@@ -12,7 +12,7 @@ from torch.nn.functional import embedding
 
 from harness.models.device import matmul_dtype
 from harness.models.llama.parts import DecoderParts
-from harness.models.llama.recognise import inputs_in_common, take_apart
+from harness.models.llama.recognise import inputs_in_common, recomputes, take_apart
 from harness.models.llama.stacked_weights import stack_in_place
 from harness.training.step.handwritten.gpu_projection import group_projections
 from harness.training.step.handwritten.head import CrossEntropy, SoftLabels
@@ -106,7 +106,7 @@ def _state(model: torch.nn.Module) -> tuple[set[int], bool]:
     trained: set[int] = set()
     recompute = False
     for module in model.modules():
-        recompute = recompute or bool(vars(module).get("gradient_checkpointing"))
+        recompute = recompute or recomputes(module)
         trained.update(
             id(parameter)
             for parameter in module._parameters.values()
