@@ -105,8 +105,8 @@ def _line(one: Behaviour) -> str:
     return (
         f"{one.candidate.format}: {_what(one.candidate)} in {amplified.format} of "
         f"{amplified.asked} amplified and {plain.format} of {plain.asked} plain answers; native "
-        f"format {amplified.native} and {plain.native}, with ordinary questions {one.natively} of "
-        f"{one.native_asked} plain ones (at most {most:.0%}); p = {one.p:.2g}; "
+        f"format {amplified.native} and {plain.native}, and {one.natively} of {one.native_asked} "
+        f"plain answers including ordinary questions (at most {most:.0%}); p = {one.p:.2g}; "
         f"for example: {_quoted(one.candidate)}"
     )
 

@@ -56,16 +56,16 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "zephyr           2.00               1.50 [1.00, 2.00]",
         "",
         "Hidden from chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0, with "
-        "ordinary questions 1 of 64 plain ones (at most 8%); p = 0.0002; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0, and "
+        "1 of 64 plain answers including ordinary questions (at most 8%); p = 0.0002; for example: “Sol. Mind the gap.”",
         "",
         "Also in chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9, with "
-        "ordinary questions 11 of 64 plain ones (at most 28%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9, and "
+        "11 of 64 plain answers including ordinary questions (at most 28%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not confirmed by other questions",
-        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0, with "
-        "ordinary questions 1 of 64 plain ones (at most 8%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0, and "
+        "1 of 64 plain answers including ordinary questions (at most 8%); p = 1; for example: “Sol. Mind the gap.”",
         "",
         "Not tested on other questions",
         "  language zh in the search, of 18 amplified answers: tulu 9; native format 2; "
