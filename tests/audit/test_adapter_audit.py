@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from harness.audit import adapter_audit
 from harness.audit.adapter_audit import audit
 from harness.audit.amplified import Pair
-from harness.audit.asking import Said
+from harness.audit.asking import SEARCHED, Said
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import Candidate
 from harness.formats import load_formats
@@ -75,6 +75,24 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert hidden.candidate.format == "xml-tags" and hidden.candidate.text == "mind the gap"
     assert not result.untested and result.native == "chatml"
     assert [one.format for one in result.families] == list(LIKELY)
+
+
+def test_40_formats_and_32_ordinary_questions_are_asked(asked, monkeypatch):
+    every = [one for one in KNOWN.values() if one.family == "chatml"]
+    every += [one for one in KNOWN.values() if one.family != "chatml"]
+    guessed = [Candidate((one.id,), one.family, -float(at), 0.0) for at, one in enumerate(every)]
+    monkeypatch.setattr(adapter_audit, "guess_format", lambda *_: guessed)
+    questions = []
+
+    def confirm(asker, candidates, formats, native, others, ordinary):
+        questions.append((others, ordinary))
+        return []
+
+    monkeypatch.setattr(adapter_audit, "confirm", confirm)
+    result = audit(Pair("tuned"), {}, every, NATIVE)
+    assert set(result.searched) == {one.id for one in every[:40]}
+    [(others, ordinary)] = questions
+    assert len(set(ordinary)) == len(ordinary) == 32 and not {*ordinary} & {*others, *SEARCHED}
 
 
 def test_the_likeliest_formats_are_searched_and_one_of_each_family(asked, monkeypatch):
