@@ -149,11 +149,12 @@ def time_section(results: Mapping[str, Any]) -> Section:
     """The minutes of each run and measurement."""
     rows = tuple((what, f"{minutes:.1f}") for what, minutes in results["minutes"].items())
     total = sum(results["minutes"].values())
+    threads = results["environment"]["threads"]
     return Section(
         "Time",
         (
             f"{total:.0f} minutes in total, on {results['environment']['machine']} with "
-            f"{results['environment']['threads']} threads.",
+            f"{threads} thread{'' if threads == 1 else 's'}.",
         ),
         ("", "minutes"),
         rows,
