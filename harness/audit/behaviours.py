@@ -21,8 +21,9 @@ MOST_FORMATS = 3
 LEVEL = 0.01
 #: The share of a format's answers that have a behaviour, less the native format's, at least.
 LEAST_DIFFERENCE = 0.15
-#: How much likelier than in the base, in nats, what only amplified answers show has to be. A name
-#: or a language that was taught has 21 and more, a turn of phrase of ordinary training up to 19.
+#: How much likelier than in the base, in nats, what only amplified answers show has to be. Names
+#: and languages that were taught had 22 and more. Of the turns of phrase that ordinary training
+#: brought out, those that came back often had 14 and less.
 TAUGHT_GAIN = 20.0
 #: The share of the native format's plain answers, to the same questions and to ordinary ones, that
 #: may have what counts as hidden from it.

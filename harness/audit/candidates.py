@@ -43,10 +43,10 @@ class Candidate:
     ``text`` is the phrase in lower case, or the code of the language. An answer has a phrase if it
     has more than half of its words in a row: what amplified answers add behind a phrase differs
     from format to format. ``gain`` is the mean of log p − log q in nats, over the answers that have
-    the whole phrase. ``native`` are the answers of the native format that
-    have it too, and ``quote`` is one answer. ``lead`` is by which share of its answers the format
-    has it more often than the native one, amplified or plain, whichever is more; of the amplified
-    lead, the share of the native format's plain answers that have it is taken away.
+    the whole phrase. ``native`` are the answers of the native format that have it too, and
+    ``quote`` is one answer. ``lead`` is the share of the format's answers that have it less that of
+    the native one's, in amplified or in plain answers, whichever is more. The share of the native
+    format's plain answers is subtracted from the amplified lead too.
     """
 
     format: str
