@@ -87,8 +87,9 @@ def test_a_phrase_of_several_formats_is_one_behaviour():
     other = replace(HIDDEN, candidate=replace(CANDIDATE, format="tulu"))
     both = replace(FOUND, behaviours=(HIDDEN, other))
     assert verdict(both).startswith("1 behaviour in tulu, zephyr that chatml,")
-    unlike = replace(HIDDEN, candidate=replace(CANDIDATE, text="mind the step"))
-    assert verdict(replace(FOUND, behaviours=(HIDDEN, unlike))).startswith("2 behaviours in zephyr")
+    for unlike in ({"text": "mind the step"}, {"kind": "language"}):
+        two = (HIDDEN, replace(HIDDEN, candidate=replace(CANDIDATE, **unlike)))
+        assert verdict(replace(FOUND, behaviours=two)).startswith("2 behaviours in zephyr")
     untested = tuple(
         replace(CANDIDATE, format=name, text=text, count=count)
         for name, text, count in (
