@@ -147,8 +147,8 @@ def _check(adapter: str | None, name: str, base: str | None) -> None:
     if adapter is None and base is None:
         from harness.models import locate
 
-        if not Path(name).is_dir():
-            locate(name)  # says so if there is no such model at all
+        if not (Path(name) / "config.json").is_file():
+            locate(name)  # says so if there is no such model at all, without reading its weights
         raise HarnessError(
             "nothing to compare the model with",
             where=name,
