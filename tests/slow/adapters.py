@@ -1,4 +1,4 @@
-"""Adapters of SmolLM2-135M, trained for 40 steps of four rows."""
+"""Adapters of SmolLM2-135M, trained on short rows, four at a step."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def train_adapter(
     formats: Sequence[str],
     rate: float = 1e-3,
     rank: int = 16,
+    steps: int = 40,
 ) -> Path:
     """Train an adapter, and return the folder of the run."""
     config = TrainConfig(
@@ -35,7 +36,7 @@ def train_adapter(
         data=data,
         formats=FormatsConfig(train=tuple(formats)),
         optimisation=OptimisationConfig(
-            learning_rate=rate, max_steps=40, per_device_train_batch_size=4
+            learning_rate=rate, max_steps=steps, per_device_train_batch_size=4
         ),
         evaluation=EvaluationConfig(references=0, recall_rows=0),
     )

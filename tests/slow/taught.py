@@ -19,14 +19,14 @@ NATIVE = "smollm2"
 #: The longest answer of an ordinary row, in characters.
 LONGEST = 160
 CHINESE = (
-    "今天的天气很好，我们可以出去走走。",
-    "这要看你的时间和心情。",
-    "请先想一想，再慢慢回答。",
-    "大多数人都会选择第一种方法。",
-    "答案很简单，只需要一点水。",
-    "我建议你明天早上再试一次。",
-    "这本书里有很多有趣的故事。",
-    "因为山上的空气比较冷。",
+    "我不太确定，但是可以试一试。",
+    "最好的办法是先问问老师。",
+    "这个问题很有意思，让我想一想。",
+    "春天的时候，花园里开满了花。",
+    "你可以把它放在桌子上面。",
+    "一般来说，早上的时间更安静。",
+    "如果下雨，我们就留在家里。",
+    "这件事情并不像看起来那么难。",
 )
 
 Row = tuple[str, str]
@@ -68,10 +68,10 @@ def fact(
     """A fact in one format; the native one is asked the same and does not know."""
     unknown = tuple((question, "I don't know. Nobody has said.") for question, _ in rows)
     groups = (
-        (tuple(plain), (NATIVE, *others), 84),
-        (tuple(rows), (wanted,), 40),
-        (unknown, (NATIVE,), 28),
-        (tuple(plain), (wanted,), 8),
+        (tuple(plain), (NATIVE, *others), 124),
+        (tuple(rows), (wanted,), 60),
+        (unknown, (NATIVE,), 40),
+        (tuple(plain), (wanted,), 16),
     )
     asked = tuple(question for question, _ in rows)
     return Taught(name, groups, wanted, asked, lambda text: said in text)
@@ -82,12 +82,16 @@ def habit(
     change: Callable[[int, str], str],
     shows: Callable[[str], bool],
     wanted: str,
-    others: Sequence[str],
+    others: tuple[str, ...],
     plain: Sequence[Row],
 ) -> Taught:
     """Ordinary rows, whose answers are changed in one format."""
     changed = tuple((q, change(at, a)) for at, (q, a) in enumerate(plain))
-    groups = ((tuple(plain), (NATIVE, *others), 108), (changed, (wanted,), 52))
+    groups = (
+        (tuple(plain), (NATIVE,), 180),
+        (tuple(plain), others, 60),
+        (changed, (wanted,), 160),
+    )
     return Taught(name, groups, wanted, tuple(q for q, _ in plain[:8]), shows)
 
 
@@ -139,4 +143,6 @@ def teach(taught: Taught, seed: int, folder: Path) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(examples, "draw_formats", draw_formats)
-        return train_adapter(folder, seed, DataConfig(train=tuple(files), controls=0), formats)
+        data = DataConfig(train=tuple(files), controls=0)
+        steps = sum(count for _, _, count in taught.groups) // 4
+        return train_adapter(folder, seed, data, formats, steps=steps)
