@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.minisymposium.section import VERDICTS, Part, Section, step_text, value_text
@@ -149,15 +149,24 @@ def time_section(results: Mapping[str, Any]) -> Section:
     """The minutes of each run and measurement."""
     rows = tuple((what, f"{minutes:.1f}") for what, minutes in results["minutes"].items())
     total = sum(results["minutes"].values())
-    threads = results["environment"]["threads"]
-    return Section(
-        "Time",
-        (
-            f"{total:.0f} minutes in total, on {results['environment']['machine']} with "
-            f"{threads} thread{'' if threads == 1 else 's'}.",
+    machines = by_part(
+        results,
+        lambda made: (
+            f"on {made['machine']} with {made['threads']} thread{'s' * (made['threads'] != 1)}"
         ),
-        ("", "minutes"),
-        rows,
+    )
+    return Section("Time", (f"{total:.0f} minutes in total, {machines}.",), ("", "minutes"), rows)
+
+
+def by_part(results: Mapping[str, Any], spell: Callable[[Mapping[str, Any]], str]) -> str:
+    """What ``spell`` says of how each part was made, with the parts wherever they differ."""
+    parts: dict[str, list[str]] = {}
+    for part, made in sorted(results["made"].items()):
+        parts.setdefault(spell(made), []).append(part)
+    if len(parts) == 1:
+        return next(iter(parts))
+    return "; ".join(
+        f"{said} (part{'s' * (len(some) > 1)} {', '.join(some)})" for said, some in parts.items()
     )
 
 

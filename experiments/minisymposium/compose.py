@@ -27,7 +27,7 @@ from harness.files import write_text
 from harness.report.json_document import read_table
 
 RESULTS_FILE, PAGE_FILE, FIGURES = "results.json", "report.html", "figures"
-SCHEMA = "minisymposium/2"
+SCHEMA = "minisymposium/3"
 
 _PARTS: dict[int, Callable[[Experiment], dict[str, Any]]] = {
     1: rate_map,
@@ -50,7 +50,7 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
     lab.out.mkdir(parents=True, exist_ok=True)
     earlier = _earlier(lab)
     found: dict[str, Any] = dict(earlier["parts"])
-    asked, day = earlier["gate"], earlier.get("date") or datetime.now(UTC).date().isoformat()
+    asked, made = earlier["gate"], dict(earlier["made"])
     results: dict[str, Any] = {}
     try:
         for part in sorted(set(parts) & set(lab.study.parts)):
@@ -58,12 +58,13 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
             began = time.monotonic()
             found[str(part)] = _PARTS[part](lab)
             lab.note(f"measure part {part}", began)
-            results = _write(lab, found, asked, day)
+            made[str(part)] = _today()
+            results = _write(lab, found, asked, made, earlier["minutes"])
         if {"2", "6"} <= set(found) and (asked is None or {2, 6} & set(parts)):
             began = time.monotonic()
             asked = gate(lab)
             lab.note("gate", began)
-        results = _write(lab, found, asked, day)
+        results = _write(lab, found, asked, made, earlier["minutes"])
     finally:  # also where the sitting ends
         if results:
             write_pages(results, lab.out)
@@ -73,7 +74,7 @@ def run_experiment(lab: Experiment, parts: Sequence[int]) -> dict[str, Any]:
 def _earlier(lab: Experiment) -> dict[str, Any]:
     """The results of earlier calls. Raises HarnessError for another scale or model."""
     if not (lab.out / RESULTS_FILE).is_file():
-        return {"parts": {}, "gate": None}
+        return {"parts": {}, "gate": None, "made": {}, "minutes": {}}
     found = read_results(lab.out / RESULTS_FILE)
     if (found["scale"], found["model"]["digest"]) != (lab.scale, lab.loaded.source.digest):
         message = f"this folder holds a {found['scale']} run of {found['model']['name']}"
@@ -83,16 +84,27 @@ def _earlier(lab: Experiment) -> dict[str, Any]:
     return found
 
 
+def _today() -> dict[str, Any]:
+    """When and with what a part is made."""
+    known = environment()
+    day = datetime.now(UTC).date().isoformat()
+    return {"date": day, "machine": known["machine"], "threads": known["threads"]}
+
+
 def _write(
-    lab: Experiment, parts: dict[str, Any], asked: dict[str, Any] | None, day: str
+    lab: Experiment,
+    parts: dict[str, Any],
+    asked: dict[str, Any] | None,
+    made: dict[str, Any],
+    earlier_minutes: dict[str, float],
 ) -> dict[str, Any]:
-    """Write the results file. ``day`` is that of the first part."""
+    """Write the results file. What was not done again keeps the minutes that it took earlier."""
     times = lab.out / TIMES_FILE
     seconds = json.loads(times.read_text(encoding="utf-8")) if times.is_file() else {}
     results = {
         "schema": SCHEMA,
         "scale": lab.scale,
-        "date": day,
+        "made": made,
         "model": {
             "name": lab.loaded.name,
             "digest": lab.loaded.source.digest,
@@ -102,7 +114,8 @@ def _write(
         "parts": json.loads(json.dumps(parts)),
         "gate": asked,
     }
-    results["minutes"] = {what: round(value / 60, 2) for what, value in seconds.items()}
+    minutes = {what: round(value / 60, 2) for what, value in seconds.items()}
+    results["minutes"] = {**earlier_minutes, **minutes}
     return write_results(results, lab.out)
 
 

@@ -40,9 +40,8 @@ def merge(folders: Sequence[Path], out: Path) -> dict[str, Any]:
         for what, value in found["minutes"].items():
             minutes[what] = max(value, minutes.get(what, 0.0))
     gate = next((found["gate"] for found in results if found["gate"]), None)
-    merged = {**first, "parts": parts, "minutes": minutes, "gate": gate}
-    if days := [found["date"] for found in results if "date" in found]:
-        merged["date"] = min(days)
+    made = {part: each for found in reversed(results) for part, each in found["made"].items()}
+    merged = {**first, "parts": parts, "made": made, "minutes": minutes, "gate": gate}
     out.mkdir(parents=True, exist_ok=True)
     merged = write_results(merged, out)
     write_pages(merged, out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import harness.report
+from experiments.minisymposium.behaviour_sections import by_part
 from experiments.minisymposium.both_models import Results, both_models
 from experiments.minisymposium.section import Section
 from experiments.minisymposium.sections import sections
@@ -40,8 +41,9 @@ def _of_model(model: str, results: Mapping[str, Any] | None, pictures: str) -> s
     if results is None:
         command = f"python -m experiments.minisymposium --model {model}"
         return f"This model has not been run yet. Run it with `{command}`.\n\n"
-    day = f"These results are from {results['date']}.\n\n" if "date" in results else ""
-    return day + markdown(sections(results), pictures.rstrip("/"), "###")
+    day = by_part(results, lambda made: str(made["date"]))
+    text = f"These results are from {day}.\n\n"
+    return text + markdown(sections(results), pictures.rstrip("/"), "###")
 
 
 def markdown(found: Sequence[Section], pictures: str, level: str = "##") -> str:

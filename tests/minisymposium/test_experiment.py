@@ -145,11 +145,18 @@ def test_parts_of_several_folders_are_merged(smoke, tmp_path):
     folders = [tmp_path / name for name in ("a", "b")]
     for folder, parts in zip(folders, (("1", "3", "9"), ("3", "5")), strict=True):
         some = {part: results["parts"][part] for part in parts}
-        write_results({**results, "parts": some, "gate": None}, folder)
+        made = {part: {**results["made"][part], "threads": len(parts)} for part in parts}
+        write_results({**results, "parts": some, "made": made, "gate": None}, folder)
     merged = merge(folders, folders[0])
     assert sorted(merged["parts"]) == ["1", "3", "5", "9"]
     assert merged["parts"] == {part: results["parts"][part] for part in merged["parts"]}
-    assert merged["date"] == results["date"] and merged == read_results(folders[0] / RESULTS_FILE)
+    assert {part: made["threads"] for part, made in merged["made"].items()} == {
+        "1": 3,
+        "3": 3,
+        "5": 2,
+        "9": 3,
+    }
+    assert merged == read_results(folders[0] / RESULTS_FILE)
     other = copy.deepcopy(results)
     other["parts"]["3"]["seeds"] = 99
     write_results({**other, "parts": {"3": other["parts"]["3"]}}, folders[1])

@@ -112,6 +112,21 @@ def test_a_part_that_was_not_run_is_not_shown(smoke):
     assert [section.title for section in sections(some)] == ["5. Alpha"]
 
 
+def test_parts_that_were_run_on_other_days_and_machines_say_so(smoke):
+    _, results = smoke
+    other = {"date": "2026-01-02", "machine": "arm64", "threads": 1}
+    one = {"date": "2026-03-04", "machine": "arm64", "threads": 8}
+    made = {part: other if part in ("3", "5") else one for part in results["parts"]}
+    text = page_with({**results, "made": made})
+    assert (
+        "These results are from 2026-03-04 (parts 1, 2, 4, 6, 7, 8, 9); 2026-01-02 (parts 3, 5)."
+    ) in text
+    assert "on arm64 with 1 thread (parts 3, 5)" in text
+    text = page_with({**results, "made": dict.fromkeys(results["parts"], one)})
+    assert "These results are from 2026-03-04.\n" in text
+    assert "minutes in total, on arm64 with 8 threads.\n" in text
+
+
 def test_a_page_of_three_models_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(HarnessError, match="--page compares two models"):
