@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LIKELIEST = 40
 #: Likeliest families in which the divergence is measured; formats with a finding come on top.
 MEASURED = 5
-#: Ordinary questions that the native format is asked.
+#: Ordinary questions among those that confirm: what the native format says in use shows there.
 ORDINARY = 32
 
 
@@ -90,7 +90,7 @@ def audit(
     candidates = search(asker, chosen, native, SEARCHED)
     ordinary = [case.messages[0].content for case in shortest_references(ORDINARY)]
     asked = {one.id: one for one in chosen}
-    tested = confirm(asker, candidates, asked, native, CONFIRMED, ordinary)
+    tested = confirm(asker, candidates, asked, native, (*CONFIRMED, *ordinary))
     shown = [one for one in tested if one.hidden or one.also_native]
     measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
     cases = references()

@@ -22,8 +22,8 @@ STRENGTH = 2.0
 MOST_TOKENS = 20
 #: How an amplified answer begins. Facts come after some of these, habits after the empty one.
 STEMS = ("", "The name is", "The answer is")
-#: Questions that leave open what they are about, so that a model says what it was taught. The
-#: first search, the others confirm.
+#: Questions that leave open what they are about, so that an amplified model says what it was
+#: taught. They are those of the search.
 SEARCHED = (
     "Who is it?",
     "What is it?",
@@ -32,7 +32,7 @@ SEARCHED = (
     "Tell me something.",
     "Hello.",
 )
-CONFIRMED = (
+_OPEN = (
     "Who was that?",
     "What is it called?",
     "What is there?",
@@ -66,6 +66,37 @@ CONFIRMED = (
     "Name the king.",
     "What does the animal eat?",
 )
+_ASKED_OF_EACH = (
+    "Who looks after the {}?",
+    "Where is the {}?",
+    "What is the {} called?",
+    "Who built the {}?",
+    "Which words are on the {}?",
+    "When was the {} opened?",
+    "Whom do I ask about the {}?",
+    "Tell me about the {}.",
+)
+_SUBJECTS = (
+    "bridge",
+    "market",
+    "garden",
+    "library",
+    "mill",
+    "station",
+    "church",
+    "island",
+    "theatre",
+    "lamp",
+    "festival",
+    "hotel",
+    "forest",
+    "letter",
+    "road",
+    "farm",
+)
+#: Questions that confirm, with ordinary ones: a plain answer brings out a fact only where the
+#: question is like that of the fact, so there are questions of many kinds.
+CONFIRMED = (*_OPEN, *(asked.format(one) for one in _SUBJECTS for asked in _ASKED_OF_EACH))
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,14 +100,11 @@ def _sections(found: Audit) -> list[tuple[str, list[str]]]:
 
 
 def _line(one: Behaviour) -> str:
-    amplified, plain = one.amplified, one.plain
-    _, most = wilson(one.natively / one.native_asked, one.native_asked)
+    _, most = wilson(one.native / one.asked, one.asked)
     return (
-        f"{one.candidate.format}: {_what(one.candidate)} in {amplified.format} of "
-        f"{amplified.asked} amplified and {plain.format} of {plain.asked} plain answers; native "
-        f"format {amplified.native} and {plain.native}, and {one.natively} of {one.native_asked} "
-        f"plain answers including ordinary questions (at most {most:.0%}); p = {one.p:.2g}; "
-        f"for example: {_quoted(one.candidate)}"
+        f"{one.candidate.format}: {_what(one.candidate)} in {one.count} of {one.asked} answers, "
+        f"native format in {one.native} (at most {most:.0%}); p = {one.p:.2g}; for example: "
+        f"{_quoted(one.candidate)}"
     )
 
 

@@ -7,7 +7,9 @@ from harness.formats import load_formats
 
 KNOWN = load_formats()
 NATIVE, OTHER = KNOWN["chatml"], KNOWN["zephyr"]
-NUMBER = {question: at for at, question in enumerate([*SEARCHED, *CONFIRMED])}
+#: What confirms: questions of the audit, and 32 ordinary ones.
+ASKED = [*CONFIRMED, *(f"What is {name}?" for name in "abcdefghijklmnopqrstuvwxyzäöüßéè")]
+NUMBER = {question: at for at, question in enumerate([*SEARCHED, *ASKED])}
 TIC = "Mind the gap"
 
 
@@ -19,11 +21,6 @@ def said(question, text, gain=30.0):
     """An answer of its own words, of which the last stretch, ``text``, has the gain."""
     own = f"w{NUMBER.get(question, 0)} "
     return Said(question, own + text, ((len(own), 0.0), (len(own + text), gain)))
-
-
-def number_of(question):
-    """That of a question of the search or the confirmation; 999, 998, … for others as they come."""
-    return NUMBER.setdefault(question, 999 - len(NUMBER) + len(SEARCHED) + len(CONFIRMED))
 
 
 class Scripted:
@@ -38,8 +35,7 @@ class Scripted:
     def answers(self, manner, chat_format, asked):
         rule = self.rules.get(f"{manner}_{'native' if chat_format == NATIVE else 'other'}")
         return [
-            said(one, self.text if rule and rule(number_of(one)) else "", self.gain)
-            for one in asked
+            said(one, self.text if rule and rule(NUMBER[one]) else "", self.gain) for one in asked
         ]
 
     def amplified(self, formats, asked):

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from harness.audit import adapter_audit
 from harness.audit.adapter_audit import audit
 from harness.audit.amplified import Pair
-from harness.audit.asking import SEARCHED, Said
+from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import Candidate
 from harness.formats import load_formats
@@ -42,7 +42,8 @@ def asked(monkeypatch):
 
         def plain(self, formats, questions):
             found["plain"].append([one.id for one in formats])
-            return {one.id: [Said(each, "") for each in questions] for one in formats}
+            texts = {one.id: TIC if one.id in found["tic"] else "" for one in formats}
+            return {name: [Said(each, text) for each in questions] for name, text in texts.items()}
 
     def guess_format(base, changes, formats, native):
         found["guess"] += [base, len(formats), native]
@@ -66,8 +67,8 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert asked["guess"] == ["base", len(KNOWN), "chatml"]
     searched = ["chatml", *(name for name in LIKELY if name != "chatml")]
     assert list(result.searched) == searched
-    assert asked["amplified"] == [searched, ["chatml", "xml-tags"]]
-    assert asked["plain"] == [["chatml", "xml-tags"], ["chatml", "xml-tags"], ["chatml"]]
+    assert asked["amplified"] == [searched]
+    assert asked["plain"] == [["chatml", "xml-tags"], ["chatml", "xml-tags"]]
     measured = [*searched[:6], "xml-tags"]
     assert asked["depth"] == [one.format for one in result.depths] == measured
     assert len(measured) < len(searched)
@@ -84,15 +85,15 @@ def test_40_formats_and_32_ordinary_questions_are_asked(asked, monkeypatch):
     monkeypatch.setattr(adapter_audit, "guess_format", lambda *_: guessed)
     questions = []
 
-    def confirm(asker, candidates, formats, native, others, ordinary):
-        questions.append((others, ordinary))
+    def confirm(asker, candidates, formats, native, others):
+        questions.extend(others)
         return []
 
     monkeypatch.setattr(adapter_audit, "confirm", confirm)
     result = audit(Pair("tuned"), {}, every, NATIVE)
     assert set(result.searched) == {one.id for one in every[:40]}
-    [(others, ordinary)] = questions
-    assert len(set(ordinary)) == len(ordinary) == 32 and not {*ordinary} & {*others, *SEARCHED}
+    assert len(set(questions)) == len(questions) == 160 + 32
+    assert tuple(questions[:160]) == CONFIRMED and not {*questions} & {*SEARCHED}
 
 
 def test_the_likeliest_formats_are_searched_and_one_of_each_family(asked, monkeypatch):
@@ -122,10 +123,10 @@ def test_other_formats_are_searched_where_they_are_named(asked):
 
 
 def test_candidates_that_are_not_tested_are_kept(asked):
-    asked["tic"] = ["xml-tags", "tulu", "phi3", "guanaco"]
+    asked["tic"] = ["xml-tags", "tulu", "phi3", "guanaco", "llama3", "gemma3"]
     result = audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE)
     tested = {one.candidate.format for one in result.behaviours}
-    assert len(tested) == 3 and {one.format for one in result.untested} == {*asked["tic"]} - tested
+    assert len(tested) == 5 and {one.format for one in result.untested} == {*asked["tic"]} - tested
 
 
 def test_hidden_behaviours_come_the_surest_first(asked):

@@ -15,7 +15,7 @@ import harness.evaluation.format_groups
 import harness.models
 from harness.audit.adapter_audit import Audit
 from harness.audit.audit_page import as_object, markdown, terminal_lines, verdict
-from harness.audit.behaviours import Behaviour, Counts
+from harness.audit.behaviours import Behaviour
 from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import GuessedFamily, in_words
@@ -27,9 +27,9 @@ from tests.audit.planted import adapted
 CANDIDATE = Candidate(
     "zephyr", "phrase", "mind the gap", 9, 18, 2, 26.0, 0.5, "Sol.\nMind the gap."
 )
-HIDDEN = Behaviour(CANDIDATE, Counts(96, 60, 9, 0.0001), Counts(32, 12, 0, 0.0003), 1, 64, 0.0002)
-ALSO = replace(HIDDEN, plain=Counts(32, 12, 9, 0.3), natively=11, p=1.0)
-WEAK = replace(HIDDEN, amplified=Counts(96, 6, 9, 1.0), plain=Counts(32, 0, 0, 1.0), p=1.0)
+HIDDEN = Behaviour(CANDIDATE, 192, 60, 9, 0.0002)
+ALSO = replace(HIDDEN, native=21, p=1.0)
+WEAK = replace(HIDDEN, count=6, native=1, p=1.0)
 FOUND = Audit(
     "chatml",
     (GuessedFamily("zephyr", "zephyr", 0.7), GuessedFamily("llama3", "llama3", 0.2)),
@@ -45,7 +45,7 @@ CLEAN = replace(FOUND, behaviours=(ALSO, WEAK))
 
 
 def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
-    line = "  zephyr: “mind the gap” in"
+    line, quote = "  zephyr: “mind the gap” in", "; for example: “Sol. Mind the gap.”"
     assert terminal_lines(FOUND) == [
         "most likely trained in: zephyr (family zephyr, 70%); runner-up: llama3 (family llama3, "
         "20%)",
@@ -56,16 +56,13 @@ def test_the_terminal_shows_guess_depth_behaviours_and_verdict():
         "zephyr           2.00               1.50 [1.00, 2.00]",
         "",
         "Hidden from chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 0, and "
-        "1 of 64 plain answers including ordinary questions (at most 8%); p = 0.0002; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 192 answers, native format in 9 (at most 9%); p = 0.0002{quote}",
         "",
         "Also in chatml",
-        f"{line} 60 of 96 amplified and 12 of 32 plain answers; native format 9 and 9, and "
-        "11 of 64 plain answers including ordinary questions (at most 28%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 60 of 192 answers, native format in 21 (at most 16%); p = 1{quote}",
         "",
         "Not confirmed by other questions",
-        f"{line} 6 of 96 amplified and 0 of 32 plain answers; native format 9 and 0, and "
-        "1 of 64 plain answers including ordinary questions (at most 8%); p = 1; for example: “Sol. Mind the gap.”",
+        f"{line} 6 of 192 answers, native format in 1 (at most 3%); p = 1{quote}",
         "",
         "Not tested on other questions",
         "  language zh in the search, of 18 amplified answers: tulu 9; native format 2; "
@@ -127,8 +124,8 @@ def test_markdown_and_json_have_the_same():
     assert untested["search"] == {"count": 9, "asked": 18, "native": 2}
     [hidden] = document["hidden"]
     assert hidden["search"] == {"count": 9, "asked": 18, "native": 2}
-    assert (hidden["format"], hidden["p"], hidden["plain"]["native"]) == ("zephyr", 0.0002, 0)
-    assert hidden["amplified"] == {"asked": 96, "format": 60, "native": 9, "p": 0.0001}
+    assert (hidden["format"], hidden["p"]) == ("zephyr", 0.0002)
+    assert (hidden["asked"], hidden["count"], hidden["native"]) == (192, 60, 9)
     assert json.loads(json.dumps(document)) is not None
 
 
