@@ -26,12 +26,12 @@ SILENT = 0.07
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """A candidate after other questions: ``count`` of ``asked`` plain answers of its format have
-    it, and ``native`` of the native format's answers to the same questions.
+    """A candidate that was tested on other questions.
 
-    ``p`` is that of the format having it no more often, by the exact sign test over the questions
-    (McNemar), and then by Holm over all candidates that were tested. It is 1 where the difference
-    is too small to matter.
+    ``count`` of ``asked`` plain answers of its format have it, and ``native`` of the native
+    format's answers to the same questions. ``p`` is that of the format having it no more often,
+    by the exact sign test over the questions (McNemar), and then by Holm over all candidates that
+    were tested. It is 1 where the difference is too small to matter.
     """
 
     candidate: Candidate
