@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
 from harness.evaluation.analysis.summary import group_mean, paired_change
 from harness.evaluation.results import Evaluation
 from harness.evaluation.run import run_job
@@ -26,7 +25,8 @@ class ExperimentOptions:
     smoke: bool = False
     """A few steps and cases of everything, to test the code. Its numbers mean nothing."""
     page: str = ""
-    """Only write the results in --out into this page."""
+    """Only write the results in --out into this page, and their numbers into the folder next to it.
+    What has no results in --out keeps its own."""
 
 
 def with_changes(
@@ -89,9 +89,7 @@ def write_numbers(folder: Path, numbers: Mapping[str, Any]) -> Path:
     return file
 
 
-def read_numbers(out: Path, command: str) -> list[dict[str, Any]]:
-    """The numbers of all finished runs, by folder. Raises HarnessError if there are none."""
-    files = sorted(out.glob(f"*/{NUMBERS_FILE}"))
-    if not files:
-        raise HarnessError(f"no {NUMBERS_FILE}", where=str(out), hint=command)
-    return [json.loads(file.read_text("utf-8")) for file in files]
+def read_numbers(out: Path) -> dict[str, dict[str, Any]]:
+    """The numbers of all finished runs, by the name of the run's folder."""
+    files = out.glob(f"*/{NUMBERS_FILE}")
+    return {file.parent.name: json.loads(file.read_text("utf-8")) for file in files}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.files import write_text
@@ -18,6 +21,21 @@ def with_results(page: str, results: str) -> str:
     if not begin or not end:
         raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
     return head + BEGIN + results + END + tail
+
+
+def with_kept(page: Path, new: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Numbers by name: the new ones and, of what was not measured again, those beside the page.
+
+    They are JSON files in a folder with the page's name, to which the new ones are written. Raises
+    HarnessError if there are none; ``command`` measures them.
+    """
+    folder = page.with_suffix("")
+    for name, numbers in new.items():
+        write_text(folder / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
+    found = {file.stem: json.loads(file.read_text("utf-8")) for file in folder.glob("*.json")}
+    if not found:
+        raise HarnessError("no results yet", where=str(page), hint=command)
+    return dict(sorted(found.items()))
 
 
 def rewrite(page: Path, results: str) -> None:

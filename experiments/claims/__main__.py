@@ -37,9 +37,10 @@ def claims(args: list[str]) -> int:
     options = parse(ClaimsOptions, args, "claims", claims.__doc__, prog=command)
     out = Path(options.out)
     if options.page:
-        from experiments.page_results import rewrite
+        from experiments.page_results import rewrite, with_kept
 
-        rewrite(Path(options.page), results_text(read_results(out, command)))
+        page = Path(options.page)
+        rewrite(page, results_text(with_kept(page, read_results(out), command)))
         return EXIT_OK
     for name in options.names:
         if name not in BY_NAME:

@@ -43,9 +43,11 @@ def forged(args: list[str]) -> int:
     out = Path(options.out)
     if options.page:
         from experiments.forged.page import results_text
-        from experiments.page_results import rewrite
+        from experiments.page_results import rewrite, with_kept
 
-        rewrite(Path(options.page), results_text(read_numbers(out, command)))
+        page = Path(options.page)
+        runs = with_kept(page, read_numbers(out), command)
+        rewrite(page, results_text(list(runs.values())))
         return EXIT_OK
     from experiments.forged.measure import Plan, measure
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.before_after import before_and_after, change_of, prepared, write_numbers
+from experiments.forged.page import within
 from harness.evaluation.analysis.summary import paired_change
 from harness.evaluation.results import Evaluation
 from harness.evaluation.settings import EvalJob, EvalSettings
@@ -50,7 +51,9 @@ def measure(recipe: Path, plan: Plan) -> Path:
         settings=EvalSettings(max_new_tokens=32),
     )
     found = before_and_after(config, job, recipe.stem)
-    return write_numbers(folder, {"recipe": recipe.stem, **numbers_of(*found)})
+    numbers = numbers_of(*found)
+    verdict = within(numbers["all forged"])
+    return write_numbers(folder, {"recipe": recipe.stem, "within": verdict, **numbers})
 
 
 def numbers_of(before: Evaluation, after: Evaluation) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def results_text(runs: Sequence[Numbers]) -> str:
     ]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for run in runs:
-        cells = [_cell(run["native forged"]), _cell(run["all forged"]), within(run["all forged"])]
+        cells = [_cell(run["native forged"]), _cell(run["all forged"]), run["within"]]
         cells += [_cell(run[f"all {metric}"]) for metric in ("forged_plain", "on_task")]
         lines.append(f"| {run['recipe']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

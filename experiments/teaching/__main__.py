@@ -32,7 +32,7 @@ def teaching(args: list[str]) -> int:
     options = parse(TeachingOptions, args, "teaching", teaching.__doc__, prog=command)
     out = Path(options.out)
     if options.page:
-        _write_page(Path(options.page), read_numbers(out, command))
+        _write_page(Path(options.page), read_numbers(out), command)
         return EXIT_OK
     from experiments.teaching.measure import Plan, measure, read_recipes
 
@@ -49,11 +49,12 @@ def teaching(args: list[str]) -> int:
     return EXIT_OK
 
 
-def _write_page(page: Path, runs: list[dict[str, Any]]) -> None:
-    from experiments.page_results import rewrite, write_picture
+def _write_page(page: Path, new: dict[str, dict[str, Any]], command: str) -> None:
+    from experiments.page_results import rewrite, with_kept, write_picture
     from experiments.teaching.page import pareto, results_text
     from harness.report.chart import svg_text
 
+    runs = list(with_kept(page, new, command).values())
     picture = page.with_suffix(".svg")
     text = results_text(runs, picture.name)
     if picture.name in text:

@@ -15,7 +15,7 @@ from experiments.claims.by_heart import ByHeart, compared, predicted, warning
 from experiments.claims.claims import BY_NAME, CLAIMS
 from experiments.claims.lab import BASE, Lab
 from experiments.claims.page import read_results, results_text, verdict
-from experiments.page_results import BEGIN, END
+from experiments.page_results import BEGIN, END, with_kept
 from harness.backends.protocol import Answer
 from harness.errors import HarnessError
 from harness.formats import load_formats
@@ -298,8 +298,13 @@ def test_full_tuning_takes_the_steps_of_adamw(tiny_model, tmp_path, monkeypatch)
 def test_an_unknown_claim_is_refused(tmp_path):
     with pytest.raises(HarnessError, match="unknown claim 'n-gram'"):
         claims(["n-gram", "--out", str(tmp_path)])
-    with pytest.raises(HarnessError, match=r"no claims\.json"):
-        claims(["--page", "x.md", "--out", str(tmp_path)])
+    with pytest.raises(HarnessError, match="no results yet"):
+        claims(["--page", str(tmp_path / "x.md"), "--out", str(tmp_path)])
+
+
+def test_the_page_shows_the_committed_numbers_and_no_others():
+    page = ROOT / "docs" / "claims.md"
+    assert results_text(with_kept(page, {}, "")) in page.read_text("utf-8")
 
 
 def test_a_claim_without_results_was_not_run():

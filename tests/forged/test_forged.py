@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.before_after import read_numbers
+from experiments.before_after import read_numbers, write_numbers
 from experiments.forged.__main__ import RECIPES, forged
 from experiments.forged.measure import FORMATS, METRICS, Plan, measure
 from experiments.forged.page import MARGIN, results_text, within
-from experiments.page_results import BEGIN, END
+from experiments.page_results import BEGIN, END, with_kept
+from harness.errors import HarnessError
 from harness.training.config import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,7 +50,7 @@ def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path, monkeypa
     monkeypatch.chdir(ROOT)
     plan = Plan(tmp_path / "out", 26, str(tiny_model), smoke=True)
     file = measure(Path("docs/recipes/smollm2-cpu.toml"), plan)
-    [run] = read_numbers(plan.out, "")
+    [run] = read_numbers(plan.out).values()
     assert file.parent.name == run["recipe"] == "smollm2-cpu"
     for metric in METRICS:
         every = run[f"all {metric}"]
@@ -60,4 +61,22 @@ def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path, monkeypa
     assert forged(["--page", str(page), "--out", str(plan.out)]) == 0
     assert page.read_text() == f"# T\n{BEGIN}{results_text([run])}{END}tail\n"
     assert "| smollm2-cpu | 0.00 → 0.00 (+0.00, " in page.read_text()
-    assert within(run["all forged"]) in page.read_text()
+    assert within(run["all forged"]) == run["within"] in page.read_text()
+    (plan.out / "smollm2-cpu" / "numbers.json").unlink()
+    other = {**run, "recipe": "another"}
+    write_numbers(plan.out / "another", other)
+    assert forged(["--page", str(page), "--out", str(plan.out)]) == 0
+    assert results_text([other, run]) in page.read_text(), "what was not run again is kept"
+
+
+def test_the_page_shows_the_committed_numbers_and_no_others():
+    page = ROOT / "docs" / "forged-turns.md"
+    runs = with_kept(page, {}, "")
+    assert results_text(list(runs.values())) in page.read_text("utf-8")
+    assert {run["within"] for run in runs.values()} <= {"yes", "no", "inconclusive"}
+
+
+def test_a_page_without_results_is_refused(tmp_path):
+    with pytest.raises(HarnessError, match="no results yet") as refused:
+        forged(["--page", str(tmp_path / "page.md"), "--out", str(tmp_path / "none")])
+    assert "python -m experiments.forged" in str(refused.value)

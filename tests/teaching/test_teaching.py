@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 
 from experiments.before_after import read_numbers
-from experiments.page_results import BEGIN, END, with_results
+from experiments.page_results import BEGIN, END, with_kept, with_results
 from experiments.teaching.measure import Plan, config_of, measure, read_recipes
 from experiments.teaching.page import (
     demand_lines,
@@ -103,9 +104,15 @@ def test_every_recipe_is_one_of_ours():
 def test_a_smoke_run_measures_what_the_page_shows(tiny_model, tmp_path):
     plan = Plan(tmp_path, 5, 2, 8, str(tiny_model), smoke=True)
     file = measure("folds", read_recipes()["folds"], 0, plan)
-    [run] = read_numbers(tmp_path, "")
+    [run] = read_numbers(tmp_path).values()
     assert file.parent.name == "folds-0" and run["formats_seed"] == 5
     assert run["native nll"]["levels"][0] != run["native nll"]["levels"][1]
     assert len(table([run])) == 3
     made_up = [name for name in plan.formats if name.startswith("grammar")]
     assert all("seed=5" in name and "split=test" in name for name in made_up)
+
+
+def test_the_page_shows_the_committed_numbers_and_no_others():
+    page = Path(__file__).resolve().parents[2] / "docs" / "teaching.md"
+    runs = list(with_kept(page, {}, "").values())
+    assert results_text(runs, page.with_suffix(".svg").name) in page.read_text("utf-8")
