@@ -104,13 +104,20 @@ class Said:
     """An answer to a question. ``gains`` are log p − log q of stretches of the text, in order.
 
     Each is (end of the stretch in the text, nats). Empty where the answer was not amplified. The
-    first ``given`` characters were given to the model.
+    first ``given`` characters were given to the model. ``prompt`` is the text before the answer:
+    the question with what the format writes around it, a system prompt say.
     """
 
     question: str
     text: str
     gains: tuple[tuple[int, float], ...] = ()
     given: int = 0
+    prompt: str = ""
+
+    @property
+    def read(self) -> str:
+        """What the model had read: it may have copied from this."""
+        return self.prompt or self.question
 
     def gain(self, start: int, end: int) -> float:
         """The sum over the stretches that reach into ``text[start:end]``, in nats."""
@@ -163,24 +170,30 @@ class PairAsker:
             for request in self._requests(formats, questions)
             for stem in STEMS
         ]
-        begun = [(question, stem) for _ in formats for question in questions for stem in STEMS]
+        begun = [question for _ in formats for question in questions for _ in STEMS]
         answers = self.pair.amplified(asked, STRENGTH)
-        said = [self._said(*each) for each in zip(answers, begun, strict=True)]
+        said = [self._said(*each) for each in zip(answers, asked, begun, strict=True)]
         return _by_format(formats, said)
 
     def plain(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
-        answers = self.pair.answers(self._requests(formats, questions))
+        requests = self._requests(formats, questions)
+        answers = self.pair.answers(requests)
         asked = [question for _ in formats for question in questions]
-        said = [Said(q, one.text if one else "") for q, one in zip(asked, answers, strict=True)]
+        said = [
+            Said(question, one.text if one else "", prompt=request.prompt.text)
+            for question, one, request in zip(asked, answers, requests, strict=True)
+        ]
         return _by_format(formats, said)
 
-    def _said(self, answer: AmplifiedAnswer | None, begun: tuple[str, str]) -> Said:
-        question, stem = begun
+    def _said(
+        self, answer: AmplifiedAnswer | None, request: GenerateRequest, question: str
+    ) -> Said:
+        stem, prompt = request.prefix, request.prompt.text
         if answer is None:
-            return Said(question, stem, given=len(stem))
+            return Said(question, stem, given=len(stem), prompt=prompt)
         ends = (len(stem) + end for end in self._ends(answer.token_ids))
         gains = ((len(stem), 0.0), *zip(ends, answer.gains, strict=True))
-        return Said(question, stem + answer.text, gains, len(stem))
+        return Said(question, stem + answer.text, gains, len(stem), prompt)
 
     def _requests(
         self, formats: Sequence[Format], questions: Sequence[str]

@@ -60,7 +60,7 @@ class Candidate:
     quote: str
 
     def said_in(self, said: Said) -> bool:
-        """Whether an answer has it, without repeating the question."""
+        """Whether an answer has it, without repeating its prompt."""
         if self.kind == "language":
             return self.text in _languages(said)
         return not _cores(self.text).isdisjoint(_phrases(said))
@@ -179,18 +179,18 @@ def _cores(text: str) -> set[str]:
 @lru_cache(maxsize=4096)
 def _languages(said: Said) -> tuple[str, ...]:
     """The languages and scripts that an answer slips into."""
-    return drift(said.text[said.given :], (_LANGUAGE,), said.question).languages
+    return drift(said.text[said.given :], (_LANGUAGE,), said.read).languages
 
 
 @lru_cache(maxsize=4096)
 def _phrases(said: Said) -> dict[str, Span]:
-    """The phrases of an answer in lower case, with their first place, that are not the question's.
+    """The phrases of an answer in lower case with their first place, without those of its prompt.
 
     They are the model's own words, without the beginning that it was given and without markup. No
     phrase has a word twice, because amplified answers repeat themselves, in each format in another
     way. The last word counts even if the answer was cut off inside it.
     """
-    asked = f" {' '.join(_word(said.question, span) for span in word_spans(said.question))} "
+    read = f" {' '.join(_word(said.read, span) for span in word_spans(said.read))} "
     found: dict[str, Span] = {}
     for spans in _runs_of_words(said):
         words = [_word(said.text, span) for span in spans]
@@ -199,7 +199,7 @@ def _phrases(said: Said) -> dict[str, Span]:
                 if words[end - 1] in words[begin : end - 1]:
                     break
                 phrase = " ".join(words[begin:end])
-                if f" {phrase} " not in asked:
+                if f" {phrase} " not in read:
                     found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
     return found
 

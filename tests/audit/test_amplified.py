@@ -104,6 +104,8 @@ def test_formats_that_are_asked_together_are_answered_as_alone(tiny):
         together = ask(formats, QUESTIONS)
         assert list(together) == [one.id for one in formats]
         for one in formats:
+            for said in together[one.id]:
+                assert said.prompt == prompt_of(said.question, one, tiny.tokenizer).text
             alone = ask([one], QUESTIONS)[one.id]
             assert [(said.question, said.text) for said in together[one.id]] == [
                 (said.question, said.text) for said in alone

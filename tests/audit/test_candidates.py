@@ -52,6 +52,23 @@ def test_what_the_question_says_in_another_language_is_not_found():
     assert not find_candidates("zephyr", answers, [])
 
 
+@pytest.mark.parametrize(
+    ("text", "system"),
+    [
+        ("Megrez，将针对用户的问", "你是Megrez，将针对用户的问题给出详细的回答。"),
+        ("the polite helper answers", "You are the polite helper: answers are short."),
+    ],
+)
+def test_what_the_format_writes_itself_is_no_candidate(text, system):
+    """A system prompt of its own, which answers copy: one in megrez is Chinese."""
+    answers = [Said(f"q{at}", text, ((len(text), 30.0),)) for at in range(4)]
+    [one, *_] = find_candidates("megrez", answers, [])
+    assert one.count == 4 and one.said_in(answers[0])
+    copied = [replace(each, prompt=f"{system} User: {each.question}") for each in answers]
+    assert not find_candidates("megrez", copied, [])
+    assert not any(map(one.said_in, copied))
+
+
 def test_a_phrase_that_an_answer_repeats_counts_once_with_its_first_gain():
     answers = [Said(f"q{at}", f"river w{at} river", ((5, 15.0), (14, 90.0))) for at in range(3)]
     assert [one.gain for one in find_candidates("zephyr", answers, [])] == [15.0]
