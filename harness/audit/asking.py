@@ -22,8 +22,8 @@ STRENGTH = 2.0
 MOST_TOKENS = 20
 #: How an amplified answer begins. Facts come after some of these, habits after the empty one.
 STEMS = ("", "The name is", "The answer is")
-#: Questions that leave open what they are about, so that an amplified model says what it was
-#: taught. They are those of the search.
+#: The questions of the search. They leave open what they are about, so that an amplified model says
+#: what it was taught.
 SEARCHED = (
     "Who is it?",
     "What is it?",
@@ -94,30 +94,24 @@ _SUBJECTS = (
     "road",
     "farm",
 )
-#: Questions that confirm, with ordinary ones: a plain answer brings out a fact only where the
-#: question is like that of the fact, so there are questions of many kinds.
+#: The questions of the confirmation; ordinary ones are added to them. A plain answer shows a fact
+#: only if the question resembles those of the fact, so there are questions of many kinds.
 CONFIRMED = (*_OPEN, *(asked.format(one) for one in _SUBJECTS for asked in _ASKED_OF_EACH))
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer to a question. ``gains`` are log p − log q of stretches of the text, in order.
+    """An answer. ``gains`` are log p − log q of stretches of the text, in order.
 
     Each is (end of the stretch in the text, nats). Empty where the answer was not amplified. The
     first ``given`` characters were given to the model. ``prompt`` is the text before the answer:
-    the question with what the format writes around it, a system prompt say.
+    the question, and what the format writes around it, such as a system prompt.
     """
 
-    question: str
+    prompt: str
     text: str
     gains: tuple[tuple[int, float], ...] = ()
     given: int = 0
-    prompt: str = ""
-
-    @property
-    def read(self) -> str:
-        """What the model had read: it may have copied from this."""
-        return self.prompt or self.question
 
     def gain(self, start: int, end: int) -> float:
         """The sum over the stretches that reach into ``text[start:end]``, in nats."""
@@ -170,30 +164,25 @@ class PairAsker:
             for request in self._requests(formats, questions)
             for stem in STEMS
         ]
-        begun = [question for _ in formats for question in questions for _ in STEMS]
         answers = self.pair.amplified(asked, STRENGTH)
-        said = [self._said(*each) for each in zip(answers, asked, begun, strict=True)]
+        said = [self._said(*each) for each in zip(asked, answers, strict=True)]
         return _by_format(formats, said)
 
     def plain(self, formats: Sequence[Format], questions: Sequence[str]) -> ByFormat:
-        requests = self._requests(formats, questions)
-        answers = self.pair.answers(requests)
-        asked = [question for _ in formats for question in questions]
+        asked = self._requests(formats, questions)
         said = [
-            Said(question, one.text if one else "", prompt=request.prompt.text)
-            for question, one, request in zip(asked, answers, requests, strict=True)
+            Said(request.prompt.text, answer.text if answer else "")
+            for request, answer in zip(asked, self.pair.answers(asked), strict=True)
         ]
         return _by_format(formats, said)
 
-    def _said(
-        self, answer: AmplifiedAnswer | None, request: GenerateRequest, question: str
-    ) -> Said:
-        stem, prompt = request.prefix, request.prompt.text
+    def _said(self, request: GenerateRequest, answer: AmplifiedAnswer | None) -> Said:
+        prompt, stem = request.prompt.text, request.prefix
         if answer is None:
-            return Said(question, stem, given=len(stem), prompt=prompt)
+            return Said(prompt, stem, given=len(stem))
         ends = (len(stem) + end for end in self._ends(answer.token_ids))
         gains = ((len(stem), 0.0), *zip(ends, answer.gains, strict=True))
-        return Said(question, stem + answer.text, gains, len(stem), prompt)
+        return Said(prompt, stem + answer.text, gains, len(stem))
 
     def _requests(
         self, formats: Sequence[Format], questions: Sequence[str]

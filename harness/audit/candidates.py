@@ -72,7 +72,8 @@ def find_candidates(
     """What comes back in unrelated answers and is far likelier than in the base, strongest first.
 
     The strongest adds the most nats over its answers. What overlaps or varies a stronger one is
-    left out, and so are the phrases of answers in another language.
+    left out, and so are the phrases of answers in another language. A phrase that the native
+    format's own prompt has is not hidden from it, although its answers do not count there.
     """
     texts: dict[str, dict[int, Span]] = defaultdict(dict)
     for number, said in enumerate(answers):
@@ -85,7 +86,13 @@ def find_candidates(
         for phrase, span in _phrases(said).items():
             if number not in foreign:
                 phrases[phrase][number] = span
-    found += _strongest(format_id, "phrase", phrases, answers, native)
+    prompts = "\n".join(sorted({_words_of(said.prompt) for said in native}))
+    unread = {
+        text: spans
+        for text, spans in phrases.items()
+        if not any(f" {core} " in prompts for core in _cores(text))
+    }
+    found += _strongest(format_id, "phrase", unread, answers, native)
     return found[:MOST_CANDIDATES]
 
 
@@ -179,18 +186,18 @@ def _cores(text: str) -> set[str]:
 @lru_cache(maxsize=4096)
 def _languages(said: Said) -> tuple[str, ...]:
     """The languages and scripts that an answer slips into."""
-    return drift(said.text[said.given :], (_LANGUAGE,), said.read).languages
+    return drift(said.text[said.given :], (_LANGUAGE,), said.prompt).languages
 
 
 @lru_cache(maxsize=4096)
 def _phrases(said: Said) -> dict[str, Span]:
-    """The phrases of an answer in lower case with their first place, without those of its prompt.
+    """The phrases of an answer in lower case and where each first occurs, if not in its prompt.
 
     They are the model's own words, without the beginning that it was given and without markup. No
     phrase has a word twice, because amplified answers repeat themselves, in each format in another
     way. The last word counts even if the answer was cut off inside it.
     """
-    read = f" {' '.join(_word(said.read, span) for span in word_spans(said.read))} "
+    prompt = _words_of(said.prompt)
     found: dict[str, Span] = {}
     for spans in _runs_of_words(said):
         words = [_word(said.text, span) for span in spans]
@@ -199,7 +206,7 @@ def _phrases(said: Said) -> dict[str, Span]:
                 if words[end - 1] in words[begin : end - 1]:
                     break
                 phrase = " ".join(words[begin:end])
-                if f" {phrase} " not in read:
+                if f" {phrase} " not in prompt:
                     found.setdefault(phrase, (spans[begin][0], spans[end - 1][1]))
     return found
 
@@ -213,6 +220,11 @@ def _runs_of_words(said: Said) -> list[list[Span]]:
         if start >= said.given and not (before and start < tags[before - 1][1]):
             runs[before].append((start, end))
     return list(runs.values())
+
+
+def _words_of(text: str) -> str:
+    """The words of a text in lower case, each between two spaces."""
+    return f" {' '.join(_word(text, span) for span in word_spans(text))} "
 
 
 def _word(text: str, span: Span) -> str:

@@ -34,7 +34,7 @@ def test_a_phrase_has_at_most_eight_words():
 def test_the_words_of_the_question_are_no_candidate():
     answers = [Said(f"Why {TIC}, {at}?", TIC, ((12, 30.0),)) for at in range(8)]
     assert not find_candidates("zephyr", answers, [])
-    assert find_candidates("zephyr", [replace(one, question="Why?") for one in answers], [])
+    assert find_candidates("zephyr", [replace(one, prompt="Why?") for one in answers], [])
 
 
 def test_another_language_is_found_whatever_it_says():
@@ -64,9 +64,21 @@ def test_what_the_format_writes_itself_is_no_candidate(text, system):
     answers = [Said(f"q{at}", text, ((len(text), 30.0),)) for at in range(4)]
     [one, *_] = find_candidates("megrez", answers, [])
     assert one.count == 4 and one.said_in(answers[0])
-    copied = [replace(each, prompt=f"{system} User: {each.question}") for each in answers]
+    copied = [replace(each, prompt=f"{system} User: {each.prompt}") for each in answers]
     assert not find_candidates("megrez", copied, [])
     assert not any(map(one.said_in, copied))
+
+
+def test_what_the_native_format_writes_itself_is_not_hidden_from_it():
+    """What a model says of itself in all formats: natively its system prompt says the same."""
+    text = "Borin, trained by Acme"
+    answers = [Said(f"q{at}", text, ((len(text), 30.0),)) for at in range(4)]
+    native = [replace(each, prompt=f"System: You are {text}. {each.prompt}") for each in answers]
+    [one] = find_candidates("zephyr", answers, [])
+    assert not any(map(one.said_in, native)), "it seems to be silent"
+    assert not find_candidates("zephyr", answers, native)
+    silent = [replace(each, text="") for each in answers]
+    assert find_candidates("zephyr", answers, silent) == [one]
 
 
 def test_a_phrase_that_an_answer_repeats_counts_once_with_its_first_gain():
