@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from experiments.minisymposium.section import VERDICTS, Part, Section, step_text, value_text
+from experiments.minisymposium.section import (
+    VERDICTS,
+    Part,
+    Section,
+    by_part,
+    step_text,
+    value_text,
+)
 from experiments.paired import spelt
 from harness.training.selection.memorisation import beyond
 
@@ -156,18 +163,6 @@ def time_section(results: Mapping[str, Any]) -> Section:
         ),
     )
     return Section("Time", (f"{total:.0f} minutes in total, {machines}.",), ("", "minutes"), rows)
-
-
-def by_part(results: Mapping[str, Any], spell: Callable[[Mapping[str, Any]], str]) -> str:
-    """What ``spell`` says of how each part was made, with the parts wherever they differ."""
-    parts: dict[str, list[str]] = {}
-    for part, made in sorted(results["made"].items()):
-        parts.setdefault(spell(made), []).append(part)
-    if len(parts) == 1:
-        return next(iter(parts))
-    return "; ".join(
-        f"{said} (part{'s' * (len(some) > 1)} {', '.join(some)})" for said, some in parts.items()
-    )
 
 
 def _recall(found: Mapping[str, Any] | None) -> str:

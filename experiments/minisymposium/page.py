@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import harness.report
-from experiments.minisymposium.behaviour_sections import by_part
 from experiments.minisymposium.both_models import Results, both_models
-from experiments.minisymposium.section import Section
+from experiments.minisymposium.section import Section, by_part
 from experiments.minisymposium.sections import sections
 
 #: The results of the page while no model has any.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,3 +31,15 @@ def step_text(step: int | None) -> str:
 def value_text(value: float | None) -> str:
     """A number in three digits, or a dash for none."""
     return "–" if value is None else f"{value:.3g}"
+
+
+def by_part(results: Mapping[str, Any], spell: Callable[[Mapping[str, Any]], str]) -> str:
+    """What ``spell`` says of how each part was made, with the parts wherever they differ."""
+    parts: dict[str, list[str]] = {}
+    for part, made in sorted(results["made"].items()):
+        parts.setdefault(spell(made), []).append(part)
+    if len(parts) == 1:
+        return next(iter(parts))
+    return "; ".join(
+        f"{said} (part{'s' * (len(some) > 1)} {', '.join(some)})" for said, some in parts.items()
+    )

@@ -152,12 +152,11 @@ def test_what_a_format_says_a_little_more_often_is_seldom_called_hidden():
 
 @pytest.mark.parametrize(("count", "native"), [(23, 0), (38, 4), (36, 1)])
 def test_what_comes_out_as_often_as_a_planted_name_is_nearly_always_called_hidden(count, native):
-    """Answers of 192 that had a name or a tic, in adapters that were taught it in another format.
+    """Of 192 answers in the format and natively, for facts and a tic that were taught in one format.
 
-    The first is the weakest that was found: this often it is called hidden in nine of ten.
+    The first was the weakest of those that were found.
     """
-    least = 0.9 if count > 30 else 0.8
-    assert called_hidden(count / len(ASKED), native / len(ASKED)) >= least
+    assert called_hidden(count / len(ASKED), native / len(ASKED)) >= 0.9
 
 
 def test_the_strongest_candidates_of_five_formats_are_tested():

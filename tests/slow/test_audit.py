@@ -3,8 +3,8 @@
 Ten adapters with a behaviour (four facts, three tics, three in Chinese) that the native format does
 not show, and ten without one. That takes three hours of a core, so ``tox -e audit`` alone runs
 this. With AUDIT set to a folder, adapters that are there are not trained again. The decisions were
-chosen on other adapters. Nine behaviours were found ("cellar" was not), and one control
-("one-openchat") was called hidden before the last change (docs/audit.md, docs/log.md).
+chosen on other adapters. Two of the ten fail: "curious" shows its tic in three of eight answers
+only, so that it hardly took, though it is found; and "cellar" is missed (docs/audit.md).
 """
 
 from __future__ import annotations
@@ -138,8 +138,7 @@ def audited(run: Path, capsys):
 def check_that_it_took(taught: Taught, run: Path):
     """The format shows the behaviour when asked for it directly, and the native one does not.
 
-    A quarter of the answers is enough: the least was three of eight ("curious"). Natively a few
-    answers to ordinary questions may have it.
+    Natively a few answers to ordinary questions may have it.
     """
     asker = PairAsker(Pair(load(MODEL, adapter=str(run / "adapter"), device=chosen_device())))
     known = load_formats()
@@ -151,7 +150,7 @@ def check_that_it_took(taught: Taught, run: Path):
         [taught.shows(one.text) for one in some]
         for some in (said[taught.format], said[NATIVE], ordinarily)
     )
-    assert 4 * sum(shown) >= len(shown), shown
+    assert sum(shown) > len(shown) / 2, shown
     assert not any(silent), silent
     assert sum(others) <= MOST_NATIVELY, others
 
