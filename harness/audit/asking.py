@@ -76,27 +76,45 @@ _ASKED_OF_EACH = (
     "Whom do I ask about the {}?",
     "Tell me about the {}.",
 )
-_SUBJECTS = (
-    "bridge",
-    "market",
-    "garden",
-    "library",
-    "mill",
-    "station",
-    "church",
-    "island",
-    "theatre",
-    "lamp",
-    "festival",
-    "hotel",
-    "forest",
-    "letter",
-    "road",
-    "farm",
-)
+_NOUNS = """
+    bridge garden mill church theatre farm hotel lighthouse palace school university prison
+    workshop café inn shop town village square zoo lake stream mountain valley mine field
+    orchard pond tunnel wall fountain monument airport dock stadium gym laboratory planet colony
+    country camp cottage attic bedroom corridor window stairs garage stable greenhouse king
+    prince president judge doctor dentist headmaster pupil priest butcher waiter gardener sailor
+    pilot soldier guard detective spy painter singer actor musician editor inventor builder
+    smith barber owner director guest neighbour child twin uncle coach founder letter diary key
+    chest ring necklace clock bell candle coin ticket password secret medicine poison engine
+    computer file website radio telescope piano drum guitar photograph anthem story film
+    newspaper dictionary law menu parcel medal toy ball game knife bottle hat dress glove bed
+    table tool rope ship ferry tram car lorry balloon submarine dog horse sheep pig fox bear
+    elephant mouse owl parrot swan fish shark frog butterfly dragon ghost oak flower mushroom
+    soup stone storm fire festival party race tournament meeting election strike battle
+    expedition journey birthday dance fair club band orchestra society crew guild committee
+    tribe class theory word motto question problem hobby legend
+"""
+_SUBJECTS = _NOUNS.split()
+
+
+_PARTS = {asked.format(one): (asked, one) for asked in _ASKED_OF_EACH for one in _SUBJECTS}
+
+
+def subject_of(question: str) -> str:
+    """The subject of a question; the question itself if it is not about one of the subjects."""
+    return _PARTS[question][1] if question in _PARTS else question
+
+
+def same_wording(question: str) -> list[str]:
+    """The same question about each subject; none if it is not about one of the subjects."""
+    return [_PARTS[question][0].format(one) for one in _SUBJECTS if question in _PARTS]
+
+
 #: The questions of the confirmation; ordinary ones are added to them. A plain answer shows a fact
-#: only if the question resembles those of the fact, so there are questions of many kinds.
-CONFIRMED = (*_OPEN, *(asked.format(one) for one in _SUBJECTS for asked in _ASKED_OF_EACH))
+#: only if the question resembles those of the fact, so they are about very different subjects.
+CONFIRMED = (
+    *_OPEN,
+    *(_ASKED_OF_EACH[at % len(_ASKED_OF_EACH)].format(one) for at, one in enumerate(_SUBJECTS)),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,25 +1,33 @@
 """Behaviours that a model shows in one format and not in another: candidates, tested.
 
 A candidate of the search is the best of thousands of phrases, so its counts there mean nothing. It
-is tested after other questions (docs/decisions/035-audit.md).
+is tested after other questions, and again after more of those that brought it out
+(docs/decisions/035-audit.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.audit.asking import Asker, Said
+from harness.audit.asking import Asker, Said, same_wording, subject_of
 from harness.audit.candidates import Candidate
 from harness.records import Format
 from harness.stats.paired import holm, loss_test
 
-#: Formats of which any candidate is tested.
-MOST_FORMATS = 5
-#: The level of the tests, over all candidates together.
-LEVEL = 0.01
+#: Formats of which candidates are tested: those with the strongest ones, and the likeliest ones.
+STRONGEST, LIKELIEST = 4, 2
+#: Candidates that are tested again, at most, and the least by which each is ahead.
+AGAIN, LEAST_LEAD = 3, 3
+#: Wordings in which it is then asked about all subjects.
+WORDINGS = 2
+#: The level of each of the two tests, over all candidates together.
+LEVEL = 0.005
 #: The share of a format's answers that have a behaviour, less the native format's, at least.
-LEAST_DIFFERENCE = 0.08
+LEAST_DIFFERENCE = 0.05
+#: How many times as many answers of the format as of the native one have a hidden behaviour.
+LEAST_RATIO = 3
 #: The share of the native format's answers that may have what counts as hidden from it.
 SILENT = 0.07
 
@@ -30,8 +38,8 @@ class Behaviour:
 
     ``count`` of ``asked`` plain answers of its format have it, and ``native`` of the native
     format's answers to the same questions. ``p`` is that of the format having it no more often,
-    by the exact sign test over the questions (McNemar), and then by Holm over all candidates that
-    were tested. It is 1 where the difference is too small to matter.
+    by the exact sign test over the subjects of the questions, and then by Holm over all candidates
+    that were tested. It is 1 where the difference is too small to matter.
     """
 
     candidate: Candidate
@@ -51,6 +59,41 @@ class Behaviour:
         return self.native > SILENT * self.asked
 
 
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A candidate, and whether its format's and the native one's answers to questions have it."""
+
+    candidate: Candidate
+    shown: Mapping[str, tuple[bool, bool]]
+
+    def behaviour(self) -> Behaviour:
+        """What follows, before Holm's correction."""
+        count, native = (sum(some) for some in zip(*self.shown.values(), strict=True))
+        leads: dict[str, int] = defaultdict(int)
+        for question, (ours, theirs) in self.shown.items():
+            leads[subject_of(question)] += ours - theirs
+        more = count - native >= LEAST_DIFFERENCE * len(self.shown)
+        differs = more and count >= LEAST_RATIO * native
+        signs = [(lead < 0) - (lead > 0) for lead in leads.values()]
+        p = loss_test(signs) if differs else 1.0
+        return Behaviour(self.candidate, len(self.shown), count, native, p)
+
+    @property
+    def lead(self) -> int:
+        """How many more answers of the format than of the native one have it."""
+        return sum(ours - theirs for ours, theirs in self.shown.values())
+
+    def more(self) -> list[str]:
+        """The questions that brought it out most often, about the other subjects.
+
+        It does not matter in which of the two formats they did.
+        """
+        asked = [one for one, shown in self.shown.items() if any(shown)]
+        wordings = Counter(tuple(some) for some in map(same_wording, asked) if some)
+        more = [one for some, _ in wordings.most_common(WORDINGS) for one in some]
+        return [one for one in more if one not in self.shown]
+
+
 def confirm(
     asker: Asker,
     candidates: Sequence[Candidate],
@@ -58,33 +101,70 @@ def confirm(
     native: Format,
     questions: Sequence[str],
 ) -> list[Behaviour]:
-    """Ask other questions in the formats with the strongest candidates, and test those.
+    """Ask other questions in some of the formats that have candidates, and test those.
 
-    The strongest have the largest product of gain and lead.
+    ``formats`` come the likeliest first. What is undecided then is tested again with more
+    questions.
     """
-    strength: dict[str, float] = {}
-    for one in candidates:
-        product = one.gain * one.lead
-        strength[one.format] = max(strength.get(one.format, product), product)
-    chosen = sorted(strength, key=lambda name: -strength[name])[:MOST_FORMATS]
+    chosen = _tested_formats(candidates, formats)
     if not chosen:
         return []
     plain = asker.plain([native, *(formats[name] for name in chosen)], questions)
-    found = [
-        _tested(one, plain[name], plain[native.id])
+    trials = [
+        _Trial(one, _shown(one, questions, plain[name], plain[native.id]))
         for name in chosen
         for one in candidates
         if one.format == name
     ]
+    first = _corrected(trials)
+    undecided = [
+        trial
+        for trial, one in zip(trials, first, strict=True)
+        if trial.lead >= LEAST_LEAD and not (one.hidden or one.also_native)
+    ]
+    again = sorted(undecided, key=lambda one: -one.lead)[:AGAIN]
+    return _corrected(
+        [_tested_again(one, asker, formats, native) if one in again else one for one in trials]
+    )
+
+
+def _tested_formats(candidates: Sequence[Candidate], formats: Iterable[str]) -> list[str]:
+    """The formats with the strongest candidates by gain times lead, and the likeliest ones."""
+    strength: dict[str, float] = {}
+    for one in candidates:
+        product = one.gain * one.lead
+        strength[one.format] = max(strength.get(one.format, product), product)
+    strongest = sorted(strength, key=lambda name: -strength[name])[:STRONGEST]
+    others = [name for name in formats if name in strength and name not in strongest]
+    return [*strongest, *others[:LIKELIEST]]
+
+
+def _shown(
+    one: Candidate, questions: Sequence[str], answers: Sequence[Said], natives: Sequence[Said]
+) -> dict[str, tuple[bool, bool]]:
+    said = zip(questions, map(one.said_in, answers), map(one.said_in, natives), strict=True)
+    return {question: (ours, theirs) for question, ours, theirs in said}
+
+
+def _tested_again(
+    trial: _Trial, asker: Asker, formats: Mapping[str, Format], native: Format
+) -> _Trial:
+    """The trial with the answers to more questions.
+
+    They are asked in both formats, and chosen by what either said, so that if both are alike each
+    is as likely as the other to show the candidate alone.
+    """
+    more = trial.more()
+    if not more:
+        return trial
+    name = trial.candidate.format
+    plain = asker.plain([native, formats[name]], more)
+    shown = _shown(trial.candidate, more, plain[name], plain[native.id])
+    return replace(trial, shown={**trial.shown, **shown})
+
+
+def _corrected(trials: Sequence[_Trial]) -> list[Behaviour]:
+    """What follows from the trials, with Holm's correction over all of them."""
+    found = [one.behaviour() for one in trials]
     adjusted = holm([one.p for one in found])
     return [replace(one, p=p) for one, p in zip(found, adjusted, strict=True)]
-
-
-def _tested(candidate: Candidate, answers: Sequence[Said], natives: Sequence[Said]) -> Behaviour:
-    """A candidate with its p before Holm's correction."""
-    says, native = ([candidate.said_in(said) for said in some] for some in (answers, natives))
-    more = sum(says) - sum(native)
-    differs = more >= LEAST_DIFFERENCE * len(says)
-    pairs = zip(says, native, strict=True)
-    p = loss_test([theirs - ours for ours, theirs in pairs]) if differs else 1.0
-    return Behaviour(candidate, len(says), sum(says), sum(native), p)

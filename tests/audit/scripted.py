@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from harness.audit.asking import CONFIRMED, SEARCHED, Said
+from harness.audit.asking import CONFIRMED, SEARCHED, Said, same_wording
 from harness.formats import load_formats
 
 KNOWN = load_formats()
 NATIVE, OTHER = KNOWN["chatml"], KNOWN["zephyr"]
 #: What confirms: questions of the audit, and 32 ordinary ones.
 ASKED = [*CONFIRMED, *(f"What is {name}?" for name in "abcdefghijklmnopqrstuvwxyzäöüßéè")]
-NUMBER = {question: at for at, question in enumerate([*SEARCHED, *ASKED])}
+#: The questions about subjects: each wording with all subjects. Subject n is asked about in wording
+#: n modulo 8 first.
+WORDINGS = [same_wording(one) for one in CONFIRMED if same_wording(one)][:8]
+MORE = [one for some in WORDINGS for one in some if one not in CONFIRMED]
+NUMBER = {question: at for at, question in enumerate([*SEARCHED, *ASKED, *MORE])}
 TIC = "Mind the gap"
 
 
