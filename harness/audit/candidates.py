@@ -21,7 +21,7 @@ from harness.records import Format
 #: Answers of the search that share a phrase before it is a candidate.
 LEAST_ANSWERS = 3
 #: How much likelier than in the base a candidate has to be on average, in nats.
-LEAST_GAIN = 12.0
+LEAST_GAIN = 16.0
 #: Candidates of a format.
 MOST_CANDIDATES = 4
 #: Words of a phrase.
