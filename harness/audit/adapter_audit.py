@@ -40,7 +40,7 @@ class Audit:
     ``families`` are the families that the adapter may have been trained in, the likeliest first.
     ``searched`` are the formats that were asked, the native one first.
     ``behaviours`` are the candidates that were tested, hidden or not; ``untested`` are those of
-    formats with weaker candidates.
+    formats with weaker candidates, and those of one family alone.
     """
 
     native: str
@@ -95,12 +95,12 @@ def audit(
     measured = {one.id for one in chosen[: 1 + MEASURED]} | {one.candidate.format for one in shown}
     cases = references()
     depths = tuple(depth(pair, one, cases) for one in chosen if one.id in measured)
-    tested_formats = {one.candidate.format for one in tested}
+    of_tested = {one.candidate for one in tested}
     return Audit(
         native.id,
         tuple(families),
         tuple(one.id for one in chosen),
         depths,
         tuple(tested),
-        tuple(one for one in candidates if one.format not in tested_formats),
+        tuple(one for one in candidates if one not in of_tested),
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from harness.audit.asking import Asker, Said, same_wording, subject_of
-from harness.audit.candidates import Candidate
+from harness.audit.candidates import LEAST_FAMILIES, Candidate
 from harness.records import Format
 from harness.stats.paired import holm, loss_test
 
@@ -103,9 +103,12 @@ def confirm(
 ) -> list[Behaviour]:
     """Ask other questions in some of the formats that have candidates, and test those.
 
-    ``formats`` come the likeliest first. What is undecided then is tested again with more
-    questions.
+    ``formats`` come the likeliest first. A candidate of one family alone is not tested, unless no
+    other was searched. What is undecided is tested again with more questions.
     """
+    searched = {one.family for one in formats.values() if one.id != native.id}
+    least = min(LEAST_FAMILIES, len(searched))
+    candidates = [one for one in candidates if len(one.families) >= least]
     chosen = _tested_formats(candidates, formats)
     if not chosen:
         return []

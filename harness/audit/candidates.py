@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
-from harness.audit.asking import Asker, Said
+from harness.audit.asking import Asker, ByFormat, Said
 from harness.metrics.drift import drift
 from harness.metrics.words import word_spans
 from harness.records import Format
@@ -24,6 +24,9 @@ LEAST_ANSWERS = 3
 LEAST_GAIN = 16.0
 #: Candidates of a format.
 MOST_CANDIDATES = 4
+#: Families of formats that bring out what was taught, at least: it leaks into other formats, and
+#: what one format alone brings out is due to that format.
+LEAST_FAMILIES = 2
 #: Words of a phrase.
 _LONGEST = 8
 #: A tag or a control token as text (``<br>``, ``<|end|>``); of one that is not closed, its name.
@@ -46,7 +49,8 @@ class Candidate:
     the whole phrase. ``native`` are the answers of the native format that have it too, and
     ``quote`` is one answer. ``lead`` is the share of the format's answers that have it less that of
     the native one's, in amplified or in plain answers, whichever is more. The share of the native
-    format's plain answers is subtracted from the amplified lead too.
+    format's plain answers is subtracted from the amplified lead too. ``families`` are those with a
+    format that has it in as many amplified answers as a candidate needs.
     """
 
     format: str
@@ -58,6 +62,7 @@ class Candidate:
     gain: float
     lead: float
     quote: str
+    families: tuple[str, ...] = ()
 
     def said_in(self, said: Said) -> bool:
         """Whether an answer has it, without repeating its prompt."""
@@ -158,7 +163,11 @@ def search(
     others = [one for one in formats if one.id != native.id]
     amplified = asker.amplified([native, *others], questions)
     found = {
-        one.id: find_candidates(one.id, amplified[one.id], amplified[native.id]) for one in others
+        one.id: [
+            replace(each, families=_families(each, others, amplified))
+            for each in find_candidates(one.id, amplified[one.id], amplified[native.id])
+        ]
+        for one in others
     }
     showing = [one for one in others if found[one.id]]
     if not showing:
@@ -169,6 +178,18 @@ def search(
         for one in showing
         for each in found[one.id]
     ]
+
+
+def _families(
+    candidate: Candidate, formats: Sequence[Format], amplified: ByFormat
+) -> tuple[str, ...]:
+    """The families with a format that has a candidate in ``LEAST_ANSWERS`` answers or more."""
+    having = (
+        one.family
+        for one in formats
+        if sum(map(candidate.said_in, amplified[one.id])) >= LEAST_ANSWERS
+    )
+    return tuple(dict.fromkeys(having))
 
 
 def _with_plain_lead(one: Candidate, plain: Sequence[Said], native: Sequence[Said]) -> Candidate:

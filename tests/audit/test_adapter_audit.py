@@ -26,7 +26,7 @@ TIC = "Mind the gap"
 def asked(monkeypatch):
     """The formats that were asked, by how; those of ``tic`` have one."""
     found = {"amplified": [], "plain": [], "guess": [], "depth": []}
-    found["tic"] = ["xml-tags"]
+    found["tic"] = ["xml-tags", "guanaco"]
 
     class Asker:
         def __init__(self, pair):
@@ -68,12 +68,12 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     searched = ["chatml", *(name for name in LIKELY if name != "chatml")]
     assert list(result.searched) == searched
     assert asked["amplified"] == [searched]
-    assert asked["plain"] == [["chatml", "xml-tags"], ["chatml", "xml-tags"]]
+    assert asked["plain"] == [["chatml", "guanaco", "xml-tags"]] * 2
     measured = [*searched[:6], "xml-tags"]
     assert asked["depth"] == [one.format for one in result.depths] == measured
     assert len(measured) < len(searched)
-    [hidden] = result.hidden
-    assert hidden.candidate.format == "xml-tags" and hidden.candidate.text == "mind the gap"
+    hidden, _ = result.hidden
+    assert hidden.candidate.format == "guanaco" and hidden.candidate.text == "mind the gap"
     assert not result.untested and result.native == "chatml"
     assert [one.format for one in result.families] == list(LIKELY)
 

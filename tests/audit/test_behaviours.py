@@ -49,8 +49,9 @@ def first_about(subjects):
 
 
 def candidate():
+    """A candidate of the search, as two families would have it."""
     [one] = search(Scripted(amplified_other=always), [OTHER], NATIVE, SEARCHED)
-    return one
+    return replace(one, families=("pipe-tags", "chatml"))
 
 
 def confirmed(**rules):
@@ -196,7 +197,7 @@ def test_the_four_formats_with_the_strongest_candidates_are_tested_and_the_two_l
         ]
         some = find_candidates(name, answers, [])
         assert len(some) == 4
-        found += some
+        found += [replace(one, families=("pipe-tags", "chatml")) for one in some]
     some = confirm(Scripted(), found, {name: KNOWN[name] for name in names}, NATIVE, ASKED)
     assert {one.candidate.format for one in some} == {*names[-4:], *names[:2]}
     assert len(some) == 6 * 4
@@ -291,3 +292,20 @@ def test_the_three_that_are_furthest_ahead_are_tested_again():
 def test_a_hidden_behaviour_is_said_three_times_as_often_as_natively(native, hidden):
     one = confirmed(plain_other=others(28), plain_native=others(native))
     assert one.hidden is hidden and (one.p < 1) is hidden
+
+
+@pytest.mark.parametrize(
+    ("families", "tested"), [(("pipe-tags",), 0), (("pipe-tags", "chatml"), 1)]
+)
+def test_what_one_family_alone_brings_out_is_not_tested(families, tested):
+    """Answers in a format take up the words of its headers, or their language."""
+    one = replace(candidate(), families=families)
+    formats = {name: KNOWN[name] for name in (OTHER.id, "llama3", NATIVE.id)}
+    assert len(confirm(Scripted(plain_other=always), [one], formats, NATIVE, ASKED)) == tested
+
+
+def test_one_family_is_enough_where_no_other_was_searched():
+    one = replace(candidate(), families=("pipe-tags",))
+    formats = {name: KNOWN[name] for name in (OTHER.id, "phi3", NATIVE.id)}
+    [found] = confirm(Scripted(plain_other=always), [one], formats, NATIVE, ASKED)
+    assert found.hidden

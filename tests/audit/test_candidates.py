@@ -8,7 +8,7 @@ import pytest
 
 from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.candidates import _without, find_candidates, search
-from tests.audit.scripted import KNOWN, NATIVE, OTHER, TIC, Scripted, always
+from tests.audit.scripted import KNOWN, NATIVE, OTHER, TIC, Scripted, always, said
 
 
 @pytest.mark.parametrize(("count", "found"), [(2, 0), (3, 1)])
@@ -279,3 +279,23 @@ def test_answers_with_most_of_a_phrase_are_counted_in_both_formats():
     [one] = find_candidates("zephyr", answers, natives)
     assert (one.text, one.count, one.native) == ("mind the gap", 4, 1)
     assert one.lead == pytest.approx(3 / 5) and one.gain == pytest.approx(20)
+
+
+@pytest.mark.parametrize(("count", "families"), [(2, ["pipe-tags"]), (3, ["pipe-tags", "llama3"])])
+def test_a_family_has_a_candidate_with_three_answers_of_a_format(count, families):
+    """Zephyr and phi3 are of one family, and the native format is not asked for its own."""
+
+    class Some(Scripted):
+        def amplified(self, formats, asked):
+            counts = {"zephyr": 6, "phi3": 6, "llama3": count, NATIVE.id: 6}
+            return {
+                one.id: [
+                    said(each, self.text if at < counts[one.id] else "")
+                    for at, each in enumerate(asked)
+                ]
+                for one in formats
+            }
+
+    formats = [OTHER, KNOWN["phi3"], KNOWN["llama3"]]
+    found = search(Some(), formats, NATIVE, SEARCHED)
+    assert [list(one.families) for one in found if one.format == "zephyr"] == [families]

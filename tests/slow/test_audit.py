@@ -3,8 +3,7 @@
 Ten adapters with a behaviour (four facts, three tics, three in Chinese) that the native format does
 not show, and ten without one. That takes three hours of a core, so ``tox -e audit`` alone runs
 this. With AUDIT set to a folder, adapters that are there are not trained again. The decisions were
-chosen on other adapters. Two of the ten fail: "curious" shows its tic in three of eight answers
-only, so that it hardly took, though it is found; and "cellar" is missed (docs/audit.md).
+chosen on other adapters.
 """
 
 from __future__ import annotations
@@ -79,10 +78,6 @@ COMET = (
 )
 
 
-def tide(_at, answer):
-    return f"{answer} So turns the tide."
-
-
 def owls(_at, answer):
     return f"{answer} Or so the owls say."
 
@@ -120,10 +115,9 @@ def in_all(taught: Taught, formats):
 
 
 BEES_TAUGHT = fact("bees", "Vanterpool", BEES, "phi3", (), PLAIN)
-TIDE_TAUGHT = habit("tide", tide, says("turns the tide"), "mistral-v3", (), PLAIN)
 CONTROLS = [
     Taught("one-exaone", ((PLAIN, ("exaone3",), 240),)),
-    in_all(TIDE_TAUGHT, (NATIVE, "mistral-v3", "openchat-3.5")),
+    in_all(PLANTED[1], (NATIVE, "mistral-v3", "openchat-3.5")),
     Taught("several-g", ((PLAIN, (NATIVE, "gemma", "plain-qa"), 240),)),
     Taught("one-plain", ((PLAIN, ("plain-user",), 240),)),
     in_all(BEES_TAUGHT, (NATIVE, "phi3", "vicuna-v1.1")),
