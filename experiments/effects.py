@@ -30,8 +30,8 @@ def reversed_sign(effect: Effect | None) -> Effect | None:
     """The effect with the other sign: a gain instead of a loss."""
     if effect is None:
         return None
-    low, high = (None if end is None else -end for end in (effect["high"], effect["low"]))
-    return {**effect, "value": -effect["value"], "low": low, "high": high}
+    low, high = (None if end is None else 0.0 - end for end in (effect["high"], effect["low"]))
+    return {**effect, "value": 0.0 - effect["value"], "low": low, "high": high}
 
 
 def with_width(effect: Effect | None) -> Effect | None:
