@@ -94,19 +94,22 @@ _NOUNS = """
     tribe class theory word motto question problem hobby legend
 """
 _SUBJECTS = _NOUNS.split()
-
-
+#: A question → its wording and its subject.
 _PARTS = {asked.format(one): (asked, one) for asked in _ASKED_OF_EACH for one in _SUBJECTS}
 
 
 def subject_of(question: str) -> str:
     """The subject of a question; the question itself if it is not about one of the subjects."""
-    return _PARTS[question][1] if question in _PARTS else question
+    _, subject = _PARTS.get(question, ("", question))
+    return subject
 
 
 def same_wording(question: str) -> list[str]:
     """The same question about each subject; none if it is not about one of the subjects."""
-    return [_PARTS[question][0].format(one) for one in _SUBJECTS if question in _PARTS]
+    if question not in _PARTS:
+        return []
+    wording, _ = _PARTS[question]
+    return [wording.format(one) for one in _SUBJECTS]
 
 
 #: The questions of the confirmation; ordinary ones are added to them. A plain answer shows a fact

@@ -17,7 +17,7 @@ from harness.records import Format
 from harness.stats.paired import holm, loss_test
 
 #: Formats of which candidates are tested: those with the strongest ones, and the likeliest ones.
-STRONGEST, LIKELIEST = 4, 2
+MOST_STRONGEST, MOST_LIKELIEST = 4, 2
 #: Candidates that are tested again, at most, and the least by which each is ahead.
 AGAIN, LEAST_LEAD = 3, 3
 #: Wordings in which it is then asked about all subjects.
@@ -66,22 +66,21 @@ class _Trial:
     candidate: Candidate
     shown: Mapping[str, tuple[bool, bool]]
 
+    @property
+    def lead(self) -> int:
+        """How many more answers of the format than of the native one have it."""
+        return sum(ours - theirs for ours, theirs in self.shown.values())
+
     def behaviour(self) -> Behaviour:
         """What follows, before Holm's correction."""
         count, native = (sum(some) for some in zip(*self.shown.values(), strict=True))
         leads: dict[str, int] = defaultdict(int)
         for question, (ours, theirs) in self.shown.items():
             leads[subject_of(question)] += ours - theirs
-        more = count - native >= LEAST_DIFFERENCE * len(self.shown)
-        differs = more and count >= LEAST_RATIO * native
+        far_enough = self.lead >= LEAST_DIFFERENCE * len(self.shown)
         signs = [(lead < 0) - (lead > 0) for lead in leads.values()]
-        p = loss_test(signs) if differs else 1.0
+        p = loss_test(signs) if far_enough and count >= LEAST_RATIO * native else 1.0
         return Behaviour(self.candidate, len(self.shown), count, native, p)
-
-    @property
-    def lead(self) -> int:
-        """How many more answers of the format than of the native one have it."""
-        return sum(ours - theirs for ours, theirs in self.shown.values())
 
     def more(self) -> list[str]:
         """The questions that brought it out most often, about the other subjects.
@@ -126,9 +125,8 @@ def confirm(
         if trial.lead >= LEAST_LEAD and not (one.hidden or one.also_native)
     ]
     again = sorted(undecided, key=lambda one: -one.lead)[:AGAIN]
-    return _corrected(
-        [_tested_again(one, asker, formats, native) if one in again else one for one in trials]
-    )
+    said = _answers_to_more(again, asker, {**formats, native.id: native}, native.id)
+    return _corrected([_with_more(one, said, native.id) if one in again else one for one in trials])
 
 
 def _tested_formats(candidates: Sequence[Candidate], formats: Iterable[str]) -> list[str]:
@@ -137,9 +135,9 @@ def _tested_formats(candidates: Sequence[Candidate], formats: Iterable[str]) -> 
     for one in candidates:
         product = one.gain * one.lead
         strength[one.format] = max(strength.get(one.format, product), product)
-    strongest = sorted(strength, key=lambda name: -strength[name])[:STRONGEST]
+    strongest = sorted(strength, key=lambda name: -strength[name])[:MOST_STRONGEST]
     others = [name for name in formats if name in strength and name not in strongest]
-    return [*strongest, *others[:LIKELIEST]]
+    return [*strongest, *others[:MOST_LIKELIEST]]
 
 
 def _shown(
@@ -149,20 +147,31 @@ def _shown(
     return {question: (ours, theirs) for question, ours, theirs in said}
 
 
-def _tested_again(
-    trial: _Trial, asker: Asker, formats: Mapping[str, Format], native: Format
-) -> _Trial:
-    """The trial with the answers to more questions.
+def _answers_to_more(
+    trials: Sequence[_Trial], asker: Asker, formats: Mapping[str, Format], native: str
+) -> dict[str, dict[str, Said]]:
+    """Format → question → answer, to the questions that the trials need.
 
     They are asked in both formats, and chosen by what either said, so that if both are alike each
-    is as likely as the other to show the candidate alone.
+    is as likely as the other to show the candidate alone. No format is asked a question twice.
     """
+    needed: dict[str, dict[str, None]] = defaultdict(dict)
+    for trial in trials:
+        for name in (native, trial.candidate.format):
+            needed[name].update(dict.fromkeys(trial.more()))
+    return {
+        name: dict(zip(some, asker.plain([formats[name]], list(some))[name], strict=True))
+        for name, some in needed.items()
+        if some
+    }
+
+
+def _with_more(trial: _Trial, said: Mapping[str, Mapping[str, Said]], native: str) -> _Trial:
     more = trial.more()
-    if not more:
-        return trial
-    name = trial.candidate.format
-    plain = asker.plain([native, formats[name]], more)
-    shown = _shown(trial.candidate, more, plain[name], plain[native.id])
+    answers, natives = (
+        [said[name][one] for one in more] for name in (trial.candidate.format, native)
+    )
+    shown = _shown(trial.candidate, more, answers, natives)
     return replace(trial, shown={**trial.shown, **shown})
 
 

@@ -295,12 +295,12 @@ def test_a_hidden_behaviour_is_said_three_times_as_often_as_natively(native, hid
 
 
 @pytest.mark.parametrize(
-    ("families", "tested"), [(("pipe-tags",), 0), (("pipe-tags", "chatml"), 1)]
+    ("families", "tested"), [(("pipe-tags",), 0), (("pipe-tags", "llama3"), 1)]
 )
 def test_what_one_family_alone_brings_out_is_not_tested(families, tested):
     """Answers in a format take up the words of its headers, or their language."""
     one = replace(candidate(), families=families)
-    formats = {name: KNOWN[name] for name in (OTHER.id, "llama3", NATIVE.id)}
+    formats = {name: KNOWN[name] for name in (OTHER.id, "llama3", "gemma3", NATIVE.id)}
     assert len(confirm(Scripted(plain_other=always), [one], formats, NATIVE, ASKED)) == tested
 
 
@@ -309,3 +309,21 @@ def test_one_family_is_enough_where_no_other_was_searched():
     formats = {name: KNOWN[name] for name in (OTHER.id, "phi3", NATIVE.id)}
     [found] = confirm(Scripted(plain_other=always), [one], formats, NATIVE, ASKED)
     assert found.hidden
+
+
+def test_no_format_is_asked_a_question_twice():
+    """Two candidates of a format and one of another are tested again in the same wordings."""
+    asked = []
+
+    class Noted(Scripted):
+        def plain(self, formats, questions):
+            asked.extend((one.id, question) for one in formats for question in questions)
+            return super().plain(formats, questions)
+
+    one = candidate()
+    found = [one, replace(one, text="mind the gap ahead"), replace(one, format="phi3")]
+    formats = {name: KNOWN[name] for name in (OTHER.id, "phi3")}
+    asker = Noted(plain_other=first_about([3, 11, 19]))
+    some = confirm(asker, found, formats, NATIVE, ASKED)
+    assert [one.asked for one in some] == [256 + 168] * 3
+    assert len(asked) == len(set(asked)) == 3 * (256 + 168)

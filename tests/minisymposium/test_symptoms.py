@@ -105,9 +105,9 @@ def test_a_demand_holds_or_fails_only_where_the_whole_interval_says_so():
     assert verdicts(unbounded, gate[0])[0]["holds"] is None
     maps = {
         "1": {"pick": 2.02, "pick_short_of_lowest": 0.01, "lowest": 2.0, "start": 2.5},
-        "4": {"auto_branch": {"nll": 2.03}, "rows": [{"curve": [{"nll_held_out": 2.501}]}]},
+        "4": {"auto_branch": {"nll": 2.03}, "rows": [{"curve": [{"nll_held_out": 2.5024}]}]},
     }
     assert [verdict["holds"] for verdict in verdicts(maps, None)] == [True, False]
-    maps["4"]["rows"][0]["curve"][0]["nll_held_out"] = 2.51
+    maps["4"]["rows"][0]["curve"][0]["nll_held_out"] = 2.5026
     assert [verdict["holds"] for verdict in verdicts(maps, None)] == [True, None]
     assert verdicts({}, None) == []
