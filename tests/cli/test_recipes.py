@@ -37,6 +37,12 @@ def test_a_copied_recipe_finds_its_rows(name, tmp_path, monkeypatch, capsys):
     assert main(["recipes", "copy", name, "--out", "second.toml"]) == 0  # the rows are there
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_against_forged_turns(name):
+    """The README and docs/training.md say so."""
+    assert read_config(ROOT / "docs" / "recipes" / f"{name}.toml").data.forged_turns == 0.3
+
+
 def test_rows_of_another_content_are_not_replaced(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     mine = Path("trainset/premises.jsonl")
