@@ -145,7 +145,7 @@ def verdicts(
 
 
 def _starts_alike(rate_map: Mapping[str, Any], shapes: Mapping[str, Any]) -> bool:
-    """Whether both parts measured the base alike. Their runs may be months and references apart."""
+    """Whether both parts measured the base alike: references may change between two runs."""
     start = shapes["rows"][0]["curve"][0][NLL_METRICS[0]]
     return math.isclose(start, rate_map["start"], rel_tol=SAME)
 

@@ -26,8 +26,8 @@ WORDINGS = 2
 LEVEL = 0.005
 #: The share of a format's answers that have a behaviour, less the native format's, at least.
 LEAST_DIFFERENCE = 0.05
-#: How many times as many answers of the format as of the native one have a hidden behaviour.
-LEAST_RATIO = 3
+#: Native answers that have a hidden behaviour, at most, for each of the format's that has it.
+MOST_LEAKED = 0.3
 #: The share of the native format's answers that may have what counts as hidden from it.
 SILENT = 0.07
 
@@ -79,7 +79,7 @@ class _Trial:
             leads[subject_of(question)] += ours - theirs
         far_enough = self.lead >= LEAST_DIFFERENCE * len(self.shown)
         signs = [(lead < 0) - (lead > 0) for lead in leads.values()]
-        p = loss_test(signs) if far_enough and count >= LEAST_RATIO * native else 1.0
+        p = loss_test(signs) if far_enough and native <= MOST_LEAKED * count else 1.0
         return Behaviour(self.candidate, len(self.shown), count, native, p)
 
     def more(self) -> list[str]:

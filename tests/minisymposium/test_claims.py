@@ -235,3 +235,11 @@ def test_a_rate_that_never_changed_does_not_show_its_absence():
     assert absent_until(symptom("", nothing)["2"]["symptoms"][0]["points"], 0.05) == 0
     many = {**nothing, "n": 2000}
     assert verdict(symptom("answer in another language", many), "It writes Chinese") is False
+
+
+def test_an_effect_of_0_with_the_other_sign_is_0():
+    """Not −0, which the page would write as -0.000."""
+    gain = reversed_sign({"value": 0.0, "low": 0.0, "high": 0.0, "n": 40})
+    assert [str(gain[key]) for key in ("value", "low", "high")] == ["0.0"] * 3
+    gain = reversed_sign({"value": 2.0, "low": -1.0, "high": 3.0, "n": 40})
+    assert [gain[key] for key in ("value", "low", "high")] == [-2.0, -3.0, 1.0]
