@@ -14,21 +14,34 @@ from harness.files import write_text
 BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
 
 
-def with_results(page: str, results: str) -> str:
+def with_results(page: str, results: str, where: str = "") -> str:
     """The page with these results between its marks. Raises HarnessError if it has no marks."""
     head, begin, rest = page.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
-        raise HarnessError(f"the page has no place for results ({BEGIN.strip()} … {END.strip()})")
+        message = f"the page has no place for results ({BEGIN.strip()} … {END.strip()})"
+        raise HarnessError(message, where=where)
     return head + BEGIN + results + END + tail
+
+
+def read_page(page: Path) -> str:
+    """The text of a page that has a place for results. Raises HarnessError for any other file."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        hint = "--page takes a page of docs/ that has results"
+        raise HarnessError("no such page", where=str(page), hint=hint) from None
+    with_results(text, "", str(page))
+    return text
 
 
 def with_kept(page: Path, new: Mapping[str, Any], command: str) -> dict[str, Any]:
     """Numbers by name: the new ones and, of what was not measured again, those beside the page.
 
     They are JSON files in a folder with the page's name, to which the new ones are written. Raises
-    HarnessError if there are none; ``command`` measures them.
+    HarnessError as ``read_page`` does, and if there are none; ``command`` measures them.
     """
+    read_page(page)
     folder = page.with_suffix("")
     for name, numbers in new.items():
         write_text(folder / f"{name}.json", json.dumps(numbers, indent=1) + "\n")
@@ -40,7 +53,7 @@ def with_kept(page: Path, new: Mapping[str, Any], command: str) -> dict[str, Any
 
 def rewrite(page: Path, results: str) -> None:
     """Write the page with these results, and print its name."""
-    write_text(page, with_results(page.read_text(encoding="utf-8"), results))
+    write_text(page, with_results(read_page(page), results))
     print(page)
 
 

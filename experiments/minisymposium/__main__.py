@@ -125,11 +125,12 @@ def _write_page(page: Path, studies: Sequence[Study], out: Path) -> int:
     from experiments.minisymposium.compose import RESULTS_FILE, read_results
     from experiments.minisymposium.figures import figures, write_figures
     from experiments.minisymposium.page import results_text
-    from experiments.page_results import with_results
+    from experiments.page_results import read_page, rewrite
     from harness.files import write_text
 
     if len(studies) > 2:
         raise HarnessError("--page compares two models", hint="name one or two studies")
+    read_page(page)
     folder = page.with_suffix("")
     results: dict[str, dict[str, Any] | None] = {}
     for study in studies:
@@ -143,9 +144,7 @@ def _write_page(page: Path, studies: Sequence[Study], out: Path) -> int:
         else:
             results[study.model] = None
     places = {study.model: study.place for study in studies}
-    text = results_text(results, places, folder.name)
-    write_text(page, with_results(page.read_text(encoding="utf-8"), text))
-    print(page)
+    rewrite(page, results_text(results, places, folder.name))
     return EXIT_OK
 
 

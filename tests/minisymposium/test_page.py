@@ -131,8 +131,3 @@ def test_a_page_of_three_models_is_refused(monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(HarnessError, match="--page compares two models"):
         minisymposium([*STUDIES, STUDIES[0], "--page", str(PAGE)])
-
-
-def test_a_page_without_a_place_is_refused():
-    with pytest.raises(HarnessError, match="no place for results"):
-        with_results("# A page\n", "")
