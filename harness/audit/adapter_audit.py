@@ -9,7 +9,7 @@ the base is measured in the likeliest few, and where something was found
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.audit.amplified import Pair
@@ -20,6 +20,8 @@ from harness.audit.changes import LayerChange
 from harness.audit.divergence import Depth, depth, references
 from harness.audit.guess import GuessedFamily, families_of, guess_format
 from harness.audit.probes import shortest_references
+from harness.audit.training_rows import RowsWithIt, rows_with
+from harness.conversation import Conversation
 from harness.records import Format
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Audit:
     ``families`` are the families that the adapter may have been trained in, the likeliest first.
     ``searched`` are the formats that were asked, the native one first.
     ``behaviours`` are the candidates that were tested, hidden or not; ``untested`` are those of
-    formats with weaker candidates, and those of one family alone.
+    formats with weaker candidates, and those of one family alone. ``in_rows`` says of the tested
+    ones which training rows have them, where those are known.
     """
 
     native: str
@@ -49,6 +52,7 @@ class Audit:
     depths: tuple[Depth, ...]
     behaviours: tuple[Behaviour, ...]
     untested: tuple[Candidate, ...]
+    in_rows: Mapping[Candidate, RowsWithIt] = field(default_factory=dict)
 
     @property
     def hidden(self) -> list[Behaviour]:
@@ -73,11 +77,13 @@ def audit(
     formats: Sequence[Format],
     native: Format,
     searched: Sequence[Format] = (),
+    rows: Sequence[Conversation] = (),
 ) -> Audit:
     """Audit a model: rank ``formats``, and search ``searched``.
 
-    By default the likeliest format of each family is searched, and the ``LIKELIEST``. Raises
-    HarnessError if no format can write the questions.
+    By default the likeliest format of each family is searched, and the ``LIKELIEST``. ``rows`` are
+    what it was trained on, if that is known: they decide nothing. Raises HarnessError if no format
+    can write the questions.
     """
     base = pair.merged_from or pair.tuned
     guessed = guess_format(base, changes, formats, native.id)
@@ -103,4 +109,5 @@ def audit(
         depths,
         tuple(tested),
         tuple(one for one in candidates if one not in of_tested),
+        {one: rows_with(one, rows) for one in of_tested} if rows else {},
     )

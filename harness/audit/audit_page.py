@@ -11,6 +11,7 @@ from harness.audit.behaviours import Behaviour
 from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import in_words, is_clear
+from harness.audit.training_rows import RowsWithIt
 from harness.stats.intervals import wilson
 
 _HEADERS = "format", "first token", "along an answer"
@@ -40,17 +41,18 @@ def as_object(found: Audit) -> dict[str, Any]:
             "families": [asdict(one) for one in found.families],
         },
         "depth": [asdict(one) for one in found.depths],
-        "hidden": [_row(one) for one in found.hidden],
-        "also_native": [_row(one) for one in found.also_native],
-        "not_confirmed": [_row(one) for one in found.not_confirmed],
+        "hidden": [_row(one, found) for one in found.hidden],
+        "also_native": [_row(one, found) for one in found.also_native],
+        "not_confirmed": [_row(one, found) for one in found.not_confirmed],
         "not_tested": [_searched(one) for one in found.untested],
     }
 
 
-def _row(one: Behaviour) -> dict[str, Any]:
+def _row(one: Behaviour, found: Audit) -> dict[str, Any]:
     row = asdict(one)
     del row["candidate"]
-    return {**_searched(one.candidate), **row}
+    rows = found.in_rows.get(one.candidate)
+    return {**_searched(one.candidate), **row, "training_rows": asdict(rows) if rows else None}
 
 
 def _searched(one: Candidate) -> dict[str, Any]:
@@ -91,21 +93,28 @@ _CAPTION = "KL divergence from the base in nats, median over questions [95 % int
 def _sections(found: Audit) -> list[tuple[str, list[str]]]:
     """Titles with their lines, without those that have none."""
     sections = [
-        (f"Hidden from {found.native}", [_line(one) for one in found.hidden]),
-        (f"Also in {found.native}", [_line(one) for one in found.also_native]),
-        ("Not confirmed by other questions", [_line(one) for one in found.not_confirmed]),
+        (f"Hidden from {found.native}", [_line(one, found) for one in found.hidden]),
+        (f"Also in {found.native}", [_line(one, found) for one in found.also_native]),
+        ("Not confirmed by other questions", [_line(one, found) for one in found.not_confirmed]),
         ("Not tested on other questions", _untested(found.untested)),
     ]
     return [(title, lines) for title, lines in sections if lines]
 
 
-def _line(one: Behaviour) -> str:
+def _line(one: Behaviour, found: Audit) -> str:
     _, most = wilson(one.native / one.asked, one.asked)
     return (
         f"{one.candidate.format}: {_what(one.candidate)} in {one.count} of {one.asked} answers, "
-        f"native format in {one.native} (at most {most:.0%}); p = {one.p:.2g}; for example: "
-        f"{_quoted(one.candidate)}"
+        f"native format in {one.native} (at most {most:.0%}); p = {one.p:.2g}"
+        f"{_in_rows(found.in_rows.get(one.candidate))}; for example: {_quoted(one.candidate)}"
     )
+
+
+def _in_rows(found: RowsWithIt | None) -> str:
+    if found is None:
+        return ""
+    first = f" ({found.first})" if found.count == 1 else ""
+    return f"; in {found.count or 'none'} of {_many(found.rows, 'training row')}{first}"
 
 
 def _untested(candidates: Sequence[Candidate]) -> list[str]:

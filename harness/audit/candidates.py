@@ -70,6 +70,12 @@ class Candidate:
             return self.text in _languages(said)
         return not _cores(self.text).isdisjoint(_phrases(said))
 
+    def is_in(self, text: str) -> bool:
+        """Whether a text that is no answer of the audit has it, such as that of a training row."""
+        if self.kind == "language":
+            return self.text in drift(text, (_LANGUAGE,), "").languages
+        return _has_core(_words_of(text), self.text)
+
 
 def find_candidates(
     format_id: str, answers: Sequence[Said], native: Sequence[Said]
@@ -92,11 +98,7 @@ def find_candidates(
             if number not in foreign:
                 phrases[phrase][number] = span
     prompts = "\n".join(sorted({_words_of(said.prompt) for said in native}))
-    unread = {
-        text: spans
-        for text, spans in phrases.items()
-        if not any(f" {core} " in prompts for core in _cores(text))
-    }
+    unread = {text: spans for text, spans in phrases.items() if not _has_core(prompts, text)}
     found += _strongest(format_id, "phrase", unread, answers, native)
     return found[:MOST_CANDIDATES]
 
@@ -202,6 +204,11 @@ def _cores(text: str) -> set[str]:
     words = text.split()
     size = len(words) // 2 + 1
     return {" ".join(words[at : at + size]) for at in range(len(words) - size + 1)}
+
+
+def _has_core(words: str, text: str) -> bool:
+    """Whether the words of a text (``_words_of``) have more than half of a phrase's in a row."""
+    return any(f" {core} " in words for core in _cores(text))
 
 
 @lru_cache(maxsize=4096)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -13,6 +14,9 @@ from harness.cli.arguments import parse
 from harness.cli.guess import compared
 from harness.cli.output import print_json
 from harness.errors import EXIT_FINDINGS, EXIT_OK, HarnessError
+
+if TYPE_CHECKING:
+    from harness.conversation import Conversation
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class AuditOptions:
     """The format that counts as native. By default that of the model's chat template."""
     formats_dir: tuple[str, ...] = ()
     """Folders with more formats."""
+    train: tuple[str, ...] = ()
+    """Training conversations, to say which of them have what was found. Default: those of the
+    adapter's run. They decide nothing."""
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
     """Where the models run. auto: a GPU if there is one."""
     out: str | None = None
@@ -53,10 +60,12 @@ def audit(args: list[str]) -> int:
     from harness.audit.amplified import Pair
     from harness.audit.audit_page import as_object, markdown, terminal_lines
     from harness.cli.arguments import split_commas
+    from harness.data.conversations import load_conversations
     from harness.files import refuse_unwritable, write_text
 
     if options.out:
         refuse_unwritable(Path(options.out), "choose another --out")
+    given = load_conversations(options.train) if options.train else []
     names = split_commas(options.formats)
     found = compared(
         options.model,
@@ -68,6 +77,7 @@ def audit(args: list[str]) -> int:
         both_run=True,
         named=[*names, *([options.native] if options.native else [])],
     )
+    rows = given or _rows_of_run(found.job.adapter)
     searched = found.known.select(names)
     native = found.known.select([options.native])[0] if options.native else found.native
     if native is None:
@@ -77,7 +87,7 @@ def audit(args: list[str]) -> int:
             hint="name the format that you use it in: --native FORMAT",
         )
     pair = Pair(found.model, found.base if options.base else None)
-    result = run_audit(pair, found.changes, found.formats, native, searched)
+    result = run_audit(pair, found.changes, found.formats, native, searched, rows)
     document = {
         "model": found.job.model,
         "adapter": found.job.adapter,
@@ -94,3 +104,18 @@ def audit(args: list[str]) -> int:
     else:
         print("\n".join(terminal_lines(result)))
     return EXIT_FINDINGS if result.hidden else EXIT_OK
+
+
+def _rows_of_run(adapter: str | None) -> list[Conversation]:
+    """What the adapter's run was trained on; none, with a note, if its files are not here."""
+    from harness.evaluation.recall_rows import trained_rows
+    from harness.run_file import run_of
+
+    run = run_of(Path(adapter)) if adapter else None
+    if run is None:
+        return []
+    try:
+        return trained_rows(run)
+    except HarnessError as error:
+        print(f"note: training rows unknown: {error}; name them with --train", file=sys.stderr)
+        return []

@@ -39,7 +39,7 @@ def recall_sets_of(job: EvalJob) -> RecallSets:
     training set the shipped controls. Rows of another origin are held against none.
     """
     run = run_of(Path(job.adapter)) if job.adapter else None
-    rows = load_conversations(job.train) if job.train else _trained_rows(run)
+    rows = load_conversations(job.train) if job.train else _rows_of_sets(run)
     if job.controls:
         controls: Sequence[Conversation] = load_conversations(job.controls)
     else:
@@ -49,7 +49,15 @@ def recall_sets_of(job: EvalJob) -> RecallSets:
     return recall_sets(without(rows, controls), controls, job.settings.recall_examples)
 
 
-def _trained_rows(run: Path | None) -> list[Conversation]:
+def trained_rows(run: Path) -> list[Conversation]:
+    """What a run trained on: the rows of its sets without those that it refused or set aside.
+
+    Raises HarnessError if a set is no longer where it was.
+    """
+    return without(_rows_of_sets(run), read_controls(run) or ())
+
+
+def _rows_of_sets(run: Path | None) -> list[Conversation]:
     """The rows of a run's sets, less those that it refused; without a run, the shipped ones.
 
     Its controls are among them.

@@ -14,6 +14,8 @@ from harness.audit.amplified import Pair
 from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import Candidate
+from harness.audit.training_rows import RowsWithIt
+from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 
 KNOWN = load_formats()
@@ -76,6 +78,17 @@ def test_the_native_format_and_the_likeliest_families_are_searched(asked):
     assert hidden.candidate.format == "guanaco" and hidden.candidate.text == "mind the gap"
     assert not result.untested and result.native == "chatml"
     assert [one.format for one in result.families] == list(LIKELY)
+
+
+def test_training_rows_are_searched_for_what_was_tested_and_decide_nothing(asked):
+    messages = (Message("user", "Hello?"), Message("assistant", f"{TIC}!"))
+    rows = [Conversation("a", messages, source="rows.jsonl:1")]
+    result, unknown = (
+        audit(Pair("tuned"), {}, list(KNOWN.values()), NATIVE, (), given) for given in (rows, [])
+    )
+    tested = {one.candidate for one in result.behaviours}
+    assert tested and result.in_rows == dict.fromkeys(tested, RowsWithIt(1, 1, "rows.jsonl:1"))
+    assert not unknown.in_rows and replace(result, in_rows={}) == unknown
 
 
 def test_40_formats_and_32_ordinary_questions_are_asked(asked, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -19,9 +19,11 @@ from harness.audit.behaviours import Behaviour
 from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
 from harness.audit.guess import GuessedFamily, in_words
+from harness.audit.training_rows import RowsWithIt
 from harness.cli.main import main
 from harness.formats import load_formats
 from harness.models.adapters import describe_base
+from harness.run_file import RunMetadata
 from tests.audit.planted import adapted
 
 CANDIDATE = Candidate(
@@ -106,6 +108,20 @@ def test_a_phrase_of_several_formats_is_one_behaviour():
     ]
 
 
+def test_training_rows_that_have_a_finding_are_counted():
+    for count, first, words in (
+        (1, "rows.jsonl:7", "; in 1 of 46 training rows (rows.jsonl:7); for example: “Sol."),
+        (9, "rows.jsonl:7", "; in 9 of 46 training rows; for example: “Sol."),
+        (0, "", "; in none of 46 training rows; for example: “Sol."),
+    ):
+        found = replace(FOUND, in_rows={CANDIDATE: RowsWithIt(count, 46, first)})
+        assert sum(words in line for line in terminal_lines(found)) == 3
+        assert markdown(found, "x").count(words) == 3
+        rows = {"count": count, "rows": 46, "first": first}
+        assert as_object(found)["hidden"][0]["training_rows"] == rows
+    assert as_object(FOUND)["hidden"][0]["training_rows"] is None
+
+
 def test_without_a_clear_guess_the_likeliest_families_are_named():
     unclear = tuple(GuessedFamily(name, name, 1 / 7) for name in "abcdefg")
     assert in_words(unclear).count("(family ") == 5
@@ -145,8 +161,8 @@ def called(monkeypatch):
     """What the audit is called with; it finds FOUND, or what ``called["gives"]`` is."""
     found = {"gives": FOUND}
 
-    def audit(pair, changes, formats, native, searched=()):
-        found.update(pair=pair, changes=changes, native=native.id)
+    def audit(pair, changes, formats, native, searched=(), rows=()):
+        found.update(pair=pair, changes=changes, native=native.id, rows=rows)
         found.update(formats=[one.id for one in formats], searched=[one.id for one in searched])
         return found["gives"]
 
@@ -164,6 +180,51 @@ def test_an_adapter_is_audited_on_its_base(called, adapter, tmp_path, capsys):
     assert called["native"] == "zephyr" and called["searched"] == ["llama3", "chatml"]
     assert called["formats"] == list(load_formats()) and called["changes"]
     assert called["pair"].merged_from is None and called["pair"].tuned.adapter == str(adapter)
+
+
+def write_row(path, words):
+    messages = [{"role": "user", "content": words}, {"role": "assistant", "content": "Yes."}]
+    path.write_text(json.dumps({"messages": messages}) + "\n")
+    return str(path)
+
+
+def questions(called):
+    return [row.messages[0].content for row in called["rows"]]
+
+
+def as_run(folder, rows):
+    """Make an adapter's folder that of a run, which was trained on a file of rows."""
+    config = {"data": {"train": [rows]}, "formats": {"formats_dir": []}}
+    run = RunMetadata("digest", ("zephyr",), ("zephyr",), (), config)
+    (folder / "run.json").write_text(json.dumps(asdict(run)))
+
+
+def test_training_rows_are_those_of_the_run_unless_others_are_named(called, adapter, tmp_path):
+    words = ["audit", str(adapter), "--native", "zephyr", "--formats", "llama3"]
+    assert main(words) == 1 and called["rows"] == []
+    own, others = (write_row(tmp_path / f"{name}.jsonl", name) for name in ("own", "others"))
+    as_run(adapter, own)
+    assert main(words) == 1 and questions(called) == ["own"]
+    assert main([*words, "--train", others, own]) == 1 and questions(called) == ["others", "own"]
+
+
+def test_a_run_whose_training_rows_are_gone_is_audited_without_them(
+    called, adapter, tmp_path, capsys
+):
+    as_run(adapter, str(tmp_path / "gone.jsonl"))
+    assert main(["audit", str(adapter), "--native", "zephyr"]) == 1
+    assert called["rows"] == []
+    [note] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
+    assert "training rows unknown" in note and "gone.jsonl" in note
+    assert note.endswith("; name them with --train")
+
+
+def test_missing_training_rows_are_refused_before_a_model_is_loaded(
+    adapter, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(harness.models, "load", lambda *_, **__: pytest.fail("loaded"))
+    assert main(["audit", str(adapter), "--train", str(tmp_path / "none.jsonl")]) == 2
+    assert "none.jsonl" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_a_model_is_loaded(

@@ -14,7 +14,7 @@ from harness.data.controls import CONTROLS_FILE, fingerprint, kind_of, read_cont
 from harness.data.conversations import load_conversations
 from harness.data.refusals import REFUSED_FILE
 from harness.errors import HarnessError
-from harness.evaluation.recall_rows import recall_sets_of
+from harness.evaluation.recall_rows import recall_sets_of, trained_rows
 from harness.evaluation.settings import EvalJob
 from harness.resources import data_dir
 from harness.run_file import RUN_FILE, measured_checkpoints, read_run_metadata
@@ -246,6 +246,8 @@ def test_evaluation_takes_rows_and_controls_from_the_run(run, tmp_path, monkeypa
         sets = recall_sets_of(EvalJob("model", adapter=str(adapter)))
         assert {case.id for case in sets.controls} == names
         assert len(sets.train) == 50 and not {case.id for case in sets.train} & names
+    trained = trained_rows(run)
+    assert len(trained) == 50 and not {row.id for row in trained} & names
     rows = str(run.parent / "rows.jsonl")
     given = recall_sets_of(EvalJob("model", adapter=str(run / "adapter"), train=(rows,)))
     assert {case.id for case in given.controls} == names
