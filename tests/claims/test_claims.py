@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ import torch
 
 from experiments.claims.__main__ import claims
 from experiments.claims.by_heart import ByHeart, compared, predicted, warning
-from experiments.claims.claims import BY_NAME, CLAIMS
+from experiments.claims.claims import BY_NAME, CLAIMS, Measured
 from experiments.claims.lab import BASE, Lab
-from experiments.claims.page import read_results, results_text, verdict
+from experiments.claims.page import RESULTS_FILE, read_results, results_text, verdict
 from experiments.page_results import BEGIN, END, with_kept
 from harness.backends.protocol import Answer
 from harness.errors import HarnessError
@@ -298,8 +299,22 @@ def test_full_tuning_takes_the_steps_of_adamw(tiny_model, tmp_path, monkeypatch)
 def test_an_unknown_claim_is_refused(tmp_path):
     with pytest.raises(HarnessError, match="unknown claim 'n-gram'"):
         claims(["n-gram", "--out", str(tmp_path)])
+    (tmp_path / "x.md").write_text(f"{BEGIN}{END}")
     with pytest.raises(HarnessError, match="no results yet"):
         claims(["--page", str(tmp_path / "x.md"), "--out", str(tmp_path)])
+
+
+def test_what_another_process_measured_meanwhile_is_kept(tmp_path, monkeypatch):
+    def measure(lab):
+        (lab.out / RESULTS_FILE).write_text(json.dumps({"repetition": {"effect": None}}))
+        return Measured(None, "1 of 2")
+
+    claim = replace(BY_NAME["format-mix"], measure=measure)
+    monkeypatch.setitem(BY_NAME, "format-mix", claim)
+    assert claims(["format-mix", "--out", str(tmp_path)]) == 0
+    results = read_results(tmp_path)
+    assert results.keys() == {"repetition", "format-mix"}
+    assert results["format-mix"] == {"effect": None, "also": "1 of 2"}
 
 
 def test_the_page_shows_the_committed_numbers_and_no_others():

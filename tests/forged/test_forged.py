@@ -77,6 +77,7 @@ def test_the_page_shows_the_committed_numbers_and_no_others():
 
 
 def test_a_page_without_results_is_refused(tmp_path):
+    (tmp_path / "page.md").write_text(f"{BEGIN}{END}")
     with pytest.raises(HarnessError, match="no results yet") as refused:
         forged(["--page", str(tmp_path / "page.md"), "--out", str(tmp_path / "none")])
     assert "python -m experiments.forged" in str(refused.value)
