@@ -18,9 +18,9 @@ from harness.audit.behaviours import Behaviour, confirm
 from harness.audit.candidates import Candidate, search
 from harness.audit.changes import LayerChange
 from harness.audit.divergence import Depth, depth, references
+from harness.audit.found_in_rows import RowsWithIt, rows_with
 from harness.audit.guess import GuessedFamily, families_of, guess_format
 from harness.audit.probes import shortest_references
-from harness.audit.training_rows import RowsWithIt, rows_with
 from harness.conversation import Conversation
 from harness.records import Format
 

@@ -10,8 +10,8 @@ from harness.audit.adapter_audit import Audit
 from harness.audit.behaviours import Behaviour
 from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
+from harness.audit.found_in_rows import RowsWithIt
 from harness.audit.guess import in_words, is_clear
-from harness.audit.training_rows import RowsWithIt
 from harness.stats.intervals import wilson
 
 _HEADERS = "format", "first token", "along an answer"

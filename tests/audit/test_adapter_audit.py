@@ -13,8 +13,8 @@ from harness.audit.adapter_audit import audit
 from harness.audit.amplified import Pair
 from harness.audit.asking import CONFIRMED, SEARCHED, Said
 from harness.audit.divergence import Depth, Median
+from harness.audit.found_in_rows import RowsWithIt
 from harness.audit.guess import Candidate
-from harness.audit.training_rows import RowsWithIt
 from harness.conversation import Conversation, Message
 from harness.formats import load_formats
 

@@ -18,8 +18,8 @@ from harness.audit.audit_page import as_object, markdown, terminal_lines, verdic
 from harness.audit.behaviours import Behaviour
 from harness.audit.candidates import Candidate
 from harness.audit.divergence import Depth, Median
+from harness.audit.found_in_rows import RowsWithIt
 from harness.audit.guess import GuessedFamily, in_words
-from harness.audit.training_rows import RowsWithIt
 from harness.cli.main import main
 from harness.formats import load_formats
 from harness.models.adapters import describe_base

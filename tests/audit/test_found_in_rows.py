@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.audit.candidates import Candidate
-from harness.audit.training_rows import RowsWithIt, rows_with
+from harness.audit.found_in_rows import RowsWithIt, rows_with
 from harness.conversation import Conversation, Message
 
 PHRASE = Candidate("zephyr", "phrase", "nobody can know that today", 9, 18, 0, 26.0, 0.5, "")
