@@ -82,8 +82,8 @@ def audit(
     """Audit a model: rank ``formats``, and search ``searched``.
 
     By default the likeliest format of each family is searched, and the ``LIKELIEST``. ``rows`` are
-    what it was trained on, if that is known: they decide nothing. Raises HarnessError if no format
-    can write the questions.
+    what it was trained on, if that is known: they change no verdict. Raises HarnessError if no
+    format can write the questions.
     """
     base = pair.merged_from or pair.tuned
     guessed = guess_format(base, changes, formats, native.id)

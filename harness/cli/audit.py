@@ -36,7 +36,7 @@ class AuditOptions:
     """Folders with more formats."""
     train: tuple[str, ...] = ()
     """Training conversations, to say which of them have what was found. Default: those of the
-    adapter's run. They decide nothing."""
+    adapter's run. They change no verdict."""
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|cuda:N|mps")] = "auto"
     """Where the models run. auto: a GPU if there is one."""
     out: str | None = None
