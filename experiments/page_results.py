@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.files import write_text
+from harness.files import read_text, write_text
 
 #: The marks around the results.
 BEGIN, END = "<!-- results:begin -->\n", "<!-- results:end -->\n"
@@ -26,11 +26,7 @@ def with_results(page: str, results: str, where: str = "") -> str:
 
 def read_page(page: Path) -> str:
     """The text of a page that has a place for results. Raises HarnessError for any other file."""
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        hint = "--page takes a page of docs/ that has results"
-        raise HarnessError("no such page", where=str(page), hint=hint) from None
+    text = read_text(page, "page")
     with_results(text, "", str(page))
     return text
 

@@ -31,10 +31,13 @@ def test_a_page_without_a_place_is_refused_and_kept(command, text, tmp_path):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_missing_page_is_refused(command, tmp_path):
+def test_what_is_no_page_is_refused(command, tmp_path):
     (tmp_path / "folder.md").mkdir()
-    for page in (tmp_path / "nowhere.md", tmp_path / "folder.md"):
-        with pytest.raises(HarnessError, match="no such page") as refused:
-            command(["--out", str(tmp_path / "none"), "--page", str(page)])
-        assert refused.value.where == str(page)
+    for name, why in (
+        ("nowhere.md", "cannot read the page: No such file"),
+        ("folder.md", "folder"),
+    ):
+        with pytest.raises(HarnessError, match=why) as refused:
+            command(["--out", str(tmp_path / "none"), "--page", str(tmp_path / name)])
+        assert refused.value.where == str(tmp_path / name)
     assert [file.name for file in tmp_path.iterdir()] == ["folder.md"]
