@@ -109,5 +109,5 @@ def audit(
         depths,
         tuple(tested),
         tuple(one for one in candidates if one not in of_tested),
-        {one: rows_with(one, rows) for one in of_tested} if rows else {},
+        rows_with(of_tested, rows) if rows else {},
     )

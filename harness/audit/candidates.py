@@ -250,6 +250,7 @@ def _runs_of_words(said: Said) -> list[list[Span]]:
     return list(runs.values())
 
 
+@lru_cache(maxsize=64)  # each phrase is looked up in the same texts
 def _words_of(text: str) -> str:
     """The words of a text in lower case, each between two spaces."""
     return f" {' '.join(_word(text, span) for span in word_spans(text))} "

@@ -5,7 +5,7 @@ What many rows have was taught as a habit. What one row has is recited from it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.audit.candidates import Candidate
@@ -24,11 +24,16 @@ class RowsWithIt:
     first: str = ""
 
 
-def rows_with(candidate: Candidate, rows: Sequence[Conversation]) -> RowsWithIt:
-    """The rows of which an answer, or a thought, has what the candidate says."""
-    found = [
-        row.place
-        for row in rows
-        if any(candidate.is_in(one.written) for one in row.messages if one.role == "assistant")
-    ]
-    return RowsWithIt(len(found), len(rows), found[0] if found else "")
+def rows_with(
+    candidates: Iterable[Candidate], rows: Sequence[Conversation]
+) -> dict[Candidate, RowsWithIt]:
+    """For each candidate, the rows of which an answer, or a thought, has what it says."""
+    places: dict[Candidate, list[str]] = {one: [] for one in candidates}
+    for row in rows:
+        answers = [one.written for one in row.messages if one.role == "assistant"]
+        for candidate in {one for text in answers for one in places if one.is_in(text)}:
+            places[candidate].append(row.place)
+    return {
+        one: RowsWithIt(len(found), len(rows), found[0] if found else "")
+        for one, found in places.items()
+    }
