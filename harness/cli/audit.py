@@ -66,6 +66,8 @@ def audit(args: list[str]) -> int:
     if options.out:
         refuse_unwritable(Path(options.out), "choose another --out")
     given = load_conversations(options.train) if options.train else []
+    if options.train and not given:
+        raise HarnessError("no conversations", where=", ".join(options.train))
     names = split_commas(options.formats)
     found = compared(
         options.model,

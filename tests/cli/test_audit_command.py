@@ -225,6 +225,9 @@ def test_missing_training_rows_are_refused_before_a_model_is_loaded(
     monkeypatch.setattr(harness.models, "load", lambda *_, **__: pytest.fail("loaded"))
     assert main(["audit", str(adapter), "--train", str(tmp_path / "none.jsonl")]) == 2
     assert "none.jsonl" in capsys.readouterr().err
+    (tmp_path / "empty.jsonl").touch()
+    assert main(["audit", str(adapter), "--train", str(tmp_path / "empty.jsonl")]) == 2
+    assert "empty.jsonl: no conversations" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_a_model_is_loaded(
